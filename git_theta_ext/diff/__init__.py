@@ -1,0 +1,1 @@
+"""Compare versions of a checkpoint and say what changed."""

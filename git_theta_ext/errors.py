@@ -1,0 +1,91 @@
+"""Every error that a user can meet: a message, the command that mends it, a stable exit code.
+
+Raise the narrowest class that fits. The message names the file and, where there is one, the parameter.
+"""
+
+from __future__ import annotations
+
+
+class ThetaError(Exception):
+    """Something that the user can understand and mend.
+
+    Args:
+        message: What is wrong, naming the file and the parameter.
+        hint: The command or edit that mends it, without a full stop.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(ThetaError):
+    """The command line asks for something that does not exist or does not fit."""
+
+    exit_code = 2
+
+
+class RepositoryError(ThetaError):
+    """The folder is no git repository, or git refused what was asked of it."""
+
+    exit_code = 3
+
+
+class FormatError(ThetaError):
+    """A checkpoint's bytes do not follow its format."""
+
+    exit_code = 4
+
+
+class ManifestError(ThetaError):
+    """A manifest does not follow the canonical form, or still holds conflicts."""
+
+    exit_code = 5
+
+
+class CorruptError(ThetaError):
+    """Stored bytes do not match the name they are stored under."""
+
+    exit_code = 6
+
+
+class MissingError(ThetaError):
+    """A blob or pack that a manifest needs is neither here nor on a remote that was asked."""
+
+    exit_code = 7
+
+
+class StoreError(ThetaError):
+    """The store could not be read or written: disk full, no permission, a file in the way."""
+
+    exit_code = 8
+
+
+class RemoteError(ThetaError):
+    """A remote could not be reached or refused a request."""
+
+    exit_code = 9
+
+
+class MergeError(ThetaError):
+    """A merge cannot be done as asked."""
+
+    exit_code = 10
+
+
+class ConfigError(ThetaError):
+    """A setting has a value that is not understood."""
+
+    exit_code = 11
+
+
+class PluginError(ThetaError):
+    """A plug-in that a file or a setting names is not installed, or does not keep its contract."""
+
+    exit_code = 12

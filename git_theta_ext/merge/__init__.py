@@ -1,0 +1,1 @@
+"""Decide what a merge takes from where, and compute what has to be computed."""

@@ -1,0 +1,1 @@
+"""Pure values: element types, tensors, layouts, manifests."""

@@ -1,0 +1,256 @@
+"""What a checkpoint is made of: literal bytes, tensors, and checksums of tensors, in file order.
+
+A skeleton is a layout in bytes. It says nothing about the tensors' values, so it stays the same while a model is
+trained on, and both sides of a merge share it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from git_theta_ext.errors import FormatError
+from git_theta_ext.model.tensor import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing_extensions import Buffer
+
+MAX_SKELETON = 1 << 28
+"""The most bytes that a skeleton may have; a file with more bytes outside its tensors is opaque."""
+
+_MAGIC = b"git-theta skeleton 1\n"
+_MAX_SEGMENTS = 1 << 24
+_CHECKSUM_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Where a format found a tensor in a file, contiguous and little-endian."""
+
+    name: str
+    spec: TensorSpec
+    offset: int
+
+    @property
+    def end(self) -> int:
+        """Offset of the first byte behind it."""
+        return self.offset + self.spec.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChecksumField:
+    """Where a format found the CRC-32 (zlib's, little-endian) of a tensor's bytes."""
+
+    name: str
+    offset: int
+
+    @property
+    def end(self) -> int:
+        """Offset of the first byte behind it."""
+        return self.offset + _CHECKSUM_BYTES
+
+
+Field = Extent | ChecksumField
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """Bytes that no tensor covers."""
+
+    data: bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The place of one tensor."""
+
+    name: str
+    spec: TensorSpec
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.spec.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """The place of a tensor's CRC-32; kept apart from literals since it changes with every value."""
+
+    name: str
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return _CHECKSUM_BYTES
+
+
+Segment = Literal | Slice | Checksum
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The ordered segments of a checkpoint.
+
+    Raises:
+        FormatError: Two slices share a name, or a checksum is of a tensor that has no slice.
+    """
+
+    segments: tuple[Segment, ...]
+
+    def __post_init__(self) -> None:
+        names = [segment.name for segment in self.segments if isinstance(segment, Slice)]
+        known = set(names)
+        if len(known) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise FormatError(f"parameter {twice!r} appears twice")
+        for segment in self.segments:
+            if isinstance(segment, Checksum) and segment.name not in known:
+                raise FormatError(f"a checksum of parameter {segment.name!r}, which is not in the file")
+
+    @cached_property
+    def parameters(self) -> dict[str, TensorSpec]:
+        """Name and spec of every tensor, in file order."""
+        return {segment.name: segment.spec for segment in self.segments if isinstance(segment, Slice)}
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Size of the checkpoint in bytes."""
+        return sum(segment.nbytes for segment in self.segments)
+
+    def located(self) -> Iterator[tuple[int, Segment]]:
+        """Yield every segment with its offset in the file."""
+        at = 0
+        for segment in self.segments:
+            yield at, segment
+            at += segment.nbytes
+
+    def to_skeleton(self) -> bytes:
+        """Write the skeleton: canonical, equal layouts give equal bytes.
+
+        Raises:
+            FormatError: It would be larger than MAX_SKELETON.
+        """
+        rows: list[list[Any]] = []
+        for segment in self.segments:
+            if isinstance(segment, Literal):
+                rows.append([segment.data])
+            elif isinstance(segment, Slice):
+                rows.append([_pack_name(segment.name), segment.spec.dtype.name, list(segment.spec.shape)])
+            else:
+                rows.append([_pack_name(segment.name)])
+        skeleton = _MAGIC + bytes(msgpack.packb(rows, use_bin_type=True))
+        if len(skeleton) > MAX_SKELETON:
+            raise FormatError(f"{len(skeleton)} bytes outside the tensors; {MAX_SKELETON} are the most")
+        return skeleton
+
+    @classmethod
+    def from_skeleton(cls, skeleton: Buffer) -> Layout:
+        """Read a skeleton.
+
+        Raises:
+            FormatError: It is damaged or of a version that is not known.
+        """
+        view = memoryview(skeleton)
+        if view[: len(_MAGIC)] != _MAGIC or view.nbytes > MAX_SKELETON:
+            raise FormatError("not a skeleton of version 1")
+        try:
+            rows = msgpack.unpackb(view[len(_MAGIC) :], raw=False, max_array_len=_MAX_SEGMENTS, strict_map_key=True)
+        except (ValueError, msgpack.UnpackException) as error:
+            raise FormatError(f"damaged skeleton: {error}") from error
+        if not isinstance(rows, list):
+            raise FormatError("damaged skeleton: no list of segments")
+        return cls(tuple(_read_row(row) for row in rows))
+
+
+def _pack_name(name: str) -> str | msgpack.ExtType:
+    # MessagePack text is UTF-8; a name with a lone surrogate (legal in JSON) is kept beside it.
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return msgpack.ExtType(1, name.encode("utf-8", "surrogatepass"))
+    return name
+
+
+def _unpack_name(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, msgpack.ExtType) and value.code == 1:
+        try:
+            return str(value.data, "utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise FormatError("damaged skeleton: a name that is no text") from error
+    raise FormatError("damaged skeleton: a name that is no text")
+
+
+def _read_row(row: object) -> Segment:
+    match row:
+        case [bytes() as data]:
+            return Literal(data)
+        case [name]:
+            return Checksum(_unpack_name(name))
+        case [name, str() as kind, list() as shape] if all(type(n) is int for n in shape):
+            return Slice(_unpack_name(name), TensorSpec.of(kind, shape))
+    raise FormatError("damaged skeleton: a segment of unknown form")
+
+
+def layout_of(data: memoryview, fields: Iterable[Field], checksum: Callable[[memoryview], int]) -> Layout:
+    """Lay out a file from what its format found in it; whatever no field covers becomes literal.
+
+    A checksum field that does not hold its tensor's checksum (a writer may leave it zero) becomes literal as well, so
+    that the file always comes back as it was.
+
+    Args:
+        data: The whole file.
+        fields: In any order.
+        checksum: CRC-32 of some bytes, as ``zlib.crc32``.
+
+    Raises:
+        FormatError: A field leaves the file or overlaps another; the message names the parameter.
+    """
+    found = sorted(fields, key=lambda field: (field.offset, field.end))
+    _check_places(found, data.nbytes)
+    extents = {field.name: field for field in found if isinstance(field, Extent)}
+    sums: dict[str, bytes] = {}
+    segments: list[Segment] = []
+    at = 0
+    for field in found:
+        if isinstance(field, ChecksumField):
+            extent = extents.get(field.name)
+            if extent is None:
+                raise FormatError(f"a checksum of parameter {field.name!r}, which is not in the file")
+            if field.name not in sums:
+                sums[field.name] = checksum(data[extent.offset : extent.end]).to_bytes(4, "little")
+            if data[field.offset : field.end] != sums[field.name]:
+                continue
+        if field.offset > at:
+            segments.append(Literal(bytes(data[at : field.offset])))
+        segments.append(Checksum(field.name) if isinstance(field, ChecksumField) else Slice(field.name, field.spec))
+        at = field.end
+    if at < data.nbytes:
+        segments.append(Literal(bytes(data[at:])))
+    return Layout(tuple(segments))
+
+
+def _check_places(found: list[Field], nbytes: int) -> None:
+    outside = nbytes - sum(field.spec.nbytes for field in found if isinstance(field, Extent))
+    if outside > MAX_SKELETON:
+        raise FormatError(f"{outside} bytes outside the tensors; {MAX_SKELETON} are the most")
+    at = 0
+    for field in found:
+        if not 0 <= field.offset <= field.end <= nbytes:
+            raise FormatError(
+                f"parameter {field.name!r} lies at bytes {field.offset} to {field.end}, outside the file of {nbytes} bytes"
+            )
+        if field.offset < at:
+            raise FormatError(f"parameter {field.name!r} at byte {field.offset} overlaps the one before it")
+        at = field.end

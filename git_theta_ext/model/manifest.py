@@ -1,0 +1,242 @@
+"""Manifest version 1: the text that git tracks instead of a checkpoint.
+
+One line a parameter, sorted by name, so that a textual merge of two sides that touched different parameters is a
+manifest again. Canonical: equal manifests have equal bytes, and the parser accepts nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from git_theta_ext.errors import FormatError, ManifestError
+from git_theta_ext.model.layout import MAX_SKELETON
+from git_theta_ext.model.tensor import Digest, TensorSpec, is_digest
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MAGIC = b"git-theta manifest 1\n"
+MAX_MANIFEST = 1 << 28
+"""The most bytes that a manifest may have: room for a million parameters."""
+
+_FORMAT = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_SHAPE = re.compile(r"\[(?:(?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)?\]")
+_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """What a manifest says of one parameter besides its name."""
+
+    spec: TensorSpec
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """Digest and size in bytes of a checkpoint's skeleton."""
+
+    digest: Digest
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A parameter that a merge could not decide, with the three candidates; None where a side does not have it."""
+
+    name: str
+    reason: str
+    base: Parameter | None
+    ours: Parameter | None
+    theirs: Parameter | None
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutConflict:
+    """A merge could not decide on the order, the literal bytes or the format of the file."""
+
+    reason: str
+    base: Skeleton | None
+    ours: Skeleton
+    theirs: Skeleton
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A checkpoint's format, skeleton and parameters, and what a merge left undecided."""
+
+    format: str
+    skeleton: Skeleton
+    parameters: Mapping[str, Parameter]
+    layout_conflict: LayoutConflict | None = None
+    conflicts: tuple[Conflict, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        ordered = {name: self.parameters[name] for name in sorted(self.parameters)}
+        object.__setattr__(self, "parameters", MappingProxyType(ordered))
+        object.__setattr__(self, "conflicts", tuple(sorted(self.conflicts, key=lambda conflict: conflict.name)))
+
+    @property
+    def conflicted(self) -> bool:
+        """Whether a merge left something undecided."""
+        return bool(self.conflicts or self.layout_conflict)
+
+    def digests(self) -> Iterator[tuple[Digest, int]]:
+        """Yield digest and size in bytes of every tensor; the skeleton's comes first."""
+        yield self.skeleton.digest, self.skeleton.nbytes
+        for parameter in self.parameters.values():
+            yield parameter.digest, parameter.spec.nbytes
+
+    def to_bytes(self) -> bytes:
+        """Write the canonical text, UTF-8."""
+        lines = [f"format {self.format}", f"skeleton {_skeleton(self.skeleton)}"]
+        lines += [f"{_quote(name)}\t{_columns(p, chr(9))}" for name, p in self.parameters.items()]
+        if self.conflicted:
+            lines.append("conflict")
+        if self.layout_conflict is not None:
+            sides = (self.layout_conflict.base, self.layout_conflict.ours, self.layout_conflict.theirs)
+            lines.append("\t".join(["layout", _quote(self.layout_conflict.reason), *map(_skeleton, sides)]))
+        for conflict in self.conflicts:
+            candidates = (conflict.base, conflict.ours, conflict.theirs)
+            columns = [_quote(conflict.name), _quote(conflict.reason), *(_columns(p, " ") for p in candidates)]
+            lines.append("\t".join(columns))
+        return MAGIC + "".join(line + "\n" for line in lines).encode()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            ManifestError: The text is not canonical; the message names the line.
+        """
+        return _Parser(data).manifest()
+
+
+def is_manifest(data: bytes | memoryview) -> bool:
+    """Tell from the first bytes whether this is meant to be a manifest."""
+    return bytes(data[: len(MAGIC)]) == MAGIC
+
+
+def _quote(text: str) -> str:
+    quoted = json.dumps(text, ensure_ascii=False)
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
+
+
+def _columns(parameter: Parameter | None, separator: str) -> str:
+    if parameter is None:
+        return "-"
+    spec = parameter.spec
+    return separator.join((spec.dtype.name, f"[{','.join(map(str, spec.shape))}]", parameter.digest))
+
+
+def _skeleton(skeleton: Skeleton | None) -> str:
+    return "-" if skeleton is None else f"{skeleton.digest} {skeleton.nbytes}"
+
+
+class _Parser:
+    """Reads line by line so that every complaint can name one."""
+
+    def __init__(self, data: bytes) -> None:
+        if len(data) > MAX_MANIFEST:
+            raise ManifestError(f"a manifest of {len(data)} bytes; {MAX_MANIFEST} are the most")
+        if not is_manifest(data):
+            raise ManifestError("line 1: not a git-theta manifest of version 1")
+        if not data.endswith(b"\n"):
+            raise ManifestError("the manifest's last line is cut short")
+        try:
+            self._lines = data.decode().split("\n")[1:-1]
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            raise ManifestError(f"line {line}: not UTF-8") from error
+        self._at = 0
+
+    def manifest(self) -> Manifest:
+        kind = self._keyword("format")
+        if not _FORMAT.fullmatch(kind):
+            raise self._bad("not the name of a format")
+        skeleton = self._read_skeleton(self._keyword("skeleton"))
+        parameters: dict[str, Parameter] = {}
+        last: str | None = None
+        while self._at < len(self._lines) and self._lines[self._at] != "conflict":
+            name, *columns = self._next().split("\t")
+            last = self._ordered(self._text(name), last)
+            parameters[last] = self._parameter(columns)
+        layout_conflict, conflicts = self._conflict_section()
+        return Manifest(kind, skeleton, parameters, layout_conflict, conflicts)
+
+    def _conflict_section(self) -> tuple[LayoutConflict | None, tuple[Conflict, ...]]:
+        if self._at == len(self._lines):
+            return None, ()
+        self._at += 1
+        if self._at == len(self._lines):
+            raise self._bad("an empty conflict section")
+        layout: LayoutConflict | None = None
+        conflicts: list[Conflict] = []
+        last: str | None = None
+        while self._at < len(self._lines):
+            name, *columns = self._next().split("\t")
+            if len(columns) != 4:  # noqa: PLR2004 - reason, base, ours, theirs
+                raise self._bad("a conflict has five columns")
+            if name == "layout" and layout is None and not conflicts:
+                base = None if columns[1] == "-" else self._read_skeleton(columns[1])
+                sides = [self._read_skeleton(column) for column in columns[2:]]
+                layout = LayoutConflict(self._text(columns[0]), base, *sides)
+                continue
+            last = self._ordered(self._text(name), last)
+            candidates = [None if c == "-" else self._parameter(c.split(" ")) for c in columns[1:]]
+            conflicts.append(Conflict(last, self._text(columns[0]), *candidates))
+        return layout, tuple(conflicts)
+
+    def _next(self) -> str:
+        if self._at == len(self._lines):
+            self._at += 1
+            raise self._bad("the manifest is cut short")
+        self._at += 1
+        return self._lines[self._at - 1]
+
+    def _bad(self, what: str) -> ManifestError:
+        # Line 1 is the magic, and _at counts the lines behind it that were taken.
+        return ManifestError(f"line {self._at + 1}: {what}")
+
+    def _keyword(self, word: str) -> str:
+        line = self._next()
+        if not line.startswith(word + " "):
+            raise self._bad(f"expected '{word} …'")
+        return line[len(word) + 1 :]
+
+    def _text(self, quoted: str) -> str:
+        try:
+            text = json.loads(quoted)
+        except ValueError:
+            text = None
+        if not isinstance(text, str) or _quote(text) != quoted:
+            raise self._bad("not a name in canonical JSON quotes")
+        return text
+
+    def _ordered(self, name: str, last: str | None) -> str:
+        if last is not None and name <= last:
+            raise self._bad(f"parameter {name!r} is out of order or there twice")
+        return name
+
+    def _parameter(self, columns: list[str]) -> Parameter:
+        if len(columns) != 3:  # noqa: PLR2004 - dtype, shape, digest
+            raise self._bad("a parameter has a name, an element type, a shape and a digest")
+        kind, shape, digest = columns
+        if not _SHAPE.fullmatch(shape):
+            raise self._bad("not a shape")
+        if not is_digest(digest):
+            raise self._bad("not a digest")
+        try:
+            return Parameter(TensorSpec.of(kind, map(int, filter(None, shape[1:-1].split(",")))), Digest(digest))
+        except FormatError as error:
+            raise self._bad(error.message) from error
+
+    def _read_skeleton(self, text: str) -> Skeleton:
+        digest, _, size = text.partition(" ")
+        if not is_digest(digest) or not re.fullmatch(r"[1-9][0-9]{0,9}", size) or int(size) > MAX_SKELETON:
+            raise self._bad("not a skeleton's digest and size")
+        return Skeleton(Digest(digest), int(size))

@@ -1,0 +1,133 @@
+"""A tensor's type, shape and digest: what a manifest says of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NewType
+
+from blake3 import blake3
+
+from git_theta_ext.errors import FormatError
+from git_theta_ext.model.dtypes import SKELETON, Dtype, dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing_extensions import Buffer
+
+Digest = NewType("Digest", str)
+"""64 lower-case hexadecimal digits: BLAKE3-256."""
+
+MAX_DIMENSIONS = 64
+MAX_BYTES = 1 << 50
+_CHUNK_ELEMENTS = 1 << 19
+_CHUNK_BYTES = 1 << 22
+_WIDEST_NUMBER = 64
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Element type and shape.
+
+    Raises:
+        FormatError: The shape is negative, too large or has too many dimensions, or its elements fill no whole bytes.
+    """
+
+    dtype: Dtype
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.shape) > MAX_DIMENSIONS:
+            raise FormatError(f"a tensor of {len(self.shape)} dimensions; {MAX_DIMENSIONS} are the most")
+        if any(n < 0 for n in self.shape):
+            raise FormatError(f"a tensor of negative size {list(self.shape)}")
+        bits = self.elements * self.dtype.bits
+        if bits > MAX_BYTES * 8:
+            raise FormatError(f"a tensor of impossible size {list(self.shape)}")
+        if bits % 8:
+            raise FormatError(f"{self.elements} elements of {self.dtype.name} fill no whole number of bytes")
+
+    @classmethod
+    def of(cls, name: str, shape: Iterable[int]) -> TensorSpec:
+        """Make a spec from an element type's name.
+
+        Raises:
+            FormatError: As the class, or the name is unknown.
+        """
+        return cls(dtype(name), tuple(shape))
+
+    @property
+    def elements(self) -> int:
+        """Number of elements; 1 for a 0-dimensional tensor."""
+        count = 1
+        for n in self.shape:
+            count *= n
+        return count
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.elements * self.dtype.bits // 8
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Size in bytes of every chunk but the last: 2^19 elements, or 4 MiB worth of very wide ones.
+
+        Always a whole number of elements and of bytes.
+        """
+        if self.dtype.bits <= _WIDEST_NUMBER:
+            return _CHUNK_ELEMENTS * self.dtype.bits // 8
+        group = self.dtype.bits  # eight elements, in bytes
+        return max(1, _CHUNK_BYTES // group) * group
+
+    def __str__(self) -> str:
+        return f"{self.dtype.name} [{','.join(map(str, self.shape))}]"
+
+
+def skeleton_spec(nbytes: int) -> TensorSpec:
+    """Return the spec under which a skeleton of that many bytes is stored."""
+    return TensorSpec(SKELETON, (nbytes,))
+
+
+class TensorHasher:
+    """Compute a tensor's digest piece by piece.
+
+    The digest covers the element type, the shape and the little-endian bytes; a skeleton's covers its bytes alone.
+    """
+
+    def __init__(self, spec: TensorSpec, *, threads: int = 1) -> None:
+        self._blake3 = blake3(max_threads=threads)
+        if spec.dtype is not SKELETON:
+            self._blake3.update(f"git-theta tensor 1\n{spec}\n".encode())
+
+    def update(self, data: Buffer) -> None:
+        """Add the next bytes."""
+        self._blake3.update(data)
+
+    def digest(self) -> Digest:
+        """Return the digest of all that was added."""
+        return Digest(self._blake3.hexdigest())
+
+
+def tensor_digest(spec: TensorSpec, data: Buffer, *, threads: int = 1) -> Digest:
+    """Return the digest of a whole tensor.
+
+    Args:
+        spec: Element type and shape.
+        data: Its little-endian bytes, ``spec.nbytes`` of them.
+        threads: Threads that may work on it; worth it from some 100 MB on.
+
+    Raises:
+        FormatError: The number of bytes does not fit the spec.
+    """
+    if memoryview(data).nbytes != spec.nbytes:
+        raise FormatError(f"{memoryview(data).nbytes} bytes for a tensor {spec}, which has {spec.nbytes}")
+    hasher = TensorHasher(spec, threads=threads)
+    hasher.update(data)
+    return hasher.digest()
+
+
+def is_digest(text: str) -> bool:
+    """Tell whether a text is a digest as manifests write it."""
+    return _DIGEST.fullmatch(text) is not None

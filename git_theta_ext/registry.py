@@ -1,0 +1,118 @@
+"""Find plug-ins by name: the built-in ones from a table, others through entry points.
+
+Scanning entry points costs 100 ms, so it happens only where the table does not know a name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any, Literal, cast, TYPE_CHECKING
+
+from git_theta_ext.errors import PluginError
+
+if TYPE_CHECKING:
+    from git_theta_ext.interfaces import Encoding, Format, MergeMethod, OpenRemote
+    from collections.abc import Iterator
+
+Group = Literal["formats", "encodings", "merges", "remotes"]
+
+# The same names as in setup.cfg; a test compares the two. Formats are tried in this order, `opaque` last.
+BUILT_IN: dict[Group, dict[str, str]] = {
+    "formats": {
+        "safetensors": "git_theta_plugins.formats.safetensors:FORMAT",
+        "torch_zip": "git_theta_plugins.formats.torch_zip:FORMAT",
+        "npz": "git_theta_plugins.formats.npz:FORMAT",
+        "opaque": "git_theta_plugins.formats.opaque:FORMAT",
+    },
+    "encodings": {"dense": "git_theta_plugins.encodings.dense:ENCODING"},
+    "merges": {"average": "git_theta_plugins.merges.average:METHOD"},
+    "remotes": {
+        "directory": "git_theta_plugins.remotes.directory:open_remote",
+        "kvstore": "git_theta_plugins.remotes.kvstore:open_remote",
+    },
+}
+
+
+def _load(target: str) -> object:
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+@cache
+def _entry_points(group: Group) -> dict[str, Any]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=f"git_theta_ext.{group}")}
+
+
+@cache
+def _find(group: Group, name: str) -> object:
+    target = BUILT_IN[group].get(name)
+    if target is not None:
+        return _load(target)
+    point = _entry_points(group).get(name)
+    if point is None:
+        known = ", ".join(sorted({*BUILT_IN[group], *_entry_points(group)}))
+        raise PluginError(
+            f"there is no plug-in {name!r} among the {group}",
+            hint=f"known are {known}; install the package that brings it",
+        )
+    return cast("object", point.load())
+
+
+def find_format(name: str) -> Format:
+    """Return a format by name.
+
+    Raises:
+        PluginError: No such format is installed.
+    """
+    return cast("Format", _find("formats", name))
+
+
+def find_encoding(name: str) -> Encoding:
+    """Return an encoding by name.
+
+    Raises:
+        PluginError: No such encoding is installed.
+    """
+    return cast("Encoding", _find("encodings", name))
+
+
+def find_merge(name: str) -> MergeMethod:
+    """Return a merge method by name.
+
+    Raises:
+        PluginError: No such method is installed.
+    """
+    return cast("MergeMethod", _find("merges", name))
+
+
+def find_remote(name: str) -> OpenRemote:
+    """Return what opens remotes of a kind.
+
+    Raises:
+        PluginError: No such kind is installed.
+    """
+    return cast("OpenRemote", _find("remotes", name))
+
+
+def detect_format(data: memoryview) -> Format:
+    """Return the first format that recognises a file by its content.
+
+    The built-in ones come first. Those of other packages are asked only before the file falls to ``opaque``, and only
+    where it is large enough for the scan of entry points not to matter.
+    """
+    for name in BUILT_IN["formats"]:
+        if name != "opaque" and (found := find_format(name)).detect(data):
+            return found
+    for found in _others(data.nbytes):
+        if found.detect(data):
+            return found
+    return find_format("opaque")
+
+
+def _others(nbytes: int) -> Iterator[Format]:
+    if nbytes >= 1 << 16:
+        for name in sorted(set(_entry_points("formats")) - set(BUILT_IN["formats"])):
+            yield find_format(name)

@@ -1,0 +1,1 @@
+"""Packs of encoded tensors and skeletons, found by digest."""

@@ -1,0 +1,1 @@
+"""Bring packs to remotes and back."""

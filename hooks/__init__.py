@@ -1,0 +1,1 @@
+"""Hook scripts that ``git theta install`` puts in place."""

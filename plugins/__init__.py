@@ -1,0 +1,1 @@
+"""Everything replaceable, written exactly as a third party would write it."""

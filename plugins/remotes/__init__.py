@@ -1,0 +1,1 @@
+"""Remotes that packs are pushed to and fetched from."""
