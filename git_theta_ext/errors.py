@@ -89,3 +89,9 @@ class PluginError(ThetaError):
     """A plug-in that a file or a setting names is not installed, or does not keep its contract."""
 
     exit_code = 12
+
+
+class ProtocolError(ThetaError):
+    """The program at the other end of a pipe or connection does not keep to the protocol."""
+
+    exit_code = 13

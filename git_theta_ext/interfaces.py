@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
     import torch
     from typing_extensions import Buffer
 
@@ -75,8 +76,10 @@ class Encoding(Protocol):
     name: str
     bases: int
 
-    def encode(self, spec: TensorSpec, data: Buffer, bases: Sequence[Buffer]) -> bytes:
-        """Encode one chunk.
+    def encode(self, spec: TensorSpec, data: memoryview, bases: Sequence[Buffer]) -> list[Buffer]:
+        """Encode one chunk into pieces that make up the payload one after another.
+
+        Pieces save copying: a piece may be ``data`` itself, but nothing that a later call overwrites.
 
         Args:
             spec: Of the whole tensor.
@@ -147,12 +150,15 @@ class Remote(Protocol):
     is not a relative path of plain names. All are safe to call from several threads.
     """
 
-    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Yield key and size in bytes of every object whose key starts with ``prefix``; none is half written."""
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the key of every object whose key starts with ``prefix``, in any order; none is half written.
+
+        Sizes are in pack headers: object stores tell them only at the price of a request an object.
+        """
         ...
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """Return the bytes of an object from ``start`` up to ``end``.
+        """Return the bytes of an object from ``start`` up to ``end``, fewer where it is shorter.
 
         Raises:
             MissingError: There is no such object.

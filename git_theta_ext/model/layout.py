@@ -17,6 +17,7 @@ from git_theta_ext.model.tensor import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
     from typing_extensions import Buffer
 
 MAX_SKELETON = 1 << 28
@@ -43,10 +44,14 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class ChecksumField:
-    """Where a format found the CRC-32 (zlib's, little-endian) of a tensor's bytes."""
+    """Where a format found the CRC-32 (zlib's, little-endian) of a tensor's bytes.
+
+    ``seed`` is the CRC-32 of the literal bytes that the checksum covers before the tensor's, such as a header.
+    """
 
     name: str
     offset: int
+    seed: int = 0
 
     @property
     def end(self) -> int:
@@ -84,9 +89,13 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """The place of a tensor's CRC-32; kept apart from literals since it changes with every value."""
+    """The place of a tensor's CRC-32; kept apart from literals since it changes with every value.
+
+    ``seed`` is where the CRC-32 begins: that of the literal bytes it covers before the tensor's.
+    """
 
     name: str
+    seed: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -147,7 +156,7 @@ class Layout:
             elif isinstance(segment, Slice):
                 rows.append([_pack_name(segment.name), segment.spec.dtype.name, list(segment.spec.shape)])
             else:
-                rows.append([_pack_name(segment.name)])
+                rows.append([_pack_name(segment.name), *([segment.seed] if segment.seed else [])])
         skeleton = _MAGIC + bytes(msgpack.packb(rows, use_bin_type=True))
         if len(skeleton) > MAX_SKELETON:
             raise FormatError(f"{len(skeleton)} bytes outside the tensors; {MAX_SKELETON} are the most")
@@ -198,12 +207,14 @@ def _read_row(row: object) -> Segment:
             return Literal(data)
         case [name]:
             return Checksum(_unpack_name(name))
+        case [name, int() as seed] if 0 < seed < 1 << 32:
+            return Checksum(_unpack_name(name), seed)
         case [name, str() as kind, list() as shape] if all(type(n) is int for n in shape):
             return Slice(_unpack_name(name), TensorSpec.of(kind, shape))
     raise FormatError("damaged skeleton: a segment of unknown form")
 
 
-def layout_of(data: memoryview, fields: Iterable[Field], checksum: Callable[[memoryview], int]) -> Layout:
+def layout_of(data: memoryview, fields: Iterable[Field], checksum: Callable[[memoryview, int], int]) -> Layout:
     """Lay out a file from what its format found in it; whatever no field covers becomes literal.
 
     A checksum field that does not hold its tensor's checksum (a writer may leave it zero) becomes literal as well, so
@@ -212,7 +223,7 @@ def layout_of(data: memoryview, fields: Iterable[Field], checksum: Callable[[mem
     Args:
         data: The whole file.
         fields: In any order.
-        checksum: CRC-32 of some bytes, as ``zlib.crc32``.
+        checksum: CRC-32 of some bytes, begun from a value, as ``zlib.crc32``.
 
     Raises:
         FormatError: A field leaves the file or overlaps another; the message names the parameter.
@@ -220,7 +231,7 @@ def layout_of(data: memoryview, fields: Iterable[Field], checksum: Callable[[mem
     found = sorted(fields, key=lambda field: (field.offset, field.end))
     _check_places(found, data.nbytes)
     extents = {field.name: field for field in found if isinstance(field, Extent)}
-    sums: dict[str, bytes] = {}
+    sums: dict[tuple[str, int], bytes] = {}
     segments: list[Segment] = []
     at = 0
     for field in found:
@@ -228,13 +239,15 @@ def layout_of(data: memoryview, fields: Iterable[Field], checksum: Callable[[mem
             extent = extents.get(field.name)
             if extent is None:
                 raise FormatError(f"a checksum of parameter {field.name!r}, which is not in the file")
-            if field.name not in sums:
-                sums[field.name] = checksum(data[extent.offset : extent.end]).to_bytes(4, "little")
-            if data[field.offset : field.end] != sums[field.name]:
+            key = (field.name, field.seed)
+            if key not in sums:
+                sums[key] = checksum(data[extent.offset : extent.end], field.seed).to_bytes(4, "little")
+            if data[field.offset : field.end] != sums[key]:
                 continue
         if field.offset > at:
             segments.append(Literal(bytes(data[at : field.offset])))
-        segments.append(Checksum(field.name) if isinstance(field, ChecksumField) else Slice(field.name, field.spec))
+        place = Slice(field.name, field.spec) if isinstance(field, Extent) else Checksum(field.name, field.seed)
+        segments.append(place)
         at = field.end
     if at < data.nbytes:
         segments.append(Literal(bytes(data[at:])))
@@ -249,7 +262,7 @@ def _check_places(found: list[Field], nbytes: int) -> None:
     for field in found:
         if not 0 <= field.offset <= field.end <= nbytes:
             raise FormatError(
-                f"parameter {field.name!r} lies at bytes {field.offset} to {field.end}, outside the file of {nbytes} bytes"
+                f"parameter {field.name!r} is at bytes {field.offset} to {field.end}, outside the {nbytes} of the file"
             )
         if field.offset < at:
             raise FormatError(f"parameter {field.name!r} at byte {field.offset} overlaps the one before it")

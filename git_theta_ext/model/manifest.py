@@ -10,11 +10,11 @@ import json
 import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, ManifestError
 from git_theta_ext.model.layout import MAX_SKELETON
 from git_theta_ext.model.tensor import Digest, TensorSpec, is_digest
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

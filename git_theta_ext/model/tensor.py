@@ -13,6 +13,7 @@ from git_theta_ext.model.dtypes import SKELETON, Dtype, dtype
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
     from typing_extensions import Buffer
 
 Digest = NewType("Digest", str)
@@ -103,7 +104,9 @@ class TensorHasher:
 
     def update(self, data: Buffer) -> None:
         """Add the next bytes."""
-        self._blake3.update(data)
+        view = memoryview(data)
+        if view.nbytes:  # a view of nothing cannot be cast
+            self._blake3.update(view.cast("B"))
 
     def digest(self) -> Digest:
         """Return the digest of all that was added."""

@@ -1,0 +1,169 @@
+"""The bytes of a pack: magic, version, header length, a MessagePack header, then the chunks of each entry.
+
+Chunk sizes have a fixed width, so a header's length is known before anything is encoded: the writer leaves room for it
+and streams the chunks behind. See docs/store.md.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from git_theta_ext.errors import CorruptError, FormatError
+from git_theta_ext.model.dtypes import SKELETON
+from git_theta_ext.model.tensor import Digest, TensorSpec, skeleton_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MAGIC = b"GTHETAPK"
+VERSION = 1
+PREFIX_BYTES = 20
+"""Bytes from which ``header_length`` tells how many more to read."""
+
+MAX_HEADER = 1 << 26
+MAX_ENTRIES = 1 << 20
+MAX_BASES = 8
+
+_PREFIX = struct.Struct("<8sIQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One blob of a pack.
+
+    Attributes:
+        digest: Of the tensor or skeleton.
+        spec: Its element type and shape.
+        encoding: Name of the encoding that holds it.
+        params: What the encoding noted for the whole tensor.
+        bases: Digests of the tensors that it is coded against.
+        chunks: Stored size of each chunk in bytes.
+        offset: Of the first chunk in the pack.
+    """
+
+    digest: Digest
+    spec: TensorSpec
+    encoding: str
+    chunks: tuple[int, ...]
+    offset: int = 0
+    bases: tuple[Digest, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stored(self) -> int:
+        """Stored size in bytes."""
+        return sum(self.chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class PackHeader:
+    """What a pack holds.
+
+    Attributes:
+        entries: In the order of their chunks.
+        nbytes: Size of the head: magic, version, length and header.
+    """
+
+    entries: tuple[Entry, ...]
+    nbytes: int
+
+    @property
+    def pack_bytes(self) -> int:
+        """Size of the whole pack."""
+        return self.nbytes + sum(entry.stored for entry in self.entries)
+
+
+def chunk_count(spec: TensorSpec) -> int:
+    """Return the number of chunks that a tensor is coded in; none for an empty one."""
+    return -(-spec.nbytes // spec.chunk_bytes)
+
+
+def chunk_range(spec: TensorSpec, number: int) -> tuple[int, int]:
+    """Return the byte range of a chunk in its tensor."""
+    return number * spec.chunk_bytes, min((number + 1) * spec.chunk_bytes, spec.nbytes)
+
+
+def write_header(entries: Sequence[Entry]) -> bytes:
+    """Return a pack's head; its length depends on nothing but the number of chunks, never on their sizes."""
+    rows = [
+        [
+            bytes.fromhex(entry.digest),
+            entry.spec.dtype.name,
+            list(entry.spec.shape),
+            entry.encoding,
+            dict(entry.params),
+            [bytes.fromhex(base) for base in entry.bases],
+            struct.pack(f"<{len(entry.chunks)}I", *entry.chunks),
+        ]
+        for entry in entries
+    ]
+    body = bytes(msgpack.packb({"entries": rows}, use_bin_type=True))
+    return _PREFIX.pack(MAGIC, VERSION, len(body)) + body
+
+
+def header_length(prefix: bytes) -> int:
+    """Return the size in bytes of a pack's head from its first PREFIX_BYTES bytes.
+
+    Raises:
+        CorruptError: It is no pack, of another version, or its header is too long.
+    """
+    if len(prefix) < PREFIX_BYTES:
+        raise CorruptError("a pack is cut short")
+    magic, version, length = _PREFIX.unpack(prefix[:PREFIX_BYTES])
+    if magic != MAGIC:
+        raise CorruptError("not a pack")
+    if version != VERSION:
+        raise CorruptError(f"a pack of version {version}; this program knows {VERSION}", hint="upgrade git_theta_ext")
+    if length > MAX_HEADER:
+        raise CorruptError(f"a pack whose header claims {length} bytes")
+    return PREFIX_BYTES + int(length)
+
+
+def read_header(data: bytes) -> PackHeader:
+    """Read the head of a pack; ``data`` may go on behind it.
+
+    Raises:
+        CorruptError: The header is damaged or asks for something impossible.
+    """
+    nbytes = header_length(data)
+    try:
+        content = msgpack.unpackb(data[PREFIX_BYTES:nbytes], max_array_len=MAX_ENTRIES, strict_map_key=True)
+        rows = content["entries"]
+        entries, at = [], nbytes
+        for row in rows:
+            entry = _read_entry(row, at)
+            entries.append(entry)
+            at += entry.stored
+    except (ValueError, KeyError, TypeError, FormatError, msgpack.UnpackException) as error:
+        raise CorruptError(f"a pack's header is damaged: {error}") from error
+    return PackHeader(tuple(entries), nbytes)
+
+
+def _read_entry(row: Any, offset: int) -> Entry:
+    digest, kind, shape, encoding, params, bases, sizes = row
+    if not (isinstance(digest, bytes) and isinstance(encoding, str) and isinstance(params, dict)):
+        raise TypeError("an entry of unknown form")
+    if kind == SKELETON.name:
+        (length,) = shape
+        spec = skeleton_spec(length)
+    else:
+        spec = TensorSpec.of(kind, shape)
+    chunks = struct.unpack(f"<{chunk_count(spec)}I", sizes)
+    for number, stored in enumerate(chunks):
+        start, end = chunk_range(spec, number)
+        # Every encoding falls back to the bytes as they are, so a chunk never grows by more than its own head.
+        if stored > 2 * (end - start) + 1024:
+            raise ValueError("a chunk larger than its tensor")
+    if len(bases) > MAX_BASES:
+        raise ValueError(f"{len(bases)} bases")
+    return Entry(_digest(digest), spec, encoding, chunks, offset, tuple(map(_digest, bases)), params)
+
+
+def _digest(raw: bytes) -> Digest:
+    if len(raw) != 32:  # noqa: PLR2004 - bytes of a BLAKE3-256
+        raise ValueError("a digest of a wrong length")
+    return Digest(raw.hex())

@@ -1,0 +1,43 @@
+"""Run independent pieces of work in threads, in bounded memory, with results in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def thread_count(wanted: int = 0) -> int:
+    """Return the number of threads to use: as wanted, or one for each processor that this process may run on."""
+    return wanted or len(os.sched_getaffinity(0))
+
+
+def ordered_map(
+    executor: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], window: int
+) -> Iterator[Result]:
+    """Yield ``work(item)`` for each item in order, with at most ``window`` of them begun and not yet taken.
+
+    When the consumer stops early or a piece fails, those not yet begun are cancelled and the others awaited, so nothing
+    still works on buffers that the caller is about to free.
+    """
+    pending: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            if len(pending) >= window:
+                yield pending.popleft().result()
+            pending.append(executor.submit(work, item))
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+        for future in pending:
+            if not future.cancelled():
+                future.exception()

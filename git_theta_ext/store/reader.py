@@ -1,0 +1,82 @@
+"""Read chunks out of pack files, with a bounded number of them open."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import CorruptError, MissingError
+from git_theta_ext.store.packs import PREFIX_BYTES, PackHeader, header_length, read_header
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from git_theta_ext.store.packs import Entry
+
+_MOST_OPEN = 128
+
+
+class PackReader:
+    """Opens packs as they are asked for. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: OrderedDict[Path, _Pack] = OrderedDict()
+
+    def header(self, path: Path) -> PackHeader:
+        """Return the header of a pack.
+
+        Raises:
+            MissingError: The pack is gone.
+            CorruptError: It is damaged.
+        """
+        return self._pack(path).header
+
+    def chunk(self, path: Path, entry: Entry, number: int) -> memoryview:
+        """Return the stored bytes of a chunk.
+
+        Raises:
+            MissingError: The pack is gone.
+            CorruptError: The pack is cut short.
+        """
+        pack = self._pack(path)
+        size = entry.chunks[number]
+        data = os.pread(pack.descriptor, size, entry.offset + sum(entry.chunks[:number]))
+        if len(data) != size:
+            raise CorruptError(f"pack {path.name} is cut short", hint="git theta fsck")
+        return memoryview(data)
+
+    def close(self) -> None:
+        """Close all packs."""
+        with self._lock:
+            self._open.clear()
+
+    def _pack(self, path: Path) -> _Pack:
+        with self._lock:
+            pack = self._open.get(path)
+            if pack is None:
+                pack = self._open[path] = _Pack(path)
+                # A thread that still reads from the one that goes keeps it open until it is done.
+                if len(self._open) > _MOST_OPEN:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(path)
+            return pack
+
+
+class _Pack:
+    """An open pack, closed when nobody refers to it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = -1
+        try:
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise MissingError(f"pack {path.name} is gone from the store", hint="git theta checkout") from error
+        prefix = os.pread(self.descriptor, PREFIX_BYTES, 0)
+        self.header = read_header(os.pread(self.descriptor, header_length(prefix), 0))
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)

@@ -1,0 +1,210 @@
+"""Write packs: encode in threads, stream to temporary files, make durable, rename into place."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import StoreError
+from git_theta_ext.store.packs import Entry, chunk_count, chunk_range, write_header
+from git_theta_ext.store.pool import ordered_map
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future, ThreadPoolExecutor
+    from pathlib import Path
+
+    from typing_extensions import Buffer
+
+    from git_theta_ext.interfaces import Encoding
+    from git_theta_ext.model.tensor import Digest, TensorSpec
+
+    Item = tuple[TensorSpec, Digest, Buffer]
+
+SMALL = 1 << 18
+"""Tensors below this many bytes share packs."""
+
+SHARED_PACK = 1 << 24
+"""The most bytes, before encoding, of tensors that share a pack."""
+
+_STALE_SECONDS = 24 * 3600
+_READ = 1 << 20
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn a failure of the file system into an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+        hint = (
+            "free some space and run the command again; nothing was lost" if full else "check the folder's permissions"
+        )
+        raise StoreError(f"cannot write {error.filename or path}: {error.strerror}", hint=hint) from error
+
+
+def grouped(items: Sequence[Item]) -> list[list[Item]]:
+    """Distribute tensors over packs: each large one by itself, small ones together in the order they come."""
+    packs: list[list[Item]] = []
+    shared: list[Item] = []
+    filled = 0
+    for item in items:
+        nbytes = item[0].nbytes
+        if nbytes >= SMALL:
+            packs.append([item])
+            continue
+        if shared and filled + nbytes > SHARED_PACK:
+            packs.append(shared)
+            shared, filled = [], 0
+        shared.append(item)
+        filled += nbytes
+    return [*packs, shared] if shared else packs
+
+
+def pack_path(root: Path, name: str) -> Path:
+    """Return the place of a pack."""
+    return root / "packs" / name[:2] / name
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(_READ))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def temporary(root: Path) -> Path:
+    """Return a name for a file in the making, on the store's file system; clear away what a crash left long ago."""
+    folder = root / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.iterdir():
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                left.unlink()
+    return folder / secrets.token_hex(16)
+
+
+def install_pack(root: Path, temporary_path: Path, name: str) -> None:
+    """Rename a complete pack into place and make that durable."""
+    final = pack_path(root, name)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary_path.replace(final)
+    sync_folder(final.parent)
+    sync_folder(final.parent.parent)
+
+
+class PackWriter:
+    """Encode tensors into new packs below ``root``.
+
+    Args:
+        root: Of the store.
+        encoding: That needs no base.
+        executor: Where chunks are encoded and packs finished.
+        window: The most chunks in flight.
+    """
+
+    def __init__(self, root: Path, encoding: Encoding, executor: ThreadPoolExecutor, window: int) -> None:
+        self._root = root
+        self._encoding = encoding
+        self._executor = executor
+        self._window = window
+
+    def write(
+        self, packs: Sequence[Sequence[Item]], advance: Callable[[int], None]
+    ) -> list[tuple[str, tuple[Entry, ...]]]:
+        """Write the packs; all are durable on return.
+
+        Args:
+            packs: What each of them holds.
+            advance: Told the number of tensor bytes that were encoded.
+
+        Returns:
+            Name and entries of each pack.
+
+        Raises:
+            StoreError: The file system refused; no temporary file is left.
+        """
+        jobs = ((item, number) for pack in packs for item in pack for number in range(chunk_count(item[0])))
+        coded = ordered_map(self._executor, self._encode, jobs, self._window)
+        finishing: list[Future[tuple[str, tuple[Entry, ...]]]] = []
+        made: list[Path] = []
+        try:
+            with explained(self._root):
+                for pack in packs:
+                    path = temporary(self._root)
+                    made.append(path)
+                    entries = self._stream(path, pack, coded, advance)
+                    finishing.append(self._executor.submit(_finish, self._root, path, entries))
+                return [future.result() for future in finishing]
+        finally:
+            coded.close()  # type: ignore[attr-defined]  # a generator, to be stopped before the buffers go
+            for future in finishing:
+                future.exception()
+            for path in made:
+                path.unlink(missing_ok=True)
+
+    def _encode(self, job: tuple[Item, int]) -> list[Buffer]:
+        (spec, _, data), number = job
+        start, end = chunk_range(spec, number)
+        return self._encoding.encode(spec, memoryview(data).cast("B")[start:end], ())
+
+    def _stream(
+        self, path: Path, pack: Sequence[Item], coded: Iterator[list[Buffer]], advance: Callable[[int], None]
+    ) -> tuple[Entry, ...]:
+        entries = [Entry(digest, spec, self._encoding.name, (0,) * chunk_count(spec)) for spec, digest, _ in pack]
+        head = len(write_header(entries))
+        with path.open("xb", buffering=0) as file:
+            file.seek(head)
+            for at, entry in enumerate(entries):
+                sizes: list[int] = []
+                for number in range(len(entry.chunks)):
+                    pieces = next(coded)
+                    sizes.append(_write_all(file.fileno(), pieces))
+                    start, end = chunk_range(entry.spec, number)
+                    advance(end - start)
+                entries[at] = replace(entry, chunks=tuple(sizes), offset=head)
+                head += sum(sizes)
+            file.seek(0)
+            _write_all(file.fileno(), [write_header(entries)])
+        return tuple(entries)
+
+
+def _write_all(descriptor: int, pieces: list[Buffer]) -> int:
+    total = sum(memoryview(piece).nbytes for piece in pieces)
+    written = os.writev(descriptor, pieces)
+    while written < total:
+        # A disk that fills up, or a signal: what is left goes again, and then says why it cannot.
+        rest = b"".join(bytes(memoryview(piece).cast("B")) for piece in pieces)[written:]
+        written += os.write(descriptor, rest)
+    return total
+
+
+def _finish(root: Path, path: Path, entries: tuple[Entry, ...]) -> tuple[str, tuple[Entry, ...]]:
+    name = sha256_of(path)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    path.chmod(path.stat().st_mode & 0o444)
+    install_pack(root, path, name)
+    return name, entries
