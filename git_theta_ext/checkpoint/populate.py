@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.blobs import Store
 
 _BACKDATE_NS = 2_000_000_000
-"""Git looks again at a file as young as its index; a file that seems two seconds old is left alone."""
+"""Git looks again at a file as young as its index; one that seems older than what it replaces is left alone."""
 
 
 def _ignore(_: int) -> None:
@@ -66,7 +66,8 @@ def populate(
         advance: Told the number of bytes written, as it goes.
 
     Returns:
-        The stat of the new file, whose modification time lies two seconds back.
+        The stat of the new file, whose modification time lies two seconds before now and before that of the file that
+        it replaces.
 
     Raises:
         ManifestError: It holds conflicts, or its layout does not fit it.
@@ -86,7 +87,7 @@ def populate(
                 os.fchmod(descriptor, mode & 0o7777)
             finally:
                 os.close(descriptor)
-            past = time.time_ns() - _BACKDATE_NS
+            past = _past(path)
             os.utime(unfinished, ns=(past, past))
             unfinished.replace(path)
             return path.lstat()
@@ -105,6 +106,15 @@ def _beside(path: Path, store: Store) -> Path:
     if unfinished.parent.stat().st_dev == path.parent.stat().st_dev:
         return unfinished
     return path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}.theta")
+
+
+def _past(path: Path) -> int:
+    # Git wrote the manifest there before its index, however long populating takes.
+    now = time.time_ns()
+    try:
+        return min(now, path.lstat().st_mtime_ns) - _BACKDATE_NS
+    except OSError:
+        return now - _BACKDATE_NS
 
 
 def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, advance: Callable[[int], None]) -> None:

@@ -6,6 +6,7 @@ trained on, and both sides of a merge share it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -26,15 +27,24 @@ MAX_SKELETON = 1 << 28
 _MAGIC = b"git-theta skeleton 1\n"
 _MAX_SEGMENTS = 1 << 24
 _CHECKSUM_BYTES = 4
+_SPLIT_CHARACTER = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Where a format found a tensor in a file, contiguous and little-endian."""
+    """Where a format found a tensor in a file, contiguous and little-endian.
+
+    Raises:
+        FormatError: The name holds the two halves of a character, which JSON cannot tell from the character.
+    """
 
     name: str
     spec: TensorSpec
     offset: int
+
+    def __post_init__(self) -> None:
+        if _SPLIT_CHARACTER.search(self.name):
+            raise FormatError(f"parameter {self.name!r} has a name that cannot be written down")
 
     @property
     def end(self) -> int:

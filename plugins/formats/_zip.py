@@ -1,0 +1,223 @@
+"""Find the members of a zip archive without reading them: the central directory, checked against the local headers.
+
+Follows PKWARE's APPNOTE 6.3.10. Everything the archive says of itself is checked before it is believed.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import FormatError
+from git_theta_ext.interfaces import NotSplittable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_END = struct.Struct("<4s4H2LH")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR = struct.Struct("<4sLQL")
+_ENTRY = struct.Struct("<4s6H3L5H2L")
+_LOCAL = struct.Struct("<4s5H3L2H")
+_LOCAL_CRC = 14
+_ENTRY_CRC = 16
+_MAX_COMMENT = 0xFFFF
+_MAX_ENTRIES = 1 << 20
+_FULL16 = 0xFFFF
+_FULL32 = 0xFFFFFFFF
+_ENCRYPTED = 0x2041  # bits 0, 6 and 13
+_DESCRIPTOR = 0x8
+_UTF8 = 0x800
+_ZIP64_EXTRA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A stored member.
+
+    Attributes:
+        name: As in the central directory.
+        start: Offset of its first byte in the file.
+        size: Its number of bytes.
+        checksums: Offsets of the places that hold its CRC-32.
+    """
+
+    name: str
+    start: int
+    size: int
+    checksums: tuple[int, ...]
+
+    @property
+    def end(self) -> int:
+        """Offset of the first byte behind it."""
+        return self.start + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    name: str
+    raw_name: bytes
+    flags: int
+    method: int
+    crc: int
+    packed: int
+    size: int
+    header: int
+    at: int
+
+
+def first_name(data: memoryview) -> str | None:
+    """Return the name in the archive's first local header; None where the file does not begin with one."""
+    if data.nbytes < _LOCAL.size or bytes(data[:4]) != b"PK\3\4":
+        return None
+    length = _LOCAL.unpack_from(data)[9]
+    return bytes(data[_LOCAL.size : _LOCAL.size + length]).decode(errors="replace")
+
+
+def names(data: memoryview) -> list[str]:
+    """Return the names in the central directory; none where it cannot be read. Never raises."""
+    try:
+        return [entry.name for entry in _entries(data)[0]]
+    except FormatError:
+        return []
+
+
+def members(data: memoryview) -> list[Member]:
+    """Find every member of an archive, in the order of their places.
+
+    Raises:
+        FormatError: The archive is damaged or contradicts itself; the message names the member.
+        NotSplittable: A member is compressed or encrypted.
+    """
+    entries, limit = _entries(data)
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.name in seen:
+            raise FormatError(f"zip member {entry.name!r} is there twice")
+        seen.add(entry.name)
+    entries.sort(key=lambda entry: entry.header)
+    limits = [*(entry.header for entry in entries), limit][1:]
+    found = [_member(data, entry, bound) for entry, bound in zip(entries, limits, strict=True)]
+    for entry in entries:
+        if entry.flags & _ENCRYPTED:
+            raise NotSplittable(f"zip member {entry.name!r} is encrypted")
+        if entry.method:
+            raise NotSplittable(f"zip member {entry.name!r} is compressed")
+    return found
+
+
+def _entries(data: memoryview) -> tuple[list[_Entry], int]:
+    """Read the central directory; also return its offset, behind which no member lies."""
+    start, size, count = _directory(data)
+    found = list(_read_entries(data, start, start + size))
+    if len(found) != count:
+        raise FormatError(f"the zip directory announces {count} members and lists {len(found)}")
+    return found, start
+
+
+def _directory(data: memoryview) -> tuple[int, int, int]:
+    """Return offset, size in bytes and number of entries of the central directory."""
+    base = max(0, data.nbytes - _END.size - _MAX_COMMENT)
+    tail = bytes(data[base:])
+    at = tail.rfind(b"PK\5\6")
+    while at >= 0 and (len(tail) - at < _END.size or at + _END.size + _END.unpack_from(tail, at)[7] != len(tail)):
+        at = tail.rfind(b"PK\5\6", 0, at)
+    if at < 0:
+        raise FormatError("the zip directory at the file's end is missing; the file may be cut short")
+    _, disk, first_disk, here, count, size, start, _ = _END.unpack_from(tail, at)
+    end = base + at
+    if end >= _LOCATOR.size and bytes(data[end - _LOCATOR.size : end - _LOCATOR.size + 4]) == b"PK\6\7":
+        end, wide = _directory64(data, end - _LOCATOR.size)
+        for short, full, mark in zip((count, size, start), wide, (_FULL16, _FULL32, _FULL32), strict=True):
+            if short not in (full, mark):
+                raise FormatError("the two ends of the zip directory contradict each other")
+        count, size, start = wide
+    elif disk or first_disk or here != count:
+        raise FormatError("a zip archive in several parts")
+    if start + size != end:
+        raise FormatError(f"the zip directory is said to be at bytes {start} to {start + size}, and ends at {end}")
+    if count > _MAX_ENTRIES:
+        raise FormatError(f"a zip archive of {count} members; {_MAX_ENTRIES} are the most")
+    return start, size, count
+
+
+def _directory64(data: memoryview, locator: int) -> tuple[int, tuple[int, int, int]]:
+    _, _, at, disks = _LOCATOR.unpack_from(data, locator)
+    if at + _END64.size > locator or bytes(data[at : at + 4]) != b"PK\6\6" or disks > 1:
+        raise FormatError("the zip64 directory's end is not where it is said to be")
+    _, _, _, _, disk, first_disk, here, count, size, start = _END64.unpack_from(data, at)
+    if disk or first_disk or here != count:
+        raise FormatError("a zip archive in several parts")
+    return at, (count, size, start)
+
+
+def _read_entries(data: memoryview, at: int, end: int) -> Iterator[_Entry]:
+    while at < end:
+        if at + _ENTRY.size > end or bytes(data[at : at + 4]) != b"PK\1\2":
+            raise FormatError(f"the zip directory is damaged at byte {at}")
+        fields = _ENTRY.unpack_from(data, at)
+        _, _, _, flags, method, _, _, crc, packed, size, name_size, extra_size, comment_size, *_, header = fields
+        raw = bytes(data[at + _ENTRY.size : at + _ENTRY.size + name_size])
+        extra_at = at + _ENTRY.size + name_size
+        behind = extra_at + extra_size + comment_size
+        if behind > end:
+            raise FormatError(f"the zip directory is damaged at byte {at}")
+        name = _decode(raw, flags)
+        wide = _zip64(data[extra_at : extra_at + extra_size], (size, packed, header), name)
+        yield _Entry(name, raw, flags, method, crc, wide[1], wide[0], wide[2], at)
+        at = behind
+
+
+def _decode(raw: bytes, flags: int) -> str:
+    try:
+        return raw.decode("utf-8" if flags & _UTF8 else "cp437")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"a zip member's name {raw!r} is not UTF-8") from error
+
+
+def _zip64(extra: memoryview, short: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """Put the 64-bit values of the extra field in the place of those that are marked as too large."""
+    wide: list[int] = []
+    at = 0
+    while at + 4 <= extra.nbytes:
+        kind, size = struct.unpack_from("<2H", extra, at)
+        if kind == _ZIP64_EXTRA and at + 4 + size <= extra.nbytes:
+            wide = list(struct.unpack_from(f"<{size // 8}Q", extra, at + 4))
+            break
+        at += 4 + size
+    values = []
+    for value in short:
+        if value == _FULL32 and not wide:
+            raise FormatError(f"zip member {name!r} lacks its 64-bit sizes")
+        values.append(wide.pop(0) if value == _FULL32 else value)
+    return tuple(values)
+
+
+def _member(data: memoryview, entry: _Entry, limit: int) -> Member:
+    at = entry.header
+    if at + _LOCAL.size > limit or bytes(data[at : at + 4]) != b"PK\3\4":
+        raise FormatError(f"zip member {entry.name!r} is not at byte {at}, or overlaps the next")
+    _, _, flags, method, _, _, crc, packed, size, name_size, extra_size = _LOCAL.unpack_from(data, at)
+    name_at = at + _LOCAL.size
+    start = name_at + name_size + extra_size
+    end = start + entry.packed
+    if end > limit:
+        raise FormatError(f"zip member {entry.name!r} of {entry.packed} bytes overlaps what is at byte {limit}")
+    if bytes(data[name_at : name_at + name_size]) != entry.raw_name:
+        raise FormatError(f"zip member {entry.name!r} has another name in its own header")
+    later = bool(flags & _DESCRIPTOR)
+    size, packed = _zip64(data[name_at + name_size : start], (size, packed), entry.name)
+    said = zip((size, packed, crc), (entry.size, entry.packed, entry.crc), strict=True)
+    agrees = all(local == central or (later and not local) for local, central in said)
+    agrees &= method == entry.method and not (flags ^ entry.flags) & (_ENCRYPTED | _DESCRIPTOR)
+    if not agrees or (not method and entry.size != entry.packed):
+        raise FormatError(f"zip member {entry.name!r} contradicts its entry in the directory")
+    places = [entry.at + _ENTRY_CRC]
+    if not later:
+        places.append(at + _LOCAL_CRC)
+    else:
+        described = end + 4 if bytes(data[end : end + 4]) == b"PK\7\x08" else end
+        if described + 12 <= limit:
+            places.append(described)
+    return Member(entry.name, start, entry.packed, tuple(places))

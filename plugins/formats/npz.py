@@ -1,0 +1,185 @@
+"""What numpy writes: ``.npy`` (one array) and ``.npz`` (a zip of them).
+
+Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html. The header is a Python literal; it is
+read by ``ast.literal_eval`` under numpy's own limit of length.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import FormatError
+from git_theta_ext.interfaces import NotSplittable
+from git_theta_ext.model.dtypes import Dtype, dtype, opaque
+from git_theta_ext.model.layout import ChecksumField, Extent
+from git_theta_ext.model.tensor import TensorSpec
+
+from . import _zip
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from git_theta_ext.model.layout import Field, Layout
+
+_MAGIC = b"\x93NUMPY"
+_SUFFIX = ".npy"
+_MAX_HEADER = 10_000
+_WIDE_HEADER = 2  # from this version on, the header's length has four bytes in place of two
+_UNICODE = 3  # the version whose header is UTF-8
+_MAX_ITEM = 100_000
+_DTYPES = {
+    "|b1": "BOOL", "|i1": "I8", "|u1": "U8", "<i2": "I16", "<u2": "U16", "<i4": "I32", "<u4": "U32", "<i8": "I64",
+    "<u8": "U64", "<f2": "F16", "<f4": "F32", "<f8": "F64", "<c8": "C64", "<c16": "C128",
+}  # fmt: skip
+_SIMPLE = re.compile(r"([<>|=])([biufcmMSUVaO])(\d{0,9})(\[.{1,32}\])?")
+_UNFIT = re.compile(r"[^A-Za-z0-9_.+<>|=-]")
+
+
+class NpzFormat:
+    """Finds arrays by their headers."""
+
+    name = "npz"
+    mergeable = True
+
+    def detect(self, data: memoryview) -> bool:
+        """Tell whether the file is a ``.npy``, or a zip of nothing else."""
+        if data[: len(_MAGIC)] == _MAGIC:
+            return True
+        first = _zip.first_name(data)
+        if first is None or not first.endswith(_SUFFIX):
+            return False
+        return all(name.endswith(_SUFFIX) for name in _zip.names(data))
+
+    def parse(self, data: memoryview) -> list[Field]:
+        """Find the arrays: under their names in a ``.npz``, as ``array`` in a ``.npy``.
+
+        An array in Fortran order has its shape reversed, since that is how its bytes lie.
+
+        Raises:
+            FormatError: The archive or a header is damaged; the array is named.
+            NotSplittable: Compressed, or an array of Python objects.
+        """
+        if data[: len(_MAGIC)] == _MAGIC:
+            return [*_array("array", data, 0, data.nbytes)]
+        found: list[Field] = []
+        for member in _zip.members(data):
+            if not member.name.endswith(_SUFFIX):
+                continue
+            name = member.name.removesuffix(_SUFFIX)
+            for extent in _array(name, data, member.start, member.end):
+                found.append(extent)
+                if extent.end == member.end:
+                    seed = zlib.crc32(data[member.start : extent.offset])
+                    found.extend(ChecksumField(name, place, seed) for place in member.checksums)
+        return found
+
+    def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
+        """Refuse: the archive would have to be written anew."""
+
+
+FORMAT = NpzFormat()
+
+
+def _array(name: str, data: memoryview, start: int, end: int) -> list[Extent]:
+    """Find the array of one ``.npy``; none where its elements have no bytes."""
+    try:
+        kind, shape, offset = _header(data[start:end])
+        if kind is None:
+            return []
+        spec = TensorSpec(kind, shape)
+    except FormatError as error:
+        raise FormatError(f"parameter {name!r}: {error.message}") from error
+    except NotSplittable as reason:
+        raise NotSplittable(f"parameter {name!r} has {reason}") from reason
+    extent = Extent(name, spec, start + offset)
+    if extent.end > end:
+        raise FormatError(
+            f"parameter {name!r}: {spec} has {spec.nbytes} bytes, and {end - extent.offset} are there; "
+            "the file may be cut short"
+        )
+    return [extent]
+
+
+def _header(data: memoryview) -> tuple[Dtype | None, tuple[int, ...], int]:
+    """Return element type, shape as the bytes lie, and the header's size."""
+    if data.nbytes < len(_MAGIC) + 4 or data[: len(_MAGIC)] != _MAGIC:
+        raise FormatError("no .npy header")
+    version = data[6]
+    if not 1 <= version <= _UNICODE:
+        raise FormatError(f"a .npy header of version {version}, which is not known")
+    start = 12 if version >= _WIDE_HEADER else 10
+    length = int.from_bytes(data[8:start], "little")
+    if length > _MAX_HEADER:
+        raise NotSplittable(f"a .npy header of {length} bytes, more than numpy reads by itself")
+    if start + length > data.nbytes:
+        raise FormatError("a .npy header that does not end; the file may be cut short")
+    text = bytes(data[start : start + length]).decode("utf-8" if version == _UNICODE else "latin-1", "replace")
+    kind, shape = _evaluate(text)
+    return kind, shape, start + length
+
+
+def _evaluate(header: str) -> tuple[Dtype | None, tuple[int, ...]]:
+    import ast
+
+    try:
+        value = ast.literal_eval(header.strip())
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise FormatError(f"a .npy header that is no Python literal: {error}") from error
+    match value:
+        case {"descr": descr, "fortran_order": bool() as fortran, "shape": tuple() as shape} if all(
+            type(n) is int for n in shape
+        ):
+            return _dtype(descr), shape[::-1] if fortran else shape
+    raise FormatError("a .npy header without descr, fortran_order and shape")
+
+
+def _dtype(descr: object) -> Dtype | None:
+    """Return an element type; None where elements have no bytes."""
+    if isinstance(descr, str) and descr in _DTYPES:
+        return dtype(_DTYPES[descr])
+    size = _item_size(descr)
+    if size > _MAX_ITEM:
+        raise NotSplittable(f"elements of {size} bytes")
+    if not size:
+        return None
+    label = _UNFIT.sub("_", descr)[:64] if isinstance(descr, str) else "struct"
+    return opaque(size * 8, label)
+
+
+def _item_size(descr: object) -> int:
+    """Return the size in bytes of an element that is a string, a date, a record or of foreign byte order."""
+    match descr:
+        case str():
+            match = _SIMPLE.fullmatch(descr)
+            if match is None:
+                raise FormatError(f"{descr[:80]!r} is no element type")
+            if match[2] == "O":
+                raise NotSplittable("Python objects, which are pickled")
+            return int(match[3] or 0) * (4 if match[2] == "U" else 1)
+        case list():
+            return sum(_field_size(field) for field in descr)
+        case (inner, tuple() as shape):
+            return _item_size(inner) * _product(shape)
+    raise FormatError(f"{str(descr)[:80]!r} is no element type")
+
+
+def _field_size(field: object) -> int:
+    match field:
+        case (_, inner):
+            return _item_size(inner)
+        case (_, inner, tuple() as shape):
+            return _item_size(inner) * _product(shape)
+        case (_, inner, int() as count):
+            return _item_size(inner) * _product((count,))
+    raise FormatError(f"{str(field)[:80]!r} is no field of a record")
+
+
+def _product(shape: tuple[object, ...]) -> int:
+    count = 1
+    for n in shape:
+        if type(n) is not int or not 0 <= n <= _MAX_ITEM:
+            raise FormatError(f"{str(shape)[:80]!r} is no shape of a field")
+        count *= n
+    return count

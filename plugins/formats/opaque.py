@@ -1,0 +1,105 @@
+"""Any file at all: cut into chunks where its content says so, so that an insertion leaves most chunks as they were.
+
+The cutting rule is a gear hash (Xia et al., "FastCDC", USENIX ATC 2016) over a window of 32 bytes: the hash at byte i
+is the sum of ``gear[byte i-k] << k`` for k from 0 to 31, modulo 2^32. numpy computes it for all bytes at once by
+doubling the window five times. The table and the limits must never change: unchanged files would be stored again.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
+
+from git_theta_ext.model.layout import Extent
+from git_theta_ext.model.tensor import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from git_theta_ext.model.layout import Layout
+
+SMALLEST = 128 << 10
+"""The fewest bytes of a chunk, but for the last."""
+LARGEST = 2 << 20
+"""The most bytes of a chunk."""
+
+_WINDOW = 32
+_SLAB = 1 << 20
+# Behind SMALLEST bytes each place is a cut with probability 1 in 384 Ki: 512 KiB a chunk on average.
+_THRESHOLD = (1 << 32) // (384 << 10)
+
+
+class OpaqueFormat:
+    """Knows nothing of tensors; its parameters are chunks of bytes."""
+
+    name = "opaque"
+    mergeable = False
+
+    def detect(self, data: memoryview) -> bool:  # noqa: ARG002 - the seam's signature
+        """Accept everything."""
+        return True
+
+    def parse(self, data: memoryview) -> list[Extent]:
+        """Cut the file into chunks of 128 KiB to 2 MiB, 512 KiB on average, named in file order."""
+        found = []
+        start = 0
+        for number, end in enumerate(boundaries(data)):
+            found.append(Extent(f"chunk/{number:06}", TensorSpec.of("U8", (end - start,)), start))
+            start = end
+        return found
+
+    def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
+        """Refuse: chunks of two versions make no file."""
+
+
+FORMAT = OpaqueFormat()
+
+
+def boundaries(data: memoryview, slab: int = _SLAB) -> Iterator[int]:
+    """Yield the end of every chunk; the last is the file's size.
+
+    Args:
+        data: The whole file.
+        slab: Bytes looked at in one go; 40 times as much memory is needed. The result does not depend on it.
+    """
+    start = 0
+    if data.nbytes > SMALLEST:
+        for begin in range(0, data.nbytes, slab):
+            end = min(begin + slab, data.nbytes)
+            places = _places(data, begin, end)
+            while True:
+                at = int(places.searchsorted(start + SMALLEST))
+                cut = int(places[at]) if at < places.size else end + 1
+                cut = min(cut, start + LARGEST)
+                if cut > end:
+                    break
+                yield cut
+                start = cut
+    if start < data.nbytes:
+        yield data.nbytes
+
+
+@cache
+def _gear() -> NDArray[np.uint32]:
+    import numpy as np
+
+    return np.frombuffer(blake3(b"git-theta gear 1").digest(length=1024), dtype="<u4").astype(np.uint32)
+
+
+def _places(data: memoryview, begin: int, end: int) -> NDArray[np.int64]:
+    """Return every place behind a byte from ``begin`` up to ``end`` where the hash asks for a cut, in order."""
+    import numpy as np
+
+    first = max(0, begin - (_WINDOW - 1))
+    hashes: NDArray[Any] = _gear()[np.frombuffer(data[first:end], dtype=np.uint8)]
+    width = 1
+    while width < _WINDOW:
+        # Reads the old values on both sides: the shifted copy is complete before the sum is written.
+        hashes[width:] += hashes[:-width] << np.uint32(width)
+        width *= 2
+    return np.flatnonzero(hashes[begin - first :] < _THRESHOLD) + (begin + 1)

@@ -1,0 +1,151 @@
+"""The safetensors format: a length, a JSON header, the tensors (https://github.com/huggingface/safetensors).
+
+More is accepted than the reference writes: gaps, tensors out of order and unaligned ones, since all come back as they
+were. What contradicts itself is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.errors import FormatError
+from git_theta_ext.model.dtypes import Dtype, dtype, opaque
+from git_theta_ext.model.layout import Extent, Layout, Literal, Slice
+from git_theta_ext.model.tensor import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_LENGTH = 8
+_MAX_HEADER = 100_000_000  # the reference's own limit
+_METADATA = "__metadata__"
+
+
+class SafetensorsFormat:
+    """Finds tensors by the header's offsets."""
+
+    name = "safetensors"
+    mergeable = True
+
+    def detect(self, data: memoryview) -> bool:
+        """Tell whether a plausible length and the header's brace begin the file."""
+        if data.nbytes <= _LENGTH:
+            return False
+        return 1 < int.from_bytes(data[:_LENGTH], "little") <= _MAX_HEADER and data[_LENGTH] == ord("{")
+
+    def parse(self, data: memoryview) -> list[Extent]:
+        """Find the tensors.
+
+        Raises:
+            FormatError: The header is no such JSON, or contradicts itself or the file; the parameter is named.
+        """
+        header, start = _read_header(data)
+        return [_extent(name, entry, start, data.nbytes) for name, entry in header.items() if name != _METADATA]
+
+    def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> Layout | None:
+        """Lay out other parameters: those of ``layout`` in its order, then new ones by name; metadata is kept.
+
+        Returns:
+            A layout without gaps, or None where an element type cannot be named in a header.
+        """
+        first = layout.segments[0] if layout.segments else None
+        header, _ = _read_header(memoryview(first.data if isinstance(first, Literal) else b""))
+        order = [name for name in layout.parameters if name in parameters]
+        order += sorted(set(parameters) - set(order))
+        if not _aligned(parameters[name] for name in order):
+            order.sort(key=lambda name: -parameters[name].dtype.bits)
+        entries: dict[str, Any] = {_METADATA: header[_METADATA]} if _METADATA in header else {}
+        at = 0
+        for name in order:
+            spec = parameters[name]
+            kind = _written(spec.dtype)
+            if kind is None or name == _METADATA:
+                return None
+            entries[name] = {"dtype": kind, "shape": list(spec.shape), "data_offsets": [at, at + spec.nbytes]}
+            at += spec.nbytes
+        text = json.dumps(entries, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        if len(text) > _MAX_HEADER:
+            return None
+        literal = Literal(len(text).to_bytes(_LENGTH, "little") + text)
+        return Layout((literal, *(Slice(name, parameters[name]) for name in order)))
+
+
+FORMAT = SafetensorsFormat()
+
+
+def _read_header(data: memoryview) -> tuple[dict[str, Any], int]:
+    """Return the header and the offset of the first byte behind it."""
+    length = int.from_bytes(data[:_LENGTH], "little")
+    start = _LENGTH + length
+    if data.nbytes < _LENGTH or start > data.nbytes:
+        raise FormatError(f"a header of {length} bytes in a file of {data.nbytes}; the file may be cut short")
+    if length > _MAX_HEADER:
+        raise FormatError(f"a header of {length} bytes; {_MAX_HEADER} are the most")
+    try:
+        header = json.loads(str(data[_LENGTH:start], "utf-8"), object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"the header is not JSON: {error}") from error
+    if not isinstance(header, dict) or not isinstance(header.get(_METADATA, {}), dict):
+        raise FormatError("the header or its metadata is not a JSON object")
+    return header, start
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise FormatError(f"parameter {name!r} is in the header twice")
+            seen.add(name)
+    return found
+
+
+def _extent(name: str, entry: object, start: int, nbytes: int) -> Extent:
+    match entry:
+        case {"dtype": str() as kind, "shape": list() as shape, "data_offsets": [int() as begin, int() as end]}:
+            pass
+        case _:
+            raise FormatError(f"parameter {name!r} lacks a dtype, a shape or two data_offsets")
+    if any(type(n) is not int for n in (*shape, begin, end)):
+        raise FormatError(f"parameter {name!r} has a shape or data_offsets that are not whole numbers")
+    if not 0 <= begin <= end <= nbytes - start:
+        raise FormatError(
+            f"parameter {name!r} is said to be at bytes {begin} to {end} of {nbytes - start}; the file may be cut short"
+        )
+    try:
+        spec = TensorSpec(_dtype(kind, shape, end - begin), tuple(shape))
+    except FormatError as error:
+        raise FormatError(f"parameter {name!r}: {error.message}") from error
+    if spec.nbytes != end - begin:
+        raise FormatError(f"parameter {name!r}: {spec} has {spec.nbytes} bytes, and its data_offsets {end - begin}")
+    return Extent(name, spec, start + begin)
+
+
+def _dtype(kind: str, shape: list[int], nbytes: int) -> Dtype:
+    try:
+        return dtype(kind)
+    except FormatError:
+        # Newer than this table: the width follows from the size, and nothing more is needed to keep it.
+        elements = TensorSpec(dtype("U8"), tuple(shape)).elements
+        bits, rest = divmod(nbytes * 8, elements) if elements else (8, 0)
+        if rest or not bits:
+            raise
+        return opaque(bits, kind)
+
+
+def _written(kind: Dtype) -> str | None:
+    """Return an element type's name in headers."""
+    return kind.name if kind.kind != "opaque" else kind.name.partition(":")[2] or None
+
+
+def _aligned(specs: Iterable[TensorSpec]) -> bool:
+    """Tell whether each of some tensors begins at a multiple of its element when they are laid end to end."""
+    at = 0
+    for spec in specs:
+        if at * 8 % spec.dtype.bits:
+            return False
+        at += spec.nbytes
+    return True

@@ -1,0 +1,70 @@
+import re
+import zlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from git_theta_ext.model.dtypes import dtype
+from git_theta_ext.model.layout import Checksum, ChecksumField, Extent, Layout, Literal, Slice, layout_of
+from git_theta_ext.model.manifest import Conflict, Manifest, Parameter, Skeleton
+from git_theta_ext.model.tensor import TensorSpec
+
+odd = st.text(st.characters(categories=["Cs", "Cc", "Zl", "Zp", "Lu"]), max_size=6)
+# JSON reads the two halves of a character as the character.
+names = (st.text(max_size=12) | odd).filter(lambda text: not re.search("[\ud800-\udbff][\udc00-\udfff]", text))
+digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
+specs = st.builds(
+    TensorSpec,
+    st.sampled_from(["F32", "BF16", "I64", "BOOL", "F8_E8M0", "opaque40:x"]).map(dtype),
+    st.lists(st.integers(0, 5), max_size=4).map(tuple),
+)
+parameters = st.builds(Parameter, specs, digests)
+manifests = st.builds(
+    Manifest,
+    st.from_regex(r"[a-z][a-z0-9_-]{0,20}", fullmatch=True),
+    st.builds(Skeleton, digests, st.integers(1, 1 << 28)),
+    st.dictionaries(names, parameters, max_size=6),
+    st.none(),
+    st.lists(
+        st.builds(Conflict, names, names, st.none() | parameters, st.none() | parameters, st.none() | parameters),
+        max_size=4,
+        unique_by=lambda conflict: conflict.name,
+    ).map(tuple),
+)
+
+
+@given(manifests)
+def test_every_manifest_survives_its_text(manifest):
+    data = manifest.to_bytes()
+    assert Manifest.parse(data) == manifest
+    assert Manifest.parse(data).to_bytes() == data
+
+
+@given(
+    st.lists(st.tuples(st.binary(max_size=9), names, specs, st.booleans()), max_size=6, unique_by=lambda row: row[1])
+)
+def test_every_layout_survives_its_skeleton_and_assembles_to_the_file(rows):
+    data, fields, values = bytearray(), [], {}
+    for gap, name, spec, summed in rows:
+        data += gap
+        fields.append(Extent(name, spec, len(data)))
+        values[name] = bytes(range(spec.nbytes % 251)) * (spec.nbytes // (spec.nbytes % 251 or 1)) + bytes(spec.nbytes)
+        values[name] = values[name][: spec.nbytes]
+        data += values[name]
+        if summed:
+            fields.append(ChecksumField(name, len(data)))
+            data += zlib.crc32(values[name]).to_bytes(4, "little")
+    layout = layout_of(memoryview(bytes(data)), reversed(fields), zlib.crc32)
+    again = Layout.from_skeleton(layout.to_skeleton())
+    assert again == layout
+    assert again.to_skeleton() == layout.to_skeleton()
+    built = bytearray()
+    for segment in again.segments:
+        match segment:
+            case Literal(piece):
+                built += piece
+            case Slice(name, _):
+                built += values[name]
+            case Checksum(name):
+                built += zlib.crc32(values[name]).to_bytes(4, "little")
+    assert built == data
