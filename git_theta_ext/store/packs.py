@@ -152,6 +152,8 @@ def _read_entry(row: Any, offset: int) -> Entry:
         spec = skeleton_spec(length)
     else:
         spec = TensorSpec.of(kind, shape)
+    if len(sizes) != 4 * chunk_count(spec):
+        raise ValueError("a chunk table of another length than its tensor's")
     chunks = struct.unpack(f"<{chunk_count(spec)}I", sizes)
     for number, stored in enumerate(chunks):
         start, end = chunk_range(spec, number)

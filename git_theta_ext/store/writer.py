@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from git_theta_ext.store.pool import ordered_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import Future
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -35,6 +36,7 @@ SHARED_PACK = 1 << 24
 
 _STALE_SECONDS = 24 * 3600
 _READ = 1 << 20
+_FINISHERS = 4
 
 
 @contextmanager
@@ -147,18 +149,19 @@ class PackWriter:
         coded = ordered_map(self._executor, self._encode, jobs, self._window)
         finishing: list[Future[tuple[str, tuple[Entry, ...]]]] = []
         made: list[Path] = []
+        # Finished packs wait for the disk in threads of their own, so that encoding goes on meanwhile.
+        finisher = ThreadPoolExecutor(_FINISHERS)
         try:
             with explained(self._root):
                 for pack in packs:
                     path = temporary(self._root)
                     made.append(path)
                     entries = self._stream(path, pack, coded, advance)
-                    finishing.append(self._executor.submit(_finish, self._root, path, entries))
+                    finishing.append(finisher.submit(_finish, self._root, path, entries))
                 return [future.result() for future in finishing]
         finally:
             coded.close()  # type: ignore[attr-defined]  # a generator, to be stopped before the buffers go
-            for future in finishing:
-                future.exception()
+            finisher.shutdown()
             for path in made:
                 path.unlink(missing_ok=True)
 

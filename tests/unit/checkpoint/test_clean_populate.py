@@ -1,0 +1,244 @@
+import errno
+import hashlib
+import json
+import os
+import struct
+import time
+
+import numpy as np
+import pytest
+
+from git_theta_ext.checkpoint import populate as populate_module
+from git_theta_ext.checkpoint.cache import StatCache
+from git_theta_ext.checkpoint.clean import clean, describe, scan
+from git_theta_ext.checkpoint.mapping import map_file
+from git_theta_ext.checkpoint.populate import populate
+from git_theta_ext.errors import CorruptError, FormatError, ManifestError, MissingError, PluginError, StoreError
+from git_theta_ext.model.manifest import LayoutConflict, Manifest, Parameter, Skeleton
+from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.store.blobs import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "theta", threads=2)
+    yield store
+    store.close()
+
+
+def safetensors(tensors, metadata=None):
+    header, body = ({"__metadata__": metadata} if metadata else {}), b""
+    for name, values in tensors.items():
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(values.shape),
+            "data_offsets": [len(body), len(body) + values.nbytes],
+        }
+        body += values.tobytes()
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def model(seed=0, **change):
+    rng = np.random.default_rng(seed)
+    tensors = {f"layer.{i}.weight": rng.standard_normal((64, 64)).astype("<f4") for i in range(4)}
+    return {**tensors, "big": rng.standard_normal(1 << 20).astype("<f4"), **change}
+
+
+def test_a_checkpoint_comes_back_to_the_byte(store, tmp_path):
+    data = safetensors(model(), {"format": "pt"})
+    told = []
+    manifest = clean(memoryview(data), "m", store, advance=told.append).manifest
+    assert sum(told) >= sum(values.nbytes for values in model().values())
+    written = []
+    stat = populate(manifest, store, tmp_path / "m", 0o755, written.append)
+    assert (tmp_path / "m").read_bytes() == data
+    assert sum(written) == len(data)
+    assert stat.st_mode & 0o777 == 0o755
+    assert stat.st_mtime < time.time() - 1
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_a_populated_file_seems_older_than_the_manifest_it_replaces(store, tmp_path):
+    manifest = clean(memoryview(safetensors(model())), "m", store).manifest
+    (tmp_path / "m").write_bytes(manifest.to_bytes())
+    written = (tmp_path / "m").stat().st_mtime_ns - 60 * 10**9
+    os.utime(tmp_path / "m", ns=(written, written))
+    assert populate(manifest, store, tmp_path / "m").st_mtime_ns == written - 2 * 10**9
+
+
+def test_describe_gives_the_same_manifest_and_stores_nothing(store):
+    data = memoryview(safetensors(model()))
+    found = describe(data, "m").manifest
+    assert not store.root.joinpath("packs").exists()
+    assert clean(data, "m", store).manifest == found
+
+
+def test_only_what_changed_is_stored(store):
+    clean(memoryview(safetensors(model())), "m", store)
+    before = {path for _, path in store.pack_files()}
+    changed = model()
+    changed["layer.2.weight"] = changed["layer.2.weight"] + 1
+    clean(memoryview(safetensors(changed)), "m", store)
+    (new,) = {path for _, path in store.pack_files()} - before
+    assert new.stat().st_size < changed["layer.2.weight"].nbytes + 1000
+
+
+def test_a_tensor_that_moves_to_another_shard_is_not_stored_again(store):
+    tensors = model()
+    clean(memoryview(safetensors({name: tensors[name] for name in ["big", "layer.0.weight"]})), "a", store)
+    clean(memoryview(safetensors({name: tensors[name] for name in ["layer.1.weight"]})), "b", store)
+    before = sum(path.stat().st_size for _, path in store.pack_files())
+    clean(memoryview(safetensors({name: tensors[name] for name in ["layer.0.weight", "layer.1.weight"]})), "b", store)
+    clean(memoryview(safetensors({name: tensors[name] for name in ["big"]})), "a", store)
+    assert sum(path.stat().st_size for _, path in store.pack_files()) - before < 2000
+
+
+def test_an_empty_and_a_foreign_file_come_back_as_well(store, tmp_path):
+    for data in (b"", b"x", b"plain text\n" * 40_000):
+        manifest = clean(memoryview(data), "m", store).manifest
+        assert manifest.format == "opaque"
+        populate(manifest, store, tmp_path / "m")
+        assert (tmp_path / "m").read_bytes() == data
+
+
+def test_a_format_can_be_forced(store):
+    data = memoryview(safetensors(model()))
+    assert scan(data, "m", "opaque").format == "opaque"
+    with pytest.raises(PluginError, match="no plug-in 'nosuch'"):
+        scan(data, "m", "nosuch")
+
+
+def test_a_broken_file_is_named_with_its_parameter_and_nothing_is_stored(store):
+    data = safetensors(model())[:-10]
+    with pytest.raises(FormatError, match=r"^dir/m: .*big") as caught:
+        clean(memoryview(data), "dir/m", store)
+    assert "theta-format=opaque" in caught.value.hint
+    assert list(store.pack_files()) == []
+
+
+def test_a_failing_plugin_does_not_look_like_a_crash(store, monkeypatch):
+    from git_theta_plugins.formats.safetensors import FORMAT
+
+    def parse(self, data):
+        raise ValueError("oops")
+
+    monkeypatch.setattr(type(FORMAT), "parse", parse)
+    with pytest.raises(FormatError, match="m: not a readable safetensors file"):
+        clean(memoryview(safetensors(model())), "m", store)
+
+
+def test_a_conflict_is_never_written_as_a_checkpoint(store, tmp_path):
+    manifest = clean(memoryview(safetensors(model())), "m", store).manifest
+    s = manifest.skeleton
+    conflicted = Manifest(manifest.format, s, manifest.parameters, LayoutConflict("both", s, s, s))
+    with pytest.raises(ManifestError, match="unresolved"):
+        populate(conflicted, store, tmp_path / "m")
+
+
+def test_a_manifest_whose_layout_is_of_other_parameters_is_refused(store, tmp_path):
+    manifest = clean(memoryview(safetensors(model())), "m", store).manifest
+    odd = dict(manifest.parameters)
+    odd["big"] = Parameter(TensorSpec.of("F32", (1024, 1024)), odd["big"].digest)
+    with pytest.raises(ManifestError, match="disagree on 'big'"):
+        populate(Manifest(manifest.format, manifest.skeleton, odd), store, tmp_path / "m")
+
+
+def test_a_skeleton_that_is_none_is_corrupt(store, tmp_path):
+    manifest = clean(memoryview(safetensors(model())), "m", store).manifest
+    from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
+
+    digest = tensor_digest(skeleton_spec(4), b"junk")
+    store.put([(skeleton_spec(4), digest, b"junk")])
+    with pytest.raises(CorruptError, match="not a skeleton"):
+        populate(Manifest(manifest.format, Skeleton(digest, 4), manifest.parameters), store, tmp_path / "m")
+
+
+@pytest.mark.parametrize("harm", ["missing", "corrupt", "full"])
+def test_when_populate_fails_the_old_file_is_untouched(store, tmp_path, monkeypatch, harm):
+    manifest = clean(memoryview(safetensors(model())), "m", store).manifest
+    target = tmp_path / "m"
+    target.write_bytes(b"old")
+    largest = max((path for _, path in store.pack_files()), key=lambda path: path.stat().st_size)
+    largest.chmod(0o644)
+    if harm == "missing":
+        largest.unlink()
+    elif harm == "corrupt":
+        data = bytearray(largest.read_bytes())
+        data[-1] ^= 1
+        largest.write_bytes(data)
+    else:
+
+        def full(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(populate_module.os, "pwrite", full)
+    with pytest.raises({"missing": MissingError, "corrupt": CorruptError, "full": StoreError}[harm]):
+        populate(manifest, store, target)
+    assert target.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "theta"]
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_another_file_system_gets_its_temporary_file_beside(store, tmp_path, monkeypatch):
+    manifest = clean(memoryview(safetensors(model())), "m", store).manifest
+    monkeypatch.setattr(populate_module, "temporary", lambda _: type(tmp_path)("/dev/shm/unused"))
+    populate(manifest, store, tmp_path / "m")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "theta"]
+
+
+def test_torch_zip_checksums_are_computed_anew(store, tmp_path):
+    torch = pytest.importorskip("torch")
+    for seed in range(2):
+        torch.manual_seed(seed)
+        torch.save({"w": torch.randn(300, 300), "b": torch.randn(7)}, tmp_path / "m.pt")
+        data = (tmp_path / "m.pt").read_bytes()
+        manifest = clean(memoryview(data), "m.pt", store).manifest
+        populate(manifest, store, tmp_path / "again.pt")
+        assert hashlib.sha256((tmp_path / "again.pt").read_bytes()).digest() == hashlib.sha256(data).digest()
+        assert manifest.format == "torch_zip"
+        # The same skeleton for every value: that is what lets such files be merged.
+        assert manifest.skeleton == describe(memoryview(data), "m.pt").manifest.skeleton
+
+
+class TestStatCache:
+    @pytest.fixture
+    def checkpoint(self, tmp_path):
+        path = tmp_path / "m"
+        path.write_bytes(safetensors(model()))
+        os.utime(path, (1, 1))
+        return path
+
+    def remember(self, store, path, **options):
+        with path.open("rb") as file:
+            manifest = clean(map_file(file.fileno()), "m", store).manifest.to_bytes()
+        StatCache(store).put(path, path.lstat(), manifest, **options)
+        return manifest
+
+    def test_an_untouched_file_is_remembered(self, store, checkpoint):
+        time.sleep(0.06)
+        manifest = self.remember(store, checkpoint)
+        assert StatCache(store).get(checkpoint) == manifest
+        assert StatCache(store).get(checkpoint, "opaque") is None
+
+    def test_a_file_changed_just_now_is_not_trusted(self, store, checkpoint):
+        self.remember(store, checkpoint)  # no pause: the change of its times is too fresh
+        assert StatCache(store).get(checkpoint) is None
+
+    def test_a_file_we_wrote_ourselves_is_trusted_at_once(self, store, checkpoint):
+        manifest = self.remember(store, checkpoint, written=True)
+        assert StatCache(store).get(checkpoint) == manifest
+
+    def test_any_change_is_seen(self, store, checkpoint):
+        self.remember(store, checkpoint, written=True)
+        with checkpoint.open("r+b") as file:
+            file.write(b"x")
+        assert StatCache(store).get(checkpoint) is None
+        checkpoint.unlink()
+        assert StatCache(store).get(checkpoint) is None
+
+    def test_a_manifest_whose_tensors_are_gone_is_forgotten(self, store, checkpoint):
+        self.remember(store, checkpoint, written=True)
+        for _, path in list(store.pack_files()):
+            path.unlink()
+        assert StatCache(store).get(checkpoint) is None

@@ -1,0 +1,322 @@
+import errno
+import os
+import shutil
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from git_theta_ext.errors import CorruptError, MissingError, StoreError
+from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
+from git_theta_ext.store import writer
+from git_theta_ext.store.blobs import Store, read_pack_header
+from git_theta_ext.store.packs import Entry, write_header
+from git_theta_ext.store.writer import SMALL, sha256_of
+
+
+def packs(store):
+    return sorted(path for _, path in store.pack_files())
+
+
+def damage(path, at=-1):
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def test_what_was_put_comes_back(store, make):
+    items = [
+        make(10),
+        make(1 << 20, 1),
+        make(0, 2),
+        (skeleton_spec(3), tensor_digest(skeleton_spec(3), b"abc"), b"abc"),
+    ]
+    told = []
+    assert store.put(items, told.append) > 0
+    assert sum(told) == sum(spec.nbytes for spec, _, _ in items)
+    for spec, digest, data in items:
+        assert store.read(digest, spec) == data
+        assert b"".join(map(bytes, store.stream(digest, spec))) == data
+    assert store.missing([digest for _, digest, _ in items]) == set()
+
+
+def test_what_is_there_is_not_stored_again(store, make):
+    items = [make(1 << 17), make(1 << 17)]
+    assert store.put(items) > 0
+    assert len(packs(store)) == 1
+    assert store.put(items) == 0
+
+
+def test_small_tensors_share_a_pack_and_large_ones_have_their_own(store, make):
+    store.put([make(SMALL // 4, 1), *(make(100, seed) for seed in range(2, 52)), make(SMALL // 4, 60)])
+    assert sorted(len(read_pack_header(path).entries) for path in packs(store)) == [1, 1, 50]
+
+
+def test_shared_packs_are_bounded(store, make, monkeypatch):
+    monkeypatch.setattr(writer, "SHARED_PACK", 1000)
+    store.put([make(100, seed) for seed in range(5)])
+    assert sorted(len(read_pack_header(path).entries) for path in packs(store)) == [1, 2, 2]
+
+
+def test_packs_are_named_by_their_bytes_and_read_only(store, make):
+    store.put([make(100_000)])
+    (path,) = packs(store)
+    assert sha256_of(path) == path.name
+    assert path.parent.name == path.name[:2]
+    assert path.stat().st_mode & 0o222 == 0
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_the_same_tensor_gives_the_same_pack(tmp_path, make):
+    names = []
+    for folder in ("one", "two"):
+        store = Store(tmp_path / folder)
+        store.put([make(1 << 20)])
+        names.append([path.name for path in packs(store)])
+        store.close()
+    assert names[0] == names[1]
+
+
+def test_a_missing_tensor_is_named(store, make):
+    spec, digest, _ = make(5)
+    assert store.missing([digest]) == {digest}
+    with pytest.raises(MissingError, match=digest):
+        store.read(digest, spec)
+
+
+def test_packs_written_by_another_process_are_found(store, make, tmp_path):
+    item = make(1000)
+    assert store.missing([item[1]])
+    other = Store(store.root)
+    other.put([item])
+    other.close()
+    assert store.read(item[1], item[0]) == item[2]
+
+
+def test_a_lost_index_is_rebuilt_from_the_packs(tmp_path, make):
+    item = make(1000)
+    store = Store(tmp_path)
+    store.put([item])
+    store.close()
+    for path in tmp_path.glob("index.sqlite3*"):
+        path.unlink()
+    store = Store(tmp_path)
+    assert store.read(item[1], item[0]) == item[2]
+    store.close()
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 100, b""])
+def test_a_damaged_index_is_made_anew(tmp_path, make, content):
+    item = make(1000)
+    store = Store(tmp_path)
+    store.put([item])
+    store.close()
+    (tmp_path / "index.sqlite3").write_bytes(content)
+    store = Store(tmp_path)
+    assert store.read(item[1], item[0]) == item[2]
+    store.close()
+
+
+def test_an_index_of_another_version_is_made_anew(tmp_path, make):
+    item = make(1000)
+    store = Store(tmp_path)
+    store.put([item])
+    store.close()
+    database = sqlite3.connect(tmp_path / "index.sqlite3")
+    database.execute("PRAGMA user_version = 999")
+    database.close()
+    store = Store(tmp_path)
+    assert store.read(item[1], item[0]) == item[2]
+    store.close()
+
+
+def test_a_pack_that_vanished_is_noticed_and_stored_again(store, make):
+    item = make(1000)
+    store.put([item])
+    for path in packs(store):
+        path.unlink()
+    assert store.missing([item[1]]) == {item[1]}
+    assert store.put([item]) > 0
+    assert store.read(item[1], item[0]) == item[2]
+
+
+def test_a_dedupe_hit_makes_the_pack_young_again(store, make):
+    item = make(1000)
+    store.put([item])
+    (path,) = packs(store)
+    os.utime(path, (1, 1))
+    store.put([item])
+    assert path.stat().st_mtime > 1000
+
+
+def test_alternates_are_read_and_not_copied(tmp_path, make):
+    item, own = make(1000), make(1000, 1)
+    lender = Store(tmp_path / "lender")
+    lender.put([item])
+    lender.close()
+    store = Store(tmp_path / "borrower", [tmp_path / "lender"])
+    assert store.put([item, own]) > 0
+    assert store.read(item[1], item[0]) == item[2]
+    assert len([path for path in packs(store) if path.is_relative_to(tmp_path / "borrower")]) == 1
+    store.close()
+
+
+def test_a_flipped_bit_in_a_chunk_is_an_error_that_names_the_pack(store, make):
+    spec, digest, data = make(1 << 20)
+    store.put([(spec, digest, data)])
+    (path,) = packs(store)
+    damage(path, -100)
+    with pytest.raises(CorruptError, match=path.name):
+        store.read(digest, spec)
+
+
+def test_a_pack_cut_short_is_an_error(store, make):
+    spec, digest, data = make(1 << 20)
+    store.put([(spec, digest, data)])
+    (path,) = packs(store)
+    path.chmod(0o644)
+    os.truncate(path, path.stat().st_size - 10)
+    with pytest.raises(CorruptError, match="cut short"):
+        store.read(digest, spec)
+
+
+def test_a_digest_asked_for_as_another_type_is_an_error(store, make):
+    spec, digest, data = make(8)
+    store.put([(spec, digest, data)])
+    with pytest.raises(CorruptError, match=r"F32 \[8\]"):
+        store.read(digest, TensorSpec.of("I32", (8,)))
+
+
+def test_a_wrong_digest_is_found_when_read(store, make):
+    spec, digest, _ = make(8)
+    store.put([(spec, digest, bytes(32))])
+    with pytest.raises(CorruptError, match="another"):
+        store.read(digest, spec)
+
+
+def test_a_full_disk_stores_nothing_half_and_says_so(store, make, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(writer.os, "writev", full)
+    item = make(1 << 20)
+    with pytest.raises(StoreError, match="No space left") as caught:
+        store.put([item, make(10, 1)])
+    assert "free some space" in caught.value.hint
+    assert packs(store) == []
+    assert list((store.root / "tmp").iterdir()) == []
+    monkeypatch.undo()
+    store.put([item])
+    assert store.read(item[1], item[0]) == item[2]
+
+
+def test_a_write_that_is_cut_short_goes_on(store, make, monkeypatch):
+    monkeypatch.setattr(writer.os, "writev", lambda descriptor, pieces: os.write(descriptor, b"".join(pieces)[:100]))
+    item = make(1 << 18)
+    store.put([item])
+    assert store.read(item[1], item[0]) == item[2]
+
+
+def test_what_a_crash_left_is_cleared_away_after_a_day(store, make):
+    store.put([make(10)])
+    old, young = store.root / "tmp" / "old", store.root / "tmp" / "young"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    store.put([make(10, 1)])
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_two_stores_put_the_same_at_the_same_time(tmp_path, make):
+    items = [make(50_000, seed) for seed in range(6)]
+
+    def run(_):
+        store = Store(tmp_path)
+        store.put(items)
+        found = all(store.read(digest, spec) == data for spec, digest, data in items)
+        store.close()
+        return found
+
+    with ThreadPoolExecutor(4) as executor:
+        assert all(executor.map(run, range(4)))
+
+
+def test_adopt_takes_a_pack_and_refuses_what_is_none(store, make, tmp_path):
+    item = make(1000)
+    source = Store(tmp_path / "source")
+    source.put([item])
+    (_, path), *_ = source.pack_files()
+    source.close()
+    for wrong in ("0" * 64, sha256_of(shutil.copy(__file__, tmp_path / "text"))):
+        with pytest.raises(CorruptError):
+            store.adopt(wrong, tmp_path / "text")
+    store.adopt(path.name, shutil.copy(path, tmp_path / "incoming"))
+    assert store.read(item[1], item[0]) == item[2]
+    assert store.packs_of([item[1]]) == {path.name}
+
+
+class Difference:
+    """A toy encoding with a base, to show that chains are followed."""
+
+    name = "difference"
+    bases = 1
+
+    def encode(self, spec, data, bases):
+        return [bytes(a ^ b for a, b in zip(data, bases[0], strict=True))]
+
+    def decode(self, spec, payload, out, bases):
+        out[:] = bytes(a ^ b for a, b in zip(payload, bases[0], strict=True))
+
+
+def add_difference(store, spec, digest, data, base_digest, base):
+    payload = Difference().encode(spec, data, [base])[0]
+    entry = Entry(digest, spec, "difference", (len(payload),), bases=(base_digest,))
+    path = store.root / "made"
+    path.write_bytes(write_header([entry]) + payload)
+    store.adopt(sha256_of(path), path)
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    from git_theta_ext import registry
+
+    monkeypatch.setattr(
+        "git_theta_ext.store.blobs.find_encoding",
+        lambda name: Difference() if name == "difference" else registry.find_encoding(name),
+    )
+
+
+def test_bases_are_decoded_first_and_counted_among_the_packs_needed(store, make, toy):
+    old, middle, new = (make(100, seed) for seed in range(3))
+    store.put([old])
+    add_difference(store, *middle, old[1], old[2])
+    add_difference(store, *new, middle[1], middle[2])
+    assert store.read(new[1], new[0]) == new[2]
+    assert len(store.packs_of([new[1]])) == 3
+
+
+def test_a_cycle_of_bases_is_an_error(store, make, toy):
+    one, two = make(100, 1), make(100, 2)
+    add_difference(store, *one, two[1], two[2])
+    add_difference(store, *two, one[1], one[2])
+    with pytest.raises(CorruptError, match="leans on more than"):
+        store.read(one[1], one[0])
+
+
+def test_an_unwritable_folder_is_read_through_an_index_in_memory(tmp_path, make, monkeypatch):
+    item = make(1000)
+    store = Store(tmp_path)
+    store.put([item])
+    store.close()
+    real = sqlite3.connect
+
+    def connect(path, **options):
+        if path != ":memory:":
+            raise sqlite3.OperationalError("unable to open database file")
+        return real(path, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    store = Store(tmp_path)
+    assert store.read(item[1], item[0]) == item[2]
+    store.close()

@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from git_theta_ext.errors import CorruptError
+from git_theta_ext.model.tensor import TensorSpec, skeleton_spec
+from git_theta_ext.store.packs import (
+    MAX_HEADER,
+    PREFIX_BYTES,
+    Entry,
+    chunk_count,
+    chunk_range,
+    header_length,
+    read_header,
+    write_header,
+)
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "pack-1.head"
+BIG = TensorSpec.of("F32", (1 << 20,))
+ENTRIES = (
+    Entry("a" * 64, BIG, "dense", (3, 4)),
+    Entry("b" * 64, TensorSpec.of("BF16", ()), "delta", (1,), bases=("a" * 64,), params={"k": 2}),
+    Entry("c" * 64, skeleton_spec(9), "dense", (9,)),
+    Entry("d" * 64, TensorSpec.of("F32", (0, 3)), "dense", ()),
+)
+
+
+def test_a_header_gives_its_entries_back_with_their_offsets():
+    head = write_header(ENTRIES)
+    header = read_header(head + b"chunks")
+    assert [entry.digest for entry in header.entries] == ["a" * 64, "b" * 64, "c" * 64, "d" * 64]
+    assert [entry.spec for entry in header.entries] == [entry.spec for entry in ENTRIES]
+    assert [entry.offset - len(head) for entry in header.entries] == [0, 7, 8, 17]
+    assert header.entries[1].bases == ("a" * 64,)
+    assert header.entries[1].params == {"k": 2}
+    assert header.nbytes == header_length(head[:PREFIX_BYTES]) == len(head)
+    assert header.pack_bytes == len(head) + 17
+
+
+def test_the_bytes_of_version_1_never_change():
+    assert write_header(ENTRIES) == GOLDEN.read_bytes()
+
+
+def test_the_length_does_not_depend_on_the_sizes_of_chunks():
+    small, large = (Entry("a" * 64, BIG, "dense", sizes) for sizes in [(0, 0), (2_000_000, 1)])
+    assert len(write_header([small])) == len(write_header([large]))
+
+
+def test_chunks_cover_a_tensor_exactly():
+    spec = TensorSpec.of("F32", ((1 << 20) + 1,))
+    assert chunk_count(spec) == 3
+    assert [chunk_range(spec, number) for number in range(3)] == [
+        (0, 1 << 21),
+        (1 << 21, 1 << 22),
+        (1 << 22, spec.nbytes),
+    ]
+    assert chunk_count(TensorSpec.of("F32", (0,))) == 0
+
+
+def rows(**change):
+    row = {
+        "digest": b"a" * 32,
+        "dtype": "F32",
+        "shape": [1],
+        "encoding": "dense",
+        "params": {},
+        "bases": [],
+        "sizes": b"\4\0\0\0",
+    } | change
+    body = msgpack.packb({"entries": [list(row.values())]})
+    return write_header([])[:12] + len(body).to_bytes(8, "little") + body
+
+
+def test_a_row_made_by_hand_is_read():
+    assert read_header(rows()).entries[0].chunks == (4,)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"GTHETAPK",
+        b"NOTAPACK" + bytes(12),
+        b"GTHETAPK\2\0\0\0" + bytes(8),
+        b"GTHETAPK\1\0\0\0" + (MAX_HEADER + 1).to_bytes(8, "little"),
+        write_header(ENTRIES)[:-1],
+        rows(digest=b"short"),
+        rows(dtype="F99"),
+        rows(dtype="skeleton", shape=[1, 2]),
+        rows(shape=[-1]),
+        rows(shape=[1 << 60]),
+        rows(shape=["1"]),
+        rows(encoding=3),
+        rows(params=[]),
+        rows(bases=[b"x"]),
+        rows(bases=[b"a" * 32] * 9),
+        rows(sizes=b""),
+        rows(sizes=b"\xff\xff\xff\xff"),
+        write_header([])[:12] + b"\1" + bytes(7) + b"\x90",
+        write_header([])[:12] + b"\5" + bytes(7) + b"\xdd\xff\xff\xff\xff",
+    ],
+)
+def test_damaged_headers_are_refused(data):
+    with pytest.raises(CorruptError):
+        read_header(data)
