@@ -1,0 +1,154 @@
+"""Settings out of ``git config``, typed and checked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What `git config --get-regexp` is asked for: all that any command reads, in one process.
+CONFIG_REGEXP = r"^(theta|remote|branch|(filter|diff|merge|hook)\.theta)\.|^core\.(hookspath|filemode)$"
+
+DEFAULT_MERGE_METHOD = "average"
+
+_TRUE = frozenset({"true", "yes", "on"})
+_FALSE = frozenset({"false", "no", "off", ""})
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_SUFFIXES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def parse_bool(text: str | None) -> bool | None:
+    """Read a boolean as git does; None where git would complain.
+
+    Args:
+        text: The value; None is a key without ``=``, which git takes as true.
+    """
+    if text is None:
+        return True
+    word = text.strip().lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    number = parse_int(word)
+    return None if number is None else number != 0
+
+
+def parse_int(text: str) -> int | None:
+    """Read a whole number with git's suffixes k, m and g; None where it is none."""
+    word = text.strip().lower()
+    scale = _SUFFIXES.get(word[-1:], 1)
+    if scale != 1:
+        word = word[:-1]
+    return int(word) * scale if _INTEGER.fullmatch(word) else None
+
+
+@dataclass(frozen=True)
+class RemoteSettings:
+    """What ``theta.remote.<name>.*`` says of one remote.
+
+    Attributes:
+        url: Where its packs are; None leaves that to the git remote's address.
+        options: Every other key, lower-case, as the remote plug-ins take them, for example ``endpoint``.
+    """
+
+    url: str | None
+    options: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Config:
+    """A repository's settings.
+
+    Attributes:
+        values: Key (section and variable in lower case, as git prints them) to its values, the weakest scope first;
+            None stands for a key without a value.
+    """
+
+    values: Mapping[str, tuple[str | None, ...]]
+
+    @classmethod
+    def parse(cls, data: bytes) -> Config:
+        """Read what ``git config -z --get-regexp`` prints."""
+        values: dict[str, tuple[str | None, ...]] = {}
+        for item in data.decode(errors="surrogateescape").split("\0")[:-1]:
+            key, equals, value = item.partition("\n")
+            values[key] = (*values.get(key, ()), value if equals else None)
+        return cls(MappingProxyType(values))
+
+    def text(self, key: str) -> str | None:
+        """Return the value that counts, or None where the key is not set.
+
+        Raises:
+            ConfigError: The key has no value.
+        """
+        if key not in self.values:
+            return None
+        value = self.values[key][-1]
+        if value is None:
+            raise ConfigError(f"{key} is set without a value", hint=f"git config {key} VALUE")
+        return value
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Return a boolean.
+
+        Raises:
+            ConfigError: The value is none.
+        """
+        if key not in self.values:
+            return default
+        value = self.values[key][-1]
+        found = parse_bool(value)
+        if found is None:
+            raise ConfigError(f"{key} is {value!r}, which is not a boolean", hint=f"git config {key} true")
+        return found
+
+    def number(self, key: str, *, default: int, least: int = 0) -> int:
+        """Return a whole number.
+
+        Raises:
+            ConfigError: The value is none, or below ``least``.
+        """
+        value = self.text(key)
+        if value is None:
+            return default
+        found = parse_int(value)
+        if found is None or found < least:
+            raise ConfigError(
+                f"{key} is {value!r}, which is no whole number from {least} on", hint=f"git config {key} {default}"
+            )
+        return found
+
+    @property
+    def threads(self) -> int:
+        """``theta.threads``; 0 means one for each core."""
+        return self.number("theta.threads", default=0)
+
+    @property
+    def merge_method(self) -> str:
+        """``theta.merge.method``."""
+        return self.text("theta.merge.method") or DEFAULT_MERGE_METHOD
+
+    @property
+    def git_remotes(self) -> tuple[str, ...]:
+        """The names of git's remotes, in the order of the configuration."""
+        names = (key[len("remote.") : key.rindex(".")] for key in self.values if key.startswith("remote."))
+        return tuple(dict.fromkeys(name for name in names if f"remote.{name}.url" in self.values))
+
+    def remote(self, name: str) -> RemoteSettings:
+        """Return what is set for one remote.
+
+        Raises:
+            ConfigError: One of its keys has no value.
+        """
+        prefix = f"theta.remote.{name}."
+        found = {key[len(prefix) :]: self.text(key) or "" for key in self.values if key.startswith(prefix)}
+        options = {key: value for key, value in found.items() if "." not in key}
+        url = options.pop("url", None)
+        return RemoteSettings(url, MappingProxyType(options))

@@ -1,0 +1,228 @@
+"""The attributes that make a file a checkpoint: what git says of a path, and the lines of ``.gitattributes``.
+
+Source: ``gitattributes(5)``. Lines that are not about a pattern in question stay as they are, to the byte.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from git_theta_ext.errors import RepositoryError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from typing_extensions import Buffer
+
+DRIVER = "theta"
+FORMAT_ATTRIBUTE = "theta-format"
+
+_OURS = {"filter": "filter=theta", "diff": "diff=theta", "merge": "merge=theta", "text": "-text"}
+# Another filter, or a conversion of line ends, would get at the checkpoint's bytes. The rest is the user's choice.
+_EXCLUSIVE = ("filter", "text")
+_UNSET = frozenset({"unspecified", "unset", "set", ""})
+_BLANK = " \t\r\n"
+_MACRO = "[attr]"
+_MAX_LINE = 2047
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_STATE = re.compile(r"[^ \t\r\n]+")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\(?:[abfnrtv"\\]|[0-3][0-7]{2}))*)"')
+_ESCAPE = re.compile(r"\\([0-3][0-7]{2}|.)", re.DOTALL)
+_NEEDS_QUOTES = re.compile(r'^[#"]|[\x00-\x20\x7f]')
+_TO_ESCAPE = re.compile(r'[\x00-\x1f\x7f"\\]')
+_LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", '"': '"', "\\": "\\"}
+_NAMES = {character: letter for letter, character in _LETTERS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What came of adding a pattern.
+
+    Attributes:
+        text: The new ``.gitattributes``.
+        kept: Settings of the same pattern, such as ``diff=other``, that stay in the place of ours.
+    """
+
+    text: str
+    kept: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    pattern: str
+    states: tuple[str, ...]
+    states_at: int
+
+
+class RunGit(Protocol):
+    """Runs git with arguments and input in a work tree, and returns its output."""
+
+    def __call__(self, *args: str, input: Buffer | None = None, check: bool = True) -> bytes: ...  # noqa: A002, D102 - as subprocess.run
+
+
+def theta_paths(run: RunGit, paths: Iterable[str]) -> dict[str, str | None]:
+    """Ask git which paths are checkpoints.
+
+    Args:
+        run: As ``Repository.run``.
+        paths: Relative to the folder in which ``run`` runs git; they need not exist.
+
+    Returns:
+        The paths whose filter is ours, in the order given, with the ``theta-format`` set for them or None.
+
+    Raises:
+        RepositoryError: Git's answer makes no sense.
+    """
+    asked = list(paths)
+    if not asked:
+        return {}
+    question = b"".join(os.fsencode(path) + b"\0" for path in asked)
+    answer = run("check-attr", "-z", "--stdin", "filter", FORMAT_ATTRIBUTE, input=question)
+    fields = [os.fsdecode(value) for value in answer.split(b"\0")]
+    if len(fields) != 6 * len(asked) + 1:  # path, attribute and value, for either attribute
+        raise RepositoryError(f"git check-attr did not answer for {asked[0]!r} as it should")
+    answers = zip(asked, fields[2:-1:6], fields[5:-1:6], strict=True)
+    return {path: None if chosen in _UNSET else chosen for path, driver, chosen in answers if driver == DRIVER}
+
+
+def read(path: Path) -> str:
+    """Read a ``.gitattributes`` file, empty if there is none; bytes that are no UTF-8 become surrogate escapes."""
+    try:
+        return path.read_bytes().decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return ""
+
+
+def write(path: Path, text: str) -> None:
+    """Write what ``read`` returned or an edit made of it."""
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def patterns(text: str) -> list[str]:
+    """List the patterns whose lines set our filter, in order, each once."""
+    return list(dict.fromkeys(rule.pattern for _, rule in _rules(text) if rule and _OURS["filter"] in rule.states))
+
+
+def add(text: str, pattern: str) -> Added:
+    """Track what matches a pattern.
+
+    A line that has the pattern already is completed, otherwise a line is added at the end.
+
+    Raises:
+        UsageError: Git would not take the pattern, or the pattern has another filter or is declared text.
+    """
+    word = _quote(pattern)
+    pattern = pattern if not pattern.startswith("!") else "\\" + pattern
+    rules = list(_rules(text))
+    same = [n for n, (_, rule) in enumerate(rules) if rule and rule.pattern == pattern]
+    given = {_name(state): state for n in same for state in _states(rules[n][1])}
+    others = [given[name] for name, ours in _OURS.items() if given.get(name) not in {ours, None, f"!{name}"}]
+    for state in others:
+        if _name(state) in _EXCLUSIVE:
+            raise UsageError(
+                f".gitattributes already says {state!r} of {pattern!r}",
+                hint=f"remove {state!r} from that line and track the pattern again",
+            )
+    missing = [ours for name, ours in _OURS.items() if given.get(name) in {None, f"!{name}"}]
+    kept = tuple(others)
+    if not missing:
+        return Added(text, kept)
+    lines = [line for line, _ in rules]
+    ending = "\r\n" if lines and lines[-1].endswith("\r\n") else "\n"
+    if same:
+        body = lines[same[-1]].rstrip(_BLANK)
+        lines[same[-1]] = " ".join([body, *missing]) + lines[same[-1]][len(body) :].lstrip(" \t")
+        changed = lines[same[-1]]
+    else:
+        if lines and not lines[-1].endswith("\n"):
+            lines[-1] += "\n"
+        changed = " ".join([word, *missing]) + ending
+        lines.append(changed)
+    if len(changed.encode("utf-8", "surrogateescape")) > _MAX_LINE:
+        raise UsageError(f"git ignores lines of more than {_MAX_LINE} bytes, as the one for {pattern!r} would be")
+    return Added("".join(lines), kept)
+
+
+def remove(text: str, pattern: str) -> str:
+    """Stop tracking what matches a pattern.
+
+    What else is said of the pattern stays, and so does a ``-text`` that was there before our filter.
+
+    Returns:
+        The new text; the same if the pattern was not tracked.
+    """
+    wanted = {pattern, "\\" + pattern} if pattern.startswith("!") else {pattern}
+    lines = []
+    for line, rule in _rules(text):
+        if rule is None or rule.pattern not in wanted or _OURS["filter"] not in rule.states:
+            lines.append(line)
+        elif (rest := _without_ours(line, rule.states_at)) is not None:
+            lines.append(rest)
+    return "".join(lines)
+
+
+def _without_ours(line: str, states_at: int) -> str | None:
+    parts = [line[:states_at].rstrip(_BLANK)]
+    filtered = False
+    end = states_at
+    for match in _STATE.finditer(line, states_at):
+        state = match[0]
+        filtered = filtered or state == _OURS["filter"]
+        ours = state in _OURS.values() and (filtered or state != _OURS["text"])
+        if not ours and _name(state) != FORMAT_ATTRIBUTE:
+            parts.append(line[end : match.start()] + state)
+        end = match.end()
+    return "".join(parts) + line[end:] if len(parts) > 1 else None
+
+
+def _rules(text: str) -> Iterator[tuple[str, _Rule | None]]:
+    """Yield every line as it is, with the rule in it if there is one."""
+    for n, line in enumerate(_LINE.findall(text)):
+        yield line, _rule(line, len(line) - len(line.removeprefix("\ufeff")) if n == 0 else 0)
+
+
+def _rule(line: str, start: int) -> _Rule | None:
+    while start < len(line) and line[start] in _BLANK:
+        start += 1
+    if start == len(line) or line[start] == "#":
+        return None
+    quoted = _QUOTED.match(line, start)
+    word = quoted or _STATE.match(line, start)
+    assert word is not None
+    pattern = _unquote(quoted[1]) if quoted else word[0]
+    if pattern.startswith((_MACRO, "!")):
+        return None
+    return _Rule(pattern, tuple(_STATE.findall(line, word.end())), word.end())
+
+
+def _states(rule: _Rule | None) -> tuple[str, ...]:
+    return rule.states if rule else ()
+
+
+def _name(state: str) -> str:
+    return state.lstrip("-!").partition("=")[0]
+
+
+def _quote(pattern: str) -> str:
+    if not pattern or "\0" in pattern or pattern.startswith(_MACRO):
+        raise UsageError(f"{pattern!r} is no pattern that git takes")
+    if pattern.endswith("/"):
+        raise UsageError(f"git gives no attributes to folders, as in {pattern!r}", hint=f"track {pattern + '**'!r}")
+    if pattern.startswith("!"):
+        pattern = "\\" + pattern
+    if not _NEEDS_QUOTES.search(pattern):
+        return pattern
+    return '"' + _TO_ESCAPE.sub(lambda match: "\\" + (_NAMES.get(match[0]) or f"{ord(match[0]):03o}"), pattern) + '"'
+
+
+def _unquote(body: str) -> str:
+    def byte(match: re.Match[str]) -> bytes:
+        return bytes([int(match[1], 8)]) if match[1][0] in "0123" else _LETTERS[match[1]].encode()
+
+    raw = body.encode("utf-8", "surrogateescape").decode("latin-1")
+    plain = _ESCAPE.sub(lambda match: byte(match).decode("latin-1"), raw)
+    return plain.encode("latin-1").decode("utf-8", "surrogateescape")

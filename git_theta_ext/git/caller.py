@@ -1,0 +1,88 @@
+"""Find out whether the git that runs a filter reads its input from a given file.
+
+Git's documentation says that a filter should not try to access the file on disk: the content on its input may be
+something else (``hash-object --path``, a merge that renormalises). It is the file if that very git holds the file open,
+or mapped, while it sends the content.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PROC = Path("/proc")
+_MAX_FILES = 4096
+_MAX_MAPS = 65536
+_MAP_COLUMNS = 6
+
+
+def holds_open(stat: os.stat_result, pid: int, proc: Path = _PROC) -> bool:
+    """Tell whether a process or its parent is a git that holds a file open or mapped.
+
+    Git starts a filter directly or through ``sh -c``, so it is the filter's parent or grandparent.
+
+    Args:
+        stat: The file, as ``os.stat`` described it.
+        pid: The caller's parent.
+        proc: Where the proc file system is mounted.
+
+    Returns:
+        True only if that is certain; False also where there is no proc file system or it may not be read.
+    """
+    return any(_has_open(proc / str(git), stat) or _has_mapped(proc / str(git), stat) for git in _gits(pid, proc))
+
+
+def _gits(pid: int, proc: Path) -> Iterator[int]:
+    for _ in range(2):
+        try:
+            name, parent = _name_and_parent((proc / str(pid) / "stat").read_bytes())
+        except (OSError, ValueError):
+            return
+        # An editor that starts git has the user's files open too, and that says nothing of what git sends.
+        if name == b"git":
+            yield pid
+        pid = parent
+
+
+def _name_and_parent(line: bytes) -> tuple[bytes, int]:
+    # "pid (name) state parent ...", and the name may itself hold parentheses and spaces.
+    head, _, tail = line.rpartition(b")")
+    fields = tail.split()
+    if len(fields) < 2:  # noqa: PLR2004 - state and parent
+        raise ValueError("not a line of /proc/PID/stat")
+    return head.partition(b"(")[2], int(fields[1])
+
+
+def _has_open(process: Path, stat: os.stat_result) -> bool:
+    try:
+        with os.scandir(process / "fd") as entries:
+            return any(_same(entry.path, stat) for entry in islice(entries, _MAX_FILES))
+    except OSError:
+        return False
+
+
+def _has_mapped(process: Path, stat: os.stat_result) -> bool:
+    inode = b"%d" % stat.st_ino
+    try:
+        with (process / "maps").open("rb") as maps:
+            for line in islice(maps, _MAX_MAPS):
+                columns = line.split(maxsplit=_MAP_COLUMNS - 1)
+                # btrfs and overlayfs show another device here than stat does: the path decides, not that column.
+                if len(columns) == _MAP_COLUMNS and columns[4] == inode and _same(columns[5].rstrip(b"\n"), stat):
+                    return True
+    except OSError:
+        pass
+    return False
+
+
+def _same(path: str | bytes, stat: os.stat_result) -> bool:
+    try:
+        other = os.stat(path)  # noqa: PTH116 - a path in bytes
+    except (OSError, ValueError):
+        return False
+    return (other.st_dev, other.st_ino) == (stat.st_dev, stat.st_ino)

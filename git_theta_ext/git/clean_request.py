@@ -1,0 +1,192 @@
+"""One clean request: from the bytes that git sends to a manifest, reading the file itself where that is the same."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+from threading import Thread
+from typing import IO, TYPE_CHECKING
+
+from git_theta_ext.checkpoint.cache import StatCache
+from git_theta_ext.checkpoint.mapping import map_file
+from git_theta_ext.errors import FormatError, ManifestError, ThetaError
+from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.caller import holds_open
+from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
+from git_theta_ext.store.writer import explained
+
+if TYPE_CHECKING:
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.store.blobs import Store
+
+_UNCHANGED = ("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino", "st_dev")
+
+
+class CleanRequest:
+    """Takes the content piece by piece, then answers.
+
+    Git has to be read to the end, whatever is known beforehand. While that goes on, the file is hashed and stored from
+    its own pages, if git reads that very file; otherwise the content is set aside first.
+
+    Args:
+        repository: Whose work tree the path is in.
+        store: Where tensors go.
+        pathname: Relative to the top of the work tree.
+    """
+
+    def __init__(self, repository: Repository, store: Store, pathname: str) -> None:
+        self._repository = repository
+        self._store = store
+        self._pathname = pathname
+        self._head = bytearray()
+        self._decided = False
+        self._received = 0
+        self._spool: IO[bytes] | None = None
+        self._reading: _FileReading | None = None
+
+    def content(self, data: memoryview) -> None:
+        """Take the next bytes."""
+        self._received += data.nbytes
+        if not self._decided:
+            self._head += data
+            if len(self._head) >= len(MAGIC):
+                self._decide()
+        elif self._spool is not None:
+            with explained(self._store.root):
+                self._spool.write(data)
+        elif self._reading is None:
+            if self._received > MAX_MANIFEST:
+                raise ManifestError(f"{self._pathname}: a manifest of more than {MAX_MANIFEST} bytes")
+            self._head += data
+
+    def end(self) -> bytes:
+        """Return the manifest of all that was taken.
+
+        Raises:
+            ManifestError: It was a manifest, but not a sound one, or one with conflicts.
+            FormatError: The checkpoint breaks its format, or changed while it was read.
+            StoreError: The store cannot be written.
+        """
+        if not self._decided:
+            self._decide()
+        if self._reading is not None:
+            return self._reading.result(self._received)
+        if self._spool is not None:
+            with explained(self._store.root):
+                self._spool.flush()
+                data = map_file(self._spool.fileno())
+            format_name = theta_paths(self._repository.run, [self._pathname]).get(self._pathname)
+            return clean_bytes(self._store, self._pathname, data, format_name)
+        return echo_manifest(bytes(self._head), self._pathname)
+
+    def close(self) -> None:
+        """Free what the request holds, also after a failure."""
+        if self._reading is not None:
+            self._reading.close()
+        if self._spool is not None:
+            self._spool.close()
+
+    def _decide(self) -> None:
+        self._decided = True
+        if is_manifest(bytes(self._head)):
+            return
+        self._reading = _FileReading.begin(self._repository, self._store, self._pathname)
+        if self._reading is None:
+            with explained(self._store.root):
+                self._store.root.mkdir(parents=True, exist_ok=True)
+                self._spool = tempfile.TemporaryFile(dir=self._store.root)  # noqa: SIM115 - closed by close()
+                self._spool.write(self._head)
+        self._head.clear()
+
+
+class _FileReading:
+    """Reads the file that git sends, in a thread, while git is being drained."""
+
+    def __init__(
+        self, repository: Repository, store: Store, pathname: str, descriptor: int, before: os.stat_result
+    ) -> None:
+        self._pathname = pathname
+        self._path = repository.folder / pathname
+        self._descriptor = descriptor
+        self._before = before
+        self._cache = StatCache(store)
+        self._format: str | None = None
+        self._manifest: bytes | None = None
+        self._error: BaseException | None = None
+        self._thread = Thread(target=self._work, args=(repository, store), daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def begin(cls, repository: Repository, store: Store, pathname: str) -> _FileReading | None:
+        """Start if the calling git reads the path's very file; None if it sends something else, or that is unknown."""
+        try:
+            descriptor = os.open(repository.folder / pathname, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return None
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode) or not before.st_size or not holds_open(before, os.getppid()):
+            os.close(descriptor)
+            return None
+        return cls(repository, store, pathname, descriptor, before)
+
+    def _work(self, repository: Repository, store: Store) -> None:
+        try:
+            self._format = theta_paths(repository.run, [self._pathname]).get(self._pathname)
+            self._manifest = self._cache.get(self._path, self._format)
+            if self._manifest is None:
+                self._manifest = clean_bytes(store, self._pathname, map_file(self._descriptor), self._format)
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that asks for the result
+            self._error = error
+
+    def result(self, received: int) -> bytes:
+        """Wait for the manifest.
+
+        Args:
+            received: Bytes that git sent.
+        """
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        after = os.fstat(self._descriptor)
+        same = all(getattr(self._before, name) == getattr(after, name) for name in _UNCHANGED)
+        if not same or received != after.st_size or self._manifest is None:
+            raise FormatError(
+                f"{self._pathname}: the file changed while it was read",
+                hint="wait until it is written, then run the command again",
+            )
+        self._cache.put(self._path, after, self._manifest, self._format)
+        return self._manifest
+
+    def close(self) -> None:
+        """Wait for the thread and close the file; more than once does no harm."""
+        self._thread.join()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def clean_bytes(store: Store, pathname: str, data: memoryview, format_name: str | None) -> bytes:
+    """Store a checkpoint and return its manifest; notes go to standard error."""
+    from git_theta_ext.checkpoint.clean import clean
+
+    described = clean(data, pathname, store, format_name)
+    if described.scan.note:
+        sys.stderr.write(f"git-theta: note: {described.scan.note}\n")
+    return described.manifest.to_bytes()
+
+
+def echo_manifest(data: bytes, path: str) -> bytes:
+    """Return a manifest that stands in for its checkpoint, as it is.
+
+    Raises:
+        ManifestError: It is not sound, or still holds conflicts; the message names the file.
+    """
+    try:
+        manifest = Manifest.parse(data)
+    except ThetaError as error:
+        raise ManifestError(f"{path}: {error.message}", hint=f"git checkout HEAD -- {path}") from error
+    if manifest.conflicted:
+        raise ManifestError(f"{path}: the merge left conflicts in it", hint=f"git theta resolve {path}")
+    return data

@@ -1,0 +1,59 @@
+"""Bring what manifests need from the remotes of this repository."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.blobs import Store
+
+
+def _ignore(_: int) -> None:
+    pass
+
+
+def ensure_local(
+    repo: Repository, store: Store, manifests: Iterable[Manifest], advance: Callable[[int], None] = _ignore
+) -> None:
+    """Fetch all that the store lacks of some manifests.
+
+    Args:
+        repo: Whose remotes are asked, the current branch's first.
+        store: Its store.
+        manifests: What has to be complete afterwards.
+        advance: Told the number of bytes fetched, as it goes.
+
+    Raises:
+        MissingError: No remote has it.
+        RemoteError: None could be asked.
+    """
+    ensure_digests(repo, store, (digest for manifest in manifests for digest, _ in manifest.digests()), advance)
+
+
+def ensure_digests(
+    repo: Repository, store: Store, digests: Iterable[Digest], advance: Callable[[int], None] = _ignore
+) -> None:
+    """Fetch those of some tensors and skeletons that the store lacks.
+
+    Args:
+        repo: Whose remotes are asked, the current branch's first.
+        store: Its store.
+        digests: What has to be there afterwards.
+        advance: Told the number of bytes fetched, as it goes.
+
+    Raises:
+        MissingError: No remote has it.
+        RemoteError: None could be asked.
+    """
+    missing = store.missing(digests)
+    if not missing:
+        return
+    from git_theta_ext.git.remotes import open_remotes
+    from git_theta_ext.transfer.sync import fetch
+
+    fetch(store, open_remotes(repo), missing, advance)

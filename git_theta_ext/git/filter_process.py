@@ -1,0 +1,211 @@
+"""The filter that git keeps running while it adds or checks out: reads requests, answers with manifests.
+
+Smudge is the identity: git holds its output whole in memory, so a checkpoint must not pass through it. The files are
+written when git has closed its end of the pipe, which it does with the index written and unlocked.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from git_theta_ext.errors import ProtocolError, ThetaError
+from git_theta_ext.git.clean_request import CleanRequest
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.model.manifest import is_manifest
+from git_theta_ext.protocol.filter import (
+    CLEAN,
+    SMUDGE,
+    Capabilities,
+    Connection,
+    Content,
+    EndOfContent,
+    EndOfInput,
+    Request,
+    Welcome,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from git_theta_ext.git.worktree import Wanted
+    from git_theta_ext.protocol.filter import Event
+    from git_theta_ext.store.blobs import Store
+
+Result = TypeVar("Result")
+
+SKIP_SMUDGE = "GIT_THETA_SKIP_SMUDGE"
+_BUFFER = 1 << 20
+_PIPE = 1 << 20
+_F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, which Python 3.10 does not name everywhere
+
+
+class _SmudgeRequest:
+    """Collects what git wants written; git holds it in memory as well."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def content(self, data: memoryview) -> None:
+        self._data += data
+
+    def end(self) -> bytes:
+        return bytes(self._data)
+
+
+class FilterProcess:
+    """One run of the filter.
+
+    Args:
+        source: Descriptor that git writes to.
+        sink: Descriptor that git reads from.
+    """
+
+    def __init__(self, source: int = 0, sink: int = 1) -> None:
+        self._source = source
+        self._sink = sink
+        self._connection = Connection()
+        self._repository: Repository | None = None
+        self._store: Store | None = None
+        self._request: Request | None = None
+        self._handler: CleanRequest | _SmudgeRequest | None = None
+        self._failed = False
+        self._wanted: dict[str, Wanted] = {}
+
+    def run(self) -> int:
+        """Serve git until it closes its end, then write the files that it checked out.
+
+        Returns:
+            The exit code.
+        """
+        with suppress(OSError):
+            fcntl.fcntl(self._source, _F_SETPIPE_SZ, _PIPE)
+        buffer = memoryview(bytearray(_BUFFER))
+        while True:
+            count = os.readv(self._source, [buffer])
+            for event in self._connection.receive(buffer[:count]):
+                if isinstance(event, EndOfInput):
+                    return self._finish()
+                self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Welcome):
+            self._send(self._connection.send_welcome())
+        elif isinstance(event, Capabilities):
+            self._send(self._connection.send_capabilities())
+        elif isinstance(event, Request):
+            self._request, self._failed = event, False
+            self._handler = self._attempt(lambda: self._begin(event))
+        elif isinstance(event, Content):
+            if self._handler is not None:
+                self._attempt(lambda: self._take(event))
+        elif isinstance(event, EndOfContent):
+            self._answer()
+
+    def _begin(self, request: Request) -> CleanRequest | _SmudgeRequest:
+        if request.command == CLEAN:
+            repository, store = self._open()
+            return CleanRequest(repository, store, request.pathname)
+        if request.command == SMUDGE:
+            return _SmudgeRequest()
+        raise ProtocolError(f"git asks to {request.command!r}, which this filter does not know")
+
+    def _take(self, event: Content) -> None:
+        if self._handler is not None:
+            self._handler.content(event.data)
+
+    def _answer(self) -> None:
+        handler, request = self._handler, self._request
+        self._handler = None
+        reply = None
+        if handler is not None and request is not None:
+            reply = self._attempt(handler.end)
+        if isinstance(handler, CleanRequest):
+            handler.close()
+        if reply is None or request is None:
+            self._send(self._connection.send_error())
+            return
+        if request.command == SMUDGE:
+            self._remember(request.pathname, reply)
+        self._send(self._connection.send_success(reply))
+
+    def _remember(self, path: str, content: bytes) -> None:
+        from git_theta_ext.git.worktree import Wanted
+
+        self._wanted.pop(path, None)
+        if is_manifest(content):
+            self._wanted[path] = Wanted(content, time.time_ns())
+
+    def _attempt(self, work: Callable[[], Result]) -> Result | None:
+        """Do a part of a request; when it fails say why and let the rest of the request pass by."""
+        if self._failed:
+            return None
+        try:
+            return work()
+        except ThetaError as error:
+            self._failed = True
+            report(error, self._request.pathname if self._request else "")
+            if isinstance(self._handler, CleanRequest):
+                self._handler.close()
+            self._handler = None
+            return None
+
+    def _finish(self) -> int:
+        if not self._wanted or os.environ.get(SKIP_SMUDGE, "").lower() not in {"", "0", "false", "no", "off"}:
+            return 0
+        from git_theta_ext.git.fetch import ensure_local
+        from git_theta_ext.git.hooks import ensure_hooks
+        from git_theta_ext.git.worktree import populate_wanted
+
+        try:
+            repository, store = self._open()
+            ensure_hooks(repository)
+            failures = populate_wanted(repository, store, self._wanted, partial(ensure_local, repository, store))
+        except ThetaError as error:
+            report(error)
+            return error.exit_code
+        for failure in failures:
+            report(failure)
+        return failures[0].exit_code if failures else 0
+
+    def _open(self) -> tuple[Repository, Store]:
+        if self._repository is None:
+            self._repository = Repository.discover()
+        if self._store is None:
+            self._store = self._repository.store()
+        return self._repository, self._store
+
+    def _send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view.nbytes:
+            view = view[os.write(self._sink, view) :]
+
+
+def report(error: ThetaError, path: str = "") -> None:
+    """Say on standard error what went wrong; git shows it as it comes."""
+    where = f"{path}: " if path and path not in error.message else ""
+    hint = f"git-theta: hint: {error.hint}\n" if error.hint else ""
+    sys.stderr.write(f"git-theta: error: {where}{error.message}\n{hint}")
+
+
+def main() -> int:
+    """Run the filter on standard input and output."""
+
+    # Git ends filters with SIGTERM when it fails itself; unwinding removes files in the making.
+    def stop(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        return FilterProcess().run()
+    except ProtocolError as error:
+        report(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT

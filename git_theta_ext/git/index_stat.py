@@ -1,0 +1,278 @@
+"""Tell git's index that a file which we wrote is the one it knows.
+
+Git remembers each file's stat data beside the object it was checked out from, and reads the file again where they
+differ. After a checkpoint was populated only these words have changed, so they are replaced in place, in an index that
+is otherwise kept as it is, extensions included. Git itself can do the same, if slower: ``refresh`` makes it.
+
+Source: ``gitformat-index(5)``, versions 2 to 4, repositories of either object format, whole, sparse and split indexes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from git_theta_ext.git.attributes import RunGit
+
+ObjectFormat = Literal["sha1", "sha256"]
+
+_OID_BYTES: dict[str, int] = {"sha1": 20, "sha256": 32}
+_HEADER = struct.Struct(">4sII")
+_TIMES = struct.Struct(">6I")
+_OWNER = struct.Struct(">3I")
+_OWNER_AT = _TIMES.size + 4
+_OID_AT = _OWNER_AT + _OWNER.size
+_WORD = 0xFFFFFFFF
+_NANO = 10**9
+_NAME_MASK = 0xFFF
+_STAGE_MASK = 0x3000
+_EXTENDED = 0x4000
+_COMPRESSED = 4
+_VERSIONS = (2, 3, _COMPRESSED)
+_LOCK_SECONDS = 1.0
+_LOCK_PAUSE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class StatWords:
+    """A file's stat data as nine words of 32 bits: seconds, nanoseconds, numbers, and the size modulo 2^32."""
+
+    ctime: int
+    ctime_ns: int
+    mtime: int
+    mtime_ns: int
+    dev: int
+    ino: int
+    uid: int
+    gid: int
+    size: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> StatWords:
+        """Cut what ``os.lstat`` says to words, as git does."""
+        ctime, ctime_ns = divmod(stat.st_ctime_ns, _NANO)
+        mtime, mtime_ns = divmod(stat.st_mtime_ns, _NANO)
+        rest = (stat.st_dev, stat.st_ino, stat.st_uid, stat.st_gid, stat.st_size)
+        return cls(ctime & _WORD, ctime_ns, mtime & _WORD, mtime_ns, *(number & _WORD for number in rest))
+
+    def times(self) -> bytes:
+        """Return the words that an index entry holds before the mode."""
+        return _TIMES.pack(self.ctime, self.ctime_ns, self.mtime, self.mtime_ns, self.dev, self.ino)
+
+    def owner(self) -> bytes:
+        """Return the words that an index entry holds behind the mode."""
+        return _OWNER.pack(self.uid, self.gid, self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One path's new stat data.
+
+    Attributes:
+        oid: The object that the entry must name, 20 or 32 bytes.
+        old: The stat data that the entry must hold: those of the file that git wrote, or zeros if it never saw one.
+        new: The stat data of the file that took its place.
+    """
+
+    oid: bytes
+    old: StatWords
+    new: StatWords
+
+
+def patch(index: bytes, updates: Mapping[bytes, Update], oid_bytes: int) -> tuple[bytes, set[bytes]]:
+    """Replace stat data in an index.
+
+    An entry is touched only if it is merged (stage 0) and holds the object and the old stat data of its update. In a
+    split index an entry that overrides the shared one has no name; it is known by its stat data, inode included.
+
+    Args:
+        index: The index file's bytes.
+        updates: By path, relative to the top of the work tree.
+        oid_bytes: Size of an object id: 20 for SHA-1 repositories, 32 for SHA-256.
+
+    Returns:
+        The new bytes, as many as before, and the paths that were patched; none if the index is malformed, damaged or of
+        an unknown version.
+    """
+    if not updates or not _sound(index, oid_bytes):
+        return index, set()
+    nameless = {update.old.times(): path for path, update in updates.items() if update.old.ino}
+    data = bytearray(index)
+    patched = set()
+    try:
+        for start, name, merged in _entries(index, oid_bytes):
+            path = name or nameless.get(index[start : start + _TIMES.size], b"")
+            update = updates.get(path)
+            if update is None or not merged or not _holds(index, start, update):
+                continue
+            data[start : start + _TIMES.size] = update.new.times()
+            data[start + _OWNER_AT : start + _OID_AT] = update.new.owner()
+            patched.add(path)
+    except (ValueError, IndexError, struct.error):
+        return index, set()
+    if any(index[-oid_bytes:]):
+        data[-oid_bytes:] = _trailer(memoryview(data)[:-oid_bytes], oid_bytes)
+    return bytes(data), patched
+
+
+def patch_file(index_path: Path, updates: Mapping[bytes, Update], object_format: ObjectFormat) -> set[bytes]:
+    """Replace stat data in an index file, under git's own lock.
+
+    The file keeps its mode and its modification time. Git distrusts an entry whose file is as young as the index; a
+    younger index would make it trust files that somebody changed since git wrote it. So a populated file must be
+    older than the index, or git reads it once more.
+
+    Args:
+        index_path: The index file; need not exist.
+        updates: As for ``patch``.
+        object_format: What ``git rev-parse --show-object-format`` says.
+
+    Returns:
+        The paths that were patched. None if another process holds the lock for longer than a second, or if the folder
+        cannot be written.
+    """
+    index_path = Path(os.path.realpath(index_path))  # git locks what a symbolic link leads to
+    lock_path = index_path.with_name(index_path.name + ".lock")
+    descriptor = _lock(lock_path)
+    if descriptor is None:
+        return set()
+    patched: set[bytes] = set()
+    try:
+        with contextlib.suppress(OSError), os.fdopen(descriptor, "wb") as lock:
+            changed = _write_patched(index_path, lock, updates, _OID_BYTES[object_format])
+            if changed:
+                lock_path.rename(index_path)
+                patched = changed
+    finally:
+        if not patched:
+            lock_path.unlink(missing_ok=True)
+    return patched
+
+
+def refresh(run: RunGit, updates: Mapping[bytes, Update]) -> None:
+    """Make git read files whose entries could not be patched, and take those for unchanged that are.
+
+    Git takes a file of another size for modified without reading it. So the entries lose their stat data first, which
+    git understands as "look again". Entries that name another object than their update stay as they are.
+
+    Args:
+        run: As ``Repository.run``, at the top of the work tree.
+        updates: As for ``patch``.
+
+    Raises:
+        RepositoryError: The index is locked or cannot be written.
+    """
+    if not updates:
+        return
+    lines = []
+    for line in run("ls-files", "--stage", "-z").split(b"\0")[:-1]:
+        head, _, path = line.partition(b"\t")
+        _, oid, stage = head.split(b" ")
+        if stage == b"0" and path in updates and updates[path].oid.hex().encode() == oid:
+            lines.append(line + b"\0")
+    if lines:
+        run("update-index", "-z", "--index-info", input=b"".join(lines))
+        run("update-index", "-q", "--refresh", check=False)
+
+
+def _lock(path: Path) -> int | None:
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except FileExistsError:
+            if time.monotonic() >= deadline:
+                return None
+        except OSError:
+            return None
+        time.sleep(_LOCK_PAUSE)
+
+
+def _write_patched(path: Path, lock: BinaryIO, updates: Mapping[bytes, Update], oid_bytes: int) -> set[bytes]:
+    with path.open("rb") as index:
+        stat = os.fstat(index.fileno())
+        data, patched = patch(index.read(), updates, oid_bytes)
+    if patched:
+        lock.write(data)
+        lock.flush()
+        os.fchmod(lock.fileno(), stat.st_mode & 0o7777)
+        os.utime(lock.fileno(), ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    return patched
+
+
+def _sound(index: bytes, oid_bytes: int) -> bool:
+    # A new trailer would make a damaged index look good, so the old one is checked. It is zero under index.skipHash.
+    if len(index) < _HEADER.size + oid_bytes:
+        return False
+    signature, version, _ = _HEADER.unpack_from(index)
+    if signature != b"DIRC" or version not in _VERSIONS:
+        return False
+    trailer = index[-oid_bytes:]
+    return not any(trailer) or trailer == _trailer(memoryview(index)[:-oid_bytes], oid_bytes)
+
+
+def _trailer(data: memoryview, oid_bytes: int) -> bytes:
+    if oid_bytes == _OID_BYTES["sha1"]:
+        return hashlib.sha1(data, usedforsecurity=False).digest()
+    return hashlib.sha256(data).digest()
+
+
+def _holds(index: bytes, start: int, update: Update) -> bool:
+    oid_at = start + _OID_AT
+    return (
+        index[start : start + _TIMES.size] == update.old.times()
+        and index[start + _OWNER_AT : oid_at] == update.old.owner()
+        and index[oid_at : oid_at + len(update.oid)] == update.oid
+    )
+
+
+def _entries(index: bytes, oid_bytes: int) -> Iterator[tuple[int, bytes, bool]]:
+    """Walk the entries: where each starts, its name (empty where a split index leaves it out), whether it is merged."""
+    _, version, count = _HEADER.unpack_from(index)
+    flags_at = _OID_AT + oid_bytes
+    end = len(index) - oid_bytes
+    flags_of = struct.Struct(">H").unpack_from
+    start = _HEADER.size
+    name = b""
+    for _ in range(count):
+        (flags,) = flags_of(index, start + flags_at)
+        name_at = start + flags_at + (4 if flags & _EXTENDED else 2)
+        if version == _COMPRESSED:
+            kept, name_at = _varint(index, name_at)
+            kept = len(name) - kept
+            if kept < 0:
+                raise ValueError("an entry drops more of the name before it than there is")
+            stop = index.index(b"\0", name_at, end)
+            name = name[:kept] + index[name_at:stop]
+            following = stop + 1
+        else:
+            length = flags & _NAME_MASK
+            stop = name_at + length if length < _NAME_MASK else index.index(b"\0", name_at, end)
+            name = index[name_at:stop]
+            following = start + ((stop - start + 8) & ~7)
+        if following > end or index[stop]:
+            raise ValueError("an entry runs beyond its place")
+        yield start, name, not flags & _STAGE_MASK
+        start = following
+
+
+def _varint(index: bytes, at: int) -> tuple[int, int]:
+    """Read a number as git's ``varint.c`` writes it; return it and where it ends."""
+    byte = index[at]
+    value = byte & 0x7F
+    while byte & 0x80:
+        at += 1
+        byte = index[at]
+        value = ((value + 1) << 7) | (byte & 0x7F)
+        if value > len(index):
+            raise ValueError("a number beyond all bounds")
+    return value, at + 1

@@ -1,0 +1,96 @@
+"""Tell git about the filter, the drivers and the hook, and take it back."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal
+
+from git_theta_ext.errors import ConfigError, RepositoryError
+from git_theta_ext.git.hooks import CONFIG_HOOK, CONFIG_HOOK_SINCE, Change, git_version, place_hook, remove_hook
+from git_theta_ext.git.repository import run_git
+
+if TYPE_CHECKING:
+    from git_theta_ext.git.repository import Repository
+
+Scope = Literal["local", "global", "system", "worktree"]
+
+# With `process` set git never uses one-shot `clean` and `smudge` commands, so there are none.
+SETTINGS = {
+    "filter.theta.process": "git theta filter-process",
+    "filter.theta.required": "true",
+    "diff.theta.command": "git theta diff-driver",
+    "diff.theta.binary": "false",
+    "merge.theta.name": "merge the parameters of models",
+    "merge.theta.driver": "git theta merge-driver %O %A %B %L %P",
+}
+
+
+def install(scope: Scope, repo: Repository | None, *, force: bool = False) -> list[Change]:
+    """Write the settings into one scope of git's configuration, and the hook where git needs a file for it.
+
+    Args:
+        scope: Which configuration file.
+        repo: The repository that the command runs in, if any; its hook is put in place too.
+        force: Whether to replace values that are somebody else's.
+
+    Returns:
+        What was changed; empty where all was there.
+
+    Raises:
+        ConfigError: A key has a value that is not ours, and ``force`` is not given.
+        RepositoryError: Git cannot write that file, or there is no repository for a scope that needs one.
+    """
+    config_hook = git_version() >= CONFIG_HOOK_SINCE
+    wanted = {**SETTINGS, **(CONFIG_HOOK if config_hook else {})}
+    present = {key: _values(scope, key, repo) for key in wanted}
+    foreign = [key for key, values in present.items() if values and values[-1] != wanted[key]]
+    if foreign and not force:
+        raise ConfigError(
+            f"{foreign[0]} is {present[foreign[0]][-1]!r} in the {scope} configuration, which is not ours",
+            hint=f"git theta install --{scope} --force",
+        )
+    changes = []
+    for key, value in wanted.items():
+        if present[key] != [value]:
+            _git_config(scope, repo, "--replace-all", key, value)
+            changes.append(Change("set", f"{key} ({scope})", value))
+    if repo is not None:
+        changes += remove_hook(repo) if config_hook else place_hook(repo)
+    return changes
+
+
+def uninstall(scope: Scope, repo: Repository | None) -> list[Change]:
+    """Take back what ``install`` wrote; values and hooks that are somebody else's stay.
+
+    Raises:
+        RepositoryError: Git cannot write that file, or there is no repository for a scope that needs one.
+    """
+    changes = []
+    for key, value in {**SETTINGS, **CONFIG_HOOK}.items():
+        if value in _values(scope, key, repo):
+            _git_config(scope, repo, "--unset-all", key, f"^{re.escape(value)}$")
+            changes.append(Change("unset", f"{key} ({scope})"))
+    if repo is not None:
+        changes += remove_hook(repo)
+    return changes
+
+
+def configured(repo: Repository) -> bool:
+    """Tell whether the filter is configured here, in whichever scope."""
+    return repo.config.text("filter.theta.process") == SETTINGS["filter.theta.process"]
+
+
+def _values(scope: Scope, key: str, repo: Repository | None) -> list[str]:
+    # Code 1: not set.
+    text = _git_config(scope, repo, "-z", "--get-all", key)
+    return text.decode(errors="surrogateescape").split("\0")[:-1]
+
+
+def _git_config(scope: Scope, repo: Repository | None, *args: str) -> bytes:
+    if repo is None:
+        if scope in ("local", "worktree"):
+            raise RepositoryError(
+                f"--{scope} is for a repository, and this folder is in none", hint="git theta install --global"
+            )
+        return run_git(("config", f"--{scope}", *args), ok=(0, 1))
+    return run_git(("config", f"--{scope}", *args), cwd=repo.folder, env=repo.environment(), ok=(0, 1))

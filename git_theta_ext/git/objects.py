@@ -1,0 +1,152 @@
+"""Read objects out of git's database, many through one process."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from git_theta_ext.errors import ManifestError, RepositoryError
+from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+    from typing import IO
+
+    from typing_extensions import Buffer
+
+# The shortest manifest: its three fixed parts with a one-letter format, a digest and a one-digit size.
+_LEAST = len(MAGIC) + len("format x\nskeleton  1\n") + 64
+# Larger blobs are looked at before they are read: most large files of a repository are no manifests.
+_PEEK_FROM = 1 << 20
+# Requests that are on their way at a time; their bytes must fit a pipe, so that neither side waits for the other.
+_WINDOW = 256
+
+
+class Git(Protocol):
+    """The part of ``Repository`` that reading objects needs."""
+
+    @property
+    def folder(self) -> Path:
+        """Where git runs."""
+        ...
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment that git runs in."""
+        ...
+
+    def run(self, *args: str, input: Buffer | None = None) -> bytes:  # noqa: A002 - as in Repository
+        """Run git."""
+        ...
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """Type (``blob``, ``tree``, ``commit``, ``tag``) and size in bytes of an object."""
+
+    kind: str
+    nbytes: int
+
+
+def object_infos(git: Git, oids: Iterable[str]) -> dict[str, ObjectInfo]:
+    """Return type and size of objects; those that are not here are left out."""
+    wanted = "".join(f"{oid}\n" for oid in dict.fromkeys(oids))
+    if not wanted:
+        return {}
+    infos: dict[str, ObjectInfo] = {}
+    for line in git.run("cat-file", "--batch-check", "--buffer", input=wanted.encode()).decode().splitlines():
+        oid, kind, *rest = line.split(" ")
+        if rest:
+            infos[oid] = ObjectInfo(kind, int(rest[0]))
+    return infos
+
+
+def read_objects(git: Git, oids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield id and content of objects, one in memory at a time; those that are not here are left out."""
+    wanted = list(oids)
+    if not wanted:
+        return
+    with subprocess.Popen(
+        ["git", "cat-file", "--batch"],
+        cwd=git.folder,
+        env=git.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            for start in range(0, len(wanted), _WINDOW):
+                window = wanted[start : start + _WINDOW]
+                process.stdin.write("".join(f"{oid}\n" for oid in window).encode())
+                process.stdin.flush()
+                for oid in window:
+                    data = _read_reply(process.stdout, oid)
+                    if data is not None:
+                        yield oid, data
+        finally:
+            # A reader that stops early must not leave git waiting for somebody to take the rest.
+            process.kill()
+
+
+def _read_reply(stream: IO[bytes], oid: str) -> bytes | None:
+    header = stream.readline().split()
+    if header[1:] == [b"missing"]:
+        return None
+    if len(header) != 3 or not header[2].isdigit():  # noqa: PLR2004 - id, type, size
+        raise RepositoryError(f"git cannot read object {oid}", hint="git fsck")
+    nbytes = int(header[2])
+    data = stream.read(nbytes + 1)
+    if len(data) != nbytes + 1:
+        raise RepositoryError(f"git stopped in the middle of object {oid}", hint="git fsck")
+    return data[:-1]
+
+
+def starts_like_manifest(git: Git, oid: str) -> bool:
+    """Tell from a blob's first bytes whether it is a manifest, without reading all of it."""
+    with subprocess.Popen(
+        ["git", "cat-file", "blob", oid],
+        cwd=git.folder,
+        env=git.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        head = process.stdout.read(len(MAGIC))
+        process.kill()
+    return is_manifest(head)
+
+
+def manifest_blobs(git: Git, infos: Mapping[str, ObjectInfo]) -> Iterator[tuple[str, bytes]]:
+    """Yield id and content of the blobs that are meant to be manifests."""
+    small: list[str] = []
+    for oid, info in infos.items():
+        if info.kind != "blob" or not _LEAST <= info.nbytes <= MAX_MANIFEST:
+            continue
+        if info.nbytes < _PEEK_FROM or starts_like_manifest(git, oid):
+            small.append(oid)
+    for oid, data in read_objects(git, small):
+        if is_manifest(data):
+            yield oid, data
+
+
+def read_manifests(git: Git, paths: Mapping[str, str]) -> dict[str, Manifest]:
+    """Read those of some blobs that are manifests.
+
+    Args:
+        git: The repository.
+        paths: Object id to a path for messages.
+
+    Raises:
+        ManifestError: One is broken; the message names its path.
+    """
+    return {oid: _parse(data, paths[oid]) for oid, data in manifest_blobs(git, object_infos(git, paths))}
+
+
+def _parse(data: bytes, path: str) -> Manifest:
+    try:
+        return Manifest.parse(data)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error.message}", hint=error.hint) from error

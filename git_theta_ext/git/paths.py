@@ -1,0 +1,68 @@
+"""Turn what a user typed into paths below the top of the work tree, by git's own rules for pathspecs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import RepositoryError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from git_theta_ext.git.repository import Repository
+
+
+def worktree_of(repo: Repository) -> Path:
+    """Return the top of the work tree.
+
+    Raises:
+        RepositoryError: The repository is bare, or the command runs inside ``.git``.
+    """
+    if repo.worktree is None:
+        raise RepositoryError(f"{repo.git_dir} has no work tree here", hint="run it in a work tree: git worktree list")
+    return repo.worktree
+
+
+def tracked_paths(repo: Repository, specs: Sequence[str], cwd: Path | None = None) -> list[str]:
+    """List the files in the index that match some pathspecs; all files where there are none.
+
+    Args:
+        repo: The repository.
+        specs: As typed in ``cwd``.
+        cwd: The current folder where None.
+
+    Raises:
+        UsageError: One matches nothing.
+        RepositoryError: There is no work tree, or one lies outside it.
+    """
+    return _list(repo, specs, cwd, "--cached")
+
+
+def addable_paths(repo: Repository, specs: Sequence[str], cwd: Path | None = None) -> list[str]:
+    """List the files that ``git add`` would look at: those in the index and those that are new and not ignored.
+
+    Args:
+        repo: The repository.
+        specs: As typed in ``cwd``; at least one.
+        cwd: The current folder where None.
+
+    Raises:
+        UsageError: One matches nothing.
+        RepositoryError: There is no work tree, or one lies outside it.
+    """
+    return _list(repo, specs, cwd, "--cached", "--others", "--exclude-standard")
+
+
+def _list(repo: Repository, specs: Sequence[str], cwd: Path | None, *kinds: str) -> list[str]:
+    top = worktree_of(repo)
+    folder = (cwd or Path.cwd()) if specs else top
+    try:
+        reply = repo.run("ls-files", "-z", "--full-name", "--error-unmatch", *kinds, "--", *specs, cwd=folder)
+    except RepositoryError as error:
+        if "did not match any file" not in error.message:
+            raise
+        message = error.message.splitlines()[0].replace("known to git", "here")
+        raise UsageError(message, hint="git status --ignored lists what is there") from error
+    # A path that a merge left undecided comes once for each stage.
+    return sorted(set(reply.decode(errors="surrogateescape").split("\0")[:-1]))

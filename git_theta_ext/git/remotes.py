@@ -1,0 +1,119 @@
+"""Which theta remote belongs to a git remote.
+
+``theta.remote.<name>.url`` says it. Else a git remote on this machine keeps packs in the ``theta`` folder of its git
+directory, which is its own store where people work in it. Other keys of ``theta.remote.<name>`` go to the plug-in,
+but ``type``, which names the plug-in where the URL's scheme does not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+from git_theta_ext.errors import ConfigError, RemoteError, RepositoryError, ThetaError
+from git_theta_ext.git.repository import Repository, foreign_environment
+from git_theta_ext.registry import find_remote
+from git_theta_ext.transfer.remote_index import Place
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
+_PLUGINS = {"": "directory", "file": "directory", "s3": "kvstore", "gs": "kvstore"}
+
+
+def open_remote(repo: Repository, name: str, address: str) -> Place:
+    """Open the theta remote of a git remote.
+
+    Args:
+        repo: The repository whose settings count.
+        name: Of the git remote, or its address where it has no name.
+        address: Where git finds it.
+
+    Raises:
+        ConfigError: It is not known where the remote keeps parameters.
+        PluginError: No plug-in knows the URL's scheme.
+        RemoteError: The git remote should be on this machine and is not there.
+    """
+    settings = repo.config.remote(name)
+    options = dict(settings.options)
+    url = _absolute(settings.url, repo) if settings.url else _beside_git(repo, name, address)
+    plugin = options.pop("type", None) or _plugin(url)
+    return Place(name, redact(url), find_remote(plugin)(url, options))
+
+
+def open_remotes(repo: Repository) -> list[Place]:
+    """Open the theta remotes of all git remotes to fetch from, the current branch's first, then ``origin``.
+
+    Those that keep no parameters, or cannot be opened, are left out.
+
+    Raises:
+        ThetaError: All of them cannot be opened; this is what the first of them said.
+    """
+    places: list[Place] = []
+    failures: list[ThetaError] = []
+    for name in _in_order(repo):
+        try:
+            address = repo.run("ls-remote", "--get-url", name).decode(errors="surrogateescape").removesuffix("\n")
+            places.append(open_remote(repo, name, address))
+        except ThetaError as error:  # noqa: PERF203 - a handful of remotes
+            failures.append(error)
+    if failures and not places:
+        raise failures[0]
+    return places
+
+
+def redact(url: str) -> str:
+    """Return a URL without user name and password."""
+    return _CREDENTIALS.sub("", url)
+
+
+def local_path(address: str) -> str | None:
+    """Return the path that a git remote's address names on this machine, or None for one elsewhere.
+
+    The rules are git's: what has a colon before its first slash is ``host:path`` or ``helper::address``.
+    """
+    if match := _SCHEME.match(address):
+        return unquote(address[match.end() :]) if match[1].lower() == "file" else None
+    colon, slash = address.find(":"), address.find("/")
+    return address if colon < 0 or 0 <= slash < colon else None
+
+
+def _in_order(repo: Repository) -> list[str]:
+    names = repo.config.git_remotes
+    if len(names) < 2:  # noqa: PLR2004 - nothing to order
+        return list(names)
+    branch = repo.run("symbolic-ref", "--quiet", "--short", "HEAD", check=False).decode(errors="surrogateescape")
+    upstream = repo.config.text(f"branch.{branch.strip()}.remote")
+    return sorted(names, key=lambda name: (name != upstream, name != "origin"))
+
+
+def _plugin(url: str) -> str:
+    match = _SCHEME.match(url)
+    scheme = match[1].lower() if match else ""
+    return _PLUGINS.get(scheme, scheme)
+
+
+def _absolute(url: str, repo: Repository) -> str:
+    return url if _SCHEME.match(url) else str(repo.folder / Path(url).expanduser())
+
+
+def _beside_git(repo: Repository, name: str, address: str) -> str:
+    path = local_path(address)
+    if path is None:
+        raise ConfigError(
+            f"it is not known where {redact(name)} ({redact(address)}) keeps parameters: git's server takes none",
+            hint=f"git config theta.remote.{redact(name)}.url URL (a folder, s3://bucket/prefix or gs://bucket/prefix)",
+        )
+    wanted = repo.folder / path
+    for folder in (wanted, wanted.with_name(wanted.name + ".git")):
+        if folder.is_dir():
+            # A folder that is no repository itself must not stand for one that it lies in.
+            env = {**foreign_environment(), "GIT_CEILING_DIRECTORIES": os.path.realpath(folder.parent)}
+            try:
+                return str(Repository.discover(folder, env=env).theta_dir)
+            except RepositoryError as error:
+                raise RemoteError(f"{name}: {folder}: {error.message}", hint=error.hint) from error
+    raise RemoteError(
+        f"{name}: there is no git repository {wanted}", hint=f"git remote set-url {name} URL, or mount the file system"
+    )

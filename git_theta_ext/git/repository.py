@@ -1,0 +1,289 @@
+"""One git repository: where its parts are, and how to ask git about it.
+
+The filter, the drivers and the hooks come through here, so it starts plain ``git`` processes and imports little.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from git_theta_ext.config import CONFIG_REGEXP, Config
+from git_theta_ext.errors import RepositoryError
+from git_theta_ext.git.objects import read_manifests
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from typing_extensions import Buffer
+
+    from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.store.blobs import Store
+
+# What `git rev-parse --local-env-vars` lists: these tie a process to one repository.
+LOCAL_VARIABLES = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_CONFIG",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_CONFIG_COUNT",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_GRAFT_FILE",
+    "GIT_INDEX_FILE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_INTERNAL_SUPER_PREFIX",
+)
+_QUESTIONS = ("--absolute-git-dir", "--git-common-dir", "--git-path", "index", "--show-object-format")
+_ALTERNATE_DEPTH = 5
+_REGULAR_MODES = frozenset({"100644", "100755", "100664"})
+
+
+def foreign_environment() -> dict[str, str]:
+    """Return the environment without what ties git to the current repository."""
+    return {name: value for name, value in os.environ.items() if name not in LOCAL_VARIABLES}
+
+
+def run_git(
+    args: tuple[str, ...],
+    *,
+    cwd: Path | None = None,
+    data: Buffer | None = None,
+    env: Mapping[str, str] | None = None,
+    ok: tuple[int, ...] | None = (0,),
+) -> bytes:
+    """Run git and return what it prints.
+
+    Args:
+        args: Behind ``git``.
+        cwd: Where to run it.
+        data: Its standard input; empty where None.
+        env: The whole environment; this process's where None.
+        ok: Exit codes that are no error; None for all.
+
+    Raises:
+        RepositoryError: Git is not installed, or refused; the message is git's.
+    """
+    try:
+        done = subprocess.run(
+            ["git", *args], cwd=cwd, input=b"" if data is None else data, env=env, capture_output=True, check=False
+        )
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise RepositoryError(f"there is no folder {cwd}") from error
+        raise RepositoryError("git is not on PATH", hint="install git 2.31 or later") from error
+    if ok is not None and done.returncode not in ok:
+        words = done.stderr.decode(errors="surrogateescape").strip()
+        first = words.removeprefix("fatal: ").removeprefix("error: ")
+        raise RepositoryError(first or f"git {' '.join(args[:2])} failed with exit code {done.returncode}")
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class TreeEntry:
+    """A file in a commit or in the index.
+
+    Attributes:
+        path: Relative to the top of the work tree, with ``/``.
+        oid: Object id, hexadecimal.
+        mode: As git prints it, for example ``100644``.
+        stage: 0 unless a merge left it undecided.
+    """
+
+    path: str
+    oid: str
+    mode: str
+    stage: int = 0
+
+    @property
+    def regular(self) -> bool:
+        """Whether it is a file, not a link or a submodule."""
+        return self.mode in _REGULAR_MODES
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where a repository's parts are; all paths absolute.
+
+    Attributes:
+        git_dir: ``$GIT_DIR``; a linked work tree has its own.
+        common_dir: Shared by all work trees; the store lies in it.
+        worktree: Its top; None in a bare repository.
+        index_path: The index that git uses right now.
+        object_format: ``sha1`` or ``sha256``.
+    """
+
+    git_dir: Path
+    common_dir: Path
+    worktree: Path | None
+    index_path: Path
+    object_format: Literal["sha1", "sha256"]
+
+    @classmethod
+    def discover(cls, cwd: Path | None = None, *, env: Mapping[str, str] | None = None) -> Repository:
+        """Ask git, in one process, which repository a folder belongs to.
+
+        Args:
+            cwd: The folder; the current one where None.
+            env: The whole environment; give ``foreign_environment()`` for another repository than the current one.
+
+        Raises:
+            RepositoryError: None, or one that git does not trust.
+        """
+        args = ("rev-parse", "--path-format=absolute", *_QUESTIONS, "--show-toplevel")
+        # Code 128: no work tree. What was asked before the top level is printed all the same.
+        lines = run_git(args, cwd=cwd, env=env, ok=(0, 128)).decode(errors="surrogateescape").split("\n")[:-1]
+        if len(lines) not in (4, 5):
+            run_git(("rev-parse", "--absolute-git-dir"), cwd=cwd, env=env)
+            raise RepositoryError("the repository's path cannot have line breaks")
+        git_dir, common_dir, index_path, object_format = lines[:4]
+        worktree = Path(lines[4]) if len(lines) == len(_QUESTIONS) else None
+        return cls(
+            Path(git_dir),
+            Path(common_dir),
+            worktree,
+            Path(index_path),
+            "sha256" if object_format == "sha256" else "sha1",
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where git commands run: the top of the work tree, or the bare repository."""
+        return self.worktree or self.git_dir
+
+    @property
+    def oid_bytes(self) -> int:
+        """Length of an object id in bytes."""
+        return 32 if self.object_format == "sha256" else 20
+
+    @property
+    def theta_dir(self) -> Path:
+        """The store's folder."""
+        return self.common_dir / "theta"
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment for git in ``folder``.
+
+        Relative paths in it, as ``git --git-dir`` and hooks give them, are made absolute.
+        """
+        env = dict(os.environ)
+        if "GIT_DIR" in env:
+            env["GIT_DIR"] = str(self.git_dir)
+            if self.worktree is not None:
+                env["GIT_WORK_TREE"] = str(self.worktree)
+        if "GIT_INDEX_FILE" in env:
+            env["GIT_INDEX_FILE"] = str(self.index_path)
+        return env
+
+    def run(
+        self,
+        *args: str,
+        input: Buffer | None = None,  # noqa: A002 - subprocess.run's word for it
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> bytes:
+        """Run git here and return what it prints.
+
+        Args:
+            args: Behind ``git``.
+            input: Its standard input; empty where None.
+            check: Whether a non-zero exit is an error.
+            env: Variables on top of ``environment()``.
+            cwd: Another folder than ``folder``, for paths that a user typed there.
+
+        Raises:
+            RepositoryError: Git refused; the message is git's.
+        """
+        full = {**self.environment(), **(env or {})}
+        return run_git(args, cwd=cwd or self.folder, data=input, env=full, ok=(0,) if check else None)
+
+    @cached_property
+    def config(self) -> Config:
+        """The settings, read once.
+
+        Raises:
+            RepositoryError: A configuration file is broken.
+        """
+        args = ("config", "-z", "--get-regexp", CONFIG_REGEXP)
+        # Code 1: nothing is set.
+        return Config.parse(run_git(args, cwd=self.folder, env=self.environment(), ok=(0, 1)))
+
+    def alternates(self) -> tuple[Path, ...]:
+        """Return the store folders of the repositories that this one borrows objects from."""
+        found: dict[Path, None] = {}
+        _collect_alternates(self.common_dir / "objects", found, _ALTERNATE_DEPTH)
+        return tuple(objects.parent / "theta" for objects in found)
+
+    def store(self) -> Store:
+        """Open the store.
+
+        Raises:
+            ConfigError: ``theta.threads`` is no number.
+            StoreError: The store cannot be read.
+        """
+        from git_theta_ext.store.blobs import Store
+
+        return Store(self.theta_dir, self.alternates(), self.config.threads)
+
+    def entries(self, rev: str | None) -> list[TreeEntry]:
+        """List the files of a commit, or of the index where ``rev`` is None.
+
+        Raises:
+            RepositoryError: There is no such commit.
+        """
+        if rev is None:
+            lines = self.run("ls-files", "-s", "-z").decode(errors="surrogateescape").split("\0")[:-1]
+            return [_index_entry(line) for line in lines]
+        text = self.run("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", rev)
+        return [_tree_entry(line) for line in text.decode(errors="surrogateescape").split("\0")[:-1]]
+
+    def manifests(self, rev: str | None) -> dict[str, tuple[str, Manifest]]:
+        """Return the manifests of a commit, or of the index (stage 0) where ``rev`` is None.
+
+        Returns:
+            Path to object id and manifest.
+
+        Raises:
+            RepositoryError: There is no such commit.
+            ManifestError: One is broken; the message names its path.
+        """
+        listed = [entry for entry in self.entries(rev) if entry.regular and entry.stage == 0]
+        found = read_manifests(self, {entry.oid: entry.path for entry in listed})
+        return {entry.path: (entry.oid, found[entry.oid]) for entry in listed if entry.oid in found}
+
+
+def _index_entry(line: str) -> TreeEntry:
+    facts, _, path = line.partition("\t")
+    mode, oid, stage = facts.split(" ")
+    return TreeEntry(path, oid, mode, int(stage))
+
+
+def _tree_entry(line: str) -> TreeEntry:
+    facts, _, path = line.partition("\t")
+    mode, _, oid = facts.split(" ")
+    return TreeEntry(path, oid, mode)
+
+
+def _collect_alternates(objects: Path, found: dict[Path, None], depth: int) -> None:
+    try:
+        lines = (objects / "info" / "alternates").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        if not line or line.startswith("#"):
+            continue
+        name = line[1:-1] if line.startswith('"') and line.endswith('"') else line
+        other = Path(os.path.normpath(objects / name))
+        if other not in found and depth > 0:
+            found[other] = None
+            _collect_alternates(other, found, depth - 1)

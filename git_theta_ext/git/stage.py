@@ -1,0 +1,140 @@
+"""Stage checkpoints without git's pipe: store the tensors, write the manifest as an object, update the index."""
+
+from __future__ import annotations
+
+import os
+import stat as stat_module
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.checkpoint.cache import StatCache
+from git_theta_ext.checkpoint.clean import clean
+from git_theta_ext.checkpoint.mapping import map_file
+from git_theta_ext.errors import RepositoryError, UsageError
+from git_theta_ext.git.clean_request import echo_manifest
+from git_theta_ext.git.index_stat import StatWords, Update, patch_file
+from git_theta_ext.git.paths import worktree_of
+from git_theta_ext.model.manifest import Manifest, is_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.store.blobs import Store
+
+_EXECUTABLE = 0o100
+# What `git update-index --index-info` writes: an entry that knows nothing of the file.
+_NO_STAT = StatWords(0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A checkpoint whose tensors are stored, ready for the index.
+
+    Attributes:
+        path: Below the top of the work tree.
+        stat: Of the file that was read.
+        manifest: What it holds.
+        note: Something the user should know.
+    """
+
+    path: str
+    stat: os.stat_result
+    manifest: Manifest
+    note: str | None = None
+
+
+def regular_file(repo: Repository, path: str) -> os.stat_result:
+    """Return the stat of a file that can be staged.
+
+    Raises:
+        UsageError: It is a symbolic link, or not a file at all.
+    """
+    try:
+        stat = (worktree_of(repo) / path).lstat()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", hint=f"git rm --cached {path}") from error
+    if stat_module.S_ISLNK(stat.st_mode):
+        raise UsageError(f"{path} is a symbolic link", hint="git add stages the link; add the file that it points to")
+    if not stat_module.S_ISREG(stat.st_mode):
+        raise UsageError(f"{path} is not a file")
+    return stat
+
+
+def store_file(
+    repo: Repository, store: Store, path: str, format_name: str | None, advance: Callable[[int], None]
+) -> Staged:
+    """Store a checkpoint's tensors; the index stays as it is.
+
+    Args:
+        repo: The repository.
+        store: Its store.
+        path: Below the top of the work tree.
+        format_name: From the ``theta-format`` attribute; None to detect it.
+        advance: Told the number of bytes dealt with, as it goes.
+
+    Raises:
+        UsageError: It is no regular file.
+        FormatError: It breaks its format.
+        ManifestError: It is a manifest with conflicts, or a broken one.
+        RepositoryError: It cannot be read, or somebody wrote to it at the same time.
+        StoreError: The store cannot be written.
+    """
+    full = worktree_of(repo) / path
+    before = regular_file(repo, path)
+    cache = StatCache(store)
+    known = cache.get(full, format_name)
+    if known is not None:
+        advance(before.st_size)
+        return Staged(path, before, Manifest.parse(known))
+    try:
+        with full.open("rb") as file:
+            data = map_file(file.fileno())
+    except OSError as error:
+        raise RepositoryError(f"{path}: {error.strerror}") from error
+    if is_manifest(data):
+        return Staged(path, before, Manifest.parse(echo_manifest(bytes(data), path)))
+    described = clean(data, path, store, format_name, advance)
+    if _identity(full.lstat()) != _identity(before):
+        raise RepositoryError(f"{path} changed while it was read", hint=f"git theta add {path}")
+    cache.put(full, before, described.manifest.to_bytes(), format_name)
+    return Staged(path, before, described.manifest, described.scan.note)
+
+
+def update_index(repo: Repository, staged: Sequence[Staged]) -> dict[str, str]:
+    """Put manifests into the index, all or none, and the files' stat data with them, so that git reads none again.
+
+    Returns:
+        Path to the manifest's object id.
+
+    Raises:
+        RepositoryError: The index is locked, or git cannot write.
+    """
+    if not staged:
+        return {}
+    oids = {item.path: _write_object(repo, item.manifest) for item in staged}
+    modes = _modes(repo, staged)
+    lines = "".join(f"{modes[path]} {oid} 0\t{path}\0" for path, oid in oids.items())
+    repo.run("update-index", "-z", "--index-info", input=lines.encode(errors="surrogateescape"))
+    updates = {
+        os.fsencode(item.path): Update(bytes.fromhex(oids[item.path]), _NO_STAT, StatWords.of(item.stat))
+        for item in staged
+    }
+    if patch_file(repo.index_path, updates, repo.object_format) != set(updates):
+        repo.run("update-index", "-q", "--refresh", check=False)
+    return oids
+
+
+def _identity(stat: os.stat_result) -> tuple[int, ...]:
+    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def _write_object(repo: Repository, manifest: Manifest) -> str:
+    return repo.run("hash-object", "-w", "--stdin", input=manifest.to_bytes()).decode().strip()
+
+
+def _modes(repo: Repository, staged: Sequence[Staged]) -> dict[str, str]:
+    modes = {item.path: "100755" if item.stat.st_mode & _EXECUTABLE else "100644" for item in staged}
+    if not repo.config.flag("core.filemode", default=True):
+        modes.update({entry.path: entry.mode for entry in repo.entries(None) if entry.path in modes and entry.regular})
+    return modes

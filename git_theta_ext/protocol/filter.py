@@ -1,0 +1,228 @@
+"""The server's side of git's long-running process filter protocol, version 2, as a state machine.
+
+Source: ``gitattributes(5)``, "Long Running Filter Process". Git speaks first and waits for every answer, so bytes that
+come before their turn are an error. Delayed checkout is never offered.
+
+    connection.receive(data) -> Welcome         answer with send_welcome()
+                                Capabilities    answer with send_capabilities()
+                                Request, Content ..., EndOfContent
+                                                answer with send_success(content) or send_error()
+                                EndOfInput      git is done
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from git_theta_ext.errors import ProtocolError
+from git_theta_ext.protocol.pktline import FLUSH, Decoder, Piece, encode_content, encode_list
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from typing_extensions import Buffer
+
+CLEAN: Final = "clean"
+SMUDGE: Final = "smudge"
+
+_OFFERED = (CLEAN, SMUDGE)
+_METADATA = ("ref", "treeish", "blob")
+_MAX_LIST = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """Git introduced itself and speaks our version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What git can ask for."""
+
+    offered: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Git asks for a conversion; the content follows.
+
+    Attributes:
+        command: ``clean``, ``smudge``, or a word that is to be answered with an error.
+        pathname: Relative to the top of the work tree; bytes that are no UTF-8 as surrogate escapes.
+        metadata: ``ref``, ``treeish`` and ``blob``, as far as git knows them.
+    """
+
+    command: str
+    pathname: str
+    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Bytes of the content, valid only until the buffer that was received into is used again."""
+
+    data: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfContent:
+    """The request is complete and waits for its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfInput:
+    """Git closed its end between two requests."""
+
+
+Event: TypeAlias = Welcome | Capabilities | Request | Content | EndOfContent | EndOfInput
+
+
+class _State(Enum):
+    WELCOME = auto()
+    SEND_WELCOME = auto()
+    CAPABILITIES = auto()
+    SEND_CAPABILITIES = auto()
+    REQUEST = auto()
+    CONTENT = auto()
+    REPLY = auto()
+    CLOSED = auto()
+
+
+_LISTS = (_State.WELCOME, _State.CAPABILITIES, _State.REQUEST)
+
+
+class Connection:
+    """One filter process's conversation with the git that started it."""
+
+    def __init__(self) -> None:
+        self._decoder = Decoder()
+        self._state = _State.WELCOME
+        self._lines: list[bytes] = []
+        self._line = bytearray()
+        self._size = 0
+
+    def receive(self, data: Buffer) -> list[Event]:
+        """Take bytes that git sent.
+
+        Args:
+            data: The next bytes; none at all says that git closed its end.
+
+        Returns:
+            What they mean. ``Content`` points into ``data``.
+
+        Raises:
+            ProtocolError: Git does not keep to the protocol, or closed its end in the middle of something.
+        """
+        if not memoryview(data).nbytes:
+            return [self._end()]
+        events: list[Event] = []
+        for packet in self._decoder.feed(data):
+            if self._state is _State.CONTENT:
+                events += self._content(packet)
+            elif self._state not in _LISTS:
+                raise ProtocolError("git sent more before it had its answer")
+            elif isinstance(packet, Piece):
+                self._collect(packet)
+            else:
+                events.append(self._list_ended())
+        return events
+
+    def send_welcome(self) -> bytes:
+        """Answer ``Welcome``."""
+        self._answer(_State.SEND_WELCOME, _State.CAPABILITIES)
+        return encode_list([b"git-filter-server", b"version=2"])
+
+    def send_capabilities(self) -> bytes:
+        """Answer ``Capabilities`` with clean and smudge."""
+        self._answer(_State.SEND_CAPABILITIES, _State.REQUEST)
+        return encode_list(b"capability=" + name.encode() for name in _OFFERED)
+
+    def send_success(self, content: Buffer) -> bytes:
+        """Answer a complete request with the converted content."""
+        self._answer(_State.REPLY, _State.REQUEST)
+        # The empty list at the end keeps the status that was sent first.
+        return encode_list([b"status=success"]) + encode_content(content) + FLUSH
+
+    def send_error(self) -> bytes:
+        """Answer a complete request: this file cannot be converted."""
+        self._answer(_State.REPLY, _State.REQUEST)
+        return encode_list([b"status=error"])
+
+    def _answer(self, due: _State, then: _State) -> None:
+        if self._state is not due:
+            raise ProtocolError(f"an answer out of turn, in state {self._state.name}")
+        self._state = then
+
+    def _end(self) -> EndOfInput:
+        between = self._state is _State.REQUEST and not self._lines and not self._line
+        if not between or not self._decoder.idle:
+            raise ProtocolError("git closed the connection in the middle of a message")
+        self._state = _State.CLOSED
+        return EndOfInput()
+
+    def _content(self, packet: object) -> list[Event]:
+        if isinstance(packet, Piece):
+            return [Content(packet.data)] if packet.data else []
+        self._state = _State.REPLY
+        return [EndOfContent()]
+
+    def _collect(self, piece: Piece) -> None:
+        # An empty line costs memory too.
+        self._size += len(piece.data) + 1
+        if self._size > _MAX_LIST:
+            raise ProtocolError(f"git sent a list of more than {_MAX_LIST} bytes")
+        self._line += piece.data
+        if piece.last:
+            self._lines.append(bytes(self._line.removesuffix(b"\n")))
+            self._line.clear()
+
+    def _list_ended(self) -> Event:
+        lines, self._lines, self._size = self._lines, [], 0
+        if self._state is _State.WELCOME:
+            self._state = _State.SEND_WELCOME
+            return _welcome(lines)
+        if self._state is _State.CAPABILITIES:
+            self._state = _State.SEND_CAPABILITIES
+            return _capabilities(lines)
+        self._state = _State.CONTENT
+        return _request(lines)
+
+
+def _welcome(lines: list[bytes]) -> Welcome:
+    if not lines or lines[0] != b"git-filter-client":
+        raise ProtocolError("the other end is no git that wants a filter")
+    if b"version=2" not in lines[1:]:
+        raise ProtocolError(f"git does not speak version 2 of the filter protocol, but {_text(lines[1:])}")
+    return Welcome()
+
+
+def _capabilities(lines: list[bytes]) -> Capabilities:
+    offered = frozenset(value for key, value in map(_pair, lines) if key == "capability")
+    if not offered.issuperset(_OFFERED):
+        raise ProtocolError(f"git cannot ask for clean and smudge, but for {', '.join(sorted(offered)) or 'nothing'}")
+    return Capabilities(offered)
+
+
+def _request(lines: list[bytes]) -> Request:
+    pairs = [_pair(line) for line in lines]
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ProtocolError(f"git said something twice in a request: {_text(lines)}")
+    if not values.get("command") or not values.get("pathname"):
+        raise ProtocolError(f"git sent a request without command or pathname: {_text(lines)}")
+    metadata = {key: values[key] for key in _METADATA if key in values}
+    return Request(values["command"], values["pathname"], MappingProxyType(metadata))
+
+
+def _pair(line: bytes) -> tuple[str, str]:
+    key, separator, value = line.decode("utf-8", "surrogateescape").partition("=")
+    if not separator:
+        raise ProtocolError(f"not a key and a value: {line!r}")
+    return key, value
+
+
+def _text(lines: list[bytes]) -> str:
+    return ", ".join(ascii(line.decode("utf-8", "replace")) for line in lines) or "nothing"

@@ -1,0 +1,136 @@
+"""pkt-line, the framing of git's wire protocols: four hexadecimal digits of length, then the payload.
+
+Source: git's ``Documentation/gitprotocol-common``. ``0000`` is the flush packet; the other special lengths belong to
+protocols that are not spoken here.
+"""
+
+from __future__ import annotations
+
+import binascii
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from git_theta_ext.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from typing_extensions import Buffer
+
+MAX_PACKET = 65520
+"""The most bytes of one packet, its length included."""
+MAX_PAYLOAD = 65516
+"""The most bytes of one packet's payload."""
+FLUSH: Final = b"0000"
+
+_HEADER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A payload, or as much of one as was received.
+
+    Attributes:
+        data: Points into the buffer that was given to the decoder.
+        last: Whether the payload ends here.
+    """
+
+    data: memoryview
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """A flush packet."""
+
+
+_FLUSHED = Flush()
+
+
+class Decoder:
+    """Cut a stream of packets into payloads without copying them.
+
+    A payload that straddles two buffers comes as two pieces, so nothing but an incomplete length is ever kept, and the
+    caller may receive into one buffer over and over.
+    """
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._left = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether the stream may end here: no packet has begun."""
+        return not self._header and not self._left
+
+    def feed(self, data: Buffer) -> list[Piece | Flush]:
+        """Take the next bytes of the stream.
+
+        Args:
+            data: Any number of bytes; the pieces that are returned point into them.
+
+        Raises:
+            ProtocolError: A length is no hexadecimal number, or none that a packet may have.
+        """
+        view = memoryview(data).cast("B")
+        end = len(view)
+        at = 0
+        packets: list[Piece | Flush] = []
+        while at < end:
+            if self._left:
+                stop = min(at + self._left, end)
+                self._left -= stop - at
+                packets.append(Piece(view[at:stop], not self._left))
+                at = stop
+                continue
+            take = _HEADER - len(self._header)
+            header = self._header + bytes(view[at : at + take])
+            at += take
+            if len(header) < _HEADER:
+                self._header = header
+                break
+            self._header = b""
+            if header == FLUSH:
+                packets.append(_FLUSHED)
+                continue
+            self._left = _payload_length(header)
+            if not self._left:
+                packets.append(Piece(view[:0], last=True))
+        return packets
+
+
+def encode(payload: bytes) -> bytes:
+    """Return one packet.
+
+    Raises:
+        ProtocolError: The payload is longer than ``MAX_PAYLOAD``.
+    """
+    if len(payload) > MAX_PAYLOAD:
+        raise ProtocolError(f"a packet of {len(payload)} bytes; {MAX_PAYLOAD} are the most")
+    return b"%04x%b" % (len(payload) + _HEADER, payload)
+
+
+def encode_list(lines: Iterable[bytes]) -> bytes:
+    """Return text lines as packets, a newline after each, with the flush packet that ends the list."""
+    return b"".join([*(encode(line + b"\n") for line in lines), FLUSH])
+
+
+def encode_content(data: Buffer) -> bytes:
+    """Return bytes of any length as packets, with the flush packet that ends them."""
+    view = memoryview(data).cast("B")
+    parts: list[Buffer] = []
+    for start in range(0, len(view), MAX_PAYLOAD):
+        piece = view[start : start + MAX_PAYLOAD]
+        parts += (b"%04x" % (len(piece) + _HEADER), piece)
+    parts.append(FLUSH)
+    return b"".join(parts)
+
+
+def _payload_length(header: bytes) -> int:
+    try:
+        length = int.from_bytes(binascii.unhexlify(header), "big")
+    except ValueError as error:
+        raise ProtocolError(f"not the length of a packet: {header!r}") from error
+    if not _HEADER <= length <= MAX_PACKET:
+        raise ProtocolError(f"not the length of a packet: {header!r}")
+    return length - _HEADER

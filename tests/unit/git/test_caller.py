@@ -1,0 +1,152 @@
+import mmap
+import os
+import subprocess
+import sys
+
+import pytest
+
+from git_theta_ext.git.caller import holds_open
+
+FILTER = """\
+import os
+import sys
+from pathlib import Path
+from git_theta_ext.git.caller import holds_open
+from git_theta_ext.protocol.filter import *
+
+connection, buffer = Connection(), memoryview(bytearray(1 << 16))
+answers = {{Welcome: connection.send_welcome, Capabilities: connection.send_capabilities}}
+while True:
+    for event in connection.receive(buffer[: os.readv(0, [buffer])]):
+        if isinstance(event, EndOfInput):
+            sys.exit()
+        if isinstance(event, Request):
+            held = holds_open(os.stat(event.pathname), os.getppid())
+            with Path({log!r}).open("a") as log:
+                print(event.command, event.pathname, held, file=log)
+        if isinstance(event, EndOfContent):
+            os.write(1, connection.send_success(b"manifest"))
+        if type(event) in answers:
+            os.write(1, answers[type(event)]())
+"""
+
+
+@pytest.fixture
+def work(tmp_path):
+    """Return a function that runs git in a repository with a filter, and what the filter found out."""
+    folder = tmp_path / "repo"
+    folder.mkdir()
+    log = tmp_path / "log"
+    script = tmp_path / "filter.py"
+    script.write_text(FILTER.format(log=str(log)))
+
+    def git(*args, **options):
+        log.unlink(missing_ok=True)
+        subprocess.run(["git", *args], cwd=folder, check=True, capture_output=True, **options)
+        return log.read_text().split("\n")[:-1] if log.exists() else []
+
+    git("init", "-q")
+    git("config", "filter.probe.process", f"'{sys.executable}' '{script}'")
+    git("config", "filter.probe.required", "true")
+    (folder / ".gitattributes").write_text("*.pt filter=probe\n")
+    (folder / "m.pt").write_bytes(b"model" * 100_000)
+    return git
+
+
+@pytest.mark.parametrize("required", ["true", "false"])
+def test_git_add_reads_the_file_that_it_names(work, required):
+    work("config", "filter.probe.required", required)
+    assert work("add", "m.pt") == ["clean m.pt True"]
+
+
+def test_git_diff_maps_the_file_that_it_names(work, tmp_path):
+    work("add", "m.pt")
+    (tmp_path / "repo" / "m.pt").write_bytes(b"other" * 200_000)
+    lines = work("diff")
+    assert lines
+    assert set(lines) == {"clean m.pt True"}
+
+
+def test_a_shell_may_stand_between(work, tmp_path):
+    command = subprocess.check_output(["git", "config", "filter.probe.process"], cwd=tmp_path / "repo", text=True)
+    work("config", "filter.probe.process", f"{command.strip()}; exit")
+    assert work("add", "m.pt") == ["clean m.pt True"]
+
+
+def test_content_from_elsewhere_is_not_taken_for_the_file(work):
+    assert work("hash-object", "--path", "m.pt", "--stdin", input=b"something else") == ["clean m.pt False"]
+
+
+def test_an_editor_that_has_the_file_open_does_not_count(work, tmp_path):
+    with (tmp_path / "repo" / "m.pt").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+        assert not holds_open(os.fstat(file.fileno()), os.getpid())
+        assert work("hash-object", "--path", "m.pt", "--stdin", input=b"something else") == ["clean m.pt False"]
+
+
+class Proc:
+    """A /proc of our own."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def process(self, pid, name="git", parent=1, *, opened=(), maps=""):
+        folder = self.root / str(pid)
+        (folder / "fd").mkdir(parents=True)
+        (folder / "stat").write_text(f"{pid} ({name}) S {parent} 1 1\n")
+        (folder / "maps").write_text(maps)
+        for number, path in enumerate(opened):
+            (folder / "fd" / str(number)).symlink_to(path)
+
+
+@pytest.fixture
+def proc(tmp_path):
+    return Proc(tmp_path / "proc")
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "my model.pt"
+    path.write_bytes(b"model")
+    return path
+
+
+def test_the_grandparent_counts_and_its_parent_does_not(proc, model):
+    proc.process(10, "sh", 9)
+    proc.process(9, "git", 8, opened=["/dev/null", model])
+    proc.process(11, "sh", 10)
+    assert holds_open(model.stat(), 10, proc.root)
+    assert not holds_open(model.stat(), 11, proc.root)
+
+
+def test_a_mapped_file_counts_whatever_device_is_shown(proc, model):
+    line = f"7f00-7f01 r--p 00000000 00:2a {model.stat().st_ino}    {model}\n"
+    proc.process(10, maps="7f02-7f03 rw-p 00000000 00:00 0\n" + line)
+    assert holds_open(model.stat(), 10, proc.root)
+
+
+def test_another_file_with_the_same_inode_number_does_not_count(proc, model, tmp_path):
+    other = tmp_path / "other.pt"
+    other.write_bytes(b"other")
+    proc.process(10, opened=[other], maps=f"7f00-7f01 r--p 0 00:2a {model.stat().st_ino} {other}\n")
+    assert not holds_open(model.stat(), 10, proc.root)
+
+
+@pytest.mark.parametrize("name", ["bash", "git-theta", "gitk", "a) (git"])
+def test_only_git_counts(proc, model, name):
+    proc.process(10, name, opened=[model])
+    assert not holds_open(model.stat(), 10, proc.root)
+
+
+def test_a_process_that_is_gone_or_odd_does_not_count(proc, model):
+    assert not holds_open(model.stat(), 10, proc.root)
+    proc.process(10, opened=[model.with_name("closed meanwhile")], maps="odd\n")
+    assert not holds_open(model.stat(), 10, proc.root)
+    (proc.root / "10" / "stat").write_text("odd")
+    assert not holds_open(model.stat(), 10, proc.root)
+
+
+def test_what_may_not_be_read_does_not_count(proc, model):
+    proc.process(10, opened=[])
+    (proc.root / "10" / "fd").rmdir()
+    (proc.root / "10" / "maps").unlink()
+    assert not holds_open(model.stat(), 10, proc.root)

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from git_theta_ext.errors import ManifestError, RepositoryError, UsageError
+from git_theta_ext.git.history import RefUpdate, outgoing, parse_updates, theta_paths_at
+from git_theta_ext.git.push import pre_push
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.model.manifest import MAGIC, Conflict, Manifest, Parameter, Skeleton
+from git_theta_ext.model.tensor import Digest, TensorSpec
+
+
+def digest(letter):
+    return Digest(letter * 64)
+
+
+def manifest(*letters, conflicts=()):
+    spec = TensorSpec.of("F32", (2,))
+    parameters = {f"w{letter}": Parameter(spec, digest(letter)) for letter in letters}
+    return Manifest("safetensors", Skeleton(digest("0"), 8), parameters, None, tuple(conflicts))
+
+
+class Place:
+    def __init__(self, path, object_format):
+        self.path = path
+        path.mkdir()
+        self.git("init", "-q", "-b", "main", f"--object-format={object_format}")
+        self.zero = "0" * (64 if object_format == "sha256" else 40)
+
+    def git(self, *args):
+        return subprocess.run(["git", *args], cwd=self.path, capture_output=True, text=True, check=True).stdout.strip()
+
+    def commit(self, data, path="m.pt"):
+        (self.path / path).write_bytes(data)
+        self.git("add", "-A")
+        self.git("commit", "-qm", "a commit")
+        return self.git("rev-parse", "HEAD")
+
+    def new(self, oid, remote_oid=None):
+        return RefUpdate("refs/heads/main", oid, "refs/heads/main", remote_oid or self.zero)
+
+    def found(self, *updates, remote="origin"):
+        return outgoing(Repository.discover(self.path), remote, updates)
+
+
+@pytest.fixture(params=["sha1", "sha256"])
+def place(request, tmp_path):
+    return Place(tmp_path / "top", request.param)
+
+
+def test_a_new_branch_needs_all_versions_in_its_history(place):
+    place.commit(manifest("a").to_bytes())
+    tip = place.commit(manifest("b").to_bytes())
+    found = place.found(place.new(tip))
+    assert found.digests == {digest("0"), digest("a"), digest("b")}
+    assert found.manifests == 2
+
+
+def test_what_the_remote_has_by_its_own_word_is_not_needed_again(place):
+    first = place.commit(manifest("a").to_bytes())
+    tip = place.commit(manifest("b").to_bytes())
+    assert place.found(place.new(tip, first)).digests == {digest("0"), digest("b")}
+
+
+def test_what_remote_tracking_branches_reach_is_not_needed_again(place):
+    first = place.commit(manifest("a").to_bytes())
+    tip = place.commit(manifest("b").to_bytes())
+    place.git("update-ref", "refs/remotes/origin/main", first)
+    assert digest("a") in place.found(place.new(tip)).digests
+    place.git("remote", "add", "origin", "../elsewhere")
+    assert digest("a") not in place.found(place.new(tip)).digests
+    place.git("remote", "add", "fork", "../fork")
+    assert digest("a") in place.found(place.new(tip), remote="fork").digests
+
+
+def test_a_remote_commit_that_is_unknown_here_is_no_error(place):
+    tip = place.commit(manifest("a").to_bytes())
+    assert place.found(place.new(tip, "1" * len(place.zero))).digests == {digest("0"), digest("a")}
+
+
+def test_an_anonymous_remote_gets_everything(place):
+    tip = place.commit(manifest("a").to_bytes())
+    assert place.found(place.new(tip), remote="/some/where/*.git").manifests == 1
+
+
+def test_deleting_a_branch_needs_nothing(place):
+    place.commit(manifest("a").to_bytes())
+    found = place.found(RefUpdate("(delete)", place.zero, "refs/heads/x", "1" * len(place.zero)))
+    assert (found.digests, found.manifests) == (frozenset(), 0)
+
+
+def test_an_annotated_tag_and_a_tag_of_a_tree_or_a_file_are_walked(place):
+    place.commit(manifest("a").to_bytes())
+    place.git("tag", "-a", "v1", "-m", "v1")
+    assert place.found(place.new(place.git("rev-parse", "v1"))).manifests == 1
+    assert place.found(place.new(place.git("rev-parse", "HEAD^{tree}"))).manifests == 1
+    assert place.found(place.new(place.git("rev-parse", "HEAD:m.pt"))).manifests == 1
+
+
+def test_versions_of_deleted_files_and_merged_branches_are_needed(place):
+    place.commit(manifest("a").to_bytes())
+    place.git("checkout", "-qb", "side")
+    place.commit(manifest("b").to_bytes(), "other.pt")
+    place.git("rm", "-q", "other.pt")
+    place.git("commit", "-qm", "gone")
+    place.git("checkout", "-q", "main")
+    place.commit(b"text", "notes")
+    place.git("merge", "-q", "--no-edit", "side")
+    assert digest("b") in place.found(place.new(place.git("rev-parse", "HEAD"))).digests
+
+
+def test_a_raw_checkpoint_is_found_by_the_attributes_of_its_own_commit(place):
+    place.commit(b"*.pt filter=theta\n", ".gitattributes")
+    tip = place.commit(b"raw numbers")
+    (place.path / ".gitattributes").write_text("")
+    assert place.found(place.new(tip)).raw == {"m.pt": 11}
+
+
+def test_raw_files_that_nothing_declares_checkpoints_are_fine(place):
+    tip = place.commit(b"raw numbers")
+    assert place.found(place.new(tip)).raw == {}
+
+
+def test_a_raw_checkpoint_that_the_tip_mended_is_fine(place):
+    place.commit(b"raw numbers")
+    place.commit(b"*.pt filter=theta\n", ".gitattributes")
+    tip = place.commit(manifest("a").to_bytes())
+    assert place.found(place.new(tip)).raw == {}
+
+
+def test_links_and_empty_files_are_no_raw_checkpoints(place):
+    place.commit(b"*.pt filter=theta\n", ".gitattributes")
+    place.commit(b"", "empty.pt")
+    (place.path / "link.pt").symlink_to("empty.pt")
+    tip = place.commit(manifest("a").to_bytes())
+    assert place.found(place.new(tip)).raw == {}
+
+
+def test_a_raw_checkpoint_stops_the_push_with_its_path(place):
+    place.commit(b"*.pt filter=theta\n", ".gitattributes")
+    tip = place.commit(b"raw numbers")
+    with pytest.raises(RepositoryError, match=r"m\.pt is tracked") as caught:
+        pre_push(Repository.discover(place.path), "origin", "../x", [place.new(tip)], lambda _: None)
+    assert "git theta add m.pt" in caught.value.hint
+
+
+def test_a_push_without_checkpoints_asks_no_remote(place):
+    tip = place.commit(b"text", "notes")
+    found = pre_push(Repository.discover(place.path), "origin", "nowhere://x", [place.new(tip)], lambda _: None)
+    assert found.manifests == 0
+
+
+def test_conflicted_manifests_are_told(place):
+    parameter = Parameter(TensorSpec.of("F32", (2,)), digest("a"))
+    conflict = Conflict("wa", "both changed it", None, parameter, parameter)
+    tip = place.commit(manifest("a", conflicts=[conflict]).to_bytes())
+    assert place.found(place.new(tip)).conflicted == ("m.pt",)
+
+
+def test_a_broken_manifest_is_named(place):
+    tip = place.commit(MAGIC + b"format safetensors\n" + b"x" * 120 + b"\n")
+    with pytest.raises(ManifestError, match=r"^m\.pt: line 3"):
+        place.found(place.new(tip))
+
+
+def test_attributes_of_a_commit_are_read_in_a_bare_repository(place, tmp_path):
+    tip = place.commit(b"*.pt filter=theta\n", ".gitattributes")
+    place.git("clone", "-q", "--bare", ".", str(tmp_path / "bare.git"))
+    bare = Repository.discover(tmp_path / "bare.git")
+    assert theta_paths_at(bare, tip, ["a b.pt", "caf\u00e9.pt", "x.txt"]) == ["a b.pt", "caf\u00e9.pt"]
+    assert not (bare.git_dir / "index").exists()
+
+
+def test_lines_for_the_hook_are_read_and_others_refused():
+    assert parse_updates("a b c d\n") == [RefUpdate("a", "b", "c", "d")]
+    assert parse_updates("") == []
+    with pytest.raises(UsageError, match="not a line"):
+        parse_updates("a b c\n")

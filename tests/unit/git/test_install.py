@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from git_theta_ext.errors import ConfigError, RepositoryError
+from git_theta_ext.git import hooks
+from git_theta_ext.git.install import SETTINGS, configured, install, uninstall
+from git_theta_ext.git.repository import Repository
+
+
+def git(path, *args, check=True):
+    return subprocess.run(["git", *args], cwd=path, capture_output=True, text=True, check=check).stdout.strip()
+
+
+@pytest.fixture
+def top(tmp_path):
+    git(tmp_path, "init", "-q", "top")
+    return tmp_path / "top"
+
+
+@pytest.mark.parametrize("scope", ["local", "global", "worktree"])
+def test_installing_twice_changes_nothing_the_second_time(top, scope):
+    first = install(scope, Repository.discover(top))
+    assert {change.where.split(" ")[0] for change in first if change.what == "set"} == set(SETTINGS)
+    assert configured(Repository.discover(top))
+    assert install(scope, Repository.discover(top)) == []
+
+
+def test_one_shot_filters_are_not_set(top):
+    install("global", Repository.discover(top))
+    assert git(top, "config", "--get-regexp", r"filter\.theta\.(clean|smudge)", check=False) == ""
+
+
+@pytest.mark.parametrize("scope", ["local", "global"])
+def test_uninstalling_leaves_nothing_of_ours(top, scope):
+    repo = Repository.discover(top)
+    install(scope, repo)
+    assert uninstall(scope, repo)
+    assert git(top, "config", "--get-regexp", "theta", check=False) == ""
+    assert not (top / ".git/hooks/pre-push").exists()
+    assert uninstall(scope, repo) == []
+
+
+def test_uninstalling_keeps_what_is_somebody_elses(top):
+    git(top, "config", "diff.theta.command", "mine")
+    (top / ".git/hooks/pre-push").write_text("#!/bin/sh\nexit 0\n")
+    uninstall("local", Repository.discover(top))
+    assert git(top, "config", "diff.theta.command") == "mine"
+    assert (top / ".git/hooks/pre-push").exists()
+
+
+def test_a_foreign_value_is_kept_unless_forced(top):
+    git(top, "config", "merge.theta.driver", "mine")
+    with pytest.raises(ConfigError, match=r"merge\.theta\.driver is 'mine'") as caught:
+        install("local", Repository.discover(top))
+    assert caught.value.hint == "git theta install --local --force"
+    assert git(top, "config", "filter.theta.process", check=False) == ""
+    install("local", Repository.discover(top), force=True)
+    assert git(top, "config", "merge.theta.driver") == SETTINGS["merge.theta.driver"]
+
+
+def test_several_values_of_one_key_become_one(top):
+    git(top, "config", "filter.theta.required", "false")
+    git(top, "config", "--add", "filter.theta.required", "true")
+    install("local", Repository.discover(top))
+    assert git(top, "config", "--get-all", "filter.theta.required") == "true"
+
+
+@pytest.mark.parametrize("scope", ["local", "worktree"])
+def test_a_scope_that_needs_a_repository_says_so_outside_of_one(scope):
+    with pytest.raises(RepositoryError, match=f"--{scope}") as caught:
+        install(scope, None)
+    assert caught.value.hint == "git theta install --global"
+
+
+def test_global_settings_need_no_repository(top):
+    assert install("global", None)
+    assert configured(Repository.discover(top))
+
+
+def test_on_a_new_git_the_hook_is_configuration_and_our_file_goes(top, monkeypatch):
+    repo = Repository.discover(top)
+    install("local", repo)
+    monkeypatch.setattr("git_theta_ext.git.install.git_version", lambda: (2, 54))
+    monkeypatch.setattr("git_theta_ext.git.hooks.git_version", lambda: (2, 54))
+    changes = install("local", repo)
+    assert {(c.what, c.where) for c in changes} == {
+        ("set", "hook.theta.command (local)"),
+        ("set", "hook.theta.event (local)"),
+        ("removed", str(top / ".git/hooks/pre-push")),
+    }
+    fresh = Repository.discover(top)
+    assert hooks.hook_present(fresh)
+    assert hooks.ensure_hooks(fresh) == []
+    uninstall("local", fresh)
+    assert git(top, "config", "--get-regexp", "theta", check=False) == ""
+
+
+def test_an_old_git_does_not_count_configured_hooks(top, monkeypatch):
+    git(top, "config", "hook.theta.command", hooks.CONFIG_HOOK["hook.theta.command"])
+    monkeypatch.setattr("git_theta_ext.git.hooks.git_version", lambda: (2, 53))
+    repo = Repository.discover(top)
+    assert not hooks.hook_present(repo)
+    assert [change.what for change in hooks.ensure_hooks(repo)] == ["wrote"]
+
+
+def test_the_version_of_git_is_read():
+    assert (2, 20) < hooks.git_version() < (10, 0)

@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+from workbench import EMBEDDING, MLP, MODEL, model, safetensors
+
+from git_theta_ext.checkpoint.clean import clean
+from git_theta_ext.errors import MergeError, UsageError
+from git_theta_ext.git.resolve import resolve
+from git_theta_ext.merge.apply import apply
+from git_theta_ext.merge.plan import plan
+from git_theta_ext.model.layout import Layout
+from git_theta_ext.model.tensor import skeleton_spec
+from git_theta_ext.store.blobs import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = Store(tmp_path / "theta")
+    yield made
+    made.close()
+
+
+def made(store, **values):
+    content = {
+        name: ("F32" if array.dtype == np.float32 else "I64", array.shape, array.tobytes())
+        for name, array in ((name, np.asarray(value)) for name, value in values.items())
+    }
+    return clean(memoryview(safetensors(content)), "m.safetensors", store).manifest
+
+
+def floats(*values):
+    return np.array(values, np.float32)
+
+
+def values(store, manifest, name):
+    parameter = manifest.parameters[name]
+    kind = np.float32 if parameter.spec.dtype.name == "F32" else np.int64
+    return np.frombuffer(store.read(parameter.digest, parameter.spec), kind).tolist()
+
+
+def fits(store, manifest):
+    skeleton = manifest.skeleton
+    layout = Layout.from_skeleton(store.read(skeleton.digest, skeleton_spec(skeleton.nbytes)))
+    return layout.parameters == {name: p.spec for name, p in manifest.parameters.items()}
+
+
+@pytest.fixture
+def conflicted(store):
+    base = made(store, a=floats(0, 0), b=floats(0), n=np.array([1]), w=floats(1))
+    ours = made(store, a=floats(1, 2), b=floats(2), n=np.array([2]), w=floats(2))
+    theirs = made(store, a=floats(3, 4), b=floats(4), n=np.array([3]))
+    return apply(plan(base, ours, theirs, "conflict"), store).manifest
+
+
+@pytest.mark.parametrize(("method", "expected"), [("ours", [1, 2]), ("theirs", [3, 4]), ("base", [0, 0])])
+def test_a_side_settles_everything(store, conflicted, method, expected):
+    settled = resolve(conflicted, store, method)
+    assert not settled.conflicted
+    assert values(store, settled, "a") == expected
+    assert ("w" in settled.parameters) == (method != "theirs")
+    assert fits(store, settled)
+
+
+def test_patterns_choose_and_the_rest_stays(store, conflicted):
+    settled = resolve(conflicted, store, "theirs", ["[ab]"])
+    assert [conflict.name for conflict in settled.conflicts] == ["n", "w"]
+    assert values(store, settled, "b") == [4]
+    assert values(store, settled, "n") == [2]
+
+
+def test_a_method_settles_what_it_can(store, conflicted):
+    settled = resolve(conflicted, store, "average")
+    assert [conflict.name for conflict in settled.conflicts] == ["n", "w"]
+    assert values(store, settled, "a") == [2, 3]
+
+
+def test_conflicts_can_be_settled_one_after_the_other(store, conflicted):
+    settled = resolve(conflicted, store, "average", ["a", "b"])
+    settled = resolve(settled, store, "theirs", ["w"])
+    settled = resolve(settled, store, "ours", ["n"])
+    assert not settled.conflicted
+    assert sorted(settled.parameters) == ["a", "b", "n"]
+    assert fits(store, settled)
+
+
+def test_a_method_that_cannot_settle_what_was_asked_for_says_why(store, conflicted):
+    with pytest.raises(MergeError, match=r"'n'.*I64"):
+        resolve(conflicted, store, "average", ["n"])
+
+
+def test_a_method_that_settles_nothing_says_so(store, conflicted):
+    rest = resolve(conflicted, store, "average")
+    with pytest.raises(MergeError, match="'n'"):
+        resolve(rest, store, "average")
+
+
+def test_a_pattern_that_matches_no_conflict_is_refused(store, conflicted):
+    with pytest.raises(UsageError, match="nothing-like-it"):
+        resolve(conflicted, store, "ours", ["nothing-like-it"])
+
+
+def test_parameters_added_on_both_sides_can_be_averaged_on_request(store):
+    base = made(store, k=floats(1))
+    ours, theirs = made(store, k=floats(1), x=floats(2)), made(store, k=floats(1), x=floats(4))
+    manifest = apply(plan(base, ours, theirs, "average"), store).manifest
+    assert [conflict.name for conflict in manifest.conflicts] == ["x"]
+    assert values(store, resolve(manifest, store, "average"), "x") == [3]
+
+
+class TestWholeFiles:
+    @pytest.fixture
+    def sides(self, store):
+        return [clean(memoryview(text), "m.bin", store).manifest for text in (b"one" * 9, b"two" * 8, b"three" * 7)]
+
+    def test_a_side_settles_the_whole_file(self, store, sides):
+        manifest = apply(plan(*sides, "average"), store).manifest
+        assert resolve(manifest, store, "theirs") == sides[2]
+        assert resolve(manifest, store, "ours") == sides[1]
+        assert resolve(manifest, store, "base") == sides[0]
+
+    def test_parts_of_it_cannot_be_chosen(self, store, sides):
+        manifest = apply(plan(*sides, "average"), store).manifest
+        with pytest.raises(MergeError, match="as a whole"):
+            resolve(manifest, store, "theirs", ["chunk/*"])
+        with pytest.raises(MergeError, match="as a whole"):
+            resolve(manifest, store, "average")
+
+    def test_of_another_format_only_ours_can_be_kept(self, store, sides):
+        theirs = made(store, w=floats(1))
+        manifest = apply(plan(sides[0], sides[1], theirs, "average"), store).manifest
+        assert resolve(manifest, store, "ours") == sides[1]
+        with pytest.raises(MergeError) as caught:
+            resolve(manifest, store, "theirs")
+        assert "git checkout --theirs" in caught.value.hint
+
+
+class TestStages:
+    """Merges that ran no driver, or one that could not merge at all, leave three versions in the index."""
+
+    @pytest.fixture
+    def stopped(self, repo):
+        repo.write(model(1))
+        repo.commit("base")
+        repo.git("checkout", "-q", "-b", "side")
+        repo.write(model(1, {EMBEDDING: 3, MLP[0]: 3}))
+        repo.commit("theirs")
+        repo.git("checkout", "-q", "main")
+        repo.write(model(1, {EMBEDDING: 2}))
+        repo.commit("ours")
+        assert repo.run("-c", "theta.merge.method=no-such", "merge", "side", check=False).returncode == 1
+        return repo
+
+    def test_what_both_changed_is_listed(self, stopped):
+        done = stopped.run("theta", "resolve", MODEL, check=False)
+        assert EMBEDDING in done.stdout
+        assert MLP[0] not in done.stdout
+
+    def test_a_side_settles_it_and_the_merge_can_be_committed(self, stopped):
+        stopped.git("theta", "resolve", MODEL, "--method", "theirs")
+        stopped.git("commit", "--no-edit")
+        assert stopped.unsettled(MODEL, model(1, {EMBEDDING: 3, MLP[0]: 3})) == []
