@@ -1,0 +1,104 @@
+"""Packs on their way in: ``incoming/<pack>.part`` in the store, continued where they stopped, verified at the end."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import CorruptError, MissingError, RemoteError, StoreError
+from git_theta_ext.model.keys import pack_key
+from git_theta_ext.transfer.retry import retried
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from git_theta_ext.errors import ThetaError
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.transfer.remote_index import Place
+
+_ABANDONED_SECONDS = 14 * 24 * 3600
+_TRIES = 2
+
+
+def bring_pack(store: Store, name: str, places: Iterable[Place]) -> list[ThetaError]:
+    """Download a pack from the first place that gives it whole, unless somebody else has just done so.
+
+    Returns:
+        What went wrong on the way; the pack is here if the last place was not among it.
+
+    Raises:
+        StoreError: The store cannot be written.
+    """
+    failures: list[ThetaError] = []
+    try:
+        with _alone(store.root / "incoming", name) as part:
+            for place in places:
+                if store.pack_path(name).exists():
+                    break
+                try:
+                    _bring(store, name, place, part)
+                except (CorruptError, MissingError, RemoteError) as error:
+                    failures.append(error)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {error.filename or store.root}: {error.strerror or error}",
+            hint="free some space or mend the permissions, and run the command again; what has come is kept",
+        ) from error
+    return failures
+
+
+def forget_abandoned(root: Path) -> None:
+    """Remove downloads that nobody went on with for two weeks."""
+    with suppress(FileNotFoundError):
+        for path in (root / "incoming").iterdir():
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                    path.unlink()
+
+
+def _bring(store: Store, name: str, place: Place, part: Path) -> None:
+    for left in reversed(range(_TRIES)):
+        if part.exists() and part.stat().st_nlink > 1:
+            part.unlink()  # it is the remote's own file, which must not be written to
+        retried(lambda: place.remote.fetch(pack_key(name), part))
+        try:
+            store.adopt(name, part)
+        except CorruptError as error:
+            part.unlink(missing_ok=True)
+            if not left:
+                raise CorruptError(f"{place.url}: {error.message}", hint="git theta fsck there") from error
+        else:
+            # Renaming does nothing where both are names of one file already.
+            part.unlink(missing_ok=True)
+            return
+
+
+@contextmanager
+def _alone(folder: Path, name: str) -> Iterator[Path]:
+    """Let one thread of one process at a time work on a download; the others wait."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / f"{name}.lock"
+    while True:
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if _is_named(fd, lock):
+                try:
+                    yield folder / f"{name}.part"
+                finally:
+                    lock.unlink(missing_ok=True)
+                return
+        finally:
+            os.close(fd)
+
+
+def _is_named(fd: int, path: Path) -> bool:
+    """Tell whether an open file still has that name: whoever held the lock before has removed it."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False

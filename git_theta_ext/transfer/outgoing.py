@@ -1,0 +1,81 @@
+"""Packs on their way out: uploaded in threads, each followed by its index entry."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import CorruptError, MissingError, RemoteError
+from git_theta_ext.model.keys import index_key, pack_key
+from git_theta_ext.store.packs import PREFIX_BYTES, header_length
+from git_theta_ext.store.pool import ordered_map
+from git_theta_ext.transfer.remote_index import heads_folder, read_head, save_head
+from git_theta_ext.transfer.retry import retried
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.transfer.remote_index import Place
+
+_UPLOADS = 8
+
+
+@dataclass(frozen=True)
+class PushPlan:
+    """What an upload takes.
+
+    Attributes:
+        packs: Names and sizes in bytes of the packs that the remote lacks, largest first.
+        entries: Names of packs that are there without an index entry.
+    """
+
+    packs: tuple[tuple[str, int], ...] = ()
+    entries: tuple[str, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes to upload."""
+        return sum(size for _, size in self.packs)
+
+
+def upload(store: Store, place: Place, plan: PushPlan, advance: Callable[[int], None] = lambda _: None) -> None:
+    """Carry out a plan; on return the remote holds all that it was made for.
+
+    Args:
+        store: As for the plan.
+        place: As for the plan.
+        plan: From ``plan_push``.
+        advance: Told the bytes of each pack that is done, out of ``plan.nbytes``.
+
+    Raises:
+        RemoteError: An upload failed three times, or the remote holds something else under a pack's name. What was
+            uploaded by then is whole, and the next push goes on from there.
+    """
+
+    def send(name: str) -> None:
+        path = store.path_of(name)
+        with path.open("rb") as file:
+            head = file.read(PREFIX_BYTES)
+            head += file.read(header_length(head) - len(head))
+        if not retried(lambda: place.remote.put(pack_key(name), path)) and not _has_head(place, name, head):
+            raise RemoteError(
+                f"{place.url} holds something else under the name of pack {name}",
+                hint=f"remove {pack_key(name)} there and push again",
+            )
+        entry = save_head(heads_folder(store, place), name, head)
+        retried(lambda: place.remote.put(index_key(name), entry))
+
+    sizes = dict(plan.packs)
+    names = [*sizes, *plan.entries]
+    with ThreadPoolExecutor(_UPLOADS) as executor:
+        for name, _ in zip(names, ordered_map(executor, send, names, 2 * _UPLOADS), strict=True):
+            advance(sizes.get(name, 0))
+
+
+def _has_head(place: Place, name: str, head: bytes) -> bool:
+    try:
+        return read_head(place, name) == head
+    except (CorruptError, MissingError):
+        return False

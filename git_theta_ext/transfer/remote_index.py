@@ -1,0 +1,177 @@
+"""What a remote holds: the heads of its packs, read once and kept.
+
+A remote has ``index/<pack>`` beside each pack: exactly the pack's head. Where that is missing or damaged (the remote is
+a working repository that nobody pushed to, or an upload was cut off) the head is read out of the pack itself.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+from git_theta_ext.errors import CorruptError, MissingError
+from git_theta_ext.model.keys import index_key, pack_key, pack_of_index_key, pack_of_key
+from git_theta_ext.store.blobs import MAX_CHAIN, read_pack_header
+from git_theta_ext.store.packs import MAX_HEADER, PREFIX_BYTES, header_length, read_header
+from git_theta_ext.store.pool import ordered_map
+from git_theta_ext.transfer.retry import retried
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from git_theta_ext.interfaces import Remote
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.packs import PackHeader
+
+_READERS = 16
+_GUESS = 1 << 16  # most heads are smaller, and an object store charges by the request
+
+
+@dataclass(frozen=True)
+class Place:
+    """A remote, opened.
+
+    Attributes:
+        name: Of the git remote, or its URL where it has no name.
+        url: Where the packs are; without credentials.
+        remote: What speaks to it.
+    """
+
+    name: str
+    url: str
+    remote: Remote
+
+
+@dataclass(frozen=True)
+class RemoteIndex:
+    """What a remote held when it was asked.
+
+    Attributes:
+        headers: Pack name to header, for every pack that is there and whose head can be read.
+        indexed: Names of the packs that have an index entry.
+    """
+
+    headers: Mapping[str, PackHeader]
+    indexed: frozenset[str]
+
+
+def heads_folder(store: Store, place: Place) -> Path:
+    """Return where the heads of a remote's packs are kept; derived, may be deleted at any time."""
+    return store.root / "remotes" / blake3(place.url.encode(errors="surrogateescape")).hexdigest(length=8)
+
+
+def read_remote_index(store: Store, place: Place) -> RemoteIndex:
+    """Ask a remote what it holds.
+
+    Raises:
+        RemoteError: It cannot be reached.
+    """
+    packs = _names(place, "packs/", pack_of_key)
+    indexed = _names(place, "index/", pack_of_index_key)
+    folder = heads_folder(store, place)
+    _forget(folder, packs)
+    names = sorted(packs)
+
+    def read(name: str) -> PackHeader | None:
+        return _header(store, place, folder, name, listed=name in indexed)
+
+    with ThreadPoolExecutor(_READERS) as executor:
+        headers = list(ordered_map(executor, read, names, 4 * _READERS))
+    found = {name: header for name, header in zip(names, headers, strict=True) if header is not None}
+    return RemoteIndex(found, frozenset(indexed))
+
+
+def held(headers: Iterable[PackHeader], local: Iterable[Digest] = ()) -> set[Digest]:
+    """Return the digests that packs hold together with all that they are coded against.
+
+    Args:
+        headers: Of the packs.
+        local: Digests that need not be in them.
+    """
+    complete = set(local)
+    waiting = [entry for header in headers for entry in header.entries]
+    for _ in range(MAX_CHAIN + 1):
+        rest = []
+        for entry in waiting:
+            if complete.issuperset(entry.bases):
+                complete.add(entry.digest)
+            else:
+                rest.append(entry)
+        if len(rest) == len(waiting):
+            break
+        waiting = rest
+    return complete
+
+
+def save_head(folder: Path, name: str, head: bytes) -> Path:
+    """Keep the head of a pack, and return where."""
+    path = folder / name
+    temporary = folder / f"tmp~{token_hex(8)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.write_bytes(head)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def read_head(place: Place, name: str) -> bytes:
+    """Read the head of a pack out of the remote's pack.
+
+    Raises:
+        CorruptError: It is no pack.
+        MissingError: It is not there.
+        RemoteError: The remote cannot be reached.
+    """
+    key = pack_key(name)
+    data = retried(lambda: place.remote.get(key, 0, _GUESS))
+    length = header_length(data)
+    if length > len(data):
+        data += retried(lambda: place.remote.get(key, len(data), length))
+    read_header(data)
+    return data[:length]
+
+
+def _header(store: Store, place: Place, folder: Path, name: str, *, listed: bool) -> PackHeader | None:
+    for path in (store.pack_path(name), folder / name):
+        with suppress(FileNotFoundError, CorruptError):
+            return read_pack_header(path)
+    head = _index_entry(place, name) if listed else None
+    if head is None:
+        try:
+            head = read_head(place, name)
+        except (CorruptError, MissingError):
+            return None  # what is damaged or just deleted counts as not there
+    with suppress(OSError):
+        save_head(folder, name, head)
+    return read_header(head)
+
+
+def _index_entry(place: Place, name: str) -> bytes | None:
+    with suppress(CorruptError, MissingError):
+        data = retried(lambda: place.remote.get(index_key(name), 0, MAX_HEADER + PREFIX_BYTES))
+        length = header_length(data)
+        if length == len(data):
+            read_header(data)
+            return data
+    return None
+
+
+def _names(place: Place, prefix: str, name_of: Callable[[str], str | None]) -> set[str]:
+    keys = retried(lambda: list(place.remote.list(prefix)))
+    return {name for name in map(name_of, keys) if name is not None}
+
+
+def _forget(folder: Path, packs: set[str]) -> None:
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.name not in packs:
+                path.unlink()

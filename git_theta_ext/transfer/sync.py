@@ -1,0 +1,224 @@
+"""Which packs a push or a fetch moves: digests in, packs moved, and nothing believed that was not checked."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import MissingError, RemoteError, ThetaError
+from git_theta_ext.store.pool import ordered_map
+from git_theta_ext.transfer.incoming import bring_pack, forget_abandoned
+from git_theta_ext.transfer.outgoing import PushPlan, upload
+from git_theta_ext.transfer.remote_index import held, read_remote_index
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.packs import Entry, PackHeader
+    from git_theta_ext.transfer.remote_index import Place
+
+_DOWNLOADS = 8
+
+
+def plan_push(store: Store, place: Place, digests: Iterable[Digest]) -> PushPlan:
+    """Find the packs that a remote lacks.
+
+    Args:
+        store: That has them.
+        place: Where they go.
+        digests: That must be on the remote afterwards, with all that they are coded against.
+
+    Raises:
+        MissingError: Some digests are neither here nor there.
+        RemoteError: The remote cannot be reached.
+    """
+    wanted = set(digests)
+    if not wanted:
+        return PushPlan()
+    index = read_remote_index(store, place)
+    lacking = wanted - held(index.headers.values())
+    if absent := store.missing(lacking):
+        raise MissingError(
+            f"{len(absent)} of {len(wanted)} tensors are neither here nor on {place.name} ({place.url}), "
+            f"{min(absent)} among them",
+            hint="git theta checkout in a clone that has them; git theta fsck says which files need them",
+        )
+    needed = store.packs_of(lacking)
+    sizes = ((name, store.path_of(name).stat().st_size) for name in needed - set(index.headers))
+    unlisted = (set(index.headers) - index.indexed) & {name for name in index.headers if store.pack_path(name).exists()}
+    return PushPlan(tuple(sorted(sizes, key=lambda pack: (-pack[1], pack[0]))), tuple(sorted(unlisted)))
+
+
+def push(
+    store: Store, place: Place, digests: Iterable[Digest], advance: Callable[[int], None] = lambda _: None
+) -> PushPlan:
+    """Bring to a remote all that some digests need; see ``plan_push`` and ``upload``.
+
+    Returns:
+        What was uploaded.
+    """
+    plan = plan_push(store, place, digests)
+    upload(store, place, plan, advance)
+    return plan
+
+
+@dataclass
+class Fetched:
+    """What was downloaded.
+
+    Attributes:
+        packs: How many packs.
+        nbytes: Their bytes.
+    """
+
+    packs: int = 0
+    nbytes: int = 0
+
+
+@dataclass
+class _Offers:
+    """Packs on the remotes asked so far, with the places each can be had from."""
+
+    headers: dict[str, PackHeader] = field(default_factory=dict)
+    places: dict[str, list[Place]] = field(default_factory=dict)
+
+    def add(self, place: Place, headers: Mapping[str, PackHeader]) -> None:
+        for name, header in headers.items():
+            self.headers.setdefault(name, header)
+            self.places.setdefault(name, []).append(place)
+
+
+def fetch(
+    store: Store,
+    places: Sequence[Place],
+    digests: Iterable[Digest],
+    advance: Callable[[int], None] = lambda _: None,
+) -> Fetched:
+    """Bring what is missing; remotes are asked in their order, and a later one only for what the earlier lack.
+
+    A download that is cut off is continued by the next call. Any number of processes may fetch at the same time.
+
+    Args:
+        store: Where packs go.
+        places: The remotes.
+        digests: That must be in the store afterwards, with all that they are coded against.
+        advance: Told the bytes of each pack that has come.
+
+    Raises:
+        MissingError: Some digests are on no remote; all that could be had was fetched.
+        RemoteError: As above, and a remote could not be reached.
+        StoreError: The store cannot be written.
+    """
+    wanted = set(digests)
+    missing = incomplete(store, wanted)
+    offers, fetched = _Offers(), Fetched()
+    failures: list[ThetaError] = []
+    queue = list(places)
+    forget_abandoned(store.root)
+    while missing:
+        packs, complete = choose(missing, offers.headers, store)
+        if not complete and queue:
+            place = queue.pop(0)
+            try:
+                offers.add(place, read_remote_index(store, place).headers)
+            except ThetaError as error:
+                failures.append(error)
+            continue
+        if not packs:
+            # Another process may have put them in place and not into the index yet, or have been killed in between.
+            store.refresh()
+            missing = incomplete(store, wanted)
+            break
+        failures += _download(store, offers, packs, fetched, advance)
+        missing = incomplete(store, wanted)
+    if missing:
+        raise _explain(missing, len(wanted), places, failures)
+    return fetched
+
+
+def choose(missing: Iterable[Digest], headers: Mapping[str, PackHeader], store: Store) -> tuple[dict[str, int], bool]:
+    """Choose packs that hold the missing digests and what those are coded against.
+
+    Args:
+        missing: Digests.
+        headers: Of the packs that can be had.
+        store: Bases that are in it are not fetched.
+
+    Returns:
+        Name and size in bytes of each pack, and whether they make the store complete.
+    """
+    bases = {base for header in headers.values() for entry in header.entries for base in entry.bases}
+    local = bases - incomplete(store, bases)
+    possible = held(headers.values(), local)
+    offers: dict[Digest, list[tuple[str, Entry]]] = {}
+    for name, header in headers.items():
+        for entry in header.entries:
+            if possible.issuperset(entry.bases):
+                offers.setdefault(entry.digest, []).append((name, entry))
+    chosen: dict[str, int] = {}
+    todo, seen = set(missing), set(local)
+    complete = True
+    while todo:
+        digest = todo.pop()
+        seen.add(digest)
+        if digest not in offers:
+            complete = False
+            continue
+        name, entry = min(offers[digest], key=lambda o: (o[0] not in chosen, headers[o[0]].pack_bytes, o[0]))
+        if not store.pack_path(name).exists():
+            chosen[name] = headers[name].pack_bytes
+        todo |= set(entry.bases) - seen
+    return chosen, complete
+
+
+def incomplete(store: Store, digests: Iterable[Digest]) -> set[Digest]:
+    """Return those that cannot be decoded here: they are missing, or something that they are coded against is."""
+    wanted = set(digests)
+    missing = store.missing(wanted)
+    if not _whole(store, wanted - missing):
+        missing |= {digest for digest in wanted - missing if not _whole(store, {digest})}
+    return missing
+
+
+def _whole(store: Store, digests: set[Digest]) -> bool:
+    try:
+        store.packs_of(digests)
+    except MissingError:
+        return False
+    return True
+
+
+def _download(
+    store: Store, offers: _Offers, packs: Mapping[str, int], fetched: Fetched, advance: Callable[[int], None]
+) -> list[ThetaError]:
+    failures: list[ThetaError] = []
+    names = sorted(packs, key=lambda name: (-packs[name], name))
+
+    def bring(name: str) -> list[ThetaError]:
+        return bring_pack(store, name, offers.places[name])
+
+    with ThreadPoolExecutor(_DOWNLOADS) as executor:
+        for name, problems in zip(names, ordered_map(executor, bring, names, 2 * _DOWNLOADS), strict=True):
+            if store.pack_path(name).exists():
+                fetched.packs += 1
+                fetched.nbytes += packs[name]
+                advance(packs[name])
+            failures += problems
+    for name in names:
+        # Done or not: what a remote said of a pack and did not keep is not believed again.
+        del offers.headers[name], offers.places[name]
+    return failures
+
+
+def _explain(missing: set[Digest], wanted: int, places: Sequence[Place], failures: Sequence[ThetaError]) -> ThetaError:
+    where = ", ".join(f"{place.name} ({place.url})" for place in places) or "no remote: none is configured"
+    message = f"{len(missing)} of {wanted} tensors are not in the store, {min(missing)} among them; looked on {where}"
+    if failures:
+        message += "; " + "; ".join(dict.fromkeys(failure.message for failure in failures))
+    unreachable = [failure for failure in failures if isinstance(failure, RemoteError)]
+    if unreachable:
+        return RemoteError(message, hint=unreachable[0].hint or "try again; what has come is kept")
+    return MissingError(message, hint="git push from a clone that has them; git theta fsck says which files need them")

@@ -1,0 +1,165 @@
+"""Move immutable files: as a reflink, as a hard link, or byte by byte, and never half."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import suppress
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FICLONE = 0x40049409  # linux/fs.h
+_PIECE = 1 << 24
+_READ_BITS = 0o444
+_STALE_SECONDS = 24 * 3600
+# No key holds a tilde, so a half-written object can never be listed or asked for.
+_TEMPORARY = "tmp~"
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder with the permissions of the one above it, which must exist."""
+    with suppress(FileExistsError):
+        path.mkdir()
+        path.chmod(path.parent.stat().st_mode & 0o7777)
+        _sync_folder(path.parent)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what uploads that were killed over a day ago left in a folder."""
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink()
+
+
+def add_file(source: Path, target: Path) -> bool:
+    """Add an immutable file to a folder unless the name is taken there; durable on return.
+
+    Whoever may read the folder may read the file.
+
+    Returns:
+        Whether it was added.
+    """
+    mode = target.parent.stat().st_mode & _READ_BITS
+    temporary = target.with_name(_TEMPORARY + token_hex(8))
+    try:
+        with source.open("rb") as file:
+            linked = _reflink(file.fileno(), temporary)
+            if not linked and os.fstat(file.fileno()).st_mode & _READ_BITS == mode:
+                linked = hard_link(source, temporary)
+            if not linked:
+                append_rest(file.fileno(), temporary)
+        if temporary.stat().st_nlink == 1:
+            temporary.chmod(mode)
+        added = _name(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(target.parent)
+    return added
+
+
+def bring_file(source: Path, fd: int, path: Path) -> None:
+    """Bring an immutable file to a place of its own, going on after the bytes that are there.
+
+    Args:
+        source: Its name.
+        fd: The same, open.
+        path: Where to; may hold its first bytes.
+    """
+    begun = own_size(path, os.fstat(fd).st_size)
+    if begun:
+        append_rest(fd, path)
+        return
+    temporary = path.with_name(_TEMPORARY + token_hex(8))
+    try:
+        if not _reflink(fd, temporary) and not hard_link(source, temporary):
+            append_rest(fd, path)
+            return
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def own_size(path: Path, most: int) -> int:
+    """Return how many bytes of a file can be kept; one that is shared or too long is removed first."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0
+    if status.st_nlink == 1 and status.st_size <= most:
+        return status.st_size
+    path.unlink()
+    return 0
+
+
+def append_rest(source: int, path: Path) -> None:
+    """Copy the bytes from where ``path`` ends; durable on return."""
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        position = os.fstat(target).st_size
+        while piece := os.pread(source, _PIECE, position):
+            write_all(target, piece)
+            position += len(piece)
+        os.fsync(target)
+    finally:
+        os.close(target)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all bytes; a single call may write fewer."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def hard_link(source: Path, path: Path) -> bool:
+    """Give a file of ours a second name where the file system can.
+
+    The file of another user stays apart: its owner could change it.
+    """
+    try:
+        if source.lstat().st_uid != os.geteuid():
+            return False
+        os.link(source, path, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def _reflink(source: int, path: Path) -> bool:
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+        os.fsync(target)
+    except OSError:
+        path.unlink()
+        return False
+    finally:
+        os.close(target)
+    return True
+
+
+def _name(temporary: Path, target: Path) -> bool:
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    except OSError:
+        # No hard links here (FAT, some network file systems). Who writes between the check and the renaming writes
+        # the same bytes, as keys hold the hash of what is under them.
+        if target.exists():
+            return False
+        temporary.rename(target)
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,165 @@
+"""A remote that is a folder: on this machine, or on a network file system.
+
+Objects are shared with the local store where the file system allows: as a reflink, else as a hard link, else as a copy.
+They are never changed in place, so a link is as good as a copy.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from git_theta_ext.errors import ConfigError, MissingError, RemoteError
+from git_theta_ext.model.keys import check_key, check_prefix, is_key
+
+from ._files import add_file, bring_file, make_folder, remove_stale
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_PIECE = 1 << 24
+
+
+def open_remote(url: str, options: Mapping[str, Any]) -> Directory:
+    """Open the folder at a path or ``file://`` URL.
+
+    Args:
+        url: The folder; it is made at the first upload, the folder above it must exist.
+        options: None are known.
+
+    Raises:
+        ConfigError: The URL names another machine or no absolute path.
+    """
+    del options
+    parts = urlsplit(url) if url.startswith("file:") else None
+    path = Path(unquote(parts.path) if parts else url)
+    if not path.is_absolute() or (parts and parts.netloc not in {"", "localhost"}):
+        raise ConfigError(
+            f"{url} is no absolute path on this machine",
+            hint="git config theta.remote.<name>.url /absolute/path",
+        )
+    return Directory(path)
+
+
+class Directory:
+    """See ``Remote``.
+
+    Args:
+        root: The folder that holds the objects.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._tidied: set[Path] = set()
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that start with ``prefix``, sorted within each folder."""
+        check_prefix(prefix)
+        with _as_remote_errors(self._root):
+            if self._exists():
+                yield from (key for key in self._walk(prefix.rpartition("/")[0]) if key.startswith(prefix))
+
+    def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """Return the bytes of an object from ``start`` up to ``end``, fewer where it is shorter."""
+        with self._open(key) as fd:
+            stop = os.fstat(fd).st_size if end is None else end
+            pieces = []
+            while start < stop and (piece := os.pread(fd, min(stop - start, _PIECE), start)):
+                pieces.append(piece)
+                start += len(piece)
+            return b"".join(pieces)
+
+    def fetch(self, key: str, path: Path) -> None:
+        """Bring an object to a local file, as a link where possible."""
+        with self._open(key) as fd:
+            bring_file(self._root / key, fd, path)
+
+    def put(self, key: str, path: Path) -> bool:
+        """Add a local file, as a link where possible."""
+        target = self._root / check_key(key)
+        with _as_remote_errors(target):
+            self._exists()
+            self._check_inside(target)
+            folder = self._root
+            make_folder(folder)
+            for part in key.split("/")[:-1]:
+                folder /= part
+                make_folder(folder)
+            if target.exists():
+                return False
+            if folder not in self._tidied:
+                self._tidied.add(folder)
+                remove_stale(folder)
+            return add_file(path, target)
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens where there is none."""
+        target = self._root / check_key(key)
+        with _as_remote_errors(target):
+            self._check_inside(target)
+            target.unlink(missing_ok=True)
+
+    def _exists(self) -> bool:
+        """Tell whether anything was ever stored; that the folder above is gone is an error (a typo, or not mounted)."""
+        if self._root.is_dir():
+            return True
+        if not self._root.parent.is_dir():
+            raise RemoteError(
+                f"{self._root.parent}: no such folder, so no remote can be in it",
+                hint="git config theta.remote.<name>.url URL, or mount the file system",
+            )
+        return False
+
+    def _walk(self, folder: str) -> Iterator[str]:
+        path = self._root / folder
+        self._check_inside(path)
+        try:
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in entries:
+            key = f"{folder}/{entry.name}" if folder else entry.name
+            if not is_key(key):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._walk(key)
+            elif entry.is_file(follow_symlinks=False):
+                yield key
+
+    def _check_inside(self, target: Path) -> None:
+        """Refuse symbolic links below the root: they may lead anywhere."""
+        while target != self._root:
+            if target.is_symlink():
+                raise RemoteError(f"{target} is a symbolic link, which a remote may not hold", hint=f"rm {target}")
+            target = target.parent
+
+    @contextmanager
+    def _open(self, key: str) -> Iterator[int]:
+        path = self._root / check_key(key)
+        with _as_remote_errors(path):
+            self._check_inside(path)
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except (FileNotFoundError, NotADirectoryError):
+                self._exists()
+                raise MissingError(f"{key} is not in {self._root}") from None
+            try:
+                yield fd
+            finally:
+                os.close(fd)
+
+
+@contextmanager
+def _as_remote_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise RemoteError(
+            f"{error.filename or path}: {error.strerror or error}",
+            hint="free some space there and try again" if full else None,
+        ) from error

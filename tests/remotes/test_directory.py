@@ -1,0 +1,141 @@
+import errno
+import os
+import time
+
+import pytest
+
+from git_theta_ext.errors import ConfigError, MissingError, RemoteError
+from git_theta_ext.testing import RemoteTests
+from git_theta_plugins.remotes import _files
+from git_theta_plugins.remotes.directory import open_remote
+
+KEY = "packs/ab/" + "ab" * 32
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "source"
+    path.write_bytes(b"content")
+    return path
+
+
+class TestDirectory(RemoteTests):
+    @pytest.fixture
+    def remote(self, tmp_path):
+        return open_remote(str(tmp_path / "theta"), {})
+
+
+class TestDirectoryThatCopies(RemoteTests):
+    @pytest.fixture
+    def remote(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(_files, "hard_link", lambda *_: False)
+        return open_remote(f"file://{tmp_path}/the%20ta", {})
+
+
+class TestDirectoryWithoutAnyLinks(RemoteTests):
+    @pytest.fixture
+    def remote(self, tmp_path, monkeypatch):
+        def refuse(*_, **__):
+            raise OSError(errno.EPERM, "no links")
+
+        monkeypatch.setattr(os, "link", refuse)
+        return open_remote(str(tmp_path / "theta"), {})
+
+
+@pytest.mark.parametrize("url", ["theta", "./theta", "file://elsewhere/theta", "file:theta"])
+def test_urls_that_are_no_absolute_path_are_refused(url):
+    with pytest.raises(ConfigError):
+        open_remote(url, {})
+
+
+def test_a_pack_is_linked_not_copied(tmp_path, source):
+    source.chmod(0o444)
+    remote = open_remote(str(tmp_path / "theta"), {})
+    remote.put(KEY, source)
+    stored = tmp_path / "theta" / KEY
+    assert stored.samefile(source) or stored.stat().st_nlink == 1  # the latter: reflinked
+    remote.fetch(KEY, tmp_path / "back")
+    assert stored.samefile(tmp_path / "back") or stored.stat().st_nlink == 1
+
+
+def test_whoever_reads_the_folder_reads_the_object(tmp_path, source):
+    source.chmod(0o400)
+    (tmp_path / "theta").mkdir()
+    (tmp_path / "theta").chmod(0o2775)
+    open_remote(str(tmp_path / "theta"), {}).put(KEY, source)
+    stored = tmp_path / "theta" / KEY
+    assert stored.stat().st_mode & 0o777 == 0o444
+    assert stored.parent.stat().st_mode & 0o7777 == 0o2775
+    assert source.stat().st_mode & 0o777 == 0o400
+
+
+def test_a_missing_parent_folder_is_an_error_not_an_empty_remote(tmp_path, source):
+    remote = open_remote(str(tmp_path / "unmounted" / "theta"), {})
+    for call in (lambda: list(remote.list("")), lambda: remote.put(KEY, source), lambda: remote.get(KEY)):
+        with pytest.raises(RemoteError, match="no such folder"):
+            call()
+    assert not (tmp_path / "unmounted").exists()
+
+
+def test_symbolic_links_lead_nowhere(tmp_path, source):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / ("ab" * 32)).write_bytes(b"secret")
+    root = tmp_path / "theta"
+    (root / "packs").mkdir(parents=True)
+    (root / "packs" / "ab").symlink_to(outside)
+    remote = open_remote(str(root), {})
+    assert list(remote.list("")) == []
+    for call in (
+        lambda: remote.get(KEY),
+        lambda: remote.put(KEY, source),
+        lambda: remote.fetch(KEY, tmp_path / "x"),
+        lambda: remote.delete(KEY),
+        lambda: list(remote.list("packs/ab/")),
+    ):
+        with pytest.raises(RemoteError, match="symbolic link"):
+            call()
+    assert list(outside.iterdir()) == [outside / ("ab" * 32)]
+
+
+def test_half_uploads_are_not_listed_and_old_ones_go(tmp_path, source):
+    folder = tmp_path / "theta" / "packs" / "ab"
+    folder.mkdir(parents=True)
+    old, young = folder / "tmp~old", folder / "tmp~young"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 90_000,) * 2)
+    remote = open_remote(str(tmp_path / "theta"), {})
+    assert list(remote.list("")) == []
+    remote.put(KEY, source)
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_a_full_disk_leaves_nothing_and_says_so(tmp_path, source, monkeypatch):
+    monkeypatch.setattr(_files, "hard_link", lambda *_: False)
+
+    def full(fd, data):
+        os.write(fd, data[:3])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(_files, "write_all", full)
+    remote = open_remote(str(tmp_path / "theta"), {})
+    with pytest.raises(RemoteError, match="No space left") as caught:
+        remote.put(KEY, source)
+    assert str(tmp_path / "theta") in caught.value.message
+    assert "free some space" in caught.value.hint
+    assert [path for path in (tmp_path / "theta").rglob("*") if path.is_file()] == []
+    with pytest.raises(MissingError):
+        remote.get(KEY)
+
+
+def test_going_on_with_a_shared_file_does_not_change_the_other_name(tmp_path, source):
+    remote = open_remote(str(tmp_path / "theta"), {})
+    remote.put(KEY, source)
+    other = tmp_path / "other"
+    other.write_bytes(b"con")
+    os.link(other, tmp_path / "part")
+    remote.fetch(KEY, tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == b"content"
+    assert other.read_bytes() == b"con"

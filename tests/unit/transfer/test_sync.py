@@ -1,0 +1,498 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from git_theta_ext.errors import MissingError, RemoteError
+from git_theta_ext.model.keys import index_key, pack_key
+from git_theta_ext.model.tensor import TensorSpec, tensor_digest
+from git_theta_ext.store.blobs import Store
+from git_theta_ext.transfer import incoming, remote_index, retry
+from git_theta_ext.transfer.remote_index import Place, heads_folder
+from git_theta_ext.transfer.sync import fetch, plan_push, push
+from git_theta_plugins.remotes.directory import open_remote
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr(retry, "_WAITS", (0, 0))
+
+
+def tensors(*seeds, large=False):
+    spec = TensorSpec.of("F32", [150_000 if large else 100])
+    datas = [bytes([seed, 1, 2, 3]) * spec.elements for seed in seeds]
+    return [(spec, tensor_digest(spec, data), data) for data in datas]
+
+
+def digests(items):
+    return [digest for _, digest, _ in items]
+
+
+def holds(store, items):
+    return all(bytes(store.read(digest, spec)) == data for spec, digest, data in items)
+
+
+class Faulty:
+    """A remote whose calls fail or lie as told."""
+
+    def __init__(self, remote):
+        self.remote = remote
+        self.calls = []
+        self.failures = {}
+        self.damage = {}
+        self.lock = threading.Lock()
+
+    def fail(self, method, *numbers):
+        self.failures[method] = set(numbers)
+
+    def __getattr__(self, method):
+        real = getattr(self.remote, method)
+
+        def call(*args):
+            with self.lock:
+                self.calls.append((method, args[0]))
+                number = sum(name == method for name, _ in self.calls)
+            if number in self.failures.get(method, ()):
+                raise RemoteError(f"{method} {number} failed")
+            result = real(*args)
+            if method == "fetch" and number in self.damage:
+                self.damage[number](args[1])
+            return result
+
+        return call
+
+    def count(self, method):
+        return sum(name == method for name, _ in self.calls)
+
+
+def truncate(path):
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data[:-1])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    path.unlink()
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def mine(tmp_path):
+    return Store(tmp_path / "mine")
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    return Store(tmp_path / "theirs")
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "remote"
+
+
+@pytest.fixture
+def faulty(root):
+    return Faulty(open_remote(str(root), {}))
+
+
+@pytest.fixture
+def place(root, faulty):
+    return Place("origin", str(root), faulty)
+
+
+def packs_in(root):
+    return {path.name for path in (root / "packs").rglob("*") if path.is_file()}
+
+
+def test_what_is_pushed_can_be_fetched(mine, theirs, place):
+    items = tensors(1, 2, 3) + tensors(4, 5, large=True)
+    mine.put(items)
+    told = []
+    plan = push(mine, place, digests(items), told.append)
+    assert sum(told) == plan.nbytes > 0
+    assert len(plan.packs) == 3
+    told.clear()
+    fetched = fetch(theirs, [place], digests(items), told.append)
+    assert (fetched.packs, fetched.nbytes) == (3, plan.nbytes)
+    assert sum(told) == plan.nbytes
+    assert holds(theirs, items)
+    assert list((theirs.root / "incoming").iterdir()) == []
+
+
+def test_only_what_is_asked_for_moves(mine, theirs, place, root):
+    items = tensors(1, 2, 3, large=True)
+    mine.put(items)
+    push(mine, place, digests(items[:2]))
+    assert packs_in(root) == mine.packs_of(digests(items[:2]))
+    fetch(theirs, [place], digests(items[:1]))
+    assert theirs.missing(digests(items)) == set(digests(items[1:]))
+
+
+def test_index_entries_are_the_heads_of_packs(mine, place, root):
+    items = tensors(1)
+    mine.put(items)
+    push(mine, place, digests(items))
+    (name,) = packs_in(root)
+    head = (root / index_key(name)).read_bytes()
+    assert (root / pack_key(name)).read_bytes().startswith(head)
+    assert len(head) == remote_index.read_header(head).nbytes
+
+
+def test_a_second_push_uploads_nothing(mine, place, faulty):
+    items = tensors(1)
+    mine.put(items)
+    push(mine, place, digests(items))
+    puts = faulty.count("put")
+    assert push(mine, place, digests(items)).packs == ()
+    assert faulty.count("put") == puts
+
+
+def test_nothing_to_push_asks_nobody(mine, place, faulty):
+    push(mine, place, [])
+    assert fetch(mine, [place], []).packs == 0
+    assert faulty.calls == []
+
+
+def test_a_tensor_that_another_pack_brought_is_not_uploaded_again(mine, theirs, place):
+    item = tensors(1)
+    mine.put(item)
+    theirs.put(item + tensors(2))
+    push(theirs, place, digests(item))
+    assert push(mine, place, digests(item)).packs == ()
+
+
+def test_a_push_of_what_nobody_has_fails_before_uploading(mine, place, root):
+    items = tensors(1, 2)
+    mine.put(items[:1])
+    with pytest.raises(MissingError, match="1 of 2 tensors are neither here nor on origin"):
+        push(mine, place, digests(items))
+    assert not root.exists()
+
+
+def test_a_push_from_a_partial_clone_needs_only_what_the_remote_lacks(mine, theirs, place):
+    old, new = tensors(1), tensors(2)
+    mine.put(old)
+    push(mine, place, digests(old))
+    theirs.put(new)
+    push(theirs, place, digests(old + new))
+    assert plan_push(mine, place, digests(old + new)).packs == ()
+
+
+@pytest.mark.parametrize("method", ["list", "get", "put"])
+def test_a_push_survives_two_failures(mine, theirs, place, faulty, root, method):
+    items = tensors(1, large=True)
+    theirs.put(items)
+    if method == "get":
+        push(theirs, place, digests(items))
+        items += tensors(2, large=True)
+    mine.put(items[-1:])
+    faulty.calls.clear()
+    faulty.fail(method, 1, 2)
+    push(mine, place, digests(items))
+    assert mine.packs_of(digests(items[-1:])) <= packs_in(root)
+
+
+def test_a_push_fails_closed_and_the_next_one_goes_on(mine, theirs, place, faulty):
+    items = tensors(1, 2, 3, 4, large=True)
+    mine.put(items)
+    faulty.fail("put", *range(4, 100))
+    with pytest.raises(RemoteError, match=r"put \d+ failed"):
+        push(mine, place, digests(items))
+    faulty.failures.clear()
+    uploaded = plan_push(mine, place, digests(items))
+    assert 0 < len(uploaded.packs) < 4
+    push(mine, place, digests(items))
+    fetch(theirs, [place], digests(items))
+    assert holds(theirs, items)
+
+
+def test_a_push_adds_index_entries_that_an_interrupted_one_left_out(mine, place, root):
+    items = tensors(1, 2, large=True)
+    mine.put(items)
+    push(mine, place, digests(items))
+    names = packs_in(root)
+    for name in names:
+        (root / index_key(name)).unlink()
+    push(mine, place, digests(items))
+    assert {path.name for path in (root / "index").iterdir()} == names
+
+
+def test_something_else_under_a_packs_name_stops_the_push(mine, place, root):
+    items = tensors(1)
+    mine.put(items)
+    (name,) = mine.packs_of(digests(items))
+    (root / pack_key(name)).parent.mkdir(parents=True)
+    (root / pack_key(name)).write_bytes(b"GTHETAPK but damaged")
+    with pytest.raises(RemoteError, match=f"something else under the name of pack {name}"):
+        push(mine, place, digests(items))
+
+
+def test_a_working_repository_serves_packs_without_index_entries(mine, theirs, tmp_path):
+    items = tensors(1, 2) + tensors(3, large=True)
+    mine.put(items)
+    place = Place("origin", str(mine.root), open_remote(str(mine.root), {}))
+    fetch(theirs, [place], digests(items))
+    assert holds(theirs, items)
+    assert not (mine.root / "index").exists()
+
+
+def test_a_head_larger_than_the_first_guess_is_read_whole(mine, theirs, monkeypatch):
+    monkeypatch.setattr(remote_index, "_GUESS", 20)
+    items = tensors(1, 2)
+    mine.put(items)
+    fetch(theirs, [Place("origin", str(mine.root), open_remote(str(mine.root), {}))], digests(items))
+    assert holds(theirs, items)
+
+
+@pytest.mark.parametrize("content", [b"", b"GTHETAPK", b"x" * 500])
+def test_a_damaged_index_entry_is_passed_over(mine, theirs, place, root, content):
+    items = tensors(1)
+    mine.put(items)
+    push(mine, place, digests(items))
+    (entry,) = (root / "index").iterdir()
+    entry.unlink()
+    entry.write_bytes(content)
+    fetch(theirs, [place], digests(items))
+    assert holds(theirs, items)
+
+
+def test_heads_are_read_once(mine, theirs, place, faulty):
+    items = tensors(1, 2, large=True)
+    mine.put(items)
+    push(mine, place, digests(items))
+    fetch(theirs, [place], digests(items[:1]))
+    assert faulty.count("get") == 2
+    fetch(theirs, [place], digests(items[1:]))
+    assert faulty.count("get") == 2
+
+
+def test_heads_of_packs_that_are_gone_are_forgotten(mine, theirs, place, root):
+    items = tensors(1, 2, large=True)
+    mine.put(items)
+    push(mine, place, digests(items))
+    (gone,) = mine.packs_of(digests(items[1:]))
+    fetch(theirs, [place], digests(items[:1]))
+    assert (heads_folder(theirs, place) / gone).exists()
+    (root / pack_key(gone)).unlink()
+    with pytest.raises(MissingError):
+        fetch(theirs, [place], digests(items))
+    assert not (heads_folder(theirs, place) / gone).exists()
+    assert holds(theirs, items[:1])
+
+
+@pytest.mark.parametrize("spoil", [truncate, flip])
+def test_a_damaged_download_is_done_again(mine, theirs, place, faulty, spoil):
+    items = tensors(1, large=True)
+    mine.put(items)
+    push(mine, place, digests(items))
+    faulty.damage[1] = spoil
+    fetch(theirs, [place], digests(items))
+    assert holds(theirs, items)
+    assert faulty.count("fetch") == 2
+
+
+@pytest.mark.parametrize("spoil", [truncate, flip])
+def test_a_damaged_pack_is_never_stored_and_named(mine, theirs, place, root, spoil):
+    items = tensors(1, 2, large=True)
+    mine.put(items)
+    push(mine, place, digests(items))
+    (name,) = mine.packs_of(digests(items[:1]))
+    spoil(root / pack_key(name))
+    with pytest.raises(MissingError, match=name):
+        fetch(theirs, [place], digests(items))
+    assert theirs.missing(digests(items)) == set(digests(items[:1]))
+    assert list((theirs.root / "incoming").iterdir()) == []
+
+
+def test_a_damaged_remote_copy_leaves_the_local_pack_alone(mine, place, root):
+    items = tensors(1, large=True)
+    mine.put(items)
+    push(mine, place, digests(items))
+    flip(next(path for path in (root / "packs").rglob("*") if path.is_file()))
+    assert holds(mine, items)
+
+
+def test_another_remote_helps_out(mine, theirs, place, root, tmp_path):
+    items = tensors(1, 2, large=True)
+    mine.put(items)
+    backup = Place("backup", str(tmp_path / "backup"), open_remote(str(tmp_path / "backup"), {}))
+    push(mine, place, digests(items))
+    push(mine, backup, digests(items))
+    flip(root / pack_key(*mine.packs_of(digests(items[:1]))))
+    fetch(theirs, [place, backup], digests(items))
+    assert holds(theirs, items)
+
+
+def test_a_later_remote_is_not_asked_without_need(mine, theirs, place, tmp_path):
+    items = tensors(1)
+    mine.put(items)
+    push(mine, place, digests(items))
+    other = Faulty(open_remote(str(tmp_path / "other"), {}))
+    fetch(theirs, [place, Place("other", "other", other)], digests(items))
+    assert other.calls == []
+
+
+def test_an_unreachable_remote_does_not_stop_the_next(mine, theirs, place, tmp_path):
+    items = tensors(1)
+    mine.put(items)
+    push(mine, place, digests(items))
+    gone = Place("gone", "gone", open_remote(str(tmp_path / "unmounted" / "theta"), {}))
+    fetch(theirs, [gone, place], digests(items))
+    assert holds(theirs, items)
+
+
+def test_what_is_nowhere_is_told_with_where_it_was_looked_for(theirs, place, root, tmp_path):
+    with pytest.raises(MissingError, match=r"1 of 1 tensors .* looked on origin \(") as caught:
+        fetch(theirs, [place], digests(tensors(1)))
+    assert caught.value.hint
+    with pytest.raises(MissingError, match="none is configured"):
+        fetch(theirs, [], digests(tensors(1)))
+    gone = Place("gone", "gone", open_remote(str(tmp_path / "unmounted" / "theta"), {}))
+    with pytest.raises(RemoteError, match="no such folder"):
+        fetch(theirs, [gone, place], digests(tensors(1)))
+
+
+def test_a_fetch_goes_on_where_it_was_cut_off(mine, theirs, place, root, faulty):
+    items = tensors(1, large=True)
+    mine.put(items)
+    push(mine, place, digests(items))
+    (name,) = packs_in(root)
+    part = theirs.root / "incoming" / f"{name}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes((root / pack_key(name)).read_bytes()[:1000])
+    before = part.stat().st_ino
+    fetch(theirs, [place], digests(items))
+    assert theirs.pack_path(name).stat().st_ino == before
+    assert faulty.count("fetch") == 1
+    assert holds(theirs, items)
+
+
+def test_downloads_that_nobody_went_on_with_are_removed(theirs, place):
+    folder = theirs.root / "incoming"
+    folder.mkdir(parents=True)
+    old, young = folder / "old.part", folder / "young.part"
+    for path in (old, young):
+        path.write_bytes(b"x")
+    os.utime(old, (time.time() - 15 * 24 * 3600,) * 2)
+    with pytest.raises(MissingError):
+        fetch(theirs, [place], digests(tensors(1)))
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_several_may_push_and_fetch_at_once(mine, place, tmp_path):
+    items = tensors(*range(6), large=True)
+    mine.put(items)
+    stores = [Store(tmp_path / "theirs") for _ in range(3)]
+    with ThreadPoolExecutor(6) as executor:
+        list(executor.map(lambda _: push(mine, place, digests(items)), range(3)))
+        list(executor.map(lambda store: fetch(store, [place], digests(items)), stores))
+    assert holds(stores[0], items)
+    assert list((tmp_path / "theirs" / "incoming").iterdir()) == []
+
+
+def test_a_pack_that_another_process_just_put_in_place_is_found(mine, theirs, place, faulty):
+    items = tensors(1)
+    mine.put(items)
+    push(mine, place, digests(items))
+    assert theirs.missing(digests(items))
+    (name,) = mine.packs_of(digests(items))
+    theirs.pack_path(name).parent.mkdir(parents=True)
+    theirs.pack_path(name).write_bytes(mine.pack_path(name).read_bytes())
+    assert fetch(theirs, [place], digests(items)).packs == 0
+    assert holds(theirs, items)
+
+
+SLOW = """
+import os, sys, time
+from pathlib import Path
+from git_theta_ext.store.blobs import Store
+from git_theta_ext.transfer.remote_index import Place
+from git_theta_ext.transfer.sync import fetch, push
+from git_theta_plugins.remotes import _files
+from git_theta_plugins.remotes.directory import open_remote
+
+def write_slowly(fd, data):
+    for at in range(0, len(data), 5000):
+        os.write(fd, data[at:at + 5000])
+        os.write(1, b"wrote\\n")
+        time.sleep(0.05)
+
+_files.hard_link = lambda *_: False
+_files.write_all = write_slowly
+store, remote, command = Store(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
+place = Place("origin", remote, open_remote(remote, {}))
+{"push": lambda d: push(store, place, d), "fetch": lambda d: fetch(store, [place], d)}[command](sys.argv[4:])
+"""
+
+
+def killed(store, root, command, wanted):
+    child = subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(store.root), str(root), command, *wanted], stdout=subprocess.PIPE
+    )
+    with child:
+        for _ in range(3):
+            assert child.stdout.readline() == b"wrote\n"
+        child.send_signal(signal.SIGKILL)
+        child.stdout.read()
+    assert child.returncode == -signal.SIGKILL
+
+
+def test_a_killed_push_leaves_no_half_objects_and_the_next_finishes(mine, theirs, place, root):
+    items = [(spec, tensor_digest(spec, data), data) for spec, data in noise(4)]
+    mine.put(items)
+    killed(mine, root, "push", digests(items))
+    assert all("~" not in key for key in place.remote.list(""))
+    push(mine, place, digests(items))
+    fetch(theirs, [place], digests(items))
+    assert holds(theirs, items)
+
+
+def test_a_killed_fetch_keeps_what_came_and_the_next_finishes(mine, theirs, place, root):
+    items = [(spec, tensor_digest(spec, data), data) for spec, data in noise(4)]
+    mine.put(items)
+    push(mine, place, digests(items))
+    killed(theirs, root, "fetch", digests(items))
+    parts = list((theirs.root / "incoming").glob("*.part"))
+    assert any(path.stat().st_size > 0 for path in parts)
+    fetch(theirs, [place], digests(items))
+    assert holds(theirs, items)
+    assert list((theirs.root / "incoming").iterdir()) == []
+
+
+def noise(count):
+    spec = TensorSpec.of("U8", [300_000])
+    return [(spec, os.urandom(spec.nbytes)) for _ in range(count)]
+
+
+def test_a_lock_left_by_a_killed_process_stops_nobody(tmp_path):
+    folder = tmp_path / "incoming"
+    folder.mkdir()
+    (folder / "x.lock").touch()
+    with incoming._alone(folder, "x") as part:
+        assert part == folder / "x.part"
+    assert list(folder.iterdir()) == []
+
+
+def test_one_at_a_time_works_on_a_download(tmp_path):
+    inside = []
+
+    def work(_):
+        with incoming._alone(tmp_path, "x"):
+            inside.append(1)
+            assert len(inside) == 1
+            time.sleep(0.005)
+            inside.pop()
+
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(work, range(24)))
+    assert list(Path(tmp_path).iterdir()) == []
