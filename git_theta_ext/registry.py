@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
-from typing import Any, Literal, cast, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from git_theta_ext.errors import PluginError
 
 if TYPE_CHECKING:
-    from git_theta_ext.interfaces import Encoding, Format, MergeMethod, OpenRemote
     from collections.abc import Iterator
+
+    from git_theta_ext.interfaces import Encoding, Format, MergeMethod, OpenRemote
 
 Group = Literal["formats", "encodings", "merges", "remotes"]
 

@@ -1,0 +1,77 @@
+"""Write checkpoints whose place in the work tree holds only a manifest, fetching what is missing.
+
+Goes on with what an interrupted git checkout left; also for hooks and "git rebase -x", which run before that work.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.progress import progress
+from git_theta_ext.errors import ManifestError
+from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.fetch import ensure_local
+from git_theta_ext.git.filter_process import SKIP_SMUDGE
+from git_theta_ext.git.paths import tracked_paths
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.worktree import Wanted, manifest_at, populate_wanted
+from git_theta_ext.model.manifest import Manifest
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Sequence
+
+EXAMPLE = "git theta checkout            # all; or: git theta checkout model.safetensors"
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="file, folder, or pattern in quotes; all where none")
+    parser.add_argument("-f", "--force", action="store_true", help="write the index's version over changed files too")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Populate."""
+    output = output_of(args)
+    repo = Repository.discover()
+    store = repo.store()
+    show = partial(progress, wanted=output.mode == "human")
+    paths = list(theta_paths(repo.run, tracked_paths(repo, args.paths)))
+    with show("fetching", 0) as fetched:
+        ensure = partial(ensure_local, repo, store, advance=fetched)
+        if args.force:
+            _restore_manifests(repo, paths, ensure)
+        wanted = {path: Wanted(content) for path in paths if (content := manifest_at(repo, path)) is not None}
+        with show("writing", sum(map(_size, wanted.values()))) as written:
+            failures = populate_wanted(repo, store, wanted, ensure, written)
+    left = [path for path in wanted if manifest_at(repo, path) is not None]
+    done = [path for path in wanted if path not in left]
+    output.result({"written": done, "left": left}, [f"wrote {path}" for path in done] or _nothing(left))
+    for failure in failures:
+        output.error(failure)
+    if left and not failures:
+        output.warn(f"{left[0]}: a merge left conflicts in it", f"git theta resolve {left[0]}")
+    return failures[0].exit_code if failures else 0
+
+
+def _nothing(left: Sequence[str]) -> list[str]:
+    return [] if left else ["every checkpoint is in place"]
+
+
+def _size(job: Wanted) -> int:
+    try:
+        return sum(nbytes for _, nbytes in Manifest.parse(job.content).digests())
+    except ManifestError:  # reported, with its path, when its turn comes
+        return 0
+
+
+def _restore_manifests(repo: Repository, paths: Sequence[str], ensure: Callable[[Iterable[Manifest]], None]) -> None:
+    """Put the index's manifests over changed files, as an interrupted git checkout would leave them."""
+    chosen = set(paths)
+    # First all that is needed: a changed file must not make way for a manifest that nobody can turn into a checkpoint.
+    ensure(manifest for path, (_, manifest) in repo.manifests(None).items() if path in chosen)
+    data = "".join(f"{path}\0" for path in paths).encode(errors="surrogateescape")
+    repo.run("checkout-index", "-f", "-u", "-z", "--stdin", input=data, env={SKIP_SMUDGE: "1"})

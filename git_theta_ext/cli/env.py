@@ -1,0 +1,97 @@
+"""Print versions, settings and the store's size, for a bug report. What looks like a secret is masked."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import TYPE_CHECKING
+
+from git_theta_ext import __version__
+from git_theta_ext.cli.install import current_repository
+from git_theta_ext.cli.output import add_options, human_bytes, output_of
+from git_theta_ext.git.hooks import hook_present
+from git_theta_ext.git.install import configured
+from git_theta_ext.git.repository import run_git
+
+if TYPE_CHECKING:
+    import argparse
+
+    from git_theta_ext.git.repository import Repository
+
+EXAMPLE = "git theta env --json > report.json"
+
+_SECRET_KEY = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
+_URL_SECRET = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=[?&])[^\s#]+")
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print."""
+    repo = current_repository()
+    versions = {
+        "git-theta": __version__,
+        "git": run_git(("version",)).decode().strip().removeprefix("git version "),
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        **_dependencies(),
+    }
+    here = _repository(repo) if repo is not None else None
+    lines = [f"{name} {value}" for name, value in versions.items()]
+    if here is None:
+        lines += ["", "not in a git repository"]
+    else:
+        settings = here.pop("settings")
+        assert isinstance(settings, dict)
+        lines += ["", *(f"{name}: {_text(name, value)}" for name, value in here.items())]
+        lines += ["", *(f"{key}={value}" for key, value in settings.items())]
+        here["settings"] = settings
+    output_of(args).result({"versions": versions, "repository": here}, lines)
+    return 0
+
+
+def masked(key: str, value: str) -> str:
+    """Hide what may be a secret: values of keys that sound like one, users, passwords and queries in addresses."""
+    if _SECRET_KEY.search(key.rpartition(".")[2]):
+        return "***"
+    return _URL_SECRET.sub("***", value)
+
+
+def _text(name: str, value: object) -> object:
+    return human_bytes(value) if name.endswith("bytes") and isinstance(value, int) else value
+
+
+def _dependencies() -> dict[str, str]:
+    found = {}
+    for requirement in requires("git_theta_ext") or ():
+        if "extra ==" in requirement:
+            continue
+        name = re.split(r"[^A-Za-z0-9_.-]", requirement, maxsplit=1)[0]
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _repository(repo: Repository) -> dict[str, object]:
+    packs = [path.stat().st_size for path in (repo.theta_dir / "packs").glob("*/*") if path.is_file()]
+    return {
+        "git_dir": str(repo.git_dir),
+        "worktree": str(repo.worktree) if repo.worktree is not None else None,
+        "object_format": repo.object_format,
+        "filter_configured": configured(repo),
+        "pre_push_hook": hook_present(repo),
+        "packs": len(packs),
+        "pack_bytes": sum(packs),
+        "settings": {
+            key: masked(key, value if value is not None else "true")
+            for key, values in sorted(repo.config.values.items())
+            for value in values
+        },
+    }

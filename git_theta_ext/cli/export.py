@@ -1,0 +1,55 @@
+"""Write a version of a checkpoint to a file, for git archive and for tools that know no git."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from git_theta_ext.checkpoint.populate import populate
+from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.progress import progress
+from git_theta_ext.cli.show import manifest_of
+from git_theta_ext.errors import UsageError
+from git_theta_ext.git.fetch import ensure_local
+from git_theta_ext.git.repository import Repository
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE = "git theta export v1.0:model.safetensors /tmp/model.safetensors"
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("object", metavar="REV:PATH", help="a commit and a path in it; :PATH is the index's version")
+    parser.add_argument("file", metavar="FILE", type=Path, help="where to write")
+    parser.add_argument("-f", "--force", action="store_true", help="write over a file that is there")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export."""
+    output = output_of(args)
+    repo = Repository.discover()
+    manifest = manifest_of(repo, args.object)
+    if os.path.lexists(args.file) and not args.force:
+        raise UsageError(f"{args.file} is there already", hint=f"git theta export --force {args.object} {args.file}")
+    if not args.file.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {args.file.parent}")
+    store = repo.store()
+    wanted = output.mode == "human"
+    with progress("fetching", 0, wanted=wanted) as advance:
+        ensure_local(repo, store, [manifest], advance)
+    with progress("writing", sum(nbytes for _, nbytes in manifest.digests()), wanted=wanted) as advance:
+        stat = populate(manifest, store, args.file, 0o666 & ~_umask(), advance)
+    os.utime(args.file)  # a file made now, for make and its like
+    told = {"file": str(args.file), "bytes": stat.st_size}
+    output.result(told, [f"wrote {args.file}"])
+    return 0
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

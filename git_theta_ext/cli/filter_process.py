@@ -1,0 +1,21 @@
+"""Git's long-running filter process; git starts it itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.git.filter_process import main
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE = "git config filter.theta.process 'git theta filter-process'"
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Take no arguments."""
+
+
+def run(_: argparse.Namespace) -> int:
+    """Serve git until it closes the pipe."""
+    return main()

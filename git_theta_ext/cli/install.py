@@ -1,0 +1,69 @@
+"""Tell git about the filter, the diff and merge drivers and the pre-push hook. Running it again changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from git_theta_ext.cli.output import Output, add_options, output_of
+from git_theta_ext.errors import RepositoryError
+from git_theta_ext.git.install import install
+from git_theta_ext.git.repository import Repository
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from git_theta_ext.git.hooks import Change
+
+EXAMPLE = "git theta install            # once for you; --local for one repository"
+
+SCOPES = {
+    "global": "for you, in every repository (the default)",
+    "local": "for this repository",
+    "system": "for all users of this machine",
+    "worktree": "for this work tree",
+}
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_scopes(parser)
+    parser.add_argument("--force", action="store_true", help="replace settings of the same name that are not ours")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Install."""
+    report(output_of(args), install(args.scope, current_repository(), force=args.force), "installed already")
+    return 0
+
+
+def add_scopes(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose a configuration file."""
+    group = parser.add_mutually_exclusive_group()
+    for scope, meaning in SCOPES.items():
+        group.add_argument(
+            f"--{scope}", action="store_const", dest="scope", const=scope, default="global", help=meaning
+        )
+
+
+def current_repository() -> Repository | None:
+    """Return the repository of the current folder, or None outside of any."""
+    try:
+        return Repository.discover()
+    except RepositoryError:
+        return None
+
+
+def report(output: Output, changes: Sequence[Change], nothing: str) -> None:
+    """Print what was changed, and on stderr what the user has to change."""
+    done = [change for change in changes if change.what != "todo"]
+    lines = [f"{change.what} {change.where}{' = ' + change.value if change.value else ''}" for change in done]
+    output.result({"changes": [asdict(change) for change in changes]}, lines or [nothing])
+    for change in changes:
+        if change.what == "todo":
+            output.warn(
+                f"{change.where} is not ours, so pushes do not upload parameters yet",
+                f"make this its first line behind #!/bin/sh, and the file executable:\n  {change.value}",
+            )

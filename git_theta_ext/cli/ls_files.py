@@ -1,0 +1,75 @@
+"""List the checkpoints of a commit or, without one, of the index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.cli.output import add_options, human_bytes, output_of, plural
+from git_theta_ext.git.repository import Repository
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from git_theta_ext.model.manifest import Manifest
+
+EXAMPLE = "git theta ls-files --params HEAD~1"
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("rev", metavar="REV", nargs="?", help="a commit; the index where there is none")
+    parser.add_argument("--params", action="store_true", help="list the parameters too: element type, shape, digest")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List."""
+    found = {path: manifest for path, (_, manifest) in Repository.discover().manifests(args.rev).items()}
+    data = [describe(path, manifest, parameters=args.params) for path, manifest in found.items()]
+    output_of(args).result({"checkpoints": data}, _lines(found, parameters=args.params))
+    return 0
+
+
+def describe(path: str, manifest: Manifest, *, parameters: bool) -> dict[str, object]:
+    """Return what programs get to know of a checkpoint."""
+    told: dict[str, object] = {
+        "path": path,
+        "format": manifest.format,
+        "skeleton": manifest.skeleton.digest,
+        "parameter_count": len(manifest.parameters),
+        "tensor_bytes": tensor_bytes(manifest),
+        "conflicted": manifest.conflicted,
+    }
+    if parameters:
+        told["parameters"] = [
+            {"name": name, "dtype": p.spec.dtype.name, "shape": list(p.spec.shape), "digest": p.digest}
+            for name, p in manifest.parameters.items()
+        ]
+    return told
+
+
+def tensor_bytes(manifest: Manifest) -> int:
+    """Return the bytes of all tensors, without the rest of the file."""
+    return sum(parameter.spec.nbytes for parameter in manifest.parameters.values())
+
+
+def summary(manifest: Manifest) -> str:
+    """Describe a manifest in one line."""
+    conflicts = ", CONFLICTED" if manifest.conflicted else ""
+    count = plural(len(manifest.parameters), "parameter")
+    return f"{manifest.format}, {count}, {human_bytes(tensor_bytes(manifest))}{conflicts}"
+
+
+def parameter_lines(manifest: Manifest) -> Iterator[str]:
+    """Yield one line a parameter: name, element type and shape, digest."""
+    width = max((len(name) for name in manifest.parameters), default=0)
+    for name, parameter in manifest.parameters.items():
+        yield f"  {name:{width}}  {parameter.spec!s:20}  {parameter.digest[:16]}"
+
+
+def _lines(found: dict[str, Manifest], *, parameters: bool) -> Iterator[str]:
+    for path, manifest in found.items():
+        yield f"{path}  ({summary(manifest)})"
+        if parameters:
+            yield from parameter_lines(manifest)

@@ -1,0 +1,138 @@
+"""The command ``git theta``: finds the subcommand, imports only that, and turns errors into messages."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn, Protocol, cast
+
+from git_theta_ext import __version__
+from git_theta_ext.cli.output import Output, wants_color
+from git_theta_ext.errors import ThetaError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+
+# Name to summary; the module is the name with underscores. Those that git calls have no place in the help.
+COMMANDS = {
+    "install": "tell git about the filter, the drivers and the hook",
+    "uninstall": "take back what install did",
+    "track": "put checkpoints that match a pattern under git theta",
+    "untrack": "leave checkpoints that match a pattern to git alone",
+    "add": "stage checkpoints, faster than git add",
+    "checkout": "write checkpoints whose place in the work tree holds only a manifest",
+    "status": "show which parameters changed, what is pending and what is not pushed",
+    "ls-files": "list checkpoints and their parameters",
+    "show": "describe a checkpoint or one of its parameters",
+    "export": "write a version of a checkpoint to a file",
+    "resolve": "settle what a merge left undecided",
+    "fsck": "check that everything is stored, intact and tracked as it should be",
+    "env": "print versions and settings for a bug report",
+}
+INTERNAL = ("filter-process", "diff-driver", "merge-driver", "hook")
+
+
+class Command(Protocol):
+    """What each module of a subcommand has."""
+
+    EXAMPLE: str
+
+    def register(self, parser: argparse.ArgumentParser) -> None:
+        """Add the command's arguments."""
+        ...
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it and return the exit code."""
+        ...
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports mistakes as ``UsageError``, with the nearest known option as a hint."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage."""
+        raise UsageError(message, hint=self._hint(message))
+
+    def _hint(self, message: str) -> str:
+        known = [option for action in self._actions for option in action.option_strings]
+        for word in message.replace(",", " ").split():
+            if word.startswith("-") and (near := difflib.get_close_matches(word.split("=")[0], known, 1)):
+                return f"did you mean {near[0]}?"
+        return f"{self.prog} -h"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``git theta`` with the given arguments, the process's own where None, and return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    _allow_any_name()
+    output = Output("json" if "--json" in arguments else "human", color=wants_color())
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+    except ThetaError as error:
+        output.error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Somebody else closed our output, as `| head` does; Python must not complain again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    return code
+
+
+def _dispatch(arguments: list[str]) -> int:
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help", "help"):
+        Output("human").result(None, _overview())
+        return 0
+    if name in ("--version", "version"):
+        Output("human").result(None, [f"git-theta {__version__}"])
+        return 0
+    if name not in COMMANDS and name not in INTERNAL:
+        near = difflib.get_close_matches(name, [*COMMANDS, "--help", "--version"], 1)
+        kind = "option" if name.startswith("-") else "command"
+        raise UsageError(f"there is no {kind} {name!r}", hint=f"did you mean {near[0]}?" if near else "git theta -h")
+    command = cast("Command", importlib.import_module(f"git_theta_ext.cli.{name.replace('-', '_')}"))
+    parser = Parser(
+        prog=f"git theta {name}",
+        description=command.__doc__,
+        epilog=f"example:\n  {command.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.register(parser)
+    words = arguments[1:]
+    if name in INTERNAL and words not in ([], ["-h"], ["--help"]):
+        words = ["--", *words]  # git passes paths, which may look like options
+    try:
+        return command.run(parser.parse_args(words))
+    except SystemExit as leaving:  # argparse, after it printed the help
+        return int(leaving.code or 0)
+
+
+def _overview() -> list[str]:
+    width = max(map(len, COMMANDS))
+    lines = [
+        "usage: git theta COMMAND [ARGUMENTS]",
+        "",
+        "Versions the parameters of machine-learning models in git.",
+        "",
+    ]
+    lines += [f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()]
+    lines += ["", "git theta COMMAND -h explains one of them.", "", "example:"]
+    return [*lines, "  git theta install && git theta track '*.safetensors' && git add model.safetensors"]
+
+
+def _allow_any_name() -> None:
+    # Paths are bytes to git; names that are not UTF-8 must print as they are rather than fail.
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="surrogateescape")

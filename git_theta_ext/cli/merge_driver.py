@@ -1,0 +1,31 @@
+"""Git's merge of a checkpoint; git calls it itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.git.merge_driver import run as run_driver
+from git_theta_ext.git.repository import Repository
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE = "git config merge.theta.driver 'git theta merge-driver %O %A %B %L %P'"
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    for name, meaning in (
+        ("ancestor", "file with the common ancestor's version (%%O)"),
+        ("ours", "file with our version, replaced by the result (%%A)"),
+        ("theirs", "file with their version (%%B)"),
+        ("size", "length of conflict markers (%%L)"),
+        ("path", "where the result goes (%%P)"),
+    ):
+        parser.add_argument(name, help=meaning)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Merge."""
+    words = (args.ancestor, args.ours, args.theirs, args.size, args.path)
+    return run_driver(words, Repository.discover())

@@ -1,0 +1,75 @@
+"""A progress bar on stderr for work that takes longer than a second."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.progress import Progress, TaskID
+
+_PATIENCE = 1.0
+"""Seconds before anything is shown."""
+
+
+@contextmanager
+def progress(label: str, total: int, *, wanted: bool = True) -> Iterator[Callable[[int], None]]:
+    """Show how far some work is, where stderr is a terminal and the work takes longer than a second.
+
+    Args:
+        label: What is being done.
+        total: Bytes of it; 0 where unknown.
+        wanted: Whether to show anything at all.
+
+    Yields:
+        A function to call with the number of bytes done since the last call, from any thread.
+    """
+    if not wanted or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    bar = _Bar(label, total)
+    try:
+        yield bar.advance
+    finally:
+        bar.stop()
+
+
+class _Bar:
+    """Starts the real bar, and imports rich, when the patience is over."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self._label = label
+        self._total = total
+        self._done = 0
+        self._lock = threading.Lock()
+        self._start = time.monotonic()
+        self._shown: tuple[Progress, TaskID] | None = None
+
+    def advance(self, count: int) -> None:
+        with self._lock:
+            self._done += count
+            if self._shown is None and time.monotonic() - self._start > _PATIENCE:
+                self._shown = self._show()
+            if self._shown is not None:
+                bar, task = self._shown
+                bar.update(task, completed=self._done)
+
+    def stop(self) -> None:
+        with self._lock:
+            if self._shown is not None:
+                self._shown[0].stop()
+
+    def _show(self) -> tuple[Progress, TaskID]:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        task = bar.add_task(self._label, total=self._total or None, completed=self._done)
+        bar.start()
+        return bar, task

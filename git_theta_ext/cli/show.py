@@ -1,0 +1,178 @@
+"""Describe a checkpoint, or one of its parameters with statistics of its values."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.cli.ls_files import describe, parameter_lines, summary
+from git_theta_ext.cli.output import add_options, human_bytes, output_of
+from git_theta_ext.errors import ManifestError, UsageError
+from git_theta_ext.git.fetch import ensure_local
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.model.manifest import Manifest, is_manifest
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from git_theta_ext.model.dtypes import Dtype
+    from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.store.blobs import Store
+
+EXAMPLE = "git theta show HEAD:model.safetensors encoder.layer.0.attention.self.query.weight"
+
+_FIRST = 8
+_INTEGERS = {"U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8", "I64": "<i8"}
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("object", metavar="REV:PATH", help="a commit and a path in it; :PATH is the index's version")
+    parser.add_argument("parameter", metavar="PARAM", nargs="?", help="name of a parameter")
+    parser.add_argument("--raw", action="store_true", help="write the parameter's little-endian bytes to stdout")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show."""
+    output = output_of(args)
+    repo = Repository.discover()
+    manifest = manifest_of(repo, args.object)
+    if args.parameter is None:
+        if args.raw:
+            raise UsageError("--raw needs a parameter", hint=f"git theta show --raw {args.object} PARAM")
+        data = describe(args.object, manifest, parameters=True)
+        output.result(data, [f"{args.object}  ({summary(manifest)})", *parameter_lines(manifest)])
+        return 0
+    parameter = _find(manifest, args.parameter, args.object)
+    store = repo.store()
+    _fetch(repo, store, manifest, args.parameter)
+    if args.raw:
+        for chunk in store.stream(parameter.digest, parameter.spec):
+            sys.stdout.buffer.write(chunk)
+        return 0
+    told: dict[str, Any] = {
+        "name": args.parameter,
+        "dtype": parameter.spec.dtype.name,
+        "shape": list(parameter.spec.shape),
+        "bytes": parameter.spec.nbytes,
+        "digest": parameter.digest,
+        **statistics(store, parameter),
+    }
+    output.result(told, _lines(told))
+    return 0
+
+
+def manifest_of(repo: Repository, name: str) -> Manifest:
+    """Return the manifest that ``REV:PATH`` names; a relative path counts from the current folder as ``./PATH``.
+
+    Raises:
+        UsageError: It is no such name.
+        RepositoryError: There is no such commit or path.
+        ManifestError: It is no manifest.
+    """
+    if ":" not in name:
+        raise UsageError(f"{name!r} names no version of a file", hint=f"git theta show HEAD:{name}")
+    data = repo.run("cat-file", "blob", name, cwd=Path.cwd())
+    if not is_manifest(data):
+        raise ManifestError(
+            f"{name} is not a checkpoint that git theta tracks: git holds the file as it is", hint="git theta track"
+        )
+    try:
+        return Manifest.parse(data)
+    except ManifestError as error:
+        raise ManifestError(f"{name}: {error.message}", hint=error.hint) from error
+
+
+def statistics(store: Store, parameter: Parameter) -> dict[str, Any]:
+    """Compute statistics of a tensor's values, chunk by chunk, in float64.
+
+    Returns:
+        ``first`` values, and for a tensor with finite ones ``min``, ``max``, ``mean`` and ``std`` (of the population)
+        over these; ``nan`` and ``inf`` count the others. Empty for types whose values mean nothing on their own.
+
+    Raises:
+        CorruptError: What is stored is not what the digest names.
+    """
+    import numpy as np
+
+    first: list[float] = []
+    count, mean, squares, nan, inf = 0, 0.0, 0.0, 0, 0
+    least, most = math.inf, -math.inf
+    for chunk in store.stream(parameter.digest, parameter.spec):
+        values = _values(chunk, parameter.spec.dtype)
+        if values is None:
+            continue
+        if len(first) < _FIRST:
+            first += values[: _FIRST - len(first)].tolist()
+        wide = values.astype(np.float64)
+        nan += int(np.isnan(wide).sum())
+        inf += int(np.isinf(wide).sum())
+        finite = wide[np.isfinite(wide)]
+        if not finite.size:
+            continue
+        # Means and squared deviations of chunks are joined as Chan, Golub and LeVeque (1979) do: no cancellation.
+        total = count + finite.size
+        here = float(finite.mean())
+        shift = here - mean
+        squares += float(((finite - here) ** 2).sum()) + shift * shift * count * finite.size / total
+        mean += shift * finite.size / total
+        count = total
+        least, most = min(least, float(finite.min())), max(most, float(finite.max()))
+    told: dict[str, Any] = {"first": [_plain(value) for value in first]} if first else {}
+    if count:
+        told |= {"min": least, "max": most, "mean": mean, "std": math.sqrt(squares / count)}
+    return told | ({"nan": nan, "inf": inf} if first else {})
+
+
+def _plain(value: float) -> float | str:
+    # JSON has no word for these.
+    return value if math.isfinite(value) else str(value)
+
+
+def _values(chunk: memoryview, dtype: Dtype) -> NDArray[Any] | None:
+    import numpy as np
+
+    from git_theta_ext.model.numbers import to_float
+
+    if dtype.arithmetic:
+        return to_float(chunk, dtype)
+    if dtype.name in _INTEGERS:
+        return np.frombuffer(chunk, _INTEGERS[dtype.name])
+    return np.frombuffer(chunk, "u1") if dtype.kind == "bool" else None
+
+
+def _find(manifest: Manifest, name: str, place: str) -> Parameter:
+    import difflib
+
+    parameter = manifest.parameters.get(name)
+    if parameter is None:
+        near = difflib.get_close_matches(name, manifest.parameters, 1)
+        raise UsageError(
+            f"{place} has no parameter {name!r}",
+            hint=f"did you mean {near[0]}?" if near else f"git theta show {place} lists them",
+        )
+    return parameter
+
+
+def _fetch(repo: Repository, store: Store, manifest: Manifest, name: str) -> None:
+    alone = Manifest(manifest.format, manifest.skeleton, {name: manifest.parameters[name]})
+    ensure_local(repo, store, [alone])
+
+
+def _lines(told: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{told['name']}  {told['dtype']} {told['shape']}  {human_bytes(told['bytes'])}"
+    yield f"digest  {told['digest']}"
+    for key in ("min", "max", "mean", "std"):
+        if key in told:
+            yield f"{key:7} {told[key]:.6g}"
+    for key in ("nan", "inf"):
+        if told.get(key):
+            yield f"{key:7} {told[key]}"
+    if "first" in told:
+        yield "first   " + " ".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in told["first"])

@@ -1,0 +1,131 @@
+"""Show which parameters differ between the last commit, the index and the work tree, and what is pending or not pushed.
+
+Reads files that changed since git theta last saw them; stores nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.cli.output import add_options, output_of, plural
+from git_theta_ext.cli.progress import progress
+from git_theta_ext.diff.compare import compare
+from git_theta_ext.diff.schema import to_json
+from git_theta_ext.diff.text import Screen, render
+from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.hooks import hook_present
+from git_theta_ext.git.install import configured
+from git_theta_ext.git.objects import object_infos
+from git_theta_ext.git.paths import tracked_paths
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.state import head_of, in_worktree, unknown_bytes, unpushed, untracked
+from git_theta_ext.git.worktree import read_pending
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from git_theta_ext.cli.output import Output
+    from git_theta_ext.diff.compare import Diff
+    from git_theta_ext.git.repository import TreeEntry
+    from git_theta_ext.model.manifest import Manifest
+
+EXAMPLE = "git theta status models/"
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="file, folder, or pattern in quotes; all where none")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show."""
+    output = output_of(args)
+    repo = Repository.discover()
+    tracked = tracked_paths(repo, args.paths)
+    paths = theta_paths(repo.run, tracked)
+    store = repo.store()
+    head = head_of(repo)
+    committed = {path: manifest for path, (_, manifest) in (repo.manifests(head) if head else {}).items()}
+    index = {path: manifest for path, (_, manifest) in repo.manifests(None).items()}
+    with progress("reading", unknown_bytes(repo, store, paths), wanted=output.mode == "human") as advance:
+        found = in_worktree(repo, store, paths, advance)
+    # What a merge left undecided has three versions in the index and none to compare with.
+    entries = repo.entries(None)
+    undecided = {entry.path for entry in entries if entry.stage}
+    places = (set(tracked) if args.paths else {*committed, *index}) - undecided
+    staged = _diffs(committed, {path: index.get(path) for path in places})
+    held = {path: here.manifest for path, here in found.items() if here.kind != "link" and path not in undecided}
+    changed = _diffs(index, held)
+    pending = sorted({*read_pending(repo), *(path for path, here in found.items() if here.kind == "manifest")})
+    conflicted = sorted(path for path, here in found.items() if here.manifest and here.manifest.conflicted)
+    pushed = unpushed(repo)
+    told: dict[str, Any] = {
+        "head": head,
+        "staged": [to_json(path, diff, {}) for path, diff in staged.items()],
+        "not_staged": [to_json(path, diff, {}) for path, diff in changed.items()],
+        "untracked": untracked(repo),
+        "pending": [path for path in pending if path not in conflicted],
+        "conflicted": conflicted,
+        "raw_in_index": _raw(repo, [e for e in entries if e.path in paths and e.path not in index]),
+        "not_pushed": None
+        if pushed is None
+        else {"remote": pushed[0], "versions": pushed[1].manifests, "tensors": len(pushed[1].digests)},
+        "filter_configured": configured(repo),
+        "pre_push_hook": hook_present(repo),
+    }
+    output.result(told, _lines(output, told, staged, changed))
+    if paths and not told["filter_configured"]:
+        output.warn("git does not know the filter: models would be stored in git as they are", "git theta install")
+    elif paths and not told["pre_push_hook"]:
+        output.warn("pushes do not upload parameters: there is no pre-push hook of ours", "git theta install")
+    return 0
+
+
+def _raw(repo: Repository, entries: Sequence[TreeEntry]) -> list[str]:
+    """Return those that git holds as they are; an empty one is only announced (``git add -N``)."""
+    infos = object_infos(repo, [entry.oid for entry in entries if entry.regular and not entry.stage])
+    return [entry.path for entry in entries if entry.oid in infos and infos[entry.oid].nbytes]
+
+
+def _diffs(old: Mapping[str, Manifest], new: Mapping[str, Manifest | None]) -> dict[str, Diff]:
+    diffs = {path: compare(old.get(path), new[path]) for path in sorted(new) if (old.get(path) or new[path])}
+    return {path: diff for path, diff in diffs.items() if not diff.empty}
+
+
+def _lines(
+    output: Output, told: Mapping[str, Any], staged: Mapping[str, Diff], changed: Mapping[str, Diff]
+) -> Iterator[str]:
+    quiet = True
+    screen = Screen(shutil.get_terminal_size().columns if sys.stdout.isatty() else 0, output.color)
+    for title, diffs in (("Staged for the next commit:", staged), ("Changed, not staged (git theta add):", changed)):
+        if diffs:
+            quiet = False
+            yield output.styled(title, "bold")
+        for path, diff in diffs.items():
+            yield from ("  " + line for line in render(path, diff, {}, screen).splitlines())
+    for key, title in (
+        ("conflicted", "Left undecided by a merge (git theta resolve):"),
+        ("pending", "Still to be written (git theta checkout):"),
+        ("raw_in_index", "In git as they are, not as manifests (git theta add):"),
+        ("untracked", "New (git theta add):"),
+    ):
+        if told[key]:
+            quiet = False
+            yield output.styled(title, "bold")
+            yield from _indented(told[key])
+    pushed = told["not_pushed"]
+    if pushed and pushed["versions"]:
+        quiet = False
+        versions, tensors = plural(pushed["versions"], "version"), plural(pushed["tensors"], "tensor")
+        yield output.styled("Not pushed:", "bold")
+        yield f"  {versions} of checkpoints with {tensors}, by what is known of {pushed['remote']} (git push)"
+    if quiet:
+        yield "nothing changed, nothing is pending"
+
+
+def _indented(paths: Sequence[str]) -> Iterator[str]:
+    return (f"  {path}" for path in paths)

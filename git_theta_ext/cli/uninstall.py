@@ -1,0 +1,26 @@
+"""Take back what install did: its settings and its hook, and nothing that is somebody else's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.cli.install import add_scopes, current_repository, report
+from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.git.install import uninstall
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE = "git theta uninstall --local"
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_scopes(parser)
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Uninstall."""
+    report(output_of(args), uninstall(args.scope, current_repository()), "nothing of ours is there")
+    return 0

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from git_theta_ext import __version__
+from git_theta_ext.cli.main import COMMANDS, INTERNAL, main
+
+
+def test_without_a_command_the_overview_lists_every_command_and_an_example(capsys):
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"^  {name} +\S", shown, re.MULTILINE) for name in COMMANDS)
+    assert "example:" in shown
+
+
+def test_the_version_is_printed(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"git-theta {__version__}\n"
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *INTERNAL])
+def test_every_command_explains_itself_with_an_example(name, capsys):
+    assert main([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"git theta {name}" in shown
+    assert "example:\n  git " in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["statsu"], "no command 'statsu'", "did you mean status?"),
+        (["--vresion"], "no option '--vresion'", "did you mean --version?"),
+        (["zzzz"], "no command 'zzzz'", "git theta -h"),
+        (["env", "--jsn"], "unrecognized arguments: --jsn", "did you mean --json?"),
+        (["env", "--zzzz"], "unrecognized arguments: --zzzz", "git theta env -h"),
+        (["add"], "required: PATH", "git theta add -h"),
+        (["hook", "pre-pull", "a", "b"], "invalid choice", "git theta hook -h"),
+    ],
+)
+def test_unknown_things_get_a_hint(arguments, message, hint, capsys):
+    assert main(arguments) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert f"hint: {hint}\n" in shown
+
+
+def test_options_are_never_guessed_from_their_beginning(capsys):
+    assert main(["env", "--js"]) == 2
+    assert "unrecognized" in capsys.readouterr().err
+
+
+def test_errors_are_json_where_json_is_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["ls-files", "--json"]) == 3
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    told = json.loads(shown.err)
+    assert told["exit_code"] == 3
+    assert "not a git repository" in told["error"]
+
+
+def test_an_interrupt_ends_with_130(monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("git_theta_ext.git.install.git_version", interrupted)
+    assert main(["install"]) == 130
+
+
+def test_a_closed_pipe_is_no_error_message():
+    code = "import sys; from git_theta_ext.cli.main import main; sys.stdin.read(); sys.exit(main([]))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+@pytest.mark.parametrize("name", ["filter-process", "merge-driver", "diff-driver", "hook"])
+def test_what_git_starts_loads_no_heavy_module(name):
+    code = (
+        "import sys, importlib; from git_theta_ext.cli import main\n"
+        f"importlib.import_module('git_theta_ext.cli.{name.replace('-', '_')}')\n"
+        "print(sorted({'numpy', 'torch', 'git', 'rich', 'tensorstore', 'zstandard'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == b"[]\n"
+
+
+def test_a_whole_run_of_the_filter_without_work_loads_no_heavy_module(repo):
+    code = (
+        "import sys; from git_theta_ext.cli.main import main; code = main(['filter-process'])\n"
+        "print(sorted({'numpy', 'torch', 'git', 'rich'} & set(sys.modules)), code, file=sys.stderr)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=repo.path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdin.write(b"0016git-filter-client\n000eversion=2\n0000")
+        process.stdin.flush()
+        assert process.stdout.read(40) == b"0016git-filter-server\n000eversion=2\n0000"
+        process.stdin.write(b"0015capability=clean\n0016capability=smudge\n0000")
+        process.stdin.flush()
+        assert process.stdout.read(47) == b"0015capability=clean\n0016capability=smudge\n0000"
+        process.stdin.close()
+        assert process.stderr.read() == b"[] 0\n"

@@ -1,0 +1,441 @@
+"""Each command in a real repository, called in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import numpy as np
+import pytest
+from workbench import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, model, values
+
+from git_theta_ext.cli.main import main
+
+OTHER = "deeper/in a folder/other.safetensors"
+
+
+@pytest.fixture
+def at(repo, monkeypatch):
+    """Work in a repository that tracks checkpoints."""
+    monkeypatch.chdir(repo.path)
+    return repo
+
+
+@pytest.fixture
+def told(capsys):
+    """Run a command with --json and return what it told; the exit code is the second argument."""
+
+    def run(*words, code=0):
+        capsys.readouterr()
+        assert main([words[0], "--json", *words[1:]]) == code, capsys.readouterr().err
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+class TestAdd:
+    def test_stages_what_git_add_would_and_git_reads_nothing_again(self, at, told):
+        data = at.write_model()
+        os.utime(MODEL, (1, 1))
+        added = told("add", MODEL)["added"]
+        assert [(item["path"], item["format"], item["parameters"], item["bytes"]) for item in added] == [
+            (MODEL, "safetensors", len(SPECS), len(data))
+        ]
+        oid = at.git("rev-parse", f":{MODEL}")
+        assert added[0]["manifest"] == oid
+        assert at.cleans("status") == 0
+        at.git("rm", "-q", "--cached", MODEL)
+        at.git("add", MODEL)
+        assert at.git("rev-parse", f":{MODEL}") == oid
+
+    def test_takes_folders_and_patterns_below_the_current_folder(self, at, told, monkeypatch):
+        at.write_model(OTHER)
+        at.write_model()
+        at.write(b"text", "deeper/notes.txt")
+        monkeypatch.chdir("deeper")
+        assert [item["path"] for item in told("add", ".")["added"]] == [OTHER]
+        assert [item["path"] for item in told("add", "../mo*.safetensors")["added"]] == [MODEL]
+        assert at.git("ls-files", "deeper") == f"{OTHER}"
+
+    def test_a_dry_run_lists_and_stores_nothing(self, at, told):
+        at.write_model()
+        assert told("add", "--dry-run", ".") == {"would_add": [MODEL]}
+        assert at.git("ls-files", MODEL) == ""
+        assert not list((at.path / ".git/theta/packs").glob("*/*"))
+
+    def test_keeps_the_executable_bit(self, at, told):
+        at.write_model()
+        (at.path / MODEL).chmod(0o755)
+        told("add", MODEL)
+        assert at.git("ls-files", "-s", MODEL).startswith("100755")
+
+    def test_settles_an_unmerged_path(self, forked, told, monkeypatch):
+        monkeypatch.chdir(forked.path)
+        forked.write_model(seed=1, changed={ATTENTION[1]: 9})
+        forked.commit("both")
+        forked.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
+        forked.write_model(seed=5)
+        told("add", MODEL)
+        assert forked.git("ls-files", "-u") == ""
+
+    @pytest.mark.parametrize(
+        ("path", "message"),
+        [
+            ("gone.safetensors", "did not match any file"),
+            ("notes.txt", "not tracked by git theta"),
+            ("link.safetensors", "symbolic link"),
+            ("ignored.safetensors", "did not match any file"),
+            ("../outside.safetensors", "outside repository"),
+        ],
+    )
+    def test_refuses_what_it_cannot_stage_and_leaves_the_index_alone(self, at, path, message, capsys):
+        at.write(b"text", "notes.txt")
+        at.write(b"*ignored*\n", ".git/info/exclude")
+        at.write_model("ignored.safetensors")
+        at.write_model("../outside.safetensors")
+        at.write_model()
+        (at.path / "link.safetensors").symlink_to(MODEL)
+        before = at.git("ls-files", "-s")
+        assert main(["add", MODEL, path]) != 0 or path == "notes.txt"
+        if path == "notes.txt":
+            assert main(["add", path]) == 2
+        else:
+            assert at.git("ls-files", "-s") == before
+        assert message in capsys.readouterr().err
+
+    def test_a_damaged_file_is_named_and_nothing_is_staged(self, at, capsys):
+        at.write_model()
+        at.write(model()[:-1], "z.safetensors")
+        before = at.git("ls-files", "-s")
+        assert main(["add", "."]) == 4
+        assert "z.safetensors" in capsys.readouterr().err
+        assert at.git("ls-files", "-s") == before
+
+    def test_a_manifest_in_its_place_is_staged_as_it_is(self, two, told, monkeypatch):
+        monkeypatch.chdir(two.path)
+        manifest = two.git("cat-file", "blob", f"one:{MODEL}").encode() + b"\n"
+        two.write(manifest)
+        told("add", MODEL)
+        assert two.git("rev-parse", f":{MODEL}") == two.git("rev-parse", f"one:{MODEL}")
+
+    def test_puts_the_hook_in_place(self, at, told):
+        (at.path / ".git/hooks/pre-push").unlink(missing_ok=True)
+        at.write_model()
+        told("add", MODEL)
+        assert (at.path / ".git/hooks/pre-push").exists()
+
+    def test_asks_for_install_where_git_does_not_know_the_filter(self, at, capsys):
+        at.git("theta", "uninstall", "--local")
+        at.write_model()
+        assert main(["add", MODEL]) == 11
+        assert "hint: git theta install" in capsys.readouterr().err
+
+
+class TestCheckout:
+    def test_goes_on_where_git_left_manifests(self, two, told, monkeypatch):
+        monkeypatch.chdir(two.path)
+        two.git("checkout", "-q", "one", env={**os.environ, "GIT_THETA_SKIP_SMUDGE": "1"})
+        assert two.read().startswith(b"git-theta manifest 1\n")
+        assert told("checkout") == {"written": [MODEL], "left": []}
+        assert two.unsettled(MODEL, model(1)) == []
+        assert told("checkout", MODEL) == {"written": [], "left": []}
+
+    def test_leaves_changed_files_alone_unless_forced(self, two, told, monkeypatch):
+        monkeypatch.chdir(two.path)
+        two.write_model(seed=7)
+        told("checkout")
+        assert two.read() == model(7)
+        assert told("checkout", "--force")["written"] == [MODEL]
+        assert two.unsettled(MODEL, model(2)) == []
+
+    def test_force_keeps_a_changed_file_whose_version_is_not_to_be_had(self, two, monkeypatch, capsys):
+        monkeypatch.chdir(two.path)
+        two.write_model(seed=7)
+        for pack in (two.path / ".git/theta/packs").glob("*/*"):
+            pack.unlink()
+        assert main(["checkout", "--force"]) == 7
+        assert two.read() == model(7)
+
+    def test_names_paths_that_are_not_there(self, at, capsys):
+        assert main(["checkout", "nothing"]) == 2
+        assert "'nothing'" in capsys.readouterr().err
+
+
+class TestStatus:
+    def test_a_clean_repository_has_nothing_to_tell(self, two, told, monkeypatch):
+        monkeypatch.chdir(two.path)
+        found = told("status")
+        assert not any(found[key] for key in ("staged", "not_staged", "untracked", "pending", "conflicted"))
+        assert found["filter_configured"] is True
+        assert found["not_pushed"] is None
+
+    def test_tells_parameters_of_index_and_work_tree_apart(self, two, told, monkeypatch):
+        monkeypatch.chdir(two.path)
+        two.write_model(seed=2, changed={EMBEDDING: 3})
+        told("add", MODEL)
+        two.write_model(seed=2, changed={EMBEDDING: 3, ATTENTION[0]: 4})
+        two.write_model("new.safetensors")
+        found = told("status")
+        assert [p["name"] for p in found["staged"][0]["parameters"]] == [EMBEDDING]
+        assert [p["name"] for p in found["not_staged"][0]["parameters"]] == [ATTENTION[0]]
+        assert found["untracked"] == ["new.safetensors"]
+
+    def test_before_the_first_commit_everything_is_staged(self, tmp_path, told, monkeypatch, at):
+        at.git("update-ref", "-d", "HEAD")
+        at.write_model()
+        told("add", MODEL)
+        assert [item["path"] for item in told("status")["staged"]] == [MODEL]
+
+    def test_deleted_files_are_told(self, two, told, monkeypatch):
+        monkeypatch.chdir(two.path)
+        (two.path / MODEL).unlink()
+        assert len(told("status")["not_staged"][0]["parameters"]) == len(SPECS)
+        two.git("rm", "-q", "--cached", MODEL)
+        assert len(told("status")["staged"][0]["parameters"]) == len(SPECS)
+
+    def test_pending_work_and_what_is_not_pushed_are_told(self, two, told, monkeypatch):
+        monkeypatch.chdir(two.path)
+        two.git("init", "-q", "--bare", "../remote.git")
+        two.git("remote", "add", "origin", "../remote.git")
+        assert told("status")["not_pushed"]["versions"] == 2
+        two.git("push", "-q", "origin", "main")
+        assert told("status")["not_pushed"] == {"remote": "origin", "versions": 0, "tensors": 0}
+        two.git("checkout", "-q", "one", env={**os.environ, "GIT_THETA_SKIP_SMUDGE": "1"})
+        assert told("status")["pending"] == [MODEL]
+
+    def test_a_conflict_is_told_once(self, forked, told, monkeypatch):
+        monkeypatch.chdir(forked.path)
+        forked.write_model(seed=1, changed={ATTENTION[1]: 9})
+        forked.commit("both")
+        forked.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
+        found = told("status")
+        assert found["conflicted"] == [MODEL]
+        assert (found["staged"], found["not_staged"], found["pending"]) == ([], [], [])
+
+    def test_a_checkpoint_that_git_holds_as_it_is_is_told(self, at, told, monkeypatch):
+        at.write_model()
+        at.git("-c", "filter.theta.process=", "-c", "filter.theta.required=false", "add", MODEL)
+        assert told("status")["raw_in_index"] == [MODEL]
+
+    def test_people_read_every_section(self, two, monkeypatch, capsys):
+        monkeypatch.chdir(two.path)
+        two.write_model(seed=2, changed={MLP[0]: 3})
+        two.write_model("new.safetensors")
+        assert main(["status"]) == 0
+        shown = capsys.readouterr().out
+        assert "Changed, not staged" in shown
+        assert MLP[0] in shown
+        assert "New (git theta add):\n  new.safetensors\n" in shown
+
+
+class TestShow:
+    def test_lists_checkpoints_of_commits_and_index(self, two, told, monkeypatch):
+        monkeypatch.chdir(two.path)
+        found = told("ls-files", "--params", "one")["checkpoints"][0]
+        assert found["path"] == MODEL
+        assert found["parameter_count"] == len(SPECS)
+        assert [(p["name"], p["dtype"], tuple(p["shape"])) for p in found["parameters"]] == [
+            (name, *SPECS[name]) for name in sorted(SPECS)
+        ]
+        assert "parameters" not in told("ls-files")["checkpoints"][0]
+
+    def test_statistics_are_those_of_the_values(self, two, told, monkeypatch):
+        monkeypatch.chdir(two.path)
+        expected = np.frombuffer(values(EMBEDDING, 1), "<f4").astype(np.float64)
+        found = told("show", f"one:{MODEL}", EMBEDDING)
+        assert found["min"] == expected.min()
+        assert found["max"] == expected.max()
+        assert found["mean"] == pytest.approx(expected.mean(), rel=1e-12)
+        assert found["std"] == pytest.approx(expected.std(), rel=1e-12)
+        assert found["first"] == expected[:8].tolist()
+
+    def test_integers_have_statistics_too(self, two, told, monkeypatch):
+        monkeypatch.chdir(two.path)
+        found = told("show", f":{MODEL}", "position_ids")
+        assert (found["min"], found["max"], found["mean"]) == (2, 65, 33.5)
+
+    def test_nan_and_infinity_are_counted_apart(self, at, told):
+        from safetensors.numpy import save_file
+
+        save_file({"w": np.array([1, np.nan, np.inf, 3], np.float32), "e": np.zeros((0, 4), np.float32)}, MODEL)
+        told("add", MODEL)
+        found = told("show", f":{MODEL}", "w")
+        assert (found["nan"], found["inf"], found["min"], found["max"], found["mean"], found["std"]) == (
+            1,
+            1,
+            1,
+            3,
+            2,
+            1,
+        )
+        assert found["first"] == [1, "nan", "inf", 3]
+        assert "min" not in told("show", f":{MODEL}", "e")
+
+    def test_raw_bytes_go_to_stdout(self, two):
+        command = ["git", "theta", "show", "--raw", f"one:{MODEL}", MLP[0]]
+        assert subprocess.run(command, cwd=two.path, capture_output=True, check=True).stdout == values(MLP[0], 1)
+
+    def test_relative_paths_count_from_the_current_folder(self, at, told, monkeypatch):
+        at.write_model(OTHER)
+        at.commit("one")
+        monkeypatch.chdir("deeper")
+        assert told("show", "HEAD:./in a folder/other.safetensors")["parameter_count"] == len(SPECS)
+
+    @pytest.mark.parametrize(
+        ("words", "code", "message"),
+        [
+            ([MODEL], 2, f"git theta show HEAD:{MODEL}"),
+            (["HEAD:gone"], 3, "gone"),
+            (["HEAD:.gitattributes"], 5, "not a checkpoint"),
+            ([f"HEAD:{MODEL}", "embeddings.word.weigth"], 2, "did you mean embeddings.word.weight?"),
+            (["--raw", f"HEAD:{MODEL}"], 2, "--raw needs a parameter"),
+        ],
+    )
+    def test_wrong_names_get_a_hint(self, two, words, code, message, monkeypatch, capsys):
+        monkeypatch.chdir(two.path)
+        assert main(["show", *words]) == code
+        assert message in capsys.readouterr().err
+
+
+class TestExport:
+    def test_writes_the_committed_bytes(self, two, told, monkeypatch, tmp_path):
+        monkeypatch.chdir(two.path)
+        target = tmp_path / "out.safetensors"
+        assert told("export", f"one:{MODEL}", str(target))["bytes"] == len(model(1))
+        assert target.read_bytes() == model(1)
+
+    def test_writes_over_nothing_unless_forced(self, two, monkeypatch, tmp_path, capsys):
+        monkeypatch.chdir(two.path)
+        target = tmp_path / "out.safetensors"
+        target.write_bytes(b"precious")
+        assert main(["export", f"one:{MODEL}", str(target)]) == 2
+        assert target.read_bytes() == b"precious"
+        assert "--force" in capsys.readouterr().err
+        assert main(["export", "--force", f"one:{MODEL}", str(target)]) == 0
+        assert target.read_bytes() == model(1)
+
+    def test_a_missing_folder_is_named(self, two, monkeypatch, tmp_path, capsys):
+        monkeypatch.chdir(two.path)
+        assert main(["export", f"one:{MODEL}", str(tmp_path / "no" / "out")]) == 2
+        assert "there is no folder" in capsys.readouterr().err
+
+
+class TestTrack:
+    def test_tracks_lists_and_untracks(self, at, told, monkeypatch):
+        at.write(b"", "sub folder/x")
+        monkeypatch.chdir("sub folder")
+        assert told("track") == {"tracked": []}
+        assert told("track", "my model.*", "*.bin")["added"] == ["my model.*", "*.bin"]
+        assert told("track", "*.bin")["added"] == []
+        assert told("track")["tracked"] == ["my model.*", "*.bin"]
+        assert at.git("check-attr", "filter", "sub folder/my model.pt").endswith("filter: theta")
+        told("untrack", "my model.*")
+        assert told("track")["tracked"] == ["*.bin"]
+
+    def test_untracking_something_else_changes_nothing(self, at, capsys):
+        before = at.read(".gitattributes")
+        assert main(["untrack", "*.pt", "*.other"]) == 2
+        assert "'*.other' is not tracked" in capsys.readouterr().err
+        assert at.read(".gitattributes") == before
+
+    def test_a_filter_that_git_does_not_know_is_warned_of(self, at, capsys):
+        at.git("theta", "uninstall", "--local")
+        assert main(["track", "*.bin"]) == 0
+        assert "hint: git theta install" in capsys.readouterr().err
+
+
+class TestFsck:
+    def test_a_sound_repository_has_no_problems(self, two, told, monkeypatch):
+        monkeypatch.chdir(two.path)
+        assert told("fsck", "--decode") == {"manifests": 2, "problems": []}
+
+    def test_lost_and_damaged_packs_are_told_by_exit_code(self, two, told, monkeypatch):
+        monkeypatch.chdir(two.path)
+        first, *_, last = sorted((two.path / ".git/theta/packs").glob("*/*"))
+        saved = last.read_bytes()
+        last.chmod(0o644)
+        last.write_bytes(saved[:-1] + bytes([saved[-1] ^ 1]))
+        assert {p["kind"] for p in told("fsck", code=6)["problems"]} == {"corrupt"}
+        last.write_bytes(saved)
+        first.unlink()
+        problems = told("fsck", code=7)["problems"]
+        assert {p["kind"] for p in problems} == {"missing"}
+        assert all(MODEL in p["where"] for p in problems)
+
+    def test_a_raw_checkpoint_and_a_missing_filter_are_told(self, at, told):
+        at.write_model()
+        at.git("theta", "uninstall", "--local")
+        at.git("add", MODEL)
+        at.git("commit", "-qm", "raw")
+        kinds = {p["kind"]: p["where"] for p in told("fsck", code=6)["problems"]}
+        assert kinds == {"config": "filter.theta.process", "raw": f"HEAD:{MODEL}"}
+
+
+class TestResolve:
+    @pytest.fixture
+    def conflicted(self, forked, monkeypatch):
+        monkeypatch.chdir(forked.path)
+        forked.write_model(seed=1, changed={ATTENTION[0]: 2, ATTENTION[1]: 9, ATTENTION[2]: 9})
+        forked.commit("main again")
+        forked.git("checkout", "-q", "side")
+        forked.write_model(seed=1, changed={ATTENTION[1]: 3, ATTENTION[2]: 3})
+        forked.commit("side again")
+        forked.git("checkout", "-q", "main")
+        forked.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
+        return forked
+
+    def test_without_a_method_it_lists_and_changes_nothing(self, conflicted, told):
+        before = conflicted.read()
+        found = told("resolve", MODEL, code=1)
+        assert [conflict["name"] for conflict in found["conflicts"]] == [ATTENTION[1], ATTENTION[2]]
+        assert conflicted.read() == before
+
+    def test_settles_one_by_one_and_stages_the_checkpoint_at_the_end(self, conflicted, told):
+        found = told("resolve", "--method", "theirs", MODEL, ATTENTION[1], code=1)
+        assert [conflict["name"] for conflict in found["conflicts"]] == [ATTENTION[2]]
+        assert conflicted.git("ls-files", "-u") != ""
+        assert told("resolve", "--method", "ours", MODEL)["conflicts"] == []
+        merged = model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[2]: 9})
+        assert conflicted.read() == merged
+        assert conflicted.git("ls-files", "-u") == ""
+        assert conflicted.cleans("status") == 0
+        conflicted.git("commit", "-q", "--no-edit")
+        assert conflicted.unsettled(MODEL, merged) == []
+
+    def test_a_checkpoint_without_conflicts_is_refused(self, two, monkeypatch, capsys):
+        monkeypatch.chdir(two.path)
+        assert main(["resolve", MODEL]) == 2
+        assert "has no conflicts" in capsys.readouterr().err
+
+    def test_a_folder_of_checkpoints_is_refused(self, two, monkeypatch, capsys):
+        monkeypatch.chdir(two.path)
+        assert main(["resolve", "."]) == 2
+        assert "one at a time" in capsys.readouterr().err
+
+
+class TestInstall:
+    def test_says_what_it_changed_and_then_nothing(self, at, told):
+        at.git("theta", "uninstall", "--local")
+        changes = told("install", "--local")["changes"]
+        assert {change["what"] for change in changes} == {"set", "wrote"}
+        assert told("install", "--local") == {"changes": []}
+        assert {change["what"] for change in told("uninstall", "--local")["changes"]} == {"unset", "removed"}
+
+    def test_a_foreign_hook_gets_a_warning_with_the_line_to_add(self, at, capsys):
+        at.git("theta", "uninstall", "--local")
+        at.write(b"#!/bin/sh\n", ".git/hooks/pre-push")
+        assert main(["install", "--local"]) == 0
+        assert 'git theta hook pre-push "$@"' in capsys.readouterr().err
+
+
+def test_env_tells_versions_and_masks_secrets(at, told):
+    at.git("config", "theta.remote.origin.url", "s3://user:pw@bucket")
+    found = told("env")
+    assert {"git", "python", "torch", "blake3"} <= set(found["versions"])
+    assert found["repository"]["settings"]["theta.remote.origin.url"] == "s3://***@bucket"
+
+
+def test_env_works_outside_of_a_repository(told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert told("env")["repository"] is None

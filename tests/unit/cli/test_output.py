@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+import threading
+
+import pytest
+
+from git_theta_ext.cli import progress as progress_module
+from git_theta_ext.cli.env import masked
+from git_theta_ext.cli.output import Output, human_bytes, plural, wants_color
+from git_theta_ext.cli.progress import progress
+from git_theta_ext.errors import UsageError
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("human", "a\nb\n"), ("quiet", ""), ("json", '{\n  "n": 1\n}\n')])
+def test_a_result_comes_in_the_form_that_was_asked_for(mode, expected, capsys):
+    Output(mode).result({"n": 1}, ["a", "b"])
+    assert capsys.readouterr().out == expected
+
+
+def test_warnings_are_for_people_only(capsys):
+    Output("json").warn("odd", "mend")
+    Output("quiet").warn("odd", "mend")
+    assert capsys.readouterr().err == ""
+    Output("human").warn("odd", "mend")
+    assert capsys.readouterr().err == "warning: odd\nhint: mend\n"
+
+
+def test_errors_have_their_hint_and_no_empty_one(capsys):
+    Output("quiet").error(UsageError("wrong", hint="right"))
+    Output("human").error(UsageError("wrong"))
+    Output("json").error(UsageError("wrong"))
+    first, second, third, last = capsys.readouterr().err.splitlines()
+    assert (first, second, third) == ("error: wrong", "hint: right", "error: wrong")
+    assert json.loads(last) == {"error": "wrong", "hint": None, "exit_code": 2}
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+)
+def test_colour_follows_terminal_and_no_color(variables, expected, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert wants_color() is expected
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert wants_color() is False
+
+
+def test_styles_are_left_out_without_colour():
+    assert Output("human", color=True).styled("x", "red") == "\x1b[31mx\x1b[m"
+    assert Output("human").styled("x", "red") == "x"
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (98_752, "98.8 kB"), (999_600, "1000 kB"), (2_500_000_000, "2.5 GB")],
+)
+def test_bytes_read_well(count, expected):
+    assert human_bytes(count) == expected
+
+
+def test_one_is_not_many():
+    assert [plural(n, "version") for n in (0, 1, 2)] == ["0 versions", "1 version", "2 versions"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("theta.remote.o.url", "https://me:pw@host/x?token=1", "https://***@host/x?***"),
+        ("theta.remote.o.secretkey", "abc", "***"),
+        ("remote.o.url", "../plain", "../plain"),
+        ("branch.keyboard.merge", "refs/heads/keyboard", "refs/heads/keyboard"),
+    ],
+)
+def test_secrets_are_masked_and_nothing_else(key, value, expected):
+    assert masked(key, value) == expected
+
+
+def terminal(monkeypatch, patience):
+    # Not a fixture: pytest puts its own streams back between set-up and test.
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(progress_module, "_PATIENCE", patience)
+    monkeypatch.setenv("TERM", "xterm")
+    return stream
+
+
+def test_short_work_shows_nothing(monkeypatch):
+    stream = terminal(monkeypatch, 1.0)
+    with progress("storing", 10) as advance:
+        advance(10)
+    assert stream.getvalue() == ""
+
+
+def test_long_work_shows_a_bar_fed_from_any_thread(monkeypatch):
+    stream = terminal(monkeypatch, 0.0)
+    with progress("storing", 10) as advance:
+        threads = [threading.Thread(target=advance, args=(5,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert "10/10 bytes" in stream.getvalue()
+
+
+def test_nothing_is_shown_where_silence_was_asked_for(monkeypatch):
+    stream = terminal(monkeypatch, 0.0)
+    with progress("storing", 10, wanted=False) as advance:
+        advance(10)
+    assert stream.getvalue() == ""
+
+
+def test_nothing_is_shown_where_stderr_is_no_terminal(monkeypatch):
+    terminal(monkeypatch, 0.0)
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress("storing", 10) as advance:
+        advance(10)
+    assert stream.getvalue() == ""
