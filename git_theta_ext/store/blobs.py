@@ -11,9 +11,9 @@ from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.index import Index
-from git_theta_ext.store.packs import PREFIX_BYTES, PackHeader, chunk_count, chunk_range, header_length, read_header
+from git_theta_ext.store.packs import chunk_count, chunk_range
 from git_theta_ext.store.pool import ordered_map, thread_count
-from git_theta_ext.store.reader import PackReader
+from git_theta_ext.store.reader import PackReader, read_pack_header
 from git_theta_ext.store.writer import PackWriter, explained, grouped, install_pack, pack_path, sha256_of
 
 if TYPE_CHECKING:
@@ -136,30 +136,36 @@ class Store:
             sink: Called in the threads with number in ``wanted``, offset and bytes of each chunk, in any order.
 
         Yields:
-            Number in ``wanted``, offset in the tensor and bytes.
+            Number in ``wanted``, offset in the tensor, and bytes that are valid until the next are asked for.
 
         Raises:
             MissingError: A tensor is not here; nothing was decoded yet.
             CorruptError: What is stored is not what a digest names.
         """
         entries = self._entries(wanted)
+        largest = max((min(spec.chunk_bytes, spec.nbytes) for _, spec in wanted), default=0)
+        buffers: list[memoryview] = []  # used over and over: fresh memory costs more than decoding
         jobs = ((item, number) for item, (_, spec) in enumerate(wanted) for number in range(chunk_count(spec)))
 
         def decode(job: tuple[int, int]) -> memoryview:
             item, number = job
-            chunk = self._decode(*entries[item], number, MAX_CHAIN)
+            buffer = buffers.pop() if buffers else memoryview(bytearray(largest))
+            start, end = chunk_range(wanted[item][1], number)
+            self._decode(*entries[item], number, buffer[: end - start], MAX_CHAIN)
             if sink is not None:
-                sink(item, chunk_range(wanted[item][1], number)[0], chunk)
-            return chunk
+                sink(item, start, buffer[: end - start])
+            return buffer
 
         with ThreadPoolExecutor(self.threads) as executor:
             decoded = ordered_map(executor, decode, jobs, self._window)
             for item, (digest, spec) in enumerate(wanted):
                 hasher = TensorHasher(spec)
                 for number in range(chunk_count(spec)):
-                    chunk = next(decoded)
-                    hasher.update(chunk)
-                    yield item, number * spec.chunk_bytes, chunk
+                    buffer = next(decoded)
+                    start, end = chunk_range(spec, number)
+                    hasher.update(buffer[: end - start])
+                    yield item, start, buffer[: end - start]
+                    buffers.append(buffer)
                 if hasher.digest() != digest:
                     raise CorruptError(
                         f"pack {entries[item][0].name}: the tensor stored as {digest} is another",
@@ -271,29 +277,15 @@ class Store:
                 raise CorruptError(f"pack {path.name} holds {digest} as {entry.spec}, not as {spec}")
         return [located[digest] for digest, _ in wanted]
 
-    def _decode(self, path: Path, entry: Entry, number: int, depth: int) -> memoryview:
-        import numpy as np
-
+    def _decode(self, path: Path, entry: Entry, number: int, out: memoryview, depth: int) -> None:
         if depth == 0:
             raise CorruptError(f"pack {path.name}: {entry.digest} leans on more than {MAX_CHAIN} others")
-        bases = [self._decode(*self._located({base})[base], number, depth - 1) for base in entry.bases]
-        start, end = chunk_range(entry.spec, number)
-        out = np.empty(end - start, np.uint8).data
+        bases = []
+        for base in entry.bases:
+            bases.append(memoryview(bytearray(out.nbytes)))
+            self._decode(*self._located({base})[base], number, bases[-1], depth - 1)
         payload = self._reader.chunk(path, entry, number)
         try:
             find_encoding(entry.encoding).decode(entry.spec, payload, out, bases)
         except CorruptError as error:
             raise CorruptError(f"pack {path.name}: {entry.digest}: {error.message}", hint="git theta fsck") from error
-        return out
-
-
-def read_pack_header(path: Path) -> PackHeader:
-    """Read the header of a pack file.
-
-    Raises:
-        CorruptError: It is no pack or its header is damaged.
-        FileNotFoundError: It is gone.
-    """
-    with path.open("rb") as file:
-        prefix = file.read(PREFIX_BYTES)
-        return read_header(prefix + file.read(header_length(prefix) - len(prefix)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, FormatError, MissingError
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.tensor import skeleton_spec
-from git_theta_ext.store.blobs import read_pack_header
+from git_theta_ext.store.reader import read_pack_header
 from git_theta_ext.store.writer import sha256_of
 
 if TYPE_CHECKING:

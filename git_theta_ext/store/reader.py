@@ -80,3 +80,15 @@ class _Pack:
     def __del__(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
+
+
+def read_pack_header(path: Path) -> PackHeader:
+    """Read the header of a pack file.
+
+    Raises:
+        CorruptError: It is no pack or its header is damaged.
+        FileNotFoundError: It is gone.
+    """
+    with path.open("rb") as file:
+        prefix = file.read(PREFIX_BYTES)
+        return read_header(prefix + file.read(header_length(prefix) - len(prefix)))

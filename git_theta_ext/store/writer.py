@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import StoreError
+from git_theta_ext.model.dtypes import SKELETON
 from git_theta_ext.store.packs import Entry, chunk_count, chunk_range, write_header
 from git_theta_ext.store.pool import ordered_map
 
@@ -53,13 +54,16 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def grouped(items: Sequence[Item]) -> list[list[Item]]:
-    """Distribute tensors over packs: each large one by itself, small ones together in the order they come."""
+    """Distribute tensors over packs: each large one by itself, small ones together in the order they come.
+
+    A skeleton has a pack of its own as well: it outlives the small tensors that it was first stored with.
+    """
     packs: list[list[Item]] = []
     shared: list[Item] = []
     filled = 0
     for item in items:
         nbytes = item[0].nbytes
-        if nbytes >= SMALL:
+        if nbytes >= SMALL or item[0].dtype is SKELETON:
             packs.append([item])
             continue
         if shared and filled + nbytes > SHARED_PACK:

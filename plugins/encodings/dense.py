@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 _WHOLE, _OCTETS, _SPLIT, _SPLIT_OCTETS = range(4)
 _RAW, _ZSTD = range(2)
 _PLANE = struct.Struct("<BI")
-_SAMPLE = 1 << 14
-_RANDOM_BITS = 7.88  # a sample of random octets has an entropy of 7.98 bits and more
+_SAMPLE = 1 << 12
+_RUN = 1 << 14
+_RANDOM_BITS = 7.88  # a sample of random octets of that size has an entropy of 7.95 bits and more
 _WORTH = 0.98
 _MATCHES_WORTH = 0.95
 _SMALL = 64  # below this no coder pays for its frame
@@ -54,7 +55,7 @@ class Dense:
         if data.nbytes >= _SMALL and width:
             arrangement, arrays = _split(_array(data, width), split=_has_split_exponent(spec))
             planes = [memoryview(array).cast("B") for array in arrays]
-        coded = [_code(plane, matches=width == 0) for plane in planes]
+        coded = [_code(plane, text=width == 0) for plane in planes]
         if all(codec == _RAW for codec, _ in coded):
             arrangement, coded = _WHOLE, [(_RAW, data)]
         head = bytes([arrangement]) + b"".join(_PLANE.pack(codec, memoryview(p).nbytes) for codec, p in coded)
@@ -121,6 +122,17 @@ def _tools() -> Any:
     return _local
 
 
+def _scratch(name: str, count: int, kind: str) -> Any:
+    """Return an array that this thread uses again for the next chunk: fresh memory costs more than the arithmetic."""
+    import numpy as np
+
+    arrays = _local.__dict__.setdefault("arrays", {})
+    found = arrays.get((name, kind))
+    if found is None or found.size < count:
+        found = arrays[name, kind] = np.empty(count, kind)
+    return found[:count]
+
+
 def _entropy(sample: Octets) -> float:
     import numpy as np
 
@@ -130,39 +142,43 @@ def _entropy(sample: Octets) -> float:
 
 
 def _sample(plane: memoryview) -> Octets:
-    """Return up to 16 KiB: sixteen runs spread evenly, so that changing statistics are seen."""
+    """Return up to 4 KiB: sixteen runs spread evenly, so that changing statistics are seen."""
     octets: Octets = _array(plane, 1)
     if octets.size <= _SAMPLE:
         return octets
     return octets[: octets.size // 16 * 16].reshape(16, -1)[:, : _SAMPLE // 16].reshape(-1)
 
 
-def _code(plane: memoryview, *, matches: bool) -> tuple[int, Buffer]:
-    if plane.nbytes < _SMALL:
+def _looks_random(plane: memoryview) -> bool:
+    sample = _sample(plane)
+    return sample.size == _SAMPLE and _entropy(sample) > _RANDOM_BITS
+
+
+def _code(plane: memoryview, *, text: bool) -> tuple[int, Buffer]:
+    """Return codec and octets of a plane; coded octets are never in scratch memory."""
+    if plane.nbytes < _SMALL or (not text and _looks_random(plane)):
         return _RAW, plane
     tools = _tools()
-    if matches:
-        coder = tools.text
+    if text:
+        coded = tools.text.compress(plane)
     else:
-        sample = _sample(plane)
-        if sample.size == _SAMPLE and _entropy(sample) > _RANDOM_BITS:
-            return _RAW, plane
-        coder = tools.huffman
+        coded = tools.huffman.compress(plane)
         # Some tensors repeat themselves; there real matching wins. A run of octets shows it, scattered samples do not.
-        run = plane[: _SAMPLE * 4]
-        if len(tools.matching.compress(run)) < _MATCHES_WORTH * len(tools.huffman.compress(run)):
-            coder = tools.matching
-    coded = coder.compress(plane)
+        run = plane[:_RUN]
+        if len(tools.matching.compress(run)) * plane.nbytes < _MATCHES_WORTH * len(coded) * run.nbytes:
+            coded = min(coded, tools.matching.compress(plane), key=len)
     return (_ZSTD, coded) if len(coded) < _WORTH * plane.nbytes else (_RAW, plane)
 
 
-def _octet(values: Any, shift: int, scratch: Any) -> Octets:
+def _octet(values: Any, shift: int) -> Octets:
+    """Return one octet of each value, in fresh memory since it may be kept as it is."""
     import numpy as np
 
     plane = np.empty(values.size, np.uint8)
     if shift:
-        np.right_shift(values, shift, out=scratch)
-        values = scratch
+        shifted = _scratch("shifted", values.size, values.dtype.str)
+        np.right_shift(values, shift, out=shifted)
+        values = shifted
     np.copyto(plane, values, casting="unsafe")
     return plane
 
@@ -171,24 +187,25 @@ def _split(values: Any, *, split: bool) -> tuple[int, list[Any]]:
     """Return the arrangement and the planes of an array of unsigned integers."""
     import numpy as np
 
-    scratch = np.empty_like(values)
-    width = values.itemsize
     if not split:
-        return _OCTETS, [_octet(values, 8 * i, scratch) for i in reversed(range(width))]
+        return _OCTETS, [_octet(values, 8 * i) for i in reversed(range(values.itemsize))]
     high, low = values, []
-    if width == 4:  # noqa: PLR2004 - octets of a float32
-        high = np.empty(values.size, np.uint16)
-        np.right_shift(values, 16, out=scratch)
-        np.copyto(high, scratch, casting="unsafe")
+    if values.itemsize == 4:  # noqa: PLR2004 - octets of a float32
+        shifted = _scratch("shifted", values.size, "<u4")
+        np.right_shift(values, 16, out=shifted)
+        high = _scratch("high", values.size, "<u2")
+        np.copyto(high, shifted, casting="unsafe")
         low = [np.empty(values.size, np.uint16)]
         np.copyto(low[0], values, casting="unsafe")
     # Rotating the sign to the bottom puts the eight exponent bits into the upper octet.
-    rotated, spare = np.left_shift(high, 1), np.right_shift(high, 15)
-    np.bitwise_or(rotated, spare, out=rotated)
-    top = [_octet(rotated, 8, spare), _octet(rotated, 0, spare)]
-    if low and _entropy(_sample(low[0].data.cast("B"))) <= _RANDOM_BITS:
+    rotated, sign = _scratch("rotated", values.size, "<u2"), _scratch("sign", values.size, "<u2")
+    np.left_shift(high, 1, out=rotated)
+    np.right_shift(high, 15, out=sign)
+    np.bitwise_or(rotated, sign, out=rotated)
+    top = [_octet(rotated, 8), _octet(rotated, 0)]
+    if low and not _looks_random(low[0].data.cast("B")):
         # Cast up from a narrower type, most likely: then the octets differ in kind.
-        return _SPLIT_OCTETS, [*top, _octet(low[0], 8, spare), _octet(low[0], 0, spare)]
+        return _SPLIT_OCTETS, [*top, _octet(low[0], 8), _octet(low[0], 0)]
     return _SPLIT, [*top, *low]
 
 
@@ -239,22 +256,22 @@ def _join(arrangement: int, planes: list[Any], out: Any) -> None:
     octets = [np.frombuffer(plane, np.uint8) for plane in planes]
     if arrangement == _OCTETS:
         np.copyto(out, octets[0])
-        scratch = np.empty_like(out) if len(octets) > 1 else out
+        scratch = _scratch("shifted", out.size, out.dtype.str)
         for plane in octets[1:]:
             np.left_shift(out, 8, out=out)
             np.copyto(scratch, plane)
             np.bitwise_or(out, scratch, out=out)
         return
     wide = out.itemsize == 4  # noqa: PLR2004 - octets of a float32
-    high = np.empty(out.size, np.uint16) if wide else out
-    scratch, rotated = np.empty(out.size, np.uint16), np.empty(out.size, np.uint16)
+    high = _scratch("high", out.size, "<u2") if wide else out
+    rotated, sign = _scratch("rotated", out.size, "<u2"), _scratch("sign", out.size, "<u2")
     np.copyto(rotated, octets[0])
     np.left_shift(rotated, 8, out=rotated)
-    np.copyto(scratch, octets[1])
-    np.bitwise_or(rotated, scratch, out=rotated)
-    np.right_shift(rotated, 1, out=scratch)
+    np.copyto(sign, octets[1])
+    np.bitwise_or(rotated, sign, out=rotated)
+    np.right_shift(rotated, 1, out=sign)
     np.left_shift(rotated, 15, out=rotated)
-    np.bitwise_or(rotated, scratch, out=high)
+    np.bitwise_or(rotated, sign, out=high)
     if wide:
         _join_low(arrangement, octets[2:], high, out)
 
@@ -264,12 +281,11 @@ def _join_low(arrangement: int, octets: list[Octets], high: Any, out: Any) -> No
 
     np.copyto(out, high)
     np.left_shift(out, 16, out=out)
+    low = _scratch("rotated", out.size, "<u2")
     if arrangement == _SPLIT:
-        # A chunk's plane may begin at any byte of its pack.
-        low = np.empty(out.size, np.uint16)
-        low.view(np.uint8)[:] = octets[0]
+        low.view(np.uint8)[:] = octets[0]  # which may begin at any byte of its pack
     else:
-        low = octets[0].astype(np.uint16)
+        np.copyto(low, octets[0])
         np.left_shift(low, 8, out=low)
         np.bitwise_or(low, octets[1], out=low)
     np.bitwise_or(out, low, out=out)

@@ -9,8 +9,9 @@ import pytest
 from git_theta_ext.errors import CorruptError, MissingError, StoreError
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
 from git_theta_ext.store import writer
-from git_theta_ext.store.blobs import Store, read_pack_header
+from git_theta_ext.store.blobs import Store
 from git_theta_ext.store.packs import Entry, write_header
+from git_theta_ext.store.reader import read_pack_header
 from git_theta_ext.store.writer import SMALL, sha256_of
 
 
@@ -51,6 +52,12 @@ def test_what_is_there_is_not_stored_again(store, make):
 def test_small_tensors_share_a_pack_and_large_ones_have_their_own(store, make):
     store.put([make(SMALL // 4, 1), *(make(100, seed) for seed in range(2, 52)), make(SMALL // 4, 60)])
     assert sorted(len(read_pack_header(path).entries) for path in packs(store)) == [1, 1, 50]
+
+
+def test_a_skeleton_has_a_pack_of_its_own(store, make):
+    spec = skeleton_spec(3)
+    store.put([make(100), (spec, tensor_digest(spec, b"abc"), b"abc"), make(100, 1)])
+    assert sorted(len(read_pack_header(path).entries) for path in packs(store)) == [1, 2]
 
 
 def test_shared_packs_are_bounded(store, make, monkeypatch):
