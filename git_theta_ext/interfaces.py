@@ -133,12 +133,13 @@ class MergeMethod(Protocol):
         """Merge one piece.
 
         Args:
-            base: The ancestor's value, float32, or None where there is none.
-            branches: One or more values, float32, all of one shape.
+            base: The ancestor's value, or None where the contract needs none; of the branches' shape and type.
+            branches: One or more values, all of one shape: float32, or float64 where an input has 64-bit floats.
+                Complex numbers come as reals with one more dimension of two.
             params: A value for each of ``contract.parameters``.
 
         Returns:
-            The merged value, float32, of the same shape.
+            The merged value, of the branches' shape and type.
         """
         ...
 

@@ -1,0 +1,125 @@
+"""What differs between two manifests, found from their digests alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter
+    from git_theta_ext.model.tensor import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A parameter's two versions."""
+
+    old: Parameter
+    new: Parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """A parameter that kept its value under another name."""
+
+    old_name: str
+    parameter: Parameter
+
+
+@dataclass(frozen=True)
+class Diff:
+    """The difference of two manifests; either may be absent.
+
+    Attributes:
+        old_format: None where the checkpoint is new.
+        new_format: None where the checkpoint is gone.
+        added: Name to parameter.
+        removed: Name to parameter.
+        modified: Name to both versions.
+        renamed: New name to where it was.
+        unchanged: Number of parameters that are the same.
+        layout_changed: Whether order, names or literal bytes of the file differ.
+        fresh: Number of tensors in the newer version that the older has under no name; of the older one's tensors
+            where the checkpoint is gone.
+        fresh_bytes: Their size.
+        total: Number of tensors in the version that ``fresh`` counts in.
+        total_bytes: Their size.
+        conflicts: What the newer version leaves undecided.
+        layout_conflict: What the newer version leaves undecided about its layout.
+    """
+
+    old_format: str | None
+    new_format: str | None
+    added: Mapping[str, Parameter]
+    removed: Mapping[str, Parameter]
+    modified: Mapping[str, Change]
+    renamed: Mapping[str, Rename]
+    unchanged: int
+    layout_changed: bool
+    fresh: int
+    fresh_bytes: int
+    total: int
+    total_bytes: int
+    conflicts: tuple[Conflict, ...] = ()
+    layout_conflict: LayoutConflict | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing differs and nothing is undecided."""
+        same = self.old_format == self.new_format and not self.layout_changed
+        return same and not (self.added or self.removed or self.modified or self.renamed or self.undecided)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the newer version has conflicts."""
+        return bool(self.conflicts or self.layout_conflict)
+
+
+def compare(old: Manifest | None, new: Manifest | None) -> Diff:
+    """Compare two versions of a checkpoint.
+
+    Args:
+        old: The earlier version, None where there is none.
+        new: The later version, None where there is none.
+    """
+    before = {} if old is None else dict(old.parameters)
+    after = {} if new is None else dict(new.parameters)
+    added = {name: parameter for name, parameter in after.items() if name not in before}
+    removed = {name: parameter for name, parameter in before.items() if name not in after}
+    shared = [name for name in after if name in before]
+    modified = {name: Change(before[name], after[name]) for name in shared if before[name] != after[name]}
+    renamed = _renames(removed, added)
+    for name, rename in renamed.items():
+        del added[name], removed[rename.old_name]
+    known = {parameter.digest for parameter in before.values()}
+    counted = after if new is not None else before
+    fresh = [p for p in counted.values() if new is None or p.digest not in known]
+    return Diff(
+        old_format=None if old is None else old.format,
+        new_format=None if new is None else new.format,
+        added=added,
+        removed=removed,
+        modified=modified,
+        renamed=renamed,
+        unchanged=len(shared) - len(modified),
+        layout_changed=old is not None and new is not None and old.skeleton != new.skeleton,
+        fresh=len(fresh),
+        fresh_bytes=sum(p.spec.nbytes for p in fresh),
+        total=len(counted),
+        total_bytes=sum(p.spec.nbytes for p in counted.values()),
+        conflicts=() if new is None else new.conflicts,
+        layout_conflict=None if new is None else new.layout_conflict,
+    )
+
+
+def _renames(removed: Mapping[str, Parameter], added: Mapping[str, Parameter]) -> dict[str, Rename]:
+    gone: dict[Digest, list[str]] = {}
+    for name, parameter in removed.items():
+        gone.setdefault(parameter.digest, []).append(name)
+    found: dict[str, Rename] = {}
+    for name, parameter in added.items():
+        if names := gone.get(parameter.digest):
+            found[name] = Rename(names.pop(0), parameter)
+    return found

@@ -1,0 +1,145 @@
+"""Fold the parameters of a diff into few rows: names that differ only in whole numbers between dots are one."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from git_theta_ext.diff.compare import Diff
+    from git_theta_ext.diff.stats import Stats
+
+_SEPARATOR = re.compile(r"([./])")
+_LONGEST_RANGES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One changed parameter.
+
+    Attributes:
+        sign: ``+`` added, ``-`` removed, ``~`` modified, ``>`` renamed.
+        name: The parameter's.
+        spec: Element type and shape, both versions' where they differ.
+        was: Its old name where it was renamed.
+        stats: None where the values are not at hand or cannot be compared.
+    """
+
+    sign: str
+    name: str
+    spec: str
+    was: str = ""
+    stats: Stats | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One or more changed parameters of one sign.
+
+    Attributes:
+        label: The name, or what the names have in common.
+        spec: Element type and shape, or what they have in common.
+        items: At least one.
+    """
+
+    label: str
+    spec: str
+    items: tuple[Item, ...]
+
+
+def items_of(diff: Diff, stats: Mapping[str, Stats]) -> list[Item]:
+    """List what changed, by name."""
+    found = [Item("+", name, str(p.spec)) for name, p in diff.added.items()]
+    found += [Item("-", name, str(p.spec)) for name, p in diff.removed.items()]
+    found += [Item(">", name, str(r.parameter.spec), r.old_name) for name, r in diff.renamed.items()]
+    for name, change in diff.modified.items():
+        old, new = change.old.spec, change.new.spec
+        if old == new:
+            spec = str(new)
+        elif old.shape == new.shape:
+            spec = f"{old.dtype.name} -> {new}"
+        else:
+            spec = f"{old} -> {new}"
+        found.append(Item("~", name, spec, "", stats.get(name)))
+    return sorted(found, key=lambda item: item.name)
+
+
+def fold(items: Sequence[Item], most: int) -> list[Row]:
+    """Group parameters into at most ``most`` rows, losing as little detail as that takes.
+
+    Names that differ only in whole numbers are one row. Where that is not enough, names are cut to fewer and fewer
+    components until it is.
+    """
+    rows = _rows(items, None)
+    depth = max((len(_pattern(item.name)[0]) for item in items), default=0)
+    while len(rows) > most and depth > 0:
+        depth -= 1
+        rows = _rows(items, depth)
+    return rows
+
+
+def printable(name: str) -> str:
+    """Return a name fit for a terminal: as it is, or in JSON quotes with control characters escaped."""
+    return name if name.isprintable() and name == name.strip() and name else json.dumps(name)
+
+
+def _pattern(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    parts = _SEPARATOR.split(name)
+    numbers = tuple(int(part) for part in parts if _is_number(part))
+    return tuple("{}" if _is_number(part) else part for part in parts), numbers
+
+
+def _is_number(part: str) -> bool:
+    return part.isascii() and part.isdigit() and len(part) <= 9  # noqa: PLR2004 - a hash is no number
+
+
+def _rows(items: Iterable[Item], depth: int | None) -> list[Row]:
+    groups: dict[tuple[object, ...], list[Item]] = {}
+    for item in items:
+        pattern, _ = _pattern(item.name)
+        spec = item.spec if depth is None else ""
+        groups.setdefault((item.sign, spec, pattern[:depth]), []).append(item)
+    return [_row(group, depth) for group in groups.values()]
+
+
+def _row(items: list[Item], depth: int | None) -> Row:
+    specs = sorted({item.spec for item in items})
+    spec = specs[0] if len(specs) == 1 else f"{_common_dtype(specs)} {len(specs)} shapes".lstrip()
+    if len(items) == 1:
+        return Row(printable(items[0].name), spec, tuple(items))
+    patterns = [_pattern(item.name) for item in items]
+    parts = patterns[0][0]
+    if len({pattern for pattern, _ in patterns}) > 1:
+        parts = (*parts[:depth], "**")
+    label: list[str] = []
+    slot = 0
+    for part in parts:
+        if part == "{}":
+            label.append(_ranges({numbers[slot] for _, numbers in patterns}))
+            slot += 1
+        else:
+            label.append(part if part == "**" or not part else printable(part))
+    return Row("".join(label), spec, tuple(items))
+
+
+def _common_dtype(specs: Iterable[str]) -> str:
+    kinds = {spec.split(" ")[0] for spec in specs}
+    return kinds.pop() if len(kinds) == 1 else ""
+
+
+def _ranges(numbers: set[int]) -> str:
+    ordered = sorted(numbers)
+    if len(ordered) == 1:
+        return str(ordered[0])
+    runs: list[list[int]] = []
+    for number in ordered:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    text = ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
+    return "{" + (text if len(text) <= _LONGEST_RANGES else f"{ordered[0]}…{ordered[-1]}") + "}"

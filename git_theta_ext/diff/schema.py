@@ -1,0 +1,99 @@
+"""A diff as JSON, for tools.
+
+Version 1 is an object with these keys; keys may be added within a version:
+
+- ``schema``: the name of the version.
+- ``path``, ``format`` (``old`` and ``new``, null where there is none), ``summary`` (the counts of ``Diff``).
+- ``parameters``: one object each with ``name``, ``change`` (``added``, ``removed``, ``modified`` or ``renamed``),
+  ``old`` and ``new`` (``dtype``, ``shape``, ``digest``, or null); ``old_name`` for renamed ones; ``stats`` (the fields
+  of ``Stats``) for modified ones whose values were at hand. Numbers that JSON lacks are the texts "nan" and "inf".
+- ``conflicts``: ``layout`` (the reason, or null) and ``parameters`` with ``name``, ``reason`` and the candidates
+  ``base``, ``ours`` and ``theirs``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from git_theta_ext.diff.compare import Diff
+    from git_theta_ext.diff.stats import Stats
+    from git_theta_ext.model.manifest import Parameter
+
+SCHEMA = "git-theta diff 1"
+
+
+def to_json(path: str, diff: Diff, stats: Mapping[str, Stats]) -> dict[str, Any]:
+    """Describe a diff in types that ``json.dumps`` takes.
+
+    Args:
+        path: The checkpoint.
+        diff: What differs.
+        stats: Of modified parameters, by name, as far as known.
+
+    Returns:
+        An object of the version that ``schema`` names.
+    """
+    return {
+        "schema": SCHEMA,
+        "path": path,
+        "format": {"old": diff.old_format, "new": diff.new_format},
+        "summary": {
+            "added": len(diff.added),
+            "removed": len(diff.removed),
+            "modified": len(diff.modified),
+            "renamed": len(diff.renamed),
+            "unchanged": diff.unchanged,
+            "layout_changed": diff.layout_changed,
+            "fresh": diff.fresh,
+            "fresh_bytes": diff.fresh_bytes,
+            "total": diff.total,
+            "total_bytes": diff.total_bytes,
+        },
+        "parameters": sorted(_parameters(diff, stats), key=lambda row: str(row["name"])),
+        "conflicts": {
+            "layout": None if diff.layout_conflict is None else diff.layout_conflict.reason,
+            "parameters": [
+                {
+                    "name": conflict.name,
+                    "reason": conflict.reason,
+                    "base": _parameter(conflict.base),
+                    "ours": _parameter(conflict.ours),
+                    "theirs": _parameter(conflict.theirs),
+                }
+                for conflict in diff.conflicts
+            ],
+        },
+    }
+
+
+def _parameters(diff: Diff, stats: Mapping[str, Stats]) -> Iterator[dict[str, Any]]:
+    for name, parameter in diff.added.items():
+        yield {"name": name, "change": "added", "old": None, "new": _parameter(parameter)}
+    for name, parameter in diff.removed.items():
+        yield {"name": name, "change": "removed", "old": _parameter(parameter), "new": None}
+    for name, rename in diff.renamed.items():
+        same = _parameter(rename.parameter)
+        yield {"name": name, "change": "renamed", "old_name": rename.old_name, "old": same, "new": same}
+    for name, change in diff.modified.items():
+        row = {"name": name, "change": "modified", "old": _parameter(change.old), "new": _parameter(change.new)}
+        if name in stats:
+            row["stats"] = {key: _number(value) for key, value in asdict(stats[name]).items()}
+        yield row
+
+
+def _parameter(parameter: Parameter | None) -> dict[str, Any] | None:
+    if parameter is None:
+        return None
+    spec = parameter.spec
+    return {"dtype": spec.dtype.name, "shape": list(spec.shape), "digest": parameter.digest}
+
+
+def _number(value: float | None) -> float | str | None:
+    if value is None or math.isfinite(value):
+        return value
+    return "nan" if math.isnan(value) else "inf"

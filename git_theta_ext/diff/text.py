@@ -1,0 +1,175 @@
+"""A diff as text for people: a full fine-tune of hundreds of parameters fits one screen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.diff.group import Item, Row, fold, items_of, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from git_theta_ext.diff.compare import Diff
+    from git_theta_ext.diff.stats import Stats
+
+MOST_LINES = 40
+"""The most lines a diff has."""
+
+_MOST_CONFLICTS = 8
+_LEAST_LABEL = 24
+_WORDS = {"+": "added", "-": "removed", "~": "modified", ">": "renamed"}
+_COLOURS = {"+": "32", "-": "31", "~": "33", ">": "36", "!": "35", "@": "1"}
+_WHOLE = 0.9995
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Where text goes.
+
+    Attributes:
+        width: Columns; 0 for lines of any length.
+        colour: Whether it understands ANSI colour sequences.
+    """
+
+    width: int = 0
+    colour: bool = False
+
+
+def render(path: str, diff: Diff, stats: Mapping[str, Stats], screen: Screen, notes: Sequence[str] = ()) -> str:
+    """Write a diff for people.
+
+    Args:
+        path: The checkpoint, as in the headline.
+        diff: What differs.
+        stats: Of modified parameters, by name, as far as known.
+        screen: Where it goes.
+        notes: Lines to add at the end.
+
+    Returns:
+        At most ``MOST_LINES`` lines besides the notes, the last with a line break.
+    """
+    lines = [("@", f"diff --theta {printable(path)}"), ("", _summary(diff))]
+    if diff.old_format != diff.new_format and diff.old_format and diff.new_format:
+        lines.append(("~", f"format {diff.old_format} -> {diff.new_format}"))
+    tail = list(_conflicts(diff))
+    if diff.layout_changed and not (diff.added or diff.removed or diff.renamed or _opaque(diff)):
+        tail.insert(0, ("~", "~ the file's order or metadata"))
+    lines += _body(diff, stats, screen.width, MOST_LINES - len(lines) - len(tail))
+    lines += [*tail, *(("", note) for note in notes)]
+    return "".join(f"{_paint(sign, text) if screen.colour else text}\n" for sign, text in lines)
+
+
+def byte_text(count: int) -> str:
+    """Return a number of bytes in decimal units."""
+    size = float(count)
+    for unit in _UNITS:
+        if size < 1000 or unit == _UNITS[-1]:  # noqa: PLR2004 - decimal units
+            break
+        size /= 1000
+    return f"{count} B" if unit == "B" else f"{size:.3g} {unit}"
+
+
+def _paint(sign: str, text: str) -> str:
+    return f"\x1b[{_COLOURS[sign]}m{text}\x1b[m" if sign else text
+
+
+def _summary(diff: Diff) -> str:
+    size = byte_text(diff.total_bytes)
+    if _opaque(diff):
+        what = "chunk" if diff.total == 1 else "chunks"
+        if diff.old_format is None or diff.new_format is None:
+            gone = "new" if diff.old_format is None else "deleted"
+            return f"{gone} file of {diff.total} {what}, {size}, without known parameters"
+        part = f"{byte_text(diff.fresh_bytes)} of {size}"
+        return f"{diff.fresh} of {diff.total} {what}, {part} differ; the file's parameters are not known"
+    if diff.old_format is None:
+        return f"new file ({diff.new_format}): {_count(diff.total)}, {size}"
+    if diff.new_format is None:
+        return f"deleted file ({diff.old_format}): {_count(diff.total)}, {size}"
+    numbers = {"~": len(diff.modified), "+": len(diff.added), "-": len(diff.removed), ">": len(diff.renamed)}
+    parts = [f"{number} {_WORDS[sign]}" for sign, number in numbers.items() if number]
+    return f"{', '.join([*parts, f'{diff.unchanged} unchanged'])}; {byte_text(diff.fresh_bytes)} of {size} differ"
+
+
+def _opaque(diff: Diff) -> bool:
+    return {diff.old_format, diff.new_format} <= {"opaque", None}
+
+
+def _count(number: int) -> str:
+    return "1 parameter" if number == 1 else f"{number} parameters"
+
+
+def _body(diff: Diff, stats: Mapping[str, Stats], width: int, most: int) -> Iterator[tuple[str, str]]:
+    if _opaque(diff):
+        return
+    rows = fold(items_of(diff, stats), most)
+    cells = [(row.label, row.spec, _what(row), _numbers(row.items)) for row in rows]
+    widths = [max((len(cell[n]) for cell in cells), default=0) for n in range(3)]
+    if width:
+        # The numbers go last and may be cut by the terminal; the name gives way first.
+        rest = 2 + 2 + widths[1] + 2 + widths[2] + 2 + max((len(cell[3]) for cell in cells), default=0)
+        widths[0] = min(widths[0], max(_LEAST_LABEL, width - rest))
+    for row, (label, spec, what, numbers) in zip(rows, cells, strict=True):
+        name = _shorten(label, widths[0])
+        text = f"{row.items[0].sign} {name:<{widths[0]}}  {spec:<{widths[1]}}  {what:<{widths[2]}}  {numbers}"
+        yield row.items[0].sign, text.rstrip()
+
+
+def _shorten(label: str, width: int) -> str:
+    if len(label) <= width:
+        return label
+    left = (width - 1) // 2
+    return f"{label[:left]}…{label[len(label) - (width - 1 - left) :]}"
+
+
+def _what(row: Row) -> str:
+    first = row.items[0]
+    if len(row.items) == 1:
+        return f"{_WORDS[first.sign]} from {printable(first.was)}" if first.was else _WORDS[first.sign]
+    return f"{len(row.items)} {_WORDS[first.sign]}"
+
+
+def _numbers(items: Sequence[Item]) -> str:
+    known = [item.stats for item in items if item.stats is not None]
+    if not known:
+        return ""
+    parts = []
+    relative = [stats.relative for stats in known if stats.relative is not None]
+    if relative:
+        parts.append(f"rel. change {_span(relative)}")
+    elements = sum(stats.elements for stats in known)
+    share = sum(stats.changed for stats in known) / elements if elements else 0.0
+    if share < _WHOLE:
+        parts.append(f"{_percent(share)} of elements")
+    if lost := sum(stats.nonfinite_new for stats in known):
+        parts.append(f"{lost} NaN or inf")
+    return ", ".join(parts)
+
+
+def _span(values: Sequence[float]) -> str:
+    numbers = [value for value in values if not math.isnan(value)]
+    texts = list(dict.fromkeys(f"{value:.1e}" for value in (min(numbers), max(numbers)))) if numbers else []
+    if len(numbers) < len(values):
+        texts.append("nan")
+    return " … ".join(texts)
+
+
+def _percent(share: float) -> str:
+    # Never "0 %" for something that changed.
+    return f"{share * 100:.2g} %" if share else "0 %"
+
+
+def _conflicts(diff: Diff) -> Iterator[tuple[str, str]]:
+    if not diff.undecided:
+        return
+    yield "!", f"{len(diff.conflicts) + (diff.layout_conflict is not None)} unresolved conflicts (git theta resolve):"
+    if diff.layout_conflict is not None:
+        yield "!", f"! the file's layout: {diff.layout_conflict.reason}"
+    shown = diff.conflicts if len(diff.conflicts) <= _MOST_CONFLICTS else diff.conflicts[: _MOST_CONFLICTS - 1]
+    for conflict in shown:
+        yield "!", f"! {printable(conflict.name)}: {conflict.reason}"
+    if len(shown) < len(diff.conflicts):
+        yield "!", f"! and {len(diff.conflicts) - len(shown)} more"

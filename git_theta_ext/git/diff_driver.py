@@ -1,0 +1,173 @@
+"""Git's external diff for checkpoints (git documentation, "GIT_EXTERNAL_DIFF").
+
+A side is given as a file and an object id. The file holds a manifest, or the checkpoint itself where git reuses a file
+of the work tree; so what has an id is read by that, and only the rest from the file.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from git_theta_ext.checkpoint.cache import StatCache
+from git_theta_ext.checkpoint.clean import describe, scan
+from git_theta_ext.diff.compare import compare
+from git_theta_ext.diff.stats import Stats, measure
+from git_theta_ext.diff.text import Screen, render
+from git_theta_ext.errors import UsageError
+from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from git_theta_ext.checkpoint.clean import Scan
+    from git_theta_ext.diff.compare import Diff
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.layout import Extent
+    from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.store.blobs import Store
+
+_SHORT, _LONG = 7, 9
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One version of the checkpoint: what it holds, and the file that has its values if the store does not.
+
+    Attributes:
+        manifest: None where this side has no such file.
+        file: A checkpoint; None where there is none.
+        format_name: From the ``theta-format`` attribute.
+        found: The file's tensors, where they are known already.
+    """
+
+    manifest: Manifest | None
+    file: Path | None = None
+    format_name: str | None = None
+    found: Scan | None = None
+
+    @cached_property
+    def extents(self) -> dict[str, Extent]:
+        """Where the tensors are in the file."""
+        if self.found is None:
+            if is_manifest(self._mapped) or not self._mapped.nbytes:
+                return {}
+            found = scan(self._mapped, str(self.file), self.format_name)
+        else:
+            found = self.found
+        return {extent.name: extent for extent in found.extents}
+
+    @cached_property
+    def _mapped(self) -> memoryview:
+        return _map(self.file) if self.file is not None else memoryview(b"")
+
+    def has(self, name: str, parameter: Parameter) -> bool:
+        """Tell whether the file has a parameter."""
+        return name in self.extents and self.extents[name].spec == parameter.spec
+
+    def values(self, name: str) -> Iterator[memoryview]:
+        """Yield a parameter's bytes from the file, ``spec.chunk_bytes`` at a time."""
+        extent = self.extents[name]
+        for start in range(extent.offset, extent.end, extent.spec.chunk_bytes):
+            yield self._mapped[start : min(start + extent.spec.chunk_bytes, extent.end)]
+
+
+def run(words: Sequence[str], repo: Repository) -> int:
+    """Print how two versions of a checkpoint differ.
+
+    Args:
+        words: As git gives them: path, old file, old id, old mode, new file, new id, new mode, and for a renamed file
+            its new path and git's own headline.
+        repo: The repository.
+
+    Returns:
+        0; anything else would make git stop.
+
+    Raises:
+        UsageError: The number of words is none that git gives.
+        FormatError: A version breaks its format.
+        ManifestError: A version is a broken manifest.
+    """
+    if len(words) not in (_SHORT, _LONG):
+        raise UsageError(f"{len(words)} arguments; git gives 7 or 9", hint="git diff calls this command itself")
+    path, old_file, old_oid, old_mode, new_file, new_oid, new_mode, *renamed = words
+    store = repo.store()
+    new_path = renamed[0] if renamed else path
+    formats = theta_paths(repo.run, [path, new_path])
+    old = _side(repo, store, (path, old_file, old_oid), formats.get(path))
+    new = _side(repo, store, (new_path, new_file, new_oid), formats.get(new_path))
+    diff = compare(old.manifest, new.manifest)
+    notes = [f"mode {old_mode} -> {new_mode}"] if "." not in (old_mode, new_mode) and old_mode != new_mode else []
+    if diff.empty and not notes and not renamed:
+        return 0
+    stats, missing = _measure(diff, old, new, store)
+    if missing:
+        values = "1 parameter is" if missing == 1 else f"{missing} parameters are"
+        notes.append(f"the values of {values} not here; git theta checkout fetches those of the current commit")
+    headline = f"{path} -> {new_path}" if renamed else path
+    sys.stdout.write(render(headline, diff, stats, _screen(repo), notes))
+    return 0
+
+
+def _side(repo: Repository, store: Store, words: tuple[str, str, str], format_name: str | None) -> _Side:
+    path, name, oid = words
+    if name == os.devnull:
+        return _Side(None)
+    file = repo.folder / name
+    if oid.strip("0."):
+        content = dict(manifest_blobs(repo, object_infos(repo, [oid]))).get(oid)
+        if content is not None:
+            own = file if repo.worktree is not None and file == repo.worktree / path else None
+            return _Side(Manifest.parse(content), own, format_name)
+    else:
+        content = StatCache(store).get(file)
+        if content is not None:
+            return _Side(Manifest.parse(content), file, format_name)
+    data = _map(file)
+    if is_manifest(data) and data.nbytes <= MAX_MANIFEST:
+        return _Side(Manifest.parse(bytes(data)))
+    described = describe(data, path, format_name)
+    return _Side(described.manifest, file, format_name, described.scan)
+
+
+def _map(file: Path) -> memoryview:
+    with file.open("rb") as stream:
+        if os.fstat(stream.fileno()).st_size == 0:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _measure(diff: Diff, old: _Side, new: _Side, store: Store) -> tuple[dict[str, Stats], int]:
+    """Return the statistics of modified parameters, and of how many the values are not at hand."""
+    if "opaque" in (diff.old_format, diff.new_format):
+        return {}, 0
+    same = {name: change for name, change in diff.modified.items() if change.old.spec == change.new.spec}
+    absent = store.missing(p.digest for change in same.values() for p in (change.old, change.new))
+
+    def values(side: _Side, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
+        if parameter.digest not in absent:
+            return store.stream(parameter.digest, parameter.spec)
+        return side.values(name) if side.has(name, parameter) else None
+
+    stats: dict[str, Stats] = {}
+    for name, change in same.items():
+        before, after = values(old, name, change.old), values(new, name, change.new)
+        if before is not None and after is not None:
+            stats[name] = measure(before, after, change.new.spec.dtype)
+    return stats, len(same) - len(stats)
+
+
+def _screen(repo: Repository) -> Screen:
+    terminal = "true" if sys.stdout.isatty() else "false"
+    colour = repo.run("config", "--get-colorbool", "color.diff", terminal, check=False).strip() == b"true"
+    # Git tells a pager's width in COLUMNS; a file or pipe has none.
+    width = shutil.get_terminal_size((0, 0)).columns
+    return Screen(width, colour)

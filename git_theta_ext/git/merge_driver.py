@@ -1,0 +1,124 @@
+"""Git's merge driver for checkpoints (gitattributes, "Defining a custom merge driver").
+
+Git hands over three manifests as files and takes the second one back. It calls the driver for virtual ancestors too,
+and uses what it leaves there whatever the exit code, so that must be a manifest, made without arithmetic or questions.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import ManifestError, StoreError, ThetaError
+from git_theta_ext.git.fetch import ensure_digests
+from git_theta_ext.merge.apply import apply
+from git_theta_ext.merge.plan import plan
+from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
+from git_theta_ext.store.writer import explained
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.merge.apply import Outcome
+    from git_theta_ext.merge.plan import Plan
+    from git_theta_ext.store.blobs import Store
+
+CLEAN = 0
+CONFLICT = 1
+CRASHED = 129
+"""From this exit code on git 2.42 stops the whole merge instead of leaving a conflict."""
+
+_REAL_MARKER_SIZE = 7
+"""Conflict markers are longer than this while git merges common ancestors of its own making."""
+
+
+def run(words: Sequence[str], repo: Repository) -> int:
+    """Merge a checkpoint for git.
+
+    The method is that of ``GIT_THETA_MERGE``, else of ``theta.merge.method``.
+
+    Args:
+        words: What ``%O %A %B %L %P`` stand for: files with the ancestor's, our and their manifest, the size of
+            conflict markers, and the checkpoint's path.
+        repo: The repository.
+
+    Returns:
+        0 for a clean merge, 1 for one with conflicts, 129 where the result could not be stored. Our file holds a
+        manifest in the first two cases, unless a side was none; it is then as it was.
+    """
+    base_file, ours_file, theirs_file, marker_size, path = words
+    virtual = int(marker_size) > _REAL_MARKER_SIZE
+    try:
+        base = None if Path(base_file).stat().st_size == 0 else _read(base_file, "the common ancestor's version")
+        ours = _read(ours_file, "our version")
+        theirs = _read(theirs_file, "their version")
+        method = "ours" if virtual else os.environ.get("GIT_THETA_MERGE") or repo.config.merge_method
+        planned = plan(base, ours, theirs, method)
+        store = repo.store()
+        _obtain(repo, store, planned, path)
+        outcome = apply(planned, store)
+        if virtual and outcome.conflicts:
+            return CLEAN  # an ancestor must not have conflicts; ours is one
+        _write(Path(ours_file), outcome.manifest.to_bytes())
+    except ThetaError as error:
+        hint = error.hint or f"git checkout --ours {path}, or --theirs"
+        _say(f"git-theta: {path}: {error.message}; ours is left as it was\nhint: {hint}")
+        return CRASHED if isinstance(error, StoreError) else CONFLICT
+    if not virtual:
+        _report(path, method, outcome)
+    return CONFLICT if outcome.conflicts else CLEAN
+
+
+def _read(name: str, whose: str) -> Manifest:
+    with Path(name).open("rb") as file:
+        data = file.read(64)
+        if not is_manifest(data):
+            raise ManifestError(
+                f"{whose} is no manifest: it was committed without git-theta",
+                hint="choose a side with git checkout --ours or --theirs, then git add it",
+            )
+        data += file.read(MAX_MANIFEST)
+    manifest = Manifest.parse(data)
+    if manifest.conflicted:
+        raise ManifestError(f"{whose} was committed with conflicts in it", hint="git theta resolve, and commit, there")
+    return manifest
+
+
+def _obtain(repo: Repository, store: Store, planned: Plan, path: str) -> None:
+    try:
+        ensure_digests(repo, store, set(planned.reads()))
+    except ThetaError as error:
+        # What cannot be merged without these values becomes a conflict, and all else is merged.
+        _say(f"git-theta: {path}: {error.message}")
+
+
+def _write(file: Path, data: bytes) -> None:
+    with explained(file):
+        unfinished = file.with_name(f".{file.name[:64]}.{secrets.token_hex(8)}.theta")
+        try:
+            unfinished.write_bytes(data)
+            unfinished.chmod(file.stat().st_mode)
+            unfinished.replace(file)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _report(path: str, method: str, outcome: Outcome) -> None:
+    parts = [f"{outcome.taken} taken"]
+    if outcome.computed:
+        parts.append(f"{outcome.computed} merged by {method}")
+    if outcome.conflicts:
+        parts.append("1 conflict" if outcome.conflicts == 1 else f"{outcome.conflicts} conflicts")
+    _say(f"git-theta: {path}: {', '.join(parts)}")
+    for note in outcome.notes:
+        _say(f"git-theta: {path}: {note}")
+    if outcome.conflicts:
+        _say(f"hint: git theta resolve {path}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201 - git shows a driver's standard error to the user

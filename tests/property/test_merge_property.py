@@ -1,0 +1,97 @@
+"""Whatever two sides did, a merge is a valid manifest, the same from both sides, and loses nothing silently."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from workbench import safetensors
+
+from git_theta_ext.checkpoint.clean import clean
+from git_theta_ext.git.resolve import resolve
+from git_theta_ext.merge.apply import apply
+from git_theta_ext.merge.compute import Source, merge_tensor
+from git_theta_ext.merge.plan import plan
+from git_theta_ext.model.layout import Layout
+from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.model.numbers import from_float, to_float
+from git_theta_ext.model.tensor import TensorSpec, skeleton_spec
+from git_theta_ext.store.blobs import Store
+from git_theta_plugins.merges.average import METHOD
+
+_TENSOR = st.tuples(st.sampled_from(["F32", "F16", "BF16", "I64"]), st.sampled_from([(2,), (1, 3)]), st.integers(0, 3))
+_SIDE = st.dictionaries(st.sampled_from("abcd"), _TENSOR, max_size=4)
+
+
+def _bytes(kind, shape, seed):
+    spec = TensorSpec.of(kind, shape)
+    values = np.full(spec.elements, seed + 1)
+    return values.astype("<i8").tobytes() if kind == "I64" else from_float(values.astype(np.float32), spec.dtype)
+
+
+def _cleaned(side, store):
+    content = {name: (kind, shape, _bytes(kind, shape, seed)) for name, (kind, shape, seed) in sorted(side.items())}
+    return clean(memoryview(safetensors(content)), "m.safetensors", store).manifest
+
+
+def _fits(manifest, store):
+    skeleton = manifest.skeleton
+    layout = Layout.from_skeleton(store.read(skeleton.digest, skeleton_spec(skeleton.nbytes)))
+    return layout.parameters == {name: parameter.spec for name, parameter in manifest.parameters.items()}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.tuples(_SIDE, _SIDE, _SIDE), st.sampled_from(["average", "ours", "theirs", "base", "conflict"]))
+def test_every_merge_is_valid_and_every_conflict_can_be_settled(sides, method):
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "theta", threads=1)
+        base, ours, theirs = (_cleaned(side, store) for side in sides)
+        manifest = apply(plan(base, ours, theirs, method), store).manifest
+        assert Manifest.parse(manifest.to_bytes()) == manifest
+        assert not store.missing(digest for digest, _ in manifest.digests())
+        assert _fits(manifest, store)
+        undecided = {conflict.name for conflict in manifest.conflicts}
+        for name in {*base.parameters, *ours.parameters, *theirs.parameters} - undecided:
+            found, before = manifest.parameters.get(name), base.parameters.get(name)
+            mine, yours = ours.parameters.get(name), theirs.parameters.get(name)
+            if mine in (before, yours):
+                assert found == yours
+            elif yours == before:
+                assert found == mine
+        if manifest.conflicted:
+            settled = resolve(manifest, store, "theirs")
+            assert not settled.conflicted
+            assert _fits(settled, store)
+            assert all(settled.parameters.get(name) == theirs.parameters.get(name) for name in undecided)
+        store.close()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.tuples(_SIDE, _SIDE, _SIDE))
+def test_swapping_the_sides_swaps_nothing_but_their_names(sides):
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "theta", threads=1)
+        base, ours, theirs = (_cleaned(side, store) for side in sides)
+        one = apply(plan(base, ours, theirs, "average"), store).manifest
+        two = apply(plan(base, theirs, ours, "average"), store).manifest
+        assert [c.name for c in one.conflicts] == [c.name for c in two.conflicts]
+        undecided = {conflict.name for conflict in one.conflicts}
+        for name in set(one.parameters) - undecided:
+            if (kind := one.parameters[name].spec.dtype) == two.parameters[name].spec.dtype:
+                assert one.parameters[name] == two.parameters[name], kind
+        store.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=40),
+    st.sampled_from(["F32", "F64", "F16", "BF16", "F8_E4M3", "F8_E5M2"]),
+    st.integers(1, 50),
+)
+def test_merging_a_tensor_with_itself_changes_nothing_however_it_is_cut(values, kind, piece):
+    spec = TensorSpec.of(kind, (len(values),))
+    data = from_float(np.array(values, np.float32), spec.dtype)
+    data = from_float(np.nan_to_num(to_float(data, spec.dtype), posinf=1, neginf=-1), spec.dtype)
+    merged = merge_tensor(METHOD, None, [Source("ours", spec, [data]), Source("theirs", spec, [data])], piece)
+    assert bytes(merged) == data

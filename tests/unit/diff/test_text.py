@@ -1,0 +1,175 @@
+import json
+
+import pytest
+
+from git_theta_ext.diff.compare import compare
+from git_theta_ext.diff.group import fold, items_of, printable
+from git_theta_ext.diff.schema import SCHEMA, to_json
+from git_theta_ext.diff.stats import Stats
+from git_theta_ext.diff.text import MOST_LINES, Screen, byte_text, render
+from git_theta_ext.model.manifest import Conflict, Manifest, Parameter, Skeleton
+from git_theta_ext.model.tensor import Digest, TensorSpec
+
+ROLES = ["attention.query", "attention.key", "attention.value", "attention.out", "mlp.up", "mlp.down", "norm"]
+
+
+def parameter(number, kind="F32", shape=(4, 4)):
+    return Parameter(TensorSpec.of(kind, shape), Digest(f"{number:064x}"))
+
+
+def manifest(parameters, kind="safetensors", skeleton=0, conflicts=()):
+    return Manifest(kind, Skeleton(Digest(f"{skeleton:064x}"), 9), parameters, None, conflicts)
+
+
+def model(seed, layers=24, towers=("model",)):
+    names = [
+        f"{t}.layers.{n}.{r}.{w}" for t in towers for n in range(layers) for r in ROLES for w in ("weight", "bias")
+    ]
+    return manifest({name: parameter(seed * 10_000 + number) for number, name in enumerate(names)})
+
+
+def lines(old, new, stats=None, screen=None, notes=()):
+    return render("m.safetensors", compare(old, new), stats or {}, screen or Screen(), notes).splitlines()
+
+
+def test_a_full_fine_tune_of_hundreds_of_parameters_fits_a_screen():
+    old, new = model(1), model(2)
+    assert len(old.parameters) == 336
+    stats = {name: Stats(16, 16, 1e-3 * (1 + n % 5), 0.1) for n, name in enumerate(new.parameters)}
+    found = lines(old, new, stats)
+    assert len(found) == 2 + 2 * len(ROLES)
+    assert "336 modified" in found[1]
+    row = next(line for line in found if "attention.query.weight" in line)
+    assert "model.layers.{0-23}.attention.query.weight" in row
+    assert "F32 [4,4]" in row
+    assert "24 modified" in row
+    assert "rel. change 1.0e-03 … 5.0e-03" in row
+
+
+def test_more_kinds_than_lines_are_folded_further():
+    towers = tuple(f"tower_{letter}" for letter in "abcdefgh")
+    found = lines(model(1, 2, towers), model(2, 2, towers))
+    assert len(found) <= MOST_LINES
+    assert any("tower_c.layers.{0-1}" in line and "**" in line for line in found)
+
+
+def test_even_thousands_of_unlike_names_stay_within_the_limit():
+    old = manifest({f"p{'x' * (n % 50)}{n:x}z": parameter(n) for n in range(2000)})
+    new = manifest({name: parameter(n + 5000) for n, name in enumerate(old.parameters)})
+    found = lines(old, new)
+    assert len(found) <= MOST_LINES
+    assert "2000 modified" in found[-1]
+
+
+def test_changed_types_and_shapes_show_both():
+    old = manifest({"a": parameter(1), "b": parameter(2)})
+    new = manifest({"a": parameter(3, "BF16"), "b": parameter(4, shape=(5, 4))})
+    found = lines(old, new)
+    assert "F32 -> BF16 [4,4]" in found[2]
+    assert "F32 [4,4] -> F32 [5,4]" in found[3]
+
+
+def test_added_removed_and_renamed_are_marked():
+    found = lines(
+        manifest({"gone": parameter(1), "old": parameter(2)}), manifest({"new": parameter(3), "now": parameter(2)})
+    )
+    assert [line[0] for line in found[2:]] == ["-", "+", ">"]
+    assert "renamed from old" in found[-1]
+
+
+def test_partial_changes_tell_the_share_of_elements():
+    found = lines(manifest({"w": parameter(1)}), manifest({"w": parameter(2)}), {"w": Stats(1000, 3, 0.5, 1.0)})
+    assert "0.3 % of elements" in found[-1]
+
+
+def test_nan_values_are_told():
+    stats = {"w": Stats(16, 16, float("nan"), float("nan"), 0, 3)}
+    found = lines(manifest({"w": parameter(1)}), manifest({"w": parameter(2)}), stats)
+    assert "rel. change nan" in found[-1]
+    assert "3 NaN or inf" in found[-1]
+
+
+def test_opaque_files_tell_chunks_and_bytes():
+    old = manifest({f"chunk/{n:06d}": parameter(n, "U8", (1000,)) for n in range(4)}, "opaque")
+    new = manifest({f"chunk/{n:06d}": parameter(n + (n > 2) * 50, "U8", (1000,)) for n in range(4)}, "opaque")
+    assert lines(old, new)[1:] == ["1 of 4 chunks, 1 kB of 4 kB differ; the file's parameters are not known"]
+
+
+def test_new_and_deleted_files_say_so():
+    assert lines(None, model(1))[1].startswith("new file (safetensors): 336 parameters")
+    assert lines(model(1), None)[1].startswith("deleted file (safetensors): 336 parameters")
+
+
+def test_a_change_of_metadata_alone_is_shown():
+    assert "order or metadata" in lines(model(1), manifest(model(1).parameters, skeleton=3))[-1]
+
+
+def test_conflicts_are_listed_within_the_limit():
+    conflicts = tuple(Conflict(f"w{n}", "changed by both", None, None, None) for n in range(50))
+    found = lines(model(1), manifest(model(2).parameters, conflicts=conflicts))
+    assert len(found) <= MOST_LINES
+    assert "! w0: changed by both" in found
+    assert "43 more" in found[-1]
+    assert any("git theta resolve" in line for line in found)
+
+
+def test_narrow_terminals_shorten_names():
+    found = lines(model(1), model(2), screen=Screen(64))
+    assert all(len(line) <= 64 for line in found[2:])
+    assert "…" in found[2]
+
+
+def test_colour_is_only_where_asked_for():
+    old, new = manifest({"gone": parameter(1)}), manifest({"new": parameter(3)})
+    assert "\x1b" not in "".join(lines(old, new))
+    found = lines(old, new, screen=Screen(colour=True))
+    assert found[2].startswith("\x1b[31m- gone")
+    assert found[3].startswith("\x1b[32m+ new")
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31mb", "a\nb", "", " a", "\u202eabc", "\ud800"])
+def test_names_cannot_command_the_terminal(name):
+    assert printable(name).isprintable()
+    assert printable(name).startswith('"')
+
+
+def test_names_in_any_script_stay_as_they_are():
+    assert printable("层.0.重み") == "层.0.重み"
+
+
+def test_scattered_numbers_are_told_as_ranges():
+    old = manifest({f"h.{n}.w": parameter(n) for n in (0, 1, 2, 5, 11)})
+    new = manifest({name: parameter(n + 100) for n, name in enumerate(old.parameters)})
+    (row,) = fold(items_of(compare(old, new), {}), 5)
+    assert row.label == "h.{0-2,5,11}.w"
+
+
+def test_sizes_are_decimal():
+    assert [byte_text(n) for n in (0, 999, 1000, 90_900_000)] == ["0 B", "999 B", "1 kB", "90.9 MB"]
+
+
+def test_json_tells_everything_and_is_valid_json():
+    conflict = Conflict("w", "changed by both", None, parameter(1), parameter(2))
+    old = manifest({"w": parameter(1), "old": parameter(7), "gone": parameter(8)})
+    new = manifest({"w": parameter(2), "now": parameter(7), "new": parameter(9)}, conflicts=(conflict,))
+    stats = {"w": Stats(16, 3, float("inf"), float("nan"), 0, 1)}
+    found = json.loads(json.dumps(to_json("m.safetensors", compare(old, new), stats), allow_nan=False))
+    assert found["schema"] == SCHEMA
+    rows = {row["name"]: row for row in found["parameters"]}
+    assert {name: row["change"] for name, row in rows.items()} == {
+        "w": "modified",
+        "now": "renamed",
+        "new": "added",
+        "gone": "removed",
+    }
+    assert rows["w"]["stats"] == {
+        "elements": 16,
+        "changed": 3,
+        "relative": "inf",
+        "largest": "nan",
+        "nonfinite_old": 0,
+        "nonfinite_new": 1,
+    }
+    assert rows["now"]["old_name"] == "old"
+    assert rows["new"]["new"] == {"dtype": "F32", "shape": [4, 4], "digest": parameter(9).digest}
+    assert found["conflicts"]["parameters"][0]["theirs"]["digest"] == parameter(2).digest
