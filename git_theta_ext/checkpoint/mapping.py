@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def map_file(descriptor: int) -> memoryview:
@@ -18,3 +22,13 @@ def map_file(descriptor: int) -> memoryview:
     if os.fstat(descriptor).st_size == 0:  # nothing cannot be mapped
         return memoryview(b"")
     return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+
+
+def map_path(path: Path) -> memoryview:
+    """Return the bytes of the file at a path, as ``map_file`` does.
+
+    Raises:
+        OSError: It cannot be opened or mapped.
+    """
+    with path.open("rb") as file:
+        return map_file(file.fileno())

@@ -5,6 +5,7 @@ Goes on with what an interrupted git checkout left; also for hooks and "git reba
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from git_theta_ext.errors import ManifestError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.fetch import ensure_local
 from git_theta_ext.git.filter_process import SKIP_SMUDGE
-from git_theta_ext.git.paths import tracked_paths
+from git_theta_ext.git.paths import tracked_paths, worktree_of
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.worktree import Wanted, manifest_at, populate_wanted
 from git_theta_ext.model.manifest import Manifest
@@ -47,18 +48,24 @@ def run(args: argparse.Namespace) -> int:
         wanted = {path: Wanted(content) for path in paths if (content := manifest_at(repo, path)) is not None}
         with show("writing", sum(map(_size, wanted.values()))) as written:
             failures = populate_wanted(repo, store, wanted, ensure, written)
+    top = worktree_of(repo)
+    gone = [path for path in paths if not os.path.lexists(top / path)]
     left = [path for path in wanted if manifest_at(repo, path) is not None]
     done = [path for path in wanted if path not in left]
-    output.result({"written": done, "left": left}, [f"wrote {path}" for path in done] or _nothing(left))
+    output.result(
+        {"written": done, "left": left, "gone": gone}, [f"wrote {path}" for path in done] or _nothing(left, gone)
+    )
     for failure in failures:
         output.error(failure)
+    for path in gone:
+        output.warn(f"{path} was deleted from the work tree", f"git theta checkout --force {path}")
     if left and not failures:
         output.warn(f"{left[0]}: a merge left conflicts in it", f"git theta resolve {left[0]}")
     return failures[0].exit_code if failures else 0
 
 
-def _nothing(left: Sequence[str]) -> list[str]:
-    return [] if left else ["every checkpoint is in place"]
+def _nothing(left: Sequence[str], gone: Sequence[str]) -> list[str]:
+    return [] if left or gone else ["every checkpoint is in place"]
 
 
 def _size(job: Wanted) -> int:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext import __version__
 from git_theta_ext.cli.install import current_repository
-from git_theta_ext.cli.output import add_options, human_bytes, output_of
+from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.diff.words import human_bytes
 from git_theta_ext.git.hooks import hook_present
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.repository import run_git

@@ -33,10 +33,13 @@ def run(args: argparse.Namespace) -> int:
     output = output_of(args)
     repo = Repository.discover()
     manifest = manifest_of(repo, args.object)
+    if args.file.is_dir():
+        name = Path(args.object).name.rpartition(":")[2]
+        raise UsageError(f"{args.file} is a folder", hint=f"git theta export {args.object} {args.file / name}")
     if os.path.lexists(args.file) and not args.force:
         raise UsageError(f"{args.file} is there already", hint=f"git theta export --force {args.object} {args.file}")
     if not args.file.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {args.file.parent}")
+        raise UsageError(f"there is no folder {args.file.parent}", hint=f"mkdir -p {args.file.parent}")
     store = repo.store()
     wanted = output.mode == "human"
     with progress("fetching", 0, wanted=wanted) as advance:

@@ -6,8 +6,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.output import add_options, output_of, plural
+from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
+from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import CorruptError, ManifestError, MissingError, ThetaError
 from git_theta_ext.git.history import theta_paths_at
 from git_theta_ext.git.install import configured
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from git_theta_ext.store.blobs import Store
 
 EXAMPLE = "git theta fsck --decode"
+
+_MENDING = {
+    "corrupt": ("damaged packs are of no more use", "delete those files, then git theta checkout --force fetches anew"),
+    "missing": ("some tensors are lost here", "git push from a clone that has them, then git theta checkout --force"),
+}
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
         lines = [f"{plural(len(manifests), 'version')} of checkpoints, nothing wrong"]
     output.result({"manifests": len(manifests), "problems": [asdict(problem) for problem in problems]}, lines)
     kinds = {problem.kind for problem in problems}
+    for kind in sorted(kinds & set(_MENDING)):
+        output.warn(*_MENDING[kind])
     if not kinds:
         return 0
     return MissingError.exit_code if kinds == {"missing"} else CorruptError.exit_code

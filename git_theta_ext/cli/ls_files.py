@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.output import add_options, human_bytes, output_of, plural
+from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.git.repository import Repository
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def tensor_bytes(manifest: Manifest) -> int:
 def summary(manifest: Manifest) -> str:
     """Describe a manifest in one line."""
     conflicts = ", CONFLICTED" if manifest.conflicted else ""
-    count = plural(len(manifest.parameters), "parameter")
+    # What no format knows is cut into pieces that only look like parameters.
+    count = plural(len(manifest.parameters), "chunk" if manifest.format == "opaque" else "parameter")
     return f"{manifest.format}, {count}, {human_bytes(tensor_bytes(manifest))}{conflicts}"
 
 

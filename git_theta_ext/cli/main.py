@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 from git_theta_ext import __version__
 from git_theta_ext.cli.output import Output, wants_color
-from git_theta_ext.errors import ThetaError, UsageError
+from git_theta_ext.errors import StoreError, ThetaError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,6 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Somebody else closed our output, as `| head` does; Python must not complain again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
+    except OSError as error:
+        # A place that nobody thought of: a full disk, a folder without permission, a file where a folder should be.
+        place = f"{error.filename}: " if error.filename else ""
+        told = StoreError(f"{place}{error.strerror or error}", hint="check that place's permissions and free space")
+        output.error(told)
+        return told.exit_code
     return code
 
 

@@ -18,7 +18,6 @@ Mode = Literal["human", "json", "quiet"]
 Style = Literal["bold", "red", "green", "yellow"]
 
 _CODES: dict[Style, str] = {"bold": "1", "red": "31", "green": "32", "yellow": "33"}
-_THOUSAND = 1000
 
 
 @dataclass(frozen=True)
@@ -81,23 +80,6 @@ def wants_color() -> bool:
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return sys.stdout.isatty() and sys.stderr.isatty()
-
-
-def human_bytes(count: int) -> str:
-    """Write a number of bytes with three digits and a decimal unit."""
-    if count < _THOUSAND:
-        return f"{count} B"
-    size = float(count)
-    for unit in ("kB", "MB", "GB"):
-        size /= _THOUSAND
-        if size < _THOUSAND:
-            return f"{size:.3g} {unit}" if size < _THOUSAND - 0.5 else f"{size:.0f} {unit}"
-    return f"{size / _THOUSAND:.3g} TB"
-
-
-def plural(count: int, noun: str) -> str:
-    """Write a number and a noun, with an s unless it is one."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _say(line: str) -> None:

@@ -6,7 +6,8 @@ import secrets
 from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.output import add_options, output_of, plural
+from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.fetch import ensure_digests, ensure_local
 from git_theta_ext.git.paths import tracked_paths, worktree_of
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 
 
 EXAMPLE = "git theta resolve --method ours model.safetensors 'encoder.*'"
+SETTLE = "git theta resolve --method ours|theirs|base|average"
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("path", metavar="PATH", help="a checkpoint with conflicts")
-    parser.add_argument("patterns", metavar="PARAM", nargs="*", help="name or pattern of parameters; all where none")
+    parser.add_argument(
+        "patterns", metavar="PARAM", nargs="*", default=[], help="name or pattern of parameters; all where none"
+    )
     parser.add_argument(
         "-m", "--method", metavar="NAME", help="ours, theirs, base, or a merge method such as average; lists where none"
     )
@@ -49,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if manifest is None:
         raise UsageError(f"{path} has no conflicts", hint="git theta status")
     if args.method is None and manifest.conflicted:
-        output.result(_told(path, manifest), [*_left(manifest), f"git theta resolve --method NAME {path} settles them"])
+        output.result(_told(path, manifest), [*_left(manifest), f"{SETTLE} {path} settles them"])
         return 1
     ensure_digests(repo, store, candidates(manifest))
     settled = resolve(manifest, store, args.method, args.patterns) if manifest.conflicted else manifest
@@ -77,7 +81,9 @@ def _write(repo: Repository, path: str, manifest: Manifest) -> None:
 
 def _only(paths: Sequence[str], spec: str) -> str:
     if len(paths) != 1:
-        raise UsageError(f"{spec} is {len(paths)} files", hint="git theta resolve takes one at a time")
+        raise UsageError(
+            f"{spec} is {len(paths)} files", hint=f"git theta resolve {paths[0]}, and so on: one at a time"
+        )
     return paths[0]
 
 

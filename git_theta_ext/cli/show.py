@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.ls_files import describe, parameter_lines, summary
-from git_theta_ext.cli.output import add_options, human_bytes, output_of
-from git_theta_ext.errors import ManifestError, UsageError
+from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.diff.words import human_bytes
+from git_theta_ext.errors import ManifestError, RepositoryError, UsageError
 from git_theta_ext.git.fetch import ensure_local
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import Manifest, is_manifest
@@ -78,10 +79,15 @@ def manifest_of(repo: Repository, name: str) -> Manifest:
     """
     if ":" not in name:
         raise UsageError(f"{name!r} names no version of a file", hint=f"git theta show HEAD:{name}")
-    data = repo.run("cat-file", "blob", name, cwd=Path.cwd())
+    rev, _, path = name.partition(":")
+    try:
+        data = repo.run("cat-file", "blob", name, cwd=Path.cwd())
+    except RepositoryError as error:
+        raise RepositoryError(f"{name}: {error.message}", hint=f"git theta ls-files {rev}".rstrip()) from error
     if not is_manifest(data):
         raise ManifestError(
-            f"{name} is not a checkpoint that git theta tracks: git holds the file as it is", hint="git theta track"
+            f"{name} is not a checkpoint that git theta tracks: git holds the file as it is",
+            hint=f"git theta track {path} && git theta add {path}, for versions to come",
         )
     try:
         return Manifest.parse(data)

@@ -9,11 +9,12 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.cli.output import add_options, output_of, plural
+from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.schema import to_json
 from git_theta_ext.diff.text import Screen, render
+from git_theta_ext.diff.words import plural
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.hooks import hook_present
 from git_theta_ext.git.install import configured
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         "filter_configured": configured(repo),
         "pre_push_hook": hook_present(repo),
     }
-    output.result(told, _lines(output, told, staged, changed))
+    output.result(told, _lines(output, told, staged, changed, tracked=bool(paths or index)))
     if paths and not told["filter_configured"]:
         output.warn("git does not know the filter: models would be stored in git as they are", "git theta install")
     elif paths and not told["pre_push_hook"]:
@@ -97,18 +98,21 @@ def _diffs(old: Mapping[str, Manifest], new: Mapping[str, Manifest | None]) -> d
 
 
 def _lines(
-    output: Output, told: Mapping[str, Any], staged: Mapping[str, Diff], changed: Mapping[str, Diff]
+    output: Output, told: Mapping[str, Any], staged: Mapping[str, Diff], changed: Mapping[str, Diff], *, tracked: bool
 ) -> Iterator[str]:
     quiet = True
     screen = Screen(shutil.get_terminal_size().columns if sys.stdout.isatty() else 0, output.color)
-    for title, diffs in (("Staged for the next commit:", staged), ("Changed, not staged (git theta add):", changed)):
+    for title, diffs in (
+        ("Staged for the next commit:", staged),
+        ("Changed, not staged (git theta add):", changed),
+    ):
         if diffs:
             quiet = False
             yield output.styled(title, "bold")
         for path, diff in diffs.items():
             yield from ("  " + line for line in render(path, diff, {}, screen).splitlines())
     for key, title in (
-        ("conflicted", "Left undecided by a merge (git theta resolve):"),
+        ("conflicted", "Left undecided by a merge (git theta resolve PATH):"),
         ("pending", "Still to be written (git theta checkout):"),
         ("raw_in_index", "In git as they are, not as manifests (git theta add):"),
         ("untracked", "New (git theta add):"),
@@ -123,7 +127,9 @@ def _lines(
         versions, tensors = plural(pushed["versions"], "version"), plural(pushed["tensors"], "tensor")
         yield output.styled("Not pushed:", "bold")
         yield f"  {versions} of checkpoints with {tensors}, by what is known of {pushed['remote']} (git push)"
-    if quiet:
+    if quiet and not tracked:
+        yield "no checkpoint is tracked here; git theta track PATTERN, then git theta add PATH"
+    elif quiet:
         yield "nothing changed, nothing is pending"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.group import Item, Row, fold, items_of, printable
+from git_theta_ext.diff.words import human_bytes, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,6 @@ _LEAST_LABEL = 24
 _WORDS = {"+": "added", "-": "removed", "~": "modified", ">": "renamed"}
 _COLOURS = {"+": "32", "-": "31", "~": "33", ">": "36", "!": "35", "@": "1"}
 _WHOLE = 0.9995
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,44 +62,30 @@ def render(path: str, diff: Diff, stats: Mapping[str, Stats], screen: Screen, no
     return "".join(f"{_paint(sign, text) if screen.colour else text}\n" for sign, text in lines)
 
 
-def byte_text(count: int) -> str:
-    """Return a number of bytes in decimal units."""
-    size = float(count)
-    for unit in _UNITS:
-        if size < 1000 or unit == _UNITS[-1]:  # noqa: PLR2004 - decimal units
-            break
-        size /= 1000
-    return f"{count} B" if unit == "B" else f"{size:.3g} {unit}"
-
-
 def _paint(sign: str, text: str) -> str:
     return f"\x1b[{_COLOURS[sign]}m{text}\x1b[m" if sign else text
 
 
 def _summary(diff: Diff) -> str:
-    size = byte_text(diff.total_bytes)
+    size = human_bytes(diff.total_bytes)
     if _opaque(diff):
-        what = "chunk" if diff.total == 1 else "chunks"
+        chunks = plural(diff.total, "chunk")
         if diff.old_format is None or diff.new_format is None:
             gone = "new" if diff.old_format is None else "deleted"
-            return f"{gone} file of {diff.total} {what}, {size}, without known parameters"
-        part = f"{byte_text(diff.fresh_bytes)} of {size}"
-        return f"{diff.fresh} of {diff.total} {what}, {part} differ; the file's parameters are not known"
+            return f"{gone} file of {chunks}, {size}, without known parameters"
+        part = f"{human_bytes(diff.fresh_bytes)} of {size}"
+        return f"{diff.fresh} of {chunks}, {part} differ; the file's parameters are not known"
     if diff.old_format is None:
-        return f"new file ({diff.new_format}): {_count(diff.total)}, {size}"
+        return f"new file ({diff.new_format}): {plural(diff.total, 'parameter')}, {size}"
     if diff.new_format is None:
-        return f"deleted file ({diff.old_format}): {_count(diff.total)}, {size}"
+        return f"deleted file ({diff.old_format}): {plural(diff.total, 'parameter')}, {size}"
     numbers = {"~": len(diff.modified), "+": len(diff.added), "-": len(diff.removed), ">": len(diff.renamed)}
     parts = [f"{number} {_WORDS[sign]}" for sign, number in numbers.items() if number]
-    return f"{', '.join([*parts, f'{diff.unchanged} unchanged'])}; {byte_text(diff.fresh_bytes)} of {size} differ"
+    return f"{', '.join([*parts, f'{diff.unchanged} unchanged'])}; {human_bytes(diff.fresh_bytes)} of {size} differ"
 
 
 def _opaque(diff: Diff) -> bool:
     return {diff.old_format, diff.new_format} <= {"opaque", None}
-
-
-def _count(number: int) -> str:
-    return "1 parameter" if number == 1 else f"{number} parameters"
 
 
 def _body(diff: Diff, stats: Mapping[str, Stats], width: int, most: int) -> Iterator[tuple[str, str]]:
@@ -165,7 +151,8 @@ def _percent(share: float) -> str:
 def _conflicts(diff: Diff) -> Iterator[tuple[str, str]]:
     if not diff.undecided:
         return
-    yield "!", f"{len(diff.conflicts) + (diff.layout_conflict is not None)} unresolved conflicts (git theta resolve):"
+    count = len(diff.conflicts) + (diff.layout_conflict is not None)
+    yield "!", f"{plural(count, 'unresolved conflict')} (git theta resolve):"
     if diff.layout_conflict is not None:
         yield "!", f"! the file's layout: {diff.layout_conflict.reason}"
     shown = diff.conflicts if len(diff.conflicts) <= _MOST_CONFLICTS else diff.conflicts[: _MOST_CONFLICTS - 1]

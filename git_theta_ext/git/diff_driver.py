@@ -6,7 +6,6 @@ of the work tree; so what has an id is read by that, and only the rest from the 
 
 from __future__ import annotations
 
-import mmap
 import os
 import shutil
 import sys
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.clean import describe, scan
+from git_theta_ext.checkpoint.mapping import map_path
 from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.stats import Stats, measure
 from git_theta_ext.diff.text import Screen, render
@@ -67,7 +67,7 @@ class _Side:
 
     @cached_property
     def _mapped(self) -> memoryview:
-        return _map(self.file) if self.file is not None else memoryview(b"")
+        return map_path(self.file) if self.file is not None else memoryview(b"")
 
     def has(self, name: str, parameter: Parameter) -> bool:
         """Tell whether the file has a parameter."""
@@ -131,18 +131,11 @@ def _side(repo: Repository, store: Store, words: tuple[str, str, str], format_na
         content = StatCache(store).get(file)
         if content is not None:
             return _Side(Manifest.parse(content), file, format_name)
-    data = _map(file)
+    data = map_path(file)
     if is_manifest(data) and data.nbytes <= MAX_MANIFEST:
         return _Side(Manifest.parse(bytes(data)))
     described = describe(data, path, format_name)
     return _Side(described.manifest, file, format_name, described.scan)
-
-
-def _map(file: Path) -> memoryview:
-    with file.open("rb") as stream:
-        if os.fstat(stream.fileno()).st_size == 0:
-            return memoryview(b"")
-        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _measure(diff: Diff, old: _Side, new: _Side, store: Store) -> tuple[dict[str, Stats], int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from git_theta_ext.errors import MissingError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -32,7 +34,15 @@ def ensure_local(
         MissingError: No remote has it.
         RemoteError: None could be asked.
     """
-    ensure_digests(repo, store, (digest for manifest in manifests for digest, _ in manifest.digests()), advance)
+    wanted = list(manifests)
+    try:
+        ensure_digests(repo, store, (digest for manifest in wanted for digest, _ in manifest.digests()), advance)
+    except MissingError as error:
+        absent = store.missing(digest for manifest in wanted for digest, _ in manifest.digests())
+        names = (name for manifest in wanted for name, p in manifest.parameters.items() if p.digest in absent)
+        if (name := next(names, None)) is None:
+            raise
+        raise MissingError(f"{name}: {error.message}", hint=error.hint) from error
 
 
 def ensure_digests(

@@ -157,19 +157,35 @@ class FilterProcess:
             return None
 
     def _finish(self) -> int:
-        if not self._wanted or os.environ.get(SKIP_SMUDGE, "").lower() not in {"", "0", "false", "no", "off"}:
+        if self._repository is None and not self._wanted:
             return 0
-        from git_theta_ext.git.fetch import ensure_local
         from git_theta_ext.git.hooks import ensure_hooks
-        from git_theta_ext.git.worktree import populate_wanted
 
         try:
             repository, store = self._open()
-            ensure_hooks(repository)
-            failures = populate_wanted(repository, store, self._wanted, partial(ensure_local, repository, store))
         except ThetaError as error:
             report(error)
             return error.exit_code
+        try:
+            # With the global configuration alone nothing else puts the hook in place, and a push would upload nothing.
+            ensure_hooks(repository)
+        except ThetaError as error:
+            report(error)
+        return self._populate(repository, store)
+
+    def _populate(self, repository: Repository, store: Store) -> int:
+        if os.environ.get(SKIP_SMUDGE, "").lower() not in {"", "0", "false", "no", "off"}:
+            return 0
+        from git_theta_ext.git.worktree import populate_wanted, read_pending
+
+        if not self._wanted and not read_pending(repository):
+            return 0
+        from git_theta_ext.git.fetch import ensure_local
+
+        try:
+            failures = populate_wanted(repository, store, self._wanted, partial(ensure_local, repository, store))
+        except ThetaError as error:
+            failures = [error]
         for failure in failures:
             report(failure)
         return failures[0].exit_code if failures else 0

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
 
+# Git's messages are told apart by their words.
+_ENGLISH = {"LC_ALL": "C"}
+
 
 def worktree_of(repo: Repository) -> Path:
     """Return the top of the work tree.
@@ -58,11 +61,16 @@ def _list(repo: Repository, specs: Sequence[str], cwd: Path | None, *kinds: str)
     top = worktree_of(repo)
     folder = (cwd or Path.cwd()) if specs else top
     try:
-        reply = repo.run("ls-files", "-z", "--full-name", "--error-unmatch", *kinds, "--", *specs, cwd=folder)
+        reply = repo.run(
+            "ls-files", "-z", "--full-name", "--error-unmatch", *kinds, "--", *specs, cwd=folder, env=_ENGLISH
+        )
     except RepositoryError as error:
-        if "did not match any file" not in error.message:
+        message = error.message.splitlines()[0]
+        if "outside repository" in message:
+            raise UsageError(message, hint=f"copy it below {top}, or go to the repository that it is in") from error
+        if "did not match any file" not in message:
             raise
-        message = error.message.splitlines()[0].replace("known to git", "here")
+        message = message.replace("known to git", "here")
         raise UsageError(message, hint="git status --ignored lists what is there") from error
     # A path that a merge left undecided comes once for each stage.
     return sorted(set(reply.decode(errors="surrogateescape").split("\0")[:-1]))

@@ -143,7 +143,12 @@ class Repository:
         # Code 128: no work tree. What was asked before the top level is printed all the same.
         lines = run_git(args, cwd=cwd, env=env, ok=(0, 128)).decode(errors="surrogateescape").split("\n")[:-1]
         if len(lines) not in (4, 5):
-            run_git(("rev-parse", "--absolute-git-dir"), cwd=cwd, env=env)
+            try:
+                run_git(("rev-parse", "--absolute-git-dir"), cwd=cwd, env=env)
+            except RepositoryError as error:
+                # What git does not trust it names with the command that mends it.
+                hint = None if "safe.directory" in error.message else "git init, or go to a folder of a repository"
+                raise RepositoryError(error.message, hint=hint) from error
             raise RepositoryError("the repository's path cannot have line breaks")
         git_dir, common_dir, index_path, object_format = lines[:4]
         worktree = Path(lines[4]) if len(lines) == len(_QUESTIONS) else None
@@ -244,7 +249,10 @@ class Repository:
         if rev is None:
             lines = self.run("ls-files", "-s", "-z").decode(errors="surrogateescape").split("\0")[:-1]
             return [_index_entry(line) for line in lines]
-        text = self.run("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", rev)
+        try:
+            text = self.run("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", rev)
+        except RepositoryError as error:
+            raise RepositoryError(f"{rev}: {error.message}", hint="git log --oneline --all lists commits") from error
         return [_tree_entry(line) for line in text.decode(errors="surrogateescape").split("\0")[:-1]]
 
     def manifests(self, rev: str | None) -> dict[str, tuple[str, Manifest]]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import MergeError, UsageError
+from git_theta_ext.errors import MergeError, PluginError, UsageError
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.merge.apply import Results, apply, compose, compute
@@ -120,7 +120,9 @@ def _chosen(manifest: Manifest, patterns: Sequence[str]) -> list[Conflict]:
     for pattern in patterns:
         matching = [c for c in manifest.conflicts if c.name == pattern or fnmatchcase(c.name, pattern)]
         if not matching:
-            raise UsageError(f"no parameter in conflict matches {pattern!r}", hint="git diff lists the conflicts")
+            raise UsageError(
+                f"no parameter in conflict matches {pattern!r}", hint="git theta resolve PATH lists the conflicts"
+            )
         found.update({conflict.name: conflict for conflict in matching})
     return list(found.values()) if patterns else list(manifest.conflicts)
 
@@ -139,7 +141,10 @@ def _value(conflict: Conflict, method: str, store: Store, results: Results) -> P
     side = SIDES.get(method)
     if side is not None:
         return {"base": conflict.base, "ours": conflict.ours, "theirs": conflict.theirs}[side]
-    found = find_merge(method)
+    try:
+        found = find_merge(method)
+    except PluginError as error:
+        raise PluginError(error.message, hint=f"ours, theirs and base always work; {error.hint}") from error
     sides = (conflict.base, conflict.ours, conflict.theirs)
     reason = obstacle(sides, found.contract)
     if reason is not None or conflict.ours is None:

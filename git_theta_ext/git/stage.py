@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.clean import clean
-from git_theta_ext.checkpoint.mapping import map_file
+from git_theta_ext.checkpoint.mapping import map_path
 from git_theta_ext.errors import RepositoryError, UsageError
 from git_theta_ext.git.clean_request import echo_manifest
 from git_theta_ext.git.index_stat import StatWords, Update, patch_file
@@ -88,8 +88,7 @@ def store_file(
         advance(before.st_size)
         return Staged(path, before, Manifest.parse(known))
     try:
-        with full.open("rb") as file:
-            data = map_file(file.fileno())
+        data = map_path(full)
     except OSError as error:
         raise RepositoryError(f"{path}: {error.strerror}") from error
     if is_manifest(data):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.clean import describe
-from git_theta_ext.checkpoint.mapping import map_file
+from git_theta_ext.checkpoint.mapping import map_path
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.history import RefUpdate, outgoing
@@ -47,8 +47,8 @@ def unknown_bytes(repo: Repository, store: Store, paths: Mapping[str, str | None
     """Return the size of the files among some paths that have to be read to tell what they hold."""
     cache, top = StatCache(store), worktree_of(repo)
     sizes = 0
-    for path in paths:
-        if cache.get(top / path) is None and (top / path).is_file():
+    for path, name in paths.items():
+        if cache.get(top / path, name) is None and (top / path).is_file():
             sizes += (top / path).lstat().st_size
     return sizes
 
@@ -80,22 +80,22 @@ def _found(repo: Repository, store: Store, path: str, format_name: str | None, a
         return Found("gone")
     if not stat_module.S_ISREG(stat.st_mode):
         return Found("link")
-    if (known := StatCache(store).get(full)) is not None:
+    if (known := StatCache(store).get(full, format_name)) is not None:
         return Found("file", Manifest.parse(known))
     if (content := manifest_at(repo, path)) is not None:
         return Found("manifest", Manifest.parse(content))
     try:
-        with full.open("rb") as file:
-            data = map_file(file.fileno())
+        data = map_path(full)
     except OSError as error:
         raise RepositoryError(f"{path}: {error.strerror}") from error
     return Found("file", describe(data, path, format_name, threads=store.threads, advance=advance).manifest)
 
 
 def untracked(repo: Repository) -> list[str]:
-    """List checkpoints by their attributes that git does not know yet and does not ignore."""
+    """List checkpoints by their attributes that git does not know yet and does not ignore; links are none."""
     text = repo.run("ls-files", "--others", "--exclude-standard", "-z").decode(errors="surrogateescape")
-    return list(theta_paths(repo.run, text.split("\0")[:-1]))
+    top = worktree_of(repo)
+    return [path for path in theta_paths(repo.run, text.split("\0")[:-1]) if not (top / path).is_symlink()]
 
 
 def unpushed(repo: Repository) -> tuple[str, Outgoing] | None:

@@ -60,7 +60,7 @@ class TestAdd:
 
     def test_a_dry_run_lists_and_stores_nothing(self, at, told):
         at.write_model()
-        assert told("add", "--dry-run", ".") == {"would_add": [MODEL]}
+        assert told("add", "--dry-run", ".") == {"would_add": [MODEL], "would_remove": []}
         assert at.git("ls-files", MODEL) == ""
         assert not list((at.path / ".git/theta/packs").glob("*/*"))
 
@@ -69,6 +69,31 @@ class TestAdd:
         (at.path / MODEL).chmod(0o755)
         told("add", MODEL)
         assert at.git("ls-files", "-s", MODEL).startswith("100755")
+
+    def test_leaves_links_beside_checkpoints_to_git(self, at, told, capsys):
+        at.write_model()
+        (at.path / "link.safetensors").symlink_to(MODEL)
+        assert told("status")["untracked"] == [MODEL]
+        assert main(["add", "."]) == 0
+        assert "git add link.safetensors" in capsys.readouterr().err
+        assert at.git("ls-files", "*.safetensors") == MODEL
+
+    def test_a_link_alone_is_refused(self, at, capsys):
+        (at.path / "link.safetensors").symlink_to(MODEL)
+        assert main(["add", "link.safetensors"]) == 2
+        assert "symbolic link" in capsys.readouterr().err
+
+    def test_stages_a_deletion_as_git_add_does(self, at, told):
+        at.write_model()
+        told("add", MODEL)
+        (at.path / MODEL).unlink()
+        assert told("add", "--dry-run", MODEL) == {"would_add": [], "would_remove": [MODEL]}
+        assert told("add", MODEL)["removed"] == [MODEL]
+        assert at.git("ls-files", MODEL) == ""
+
+    def test_tells_what_is_unchanged(self, at, told):
+        at.write_model()
+        assert [told("add", MODEL)["added"][0]["changed"] for _ in range(2)] == [True, False]
 
     def test_settles_an_unmerged_path(self, forked, told, monkeypatch):
         monkeypatch.chdir(forked.path)
@@ -137,9 +162,9 @@ class TestCheckout:
         monkeypatch.chdir(two.path)
         two.git("checkout", "-q", "one", env={**os.environ, "GIT_THETA_SKIP_SMUDGE": "1"})
         assert two.read().startswith(b"git-theta manifest 1\n")
-        assert told("checkout") == {"written": [MODEL], "left": []}
+        assert told("checkout") == {"written": [MODEL], "left": [], "gone": []}
         assert two.unsettled(MODEL, model(1)) == []
-        assert told("checkout", MODEL) == {"written": [], "left": []}
+        assert told("checkout", MODEL) == {"written": [], "left": [], "gone": []}
 
     def test_leaves_changed_files_alone_unless_forced(self, two, told, monkeypatch):
         monkeypatch.chdir(two.path)
@@ -439,3 +464,45 @@ def test_env_tells_versions_and_masks_secrets(at, told):
 def test_env_works_outside_of_a_repository(told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert told("env")["repository"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["ls-files", "nothing"], "nothing", "git log --oneline --all"),
+        (["show", "HEAD:nothing"], "HEAD:nothing", "git theta ls-files HEAD"),
+        (["add", "/"], "outside repository", "copy it below"),
+        (["resolve"], "required: PATH\n", "git theta resolve -h"),
+    ],
+)
+def test_what_is_not_there_is_named_with_a_hint(words, message, hint, at, capsys):
+    at.write_model()
+    at.commit("one")
+    assert main(words) in {2, 3}
+    told = capsys.readouterr().err
+    assert message in told
+    assert f"hint: {hint}" in told
+
+
+def test_a_file_where_the_store_should_be_is_no_traceback(at, capsys):
+    at.write_model()
+    (at.path / ".git/theta").write_bytes(b"")
+    assert main(["add", MODEL]) == 8
+    assert ".git/theta" in capsys.readouterr().err
+
+
+def test_checkout_names_what_was_deleted(at, capsys):
+    at.write_model()
+    at.commit("one")
+    (at.path / MODEL).unlink()
+    assert main(["checkout"]) == 0
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert f"hint: git theta checkout --force {MODEL}" in told.err
+
+
+def test_export_to_a_folder_says_so(at, capsys):
+    at.write_model()
+    at.commit("one")
+    assert main(["export", "--force", f"HEAD:{MODEL}", "."]) == 2
+    assert f"hint: git theta export HEAD:{MODEL} {MODEL}" in capsys.readouterr().err

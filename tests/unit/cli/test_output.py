@@ -9,8 +9,9 @@ import pytest
 
 from git_theta_ext.cli import progress as progress_module
 from git_theta_ext.cli.env import masked
-from git_theta_ext.cli.output import Output, human_bytes, plural, wants_color
+from git_theta_ext.cli.output import Output, wants_color
 from git_theta_ext.cli.progress import progress
+from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import UsageError
 
 

@@ -6,7 +6,7 @@ from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.group import fold, items_of, printable
 from git_theta_ext.diff.schema import SCHEMA, to_json
 from git_theta_ext.diff.stats import Stats
-from git_theta_ext.diff.text import MOST_LINES, Screen, byte_text, render
+from git_theta_ext.diff.text import MOST_LINES, Screen, render
 from git_theta_ext.model.manifest import Conflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
 
@@ -142,10 +142,6 @@ def test_scattered_numbers_are_told_as_ranges():
     new = manifest({name: parameter(n + 100) for n, name in enumerate(old.parameters)})
     (row,) = fold(items_of(compare(old, new), {}), 5)
     assert row.label == "h.{0-2,5,11}.w"
-
-
-def test_sizes_are_decimal():
-    assert [byte_text(n) for n in (0, 999, 1000, 90_900_000)] == ["0 B", "999 B", "1 kB", "90.9 MB"]
 
 
 def test_json_tells_everything_and_is_valid_json():

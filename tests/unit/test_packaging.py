@@ -1,0 +1,74 @@
+"""What an installation contains."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import git_theta_ext
+
+PROJECT = Path(git_theta_ext.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel from what git would archive, as a release does."""
+    pytest.importorskip("setuptools")
+    place = tmp_path_factory.mktemp("wheel")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=PROJECT,
+        capture_output=True,
+        check=True,
+    ).stdout.split(b"\0")
+    source = place / "source"
+    for name in {os.fsdecode(name) for name in listed if name}:
+        if (PROJECT / name).is_file() and not name.startswith("tests/"):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((PROJECT / name).read_bytes())
+    build = "import sys, setuptools.build_meta as b; print(b.build_wheel(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", build, str(place)], cwd=source, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return next(place.glob("*.whl"))
+
+
+def test_wheel_holds_code_plugins_hooks_and_type_marker(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {
+        "git_theta_ext/cli/main.py",
+        "git_theta_ext/py.typed",
+        "git_theta_ext/hooks/pre-push",
+        "git_theta_plugins/formats/safetensors.py",
+        "git_theta_plugins/remotes/directory.py",
+    } <= names
+
+
+def test_wheel_brings_the_man_page_and_the_completion(wheel: Path) -> None:
+    names = [name.partition(".data/data/")[2] for name in zipfile.ZipFile(wheel).namelist() if ".data/data/" in name]
+    assert sorted(names) == ["share/bash-completion/completions/git-theta", "share/man/man1/git-theta.1"]
+
+
+def test_wheel_holds_nothing_else(wheel: Path) -> None:
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {top for top in tops if not top.endswith((".dist-info", ".data"))} == {"git_theta_ext", "git_theta_plugins"}
+
+
+@pytest.mark.parametrize("name", ["demo", "test", "check", "bench"])
+def test_script_is_executable_and_parses(name: str) -> None:
+    script = PROJECT / "scripts" / name
+    assert script.stat().st_mode & stat.S_IXUSR
+    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+
+
+def test_ci_runs_checks_and_tests() -> None:
+    text = (PROJECT / ".ci" / "run").read_text()
+    assert "scripts/check" in text
+    assert "scripts/test" in text
