@@ -1,0 +1,35 @@
+# Sourced by the other scripts: activates a virtual environment that holds the project, and makes one if none is active.
+# ensure_environment EXTRAS: EXTRAS is "" or "[dev]".
+
+fail() {
+    printf 'error: %s\n' "$1" >&2
+    [ -z "${2:-}" ] || printf 'hint: %s\n' "$2" >&2
+    exit 1
+}
+
+make_environment() {
+    python=${PYTHON:-python3}
+    command -v "$python" >/dev/null || fail "there is no $python" "install Python 3.10 or newer, or set PYTHON"
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+        fail "$("$python" --version) is too old" "install Python 3.10 or newer, or set PYTHON to it"
+    if [ ! -x .venv/bin/pip ]; then
+        rm -rf .venv
+        "$python" -m venv .venv || fail "no virtual environment could be made" "on Debian: apt-get install python3-venv"
+    fi
+    . .venv/bin/activate
+}
+
+ensure_environment() {
+    command -v git >/dev/null || fail "there is no git" "on Debian: apt-get install git"
+    [ -n "${VIRTUAL_ENV:-}" ] || make_environment
+    stamp="$VIRTUAL_ENV/git-theta-ext.installed"
+    key="$PWD $(cat setup.cfg pyproject.toml constraints.txt | git hash-object --stdin)"
+    for done in "$key $1" "$key [dev]"; do
+        if grep -qxF -- "$done" "$stamp" 2>/dev/null; then return; fi
+    done
+    printf 'Installing the project into %s …\n' "$VIRTUAL_ENV" >&2
+    # The exact torch first: a range could bring gigabytes of GPU libraries.
+    pip install --quiet -c constraints.txt torch
+    pip install --quiet -c constraints.txt -e ".$1"
+    printf '%s\n' "$key $1" >"$stamp"
+}

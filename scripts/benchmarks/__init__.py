@@ -1,0 +1,1 @@
+"""Measures git-theta and its peers in one run, on checkpoints shaped like real transformers."""

@@ -1,0 +1,132 @@
+"""The version control tools that are compared, each as the commands that a user types."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MODEL = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool in a repository of its own.
+
+    Attributes:
+        name: As in the table.
+        setup: Commands, behind ``git``, that make an empty repository track the model.
+        store: Folder below ``.git`` that holds what was stored.
+    """
+
+    name: str
+    setup: tuple[tuple[str, ...], ...]
+    store: str
+
+
+THETA = Tool("git-theta", (("theta", "install", "--local"), ("theta", "track", "*.safetensors")), "theta")
+LFS = Tool("git-lfs", (("lfs", "install", "--local"), ("lfs", "track", "*.safetensors")), "lfs")
+PLAIN = Tool("git", (), "objects")
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return an environment in which git reads no configuration of this user or machine."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    home.mkdir(exist_ok=True)
+    roles = ("AUTHOR", "COMMITTER")
+    person = {f"GIT_{role}_{part}": "bench@example.com" for role in roles for part in ("NAME", "EMAIL")}
+    fixed = {"HOME": str(home), "GIT_CONFIG_GLOBAL": str(home / "gitconfig"), "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C"}
+    return kept | fixed | person
+
+
+class Repository:
+    """A repository of one tool.
+
+    Args:
+        path: Folder to make it in.
+        tool: Which tool tracks the model.
+        env: From ``environment``.
+    """
+
+    def __init__(self, path: Path, tool: Tool, env: dict[str, str]) -> None:
+        self.path = path
+        self.tool = tool
+        self._env = env
+        path.mkdir()
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.git("config", "gc.auto", "0")
+        for command in tool.setup:
+            self.git(*command)
+        self.git("commit", "--quiet", "--allow-empty", "--message", "empty")
+
+    @property
+    def model(self) -> Path:
+        """The checkpoint in the work tree."""
+        return self.path / MODEL
+
+    def git(self, *args: str) -> str:
+        """Run git and return what it prints; raises CalledProcessError where it fails."""
+        done = subprocess.run(
+            ["git", *args], cwd=self.path, env=self._env, check=True, stdout=subprocess.PIPE, text=True
+        )
+        return done.stdout.strip()
+
+    def timed(self, *args: str) -> float:
+        """Run git and return the wall time in seconds."""
+        start = time.perf_counter()
+        self.git(*args)
+        return time.perf_counter() - start
+
+    def cleans(self, *args: str) -> int:
+        """Run git and return how often it asked a filter to clean a file."""
+        trace = self.path.parent / "trace"
+        trace.unlink(missing_ok=True)
+        subprocess.run(
+            ["git", *args],
+            cwd=self.path,
+            env=self._env | {"GIT_TRACE_PACKET": str(trace)},
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        return trace.read_bytes().count(b"command=clean\n") if trace.exists() else 0
+
+    def put(self, version: Path) -> None:
+        """Let a version of the checkpoint appear in the work tree, as a training run would."""
+        shutil.copyfile(version, self.model)
+
+    def age(self, seconds: int = 10) -> None:
+        """Make the model look older than the index, so that no measure depends on git's whole seconds."""
+        then = time.time() - seconds
+        os.utime(self.model, (then, then))
+
+    def stored(self) -> int:
+        """Return the bytes of all files that the tool keeps."""
+        return sum(path.stat().st_size for path in (self.path / ".git" / self.tool.store).rglob("*") if path.is_file())
+
+    def sha256(self) -> str:
+        """Return the digest of the model in the work tree."""
+        return digest(self.model)
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def floor(source: Path, target: Path) -> float:
+    """Copy a file and take the SHA-256 of the copy, which no tool of this kind does without; wall time in seconds."""
+    start = time.perf_counter()
+    shutil.copyfile(source, target)
+    digest(target)
+    return time.perf_counter() - start

@@ -1,0 +1,126 @@
+"""A git of our own for every test: no configuration, identity or repository of the machine shows through."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from workbench import ATTENTION, Repo
+
+GIT_ENVIRONMENT = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_NAME": "Author",
+    "GIT_AUTHOR_EMAIL": "author@example.com",
+    "GIT_COMMITTER_NAME": "Committer",
+    "GIT_COMMITTER_EMAIL": "committer@example.com",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_EDITOR": "true",
+    "GIT_PAGER": "cat",
+    "GIT_MERGE_AUTOEDIT": "no",
+    "LC_ALL": "C",
+    "NO_COLOR": "1",
+}
+GLOBAL_CONFIGURATION = """\
+[init]
+    defaultBranch = main
+[advice]
+    detachedHead = false
+[protocol "file"]
+    allow = always
+[maintenance]
+    auto = false
+[gc]
+    auto = 0
+"""
+
+
+def _isolate(patch: pytest.MonkeyPatch, home: Path) -> None:
+    for name in [name for name in os.environ if name.startswith(("GIT_", "AWS_"))]:
+        patch.delenv(name)
+    home.mkdir(exist_ok=True)
+    configuration = home / "gitconfig"
+    configuration.write_text(GLOBAL_CONFIGURATION)
+    settings = {
+        **GIT_ENVIRONMENT,
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home),
+        "GIT_CONFIG_GLOBAL": str(configuration),
+    }
+    settings["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for name, value in settings.items():
+        patch.setenv(name, value)
+
+
+@pytest.fixture(autouse=True)
+def git_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the test a home folder and a global git configuration of its own; returns the home."""
+    home = tmp_path_factory.mktemp("home")
+    _isolate(monkeypatch, home)
+    return home
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a repository once that tracks checkpoints and has one commit."""
+    with pytest.MonkeyPatch.context() as patch:
+        _isolate(patch, tmp_path_factory.mktemp("template-home"))
+        made = Repo(tmp_path_factory.mktemp("template") / "repo")
+        made.path.mkdir()
+        made.git("init", "--quiet")
+        made.git("theta", "install", "--local")
+        made.git("theta", "track", "*.safetensors", "*.pt", "*.npz", "*.opaque")
+        made.commit("track checkpoints")
+    return made.path
+
+
+@pytest.fixture
+def repo(template: Path, tmp_path: Path) -> Repo:
+    """Return a fresh repository, installed locally, that tracks checkpoints and has one commit."""
+    shutil.copytree(template, tmp_path / "repo", symlinks=True)
+    copied = Repo(tmp_path / "repo")
+    copied.git("update-index", "-q", "--refresh")
+    return copied
+
+
+@pytest.fixture
+def two(repo: Repo) -> Repo:
+    """Return a repository with two versions of the model, tagged ``one`` and ``two``; HEAD is at the second."""
+    repo.write_model(seed=1)
+    repo.commit("one")
+    repo.git("tag", "one")
+    repo.write_model(seed=2)
+    repo.commit("two")
+    repo.git("tag", "two")
+    return repo
+
+
+@pytest.fixture
+def forked(repo: Repo) -> Repo:
+    """Return a repository whose branches ``main`` (checked out) and ``side`` changed different tensors.
+
+    The tag ``base`` is where they part: all tensors of seed 1. ``main`` has attention 0 of seed 2, ``side`` attention 1
+    of seed 3.
+    """
+    repo.write_model(seed=1)
+    repo.commit("base")
+    repo.git("tag", "base")
+    repo.git("checkout", "--quiet", "-b", "side")
+    repo.write_model(seed=1, changed={ATTENTION[1]: 3})
+    repo.commit("side")
+    repo.git("checkout", "--quiet", "main")
+    repo.write_model(seed=1, changed={ATTENTION[0]: 2})
+    repo.commit("main")
+    return repo
+
+
+@pytest.fixture
+def shared(repo: Repo, tmp_path: Path) -> Repo:
+    """Return a bare repository that is the remote ``origin`` of ``repo``; the global configuration knows theta."""
+    bare = tmp_path / "shared.git"
+    repo.git("theta", "install", "--global")
+    repo.git("init", "--quiet", "--bare", str(bare))
+    repo.git("remote", "add", "origin", str(bare))
+    return Repo(bare)

@@ -1,0 +1,133 @@
+"""A git repository under test, and small models to put into it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import subprocess
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+MODEL = "model.safetensors"
+
+SPECS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "embeddings.word.weight": ("F32", (256, 64)),
+    **{f"encoder.layer.{n}.attention.weight": ("F32", (64, 64)) for n in range(4)},
+    **{f"encoder.layer.{n}.mlp.weight": ("BF16", (64, 128)) for n in range(4)},
+    **{f"encoder.layer.{n}.norm.bias": ("F32", (64,)) for n in range(4)},
+    "position_ids": ("I64", (1, 64)),
+}
+"""What the small model holds, 200 KB."""
+
+EMBEDDING = "embeddings.word.weight"
+ATTENTION = [f"encoder.layer.{n}.attention.weight" for n in range(4)]
+MLP = [f"encoder.layer.{n}.mlp.weight" for n in range(4)]
+
+Tensor = tuple[str, tuple[int, ...], bytes]
+
+
+def values(name: str, seed: int) -> bytes:
+    """Draw a tensor of the small model: normal weights, reproducible from name and seed."""
+    dtype, shape = SPECS[name]
+    count = int(np.prod(shape))
+    if dtype == "I64":
+        return np.arange(seed, seed + count, dtype="<i8").tobytes()
+    drawn = np.random.default_rng([seed, zlib.crc32(name.encode())]).normal(0, 0.02, count).astype("<f4")
+    return (drawn.view("<u4") >> 16).astype("<u2").tobytes() if dtype == "BF16" else drawn.tobytes()
+
+
+def tensors(seed: int = 0, changed: Mapping[str, int] | None = None) -> dict[str, Tensor]:
+    """Return the small model, with the tensors in ``changed`` drawn from seeds of their own."""
+    seeds = dict.fromkeys(SPECS, seed) | dict(changed or {})
+    return {name: (*SPECS[name], values(name, seeds[name])) for name in SPECS}
+
+
+def safetensors(content: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Lay tensors out in a safetensors file, in the order given."""
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    at = 0
+    for name, (dtype, shape, data) in content.items():
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + len(data)]}
+        at += len(data)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in content.values())
+
+
+def model(seed: int = 0, changed: Mapping[str, int] | None = None) -> bytes:
+    """Return the small model as a safetensors file with metadata."""
+    return safetensors(tensors(seed, changed), {"format": "pt", "note": "kept to the byte"})
+
+
+@dataclass(frozen=True)
+class Repo:
+    """A work tree, or a bare repository, and the git commands that run in it."""
+
+    path: Path
+
+    def run(self, *args: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
+        """Run ``git`` with arguments; fails with git's own words where ``check`` is set."""
+        done = subprocess.run(["git", *args], cwd=self.path, capture_output=True, text=True, check=False, **options)
+        if check and done.returncode:
+            raise AssertionError(f"git {' '.join(args)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def git(self, *args: str, **options: object) -> str:
+        """Run ``git`` and return what it printed, without the last line feed."""
+        return self.run(*args, **options).stdout.rstrip("\n")
+
+    def read(self, path: str = MODEL) -> bytes:
+        """Return a file of the work tree."""
+        return (self.path / path).read_bytes()
+
+    def write(self, data: bytes, path: str = MODEL) -> None:
+        """Write a file of the work tree, with the folders it needs."""
+        target = self.path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+    def write_model(self, path: str = MODEL, seed: int = 0, changed: Mapping[str, int] | None = None) -> bytes:
+        """Write the small model and return its bytes."""
+        data = model(seed, changed)
+        self.write(data, path)
+        return data
+
+    def commit(self, message: str, *paths: str) -> str:
+        """Add everything, or only ``paths``, commit, and return the commit's id."""
+        self.git("add", *(paths or ("--all",)))
+        self.git("commit", "--quiet", "--message", message)
+        return self.git("rev-parse", "HEAD")
+
+    def sha(self, path: str = MODEL) -> str:
+        """Return the SHA-256 of a file of the work tree."""
+        return hashlib.sha256(self.read(path)).hexdigest()
+
+    def cleans(self, *args: str) -> int:
+        """Run a git command and count how often it asked the filter to clean a file."""
+        trace = self.path.parent / f"{self.path.name}.trace"
+        trace.unlink(missing_ok=True)
+        self.git(*args, env={**os.environ, "GIT_TRACE_PACKET": str(trace)})
+        return trace.read_bytes().count(b"command=clean\n") if trace.exists() else 0
+
+    def unsettled(self, path: str, data: bytes) -> list[str]:
+        """Say what is wrong with a file that a command left behind; an empty list where all is well.
+
+        All is well where the file has these bytes, ``git status`` is clean, and it cleans nothing to know that.
+        """
+        wrong = []
+        if self.read(path) != data:
+            wrong.append(f"{path} is a manifest" if self.read(path).startswith(b"git-theta") else f"{path} differs")
+        if cleans := self.cleans("status"):
+            wrong.append(f"git status ran {cleans} cleans")
+        if status := self.git("status", "--porcelain", "--untracked-files=no"):
+            wrong.append(f"git status says {status}")
+        return wrong

@@ -1,0 +1,235 @@
+"""Merges that git and the merge driver decide."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+from workbench import ATTENTION, EMBEDDING, MLP, MODEL, Repo, model, safetensors, tensors, values
+
+META = {"format": "pt", "note": "kept to the byte"}
+
+
+def test_fast_forward(two: Repo) -> None:
+    two.git("reset", "--quiet", "--hard", "one")
+    two.git("merge", "--quiet", "--ff-only", "two")
+    assert two.unsettled(MODEL, model(2)) == []
+
+
+def test_file_changed_on_the_other_side_only(forked: Repo) -> None:
+    forked.git("checkout", "--quiet", "-b", "third", "base")
+    forked.write(b"notes", "notes.txt")
+    forked.commit("notes")
+    forked.git("merge", "--quiet", "side")
+    assert forked.unsettled(MODEL, model(1, {ATTENTION[1]: 3})) == []
+
+
+def test_tensors_changed_on_one_side_each_are_both_taken(forked: Repo) -> None:
+    forked.git("merge", "--quiet", "side")
+    assert forked.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+
+
+def test_merge_is_committed_with_both_parents(forked: Repo) -> None:
+    forked.git("merge", "--quiet", "side")
+    assert len(forked.git("log", "-1", "--format=%P").split()) == 2
+
+
+def both_changed(repo: Repo, name: str) -> None:
+    """Make ``main`` and ``side`` change one tensor to seeds 2 and 3."""
+    repo.write_model(seed=1)
+    repo.commit("base")
+    repo.git("checkout", "--quiet", "-b", "side")
+    repo.write_model(seed=1, changed={name: 3})
+    repo.commit("side")
+    repo.git("checkout", "--quiet", "main")
+    repo.write_model(seed=1, changed={name: 2})
+    repo.commit("main")
+
+
+def averaged(name: str) -> bytes:
+    """Return the small model of seed 1 with one float32 tensor the mean of those of seeds 2 and 3."""
+    ours, theirs = (np.frombuffer(values(name, seed), "<f4") for seed in (2, 3))
+    content = tensors(1)
+    content[name] = (*content[name][:2], ((ours + theirs) / np.float32(2)).tobytes())
+    return safetensors(content, META)
+
+
+def test_tensor_changed_on_both_sides_is_averaged(repo: Repo) -> None:
+    both_changed(repo, ATTENTION[2])
+    repo.git("merge", "--quiet", "side")
+    assert repo.unsettled(MODEL, averaged(ATTENTION[2])) == []
+
+
+def test_average_does_not_depend_on_the_side(repo: Repo) -> None:
+    both_changed(repo, ATTENTION[2])
+    repo.git("checkout", "--quiet", "side")
+    repo.git("merge", "--quiet", "main")
+    assert repo.unsettled(MODEL, averaged(ATTENTION[2])) == []
+
+
+@pytest.mark.parametrize(("method", "seed"), [("ours", 2), ("theirs", 3), ("base", 1)])
+def test_method_is_chosen_on_the_command_line(repo: Repo, method: str, seed: int) -> None:
+    both_changed(repo, ATTENTION[2])
+    repo.git("-c", f"theta.merge.method={method}", "merge", "--quiet", "side")
+    assert repo.unsettled(MODEL, model(1, {ATTENTION[2]: seed})) == []
+
+
+def test_unknown_method_fails_and_names_the_known_ones(repo: Repo) -> None:
+    both_changed(repo, ATTENTION[2])
+    done = repo.run("-c", "theta.merge.method=avarage", "merge", "side", check=False)
+    assert done.returncode != 0
+    assert "average" in done.stdout + done.stderr
+    repo.git("merge", "--abort")
+    assert repo.unsettled(MODEL, model(1, {ATTENTION[2]: 2})) == []
+
+
+def test_bfloat16_tensors_are_averaged(repo: Repo) -> None:
+    both_changed(repo, MLP[0])
+    repo.git("merge", "--quiet", "side")
+    ours, theirs = (np.frombuffer(values(MLP[0], seed), "<u2").astype("<u4") << 16 for seed in (2, 3))
+    mean = ((ours.view("<f4") + theirs.view("<f4")) / np.float32(2)).view("<u4").astype(np.uint64)
+    rounded = ((mean + 0x7FFF + ((mean >> 16) & 1)) >> 16).astype("<u2")
+    content = tensors(1)
+    content[MLP[0]] = (*content[MLP[0]][:2], rounded.tobytes())
+    assert repo.unsettled(MODEL, safetensors(content, META)) == []
+
+
+@pytest.mark.parametrize(("choice", "seed"), [("ours", 2), ("theirs", 3)])
+def test_integers_changed_on_both_sides_conflict_until_resolved(repo: Repo, choice: str, seed: int) -> None:
+    both_changed(repo, "position_ids")
+    done = repo.run("merge", "side", check=False)
+    assert done.returncode == 1
+    assert repo.git("status", "--porcelain") == f"UU {MODEL}"
+    assert repo.read().startswith(b"git-theta manifest 1\n")
+    assert repo.run("add", MODEL, check=False).returncode != 0, "a conflicted manifest must not be added"
+    repo.git("theta", "resolve", "--method", choice, MODEL)
+    repo.git("commit", "--quiet", "--no-edit")
+    assert repo.unsettled(MODEL, model(1, {"position_ids": seed})) == []
+
+
+@pytest.mark.parametrize(("side", "seed"), [("--ours", 2), ("--theirs", 3)])
+def test_checkout_of_one_side_of_a_conflict(repo: Repo, side: str, seed: int) -> None:
+    both_changed(repo, "position_ids")
+    repo.run("merge", "side", check=False)
+    repo.git("checkout", side, "--", MODEL)
+    wanted = model(1, {"position_ids": seed})
+    assert repo.read() == wanted
+    repo.git("add", MODEL)
+    repo.git("commit", "--quiet", "--no-edit")
+    assert repo.unsettled(MODEL, wanted) == []
+
+
+def test_aborted_merge_brings_the_file_back(repo: Repo) -> None:
+    both_changed(repo, "position_ids")
+    repo.run("merge", "side", check=False)
+    repo.git("merge", "--abort")
+    assert repo.unsettled(MODEL, model(1, {"position_ids": 2})) == []
+
+
+def test_both_sides_add_the_same_file_with_different_tensors(repo: Repo) -> None:
+    repo.git("checkout", "--quiet", "-b", "side")
+    repo.write_model(seed=3)
+    repo.commit("side")
+    repo.git("checkout", "--quiet", "main")
+    repo.write_model(seed=2)
+    repo.commit("main")
+    done = repo.run("merge", "side", check=False)
+    assert done.returncode == 1
+    assert repo.git("status", "--porcelain") == f"AA {MODEL}"
+    repo.git("theta", "resolve", "--method", "theirs", MODEL)
+    repo.git("commit", "--quiet", "--no-edit")
+    assert repo.unsettled(MODEL, model(3)) == []
+
+
+def test_both_sides_add_different_parameters(repo: Repo) -> None:
+    base, ours, theirs = (dict.fromkeys(ATTENTION, tensors(1)[ATTENTION[0]]) for _ in range(3))
+    extra = np.arange(6, dtype="<f4").tobytes()
+    ours["head.ours"] = theirs["head.theirs"] = ("F32", (2, 3), extra)
+    repo.write(safetensors(base))
+    repo.commit("base")
+    repo.git("checkout", "--quiet", "-b", "side")
+    repo.write(safetensors(theirs))
+    repo.commit("side")
+    repo.git("checkout", "--quiet", "main")
+    repo.write(safetensors(ours))
+    repo.commit("main")
+    repo.git("merge", "--quiet", "side")
+    ours["head.theirs"] = theirs["head.theirs"]
+    merged = load(repo.read())
+    assert {name: array.tobytes() for name, array in merged.items()} == {name: t[2] for name, t in ours.items()}
+    assert repo.cleans("status") == 0
+
+
+def test_model_deleted_on_one_side_and_changed_on_the_other_conflicts(forked: Repo) -> None:
+    forked.git("checkout", "--quiet", "-b", "gone", "base")
+    forked.git("rm", "--quiet", MODEL)
+    forked.git("commit", "--quiet", "--message", "gone")
+    assert forked.run("merge", "side", check=False).returncode == 1
+    assert forked.git("status", "--porcelain") == f"DU {MODEL}"
+    assert forked.read() == model(1, {ATTENTION[1]: 3})
+
+
+def test_renamed_on_one_side_and_changed_on_the_other(forked: Repo) -> None:
+    forked.git("checkout", "--quiet", "-b", "moved", "base")
+    forked.git("mv", MODEL, "moved.safetensors")
+    forked.git("commit", "--quiet", "--message", "moved")
+    forked.git("merge", "--quiet", "side")
+    assert not (forked.path / MODEL).exists()
+    assert forked.unsettled("moved.safetensors", model(1, {ATTENTION[1]: 3})) == []
+
+
+def test_criss_cross_merge_takes_what_each_side_changed(forked: Repo) -> None:
+    main, side = forked.git("rev-parse", "main"), forked.git("rev-parse", "side")
+    forked.git("merge", "--quiet", side)
+    forked.git("checkout", "--quiet", "side")
+    forked.git("merge", "--quiet", main)
+    merged = {ATTENTION[0]: 2, ATTENTION[1]: 3}
+    forked.write_model(seed=1, changed=merged | {EMBEDDING: 4})
+    forked.commit("side goes on")
+    forked.git("checkout", "--quiet", "main")
+    forked.write_model(seed=1, changed=merged | {ATTENTION[3]: 5})
+    forked.commit("main goes on")
+    forked.git("merge", "--quiet", "side")
+    assert forked.unsettled(MODEL, model(1, merged | {EMBEDDING: 4, ATTENTION[3]: 5})) == []
+
+
+def test_criss_cross_merge_of_a_tensor_that_both_sides_changed_asks_nothing(repo: Repo) -> None:
+    both_changed(repo, ATTENTION[2])
+    main, side = repo.git("rev-parse", "main"), repo.git("rev-parse", "side")
+    repo.git("-c", "theta.merge.method=ours", "merge", "--quiet", side)
+    repo.git("checkout", "--quiet", "side")
+    repo.git("-c", "theta.merge.method=ours", "merge", "--quiet", main)
+    repo.git("checkout", "--quiet", "main")
+    done = repo.run("merge", "--quiet", "side", check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert repo.cleans("status") == 0
+
+
+@pytest.mark.parametrize("strategy", [["-s", "ort"], ["-s", "recursive"], ["-X", "renormalize"]], ids=" ".join)
+def test_merge_strategies_of_git(forked: Repo, strategy: list[str]) -> None:
+    forked.git("merge", "--quiet", *strategy, "side")
+    assert forked.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+
+
+def test_merge_without_commit_leaves_the_merged_file(forked: Repo) -> None:
+    forked.git("merge", "--quiet", "--no-commit", "side")
+    assert forked.read() == model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})
+    assert forked.cleans("status") == 0
+
+
+def test_squash_merge(forked: Repo) -> None:
+    forked.git("merge", "--quiet", "--squash", "side")
+    forked.git("commit", "--quiet", "--message", "squashed")
+    assert forked.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+    assert len(forked.git("log", "-1", "--format=%P").split()) == 1
+
+
+def test_merge_tree_writes_the_merged_manifest_without_a_work_tree(forked: Repo) -> None:
+    tree = forked.git("merge-tree", "--write-tree", "main", "side").splitlines()[0]
+    forked.git("merge", "--quiet", "side")
+    assert forked.git("rev-parse", "HEAD^{tree}") == tree
+
+
+def test_own_strategy_merges_two_heads(forked: Repo) -> None:
+    forked.git("merge", "--quiet", "-s", "theta", "side")
+    assert forked.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []

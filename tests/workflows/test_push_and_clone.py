@@ -1,0 +1,185 @@
+"""Push, clone, fetch and pull between repositories on this machine."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from workbench import ATTENTION, MODEL, Repo, model, safetensors, tensors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def clone(source: Repo, place: Path, *options: str) -> Repo:
+    Repo(place.parent).git("clone", "--quiet", *options, str(source.path), place.name)
+    return Repo(place)
+
+
+def packs(repo: Repo) -> set[str]:
+    store = repo.path / "theta" if (repo.path / "theta").is_dir() else repo.path / ".git" / "theta"
+    return {path.name for path in (store / "packs").rglob("*") if path.is_file()}
+
+
+def test_clone_with_global_configuration_only(two: Repo, shared: Repo, tmp_path: Path) -> None:
+    two.git("push", "--quiet", "origin", "main", "one", "two")
+    copy = clone(shared, tmp_path / "clone")
+    assert copy.unsettled(MODEL, model(2)) == []
+    copy.git("checkout", "--quiet", "one")
+    assert copy.unsettled(MODEL, model(1)) == []
+
+
+def test_clone_can_push_new_work_back(two: Repo, shared: Repo, tmp_path: Path) -> None:
+    two.git("push", "--quiet", "origin", "main")
+    copy = clone(shared, tmp_path / "clone")
+    copy.write_model(seed=3)
+    copy.commit("three")
+    copy.git("push", "--quiet", "origin", "main", "main:refs/heads/new")
+    two.git("pull", "--quiet", "--ff-only", "origin", "main")
+    assert two.unsettled(MODEL, model(3)) == []
+
+
+def test_new_repository_with_global_configuration_only_pushes_what_git_add_stored(tmp_path: Path) -> None:
+    Repo(tmp_path).git("theta", "install", "--global")
+    Repo(tmp_path).git("init", "--quiet", "--bare", "shared.git")
+    made = Repo(tmp_path / "made")
+    Repo(tmp_path).git("init", "--quiet", "made")
+    made.write(b"*.safetensors filter=theta diff=theta merge=theta -text\n", ".gitattributes")
+    data = made.write_model(seed=1)
+    made.commit("one")
+    made.git("push", "--quiet", "../shared.git", "main")
+    assert clone(Repo(tmp_path / "shared.git"), tmp_path / "clone").unsettled(MODEL, data) == []
+
+
+def test_clone_of_a_working_repository(two: Repo, shared: Repo, tmp_path: Path) -> None:
+    assert shared.path.is_dir()
+    copy = clone(two, tmp_path / "clone")
+    assert copy.unsettled(MODEL, model(2)) == []
+
+
+def test_pull_merges(forked: Repo, shared: Repo, tmp_path: Path) -> None:
+    forked.git("push", "--quiet", "origin", "main", "side")
+    copy = clone(shared, tmp_path / "clone")
+    copy.git("pull", "--quiet", "--no-rebase", "origin", "side")
+    assert copy.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+
+
+def test_shallow_clone(two: Repo, shared: Repo, tmp_path: Path) -> None:
+    two.git("push", "--quiet", "origin", "main")
+    Repo(tmp_path).git("clone", "--quiet", "--depth=1", f"file://{shared.path}", "shallow")
+    copy = Repo(tmp_path / "shallow")
+    assert copy.unsettled(MODEL, model(2)) == []
+    copy.write_model(seed=3)
+    copy.commit("three")
+    copy.git("push", "--quiet", "origin", "main")
+
+
+@pytest.fixture
+def unrelated(two: Repo, shared: Repo) -> bytes:
+    """Push ``main`` and a branch ``other`` whose model shares no bytes with it; returns that model."""
+    data = safetensors(tensors(7), {"family": "another"})
+    two.git("checkout", "--quiet", "-b", "other")
+    two.write(data)
+    two.commit("other")
+    two.git("checkout", "--quiet", "main")
+    two.git("push", "--quiet", "origin", "main", "other")
+    return data
+
+
+def test_clone_brings_only_what_the_checkout_needs(shared: Repo, unrelated: bytes, tmp_path: Path) -> None:
+    copy = clone(shared, tmp_path / "clone")
+    assert packs(copy) < packs(shared)
+    copy.git("checkout", "--quiet", "other")
+    assert copy.unsettled(MODEL, unrelated) == []
+
+
+def test_tensors_that_the_remote_has_are_not_pushed_again(two: Repo, shared: Repo) -> None:
+    two.git("push", "--quiet", "origin", "main")
+    before = packs(shared)
+    two.git("push", "--quiet", "origin", "main:again", "one")
+    assert packs(shared) == before
+
+
+def test_deleting_a_remote_branch(two: Repo, shared: Repo) -> None:
+    two.git("push", "--quiet", "origin", "main", "main:gone")
+    two.git("push", "--quiet", "origin", "--delete", "gone")
+    assert shared.git("for-each-ref", "--format=%(refname)") == "refs/heads/main"
+
+
+def test_push_fails_closed_when_a_pack_is_lost(two: Repo, shared: Repo) -> None:
+    shutil.rmtree(two.path / ".git" / "theta" / "packs")
+    (two.path / ".git" / "theta" / "index.sqlite3").unlink()
+    done = two.run("push", "origin", "main", check=False)
+    assert done.returncode != 0
+    assert "error:" in done.stderr
+    assert shared.git("for-each-ref") == ""
+
+
+def test_push_of_a_raw_checkpoint_is_refused(two: Repo, shared: Repo) -> None:
+    two.write_model("raw.safetensors", seed=4)
+    two.git("-c", "filter.theta.process=", "-c", "filter.theta.required=false", "add", "raw.safetensors")
+    two.git("commit", "--quiet", "--message", "raw")
+    done = two.run("push", "origin", "main", check=False)
+    assert done.returncode != 0
+    assert "raw.safetensors" in done.stderr
+    assert shared.git("for-each-ref") == ""
+
+
+def test_checkout_without_the_remote_says_so_and_goes_on_later(shared: Repo, unrelated: bytes, tmp_path: Path) -> None:
+    copy = clone(shared, tmp_path / "clone")
+    hidden = shared.path.rename(tmp_path / "hidden.git")
+    done = copy.run("checkout", "other", check=False)
+    assert copy.read().startswith(b"git-theta manifest 1\n")
+    assert "error:" in done.stderr
+    hidden.rename(shared.path)
+    copy.git("theta", "checkout")
+    assert copy.unsettled(MODEL, unrelated) == []
+
+
+def test_anonymous_remote(two: Repo, shared: Repo, tmp_path: Path) -> None:
+    two.git("push", "--quiet", str(shared.path), "main")
+    assert clone(shared, tmp_path / "clone").unsettled(MODEL, model(2)) == []
+
+
+def test_override_of_the_remote_url(two: Repo, shared: Repo, tmp_path: Path) -> None:
+    two.git("config", "theta.remote.origin.url", f"file://{tmp_path / 'elsewhere'}")
+    two.git("push", "--quiet", "origin", "main")
+    assert any((tmp_path / "elsewhere").rglob("packs"))
+    assert not (shared.path / "theta" / "packs").exists()
+
+
+def test_remote_without_a_place_for_packs_is_refused_with_the_mending_command(two: Repo) -> None:
+    two.git("remote", "add", "web", "https://example.invalid/model.git")
+    done = two.run(
+        "theta",
+        "hook",
+        "pre-push",
+        "web",
+        "https://example.invalid/model.git",
+        check=False,
+        input=(f"refs/heads/main {two.git('rev-parse', 'main')} refs/heads/main {'0' * 40}\n"),
+    )
+    assert done.returncode != 0
+    assert "theta.remote.web.url" in done.stderr
+
+
+def test_alternates_of_a_clone_with_reference(two: Repo, tmp_path: Path) -> None:
+    two.git("theta", "install", "--global")
+    copy = clone(two, tmp_path / "clone", "--shared")
+    assert copy.unsettled(MODEL, model(2)) == []
+    assert packs(copy) == set()
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut"])
+def test_damaged_pack_on_the_remote_is_refused(two: Repo, shared: Repo, tmp_path: Path, damage: str) -> None:
+    two.git("push", "--quiet", "origin", "main")
+    for pack in [path for path in (shared.path / "theta" / "packs").rglob("*") if path.is_file()]:
+        data = bytearray(pack.read_bytes())
+        data[-1] ^= 1
+        # A new file: the pack may be a hard link of the one in the store.
+        pack.unlink()
+        pack.write_bytes(data if damage == "flipped" else data[:-10])
+    done = Repo(tmp_path).run("clone", str(shared.path), "clone", check=False)
+    assert "error:" in done.stderr
+    assert (tmp_path / "clone" / MODEL).read_bytes().startswith(b"git-theta manifest 1\n")

@@ -1,0 +1,67 @@
+"""Linked worktrees, sparse checkouts, submodules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workbench import MODEL, Repo, model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_worktree_add_writes_the_file(two: Repo, tmp_path: Path) -> None:
+    two.git("worktree", "add", "--quiet", str(tmp_path / "linked"), "one")
+    assert Repo(tmp_path / "linked").unsettled(MODEL, model(1)) == []
+    assert two.unsettled(MODEL, model(2)) == []
+
+
+def test_checkout_in_a_linked_worktree(two: Repo, tmp_path: Path) -> None:
+    two.git("worktree", "add", "--quiet", str(tmp_path / "linked"), "one")
+    linked = Repo(tmp_path / "linked")
+    linked.git("checkout", "--quiet", "two")
+    assert linked.unsettled(MODEL, model(2)) == []
+
+
+def test_linked_worktree_shares_the_store(two: Repo, tmp_path: Path) -> None:
+    two.git("worktree", "add", "--quiet", "-b", "new", str(tmp_path / "linked"))
+    linked = Repo(tmp_path / "linked")
+    linked.write_model(seed=3)
+    linked.commit("three")
+    assert not (two.path / ".git" / "worktrees" / "linked" / "theta" / "packs").exists()
+    two.git("worktree", "remove", str(linked.path))
+    two.git("checkout", "--quiet", "new")
+    assert two.unsettled(MODEL, model(3)) == []
+
+
+def test_sparse_checkout_disabled_again_writes_the_file(two: Repo) -> None:
+    two.write(b"text", "docs/readme.txt")
+    two.write_model("models/inner.safetensors", seed=5)
+    two.commit("more")
+    two.git("sparse-checkout", "set", "docs")
+    assert not (two.path / "models").exists()
+    two.git("sparse-checkout", "disable")
+    assert two.unsettled("models/inner.safetensors", model(5)) == []
+    assert two.unsettled(MODEL, model(2)) == []
+
+
+def test_sparse_checkout_adds_a_folder(two: Repo) -> None:
+    two.write_model("models/inner.safetensors", seed=5)
+    two.commit("more")
+    two.git("sparse-checkout", "set", "--no-cone", "/*", "!models")
+    two.git("checkout", "--quiet", "one")
+    assert two.unsettled(MODEL, model(1)) == []
+    two.git("checkout", "--quiet", "main")
+    two.git("sparse-checkout", "set", "--no-cone", "/*")
+    assert two.unsettled("models/inner.safetensors", model(5)) == []
+
+
+def test_submodule_has_a_store_of_its_own(two: Repo, tmp_path: Path) -> None:
+    outer = Repo(tmp_path / "outer")
+    outer.path.mkdir()
+    outer.git("theta", "install", "--global")
+    outer.git("init", "--quiet")
+    outer.git("submodule", "--quiet", "add", str(two.path), "weights")
+    inner = Repo(outer.path / "weights")
+    assert inner.unsettled(MODEL, model(2)) == []
+    assert (outer.path / ".git" / "modules" / "weights" / "theta").is_dir()
