@@ -7,6 +7,7 @@ import difflib
 import importlib
 import os
 import sys
+import traceback
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 from git_theta_ext import __version__
@@ -16,6 +17,7 @@ from git_theta_ext.errors import StoreError, ThetaError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_CRASHED = 129  # git takes lower codes of a merge driver for a conflict
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 
@@ -90,6 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         told = StoreError(f"{place}{error.strerror or error}", hint="check that place's permissions and free space")
         output.error(told)
         return told.exit_code
+    except Exception:  # noqa: BLE001 - ours to mend; the user needs a report's text, git a code that is no answer
+        traceback.print_exc()
+        output.error(ThetaError("git theta itself failed", hint="please report the lines above, with git theta env"))
+        return _CRASHED
     return code
 
 

@@ -19,12 +19,13 @@ _PROC = Path("/proc")
 _MAX_FILES = 4096
 _MAX_MAPS = 65536
 _MAP_COLUMNS = 6
+_GENERATIONS = 4
 
 
 def holds_open(stat: os.stat_result, pid: int, proc: Path = _PROC) -> bool:
-    """Tell whether a process or its parent is a git that holds a file open or mapped.
+    """Tell whether a process, or one of those above it, is a git that holds a file open or mapped.
 
-    Git starts a filter directly or through ``sh -c``, so it is the filter's parent or grandparent.
+    Between the git that sends and the filter there are a shell and the git that finds the command ``git theta``.
 
     Args:
         stat: The file, as ``os.stat`` described it.
@@ -38,7 +39,7 @@ def holds_open(stat: os.stat_result, pid: int, proc: Path = _PROC) -> bool:
 
 
 def _gits(pid: int, proc: Path) -> Iterator[int]:
-    for _ in range(2):
+    for _ in range(_GENERATIONS):
         try:
             name, parent = _name_and_parent((proc / str(pid) / "stat").read_bytes())
         except (OSError, ValueError):

@@ -73,6 +73,17 @@ def test_an_interrupt_ends_with_130(monkeypatch):
     assert main(["install"]) == 130
 
 
+def test_an_oversight_of_ours_ends_with_a_code_that_git_takes_for_no_conflict(monkeypatch, capsys):
+    def fail(_):
+        raise LookupError("oversight")
+
+    monkeypatch.setattr("git_theta_ext.cli.main._dispatch", fail)
+    assert main(["merge-driver"]) == 129
+    told = capsys.readouterr().err
+    assert "LookupError: oversight" in told
+    assert "please report" in told
+
+
 def test_a_closed_pipe_is_no_error_message():
     code = "import sys; from git_theta_ext.cli.main import main; sys.stdin.read(); sys.exit(main([]))"
     with subprocess.Popen(

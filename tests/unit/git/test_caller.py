@@ -73,6 +73,16 @@ def test_a_shell_may_stand_between(work, tmp_path):
     assert work("add", "m.pt") == ["clean m.pt True"]
 
 
+def test_the_filter_may_be_a_command_that_another_git_finds(work, tmp_path):
+    script = tmp_path / "bin" / "git-probe"
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\n" + (tmp_path / "filter.py").read_text())
+    script.chmod(0o755)
+    work("config", "filter.probe.process", "git probe")
+    path = f"{script.parent}:{os.environ['PATH']}"
+    assert work("add", "m.pt", env={**os.environ, "PATH": path}) == ["clean m.pt True"]
+
+
 def test_content_from_elsewhere_is_not_taken_for_the_file(work):
     assert work("hash-object", "--path", "m.pt", "--stdin", input=b"something else") == ["clean m.pt False"]
 
@@ -110,12 +120,13 @@ def model(tmp_path):
     return path
 
 
-def test_the_grandparent_counts_and_its_parent_does_not(proc, model):
-    proc.process(10, "sh", 9)
-    proc.process(9, "git", 8, opened=["/dev/null", model])
-    proc.process(11, "sh", 10)
-    assert holds_open(model.stat(), 10, proc.root)
-    assert not holds_open(model.stat(), 11, proc.root)
+def test_four_generations_count_and_the_fifth_does_not(proc, model):
+    for pid in range(11, 15):
+        proc.process(pid, "sh", pid - 1)
+    proc.process(10, "git", 9, opened=["/dev/null", model])
+    assert holds_open(model.stat(), 13, proc.root)
+    assert not holds_open(model.stat(), 14, proc.root)
+
 
 
 def test_a_mapped_file_counts_whatever_device_is_shown(proc, model):
