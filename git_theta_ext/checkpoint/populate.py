@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, FormatError, ManifestError
 from git_theta_ext.model.layout import Checksum, Layout, Literal, Slice
 from git_theta_ext.model.tensor import skeleton_spec
-from git_theta_ext.store.writer import explained, temporary
+from git_theta_ext.store.writer import clear_stale, explained, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,6 +102,7 @@ def _beside(path: Path, store: Store) -> Path:
     ``git add`` would take.
     """
     with explained(store.root):
+        clear_stale(store.root)
         unfinished = temporary(store.root)
     if unfinished.parent.stat().st_dev == path.parent.stat().st_dev:
         return unfinished

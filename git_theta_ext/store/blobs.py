@@ -14,7 +14,7 @@ from git_theta_ext.store.index import Index
 from git_theta_ext.store.packs import chunk_count, chunk_range
 from git_theta_ext.store.pool import ordered_map, thread_count
 from git_theta_ext.store.reader import PackReader, read_pack_header
-from git_theta_ext.store.writer import PackWriter, explained, grouped, install_pack, pack_path, sha256_of
+from git_theta_ext.store.writer import PackWriter, explained, grouped, pack_path, place_pack, sha256_of, sync_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -214,7 +214,7 @@ class Store:
         with explained(path):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-            install_pack(self.root, path, name)
+            sync_folders(place_pack(self.root, path, name))
         self.index.add_pack(str(self.root), name, [entry.digest for entry in header.entries])
 
     def pack_files(self) -> Iterator[tuple[Path, Path]]:

@@ -18,7 +18,7 @@ from git_theta_ext.store.packs import Entry, chunk_count, chunk_range, write_hea
 from git_theta_ext.store.pool import ordered_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -89,33 +89,38 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def sync_folders(folders: Iterable[Path]) -> None:
+    """Make the names in some folders durable."""
+    for folder in folders:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def temporary(root: Path) -> Path:
-    """Return a name for a file in the making, on the store's file system; clear away what a crash left long ago."""
+    """Return a name for a file in the making, on the store's file system."""
     folder = root / "tmp"
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.iterdir():
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                left.unlink()
     return folder / secrets.token_hex(16)
 
 
-def install_pack(root: Path, temporary_path: Path, name: str) -> None:
-    """Rename a complete pack into place and make that durable."""
+def clear_stale(root: Path) -> None:
+    """Remove files in the making that a crash left a day ago or longer."""
+    with suppress(FileNotFoundError):
+        for left in (root / "tmp").iterdir():
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                    left.unlink()
+
+
+def place_pack(root: Path, unfinished: Path, name: str) -> set[Path]:
+    """Rename a complete pack into place; it is durable when the folders returned are synced."""
     final = pack_path(root, name)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary_path.replace(final)
-    sync_folder(final.parent)
-    sync_folder(final.parent.parent)
+    unfinished.replace(final)
+    return {final.parent, final.parent.parent}
 
 
 class PackWriter:
@@ -151,18 +156,22 @@ class PackWriter:
         """
         jobs = ((item, number) for pack in packs for item in pack for number in range(chunk_count(item[0])))
         coded = ordered_map(self._executor, self._encode, jobs, self._window)
-        finishing: list[Future[tuple[str, tuple[Entry, ...]]]] = []
+        finishing: list[Future[tuple[str, tuple[Entry, ...], set[Path]]]] = []
         made: list[Path] = []
         # Finished packs wait for the disk in threads of their own, so that encoding goes on meanwhile.
         finisher = ThreadPoolExecutor(_FINISHERS)
         try:
             with explained(self._root):
+                clear_stale(self._root)
                 for pack in packs:
                     path = temporary(self._root)
                     made.append(path)
                     entries = self._stream(path, pack, coded, advance)
                     finishing.append(finisher.submit(_finish, self._root, path, entries))
-                return [future.result() for future in finishing]
+                done = [future.result() for future in finishing]
+                # All at once: one flush of a journal serves every folder.
+                sync_folders({folder for _, _, folders in done for folder in folders})
+                return [(name, entries) for name, entries, _ in done]
         finally:
             coded.close()  # type: ignore[attr-defined]  # a generator, to be stopped before the buffers go
             finisher.shutdown()
@@ -205,7 +214,7 @@ def _write_all(descriptor: int, pieces: list[Buffer]) -> int:
     return total
 
 
-def _finish(root: Path, path: Path, entries: tuple[Entry, ...]) -> tuple[str, tuple[Entry, ...]]:
+def _finish(root: Path, path: Path, entries: tuple[Entry, ...]) -> tuple[str, tuple[Entry, ...], set[Path]]:
     name = sha256_of(path)
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -213,5 +222,4 @@ def _finish(root: Path, path: Path, entries: tuple[Entry, ...]) -> tuple[str, tu
     finally:
         os.close(descriptor)
     path.chmod(path.stat().st_mode & 0o444)
-    install_pack(root, path, name)
-    return name, entries
+    return name, entries, place_pack(root, path, name)
