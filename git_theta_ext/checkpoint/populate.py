@@ -8,6 +8,7 @@ import time
 import zlib
 from typing import TYPE_CHECKING
 
+from git_theta_ext.checkpoint.replace import replace_file
 from git_theta_ext.errors import CorruptError, FormatError, ManifestError
 from git_theta_ext.model.layout import Checksum, Layout, Literal, Slice
 from git_theta_ext.model.tensor import skeleton_spec
@@ -89,7 +90,7 @@ def populate(
                 os.close(descriptor)
             past = _past(path)
             os.utime(unfinished, ns=(past, past))
-            unfinished.replace(path)
+            replace_file(unfinished, path)
             return path.lstat()
     finally:
         unfinished.unlink(missing_ok=True)
