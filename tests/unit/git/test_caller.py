@@ -128,7 +128,6 @@ def test_four_generations_count_and_the_fifth_does_not(proc, model):
     assert not holds_open(model.stat(), 14, proc.root)
 
 
-
 def test_a_mapped_file_counts_whatever_device_is_shown(proc, model):
     line = f"7f00-7f01 r--p 00000000 00:2a {model.stat().st_ino}    {model}\n"
     proc.process(10, maps="7f02-7f03 rw-p 00000000 00:00 0\n" + line)
