@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-MOMENTS = [0.05, 0.15, 0.25, 0.4, 0.6]
+MOMENTS = [0.05, 0.15, 0.25, 0.4, 0.6, *(pytest.param(n * 0.021, marks=pytest.mark.soak) for n in range(1, 31))]
 """Seconds after which a command is killed: at start-up, in the middle, near its end."""
 
 
