@@ -13,7 +13,7 @@ from git_theta_ext.model.layout import Extent, Layout, layout_of
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
 from git_theta_ext.registry import detect_format, find_format
-from git_theta_ext.store.pool import ordered_map, thread_count
+from git_theta_ext.store.pool import no_progress, ordered_map, thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,10 +49,6 @@ class Described:
 
     manifest: Manifest
     scan: Scan
-
-
-def _ignore(_: int) -> None:
-    pass
 
 
 def scan(data: memoryview, path: str, format_name: str | None = None) -> Scan:
@@ -99,7 +95,7 @@ def describe(
     format_name: str | None = None,
     *,
     threads: int = 0,
-    advance: Callable[[int], None] = _ignore,
+    advance: Callable[[int], None] = no_progress,
 ) -> Described:
     """Return a checkpoint's manifest without storing anything.
 
@@ -138,7 +134,7 @@ def clean(
     path: str,
     store: Store,
     format_name: str | None = None,
-    advance: Callable[[int], None] = _ignore,
+    advance: Callable[[int], None] = no_progress,
 ) -> Described:
     """Store a checkpoint's tensors and skeleton, and return its manifest; all is durable on return.
 

@@ -12,6 +12,7 @@ from git_theta_ext.checkpoint.replace import replace_file
 from git_theta_ext.errors import CorruptError, FormatError, ManifestError
 from git_theta_ext.model.layout import Checksum, Layout, Literal, Slice
 from git_theta_ext.model.tensor import skeleton_spec
+from git_theta_ext.store.pool import no_progress
 from git_theta_ext.store.writer import clear_stale, explained, temporary
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
 _BACKDATE_NS = 2_000_000_000
 """Git looks again at a file as young as its index; one that seems older than what it replaces is left alone."""
-
-
-def _ignore(_: int) -> None:
-    pass
 
 
 def read_layout(manifest: Manifest, store: Store, path: str) -> Layout:
@@ -55,7 +52,7 @@ def read_layout(manifest: Manifest, store: Store, path: str) -> Layout:
 
 
 def populate(
-    manifest: Manifest, store: Store, path: Path, mode: int = 0o644, advance: Callable[[int], None] = _ignore
+    manifest: Manifest, store: Store, path: Path, mode: int = 0o644, advance: Callable[[int], None] = no_progress
 ) -> os.stat_result:
     """Write a checkpoint from its manifest, elsewhere first and in its place when it is complete.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MissingError
+from git_theta_ext.store.pool import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -15,12 +16,8 @@ if TYPE_CHECKING:
     from git_theta_ext.store.blobs import Store
 
 
-def _ignore(_: int) -> None:
-    pass
-
-
 def ensure_local(
-    repo: Repository, store: Store, manifests: Iterable[Manifest], advance: Callable[[int], None] = _ignore
+    repo: Repository, store: Store, manifests: Iterable[Manifest], advance: Callable[[int], None] = no_progress
 ) -> None:
     """Fetch all that the store lacks of some manifests.
 
@@ -46,7 +43,7 @@ def ensure_local(
 
 
 def ensure_digests(
-    repo: Repository, store: Store, digests: Iterable[Digest], advance: Callable[[int], None] = _ignore
+    repo: Repository, store: Store, digests: Iterable[Digest], advance: Callable[[int], None] = no_progress
 ) -> None:
     """Fetch those of some tensors and skeletons that the store lacks.
 

@@ -16,6 +16,7 @@ from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.index_stat import StatWords, Update, patch_file, refresh
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
+from git_theta_ext.store.pool import no_progress
 from git_theta_ext.store.writer import explained, temporary
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 
 _CLOCK_NS = 20_000_000
 """The clock of file times may be this much behind the one that is asked for the time."""
-
-
-def _ignore(_: int) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def populate_wanted(
     store: Store,
     wanted: Mapping[str, Wanted],
     ensure: Callable[[Iterable[Manifest]], None],
-    advance: Callable[[int], None] = _ignore,
+    advance: Callable[[int], None] = no_progress,
 ) -> list[ThetaError]:
     """Write checkpoints over their manifests and tell the index that nothing changed.
 

@@ -12,6 +12,7 @@ from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
 from git_theta_ext.registry import find_format, find_merge
+from git_theta_ext.store.pool import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 _BATCH_BYTES = 1 << 26
 UNSETTLED = "depends on the parameters in conflict"
 CANNOT_LAY_OUT = "files of this format cannot be laid out anew for the merged parameters"
-
-
-def _ignore(_: int) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class Results:
         self._nbytes = 0
 
 
-def apply(plan: Plan, store: Store, advance: Callable[[int], None] = _ignore) -> Outcome:
+def apply(plan: Plan, store: Store, advance: Callable[[int], None] = no_progress) -> Outcome:
     """Carry out a plan.
 
     A parameter whose values are missing, damaged, NaN or infinite becomes a conflict with that reason.

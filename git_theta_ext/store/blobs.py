@@ -12,7 +12,7 @@ from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.index import Index
 from git_theta_ext.store.packs import chunk_count, chunk_range
-from git_theta_ext.store.pool import ordered_map, thread_count
+from git_theta_ext.store.pool import no_progress, ordered_map, thread_count
 from git_theta_ext.store.reader import PackReader, read_pack_header
 from git_theta_ext.store.writer import PackWriter, explained, grouped, pack_path, place_pack, sha256_of, sync_folders
 
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
 MAX_CHAIN = 16
 """The most bases one behind another that are followed; recoding keeps chains much shorter."""
-
-
-def _ignore(_: int) -> None:
-    pass
 
 
 class Store:
@@ -74,7 +70,9 @@ class Store:
             found = self._find(wanted)
         return wanted - set(found)
 
-    def put(self, items: Sequence[tuple[TensorSpec, Digest, Buffer]], advance: Callable[[int], None] = _ignore) -> int:
+    def put(
+        self, items: Sequence[tuple[TensorSpec, Digest, Buffer]], advance: Callable[[int], None] = no_progress
+    ) -> int:
         """Store what is not there yet; durable on return.
 
         Args:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, FormatError, MissingError
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.tensor import skeleton_spec
+from git_theta_ext.store.pool import no_progress
 from git_theta_ext.store.reader import read_pack_header
 from git_theta_ext.store.writer import sha256_of
 
@@ -39,11 +40,7 @@ class Problem:
 _NAMED = 3
 
 
-def _ignore(_: int) -> None:
-    pass
-
-
-def check_packs(store: Store, advance: Callable[[int], None] = _ignore) -> Iterator[Problem]:
+def check_packs(store: Store, advance: Callable[[int], None] = no_progress) -> Iterator[Problem]:
     """Compare each pack's bytes with its name; any flipped bit shows.
 
     Args:
@@ -74,7 +71,7 @@ def check_manifests(
     *,
     decode: bool = False,
     elsewhere: AbstractSet[Digest] = frozenset(),
-    advance: Callable[[int], None] = _ignore,
+    advance: Callable[[int], None] = no_progress,
 ) -> Iterator[Problem]:
     """Check that all that manifests name can be had.
 

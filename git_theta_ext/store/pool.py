@@ -14,6 +14,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def no_progress(_: int) -> None:
+    """Stand in for a caller that does not want to be told how far the work is."""
+
+
 def thread_count(wanted: int = 0) -> int:
     """Return the number of threads to use: as wanted, or one for each processor that this process may run on."""
     return wanted or len(os.sched_getaffinity(0))
