@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 CONFIG_REGEXP = r"^(theta|remote|branch|(filter|diff|merge|hook)\.theta)\.|^core\.(hookspath|filemode)$"
 
 DEFAULT_MERGE_METHOD = "average"
+DEFAULT_CHAIN_DEPTH = 4
+MAX_CHAIN_DEPTH = 12
+DEFAULT_GC_AUTO = 256 << 20
+DEFAULT_GC_GRACE = 14
 
 _TRUE = frozenset({"true", "yes", "on"})
 _FALSE = frozenset({"false", "no", "off", ""})
@@ -134,6 +138,21 @@ class Config:
     def merge_method(self) -> str:
         """``theta.merge.method``."""
         return self.text("theta.merge.method") or DEFAULT_MERGE_METHOD
+
+    @property
+    def chain_depth(self) -> int:
+        """``theta.chainDepth``: how many others a stored tensor may lean on, one behind another."""
+        return min(self.number("theta.chaindepth", default=DEFAULT_CHAIN_DEPTH), MAX_CHAIN_DEPTH)
+
+    @property
+    def gc_auto(self) -> int:
+        """``theta.gcAuto``: stored bytes added since the last collection at which the next starts; 0 for never."""
+        return self.number("theta.gcauto", default=DEFAULT_GC_AUTO)
+
+    @property
+    def gc_grace(self) -> int:
+        """``theta.gcGrace``: days for which tensors that nobody names are kept."""
+        return self.number("theta.gcgrace", default=DEFAULT_GC_GRACE)
 
     @property
     def git_remotes(self) -> tuple[str, ...]:

@@ -26,7 +26,13 @@ BUILT_IN: dict[Group, dict[str, str]] = {
         "npz": "git_theta_plugins.formats.npz:FORMAT",
         "opaque": "git_theta_plugins.formats.opaque:FORMAT",
     },
-    "encodings": {"dense": "git_theta_plugins.encodings.dense:ENCODING"},
+    "encodings": {
+        "dense": "git_theta_plugins.encodings.dense:ENCODING",
+        "delta": "git_theta_plugins.encodings.delta:ENCODING",
+        "scale": "git_theta_plugins.encodings.scale:ENCODING",
+        "low_rank": "git_theta_plugins.encodings.low_rank:ENCODING",
+        "ternary": "git_theta_plugins.encodings.ternary:ENCODING",
+    },
     "merges": {"average": "git_theta_plugins.merges.average:METHOD"},
     "remotes": {
         "directory": "git_theta_plugins.remotes.directory:open_remote",
@@ -60,6 +66,11 @@ def _find(group: Group, name: str) -> object:
             hint=f"known are {known}; install the package that brings it",
         )
     return cast("object", point.load())
+
+
+def names(group: Group) -> list[str]:
+    """Return the names of all plug-ins of a group that are installed, the built-in ones first."""
+    return [*BUILT_IN[group], *sorted(set(_entry_points(group)) - set(BUILT_IN[group]))]
 
 
 def find_format(name: str) -> Format:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError, PluginError, UsageError
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import read_manifests
-from git_theta_ext.merge.apply import Results, apply, compose, compute
+from git_theta_ext.merge.apply import apply, compose, compute
 from git_theta_ext.merge.plan import FORMATS_DIFFER, SIDES, WHOLE_FILE, Decision, obstacle, plan
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.tensor import skeleton_spec
 from git_theta_ext.registry import find_merge
+from git_theta_ext.store.batches import Batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,7 +55,7 @@ def resolve(manifest: Manifest, store: Store, method: str, patterns: Sequence[st
     _check_whole(manifest, method, patterns)
     parameters = dict(manifest.parameters)
     remaining = [conflict for conflict in manifest.conflicts if conflict not in chosen]
-    results = Results(store)
+    results = Batches(store)
     first: MergeError | None = None
     for conflict in chosen:
         try:
@@ -137,7 +138,7 @@ def _check_whole(manifest: Manifest, method: str, patterns: Sequence[str]) -> No
         raise MergeError(WHOLE_FILE, hint="git theta resolve with ours, theirs or base, and without names")
 
 
-def _value(conflict: Conflict, method: str, store: Store, results: Results) -> Parameter | None:
+def _value(conflict: Conflict, method: str, store: Store, results: Batches) -> Parameter | None:
     side = SIDES.get(method)
     if side is not None:
         return {"base": conflict.base, "ours": conflict.ours, "theirs": conflict.theirs}[side]

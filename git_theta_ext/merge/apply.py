@@ -12,6 +12,7 @@ from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
 from git_theta_ext.registry import find_format, find_merge
+from git_theta_ext.store.batches import Batches
 from git_theta_ext.store.pool import no_progress
 
 if TYPE_CHECKING:
@@ -19,10 +20,9 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import MergeMethod
     from git_theta_ext.merge.plan import Decision, Plan
-    from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.store.blobs import Store
 
-_BATCH_BYTES = 1 << 26
 UNSETTLED = "depends on the parameters in conflict"
 CANNOT_LAY_OUT = "files of this format cannot be laid out anew for the merged parameters"
 
@@ -49,35 +49,6 @@ class Outcome:
         return len(self.manifest.conflicts) + (self.manifest.layout_conflict is not None)
 
 
-class Results:
-    """Puts computed tensors into the store, many small ones at a time, so that they share packs."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._waiting: list[tuple[TensorSpec, Digest, bytearray]] = []
-        self._nbytes = 0
-
-    def add(self, spec: TensorSpec, data: bytearray) -> Parameter:
-        """Take over a tensor; it is stored at the latest by ``flush``."""
-        digest = tensor_digest(spec, data)
-        self._waiting.append((spec, digest, data))
-        self._nbytes += len(data)
-        if self._nbytes >= _BATCH_BYTES:
-            self.flush()
-        return Parameter(spec, digest)
-
-    def flush(self) -> None:
-        """Make durable what was added.
-
-        Raises:
-            StoreError: The store cannot be written.
-        """
-        if self._waiting:
-            self._store.put(self._waiting)
-        self._waiting = []
-        self._nbytes = 0
-
-
 def apply(plan: Plan, store: Store, advance: Callable[[int], None] = no_progress) -> Outcome:
     """Carry out a plan.
 
@@ -97,7 +68,7 @@ def apply(plan: Plan, store: Store, advance: Callable[[int], None] = no_progress
     parameters: dict[str, Parameter] = {}
     conflicts: list[Conflict] = []
     notes: list[str] = []
-    results = Results(store)
+    results = Batches(store)
     taken = computed = 0
     for decision in plan.decisions:
         value = decision.value

@@ -89,6 +89,40 @@ def from_float(values: NDArray[Any], dtype: Dtype) -> bytes:
     return _to_bf16(single) if dtype.name == "BF16" else _to_eight_bits(single, dtype)
 
 
+def round_once(values: NDArray[np.float64], dtype: Dtype) -> bytes:
+    """Write float64 values as elements of a real type, rounding a single time to nearest, ties to even.
+
+    Args:
+        values: Of any shape; NaN, infinities and values too large for the type are no error.
+        dtype: A float type that allows arithmetic.
+
+    Returns:
+        Little-endian elements; NaN stays NaN.
+
+    Raises:
+        FormatError: The element type is no float that allows arithmetic.
+    """
+    import numpy as np
+
+    _check(dtype)
+    if dtype.kind != "float":
+        raise FormatError(f"elements of type {dtype.name} are no real floats")
+    flat = np.ascontiguousarray(values).reshape(-1)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        if dtype.name in _NUMPY:
+            return flat.astype(_NUMPY[dtype.name]).tobytes()
+        if dtype.name != "BF16":
+            return _to_eight_bits(flat, dtype)
+        single = flat.astype(np.float32)
+        bits = single.view(np.uint32)
+        # What the first rounding put on the middle between two BF16 must be told from what was there before.
+        middle = np.flatnonzero((bits & np.uint32(0xFFFF)) == np.uint32(0x8000))
+        size, exact = np.abs(single[middle].astype(np.float64)), np.abs(flat[middle])
+        bits[middle] += (exact > size).astype(np.uint32)
+        bits[middle] -= (exact < size).astype(np.uint32)
+    return _to_bf16(single)
+
+
 def largest(dtype: Dtype) -> float:
     """Return the largest finite value of a type that allows arithmetic."""
     import numpy as np
@@ -111,12 +145,17 @@ def _to_bf16(single: NDArray[np.float32]) -> bytes:
 
     bits = single.view(np.uint32)
     # Adding just under half of the last kept bit, and that bit itself, carries exactly where it has to round up.
-    rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))) >> 16
-    kept: NDArray[Any] = np.where(np.isnan(single), (bits >> 16) | np.uint32(0x40), rounded)
-    return kept.astype("<u2").tobytes()
+    rounded = bits >> 16
+    rounded &= np.uint32(1)
+    rounded += np.uint32(0x7FFF)
+    rounded += bits
+    rounded >>= 16
+    nan = np.flatnonzero(np.isnan(single))
+    rounded[nan] = (bits[nan] >> 16) | np.uint32(0x40)
+    return rounded.astype("<u2").tobytes()
 
 
-def _to_eight_bits(single: NDArray[np.float32], dtype: Dtype) -> bytes:
+def _to_eight_bits(single: NDArray[Any], dtype: Dtype) -> bytes:
     import numpy as np
 
     midpoints, overflow, nan = _rounding(dtype)

@@ -2,82 +2,67 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.tensor import TensorHasher
-from git_theta_ext.registry import find_encoding
-from git_theta_ext.store.index import Index
+from git_theta_ext.store.chains import depths, shallowest
+from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs, dense_estimate, estimate
+from git_theta_ext.store.decode import Decoder, StoredSource
+from git_theta_ext.store.inventory import Inventory
 from git_theta_ext.store.packs import chunk_count, chunk_range
 from git_theta_ext.store.pool import no_progress, ordered_map, thread_count
-from git_theta_ext.store.reader import PackReader, read_pack_header
-from git_theta_ext.store.writer import PackWriter, explained, grouped, pack_path, place_pack, sha256_of, sync_folders
+from git_theta_ext.store.writer import PackWriter, dense_blob, grouped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from typing_extensions import Buffer
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.store.decode import Places
     from git_theta_ext.store.packs import Entry
+    from git_theta_ext.store.writer import NewBlob
 
-MAX_CHAIN = 16
-"""The most bases one behind another that are followed; recoding keeps chains much shorter."""
+__all__ = ["Hint", "Store"]
+
+_DEEPEST_HINT = 8
+"""Bases one behind another from which on a hint is not followed: recoding can do better, and reading stays quick."""
 
 
-class Store:
-    """The packs of a repository and of those it borrows from.
+class Store(Inventory):
+    """Puts tensors into packs and gets them out.
 
     Args:
-        root: ``$GIT_COMMON_DIR/theta``; made when something is first stored.
-        alternates: Roots of other stores that are read, never written.
+        root: As for ``Inventory``.
+        alternates: As for ``Inventory``.
         threads: For encoding, decoding and hashing; 0 for one each processor.
     """
 
     def __init__(self, root: Path, alternates: Sequence[Path] = (), threads: int = 0) -> None:
-        self.root = root
+        super().__init__(root, alternates)
         self.threads = thread_count(threads)
-        self.index = Index(root / "index.sqlite3")
-        self._roots = (root, *alternates)
-        self._reader = PackReader()
-        self._refreshed = False
+        self.decoder = Decoder(self.reader)
+        self._verified: set[Digest] = set()
 
     @property
     def _window(self) -> int:
         return 2 * self.threads + 2
 
-    def pack_path(self, name: str) -> Path:
-        """Return where this store keeps a pack, whether or not it is there."""
-        return pack_path(self.root, name)
-
-    def missing(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return those that are neither here nor in an alternate.
-
-        Packs that hold the others are touched, so that no garbage collection takes them before a manifest names them.
-        """
-        wanted = set(digests)
-        found = self._find(wanted)
-        try:
-            for root, name in {(root, name) for root, name, _ in found.values()}:
-                with suppress(PermissionError):  # an alternate of somebody else's
-                    os.utime(self._path(root, name))
-        except FileNotFoundError:  # went this very moment
-            self.refresh()
-            found = self._find(wanted)
-        return wanted - set(found)
-
     def put(
-        self, items: Sequence[tuple[TensorSpec, Digest, Buffer]], advance: Callable[[int], None] = no_progress
+        self,
+        items: Sequence[tuple[TensorSpec, Digest, Buffer]],
+        advance: Callable[[int], None] = no_progress,
+        hints: Mapping[Digest, Hint] | None = None,
     ) -> int:
         """Store what is not there yet; durable on return.
 
         Args:
             items: Spec, digest and little-endian bytes of tensors and skeletons; the digests are trusted.
             advance: Told the number of bytes dealt with, as it goes.
+            hints: How some of them may be held in fewer bytes; followed where that is so.
 
         Returns:
             Bytes written.
@@ -93,12 +78,75 @@ class Store:
         advance(sum(spec.nbytes for spec, _, _ in items) - sum(spec.nbytes for spec, _, _ in fresh.values()))
         if not fresh:
             return 0
+        blobs: dict[Digest, NewBlob] = {}
+        for item in fresh.values():
+            for blob in self._blobs(item, (hints or {}).get(item[1])):
+                blobs.setdefault(blob.digest, blob)
+        factors = set(blobs) - missing
+        for digest in factors - self.missing(factors):
+            del blobs[digest]
+        return self.write(grouped(blobs.values()), advance, loose=True)
+
+    def _blobs(self, item: tuple[TensorSpec, Digest, Buffer], hint: Hint | None) -> list[NewBlob]:
+        spec, digest, data = item
+        if hint is not None:
+            chosen = shallowest(self.holders({hint.parent}))
+            if hint.parent in chosen and depths(chosen)[hint.parent] < _DEEPEST_HINT:
+                target, places = MemorySource(spec, data), self.places({hint.parent})
+
+                def parent() -> StoredSource:
+                    return StoredSource(self.decoder, places, hint.parent)
+
+                if estimate(hint, target, parent()) < dense_estimate(target):
+                    return coded_blobs(digest, hint, lambda: target, parent)
+        return [dense_blob(spec, digest, data)]
+
+    def write(
+        self, packs: Sequence[Sequence[NewBlob]], advance: Callable[[int], None] = no_progress, *, loose: bool
+    ) -> int:
+        """Write packs; durable on return, and read back unless they hold tensors fresh from memory as they are.
+
+        Args:
+            packs: What each of them holds.
+            advance: Told the number of tensor bytes that were encoded.
+            loose: Whether recoding may still make them smaller; else they take the place of what is stored already.
+
+        Returns:
+            Bytes written.
+
+        Raises:
+            StoreError: The file system refused; nothing half written is left.
+            CorruptError: What was read back is not what was written; the packs are removed.
+        """
         with ThreadPoolExecutor(self.threads) as executor:
-            writer = PackWriter(self.root, find_encoding("dense"), executor, self._window)
-            packs = writer.write(grouped(list(fresh.values())), advance)
-        for name, entries in packs:
-            self.index.add_pack(str(self.root), name, [entry.digest for entry in entries])
-        return sum(self.pack_path(name).stat().st_size for name, _ in packs)
+            made = PackWriter(self.root, executor, self._window).write(packs, advance)
+        self._read_back(dict(made), everything=not loose)
+        for name, entries in made:
+            self.index.add_pack(str(self.root), name, entries, loose=loose)
+        return sum(self.pack_path(name).stat().st_size for name, _ in made)
+
+    def _read_back(self, made: Mapping[str, Sequence[Entry]], *, everything: bool) -> None:
+        """Decode what leans on others, or everything, before anybody relies on it."""
+        fresh = {entry.digest: (self.pack_path(name), entry) for name, entries in made.items() for entry in entries}
+        wanted = [(digest, entry.spec) for digest, (_, entry) in fresh.items() if entry.bases or everything]
+        if not wanted:
+            return
+        bases = {base for _, entry in fresh.values() for base in entry.bases} - set(fresh)
+        places = {**self.places(bases), **fresh}
+        # A difference from a damaged base would be lost on the day when the base is mended.
+        wanted += [(base, places[base][1].spec) for base in sorted(bases - self._verified)]
+        try:
+            for _ in self._decoded(wanted, places, None):
+                pass
+        except CorruptError:
+            for name in made:
+                self.pack_path(name).unlink(missing_ok=True)
+            # Where it was made from a pack that is damaged, that is the one to name.
+            copied = {digest for digest, _ in wanted} - self.missing(digest for digest, _ in wanted)
+            for _ in self.chunks([(digest, spec) for digest, spec in wanted if digest in copied]):
+                pass
+            raise
+        self._verified.update(digest for digest, _ in wanted)
 
     def read(self, digest: Digest, spec: TensorSpec) -> bytearray:
         """Return a whole tensor or skeleton.
@@ -137,19 +185,36 @@ class Store:
             Number in ``wanted``, offset in the tensor, and bytes that are valid until the next are asked for.
 
         Raises:
-            MissingError: A tensor is not here; nothing was decoded yet.
+            MissingError: A tensor is not here; nothing was decoded yet, unless somebody dropped its pack meanwhile.
             CorruptError: What is stored is not what a digest names.
         """
-        entries = self._entries(wanted)
+        places = self.places(digest for digest, _ in wanted)
+        for digest, spec in wanted:
+            path, entry = places[digest]
+            if entry.spec != spec:
+                raise CorruptError(f"pack {path.name} holds {digest} as {entry.spec}, not as {spec}")
+        yield from self._decoded(wanted, places, sink)
+
+    def _decoded(
+        self,
+        wanted: Sequence[tuple[Digest, TensorSpec]],
+        places: Places,
+        sink: Callable[[int, int, memoryview], None] | None,
+    ) -> Iterator[tuple[int, int, memoryview]]:
         largest = max((min(spec.chunk_bytes, spec.nbytes) for _, spec in wanted), default=0)
         buffers: list[memoryview] = []  # used over and over: fresh memory costs more than decoding
         jobs = ((item, number) for item, (_, spec) in enumerate(wanted) for number in range(chunk_count(spec)))
 
         def decode(job: tuple[int, int]) -> memoryview:
             item, number = job
+            digest, spec = wanted[item]
             buffer = buffers.pop() if buffers else memoryview(bytearray(largest))
-            start, end = chunk_range(wanted[item][1], number)
-            self._decode(*entries[item], number, buffer[: end - start], MAX_CHAIN)
+            start, end = chunk_range(spec, number)
+            try:
+                self.decoder.decode(places, digest, number, buffer[: end - start])
+            except MissingError:  # recoded by another process, and the pack that we knew is gone
+                self.refresh()
+                self.decoder.decode(self.places([digest]), digest, number, buffer[: end - start])
             if sink is not None:
                 sink(item, start, buffer[: end - start])
             return buffer
@@ -166,124 +231,6 @@ class Store:
                     buffers.append(buffer)
                 if hasher.digest() != digest:
                     raise CorruptError(
-                        f"pack {entries[item][0].name}: the tensor stored as {digest} is another",
+                        f"pack {places[digest][0].name}: the tensor stored as {digest} is another",
                         hint="git theta fsck",
                     )
-
-    def packs_of(self, digests: Iterable[Digest]) -> set[str]:
-        """Return the names of packs that hold these and all that they are coded against.
-
-        Raises:
-            MissingError: One is not here.
-        """
-        names: set[str] = set()
-        todo = set(digests)
-        seen: set[Digest] = set()
-        while todo:
-            seen |= todo
-            for path, entry in self._located(todo).values():
-                names.add(path.name)
-                todo = todo | set(entry.bases)
-            todo -= seen
-        return names
-
-    def path_of(self, name: str) -> Path:
-        """Return where a pack is, here or in an alternate.
-
-        Raises:
-            MissingError: It is in none of them.
-        """
-        for root in self._roots:
-            if (path := pack_path(root, name)).exists():
-                return path
-        raise MissingError(f"pack {name} is not in the store", hint="git theta fsck")
-
-    def adopt(self, name: str, path: Path) -> None:
-        """Take over a file that is said to be a pack of this name; durable on return.
-
-        Raises:
-            CorruptError: Its bytes do not have that name, or are no pack. The file is left where it is.
-        """
-        if (actual := sha256_of(path)) != name:
-            raise CorruptError(f"a file that should be pack {name} has SHA-256 {actual}")
-        header = read_pack_header(path)
-        if header.pack_bytes != path.stat().st_size:
-            raise CorruptError(f"pack {name} has another size than its header says")
-        with explained(path):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-            sync_folders(place_pack(self.root, path, name))
-        self.index.add_pack(str(self.root), name, [entry.digest for entry in header.entries])
-
-    def pack_files(self) -> Iterator[tuple[Path, Path]]:
-        """Yield the store's root and the path of every pack, here and in the alternates."""
-        for root in self._roots:
-            with suppress(FileNotFoundError):
-                for folder in sorted((root / "packs").iterdir()):
-                    for path in sorted(folder.iterdir()):
-                        yield root, path
-
-    def refresh(self) -> None:
-        """Make the index agree with the packs on disk: another process, a copy or a restored backup changed them."""
-        known = self.index.packs()
-        present = {(str(root), path.name): path for root, path in self.pack_files()}
-        for root, name in known - set(present):
-            self.index.drop_pack(root, name)
-        for (root, name), path in present.items():
-            if (root, name) not in known:
-                with suppress(CorruptError, FileNotFoundError):  # fsck names it
-                    header = read_pack_header(path)
-                    self.index.add_pack(root, name, [entry.digest for entry in header.entries])
-
-    def close(self) -> None:
-        """Close the index and all packs."""
-        self._reader.close()
-        self.index.close()
-
-    def _path(self, root: str, name: str) -> Path:
-        return pack_path(next(r for r in self._roots if str(r) == root), name)
-
-    def _find(self, digests: set[Digest]) -> dict[Digest, tuple[str, str, int]]:
-        roots = {str(root) for root in self._roots}
-        found = self.index.find(digests)
-        gone = {
-            (root, name)
-            for root, name in {(root, name) for root, name, _ in found.values()}
-            if root not in roots or not self._path(root, name).exists()
-        }
-        if gone or (len(found) < len(digests) and not self._refreshed):
-            self._refreshed = True
-            self.refresh()
-            found = self.index.find(digests)
-        return {digest: place for digest, place in found.items() if place[0] in roots}
-
-    def _located(self, digests: set[Digest]) -> dict[Digest, tuple[Path, Entry]]:
-        found = self._find(digests)
-        if absent := digests - set(found):
-            raise MissingError(
-                f"{len(absent)} of {len(digests)} tensors are not in the store, {min(absent)} among them",
-                hint="git theta checkout fetches what a remote has; git theta fsck says which files need them",
-            )
-        places = {digest: (self._path(root, name), entry) for digest, (root, name, entry) in found.items()}
-        return {digest: (path, self._reader.header(path).entries[entry]) for digest, (path, entry) in places.items()}
-
-    def _entries(self, wanted: Sequence[tuple[Digest, TensorSpec]]) -> list[tuple[Path, Entry]]:
-        located = self._located({digest for digest, _ in wanted})
-        for digest, spec in wanted:
-            path, entry = located[digest]
-            if entry.spec != spec or entry.digest != digest:
-                raise CorruptError(f"pack {path.name} holds {digest} as {entry.spec}, not as {spec}")
-        return [located[digest] for digest, _ in wanted]
-
-    def _decode(self, path: Path, entry: Entry, number: int, out: memoryview, depth: int) -> None:
-        if depth == 0:
-            raise CorruptError(f"pack {path.name}: {entry.digest} leans on more than {MAX_CHAIN} others")
-        bases = []
-        for base in entry.bases:
-            bases.append(memoryview(bytearray(out.nbytes)))
-            self._decode(*self._located({base})[base], number, bases[-1], depth - 1)
-        payload = self._reader.chunk(path, entry, number)
-        try:
-            find_encoding(entry.encoding).decode(entry.spec, payload, out, bases)
-        except CorruptError as error:
-            raise CorruptError(f"pack {path.name}: {entry.digest}: {error.message}", hint="git theta fsck") from error

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, FormatError, MissingError
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.tensor import skeleton_spec
+from git_theta_ext.store.chains import closure, shallowest
 from git_theta_ext.store.pool import no_progress
 from git_theta_ext.store.reader import read_pack_header
-from git_theta_ext.store.writer import sha256_of
+from git_theta_ext.store.writer import pack_path, sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
+    from git_theta_ext.errors import ThetaError
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.chains import Holders
 
 
 @dataclass(frozen=True)
@@ -30,14 +34,25 @@ class Problem:
         kind: ``corrupt`` or ``missing``.
         where: The pack's file, or the manifest's place.
         what: In words.
+        pack: The file of the pack that is at fault, where it is known.
     """
 
     kind: str
     where: str
     what: str
+    pack: str = ""
 
 
 _NAMED = 3
+
+
+def specs_of(manifests: Iterable[Manifest]) -> dict[Digest, TensorSpec]:
+    """Return every tensor and skeleton that some manifests name."""
+    specs: dict[Digest, TensorSpec] = {}
+    for manifest in manifests:
+        specs[manifest.skeleton.digest] = skeleton_spec(manifest.skeleton.nbytes)
+        specs.update((parameter.digest, parameter.spec) for parameter in manifest.parameters.values())
+    return specs
 
 
 def check_packs(store: Store, advance: Callable[[int], None] = no_progress) -> Iterator[Problem]:
@@ -47,61 +62,65 @@ def check_packs(store: Store, advance: Callable[[int], None] = no_progress) -> I
         store: With its alternates.
         advance: Told the number of bytes read, as it goes.
     """
-    for _, path in store.pack_files():
-        size = path.stat().st_size
-        if (actual := sha256_of(path)) != path.name:
-            yield Problem("corrupt", str(path), f"its bytes have the SHA-256 {actual}")
-        elif (problem := _check_header(path, size)) is not None:
-            yield problem
+    for root, path in store.pack_files():
+        try:
+            size = path.stat().st_size
+            wrong = _wrong_pack(root, path, size)
+        except FileNotFoundError:  # another process made a better pack of it
+            continue
+        if wrong:
+            yield Problem("corrupt", str(path), wrong, str(path))
         advance(size)
 
 
-def _check_header(path: Path, size: int) -> Problem | None:
+def _wrong_pack(root: Path, path: Path, size: int) -> str:
+    if path != pack_path(root, path.name):
+        return "no pack of that name belongs there"
+    if (actual := sha256_of(path)) != path.name:
+        return f"its bytes have the SHA-256 {actual}"
     try:
         if read_pack_header(path).pack_bytes != size:
-            return Problem("corrupt", str(path), f"{size} bytes are not what its header says")
+            return f"{size} bytes are not what its header says"
     except CorruptError as error:
-        return Problem("corrupt", str(path), error.message)
-    return None
+        return error.message
+    return ""
 
 
 def check_manifests(
     store: Store,
     manifests: Mapping[str, Manifest],
     *,
-    decode: bool = False,
     elsewhere: AbstractSet[Digest] = frozenset(),
     advance: Callable[[int], None] = no_progress,
 ) -> Iterator[Problem]:
-    """Check that all that manifests name can be had.
+    """Check that all that manifests name can be had, and that their layouts fit them.
 
     Args:
         store: With its alternates.
         manifests: By their place, such as ``HEAD:model.safetensors``.
-        decode: Decode every tensor that is here and compare it with its digest; otherwise only look it up.
         elsewhere: Digests that a remote holds: not to have them here is no problem.
         advance: Told the number of tensor bytes dealt with, as it goes.
     """
-    seen: set[Digest] = set()
+    here = set(shallowest(store.holders(specs_of(manifests.values()))))
     for place, manifest in manifests.items():
-        missing = store.missing(digest for digest, _ in manifest.digests())
-        if lost := missing - elsewhere:
+        if lost := {digest for digest, _ in manifest.digests()} - here - elsewhere:
             yield Problem("missing", place, _lost(manifest, lost))
-        if manifest.skeleton.digest not in missing:
+        if manifest.skeleton.digest in here:
             yield from _check_skeleton(store, place, manifest)
-        for name, parameter in manifest.parameters.items():
-            if decode and parameter.digest not in seen and parameter.digest not in missing:
-                seen.add(parameter.digest)
-                yield from _check_tensor(store, f"{place}: {name}", parameter.digest, parameter.spec)
-            advance(parameter.spec.nbytes)
+        advance(sum(nbytes for _, nbytes in manifest.digests()))
 
 
 def _lost(manifest: Manifest, lost: AbstractSet[Digest]) -> str:
     names = [repr(name) for name, parameter in manifest.parameters.items() if parameter.digest in lost]
     if manifest.skeleton.digest in lost:
         names.append("the skeleton")
+    return f"neither here nor on a remote: {few(names)}"
+
+
+def few(names: Collection[str]) -> str:
+    """List some names, the first of them where they are many."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"neither here nor on a remote: {', '.join(names[:_NAMED])}{more}"
+    return ", ".join(list(names)[:_NAMED]) + more
 
 
 def _check_skeleton(store: Store, place: str, manifest: Manifest) -> Iterator[Problem]:
@@ -115,9 +134,96 @@ def _check_skeleton(store: Store, place: str, manifest: Manifest) -> Iterator[Pr
             yield Problem("corrupt", place, "the manifest's parameters and its layout disagree")
 
 
-def _check_tensor(store: Store, place: str, digest: Digest, spec: TensorSpec) -> Iterator[Problem]:
+def stored_specs(store: Store) -> dict[Digest, TensorSpec]:
+    """Return every tensor and skeleton that some pack holds, as far as the packs' headers can be read."""
+    specs: dict[Digest, TensorSpec] = {}
+    for _, path in store.pack_files():
+        with suppress(CorruptError, FileNotFoundError):  # check_packs names it
+            specs.update((entry.digest, entry.spec) for entry in read_pack_header(path).entries)
+    return specs
+
+
+def check_tensors(
+    store: Store, wanted: Mapping[Digest, TensorSpec], advance: Callable[[int], None] = no_progress
+) -> Iterator[tuple[Digest, Problem]]:
+    """Decode tensors and skeletons, each once, and compare them with their digests.
+
+    What is not here at all is left out. Where something leans on what is damaged itself, only the latter's pack is said
+    to be at fault.
+
+    Args:
+        store: With its alternates.
+        wanted: Digests and specs.
+        advance: Told the number of bytes that were decoded, as it goes.
+    """
+    chosen = shallowest(store.holders(wanted))
+    failed = dict(_failures(store, [(digest, spec) for digest, spec in wanted.items() if digest in chosen], advance))
+    for digest, error in failed.items():
+        holder = chosen[digest]
+        leans = any(base in failed for base in holder.bases)
+        path = next(p for root, p in store.pack_files() if (str(root), p.name) == (holder.root, holder.pack))
+        yield digest, Problem("corrupt", f"{digest[:16]} in {path}", error.message, "" if leans else str(path))
+
+
+def _failures(
+    store: Store, wanted: list[tuple[Digest, TensorSpec]], advance: Callable[[int], None]
+) -> Iterator[tuple[Digest, ThetaError]]:
+    start = 0
+    while start < len(wanted):
+        passed = start
+        try:
+            for item, _, chunk in store.chunks(wanted[start:]):
+                passed = start + item
+                advance(chunk.nbytes)
+        except (CorruptError, MissingError):
+            # It is the one at hand or one behind it; those before were verified.
+            start = passed
+            while start < len(wanted) and (error := _failure(store, *wanted[start])) is None:
+                start += 1
+            if start < len(wanted) and error is not None:
+                yield wanted[start][0], error
+            start += 1
+        else:
+            return
+
+
+def _failure(store: Store, digest: Digest, spec: TensorSpec) -> ThetaError | None:
     try:
-        for _ in store.stream(digest, spec):
+        for _ in store.chunks([(digest, spec)]):
             pass
     except (CorruptError, MissingError) as error:
-        yield Problem("corrupt", place, error.message)
+        return error
+    return None
+
+
+def users(store: Store, manifests: Mapping[str, Manifest], packs: Collection[str]) -> dict[str, list[str]]:
+    """Tell what cannot be had without some packs.
+
+    Args:
+        store: With its alternates.
+        manifests: By their place.
+        packs: Files of damaged packs.
+
+    Returns:
+        For each of the files the parameters that nothing else holds, each with the manifest's place.
+    """
+    damaged = {(str(root), path.name): str(path) for root, path in store.pack_files() if str(path) in set(packs)}
+    every = store.index.all_holders()
+    sound = {d: [h for h in held if (h.root, h.pack) not in damaged] for d, held in every.items()}
+    left = set(shallowest({digest: held for digest, held in sound.items() if held}))
+    needed = {digest: _damage(digest, every, damaged) for digest in set(every) - left}
+    found: dict[str, list[str]] = {pack: [] for pack in packs}
+    for place, manifest in manifests.items():
+        named = [("the skeleton", manifest.skeleton.digest)]
+        named += [(name, parameter.digest) for name, parameter in manifest.parameters.items()]
+        for name, digest in named:
+            for pack in needed.get(digest, ()):
+                found[pack].append(f"{place}: {name}")
+    return found
+
+
+def _damage(digest: Digest, holders: Holders, damaged: Mapping[tuple[str, str], str]) -> set[str]:
+    """Return the damaged packs among those that hold a tensor or something that it leans on."""
+    behind = closure({digest}, lambda wanted: {d: holders[d] for d in wanted if d in holders})
+    places = {(holder.root, holder.pack) for held in behind.values() for holder in held}
+    return {damaged[place] for place in places if place in damaged}

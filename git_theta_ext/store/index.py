@@ -10,23 +10,32 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING
 
+from git_theta_ext.errors import StoreError
+from git_theta_ext.model.tensor import Digest
+from git_theta_ext.store.chains import Holder
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.chains import Holders
+    from git_theta_ext.store.packs import Entry
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = f"""
-CREATE TABLE packs (id INTEGER PRIMARY KEY, root TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (root, name));
+CREATE TABLE packs (
+    id INTEGER PRIMARY KEY, root TEXT NOT NULL, name TEXT NOT NULL, loose INTEGER NOT NULL, UNIQUE (root, name)
+);
 CREATE TABLE blobs (
-    digest BLOB NOT NULL, pack INTEGER NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (digest, pack)
+    digest BLOB NOT NULL, pack INTEGER NOT NULL, entry INTEGER NOT NULL, stored INTEGER NOT NULL, bases BLOB NOT NULL,
+    PRIMARY KEY (digest, pack)
 ) WITHOUT ROWID;
 CREATE INDEX blobs_by_pack ON blobs (pack);
 CREATE TABLE manifests (id BLOB PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE stats (path TEXT PRIMARY KEY, stat TEXT NOT NULL, manifest BLOB NOT NULL) WITHOUT ROWID;
 PRAGMA user_version = {_VERSION};
 """
+_HOLDERS = "SELECT digest, root, name, entry, stored, bases FROM blobs JOIN packs ON pack = id"
 _BATCH = 500
 _BUSY_SECONDS = 30
 
@@ -67,23 +76,42 @@ class Index:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Hold the write lock for a block; all of it happens or nothing."""
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+        """Hold the write lock for a block; all of it happens or nothing.
 
-    def add_pack(self, root: str, name: str, digests: Iterable[Digest]) -> None:
-        """Record a pack and the digests of its entries, in their order."""
+        Raises:
+            StoreError: The database cannot be written.
+        """
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException as error:
+                if self._db.in_transaction:  # else SQLite rolled back by itself, as it does on a full disk
+                    self._db.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    hint = "free some space and run the command again; nothing was lost"
+                    raise StoreError(f"cannot write {self._path}: {error}", hint=hint) from error
+                raise
+
+    def add_pack(self, root: str, name: str, entries: Iterable[Entry], *, loose: bool) -> None:
+        """Record a pack and its entries, in their order.
+
+        Args:
+            root: Of the store that it is in.
+            name: Of the pack.
+            entries: What it holds.
+            loose: Whether recoding may still make it smaller.
+        """
+        rows = [
+            (bytes.fromhex(entry.digest), number, entry.stored, bytes.fromhex("".join(entry.bases)))
+            for number, entry in enumerate(entries)
+        ]
         with self.transaction() as db:
-            db.execute("INSERT OR IGNORE INTO packs (root, name) VALUES (?, ?)", (root, name))
+            db.execute("INSERT OR IGNORE INTO packs (root, name, loose) VALUES (?, ?, ?)", (root, name, loose))
             (pack,) = db.execute("SELECT id FROM packs WHERE root = ? AND name = ?", (root, name)).fetchone()
-            rows = [(bytes.fromhex(digest), pack, entry) for entry, digest in enumerate(digests)]
-            db.executemany("INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)", rows)
+            query = f"INSERT OR REPLACE INTO blobs (pack, digest, entry, stored, bases) VALUES ({pack:d}, ?, ?, ?, ?)"  # noqa: S608 - only a number
+            db.executemany(query, rows)
 
     def drop_pack(self, root: str, name: str) -> None:
         """Forget a pack."""
@@ -98,19 +126,41 @@ class Index:
         with self._lock:
             return set(self._db.execute("SELECT root, name FROM packs"))
 
-    def find(self, digests: Iterable[Digest]) -> dict[Digest, tuple[str, str, int]]:
-        """Return root and name of a pack and the number of the entry for each digest that is known."""
-        wanted = {bytes.fromhex(digest): digest for digest in digests}
-        keys = list(wanted)
-        found: dict[Digest, tuple[str, str, int]] = {}
+    def holders(self, digests: Iterable[Digest]) -> Holders:
+        """Return every entry of every pack that holds one of some digests; those that nobody holds are left out."""
+        keys = [bytes.fromhex(digest) for digest in digests]
+        found: Holders = {}
         with self._lock:
             for start in range(0, len(keys), _BATCH):
                 batch = keys[start : start + _BATCH]
                 marks = ",".join("?" * len(batch))
-                query = f"SELECT digest, root, name, entry FROM blobs JOIN packs ON pack = id WHERE digest IN ({marks})"  # noqa: S608 - only question marks
-                for digest, root, name, entry in self._db.execute(query, batch):
-                    found[wanted[digest]] = (root, name, entry)
+                for row in self._db.execute(f"{_HOLDERS} WHERE digest IN ({marks})", batch):
+                    _add(found, row)
         return found
+
+    def all_holders(self) -> Holders:
+        """Return every entry of every pack."""
+        found: Holders = {}
+        with self._lock:
+            for row in self._db.execute(_HOLDERS):
+                _add(found, row)
+        return found
+
+    def loose(self, root: str) -> set[str]:
+        """Return the names of packs that recoding may still make smaller."""
+        with self._lock:
+            return {name for (name,) in self._db.execute("SELECT name FROM packs WHERE loose AND root = ?", (root,))}
+
+    def loose_bytes(self, root: str) -> int:
+        """Return the stored bytes of packs that recoding may still make smaller."""
+        query = "SELECT SUM(stored) FROM blobs JOIN packs ON pack = id WHERE loose AND root = ?"
+        with self._lock:
+            return int(self._db.execute(query, (root,)).fetchone()[0] or 0)
+
+    def settle(self, root: str, names: Iterable[str]) -> None:
+        """Note that recoding has dealt with some packs."""
+        with self.transaction() as db:
+            db.executemany("UPDATE packs SET loose = 0 WHERE root = ? AND name = ?", ((root, name) for name in names))
 
     def manifest_of(self, path: str, stat: str) -> bytes | None:
         """Return the manifest recorded for a file of exactly this stat."""
@@ -130,6 +180,13 @@ class Index:
         """Close the database."""
         with self._lock:
             self._db.close()
+
+
+def _add(found: Holders, row: tuple[bytes, str, str, int, int, bytes]) -> None:
+    digest, root, name, entry, stored, raw = row
+    bases = tuple(Digest(raw[at : at + 32].hex()) for at in range(0, len(raw), 32))
+    key = Digest(digest.hex())
+    found[key] = (*found.get(key, ()), Holder(root, name, entry, stored, bases))
 
 
 def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:

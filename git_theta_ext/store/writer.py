@@ -9,25 +9,24 @@ import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import StoreError
+from git_theta_ext.interfaces import Chunk
 from git_theta_ext.model.dtypes import SKELETON
+from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.packs import Entry, chunk_count, chunk_range, write_header
 from git_theta_ext.store.pool import ordered_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
     from typing_extensions import Buffer
 
-    from git_theta_ext.interfaces import Encoding
     from git_theta_ext.model.tensor import Digest, TensorSpec
-
-    Item = tuple[TensorSpec, Digest, Buffer]
 
 SMALL = 1 << 18
 """Tensors below this many bytes share packs."""
@@ -53,23 +52,61 @@ def explained(path: Path) -> Iterator[None]:
         raise StoreError(f"cannot write {error.filename or path}: {error.strerror}", hint=hint) from error
 
 
-def grouped(items: Sequence[Item]) -> list[list[Item]]:
-    """Distribute tensors over packs: each large one by itself, small ones together in the order they come.
+@dataclass(frozen=True)
+class NewBlob:
+    """A tensor or skeleton to be written.
+
+    Attributes:
+        digest: Trusted.
+        spec: Element type and shape.
+        encode: Returns the payload of a chunk, in pieces, by its number; called in threads.
+        encoding: Name of the encoding.
+        bases: What it is coded against.
+        params: What the decoder has to know.
+    """
+
+    digest: Digest
+    spec: TensorSpec
+    encode: Callable[[int], list[Buffer]]
+    encoding: str = "dense"
+    bases: tuple[Digest, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+def dense_blob(spec: TensorSpec, digest: Digest, data: Buffer) -> NewBlob:
+    """Return a blob that leans on nothing.
+
+    Args:
+        spec: Element type and shape.
+        digest: Trusted.
+        data: Little-endian bytes.
+    """
+    encoding, view = find_encoding("dense"), memoryview(data)
+
+    def encode(number: int) -> list[Buffer]:
+        start, end = chunk_range(spec, number)
+        return encoding.encode(Chunk(spec, start), view.cast("B")[start:end])
+
+    return NewBlob(digest, spec, encode)
+
+
+def grouped(blobs: Iterable[NewBlob]) -> list[list[NewBlob]]:
+    """Distribute blobs over packs: each large tensor by itself, small ones together in the order they come.
 
     A skeleton has a pack of its own as well: it outlives the small tensors that it was first stored with.
     """
-    packs: list[list[Item]] = []
-    shared: list[Item] = []
+    packs: list[list[NewBlob]] = []
+    shared: list[NewBlob] = []
     filled = 0
-    for item in items:
-        nbytes = item[0].nbytes
-        if nbytes >= SMALL or item[0].dtype is SKELETON:
-            packs.append([item])
+    for blob in blobs:
+        nbytes = blob.spec.nbytes
+        if nbytes >= SMALL or blob.spec.dtype is SKELETON:
+            packs.append([blob])
             continue
         if shared and filled + nbytes > SHARED_PACK:
             packs.append(shared)
             shared, filled = [], 0
-        shared.append(item)
+        shared.append(blob)
         filled += nbytes
     return [*packs, shared] if shared else packs
 
@@ -128,19 +165,17 @@ class PackWriter:
 
     Args:
         root: Of the store.
-        encoding: That needs no base.
-        executor: Where chunks are encoded and packs finished.
+        executor: Where chunks are encoded.
         window: The most chunks in flight.
     """
 
-    def __init__(self, root: Path, encoding: Encoding, executor: ThreadPoolExecutor, window: int) -> None:
+    def __init__(self, root: Path, executor: ThreadPoolExecutor, window: int) -> None:
         self._root = root
-        self._encoding = encoding
         self._executor = executor
         self._window = window
 
     def write(
-        self, packs: Sequence[Sequence[Item]], advance: Callable[[int], None]
+        self, packs: Sequence[Sequence[NewBlob]], advance: Callable[[int], None]
     ) -> list[tuple[str, tuple[Entry, ...]]]:
         """Write the packs; all are durable on return.
 
@@ -154,8 +189,8 @@ class PackWriter:
         Raises:
             StoreError: The file system refused; no temporary file is left.
         """
-        jobs = ((item, number) for pack in packs for item in pack for number in range(chunk_count(item[0])))
-        coded = ordered_map(self._executor, self._encode, jobs, self._window)
+        jobs = ((blob, number) for pack in packs for blob in pack for number in range(chunk_count(blob.spec)))
+        coded = ordered_map(self._executor, _encode, jobs, self._window)
         finishing: list[Future[tuple[str, tuple[Entry, ...], set[Path]]]] = []
         made: list[Path] = []
         # Finished packs wait for the disk in threads of their own, so that encoding goes on meanwhile.
@@ -166,7 +201,7 @@ class PackWriter:
                 for pack in packs:
                     path = temporary(self._root)
                     made.append(path)
-                    entries = self._stream(path, pack, coded, advance)
+                    entries = _stream(path, pack, coded, advance)
                     finishing.append(finisher.submit(_finish, self._root, path, entries))
                 done = [future.result() for future in finishing]
                 # All at once: one flush of a journal serves every folder.
@@ -178,30 +213,34 @@ class PackWriter:
             for path in made:
                 path.unlink(missing_ok=True)
 
-    def _encode(self, job: tuple[Item, int]) -> list[Buffer]:
-        (spec, _, data), number = job
-        start, end = chunk_range(spec, number)
-        return self._encoding.encode(spec, memoryview(data).cast("B")[start:end], ())
 
-    def _stream(
-        self, path: Path, pack: Sequence[Item], coded: Iterator[list[Buffer]], advance: Callable[[int], None]
-    ) -> tuple[Entry, ...]:
-        entries = [Entry(digest, spec, self._encoding.name, (0,) * chunk_count(spec)) for spec, digest, _ in pack]
-        head = len(write_header(entries))
-        with path.open("xb", buffering=0) as file:
-            file.seek(head)
-            for at, entry in enumerate(entries):
-                sizes: list[int] = []
-                for number in range(len(entry.chunks)):
-                    pieces = next(coded)
-                    sizes.append(_write_all(file.fileno(), pieces))
-                    start, end = chunk_range(entry.spec, number)
-                    advance(end - start)
-                entries[at] = replace(entry, chunks=tuple(sizes), offset=head)
-                head += sum(sizes)
-            file.seek(0)
-            _write_all(file.fileno(), [write_header(entries)])
-        return tuple(entries)
+def _encode(job: tuple[NewBlob, int]) -> list[Buffer]:
+    blob, number = job
+    return blob.encode(number)
+
+
+def _stream(
+    path: Path, pack: Sequence[NewBlob], coded: Iterator[list[Buffer]], advance: Callable[[int], None]
+) -> tuple[Entry, ...]:
+    entries = [
+        Entry(blob.digest, blob.spec, blob.encoding, (0,) * chunk_count(blob.spec), 0, blob.bases, blob.params)
+        for blob in pack
+    ]
+    head = len(write_header(entries))
+    with path.open("xb", buffering=0) as file:
+        file.seek(head)
+        for at, entry in enumerate(entries):
+            sizes: list[int] = []
+            for number in range(len(entry.chunks)):
+                pieces = next(coded)
+                sizes.append(_write_all(file.fileno(), pieces))
+                start, end = chunk_range(entry.spec, number)
+                advance(end - start)
+            entries[at] = replace(entry, chunks=tuple(sizes), offset=head)
+            head += sum(sizes)
+        file.seek(0)
+        _write_all(file.fileno(), [write_header(entries)])
+    return tuple(entries)
 
 
 def _write_all(descriptor: int, pieces: list[Buffer]) -> int:

@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.keys import index_key, pack_key, pack_of_index_key, pack_of_key
-from git_theta_ext.store.blobs import MAX_CHAIN
+from git_theta_ext.store.chains import MAX_CHAIN
 from git_theta_ext.store.packs import MAX_HEADER, PREFIX_BYTES, header_length, read_header
 from git_theta_ext.store.pool import ordered_map
 from git_theta_ext.store.reader import read_pack_header

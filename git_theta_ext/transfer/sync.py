@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from git_theta_ext.transfer.remote_index import Place
 
 _DOWNLOADS = 8
+_PLANS = 3
 
 
 def plan_push(store: Store, place: Place, digests: Iterable[Digest]) -> PushPlan:
@@ -39,14 +40,15 @@ def plan_push(store: Store, place: Place, digests: Iterable[Digest]) -> PushPlan
     if not wanted:
         return PushPlan()
     index = read_remote_index(store, place)
-    lacking = wanted - held(index.headers.values())
+    there = held(index.headers.values())
+    lacking = wanted - there
     if absent := store.missing(lacking):
         raise MissingError(
             f"{len(absent)} of {len(wanted)} tensors are neither here nor on {place.name} ({place.url}), "
             f"{min(absent)} among them",
             hint="git theta checkout in a clone that has them; git theta fsck says which files need them",
         )
-    needed = store.packs_of(lacking)
+    needed = store.packs_of(lacking, but=there)
     sizes = ((name, store.path_of(name).stat().st_size) for name in needed - set(index.headers))
     unlisted = (set(index.headers) - index.indexed) & {name for name in index.headers if store.pack_path(name).exists()}
     return PushPlan(tuple(sorted(sizes, key=lambda pack: (-pack[1], pack[0]))), tuple(sorted(unlisted)))
@@ -60,8 +62,18 @@ def push(
     Returns:
         What was uploaded.
     """
-    plan = plan_push(store, place, digests)
-    upload(store, place, plan, advance)
+    wanted = set(digests)
+    for left in reversed(range(_PLANS)):
+        plan = plan_push(store, place, wanted)
+        try:
+            upload(store, place, plan, advance)
+        except (MissingError, RemoteError, FileNotFoundError):
+            # Another process may have made better packs of those that were planned.
+            if not left or all(store.has_pack(name) for name, _ in plan.packs):
+                raise
+            store.refresh()
+        else:
+            break
     return plan
 
 
@@ -113,7 +125,7 @@ def fetch(
         StoreError: The store cannot be written.
     """
     wanted = set(digests)
-    missing = incomplete(store, wanted)
+    missing = store.missing(wanted)
     offers, fetched = _Offers(), Fetched()
     failures: list[ThetaError] = []
     queue = list(places)
@@ -130,10 +142,10 @@ def fetch(
         if not packs:
             # Another process may have put them in place and not into the index yet, or have been killed in between.
             store.refresh()
-            missing = incomplete(store, wanted)
+            missing = store.missing(wanted)
             break
         failures += _download(store, offers, packs, fetched, advance)
-        missing = incomplete(store, wanted)
+        missing = store.missing(wanted)
     if missing:
         raise _explain(missing, len(wanted), places, failures)
     return fetched
@@ -151,7 +163,7 @@ def choose(missing: Iterable[Digest], headers: Mapping[str, PackHeader], store: 
         Name and size in bytes of each pack, and whether they make the store complete.
     """
     bases = {base for header in headers.values() for entry in header.entries for base in entry.bases}
-    local = bases - incomplete(store, bases)
+    local = bases - store.missing(bases)
     possible = held(headers.values(), local)
     offers: dict[Digest, list[tuple[str, Entry]]] = {}
     for name, header in headers.items():
@@ -172,23 +184,6 @@ def choose(missing: Iterable[Digest], headers: Mapping[str, PackHeader], store: 
             chosen[name] = headers[name].pack_bytes
         todo |= set(entry.bases) - seen
     return chosen, complete
-
-
-def incomplete(store: Store, digests: Iterable[Digest]) -> set[Digest]:
-    """Return those that cannot be decoded here: they are missing, or something that they are coded against is."""
-    wanted = set(digests)
-    missing = store.missing(wanted)
-    if not _whole(store, wanted - missing):
-        missing |= {digest for digest in wanted - missing if not _whole(store, {digest})}
-    return missing
-
-
-def _whole(store: Store, digests: set[Digest]) -> bool:
-    try:
-        store.packs_of(digests)
-    except MissingError:
-        return False
-    return True
 
 
 def _download(

@@ -3,6 +3,9 @@ import pytest
 
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.blobs import Store
+from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs
+from git_theta_ext.store.packs import Entry, write_header
+from git_theta_ext.store.writer import sha256_of
 
 
 @pytest.fixture
@@ -22,3 +25,49 @@ def make():
         return spec, tensor_digest(spec, values.data), values.tobytes()
 
     return tensor
+
+
+@pytest.fixture
+def steps():
+    """Return a function that makes tensors, each a little further than the one before: (spec, digest, bytes)."""
+
+    def tensors(count, elements=4096, seed=0):
+        draw = np.random.default_rng(seed)
+        spec = TensorSpec.of("F32", (elements,))
+        values = draw.normal(0, 0.05, elements).astype("<f4")
+        made = []
+        for _ in range(count):
+            made.append((spec, tensor_digest(spec, values.data), values.tobytes()))
+            values = values + draw.normal(0, 1e-5, elements).astype("<f4")
+        return made
+
+    return tensors
+
+
+@pytest.fixture
+def plant():
+    """Return a function that gives a store a pack of one entry whose payload is up to the test."""
+
+    def adopt(store, entry, payload=b""):
+        path = store.root / "made"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(write_header([entry]) + payload)
+        name = sha256_of(path)
+        store.adopt(name, path)
+        return name
+
+    return adopt
+
+
+@pytest.fixture
+def lean(plant):
+    """Return a function that gives a store a pack that holds a tensor as a delta; returns its name."""
+
+    def adopt(store, item, parent):
+        spec, digest, data = item
+        hint, old = Hint("delta", parent[1], parent[0]), MemorySource(parent[0], parent[2])
+        (blob,) = coded_blobs(digest, hint, lambda: MemorySource(spec, data), lambda: old)
+        payload = b"".join(bytes(memoryview(piece).cast("B")) for piece in blob.encode(0))
+        return plant(store, Entry(digest, spec, "delta", (len(payload),), bases=(parent[1],)), payload)
+
+    return adopt

@@ -3,14 +3,19 @@ import os
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from git_theta_ext.errors import CorruptError, MissingError, StoreError
+from git_theta_ext.interfaces import Fit
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
-from git_theta_ext.store import writer
+from git_theta_ext.registry import find_encoding
+from git_theta_ext.store import inventory, writer
 from git_theta_ext.store.blobs import Store
-from git_theta_ext.store.packs import Entry, write_header
+from git_theta_ext.store.chains import depths, shallowest
+from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs
 from git_theta_ext.store.reader import read_pack_header
 from git_theta_ext.store.writer import SMALL, sha256_of
 
@@ -263,52 +268,101 @@ def test_adopt_takes_a_pack_and_refuses_what_is_none(store, make, tmp_path):
     assert store.packs_of([item[1]]) == {path.name}
 
 
-class Difference:
-    """A toy encoding with a base, to show that chains are followed."""
-
-    name = "difference"
-    bases = 1
-
-    def encode(self, spec, data, bases):
-        return [bytes(a ^ b for a, b in zip(data, bases[0], strict=True))]
-
-    def decode(self, spec, payload, out, bases):
-        out[:] = bytes(a ^ b for a, b in zip(payload, bases[0], strict=True))
-
-
-def add_difference(store, spec, digest, data, base_digest, base):
-    payload = Difference().encode(spec, data, [base])[0]
-    entry = Entry(digest, spec, "difference", (len(payload),), bases=(base_digest,))
-    path = store.root / "made"
-    path.write_bytes(write_header([entry]) + payload)
-    store.adopt(sha256_of(path), path)
-
-
-@pytest.fixture
-def toy(monkeypatch):
-    from git_theta_ext import registry
-
-    monkeypatch.setattr(
-        "git_theta_ext.store.blobs.find_encoding",
-        lambda name: Difference() if name == "difference" else registry.find_encoding(name),
-    )
-
-
-def test_bases_are_decoded_first_and_counted_among_the_packs_needed(store, make, toy):
-    old, middle, new = (make(100, seed) for seed in range(3))
+def test_bases_are_decoded_first_and_counted_among_the_packs_needed(store, steps, lean):
+    old, middle, new = steps(3)
     store.put([old])
-    add_difference(store, *middle, old[1], old[2])
-    add_difference(store, *new, middle[1], middle[2])
+    lean(store, middle, old)
+    lean(store, new, middle)
     assert store.read(new[1], new[0]) == new[2]
     assert len(store.packs_of([new[1]])) == 3
+    assert len(store.packs_of([new[1]], but=[middle[1]])) == 1
 
 
-def test_a_cycle_of_bases_is_an_error(store, make, toy):
-    one, two = make(100, 1), make(100, 2)
-    add_difference(store, *one, two[1], two[2])
-    add_difference(store, *two, one[1], one[2])
-    with pytest.raises(CorruptError, match="leans on more than"):
+def test_tensors_that_lean_on_each_other_and_nothing_else_are_missing(store, steps, lean):
+    one, two = steps(2)
+    lean(store, one, two)
+    lean(store, two, one)
+    assert store.missing([one[1], two[1]]) == {one[1], two[1]}
+    with pytest.raises(MissingError, match=one[1]):
         store.read(one[1], one[0])
+
+
+def test_tensors_that_lean_on_each_other_are_read_by_the_way_that_leads_out(store, steps, lean):
+    one, two = steps(2)
+    lean(store, one, two)
+    lean(store, two, one)
+    store.put([one])
+    assert store.read(one[1], one[0]) == one[2]
+    assert store.read(two[1], two[0]) == two[2]
+
+
+def test_a_tensor_whose_base_is_missing_is_missing_and_stored_again(store, steps, lean):
+    old, new = steps(2)
+    lean(store, new, old)
+    assert store.missing([new[1]]) == {new[1]}
+    assert store.put([new]) > 0
+    assert store.read(new[1], new[0]) == new[2]
+
+
+def test_asking_for_a_tensor_makes_all_that_it_leans_on_young_again(store, steps, lean):
+    old, middle, new = steps(3)
+    store.put([old])
+    lean(store, middle, old)
+    lean(store, new, middle)
+    for path in packs(store):
+        os.utime(path, (1, 1))
+    assert store.missing([new[1]]) == set()
+    assert all(path.stat().st_mtime > 1000 for path in packs(store))
+
+
+def test_a_store_on_a_read_only_file_system_is_read(store, make, monkeypatch):
+    item = make(1000)
+    store.put([item])
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(inventory.os, "utime", refuse)
+    assert store.missing([item[1]]) == set()
+    assert store.read(item[1], item[0]) == item[2]
+
+
+def test_dropping_takes_what_is_old_and_leaves_what_was_touched(store, make):
+    items = [make(SMALL, seed) for seed in range(3)]
+    store.put(items)
+    names = {digest: min(store.packs_of([digest])) for _, digest, _ in items}
+    for name in names.values():
+        os.utime(store.pack_path(name), (100, 100))
+    assert store.missing([items[1][1]]) == set()
+    gone = store.drop(names.values(), older_than=200)
+    assert sorted(gone) == sorted(name for digest, name in names.items() if digest != items[1][1])
+    assert store.missing(digest for _, digest, _ in items) == {items[0][1], items[2][1]}
+
+
+def test_dropping_what_is_gone_forgets_it(store, make):
+    store.put([make(1000)])
+    (path,) = packs(store)
+    path.unlink()
+    assert store.drop([path.name], older_than=0) == [path.name]
+    assert store.index.packs() == set()
+
+
+def test_a_pack_that_is_dropped_while_it_is_read_is_replaced_by_another_that_holds_the_same(store, steps, lean):
+    old, new = steps(2, elements=(1 << 19) + 4096)
+    store.put([old, new])
+    dense = store.packs_of([new[1]])
+    chunks = store.chunks([(new[1], new[0])])
+    _, _, first = next(chunks)
+    read = bytes(first)
+    other = Store(store.root)
+    hint = Hint("delta", old[1], old[0])
+    blobs = coded_blobs(new[1], hint, lambda: MemorySource(new[0], new[2]), lambda: MemorySource(old[0], old[2]))
+    other.write([blobs], loose=False)
+    other.drop(dense)
+    other.close()
+    store.reader.close()
+    assert read + b"".join(bytes(chunk) for _, _, chunk in chunks) == new[2]
+    assert store.read(new[1], new[0]) == new[2]
 
 
 def test_an_unwritable_folder_is_read_through_an_index_in_memory(tmp_path, make, monkeypatch):
@@ -327,3 +381,99 @@ def test_an_unwritable_folder_is_read_through_an_index_in_memory(tmp_path, make,
     store = Store(tmp_path)
     assert store.read(item[1], item[0]) == item[2]
     store.close()
+
+
+def stored_as(store, item):
+    """Return the encodings that hold a tensor."""
+    return {
+        entry.encoding for path in packs(store) for entry in read_pack_header(path).entries if entry.digest == item[1]
+    }
+
+
+def test_a_hint_is_followed_where_that_takes_fewer_bytes(store, steps):
+    old, new = steps(2)
+    store.put([old])
+    dense = store.put([steps(1, seed=1)[0]])
+    assert store.put([new], hints={new[1]: Hint("delta", old[1], old[0])}) < 0.8 * dense
+    assert stored_as(store, new) == {"delta"}
+    assert store.read(new[1], new[0]) == new[2]
+
+
+def test_a_hint_is_not_followed_where_it_saves_nothing(store, make):
+    old, new = make(4096), make(4096, 1)
+    store.put([old])
+    store.put([new], hints={new[1]: Hint("delta", old[1], old[0])})
+    assert stored_as(store, new) == {"dense"}
+
+
+def test_a_hint_whose_parent_is_not_here_is_not_followed(store, steps):
+    old, new = steps(2)
+    store.put([new], hints={new[1]: Hint("delta", old[1], old[0])})
+    assert stored_as(store, new) == {"dense"}
+    assert store.read(new[1], new[0]) == new[2]
+
+
+def test_hints_do_not_make_chains_ever_deeper(store, steps):
+    items = steps(12)
+    store.put(items[:1])
+    for old, new in pairwise(items):
+        store.put([new], hints={new[1]: Hint("delta", old[1], old[0])})
+    chosen = shallowest(store.holders(digest for _, digest, _ in items))
+    assert max(depths(chosen).values()) <= 8
+    assert all(store.read(digest, spec) == data for spec, digest, data in items)
+
+
+@pytest.fixture
+def adapted():
+    """Return parent and result of a LoRA with its factors: (spec, digest, bytes) twice, and the fit."""
+    draw = np.random.default_rng(0)
+    rows, columns, rank = 96, 128, 2
+    left, right = (draw.normal(0, 0.1, shape).astype("<f4") for shape in ((rows, rank), (rank, columns)))
+    old = draw.normal(0, 0.05, (rows, columns)).astype("<f4")
+    new = (old + left.astype("f8") @ right).astype("<f4")
+    fit = Fit(
+        {"scale": 1.0, "swap": False},
+        tuple((TensorSpec.of("F32", factor.shape), factor.tobytes()) for factor in (left, right)),
+    )
+    spec = TensorSpec.of("F32", old.shape)
+    return *((spec, tensor_digest(spec, values.tobytes()), values.tobytes()) for values in (old, new)), fit
+
+
+def test_factors_are_stored_beside_what_leans_on_them(store, adapted):
+    old, new, fit = adapted
+    store.put([old])
+    store.put([new], hints={new[1]: Hint("low_rank", old[1], old[0], fit)})
+    assert stored_as(store, new) == {"low_rank"}
+    assert store.read(new[1], new[0]) == new[2]
+    for spec, data in fit.tensors:
+        assert store.read(tensor_digest(spec, data), spec) == data
+
+
+def test_factors_that_are_stored_already_are_not_stored_again(store, adapted):
+    old, new, fit = adapted
+    factors = [(spec, tensor_digest(spec, data), data) for spec, data in fit.tensors]
+    store.put([old, factors[0]])
+    store.put([new, factors[1]], hints={new[1]: Hint("low_rank", old[1], old[0], fit)})
+    entries = [entry.digest for path in packs(store) for entry in read_pack_header(path).entries]
+    assert sorted(entries) == sorted({old[1], new[1], *(digest for _, digest, _ in factors)})
+    assert store.read(new[1], new[0]) == new[2]
+
+
+def test_an_encoding_that_does_not_give_back_what_it_took_is_found_at_once(store, steps, monkeypatch):
+    old, new = steps(2)
+    store.put([old])
+    before = packs(store)
+    delta = type(find_encoding("delta"))
+    real = delta.encode
+
+    def careless(self, chunk, data):
+        return real(self, chunk, memoryview(bytes([data[0] ^ 1]) + data[1:]))
+
+    monkeypatch.setattr(delta, "encode", careless)
+    with pytest.raises(CorruptError, match="another"):
+        store.put([new], hints={new[1]: Hint("delta", old[1], old[0])})
+    assert packs(store) == before
+    monkeypatch.undo()
+    assert store.missing([new[1]]) == {new[1]}
+    store.put([new])
+    assert store.read(new[1], new[0]) == new[2]

@@ -1,9 +1,13 @@
+import numpy as np
 import pytest
 
+from git_theta_ext.interfaces import Base, Chunk
 from git_theta_ext.model.layout import Layout, Literal, Slice
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
-from git_theta_ext.store.fsck import check_manifests, check_packs
+from git_theta_ext.registry import find_encoding
+from git_theta_ext.store.fsck import check_manifests, check_packs, check_tensors, specs_of, stored_specs, users
+from git_theta_ext.store.writer import NewBlob, pack_path, sha256_of
 
 
 @pytest.fixture
@@ -23,22 +27,75 @@ def manifest(store, make):
 
 def test_a_sound_store_has_no_problems(store, manifest):
     assert list(check_packs(store)) == []
-    assert list(check_manifests(store, {"HEAD:m": manifest}, decode=True)) == []
+    assert list(check_manifests(store, {"HEAD:m": manifest})) == []
+    assert list(check_tensors(store, stored_specs(store))) == []
+
+
+def damage(path, data):
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def flipped(data, at, bit=0):
+    return data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
+
+
+def found(store):
+    return [(problem.kind, problem.where, problem.pack) for problem in check_packs(store)]
 
 
 def test_a_flipped_bit_anywhere_in_a_pack_is_named(store, make):
     store.put([make(50)])
     ((_, path),) = store.pack_files()
     sound = path.read_bytes()
-    path.chmod(0o644)
     for at in range(len(sound)):
-        path.write_bytes(sound[:at] + bytes([sound[at] ^ 4]) + sound[at + 1 :])
-        assert [(p.kind, p.where) for p in check_packs(store)] == [("corrupt", str(path))]
+        damage(path, flipped(sound, at, at % 8))
+        assert found(store) == [("corrupt", str(path), str(path))]
+
+
+def test_flipped_bits_in_large_packs_are_named_with_what_needs_them(store, manifest):
+    places = np.random.default_rng(5)
+    for _, path in store.pack_files():
+        sound = path.read_bytes()
+        for at in places.integers(0, len(sound), 10):
+            damage(path, flipped(sound, int(at)))
+            assert found(store) == [("corrupt", str(path), str(path))]
+            needed = users(store, {"m": manifest}, [str(path)])[str(path)]
+            assert len(needed) == 1
+            assert needed[0] in {"m: small", "m: large", "m: the skeleton"}
+        damage(path, sound)
+    assert found(store) == []
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data[:10], lambda _: b"", lambda d: d + b"x"])
+def test_cut_and_longer_packs_are_named(store, make, change):
+    store.put([make(50)])
+    ((_, path),) = store.pack_files()
+    damage(path, change(path.read_bytes()))
+    assert found(store) == [("corrupt", str(path), str(path))]
+
+
+def test_renamed_and_swapped_packs_are_named(store, make):
+    store.put([make(1 << 17, 1), make(1 << 17, 2), make(9, 3)])
+    one, two, three = (path for _, path in store.pack_files())
+    first, second = one.read_bytes(), two.read_bytes()
+    damage(one, second)
+    damage(two, first)
+    elsewhere = three.with_name(three.name[:-1] + ("0" if three.name[-1] != "0" else "1"))
+    three.rename(elsewhere)
+    assert {where for _, where, _ in found(store)} == {str(one), str(two), str(elsewhere)}
+
+
+def test_a_pack_in_the_folder_of_another_is_named(store, make):
+    store.put([make(50)])
+    ((_, path),) = store.pack_files()
+    folder = path.parent.with_name("zz")
+    folder.mkdir()
+    path.rename(folder / path.name)
+    assert [problem.what for problem in check_packs(store)] == ["no pack of that name belongs there"]
 
 
 def test_bytes_behind_the_last_chunk_are_found_even_under_the_right_name(store, make):
-    from git_theta_ext.store.writer import pack_path, sha256_of
-
     store.put([make(50)])
     ((_, path),) = store.pack_files()
     longer = store.root / "longer"
@@ -60,12 +117,37 @@ def test_missing_and_wrong_tensors_are_named_by_parameter(store, manifest, make)
     assert [p.kind for p in check_manifests(store, {"x": odd}, elsewhere={absent[1]})] == ["corrupt"]
 
 
-def test_decoding_finds_a_tensor_stored_under_another_digest(store, manifest, make):
-    spec, digest, _ = make(11, 7)
-    store.put([(spec, digest, bytes(44))])
-    odd = Manifest(manifest.format, manifest.skeleton, {**manifest.parameters, "odd": Parameter(spec, digest)})
-    kinds = [(p.kind, p.where) for p in check_manifests(store, {"x": odd}, decode=True)]
-    assert ("corrupt", "x: odd") in kinds
+def test_decoding_names_every_wrong_tensor_among_many_and_no_other(store, make):
+    items = [make(1000 + n, n) for n in range(40)]
+    wrong = {items[n][1] for n in (0, 7, 8, 39)}
+    store.put([(spec, digest, bytes(len(data)) if digest in wrong else data) for spec, digest, data in items])
+    told = []
+    assert {digest for digest, _ in check_tensors(store, stored_specs(store), told.append)} == wrong
+    assert sum(told) >= sum(len(data) for _, _, data in items)
+
+
+def test_decoding_finds_a_tensor_of_another_shape_than_the_manifests(store, manifest, make):
+    digest = manifest.parameters["large"].digest
+    other = Manifest(manifest.format, manifest.skeleton, {"large": Parameter(make(11)[0], digest)})
+    wanted = {**stored_specs(store), **specs_of([other])}
+    assert [bad for bad, _ in check_tensors(store, wanted)] == [digest]
+
+
+def test_only_the_pack_of_a_damaged_base_is_at_fault(store, make):
+    spec, base, data = make(1 << 17, 1)
+    _, leaning, other = make(1 << 17, 2)
+    store.put([(spec, base, data)])
+    ((_, path),) = store.pack_files()
+    chunk = Chunk(spec, 0, (Base(spec, memoryview(data)),))
+    delta = NewBlob(leaning, spec, lambda _: find_encoding("delta").encode(chunk, memoryview(other)), "delta", (base,))
+    store.write([[delta]], loose=False)
+    assert list(check_tensors(store, stored_specs(store))) == []
+    sound = path.read_bytes()
+    damage(path, flipped(sound, len(sound) // 2))
+    problems = dict(check_tensors(store, stored_specs(store)))
+    assert {digest: problem.pack for digest, problem in problems.items()} == {base: str(path), leaning: ""}
+    odd = Manifest("x", Skeleton("0" * 64, 5), {"leaning": Parameter(spec, leaning)})
+    assert users(store, {"m": odd}, [str(path)]) == {str(path): ["m: leaning"]}
 
 
 def test_a_missing_skeleton_is_named(store, manifest):

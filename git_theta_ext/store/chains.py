@@ -1,0 +1,127 @@
+"""Which of several packs a tensor is read from, when one may hold it whole and another as a difference.
+
+A digest may be held more than once, and an entry may lean on others. Entries that lean on each other in a circle can
+come together from two remotes, each of them sound by itself; what is chosen here is free of circles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from git_theta_ext.model.tensor import Digest
+
+MAX_CHAIN = 16
+"""The most bases one behind another that are followed; recoding keeps chains much shorter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """An entry of a pack that holds a digest.
+
+    Attributes:
+        root: Of the store.
+        pack: Name.
+        entry: Number in the pack.
+        stored: Its size there in bytes.
+        bases: What it leans on.
+    """
+
+    root: str
+    pack: str
+    entry: int
+    stored: int
+    bases: tuple[Digest, ...] = ()
+
+
+Holders = dict["Digest", "tuple[Holder, ...]"]
+
+
+def closure(digests: Iterable[Digest], look_up: Callable[[set[Digest]], Holders]) -> Holders:
+    """Return all holders of some digests and of everything that these lean on.
+
+    Args:
+        digests: Those asked for.
+        look_up: Returns the holders of digests, leaving out what nobody holds.
+    """
+    found: Holders = {}
+    seen: set[Digest] = set()
+    todo = set(digests)
+    while todo:
+        seen |= todo
+        fresh = look_up(todo)
+        found.update(fresh)
+        todo = {base for held in fresh.values() for holder in held for base in holder.bases} - seen
+    return found
+
+
+def shallowest(holders: Mapping[Digest, Iterable[Holder]]) -> dict[Digest, Holder]:
+    """Choose for each digest the holder that is decoded in the fewest steps, the smallest among these.
+
+    Digests that cannot be decoded at all, since a base is missing or leans on them, are left out.
+    """
+    chosen: dict[Digest, Holder] = {}
+    waiting = dict(holders)
+    for _ in range(MAX_CHAIN + 1):
+        level: dict[Digest, Holder] = {}
+        for digest, held in waiting.items():
+            ready = [holder for holder in held if all(base in chosen for base in holder.bases)]
+            if ready:
+                level[digest] = min(ready, key=lambda holder: (holder.stored, holder.pack))
+        if not level:
+            break
+        chosen.update(level)
+        for digest in level:
+            del waiting[digest]
+    return chosen
+
+
+def smallest(holders: Mapping[Digest, Iterable[Holder]]) -> dict[Digest, Holder]:
+    """Choose for each digest the holder that takes the fewest bytes, as far as that makes no circle.
+
+    Digests that cannot be decoded at all are left out, as in ``shallowest``.
+    """
+    plain = shallowest(holders)
+    chosen = dict(plain)
+    for digest in sorted(chosen):
+        for holder in sorted(holders[digest], key=lambda holder: (holder.stored, holder.pack)):
+            if holder is chosen[digest]:
+                break
+            if all(base in chosen for base in holder.bases) and digest not in ancestors(holder.bases, chosen):
+                chosen[digest] = holder
+                break
+    return chosen if max(depths(chosen).values(), default=0) <= MAX_CHAIN else plain
+
+
+def ancestors(digests: Iterable[Digest], chosen: Mapping[Digest, Holder]) -> set[Digest]:
+    """Return some digests and all that they lean on."""
+    seen: set[Digest] = set()
+    todo = set(digests)
+    while todo:
+        seen |= todo
+        todo = {base for digest in todo if digest in chosen for base in chosen[digest].bases} - seen
+    return seen
+
+
+def depths(chosen: Mapping[Digest, Holder]) -> dict[Digest, int]:
+    """Return for each digest the number of bases one behind another; 0 for one that leans on nothing.
+
+    Args:
+        chosen: Without circles.
+    """
+    found: dict[Digest, int] = {}
+    for start in chosen:
+        path = [start]
+        while path:
+            digest = path[-1]
+            bases = [base for base in chosen[digest].bases if base in chosen]
+            rest = [base for base in bases if base not in found]
+            if rest:
+                path.append(rest[0])
+            else:
+                found[digest] = 1 + max(found[base] for base in bases) if bases else 0
+                path.pop()
+    return found

@@ -1,0 +1,181 @@
+"""Decode chunks of stored tensors, through all that they lean on."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import CorruptError
+from git_theta_ext.interfaces import Base, Chunk
+from git_theta_ext.model.tensor import tensor_digest
+from git_theta_ext.registry import find_encoding
+from git_theta_ext.store.packs import chunk_count, chunk_range
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.store.packs import Entry
+    from git_theta_ext.store.reader import PackReader
+
+    Places = Mapping[Digest, tuple[Path, Entry]]
+
+_LARGEST_WHOLE = 1 << 28
+"""Bytes of a base that is needed whole: it is held in memory."""
+
+_REMEMBERED = 1 << 26
+"""Bytes of such bases that are kept for the next chunk."""
+
+
+class Decoder:
+    """Decodes chunks. Safe to use from several threads.
+
+    Args:
+        reader: Of packs.
+    """
+
+    def __init__(self, reader: PackReader) -> None:
+        self.reader = reader
+        self._rooms = threading.local()
+        self._lock = threading.Lock()
+        self._whole: OrderedDict[Digest, memoryview] = OrderedDict()
+
+    def decode(self, places: Places, digest: Digest, number: int, out: memoryview) -> None:
+        """Decode one chunk; its tensor is not verified yet.
+
+        Args:
+            places: Where the tensor is, and all that it leans on; without circles.
+            digest: Of the tensor.
+            number: Of the chunk.
+            out: Of exactly its size.
+
+        Raises:
+            CorruptError: What is stored cannot be decoded.
+            MissingError: A pack is gone.
+        """
+        _Descent(self, places).decode(digest, number, out)
+
+    def recall(self, digest: Digest) -> memoryview | None:
+        """Return a whole base that was decoded before, if it is still here."""
+        with self._lock:
+            return self._whole.get(digest)
+
+    def remember(self, digest: Digest, data: memoryview) -> None:
+        """Keep a whole base for the next chunk, and let go of the oldest where they are too many."""
+        with self._lock:
+            self._whole[digest] = data
+            while sum(kept.nbytes for kept in self._whole.values()) > _REMEMBERED:
+                self._whole.popitem(last=False)
+
+    def room(self, key: tuple[int, int], nbytes: int) -> memoryview:
+        """Return memory that this thread uses again when it next asks with the same key."""
+        rooms: dict[tuple[int, int], bytearray] = self._rooms.__dict__.setdefault("rooms", {})
+        if len(rooms.get(key, b"")) < nbytes:
+            rooms[key] = bytearray(nbytes)
+        return memoryview(rooms[key])[:nbytes]
+
+
+class _Descent:
+    """The way from a chunk down to what it leans on."""
+
+    def __init__(self, decoder: Decoder, places: Places) -> None:
+        self._decoder = decoder
+        self._places = places
+        self._depth = 0
+
+    def decode(self, digest: Digest, number: int, out: memoryview) -> None:
+        path, entry = self._places[digest]
+        try:
+            encoding = find_encoding(entry.encoding)
+            start, end = chunk_range(entry.spec, number)
+            self._depth += 1
+            bases = self._bases(entry, encoding.needs, (start, end))
+            self._depth -= 1
+            chunk = Chunk(entry.spec, start, bases, entry.params)
+            encoding.decode(chunk, self._decoder.reader.chunk(path, entry, number), out)
+        except CorruptError as error:
+            if error.message.startswith("pack "):
+                raise
+            raise CorruptError(f"pack {path.name}: {digest}: {error.message}", hint="git theta fsck") from error
+
+    def _bases(self, entry: Entry, needs: Sequence[str], part: tuple[int, int]) -> tuple[Base, ...]:
+        if len(needs) != len(entry.bases):
+            raise CorruptError(f"{len(entry.bases)} bases for the encoding {entry.encoding}")
+        return tuple(
+            self._range(base, entry.spec, part, at) if need == "range" else self._all(base)
+            for at, (base, need) in enumerate(zip(entry.bases, needs, strict=True))
+        )
+
+    def _range(self, base: Digest, spec: TensorSpec, part: tuple[int, int], at: int) -> Base:
+        other = self._places[base][1].spec
+        if other.dtype != spec.dtype:
+            raise CorruptError(f"leans on {base}, which is {other.dtype.name}")
+        start, end = part[0], min(part[1], other.nbytes)
+        if start >= end:
+            return Base(other, memoryview(b""))
+        number = start // spec.chunk_bytes
+        # The base's chunk may be longer than ours, or shorter, where one of them ends.
+        first, last = chunk_range(other, number)
+        room = self._decoder.room((self._depth, at), last - first)
+        self.decode(base, number, room)
+        return Base(other, room[: end - start])
+
+    def _all(self, base: Digest) -> Base:
+        spec = self._places[base][1].spec
+        data = self._decoder.recall(base)
+        if data is None:
+            if spec.nbytes > _LARGEST_WHOLE:
+                raise CorruptError(f"leans on all of {base}, which has {spec.nbytes} bytes")
+            data = memoryview(bytearray(spec.nbytes))
+            for number in range(chunk_count(spec)):
+                start, end = chunk_range(spec, number)
+                self.decode(base, number, data[start:end])
+            if tensor_digest(spec, data) != base:
+                raise CorruptError(f"the tensor stored as {base} is another")
+            data = data.toreadonly()
+            self._decoder.remember(base, data)
+        return Base(spec, data)
+
+
+class StoredSource:
+    """A stored tensor to read from, piece by piece; see ``git_theta_ext.interfaces.Source``. For one thread.
+
+    Args:
+        decoder: Decodes it.
+        places: Where it is, and all that it leans on.
+        digest: Of the tensor.
+    """
+
+    def __init__(self, decoder: Decoder, places: Places, digest: Digest) -> None:
+        self.spec = places[digest][1].spec
+        self._decoder = decoder
+        self._places = places
+        self._digest = digest
+        self._last: tuple[int, memoryview] = (-1, memoryview(b""))
+
+    def read(self, start: int = 0, end: int | None = None) -> memoryview:
+        """Return some of its bytes, decoded anew unless they are in the chunk that was read last."""
+        end = self.spec.nbytes if end is None else min(end, self.spec.nbytes)
+        if start >= end:
+            return memoryview(b"")
+        size = self.spec.chunk_bytes
+        numbers = range(start // size, -(-end // size))
+        if len(numbers) == 1:
+            chunk, offset = self._chunk(numbers[0]), numbers[0] * size
+            return chunk[start - offset : end - offset]
+        data = memoryview(bytearray(end - start))
+        for number in numbers:
+            first, last = chunk_range(self.spec, number)
+            low, high = max(start, first), min(end, last)
+            data[low - start : high - start] = self._chunk(number)[low - first : high - first]
+        return data
+
+    def _chunk(self, number: int) -> memoryview:
+        if self._last[0] != number:
+            start, end = chunk_range(self.spec, number)
+            out = memoryview(bytearray(end - start))
+            self._decoder.decode(self._places, self._digest, number, out)
+            self._last = (number, out)
+        return self._last[1]

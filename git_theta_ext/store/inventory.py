@@ -1,0 +1,224 @@
+"""Which packs there are, here and in the stores that this one borrows from, and what they hold."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import CorruptError, MissingError
+from git_theta_ext.store.chains import closure, shallowest, smallest
+from git_theta_ext.store.index import Index
+from git_theta_ext.store.locks import dropping, kept
+from git_theta_ext.store.reader import PackReader, read_pack_header
+from git_theta_ext.store.writer import explained, pack_path, place_pack, sha256_of, sync_folders
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.chains import Holder, Holders
+    from git_theta_ext.store.decode import Places
+    from git_theta_ext.store.packs import Entry
+
+
+class Inventory:
+    """The packs of a repository and of those it borrows from.
+
+    Args:
+        root: ``$GIT_COMMON_DIR/theta``; made when something is first stored.
+        alternates: Roots of other stores that are read, never written.
+    """
+
+    def __init__(self, root: Path, alternates: Sequence[Path] = ()) -> None:
+        self.root = root
+        self.index = Index(root / "index.sqlite3")
+        self.reader = PackReader()
+        self._roots = {str(path): path for path in (root, *alternates)}
+        self._refreshed = False
+
+    def pack_path(self, name: str) -> Path:
+        """Return where this store keeps a pack, whether or not it is there."""
+        return pack_path(self.root, name)
+
+    def missing(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return those that cannot be decoded from what is here and in the alternates.
+
+        Packs that the others need are touched, so that no garbage collection takes them before a manifest names them.
+        """
+        wanted = set(digests)
+        with kept(self.root):
+            while True:
+                chosen = shallowest(self.holders(wanted))
+                try:
+                    for root, name in {(holder.root, holder.pack) for holder in chosen.values()}:
+                        _touch(self._path(root, name))
+                except FileNotFoundError:  # went this very moment, by other hands than ours
+                    self.refresh()
+                else:
+                    return wanted - set(chosen)
+
+    def holders(self, digests: Iterable[Digest]) -> Holders:
+        """Return what holds some digests, and all that these lean on; digests that nothing holds are left out."""
+        wanted = set(digests)
+        found = closure(wanted, self._look_up)
+        if not self._refreshed and not wanted <= set(shallowest(found)):
+            self._refreshed = True
+            self.refresh()
+            found = closure(wanted, self._look_up)
+        return found
+
+    def places(self, digests: Iterable[Digest]) -> Places:
+        """Return where some digests, and all that they lean on, are decoded from with the least work.
+
+        Raises:
+            MissingError: One cannot be decoded from what is here.
+            CorruptError: A pack is not what the index says.
+        """
+        wanted = set(digests)
+        chosen = shallowest(self.holders(wanted))
+        self._check_complete(wanted, chosen)
+        return {digest: self._place(digest, holder) for digest, holder in chosen.items()}
+
+    def packs_of(self, digests: Iterable[Digest], but: Iterable[Digest] = ()) -> set[str]:
+        """Return the names of packs that hold these and all that they lean on, in the fewest bytes.
+
+        Args:
+            digests: Those asked for.
+            but: Digests that are not asked for, though others lean on them.
+
+        Raises:
+            MissingError: One cannot be decoded from what is here.
+        """
+        wanted, spared = set(digests), set(but)
+        chosen = smallest(self.holders(wanted))
+        self._check_complete(wanted, chosen)
+        names: set[str] = set()
+        todo, seen = wanted - spared, set(spared)
+        while todo:
+            seen |= todo
+            names.update(chosen[digest].pack for digest in todo)
+            todo = {base for digest in todo for base in chosen[digest].bases} - seen
+        return names
+
+    def path_of(self, name: str) -> Path:
+        """Return where a pack is, here or in an alternate.
+
+        Raises:
+            MissingError: It is in none of them.
+        """
+        if (path := self._pack_anywhere(name)) is not None:
+            return path
+        raise MissingError(f"pack {name} is not in the store", hint="git theta fsck")
+
+    def has_pack(self, name: str) -> bool:
+        """Tell whether a pack is here or in an alternate."""
+        return self._pack_anywhere(name) is not None
+
+    def adopt(self, name: str, path: Path) -> None:
+        """Take over a file that is said to be a pack of this name; durable on return.
+
+        Raises:
+            CorruptError: Its bytes do not have that name, or are no pack. The file is left where it is.
+        """
+        if (actual := sha256_of(path)) != name:
+            raise CorruptError(f"a file that should be pack {name} has SHA-256 {actual}")
+        header = read_pack_header(path)
+        if header.pack_bytes != path.stat().st_size:
+            raise CorruptError(f"pack {name} has another size than its header says")
+        with explained(path):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            sync_folders(place_pack(self.root, path, name))
+        self.index.add_pack(str(self.root), name, header.entries, loose=False)
+
+    def drop(self, names: Iterable[str], older_than: float | None = None) -> list[str]:
+        """Remove packs of this store and forget them, in the order given.
+
+        What leans on a pack must go before it, so that a kill in between leaves nothing that cannot be decoded.
+
+        Args:
+            names: Of the packs.
+            older_than: Keep those that were written or touched at this time or later; in seconds. None drops all.
+
+        Returns:
+            The names of those that are gone.
+        """
+        gone = []
+        for name in names:
+            path = self.pack_path(name)
+            # Nobody finds a pack and touches it between our look at its time and its end.
+            with dropping(self.root), explained(path), suppress(FileNotFoundError):
+                if older_than is not None and path.stat().st_mtime >= older_than:
+                    continue
+                path.unlink()
+            self.index.drop_pack(str(self.root), name)
+            gone.append(name)
+        return gone
+
+    def pack_files(self) -> Iterator[tuple[Path, Path]]:
+        """Yield the store's root and the path of every pack, here and in the alternates."""
+        for root in self._roots.values():
+            with suppress(FileNotFoundError):
+                for folder in sorted((root / "packs").iterdir()):
+                    for path in sorted(folder.iterdir()):
+                        yield root, path
+
+    def refresh(self) -> None:
+        """Make the index agree with the packs on disk: another process, a copy or a restored backup changed them."""
+        known = self.index.packs()
+        present = {(str(root), path.name): path for root, path in self.pack_files()}
+        for root, name in known - set(present):
+            self.index.drop_pack(root, name)
+        for (root, name), path in present.items():
+            if (root, name) not in known:
+                with suppress(CorruptError, FileNotFoundError):  # fsck names it
+                    self.index.add_pack(root, name, read_pack_header(path).entries, loose=True)
+
+    def close(self) -> None:
+        """Close the index and all packs."""
+        self.reader.close()
+        self.index.close()
+
+    def _pack_anywhere(self, name: str) -> Path | None:
+        return next((path for root in self._roots.values() if (path := pack_path(root, name)).exists()), None)
+
+    def _path(self, root: str, name: str) -> Path:
+        return pack_path(self._roots[root], name)
+
+    def _look_up(self, digests: set[Digest]) -> Holders:
+        found = self.index.holders(digests)
+        places = {(holder.root, holder.pack) for held in found.values() for holder in held}
+        there = {(root, name) for root, name in places if root in self._roots and self._path(root, name).exists()}
+        if any(root in self._roots for root, _ in places - there):
+            self.refresh()
+            found = self.index.holders(digests)
+        return {
+            digest: rest
+            for digest, held in found.items()
+            if (rest := tuple(holder for holder in held if holder.root in self._roots))
+        }
+
+    def _check_complete(self, wanted: set[Digest], chosen: Mapping[Digest, Holder]) -> None:
+        if absent := wanted - set(chosen):
+            raise MissingError(
+                f"{len(absent)} of {len(wanted)} tensors are not in the store, {min(absent)} among them",
+                hint="git theta checkout fetches what a remote has; git theta fsck says which files need them",
+            )
+
+    def _place(self, digest: Digest, holder: Holder) -> tuple[Path, Entry]:
+        path = self._path(holder.root, holder.pack)
+        entries = self.reader.header(path).entries
+        if holder.entry >= len(entries) or entries[holder.entry].digest != digest:
+            raise CorruptError(f"pack {path.name} does not hold {digest}", hint="git theta fsck")
+        return path, entries[holder.entry]
+
+
+def _touch(path: Path) -> None:
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        raise
+    except OSError:  # an alternate of somebody else's, or on a medium that nobody writes to
+        pass

@@ -1,0 +1,240 @@
+"""Hold tensors as differences from earlier ones, where that takes fewer bytes.
+
+What it does to reading is bounded: no tensor leans on more than ``depth`` others one behind another, so a checkout
+decodes at most ``depth + 1`` times the bytes of a checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from git_theta_ext.registry import find_encoding, names
+from git_theta_ext.store.chains import Holder, ancestors, depths, smallest
+from git_theta_ext.store.coded import Hint, coded_blobs, estimate
+from git_theta_ext.store.decode import StoredSource
+from git_theta_ext.store.pool import no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.decode import Places
+    from git_theta_ext.store.writer import NewBlob
+
+_SMALLEST = 256
+"""Stored bytes below which a difference, with its part of the header, is no smaller."""
+
+_WORTH = 0.95
+_ENOUGH = 1 / 64
+"""Share of a tensor's bytes below which no better way than a plain difference is looked for."""
+
+_DEPTH_PRICE = 1.15
+"""What one more step of decoding may cost in bytes. It keeps shallow tensors about for later ones to lean on."""
+
+_PACK = 1 << 25
+"""About the most stored bytes of a pack of differences: what changed with one version is fetched together."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tensor that may lean on others.
+
+    Attributes:
+        digest: Of the tensor.
+        spec: Its element type and shape.
+        parents: Digests and specs of what it may start from, the likeliest first; all came to be before it.
+    """
+
+    digest: Digest
+    spec: TensorSpec
+    parents: tuple[tuple[Digest, TensorSpec], ...]
+
+
+@dataclass
+class Recoded:
+    """What recoding did, or would do.
+
+    Attributes:
+        examined: Tensors that were looked at.
+        tensors: Encoding to number of tensors that are held in that way now.
+        before: Stored bytes of these tensors before.
+        after: The same now.
+    """
+
+    examined: int = 0
+    tensors: dict[str, int] = field(default_factory=dict)
+    before: int = 0
+    after: int = 0
+
+
+@dataclass(frozen=True)
+class _Plan:
+    candidate: Candidate
+    hint: Hint
+    stored: int
+
+
+class Recoder:
+    """Chooses encodings by sampling, and writes packs of what became smaller.
+
+    Args:
+        store: That holds the tensors.
+        depth: The most bases one behind another.
+        aggressive: Reconsider everything and try every encoding with every parent.
+        dry_run: Only estimate.
+    """
+
+    def __init__(self, store: Store, depth: int, *, aggressive: bool = False, dry_run: bool = False) -> None:
+        self._store = store
+        self._limit = depth
+        self._aggressive = aggressive
+        self._dry_run = dry_run
+        self._encodings = [name for name in names("encodings") if find_encoding(name).needs]
+        self._loose = store.index.loose(str(store.root))
+        self._chosen = smallest(store.index.all_holders())
+        self._depths = depths(self._chosen)
+        self._leaning: dict[Digest, set[Digest]] = defaultdict(set)
+        for digest, holder in self._chosen.items():
+            for base in holder.bases:
+                self._leaning[base].add(digest)
+        self.result = Recoded()
+
+    def run(self, groups: Iterable[Sequence[Candidate]], advance: Callable[[int], None] = no_progress) -> Recoded:
+        """Recode what pays.
+
+        Args:
+            groups: What came to be together, oldest first; each is written before the next is looked at.
+            advance: Told the number of tensor bytes dealt with, as it goes.
+
+        Raises:
+            StoreError: The file system refused; what was written by then stays.
+            CorruptError: A tensor cannot be decoded, or does not come back from what was written.
+        """
+        from threadpoolctl import threadpool_limits
+
+        import_module("numpy")  # only what is loaded can be limited
+        # Tensors are dealt with side by side, so the matrix products of each have one core.
+        with threadpool_limits(1), ThreadPoolExecutor(self._store.threads) as executor:
+            for group in groups:
+                wanted = [candidate for candidate in group if self._may_shrink(candidate)]
+                self.result.examined += len(wanted)
+                plans = [plan for plan in executor.map(self._plan, wanted) if plan is not None]
+                # Parents may have moved since, by plans for the same group.
+                accepted = [plan for plan in plans if self._accept(plan)]
+                if accepted and not self._dry_run:
+                    self._write(accepted)
+                advance(sum(candidate.spec.nbytes for candidate in group))
+        return self.result
+
+    def _may_shrink(self, candidate: Candidate) -> bool:
+        held = self._chosen.get(candidate.digest)
+        if held is None or held.root != str(self._store.root) or held.stored < _SMALLEST:
+            return False
+        return self._aggressive or held.pack in self._loose
+
+    def _plan(self, candidate: Candidate) -> _Plan | None:
+        parents = self._parents(candidate)
+        if not parents:
+            return None
+        digests = {candidate.digest, *(digest for digest, _ in parents)}
+        places = self._store.places(digests)
+        priced: list[tuple[float, _Plan]] = []
+        for parent in parents:
+            priced += self._priced(candidate, parent, "delta", places)
+        likely = parents
+        if priced and not self._aggressive:
+            best = min(priced, key=lambda found: found[0])[1]
+            enough = best.stored <= _ENOUGH * candidate.spec.nbytes
+            likely = [] if enough else [parent for parent in parents if parent[0] == best.hint.parent]
+        for parent in likely:
+            for name in self._encodings:
+                if name != "delta":
+                    priced += self._priced(candidate, parent, name, places)
+        if not priced:
+            return None
+        plan = min(priced, key=lambda found: found[0])[1]
+        return plan if plan.stored < _WORTH * self._chosen[candidate.digest].stored else None
+
+    def _parents(self, candidate: Candidate) -> list[tuple[Digest, TensorSpec]]:
+        """Return the nearest possible parent of each depth: how near counts more than which, at the same price."""
+        found: dict[int, tuple[Digest, TensorSpec]] = {}
+        for digest, spec in candidate.parents:
+            if spec.dtype == candidate.spec.dtype and self._may_lean(candidate.digest, digest):
+                found.setdefault(self._depths[digest], (digest, spec))
+        return list(found.values())
+
+    def _may_lean(self, digest: Digest, parent: Digest) -> bool:
+        if parent not in self._chosen or digest in ancestors({parent}, self._chosen):
+            return False
+        return self._depths[parent] + 1 + self._height(digest) <= self._limit
+
+    def _height(self, digest: Digest) -> int:
+        """Return how many others lean on a tensor, one behind another."""
+        height, level = 0, self._leaning.get(digest, set())
+        while level:
+            height += 1
+            level = {other for each in level for other in self._leaning.get(each, ())}
+        return height
+
+    def _priced(
+        self, candidate: Candidate, parent: tuple[Digest, TensorSpec], name: str, places: Places
+    ) -> list[tuple[float, _Plan]]:
+        digest, spec = parent
+        target = StoredSource(self._store.decoder, places, candidate.digest)
+        source = StoredSource(self._store.decoder, places, digest)
+        fit = find_encoding(name).fit(target, source)
+        if fit is None:
+            return []
+        hint = Hint(name, digest, spec, fit)
+        stored = estimate(hint, target, source)
+        return [(stored * _DEPTH_PRICE ** self._depths[digest], _Plan(candidate, hint, stored))]
+
+    def _accept(self, plan: _Plan) -> bool:
+        digest, parent = plan.candidate.digest, plan.hint.parent
+        if not self._may_lean(digest, parent):
+            return False
+        before = self._chosen[digest]
+        self.result.before += before.stored
+        self.result.after += plan.stored
+        self.result.tensors[plan.hint.encoding] = self.result.tensors.get(plan.hint.encoding, 0) + 1
+        for base in before.bases:
+            self._leaning[base].discard(digest)
+        self._chosen[digest] = Holder(before.root, before.pack, before.entry, plan.stored, (parent,))
+        self._leaning[parent].add(digest)
+        for moved in self._moved(digest):
+            self._depths[moved] = 1 + max(self._depths[base] for base in self._chosen[moved].bases)
+        return True
+
+    def _moved(self, digest: Digest) -> list[Digest]:
+        """Return a tensor and all that lean on it, bases before what leans on them."""
+        order = [digest]
+        for each in order:
+            order += self._leaning.get(each, ())
+        return order
+
+    def _write(self, plans: Sequence[_Plan]) -> None:
+        store = self._store
+        places = store.places({digest for plan in plans for digest in (plan.candidate.digest, plan.hint.parent)})
+
+        def opener(digest: Digest) -> Callable[[], StoredSource]:
+            return lambda: StoredSource(store.decoder, places, digest)
+
+        packs: list[list[NewBlob]] = [[]]
+        filled = 0
+        for plan in plans:
+            if packs[-1] and filled + plan.stored > _PACK:
+                packs.append([])
+                filled = 0
+            digest, parent = plan.candidate.digest, plan.hint.parent
+            packs[-1] += coded_blobs(digest, plan.hint, opener(digest), opener(parent))
+            filled += plan.stored
+        store.write([_distinct(pack) for pack in packs], loose=False)
+
+
+def _distinct(blobs: Iterable[NewBlob]) -> list[NewBlob]:
+    return list({blob.digest: blob for blob in blobs}.values())

@@ -1,0 +1,201 @@
+"""Whether a matrix differs from its parent by an update of low rank, and by which factors."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.interfaces import Base, Chunk, Fit
+from git_theta_ext.model.tensor import TensorSpec
+
+from . import _floats, _range_finder
+from ._residual import encode_residual
+from .dense import ENCODING as DENSE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from typing_extensions import Buffer
+
+    from git_theta_ext.interfaces import Source
+
+    Predict = Callable[[Chunk, memoryview], None]
+
+_LARGEST = 1 << 28  # elements: what is held in memory takes up to sixteen times as many bytes
+_SMALLEST = 1 << 12
+_SAMPLE = 512  # rows and columns
+_SAMPLED = 1 << 23  # elements to read for it
+_RANKS = (4, 8, 16, 32, 64, 128)
+_EXPLAINED = 0.2  # what a low rank must leave at most, of what the unchanged parent misses
+_ARITHMETIC = 1e-7  # relative error of an update that somebody computed in float32
+_TINY = 1e-36
+_REGULAR = 1e-9
+_BITS = (4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 24)
+_MEASURED = 1 << 18  # elements
+_PAYS_ON_DEVICE = 1 << 22  # elements
+
+
+def fit(target: Source, parent: Source, predict: Predict) -> Fit | None:
+    """Return scale and factors, or None where no low rank explains the update.
+
+    Float64 is left alone: what its updates are computed in decides over their rank, and nobody merges in it.
+    """
+    spec = target.spec
+    if parent.spec != spec or not _floats.is_real(spec.dtype) or spec.dtype.name == "F64" or len(spec.shape) < 2:  # noqa: PLR2004 - a matrix
+        return None
+    rows, columns = _matrix(spec)
+    if not _SMALLEST <= spec.elements <= _LARGEST or min(rows, columns) < 4 * _RANKS[0]:
+        return None
+    rank = _expected_rank(target, parent)
+    if rank is None:
+        return None
+    known = _update(spec, target.read(), parent.read(), (rows, columns))
+    left, right = _factor(known, min(rank + _range_finder.OVERSAMPLE, rows, columns))
+    return _rounded(target, parent, left, right, predict)
+
+
+def _matrix(spec: TensorSpec) -> tuple[int, int]:
+    return spec.shape[0], spec.elements // max(spec.shape[0], 1)
+
+
+def _update(spec: TensorSpec, target: memoryview, parent: memoryview, shape: tuple[int, int]) -> _range_finder.Update:
+    """Return what whole rows tell of the update."""
+    import numpy as np
+
+    centre, half = np.empty(shape[0] * shape[1], np.float32), np.empty(shape[0] * shape[1], np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for block in _floats.blocks(centre.size):
+            piece = _floats.of_bytes(block, spec.dtype)
+            _, low, high = _floats.rounding_interval(target[piece], spec.dtype)
+            base = _floats.read(parent[piece], spec.dtype)
+            middle = (low + high) / 2 - base
+            unknown = ~(np.abs(middle) < _range_finder.ANYTHING)
+            middle[unknown] = 0
+            centre[block] = middle
+            half[block] = np.where(unknown, _range_finder.ANYTHING, (high - low) / 2 + _ARITHMETIC * np.abs(middle))
+    # Where sums cancel out, the error is that of their terms.
+    half += _ARITHMETIC * np.sqrt(np.mean(centre**2, dtype=np.float64)) + _TINY
+    return _range_finder.Update(centre.reshape(shape), half.reshape(shape))
+
+
+def _expected_rank(target: Source, parent: Source) -> int | None:
+    """Return a bound of the rank, or None where a sample shows that it is not low.
+
+    The leading directions of one half of the sample's rows, fitted to one half of the columns of the others, must
+    foretell the other half.
+    """
+    import numpy as np
+
+    rows, columns = _matrix(target.spec)
+    taken = min(rows, _SAMPLE, max(_SAMPLED // columns, 4 * _RANKS[0]))
+    first = (rows - taken) // 2
+    row_bytes = columns * target.spec.dtype.bits // 8
+    piece = first * row_bytes, (first + taken) * row_bytes
+    data, base = target.read(*piece), parent.read(*piece)
+    if data == base:
+        return None
+    known = _update(target.spec, data, base, (taken, columns))
+    places = np.random.default_rng(1).permutation(columns)[: min(columns, _SAMPLE)]
+    centre, half = known.centre[:, places], known.half[:, places]
+    known_rows, known_columns = taken // 2, places.size // 2
+    unseen = centre[known_rows:, known_columns:], half[known_rows:, known_columns:]
+    nothing = _distance(0, *unseen)
+    if nothing == 0:
+        return None
+    directions = _directions(centre[:known_rows].astype("f8"))
+    seen = centre[known_rows:, :known_columns]
+    for rank in _RANKS:
+        if 4 * rank > min(taken, places.size) and rank > _RANKS[0]:
+            break
+        one, other = directions[:rank, :known_columns], directions[:rank, known_columns:]
+        found = np.linalg.solve(one @ one.T + _REGULAR * np.eye(len(one)), one @ seen.T)
+        if _distance(found.T @ other, *unseen) < _EXPLAINED * nothing:
+            return rank
+    return None
+
+
+def _directions(known: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the right singular vectors of a matrix of few rows, the leading ones first; quicker than by its SVD."""
+    import numpy as np
+
+    values, vectors = np.linalg.eigh(known @ known.T)
+    above = values[::-1] > _REGULAR * values[-1]
+    leading: NDArray[np.float64] = (vectors[:, ::-1][:, above].T @ known) / np.sqrt(values[::-1][above])[:, None]
+    return leading
+
+
+def _distance(guess: Any, centre: NDArray[np.float32], half: NDArray[np.float32]) -> float:
+    """Return the sum of squares of how far a guess lies outside of the intervals."""
+    import numpy as np
+
+    return float((np.maximum(np.abs(centre - guess) - half, 0).astype(np.float64) ** 2).sum())
+
+
+def _factor(known: _range_finder.Update, width: int) -> tuple[Any, Any]:
+    """Return refined factors as numpy arrays, computed on a GPU where there is one and it pays."""
+    import numpy as np
+
+    start = np.random.default_rng(2).standard_normal((known.centre.shape[1], width)).astype(np.float32)
+    if known.centre.size < _PAYS_ON_DEVICE or not _has_device():
+        return _range_finder.refine(np, known, *_range_finder.find_range(np, known, start))
+    import torch
+
+    on_device = _range_finder.Update(torch.from_numpy(known.centre).cuda(), torch.from_numpy(known.half).cuda())
+    found = _range_finder.find_range(torch, on_device, torch.from_numpy(start).cuda())
+    left, right = _range_finder.refine(torch, on_device, *found)
+    return left.cpu().numpy(), right.cpu().numpy()
+
+
+def _has_device() -> bool:
+    """Tell whether CUDA works; torch, which takes seconds to import, is asked only where there is a driver."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _rounded(target: Source, parent: Source, left: Any, right: Any, predict: Predict) -> Fit:
+    """Return the factors with as few bits in their mantissas as make the whole smallest."""
+    rows, columns = left.shape[0], right.shape[1]
+    taken = max(1, min(rows, _MEASURED // columns))
+    first = (rows - taken) // 2
+    row_bytes = columns * target.spec.dtype.bits // 8
+    piece = first * row_bytes, (first + taken) * row_bytes
+    data, base = target.read(*piece), parent.read(*piece)
+    predicted = memoryview(bytearray(data.nbytes))
+    best, smallest = None, float("inf")
+    for bits in _BITS:
+        found = Fit({"scale": 1.0, "swap": False}, (_stored(_keep(left, bits)), _stored(_keep(right, bits))))
+        bases = (Base(parent.spec, base), *(Base(spec, memoryview(values)) for spec, values in found.tensors))
+        predict(Chunk(target.spec, piece[0], bases, found.params), predicted)
+        missed = _bytes(encode_residual(target.spec, data, predicted))
+        size = missed * rows / taken + sum(
+            _bytes(DENSE.encode(Chunk(spec), memoryview(values))) for spec, values in found.tensors
+        )
+        if size < smallest:
+            best, smallest = found, size
+        elif size > 1.1 * smallest:
+            break
+    assert best is not None
+    return best
+
+
+def _keep(values: Any, bits: int) -> Any:
+    """Round to that many bits of mantissa behind the leading one."""
+    import numpy as np
+
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.rint(np.ldexp(mantissa, bits + 1)), exponent - bits - 1)
+
+
+def _stored(values: Any) -> tuple[TensorSpec, bytes]:
+    return TensorSpec.of("F32", values.shape), values.astype("<f4").tobytes()
+
+
+def _bytes(pieces: list[Buffer]) -> int:
+    return sum(memoryview(piece).nbytes for piece in pieces)

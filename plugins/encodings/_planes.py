@@ -1,0 +1,231 @@
+"""Planes of octets: how they are cut from integers, entropy-coded where that pays, and written one after another.
+
+A plane that looks random is kept raw. Others are coded by zstd in a setting that finds next to no matches and leaves
+the work to its Huffman stage, which on exponents is smaller and faster than any of zstd's levels.
+
+Written are for each plane a byte for its codec and four for its size, then the planes.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.errors import CorruptError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+    from typing_extensions import Buffer
+
+    from git_theta_ext.model.tensor import TensorSpec
+
+    Octets = npt.NDArray[np.uint8]
+    Coded = tuple[int, Buffer]
+    """Codec and octets of a plane."""
+
+RAW, ZSTD = range(2)
+
+_PLANE = struct.Struct("<BI")
+_SAMPLE = 1 << 12
+_RUN = 1 << 14
+_RANDOM_BITS = 7.88  # a sample of random octets of that size has an entropy of 7.95 bits and more
+_WORTH = 0.98
+_MATCHES_WORTH = 0.95
+SMALL = 64
+"""Octets below which no coder pays for its frame."""
+
+_local = threading.local()
+
+
+def integer_width(spec: TensorSpec) -> int:
+    """Return the octets of the integers that a tensor's bytes are taken as, or 0 where nothing is known of them.
+
+    Complex numbers count as two reals.
+    """
+    if spec.dtype.kind == "opaque" or spec.dtype.bits % 8:
+        return 0
+    return spec.dtype.bits // (16 if spec.dtype.kind == "complex" else 8)
+
+
+def as_integers(data: Any, width: int) -> Any:
+    """Return a view of bytes as little-endian unsigned integers of ``width`` octets."""
+    import numpy as np
+
+    return np.frombuffer(data, f"<u{width}")
+
+
+def scratch(name: str, count: int, kind: str) -> Any:
+    """Return an array that this thread uses again for the next chunk: fresh memory costs more than the arithmetic."""
+    import numpy as np
+
+    arrays = _local.__dict__.setdefault("arrays", {})
+    found = arrays.get((name, kind))
+    if found is None or found.size < count:
+        found = arrays[name, kind] = np.empty(count, kind)
+    return found[:count]
+
+
+def octet(values: Any, shift: int) -> Octets:
+    """Return the octet of each integer that begins ``shift`` bits up, in fresh memory since it may be kept as it is."""
+    import numpy as np
+
+    plane = np.empty(values.size, np.uint8)
+    if shift:
+        shifted = scratch("shifted", values.size, values.dtype.str)
+        np.right_shift(values, shift, out=shifted)
+        values = shifted
+    np.copyto(plane, values, casting="unsafe")
+    return plane
+
+
+def octets(values: Any) -> list[Octets]:
+    """Return one plane for each octet of an array of integers, the uppermost first."""
+    return [octet(values, 8 * i) for i in reversed(range(values.itemsize))]
+
+
+def join_octets(planes: Sequence[Buffer], out: Any) -> None:
+    """Put integers together from planes, the uppermost octets first; the inverse of ``octets``."""
+    import numpy as np
+
+    np.copyto(out, as_integers(planes[0], 1))
+    shifted = scratch("shifted", out.size, out.dtype.str)
+    for plane in planes[1:]:
+        np.left_shift(out, 8, out=out)
+        np.copyto(shifted, as_integers(plane, 1))
+        np.bitwise_or(out, shifted, out=out)
+
+
+def looks_random(plane: memoryview) -> bool:
+    """Tell from a sample whether no coder of single octets would gain anything."""
+    sample = _sample(plane)
+    return sample.size == _SAMPLE and entropy(sample) > _RANDOM_BITS
+
+
+def entropy(sample: Octets) -> float:
+    """Return the entropy of octets in bits an octet, each taken by itself."""
+    import numpy as np
+
+    counts = np.bincount(sample, minlength=256)
+    counts = counts[counts > 0]
+    return float(np.log2(sample.size) - (counts * np.log2(counts)).sum() / sample.size)
+
+
+def _sample(plane: memoryview) -> Octets:
+    """Return up to 4 KiB: sixteen runs spread evenly, so that changing statistics are seen."""
+    values: Octets = as_integers(plane, 1)
+    if values.size <= _SAMPLE:
+        return values
+    return values[: values.size // 16 * 16].reshape(16, -1)[:, : _SAMPLE // 16].reshape(-1)
+
+
+def code_text(plane: memoryview) -> Coded:
+    """Code octets of which nothing is known but that they may repeat themselves."""
+    if plane.nbytes < SMALL:
+        return RAW, plane
+    return _smaller(_tools().text.compress(plane), plane)
+
+
+def code_symbols(plane: memoryview) -> Coded:
+    """Code a plane by its octets' frequencies; what is coded shares no memory with others, what is kept raw does."""
+    if plane.nbytes < SMALL or looks_random(plane):
+        return RAW, plane
+    return _smaller(_tools().huffman.compress(plane), plane)
+
+
+def code_plane(plane: memoryview) -> Coded:
+    """Code a plane as ``code_symbols`` does, or by its repetitions where there are some.
+
+    A run of octets shows them, scattered samples do not.
+    """
+    codec, coded = code_symbols(plane)
+    run = plane[:_RUN]
+    if codec == ZSTD:
+        tools = _tools()
+        size = memoryview(coded).nbytes
+        if len(tools.matching.compress(run)) * plane.nbytes < _MATCHES_WORTH * size * run.nbytes:
+            coded = min(coded, tools.matching.compress(plane), key=len)
+    return codec, coded
+
+
+def write_planes(head: bytes, coded: Sequence[Coded]) -> list[Buffer]:
+    """Return the pieces of a payload: ``head``, the codecs and sizes, the planes."""
+    table = b"".join(_PLANE.pack(codec, memoryview(plane).nbytes) for codec, plane in coded)
+    return [head + table, *(plane for _, plane in coded)]
+
+
+def read_planes(payload: memoryview, sizes: Sequence[int]) -> list[Buffer]:
+    """Return each plane's octets from what ``write_planes`` wrote behind the head.
+
+    Args:
+        payload: What follows the head.
+        sizes: Octets of each plane: known beforehand, so that no frame can claim more.
+
+    Raises:
+        CorruptError: The payload does not hold planes of these sizes and nothing else.
+    """
+    planes, rest = read_some_planes(payload, sizes)
+    if rest.nbytes:
+        raise CorruptError("a chunk has bytes left over")
+    return planes
+
+
+def read_some_planes(payload: memoryview, sizes: Sequence[int]) -> tuple[list[Buffer], memoryview]:
+    """Return each plane's octets as ``read_planes`` does, and what follows them."""
+    at = _PLANE.size * len(sizes)
+    if payload.nbytes < at:
+        raise CorruptError("a chunk is cut short")
+    planes: list[Buffer] = []
+    for (codec, stored), size in zip(_PLANE.iter_unpack(payload[:at]), sizes, strict=True):
+        piece = payload[at : at + stored]
+        at += stored
+        if codec == RAW and piece.nbytes == size:
+            planes.append(piece)
+        elif codec == ZSTD and piece.nbytes == stored:
+            planes.append(_decompress(piece, size))
+        else:
+            raise CorruptError("a chunk's plane has another size than its tensor")
+    return planes, payload[at:]
+
+
+def _smaller(coded: bytes, plane: memoryview) -> Coded:
+    return (ZSTD, coded) if len(coded) < _WORTH * plane.nbytes else (RAW, plane)
+
+
+def _decompress(piece: memoryview, size: int) -> Buffer:
+    import zstandard
+
+    try:
+        if zstandard.frame_content_size(piece) != size:
+            raise CorruptError("a chunk's plane has another size than its tensor")
+        return _tools().decompressor.decompress(piece, max_output_size=size)  # type: ignore[no-any-return]
+    except zstandard.ZstdError as error:
+        raise CorruptError(f"a chunk cannot be decompressed: {error}") from error
+
+
+def _tools() -> Any:
+    """Return this thread's compressors and decompressor: they keep state and must not be shared."""
+    if not hasattr(_local, "huffman"):
+        import zstandard
+
+        # A tiny hash table and long matches only, so that nearly all octets become literals.
+        _local.huffman = zstandard.ZstdCompressor(
+            compression_params=zstandard.ZstdCompressionParameters(
+                strategy=zstandard.STRATEGY_FAST,
+                window_log=17,
+                hash_log=6,
+                chain_log=6,
+                search_log=1,
+                min_match=7,
+                target_length=0,
+                write_content_size=True,
+                write_checksum=False,
+            )
+        )
+        _local.matching = zstandard.ZstdCompressor(level=1, write_checksum=False)
+        _local.text = zstandard.ZstdCompressor(level=3, write_checksum=False)
+        _local.decompressor = zstandard.ZstdDecompressor()
+    return _local

@@ -1,0 +1,220 @@
+"""What a prediction missed, in few bits: the one code behind every encoding that has a parent.
+
+Bit patterns are subtracted as unsigned integers, so that every value survives, and the difference's sign moves to its
+lowest bit. Runs of elements that were all predicted are left out. The others are grouped by the exponent of what was
+predicted: training moves parameters by steps of similar absolute size, so the number of units in the last place
+follows the exponent. Neighbouring exponents form stripes, of which each has a code of its own.
+
+A payload is a single zero where all was predicted, and 128 with a dense payload where the prediction was of no use.
+Else it is an octet with the number of stripes, the highest bit set where runs were left out; a record for each stripe;
+the map of runs; and the planes of all stripes.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.errors import CorruptError
+from git_theta_ext.interfaces import Chunk
+
+from ._planes import as_integers, code_symbols, integer_width, read_planes, read_some_planes, scratch, write_planes
+from ._stripes import LAST_KEY, SYMBOL_BITS, Stripe, decode_stripe, encode_stripe, group, plan
+from .dense import ENCODING as DENSE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+    from typing_extensions import Buffer
+
+    from git_theta_ext.model.tensor import TensorSpec
+
+    Runs = npt.NDArray[np.bool_]
+
+_EQUAL = b"\0"
+_DENSE = b"\x80"
+_GAPS = 0x80
+_RECORD = struct.Struct("<BBBBI")
+_RUN = 64
+_SUSPECT = 0.6  # of the bytes: more than that, dense is often less
+_GAPS_WORTH = 0.9  # of the runs being left over, the copy costs more than it saves
+
+
+def encode_residual(spec: TensorSpec, data: memoryview, predicted: memoryview) -> list[Buffer]:
+    """Encode the bytes of a chunk against a prediction.
+
+    Args:
+        spec: Of the whole tensor.
+        data: The chunk's little-endian bytes.
+        predicted: As many bytes.
+
+    Returns:
+        The pieces of the payload; one octet where the bytes are equal.
+    """
+    pieces = _encode(spec, data, predicted)
+    size = sum(memoryview(piece).nbytes for piece in pieces)
+    if size > _SUSPECT * data.nbytes:
+        dense = [_DENSE, *DENSE.encode(Chunk(spec), data)]
+        if sum(memoryview(piece).nbytes for piece in dense) < size:
+            return dense
+    return pieces
+
+
+def _encode(spec: TensorSpec, data: memoryview, predicted: memoryview) -> list[Buffer]:
+    import numpy as np
+
+    width = integer_width(spec) or 1
+    values, guesses = as_integers(data, width), as_integers(predicted, width)
+    missed = _differences(values, guesses)
+    if not missed.any():
+        return [_EQUAL]
+    keys, flags, runs_map = _keys(spec, guesses), 0, []
+    runs = _missed_runs(missed)
+    if np.count_nonzero(runs) < _GAPS_WORTH * runs.size:
+        missed, keys, flags = _select(missed, runs), _select(keys, runs), _GAPS
+        runs_map = write_planes(b"", [code_symbols(np.packbits(runs, bitorder="little").data)])
+    stripes = plan(missed, keys)
+    order, parts = group(keys, stripes)
+    if order is not None:
+        missed = np.take(missed, order)
+    coded = [encode_stripe(stripe, missed[part]) for stripe, part in zip(stripes, parts, strict=True)]
+    records = [_RECORD.pack(s.last, s.low, s.bits, s.wide, s.excesses) for s, _ in coded]
+    head = bytes([flags | len(stripes)]) + b"".join(records)
+    return [head, *runs_map, *write_planes(b"", [plane for _, planes in coded for plane in planes])]
+
+
+def decode_residual(spec: TensorSpec, payload: memoryview, predicted: memoryview, out: memoryview) -> None:
+    """Decode a chunk into ``out``, given the prediction that it was encoded against.
+
+    Raises:
+        CorruptError: The payload cannot be the residual of a chunk of that size.
+    """
+    import numpy as np
+
+    width = integer_width(spec) or 1
+    if payload == _EQUAL:
+        out[:] = predicted
+        return
+    if payload[:1] == _DENSE:
+        DENSE.decode(Chunk(spec), payload[1:], out)
+        return
+    if out.nbytes % width or predicted.nbytes != out.nbytes:
+        raise CorruptError("a residual of another size than its tensor")
+    values, guesses = as_integers(out, width), as_integers(predicted, width)
+    stripes, has_gaps, payload = _read_records(payload, width)
+    keys, runs = _keys(spec, guesses), None
+    if has_gaps:
+        count = values.size // _RUN
+        (packed,), payload = read_some_planes(payload, [-(-count // 8)])
+        runs = np.unpackbits(as_integers(packed, 1), count=count, bitorder="little").view(np.bool_)
+        keys = _select(keys, runs)
+    missed = _decode_stripes(stripes, keys, payload, values.dtype)
+    if runs is not None:
+        missed = _spread(missed, runs, values.size)
+    _add_differences(missed, guesses, values)
+
+
+def _read_records(payload: memoryview, width: int) -> tuple[list[Stripe], bool, memoryview]:
+    """Return the stripes, whether runs were left out, and what follows."""
+    count = payload[0] & ~_GAPS if payload.nbytes else 0
+    end = 1 + count * _RECORD.size
+    if count == 0 or payload.nbytes < end:
+        raise CorruptError("a residual is cut short")
+    stripes = [Stripe(*record) for record in _RECORD.iter_unpack(payload[1:end])]
+    lasts = [stripe.last for stripe in stripes]
+    if lasts != sorted(set(lasts)) or lasts[-1] != LAST_KEY:
+        raise CorruptError("a residual whose stripes do not follow one another")
+    if any(s.bits not in SYMBOL_BITS or s.low >= width or s.low + s.wide > width for s in stripes):
+        raise CorruptError("a residual of unknown arrangement")
+    return stripes, bool(payload[0] & _GAPS), payload[end:]
+
+
+def _decode_stripes(stripes: Sequence[Stripe], keys: Any, payload: memoryview, kind: Any) -> Any:
+    """Return the differences of the elements that have these keys."""
+    order, parts = group(keys, stripes)
+    counts = [part.stop - part.start for part in parts]
+    if any(stripe.excesses > count for stripe, count in zip(stripes, counts, strict=True)):
+        raise CorruptError("a residual of more elements than its tensor has")
+    sizes = [stripe.sizes(count) for stripe, count in zip(stripes, counts, strict=True)]
+    planes = iter(read_planes(payload, [size for some in sizes for size in some]))
+    missed = scratch("missed", keys.size, kind.str)
+    for stripe, part, some in zip(stripes, parts, sizes, strict=True):
+        decode_stripe(stripe, [next(planes) for _ in some], missed[part])
+    if order is None:
+        return missed
+    ordered = scratch("ordered", keys.size, kind.str)
+    ordered[order] = missed
+    return ordered
+
+
+def _keys(spec: TensorSpec, guesses: Any) -> Any:
+    """Return the exponent of every predicted value, or its lower eight bits; zeros where there is none."""
+    import numpy as np
+
+    keys = scratch("keys", guesses.size, "|u1")
+    exponent, mantissa = spec.dtype.exponent, spec.dtype.mantissa
+    if spec.dtype.kind == "complex":
+        exponent, mantissa = {4: (8, 23), 8: (11, 52)}[guesses.itemsize]
+    if exponent == 0 or spec.dtype.bits % 8:
+        keys[:] = 0
+        return keys
+    shifted = scratch("shifted", guesses.size, guesses.dtype.str)
+    np.right_shift(guesses, mantissa, out=shifted)
+    np.copyto(keys, shifted, casting="unsafe")
+    return np.bitwise_and(keys, (1 << min(exponent, 8)) - 1, out=keys)
+
+
+def _differences(values: Any, guesses: Any) -> Any:
+    """Return ``values - guesses`` in zigzag order, 0, -1, 1, -2 and so on, in scratch memory."""
+    import numpy as np
+
+    kind, bits = values.dtype.str, 8 * values.itemsize
+    missed, signs = scratch("missed", values.size, kind), scratch("signs", values.size, kind)
+    np.subtract(values, guesses, out=missed)
+    np.right_shift(missed, bits - 1, out=signs)
+    np.negative(signs, out=signs)
+    np.left_shift(missed, 1, out=missed)
+    return np.bitwise_xor(missed, signs, out=missed)
+
+
+def _add_differences(missed: Any, guesses: Any, out: Any) -> None:
+    """Write the values of which ``_differences`` gives ``missed``."""
+    import numpy as np
+
+    signs = scratch("signs", missed.size, missed.dtype.str)
+    np.bitwise_and(missed, 1, out=signs)
+    np.negative(signs, out=signs)
+    np.right_shift(missed, 1, out=out)
+    np.bitwise_xor(out, signs, out=out)
+    np.add(out, guesses, out=out)
+
+
+def _missed_runs(missed: Any) -> Runs:
+    """Tell for each whole run of elements whether any was missed."""
+    import numpy as np
+
+    count = missed.size // _RUN
+    words = missed[: count * _RUN].view("<u8").reshape(count, _RUN * missed.itemsize // 8)
+    runs: Runs = np.bitwise_or.reduce(words, axis=1) != 0
+    return runs
+
+
+def _select(values: Any, runs: Runs) -> Any:
+    """Return the elements in some runs, and those behind the last whole run."""
+    import numpy as np
+
+    whole = runs.size * _RUN
+    return np.concatenate([values[:whole].reshape(-1, _RUN)[runs].reshape(-1), values[whole:]])
+
+
+def _spread(selected: Any, runs: Runs, count: int) -> Any:
+    """Return the ``count`` elements of which ``_select`` gives ``selected``, and zero everywhere else."""
+    whole = runs.size * _RUN
+    behind = selected.size - (count - whole)
+    values = scratch("spread", count, selected.dtype.str)
+    values[:whole] = 0
+    values[:whole].reshape(-1, _RUN)[runs] = selected[:behind].reshape(-1, _RUN)
+    values[whole:] = selected[behind:]
+    return values

@@ -1,0 +1,64 @@
+"""The encoding of a tensor by what changed since an earlier version of it.
+
+The parent may have fewer rows, as before an embedding grew: a chunk's bytes that it has no counterpart for are coded
+as the dense encoding does. A payload is the residual, preceded by its size in eight bytes where dense bytes follow.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import CorruptError
+from git_theta_ext.interfaces import Fit
+
+from ._residual import decode_residual, encode_residual
+from .dense import ENCODING as DENSE
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from git_theta_ext.interfaces import Chunk, Source
+
+_SIZE = struct.Struct("<Q")
+
+
+class Delta:
+    """Differences of bit patterns; lossless for any bytes."""
+
+    name = "delta"
+    needs = ("range",)
+
+    def fit(self, target: Source, parent: Source) -> Fit | None:
+        """Return an empty fit where both have the same element type."""
+        return Fit() if target.spec.dtype == parent.spec.dtype else None
+
+    def encode(self, chunk: Chunk, data: memoryview) -> list[Buffer]:
+        """Encode one chunk; see ``git_theta_ext.interfaces.Encoding``."""
+        guess = _guess(chunk, data)
+        missed = encode_residual(chunk.spec, data[: guess.nbytes], guess)
+        if guess.nbytes == data.nbytes:
+            return missed
+        size = _SIZE.pack(sum(memoryview(piece).nbytes for piece in missed))
+        return [size, *missed, *DENSE.encode(chunk, data[guess.nbytes :])]
+
+    def decode(self, chunk: Chunk, payload: memoryview, out: memoryview) -> None:
+        """Decode one chunk; see ``git_theta_ext.interfaces.Encoding``."""
+        guess = _guess(chunk, out)
+        if guess.nbytes < out.nbytes:
+            if payload.nbytes < _SIZE.size:
+                raise CorruptError("a delta is cut short")
+            end = _SIZE.size + _SIZE.unpack_from(payload)[0]
+            DENSE.decode(chunk, payload[end:], out[guess.nbytes :])
+            payload = payload[_SIZE.size : end]
+        decode_residual(chunk.spec, payload, guess, out[: guess.nbytes])
+
+
+ENCODING = Delta()
+
+
+def _guess(chunk: Chunk, data: memoryview) -> memoryview:
+    """Return the parent's bytes at the chunk's place: as many as the chunk has, or fewer whole elements."""
+    if len(chunk.bases) != 1 or chunk.bases[0].spec.dtype != chunk.spec.dtype:
+        raise CorruptError("a delta without a parent of its tensor's element type")
+    return chunk.bases[0].data[: data.nbytes]

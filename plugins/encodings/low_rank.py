@@ -1,0 +1,97 @@
+"""The encoding of a matrix to which a product of two thin factors was added: a merged LoRA (arXiv 2106.09685).
+
+A value is predicted as ``parent + scale * sum_k left[i, k] * right[k, j]``, the factors as PEFT has them: ``left`` of
+shape [rows, rank] is its ``lora_B``, ``right`` of shape [rank, columns] its ``lora_A``. With ``swap`` the tensor is
+the transpose, as in layers of the kind ``fan_in_fan_out``. Tensors of more than two dimensions count as matrices of
+[shape[0], all others]. Products are added in the order of k, in float64, and rounded once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.errors import CorruptError
+
+from . import _floats, _low_rank_fit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from git_theta_ext.interfaces import Chunk, Fit, Source
+
+_MATRIX = 2
+
+
+class LowRank(_floats.Predicting):
+    """Two thin factors and what they miss; lossless for any bytes."""
+
+    name = "low_rank"
+    needs = ("range", "whole", "whole")
+
+    def fit(self, target: Source, parent: Source) -> Fit | None:
+        """Find the factors of an update of low rank, where there was one; see ``git_theta_ext.interfaces.Encoding``."""
+        return _low_rank_fit.fit(target, parent, self.predict)
+
+    def predict(self, chunk: Chunk, out: memoryview) -> None:
+        """Write the prediction of one chunk; see ``git_theta_ext.interfaces.Predictor``."""
+        import numpy as np
+
+        parent = _floats.check_parent(chunk, out.nbytes, len(self.needs))
+        rows, columns, scale = _factors(chunk)
+        dtype = chunk.spec.dtype
+        width = dtype.bits // 8
+        total, product = np.empty(_floats.BLOCK), np.empty(_floats.BLOCK)
+        done = 0
+        with np.errstate(all="ignore"):
+            for across, down in _tiles(chunk.offset // width, out.nbytes // width, columns.shape[1]):
+                left, right = rows[across], columns[:, down]
+                size = left.shape[0] * right.shape[1]
+                tile = slice(done * width, (done + size) * width)
+                shape = left.shape[0], right.shape[1]
+                sums, terms = total[:size].reshape(shape), product[:size].reshape(shape)
+                np.multiply(left[:, :1], right[:1], out=sums)
+                for k in range(1, left.shape[1]):
+                    np.multiply(left[:, k : k + 1], right[k : k + 1], out=terms)
+                    np.add(sums, terms, out=sums)
+                np.multiply(sums, scale, out=sums)
+                np.add(sums, _floats.read(parent.data[tile], dtype).reshape(shape), out=sums)
+                _floats.write(sums, dtype, out[tile])
+                done += size
+
+
+ENCODING = LowRank()
+
+
+def _factors(chunk: Chunk) -> tuple[Any, Any, float]:
+    """Return the factor of the rows, that of the columns and the scale.
+
+    Raises:
+        CorruptError: They do not fit the tensor or each other.
+    """
+    scale, swap = _floats.finite_number(chunk.params, "scale"), chunk.params.get("swap", False)
+    if not isinstance(swap, bool):
+        raise CorruptError("a chunk whose parameter 'swap' is neither true nor false")
+    if len(chunk.spec.shape) < _MATRIX:
+        raise CorruptError("a chunk of low rank in a tensor that is no matrix")
+    left, right = (_floats.factor(base, _MATRIX) for base in chunk.bases[1:])
+    rows, columns = (right.T, left.T) if swap else (left, right)
+    height = chunk.spec.shape[0]
+    shape = rows.shape[0], columns.shape[1]
+    if shape != (height, chunk.spec.elements // max(height, 1)) or not 1 <= rows.shape[1] == columns.shape[0]:
+        raise CorruptError("factors that do not fit their tensor")
+    return rows, columns, scale
+
+
+def _tiles(start: int, count: int, width: int) -> Iterator[tuple[slice, slice]]:
+    """Yield rows and columns of rectangles that cover a run of elements in order, none larger than a block."""
+    end = start + count
+    while start < end:
+        row, column = divmod(start, width)
+        if column == 0 and end - start >= width and width <= _floats.BLOCK:
+            height = min(_floats.BLOCK // width, (end - start) // width)
+            yield slice(row, row + height), slice(0, width)
+            start += height * width
+        else:
+            length = min(_floats.BLOCK, width - column, end - start)
+            yield slice(row, row + 1), slice(column, column + length)
+            start += length

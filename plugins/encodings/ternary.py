@@ -1,0 +1,126 @@
+"""The encoding of a tensor whose elements all moved by the same amount, up, down or not at all: ComPEFT.
+
+A value is predicted as ``parent + scale * s`` with s of -1, 0 and 1 (arXiv 2311.13171), in float64 and rounded once;
+where s is zero it is the parent's, bit for bit. A payload is the size of the packed signs in four bytes, the signs
+(``git_theta_ext.model.signs``) and the residual.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.errors import CorruptError
+from git_theta_ext.interfaces import Fit
+from git_theta_ext.model.signs import pack_signs, unpack_signs
+
+from . import _floats
+from ._residual import decode_residual, encode_residual
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from git_theta_ext.interfaces import Chunk, Source
+    from git_theta_ext.model.tensor import TensorSpec
+
+_SIZE = struct.Struct("<I")
+_SAMPLE = 1 << 18  # elements
+_FEWEST = 64
+_F64_ERROR = 2.0**-51  # relative, of what the ends of an interval are computed with
+_AGREEING = 0.9  # of what changed must have moved by the same amount
+
+
+class Ternary:
+    """Signs, one scale, and what they miss; lossless for any bytes."""
+
+    name = "ternary"
+    needs = ("range",)
+
+    def fit(self, target: Source, parent: Source) -> Fit | None:
+        """Find the amount by which most changed elements moved; see ``git_theta_ext.interfaces.Encoding``."""
+        spec = target.spec
+        if parent.spec != spec or not _floats.is_real(spec.dtype):
+            return None
+        width = spec.dtype.bits // 8
+        first = (spec.elements - min(spec.elements, _SAMPLE)) // 2
+        piece = first * width, min(first + _SAMPLE, spec.elements) * width
+        scale = _common_step(spec, target.read(*piece), parent.read(*piece))
+        return None if scale is None else Fit({"scale": scale})
+
+    def encode(self, chunk: Chunk, data: memoryview) -> list[Buffer]:
+        """Encode one chunk; see ``git_theta_ext.interfaces.Encoding``."""
+        import numpy as np
+
+        parent, scale = self._parent(chunk, data.nbytes)
+        dtype = chunk.spec.dtype
+        with np.errstate(all="ignore"):
+            moved = (_floats.read(data, dtype) - _floats.read(parent, dtype)) / scale
+        signs = np.clip(np.rint(np.nan_to_num(moved, posinf=1, neginf=-1)), -1, 1).astype(np.int8)
+        packed = pack_signs(signs)
+        return [
+            _SIZE.pack(len(packed)) + packed,
+            *encode_residual(chunk.spec, data, _moved(chunk, parent, scale, signs)),
+        ]
+
+    def decode(self, chunk: Chunk, payload: memoryview, out: memoryview) -> None:
+        """Decode one chunk; see ``git_theta_ext.interfaces.Encoding``."""
+        parent, scale = self._parent(chunk, out.nbytes)
+        if payload.nbytes < _SIZE.size:
+            raise CorruptError("a chunk is cut short")
+        end = _SIZE.size + _SIZE.unpack_from(payload)[0]
+        signs = unpack_signs(payload[_SIZE.size : end], out.nbytes * 8 // chunk.spec.dtype.bits)
+        decode_residual(chunk.spec, payload[end:], _moved(chunk, parent, scale, signs), out)
+
+    def _parent(self, chunk: Chunk, nbytes: int) -> tuple[memoryview, float]:
+        scale = _floats.finite_number(chunk.params, "scale")
+        if scale <= 0:
+            raise CorruptError("a chunk whose parameter 'scale' is not above zero")
+        return _floats.check_parent(chunk, nbytes, len(self.needs)).data, scale
+
+
+ENCODING = Ternary()
+
+
+def _moved(chunk: Chunk, parent: memoryview, scale: float, signs: Any) -> memoryview:
+    """Return the prediction: the parent with the elements moved that have a sign."""
+    import numpy as np
+
+    predicted = bytearray(parent)
+    kind = f"<u{chunk.spec.dtype.bits // 8}"
+    places = np.flatnonzero(signs)
+    with np.errstate(all="ignore"):
+        values = _floats.read(np.frombuffer(parent, kind)[places].data, chunk.spec.dtype)
+        values += scale * signs[places]
+    moved = memoryview(bytearray(places.size * chunk.spec.dtype.bits // 8))
+    _floats.write(values, chunk.spec.dtype, moved)
+    np.frombuffer(predicted, kind)[places] = np.frombuffer(moved, kind)
+    return memoryview(predicted)
+
+
+def _common_step(spec: TensorSpec, data: memoryview, base: memoryview) -> float | None:
+    """Return the amount by which nearly all changed elements of a sample moved, or None where there is none."""
+    import numpy as np
+
+    kind = f"<u{spec.dtype.bits // 8}"
+    values, parents = np.frombuffer(data, kind), np.frombuffer(base, kind)
+    changed = np.flatnonzero(values != parents)
+    if changed.size < _FEWEST:
+        return None
+    with np.errstate(all="ignore"):
+        _, low, high = _floats.rounding_interval(values[changed].data, spec.dtype)
+        parent = _floats.read(parents[changed].data, spec.dtype)
+        one, other = low - parent, high - parent
+        slack = _F64_ERROR * (np.abs(low) + np.abs(parent))
+        near, far = np.minimum(np.abs(one), np.abs(other)) - slack, np.maximum(np.abs(one), np.abs(other)) + slack
+    known = np.isfinite(far)
+    near, far = np.sort(near[known]), np.sort(far[known])
+    if near.size < _FEWEST:
+        return None
+    # As many intervals hold an amount as have begun there and not yet ended; the most hold one where some begin.
+    ended = np.searchsorted(far, near, side="left")
+    holding = np.arange(1, near.size + 1) - ended
+    best = int(holding.argmax())
+    if holding[best] < _AGREEING * changed.size:
+        return None
+    scale = float((near[best] + far[ended[best]]) / 2)
+    return scale if 0 < scale < float("inf") else None

@@ -1,0 +1,230 @@
+import itertools
+import os
+import shutil
+import time
+
+import pytest
+
+from git_theta_ext.store import gc
+from git_theta_ext.store.blobs import Store
+from git_theta_ext.store.gc import Garbage, collect, find_garbage, repack
+from git_theta_ext.store.writer import SMALL
+
+LONG_AGO = 1000
+NEVER = 0.0
+
+
+def names(store):
+    return {path.name for root, path in store.pack_files() if root == store.root}
+
+
+def age(store, *packs):
+    for name in packs or names(store):
+        os.utime(store.pack_path(name), (LONG_AGO, LONG_AGO))
+
+
+def digests(*items):
+    return {digest for _, digest, _ in items}
+
+
+def pack_of(store, item):
+    (name,) = store.packs_of([item[1]], but=[])
+    return name
+
+
+@pytest.fixture
+def now():
+    """Return the time as a collection sees it that begins now and knows no grace."""
+    return time.time() + 60
+
+
+def gone(found):
+    return {name for name, _ in (*found.redundant, *found.dead)}
+
+
+def test_what_nobody_names_goes_when_it_is_old(store, make, now):
+    named, old, young = (make(SMALL, seed) for seed in range(3))
+    store.put([named, old, young])
+    age(store, pack_of(store, named), pack_of(store, old))
+    found = find_garbage(store, digests(named), now - 3600)
+    assert [name for name, _ in found.dead] == [pack_of(store, old)]
+    assert found.redundant == ()
+    assert found.young == store.pack_path(pack_of(store, young)).stat().st_size - header_bytes(store, young)
+    assert collect(store, found, now - 3600) == found.nbytes
+    assert store.missing(digests(named, old, young)) == digests(old)
+
+
+def header_bytes(store, item):
+    return store.reader.header(store.pack_path(pack_of(store, item))).nbytes
+
+
+def test_everything_that_something_named_leans_on_stays(store, steps, lean, now):
+    items = steps(4)
+    store.put(items[:1])
+    for old, new in itertools.pairwise(items):
+        lean(store, new, old)
+    age(store)
+    assert gone(find_garbage(store, digests(items[-1]), now)) == set()
+    assert gone(find_garbage(store, digests(items[1]), now)) == {pack_of_leaning(store, item) for item in items[2:]}
+
+
+def pack_of_leaning(store, item):
+    return store.holders([item[1]])[item[1]][0].pack
+
+
+def test_everything_that_something_young_leans_on_stays(store, steps, lean, now):
+    old, new = steps(2)
+    store.put([old])
+    age(store)
+    lean(store, new, old)
+    assert gone(find_garbage(store, set(), now - 3600)) == set()
+
+
+def test_what_is_held_in_fewer_bytes_elsewhere_goes_however_young_it_is(store, steps, lean):
+    old, new = steps(2)
+    store.put([old])
+    store.put([new])
+    dense = pack_of_leaning(store, new)
+    small = lean(store, new, old)
+    found = find_garbage(store, digests(old, new), NEVER)
+    assert [name for name, _ in found.redundant] == [dense]
+    time.sleep(2 * gc._TICK)  # as long as the clock of the file system may lag
+    again = find_garbage(store, digests(old, new), NEVER)
+    assert collect(store, again, NEVER) > 0
+    assert small in names(store)
+    assert store.read(new[1], new[0]) == new[2]
+
+
+def test_a_pack_that_somebody_touched_since_it_was_found_stays(store, make, now):
+    item, other = make(SMALL, 1), make(SMALL, 2)
+    store.put([item, other])
+    age(store)
+    found = find_garbage(store, set(), now)
+    assert len(found.dead) == 2
+    assert store.missing([item[1]]) == set()
+    collect(store, found, now)
+    assert store.missing(digests(item, other)) == digests(other)
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_a_collection_that_was_cut_short_is_finished_by_the_next(store, steps, lean, now, first):
+    items = steps(4)
+    store.put(items[:1])
+    order = [pack_of(store, items[0])]
+    order += [lean(store, new, old) for old, new in itertools.pairwise(items)]
+    age(store)
+    store.drop([order[first]])
+    assert store.missing(digests(*items)) == digests(*items[first:])
+    age(store)
+    collect(store, find_garbage(store, set(), now), now)
+    assert names(store) == set()
+
+
+def test_only_one_of_two_that_could_each_stand_for_the_other_goes(store, steps, lean, now):
+    one, two = steps(2)
+    store.put([one])
+    store.put([two])
+    lean(store, one, two)
+    lean(store, two, one)
+    age(store)
+    collect(store, find_garbage(store, digests(one, two), now), now)
+    assert len(names(store)) == 2
+    assert store.read(one[1], one[0]) == one[2]
+    assert store.read(two[1], two[0]) == two[2]
+
+
+def test_alternates_are_counted_on_by_nobody_and_never_deleted_from(tmp_path, steps, make, lean, now):
+    old, new = steps(2)
+    lender = Store(tmp_path / "lender")
+    lender.put([old, new, make(SMALL, 7)])
+    lean(lender, new, old)
+    lender.close()
+    before = {path: path.stat().st_mtime for path in (tmp_path / "lender" / "packs").rglob("*")}
+    store = Store(tmp_path / "borrower", [tmp_path / "lender"])
+    shutil.copytree(tmp_path / "lender" / "packs", tmp_path / "borrower" / "packs")
+    store.refresh()
+    age(store)
+    found = find_garbage(store, digests(old, new), now)
+    collect(store, found, now)
+    repack(store, digests(old, new), now)
+    assert before == {path: path.stat().st_mtime for path in (tmp_path / "lender" / "packs").rglob("*")}
+    store.close()
+    alone = Store(tmp_path / "borrower")
+    assert alone.missing(digests(old, new)) == set()
+    alone.close()
+
+
+def test_what_is_needed_is_copied_out_of_packs_that_are_mostly_waste(store, make, now):
+    items = [make(SMALL // 8, seed) for seed in range(8)]
+    store.put(items)
+    (before,) = names(store)
+    age(store)
+    size = store.pack_path(before).stat().st_size
+    assert repack(store, digests(items[3]), now) == 1
+    (after,) = names(store)
+    assert store.pack_path(after).stat().st_size < 0.2 * size
+    assert store.read(items[3][1], items[3][0]) == items[3][2]
+    assert store.missing(digests(*items)) == digests(*items) - digests(items[3])
+
+
+def test_packs_that_are_mostly_needed_are_left_as_they_are(store, make, now):
+    items = [make(SMALL // 8, seed) for seed in range(8)]
+    store.put(items)
+    before = names(store)
+    age(store)
+    assert repack(store, digests(*items[:5]), now) == 0
+    assert names(store) == before
+
+
+def test_packs_of_many_tiny_tensors_are_no_waste_for_their_headers(store, make, now):
+    items = [make(4, seed) for seed in range(300)]
+    store.put(items)
+    age(store)
+    assert repack(store, digests(*items), now) == 0
+
+
+def test_many_little_packs_become_one(store, make, now):
+    items = [make(50, seed) for seed in range(70)]
+    for item in items:
+        store.put([item])
+    age(store)
+    assert repack(store, digests(*items), now) == 70
+    assert len(names(store)) == 1
+    assert all(store.read(digest, spec) == data for spec, digest, data in items)
+    age(store)
+    assert repack(store, digests(*items), now) == 0
+
+
+def test_differences_are_copied_as_they_are(store, steps, make, lean, now):
+    old, new = steps(2)
+    store.put([old])
+    lean(store, new, old)
+    for seed in range(70):
+        store.put([make(50, seed)])
+    age(store)
+    repack(store, digests(old, new), now)
+    held = store.holders([new[1]])[new[1]]
+    assert [holder.bases for holder in held] == [(old[1],)]
+    assert store.read(new[1], new[0]) == new[2]
+
+
+def test_a_pack_that_was_touched_while_it_was_copied_stays_beside_the_copy(store, make, now, monkeypatch):
+    items = [make(SMALL // 8, seed) for seed in range(8)]
+    store.put(items)
+    age(store)
+    write = Store.write
+
+    def touched(self, *args, **options):
+        self.missing([items[5][1]])
+        return write(self, *args, **options)
+
+    monkeypatch.setattr(Store, "write", touched)
+    assert repack(store, digests(items[3]), now) == 0
+    assert store.missing(digests(*items)) == set()
+
+
+def test_nothing_is_garbage_in_a_store_without_packs(store, now):
+    found = find_garbage(store, set(), now)
+    assert found == Garbage(seen=found.seen)
+    assert collect(store, found, now) == 0
+    assert repack(store, set(), now) == 0

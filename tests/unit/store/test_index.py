@@ -1,0 +1,109 @@
+import sqlite3
+
+import pytest
+
+from git_theta_ext.errors import StoreError
+from git_theta_ext.model.tensor import Digest, TensorSpec
+from git_theta_ext.store.chains import Holder
+from git_theta_ext.store.index import Index
+from git_theta_ext.store.packs import Entry
+
+SPEC = TensorSpec.of("F32", (2,))
+A, B, C = (Digest(letter * 64) for letter in "abc")
+
+
+def entry(digest, stored=8, *bases):
+    return Entry(digest, SPEC, "delta" if bases else "dense", (stored,), bases=bases)
+
+
+@pytest.fixture
+def index(tmp_path):
+    index = Index(tmp_path / "index.sqlite3")
+    yield index
+    index.close()
+
+
+def test_holders_are_told_with_their_size_and_what_they_lean_on(index):
+    index.add_pack("/s", "p", [entry(A), entry(B, 3, A, C)], loose=False)
+    index.add_pack("/t", "p", [entry(B, 7)], loose=False)
+    holders = {B: {Holder("/s", "p", 1, 3, (A, C)), Holder("/t", "p", 0, 7)}}
+    assert {digest: set(held) for digest, held in index.holders([B, C]).items()} == holders
+    assert {digest: set(held) for digest, held in index.all_holders().items()} == {
+        A: {Holder("/s", "p", 0, 8)},
+        **holders,
+    }
+
+
+def test_more_digests_than_one_query_takes_are_looked_up(index):
+    digests = [Digest(f"{number:064x}") for number in range(1201)]
+    index.add_pack("/s", "p", [entry(digest) for digest in digests], loose=False)
+    assert set(index.holders(digests)) == set(digests)
+
+
+def test_a_pack_of_one_store_goes_and_that_of_another_stays(index):
+    for root in ("/s", "/t"):
+        index.add_pack(root, "p", [entry(A)], loose=False)
+    index.drop_pack("/s", "p")
+    assert index.packs() == {("/t", "p")}
+    assert index.holders([A]) == {A: (Holder("/t", "p", 0, 8),)}
+
+
+def test_a_pack_is_recorded_once_however_often_it_is_added(index):
+    for _ in range(2):
+        index.add_pack("/s", "p", [entry(A)], loose=True)
+    assert index.holders([A]) == {A: (Holder("/s", "p", 0, 8),)}
+
+
+def test_what_recoding_may_still_make_smaller_is_counted_until_it_was_dealt_with(index):
+    index.add_pack("/s", "p", [entry(A, 100), entry(B, 11)], loose=True)
+    index.add_pack("/s", "q", [entry(C, 1000)], loose=False)
+    index.add_pack("/t", "r", [entry(C, 5000)], loose=True)
+    assert index.loose("/s") == {"p"}
+    assert index.loose_bytes("/s") == 111
+    index.settle("/s", ["p", "unknown"])
+    assert index.loose("/s") == set()
+    assert index.loose_bytes("/s") == 0
+    assert index.loose("/t") == {"r"}
+
+
+def test_what_fails_half_way_is_not_recorded(index):
+    with pytest.raises(ValueError, match="hex"):
+        index.add_pack("/s", "p", [entry(A), entry("no digest")], loose=True)
+    assert index.packs() == set()
+    assert index.all_holders() == {}
+
+
+def test_a_database_that_cannot_be_written_is_an_error_and_can_be_used_again(index):
+    index._db.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(StoreError, match=r"index\.sqlite3: database or disk is full") as caught:
+        index.add_pack("/s", "p", [entry(Digest(f"{number:064x}")) for number in range(5000)], loose=True)
+    assert "free some space" in caught.value.hint
+    index._db.execute("PRAGMA max_page_count = 100000")
+    index.add_pack("/s", "p", [entry(A)], loose=True)
+    assert set(index.all_holders()) == {A}
+
+
+def test_an_index_is_the_same_when_it_is_opened_again(tmp_path):
+    first = Index(tmp_path / "index.sqlite3")
+    first.add_pack("/s", "p", [entry(A), entry(B, 3, A)], loose=True)
+    first.record_manifest("m", "stat", b"id", b"manifest")
+    first.close()
+    second = Index(tmp_path / "index.sqlite3")
+    assert second.holders([B]) == {B: (Holder("/s", "p", 1, 3, (A,)),)}
+    assert second.loose("/s") == {"p"}
+    assert second.manifest_of("m", "stat") == b"manifest"
+    second.close()
+
+
+def test_an_older_index_without_bases_is_made_anew(tmp_path):
+    old = sqlite3.connect(tmp_path / "index.sqlite3")
+    old.execute("CREATE TABLE packs (id INTEGER PRIMARY KEY, root TEXT, name TEXT)")
+    old.execute("INSERT INTO packs VALUES (1, '/s', 'p')")
+    old.execute("PRAGMA user_version = 1")
+    old.commit()
+    old.close()
+    index = Index(tmp_path / "index.sqlite3")
+    assert index.packs() == set()
+    index.add_pack("/s", "q", [entry(B, 3, A)], loose=True)
+    assert index.holders([B])[B][0].bases == (A,)
+    index.close()
