@@ -1,110 +1,236 @@
-"""Check that all that commits and the index name is stored and intact, and that nothing slipped past the filter."""
+"""Check that all that commits and the index name is stored and intact, and that nothing slipped past the filter.
+
+With --repair, damaged packs make way for what a remote holds.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import plural
-from git_theta_ext.errors import CorruptError, ManifestError, MissingError, ThetaError
+from git_theta_ext.errors import CorruptError, ManifestError, MissingError, ThetaError, UsageError
 from git_theta_ext.git.history import theta_paths_at
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.remotes import open_remotes
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.state import head_of
+from git_theta_ext.git.versions import versions
 from git_theta_ext.model.manifest import Manifest
-from git_theta_ext.store.fsck import Problem, check_manifests, check_packs
+from git_theta_ext.store.chains import shallowest
+from git_theta_ext.store.fsck import (
+    Problem,
+    check_manifests,
+    check_packs,
+    check_tensors,
+    few,
+    specs_of,
+    stored_specs,
+    users,
+)
 from git_theta_ext.transfer.remote_index import held, read_remote_index
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.blobs import Store
+    from git_theta_ext.transfer.remote_index import Place
+    from git_theta_ext.transfer.repair import Repair, RepairPlan
 
-EXAMPLE = "git theta fsck --decode"
+    Show = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+EXAMPLE = "git theta fsck --full"
 
 _MENDING = {
-    "corrupt": ("damaged packs are of no more use", "delete those files, then git theta checkout --force fetches anew"),
+    "corrupt": ("damaged packs are of no more use", "git theta fsck --full --repair"),
     "missing": ("some tensors are lost here", "git push from a clone that has them, then git theta checkout --force"),
 }
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--decode", action="store_true", help="decode every tensor too and compare it with its digest")
+    parser.add_argument("--full", action="store_true", help="decode every tensor too and compare it with its digest")
+    parser.add_argument("--repair", action="store_true", help="replace damaged packs by what a remote holds")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="with --repair: say what it would do")
     add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check."""
+    """Check, and mend where that is asked for."""
+    if args.dry_run and not args.repair:
+        raise UsageError("--dry-run is for --repair: a check changes nothing", hint="git theta fsck --repair --dry-run")
     output = output_of(args)
+    show = partial(progress, wanted=output.mode == "human")
     repo = Repository.discover()
     store = repo.store()
-    manifests, problems = _manifests(repo)
-    problems += _raw(repo)
-    wanted = output.mode == "human"
-    packed = sum(path.stat().st_size for _, path in store.pack_files())
-    with progress("checking packs", packed, wanted=wanted) as advance:
-        problems += check_packs(store, advance)
-    named = sum(p.spec.nbytes for manifest in manifests.values() for p in manifest.parameters.values())
-    with progress("checking manifests", named, wanted=wanted) as advance:
-        elsewhere = _elsewhere(repo, store, manifests)
-        problems += check_manifests(store, manifests, decode=args.decode, elsewhere=elsewhere, advance=advance)
-    if problems:
-        lines = [f"{problem.kind}: {problem.where}: {problem.what}" for problem in problems]
-    else:
-        lines = [f"{plural(len(manifests), 'version')} of checkpoints, nothing wrong"]
-    output.result({"manifests": len(manifests), "problems": [asdict(problem) for problem in problems]}, lines)
+    manifests, unreadable = _manifests(repo)
+    unreadable += _raw(repo)
+    found = _check(repo, store, manifests, show, full=args.full)
+    told: dict[str, Any] = {"manifests": len(manifests)}
+    lines: list[str] = []
+    if args.repair:
+        found, told["repair"], lines = _mend(repo, store, manifests, found, show, dry_run=args.dry_run)
+    problems = unreadable + found
+    needed = users(store, manifests, [problem.pack for problem in problems if problem.pack])
+    told["problems"] = [asdict(p) | {"needed_by": needed.get(p.pack, [])} for p in problems]
+    lines += [_line(problem, needed) for problem in problems]
+    if not problems:
+        lines.append(f"{plural(len(manifests), 'version')} of checkpoints, nothing wrong")
+    output.result(told, lines)
     kinds = {problem.kind for problem in problems}
     for kind in sorted(kinds & set(_MENDING)):
-        output.warn(*_MENDING[kind])
+        if kind != "corrupt" or not args.repair:
+            output.warn(*_MENDING[kind])
     if not kinds:
         return 0
     return MissingError.exit_code if kinds == {"missing"} else CorruptError.exit_code
 
 
-def _elsewhere(repo: Repository, store: Store, manifests: Mapping[str, Manifest]) -> set[Digest]:
+def _line(problem: Problem, needed: Mapping[str, Sequence[str]]) -> str:
+    text = f"{problem.kind}: {problem.where}: {problem.what}"
+    if not problem.pack:
+        return text
+    users = needed.get(problem.pack)
+    return f"{text}; needed by {few(users)}" if users else f"{text}; nothing that manifests name needs it"
+
+
+def _check(
+    repo: Repository, store: Store, manifests: Mapping[str, Manifest], show: Show, *, full: bool
+) -> list[Problem]:
+    with show("checking packs", sum(path.stat().st_size for _, path in store.pack_files())) as advance:
+        problems = list(check_packs(store, advance))
+    with show("checking manifests", sum(n for m in manifests.values() for _, n in m.digests())) as advance:
+        elsewhere = _elsewhere(store, _places(repo), manifests)
+        problems += check_manifests(store, manifests, elsewhere=elsewhere, advance=advance)
+    if full:
+        wanted = {**stored_specs(store), **specs_of(manifests.values())}
+        with show("decoding", sum(spec.nbytes for spec in wanted.values())) as advance:
+            damaged = {problem.pack for problem in problems}
+            decoded = check_tensors(store, wanted, advance)
+            # What a damaged pack holds is wrong for a reason that was told.
+            problems += [problem for _, problem in decoded if not problem.pack or problem.pack not in damaged]
+    return problems
+
+
+def _mend(  # noqa: PLR0913 - the one place where all of it comes together
+    repo: Repository,
+    store: Store,
+    manifests: Mapping[str, Manifest],
+    problems: Sequence[Problem],
+    show: Show,
+    *,
+    dry_run: bool,
+) -> tuple[list[Problem], dict[str, Any], list[str]]:
+    """Return the problems that are left, and what was done, for programs and for people."""
+    from git_theta_ext.transfer.repair import plan_repair, repair
+
+    named = specs_of(manifests.values())
+    places = _places(repo)
+    paths = {Path(problem.pack) for problem in problems if problem.pack}
+    packs = {path.name for path in paths if path == store.pack_path(path.name)}
+    plan = plan_repair(store, places, named, packs)
+    if dry_run:
+        return list(problems), _planned(plan), list(_plan_lines(plan))
+    if not plan.packs and not plan.broken:
+        return list(problems), {}, ["nothing to repair"]
+    with show("fetching", 0) as advance:
+        done = repair(store, places, named, plan, advance)
+    moved = {str(store.pack_path(name)) for name in (*done.removed, *done.quarantined)}
+    left = [problem for problem in problems if problem.pack and problem.pack not in moved]
+    left += done.problems
+    left += check_manifests(store, manifests, elsewhere=_elsewhere(store, places, manifests))
+    return left, _done(done), list(_done_lines(store, done))
+
+
+def _planned(plan: RepairPlan) -> dict[str, Any]:
+    return {"packs": list(plan.packs), "broken": sorted(plan.broken), "fetchable": sorted(plan.fetchable)}
+
+
+def _plan_lines(plan: RepairPlan) -> Iterator[str]:
+    if plan.packs:
+        yield f"would move aside {plural(len(plan.packs), 'damaged pack')}"
+    if plan.broken:
+        yield f"would fetch {plural(len(plan.fetchable), 'tensor')} of {len(plan.broken)} that are broken here"
+    if not plan.packs and not plan.broken:
+        yield "nothing to repair"
+
+
+def _done(done: Repair) -> dict[str, Any]:
+    digests = {"fetched": done.fetched, "saved": done.saved, "lost": done.lost}
+    told: dict[str, Any] = {kind: sorted(found) for kind, found in digests.items()}
+    return told | {
+        "removed": list(done.removed),
+        "quarantined": list(done.quarantined),
+        "put_back": list(done.put_back),
+    }
+
+
+def _done_lines(store: Store, done: Repair) -> Iterator[str]:
+    if done.fetched:
+        yield f"fetched {plural(len(done.fetched), 'tensor')} anew"
+    if done.saved:
+        yield f"saved {plural(len(done.saved), 'tensor')} out of damaged packs"
+    if done.removed:
+        yield f"removed {plural(len(done.removed), 'damaged pack')}"
+    if done.quarantined:
+        yield f"moved {plural(len(done.quarantined), 'damaged pack')} to {store.root / 'quarantine'}"
+    if done.put_back:
+        yield f"left {plural(len(done.put_back), 'damaged pack')} in place: nothing could be had in their stead"
+    if done.lost:
+        yield f"could not mend {plural(len(done.lost), 'tensor')}"
+
+
+def _places(repo: Repository) -> list[Place]:
+    """Return the remotes that can be opened, none where all of them fail."""
+    with suppress(ThetaError):
+        return open_remotes(repo)
+    return []
+
+
+def _elsewhere(store: Store, places: Sequence[Place], manifests: Mapping[str, Manifest]) -> set[Digest]:
     """Return what remotes hold of the tensors that are not here, as in a clone that never checked out their commit."""
-    missing = store.missing(digest for manifest in manifests.values() for digest, _ in manifest.digests())
+    named = specs_of(manifests.values())
+    missing = set(named) - set(shallowest(store.holders(named)))
     found: set[Digest] = set()
     if missing:
-        with suppress(ThetaError):  # then all of them count as lost
-            for place in open_remotes(repo):
+        for place in places:
+            with suppress(ThetaError):  # what it holds counts as lost
                 found |= held(read_remote_index(store, place).headers.values())
     return missing & found
 
 
 def _manifests(repo: Repository) -> tuple[dict[str, Manifest], list[Problem]]:
-    """Return every manifest that a ref, a reflog or the index reaches, by a path and its object id."""
+    """Return every manifest that a ref, a reflog or an index reaches, by its path and the commit that brought it."""
+    manifests: dict[str, Manifest] = {}
+    known = set()
+    for version in versions(repo):
+        known.add(version.oid)
+        commit = "staged" if version.commit is None else version.commit[:12]
+        manifests[f"{version.path} ({commit})"] = version.manifest
     paths = {}
     lines = repo.run("rev-list", "--objects", "--all", "--reflog", "--indexed-objects")
     for line in lines.decode(errors="surrogateescape").splitlines():
         oid, _, path = line.partition(" ")
-        if path:
+        if path and oid not in known:
             paths[oid] = path
-    manifests: dict[str, Manifest] = {}
     problems: list[Problem] = []
+    # Broken ones, and those that only another work tree's index has.
     for oid, data in manifest_blobs(repo, object_infos(repo, paths)):
-        place = f"{paths[oid]} ({oid[:12]})"
-        parsed = _parsed(data, place)
-        if isinstance(parsed, Manifest):
-            manifests[place] = parsed
-        else:
-            problems.append(parsed)
+        place = f"{paths[oid]} (object {oid[:12]})"
+        try:
+            manifests[place] = Manifest.parse(data)
+        except ManifestError as error:
+            problems.append(Problem("corrupt", place, error.message))
     return manifests, problems
-
-
-def _parsed(data: bytes, place: str) -> Manifest | Problem:
-    try:
-        return Manifest.parse(data)
-    except ManifestError as error:
-        return Problem("corrupt", place, error.message)
 
 
 def _raw(repo: Repository) -> list[Problem]:

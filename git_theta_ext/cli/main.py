@@ -33,8 +33,12 @@ COMMANDS = {
     "ls-files": "list checkpoints and their parameters",
     "show": "describe a checkpoint or one of its parameters",
     "export": "write a version of a checkpoint to a file",
+    "compress": "reduce the difference of two models to a small, lossy update",
     "resolve": "settle what a merge left undecided",
+    "gc": "hold versions as differences from each other, and remove what nobody needs",
     "fsck": "check that everything is stored, intact and tracked as it should be",
+    "prune": "drop parameters here that a remote holds and nothing here needs",
+    "du": "show where the bytes are: by version, encoding and parameter",
     "env": "print versions and settings for a bug report",
 }
 INTERNAL = ("filter-process", "diff-driver", "merge-driver", "hook")

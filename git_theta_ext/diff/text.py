@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.group import Item, Row, fold, items_of, printable
-from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.diff.words import human_bytes, plural, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -99,16 +99,9 @@ def _body(diff: Diff, stats: Mapping[str, Stats], width: int, most: int) -> Iter
         rest = 2 + 2 + widths[1] + 2 + widths[2] + 2 + max((len(cell[3]) for cell in cells), default=0)
         widths[0] = min(widths[0], max(_LEAST_LABEL, width - rest))
     for row, (label, spec, what, numbers) in zip(rows, cells, strict=True):
-        name = _shorten(label, widths[0])
+        name = shorten(label, widths[0])
         text = f"{row.items[0].sign} {name:<{widths[0]}}  {spec:<{widths[1]}}  {what:<{widths[2]}}  {numbers}"
         yield row.items[0].sign, text.rstrip()
-
-
-def _shorten(label: str, width: int) -> str:
-    if len(label) <= width:
-        return label
-    left = (width - 1) // 2
-    return f"{label[:left]}…{label[len(label) - (width - 1 - left) :]}"
 
 
 def _what(row: Row) -> str:

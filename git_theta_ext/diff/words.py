@@ -20,3 +20,11 @@ def human_bytes(count: int) -> str:
 def plural(count: int, noun: str) -> str:
     """Write a number and a noun, with an s unless it is one."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut the middle out of a text that is longer than ``width`` characters."""
+    if len(text) <= width:
+        return text
+    left = (width - 1) // 2
+    return f"{text[:left]}…{text[len(text) - (width - 1 - left) :]}"

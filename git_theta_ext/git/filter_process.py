@@ -76,6 +76,7 @@ class FilterProcess:
         self._request: Request | None = None
         self._handler: CleanRequest | _SmudgeRequest | None = None
         self._failed = False
+        self._cleaned = False
         self._wanted: dict[str, Wanted] = {}
 
     def run(self) -> int:
@@ -111,6 +112,7 @@ class FilterProcess:
     def _begin(self, request: Request) -> CleanRequest | _SmudgeRequest:
         if request.command == CLEAN:
             repository, store = self._open()
+            self._cleaned = True
             return CleanRequest(repository, store, request.pathname)
         if request.command == SMUDGE:
             return _SmudgeRequest()
@@ -159,6 +161,7 @@ class FilterProcess:
     def _finish(self) -> int:
         if self._repository is None and not self._wanted:
             return 0
+        from git_theta_ext.git.auto_gc import start_if_due
         from git_theta_ext.git.hooks import ensure_hooks
 
         try:
@@ -171,7 +174,10 @@ class FilterProcess:
             ensure_hooks(repository)
         except ThetaError as error:
             report(error)
-        return self._populate(repository, store)
+        code = self._populate(repository, store)
+        if self._cleaned:
+            start_if_due(repository, store)
+        return code
 
     def _populate(self, repository: Repository, store: Store) -> int:
         if os.environ.get(SKIP_SMUDGE, "").lower() not in {"", "0", "false", "no", "off"}:

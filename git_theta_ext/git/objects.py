@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from git_theta_ext.errors import ManifestError, RepositoryError
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
+from git_theta_ext.model.tensor import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +24,7 @@ _LEAST = len(MAGIC) + len("format x\nskeleton  1\n") + 64
 _PEEK_FROM = 1 << 20
 # Requests that are on their way at a time; their bytes must fit a pipe, so that neither side waits for the other.
 _WINDOW = 256
+_DIGEST = re.compile(rb"\b[0-9a-f]{64}\b")
 
 
 class Git(Protocol):
@@ -130,6 +133,17 @@ def manifest_blobs(git: Git, infos: Mapping[str, ObjectInfo]) -> Iterator[tuple[
     for oid, data in read_objects(git, small):
         if is_manifest(data):
             yield oid, data
+
+
+def named_digests(git: Git, oids: Iterable[str]) -> set[Digest]:
+    """Return what those of some objects that are manifests name.
+
+    A manifest that is broken, or holds conflicts, counts by whatever looks like a digest in it.
+    """
+    found: set[Digest] = set()
+    for _, data in manifest_blobs(git, object_infos(git, oids)):
+        found.update(Digest(name.decode()) for name in _DIGEST.findall(data))
+    return found
 
 
 def read_manifests(git: Git, paths: Mapping[str, str]) -> dict[str, Manifest]:

@@ -1,4 +1,4 @@
-"""What the pre-push hook does: upload all that the pushed commits need, or stop the push."""
+"""What the pre-push hook does: make small and upload all that the pushed commits need, or stop the push."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def pre_push(
     repo: Repository, remote: str, address: str, updates: Sequence[RefUpdate], advance: Callable[[int], None]
 ) -> Outgoing:
-    """Upload what a push needs; when this returns, the remote has all of it.
+    """Upload what a push needs, recoded first; when this returns, the remote has all of it.
 
     Args:
         repo: The repository that is pushed from.
@@ -43,8 +43,14 @@ def pre_push(
             hint=f"git theta install && git theta add {path} && git commit --amend",
         )
     if found.digests:
+        from git_theta_ext.git.maintenance import recode_outgoing
         from git_theta_ext.git.remotes import open_remote
+        from git_theta_ext.store.locks import alone
         from git_theta_ext.transfer.sync import push
 
-        push(repo.store(), open_remote(repo, remote, address), found.digests, advance)
+        place, store = open_remote(repo, remote, address), repo.store()
+        with alone(store.root, wait=False) as nobody_else:
+            if nobody_else:  # else somebody is recoding the very same tensors; what is done by now is used
+                recode_outgoing(repo, store, found.digests)
+        push(store, place, found.digests, advance)
     return found

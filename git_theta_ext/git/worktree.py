@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.populate import populate
-from git_theta_ext.errors import ThetaError
+from git_theta_ext.errors import MissingError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.index_stat import StatWords, Update, patch_file, refresh
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
@@ -105,7 +105,11 @@ def populate_wanted(
         try:
             if failures and store.missing(digest for digest, _ in manifest.digests()):
                 continue
-            stats = _replace(repo, store, path, manifest, advance)
+            try:
+                stats = _replace(repo, store, path, manifest, advance)
+            except MissingError:  # pruned at this very moment, since a remote has it
+                ensure([manifest])
+                stats = _replace(repo, store, path, manifest, advance)
         except ThetaError as error:
             failures.append(error)
             continue

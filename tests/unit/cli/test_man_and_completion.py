@@ -68,3 +68,7 @@ def test_options_that_are_completed_are_those_that_the_command_takes(name, capsy
 
 def test_methods_are_completed():
     assert completed("resolve", "--method", "") == ["ours", "theirs", "base", "average"]
+
+
+def test_what_du_groups_by_is_completed():
+    assert completed("du", "--by", "") == ["version", "encoding", "group", "parameter"]

@@ -1,0 +1,174 @@
+"""Show where the bytes are: what each version of a checkpoint added, and in what way it is stored.
+
+Counts what is in this repository's store; versions are those that refs, reflogs and the index name.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.diff.group import printable
+from git_theta_ext.diff.words import human_bytes, plural, shorten
+from git_theta_ext.errors import CorruptError
+from git_theta_ext.git.paths import tracked_paths
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.usage import Usage, measure
+from git_theta_ext.git.versions import versions
+from git_theta_ext.store.reader import read_pack_header
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from git_theta_ext.git.usage import Share
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.packs import PackHeader
+
+EXAMPLE = "git theta du --by group model.safetensors"
+
+_KINDS = ("version", "encoding", "group", "parameter")
+_BLOCKS = " ▏▎▍▌▋▊▉█"
+_ASCII = str.maketrans({"…": "~", **dict.fromkeys("▏▎▍"), **dict.fromkeys("▌▋▊▉█", "#")})
+_WIDTH = 80
+_LEAST_LABEL, _LEAST_BAR, _MOST_BAR = 24, 10, 40
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="file, folder, or pattern in quotes; all where none")
+    parser.add_argument("--by", choices=_KINDS, default="version", help="what a line stands for: version where not set")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show."""
+    repo = Repository.discover()
+    only = tracked_paths(repo, args.paths) if args.paths else None
+    headers, total = _packs(repo.store())
+    usage = measure(versions(repo), headers, total, only)
+    output_of(args).result(_data(usage), map(_shown, _lines(usage, args.by)))
+    return 0
+
+
+def _packs(store: Store) -> tuple[dict[str, PackHeader], int]:
+    headers, total = {}, 0
+    for _, path in store.pack_files():
+        with suppress(FileNotFoundError):
+            if path.name in headers:  # in an alternate as well
+                continue
+            total += path.stat().st_size
+            with suppress(CorruptError):  # counted as damaged; fsck names it
+                headers[path.name] = read_pack_header(path)
+    return headers, total
+
+
+def _data(usage: Usage) -> dict[str, object]:
+    shares = {"encodings": usage.encodings, "groups": usage.groups, "parameters": usage.parameters}
+    return {
+        "raw_bytes": usage.raw,
+        "unique_bytes": usage.unique,
+        "stored_bytes": usage.stored,
+        "absent_bytes": usage.absent,
+        "disk": asdict(usage.disk),
+        "versions": [_version_data(asdict(version)) for version in usage.versions],
+        **{name: [asdict(share) for share in found] for name, found in shares.items()},
+    }
+
+
+def _version_data(version: dict[str, object]) -> dict[str, object]:
+    new = version.pop("new")
+    assert isinstance(new, dict)
+    del new["label"]
+    return {**version, "new": new}
+
+
+def _lines(usage: Usage, kind: str) -> Iterator[str]:
+    if not usage.versions:
+        yield "no checkpoint is in any commit or staged; git theta track PATTERN, then git theta add PATH"
+    else:
+        yield from _chart(_rows(usage, kind), shutil.get_terminal_size((_WIDTH, 0)).columns)
+        yield ""
+        yield from _totals(usage)
+    yield from _disk(usage)
+
+
+def _rows(usage: Usage, kind: str) -> list[tuple[str, int, Share]]:
+    """Return label, raw bytes and share of each line."""
+    if kind == "version":
+        return [(_when(v.path, v.commit, v.time), v.raw, v.new) for v in usage.versions]
+    shares = {"encoding": usage.encodings, "group": usage.groups, "parameter": usage.parameters}[kind]
+    return [(share.label if kind != "parameter" else printable(share.label), share.raw, share) for share in shares]
+
+
+def _when(path: str, commit: str | None, seconds: int) -> str:
+    place = "staged" if commit is None else f"{commit[:8]} {time.strftime('%Y-%m-%d', time.localtime(seconds))}"
+    return f"{place:19} {printable(path)}"
+
+
+def _chart(rows: Sequence[tuple[str, int, Share]], width: int) -> Iterator[str]:
+    largest = max((share.stored for _, _, share in rows), default=0)
+    cells = [(label, human_bytes(raw), human_bytes(share.stored), _ratio(raw, share)) for label, raw, share in rows]
+    cells.insert(0, ("", "raw", "stored", "ratio"))
+    widths = [max(len(cell[n]) for cell in cells) for n in range(4)]
+    numbers = sum(widths[1:]) + 2 * 4
+    widths[0] = min(widths[0], max(_LEAST_LABEL, width - numbers - _LEAST_BAR))
+    # The bar takes what the words leave.
+    room = min(_MOST_BAR, max(_LEAST_BAR, width - numbers - widths[0]))
+    bars = ["", *(_bar(share.stored, largest, room) for _, _, share in rows)]
+    for (label, raw, stored, ratio), bar in zip(cells, bars, strict=True):
+        name = shorten(label, widths[0])
+        text = f"{name:<{widths[0]}}  {raw:>{widths[1]}}  {stored:>{widths[2]}}  {ratio:>{widths[3]}}  {bar}"
+        yield text.rstrip()
+
+
+def _ratio(raw: int, share: Share) -> str:
+    if share.absent:
+        return "not all here" if share.stored else "not here"
+    return f"{raw / share.stored:.3g}x" if share.stored else "-"
+
+
+def _bar(count: int, largest: int, width: int) -> str:
+    if not count:
+        return ""
+    eighths = max(1, round(count / largest * width * 8))
+    return "█" * (eighths // 8) + _BLOCKS[eighths % 8].strip()
+
+
+def _shown(line: str) -> str:
+    """Return a line in characters that stdout has."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        line.encode(encoding, "surrogateescape")
+    except UnicodeEncodeError:
+        return line.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    return line
+
+
+def _totals(usage: Usage) -> Iterator[str]:
+    paths = len({version.path for version in usage.versions})
+    what = f"{plural(len(usage.versions), 'version')} of {plural(paths, 'checkpoint')}"
+    ratio = f", {usage.raw / usage.stored:.3g}x" if usage.stored and not usage.absent else ""
+    yield f"{what}: {human_bytes(usage.raw)} raw, {human_bytes(usage.stored)} stored{ratio}"
+    if usage.raw > usage.unique:
+        yield f"  {human_bytes(usage.raw - usage.unique)} are the same in several places and stored once"
+    if usage.absent:
+        yield f"  {human_bytes(usage.absent)} are not here"
+
+
+def _disk(usage: Usage) -> Iterator[str]:
+    disk = usage.disk
+    yield f"{plural(disk.packs, 'pack')} on disk: {human_bytes(disk.total)}"
+    for count, what in (
+        (disk.heads, "heads of packs"),
+        (disk.again, "stored elsewhere in fewer bytes (git theta gc)"),
+        (disk.unreachable, "named by no ref, reflog or index (git theta gc)"),
+        (disk.damaged, "damaged (git theta fsck)"),
+    ):
+        if count:
+            yield f"  {human_bytes(count)} {what}"

@@ -1,0 +1,117 @@
+"""Hold versions as differences from each other, and remove what nobody needs any more."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.progress import progress
+from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.errors import StoreError, ThetaError, UsageError
+from git_theta_ext.git.auto_gc import be_considerate, log_path
+from git_theta_ext.git.maintenance import Wish, maintain, tensor_bytes
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.store.locks import alone
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from git_theta_ext.cli.output import Output
+    from git_theta_ext.git.maintenance import Collected
+    from git_theta_ext.store.blobs import Store
+
+EXAMPLE = "git theta gc --dry-run"
+
+_DAY = 24 * 3600
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("--aggressive", action="store_true", help="reconsider everything, and try every encoding")
+    parser.add_argument(
+        "--grace",
+        metavar="DAYS",
+        type=float,
+        help="keep tensors that nobody names for so long (default: theta.gcGrace, 14); 0 where nothing else runs",
+    )
+    parser.add_argument("--auto", action="store_true", help="as git theta calls itself in the background")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Recode and collect."""
+    repo = Repository.discover()
+    store = repo.store()
+    grace = repo.config.gc_grace if args.grace is None else args.grace
+    if not grace >= 0:
+        raise UsageError(f"--grace {grace:g} lies in the future", hint="git theta gc --grace 14")
+    if args.auto:
+        be_considerate()
+    wish = Wish(time.time() - grace * _DAY, args.aggressive, args.dry_run)
+    with alone(store.root, wait=False) as nobody_else:
+        if not nobody_else:
+            if args.auto:
+                return 0
+            raise StoreError("another git theta gc is running", hint="wait for it, and run this again")
+        try:
+            return _collect(output_of(args), repo, store, wish)
+        except ThetaError as error:
+            if args.auto:
+                log_path(store).write_text(f"{error.message}\n")
+            raise
+
+
+def _collect(output: Output, repo: Repository, store: Store, wish: Wish) -> int:
+    wanted = output.mode == "human"
+    total = tensor_bytes(repo) if wanted else 0
+    before = _stored(store)
+    with progress("recoding", total, wanted=wanted) as advance:
+        done = maintain(repo, store, wish, advance)
+    if not wish.dry_run:
+        log_path(store).unlink(missing_ok=True)
+    after = _stored(store)
+    output.result(
+        {
+            "dry_run": wish.dry_run,
+            "recoded": asdict(done.recoded),
+            "redundant": [name for name, _ in done.garbage.redundant],
+            "dead": [name for name, _ in done.garbage.dead],
+            "kept_for_grace_bytes": done.garbage.young,
+            "removed_bytes": done.freed,
+            "repacked": done.repacked,
+            "store_bytes": [before, after],
+        },
+        [
+            *_lines(done, "would " if wish.dry_run else ""),
+            f"the store had {human_bytes(before)} and has {human_bytes(after)}",
+        ],
+    )
+    return 0
+
+
+def _stored(store: Store) -> int:
+    return sum(path.stat().st_size for root, path in store.pack_files() if root == store.root)
+
+
+def _lines(done: Collected, would: str) -> Iterator[str]:
+    recoded = done.recoded
+    count = sum(recoded.tensors.values())
+    if count:
+        ways = ", ".join(f"{number} {name}" for name, number in sorted(recoded.tensors.items()))
+        sizes = f"{human_bytes(recoded.before)} -> {human_bytes(recoded.after)}"
+        yield f"{would}recode {plural(count, 'tensor')} ({ways}): {sizes}"
+    garbage = done.garbage
+    if garbage.redundant:
+        yield f"{would}remove {plural(len(garbage.redundant), 'pack')} whose tensors are held in fewer bytes"
+    if garbage.dead:
+        yield f"{would}remove {plural(len(garbage.dead), 'pack')} of tensors that nobody names"
+    if garbage.young:
+        yield f"{human_bytes(garbage.young)} that nobody names are too young to go"
+    if done.repacked:
+        yield f"put together what {plural(done.repacked, 'pack')} held"
+    if done.freed:
+        yield f"{would}remove {human_bytes(done.freed)} in all"

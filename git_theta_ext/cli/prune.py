@@ -1,0 +1,83 @@
+"""Drop parameters here that a remote holds and that no work tree and no unpushed commit needs.
+
+A later checkout fetches them again. Nothing is dropped unless the remote was asked for it now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING
+
+from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.progress import progress
+from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.git.prune import local_packs, needed_here, plan_prune, prune_place
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.store.locks import alone
+from git_theta_ext.transfer.verify import verified
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from git_theta_ext.git.prune import Prune
+    from git_theta_ext.store.packs import PackHeader
+
+EXAMPLE = "git theta prune --dry-run"
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("-n", "--dry-run", action="store_true", help="list what would be dropped, and drop nothing")
+    parser.add_argument("--remote", metavar="NAME", help="the git remote that holds it; the one that is pushed to")
+    parser.add_argument(
+        "--keep-recent", metavar="DAYS", type=_days, default=0, help="keep versions that were committed since then"
+    )
+    parser.add_argument("--verify", action="store_true", help="download what is relied on and check every byte of it")
+    add_options(parser)
+
+
+def _days(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prune."""
+    output = output_of(args)
+    repo = Repository.discover()
+    store = repo.store()
+    place = prune_place(repo, store, args.remote)
+    start = time.time()
+    # Nobody may code a tensor against another that is about to go.
+    with alone(store.root, wait=True):
+        needed = needed_here(repo, place.name, args.keep_recent)
+        packs = local_packs(store)
+        held = {entry.digest for header in packs.values() for entry in header.entries}
+        candidates = held - needed
+        with progress(f"asking {place.name}", 0, wanted=output.mode == "human") as advance:
+            safe = verified(store, place, candidates, download=args.verify, advance=advance) if candidates else set()
+        plan = plan_prune(packs, needed, safe)
+        gone = list(plan.drop) if args.dry_run else store.drop(plan.drop, older_than=start)
+    told = {
+        "remote": place.name,
+        "would_drop" if args.dry_run else "dropped": gone,
+        "bytes": _nbytes(packs, gone),
+        "needed": sorted(plan.needed),
+        "unverified": sorted(plan.unverified),
+    }
+    output.result(told, _lines(place.name, packs, plan, gone, "would drop" if args.dry_run else "dropped"))
+    return 0
+
+
+def _nbytes(packs: Mapping[str, PackHeader], names: Iterable[str]) -> int:
+    return sum(packs[name].pack_bytes for name in names)
+
+
+def _lines(remote: str, packs: Mapping[str, PackHeader], plan: Prune, gone: list[str], verb: str) -> list[str]:
+    lines = [f"{verb} {plural(len(gone), 'pack')}, {human_bytes(_nbytes(packs, gone))}, which {remote} holds"]
+    for names, why in ((plan.needed, "needed here"), (plan.unverified, f"not for sure on {remote}")):
+        if names:
+            lines.append(f"kept {plural(len(names), 'pack')}, {human_bytes(_nbytes(packs, names))}: {why}")
+    return lines

@@ -1,0 +1,65 @@
+"""Start a collection in the background when enough was added, as ``git gc --auto`` does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from git_theta_ext.git.repository import foreign_environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.store.blobs import Store
+
+_LOG_COUNTS = 24 * 3600
+"""Seconds for which a failure keeps the next collection from starting by itself, as in git."""
+
+
+def log_path(store: Store) -> Path:
+    """Return where a collection that ran by itself says why it failed."""
+    return store.root / "gc.log"
+
+
+def start_if_due(repo: Repository, store: Store) -> bool:
+    """Start ``git theta gc --auto`` in the background if enough was added since the last one.
+
+    Returns:
+        Whether it was started.
+
+    Raises:
+        ConfigError: ``theta.gcAuto`` is no number.
+    """
+    limit = repo.config.gc_auto
+    if not limit or store.index.loose_bytes(str(store.root)) < limit:
+        return False
+    with suppress(OSError):
+        if time.time() - log_path(store).stat().st_mtime < _LOG_COUNTS:
+            return False
+    place = {"GIT_DIR": str(repo.git_dir)}
+    if repo.worktree is not None:
+        place["GIT_WORK_TREE"] = str(repo.worktree)
+    try:
+        # Of no command of the user's: not its terminal, not its index, not its pipes.
+        subprocess.Popen(
+            ["git", "theta", "gc", "--auto"],
+            cwd=repo.folder,
+            env={**foreign_environment(), **place},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:
+        return False
+    return True
+
+
+def be_considerate() -> None:
+    """Let whatever the user does go first."""
+    with suppress(OSError):
+        os.nice(10)

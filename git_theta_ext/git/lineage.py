@@ -1,0 +1,106 @@
+"""Which earlier tensors a tensor may be held as a difference from, by what history says of their names."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from git_theta_ext.store.recode import Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from git_theta_ext.git.versions import Version
+    from git_theta_ext.model.manifest import Manifest, Parameter
+    from git_theta_ext.model.tensor import Digest, TensorSpec
+
+_PARENTS = 32
+"""The most earlier versions of a parameter that are looked at."""
+
+
+def candidates(history: Sequence[Version]) -> Iterator[list[Candidate]]:
+    """Yield what each version brought that no earlier one had, with what it may start from.
+
+    A parent is, the likeliest first: the parameter's value in the versions that this one replaced, earlier values at
+    the same path, values of that name at other paths (renamed files, other shards), and where the name is new, the
+    parameter of equal shape that has the end of its name, or its place among those of equal shape.
+
+    Args:
+        history: Oldest first. A tensor that came up in two places counts for the first.
+    """
+    known: set[Digest] = set()
+    at_path: dict[tuple[str, str], list[Parameter]] = defaultdict(list)
+    anywhere: dict[str, list[Parameter]] = defaultdict(list)
+    by_oid: dict[str, Manifest] = {}
+    last: Manifest | None = None
+    for version in history:
+        manifest = version.manifest
+        replaced = [by_oid[oid] for oid in version.previous if oid in by_oid]
+        strangers = _renamed(manifest, replaced[0] if replaced else last, anywhere)
+        group: list[Candidate] = []
+        for name, parameter in manifest.parameters.items():
+            if parameter.digest in known:
+                continue
+            known.add(parameter.digest)
+            likely = [found for before in replaced if (found := before.parameters.get(name))]
+            likely += reversed(at_path[version.path, name][-_PARENTS:])
+            likely += reversed(anywhere[name][-_PARENTS:])
+            likely += strangers.get(name, [])
+            parents = _fitting(parameter, likely)
+            group.append(Candidate(parameter.digest, parameter.spec, parents))
+        for name, parameter in manifest.parameters.items():
+            _append(at_path[version.path, name], parameter)
+            _append(anywhere[name], parameter)
+        by_oid[version.oid] = manifest
+        last = manifest
+        if group:
+            yield group
+
+
+def _append(values: list[Parameter], parameter: Parameter) -> None:
+    if not values or values[-1].digest != parameter.digest:
+        values.append(parameter)
+
+
+def _fitting(parameter: Parameter, likely: Sequence[Parameter]) -> tuple[tuple[Digest, TensorSpec], ...]:
+    found = {other.digest: other.spec for other in likely if _fits(parameter.spec, other.spec)}
+    found.pop(parameter.digest, None)
+    return tuple(found.items())[:_PARENTS]
+
+
+def _fits(spec: TensorSpec, parent: TensorSpec) -> bool:
+    """Tell whether elements lie at the same places: the same rows, of which one of the two may have more."""
+    return spec.dtype == parent.dtype and (spec.shape[1:] == parent.shape[1:] or spec.elements == parent.elements)
+
+
+def _renamed(
+    manifest: Manifest, before: Manifest | None, known: dict[str, list[Parameter]]
+) -> dict[str, list[Parameter]]:
+    """Return for each name that is new the parameter of an earlier version that it most likely was."""
+    if before is None:
+        return {}
+    new: dict[TensorSpec, list[str]] = defaultdict(list)
+    for name, parameter in manifest.parameters.items():
+        if not known.get(name):
+            new[parameter.spec].append(name)
+    old: dict[TensorSpec, list[str]] = defaultdict(list)
+    for name, parameter in before.parameters.items():
+        if parameter.spec in new:
+            old[parameter.spec].append(name)
+    found: dict[str, list[Parameter]] = {}
+    for spec, names in new.items():
+        tails = {_tail(name): name for name in old[spec]}
+        for place, name in enumerate(names):
+            same = tails.get(_tail(name)) if len(tails) == len(old[spec]) else None
+            if same is None and len(names) == len(old[spec]):
+                same = old[spec][place]
+            if same is not None:
+                found[name] = [before.parameters[same]]
+    return found
+
+
+def _tail(name: str) -> str:
+    """Return a name from its first number on: what a model calls its inside, however it is wrapped."""
+    parts = name.split(".")
+    numbered = next((at for at, part in enumerate(parts) if part.isdigit()), max(0, len(parts) - 2))
+    return ".".join(parts[numbered:])

@@ -1,0 +1,113 @@
+"""Make the store small, and remove from it what nobody needs: what ``git theta gc`` does, by hand or by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from git_theta_ext.git.lineage import candidates
+from git_theta_ext.git.objects import named_digests
+from git_theta_ext.git.versions import versions
+from git_theta_ext.store.gc import Garbage, collect, find_garbage, repack
+from git_theta_ext.store.pool import no_progress
+from git_theta_ext.store.recode import Recoded, Recoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.blobs import Store
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How thorough a collection is to be.
+
+    Attributes:
+        older_than: Tensors that nobody names go if they were stored or asked for before this time, in seconds.
+        aggressive: Reconsider everything, and try every encoding.
+        dry_run: Change nothing.
+    """
+
+    older_than: float
+    aggressive: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a collection did, or would do.
+
+    Attributes:
+        recoded: Tensors that are held as differences now.
+        garbage: Packs that went.
+        freed: Bytes of these packs.
+        repacked: Number of packs whose content was copied into others.
+    """
+
+    recoded: Recoded = field(default_factory=Recoded)
+    garbage: Garbage = field(default_factory=Garbage)
+    freed: int = 0
+    repacked: int = 0
+
+
+def live_digests(repo: Repository) -> set[Digest]:
+    """Return what any manifest in git's object database names, whether or not a commit reaches it.
+
+    A manifest that is broken, or holds conflicts, counts by whatever looks like a digest in it.
+
+    Raises:
+        RepositoryError: Git cannot read its objects.
+    """
+    listed = repo.run("cat-file", "--batch-all-objects", "--batch-check=%(objectname) %(objecttype)", "--unordered")
+    oids = [line[:-5] for line in listed.decode().splitlines() if line.endswith(" blob")]
+    return named_digests(repo, oids)
+
+
+def tensor_bytes(repo: Repository) -> int:
+    """Return how many bytes of tensors ``maintain`` will deal with, for a progress bar."""
+    return sum(candidate.spec.nbytes for group in candidates(versions(repo)) for candidate in group)
+
+
+def maintain(repo: Repository, store: Store, wish: Wish, advance: Callable[[int], None] = no_progress) -> Collected:
+    """Recode what history holds, and remove packs that are not needed. The caller holds ``store.locks.alone``.
+
+    Args:
+        repo: The repository.
+        store: Its store.
+        wish: How thorough to be.
+        advance: Told the number of tensor bytes dealt with, as it goes.
+
+    Raises:
+        StoreError: The file system refused; nothing is lost.
+        CorruptError: Something stored cannot be decoded; what leans on it was left as it is.
+        RepositoryError: Git cannot walk the history.
+    """
+    store.refresh()
+    loose = store.index.loose(str(store.root))
+    recoder = Recoder(store, repo.config.chain_depth, aggressive=wish.aggressive, dry_run=wish.dry_run)
+    recoded = recoder.run(candidates(versions(repo)), advance)
+    live = live_digests(repo)
+    garbage = find_garbage(store, live, wish.older_than)
+    if wish.dry_run:
+        return Collected(recoded, garbage, garbage.nbytes)
+    store.index.settle(str(store.root), loose)
+    freed = collect(store, garbage, wish.older_than)
+    return Collected(recoded, garbage, freed, repack(store, live, wish.older_than))
+
+
+def recode_outgoing(repo: Repository, store: Store, digests: AbstractSet[Digest]) -> Recoded:
+    """Recode what a push is about to upload. The caller holds ``store.locks.alone``.
+
+    Raises:
+        StoreError: The file system refused; nothing is lost.
+        CorruptError: Something stored cannot be decoded.
+    """
+    groups = ([c for c in group if c.digest in digests] for group in candidates(versions(repo)))
+    recoded = Recoder(store, repo.config.chain_depth).run(group for group in groups if group)
+    if recoded.tensors:
+        # Else packs go along in which little but what was recoded is left. Nothing is old enough to be lost.
+        repack(store, frozenset(), older_than=0.0)
+    return recoded

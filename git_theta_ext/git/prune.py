@@ -1,0 +1,151 @@
+"""Which packs may be dropped here, since a remote holds all that is in them."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import CorruptError, UsageError
+from git_theta_ext.git.objects import named_digests
+from git_theta_ext.git.remotes import local_path, open_remote
+from git_theta_ext.git.state import push_remote
+from git_theta_ext.git.versions import versions
+from git_theta_ext.store.reader import read_pack_header
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.packs import PackHeader
+    from git_theta_ext.transfer.remote_index import Place
+
+_DAY = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Prune:
+    """What can be dropped and why the rest stays.
+
+    Attributes:
+        drop: Names of packs, what leans on others before these.
+        needed: Names of packs that checkouts, unpushed commits or kept packs need.
+        unverified: Names of the other packs that the remote does not hold for sure.
+    """
+
+    drop: tuple[str, ...]
+    needed: frozenset[str]
+    unverified: frozenset[str]
+
+
+def prune_place(repo: Repository, store: Store, name: str | None) -> Place:
+    """Open the remote that is to hold what is dropped here.
+
+    Args:
+        repo: The repository.
+        store: Its store.
+        name: Of a git remote; the one that is pushed to where None.
+
+    Raises:
+        UsageError: There is none, or it keeps its parameters in this very store.
+        ThetaError: It cannot be opened.
+    """
+    remote = name or push_remote(repo)
+    if remote is None or remote not in repo.config.git_remotes:
+        what = f"there is no remote {name!r}" if name else "no remote holds what would be dropped"
+        raise UsageError(what, hint="git remote add NAME URL, then git push NAME, then git theta prune --remote NAME")
+    address = repo.run("ls-remote", "--get-url", remote).decode(errors="surrogateescape").removesuffix("\n")
+    place = open_remote(repo, remote, address)
+    folder = local_path(place.url)
+    if folder is not None and any(
+        _same(Path(folder) / part, store.root / part) for part in (".", "packs")
+    ):  # what is dropped here would be gone there
+        raise UsageError(
+            f"{remote} keeps its parameters in this very store, {folder}", hint="git theta prune --remote another one"
+        )
+    return place
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def needed_here(repo: Repository, remote: str, recent_days: int = 0) -> set[Digest]:
+    """Return what the work trees, their indexes, and commits that a remote does not have name.
+
+    Args:
+        repo: The repository, with all its work trees.
+        remote: Name of the git remote.
+        recent_days: Versions committed in that many days count as well.
+
+    Raises:
+        RepositoryError: Git cannot walk the history.
+    """
+    lines = repo.run("worktree", "list", "--porcelain").decode(errors="surrogateescape").splitlines()
+    heads = [line[len("HEAD ") :] for line in lines if line.startswith("HEAD ") and line[len("HEAD ") :].strip("0")]
+    plain = ("rev-list", "--objects", "--no-object-names")
+    oids = repo.run(*plain, "--no-walk", "--indexed-objects", *heads).decode().split()
+    oids += repo.run(*plain, "--all", "--not", f"--remotes={remote}").decode().split()
+    if recent_days:
+        since = time.time() - recent_days * _DAY
+        oids += [version.oid for version in versions(repo) if version.time >= since]
+    return named_digests(repo, oids)
+
+
+def local_packs(store: Store) -> dict[str, PackHeader]:
+    """Return the packs of this store, without its alternates and without those whose header is damaged."""
+    found = {}
+    for root, path in store.pack_files():
+        if root == store.root:
+            with suppress(CorruptError, FileNotFoundError):  # fsck names it
+                found[path.name] = read_pack_header(path)
+    return found
+
+
+def plan_prune(packs: Mapping[str, PackHeader], needed: AbstractSet[Digest], safe: AbstractSet[Digest]) -> Prune:
+    """Decide which packs can go.
+
+    A pack stays if anything in it is needed here or is not safe on the remote, or if a pack that stays leans on it.
+
+    Args:
+        packs: By name.
+        needed: Digests that must stay.
+        safe: Digests that the remote holds, with all that they lean on there.
+    """
+    holders: dict[Digest, set[str]] = {}
+    for name, header in packs.items():
+        for entry in header.entries:
+            holders.setdefault(entry.digest, set()).add(name)
+    leans_on = {
+        name: {at for entry in header.entries for base in entry.bases for at in holders.get(base, ())} - {name}
+        for name, header in packs.items()
+    }
+    unsafe = {name for name, header in packs.items() if any(entry.digest not in safe for entry in header.entries)}
+    wanted = {name for digest in needed for name in holders.get(digest, ())}
+    stays = set(unsafe | wanted)
+    todo = set(stays)
+    while todo:
+        todo = {other for name in todo for other in leans_on[name]} - stays
+        stays |= todo
+    drop = _dependants_first(set(packs) - stays, leans_on)
+    return Prune(tuple(drop), frozenset(stays - (unsafe - wanted)), frozenset(unsafe - wanted))
+
+
+def _dependants_first(names: set[str], leans_on: Mapping[str, AbstractSet[str]]) -> Sequence[str]:
+    order: list[str] = []
+    waiting = set(names)
+    while waiting:
+        leaned_on = {other for name in waiting for other in leans_on[name]}
+        # Two packs may lean on each other, each with another tensor: then neither can be first.
+        free = sorted(waiting - leaned_on) or sorted(waiting)
+        order += free
+        waiting -= set(free)
+    return order

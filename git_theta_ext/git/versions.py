@@ -1,0 +1,112 @@
+"""The versions of checkpoints that history holds, oldest first."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import ManifestError
+from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.model.manifest import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from git_theta_ext.git.repository import Repository
+
+_LOG = ("log", "-z", "--all", "--reflog", "--topo-order", "--reverse", "--raw", "--no-abbrev", "--no-renames")
+_HEADER = "\x01"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A manifest at a path.
+
+    Attributes:
+        oid: Of the manifest's blob.
+        path: Relative to the top of the work tree.
+        commit: The first one that has it there; None where it is only staged.
+        time: Of that commit, in seconds; 0 where it is only staged.
+        manifest: What it says.
+        previous: Object ids of the manifests at that path that it replaced: several in a merge, none at first.
+    """
+
+    oid: str
+    path: str
+    commit: str | None
+    time: int
+    manifest: Manifest
+    previous: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Change:
+    commit: str | None
+    time: int
+    path: str
+    old: str
+    new: str
+
+
+def versions(repo: Repository) -> list[Version]:
+    """Return every version of every checkpoint that a ref, a reflog or the index names.
+
+    Parents come before their children. A manifest that cannot be read is left out; ``git theta fsck`` names it.
+
+    Raises:
+        RepositoryError: Git cannot walk the history.
+    """
+    first: dict[tuple[str, str], _Change] = {}
+    replaced: dict[tuple[str, str], dict[str, None]] = {}
+    for change in (*_committed(repo), *_staged(repo)):
+        key = (change.path, change.new)
+        if change.new.strip("0"):
+            first.setdefault(key, change)
+            replaced.setdefault(key, {})[change.old] = None
+    manifests = _manifests(repo, {oid for _, oid in first})
+    return [
+        Version(
+            oid=oid,
+            path=path,
+            commit=change.commit,
+            time=change.time,
+            manifest=manifests[oid],
+            previous=tuple(old for old in replaced[path, oid] if old in manifests and old != oid),
+        )
+        for (path, oid), change in first.items()
+        if oid in manifests
+    ]
+
+
+def _committed(repo: Repository) -> Iterator[_Change]:
+    # A merge is compared with each of its parents, so that a result which neither has is found.
+    text = repo.run(*_LOG, "-m", "--root", f"--format={_HEADER}%H %ct", check=False).decode(errors="surrogateescape")
+    commit, time = "", 0
+    tokens = iter(text.split("\0"))
+    for token in tokens:
+        if token.startswith(_HEADER):
+            commit, _, seconds = token[1:].partition(" ")
+            time = int(seconds)
+        elif (facts := token.lstrip("\n")).startswith(":"):
+            _, _, old, new, _ = facts.split(" ")
+            yield _Change(commit, time, next(tokens), old, new)
+
+
+def _staged(repo: Repository) -> Iterator[_Change]:
+    committed = {}
+    if repo.run("rev-parse", "-q", "--verify", "HEAD^{commit}", check=False).strip():
+        committed = {entry.path: entry.oid for entry in repo.entries("HEAD")}
+    if repo.worktree is None:
+        return
+    for entry in repo.entries(None):
+        if entry.regular and committed.get(entry.path) != entry.oid:
+            yield _Change(None, 0, entry.path, committed.get(entry.path, ""), entry.oid)
+
+
+def _manifests(repo: Repository, oids: set[str]) -> dict[str, Manifest]:
+    found: dict[str, Manifest] = {}
+    for oid, data in manifest_blobs(repo, object_infos(repo, sorted(oids))):
+        with suppress(ManifestError):
+            found[oid] = Manifest.parse(data)
+    return found

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+
+from git_theta_ext.errors import RemoteError
+from git_theta_ext.model.keys import pack_key
+from git_theta_ext.model.tensor import TensorSpec, tensor_digest
+from git_theta_ext.store.blobs import Hint, Store
+from git_theta_ext.store.writer import dense_blob
+from git_theta_ext.transfer import retry
+from git_theta_ext.transfer.remote_index import Place
+from git_theta_ext.transfer.sync import push
+from git_theta_ext.transfer.verify import verified
+from git_theta_plugins.remotes.directory import open_remote
+
+SPEC = TensorSpec.of("U8", (1 << 18,))
+
+
+def random(seed):
+    return np.random.default_rng(seed).bytes(SPEC.nbytes)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr(retry, "_WAITS", (0, 0))
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "theta", threads=2)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place("origin", str(tmp_path / "remote"), open_remote(str(tmp_path / "remote"), {}))
+
+
+@pytest.fixture
+def items(store, place):
+    made = [(SPEC, tensor_digest(SPEC, data), data) for data in (random(n) for n in range(3))]
+    store.put(made)
+    push(store, place, [digest for _, digest, _ in made])
+    return made
+
+
+def on_remote(store, place, digest):
+    (name,) = store.packs_of([digest])
+    return (store.root.parent / "remote") / pack_key(name)
+
+
+def rewritten(path, change):
+    data = path.read_bytes()
+    path.unlink()  # it may be a link of the pack here
+    path.write_bytes(change(data))
+
+
+def test_what_was_pushed_is_there(store, place, items):
+    told = []
+    wanted = {digest for _, digest, _ in items}
+    assert verified(store, place, {*wanted, "f" * 64}, advance=told.append) == wanted
+    assert len(told) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda data: data[:-1], lambda data: data + b"x", lambda data: data[:30] + b"\xff" + data[31:], lambda _: b""],
+)
+def test_a_pack_of_another_size_or_head_does_not_count(store, place, items, change):
+    rewritten(on_remote(store, place, items[0][1]), change)
+    assert verified(store, place, [digest for _, digest, _ in items]) == {items[1][1], items[2][1]}
+
+
+def test_a_pack_that_is_gone_does_not_count_though_its_index_entry_is_there(store, place, items):
+    on_remote(store, place, items[0][1]).unlink()
+    assert items[0][1] not in verified(store, place, [items[0][1]])
+
+
+def test_only_a_download_finds_other_bytes_of_the_same_size(store, place, items):
+    rewritten(on_remote(store, place, items[0][1]), lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+    wanted = {digest for _, digest, _ in items}
+    assert verified(store, place, wanted) == wanted
+    assert verified(store, place, wanted, download=True) == wanted - {items[0][1]}
+    assert not list((store.root / "tmp").iterdir())
+
+
+def test_a_tensor_without_its_base_does_not_count(store, place, items):
+    data = bytes([9]) + items[0][2][1:]
+    leaning = tensor_digest(SPEC, data)
+    store.put([(SPEC, leaning, data)], hints={leaning: Hint("delta", items[0][1], SPEC)})
+    assert len(store.packs_of([leaning])) == 2
+    push(store, place, [leaning])
+    assert verified(store, place, [leaning]) == {leaning}
+    on_remote(store, place, items[0][1]).unlink()
+    assert verified(store, place, [leaning]) == set()
+
+
+def test_a_damaged_pack_gives_way_to_another_that_holds_the_same(store, place, items):
+    other = Store(store.root.parent / "other", threads=1)
+    other.write([[dense_blob(spec, digest, data) for spec, digest, data in items[:2]]], loose=True)
+    ((_, path),) = other.pack_files()
+    other.close()
+    place.remote.put(pack_key(path.name), path)
+    rewritten(on_remote(store, place, items[0][1]), lambda data: data[:-1])
+    assert verified(store, place, [items[0][1]]) == {items[0][1]}
+    place.remote.delete(pack_key(path.name))
+    assert verified(store, place, [items[0][1]]) == set()
+
+
+def test_a_remote_that_cannot_be_reached_is_an_error(store, place, items):
+    class Silent:
+        def __getattr__(self, name):
+            def call(*_):
+                raise RemoteError("no answer")
+
+            return call
+
+    with pytest.raises(RemoteError):
+        verified(store, Place("origin", place.url, Silent()), [items[0][1]])

@@ -1,0 +1,90 @@
+"""What git theta du says of a repository's bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from workbench import ATTENTION, MODEL, SPECS, Repo, model
+
+
+def usage(repo: Repo, *options: str) -> dict[str, object]:
+    return json.loads(repo.git("theta", "du", "--json", *options))
+
+
+def on_disk(repo: Repo) -> int:
+    return sum(path.stat().st_size for path in (repo.path / ".git/theta/packs").rglob("*") if path.is_file())
+
+
+def test_versions_are_told_with_what_they_added(two: Repo) -> None:
+    two.write_model(seed=2, changed={ATTENTION[0]: 3})
+    two.commit("three")
+    told = usage(two)
+    first, second, third = told["versions"]
+    assert [version["commit"] for version in told["versions"]] == [
+        two.git("rev-parse", rev) for rev in ("one", "two", "main")
+    ]
+    assert first["raw"] == second["raw"] == third["raw"]
+    assert first["new"]["tensors"] == len(SPECS) + 1
+    assert (third["new"]["tensors"], third["new"]["raw"]) == (1, 64 * 64 * 4)
+    assert told["stored_bytes"] == sum(version["new"]["stored"] for version in told["versions"])
+    assert told["stored_bytes"] + told["disk"]["heads"] == told["disk"]["total"] == on_disk(two)
+
+
+def test_every_table_has_the_same_sum(two: Repo) -> None:
+    told = usage(two)
+    for table in ("encodings", "groups", "parameters"):
+        assert sum(row["stored"] for row in told[table]) == told["stored_bytes"]
+        assert sum(row["raw"] for row in told[table]) == told["unique_bytes"]
+
+
+def test_staged_versions_and_garbage_are_told(two: Repo) -> None:
+    two.write_model(seed=7)
+    two.git("add", MODEL)
+    assert usage(two)["versions"][-1]["commit"] is None
+    two.git("reset", "--quiet", "--hard")
+    told = usage(two)
+    assert len(told["versions"]) == 2
+    assert told["disk"]["unreachable"] > 100_000
+
+
+def test_paths_choose_checkpoints(two: Repo) -> None:
+    two.write_model("sub/other.safetensors", seed=8)
+    two.commit("another")
+    told = usage(two, "sub")
+    assert [version["path"] for version in told["versions"]] == ["sub/other.safetensors"]
+    assert told["disk"]["unreachable"] == 0
+    assert two.run("theta", "du", "nowhere", check=False).returncode == 2
+
+
+def test_names_that_the_terminal_has_no_characters_for_are_written_all_the_same(repo: Repo) -> None:
+    repo.write_model("größe.safetensors")
+    repo.commit("one")
+    text = repo.git("theta", "du", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert "gr\\xf6\\xdfe.safetensors" in text
+
+
+def test_text_fits_the_terminal_and_its_characters(two: Repo) -> None:
+    for width, encoding, block in ((72, "ascii", "#"), (100, "utf-8", "█")):
+        env = {**os.environ, "COLUMNS": str(width), "PYTHONIOENCODING": encoding}
+        for kind in ("version", "encoding", "group", "parameter"):
+            lines = two.git("theta", "du", "--by", kind, env=env).splitlines()
+            assert any(block in line for line in lines)
+            assert max(len(line) for line in lines) <= width
+
+
+def test_a_repository_without_checkpoints(repo: Repo) -> None:
+    lines = repo.git("theta", "du").splitlines()
+    assert lines[0].startswith("no checkpoint is in any commit")
+    assert lines[-1] == "0 packs on disk: 0 B"
+
+
+def test_a_damaged_pack_is_counted_and_no_error(two: Repo) -> None:
+    path = next(path for path in (two.path / ".git/theta/packs").rglob("*") if path.is_file())
+    path.chmod(0o644)
+    data = path.read_bytes()
+    path.write_bytes(b"X" + data[1:])
+    told = usage(two)
+    assert told["disk"]["damaged"] == len(data)
+    assert told["absent_bytes"] > 0
+    assert model(2) == two.read()

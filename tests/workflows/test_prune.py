@@ -1,0 +1,165 @@
+"""Dropping parameters that a remote holds, and getting them back."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from workbench import ATTENTION, EMBEDDING, MODEL, Repo, model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def packs(repo: Repo, folder: str = ".git/theta") -> set[str]:
+    return {path.name for path in (repo.path / folder / "packs").rglob("*") if path.is_file()}
+
+
+def prune(repo: Repo, *options: str) -> dict[str, object]:
+    return json.loads(repo.git("theta", "prune", "--json", *options))
+
+
+@pytest.fixture
+def three(two: Repo, shared: Repo) -> Repo:
+    """Return ``two`` with a third version; all three are pushed."""
+    two.write_model(seed=3)
+    two.commit("three")
+    two.git("push", "--quiet", "origin", "main", "one", "two")
+    assert packs(two) <= packs(shared, "theta")
+    return two
+
+
+def test_old_versions_go_and_come_back(three: Repo) -> None:
+    before = packs(three)
+    told = prune(three)
+    assert before - packs(three) == set(told["dropped"])
+    assert len(told["dropped"]) == 2
+    assert told["unverified"] == []
+    three.git("theta", "fsck", "--full")
+    for tag, seed in (("one", 1), ("two", 2), ("main", 3)):
+        three.git("checkout", "--quiet", tag)
+        assert three.unsettled(MODEL, model(seed)) == []
+    assert packs(three) == before
+
+
+def test_a_dry_run_drops_nothing(three: Repo) -> None:
+    before = packs(three)
+    assert len(prune(three, "--dry-run")["would_drop"]) == 2
+    assert packs(three) == before
+
+
+def test_a_second_run_finds_nothing(three: Repo) -> None:
+    prune(three)
+    assert prune(three)["dropped"] == []
+
+
+def test_what_is_not_pushed_stays(two: Repo, shared: Repo) -> None:
+    two.git("push", "--quiet", "origin", "one:refs/heads/old")
+    two.write_model(seed=3)
+    two.commit("three")
+    prune(two)
+    hidden = shared.path.rename(shared.path.with_name("hidden"))
+    assert hidden.is_dir()
+    two.git("checkout", "--quiet", "two")
+    assert two.unsettled(MODEL, model(2)) == []
+    two.git("checkout", "--quiet", "main")
+    assert two.unsettled(MODEL, model(3)) == []
+
+
+def test_staged_and_stashed_work_stays(three: Repo) -> None:
+    three.write_model(seed=4)
+    three.git("stash", "--quiet")
+    three.write_model(seed=5)
+    three.git("add", MODEL)
+    prune(three)
+    three.git("theta", "fsck", "--full")
+    three.git("remote", "remove", "origin")
+    three.git("commit", "--quiet", "--message", "five")
+    three.git("checkout", "--quiet", "stash@{0}")
+    assert three.unsettled(MODEL, model(4)) == []
+
+
+def test_other_work_trees_keep_what_they_have(three: Repo, tmp_path: Path) -> None:
+    three.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"), "one")
+    staged = Repo(tmp_path / "staged")
+    three.git("worktree", "add", "--quiet", "--detach", str(staged.path), "main")
+    staged.git("checkout", "--quiet", "two", "--", MODEL)
+    assert prune(three)["dropped"] == []
+
+
+def test_without_a_remote_nothing_is_dropped(two: Repo) -> None:
+    before = packs(two)
+    done = two.run("theta", "prune", check=False)
+    assert done.returncode == 2
+    assert "hint: git remote add" in done.stderr
+    assert packs(two) == before
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_what_the_remote_lost_stays(three: Repo, shared: Repo, damage: str) -> None:
+    for path in [path for path in (shared.path / "theta" / "packs").rglob("*") if path.is_file()]:
+        data = path.read_bytes()
+        path.unlink()
+        if damage == "cut":
+            path.write_bytes(data[:-1])
+    before = packs(three)
+    told = prune(three)
+    assert told["dropped"] == []
+    assert len(told["unverified"]) == 2
+    assert packs(three) == before
+
+
+def test_a_remote_with_flipped_bits_is_found_by_verify(three: Repo, shared: Repo) -> None:
+    for path in [path for path in (shared.path / "theta" / "packs").rglob("*") if path.is_file()]:
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.unlink()
+        path.write_bytes(data)
+    assert prune(three, "--verify")["dropped"] == []
+    three.git("theta", "fsck", "--full")
+
+
+def test_a_remote_out_of_reach_drops_nothing(three: Repo, shared: Repo) -> None:
+    shared.path.rename(shared.path.with_name("hidden"))
+    before = packs(three)
+    assert three.run("theta", "prune", check=False).returncode == 9
+    assert packs(three) == before
+
+
+def test_a_remote_that_is_this_very_store_is_refused(three: Repo, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(three.path / ".git" / "theta")
+    for url in (three.path / ".git" / "theta", tmp_path / "link"):
+        three.git("config", "theta.remote.origin.url", str(url))
+        done = three.run("theta", "prune", check=False)
+        assert done.returncode == 2
+        assert "this very store" in done.stderr
+    three.git("theta", "fsck", "--full")
+
+
+def test_another_remote_can_be_named(three: Repo, tmp_path: Path) -> None:
+    three.git("init", "--quiet", "--bare", str(tmp_path / "second.git"))
+    three.git("remote", "add", "second", str(tmp_path / "second.git"))
+    assert prune(three, "--remote", "second")["dropped"] == []
+    three.git("push", "--quiet", "second", "main")
+    assert len(prune(three, "--remote", "second")["dropped"]) == 2
+    done = three.run("theta", "prune", "--remote", "third", check=False)
+    assert (done.returncode, "there is no remote 'third'" in done.stderr) == (2, True)
+
+
+def test_recent_versions_can_be_kept(three: Repo) -> None:
+    assert prune(three, "--keep-recent", "1")["dropped"] == []
+    assert three.run("theta", "prune", "--keep-recent", "x", check=False).returncode == 2
+
+
+def test_an_unfinished_merge_keeps_both_sides(forked: Repo, shared: Repo) -> None:
+    assert shared.path.is_dir()
+    forked.write_model(seed=1, changed={ATTENTION[1]: 9, EMBEDDING: 9})
+    forked.commit("both")
+    forked.git("push", "--quiet", "origin", "main", "side")
+    forked.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
+    prune(forked)
+    forked.git("remote", "remove", "origin")
+    forked.git("theta", "resolve", "--method", "theirs", MODEL)
+    forked.git("commit", "--quiet", "--no-edit")
+    assert forked.unsettled(MODEL, model(1, {ATTENTION[1]: 3, EMBEDDING: 9})) == []

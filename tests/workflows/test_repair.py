@@ -1,0 +1,175 @@
+"""Damage to packs, found and mended with what a remote or the packs themselves still hold."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from workbench import EMBEDDING, MODEL, Repo, model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def packs(repo: Repo) -> list[Path]:
+    return sorted(path for path in (repo.path / ".git" / "theta" / "packs").rglob("*") if path.is_file())
+
+
+def largest(repo: Repo) -> Path:
+    return max(packs(repo), key=lambda path: path.stat().st_size)
+
+
+def damage(path: Path, at: int = -1) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.unlink()  # the remote may have a link to it
+    path.write_bytes(data)
+
+
+def fsck(repo: Repo, *options: str, code: int = 0) -> dict[str, object]:
+    done = repo.run("theta", "fsck", "--json", *options, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def pushed(two: Repo, shared: Repo) -> Repo:
+    assert shared.path.is_dir()
+    two.git("push", "--quiet", "origin", "main", "one", "two")
+    return two
+
+
+def test_damage_is_told_with_pack_commit_and_parameter(two: Repo) -> None:
+    damage(largest(two))
+    (told,) = fsck(two, code=6)["problems"]
+    assert told["pack"] == told["where"] == str(largest(two))
+    places = [f"{MODEL} ({two.git('rev-parse', '--short=12', tag)})" for tag in ("one", "two")]
+    # Both models have a pack of that size.
+    assert [use for use in told["needed_by"] if use.startswith(tuple(places))] == told["needed_by"]
+    assert any(use.endswith(f": {EMBEDDING}") for use in told["needed_by"])
+    assert "needed by model.safetensors" in two.run("theta", "fsck", check=False).stdout
+
+
+@pytest.mark.parametrize("at", [0, 12, 25, 60, 500, -1])
+def test_damaged_packs_are_fetched_anew(pushed: Repo, at: int) -> None:
+    before = packs(pushed)
+    fsck(pushed, "--full")
+    for path in before:
+        damage(path, min(at, path.stat().st_size - 1))
+    told = fsck(pushed, "--full", "--repair")
+    assert told["problems"] == []
+    assert len(told["repair"]["removed"]) == len(before)
+    assert packs(pushed) == before
+    assert not (pushed.path / ".git/theta/quarantine").exists()
+    assert fsck(pushed, "--full")["problems"] == []
+    pushed.git("checkout", "--quiet", "one")
+    assert pushed.unsettled(MODEL, model(1)) == []
+
+
+def test_damage_is_mended_after_the_index_was_lost_too(pushed: Repo) -> None:
+    for path in packs(pushed):
+        damage(path, 40)
+    for path in (pushed.path / ".git" / "theta").glob("index.sqlite3*"):
+        path.unlink()
+    fsck(pushed, "--repair")
+    pushed.git("checkout", "--quiet", "one")
+    assert pushed.unsettled(MODEL, model(1)) == []
+    assert fsck(pushed, "--full")["problems"] == []
+
+
+def test_the_remote_may_hold_the_tensors_in_other_packs(pushed: Repo, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(pushed.path, other)
+    copy = Repo(other)
+    shutil.rmtree(other / ".git" / "theta")
+    copy.write_model("both.safetensors", seed=1)
+    copy.git("add", "both.safetensors")
+    copy.write_model("both.safetensors", seed=2)
+    copy.git("add", "both.safetensors")
+    pushed.git("remote", "set-url", "origin", str(other))
+    for path in packs(pushed):
+        damage(path, 30)
+    shutil.rmtree(pushed.path / ".git" / "theta" / "remotes")
+    assert fsck(pushed, "--repair")["problems"] == []
+    assert fsck(pushed, "--full")["problems"] == []
+
+
+def test_a_dry_run_says_what_it_would_do_and_changes_nothing(pushed: Repo) -> None:
+    damage(largest(pushed))
+    before = {path: path.read_bytes() for path in packs(pushed)}
+    told = fsck(pushed, "--repair", "--dry-run", code=6)
+    assert told["repair"]["packs"] == [largest(pushed).name]
+    assert told["repair"]["broken"] == told["repair"]["fetchable"] != []
+    assert {path: path.read_bytes() for path in packs(pushed)} == before
+    assert pushed.run("theta", "fsck", "--dry-run", check=False).returncode == 2
+
+
+def test_without_a_remote_the_sound_parts_of_a_pack_are_saved(two: Repo) -> None:
+    pack = largest(two)
+    damage(pack)
+    told = fsck(two, "--full", "--repair", code=7)
+    assert len(told["repair"]["lost"]) == 1
+    assert len(told["repair"]["saved"]) > 5
+    assert told["repair"]["quarantined"] == [pack.name]
+    assert (two.path / ".git/theta/quarantine/packs" / pack.name[:2] / pack.name).exists()
+    (problem,) = told["problems"]
+    assert problem["kind"] == "missing"
+    assert fsck(two, "--full", code=7)["problems"] == told["problems"]
+
+
+def test_a_pack_goes_back_where_nothing_can_be_had_in_its_stead(repo: Repo) -> None:
+    repo.write(b"no model " * 50_000, "x.opaque")
+    repo.commit("one chunk")
+    pack = largest(repo)
+    damage(pack)
+    told = fsck(repo, "--repair", code=6)
+    assert told["repair"]["put_back"] == [pack.name]
+    assert [problem["pack"] for problem in told["problems"]] == [str(pack)]
+    assert not (repo.path / ".git/theta/quarantine").exists()
+    assert [problem["pack"] for problem in fsck(repo, code=6)["problems"]] == [str(pack)]
+
+
+def test_swapped_packs_are_saved_from_themselves(two: Repo) -> None:
+    first, second, *_ = sorted(packs(two), key=lambda path: -path.stat().st_size)
+    one, other = first.read_bytes(), second.read_bytes()
+    for path, data in ((first, other), (second, one)):
+        path.unlink()
+        path.write_bytes(data)
+    assert {problem["pack"] for problem in fsck(two, code=6)["problems"]} >= {str(first), str(second)}
+    assert fsck(two, "--repair")["problems"] == []
+    two.git("checkout", "--quiet", "one")
+    assert two.unsettled(MODEL, model(1)) == []
+
+
+def test_damage_to_what_nothing_needs_is_removed(two: Repo) -> None:
+    two.write_model(seed=9)
+    before = packs(two)
+    two.git("add", MODEL)
+    (fresh,) = set(packs(two)) - set(before)
+    two.git("reset", "--quiet", "--hard")
+    damage(fresh)
+    assert "nothing that manifests name needs it" in two.run("theta", "fsck", check=False).stdout
+    assert fsck(two, "--repair")["repair"]["removed"] == [fresh.name]
+    assert packs(two) == before
+
+
+def test_a_missing_base_is_fetched(pushed: Repo) -> None:
+    data = bytearray(pushed.read())
+    data[-100_000:-99_990] = bytes(10)  # a few values of one tensor
+    pushed.write(bytes(data))
+    pushed.commit("near")
+    pushed.git("push", "--quiet", "origin", "main")
+    pushed.git("theta", "gc")
+    fsck(pushed, "--full")
+    fetched = []
+    for path in packs(pushed):
+        path.unlink()
+        fetched += fsck(pushed, "--repair")["repair"].get("fetched", [])
+    assert fetched
+    assert pushed.unsettled(MODEL, bytes(data)) == []
+
+
+def test_nothing_to_repair_is_said(two: Repo) -> None:
+    assert "nothing to repair" in two.git("theta", "fsck", "--repair")
