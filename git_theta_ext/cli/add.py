@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.ls_files import summary
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import ConfigError, UsageError
 from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.auto_gc import start_if_due
 from git_theta_ext.git.hooks import ensure_hooks
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.paths import addable_paths, worktree_of
@@ -20,41 +22,67 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.git.stage import Staged
+    from git_theta_ext.git.update import Source
+    from git_theta_ext.update.tolerance import Tolerance
 
 EXAMPLE = "git theta add model.safetensors checkpoints/"
+
+_KINDS = ("lora", "sparse", "ia3", "compeft")
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("paths", metavar="PATH", nargs="+", help="file, folder, or pattern in quotes")
     parser.add_argument("-n", "--dry-run", action="store_true", help="only list what would be staged")
+    parser.add_argument(
+        "--update",
+        metavar="KIND=FILE",
+        help=f"apply an update to HEAD's version and keep it as such; KIND is {', '.join(_KINDS)}",
+    )
+    parser.add_argument(
+        "--atol", metavar="X", type=float, help="keep HEAD's value of a parameter that moved by at most X everywhere"
+    )
+    parser.add_argument("--rtol", metavar="Y", type=float, help="as --atol, and by Y times the value before")
     add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Stage."""
-    from git_theta_ext.git.stage import regular_file, store_file, update_index
+    from git_theta_ext.cli.staging import Staging
+    from git_theta_ext.git.stage import regular_file, rewrite_and_stage
 
     output = output_of(args)
+    update, tolerance = _update(args), _tolerance(args)
     repo = Repository.discover()
     formats, gone = _chosen(repo, args.paths, output)
+    if update is not None and (len(formats) != 1 or gone):
+        raise UsageError("an update is of one checkpoint", hint="git theta add PATH --update KIND=FILE")
     total = sum(regular_file(repo, path).st_size for path in formats)
-    if args.dry_run:
-        lines = [*(f"would add {path}" for path in formats), *(f"would remove {path}" for path in gone)]
-        output.result({"would_add": list(formats), "would_remove": gone}, lines)
-        return 0
     store = repo.store()
     with progress("storing", total, wanted=output.mode == "human") as advance:
-        staged = [store_file(repo, store, path, name, advance) for path, name in formats.items()]
+        staging = Staging(repo, store, advance, dry_run=args.dry_run)
+        if update is not None:
+            work = staging.update(formats, update)
+        elif tolerance is not None:
+            work = staging.snap(formats, tolerance)
+        else:
+            work = staging.plain(formats)
+    if args.dry_run:
+        lines = [f"would add {path}{_behind(work.notes.get(path))}" for path in formats]
+        told: dict[str, Any] = {"would_add": list(formats), "would_remove": gone}
+        if work.told:
+            told["details"] = [{"path": path, **facts} for path, facts in work.told.items()]
+        output.result(told, [*lines, *(f"would remove {path}" for path in gone)])
+        return 0
     before = {entry.path: entry.oid for entry in repo.entries(None) if not entry.stage}
-    oids = update_index(repo, staged)
+    staged, oids = rewrite_and_stage(repo, store, work.rewrites, work.staged)
     if gone:
         names = "".join(f"{path}\0" for path in gone)
         repo.run("update-index", "--force-remove", "-z", "--stdin", input=names.encode(errors="surrogateescape"))
     for note in filter(None, (item.note for item in staged)):
         output.warn(note)
     _ensure_hook(repo, output)
+    start_if_due(repo, store)
     changed = {path: before.get(path) != oid for path, oid in oids.items()}
     output.result(
         {
@@ -66,21 +94,47 @@ def run(args: argparse.Namespace) -> int:
                     "parameters": len(item.manifest.parameters),
                     "bytes": item.stat.st_size,
                     "changed": changed[item.path],
+                    **work.told.get(item.path, {}),
                 }
                 for item in staged
             ],
             "removed": gone,
         },
         [
-            *(f"{'added' if changed[item.path] else 'unchanged'} {_summary(item)}" for item in staged),
+            *(
+                f"{'added' if changed[item.path] else 'unchanged'} {item.path}: {summary(item.manifest)}"
+                f"{_behind(work.notes.get(item.path))}"
+                for item in staged
+            ),
             *(f"removed {path}" for path in gone),
         ],
     )
     return 0
 
 
-def _summary(item: Staged) -> str:
-    return f"{item.path}: {summary(item.manifest)}"
+def _behind(note: str | None) -> str:
+    return f" ({note})" if note else ""
+
+
+def _update(args: argparse.Namespace) -> Source | None:
+    if args.update is None:
+        return None
+    kind, found, file = args.update.partition("=")
+    if kind not in _KINDS or not found or not file:
+        raise UsageError(f"--update {args.update}: not KIND=FILE", hint=f"KIND is one of {', '.join(_KINDS)}")
+    if args.atol is not None or args.rtol is not None:
+        raise UsageError("--update and tolerances do not go together", hint="git theta add -h")
+    from git_theta_ext.git.update import Source
+
+    return Source(kind, Path(file))
+
+
+def _tolerance(args: argparse.Namespace) -> Tolerance | None:
+    if args.atol is None and args.rtol is None:
+        return None
+    from git_theta_ext.update.tolerance import Tolerance
+
+    return Tolerance(args.atol or 0.0, args.rtol or 0.0)
 
 
 def _chosen(repo: Repository, specs: Sequence[str], output: Output) -> tuple[dict[str, str | None], list[str]]:

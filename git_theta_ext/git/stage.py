@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import stat as stat_module
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,14 +12,18 @@ from typing import TYPE_CHECKING
 from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.checkpoint.mapping import map_path
+from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.errors import RepositoryError, UsageError
 from git_theta_ext.git.clean_request import echo_manifest
 from git_theta_ext.git.index_stat import StatWords, Update, patch_file
 from git_theta_ext.git.paths import worktree_of
 from git_theta_ext.model.manifest import Manifest, is_manifest
+from git_theta_ext.store.pool import no_progress
+from git_theta_ext.store.writer import explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.store.blobs import Store
@@ -41,6 +47,25 @@ class Staged:
     path: str
     stat: os.stat_result
     manifest: Manifest
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A checkpoint whose file is to hold something else than it does.
+
+    Attributes:
+        path: Below the top of the work tree.
+        stat: Of the file when it was read.
+        manifest: What it is to hold; all of it is stored.
+        format_name: From the ``theta-format`` attribute.
+        note: Something the user should know.
+    """
+
+    path: str
+    stat: os.stat_result
+    manifest: Manifest
+    format_name: str | None = None
     note: str | None = None
 
 
@@ -94,10 +119,64 @@ def store_file(
     if is_manifest(data):
         return Staged(path, before, Manifest.parse(echo_manifest(bytes(data), path)))
     described = clean(data, path, store, format_name, advance)
-    if _identity(full.lstat()) != _identity(before):
-        raise RepositoryError(f"{path} changed while it was read", hint=f"git theta add {path}")
+    _check_unchanged(full, path, before)
     cache.put(full, before, described.manifest.to_bytes(), format_name)
     return Staged(path, before, described.manifest, described.scan.note)
+
+
+def rewrite_and_stage(
+    repo: Repository,
+    store: Store,
+    rewrites: Sequence[Rewrite],
+    staged: Sequence[Staged],
+    advance: Callable[[int], None] = no_progress,
+) -> tuple[list[Staged], dict[str, str]]:
+    """Write checkpoints anew and put them into the index together with others; all or none.
+
+    Args:
+        repo: The repository.
+        store: Its store.
+        rewrites: Files to write.
+        staged: Files that go into the index as they are.
+        advance: Told the number of bytes written, as it goes.
+
+    Returns:
+        Everything staged, and path to the manifest's object id.
+
+    Raises:
+        RepositoryError: Somebody wrote to a file at the same time, or the index is locked.
+        StoreError: A file cannot be written.
+    """
+    kept: dict[Path, Path] = {}
+    done = list(staged)
+    try:
+        for item in rewrites:
+            full = worktree_of(repo) / item.path
+            _check_unchanged(full, item.path, item.stat)
+            with explained(full):
+                kept[full] = _second_name(full)
+            mode = stat_module.S_IMODE(item.stat.st_mode)
+            after = populate(item.manifest, store, full, mode, advance)
+            StatCache(store).put(full, after, item.manifest.to_bytes(), item.format_name, written=True)
+            done.append(Staged(item.path, after, item.manifest, item.note))
+        return done, update_index(repo, done)
+    except BaseException:
+        for full, copy in kept.items():
+            copy.replace(full)
+        raise
+    finally:
+        for copy in kept.values():
+            copy.unlink(missing_ok=True)
+
+
+def _second_name(path: Path) -> Path:
+    """Keep a file's content under another name beside it."""
+    other = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}.theta")
+    try:
+        other.hardlink_to(path)
+    except OSError:  # some file systems know no links
+        shutil.copy2(path, other)
+    return other
 
 
 def update_index(repo: Repository, staged: Sequence[Staged]) -> dict[str, str]:
@@ -122,6 +201,11 @@ def update_index(repo: Repository, staged: Sequence[Staged]) -> dict[str, str]:
     if patch_file(repo.index_path, updates, repo.object_format) != set(updates):
         repo.run("update-index", "-q", "--refresh", check=False)
     return oids
+
+
+def _check_unchanged(full: Path, path: str, before: os.stat_result) -> None:
+    if _identity(full.lstat()) != _identity(before):
+        raise RepositoryError(f"{path} changed while it was read", hint=f"git theta add {path}")
 
 
 def _identity(stat: os.stat_result) -> tuple[int, ...]:

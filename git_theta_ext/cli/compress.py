@@ -1,0 +1,211 @@
+"""Reduce the difference of two models to the signs of its largest elements and one scale: ComPEFT, lossy.
+
+The file can be applied to the old model: git theta add PATH --update compeft=FILE.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.checkpoint.clean import scan
+from git_theta_ext.checkpoint.mapping import map_path
+from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.show import manifest_of
+from git_theta_ext.diff.group import Item, fold
+from git_theta_ext.diff.words import human_bytes
+from git_theta_ext.errors import UsageError
+from git_theta_ext.git.fetch import ensure_local
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.model.manifest import is_manifest
+from git_theta_ext.store.writer import explained
+from git_theta_ext.update.change import is_real
+from git_theta_ext.update.compeft import file_head
+from git_theta_ext.update.compress import Fidelity, Pair, Selection, select, write_signs
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.model.tensor import TensorSpec
+    from git_theta_ext.store.blobs import Store
+
+EXAMPLE = "git theta compress --compeft --density 0.05 HEAD:model.safetensors tuned.safetensors -o tuned.compeft"
+
+_GROUPS = 24
+
+
+@dataclass(frozen=True)
+class _Model:
+    """Parameters, and how to read each of them in chunks."""
+
+    specs: Mapping[str, TensorSpec]
+    chunks: Callable[[str], Iterable[memoryview]]
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("--compeft", action="store_true", required=True, help="the method; there is no other yet")
+    parser.add_argument("--density", metavar="K", type=float, required=True, help="share of elements to keep, up to 1")
+    parser.add_argument(
+        "--alpha", metavar="A", type=float, default=1.0, help="scale in standard deviations of the difference; 1"
+    )
+    parser.add_argument("old", metavar="OLD", help="a file, or REV:PATH")
+    parser.add_argument("new", metavar="NEW", help="a file, or REV:PATH")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="where to write")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compress."""
+    output = output_of(args)
+    if not 0 < args.density <= 1:
+        raise UsageError(f"--density {args.density}: a share is above 0 and at most 1")
+    if not 0 < args.alpha < float("inf"):
+        raise UsageError(f"--alpha {args.alpha}: not a finite number above 0")
+    if args.output.is_dir() or not args.output.absolute().parent.is_dir():
+        raise UsageError(f"{args.output} is a folder, or is in none", hint="name a file with -o")
+    pairs, left_out = _pairs(_open(args.old), _open(args.new), args)
+    selection = select(pairs, args.density)
+    scale = args.alpha * selection.deviation
+    if not scale:
+        raise UsageError(f"{args.new} has no difference from {args.old} that signs could hold")
+    told = _write(args.output, pairs, selection, scale, args)
+    for name in left_out:
+        output.warn(f"{name} differs and is no float, so it is not in the update")
+    output.warn("the update is lossy: it does not give the new model, but one that is near it")
+    output.result(*_report(args, told, left_out, selection.deviation))
+    return 0
+
+
+def _open(name: str) -> _Model:
+    if Path(name).is_file():
+        data = map_path(Path(name))
+        if is_manifest(data):
+            raise UsageError(f"{name} is only a manifest", hint=f"git theta checkout {name}")
+        places = {extent.name: extent for extent in scan(data, name).extents}
+
+        def pieces(parameter: str) -> Iterator[memoryview]:
+            place = places[parameter]
+            for start in range(place.offset, place.end, place.spec.chunk_bytes):
+                yield data[start : min(start + place.spec.chunk_bytes, place.end)]
+
+        return _Model({key: extent.spec for key, extent in places.items()}, pieces)
+    if ":" not in name:
+        raise UsageError(f"{name} is no file and no REV:PATH", hint=f"git theta compress ... HEAD:{name}")
+    repo = Repository.discover()
+    manifest = manifest_of(repo, name)
+    store = repo.store()
+    ensure_local(repo, store, [manifest])
+    return _stored(store, manifest.parameters)
+
+
+def _stored(store: Store, parameters: Mapping[str, Parameter]) -> _Model:
+    def chunks(name: str) -> Iterator[memoryview]:
+        return store.stream(parameters[name].digest, parameters[name].spec)
+
+    return _Model({name: parameter.spec for name, parameter in parameters.items()}, chunks)
+
+
+def _pairs(old: _Model, new: _Model, args: argparse.Namespace) -> tuple[list[Pair], list[str]]:
+    """Return the parameters of real floats, and the names of others that differ."""
+    odd = sorted(name for name in {*old.specs, *new.specs} if old.specs.get(name) != new.specs.get(name))
+    if odd:
+        raise UsageError(
+            f"parameter {odd[0]!r} is not of one element type and shape in {args.old} and {args.new}",
+            hint="only models with the same parameters have a difference",
+        )
+
+    def chunks(name: str) -> Iterator[tuple[memoryview, memoryview]]:
+        return zip(old.chunks(name), new.chunks(name), strict=True)
+
+    pairs: list[Pair] = []
+    left_out: list[str] = []
+    for name, spec in sorted(new.specs.items()):
+        if is_real(spec.dtype):
+            pairs.append(Pair(name, spec, lambda name=name: chunks(name)))  # type: ignore[misc]
+        elif any(one != other for one, other in chunks(name)):
+            left_out.append(name)
+    return pairs, left_out
+
+
+def _write(
+    path: Path, pairs: Sequence[Pair], selection: Selection, scale: float, args: argparse.Namespace
+) -> dict[str, Fidelity]:
+    unfinished = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}.theta")
+    try:
+        with (
+            explained(path),
+            tempfile.TemporaryFile(dir=path.absolute().parent) as signs,
+            unfinished.open("xb") as file,
+        ):
+            told = write_signs(pairs, selection, signs)
+            sizes = {name: found.nbytes for name, found in told.items() if found.kept}
+            shapes = {pair.name: pair.spec.shape for pair in pairs}
+            file.write(file_head(shapes, sizes, scale, args.density, args.alpha))
+            signs.seek(0)
+            shutil.copyfileobj(signs, file)
+            file.flush()
+            os.replace(unfinished, path)  # noqa: PTH105 - as below, by name
+            return told
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _report(
+    args: argparse.Namespace, told: Mapping[str, Fidelity], left_out: Sequence[str], deviation: float
+) -> tuple[dict[str, Any], list[str]]:
+    scale = args.alpha * deviation
+    whole = reduce(add, told.values(), Fidelity())
+    size = args.output.stat().st_size
+    groups = [
+        (row.label, reduce(add, (told[item.name] for item in row.items), Fidelity()))
+        for row in fold([Item("~", name, "") for name in told], _GROUPS)
+    ]
+    data = {
+        "file": str(args.output),
+        "lossy": True,
+        "left_out": left_out,
+        "bytes": size,
+        "ideal_bytes": whole.ideal_bits / 8,
+        "density": args.density,
+        "alpha": args.alpha,
+        "scale": scale,
+        "elements": whole.elements,
+        "kept": whole.kept,
+        "relative_error": whole.relative_error(scale),
+        "cosine": whole.cosine,
+        "best_alpha": whole.best_scale / deviation,
+        "groups": [
+            {
+                "name": label,
+                "elements": found.elements,
+                "kept": found.kept,
+                "relative_error": found.relative_error(scale),
+                "cosine": found.cosine,
+            }
+            for label, found in groups
+        ],
+    }
+    width = max(len(label) for label, _ in groups)
+    lines = [
+        f"wrote {args.output}: {human_bytes(size)}, {whole.kept} signs of {whole.elements} elements, scale {scale:.4g}",
+        f"{'':{width}}  error  cosine    kept",
+        *(f"{label:{width}}  {_columns(found, scale)}" for label, found in groups),
+        f"{'whole model':{width}}  {_columns(whole, scale)}",
+        f"the smallest error is at --alpha {data['best_alpha']:.3g}",
+    ]
+    return data, lines
+
+
+def _columns(found: Fidelity, scale: float) -> str:
+    share = found.kept / found.elements if found.elements else 0.0
+    return f"{found.relative_error(scale):5.1%}  {found.cosine:6.3f}  {share:6.2%}"

@@ -1,0 +1,101 @@
+"""A checkpoint of the work tree that is looked into before anything of it is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from git_theta_ext.checkpoint.clean import describe
+from git_theta_ext.checkpoint.mapping import map_path
+from git_theta_ext.errors import RepositoryError, UsageError
+from git_theta_ext.git.objects import read_manifests
+from git_theta_ext.git.paths import worktree_of
+from git_theta_ext.git.stage import regular_file
+from git_theta_ext.model.manifest import is_manifest
+from git_theta_ext.model.tensor import skeleton_spec
+from git_theta_ext.store.pool import no_progress
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from git_theta_ext.checkpoint.clean import Described
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.layout import Extent
+    from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.store.blobs import Store
+
+
+@dataclass(frozen=True)
+class OpenCheckpoint:
+    """A file of the work tree, read but not stored.
+
+    Attributes:
+        path: Below the top of the work tree.
+        stat: When it was read.
+        format_name: From the ``theta-format`` attribute; None to detect it.
+        data: Its bytes.
+        described: What it holds.
+    """
+
+    path: str
+    stat: os.stat_result
+    format_name: str | None
+    data: memoryview
+    described: Described
+
+    @cached_property
+    def _extents(self) -> dict[str, Extent]:
+        return {extent.name: extent for extent in self.described.scan.extents}
+
+    def value(self, name: str) -> memoryview:
+        """Return a parameter's bytes."""
+        extent = self._extents[name]
+        return self.data[extent.offset : extent.end]
+
+    def store(self, store: Store, kept: Manifest) -> int:
+        """Store the skeleton, and those tensors that a manifest made from this file's still names; return the bytes."""
+        parameters, skeleton = kept.parameters, self.described.scan.layout.to_skeleton()
+        own = self.described.manifest.parameters
+        return store.put(
+            [
+                *(
+                    (extent.spec, own[extent.name].digest, self.data[extent.offset : extent.end])
+                    for extent in self.described.scan.extents
+                    if parameters[extent.name] == own[extent.name]
+                ),
+                (skeleton_spec(len(skeleton)), kept.skeleton.digest, memoryview(skeleton)),
+            ]
+        )
+
+
+def open_checkpoint(
+    repo: Repository, store: Store, path: str, format_name: str | None, advance: Callable[[int], None] = no_progress
+) -> OpenCheckpoint:
+    """Read a checkpoint of the work tree.
+
+    Raises:
+        UsageError: It is no regular file, or only a manifest lies there.
+        FormatError: It breaks its format.
+        RepositoryError: It cannot be read.
+    """
+    before = regular_file(repo, path)
+    try:
+        data = map_path(worktree_of(repo) / path)
+    except OSError as error:
+        raise RepositoryError(f"{path}: {error.strerror}") from error
+    if is_manifest(data):
+        raise UsageError(f"{path} is only a manifest", hint=f"git theta checkout {path}")
+    described = describe(data, path, format_name, threads=store.threads, advance=advance)
+    return OpenCheckpoint(path, before, format_name, data, described)
+
+
+def committed(repo: Repository, path: str) -> Manifest | None:
+    """Return the manifest that HEAD has at a path, or None where it has none.
+
+    Raises:
+        ManifestError: It is broken.
+    """
+    oid = repo.run("rev-parse", "--quiet", "--verify", f"HEAD:{path}", check=False).decode().strip()
+    return read_manifests(repo, {oid: path}).get(oid) if oid else None

@@ -1,0 +1,69 @@
+"""Stage a checkpoint in which parameters that hardly moved keep their previous values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.git.fetch import ensure_digests
+from git_theta_ext.git.opened import committed
+from git_theta_ext.git.stage import Rewrite
+from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.update.tolerance import within
+
+if TYPE_CHECKING:
+    from git_theta_ext.git.opened import OpenCheckpoint
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.update.tolerance import Tolerance
+
+
+@dataclass(frozen=True)
+class Snapped:
+    """A checkpoint after parameters were set back.
+
+    Attributes:
+        rewrite: What the file will be.
+        names: Parameters that have their previous values again.
+        changed: Number of parameters that differed from HEAD's before.
+    """
+
+    rewrite: Rewrite
+    names: tuple[str, ...]
+    changed: int
+
+
+def snap(repo: Repository, store: Store, checkpoint: OpenCheckpoint, tolerance: Tolerance) -> Snapped:
+    """Set parameters back to HEAD's values where all their elements moved within a tolerance; nothing is written yet.
+
+    Args:
+        repo: The repository.
+        store: Its store.
+        checkpoint: The file.
+        tolerance: How far elements may have moved.
+
+    Raises:
+        MissingError: HEAD's values are neither here nor on a remote.
+        CorruptError: What is stored is damaged.
+    """
+    manifest = checkpoint.described.manifest
+    head = committed(repo, checkpoint.path)
+    before = {} if head is None else head.parameters
+    changed = [name for name, parameter in manifest.parameters.items() if name in before and before[name] != parameter]
+    comparable = [
+        name
+        for name in changed
+        if before[name].spec == manifest.parameters[name].spec and before[name].spec.dtype.arithmetic
+    ]
+    ensure_digests(repo, store, {before[name].digest for name in comparable})
+    names = [
+        name
+        for name in comparable
+        if within(
+            before[name].spec, store.stream(before[name].digest, before[name].spec), checkpoint.value(name), tolerance
+        )
+    ]
+    parameters = {**manifest.parameters, **{name: before[name] for name in names}}
+    made = Manifest(manifest.format, manifest.skeleton, parameters)
+    rewrite = Rewrite(checkpoint.path, checkpoint.stat, made, checkpoint.format_name, checkpoint.described.scan.note)
+    return Snapped(rewrite, tuple(names), len(changed))

@@ -1,0 +1,135 @@
+"""Apply an update to a checkpoint's parameters, or find that this was done already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import CorruptError, FormatError, UsageError
+from git_theta_ext.model.tensor import tensor_digest
+from git_theta_ext.store.coded import Hint
+from git_theta_ext.update.change import is_real, new_value, to_double
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from typing_extensions import Buffer
+
+    from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.model.tensor import TensorSpec
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.update.change import Change
+
+_EXPLAINED = 0.25
+"""The share of a parameter's squared change that may be left beside an update that is said to have made it."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """An update and what it is of.
+
+    Attributes:
+        changes: By parameter.
+        base: The parameters that the update is of.
+        current: The parameters in the file; those that the update names have the base's type and shape.
+        value: Returns a parameter's bytes in the file.
+    """
+
+    changes: Mapping[str, Change]
+    base: Mapping[str, Parameter]
+    current: Mapping[str, Parameter]
+    value: Callable[[str], memoryview]
+
+
+@dataclass(frozen=True)
+class Updated:
+    """A parameter after an update.
+
+    Attributes:
+        name: The parameter's.
+        spec: Its element type and shape.
+        data: Its bytes.
+        hint: How it is held in few bytes.
+        exact: Whether it is what the update gives, to the bit.
+    """
+
+    name: str
+    spec: TensorSpec
+    data: Buffer
+    hint: Hint
+    exact: bool
+
+
+def is_applied(update: Update, store: Store) -> bool:
+    """Tell whether a file holds an update already: then none of the parameters that it changes is as in the base.
+
+    Raises:
+        UsageError: Some are and some are not.
+    """
+    same = [name for name in update.changes if update.current[name].digest == update.base[name].digest]
+    moved = [name for name in update.changes if name not in set(same)]
+    if not moved:
+        return False
+    for name in same:
+        base = update.base[name]
+        if tensor_digest(base.spec, _result(update, name, update.value(name), store.threads)) != base.digest:
+            raise UsageError(
+                f"parameter {moved[0]!r} is another than in HEAD, and {name!r} is not, so that the update is neither "
+                "still to be applied nor applied already",
+                hint="take the file back with git checkout, or commit what it holds, and add the update then",
+            )
+    return True
+
+
+def results(update: Update, store: Store, *, applied: bool) -> Iterator[Updated]:
+    """Yield the parameters that an update names, with their new values, one in memory at a time.
+
+    Args:
+        update: What to do.
+        store: Holds the base's values.
+        applied: What ``is_applied`` said.
+
+    Raises:
+        FormatError: The update does not fit a parameter, which is named.
+        UsageError: A parameter is not what the update makes of the base's, nor near it.
+        MissingError: A value of the base is not in the store.
+    """
+    for name, change in update.changes.items():
+        base = update.base[name]
+        hint = Hint(change.encoding, base.digest, base.spec, change.fit)
+        if not applied:
+            yield Updated(name, base.spec, _result(update, name, update.value(name), store.threads), hint, exact=True)
+            continue
+        before = memoryview(store.read(base.digest, base.spec))
+        result, value = _result(update, name, before, store.threads), update.value(name)
+        exact = result == value
+        if not exact and not _explains(base.spec, before, value, memoryview(result)):
+            raise UsageError(
+                f"parameter {name!r} is neither that of HEAD nor what the update makes of it",
+                hint="is it another update's work? Commit that, and add this one then",
+            )
+        yield Updated(name, base.spec, value, hint, exact)
+
+
+def _result(update: Update, name: str, before: memoryview, threads: int) -> bytearray:
+    try:
+        return new_value(update.changes[name], update.base[name].spec, before, threads)
+    except CorruptError as error:
+        raise FormatError(f"the update of parameter {name!r} does not fit: {error.message}") from error
+
+
+def _explains(spec: TensorSpec, before: memoryview, value: memoryview, result: memoryview) -> bool:
+    """Tell whether a value is much nearer to an update's result than to what was before."""
+    import numpy as np
+
+    if not is_real(spec.dtype):
+        return False
+    changed = missed = 0.0
+    for start in range(0, spec.nbytes, spec.chunk_bytes):
+        old, new, made = (
+            to_double(each[start : start + spec.chunk_bytes], spec.dtype) for each in (before, value, result)
+        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            changed += float(np.nansum((new - old) ** 2))
+            missed += float(np.nansum((new - made) ** 2))
+    return missed <= _EXPLAINED * changed

@@ -1,0 +1,218 @@
+"""Reduce the difference of two models to the signs of its largest elements (ComPEFT, arXiv 2311.13171).
+
+The exact share of largest elements over a whole model is found in bounded memory: bit patterns of non-negative floats
+are in the order of their values, so a histogram of the upper halves of all patterns leads to the half in which the
+threshold lies, and one of the lower halves there to the threshold itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from git_theta_ext.errors import FormatError
+from git_theta_ext.update.change import to_double
+from git_theta_ext.update.compeft import framed_signs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from git_theta_ext.model.tensor import TensorSpec
+
+_HALF = 16
+_LOW = (1 << _HALF) - 1
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A parameter of two models.
+
+    Attributes:
+        name: The parameter's.
+        spec: Of both, real floats.
+        chunks: Yields the same chunk of the old and of the new value, as often as it is called.
+    """
+
+    name: str
+    spec: TensorSpec
+    chunks: Callable[[], Iterable[tuple[memoryview, memoryview]]]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which elements of a task vector are kept.
+
+    Attributes:
+        elements: Of the whole task vector.
+        threshold: Bit pattern, as float32, of the smallest magnitude that is kept.
+        ties: How many of that magnitude are kept: the first ones.
+        deviation: Standard deviation of the whole task vector.
+    """
+
+    elements: int
+    threshold: int
+    ties: int
+    deviation: float
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What became of one parameter's part of a task vector.
+
+    Attributes:
+        elements: How many it has.
+        kept: Of how many a sign is kept.
+        squares: Sum of the squares of all elements.
+        magnitudes: Sum of the magnitudes of those kept.
+        nbytes: Of the signs.
+    """
+
+    elements: int = 0
+    kept: int = 0
+    squares: float = 0.0
+    magnitudes: float = 0.0
+    nbytes: int = 0
+
+    def __add__(self, other: Fidelity) -> Fidelity:
+        return Fidelity(
+            self.elements + other.elements,
+            self.kept + other.kept,
+            self.squares + other.squares,
+            self.magnitudes + other.magnitudes,
+            self.nbytes + other.nbytes,
+        )
+
+    def relative_error(self, scale: float) -> float:
+        """Return the norm of what signs times ``scale`` miss, over that of the task vector; 0 where nothing changed."""
+        missed = self.squares - 2 * scale * self.magnitudes + self.kept * scale * scale
+        return math.sqrt(max(0.0, missed) / self.squares) if self.squares else 0.0
+
+    @property
+    def cosine(self) -> float:
+        """Cosine between the signs and the task vector; 0 where either is nothing."""
+        return self.magnitudes / math.sqrt(self.squares * self.kept) if self.squares and self.kept else 0.0
+
+    @property
+    def best_scale(self) -> float:
+        """The scale with the smallest error."""
+        return self.magnitudes / self.kept if self.kept else 0.0
+
+    @property
+    def ideal_bits(self) -> float:
+        """Entropy in bits of as many signs at that density, placed by chance."""
+        share = self.kept / self.elements if self.elements else 0.0
+        if share in (0.0, 1.0):
+            return self.kept * 1.0
+        return -self.elements * ((1 - share) * math.log2(1 - share) + share * math.log2(share / 2))
+
+
+def select(pairs: Sequence[Pair], density: float) -> Selection:
+    """Find the largest elements of a task vector, exactly; reads all twice.
+
+    Magnitudes are compared as float32. Elements that did not change are never kept, so that there may be fewer.
+
+    Args:
+        pairs: All parameters.
+        density: The share of elements to keep, above 0 and at most 1.
+
+    Raises:
+        FormatError: A value is NaN or infinite; the message names the parameter.
+    """
+    import numpy as np
+
+    upper = np.zeros(1 << _HALF, np.int64)
+    count, mean, squares = 0, 0.0, 0.0
+    for pair in pairs:
+        for delta in _deltas(pair):
+            upper += np.bincount(_patterns(delta) >> _HALF, minlength=upper.size)
+            # Joined as Chan, Golub and LeVeque (1979) do: no cancellation.
+            here = float(delta.mean())
+            total = count + delta.size
+            squares += float(((delta - here) ** 2).sum()) + (here - mean) ** 2 * count * delta.size / total
+            mean += (here - mean) * delta.size / total
+            count = total
+    wanted = min(count, max(1, round(density * count)))
+    high, above = _reach(upper, wanted)
+    lower = np.zeros(1 << _HALF, np.int64)
+    for pair in pairs:
+        for delta in _deltas(pair):
+            patterns = _patterns(delta)
+            lower += np.bincount(patterns[patterns >> _HALF == high] & _LOW, minlength=lower.size)
+    low, more = _reach(lower, wanted - above)
+    deviation = math.sqrt(squares / count) if count else 0.0
+    return Selection(count, high << _HALF | low, wanted - above - more, deviation)
+
+
+def write_signs(pairs: Sequence[Pair], selection: Selection, file: IO[bytes]) -> dict[str, Fidelity]:
+    """Write the signs of a task vector's selected elements, one parameter after another.
+
+    Args:
+        pairs: All parameters, in the order in which ``select`` got them.
+        selection: Which elements.
+        file: Where to; parameters of which none is selected write nothing.
+
+    Returns:
+        What became of each parameter.
+    """
+    left = selection.ties
+    told: dict[str, Fidelity] = {}
+    for pair in pairs:
+        found = Fidelity()
+        frames: list[bytes] = []
+        for delta in _deltas(pair):
+            signs, left = _signs(delta, selection.threshold, left)
+            kept = signs != 0
+            frames.append(framed_signs(signs))
+            found += Fidelity(
+                delta.size,
+                int(kept.sum()),
+                float((delta**2).sum()),
+                float(abs(delta[kept]).sum()),
+                len(frames[-1]),
+            )
+        if found.kept:
+            file.writelines(frames)
+        told[pair.name] = found if found.kept else Fidelity(found.elements, 0, found.squares)
+    return told
+
+
+def _signs(delta: NDArray[np.float64], threshold: int, ties: int) -> tuple[NDArray[np.int8], int]:
+    """Return the signs of what is kept, and how many of the threshold's magnitude may still be kept behind it."""
+    import numpy as np
+
+    patterns = _patterns(delta)
+    kept = patterns > threshold
+    equal = np.flatnonzero(patterns == threshold)[:ties] if threshold else np.zeros(0, np.int64)
+    kept[equal] = True
+    return np.where(kept, np.sign(delta), 0).astype(np.int8), ties - equal.size
+
+
+def _deltas(pair: Pair) -> Iterator[NDArray[np.float64]]:
+    import numpy as np
+
+    for old, new in pair.chunks():
+        with np.errstate(invalid="ignore", over="ignore"):
+            delta = to_double(new, pair.spec.dtype) - to_double(old, pair.spec.dtype)
+        if not np.isfinite(delta).all():
+            raise FormatError(f"parameter {pair.name!r} has NaN or infinite values")
+        yield delta
+
+
+def _patterns(delta: NDArray[np.float64]) -> NDArray[np.int64]:
+    import numpy as np
+
+    with np.errstate(over="ignore", under="ignore"):
+        return np.abs(delta).astype(np.float32).view(np.uint32).astype(np.int64)
+
+
+def _reach(histogram: NDArray[np.int64], wanted: int) -> tuple[int, int]:
+    """Return the bin, from the top, with the ``wanted``-th element, and how many lie in the bins above it."""
+    import numpy as np
+
+    counts = np.cumsum(histogram[::-1])
+    place = min(int(np.searchsorted(counts, wanted)), histogram.size - 1)
+    return histogram.size - 1 - place, int(counts[place] - histogram[::-1][place])

@@ -1,0 +1,93 @@
+"""Read what an update consists of: tensors in the safetensors format, and a JSON configuration."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.errors import FormatError
+from git_theta_ext.model.layout import Extent
+from git_theta_ext.registry import find_format
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from git_theta_ext.model.tensor import TensorSpec
+
+MAX_CONFIG = 1 << 20
+"""The most bytes that a configuration may have."""
+
+_LENGTH = 8
+_METADATA = "__metadata__"
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor of an update.
+
+    Attributes:
+        spec: Its element type and shape.
+        data: Its little-endian bytes.
+    """
+
+    spec: TensorSpec
+    data: memoryview
+
+
+@dataclass(frozen=True)
+class UpdateFile:
+    """What an update file holds.
+
+    Attributes:
+        label: Its name in messages.
+        tensors: By name.
+        metadata: The texts of its header.
+        config: Of the configuration beside it; None where there is none.
+    """
+
+    label: str
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+
+
+def read_update(data: memoryview, label: str, config: bytes | None = None) -> UpdateFile:
+    """Find the tensors of a safetensors file, without copying them.
+
+    Args:
+        data: The whole file.
+        label: Its name in messages.
+        config: What the configuration beside it holds; None where there is none.
+
+    Raises:
+        FormatError: The file breaks the format, or the configuration is no JSON object.
+    """
+    settings = None if config is None else read_config(config, label)
+    try:
+        found = find_format("safetensors").parse(data)
+    except FormatError as error:
+        raise FormatError(f"{label}: {error.message}", hint="updates are read from safetensors files") from error
+    tensors = {part.name: Tensor(part.spec, data[part.offset : part.end]) for part in found if isinstance(part, Extent)}
+    # The format has read the header, so it is there and it is JSON.
+    length = int.from_bytes(data[:_LENGTH], "little")
+    metadata = json.loads(bytes(data[_LENGTH : _LENGTH + length])).get(_METADATA, {})
+    texts = {name: text for name, text in metadata.items() if isinstance(text, str)}
+    return UpdateFile(label, tensors, texts, settings)
+
+
+def read_config(data: bytes, label: str) -> Mapping[str, Any]:
+    """Read a configuration.
+
+    Raises:
+        FormatError: It is too long, or no JSON object.
+    """
+    if len(data) > MAX_CONFIG:
+        raise FormatError(f"{label}: a configuration of {len(data)} bytes; {MAX_CONFIG} are the most")
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{label}: its configuration is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise FormatError(f"{label}: its configuration is not a JSON object")
+    return found

@@ -1,0 +1,100 @@
+"""Updates that scale rows or columns, as Hugging Face PEFT saves them (IA3, Liu et al., arXiv 2205.05638).
+
+PEFT has ``ia3_l`` for each module: [out, 1] where outputs are scaled, the bias with them, and [1, in] where inputs are,
+which it does to feed-forward modules. Plain vectors ``NAME.scale`` scale the parameter ``NAME``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import FormatError, UsageError
+from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.update.change import Change, check_factor, check_float, predicted, replaced
+from git_theta_ext.update.files import Tensor
+from git_theta_ext.update.names import Names
+from git_theta_ext.update.peft import flag, once, unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from git_theta_ext.update.files import UpdateFile
+
+_VECTOR = re.compile(r"(?P<module>.+)\.ia3_l(?:\.default)?(?:\.weight)?")
+_SCALE = ".scale"
+_MATRIX = 2
+
+
+def read_ia3(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str, Change]:
+    """Return what an IA3 adapter, or a file of plain vectors, makes of a checkpoint's parameters.
+
+    Args:
+        file: The vectors, with the adapter's configuration where there is one.
+        parameters: The checkpoint's.
+
+    Returns:
+        A change for each parameter, by its name in the checkpoint.
+
+    Raises:
+        FormatError: The adapter contradicts itself, or does not fit a parameter, which is named.
+        UsageError: It names a parameter that the checkpoint does not have, or does not tell rows from columns.
+    """
+    kind = str((file.config or {}).get("peft_type", "IA3")).upper()
+    if kind != "IA3":
+        raise UsageError(f"{file.label}: an adapter of kind {kind[:40]!r}, not IA3")
+    names = Names(parameters)
+    changes: dict[str, Change] = {}
+    for key, tensor in file.tensors.items():
+        match = _VECTOR.fullmatch(key)
+        if match is not None:
+            module = unwrapped(match["module"])
+            name = names.get(f"{module}.weight", file.label)
+            axis = _axis(file, key, tensor, parameters[name], module)
+            once(changes, name, _scaled(file, name, parameters[name], tensor, axis), file.label)
+            rows = axis == (1 if flag(file, "fan_in_fan_out") else 0)
+            bias = names.find(f"{module}.bias") if rows else None
+            if bias is not None:
+                once(changes, bias, _scaled(file, bias, parameters[bias], tensor, 0), file.label)
+        elif key.endswith(_SCALE):
+            name = names.get(key.removesuffix(_SCALE), file.label)
+            axis = _axis(file, key, tensor, parameters[name], name)
+            once(changes, name, _scaled(file, name, parameters[name], tensor, axis), file.label)
+        else:
+            name = names.get(unwrapped(key), file.label)
+            once(changes, name, replaced(tensor, parameters[name], name), file.label)
+    return changes
+
+
+def _axis(file: UpdateFile, key: str, vector: Tensor, spec: TensorSpec, module: str) -> int:
+    """Return the axis of a parameter along which a vector has one number for each place."""
+    long = [axis for axis, size in enumerate(vector.spec.shape) if size != 1]
+    if len(long) > 1 or not vector.spec.elements:
+        raise FormatError(f"{file.label}: {key!r} is {vector.spec}, not a vector")
+    dimensions = len(vector.spec.shape)
+    transposed = flag(file, "fan_in_fan_out") and key != f"{module}{_SCALE}"
+    if dimensions == _MATRIX and vector.spec.shape != (1, 1):
+        return long[0] ^ transposed
+    fitting = [axis for axis, size in enumerate(spec.shape[:_MATRIX]) if size == vector.spec.elements]
+    if len(fitting) == 1:
+        return fitting[0]
+    feedforward = (file.config or {}).get("feedforward_modules")
+    if fitting and isinstance(feedforward, list):
+        inputs = any(isinstance(end, str) and module.endswith(end) for end in feedforward)
+        return inputs ^ transposed
+    if fitting:
+        raise UsageError(
+            f"{file.label}: {key!r} does not tell whether it scales the rows or the columns of {spec}",
+            hint="give it the shape [rows, 1] or [1, columns], or list feedforward_modules in adapter_config.json",
+        )
+    raise FormatError(f"{file.label}: {key!r} has {vector.spec.elements} numbers, which do not fit {spec}")
+
+
+def _scaled(file: UpdateFile, name: str, spec: TensorSpec, vector: Tensor, axis: int) -> Change:
+    check_float(name, spec)
+    check_factor(name, vector)
+    size = spec.shape[axis] if axis < len(spec.shape) else 0
+    if size != vector.spec.elements:
+        raise FormatError(f"{file.label}: {vector.spec.elements} numbers for axis {axis} of {name!r}, which is {spec}")
+    flat = Tensor(TensorSpec(vector.spec.dtype, (size,)), vector.data)
+    return predicted("scale", {"axis": axis}, flat)

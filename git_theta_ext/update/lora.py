@@ -1,0 +1,191 @@
+"""Low-rank updates as Hugging Face PEFT saves them (LoRA, Hu et al., arXiv 2106.09685).
+
+A folder holds ``adapter_config.json`` and ``adapter_model.safetensors``. The latter has ``lora_A`` [r, in] and
+``lora_B`` [out, r] for each module that is changed; its weight becomes W + scaling * B A. Whole tensors beside them,
+such as a new head or biases, take the place of the parameters that they are named after.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.errors import FormatError, UsageError
+from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.update.change import Change, check_factor, check_float, predicted, replaced
+from git_theta_ext.update.files import Tensor
+from git_theta_ext.update.names import Names
+from git_theta_ext.update.peft import PREFIX, flag, once, unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from git_theta_ext.update.files import UpdateFile
+
+_FACTOR = re.compile(r"(?P<module>.+)\.(?P<kind>lora_(?:embedding_)?)(?P<side>[AB])(?:\.default)?(?:\.weight)?")
+_PLAIN = re.compile(r"\^?(?P<name>(?:[\w-]|\\?\.)+)\$?")
+_MATRIX = 2
+_MOST = 1e30
+# Variants whose result is another than W + scaling * B A, or which start from another W than the checkpoint's.
+_REFUSED = {
+    "use_dora": "DoRA also scales the columns",
+    "use_qalora": "QA-LoRA pools the input",
+    "lora_bias": "a bias inside the adapter",
+    "alora_invocation_tokens": "an activated LoRA depends on the input",
+    "arrow_config": "a router depends on the input",
+    "target_parameters": "parameters adapted without a module",
+}
+_OTHER_START = ("pissa", "olora", "corda", "loftq")
+
+
+@dataclass(frozen=True)
+class _Settings:
+    rank: int
+    alpha: float
+    patterns: Mapping[str, float]
+    ranks_vary: bool
+    root: bool
+    transposed: bool
+
+    def scaling(self, module: str, rank: int) -> float:
+        found = (alpha for name, alpha in self.patterns.items() if module == name or module.endswith(f".{name}"))
+        alpha = next(found, self.alpha)
+        return alpha / math.sqrt(rank) if self.root else alpha / rank
+
+
+def read_lora(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str, Change]:
+    """Return what a PEFT adapter makes of a checkpoint's parameters.
+
+    Args:
+        file: The adapter's tensors, with its configuration.
+        parameters: The checkpoint's.
+
+    Returns:
+        A change for each parameter, by its name in the checkpoint.
+
+    Raises:
+        FormatError: The adapter contradicts itself, or does not fit a parameter, which is named.
+        UsageError: It is of a kind that cannot be applied, or names a parameter that the checkpoint does not have.
+    """
+    settings = _settings(file)
+    names = Names(parameters)
+    pairs: dict[tuple[str, bool], dict[str, str]] = {}
+    changes: dict[str, Change] = {}
+    for key in file.tensors:
+        match = _FACTOR.fullmatch(key.removeprefix(PREFIX))
+        if match is not None:
+            place = (match["module"], match["kind"] != "lora_")
+            once(pairs.setdefault(place, {}), match["side"], key, file.label)
+        elif "lora_" in key:
+            raise UsageError(f"{file.label}: {key!r} belongs to a kind of LoRA that is not known")
+        else:
+            name = names.get(unwrapped(key), file.label)
+            once(changes, name, replaced(file.tensors[key], parameters[name], name), file.label)
+    for (module, embedding), sides in pairs.items():
+        if len(sides) < _MATRIX:
+            raise FormatError(f"{file.label}: {next(iter(sides.values()))!r} lacks its other factor")
+        name = names.get(f"{unwrapped(module)}.weight", file.label)
+        change = _change(
+            file, settings, (name, parameters[name]), (module, sides["A"], sides["B"]), embedding=embedding
+        )
+        once(changes, name, change, file.label)
+    return changes
+
+
+def _change(
+    file: UpdateFile,
+    settings: _Settings,
+    target: tuple[str, TensorSpec],
+    source: tuple[str, str, str],
+    *,
+    embedding: bool,
+) -> Change:
+    name, spec = target
+    module, *keys = source
+    check_float(name, spec)
+    right, left = (file.tensors[key] for key in keys)
+    for key, factor in zip(keys, (right, left), strict=True):
+        check_factor(key, factor)
+    # The module of an embedding holds its weight the other way round than the factors; so do those of GPT-2.
+    transposed = embedding or settings.transposed
+    left, right = _matrix(left), _matrix(right)
+    rank = right.spec.shape[0] if right.spec.shape else 0
+    rows = spec.shape[0] if spec.shape else 0
+    rest = spec.elements // rows if rows else 0
+    shape = (rest, rows) if transposed else (rows, rest)
+    if rank < 1 or left.spec.shape != (shape[0], rank) or right.spec.shape != (rank, shape[1]):
+        raise FormatError(
+            f"{file.label}: factors {left.spec} and {right.spec} do not fit parameter {name!r}, which is {spec}",
+            hint="is it an update of another model?",
+        )
+    if rank != settings.rank and not settings.ranks_vary:
+        raise FormatError(f"{file.label}: {keys[0]!r} has rank {rank}, and the configuration says {settings.rank}")
+    scale = settings.scaling(module, rank)
+    return predicted("low_rank", {"scale": scale, "swap": True} if transposed else {"scale": scale}, left, right)
+
+
+def _matrix(factor: Tensor) -> Tensor:
+    """Return a convolution's factor as a matrix: its kernel belongs to the columns."""
+    shape = factor.spec.shape
+    if len(shape) <= _MATRIX:
+        return factor
+    return Tensor(TensorSpec(factor.spec.dtype, (shape[0], math.prod(shape[1:]))), factor.data)
+
+
+def _settings(file: UpdateFile) -> _Settings:
+    config = file.config
+    if config is None:
+        raise UsageError(f"{file.label}: there is no adapter_config.json beside it", hint="name the adapter's folder")
+    if str(config.get("peft_type", "LORA")).upper() != "LORA":
+        raise UsageError(f"{file.label}: an adapter of kind {config['peft_type']!r:.40}, not LORA")
+    for key, why in _REFUSED.items():
+        if config.get(key):
+            raise UsageError(
+                f"{file.label}: {key} is set: {why}", hint="merge it into a file with PEFT, and git theta add that"
+            )
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(_OTHER_START):
+        raise UsageError(
+            f"{file.label}: begun by {start[:40]!r}, which changes the model that it is an update of",
+            hint="save it with PEFT's path_initial_model_for_weight_conversion, which makes it a plain LoRA",
+        )
+    patterns = _mapping(file, "alpha_pattern")
+    return _Settings(
+        rank=_rank(file, config.get("r", 8)),
+        alpha=_number(file, "lora_alpha", config.get("lora_alpha", 8)),
+        patterns={
+            _plain(file, key): _number(file, f"alpha_pattern of {key!r:.80}", value) for key, value in patterns.items()
+        },
+        ranks_vary=bool(_mapping(file, "rank_pattern")),
+        root=flag(file, "use_rslora"),
+        transposed=flag(file, "fan_in_fan_out"),
+    )
+
+
+def _rank(file: UpdateFile, value: object) -> int:
+    if type(value) is not int or value < 1:
+        raise FormatError(f"{file.label}: r is {value!r:.40}, which is no rank")
+    return value
+
+
+def _number(file: UpdateFile, what: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _MOST:
+        raise FormatError(f"{file.label}: {what} is {value!r:.40}, which is no finite number")
+    return float(value)
+
+
+def _mapping(file: UpdateFile, key: str) -> Mapping[str, Any]:
+    value = (file.config or {}).get(key) or {}
+    if not isinstance(value, dict):
+        raise FormatError(f"{file.label}: {key} is no JSON object")
+    return value
+
+
+def _plain(file: UpdateFile, pattern: str) -> str:
+    # PEFT takes regular expressions. One from a file can be made to run for ever, and names are what is written there.
+    match = _PLAIN.fullmatch(pattern)
+    if match is None:
+        raise UsageError(f"{file.label}: alpha_pattern has {pattern[:80]!r}, which is more than the name of a module")
+    return match["name"].replace("\\.", ".")

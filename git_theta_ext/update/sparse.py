@@ -1,0 +1,118 @@
+"""Updates of single elements: for a parameter ``NAME`` their places ``NAME.indices`` and values ``NAME.values``.
+
+Places are flat, [n], or have a number for each dimension, [n, dimensions]. The metadata's ``mode`` is ``set``, where
+there is none too, or ``add``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.errors import FormatError
+from git_theta_ext.model.numbers import round_once
+from git_theta_ext.update.change import Change, check_float, to_double
+from git_theta_ext.update.names import Names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from git_theta_ext.model.tensor import TensorSpec
+    from git_theta_ext.update.files import Tensor, UpdateFile
+
+_INDICES, _VALUES = ".indices", ".values"
+_INTEGERS = {"I64": "<i8", "I32": "<i4"}
+_MODES = ("set", "add")
+_MATRIX = 2
+
+
+def read_sparse(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str, Change]:
+    """Return what a sparse update makes of a checkpoint's parameters.
+
+    Args:
+        file: Places and values.
+        parameters: The checkpoint's.
+
+    Returns:
+        A change for each parameter, by its name in the checkpoint.
+
+    Raises:
+        FormatError: A place lies outside its parameter or comes twice, or the file contradicts itself.
+        UsageError: It names a parameter that the checkpoint does not have.
+    """
+    mode = file.metadata.get("mode", "set")
+    if mode not in _MODES:
+        raise FormatError(f"{file.label}: mode {mode[:40]!r} in its metadata; it is one of {', '.join(_MODES)}")
+    names = Names(parameters)
+    changes: dict[str, Change] = {}
+    for key in file.tensors:
+        stem = key.removesuffix(_INDICES).removesuffix(_VALUES)
+        if stem == key or not {stem + _INDICES, stem + _VALUES} <= set(file.tensors):
+            raise FormatError(f"{file.label}: {key!r} is not one of a pair NAME{_INDICES} and NAME{_VALUES}")
+        if key.endswith(_VALUES):
+            continue
+        name = names.get(stem, file.label)
+        if name in changes:
+            raise FormatError(f"{file.label}: two values for {name!r}")
+        changes[name] = _change(name, parameters[name], file.tensors[key], file.tensors[stem + _VALUES], mode)
+    return changes
+
+
+def _change(name: str, spec: TensorSpec, indices: Tensor, values: Tensor, mode: str) -> Change:
+    import numpy as np
+
+    if spec.dtype.bits % 8:
+        raise FormatError(f"parameter {name!r} is {spec}, whose elements are no whole bytes")
+    if mode == "add":
+        check_float(name, spec)
+    places = _places(name, spec, indices)
+    if values.spec.dtype != spec.dtype or values.spec.elements != places.size:
+        raise FormatError(f"parameter {name!r} is {spec}, and there are {places.size} places and {values.spec} values")
+    order = np.argsort(places)
+    places = places[order]
+    if np.any(places[1:] == places[:-1]):
+        raise FormatError(f"parameter {name!r}: an element is there twice")
+    width = spec.dtype.bits // 8
+    given = np.frombuffer(values.data, np.dtype((np.void, width)))[order]
+
+    def apply(_: TensorSpec, offset: int, old: memoryview, out: memoryview) -> None:
+        out[:] = old
+        first, last = np.searchsorted(places, (offset // width, (offset + out.nbytes) // width))
+        here = places[first:last] - offset // width
+        fresh = given[first:last]
+        if mode == "add" and here.size:
+            sums = to_double(memoryview(_elements(old, width)[here].tobytes()), spec.dtype)
+            sums += to_double(memoryview(fresh.tobytes()), spec.dtype)
+            fresh = np.frombuffer(round_once(sums, spec.dtype), fresh.dtype)
+        np.frombuffer(out, fresh.dtype)[here] = fresh
+
+    return Change("delta", apply)
+
+
+def _elements(data: memoryview, width: int) -> NDArray[Any]:
+    import numpy as np
+
+    return np.frombuffer(data, np.dtype((np.void, width)))
+
+
+def _places(name: str, spec: TensorSpec, indices: Tensor) -> NDArray[Any]:
+    """Return the flat places, each inside the parameter."""
+    import numpy as np
+
+    kind = _INTEGERS.get(indices.spec.dtype.name)
+    shape = indices.spec.shape
+    several = len(shape) == _MATRIX and shape[1] == len(spec.shape)
+    if kind is None or not (len(shape) == 1 or several):
+        raise FormatError(
+            f"parameter {name!r} is {spec}, and its indices {indices.spec}: neither [n] nor [n, dimensions]"
+        )
+    found = np.frombuffer(indices.data, kind).astype(np.int64)
+    limits = spec.shape if several else (spec.elements,)
+    found = found.reshape(-1, len(limits)) if limits else np.zeros((shape[0], 0), np.int64)
+    if found.size and (found.min() < 0 or bool((found >= np.array(limits)).any())):
+        raise FormatError(f"parameter {name!r}: an index lies outside {list(spec.shape)}")
+    strides = [math.prod(limits[axis + 1 :]) for axis in range(len(limits))]
+    flat: NDArray[Any] = found @ np.array(strides, np.int64)
+    return flat

@@ -1,0 +1,64 @@
+"""Tell whether a parameter moved by so little that its previous value may stand for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import UsageError
+from git_theta_ext.update.change import to_double
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from git_theta_ext.model.tensor import TensorSpec
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an element may move: by ``absolute + relative * abs(previous)``.
+
+    Raises:
+        UsageError: One of them is negative or not finite.
+    """
+
+    absolute: float = 0.0
+    relative: float = 0.0
+
+    def __post_init__(self) -> None:
+        for value, option in ((self.absolute, "--atol"), (self.relative, "--rtol")):
+            if not math.isfinite(value) or value < 0:
+                raise UsageError(f"{option} {value}: a tolerance is a finite number, not below zero")
+
+
+def within(spec: TensorSpec, previous: Iterable[memoryview], value: memoryview, tolerance: Tolerance) -> bool:
+    """Tell whether every element of a parameter is close enough to its previous value.
+
+    Compared in float64; complex numbers by their parts. NaN is close to NaN, an infinity to the same one.
+
+    Args:
+        spec: Of both.
+        previous: The previous value in chunks of whole elements; taken to the end only where all are close.
+        value: The value now.
+        tolerance: How close.
+
+    Returns:
+        Whether it is so; False for types that are neither floats nor complex numbers of whole bytes.
+    """
+    import numpy as np
+
+    if not spec.dtype.arithmetic:
+        return False
+    at = 0
+    for chunk in previous:
+        old = to_double(chunk, spec.dtype)
+        new = to_double(value[at : at + chunk.nbytes], spec.dtype)
+        at += chunk.nbytes
+        with np.errstate(over="ignore", invalid="ignore"):
+            near = np.abs(new - old) <= tolerance.absolute + tolerance.relative * np.abs(old)
+        near &= np.isfinite(new) & np.isfinite(old)
+        near |= (new == old) | (np.isnan(new) & np.isnan(old))
+        if not near.all():
+            return False
+    return True
