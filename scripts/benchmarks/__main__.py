@@ -7,36 +7,98 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from benchmarks.checkpoints import FAMILIES
 from benchmarks.jobs import JOBS, measure
 from benchmarks.report import machine, summarise, table
 from benchmarks.tools import LFS, PLAIN, THETA
 
+LARGE_JOBS = ("history", "recode")
+
 
 def main() -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure git-theta against git-lfs.")
-    parser.add_argument("jobs", nargs="*", choices=[*JOBS, "all"], default="all", help="what to measure (all)")
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure git-theta against its peers.")
+    parser.add_argument(
+        "jobs",
+        nargs="*",
+        choices=[*JOBS, "all", *LARGE_JOBS],
+        default="all",
+        help="what to measure: daily jobs (all of them), the storage of a history, or the gain of recoding",
+    )
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES), help="checkpoints (bf16 and fp32)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; medians are shown (3)")
     parser.add_argument("--plain", action="store_true", help="also plain git, which takes minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
+    _add_history_options(parser.add_argument_group("history and recode"))
     arguments = parser.parse_args()
-    jobs = set(JOBS) if "all" in arguments.jobs else set(arguments.jobs)
-    tools = [THETA, *([LFS] if shutil.which("git-lfs") else []), *([PLAIN] if arguments.plain else [])]
     about = machine()
     print(" ".join(f"{key}={value}" for key, value in about.items()), end="\n\n")
+    jobs = set(JOBS) if "all" in arguments.jobs else set(arguments.jobs)
+    with tempfile.TemporaryDirectory(prefix="git-theta-bench.") as place:
+        found = {"machine": about}
+        if jobs & set(JOBS):
+            found["families"] = _daily(arguments, jobs, Path(place))
+        if jobs & set(LARGE_JOBS):
+            found |= _large(arguments, jobs, Path(place))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _add_history_options(group: Any) -> None:
+    group.add_argument("--work", type=Path, metavar="DIR", help="keep what is trained there, for the next time")
+    group.add_argument("--base", type=Path, metavar="FILE", help="BERT encoder to train on (one of random weights)")
+    group.add_argument("--encoder", choices=["minilm", "tiny encoder"], default="minilm", help="its shapes (minilm)")
+    group.add_argument("--dtype", choices=["bf16", "fp32"], default="bf16", help="type of the saved versions (bf16)")
+    group.add_argument("--versions", type=int, default=50, metavar="N", help="versions saved (50)")
+    group.add_argument("--steps", type=int, default=4, metavar="N", help="optimizer steps between them (4)")
+    group.add_argument("--special", type=int, default=10, metavar="N", help="every how many is special (10)")
+    group.add_argument("--limit", type=float, default=1200, metavar="SECONDS", help="give a gc up after that (1200)")
+    group.add_argument("--models", type=Path, metavar="DIR", help="real fine-tunes: base_DTYPE and NAME_DTYPE files")
+    group.add_argument("--side", type=int, default=4096, metavar="N", help="rows of matrices to encode (4096)")
+
+
+def _daily(arguments: argparse.Namespace, jobs: set[str], place: Path) -> list[dict[str, Any]]:
+    tools = [THETA, *([LFS] if shutil.which("git-lfs") else []), *([PLAIN] if arguments.plain else [])]
     if LFS not in tools:
         print("git-lfs is not installed: no ratios (on Debian: apt-get install git-lfs)\n")
     summaries = []
     for name in arguments.family or ["bf16", "fp32"]:
-        with tempfile.TemporaryDirectory(prefix="git-theta-bench.") as place:
-            samples = measure(FAMILIES[name], tools, jobs, arguments.repeat, Path(place))
+        (place / name).mkdir()
+        samples = measure(FAMILIES[name], tools, jobs, arguments.repeat, place / name)
         summaries.append(summarise(FAMILIES[name], samples))
         print(table(summaries[-1]), flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": about, "families": summaries}, indent=1) + "\n")
+    return summaries
+
+
+def _large(arguments: argparse.Namespace, jobs: set[str], place: Path) -> dict[str, Any]:
+    # These need torch, which the daily jobs do without.
+    from benchmarks import codecs, history, recode
+    from benchmarks.training import Plan, checkpoints
+
+    plan = Plan(
+        base=arguments.base,
+        family=arguments.encoder,
+        dtype=arguments.dtype,
+        versions=arguments.versions,
+        steps=arguments.steps,
+        special=arguments.special,
+    )
+    run = checkpoints(plan, arguments.work or place / "trained")
+    found: dict[str, Any] = {}
+    if "history" in jobs:
+        found["history"] = history.measure(run.versions, place, arguments.limit)
+        print(history.table(found["history"]), flush=True)
+    if "recode" in jobs:
+        family = FAMILIES[(arguments.family or ["bf16"])[0]]
+        found["encodings"] = codecs.measure(arguments.side, arguments.repeat)
+        print(codecs.table(found["encodings"]), end="\n\n", flush=True)
+        found["shares"] = recode.shares(run, arguments.models, place)
+        print(recode.shares_table(found["shares"]), end="\n\n", flush=True)
+        found["large"] = recode.large(family, place)
+        print(f"{family.name}\n\n{recode.large_table(found['large'])}\n", flush=True)
+    return found
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 Shape = tuple[int, ...]
@@ -48,6 +47,9 @@ def bert(layers: int, width: int, vocabulary: int) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {
         "embeddings.word_embeddings.weight": (vocabulary, width),
         "embeddings.position_embeddings.weight": (512, width),
+        "embeddings.token_type_embeddings.weight": (2, width),
+        "embeddings.LayerNorm.weight": (width,),
+        "embeddings.LayerNorm.bias": (width,),
     }
     for n in range(layers):
         at = f"encoder.layer.{n}."
@@ -64,12 +66,14 @@ def bert(layers: int, width: int, vocabulary: int) -> dict[str, Shape]:
 FAMILIES = {
     "bf16": Family("1 GB bf16", "BF16", llama(layers=24, width=1280, inner=3424, vocabulary=32_000)),
     "fp32": Family("440 MB fp32", "F32", bert(layers=12, width=768, vocabulary=30_522)),
+    "minilm": Family("91 MB fp32", "F32", bert(layers=6, width=384, vocabulary=30_522)),
     "tiny": Family("tiny bf16", "BF16", llama(layers=2, width=256, inner=684, vocabulary=1_000)),
+    "tiny encoder": Family("tiny fp32", "F32", bert(layers=3, width=48, vocabulary=1_200)),
 }
 
 
-def weights(family: Family, name: str, seed: int) -> np.ndarray:
-    """Draw one parameter, as little-endian bit patterns."""
+def weights(family: Family, name: str, seed: int, moved: float = 0.0) -> np.ndarray:
+    """Draw one parameter, as little-endian bit patterns, moved by normal steps of a standard deviation."""
     shape = family.shapes[name]
     generator = np.random.default_rng([seed, *name.encode()])
     scale = 0.02 * math.exp(generator.normal(0, 0.4))
@@ -78,11 +82,20 @@ def weights(family: Family, name: str, seed: int) -> np.ndarray:
     drawn = generator.standard_normal(math.prod(shape), dtype=np.float32) * np.float32(scale)
     if len(shape) == 1 and name.endswith("weight"):
         drawn += 1
+    if moved:
+        drawn += generator.standard_normal(drawn.size, dtype=np.float32) * np.float32(moved)
     return (drawn.view("<u4") >> 16).astype("<u2") if family.dtype == "BF16" else drawn.view("<u4")
 
 
-def write(path: Path, family: Family, changed: dict[str, int] | None = None) -> int:
-    """Write a checkpoint of seed 0, with some parameters drawn from other seeds; returns its size in bytes."""
+def write(path: Path, family: Family, changed: dict[str, int] | None = None, moved: float = 0.0) -> int:
+    """Write a checkpoint of seed 0; returns its size in bytes.
+
+    Args:
+        path: File to write.
+        family: Architecture.
+        changed: Seeds of the parameters that are drawn anew.
+        moved: How far all parameters moved, as in a fine-tune: standard deviation of the steps.
+    """
     item = 2 if family.dtype == "BF16" else 4
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     at = 0
@@ -94,11 +107,6 @@ def write(path: Path, family: Family, changed: dict[str, int] | None = None) -> 
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        for part in _parts(family, changed or {}):
-            file.write(part.data)
+        for name in family.shapes:
+            file.write(weights(family, name, (changed or {}).get(name, 0), moved).data)
         return file.tell()
-
-
-def _parts(family: Family, changed: dict[str, int]) -> Iterator[np.ndarray]:
-    for name in family.shapes:
-        yield weights(family, name, changed.get(name, 0))

@@ -11,6 +11,8 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from benchmarks.checkpoints import Family
     from benchmarks.jobs import Samples
 
@@ -78,15 +80,19 @@ def _verdict(measure: str, family: Family, row: dict[str, Any], raw_bytes: int) 
 
 def table(summary: dict[str, Any]) -> str:
     """Render one family for a terminal, or for a document: the lines are Markdown."""
-    lines = [f"{summary['family']}, {summary['raw_bytes'] / 1e6:.0f} MB", ""]
-    lines += ["| measure | tool | median | of git-lfs | target | |", "|---|---|---|---|---|---|"]
-    for row in summary["rows"]:
-        unit = _figure(row["measure"], row["median"], row.get("of_raw"))
-        ratio = f"{row['of_git_lfs']:.2f}" if "of_git_lfs" in row else ""
-        target = f"<= {row['target']}" if "target" in row else ""
-        verdict = {True: "pass", False: "MISS"}.get(row.get("passed"), "")
-        lines.append(f"| {row['measure']} | {row['tool']} | {unit} | {ratio} | {target} | {verdict} |")
-    return "\n".join([*lines, ""])
+    rows = [
+        [
+            row["measure"],
+            row["tool"],
+            _figure(row["measure"], row["median"], row.get("of_raw")),
+            f"{row['of_git_lfs']:.2f}" if "of_git_lfs" in row else "",
+            f"<= {row['target']}" if "target" in row else "",
+            {True: "pass", False: "MISS"}.get(row.get("passed"), ""),
+        ]
+        for row in summary["rows"]
+    ]
+    columns = ["measure", "tool", "median", "of git-lfs", "target", ""]
+    return f"{summary['family']}, {summary['raw_bytes'] / 1e6:.0f} MB\n\n{markdown(columns, rows)}\n"
 
 
 def _figure(measure: str, median: float, of_raw: float | None) -> str:
@@ -94,3 +100,9 @@ def _figure(measure: str, median: float, of_raw: float | None) -> str:
         share = f" ({of_raw:.3f} of raw)" if of_raw is not None else ""
         return f"{median / 1e6:.1f} MB{share}"
     return f"{median:.0f}" if measure.startswith("cleans") else f"{median:.2f} s"
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Render a table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -83,6 +84,24 @@ class Repository:
         start = time.perf_counter()
         self.git(*args)
         return time.perf_counter() - start
+
+    def weighed(self, *args: str) -> tuple[float, int]:
+        """Run git and return the wall seconds and the largest resident memory of one of its processes in bytes.
+
+        A small process starts git: the kernel counts what a process was before it became another program.
+        """
+        code = "import resource, subprocess as s, sys; s.run(['git', *sys.argv[1:]], check=True, stdout=s.DEVNULL)"
+        code += "; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", code, *args],
+            cwd=self.path,
+            env=self._env,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return time.perf_counter() - start, 1024 * int(done.stdout)
 
     def cleans(self, *args: str) -> int:
         """Run git and return how often it asked a filter to clean a file."""

@@ -7,22 +7,30 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
-def test_benchmark_measures_every_job_and_counts_no_clean_after_checkout(tmp_path: Path) -> None:
+def bench(tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    """Run the benchmark and return what it wrote as JSON."""
     result = tmp_path / "result.json"
-    command = [sys.executable, "-m", "benchmarks", "--family", "tiny", "--repeat", "1", "--json", str(result)]
+    command = [sys.executable, "-m", "benchmarks", *arguments, "--repeat", "1", "--json", str(result)]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(SCRIPTS)}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    rows = {
-        row["measure"]: row
-        for row in json.loads(result.read_text())["families"][0]["rows"]
-        if row["tool"] == "git-theta"
-    }
+    return json.loads(result.read_text())
+
+
+def trained(tmp_path: Path) -> list[str]:
+    """Return the options of a short training run that holds every special version."""
+    return ["--encoder", "tiny encoder", "--versions", "8", "--steps", "1", "--special", "2", "--work", str(tmp_path)]
+
+
+def test_benchmark_measures_every_job_and_counts_no_clean_after_checkout(tmp_path: Path) -> None:
+    families = bench(tmp_path, "--family", "tiny")["families"]
+    rows = {row["measure"]: row for row in families[0]["rows"] if row["tool"] == "git-theta"}
     assert set(rows) == {
         "first add",
         "git theta add",
@@ -37,3 +45,23 @@ def test_benchmark_measures_every_job_and_counts_no_clean_after_checkout(tmp_pat
     }
     assert rows["cleans in first status after checkout"]["median"] == 0
     assert rows["stored"]["of_raw"] < 0.8
+
+
+def test_history_is_kept_by_every_tool_and_recoding_makes_it_smaller(tmp_path: Path) -> None:
+    found = bench(tmp_path, "history", *trained(tmp_path))["history"]
+    rows = {row["tool"]: row for row in found["rows"]}
+    assert found["versions"] == 8
+    assert {"git-theta", "git"} <= set(rows)
+    assert rows["git-theta"]["stored"] < rows["git-theta"]["stored_before_gc"] < found["raw_bytes"]
+    assert all(len(row["add_seconds"]) == 8 and len(row["checkout_seconds"]) == 3 for row in rows.values())
+
+
+def test_recode_measures_every_encoding_and_every_kind_of_pair(tmp_path: Path) -> None:
+    found = bench(tmp_path, "recode", "--family", "tiny", "--side", "256", *trained(tmp_path))
+    assert {row["encoding"] for row in found["encodings"]} == {"dense", "delta", "scale", "low_rank", "ternary"}
+    shares = {row["kind"]: row for row in found["shares"]}
+    assert {"embedding grown", "consecutive, exp_avg_sq", "whole run, Q8_0 blocks"} <= set(shares)
+    assert shares["consecutive, bf16"]["recoded"] < shares["consecutive, bf16"]["added"]
+    commands = [row["command"] for row in found["large"]]
+    assert commands[:3] == ["git add, base", "git add, fine-tune", "git theta gc"]
+    assert all(row["peak_bytes"] > 0 for row in found["large"])
