@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CONFIG_REGEXP = r"^(theta|remote|branch|(filter|diff|merge|hook)\.theta)\.|^core\.(hookspath|filemode)$"
 
 DEFAULT_MERGE_METHOD = "average"
-DEFAULT_CHAIN_DEPTH = 4
+DEFAULT_CHAIN_DEPTH = 6
 MAX_CHAIN_DEPTH = 12
 DEFAULT_GC_AUTO = 256 << 20
 DEFAULT_GC_GRACE = 14

@@ -98,16 +98,20 @@ def maintain(repo: Repository, store: Store, wish: Wish, advance: Callable[[int]
     return Collected(recoded, garbage, freed, repack(store, live, wish.older_than))
 
 
-def recode_outgoing(repo: Repository, store: Store, digests: AbstractSet[Digest]) -> Recoded:
+def recode_outgoing(
+    repo: Repository, store: Store, digests: AbstractSet[Digest], there: AbstractSet[Digest]
+) -> Recoded:
     """Recode what a push is about to upload. The caller holds ``store.locks.alone``.
+
+    Args:
+        repo: The repository.
+        store: Its store.
+        digests: What goes. It leans on nothing but itself and what is there already.
+        there: What the remote has.
 
     Raises:
         StoreError: The file system refused; nothing is lost.
         CorruptError: Something stored cannot be decoded.
     """
     groups = ([c for c in group if c.digest in digests] for group in candidates(versions(repo)))
-    recoded = Recoder(store, repo.config.chain_depth).run(group for group in groups if group)
-    if recoded.tensors:
-        # Else packs go along in which little but what was recoded is left. Nothing is old enough to be lost.
-        repack(store, frozenset(), older_than=0.0)
-    return recoded
+    return Recoder(store, repo.config.chain_depth, going=(digests, there)).run(group for group in groups if group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.history import Outgoing, RefUpdate
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.transfer.sync import Going
 
 
 def pre_push(
@@ -43,14 +46,18 @@ def pre_push(
             hint=f"git theta install && git theta add {path} && git commit --amend",
         )
     if found.digests:
-        from git_theta_ext.git.maintenance import recode_outgoing
         from git_theta_ext.git.remotes import open_remote
-        from git_theta_ext.store.locks import alone
         from git_theta_ext.transfer.sync import push
 
-        place, store = open_remote(repo, remote, address), repo.store()
-        with alone(store.root, wait=False) as nobody_else:
-            if nobody_else:  # else somebody is recoding the very same tensors; what is done by now is used
-                recode_outgoing(repo, store, found.digests)
-        push(store, place, found.digests, advance)
+        store = repo.store()
+        push(store, open_remote(repo, remote, address), found.digests, partial(_recode, repo, store), advance)
     return found
+
+
+def _recode(repo: Repository, store: Store, going: Going) -> None:
+    from git_theta_ext.git.maintenance import recode_outgoing
+    from git_theta_ext.store.locks import alone
+
+    with alone(store.root, wait=False) as nobody_else:
+        if nobody_else:  # else somebody is recoding the very same tensors; what is done by now is used
+            recode_outgoing(repo, store, going.digests, going.there)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
@@ -85,7 +86,8 @@ class Store(Inventory):
         factors = set(blobs) - missing
         for digest in factors - self.missing(factors):
             del blobs[digest]
-        return self.write(grouped(blobs.values()), advance, loose=True)
+        names = self.write(grouped(blobs.values()), advance, loose=True)
+        return sum(self.pack_path(name).stat().st_size for name in names)
 
     def _blobs(self, item: tuple[TensorSpec, Digest, Buffer], hint: Hint | None) -> list[NewBlob]:
         spec, digest, data = item
@@ -99,11 +101,11 @@ class Store(Inventory):
 
                 if estimate(hint, target, parent()) < dense_estimate(target):
                     return coded_blobs(digest, hint, lambda: target, parent)
-        return [dense_blob(spec, digest, data)]
+        return [dense_blob(digest, partial(MemorySource, spec, data))]
 
     def write(
         self, packs: Sequence[Sequence[NewBlob]], advance: Callable[[int], None] = no_progress, *, loose: bool
-    ) -> int:
+    ) -> list[str]:
         """Write packs; durable on return, and read back unless they hold tensors fresh from memory as they are.
 
         Args:
@@ -112,7 +114,7 @@ class Store(Inventory):
             loose: Whether recoding may still make them smaller; else they take the place of what is stored already.
 
         Returns:
-            Bytes written.
+            Their names.
 
         Raises:
             StoreError: The file system refused; nothing half written is left.
@@ -123,7 +125,7 @@ class Store(Inventory):
         self._read_back(dict(made), everything=not loose)
         for name, entries in made:
             self.index.add_pack(str(self.root), name, entries, loose=loose)
-        return sum(self.pack_path(name).stat().st_size for name, _ in made)
+        return [name for name, _ in made]
 
     def _read_back(self, made: Mapping[str, Sequence[Entry]], *, everything: bool) -> None:
         """Decode what leans on others, or everything, before anybody relies on it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import Base, Chunk, Fit
@@ -78,7 +79,7 @@ def coded_blobs(digest: Digest, hint: Hint, target: OpenSource, parent: OpenSour
 
     bases = (hint.parent, *(name for _, name, _ in factors))
     blob = NewBlob(digest, spec, encode, hint.encoding, bases, hint.fit.params)
-    return [*(dense_blob(kind, name, data) for kind, name, data in factors), blob]
+    return [*(dense_blob(name, partial(MemorySource, kind, data)) for kind, name, data in factors), blob]
 
 
 def estimate(hint: Hint, target: Source, parent: Source) -> int:

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.store.chains import ancestors, smallest
-from git_theta_ext.store.writer import NewBlob
+from git_theta_ext.store.copying import copies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
-
-    from typing_extensions import Buffer
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.blobs import Store
@@ -28,7 +26,6 @@ _LITTLE = 1 << 20
 _MANY = 64
 """So many little packs are put together."""
 
-_PACK = 1 << 24
 _WASTE = 0.5
 _NEGLIGIBLE = 1 << 12
 
@@ -122,15 +119,9 @@ def repack(store: Store, live: AbstractSet[Digest], older_than: float) -> int:
     chosen = wasteful | (little if len(little) >= _MANY else set())
     if not chosen:
         return 0
-    packs: list[list[NewBlob]] = [[]]
-    filled = 0
-    for name in sorted(chosen, key=lambda name: (needs.sizes[name][1], name)):
-        if packs[-1] and filled + used[name] > _PACK:
-            packs.append([])
-            filled = 0
-        packs[-1] += [_copy(store, needs.chosen[digest]) for digest in wanted[name]]
-        filled += used[name]
-    store.write(packs, loose=False)
+    order = sorted(chosen, key=lambda name: (needs.sizes[name][1], name))
+    holders = [needs.chosen[digest] for name in order for digest in wanted[name]]
+    store.write(copies(store, holders), loose=False)
     return len(store.drop(sorted(chosen), seen))
 
 
@@ -169,13 +160,3 @@ def _digests_by_pack(store: Store) -> dict[str, set[Digest]]:
 
 def _entries(store: Store, name: str) -> tuple[Entry, ...]:
     return store.reader.header(store.pack_path(name)).entries
-
-
-def _copy(store: Store, holder: Holder) -> NewBlob:
-    path = store.pack_path(holder.pack)
-    entry = _entries(store, holder.pack)[holder.entry]
-
-    def encode(number: int) -> list[Buffer]:
-        return [store.reader.chunk(path, entry, number)]
-
-    return NewBlob(entry.digest, entry.spec, encode, entry.encoding, entry.bases, entry.params)

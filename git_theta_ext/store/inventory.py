@@ -7,14 +7,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
-from git_theta_ext.store.chains import closure, shallowest, smallest
+from git_theta_ext.store.chains import closure, shallowest
 from git_theta_ext.store.index import Index
 from git_theta_ext.store.locks import dropping, kept
 from git_theta_ext.store.reader import PackReader, read_pack_header
 from git_theta_ext.store.writer import explained, pack_path, place_pack, sha256_of, sync_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest
@@ -78,29 +78,12 @@ class Inventory:
         """
         wanted = set(digests)
         chosen = shallowest(self.holders(wanted))
-        self._check_complete(wanted, chosen)
+        if absent := wanted - set(chosen):
+            raise MissingError(
+                f"{len(absent)} of {len(wanted)} tensors are not in the store, {min(absent)} among them",
+                hint="git theta checkout fetches what a remote has; git theta fsck says which files need them",
+            )
         return {digest: self._place(digest, holder) for digest, holder in chosen.items()}
-
-    def packs_of(self, digests: Iterable[Digest], but: Iterable[Digest] = ()) -> set[str]:
-        """Return the names of packs that hold these and all that they lean on, in the fewest bytes.
-
-        Args:
-            digests: Those asked for.
-            but: Digests that are not asked for, though others lean on them.
-
-        Raises:
-            MissingError: One cannot be decoded from what is here.
-        """
-        wanted, spared = set(digests), set(but)
-        chosen = smallest(self.holders(wanted))
-        self._check_complete(wanted, chosen)
-        names: set[str] = set()
-        todo, seen = wanted - spared, set(spared)
-        while todo:
-            seen |= todo
-            names.update(chosen[digest].pack for digest in todo)
-            todo = {base for digest in todo for base in chosen[digest].bases} - seen
-        return names
 
     def path_of(self, name: str) -> Path:
         """Return where a pack is, here or in an alternate.
@@ -199,13 +182,6 @@ class Inventory:
             for digest, held in found.items()
             if (rest := tuple(holder for holder in held if holder.root in self._roots))
         }
-
-    def _check_complete(self, wanted: set[Digest], chosen: Mapping[Digest, Holder]) -> None:
-        if absent := wanted - set(chosen):
-            raise MissingError(
-                f"{len(absent)} of {len(wanted)} tensors are not in the store, {min(absent)} among them",
-                hint="git theta checkout fetches what a remote has; git theta fsck says which files need them",
-            )
 
     def _place(self, digest: Digest, holder: Holder) -> tuple[Path, Entry]:
         path = self._path(holder.root, holder.pack)

@@ -16,10 +16,12 @@ from git_theta_ext.registry import find_encoding, names
 from git_theta_ext.store.chains import Holder, ancestors, depths, smallest
 from git_theta_ext.store.coded import Hint, coded_blobs, estimate
 from git_theta_ext.store.decode import StoredSource
+from git_theta_ext.store.extract import starting_within
 from git_theta_ext.store.pool import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.blobs import Store
@@ -33,7 +35,7 @@ _WORTH = 0.95
 _ENOUGH = 1 / 64
 """Share of a tensor's bytes below which no better way than a plain difference is looked for."""
 
-_DEPTH_PRICE = 1.15
+_DEPTH_PRICE = 1.3
 """What one more step of decoding may cost in bytes. It keeps shallow tensors about for later ones to lean on."""
 
 _PACK = 1 << 25
@@ -87,16 +89,27 @@ class Recoder:
         depth: The most bases one behind another.
         aggressive: Reconsider everything and try every encoding with every parent.
         dry_run: Only estimate.
+        going: Digests that are to be handed out, and those that are known where they go: the former are to lean on
+            nothing else.
     """
 
-    def __init__(self, store: Store, depth: int, *, aggressive: bool = False, dry_run: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        depth: int,
+        *,
+        aggressive: bool = False,
+        dry_run: bool = False,
+        going: tuple[AbstractSet[Digest], AbstractSet[Digest]] | None = None,
+    ) -> None:
         self._store = store
         self._limit = depth
         self._aggressive = aggressive
         self._dry_run = dry_run
         self._encodings = [name for name in names("encodings") if find_encoding(name).needs]
         self._loose = store.index.loose(str(store.root))
-        self._chosen = smallest(store.index.all_holders())
+        self._parents_allowed = going[0] | going[1] if going else None
+        self._chosen = self._best_holders(going[0] if going else frozenset())
         self._depths = depths(self._chosen)
         self._leaning: dict[Digest, set[Digest]] = defaultdict(set)
         for digest, holder in self._chosen.items():
@@ -131,11 +144,21 @@ class Recoder:
                 advance(sum(candidate.spec.nbytes for candidate in group))
         return self.result
 
+    def _best_holders(self, going: AbstractSet[Digest]) -> dict[Digest, Holder]:
+        holders = self._store.index.all_holders()
+        if self._parents_allowed is None:
+            return smallest(holders)
+        chosen = smallest(starting_within(holders, going, self._parents_allowed))
+        root = str(self._store.root)
+        # What starts from something else is taken to be held whole, in no pack: it will be, unless it starts anew here.
+        rest = {digest for digest in going if digest not in chosen and digest in holders}
+        return chosen | {digest: Holder(root, "", 0, 0) for digest in rest}
+
     def _may_shrink(self, candidate: Candidate) -> bool:
         held = self._chosen.get(candidate.digest)
-        if held is None or held.root != str(self._store.root) or held.stored < _SMALLEST:
+        if held is None or held.root != str(self._store.root) or self._bytes_now(candidate) < _SMALLEST:
             return False
-        return self._aggressive or held.pack in self._loose
+        return self._aggressive or held.pack in self._loose or not held.pack
 
     def _plan(self, candidate: Candidate) -> _Plan | None:
         parents = self._parents(candidate)
@@ -158,7 +181,11 @@ class Recoder:
         if not priced:
             return None
         plan = min(priced, key=lambda found: found[0])[1]
-        return plan if plan.stored < _WORTH * self._chosen[candidate.digest].stored else None
+        return plan if plan.stored < _WORTH * self._bytes_now(candidate) else None
+
+    def _bytes_now(self, candidate: Candidate) -> int:
+        held = self._chosen[candidate.digest]
+        return held.stored if held.pack else candidate.spec.nbytes
 
     def _parents(self, candidate: Candidate) -> list[tuple[Digest, TensorSpec]]:
         """Return the nearest possible parent of each depth: how near counts more than which, at the same price."""
@@ -169,6 +196,8 @@ class Recoder:
         return list(found.values())
 
     def _may_lean(self, digest: Digest, parent: Digest) -> bool:
+        if self._parents_allowed is not None and parent not in self._parents_allowed:
+            return False
         if parent not in self._chosen or digest in ancestors({parent}, self._chosen):
             return False
         return self._depths[parent] + 1 + self._height(digest) <= self._limit
@@ -199,7 +228,7 @@ class Recoder:
         if not self._may_lean(digest, parent):
             return False
         before = self._chosen[digest]
-        self.result.before += before.stored
+        self.result.before += self._bytes_now(plan.candidate)
         self.result.after += plan.stored
         self.result.tensors[plan.hint.encoding] = self.result.tensors.get(plan.hint.encoding, 0) + 1
         for base in before.bases:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from git_theta_ext.interfaces import Source
     from git_theta_ext.model.tensor import Digest, TensorSpec
 
 SMALL = 1 << 18
@@ -73,19 +74,18 @@ class NewBlob:
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
-def dense_blob(spec: TensorSpec, digest: Digest, data: Buffer) -> NewBlob:
+def dense_blob(digest: Digest, target: Callable[[], Source]) -> NewBlob:
     """Return a blob that leans on nothing.
 
     Args:
-        spec: Element type and shape.
         digest: Trusted.
-        data: Little-endian bytes.
+        target: Opens the tensor for reading; called for each chunk.
     """
-    encoding, view = find_encoding("dense"), memoryview(data)
+    encoding, spec = find_encoding("dense"), target().spec
 
     def encode(number: int) -> list[Buffer]:
         start, end = chunk_range(spec, number)
-        return encoding.encode(Chunk(spec, start), view.cast("B")[start:end])
+        return encoding.encode(Chunk(spec, start), target().read(start, end))
 
     return NewBlob(digest, spec, encode)
 

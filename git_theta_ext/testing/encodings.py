@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Encoding
 
 _SPECS = ("F32", "BF16", "F16", "F64", "F8_E4M3", "F4", "I64", "BOOL", "C64", "C128", "opaque24:x", "opaque272:Q8_0")
-_NO_PARAMETERS: tuple[object, ...] = (None, "x", -1, 1 << 63, float("nan"), float("inf"), [], {}, b"")
+_NO_PARAMETERS: tuple[object, ...] = (
+    *(None, True, "x", b"", [], {}),
+    *(-1, 0, 1 << 63, 10**400, 1e308, 5e-324, float("nan"), float("inf")),
+)
 
 
 class EncodingTests:
@@ -152,8 +156,19 @@ class EncodingTests:
         damaged += [{key: value for key, value in self.params.items() if key != name} for name in self.params]
         for params in damaged:
             with suppress(CorruptError):
-                bad = Chunk(chunk.spec, chunk.offset, chunk.bases, params)
-                self.encoding.decode(bad, payload, memoryview(bytearray(spec.nbytes)))
+                self.encoding.decode(replace(chunk, params=params), payload, memoryview(bytearray(spec.nbytes)))
+
+    def test_bases_that_do_not_fit_are_refused_or_decode_to_something_of_the_same_size(self) -> None:
+        """Which ones they are comes out of a pack's header too."""
+        spec = self.spec(self.specs[0], 96)
+        data = bytes(i % 13 for i in range(spec.nbytes))
+        chunk = self.chunk(spec, bytes(reversed(data)))
+        payload = memoryview(b"".join(self.round_trip(chunk, data)))
+        for at, base in enumerate(chunk.bases):
+            for bad in _misfits(base):
+                bases = (*chunk.bases[:at], bad, *chunk.bases[at + 1 :])
+                with suppress(CorruptError):
+                    self.encoding.decode(replace(chunk, bases=bases), payload, memoryview(bytearray(spec.nbytes)))
 
     def test_a_chunk_without_its_bases_is_refused(self) -> None:
         """A pack's header says how many there are."""
@@ -164,5 +179,17 @@ class EncodingTests:
         for count in range(len(chunk.bases)):
             with pytest.raises(CorruptError):
                 self.encoding.decode(
-                    Chunk(spec, 0, chunk.bases[:count], self.params), payload, memoryview(bytearray(spec.nbytes))
+                    replace(chunk, bases=chunk.bases[:count]), payload, memoryview(bytearray(spec.nbytes))
                 )
+
+
+def _misfits(base: Base) -> Iterator[Base]:
+    """Yield tensors of other types, shapes and sizes than an encoding expects."""
+    data = bytes(base.data)
+    others = ("I32", "F4", "F8_E4M3", "F64", "C64", "opaque24:x")
+    yield from (Base(TensorSpec.of(name, base.spec.shape), base.data) for name in others)
+    for shape in ((), (0,), (base.spec.elements,), (*base.spec.shape, 1), tuple(n + 8 for n in base.spec.shape)):
+        spec = TensorSpec(base.spec.dtype, shape)
+        yield Base(spec, base.data)
+        yield Base(spec, memoryview(data * (spec.nbytes // len(data) + 1))[: spec.nbytes])
+    yield from (Base(base.spec, memoryview(cut)) for cut in (b"", data[:-1], data + b"x"))

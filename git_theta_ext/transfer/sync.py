@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MissingError, RemoteError, ThetaError
-from git_theta_ext.store.pool import ordered_map
+from git_theta_ext.store.extract import extract_packs
+from git_theta_ext.store.pool import no_progress, ordered_map
 from git_theta_ext.transfer.incoming import bring_pack, forget_abandoned
 from git_theta_ext.transfer.outgoing import PushPlan, upload
 from git_theta_ext.transfer.remote_index import held, read_remote_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.blobs import Store
@@ -24,17 +26,34 @@ _DOWNLOADS = 8
 _PLANS = 3
 
 
-def plan_push(store: Store, place: Place, digests: Iterable[Digest]) -> PushPlan:
-    """Find the packs that a remote lacks.
+@dataclass(frozen=True)
+class Going:
+    """What is about to go to a remote.
+
+    Attributes:
+        digests: That it lacks.
+        there: That it has, and that may be leaned on.
+    """
+
+    digests: AbstractSet[Digest]
+    there: AbstractSet[Digest]
+
+
+def plan_push(
+    store: Store, place: Place, digests: Iterable[Digest], prepare: Callable[[Going], None] = lambda _: None
+) -> PushPlan:
+    """Find the packs that a remote lacks, and make them where the store's hold more than is to go there.
 
     Args:
         store: That has them.
         place: Where they go.
         digests: That must be on the remote afterwards, with all that they are coded against.
+        prepare: May recode what is about to go.
 
     Raises:
         MissingError: Some digests are neither here nor there.
         RemoteError: The remote cannot be reached.
+        StoreError: The store cannot be written.
     """
     wanted = set(digests)
     if not wanted:
@@ -48,14 +67,20 @@ def plan_push(store: Store, place: Place, digests: Iterable[Digest]) -> PushPlan
             f"{min(absent)} among them",
             hint="git theta checkout in a clone that has them; git theta fsck says which files need them",
         )
-    needed = store.packs_of(lacking, but=there)
+    if lacking:
+        prepare(Going(lacking, there))
+    needed = extract_packs(store, lacking, there)
     sizes = ((name, store.path_of(name).stat().st_size) for name in needed - set(index.headers))
     unlisted = (set(index.headers) - index.indexed) & {name for name in index.headers if store.pack_path(name).exists()}
     return PushPlan(tuple(sorted(sizes, key=lambda pack: (-pack[1], pack[0]))), tuple(sorted(unlisted)))
 
 
 def push(
-    store: Store, place: Place, digests: Iterable[Digest], advance: Callable[[int], None] = lambda _: None
+    store: Store,
+    place: Place,
+    digests: Iterable[Digest],
+    prepare: Callable[[Going], None] = lambda _: None,
+    advance: Callable[[int], None] = no_progress,
 ) -> PushPlan:
     """Bring to a remote all that some digests need; see ``plan_push`` and ``upload``.
 
@@ -64,7 +89,7 @@ def push(
     """
     wanted = set(digests)
     for left in reversed(range(_PLANS)):
-        plan = plan_push(store, place, wanted)
+        plan = plan_push(store, place, wanted, prepare)
         try:
             upload(store, place, plan, advance)
         except (MissingError, RemoteError, FileNotFoundError):
@@ -107,7 +132,7 @@ def fetch(
     store: Store,
     places: Sequence[Place],
     digests: Iterable[Digest],
-    advance: Callable[[int], None] = lambda _: None,
+    advance: Callable[[int], None] = no_progress,
 ) -> Fetched:
     """Bring what is missing; remotes are asked in their order, and a later one only for what the earlier lack.
 

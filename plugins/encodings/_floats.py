@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import Base, Chunk
     from git_theta_ext.model.dtypes import Dtype
-    from git_theta_ext.model.tensor import TensorSpec
 
     Values = NDArray[np.float64]
 
 BLOCK = 1 << 15
 """Elements to work on at a time: a few arrays of them stay in a core's cache."""
+
+_LARGEST = 1.7976931348623157e308  # of float64; integers above it cannot become one
 
 
 def is_real(dtype: Dtype) -> bool:
@@ -96,7 +97,7 @@ def finite_number(params: Any, name: str) -> float:
         CorruptError: It is missing, of another type or not finite.
     """
     value = params.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         raise CorruptError(f"a chunk whose parameter {name!r} is no finite number")
     return float(value)
 
@@ -119,16 +120,15 @@ def check_parent(chunk: Chunk, nbytes: int, needs: int) -> Base:
     return parent
 
 
-def factor(base: Base, dimensions: int) -> Values:
-    """Return a factor's values in its shape.
+def factor(base: Base, shape: tuple[int, ...]) -> Values:
+    """Return a factor's values, which are read only if it has this shape.
 
     Raises:
-        CorruptError: It has other dimensions or another size, or is of no real float type.
+        CorruptError: It has another shape or size, or is of no real float type.
     """
-    spec: TensorSpec = base.spec
-    if len(spec.shape) != dimensions or not is_real(spec.dtype) or base.data.nbytes != spec.nbytes:
-        raise CorruptError("a factor of impossible type, shape or size")
-    return read(base.data, spec.dtype).reshape(spec.shape)
+    if base.spec.shape != shape or not is_real(base.spec.dtype) or base.data.nbytes != base.spec.nbytes:
+        raise CorruptError("a factor that does not fit its tensor")
+    return read(base.data, base.spec.dtype).reshape(shape)
 
 
 class Predicting:

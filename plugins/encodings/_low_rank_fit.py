@@ -9,6 +9,7 @@ from git_theta_ext.interfaces import Base, Chunk, Fit
 from git_theta_ext.model.tensor import TensorSpec
 
 from . import _floats, _range_finder
+from ._planes import size_of
 from ._residual import encode_residual
 from .dense import ENCODING as DENSE
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-    from typing_extensions import Buffer
 
     from git_theta_ext.interfaces import Source
 
@@ -173,9 +173,9 @@ def _rounded(target: Source, parent: Source, left: Any, right: Any, predict: Pre
         found = Fit({"scale": 1.0, "swap": False}, (_stored(_keep(left, bits)), _stored(_keep(right, bits))))
         bases = (Base(parent.spec, base), *(Base(spec, memoryview(values)) for spec, values in found.tensors))
         predict(Chunk(target.spec, piece[0], bases, found.params), predicted)
-        missed = _bytes(encode_residual(target.spec, data, predicted))
+        missed = size_of(encode_residual(target.spec, data, predicted))
         size = missed * rows / taken + sum(
-            _bytes(DENSE.encode(Chunk(spec), memoryview(values))) for spec, values in found.tensors
+            size_of(DENSE.encode(Chunk(spec), memoryview(values))) for spec, values in found.tensors
         )
         if size < smallest:
             best, smallest = found, size
@@ -195,7 +195,3 @@ def _keep(values: Any, bits: int) -> Any:
 
 def _stored(values: Any) -> tuple[TensorSpec, bytes]:
     return TensorSpec.of("F32", values.shape), values.astype("<f4").tobytes()
-
-
-def _bytes(pieces: list[Buffer]) -> int:
-    return sum(memoryview(piece).nbytes for piece in pieces)

@@ -151,6 +151,11 @@ def code_plane(plane: memoryview) -> Coded:
     return codec, coded
 
 
+def size_of(pieces: Sequence[Buffer]) -> int:
+    """Return the octets of a payload that is made of these pieces."""
+    return sum(memoryview(piece).nbytes for piece in pieces)
+
+
 def write_planes(head: bytes, coded: Sequence[Coded]) -> list[Buffer]:
     """Return the pieces of a payload: ``head``, the codecs and sizes, the planes."""
     table = b"".join(_PLANE.pack(codec, memoryview(plane).nbytes) for codec, plane in coded)

@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.interfaces import Chunk
 
-from ._planes import as_integers, code_symbols, integer_width, read_planes, read_some_planes, scratch, write_planes
+from ._planes import (
+    as_integers,
+    code_symbols,
+    integer_width,
+    read_planes,
+    read_some_planes,
+    scratch,
+    size_of,
+    write_planes,
+)
 from ._stripes import LAST_KEY, SYMBOL_BITS, Stripe, decode_stripe, encode_stripe, group, plan
 from .dense import ENCODING as DENSE
 
@@ -54,11 +63,8 @@ def encode_residual(spec: TensorSpec, data: memoryview, predicted: memoryview) -
         The pieces of the payload; one octet where the bytes are equal.
     """
     pieces = _encode(spec, data, predicted)
-    size = sum(memoryview(piece).nbytes for piece in pieces)
-    if size > _SUSPECT * data.nbytes:
-        dense = [_DENSE, *DENSE.encode(Chunk(spec), data)]
-        if sum(memoryview(piece).nbytes for piece in dense) < size:
-            return dense
+    if size_of(pieces) > _SUSPECT * data.nbytes:
+        return min(pieces, [_DENSE, *DENSE.encode(Chunk(spec), data)], key=size_of)
     return pieces
 
 

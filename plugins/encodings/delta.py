@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.interfaces import Fit
 
+from ._planes import size_of
 from ._residual import decode_residual, encode_residual
 from .dense import ENCODING as DENSE
 
@@ -39,8 +40,7 @@ class Delta:
         missed = encode_residual(chunk.spec, data[: guess.nbytes], guess)
         if guess.nbytes == data.nbytes:
             return missed
-        size = _SIZE.pack(sum(memoryview(piece).nbytes for piece in missed))
-        return [size, *missed, *DENSE.encode(chunk, data[guess.nbytes :])]
+        return [_SIZE.pack(size_of(missed)), *missed, *DENSE.encode(chunk, data[guess.nbytes :])]
 
     def decode(self, chunk: Chunk, payload: memoryview, out: memoryview) -> None:
         """Decode one chunk; see ``git_theta_ext.interfaces.Encoding``."""

@@ -73,13 +73,15 @@ def _factors(chunk: Chunk) -> tuple[Any, Any, float]:
         raise CorruptError("a chunk whose parameter 'swap' is neither true nor false")
     if len(chunk.spec.shape) < _MATRIX:
         raise CorruptError("a chunk of low rank in a tensor that is no matrix")
-    left, right = (_floats.factor(base, _MATRIX) for base in chunk.bases[1:])
-    rows, columns = (right.T, left.T) if swap else (left, right)
-    height = chunk.spec.shape[0]
-    shape = rows.shape[0], columns.shape[1]
-    if shape != (height, chunk.spec.elements // max(height, 1)) or not 1 <= rows.shape[1] == columns.shape[0]:
-        raise CorruptError("factors that do not fit their tensor")
-    return rows, columns, scale
+    rows = chunk.spec.shape[0]
+    columns = chunk.spec.elements // max(rows, 1)
+    height, width = (columns, rows) if swap else (rows, columns)
+    left, right = chunk.bases[1:]
+    rank = right.spec.shape[0] if right.spec.shape else 0
+    if rank == 0:
+        raise CorruptError("factors of no rank")
+    one, other = _floats.factor(left, (height, rank)), _floats.factor(right, (rank, width))
+    return (other.T, one.T, scale) if swap else (one, other, scale)
 
 
 def _tiles(start: int, count: int, width: int) -> Iterator[tuple[slice, slice]]:

@@ -75,10 +75,7 @@ def _multiplier(chunk: Chunk) -> tuple[int, Any]:
     axis, shape = chunk.params.get("axis"), chunk.spec.shape
     if isinstance(axis, bool) or not isinstance(axis, int) or not 0 <= axis < len(shape):
         raise CorruptError("a chunk whose parameter 'axis' is no axis of its tensor")
-    multiplier = _floats.factor(chunk.bases[1], 1)
-    if multiplier.size != shape[axis]:
-        raise CorruptError("multipliers that do not fit their tensor")
-    return axis, multiplier
+    return axis, _floats.factor(chunk.bases[1], (shape[axis],))
 
 
 def _places(spec: TensorSpec, axis: int, start: int, end: int) -> Any:

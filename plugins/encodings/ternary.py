@@ -15,6 +15,7 @@ from git_theta_ext.interfaces import Fit
 from git_theta_ext.model.signs import pack_signs, unpack_signs
 
 from . import _floats
+from ._planes import size_of
 from ._residual import decode_residual, encode_residual
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _SIZE = struct.Struct("<I")
 _SAMPLE = 1 << 18  # elements
+_SUSPECT = 0.6  # of the bytes: more than that, no signs at all are often less
 _FEWEST = 64
 _F64_ERROR = 2.0**-51  # relative, of what the ends of an interval are computed with
 _AGREEING = 0.9  # of what changed must have moved by the same amount
@@ -56,11 +58,10 @@ class Ternary:
         with np.errstate(all="ignore"):
             moved = (_floats.read(data, dtype) - _floats.read(parent, dtype)) / scale
         signs = np.clip(np.rint(np.nan_to_num(moved, posinf=1, neginf=-1)), -1, 1).astype(np.int8)
-        packed = pack_signs(signs)
-        return [
-            _SIZE.pack(len(packed)) + packed,
-            *encode_residual(chunk.spec, data, _moved(chunk, parent, scale, signs)),
-        ]
+        pieces = _encode(chunk, data, parent, scale, signs)
+        if size_of(pieces) > _SUSPECT * data.nbytes:
+            return min(pieces, _encode(chunk, data, parent, scale, np.zeros_like(signs)), key=size_of)
+        return pieces
 
     def decode(self, chunk: Chunk, payload: memoryview, out: memoryview) -> None:
         """Decode one chunk; see ``git_theta_ext.interfaces.Encoding``."""
@@ -79,6 +80,12 @@ class Ternary:
 
 
 ENCODING = Ternary()
+
+
+def _encode(chunk: Chunk, data: memoryview, parent: memoryview, scale: float, signs: Any) -> list[Buffer]:
+    packed = pack_signs(signs)
+    missed = encode_residual(chunk.spec, data, _moved(chunk, parent, scale, signs))
+    return [_SIZE.pack(len(packed)) + packed, *missed]
 
 
 def _moved(chunk: Chunk, parent: memoryview, scale: float, signs: Any) -> memoryview:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -102,13 +103,15 @@ def history(repo: Repo) -> History:
     return History(repo)
 
 
-def fine_tuned(history: History, count: int = 6, seed: int = 0) -> training.Model:
-    """Commit a model and what it was after some more steps each time; returns the last."""
-    model = training.fresh(seed)
-    for step in range(count):
+STEPS = 5
+
+
+def fine_tuned(history: History) -> None:
+    """Commit a model and what it was after some more steps each time."""
+    model = training.fresh()
+    for step in range(STEPS):
         history.commit(model=model)
-        model = training.trained(model, 100 * seed + step)
-    return model
+        model = training.trained(model, step)
 
 
 def eventful(history: History) -> None:
@@ -140,21 +143,51 @@ def eventful(history: History) -> None:
     history.note(history.repo.git("rev-parse", "HEAD"))
 
 
-def test_fine_tuning_takes_less_than_half_the_room_and_comes_back(history: History) -> None:
-    fine_tuned(history)
+Make = Callable[[Callable[[History], object]], History]
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Files]]]:
+    """Return where histories are kept that several tests begin with, and what their commits hold."""
+    return tmp_path_factory.mktemp("histories"), {}
+
+
+@pytest.fixture
+def begin(history: History, made: tuple[Path, dict[str, dict[str, Files]]]) -> Make:
+    """Return a function that gives the repository a history, which is made once and copied from then on."""
+    place, known = made
+
+    def fill(make: Callable[[History], object]) -> History:
+        name = make.__name__
+        if name not in known:
+            make(history)
+            shutil.copytree(history.repo.path, place / name, symlinks=True)
+            known[name] = dict(history.files)
+        else:
+            shutil.rmtree(history.repo.path)
+            shutil.copytree(place / name, history.repo.path, symlinks=True)
+            history.repo.git("update-index", "-q", "--refresh")
+            history.files.update(known[name])
+        return history
+
+    return fill
+
+
+def test_fine_tuning_takes_less_than_half_the_room_and_comes_back(begin: Make) -> None:
+    history = begin(fine_tuned)
     before = stored(history.repo)
     told = gc(history.repo)
     assert stored(history.repo) < 0.5 * before
     assert told["store_bytes"] == [before, stored(history.repo)]
-    assert told["recoded"]["tensors"] == {"delta": 35}
+    assert told["recoded"]["tensors"] == {"delta": 7 * (STEPS - 1)}
     assert depth(history.repo) <= 4
     assert history.differing() == []
     history.repo.git("theta", "fsck", "--full")
 
 
 @pytest.mark.parametrize("options", [(), ("--aggressive",)], ids=["plain", "aggressive"])
-def test_whatever_happened_to_a_model_every_version_comes_back(history: History, options: tuple[str, ...]) -> None:
-    eventful(history)
+def test_whatever_happened_to_a_model_every_version_comes_back(begin: Make, options: tuple[str, ...]) -> None:
+    history = begin(eventful)
     before = stored(history.repo)
     told = gc(history.repo, *options)
     assert stored(history.repo) < 0.66 * before
@@ -164,8 +197,8 @@ def test_whatever_happened_to_a_model_every_version_comes_back(history: History,
     history.repo.git("theta", "fsck", "--full")
 
 
-def test_a_second_collection_changes_nothing(history: History) -> None:
-    eventful(history)
+def test_a_second_collection_changes_nothing(begin: Make) -> None:
+    history = begin(eventful)
     gc(history.repo)
     before = packs(history.repo)
     told = gc(history.repo)
@@ -175,7 +208,7 @@ def test_a_second_collection_changes_nothing(history: History) -> None:
 
 def test_collecting_after_every_commit_keeps_chains_short(history: History) -> None:
     model = training.fresh(1, layers=1)
-    for step in range(9):
+    for step in range(7):
         history.commit(model=model)
         gc(history.repo)
         assert depth(history.repo) <= 4
@@ -185,8 +218,8 @@ def test_collecting_after_every_commit_keeps_chains_short(history: History) -> N
     assert history.differing() == []
 
 
-def test_chains_are_as_deep_as_the_setting_says(history: History) -> None:
-    fine_tuned(history, 4)
+def test_chains_are_as_deep_as_the_setting_says(begin: Make) -> None:
+    history = begin(fine_tuned)
     history.repo.git("config", "theta.chainDepth", "1")
     gc(history.repo)
     assert depth(history.repo) == 1
@@ -204,14 +237,14 @@ def tree(repo: Repo) -> dict[str, tuple[int, int]]:
     }
 
 
-def test_a_dry_run_changes_nothing_and_says_what_would_happen(history: History) -> None:
-    fine_tuned(history, 4)
+def test_a_dry_run_changes_nothing_and_says_what_would_happen(begin: Make) -> None:
+    history = begin(fine_tuned)
     history.commit(model=None, other=training.fresh(7))
     before = tree(history.repo)
     would = gc(history.repo, "--dry-run")
     assert would["dry_run"] is True
     assert tree(history.repo) == before
-    assert "would recode 21 tensors" in history.repo.git("theta", "gc", "--dry-run")
+    assert f"would recode {7 * (STEPS - 1)} tensors" in history.repo.git("theta", "gc", "--dry-run")
     assert tree(history.repo) == before
     did = gc(history.repo)
     assert did["dry_run"] is False
@@ -289,9 +322,9 @@ def test_what_was_added_again_a_moment_ago_stays_although_git_does_not_know_it_y
     assert gc(repo)["dead"] != []
 
 
-def test_a_shared_clone_reads_from_what_it_borrows_and_never_deletes_there(history: History, tmp_path: Path) -> None:
-    lender = history.repo
-    model = fine_tuned(history, 3)
+def test_a_shared_clone_reads_from_what_it_borrows_and_never_deletes_there(begin: Make, tmp_path: Path) -> None:
+    history = begin(fine_tuned)
+    lender, model = history.repo, training.trained(training.fresh(), 40)
     lender.git("theta", "install", "--global")
     lender.git("clone", "--quiet", "--shared", str(lender.path), str(tmp_path / "borrower"))
     borrower = Repo(tmp_path / "borrower")
@@ -315,9 +348,9 @@ def test_a_shared_clone_reads_from_what_it_borrows_and_never_deletes_there(histo
     assert history.differing() == []
 
 
-def test_a_store_that_cannot_be_written_is_a_clear_error(history: History, tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_written_is_a_clear_error(begin: Make, tmp_path: Path) -> None:
+    history = begin(fine_tuned)
     repo = history.repo
-    fine_tuned(history, 3)
     inside = tmp_path / "mounted"
     inside.mkdir()
     mount = ["mount", "--bind", "-o", "ro", str(repo.path), str(inside)]
@@ -361,16 +394,21 @@ def test_a_flipped_bit_stops_the_collection_and_nothing_is_deleted(history: Hist
     assert history.differing() == []
 
 
+def origin(repo: Repo, shared: Repo) -> None:
+    """Name a remote, which a repository that was copied does not have."""
+    repo.git("config", "remote.origin.url", str(shared.path))
+    repo.git("config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
+
+
 def clone(source: Repo, place: Path) -> Repo:
     source.git("clone", "--quiet", str(source.path), str(place))
     return Repo(place)
 
 
-def test_a_push_makes_things_small_first_and_sends_only_what_is_new(
-    history: History, shared: Repo, tmp_path: Path
-) -> None:
-    repo = history.repo
-    model = fine_tuned(history, 4)
+def test_a_push_makes_things_small_first_and_sends_only_what_is_new(begin: Make, shared: Repo, tmp_path: Path) -> None:
+    history = begin(fine_tuned)
+    repo, model = history.repo, training.trained(training.fresh(), 40)
+    origin(repo, shared)
     dense = stored(repo)
     repo.git("push", "--quiet", "origin", "main")
     assert stored(shared) < 0.55 * dense
@@ -382,13 +420,13 @@ def test_a_push_makes_things_small_first_and_sends_only_what_is_new(
     fresh = set(packs(shared)) - set(before)
     assert set(before) < set(packs(shared))
     sent = sum(packs(shared)[name].stat().st_size for name in fresh)
-    assert sent < 2 * 0.55 * dense / 4
+    assert sent < 2 * 0.55 * dense / STEPS
     copy = clone(shared, tmp_path / "clone")
     assert history.differing_in(copy) == []
     copy.git("theta", "fsck", "--full")
 
 
-def test_nothing_of_other_branches_is_pushed(history: History, shared: Repo) -> None:
+def test_a_push_makes_nothing_lean_on_other_branches(history: History, shared: Repo) -> None:
     repo = history.repo
     model = training.fresh(1)
     history.commit(model=model)
@@ -410,10 +448,11 @@ def test_nothing_of_other_branches_is_pushed(history: History, shared: Repo) -> 
 
 
 def test_chains_that_lean_the_other_way_on_a_remote_make_no_circle(
-    history: History, shared: Repo, template: Path, tmp_path: Path
+    begin: Make, shared: Repo, template: Path, tmp_path: Path
 ) -> None:
+    history = begin(fine_tuned)
     repo = history.repo
-    fine_tuned(history, 6)
+    origin(repo, shared)
     shutil.copytree(template, tmp_path / "other", symlinks=True)
     other = Repo(tmp_path / "other")
     other.git("remote", "add", "origin", str(shared.path))
@@ -431,7 +470,7 @@ def test_chains_that_lean_the_other_way_on_a_remote_make_no_circle(
     repo.git("fetch", "--quiet", "origin", "backwards")
     for options in ((), ("--aggressive",), ("--grace", "0")):
         gc(repo, *options)
-        repo.git("theta", "fsck", "--full")
+    repo.git("theta", "fsck", "--full")
     repo.git("push", "--quiet", "origin", "main")
     assert history.differing() == []
     third = clone(shared, tmp_path / "third")

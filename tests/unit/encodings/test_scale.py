@@ -1,12 +1,15 @@
+from types import MappingProxyType
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from updates import Memory, chunk_of, golden, round_trip, stored_size, tensor, values_of
+from updates import REALS, ROWS, Memory, chunk_of, golden, round_trip, stored_size, tensor, values_of
 
 from git_theta_ext.errors import CorruptError
-from git_theta_ext.interfaces import Fit
+from git_theta_ext.interfaces import Base, Fit
 from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.testing.encodings import EncodingTests
 from git_theta_plugins.encodings.scale import ENCODING
 
 
@@ -21,6 +24,20 @@ def multiplied(name, shape, axis):
 
 def multipliers(numbers):
     return ((TensorSpec.of("F32", numbers.shape), numbers.astype("<f4").tobytes()),)
+
+
+class TestScale(EncodingTests):
+    encoding = ENCODING
+    specs = REALS
+    params = MappingProxyType({"axis": 0})
+    grows = False
+
+    def spec(self, name, elements):
+        return TensorSpec.of(name, (ROWS, elements // ROWS))
+
+    def whole_bases(self, spec):
+        ((of, data),) = multipliers(np.linspace(-1, 1, spec.shape[0]))
+        return (Base(of, memoryview(data)),)
 
 
 @pytest.mark.parametrize("name", ["BF16", "F16", "F32", "F8_E4M3"])

@@ -1,14 +1,16 @@
 from contextlib import suppress
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from updates import Memory, chunk_of, golden, round_trip, stored_size, tensor, values_of
+from updates import REALS, Memory, chunk_of, golden, round_trip, stored_size, tensor, values_of
 
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.interfaces import Fit
 from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.testing.encodings import EncodingTests
 from git_theta_plugins.encodings.ternary import ENCODING
 
 
@@ -20,6 +22,13 @@ def moved(name, shape, density, scale=0.0021):
     return tensor(name, parent + scale * signs), tensor(name, parent)
 
 
+class TestTernary(EncodingTests):
+    encoding = ENCODING
+    specs = REALS
+    params = MappingProxyType({"scale": 0.0021})
+    grows = False
+
+
 @pytest.mark.parametrize("name", ["BF16", "F16", "F32"])
 @pytest.mark.parametrize("density", [0.01, 0.05, 0.2, 0.5])
 def test_elements_that_moved_by_one_amount_take_little_more_than_their_signs(name, density):
@@ -29,6 +38,12 @@ def test_elements_that_moved_by_one_amount_take_little_more_than_their_signs(nam
     assert abs(fit.params["scale"] - 0.0021) < 1e-5
     ideal = -(1 - density) * np.log2(1 - density) - density * np.log2(density / 2)
     assert stored_size(ENCODING, fit, target, parent) * target.spec.dtype.bits < 1.1 * ideal + 0.02
+
+
+def test_a_chunk_that_did_not_move_like_the_sampled_ones_takes_no_room_for_signs():
+    _, parent = moved("F8_E4M3", (300, 200), 0.2)
+    noise = np.random.default_rng(8).bytes(parent.spec.nbytes)
+    assert round_trip(ENCODING, Fit({"scale": 0.0021}), Memory(parent.spec, noise), parent) < len(noise) + 100
 
 
 def test_an_amount_in_float64_is_found_as_far_as_float64_can_tell():

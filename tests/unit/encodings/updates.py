@@ -36,6 +36,13 @@ def values_of(name, shape, seed=0, size=0.03):
     return to_float(made.data, made.spec.dtype).astype(np.float64).reshape(shape)
 
 
+REALS = ("BF16", "F32", "F16", "F64", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
+"""Element types that predictions compute with."""
+
+ROWS = 8
+"""Of the matrices on which the conformance suite runs."""
+
+
 def chunk_of(parent, fit, start=0, end=None, spec=None):
     """Return the chunk of bytes from ``start`` to ``end`` of a tensor coded against a parent."""
     factors = tuple(Base(spec, memoryview(data).cast("B")) for spec, data in fit.tensors)

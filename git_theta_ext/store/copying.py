@@ -1,0 +1,52 @@
+"""Write again what is stored already: byte for byte, or leaning on nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.store.decode import StoredSource
+from git_theta_ext.store.writer import NewBlob, dense_blob
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from typing_extensions import Buffer
+
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.chains import Holder
+
+_PACK = 1 << 24
+
+
+def copies(store: Store, holders: Iterable[Holder]) -> list[list[NewBlob]]:
+    """Return entries of packs as blobs to be written as they are, distributed over packs in the order they come."""
+    packs: list[list[NewBlob]] = [[]]
+    filled = 0
+    for holder in holders:
+        if packs[-1] and filled + holder.stored > _PACK:
+            packs.append([])
+            filled = 0
+        packs[-1].append(_copy(store, holder))
+        filled += holder.stored
+    return [pack for pack in packs if pack]
+
+
+def whole_again(store: Store, digest: Digest) -> NewBlob:
+    """Return a blob that holds a stored tensor and leans on nothing.
+
+    Raises:
+        MissingError: It cannot be decoded from what is here.
+    """
+    places = store.places({digest})
+    return dense_blob(digest, lambda: StoredSource(store.decoder, places, digest))
+
+
+def _copy(store: Store, holder: Holder) -> NewBlob:
+    path = store.path_of(holder.pack)
+    entry = store.reader.header(path).entries[holder.entry]
+
+    def encode(number: int) -> list[Buffer]:
+        return [store.reader.chunk(path, entry, number)]
+
+    return NewBlob(entry.digest, entry.spec, encode, entry.encoding, entry.bases, entry.params)
