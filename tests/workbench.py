@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.blobs import Store
 
 MODEL = "model.safetensors"
 
@@ -33,6 +36,11 @@ ATTENTION = [f"encoder.layer.{n}.attention.weight" for n in range(4)]
 MLP = [f"encoder.layer.{n}.mlp.weight" for n in range(4)]
 
 Tensor = tuple[str, tuple[int, ...], bytes]
+
+
+def packs_of(store: Store, digests: Iterable[Digest]) -> set[str]:
+    """Return the names of the packs that some tensors are decoded from, with all that they lean on."""
+    return {path.name for path, _ in store.places(digests).values()}
 
 
 def values(name: str, seed: int) -> bytes:

@@ -89,6 +89,7 @@ def maintain(repo: Repository, store: Store, wish: Wish, advance: Callable[[int]
     loose = store.index.loose(str(store.root))
     recoder = Recoder(store, repo.config.chain_depth, aggressive=wish.aggressive, dry_run=wish.dry_run)
     recoded = recoder.run(candidates(versions(repo)), advance)
+    store.refresh()  # recoding may have taken long
     live = live_digests(repo)
     garbage = find_garbage(store, live, wish.older_than)
     if wish.dry_run:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import RepositoryError
+from git_theta_ext.errors import CorruptError, RepositoryError, StoreError
 from git_theta_ext.git.history import outgoing
 
 if TYPE_CHECKING:
@@ -59,5 +60,10 @@ def _recode(repo: Repository, store: Store, going: Going) -> None:
     from git_theta_ext.store.locks import alone
 
     with alone(store.root, wait=False) as nobody_else:
-        if nobody_else:  # else somebody is recoding the very same tensors; what is done by now is used
+        if not nobody_else:  # somebody is recoding the very same tensors; what is done by now is used
+            return
+        try:
             recode_outgoing(repo, store, going.digests, going.there)
+        except (CorruptError, StoreError) as error:
+            # A damaged old version, or a full disk, is no reason not to upload what is here.
+            sys.stderr.write(f"git-theta: note: what is pushed was not made smaller: {error.message}\n")

@@ -46,7 +46,7 @@ class Store(Inventory):
         super().__init__(root, alternates)
         self.threads = thread_count(threads)
         self.decoder = Decoder(self.reader)
-        self._verified: set[Digest] = set()
+        self._verified: set[tuple[Digest, str]] = set()
 
     @property
     def _window(self) -> int:
@@ -130,25 +130,41 @@ class Store(Inventory):
     def _read_back(self, made: Mapping[str, Sequence[Entry]], *, everything: bool) -> None:
         """Decode what leans on others, or everything, before anybody relies on it."""
         fresh = {entry.digest: (self.pack_path(name), entry) for name, entries in made.items() for entry in entries}
-        wanted = [(digest, entry.spec) for digest, (_, entry) in fresh.items() if entry.bases or everything]
+        wanted = [digest for digest, (_, entry) in fresh.items() if entry.bases or everything]
         if not wanted:
             return
         bases = {base for _, entry in fresh.values() for base in entry.bases} - set(fresh)
         places = {**self.places(bases), **fresh}
         # A difference from a damaged base would be lost on the day when the base is mended.
-        wanted += [(base, places[base][1].spec) for base in sorted(bases - self._verified)]
+        wanted += sorted(base for base in bases if not self.was_verified(base, places[base][0].name))
         try:
-            for _ in self._decoded(wanted, places, None):
-                pass
+            self.verify(wanted, places)
         except CorruptError:
+            known = self.index.packs()
             for name in made:
-                self.pack_path(name).unlink(missing_ok=True)
+                if (str(self.root), name) not in known:
+                    self.pack_path(name).unlink(missing_ok=True)
             # Where it was made from a pack that is damaged, that is the one to name.
-            copied = {digest for digest, _ in wanted} - self.missing(digest for digest, _ in wanted)
-            for _ in self.chunks([(digest, spec) for digest, spec in wanted if digest in copied]):
+            there = set(wanted) - self.missing(wanted)
+            for _ in self.chunks([(digest, places[digest][1].spec) for digest in sorted(there)]):
                 pass
             raise
-        self._verified.update(digest for digest, _ in wanted)
+
+    def verify(self, digests: Sequence[Digest], places: Places) -> None:
+        """Decode tensors from given places, and remember that they came back from there.
+
+        Raises:
+            CorruptError: One is not what its digest names, or leans on something that has no place.
+            MissingError: A pack is gone.
+        """
+        wanted = [(digest, places[digest][1].spec) for digest in digests]
+        for _ in self._decoded(wanted, places, None, moving=False):
+            pass
+        self._verified.update((digest, places[digest][0].name) for digest in digests)
+
+    def was_verified(self, digest: Digest, pack: str) -> bool:
+        """Tell whether a tensor was decoded out of a pack by this object, and came back."""
+        return (digest, pack) in self._verified
 
     def read(self, digest: Digest, spec: TensorSpec) -> bytearray:
         """Return a whole tensor or skeleton.
@@ -202,6 +218,8 @@ class Store(Inventory):
         wanted: Sequence[tuple[Digest, TensorSpec]],
         places: Places,
         sink: Callable[[int, int, memoryview], None] | None,
+        *,
+        moving: bool = True,
     ) -> Iterator[tuple[int, int, memoryview]]:
         largest = max((min(spec.chunk_bytes, spec.nbytes) for _, spec in wanted), default=0)
         buffers: list[memoryview] = []  # used over and over: fresh memory costs more than decoding
@@ -215,6 +233,8 @@ class Store(Inventory):
             try:
                 self.decoder.decode(places, digest, number, buffer[: end - start])
             except MissingError:  # recoded by another process, and the pack that we knew is gone
+                if not moving:
+                    raise
                 self.refresh()
                 self.decoder.decode(self.places([digest]), digest, number, buffer[: end - start])
             if sink is not None:

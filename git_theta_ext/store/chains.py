@@ -82,18 +82,56 @@ def shallowest(holders: Mapping[Digest, Iterable[Holder]]) -> dict[Digest, Holde
 def smallest(holders: Mapping[Digest, Iterable[Holder]]) -> dict[Digest, Holder]:
     """Choose for each digest the holder that takes the fewest bytes, as far as that makes no circle.
 
-    Digests that cannot be decoded at all are left out, as in ``shallowest``.
+    All together take no more bytes than by ``shallowest``. Digests that cannot be decoded at all are left out likewise.
     """
     plain = shallowest(holders)
-    chosen = dict(plain)
-    for digest in sorted(chosen):
-        for holder in sorted(holders[digest], key=lambda holder: (holder.stored, holder.pack)):
-            if holder is chosen[digest]:
-                break
-            if all(base in chosen for base in holder.bases) and digest not in ancestors(holder.bases, chosen):
-                chosen[digest] = holder
-                break
-    return chosen if max(depths(chosen).values(), default=0) <= MAX_CHAIN else plain
+    ordered = {
+        digest: sorted(
+            (holder for holder in holders[digest] if all(base in plain for base in holder.bases)),
+            key=lambda holder: (holder.stored, len(holder.bases), holder.pack),
+        )
+        for digest in plain
+    }
+    chosen: dict[Digest, Holder] = {}
+    steps: dict[Digest, int] = {}
+    rest = sorted(plain)
+    while rest:
+        for digest in rest:
+            _settle(digest, ordered, chosen, steps)
+        left = [digest for digest in rest if digest not in chosen]
+        if len(left) == len(rest):
+            return plain
+        rest = left
+    return chosen if _bytes(chosen) <= _bytes(plain) else plain
+
+
+def _bytes(chosen: Mapping[Digest, Holder]) -> int:
+    return sum(holder.stored for holder in chosen.values())
+
+
+def _settle(
+    start: Digest, ordered: Mapping[Digest, list[Holder]], chosen: dict[Digest, Holder], steps: dict[Digest, int]
+) -> None:
+    """Choose for a digest, and before it for what its smallest holders lean on."""
+    path = [(start, iter(ordered[start]))] if start not in chosen else []
+    begun = {start}
+    waiting: dict[Digest, Holder] = {}
+    while path:
+        digest, rest = path[-1]
+        holder = waiting.pop(digest, None) or next(rest, None)
+        if holder is None:  # all lean on what is just being settled; perhaps later
+            path.pop()
+            continue
+        unsettled = [base for base in holder.bases if base not in chosen]
+        if not unsettled:
+            depth = 1 + max(steps[base] for base in holder.bases) if holder.bases else 0
+            if depth <= MAX_CHAIN:
+                chosen[digest], steps[digest] = holder, depth
+                path.pop()
+        elif unsettled[0] not in begun:
+            waiting[digest] = holder
+            begun.add(unsettled[0])
+            path.append((unsettled[0], iter(ordered[unsettled[0]])))
 
 
 def ancestors(digests: Iterable[Digest], chosen: Mapping[Digest, Holder]) -> set[Digest]:

@@ -8,16 +8,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.store.chains import ancestors, smallest
 from git_theta_ext.store.copying import copies
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.chains import Holder
+    from git_theta_ext.store.chains import Holder, Holders
     from git_theta_ext.store.packs import Entry
 
 _LITTLE = 1 << 20
@@ -60,29 +61,31 @@ class _Needs:
     chosen: Mapping[Digest, Holder]
     needed: AbstractSet[Digest]
     young: int
+    held: Mapping[str, AbstractSet[Digest]]
     sizes: Mapping[str, tuple[int, float]]
+    spared: AbstractSet[str]
 
 
 def find_garbage(store: Store, live: AbstractSet[Digest], older_than: float) -> Garbage:
     """Find the packs that are not needed.
 
     Args:
-        store: Only its own packs are looked at, never those of alternates.
+        store: Only its own packs are looked at, never those of alternates, nor those that the index does not know.
         live: Digests that manifests name.
         older_than: Packs written or touched from this time on, in seconds, are taken to be needed.
     """
     seen = _now()
     needs = _needs(store, live, older_than)
-    keep = {needs.chosen[digest].pack for digest in needs.needed}
-    held = _digests_by_pack(store)
+    keep = {needs.chosen[digest].pack for digest in needs.needed} | needs.spared
     redundant, dead = [], []
-    for name in sorted(set(needs.sizes) - keep):
+    for name in sorted(set(needs.held) - keep):
         size, changed = needs.sizes[name]
-        if held[name] & needs.needed:
-            redundant.append((name, size))
+        if needs.held[name] & needs.needed:
+            redundant.append(name)
         elif changed < older_than:
             dead.append((name, size))
-    return Garbage(tuple(redundant), tuple(dead), needs.young, seen)
+    sound = _replaced(store, needs, redundant)
+    return Garbage(tuple((name, needs.sizes[name][0]) for name in sound), tuple(dead), needs.young, seen)
 
 
 def collect(store: Store, garbage: Garbage, older_than: float) -> int:
@@ -109,20 +112,20 @@ def repack(store: Store, live: AbstractSet[Digest], older_than: float) -> int:
     wanted: dict[str, list[Digest]] = defaultdict(list)
     for digest in sorted(needs.needed):
         holder = needs.chosen[digest]
-        if holder.pack in needs.sizes and holder.root == str(store.root):
+        if holder.root == str(store.root) and holder.pack not in needs.spared:
             wanted[holder.pack].append(digest)
     used = {name: sum(needs.chosen[d].stored for d in digests) for name, digests in wanted.items()}
     # Without the header, whose part of a pack of tiny tensors is large however much of them is needed.
     filled_with = {name: sum(entry.stored for entry in _entries(store, name)) for name in wanted}
     wasteful = {name for name, nbytes in used.items() if nbytes < _WASTE * filled_with[name] - _NEGLIGIBLE}
     little = {name for name in wanted if needs.sizes[name][0] < _LITTLE}
-    chosen = wasteful | (little if len(little) >= _MANY else set())
+    chosen = _replaced(store, needs, sorted(wasteful | (little if len(little) >= _MANY else set())))
     if not chosen:
         return 0
     order = sorted(chosen, key=lambda name: (needs.sizes[name][1], name))
     holders = [needs.chosen[digest] for name in order for digest in wanted[name]]
     store.write(copies(store, holders), loose=False)
-    return len(store.drop(sorted(chosen), seen))
+    return len(store.drop(chosen, seen))
 
 
 def _now() -> float:
@@ -130,32 +133,76 @@ def _now() -> float:
 
 
 def _needs(store: Store, live: AbstractSet[Digest], older_than: float) -> _Needs:
-    holders = store.index.all_holders()
-    sizes: dict[str, tuple[int, float]] = {}
-    for root, path in store.pack_files():
-        if root == store.root:
-            with suppress(FileNotFoundError):
-                stat = path.stat()
-                sizes[path.name] = (stat.st_size, stat.st_mtime)
+    sizes, present = _on_disk(store)
+    # What the index does not know, such as a pack of a newer version, is nothing that it could condemn.
+    every = store.index.all_holders()
+    holders = {d: kept for d, held in every.items() if (kept := tuple(h for h in held if (h.root, h.pack) in present))}
     # What an alternate holds as well is kept here too: it is somebody else's to delete.
     own = {d: mine for d, held in holders.items() if (mine := tuple(h for h in held if h.root == str(store.root)))}
     chosen = {**smallest(holders), **smallest(own)}
-    young = {
-        digest
-        for digest, held in holders.items()
-        if any(sizes.get(holder.pack, (0, 0.0))[1] >= older_than for holder in held)
-    }
-    nameless = young - ancestors(live & set(chosen), chosen)
-    needed = ancestors((live | young) & set(chosen), chosen)
-    return _Needs(chosen, needed, sum(chosen[d].stored for d in nameless if d in chosen), sizes)
-
-
-def _digests_by_pack(store: Store) -> dict[str, set[Digest]]:
-    found: dict[str, set[Digest]] = defaultdict(set)
-    for digest, held in store.index.all_holders().items():
+    by_pack: dict[str, set[Digest]] = defaultdict(set)
+    for digest, held in own.items():
         for holder in held:
-            found[holder.pack].add(digest)
-    return found
+            by_pack[holder.pack].add(digest)
+    young = {digest for name, digests in by_pack.items() if sizes[name][1] >= older_than for digest in digests}
+    nameless = young - ancestors(live & set(chosen), chosen)
+    return _Needs(
+        chosen=chosen,
+        needed=ancestors((live | young) & set(chosen), chosen),
+        young=sum(chosen[digest].stored for digest in nameless if digest in chosen),
+        held=by_pack,
+        sizes=sizes,
+        spared=_packs_of_all(own, (live | young) - set(chosen)),
+    )
+
+
+def _on_disk(store: Store) -> tuple[dict[str, tuple[int, float]], set[tuple[str, str]]]:
+    sizes: dict[str, tuple[int, float]] = {}
+    present: set[tuple[str, str]] = set()
+    for root, path in store.pack_files():
+        with suppress(FileNotFoundError):
+            stat = path.stat()
+            present.add((str(root), path.name))
+            if root == store.root:
+                sizes[path.name] = (stat.st_size, stat.st_mtime)
+    return sizes, present
+
+
+def _packs_of_all(own: Holders, stranded: AbstractSet[Digest]) -> set[str]:
+    """Return packs that hold any part of what cannot be decoded now: what it leans on may come back."""
+    names: set[str] = set()
+    seen: set[Digest] = set()
+    todo = set(stranded)
+    while todo:
+        seen |= todo
+        held = [holder for digest in todo for holder in own.get(digest, ())]
+        names.update(holder.pack for holder in held)
+        todo = {base for holder in held for base in holder.bases} - seen
+    return names
+
+
+def _replaced(store: Store, needs: _Needs, names: Sequence[str]) -> list[str]:
+    """Return those of some packs whose needed tensors are, as decoding shows, held by others or about to be copied."""
+    relied = {name: {d for d in needs.held[name] & needs.needed if needs.chosen[d].pack != name} for name in names}
+    todo = sorted(
+        digest
+        for digest in frozenset().union(*relied.values())
+        if not store.was_verified(digest, needs.chosen[digest].pack)
+    )
+    lost: set[Digest] = set()
+    if not _come_back(store, needs.chosen, todo):
+        # All at once mostly; one by one only where something is wrong.
+        lost = {digest for digest in todo if not _come_back(store, needs.chosen, [digest])}
+    return [name for name in names if not relied[name] & lost]
+
+
+def _come_back(store: Store, chosen: Mapping[Digest, Holder], digests: Sequence[Digest]) -> bool:
+    try:
+        places = {digest: store.place(digest, chosen[digest]) for digest in ancestors(digests, chosen)}
+        store.verify(digests, places)
+    except (CorruptError, MissingError):
+        return False
+    return True
 
 
 def _entries(store: Store, name: str) -> tuple[Entry, ...]:

@@ -83,7 +83,7 @@ class Inventory:
                 f"{len(absent)} of {len(wanted)} tensors are not in the store, {min(absent)} among them",
                 hint="git theta checkout fetches what a remote has; git theta fsck says which files need them",
             )
-        return {digest: self._place(digest, holder) for digest, holder in chosen.items()}
+        return {digest: self.place(digest, holder) for digest, holder in chosen.items()}
 
     def path_of(self, name: str) -> Path:
         """Return where a pack is, here or in an alternate.
@@ -183,7 +183,13 @@ class Inventory:
             if (rest := tuple(holder for holder in held if holder.root in self._roots))
         }
 
-    def _place(self, digest: Digest, holder: Holder) -> tuple[Path, Entry]:
+    def place(self, digest: Digest, holder: Holder) -> tuple[Path, Entry]:
+        """Return the pack and the entry that a holder means.
+
+        Raises:
+            CorruptError: The pack is not what the index says.
+            MissingError: The pack is gone.
+        """
         path = self._path(holder.root, holder.pack)
         entries = self.reader.header(path).entries
         if holder.entry >= len(entries) or entries[holder.entry].digest != digest:

@@ -241,10 +241,11 @@ class Recoder:
 
     def _moved(self, digest: Digest) -> list[Digest]:
         """Return a tensor and all that lean on it, bases before what leans on them."""
-        order = [digest]
-        for each in order:
-            order += self._leaning.get(each, ())
-        return order
+        found, todo = {digest}, {digest}
+        while todo:
+            todo = {other for each in todo for other in self._leaning.get(each, ())} - found
+            found |= todo
+        return sorted(found, key=lambda each: (each != digest, self._depths[each]))
 
     def _write(self, plans: Sequence[_Plan]) -> None:
         store = self._store

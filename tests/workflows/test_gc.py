@@ -426,7 +426,8 @@ def test_a_push_makes_things_small_first_and_sends_only_what_is_new(begin: Make,
     copy.git("theta", "fsck", "--full")
 
 
-def test_a_push_makes_nothing_lean_on_other_branches(history: History, shared: Repo) -> None:
+@pytest.mark.parametrize("collected", [False, True], ids=["as added", "after gc"])
+def test_a_push_lets_nothing_of_other_branches_out(history: History, shared: Repo, *, collected: bool) -> None:
     repo = history.repo
     model = training.fresh(1)
     history.commit(model=model)
@@ -436,6 +437,14 @@ def test_a_push_makes_nothing_lean_on_other_branches(history: History, shared: R
     secret = packs(repo)
     repo.git("checkout", "--quiet", "main")
     history.commit(model=training.trained(private, 2))
+    if collected:
+        repo.git("theta", "gc", "--quiet")
+        store = Store(theta(repo))
+        main, side = (set(repo.git("show", f"{rev}:{MODEL}").split()) for rev in ("main", "private"))
+        assert {base for d in main - side for held in store.holders([d]).get(d, ()) for base in held.bases} & (
+            side - main
+        )
+        store.close()
     repo.git("push", "--quiet", "origin", "main")
     store = Store(theta(shared))
     store.refresh()

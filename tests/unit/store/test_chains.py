@@ -65,10 +65,12 @@ def test_chains_are_followed_so_far_and_no_further():
     assert len(shallowest(chain(MAX_CHAIN + 2))) == MAX_CHAIN + 1
 
 
-def test_the_smallest_way_is_given_up_where_it_is_too_long():
+def test_the_smallest_way_begins_anew_where_it_becomes_too_long():
     links = chain(MAX_CHAIN + 4)
     whole = {name: (*held, Holder("store", "p", 0, 9)) for name, held in links.items()}
-    assert smallest(whole) == shallowest(whole)
+    chosen = smallest(whole)
+    assert max(depths(chosen).values()) == MAX_CHAIN
+    assert sum(not holder.bases for holder in chosen.values()) == 2
 
 
 def test_depth_counts_the_longest_way_down():

@@ -3,12 +3,16 @@ import os
 import shutil
 import time
 
+import msgpack
 import pytest
+from workbench import packs_of
 
 from git_theta_ext.store import gc
 from git_theta_ext.store.blobs import Store
+from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs
 from git_theta_ext.store.gc import Garbage, collect, find_garbage, repack
-from git_theta_ext.store.writer import SMALL
+from git_theta_ext.store.packs import MAGIC, VERSION
+from git_theta_ext.store.writer import SMALL, dense_blob, sha256_of
 
 LONG_AGO = 1000
 NEVER = 0.0
@@ -28,7 +32,7 @@ def digests(*items):
 
 
 def pack_of(store, item):
-    (name,) = store.packs_of([item[1]], but=[])
+    (name,) = packs_of(store, [item[1]])
     return name
 
 
@@ -228,3 +232,85 @@ def test_nothing_is_garbage_in_a_store_without_packs(store, now):
     assert found == Garbage(seen=found.seen)
     assert collect(store, found, now) == 0
     assert repack(store, set(), now) == 0
+
+
+def collected(store, live, now):
+    store.refresh()
+    collect(store, find_garbage(store, live, now), now)
+    repack(store, live, now)
+
+
+def test_what_leans_on_something_that_is_away_stays_until_it_is_back(tmp_path, steps, make, now):
+    (base, new), small = steps(2, elements=1 << 16), make(1000)
+    lender = Store(tmp_path / "lender")
+    lender.put([base])
+    lender.close()
+    borrower = Store(tmp_path / "theta", [tmp_path / "lender"])
+    blobs = coded_blobs(new[1], Hint("delta", base[1], base[0]), memory(new), memory(base))
+    borrower.write([[*blobs, dense_blob(small[1], memory(small))]], loose=False)
+    age(borrower)
+    (tmp_path / "lender").rename(tmp_path / "away")
+    collected(borrower, digests(base, new, small), now)
+    (tmp_path / "away").rename(tmp_path / "lender")
+    borrower.refresh()
+    assert borrower.missing(digests(new, small)) == set()
+    borrower.close()
+
+
+def memory(item):
+    return lambda: MemorySource(item[0], item[2])
+
+
+def test_a_pack_of_a_newer_version_is_nobodys_garbage(store, make, now):
+    store.put([make(100)])
+    body = msgpack.packb({"entries": []})
+    path = store.root / "made"
+    path.write_bytes(MAGIC + (VERSION + 1).to_bytes(4, "little") + len(body).to_bytes(8, "little") + body)
+    place = store.pack_path(sha256_of(path))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(place)
+    age(store)
+    collected(store, set(), now)
+    assert names(store) == {place.name}
+
+
+def test_a_pack_that_the_index_forgot_stays(store, make, now):
+    item = make(100)
+    store.put([item])
+    age(store)
+    (name,) = names(store)
+    store.index.drop_pack(str(store.root), name)
+    collect(store, find_garbage(store, digests(item), now), now)
+    assert names(store) == {name}
+
+
+def test_a_smaller_copy_that_is_damaged_replaces_nothing(store, steps, lean, now):
+    base, new = steps(2)
+    store.put([base])
+    store.put([new])
+    path = store.pack_path(lean(store, new, base))
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    data[-40] ^= 255
+    path.write_bytes(data)
+    age(store)
+    store.reader.close()
+    fresh = Store(store.root)
+    collected(fresh, digests(base, new), now)
+    fresh.drop([path.name])
+    assert fresh.read(new[1], new[0]) == new[2]
+    fresh.close()
+
+
+def test_a_pack_that_only_the_index_remembers_is_not_counted_on(store, steps, make, now):
+    (base, new), small = steps(2, elements=60_000), make(1000)
+    store.put([base])
+    store.put([new, small])
+    before = names(store)
+    store.write([coded_blobs(new[1], Hint("delta", base[1], base[0]), memory(new), memory(base))], loose=False)
+    (smaller,) = names(store) - before
+    store.pack_path(smaller).unlink()
+    age(store)
+    repack(store, digests(base, new, small), now)
+    assert store.missing(digests(base, new, small)) == set()
