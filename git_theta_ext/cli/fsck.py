@@ -5,7 +5,7 @@ With --repair, damaged packs make way for what a remote holds.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from git_theta_ext.store.fsck import (
     stored_specs,
     users,
 )
+from git_theta_ext.store.locks import alone
 from git_theta_ext.transfer.remote_index import held, read_remote_index
 
 if TYPE_CHECKING:
@@ -74,11 +75,13 @@ def run(args: argparse.Namespace) -> int:
     store = repo.store()
     manifests, unreadable = _manifests(repo)
     unreadable += _raw(repo)
-    found = _check(repo, store, manifests, show, full=args.full)
     told: dict[str, Any] = {"manifests": len(manifests)}
     lines: list[str] = []
-    if args.repair:
-        found, told["repair"], lines = _mend(repo, store, manifests, found, show, dry_run=args.dry_run)
+    # What a garbage collection takes for superfluous may be all that is left of a damaged pack.
+    with alone(store.root, wait=True) if args.repair and not args.dry_run else nullcontext():
+        found = _check(repo, store, manifests, show, full=args.full)
+        if args.repair:
+            found, told["repair"], lines = _mend(repo, store, manifests, found, show, dry_run=args.dry_run)
     problems = unreadable + found
     needed = users(store, manifests, [problem.pack for problem in problems if problem.pack])
     told["problems"] = [asdict(p) | {"needed_by": needed.get(p.pack, [])} for p in problems]

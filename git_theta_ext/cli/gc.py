@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import human_bytes, plural
-from git_theta_ext.errors import StoreError, ThetaError, UsageError
+from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.auto_gc import be_considerate, log_path
 from git_theta_ext.git.maintenance import Wish, maintain, tensor_bytes
 from git_theta_ext.git.repository import Repository
@@ -52,20 +52,28 @@ def run(args: argparse.Namespace) -> int:
     if args.auto:
         be_considerate()
     wish = Wish(time.time() - grace * _DAY, args.aggressive, args.dry_run)
+    output = output_of(args)
     with alone(store.root, wait=False) as nobody_else:
-        if not nobody_else:
-            if args.auto:
-                return 0
-            raise StoreError("another git theta gc is running", hint="wait for it, and run this again")
-        try:
-            return _collect(output_of(args), repo, store, wish)
-        except ThetaError as error:
-            if args.auto:
-                log_path(store).write_text(f"{error.message}\n")
-            raise
+        if nobody_else:
+            return _collect(output, repo, store, wish, auto=args.auto)
+    if args.auto:
+        return 0
+    output.warn("another git theta gc, prune or repair is running; this one waits for it")
+    with alone(store.root, wait=True):
+        return _collect(output, repo, store, wish, auto=False)
 
 
-def _collect(output: Output, repo: Repository, store: Store, wish: Wish) -> int:
+def _collect(output: Output, repo: Repository, store: Store, wish: Wish, *, auto: bool) -> int:
+    try:
+        _run(output, repo, store, wish)
+    except ThetaError as error:
+        if auto:
+            log_path(store).write_text(f"{error.message}\n")
+        raise
+    return 0
+
+
+def _run(output: Output, repo: Repository, store: Store, wish: Wish) -> None:
     wanted = output.mode == "human"
     total = tensor_bytes(repo) if wanted else 0
     before = _stored(store)
@@ -90,7 +98,6 @@ def _collect(output: Output, repo: Repository, store: Store, wish: Wish) -> int:
             f"the store had {human_bytes(before)} and has {human_bytes(after)}",
         ],
     )
-    return 0
 
 
 def _stored(store: Store) -> int:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import ManifestError
+from git_theta_ext.errors import ManifestError, RepositoryError
 from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.git.repository import Repository, foreign_environment
 from git_theta_ext.model.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_theta_ext.git.repository import Repository
 
 _LOG = ("log", "-z", "--all", "--reflog", "--topo-order", "--reverse", "--raw", "--no-abbrev", "--no-renames")
 _HEADER = "\x01"
@@ -94,12 +95,24 @@ def _committed(repo: Repository) -> Iterator[_Change]:
 
 
 def _staged(repo: Repository) -> Iterator[_Change]:
-    committed = {}
-    if repo.run("rev-parse", "-q", "--verify", "HEAD^{commit}", check=False).strip():
-        committed = {entry.path: entry.oid for entry in repo.entries("HEAD")}
-    if repo.worktree is None:
+    """Yield what the index of each work tree has that its HEAD has not."""
+    text = repo.run("worktree", "list", "--porcelain", "-z", check=False) or repo.run("worktree", "list", "--porcelain")
+    lines = text.decode(errors="surrogateescape").replace("\0", "\n").splitlines()
+    tops = [Path(line.removeprefix("worktree ")) for line in lines if line.startswith("worktree ")]
+    yield from _staged_in(repo)
+    for top in tops:
+        if top != repo.worktree:
+            with suppress(RepositoryError):  # removed by hand, or the bare repository itself
+                yield from _staged_in(Repository.discover(top, env=foreign_environment()))
+
+
+def _staged_in(place: Repository) -> Iterator[_Change]:
+    if place.worktree is None:
         return
-    for entry in repo.entries(None):
+    committed = {}
+    if place.run("rev-parse", "-q", "--verify", "HEAD^{commit}", check=False).strip():
+        committed = {entry.path: entry.oid for entry in place.entries("HEAD")}
+    for entry in place.entries(None):
         if entry.regular and committed.get(entry.path) != entry.oid:
             yield _Change(None, 0, entry.path, committed.get(entry.path, ""), entry.oid)
 

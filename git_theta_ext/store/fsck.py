@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError, FormatError, MissingError
+from git_theta_ext.errors import CorruptError, FormatError, MissingError, PluginError
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.tensor import skeleton_spec
 from git_theta_ext.store.chains import closure, shallowest
@@ -15,9 +16,8 @@ from git_theta_ext.store.reader import read_pack_header
 from git_theta_ext.store.writer import pack_path, sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
-    from pathlib import Path
 
     from git_theta_ext.errors import ThetaError
     from git_theta_ext.model.manifest import Manifest
@@ -31,7 +31,7 @@ class Problem:
     """Something wrong with a store.
 
     Attributes:
-        kind: ``corrupt`` or ``missing``.
+        kind: ``corrupt``, ``missing``, or ``plug-in`` where one is not installed that could tell.
         where: The pack's file, or the manifest's place.
         what: In words.
         pack: The file of the pack that is at fault, where it is known.
@@ -43,7 +43,11 @@ class Problem:
     pack: str = ""
 
 
+UNREADABLE = (CorruptError, MissingError, PluginError)
+"""What reading a stored tensor may raise that says nothing of the others."""
+
 _NAMED = 3
+_TOGETHER = 256
 
 
 def specs_of(manifests: Iterable[Manifest]) -> dict[Digest, TensorSpec]:
@@ -127,7 +131,7 @@ def _check_skeleton(store: Store, place: str, manifest: Manifest) -> Iterator[Pr
     skeleton = manifest.skeleton
     try:
         layout = Layout.from_skeleton(store.read(skeleton.digest, skeleton_spec(skeleton.nbytes)))
-    except (CorruptError, FormatError, MissingError) as error:
+    except (*UNREADABLE, FormatError) as error:
         yield Problem("corrupt", place, error.message)
     else:
         if layout.parameters != {name: parameter.spec for name, parameter in manifest.parameters.items()}:
@@ -149,7 +153,7 @@ def check_tensors(
     """Decode tensors and skeletons, each once, and compare them with their digests.
 
     What is not here at all is left out. Where something leans on what is damaged itself, only the latter's pack is said
-    to be at fault.
+    to be at fault. A pack whose encoding is not installed is at no fault.
 
     Args:
         store: With its alternates.
@@ -157,43 +161,39 @@ def check_tensors(
         advance: Told the number of bytes that were decoded, as it goes.
     """
     chosen = shallowest(store.holders(wanted))
-    failed = dict(_failures(store, [(digest, spec) for digest, spec in wanted.items() if digest in chosen], advance))
+    failed: dict[Digest, ThetaError] = {}
+    items = [(digest, spec) for digest, spec in wanted.items() if digest in chosen]
+    for start in range(0, len(items), _TOGETHER):
+        failed.update(_failures(store, items[start : start + _TOGETHER], advance))
     for digest, error in failed.items():
         holder = chosen[digest]
-        leans = any(base in failed for base in holder.bases)
-        path = next(p for root, p in store.pack_files() if (str(root), p.name) == (holder.root, holder.pack))
-        yield digest, Problem("corrupt", f"{digest[:16]} in {path}", error.message, "" if leans else str(path))
+        path = pack_path(Path(holder.root), holder.pack)
+        unknown = _lacks_plugin(error)
+        blameless = unknown or any(base in failed for base in holder.bases)
+        what = f"{error.message}; {error.hint}" if unknown and error.hint else error.message
+        kind = "plug-in" if unknown else "corrupt"
+        yield digest, Problem(kind, f"{digest[:16]} in {path}", what, "" if blameless else str(path))
+
+
+def _lacks_plugin(error: BaseException | None) -> bool:
+    return error is not None and (isinstance(error, PluginError) or _lacks_plugin(error.__cause__))
 
 
 def _failures(
-    store: Store, wanted: list[tuple[Digest, TensorSpec]], advance: Callable[[int], None]
+    store: Store, wanted: Sequence[tuple[Digest, TensorSpec]], advance: Callable[[int], None]
 ) -> Iterator[tuple[Digest, ThetaError]]:
-    start = 0
-    while start < len(wanted):
-        passed = start
-        try:
-            for item, _, chunk in store.chunks(wanted[start:]):
-                passed = start + item
-                advance(chunk.nbytes)
-        except (CorruptError, MissingError):
-            # It is the one at hand or one behind it; those before were verified.
-            start = passed
-            while start < len(wanted) and (error := _failure(store, *wanted[start])) is None:
-                start += 1
-            if start < len(wanted) and error is not None:
-                yield wanted[start][0], error
-            start += 1
-        else:
-            return
-
-
-def _failure(store: Store, digest: Digest, spec: TensorSpec) -> ThetaError | None:
+    passed = 0
     try:
-        for _ in store.chunks([(digest, spec)]):
-            pass
-    except (CorruptError, MissingError) as error:
-        return error
-    return None
+        for passed, _, chunk in store.chunks(wanted):  # noqa: B007 - read where this is cut short
+            advance(chunk.nbytes)
+    except UNREADABLE:
+        # It is the one at hand or one behind it; those before were verified.
+        for digest, spec in wanted[passed:]:
+            try:
+                for _, _, chunk in store.chunks([(digest, spec)]):
+                    advance(chunk.nbytes)
+            except UNREADABLE as error:  # noqa: PERF203 - each by itself
+                yield digest, error
 
 
 def users(store: Store, manifests: Mapping[str, Manifest], packs: Collection[str]) -> dict[str, list[str]]:

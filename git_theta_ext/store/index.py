@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import StoreError
 from git_theta_ext.model.tensor import Digest
 from git_theta_ext.store.chains import Holder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from git_theta_ext.store.chains import Holders
@@ -123,39 +123,34 @@ class Index:
 
     def packs(self) -> set[tuple[str, str]]:
         """Return root and name of every pack that is known."""
-        with self._lock:
-            return set(self._db.execute("SELECT root, name FROM packs"))
+        return set(self._rows("SELECT root, name FROM packs"))
 
     def holders(self, digests: Iterable[Digest]) -> Holders:
         """Return every entry of every pack that holds one of some digests; those that nobody holds are left out."""
         keys = [bytes.fromhex(digest) for digest in digests]
         found: Holders = {}
-        with self._lock:
-            for start in range(0, len(keys), _BATCH):
-                batch = keys[start : start + _BATCH]
-                marks = ",".join("?" * len(batch))
-                for row in self._db.execute(f"{_HOLDERS} WHERE digest IN ({marks})", batch):
-                    _add(found, row)
+        for start in range(0, len(keys), _BATCH):
+            batch = keys[start : start + _BATCH]
+            marks = ",".join("?" * len(batch))
+            for row in self._rows(f"{_HOLDERS} WHERE digest IN ({marks})", batch):
+                _add(found, row)
         return found
 
     def all_holders(self) -> Holders:
         """Return every entry of every pack."""
         found: Holders = {}
-        with self._lock:
-            for row in self._db.execute(_HOLDERS):
-                _add(found, row)
+        for row in self._rows(_HOLDERS):
+            _add(found, row)
         return found
 
     def loose(self, root: str) -> set[str]:
         """Return the names of packs that recoding may still make smaller."""
-        with self._lock:
-            return {name for (name,) in self._db.execute("SELECT name FROM packs WHERE loose AND root = ?", (root,))}
+        return {name for (name,) in self._rows("SELECT name FROM packs WHERE loose AND root = ?", (root,))}
 
     def loose_bytes(self, root: str) -> int:
         """Return the stored bytes of packs that recoding may still make smaller."""
         query = "SELECT SUM(stored) FROM blobs JOIN packs ON pack = id WHERE loose AND root = ?"
-        with self._lock:
-            return int(self._db.execute(query, (root,)).fetchone()[0] or 0)
+        return sum(nbytes or 0 for (nbytes,) in self._rows(query, (root,)))
 
     def settle(self, root: str, names: Iterable[str]) -> None:
         """Note that recoding has dealt with some packs."""
@@ -175,6 +170,18 @@ class Index:
             db.execute("INSERT OR IGNORE INTO manifests VALUES (?, ?)", (identity, manifest))
             db.execute("INSERT OR REPLACE INTO stats VALUES (?, ?, ?)", (path, stat, identity))
             db.execute("DELETE FROM manifests WHERE id NOT IN (SELECT manifest FROM stats)")
+
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        with self._lock:
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:  # damaged behind its first page: begin anew, the packs tell what is in them
+                self._db.close()
+                self._discard()
+                self._db = self._open()
+                return self._db.execute(query, values).fetchall()
 
     def close(self) -> None:
         """Close the database."""

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from git_theta_ext.store.packs import Entry
 
 
+_LOOKS = 3
+"""How often it is looked for packs that somebody moves about at the same time."""
+
+
 class Inventory:
     """The packs of a repository and of those it borrows from.
 
@@ -49,15 +53,18 @@ class Inventory:
         """
         wanted = set(digests)
         with kept(self.root):
-            while True:
+            for left in reversed(range(_LOOKS)):
                 chosen = shallowest(self.holders(wanted))
                 try:
                     for root, name in {(holder.root, holder.pack) for holder in chosen.values()}:
                         _touch(self._path(root, name))
                 except FileNotFoundError:  # went this very moment, by other hands than ours
+                    if not left:
+                        raise
                     self.refresh()
                 else:
-                    return wanted - set(chosen)
+                    break
+        return wanted - set(chosen)
 
     def holders(self, digests: Iterable[Digest]) -> Holders:
         """Return what holds some digests, and all that these lean on; digests that nothing holds are left out."""
@@ -113,6 +120,7 @@ class Inventory:
         with explained(path):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+            os.utime(path)  # linked to a remote's file it may be old, and must not look like garbage
             sync_folders(place_pack(self.root, path, name))
         self.index.add_pack(str(self.root), name, header.entries, loose=False)
 
@@ -145,8 +153,7 @@ class Inventory:
         for root in self._roots.values():
             with suppress(FileNotFoundError):
                 for folder in sorted((root / "packs").iterdir()):
-                    for path in sorted(folder.iterdir()):
-                        yield root, path
+                    yield from ((root, path) for path in sorted(folder.iterdir()) if path.is_file())
 
     def refresh(self) -> None:
         """Make the index agree with the packs on disk: another process, a copy or a restored backup changed them."""
@@ -173,14 +180,14 @@ class Inventory:
     def _look_up(self, digests: set[Digest]) -> Holders:
         found = self.index.holders(digests)
         places = {(holder.root, holder.pack) for held in found.values() for holder in held}
-        there = {(root, name) for root, name in places if root in self._roots and self._path(root, name).exists()}
-        if any(root in self._roots for root, _ in places - there):
+        gone = {(root, name) for root, name in places if root in self._roots and not self._path(root, name).exists()}
+        if gone:
             self.refresh()
             found = self.index.holders(digests)
         return {
             digest: rest
             for digest, held in found.items()
-            if (rest := tuple(holder for holder in held if holder.root in self._roots))
+            if (rest := tuple(h for h in held if h.root in self._roots and (h.root, h.pack) not in gone))
         }
 
     def place(self, digest: Digest, holder: Holder) -> tuple[Path, Entry]:

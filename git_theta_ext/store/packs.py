@@ -138,15 +138,17 @@ def read_header(data: bytes) -> PackHeader:
             entry = _read_entry(row, at)
             entries.append(entry)
             at += entry.stored
-    except (ValueError, KeyError, TypeError, FormatError, msgpack.UnpackException) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, FormatError, msgpack.UnpackException) as error:
         raise CorruptError(f"a pack's header is damaged: {error}") from error
     return PackHeader(tuple(entries), nbytes)
 
 
 def _read_entry(row: Any, offset: int) -> Entry:
     digest, kind, shape, encoding, params, bases, sizes = row
-    if not (isinstance(digest, bytes) and isinstance(encoding, str) and isinstance(params, dict)):
+    if not (isinstance(sizes, bytes) and isinstance(encoding, str) and isinstance(params, dict)):
         raise TypeError("an entry of unknown form")
+    if not all(type(length) is int for length in shape):
+        raise TypeError("a shape that is no list of whole numbers")
     if kind == SKELETON.name:
         (length,) = shape
         spec = skeleton_spec(length)
@@ -165,7 +167,7 @@ def _read_entry(row: Any, offset: int) -> Entry:
     return Entry(_digest(digest), spec, encoding, chunks, offset, tuple(map(_digest, bases)), params)
 
 
-def _digest(raw: bytes) -> Digest:
-    if len(raw) != 32:  # noqa: PLR2004 - bytes of a BLAKE3-256
+def _digest(raw: object) -> Digest:
+    if not isinstance(raw, bytes) or len(raw) != 32:  # noqa: PLR2004 - bytes of a BLAKE3-256
         raise ValueError("a digest of a wrong length")
     return Digest(raw.hex())

@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.keys import index_key, pack_key, pack_of_index_key, pack_of_key
-from git_theta_ext.store.chains import MAX_CHAIN
+from git_theta_ext.store.chains import Holder, shallowest
 from git_theta_ext.store.packs import MAX_HEADER, PREFIX_BYTES, header_length, read_header
 from git_theta_ext.store.pool import ordered_map
 from git_theta_ext.store.reader import read_pack_header
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Remote
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.chains import Holders
     from git_theta_ext.store.packs import PackHeader
 
 _READERS = 16
@@ -90,25 +91,27 @@ def read_remote_index(store: Store, place: Place) -> RemoteIndex:
 
 
 def held(headers: Iterable[PackHeader], local: Iterable[Digest] = ()) -> set[Digest]:
-    """Return the digests that packs hold together with all that they are coded against.
+    """Return the digests that packs hold together with all that they are coded against, in chains that can be read.
 
     Args:
         headers: Of the packs.
         local: Digests that need not be in them.
     """
-    complete = set(local)
-    waiting = [entry for header in headers for entry in header.entries]
-    for _ in range(MAX_CHAIN + 1):
-        rest = []
-        for entry in waiting:
-            if complete.issuperset(entry.bases):
-                complete.add(entry.digest)
-            else:
-                rest.append(entry)
-        if len(rest) == len(waiting):
-            break
-        waiting = rest
-    return complete
+    return set(shallowest(holders_in({str(number): header for number, header in enumerate(headers)}, local)))
+
+
+def holders_in(headers: Mapping[str, PackHeader], local: Iterable[Digest] = ()) -> Holders:
+    """Return what packs hold, by digest.
+
+    Args:
+        headers: Of the packs, by name.
+        local: Digests that are held besides, in a pack without a name.
+    """
+    found: dict[Digest, list[Holder]] = {digest: [Holder("", "", 0, 0)] for digest in local}
+    for name, header in headers.items():
+        for number, entry in enumerate(header.entries):
+            found.setdefault(entry.digest, []).append(Holder("", name, number, entry.stored, entry.bases))
+    return {digest: tuple(held_by) for digest, held_by in found.items()}
 
 
 def save_head(folder: Path, name: str, head: bytes) -> Path:

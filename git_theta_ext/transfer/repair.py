@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError, MissingError, RemoteError
+from git_theta_ext.errors import CorruptError, RemoteError
 from git_theta_ext.store.blobs import Store
-from git_theta_ext.store.chains import shallowest
-from git_theta_ext.store.fsck import check_tensors
+from git_theta_ext.store.chains import Holder, closure, shallowest
+from git_theta_ext.store.fsck import UNREADABLE, check_tensors
 from git_theta_ext.store.locks import dropping
 from git_theta_ext.store.pool import no_progress
 from git_theta_ext.store.reader import read_pack_header
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.store.chains import Holders
     from git_theta_ext.store.fsck import Problem
     from git_theta_ext.transfer.remote_index import Place
 
 QUARANTINE = "quarantine"
-"""The folder of the store that damaged packs are moved to, laid out as a store itself."""
+"""The folder of the store that damaged packs are moved to, laid out as a store itself.
+
+What is left there is never removed: it may be all that there is of a tensor.
+"""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class RepairPlan:
 
     Attributes:
         packs: Names of the damaged packs of this store.
-        broken: What manifests name, is held here, and cannot be had without them.
+        broken: What manifests name, is held here or was moved aside, and cannot be had from sound packs.
         fetchable: Those of them that a remote holds.
     """
 
@@ -50,13 +54,13 @@ class Repair:
     """What a repair did.
 
     Attributes:
-        fetched: What a remote had.
+        fetched: What a remote had, decoded and compared with its digests.
         saved: What could still be read out of damaged packs.
         lost: What could not be mended.
         removed: Names of damaged packs of which nothing is needed any more.
         quarantined: Names of those that were moved aside and may hold more than could be mended.
         put_back: Names of those that are where they were, since there is nothing better.
-        problems: What is wrong with the tensors that came instead.
+        problems: What is wrong with those of the lost that are here.
     """
 
     fetched: frozenset[Digest]
@@ -79,13 +83,15 @@ def plan_repair(
         named: What manifests name.
         packs: Names of damaged packs of this store.
     """
+    every = store.holders(named)
     sound = {
         digest: rest
-        for digest, holders in store.holders(named).items()
+        for digest, holders in every.items()
         if (rest := tuple(h for h in holders if h.root != str(store.root) or h.pack not in packs))
     }
-    here = set(store.index.holders(named))
-    broken = here - set(shallowest(sound))
+    # A repair that was cut off left them there.
+    aside = _holders_aside(store)
+    broken = ((set(every) | set(aside)) & set(named)) - set(shallowest(sound))
     fetchable: set[Digest] = set()
     if broken:
         for place in places:
@@ -115,65 +121,99 @@ def repair(
     Raises:
         StoreError: The store cannot be written; the packs are where they were, or in ``quarantine``.
     """
-    contents = {name: _contents(store, name) for name in plan.packs}
-    for name in plan.packs:
-        _move(store, store.root, store.root / QUARANTINE, name)
-        store.index.drop_pack(str(store.root), name)
+    known = store.index.all_holders()
+    aside = {_move_aside(store, name): name for name in plan.packs}
     # Files that are open stay readable after they were moved; nothing may be read out of these.
     store.reader.close()
+    wanted = {digest: named[digest] for digest in plan.broken}
     if places and plan.broken:
-        with suppress(MissingError, RemoteError, CorruptError):  # what is still missing then is known below
+        with suppress(*UNREADABLE, RemoteError):  # what is still missing then is known below
             fetch(store, places, plan.broken, advance)
-    fetched = plan.broken - store.missing(plan.broken)
-    saved = _salvage(store, {digest: named[digest] for digest in plan.broken - fetched})
-    lost = store.missing(plan.broken)
+    fetched, _ = _decodable(store, wanted)
+    _salvage(store, {digest: wanted[digest] for digest in plan.broken - fetched})
+    mended, problems = _decodable(store, wanted)
+    lost = plan.broken - mended
+    held_aside = _holders_aside(store)
+    behind = _behind(
+        lost, {digest: (*known.get(digest, ()), *held_aside.get(digest, ())) for digest in {*known, *held_aside}}
+    )
     removed, quarantined, put_back = [], [], []
-    for name, digests in contents.items():
-        if digests and not digests & lost:
+    for there, name in aside.items():
+        digests = _contents(known, str(store.root), name) | _contents(held_aside, str(store.root / QUARANTINE), there)
+        if digests and not digests & behind:
             removed.append(name)
-            pack_path(store.root / QUARANTINE, name).unlink()
-        elif digests & plan.broken and not digests & (fetched | saved):
+            pack_path(store.root / QUARANTINE, there).unlink()
+        elif digests & behind and not digests & mended:
             put_back.append(name)
-            _move(store, store.root / QUARANTINE, store.root, name)
+            _move(store, pack_path(store.root / QUARANTINE, there), store.root, name)
         else:
             quarantined.append(name)
-    if not quarantined:
-        shutil.rmtree(store.root / QUARANTINE, ignore_errors=True)
+    _tidy(store.root / QUARANTINE)
     store.refresh()
-    mended = {digest: named[digest] for digest in fetched | saved}
-    problems = tuple(problem for _, problem in check_tensors(store, mended))
-    return Repair(
-        frozenset(fetched), saved, frozenset(lost), tuple(removed), tuple(quarantined), tuple(put_back), problems
-    )
+    return Repair(fetched, mended - fetched, lost, tuple(removed), tuple(quarantined), tuple(put_back), tuple(problems))
 
 
-def _contents(store: Store, name: str) -> set[Digest]:
-    """Return what a damaged pack is said to hold, by the index and by what can be read of it."""
-    place = (str(store.root), name)
-    found = {
-        digest
-        for digest, holders in store.index.all_holders().items()
-        if any((holder.root, holder.pack) == place for holder in holders)
-    }
-    with suppress(CorruptError, FileNotFoundError):
-        found |= {entry.digest for entry in read_pack_header(store.pack_path(name)).entries}
+def _decodable(store: Store, wanted: Mapping[Digest, TensorSpec]) -> tuple[frozenset[Digest], list[Problem]]:
+    """Return what can be decoded and is what its digest says, and what is wrong with the others that are here."""
+    problems = dict(check_tensors(store, wanted))
+    return frozenset(set(wanted) - store.missing(wanted) - set(problems)), list(problems.values())
+
+
+def _behind(digests: Collection[Digest], holders: Holders) -> set[Digest]:
+    """Return some digests and all that they lean on, in whatever pack."""
+    found = closure(digests, lambda wanted: {digest: holders[digest] for digest in wanted if digest in holders})
+    return {*digests, *found, *(base for held in found.values() for holder in held for base in holder.bases)}
+
+
+def _contents(holders: Holders, root: str, name: str) -> set[Digest]:
+    return {digest for digest, held in holders.items() if any((h.root, h.pack) == (root, name) for h in held)}
+
+
+def _holders_aside(store: Store) -> Holders:
+    """Return what packs that were moved aside hold, as far as their headers can be read."""
+    root = store.root / QUARANTINE
+    found: Holders = {}
+    for path in sorted((root / "packs").glob("*/*")):
+        with suppress(CorruptError, FileNotFoundError):
+            for number, entry in enumerate(read_pack_header(path).entries):
+                holder = Holder(str(root), path.name, number, entry.stored, entry.bases)
+                found[entry.digest] = (*found.get(entry.digest, ()), holder)
     return found
+
+
+def _move_aside(store: Store, name: str) -> str:
+    """Move a pack to the quarantine, and return its name there: one of that name may have come before it."""
+    free = (
+        there for n in count() if not pack_path(store.root / QUARANTINE, there := f"{name}.{n}" if n else name).exists()
+    )
+    there = next(free)
+    _move(store, store.pack_path(name), store.root / QUARANTINE, there)
+    store.index.drop_pack(str(store.root), name)
+    return there
 
 
 def _move(store: Store, source: Path, target: Path, name: str) -> None:
     with dropping(store.root), explained(target):
-        sync_folders(place_pack(target, pack_path(source, name), name))
+        sync_folders(place_pack(target, source, name))
 
 
-def _salvage(store: Store, wanted: Mapping[Digest, TensorSpec]) -> frozenset[Digest]:
+def _salvage(store: Store, wanted: Mapping[Digest, TensorSpec]) -> None:
     """Store again what is whole in packs that were moved aside: a damaged pack has many sound parts."""
-    saved: set[Digest] = set()
-    if not wanted:
-        return frozenset()
-    with closing(Store(store.root / QUARANTINE, [store.root], store.threads)) as aside:
+    root = store.root / QUARANTINE
+    if not wanted or not root.exists():
+        return
+    others = dict.fromkeys([store.root, *(place for place, _ in store.pack_files())])
+    with closing(Store(root, list(others), store.threads)) as aside:
         aside.refresh()
         for digest in sorted(set(wanted) & set(shallowest(aside.holders(wanted)))):
-            with suppress(CorruptError, MissingError):
+            with suppress(*UNREADABLE):
                 store.put([(wanted[digest], digest, aside.read(digest, wanted[digest]))])
-                saved.add(digest)
-    return frozenset(saved)
+
+
+def _tidy(quarantine: Path) -> None:
+    """Remove what is derived, and the folders that are empty."""
+    for path in quarantine.glob("index.sqlite3*"):
+        path.unlink(missing_ok=True)
+    for folder in (*sorted(quarantine.glob("packs/*")), quarantine / "packs", quarantine):
+        with suppress(OSError):
+            folder.rmdir()

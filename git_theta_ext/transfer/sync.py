@@ -6,12 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import MissingError, RemoteError, ThetaError
+from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
+from git_theta_ext.store.chains import Holder, ancestors, shallowest, smallest
+from git_theta_ext.store.copying import whole_again
 from git_theta_ext.store.extract import extract_packs
 from git_theta_ext.store.pool import no_progress, ordered_map
+from git_theta_ext.store.reader import read_pack_header
+from git_theta_ext.store.writer import grouped
 from git_theta_ext.transfer.incoming import bring_pack, forget_abandoned
 from git_theta_ext.transfer.outgoing import PushPlan, upload
-from git_theta_ext.transfer.remote_index import held, read_remote_index
+from git_theta_ext.transfer.remote_index import held, holders_in, read_remote_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.packs import Entry, PackHeader
+    from git_theta_ext.store.packs import PackHeader
     from git_theta_ext.transfer.remote_index import Place
 
 _DOWNLOADS = 8
@@ -70,6 +74,10 @@ def plan_push(
     if lacking:
         prepare(Going(lacking, there))
     needed = extract_packs(store, lacking, there)
+    after = {**index.headers, **{name: read_pack_header(store.path_of(name)) for name in needed}}
+    if deep := wanted - held(after.values()):
+        # Leaning on what leans on so much there that nobody could read it.
+        needed |= set(store.write(grouped([whole_again(store, digest) for digest in sorted(deep)]), loose=True))
     sizes = ((name, store.path_of(name).stat().st_size) for name in needed - set(index.headers))
     unlisted = (set(index.headers) - index.indexed) & {name for name in index.headers if store.pack_path(name).exists()}
     return PushPlan(tuple(sorted(sizes, key=lambda pack: (-pack[1], pack[0]))), tuple(sorted(unlisted)))
@@ -189,26 +197,18 @@ def choose(missing: Iterable[Digest], headers: Mapping[str, PackHeader], store: 
     """
     bases = {base for header in headers.values() for entry in header.entries for base in entry.bases}
     local = bases - store.missing(bases)
-    possible = held(headers.values(), local)
-    offers: dict[Digest, list[tuple[str, Entry]]] = {}
-    for name, header in headers.items():
-        for entry in header.entries:
-            if possible.issuperset(entry.bases):
-                offers.setdefault(entry.digest, []).append((name, entry))
+    best = smallest(holders_in(headers, local))
     chosen: dict[str, int] = {}
-    todo, seen = set(missing), set(local)
-    complete = True
+    wanted = set(missing)
+    todo, seen = wanted & set(best), set(local)
     while todo:
         digest = todo.pop()
         seen.add(digest)
-        if digest not in offers:
-            complete = False
-            continue
-        name, entry = min(offers[digest], key=lambda o: (o[0] not in chosen, headers[o[0]].pack_bytes, o[0]))
+        name = best[digest].pack
         if not store.pack_path(name).exists():
             chosen[name] = headers[name].pack_bytes
-        todo |= set(entry.bases) - seen
-    return chosen, complete
+        todo |= set(best[digest].bases) - seen
+    return chosen, wanted <= set(best)
 
 
 def _download(
@@ -227,10 +227,27 @@ def _download(
                 fetched.nbytes += packs[name]
                 advance(packs[name])
             failures += problems
+    failures += [error for name in names if (error := _unsound(store, name, offers.places[name])) is not None]
     for name in names:
         # Done or not: what a remote said of a pack and did not keep is not believed again.
         del offers.headers[name], offers.places[name]
     return failures
+
+
+def _unsound(store: Store, name: str, places: Sequence[Place]) -> ThetaError | None:
+    """Decode what a fetched pack holds, as far as all that it leans on is here; drop the pack where it is another."""
+    if not store.pack_path(name).exists():
+        return None
+    entries = store.reader.header(store.pack_path(name)).entries
+    own = {e.digest: (Holder(str(store.root), name, at, e.stored, e.bases),) for at, e in enumerate(entries)}
+    best = shallowest({**store.holders(base for entry in entries for base in entry.bases), **own})
+    digests = [digest for digest in own if digest in best]
+    try:
+        store.verify(digests, {digest: store.place(digest, best[digest]) for digest in ancestors(digests, best)})
+    except CorruptError as error:
+        store.drop([name])
+        return CorruptError(f"{places[0].url}: {error.message}", hint="git theta fsck --full there")
+    return None
 
 
 def _explain(missing: set[Digest], wanted: int, places: Sequence[Place], failures: Sequence[ThetaError]) -> ThetaError:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+_LONGEST = 4096
+
+
 class Names:
     """Finds parameters by the names that an update gives them.
 
@@ -36,6 +39,8 @@ class Names:
         """
         if name in self._known:
             return name
+        if len(name) > _LONGEST:
+            return None
         found = [*self._by_ending.get(name, ()), *(ending for ending in _endings(name) if ending in self._known)]
         if len(found) > 1:
             raise UsageError(

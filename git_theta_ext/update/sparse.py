@@ -108,6 +108,8 @@ def _places(name: str, spec: TensorSpec, indices: Tensor) -> NDArray[Any]:
         raise FormatError(
             f"parameter {name!r} is {spec}, and its indices {indices.spec}: neither [n] nor [n, dimensions]"
         )
+    if shape[0] > spec.elements:
+        raise FormatError(f"parameter {name!r} is {spec}, and there are {shape[0]} indices")
     found = np.frombuffer(indices.data, kind).astype(np.int64)
     limits = spec.shape if several else (spec.elements,)
     found = found.reshape(-1, len(limits)) if limits else np.zeros((shape[0], 0), np.int64)

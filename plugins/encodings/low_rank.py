@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _MATRIX = 2
 
+_MOST_RANKS = 4
+"""Times the longer side of a matrix: more would only cost time."""
+
 
 class LowRank(_floats.Predicting):
     """Two thin factors and what they miss; lossless for any bytes."""
@@ -78,8 +81,8 @@ def _factors(chunk: Chunk) -> tuple[Any, Any, float]:
     height, width = (columns, rows) if swap else (rows, columns)
     left, right = chunk.bases[1:]
     rank = right.spec.shape[0] if right.spec.shape else 0
-    if rank == 0:
-        raise CorruptError("factors of no rank")
+    if not 0 < rank <= _MOST_RANKS * max(rows, columns):
+        raise CorruptError(f"factors of rank {rank} for {rows} rows and {columns} columns")
     one, other = _floats.factor(left, (height, rank)), _floats.factor(right, (rank, width))
     return (other.T, one.T, scale) if swap else (one, other, scale)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -89,12 +89,15 @@ class Directory:
             for part in key.split("/")[:-1]:
                 folder /= part
                 make_folder(folder)
-            if target.exists():
-                return False
-            if folder not in self._tidied:
-                self._tidied.add(folder)
-                remove_stale(folder)
-            return add_file(path, target)
+            added = not target.exists()
+            if added:
+                if folder not in self._tidied:
+                    self._tidied.add(folder)
+                    remove_stale(folder)
+                added = add_file(path, target)
+            with suppress(PermissionError):  # young again, so that no garbage collection there takes it for left over
+                os.utime(target)
+            return added
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none."""

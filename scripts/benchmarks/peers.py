@@ -61,6 +61,7 @@ def _git(tool: Tool, needs: str, tidy: tuple[Command, ...] = ()) -> Peer:
     setup = (
         ("git", "init", "--quiet", "--initial-branch=main"),
         ("git", "config", "gc.auto", "0"),
+        ("git", "config", "theta.gcAuto", "0"),
         *(("git", *command) for command in tool.setup),
         ("git", "commit", "--quiet", "--allow-empty", "--message", "empty"),
     )

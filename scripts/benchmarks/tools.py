@@ -63,6 +63,7 @@ class Repository:
         path.mkdir()
         self.git("init", "--quiet", "--initial-branch=main")
         self.git("config", "gc.auto", "0")
+        self.git("config", "theta.gcAuto", "0")
         for command in tool.setup:
             self.git(*command)
         self.git("commit", "--quiet", "--allow-empty", "--message", "empty")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from updates import REALS, ROWS, Memory, chunk_of, golden, round_trip, stored_size, tensor, values_of
 
 from git_theta_ext.errors import CorruptError
-from git_theta_ext.interfaces import Base, Fit
+from git_theta_ext.interfaces import Base, Chunk, Fit
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.testing.encodings import EncodingTests
 from git_theta_plugins.encodings import _low_rank_fit, _range_finder
@@ -213,3 +213,11 @@ def test_torch_finds_the_same_update():
 def test_payloads_of_the_first_version_still_decode(name):
     found, data = golden(ENCODING, name)
     assert found == data
+
+
+def test_factors_of_far_more_ranks_than_the_matrix_has_are_refused():
+    spec = TensorSpec.of("F32", (1, 1))
+    left, right = (TensorSpec.of("F32", shape) for shape in ((1, 5), (5, 1)))
+    bases = (Base(spec, memoryview(bytes(4))), *(Base(each, memoryview(bytes(20))) for each in (left, right)))
+    with pytest.raises(CorruptError, match="rank 5"):
+        ENCODING.predict(Chunk(spec, 0, bases, {"scale": 1.0, "swap": False}), memoryview(bytearray(4)))

@@ -165,7 +165,7 @@ class TestByHand:
     def test_a_full_disk_stops_the_merge(self, sides, monkeypatch, capsys):
         from git_theta_ext.errors import StoreError
 
-        def full(*_):
+        def full(*_, **__):
             raise StoreError("cannot write: No space left on device", hint="free some space")
 
         monkeypatch.setattr("git_theta_ext.store.blobs.Store.put", full)

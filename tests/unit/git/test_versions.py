@@ -155,3 +155,12 @@ def test_what_a_linked_work_tree_has_staged_is_found_there(place, tmp_path):
     staged = linked.write("b")
     linked.git("add", "-A")
     assert {version.oid for version in linked.found()} == {a, staged}
+
+
+def test_what_another_work_tree_has_staged_is_a_version(place, tmp_path):
+    place.commit("a")
+    place.git("worktree", "add", "-q", str(tmp_path / "linked"), "-b", "side")
+    (tmp_path / "linked" / PATH).write_bytes(manifest("b").to_bytes())
+    place.git("-C", str(tmp_path / "linked"), "add", PATH)
+    staged = place.found()[-1]
+    assert (staged.manifest, staged.commit) == (manifest("b"), None)

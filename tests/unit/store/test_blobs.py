@@ -477,3 +477,28 @@ def test_an_encoding_that_does_not_give_back_what_it_took_is_found_at_once(store
     assert store.missing([new[1]]) == {new[1]}
     store.put([new])
     assert store.read(new[1], new[0]) == new[2]
+
+
+def test_a_pack_that_is_a_dangling_link_is_not_there(store, make):
+    item = make(100)
+    store.put([item])
+    (path,) = packs(store)
+    path.rename(store.root / "elsewhere")
+    path.symlink_to(store.root / "unmounted")
+    fresh = Store(store.root)
+    assert fresh.missing([item[1]]) == {item[1]}
+    fresh.close()
+
+
+def test_an_index_that_is_damaged_behind_its_first_page_is_made_anew(store, make):
+    items = [make(64, seed) for seed in range(400)]
+    store.put(items)
+    store.close()
+    path = store.root / "index.sqlite3"
+    data = bytearray(path.read_bytes())
+    assert len(data) > 1 << 14
+    data[4096:] = bytes(b ^ 0x5A for b in data[4096:])
+    path.write_bytes(data)
+    fresh = Store(store.root)
+    assert fresh.missing(digest for _, digest, _ in items) == set()
+    fresh.close()

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 from kinds import pairs
+from workbench import packs_of
 
 from git_theta_ext.errors import CorruptError, PluginError
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
@@ -122,7 +123,7 @@ def test_a_whole_base_that_is_another_than_its_name_is_found(store, low_rank, pl
     (spec, digest, _), fit = low_rank
     kind, factor = fit.tensors[0]
     name = tensor_digest(kind, factor)
-    for path in list(store.packs_of([name])):
+    for path in list(packs_of(store, [name])):
         entries = [entry for entry in store.reader.header(store.path_of(path)).entries if entry.digest != name]
         payloads = [bytes(store.reader.chunk(store.path_of(path), entry, 0)) for entry in entries]
         store.drop([path])

@@ -133,9 +133,8 @@ def test_decoding_finds_a_tensor_of_another_shape_than_the_manifests(store, mani
     assert [bad for bad, _ in check_tensors(store, wanted)] == [digest]
 
 
-def test_only_the_pack_of_a_damaged_base_is_at_fault(store, make):
-    spec, base, data = make(1 << 17, 1)
-    _, leaning, other = make(1 << 17, 2)
+def test_only_the_pack_of_a_damaged_base_is_at_fault(store, steps):
+    (spec, base, data), (_, leaning, other) = steps(2, elements=1 << 17)
     store.put([(spec, base, data)])
     ((_, path),) = store.pack_files()
     chunk = Chunk(spec, 0, (Base(spec, memoryview(data)),))

@@ -6,6 +6,7 @@ import pytest
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec
 from git_theta_ext.store.packs import (
+    MAGIC,
     MAX_HEADER,
     PREFIX_BYTES,
     Entry,
@@ -104,3 +105,21 @@ def test_a_row_made_by_hand_is_read():
 def test_damaged_headers_are_refused(data):
     with pytest.raises(CorruptError):
         read_header(data)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [b"a" * 32, "F32", [2.0], "dense", {}, [], bytes(4)],
+        [b"a" * 32, "F32", [True], "dense", {}, [], bytes(4)],
+        [b"a" * 32, "F32", [float("inf")], "dense", {}, [], b""],
+        [b"a" * 32, "F32", [2], "delta", {}, ["x" * 32], bytes(4)],
+        ["a" * 32, "F32", [2], "dense", {}, [], bytes(4)],
+        [b"a" * 32, "F32", [2], "dense", {}, [], "abcd"],
+    ],
+    ids=["float shape", "truth shape", "infinite shape", "text base", "text digest", "text sizes"],
+)
+def test_a_header_that_claims_something_odd_is_refused(row):
+    body = msgpack.packb({"entries": [row]}, use_bin_type=True)
+    with pytest.raises(CorruptError):
+        read_header(MAGIC + (1).to_bytes(4, "little") + len(body).to_bytes(8, "little") + body)

@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import subprocess
@@ -5,17 +6,24 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+from workbench import packs_of
 
 from git_theta_ext.errors import MissingError, RemoteError
 from git_theta_ext.model.keys import index_key, pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.blobs import Store
+from git_theta_ext.store.chains import MAX_CHAIN
+from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs
+from git_theta_ext.store.packs import Entry, write_header
+from git_theta_ext.store.writer import sha256_of
 from git_theta_ext.transfer import incoming, remote_index, retry
 from git_theta_ext.transfer.remote_index import Place, heads_folder
-from git_theta_ext.transfer.sync import fetch, plan_push, push
+from git_theta_ext.transfer.sync import choose, fetch, plan_push, push
 from git_theta_plugins.remotes.directory import open_remote
 
 
@@ -117,7 +125,7 @@ def test_what_is_pushed_can_be_fetched(mine, theirs, place):
     items = tensors(1, 2, 3) + tensors(4, 5, large=True)
     mine.put(items)
     told = []
-    plan = push(mine, place, digests(items), told.append)
+    plan = push(mine, place, digests(items), advance=told.append)
     assert sum(told) == plan.nbytes > 0
     assert len(plan.packs) == 3
     told.clear()
@@ -132,7 +140,7 @@ def test_only_what_is_asked_for_moves(mine, theirs, place, root):
     items = tensors(1, 2, 3, large=True)
     mine.put(items)
     push(mine, place, digests(items[:2]))
-    assert packs_in(root) == mine.packs_of(digests(items[:2]))
+    assert packs_in(root) == packs_of(mine, digests(items[:2]))
     fetch(theirs, [place], digests(items[:1]))
     assert theirs.missing(digests(items)) == set(digests(items[1:]))
 
@@ -198,7 +206,7 @@ def test_a_push_survives_two_failures(mine, theirs, place, faulty, root, method)
     faulty.calls.clear()
     faulty.fail(method, 1, 2)
     push(mine, place, digests(items))
-    assert mine.packs_of(digests(items[-1:])) <= packs_in(root)
+    assert packs_of(mine, digests(items[-1:])) <= packs_in(root)
 
 
 def test_a_push_fails_closed_and_the_next_one_goes_on(mine, theirs, place, faulty):
@@ -229,7 +237,7 @@ def test_a_push_adds_index_entries_that_an_interrupted_one_left_out(mine, place,
 def test_something_else_under_a_packs_name_stops_the_push(mine, place, root):
     items = tensors(1)
     mine.put(items)
-    (name,) = mine.packs_of(digests(items))
+    (name,) = packs_of(mine, digests(items))
     (root / pack_key(name)).parent.mkdir(parents=True)
     (root / pack_key(name)).write_bytes(b"GTHETAPK but damaged")
     with pytest.raises(RemoteError, match=f"something else under the name of pack {name}"):
@@ -279,7 +287,7 @@ def test_heads_of_packs_that_are_gone_are_forgotten(mine, theirs, place, root):
     items = tensors(1, 2, large=True)
     mine.put(items)
     push(mine, place, digests(items))
-    (gone,) = mine.packs_of(digests(items[1:]))
+    (gone,) = packs_of(mine, digests(items[1:]))
     fetch(theirs, [place], digests(items[:1]))
     assert (heads_folder(theirs, place) / gone).exists()
     (root / pack_key(gone)).unlink()
@@ -305,7 +313,7 @@ def test_a_damaged_pack_is_never_stored_and_named(mine, theirs, place, root, spo
     items = tensors(1, 2, large=True)
     mine.put(items)
     push(mine, place, digests(items))
-    (name,) = mine.packs_of(digests(items[:1]))
+    (name,) = packs_of(mine, digests(items[:1]))
     spoil(root / pack_key(name))
     with pytest.raises(MissingError, match=name):
         fetch(theirs, [place], digests(items))
@@ -327,7 +335,7 @@ def test_another_remote_helps_out(mine, theirs, place, root, tmp_path):
     backup = Place("backup", str(tmp_path / "backup"), open_remote(str(tmp_path / "backup"), {}))
     push(mine, place, digests(items))
     push(mine, backup, digests(items))
-    flip(root / pack_key(*mine.packs_of(digests(items[:1]))))
+    flip(root / pack_key(*packs_of(mine, digests(items[:1]))))
     fetch(theirs, [place, backup], digests(items))
     assert holds(theirs, items)
 
@@ -405,7 +413,7 @@ def test_a_pack_that_another_process_just_put_in_place_is_found(mine, theirs, pl
     mine.put(items)
     push(mine, place, digests(items))
     assert theirs.missing(digests(items))
-    (name,) = mine.packs_of(digests(items))
+    (name,) = packs_of(mine, digests(items))
     theirs.pack_path(name).parent.mkdir(parents=True)
     theirs.pack_path(name).write_bytes(mine.pack_path(name).read_bytes())
     assert fetch(theirs, [place], digests(items)).packs == 0
@@ -496,3 +504,55 @@ def test_one_at_a_time_works_on_a_download(tmp_path):
     with ThreadPoolExecutor(8) as executor:
         list(executor.map(work, range(24)))
     assert list(Path(tmp_path).iterdir()) == []
+
+
+def plant(root, tmp_path, *entries, payload=b""):
+    """Put a pack of these entries on a remote; its payloads are up to the test."""
+    path = tmp_path / "planted"
+    path.write_bytes(write_header(entries) + payload)
+    name = sha256_of(path)
+    place = root / pack_key(name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(place)
+    return name
+
+
+def test_what_a_remote_passes_off_as_a_tensor_is_thrown_away(mine, theirs, place, root, tmp_path):
+    good, other = tensors(1, 2)
+    name = plant(root, tmp_path, Entry(good[1], good[0], "dense", (1,)), payload=b"\0")
+    with pytest.raises(MissingError, match="looked on origin"):
+        fetch(theirs, [place], digests([good]))
+    assert not theirs.has_pack(name)
+    theirs.put([good, other])
+    assert holds(theirs, [good, other])
+
+
+def test_a_remote_whose_entries_lean_in_a_circle_still_gives_what_it_holds_whole(mine, theirs, place, root, tmp_path):
+    one, two = tensors(1, 2)
+    mine.put([one, two])
+    push(mine, place, digests([one, two]))
+    for each, base in ((one, two), (two, one)):
+        plant(root, tmp_path, Entry(each[1], each[0], "delta", (1,), bases=(base[1],)), payload=b"\0")
+    headers = remote_index.read_remote_index(theirs, place).headers
+    packs, complete = choose(digests([one, two]), headers, theirs)
+    assert complete
+    assert any(not entry.bases for name in packs for entry in headers[name].entries)
+
+
+def test_what_would_lean_too_deep_on_a_remote_is_sent_whole(mine, theirs, place, root):
+    spec = TensorSpec.of("F32", (4096,))
+    draw = np.random.default_rng(0)
+    items, values = [], draw.normal(0, 0.05, spec.elements).astype("<f4")
+    for _ in range(MAX_CHAIN + 3):
+        items.append((spec, tensor_digest(spec, values.data), values.tobytes()))
+        values = values + draw.normal(0, 1e-5, spec.elements).astype("<f4")
+    half = len(items) // 2
+    for store, part in ((theirs, items[: half + 1]), (mine, items[half:])):
+        store.put(part[:1])
+        for old, new in itertools.pairwise(part):
+            source = [partial(MemorySource, each[0], each[2]) for each in (new, old)]
+            store.write([coded_blobs(new[1], Hint("delta", old[1], old[0]), *source)], loose=False)
+        push(store, place, digests(part))
+    reader = Store(root.parent / "reader")
+    fetch(reader, [place], digests(items))
+    assert holds(reader, items)

@@ -1,10 +1,14 @@
+from functools import partial
+
 import numpy as np
 import pytest
+from workbench import packs_of
 
 from git_theta_ext.errors import RemoteError
 from git_theta_ext.model.keys import pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.blobs import Hint, Store
+from git_theta_ext.store.coded import MemorySource
 from git_theta_ext.store.writer import dense_blob
 from git_theta_ext.transfer import retry
 from git_theta_ext.transfer.remote_index import Place
@@ -45,7 +49,7 @@ def items(store, place):
 
 
 def on_remote(store, place, digest):
-    (name,) = store.packs_of([digest])
+    (name,) = packs_of(store, [digest])
     return (store.root.parent / "remote") / pack_key(name)
 
 
@@ -88,7 +92,7 @@ def test_a_tensor_without_its_base_does_not_count(store, place, items):
     data = bytes([9]) + items[0][2][1:]
     leaning = tensor_digest(SPEC, data)
     store.put([(SPEC, leaning, data)], hints={leaning: Hint("delta", items[0][1], SPEC)})
-    assert len(store.packs_of([leaning])) == 2
+    assert len(packs_of(store, [leaning])) == 2
     push(store, place, [leaning])
     assert verified(store, place, [leaning]) == {leaning}
     on_remote(store, place, items[0][1]).unlink()
@@ -97,7 +101,8 @@ def test_a_tensor_without_its_base_does_not_count(store, place, items):
 
 def test_a_damaged_pack_gives_way_to_another_that_holds_the_same(store, place, items):
     other = Store(store.root.parent / "other", threads=1)
-    other.write([[dense_blob(spec, digest, data) for spec, digest, data in items[:2]]], loose=True)
+    blobs = [dense_blob(digest, partial(MemorySource, spec, data)) for spec, digest, data in items[:2]]
+    other.write([blobs], loose=True)
     ((_, path),) = other.pack_files()
     other.close()
     place.remote.put(pack_key(path.name), path)

@@ -97,6 +97,7 @@ def test_places_that_make_no_sense_are_refused(indices):
         ({"w.indices": integers([0]), "w.values": integers([0])}, None, FormatError),
         ({"w.indices": integers([0]), "w.values": floats((1,))}, {"mode": "multiply"}, FormatError),
         ({"i.indices": integers([0]), "i.values": integers([1])}, {"mode": "add"}, FormatError),
+        ({"s.indices": ("I64", (1 << 40, 0), b""), "s.values": floats((1,))}, None, FormatError),
         ({"no.indices": integers([0]), "no.values": floats((1,))}, None, UsageError),
     ],
 )
