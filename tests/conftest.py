@@ -8,7 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from workbench import ATTENTION, Repo
+
+# A machine that is busy with something else is no fault of a test.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
 
 GIT_ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -43,14 +49,14 @@ def _isolate(patch: pytest.MonkeyPatch, home: Path) -> None:
     home.mkdir(exist_ok=True)
     configuration = home / "gitconfig"
     configuration.write_text(GLOBAL_CONFIGURATION)
-    settings = {
+    variables = {
         **GIT_ENVIRONMENT,
         "HOME": str(home),
         "XDG_CONFIG_HOME": str(home),
         "GIT_CONFIG_GLOBAL": str(configuration),
     }
-    settings["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for name, value in settings.items():
+    variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for name, value in variables.items():
         patch.setenv(name, value)
 
 

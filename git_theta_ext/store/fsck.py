@@ -189,11 +189,17 @@ def _failures(
     except UNREADABLE:
         # It is the one at hand or one behind it; those before were verified.
         for digest, spec in wanted[passed:]:
-            try:
-                for _, _, chunk in store.chunks([(digest, spec)]):
-                    advance(chunk.nbytes)
-            except UNREADABLE as error:  # noqa: PERF203 - each by itself
+            if (error := _failure(store, digest, spec, advance)) is not None:
                 yield digest, error
+
+
+def _failure(store: Store, digest: Digest, spec: TensorSpec, advance: Callable[[int], None]) -> ThetaError | None:
+    try:
+        for _, _, chunk in store.chunks([(digest, spec)]):
+            advance(chunk.nbytes)
+    except UNREADABLE as error:
+        return error
+    return None
 
 
 def users(store: Store, manifests: Mapping[str, Manifest], packs: Collection[str]) -> dict[str, list[str]]:

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 from workbench import EMBEDDING, MODEL, Repo, model
 
+from git_theta_ext.cli.main import main
+from git_theta_ext.errors import RepositoryError
+from git_theta_ext.store.locks import alone
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -173,3 +177,20 @@ def test_a_missing_base_is_fetched(pushed: Repo) -> None:
 
 def test_nothing_to_repair_is_said(two: Repo) -> None:
     assert "nothing to repair" in two.git("theta", "fsck", "--repair")
+
+
+def test_no_garbage_is_collected_during_a_repair(two: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    damage(largest(two))
+    monkeypatch.chdir(two.path)
+    root = two.path / ".git" / "theta"
+    held = []
+
+    def watched(*_: object) -> None:
+        with alone(root, wait=False) as nobody_else:
+            held.append(not nobody_else)
+        raise RepositoryError("seen enough")
+
+    monkeypatch.setattr("git_theta_ext.transfer.repair.plan_repair", watched)
+    assert main(["fsck", "--repair"]) == RepositoryError.exit_code
+    assert main(["fsck", "--repair", "--dry-run"]) == RepositoryError.exit_code
+    assert held == [True, False]

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from git_theta_ext.interfaces import Base, Chunk
 from git_theta_ext.model.layout import Layout, Literal, Slice
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
-from git_theta_ext.registry import find_encoding
+from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs
 from git_theta_ext.store.fsck import check_manifests, check_packs, check_tensors, specs_of, stored_specs, users
-from git_theta_ext.store.writer import NewBlob, pack_path, sha256_of
+from git_theta_ext.store.packs import Entry
+from git_theta_ext.store.writer import pack_path, sha256_of
 
 
 @pytest.fixture
@@ -137,9 +137,8 @@ def test_only_the_pack_of_a_damaged_base_is_at_fault(store, steps):
     (spec, base, data), (_, leaning, other) = steps(2, elements=1 << 17)
     store.put([(spec, base, data)])
     ((_, path),) = store.pack_files()
-    chunk = Chunk(spec, 0, (Base(spec, memoryview(data)),))
-    delta = NewBlob(leaning, spec, lambda _: find_encoding("delta").encode(chunk, memoryview(other)), "delta", (base,))
-    store.write([[delta]], loose=False)
+    hint, old = Hint("delta", base, spec), MemorySource(spec, data)
+    store.write([coded_blobs(leaning, hint, lambda: MemorySource(spec, other), lambda: old)], loose=False)
     assert list(check_tensors(store, stored_specs(store))) == []
     sound = path.read_bytes()
     damage(path, flipped(sound, len(sound) // 2))
@@ -152,3 +151,26 @@ def test_only_the_pack_of_a_damaged_base_is_at_fault(store, steps):
 def test_a_missing_skeleton_is_named(store, manifest):
     odd = Manifest(manifest.format, Skeleton("0" * 64, 5), manifest.parameters)
     assert [(p.kind, p.where) for p in check_manifests(store, {"x": odd})] == [("missing", "x")]
+
+
+def test_an_encoding_that_is_not_installed_is_named_and_does_not_stop_the_check(store, make, plant):
+    (spec, strange, _), sound, wrong = make(100, 1), make(101, 2), make(102, 3)
+    store.put([sound, (*wrong[:2], bytes(len(wrong[2])))])
+    name = plant(store, Entry(strange, spec, "from_tomorrow", (4,)), b"abcd")
+    problems = dict(check_tensors(store, stored_specs(store)))
+    assert set(problems) == {strange, wrong[1]}
+    assert (problems[strange].kind, problems[strange].pack) == ("plug-in", "")
+    assert name in problems[strange].where
+    assert "'from_tomorrow'" in problems[strange].what
+    assert "install" in problems[strange].what
+    assert problems[wrong[1]].kind == "corrupt"
+
+
+def test_the_work_grows_in_proportion_to_the_damage(store, make, monkeypatch):
+    items = [make(50 + n, n) for n in range(600)]
+    store.put([(spec, digest, bytes(len(data))) for spec, digest, data in items])
+    asked, chunks = [], store.chunks
+    monkeypatch.setattr(store, "chunks", lambda wanted: asked.append(len(wanted)) or chunks(wanted))
+    monkeypatch.setattr(store, "pack_files", lambda: pytest.fail("packs are listed"))
+    assert len(dict(check_tensors(store, {digest: spec for spec, digest, _ in items}))) == len(items)
+    assert sum(asked) <= 2 * len(items)
