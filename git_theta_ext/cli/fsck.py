@@ -220,7 +220,7 @@ def _manifests(repo: Repository) -> tuple[dict[str, Manifest], list[Problem]]:
         commit = "staged" if version.commit is None else version.commit[:12]
         manifests[f"{version.path} ({commit})"] = version.manifest
     paths = {}
-    lines = repo.run("rev-list", "--objects", "--all", "--reflog", "--indexed-objects")
+    lines = repo.run("rev-list", "--objects", "--missing=allow-promisor", "--all", "--reflog", "--indexed-objects")
     for line in lines.decode(errors="surrogateescape").splitlines():
         oid, _, path = line.partition(" ")
         if path and oid not in known:

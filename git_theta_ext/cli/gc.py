@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
@@ -11,7 +12,7 @@ from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.auto_gc import be_considerate, log_path
-from git_theta_ext.git.maintenance import Wish, maintain, tensor_bytes
+from git_theta_ext.git.maintenance import Wish, maintain
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.store.locks import alone
 
@@ -74,11 +75,8 @@ def _collect(output: Output, repo: Repository, store: Store, wish: Wish, *, auto
 
 
 def _run(output: Output, repo: Repository, store: Store, wish: Wish) -> None:
-    wanted = output.mode == "human"
-    total = tensor_bytes(repo) if wanted else 0
     before = _stored(store)
-    with progress("recoding", total, wanted=wanted) as advance:
-        done = maintain(repo, store, wish, advance)
+    done = maintain(repo, store, wish, partial(progress, "recoding", wanted=output.mode == "human"))
     if not wish.dry_run:
         log_path(store).unlink(missing_ok=True)
     after = _stored(store)

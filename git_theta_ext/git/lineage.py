@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from git_theta_ext.store.recode import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from git_theta_ext.git.versions import Version
     from git_theta_ext.model.manifest import Manifest, Parameter
@@ -18,8 +19,8 @@ _PARENTS = 32
 """The most earlier versions of a parameter that are looked at."""
 
 
-def candidates(history: Sequence[Version]) -> Iterator[list[Candidate]]:
-    """Yield what each version brought that no earlier one had, with what it may start from.
+def candidates(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> Iterator[list[Candidate]]:
+    """Yield what each version brought that no earlier one had and that is wanted, with what it may start from.
 
     A parent is, the likeliest first: the parameter's value in the versions that this one replaced, earlier values at
     the same path, values of that name at other paths (renamed files, other shards), and where the name is new, the
@@ -27,6 +28,7 @@ def candidates(history: Sequence[Version]) -> Iterator[list[Candidate]]:
 
     Args:
         history: Oldest first. A tensor that came up in two places counts for the first.
+        wanted: Tells of a digest whether it is to be yielded: parents are looked for only then.
     """
     known: set[Digest] = set()
     at_path: dict[tuple[str, str], list[Parameter]] = defaultdict(list)
@@ -42,6 +44,8 @@ def candidates(history: Sequence[Version]) -> Iterator[list[Candidate]]:
             if parameter.digest in known:
                 continue
             known.add(parameter.digest)
+            if not wanted(parameter.digest):
+                continue
             likely = [found for before in replaced if (found := before.parameters.get(name))]
             likely += reversed(at_path[version.path, name][-_PARENTS:])
             likely += reversed(anywhere[name][-_PARENTS:])
@@ -63,9 +67,9 @@ def _append(values: list[Parameter], parameter: Parameter) -> None:
 
 
 def _fitting(parameter: Parameter, likely: Sequence[Parameter]) -> tuple[tuple[Digest, TensorSpec], ...]:
-    found = {other.digest: other.spec for other in likely if _fits(parameter.spec, other.spec)}
-    found.pop(parameter.digest, None)
-    return tuple(found.items())[:_PARENTS]
+    specs = {other.digest: other.spec for other in likely}
+    specs.pop(parameter.digest, None)
+    return tuple(islice(((digest, spec) for digest, spec in specs.items() if _fits(parameter.spec, spec)), _PARENTS))
 
 
 def _fits(spec: TensorSpec, parent: TensorSpec) -> bool:
@@ -77,16 +81,10 @@ def _renamed(
     manifest: Manifest, before: Manifest | None, known: dict[str, list[Parameter]]
 ) -> dict[str, list[Parameter]]:
     """Return for each name that is new the parameter of an earlier version that it most likely was."""
-    if before is None:
+    new = _by_spec((name, parameter) for name, parameter in manifest.parameters.items() if not known.get(name))
+    if before is None or not new:
         return {}
-    new: dict[TensorSpec, list[str]] = defaultdict(list)
-    for name, parameter in manifest.parameters.items():
-        if not known.get(name):
-            new[parameter.spec].append(name)
-    old: dict[TensorSpec, list[str]] = defaultdict(list)
-    for name, parameter in before.parameters.items():
-        if parameter.spec in new:
-            old[parameter.spec].append(name)
+    old = _by_spec((name, parameter) for name, parameter in before.parameters.items() if parameter.spec in new)
     found: dict[str, list[Parameter]] = {}
     for spec, names in new.items():
         tails = {_tail(name): name for name in old[spec]}
@@ -97,6 +95,13 @@ def _renamed(
             if same is not None:
                 found[name] = [before.parameters[same]]
     return found
+
+
+def _by_spec(parameters: Iterable[tuple[str, Parameter]]) -> dict[TensorSpec, list[str]]:
+    names: dict[TensorSpec, list[str]] = defaultdict(list)
+    for name, parameter in parameters:
+        names[parameter.spec].append(name)
+    return names
 
 
 def _tail(name: str) -> str:

@@ -6,19 +6,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.lineage import candidates
-from git_theta_ext.git.objects import named_digests
+from git_theta_ext.git.objects import local_blobs, named_digests
 from git_theta_ext.git.versions import versions
 from git_theta_ext.store.gc import Garbage, collect, find_garbage, repack
-from git_theta_ext.store.pool import no_progress
 from git_theta_ext.store.recode import Recoded, Recoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Set as AbstractSet
+    from contextlib import AbstractContextManager
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.blobs import Store
+
+    Show = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(frozen=True)
@@ -61,24 +63,17 @@ def live_digests(repo: Repository) -> set[Digest]:
     Raises:
         RepositoryError: Git cannot read its objects.
     """
-    listed = repo.run("cat-file", "--batch-all-objects", "--batch-check=%(objectname) %(objecttype)", "--unordered")
-    oids = [line[:-5] for line in listed.decode().splitlines() if line.endswith(" blob")]
-    return named_digests(repo, oids)
+    return named_digests(repo, local_blobs(repo))
 
 
-def tensor_bytes(repo: Repository) -> int:
-    """Return how many bytes of tensors ``maintain`` will deal with, for a progress bar."""
-    return sum(candidate.spec.nbytes for group in candidates(versions(repo)) for candidate in group)
-
-
-def maintain(repo: Repository, store: Store, wish: Wish, advance: Callable[[int], None] = no_progress) -> Collected:
+def maintain(repo: Repository, store: Store, wish: Wish, show: Show) -> Collected:
     """Recode what history holds, and remove packs that are not needed. The caller holds ``store.locks.alone``.
 
     Args:
         repo: The repository.
         store: Its store.
         wish: How thorough to be.
-        advance: Told the number of tensor bytes dealt with, as it goes.
+        show: Shows how much of so many bytes of tensors is recoded.
 
     Raises:
         StoreError: The file system refused; nothing is lost.
@@ -88,7 +83,10 @@ def maintain(repo: Repository, store: Store, wish: Wish, advance: Callable[[int]
     store.refresh()
     loose = store.index.loose(str(store.root))
     recoder = Recoder(store, repo.config.chain_depth, aggressive=wish.aggressive, dry_run=wish.dry_run)
-    recoded = recoder.run(candidates(versions(repo)), advance)
+    history = versions(repo)
+    todo = {p.digest: p.spec.nbytes for v in history for p in v.manifest.parameters.values() if recoder.wants(p.digest)}
+    with show(sum(todo.values())) as advance:
+        recoded = recoder.run(candidates(history, recoder.wants), advance)
     store.refresh()  # recoding may have taken long
     live = live_digests(repo)
     garbage = find_garbage(store, live, wish.older_than)
@@ -96,7 +94,9 @@ def maintain(repo: Repository, store: Store, wish: Wish, advance: Callable[[int]
         return Collected(recoded, garbage, garbage.nbytes)
     store.index.settle(str(store.root), loose)
     freed = collect(store, garbage, wish.older_than)
-    return Collected(recoded, garbage, freed, repack(store, live, wish.older_than))
+    repacked = repack(store, live, wish.older_than)
+    store.index.compact()
+    return Collected(recoded, garbage, freed, repacked)
 
 
 def recode_outgoing(
@@ -114,5 +114,5 @@ def recode_outgoing(
         StoreError: The file system refused; nothing is lost.
         CorruptError: Something stored cannot be decoded.
     """
-    groups = ([c for c in group if c.digest in digests] for group in candidates(versions(repo)))
-    return Recoder(store, repo.config.chain_depth, going=(digests, there)).run(group for group in groups if group)
+    recoder = Recoder(store, repo.config.chain_depth, going=(digests, there))
+    return recoder.run(candidates(versions(repo), lambda digest: digest in digests and recoder.wants(digest)))

@@ -65,6 +65,16 @@ def object_infos(git: Git, oids: Iterable[str]) -> dict[str, ObjectInfo]:
     return infos
 
 
+def local_blobs(git: Git) -> list[str]:
+    """Return the ids of all blobs that are here, whether or not anything names them; none is fetched for it.
+
+    Raises:
+        RepositoryError: Git cannot read its objects.
+    """
+    listed = git.run("cat-file", "--batch-all-objects", "--batch-check=%(objectname) %(objecttype)", "--unordered")
+    return [line.removesuffix(" blob") for line in listed.decode().splitlines() if line.endswith(" blob")]
+
+
 def read_objects(git: Git, oids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     """Yield id and content of objects, one in memory at a time; those that are not here are left out."""
     wanted = list(oids)

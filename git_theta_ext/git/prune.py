@@ -91,7 +91,7 @@ def needed_here(repo: Repository, remote: str, recent_days: int = 0) -> set[Dige
     """
     lines = repo.run("worktree", "list", "--porcelain").decode(errors="surrogateescape").splitlines()
     heads = [line[len("HEAD ") :] for line in lines if line.startswith("HEAD ") and line[len("HEAD ") :].strip("0")]
-    plain = ("rev-list", "--objects", "--no-object-names")
+    plain = ("rev-list", "--objects", "--no-object-names", "--missing=allow-promisor")
     oids = repo.run(*plain, "--no-walk", "--indexed-objects", *heads).decode().split()
     oids += repo.run(*plain, "--all", "--not", f"--remotes={remote}").decode().split()
     if recent_days:

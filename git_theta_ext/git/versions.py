@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError, RepositoryError
-from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.git.objects import local_blobs, manifest_blobs, object_infos
 from git_theta_ext.git.repository import Repository, foreign_environment
 from git_theta_ext.model.manifest import Manifest
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _LOG = ("log", "-z", "--all", "--reflog", "--topo-order", "--reverse", "--raw", "--no-abbrev", "--no-renames")
 _HEADER = "\x01"
+_PARTIAL = r"^(extensions\.partialclone|remote\..*\.promisor)$"
+"""Settings of a clone that git fetches objects for when they are asked for: ``extensions`` up to git 2.24."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class _Change:
 def versions(repo: Repository) -> list[Version]:
     """Return every version of every checkpoint that a ref, a reflog or the index names.
 
-    Parents come before their children. A manifest that cannot be read is left out; ``git theta fsck`` names it.
+    Parents come before their children. A manifest that cannot be read is left out; ``git theta fsck`` names it. So is
+    what a partial clone has not fetched: nothing of it is stored here.
 
     Raises:
         RepositoryError: Git cannot walk the history.
@@ -118,6 +121,8 @@ def _staged_in(place: Repository) -> Iterator[_Change]:
 
 
 def _manifests(repo: Repository, oids: set[str]) -> dict[str, Manifest]:
+    if repo.run("config", "--get-regexp", _PARTIAL, check=False):
+        oids = oids & set(local_blobs(repo))  # git would fetch the others one by one
     found: dict[str, Manifest] = {}
     for oid, data in manifest_blobs(repo, object_infos(repo, sorted(oids))):
         with suppress(ManifestError):

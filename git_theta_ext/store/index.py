@@ -171,6 +171,11 @@ class Index:
             db.execute("INSERT OR REPLACE INTO stats VALUES (?, ?, ?)", (path, stat, identity))
             db.execute("DELETE FROM manifests WHERE id NOT IN (SELECT manifest FROM stats)")
 
+    def compact(self) -> None:
+        """Give back the room of what was forgotten, if nobody is in the way and the disk has room for a copy."""
+        with self._lock, contextlib.suppress(sqlite3.OperationalError):
+            self._db.execute("VACUUM")
+
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
         with self._lock:
             try:

@@ -117,6 +117,13 @@ class Recoder:
                 self._leaning[base].add(digest)
         self.result = Recoded()
 
+    def wants(self, digest: Digest) -> bool:
+        """Tell whether a tensor is held here and was not dealt with before. Others need not be candidates."""
+        held = self._chosen.get(digest)
+        if held is None or held.root != str(self._store.root):
+            return False
+        return self._aggressive or held.pack in self._loose or not held.pack
+
     def run(self, groups: Iterable[Sequence[Candidate]], advance: Callable[[int], None] = no_progress) -> Recoded:
         """Recode what pays.
 
@@ -155,10 +162,7 @@ class Recoder:
         return chosen | {digest: Holder(root, "", 0, 0) for digest in rest}
 
     def _may_shrink(self, candidate: Candidate) -> bool:
-        held = self._chosen.get(candidate.digest)
-        if held is None or held.root != str(self._store.root) or self._bytes_now(candidate) < _SMALLEST:
-            return False
-        return self._aggressive or held.pack in self._loose or not held.pack
+        return self.wants(candidate.digest) and self._bytes_now(candidate) >= _SMALLEST
 
     def _plan(self, candidate: Candidate) -> _Plan | None:
         parents = self._parents(candidate)

@@ -348,6 +348,24 @@ def test_a_shared_clone_reads_from_what_it_borrows_and_never_deletes_there(begin
     assert history.differing() == []
 
 
+def test_nothing_that_a_partial_clone_left_behind_is_fetched(begin: Make, tmp_path: Path) -> None:
+    history = begin(fine_tuned)
+    lender = history.repo
+    lender.git("config", "uploadpack.allowFilter", "true")
+    lender.git("theta", "install", "--global")
+    lender.git("clone", "--quiet", "--filter=blob:none", lender.path.as_uri(), str(tmp_path / "partial"))
+    partial = Repo(tmp_path / "partial")
+    missing = ("rev-list", "--objects", "--all", "--missing=print")
+    before = partial.git(*missing)
+    assert before.count("?") == STEPS - 1  # every version but the one that was checked out
+    gc(partial, "--aggressive")
+    assert "1 version of" in partial.git("theta", "fsck", "--full")
+    partial.git("theta", "prune", "--dry-run")
+    partial.git("theta", "du")
+    assert partial.git(*missing) == before
+    assert history.differing_in(partial) == []
+
+
 def test_a_store_that_cannot_be_written_is_a_clear_error(begin: Make, tmp_path: Path) -> None:
     history = begin(fine_tuned)
     repo = history.repo

@@ -123,6 +123,69 @@ def test_without_a_remote_the_sound_parts_of_a_pack_are_saved(two: Repo) -> None
     assert fsck(two, "--full", code=7)["problems"] == told["problems"]
 
 
+def test_what_could_not_be_mended_is_kept_aside_until_it_can_be(pushed: Repo) -> None:
+    url = pushed.git("remote", "get-url", "origin")
+    pushed.git("remote", "remove", "origin")
+    pack = largest(pushed)
+    damage(pack)
+    lost = fsck(pushed, "--repair", code=7)["repair"]["lost"]
+    aside = pushed.path / ".git/theta/quarantine/packs" / pack.name[:2] / pack.name
+    kept = aside.read_bytes()
+    assert fsck(pushed, "--repair", code=7)["repair"]["lost"] == lost != []
+    assert aside.read_bytes() == kept
+    pushed.git("remote", "add", "origin", url)
+    assert fsck(pushed, "--repair")["repair"]["fetched"] == lost
+    assert fsck(pushed, "--full")["problems"] == []
+    pushed.git("checkout", "--quiet", "one")
+    assert pushed.unsettled(MODEL, model(1)) == []
+
+
+def test_a_repair_that_was_killed_after_it_moved_packs_is_gone_on_with(two: Repo) -> None:
+    before = packs(two)
+    for path in before:
+        aside = two.path / ".git/theta/quarantine/packs" / path.name[:2] / path.name
+        aside.parent.mkdir(parents=True)
+        path.rename(aside)
+    told = fsck(two, "--full", "--repair")
+    assert told["problems"] == []
+    assert told["repair"]["lost"] == []
+    shutil.rmtree(two.path / ".git/theta/quarantine")
+    two.git("checkout", "--quiet", "one")
+    assert two.unsettled(MODEL, model(1)) == []
+    assert fsck(two, "--full")["problems"] == []
+
+
+def test_a_damaged_pack_stays_while_something_that_is_lost_leans_on_it(repo: Repo) -> None:
+    near = bytearray(repo.write_model(seed=1))
+    repo.commit("base")
+    base = packs(repo)
+    near[-100_000:-99_990] = bytes(10)  # a few values of one tensor
+    repo.write(bytes(near))
+    repo.commit("near")
+    repo.git("theta", "gc")
+    forgotten = repo.git("rev-parse", "HEAD~1")
+    (leaning,) = set(packs(repo)) - set(base)
+    repo.git("checkout", "--quiet", "--orphan", "alone")
+    repo.git("commit", "--quiet", "--message", "near alone")
+    repo.git("branch", "--quiet", "-D", "main")
+    repo.git("reflog", "expire", "--expire=now", "--all")
+    repo.git("gc", "--quiet", "--prune=now")
+    assert repo.run("cat-file", "-e", forgotten, check=False).returncode
+    held = {path: path.read_bytes() for path in base if path.exists()}
+    for path in held:
+        damage(path)
+    told = fsck(repo, "--full", "--repair", code=6)["repair"]
+    assert told["lost"] != []
+    assert leaning.exists()
+    places = [*told["put_back"], *told["quarantined"]]
+    assert {path.name for path in held} >= set(places) != set()
+    for name in places:  # with the flipped bit put right by hand, all is well again
+        (path,) = (repo.path / ".git/theta").rglob(name)
+        damage(path)
+    fsck(repo, "--full", "--repair")
+    assert repo.unsettled(MODEL, bytes(near)) == []
+
+
 def test_a_pack_goes_back_where_nothing_can_be_had_in_its_stead(repo: Repo) -> None:
     repo.write(b"no model " * 50_000, "x.opaque")
     repo.commit("one chunk")

@@ -66,6 +66,25 @@ def test_what_recoding_may_still_make_smaller_is_counted_until_it_was_dealt_with
     assert index.loose("/t") == {"r"}
 
 
+def test_the_room_of_forgotten_packs_is_given_back(tmp_path):
+    path = tmp_path / "index.sqlite3"
+    index = Index(path)
+    for pack in range(100):
+        index.add_pack("/s", str(pack), [entry(Digest(f"{pack:x}{n:x}".zfill(64))) for n in range(16)], loose=True)
+    for pack in range(1, 100):
+        index.drop_pack("/s", str(pack))
+    index.close()
+    full = path.stat().st_size
+    index = Index(path)
+    with index.transaction() as db:  # in the way, and of this very connection
+        db.execute("SELECT 1")
+        index.compact()
+    index.compact()
+    assert index.packs() == {("/s", "0")}
+    index.close()
+    assert path.stat().st_size < full / 2
+
+
 def test_what_fails_half_way_is_not_recorded(index):
     with pytest.raises(ValueError, match="hex"):
         index.add_pack("/s", "p", [entry(A), entry("no digest")], loose=True)
