@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 # What `git config --get-regexp` is asked for: all that any command reads, in one process.
 CONFIG_REGEXP = r"^(theta|remote|branch|(filter|diff|merge|hook)\.theta)\.|^core\.(hookspath|filemode)$"
 
-DEFAULT_MERGE_METHOD = "average"
 DEFAULT_CHAIN_DEPTH = 6
 MAX_CHAIN_DEPTH = 12
 DEFAULT_GC_AUTO = 256 << 20
@@ -135,9 +134,15 @@ class Config:
         return self.number("theta.threads", default=0)
 
     @property
-    def merge_method(self) -> str:
-        """``theta.merge.method``."""
-        return self.text("theta.merge.method") or DEFAULT_MERGE_METHOD
+    def merge_override(self) -> tuple[str, ...]:
+        """``theta.merge.method`` and ``theta.merge.with``, as words like those of ``GIT_THETA_MERGE``."""
+        method = self.text("theta.merge.method")
+        return (*([f"method={method}"] if method else []), *(self.text("theta.merge.with") or "").split())
+
+    @property
+    def merge_device(self) -> str:
+        """``theta.merge.device``: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+        return self.text("theta.merge.device") or "auto"
 
     @property
     def chain_depth(self) -> int:

@@ -14,7 +14,7 @@ from git_theta_ext.errors import PluginError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_theta_ext.interfaces import Encoding, Format, MergeMethod, OpenRemote
+    from git_theta_ext.interfaces import Encoding, Format, MergeMethod, OpenRemote, PairMethod
 
 Group = Literal["formats", "encodings", "merges", "remotes"]
 
@@ -33,7 +33,31 @@ BUILT_IN: dict[Group, dict[str, str]] = {
         "low_rank": "git_theta_plugins.encodings.low_rank:ENCODING",
         "ternary": "git_theta_plugins.encodings.ternary:ENCODING",
     },
-    "merges": {"average": "git_theta_plugins.merges.average:METHOD"},
+    "merges": {
+        "average": "git_theta_plugins.merges.average:METHOD",
+        "task_arithmetic": "git_theta_plugins.merges.task_arithmetic:METHOD",
+        "ties": "git_theta_plugins.merges.ties:METHOD",
+        "dare": "git_theta_plugins.merges.dare:METHOD",
+        "della": "git_theta_plugins.merges.della:METHOD",
+        "breadcrumbs": "git_theta_plugins.merges.breadcrumbs:METHOD",
+        "consensus_ta": "git_theta_plugins.merges.consensus_ta:METHOD",
+        "slerp": "git_theta_plugins.merges.slerp:METHOD",
+        "nuslerp": "git_theta_plugins.merges.nuslerp:METHOD",
+        "multislerp": "git_theta_plugins.merges.multislerp:METHOD",
+        "karcher": "git_theta_plugins.merges.karcher:METHOD",
+        "model_stock": "git_theta_plugins.merges.model_stock:METHOD",
+        "tsv_m": "git_theta_plugins.merges.tsv_m:METHOD",
+        "iso_c": "git_theta_plugins.merges.iso_c:METHOD",
+        "knots": "git_theta_plugins.merges.knots:METHOD",
+        "actmat": "git_theta_plugins.merges.actmat:METHOD",
+        "fisher": "git_theta_plugins.merges.fisher:METHOD",
+        "regmean": "git_theta_plugins.merges.regmean:METHOD",
+        "mats": "git_theta_plugins.merges.mats:METHOD",
+        "lora_concat": "git_theta_plugins.merges.lora_concat:METHOD",
+        "lora_svd": "git_theta_plugins.merges.lora_svd:METHOD",
+        "max": "git_theta_plugins.merges.max:METHOD",
+        "sum": "git_theta_plugins.merges.sum:METHOD",
+    },
     "remotes": {
         "directory": "git_theta_plugins.remotes.directory:open_remote",
         "kvstore": "git_theta_plugins.remotes.kvstore:open_remote",
@@ -98,6 +122,18 @@ def find_merge(name: str) -> MergeMethod:
         PluginError: No such method is installed.
     """
     return cast("MergeMethod", _find("merges", name))
+
+
+def find_pair(name: str) -> PairMethod:
+    """Return a method that merges the factors of a LoRA.
+
+    Raises:
+        PluginError: No such method is installed, or it merges single tensors.
+    """
+    found = _find("merges", name)
+    if cast("PairMethod", found).contract.granularity != "pair":
+        raise PluginError(f"method {name!r} does not merge the factors of a LoRA", hint="use lora_svd or lora_concat")
+    return cast("PairMethod", found)
 
 
 def find_remote(name: str) -> OpenRemote:

@@ -1,5 +1,5 @@
 # Sourced by the other scripts: activates a virtual environment that holds the project, and makes one if none is active.
-# ensure_environment EXTRAS: EXTRAS is "" or "[dev]".
+# ensure_environment EXTRAS: EXTRAS is "", "[dev]" or "[dev,oracles]".
 
 fail() {
     printf 'error: %s\n' "$1" >&2
@@ -24,7 +24,7 @@ ensure_environment() {
     [ -n "${VIRTUAL_ENV:-}" ] || make_environment
     stamp="$VIRTUAL_ENV/git-theta-ext.installed"
     key="$PWD $(cat setup.cfg pyproject.toml constraints.txt | git hash-object --stdin)"
-    for done in "$key $1" "$key [dev]"; do
+    for done in "$key $1" "$key [dev]" "$key [dev,oracles]"; do
         if grep -qxF -- "$done" "$stamp" 2>/dev/null; then return; fi
     done
     printf 'Installing the project into %s …\n' "$VIRTUAL_ENV" >&2

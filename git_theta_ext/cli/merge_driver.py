@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from git_theta_ext.cli.progress import progress
 from git_theta_ext.git.merge_driver import run as run_driver
 from git_theta_ext.git.repository import Repository
 
@@ -28,4 +29,4 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Merge."""
     words = (args.ancestor, args.ours, args.theirs, args.size, args.path)
-    return run_driver(words, Repository.discover())
+    return run_driver(words, Repository.discover(), progress)

@@ -10,11 +10,13 @@ from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.fetch import ensure_digests, ensure_local
+from git_theta_ext.git.merging import engine
 from git_theta_ext.git.paths import tracked_paths, worktree_of
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.resolve import candidates, resolve, undecided
 from git_theta_ext.git.stage import Staged, update_index
 from git_theta_ext.git.worktree import Wanted, manifest_at, populate_wanted
+from git_theta_ext.merge.rules import choice
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.store.writer import explained
 
@@ -36,6 +38,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m", "--method", metavar="NAME", help="ours, theirs, base, or a merge method such as average; lists where none"
     )
+    parser.add_argument(
+        "-o", "--option", dest="options", metavar="NAME=VALUE", action="append", default=[], help="of the method"
+    )
     add_options(parser)
 
 
@@ -56,7 +61,10 @@ def run(args: argparse.Namespace) -> int:
         output.result(_told(path, manifest), [*_left(manifest), f"{SETTLE} {path} settles them"])
         return 1
     ensure_digests(repo, store, candidates(manifest))
-    settled = resolve(manifest, store, args.method, args.patterns) if manifest.conflicted else manifest
+    settled = manifest
+    if manifest.conflicted:
+        asked = choice(args.method, _options(args.options), origin="command line")
+        settled = resolve(manifest, store, asked, args.patterns, lambda: engine(repo, store))
     _write(repo, path, settled)
     if settled.conflicted:
         output.result(_told(path, settled), _left(settled))
@@ -66,6 +74,15 @@ def run(args: argparse.Namespace) -> int:
         raise failure
     output.result(_told(path, settled), [f"resolved {path}"])
     return 0
+
+
+def _options(words: Sequence[str]) -> dict[str, str]:
+    for word in words:
+        if "=" not in word:
+            raise UsageError(
+                f"--option {word} has no value", hint="git theta resolve --method ties --option density=0.2"
+            )
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
 def _write(repo: Repository, path: str, manifest: Manifest) -> None:

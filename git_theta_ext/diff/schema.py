@@ -61,9 +61,7 @@ def to_json(path: str, diff: Diff, stats: Mapping[str, Stats]) -> dict[str, Any]
                 {
                     "name": conflict.name,
                     "reason": conflict.reason,
-                    "base": _parameter(conflict.base),
-                    "ours": _parameter(conflict.ours),
-                    "theirs": _parameter(conflict.theirs),
+                    **{side: _parameter(candidate) for side, candidate in conflict.candidates.items()},
                 }
                 for conflict in diff.conflicts
             ],

@@ -6,7 +6,6 @@ and uses what it leaves there whatever the exit code, so that must be a manifest
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 from pathlib import Path
@@ -14,18 +13,22 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError, StoreError, ThetaError
 from git_theta_ext.git.fetch import ensure_digests
-from git_theta_ext.merge.apply import apply
+from git_theta_ext.git.merging import bytes_to_compute, merge, merge_rules
 from git_theta_ext.merge.plan import plan
+from git_theta_ext.merge.rules import Rules
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.store.writer import explained
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merge.apply import Outcome
     from git_theta_ext.merge.plan import Plan
     from git_theta_ext.store.blobs import Store
+
+    Show = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 CLEAN = 0
 CONFLICT = 1
@@ -36,15 +39,14 @@ _REAL_MARKER_SIZE = 7
 """Conflict markers are longer than this while git merges common ancestors of its own making."""
 
 
-def run(words: Sequence[str], repo: Repository) -> int:
-    """Merge a checkpoint for git.
-
-    The method is that of ``GIT_THETA_MERGE``, else of ``theta.merge.method``.
+def run(words: Sequence[str], repo: Repository, show: Show) -> int:
+    """Merge a checkpoint for git, by the rules that ``git_theta_ext.git.merging`` finds.
 
     Args:
         words: What ``%O %A %B %L %P`` stand for: files with the ancestor's, our and their manifest, the size of
             conflict markers, and the checkpoint's path.
         repo: The repository.
+        show: Shows how far the computation is.
 
     Returns:
         0 for a clean merge, 1 for one with conflicts, 129 where the result could not be stored. Our file holds a
@@ -56,11 +58,12 @@ def run(words: Sequence[str], repo: Repository) -> int:
         base = None if Path(base_file).stat().st_size == 0 else _read(base_file, "the common ancestor's version")
         ours = _read(ours_file, "our version")
         theirs = _read(theirs_file, "their version")
-        method = "ours" if virtual else os.environ.get("GIT_THETA_MERGE") or repo.config.merge_method
-        planned = plan(base, ours, theirs, method)
+        rules = Rules.only("ours") if virtual else merge_rules(repo, ours.parameters, theirs.parameters)
+        planned = plan(base, (ours, theirs), rules)
         store = repo.store()
         _obtain(repo, store, planned, path)
-        outcome = apply(planned, store)
+        with show("merging", bytes_to_compute(planned)) as advance:
+            outcome = merge(repo, store, planned, path, advance)
         if virtual and outcome.conflicts:
             return CLEAN  # an ancestor must not have conflicts; ours is one
         _write(Path(ours_file), outcome.manifest.to_bytes())
@@ -69,7 +72,7 @@ def run(words: Sequence[str], repo: Repository) -> int:
         _say(f"git-theta: {path}: {error.message}; ours is left as it was\nhint: {hint}")
         return CRASHED if isinstance(error, StoreError) else CONFLICT
     if not virtual:
-        _report(path, method, outcome)
+        _report(path, outcome)
     return CONFLICT if outcome.conflicts else CLEAN
 
 
@@ -107,10 +110,9 @@ def _write(file: Path, data: bytes) -> None:
             unfinished.unlink(missing_ok=True)
 
 
-def _report(path: str, method: str, outcome: Outcome) -> None:
+def _report(path: str, outcome: Outcome) -> None:
     parts = [f"{outcome.taken} taken"]
-    if outcome.computed:
-        parts.append(f"{outcome.computed} merged by {method}")
+    parts += [f"{count} merged by {method}" for method, count in sorted(outcome.computed.items())]
     if outcome.conflicts:
         parts.append("1 conflict" if outcome.conflicts == 1 else f"{outcome.conflicts} conflicts")
     _say(f"git-theta: {path}: {', '.join(parts)}")

@@ -9,24 +9,34 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError, PluginError, UsageError
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import read_manifests
-from git_theta_ext.merge.apply import apply, compose, compute
-from git_theta_ext.merge.plan import FORMATS_DIFFER, SIDES, WHOLE_FILE, Decision, obstacle, plan
+from git_theta_ext.merge.apply import apply, compose
+from git_theta_ext.merge.decision import Decision, obstacle
+from git_theta_ext.merge.engine import Engine
+from git_theta_ext.merge.plan import FORMATS_DIFFER, WHOLE_FILE, LayoutDecision, Plan, plan
+from git_theta_ext.merge.rules import Rules
+from git_theta_ext.merge.units import decide_units
 from git_theta_ext.model.layout import Layout
+from git_theta_ext.model.manifest import side_names
 from git_theta_ext.model.tensor import skeleton_spec
 from git_theta_ext.registry import find_merge
-from git_theta_ext.store.batches import Batches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merge.plan import Side
+    from git_theta_ext.merge.rules import Choice
     from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.blobs import Store
 
 
-def resolve(manifest: Manifest, store: Store, method: str, patterns: Sequence[str] = ()) -> Manifest:
+def resolve(
+    manifest: Manifest,
+    store: Store,
+    choice: Choice,
+    patterns: Sequence[str] = (),
+    start: Callable[[], Engine] | None = None,
+) -> Manifest:
     """Settle conflicts by a side or by a merge method.
 
     A side that does not have the parameter removes it. Where a method cannot settle a conflict that no pattern asks
@@ -36,8 +46,9 @@ def resolve(manifest: Manifest, store: Store, method: str, patterns: Sequence[st
     Args:
         manifest: With conflicts.
         store: Holds the values; what a method computes goes into it.
-        method: ``ours``, ``theirs``, ``base`` or the name of a merge method.
+        choice: By which side or method.
         patterns: Names or globs (``*``, ``?``, ``[…]``) of parameters; all where there are none.
+        start: Makes the engine that computes; one on the processor if left out.
 
     Returns:
         A manifest with the conflicts that remain.
@@ -45,38 +56,32 @@ def resolve(manifest: Manifest, store: Store, method: str, patterns: Sequence[st
     Raises:
         UsageError: A pattern matches no conflict, or ``conflict`` is asked for.
         MergeError: Nothing could be settled, or a conflict that a pattern asks for could not.
-        PluginError: There is no such method.
-        MissingError: Values are not in the store.
-        CorruptError: Values in the store are damaged.
+        MissingError: A layout is not in the store.
+        CorruptError: A layout in the store is damaged.
     """
-    if method == "conflict":
+    if choice.method == "conflict":
         raise UsageError("'conflict' settles nothing", hint="git theta resolve --method=ours")
     chosen = _chosen(manifest, patterns)
-    _check_whole(manifest, method, patterns)
+    _check_whole(manifest, choice.method, patterns)
+    settled, failed = _settled(manifest, chosen, choice, start or (lambda: Engine(store)))
+    if failed and patterns:
+        raise next(iter(failed.values()))
     parameters = dict(manifest.parameters)
-    remaining = [conflict for conflict in manifest.conflicts if conflict not in chosen]
-    results = Batches(store)
-    first: MergeError | None = None
-    for conflict in chosen:
-        try:
-            value = _value(conflict, method, store, results)
-        except MergeError as error:
-            if patterns:
-                raise
-            first = first or error
-            remaining.append(conflict)
-            continue
+    for name, value in settled.items():
         if value is None:
-            parameters.pop(conflict.name, None)
+            parameters.pop(name, None)
         else:
-            parameters[conflict.name] = value
-    results.flush()
-    settled = replace(manifest, parameters=parameters, conflicts=tuple(remaining))
+            parameters[name] = value
+    remaining = tuple(conflict for conflict in manifest.conflicts if conflict.name not in settled)
+    result = replace(manifest, parameters=parameters, conflicts=remaining)
     if not remaining:
-        settled = _settle_layout(settled, store, SIDES.get(method) if not patterns else None)
-    if settled == manifest:
-        raise first or MergeError(f"method {method!r} settles none of the conflicts", hint="use ours, theirs or base")
-    return settled
+        result = _settle_layout(result, store, choice.method if not patterns else None)
+    if result == manifest:
+        first = next(iter(failed.values()), None)
+        raise first or MergeError(
+            f"method {choice.method!r} settles none of the conflicts", hint="use ours, theirs or base"
+        )
+    return result
 
 
 def undecided(repo: Repository, store: Store, path: str) -> Manifest | None:
@@ -100,7 +105,7 @@ def undecided(repo: Repository, store: Store, path: str) -> Manifest | None:
     sides = [found.get(stages.get(stage, "")) for stage in (1, 2, 3)]
     if sides[1] is None or sides[2] is None:
         return None
-    planned = plan(sides[0], sides[1], sides[2], "conflict")
+    planned = plan(sides[0], (sides[1], sides[2]), Rules.only("conflict"))
     ensure_digests(repo, store, planned.reads())
     return apply(planned, store).manifest
 
@@ -110,10 +115,9 @@ def candidates(manifest: Manifest) -> Iterator[Digest]:
     yield manifest.skeleton.digest
     layout = manifest.layout_conflict
     if layout is not None:
-        yield from (side.digest for side in (layout.base, layout.ours, layout.theirs) if side is not None)
+        yield from (skeleton.digest for skeleton in layout.candidates.values() if skeleton is not None)
     for conflict in manifest.conflicts:
-        sides = (conflict.base, conflict.ours, conflict.theirs)
-        yield from (side.digest for side in sides if side is not None)
+        yield from (side.digest for side in conflict.candidates.values() if side is not None)
 
 
 def _chosen(manifest: Manifest, patterns: Sequence[str]) -> list[Conflict]:
@@ -134,40 +138,60 @@ def _check_whole(manifest: Manifest, method: str, patterns: Sequence[str]) -> No
         reasons.add(manifest.layout_conflict.reason)
     if FORMATS_DIFFER in reasons and method != "ours":
         raise MergeError(FORMATS_DIFFER, hint=f"git checkout --{method} PATH takes the other file as it is")
-    if WHOLE_FILE in reasons and (patterns or method not in SIDES):
+    if WHOLE_FILE in reasons and (patterns or method not in _sides(manifest)):
         raise MergeError(WHOLE_FILE, hint="git theta resolve with ours, theirs or base, and without names")
 
 
-def _value(conflict: Conflict, method: str, store: Store, results: Batches) -> Parameter | None:
-    side = SIDES.get(method)
-    if side is not None:
-        return {"base": conflict.base, "ours": conflict.ours, "theirs": conflict.theirs}[side]
+def _sides(manifest: Manifest) -> tuple[str, ...]:
+    """Return the names of the sides that a manifest's conflicts have candidates of."""
+    counts = [len(conflict.sides) for conflict in manifest.conflicts]
+    counts += [len(manifest.layout_conflict.sides)] if manifest.layout_conflict is not None else []
+    return ("base", *side_names(max(counts, default=2)))
+
+
+def _settled(
+    manifest: Manifest, chosen: Sequence[Conflict], choice: Choice, start: Callable[[], Engine]
+) -> tuple[dict[str, Parameter | None], dict[str, MergeError]]:
+    """Return the values of the conflicts that could be settled, and why others could not."""
+    if choice.method in _sides(manifest):
+        return {conflict.name: conflict.candidates[choice.method] for conflict in chosen}, {}
     try:
-        found = find_merge(method)
+        contract = find_merge(choice.method).contract
     except PluginError as error:
         raise PluginError(error.message, hint=f"ours, theirs and base always work; {error.hint}") from error
-    sides = (conflict.base, conflict.ours, conflict.theirs)
-    reason = obstacle(sides, found.contract)
-    if reason is not None or conflict.ours is None:
-        raise _unsettled(conflict, reason or conflict.reason)
-    decision = Decision(conflict.name, conflict.reason, "compute", None, *sides)
-    try:
-        data = compute(decision, found, store)
-    except MergeError as error:
-        raise _unsettled(conflict, error.message) from error
-    return results.add(conflict.ours.spec, data)
+    decisions, failed = {}, {}
+    for conflict in chosen:
+        changers = tuple(number for number, side in enumerate(conflict.sides) if side != conflict.base)
+        values = [conflict.sides[number] for number in changers]
+        reason = obstacle(conflict.base, values, contract, grow=choice.grow)
+        if contract.granularity == "pair":
+            reason = None  # decided below, for both factors together
+        if reason is None:
+            decisions[conflict.name] = Decision(
+                conflict.name, conflict.reason, "compute", None, conflict.base, conflict.sides, choice, changers
+            )
+        else:
+            failed[conflict.name] = _unsettled(conflict.name, reason)
+    decided, pairs = decide_units(decisions)
+    whole = Plan(None, (manifest,), tuple(decided.values()), LayoutDecision("take", manifest.skeleton), pairs)
+    found = start().compute(whole)
+    for name, decision in decided.items():
+        if name not in found.values:
+            failed[name] = _unsettled(name, found.failed.get(name, decision.state))
+    return dict(found.values), failed
 
 
-def _unsettled(conflict: Conflict, reason: str) -> MergeError:
-    return MergeError(f"parameter {conflict.name!r}: {reason}", hint="settle it by ours, theirs or base")
+def _unsettled(name: str, reason: str) -> MergeError:
+    return MergeError(f"parameter {name!r}: {reason}", hint="settle it by ours, theirs or base")
 
 
-def _settle_layout(manifest: Manifest, store: Store, side: Side | None) -> Manifest:
+def _settle_layout(manifest: Manifest, store: Store, side: str | None) -> Manifest:
     specs = {name: parameter.spec for name, parameter in manifest.parameters.items()}
     conflict = manifest.layout_conflict
     layouts = [manifest.skeleton] if conflict is None else _layouts(conflict, side)
     fitting = [skeleton for skeleton in dict.fromkeys(layouts) if _parameters(skeleton, store) == specs]
-    if len(fitting) == 1 or (fitting and side is not None):
+    decided = conflict is not None and side in conflict.candidates
+    if len(fitting) == 1 or (fitting and decided):
         return replace(manifest, skeleton=fitting[0], layout_conflict=None)
     if fitting:
         return manifest
@@ -180,9 +204,9 @@ def _settle_layout(manifest: Manifest, store: Store, side: Side | None) -> Manif
     return replace(manifest, skeleton=composed, layout_conflict=None)
 
 
-def _layouts(conflict: LayoutConflict, side: Side | None) -> list[Skeleton]:
-    known = {"base": conflict.base, "ours": conflict.ours, "theirs": conflict.theirs}
-    preferred = [] if side is None else [known[side]]
+def _layouts(conflict: LayoutConflict, side: str | None) -> list[Skeleton]:
+    known: Mapping[str, Skeleton | None] = conflict.candidates
+    preferred = [known.get(side)] if side is not None else []
     return [skeleton for skeleton in (*preferred, *known.values()) if skeleton is not None]
 
 

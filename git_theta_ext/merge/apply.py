@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError, MergeError, MissingError
-from git_theta_ext.merge.compute import Source, merge_tensor
-from git_theta_ext.merge.plan import inputs
+from git_theta_ext.merge.engine import Engine
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
-from git_theta_ext.registry import find_format, find_merge
-from git_theta_ext.store.batches import Batches
-from git_theta_ext.store.pool import no_progress
+from git_theta_ext.registry import find_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from git_theta_ext.interfaces import MergeMethod
-    from git_theta_ext.merge.plan import Decision, Plan
+    from git_theta_ext.merge.engine import Computed
+    from git_theta_ext.merge.plan import Plan
     from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.store.blobs import Store
 
@@ -34,14 +31,16 @@ class Outcome:
     Attributes:
         manifest: Valid, with a conflict section where something is undecided.
         taken: Number of parameters of which one side's change was taken.
-        computed: Number of parameters that the method merged.
+        computed: Method to the number of parameters that it merged.
         notes: What the user should know.
+        resumed: Number of tensors that an earlier run had computed.
     """
 
     manifest: Manifest
     taken: int
-    computed: int
+    computed: Mapping[str, int]
     notes: tuple[str, ...] = ()
+    resumed: int = 0
 
     @property
     def conflicts(self) -> int:
@@ -49,7 +48,7 @@ class Outcome:
         return len(self.manifest.conflicts) + (self.manifest.layout_conflict is not None)
 
 
-def apply(plan: Plan, store: Store, advance: Callable[[int], None] = no_progress) -> Outcome:
+def apply(plan: Plan, store: Store, start: Callable[[], Engine] | None = None) -> Outcome:
     """Carry out a plan.
 
     A parameter whose values are missing, damaged, NaN or infinite becomes a conflict with that reason.
@@ -57,61 +56,48 @@ def apply(plan: Plan, store: Store, advance: Callable[[int], None] = no_progress
     Args:
         plan: What to do.
         store: Holds the tensors; what is computed goes into it, durable on return.
-        advance: Told the number of bytes of each parameter computed.
+        start: Makes the engine, where something has to be computed; one on the processor if left out.
 
     Raises:
         MissingError: A skeleton that has to be read is not here.
         CorruptError: A skeleton is damaged.
-        PluginError: The method or the format is missing or breaks its contract.
+        PluginError: A method or the format is missing or breaks its contract.
         StoreError: The store cannot be written.
     """
+    found = _computed(plan, store, start)
     parameters: dict[str, Parameter] = {}
     conflicts: list[Conflict] = []
-    notes: list[str] = []
-    results = Batches(store)
-    taken = computed = 0
+    notes = list(found.notes)
+    counts: dict[str, int] = {}
+    taken = 0
     for decision in plan.decisions:
         value = decision.value
-        reason = decision.state if decision.action == "conflict" else None
-        if decision.action == "compute":
-            try:
-                value = results.add(_ours(decision).spec, compute(decision, find_merge(plan.method), store))
-            except (MergeError, MissingError, CorruptError) as error:
-                reason = error.message
-            else:
-                computed += 1
-                notes += [decision.note] if decision.note else []
-            advance(_ours(decision).spec.nbytes)
-        elif decision.source is not None and decision.state != "unchanged":
+        reason = decision.state if decision.action == "conflict" else found.failed.get(decision.name)
+        if decision.name in found.values:
+            value = found.values[decision.name]
+            counts[decision.choice.method] = counts.get(decision.choice.method, 0) + 1
+            notes += [decision.note] if decision.note else []
+        elif reason is not None:
+            value = decision.sides[0]
+            conflicts.append(Conflict(decision.name, reason, decision.base, decision.sides))
+        elif decision.state != "unchanged":
             taken += 1
-        if reason is not None:
-            conflicts.append(Conflict(decision.name, reason, decision.base, decision.ours, decision.theirs))
         if value is not None:
             parameters[decision.name] = value
-    results.flush()
-    structural = any(_spec(conflict.ours) != _spec(conflict.theirs) for conflict in conflicts)
-    skeleton, undecided, note = _lay_out(plan, store, structural=structural)
+    structural = any(len({_spec(side) for side in conflict.sides}) > 1 for conflict in conflicts)
+    merged = {name: parameter.spec for name, parameter in parameters.items()}
+    skeleton, undecided, note = _lay_out(plan, store, merged, structural=structural)
     notes += [note] if note else []
     manifest = Manifest(plan.ours.format, skeleton, parameters, undecided, tuple(conflicts))
-    return Outcome(manifest, taken, computed, tuple(notes))
+    return Outcome(manifest, taken, counts, tuple(notes), found.resumed)
 
 
-def compute(decision: Decision, method: MergeMethod, store: Store) -> bytearray:
-    """Merge the values of a parameter that both sides changed.
+def _computed(plan: Plan, store: Store, start: Callable[[], Engine] | None) -> Computed:
+    from git_theta_ext.merge.engine import Computed
 
-    Returns:
-        The bytes, of our element type.
-
-    Raises:
-        MergeError: The values cannot be merged.
-        MissingError: Values are not in the store.
-        CorruptError: Values in the store are damaged.
-    """
-    read = inputs(decision, method.contract)
-    sides = ("base", "ours", "theirs")[-len(read) :]
-    sources = [Source(side, p.spec, store.stream(p.digest, p.spec)) for side, p in zip(sides, read, strict=True)]
-    base = sources[0] if method.contract.needs_base else None
-    return merge_tensor(method, base, sources[-2:])
+    if not any(decision.action == "compute" for decision in plan.decisions):
+        return Computed()  # without loading torch
+    return (start or partial(Engine, store))().compute(plan)
 
 
 def compose(format_name: str, skeleton: Skeleton, specs: Mapping[str, TensorSpec], store: Store) -> Skeleton | None:
@@ -134,31 +120,31 @@ def compose(format_name: str, skeleton: Skeleton, specs: Mapping[str, TensorSpec
     return Skeleton(digest, len(data))
 
 
-def _ours(decision: Decision) -> Parameter:
-    assert decision.ours is not None
-    return decision.ours
-
-
 def _spec(parameter: Parameter | None) -> TensorSpec | None:
     return None if parameter is None else parameter.spec
 
 
-def _lay_out(plan: Plan, store: Store, *, structural: bool) -> tuple[Skeleton, LayoutConflict | None, str]:
+def _lay_out(
+    plan: Plan, store: Store, merged: Mapping[str, TensorSpec], *, structural: bool
+) -> tuple[Skeleton, LayoutConflict | None, str]:
     """Return the merged file's skeleton, what is undecided about it, and a note.
 
     Where conflicts decide which parameters the file will have, and its format cannot be laid out anew for them, all
-    three layouts have to stay at hand until the conflicts are settled.
+    layouts have to stay at hand until the conflicts are settled.
     """
     layout = plan.layout
-    if layout.action == "take" and (not structural or plan.ours.skeleton == plan.theirs.skeleton):
+    alike = len({side.skeleton for side in plan.sides}) == 1
+    if layout.action == "take" and merged == plan.specs and (not structural or alike):
         return layout.skeleton, None, layout.note
     reason = layout.note
     if layout.action != "conflict":
-        composed = compose(plan.ours.format, layout.skeleton, plan.specs, store)
+        composed = compose(plan.ours.format, layout.skeleton, merged, store)
         if composed is not None:
-            return (layout.skeleton if layout.action == "take" else composed), None, layout.note
+            taken = layout.action == "take" and merged == plan.specs
+            return (layout.skeleton if taken else composed), None, layout.note
         if layout.fallback is not None and not structural:
             return layout.fallback, None, layout.fallback_note
         reason = UNSETTLED if structural else CANNOT_LAY_OUT
     base = None if plan.base is None else plan.base.skeleton
-    return plan.ours.skeleton, LayoutConflict(reason, base, plan.ours.skeleton, plan.theirs.skeleton), ""
+    undecided = LayoutConflict(reason, base, tuple(side.skeleton for side in plan.sides))
+    return plan.ours.skeleton, undecided, ""

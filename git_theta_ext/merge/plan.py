@@ -1,69 +1,30 @@
-"""Decide what becomes of every parameter in a three-way merge, from the manifests alone: no tensor is read.
+"""Decide what becomes of every parameter in a merge, from the manifests alone: no tensor is read.
 
-The states and their defaults are those of docs/merging.md: what one side changed is taken, what both changed goes
+The states and their defaults are those of docs/merging.md: what one side changed is taken, what several changed goes
 through the merge method where that means something, and all else is a conflict.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from git_theta_ext.merge.decision import Decision, decide
+from git_theta_ext.merge.units import decide_units
+from git_theta_ext.model.manifest import side_names
 from git_theta_ext.registry import find_format, find_merge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
-    from git_theta_ext.interfaces import MergeContract
+    from git_theta_ext.merge.decision import Action
+    from git_theta_ext.merge.rules import Choice, Rules
+    from git_theta_ext.merge.units import PairDecision
     from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
     from git_theta_ext.model.tensor import Digest, TensorSpec
 
-Side = Literal["base", "ours", "theirs"]
-Action = Literal["take", "compute", "conflict"]
-
-FIXED_METHODS = ("ours", "theirs", "base", "conflict")
-"""The methods that need no arithmetic and no plug-in."""
-
-SIDES: Mapping[str, Side] = {"ours": "ours", "theirs": "theirs", "base": "base"}
-"""The methods that take one side's value."""
-
-FORMATS_DIFFER = "the two sides have different formats"
+FORMATS_DIFFER = "the sides have different formats"
 WHOLE_FILE = "files of this format are merged as a whole"
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What becomes of one parameter.
-
-    Attributes:
-        name: The parameter.
-        state: What happened to it, for people.
-        action: ``take`` the candidate of ``source`` (which deletes the parameter where that side lacks it),
-            ``compute`` it by the merge method, or leave it in ``conflict``.
-        source: The side that is taken, None for the other actions.
-        base: The common ancestor's value, None where it has none.
-        ours: As ``base``, of the current branch.
-        theirs: As ``base``, of the other branch.
-        note: Something the user should know.
-    """
-
-    name: str
-    state: str
-    action: Action
-    source: Side | None
-    base: Parameter | None
-    ours: Parameter | None
-    theirs: Parameter | None
-    note: str = ""
-
-    @property
-    def value(self) -> Parameter | None:
-        """What stands in the merged manifest; ours, with the digest yet to come, where it is computed."""
-        return self.ours if self.source is None else self.candidate(self.source)
-
-    def candidate(self, side: Side) -> Parameter | None:
-        """Return the value of a side."""
-        return {"base": self.base, "ours": self.ours, "theirs": self.theirs}[side]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,154 +51,111 @@ class Plan:
     """All decisions of one merge.
 
     Attributes:
-        method: By name; what ``compute`` means.
-        base: The common ancestor, None where both sides added the file.
-        ours: The current branch's version.
-        theirs: The other branch's version.
+        base: The common ancestor, None where all sides added the file.
+        sides: The current branch's version, and those of the branches that are merged into it.
         decisions: One a parameter, by name.
         layout: The file's layout.
+        pairs: LoRAs that are merged as one; their parameters' decisions are to ``compute``.
     """
 
-    method: str
     base: Manifest | None
-    ours: Manifest
-    theirs: Manifest
+    sides: tuple[Manifest, ...]
     decisions: tuple[Decision, ...]
     layout: LayoutDecision
+    pairs: tuple[PairDecision, ...] = ()
+
+    @property
+    def ours(self) -> Manifest:
+        """The current branch's version."""
+        return self.sides[0]
 
     @property
     def specs(self) -> dict[str, TensorSpec]:
         """Name and spec of every parameter of the merged file, conflicts standing at ours."""
-        return {d.name: d.value.spec for d in self.decisions if d.value is not None}
+        return _specs(self.decisions, self.pairs)
 
     def reads(self) -> Iterator[Digest]:
         """Yield the digest of every tensor and skeleton that carrying out the plan may read."""
         if self.layout.action == "compute" or any(decision.action == "conflict" for decision in self.decisions):
             yield self.layout.skeleton.digest
+        trims = False
         for decision in self.decisions:
             if decision.action == "compute":
-                for parameter in inputs(decision, find_merge(self.method).contract):
+                trims = trims or scope_of(decision.choice) == "model"
+                for parameter in inputs(decision):
+                    yield parameter.digest
+        if trims:
+            for decision in self.decisions:
+                for parameter in counted(decision):
                     yield parameter.digest
 
 
-def plan(base: Manifest | None, ours: Manifest, theirs: Manifest, method: str) -> Plan:
-    """Plan the merge of two versions of a checkpoint.
-
-    Args:
-        base: Their common ancestor, None where both were added.
-        ours: The current branch's version, without conflicts.
-        theirs: The other branch's version, without conflicts.
-        method: For what both changed: ``ours``, ``theirs``, ``base``, ``conflict``, or the name of a plug-in.
-
-    Raises:
-        PluginError: There is no such method or format.
-    """
-    contract = None if method in FIXED_METHODS else find_merge(method).contract
-    known = [manifest for manifest in (base, ours, theirs) if manifest is not None]
-    if len({manifest.format for manifest in known}) > 1 or not find_format(ours.format).mergeable:
-        return _plan_whole(base, ours, theirs, method)
-    names = sorted({name for manifest in known for name in manifest.parameters})
-    before = {} if base is None else base.parameters
-    decisions = tuple(
-        decide(name, (before.get(name), ours.parameters.get(name), theirs.parameters.get(name)), method, contract)
-        for name in names
-    )
-    merged = {d.name: d.value.spec for d in decisions if d.value is not None}
-    return Plan(method, base, ours, theirs, decisions, _decide_layout(base, ours, theirs, merged))
+def scope_of(choice: Choice) -> str:
+    """Return the scope over which a choice's method trims, or nothing where it does not."""
+    contract = find_merge(choice.method).contract
+    return str(choice.options["scope"]) if contract.trims else ""
 
 
-def inputs(decision: Decision, contract: MergeContract) -> list[Parameter]:
-    """Return what a computed parameter is made from: the base where it is needed, ours, theirs."""
-    wanted = (decision.base if contract.needs_base else None, decision.ours, decision.theirs)
+def inputs(decision: Decision) -> list[Parameter]:
+    """Return what a computed parameter is made from: the base where it is needed, and the changed values."""
+    contract = find_merge(decision.choice.method).contract
+    wanted = (decision.base if contract.needs_base else None, *(decision.sides[n] for n in decision.changers))
     return [parameter for parameter in wanted if parameter is not None]
 
 
-Candidates = tuple["Parameter | None", "Parameter | None", "Parameter | None"]
+def counted(decision: Decision) -> list[Parameter]:
+    """Return what a threshold over the whole model is found from: the base and the changed values, of one shape."""
+    base = decision.base
+    if base is None or not base.spec.dtype.arithmetic:
+        return []
+    values = [decision.sides[number] for number in decision.changers]
+    found = [v for v in values if v is not None and v.spec.shape == base.spec.shape and v.spec.dtype.arithmetic]
+    return [base, *found] if found else []
 
 
-def decide(name: str, candidates: Candidates, method: str, contract: MergeContract | None) -> Decision:
-    """Decide on one parameter.
-
-    Args:
-        name: The parameter.
-        candidates: The common ancestor's value, ours and theirs; None where a side does not have it.
-        method: As for ``plan``.
-        contract: The method's, None for the fixed ones.
-    """
-    base, ours, theirs = candidates
-    if ours == theirs:
-        return Decision(name, "unchanged" if ours == base else "changed identically", "take", "ours", *candidates)
-    if theirs == base:
-        return Decision(name, _verb(base, ours, "ours"), "take", "ours", *candidates)
-    if ours == base:
-        return Decision(name, _verb(base, theirs, "theirs"), "take", "theirs", *candidates)
-    state = _both(base, ours, theirs)
-    if (side := SIDES.get(method)) is not None:
-        return Decision(name, state, "take", side, *candidates)
-    reason = state if contract is None or None in candidates else obstacle(candidates, contract)
-    if reason is not None:
-        return Decision(name, reason, "conflict", None, *candidates)
-    assert ours is not None
-    assert theirs is not None
-    mixed = ours.spec.dtype != theirs.spec.dtype
-    note = f"{name!r}: merged {theirs.spec.dtype.name} into our {ours.spec.dtype.name}" if mixed else ""
-    return Decision(name, state, "compute", None, *candidates, note)
-
-
-def _verb(base: Parameter | None, changed: Parameter | None, side: Side) -> str:
-    return f"{'added' if base is None else 'deleted' if changed is None else 'changed'} by {side}"
-
-
-def _both(base: Parameter | None, ours: Parameter | None, theirs: Parameter | None) -> str:
-    if ours is None:
-        return "deleted by ours, changed by theirs"
-    if theirs is None:
-        return "changed by ours, deleted by theirs"
-    return "added by both, differently" if base is None else "changed by both"
-
-
-def obstacle(candidates: Candidates, contract: MergeContract) -> str | None:
-    """Return why a method cannot settle a parameter that both sides changed, or None.
+def plan(base: Manifest | None, sides: Sequence[Manifest], rules: Rules) -> Plan:
+    """Plan the merge of several versions of a checkpoint.
 
     Args:
-        candidates: The common ancestor's value, ours and theirs; None where a side does not have it.
-        contract: The method's.
+        base: Their common ancestor, None where all were added.
+        sides: The current branch's version, and those of the branches to be merged into it; without conflicts.
+        rules: What is asked for where several sides changed a parameter.
+
+    Raises:
+        PluginError: There is no such format.
     """
-    base, ours, theirs = candidates
-    if ours is None or theirs is None:
-        return _both(base, ours, theirs)
-    if ours.spec.shape != theirs.spec.shape:
-        return f"shapes differ: ours {ours.spec}, theirs {theirs.spec}"
-    for kind in (ours.spec.dtype, theirs.spec.dtype):
-        if not kind.arithmetic:
-            return f"changed by both, and {kind.name} values are not merged by arithmetic"
-    if ours.spec.dtype.kind != theirs.spec.dtype.kind:
-        return f"one side is complex: ours {ours.spec}, theirs {theirs.spec}"
-    if contract.needs_base and (base is None or not _alike(base, ours)):
-        found = "has no such tensor" if base is None else f"has {base.spec}"
-        return f"changed by both, and the common ancestor {found}"
-    return None
+    known = [*([] if base is None else [base]), *sides]
+    if len({manifest.format for manifest in known}) > 1 or not find_format(sides[0].format).mergeable:
+        return _plan_whole(base, sides, rules)
+    before = {} if base is None else base.parameters
+    names = sorted({name for manifest in known for name in manifest.parameters})
+    found = {
+        name: decide(name, before.get(name), [side.parameters.get(name) for side in sides], rules.choose(name))
+        for name in names
+    }
+    decided, pairs = decide_units(found)
+    rows = tuple(decided.values())
+    return Plan(base, tuple(sides), rows, _decide_layout(base, sides, _specs(rows, pairs)), pairs)
 
 
-def _alike(one: Parameter, other: Parameter) -> bool:
-    same_kind = one.spec.dtype.kind == other.spec.dtype.kind and one.spec.dtype.arithmetic
-    return same_kind and one.spec.shape == other.spec.shape
+def _specs(decisions: Sequence[Decision], pairs: Sequence[PairDecision]) -> dict[str, TensorSpec]:
+    specs = {d.name: d.value.spec for d in decisions if d.value is not None}
+    return specs | {name: spec for pair in pairs for name, spec in pair.specs.items()}
 
 
-def _decide_layout(
-    base: Manifest | None, ours: Manifest, theirs: Manifest, merged: dict[str, TensorSpec]
-) -> LayoutDecision:
-    def fits(side: Manifest | None) -> bool:
-        return side is not None and {name: p.spec for name, p in side.parameters.items()} == merged
+def _decide_layout(base: Manifest | None, sides: Sequence[Manifest], merged: dict[str, TensorSpec]) -> LayoutDecision:
+    def fits(side: Manifest) -> bool:
+        return {name: p.spec for name, p in side.parameters.items()} == merged
 
-    ours_changed = base is None or ours.skeleton != base.skeleton
-    theirs_changed = base is None or theirs.skeleton != base.skeleton
-    wanted = theirs if theirs_changed and not ours_changed else ours
+    changers = [side for side in sides if base is None or side.skeleton != base.skeleton]
+    wanted = changers[0] if changers and sides[0] not in changers else sides[0]
     if fits(wanted):
-        lost = ours_changed and theirs_changed and ours.skeleton != theirs.skeleton
-        return LayoutDecision("take", wanted.skeleton, None, _kept("ours") if lost else "")
-    for side, name in ((ours, "ours"), (theirs, "theirs"), (base, "the common ancestor's")):
-        if side is not None and fits(side):
+        lost = len({side.skeleton for side in changers}) > 1
+        names = side_names(len(sides))
+        return LayoutDecision("take", wanted.skeleton, None, _kept(names[sides.index(wanted)]) if lost else "")
+    fallbacks = dict(zip(side_names(len(sides)), sides, strict=True))
+    for name, side in (fallbacks if base is None else {**fallbacks, "the common ancestor's": base}).items():
+        if fits(side):
             return LayoutDecision("compute", wanted.skeleton, side.skeleton, "", _kept(name))
     return LayoutDecision("compute", wanted.skeleton)
 
@@ -246,29 +164,28 @@ def _kept(whose: str) -> str:
     return f"order and metadata of the file are {whose}; other changes to them are left out"
 
 
-def _plan_whole(base: Manifest | None, ours: Manifest, theirs: Manifest, method: str) -> Plan:
-    source: Side | None = None
-    if theirs in (base, ours):
-        source = "ours"
-    elif base == ours:
-        source = "theirs"
-    elif method != "base" or base is not None:
-        source = SIDES.get(method)
+def _plan_whole(base: Manifest | None, sides: Sequence[Manifest], rules: Rules) -> Plan:
+    """Plan for files that cannot be mixed: all of it comes from one side."""
+    choice = rules.defaults
+    names = side_names(len(sides))
+    changed = [number for number, side in enumerate(sides) if side != base]
+    known = {**dict(zip(names, sides, strict=True)), **({} if base is None else {"base": base})}
+    source: str | None = choice.method if choice.method in known else None
+    if all(sides[number] == sides[changed[0]] for number in changed):
+        source = names[changed[0]] if changed else names[0]
     if source is not None:
-        taken = {"base": base, "ours": ours, "theirs": theirs}[source]
-        assert taken is not None
+        taken = known[source]
         rows = [
-            Decision(name, f"taken from {source}", "take", "ours", None, p, p) for name, p in taken.parameters.items()
+            Decision(name, f"taken from {source}", "take", names[0], None, (p,) * len(sides), choice)
+            for name, p in taken.parameters.items()
         ]
-        return Plan(method, base, taken, taken, tuple(rows), LayoutDecision("take", taken.skeleton))
-    same_format = ours.format == theirs.format and (base is None or base.format == ours.format)
-    reason = WHOLE_FILE if same_format else FORMATS_DIFFER
+        return Plan(base, (taken,) * len(sides), tuple(rows), LayoutDecision("take", taken.skeleton))
+    reason = WHOLE_FILE if len({side.format for side in known.values()}) == 1 else FORMATS_DIFFER
     before = {} if base is None else base.parameters
     decisions = []
-    for name in sorted({*ours.parameters, *theirs.parameters}):
-        candidates = (before.get(name), ours.parameters.get(name), theirs.parameters.get(name))
-        if candidates[1] == candidates[2]:
-            decisions.append(Decision(name, "unchanged", "take", "ours", *candidates))
-        else:
-            decisions.append(Decision(name, reason, "conflict", None, *candidates))
-    return Plan(method, base, ours, theirs, tuple(decisions), LayoutDecision("conflict", ours.skeleton, None, reason))
+    for name in sorted({name for side in sides for name in side.parameters}):
+        values = tuple(side.parameters.get(name) for side in sides)
+        same = len(set(values)) == 1
+        state, action, origin = ("unchanged", "take", names[0]) if same else (reason, "conflict", None)
+        decisions.append(Decision(name, state, action, origin, before.get(name), values, choice))  # type: ignore[arg-type]
+    return Plan(base, tuple(sides), tuple(decisions), LayoutDecision("conflict", sides[0].skeleton, None, reason))

@@ -23,6 +23,9 @@ MAGIC = b"git-theta manifest 1\n"
 MAX_MANIFEST = 1 << 28
 """The most bytes that a manifest may have: room for a million parameters."""
 
+_TWO = 2
+_LEAST_COLUMNS = 4  # reason, base, ours, theirs
+_MOST_SIDES = 64
 _FORMAT = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _SHAPE = re.compile(r"\[(?:(?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)?\]")
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -44,25 +47,50 @@ class Skeleton:
     nbytes: int
 
 
+def side_names(count: int) -> tuple[str, ...]:
+    """Return what the sides of a merge are called: ``ours``, and ``theirs`` or with several ``theirs1`` and so on."""
+    return ("ours", "theirs") if count <= _TWO else ("ours", *(f"theirs{n}" for n in range(1, count)))
+
+
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A parameter that a merge could not decide, with the three candidates; None where a side does not have it."""
+    """A parameter that a merge could not decide, with its candidates; None where a side does not have it.
+
+    Attributes:
+        name: The parameter.
+        reason: Why it could not be decided.
+        base: The common ancestor's value.
+        sides: Ours, and those of the branches that were merged into it; two or more.
+    """
 
     name: str
     reason: str
     base: Parameter | None
-    ours: Parameter | None
-    theirs: Parameter | None
+    sides: tuple[Parameter | None, ...]
+
+    @property
+    def ours(self) -> Parameter | None:
+        """The current branch's value."""
+        return self.sides[0]
+
+    @property
+    def candidates(self) -> dict[str, Parameter | None]:
+        """The values by the names of their sides, ``base`` first."""
+        return {"base": self.base, **dict(zip(side_names(len(self.sides)), self.sides, strict=True))}
 
 
 @dataclass(frozen=True, slots=True)
 class LayoutConflict:
-    """A merge could not decide on the order, the literal bytes or the format of the file."""
+    """A merge could not decide on the order, the literal bytes or the format of the file; see ``Conflict``."""
 
     reason: str
     base: Skeleton | None
-    ours: Skeleton
-    theirs: Skeleton
+    sides: tuple[Skeleton, ...]
+
+    @property
+    def candidates(self) -> dict[str, Skeleton | None]:
+        """The layouts by the names of their sides, ``base`` first."""
+        return {"base": self.base, **dict(zip(side_names(len(self.sides)), self.sides, strict=True))}
 
 
 @dataclass(frozen=True)
@@ -98,10 +126,10 @@ class Manifest:
         if self.conflicted:
             lines.append("conflict")
         if self.layout_conflict is not None:
-            sides = (self.layout_conflict.base, self.layout_conflict.ours, self.layout_conflict.theirs)
-            lines.append("\t".join(["layout", _quote(self.layout_conflict.reason), *map(_skeleton, sides)]))
+            layouts = (self.layout_conflict.base, *self.layout_conflict.sides)
+            lines.append("\t".join(["layout", _quote(self.layout_conflict.reason), *map(_skeleton, layouts)]))
         for conflict in self.conflicts:
-            candidates = (conflict.base, conflict.ours, conflict.theirs)
+            candidates = (conflict.base, *conflict.sides)
             columns = [_quote(conflict.name), _quote(conflict.reason), *(_columns(p, " ") for p in candidates)]
             lines.append("\t".join(columns))
         return MAGIC + "".join(line + "\n" for line in lines).encode()
@@ -179,16 +207,16 @@ class _Parser:
         last: str | None = None
         while self._at < len(self._lines):
             name, *columns = self._next().split("\t")
-            if len(columns) != 4:  # noqa: PLR2004 - reason, base, ours, theirs
-                raise self._bad("a conflict has five columns")
+            if not _LEAST_COLUMNS <= len(columns) <= _LEAST_COLUMNS + _MOST_SIDES:
+                raise self._bad("a conflict has a name, a reason, the base and two or more sides")
             if name == "layout" and layout is None and not conflicts:
                 base = None if columns[1] == "-" else self._read_skeleton(columns[1])
                 sides = [self._read_skeleton(column) for column in columns[2:]]
-                layout = LayoutConflict(self._text(columns[0]), base, *sides)
+                layout = LayoutConflict(self._text(columns[0]), base, tuple(sides))
                 continue
             last = self._ordered(self._text(name), last)
-            candidates = [None if c == "-" else self._parameter(c.split(" ")) for c in columns[1:]]
-            conflicts.append(Conflict(last, self._text(columns[0]), *candidates))
+            before, *candidates = (None if c == "-" else self._parameter(c.split(" ")) for c in columns[1:])
+            conflicts.append(Conflict(last, self._text(columns[0]), before, tuple(candidates)))
         return layout, tuple(conflicts)
 
     def _next(self) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import tensor_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Future
+
     from typing_extensions import Buffer
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
@@ -18,21 +22,25 @@ _BATCH_BYTES = 1 << 26
 
 
 class Batches:
-    """Takes tensors and stores them some at a time.
+    """Takes tensors and stores them some at a time, while the next are made.
 
     Args:
         store: Where to.
+        durable: Told the digests of those that were stored, in a thread of its own.
 
     Attributes:
         written: Bytes that the store needed so far.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, durable: Callable[[Sequence[Digest]], None] = lambda _: None) -> None:
         self.written = 0
         self._store = store
+        self._durable = durable
         self._waiting: list[tuple[TensorSpec, Digest, Buffer]] = []
         self._hints: dict[Digest, Hint] = {}
         self._nbytes = 0
+        self._executor = ThreadPoolExecutor(1)
+        self._begun: Future[None] | None = None
 
     def add(self, spec: TensorSpec, data: Buffer, hint: Hint | None = None) -> Parameter:
         """Take over a tensor; it is stored at the latest by ``flush``.
@@ -51,8 +59,24 @@ class Batches:
             self._hints[digest] = hint
         self._nbytes += spec.nbytes
         if self._nbytes >= _BATCH_BYTES:
-            self.flush()
+            self._begin()
         return Parameter(spec, digest)
+
+    def _begin(self) -> None:
+        """Store what is waiting, behind what was begun before: two batches at a time are in memory."""
+        self._end()
+        if self._waiting:
+            self._begun = self._executor.submit(self._put, self._waiting, self._hints)
+        self._waiting, self._hints, self._nbytes = [], {}, 0
+
+    def _put(self, items: Sequence[tuple[TensorSpec, Digest, Buffer]], hints: Mapping[Digest, Hint]) -> None:
+        self.written += self._store.put(items, hints=hints)
+        self._durable([digest for _, digest, _ in items])
+
+    def _end(self) -> None:
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.result()
 
     def flush(self) -> None:
         """Make durable what was added.
@@ -60,6 +84,5 @@ class Batches:
         Raises:
             StoreError: The store cannot be written.
         """
-        if self._waiting:
-            self.written += self._store.put(self._waiting, hints=self._hints)
-        self._waiting, self._hints, self._nbytes = [], {}, 0
+        self._begin()
+        self._end()

@@ -158,7 +158,7 @@ class Store(Inventory):
             MissingError: A pack is gone.
         """
         wanted = [(digest, places[digest][1].spec) for digest in digests]
-        for _ in self._decoded(wanted, places, None, moving=False):
+        for _ in self._decoded([(each,) for each in wanted], places, None, moving=False):
             pass
         self._verified.update((digest, places[digest][0].name) for digest in digests)
 
@@ -206,28 +206,57 @@ class Store(Inventory):
             MissingError: A tensor is not here; nothing was decoded yet, unless somebody dropped its pack meanwhile.
             CorruptError: What is stored is not what a digest names.
         """
+        for item, start, chunks in self._decoded([(each,) for each in wanted], self._places_of(wanted), sink):
+            for chunk in chunks:
+                yield item, start, chunk
+
+    def side_by_side(
+        self, groups: Sequence[Sequence[tuple[Digest, TensorSpec]]]
+    ) -> Iterator[tuple[int, int, tuple[memoryview, ...]]]:
+        """Decode the tensors of each group in step, chunk by chunk, in threads.
+
+        Args:
+            groups: Digest and spec of each tensor; those of a group have as many elements, of 64 bits at most.
+
+        Yields:
+            Number in ``groups``, number of the first element, and the bytes of that chunk of each tensor, which are
+            valid until the next are asked for; without bytes when all tensors of a group were verified.
+
+        Raises:
+            MissingError: As ``chunks``.
+            CorruptError: As ``chunks``.
+        """
+        places = self._places_of([each for group in groups for each in group])
+        for item, start, chunks in self._decoded(groups, places, None):
+            yield item, start * 8 // groups[item][0][1].dtype.bits, chunks
+
+    def _places_of(self, wanted: Sequence[tuple[Digest, TensorSpec]]) -> Places:
         places = self.places(digest for digest, _ in wanted)
         for digest, spec in wanted:
             path, entry = places[digest]
             if entry.spec != spec:
                 raise CorruptError(f"pack {path.name} holds {digest} as {entry.spec}, not as {spec}")
-        yield from self._decoded(wanted, places, sink)
+        return places
 
     def _decoded(
         self,
-        wanted: Sequence[tuple[Digest, TensorSpec]],
+        groups: Sequence[Sequence[tuple[Digest, TensorSpec]]],
         places: Places,
         sink: Callable[[int, int, memoryview], None] | None,
         *,
         moving: bool = True,
-    ) -> Iterator[tuple[int, int, memoryview]]:
-        largest = max((min(spec.chunk_bytes, spec.nbytes) for _, spec in wanted), default=0)
+    ) -> Iterator[tuple[int, int, tuple[memoryview, ...]]]:
+        largest = max((min(spec.chunk_bytes, spec.nbytes) for group in groups for _, spec in group), default=0)
         buffers: list[memoryview] = []  # used over and over: fresh memory costs more than decoding
-        jobs = ((item, number) for item, (_, spec) in enumerate(wanted) for number in range(chunk_count(spec)))
+        jobs = (
+            (item, digest, spec, number)
+            for item, group in enumerate(groups)
+            for number in range(chunk_count(group[0][1]))
+            for digest, spec in group
+        )
 
-        def decode(job: tuple[int, int]) -> memoryview:
-            item, number = job
-            digest, spec = wanted[item]
+        def decode(job: tuple[int, Digest, TensorSpec, int]) -> memoryview:
+            item, digest, spec, number = job
             buffer = buffers.pop() if buffers else memoryview(bytearray(largest))
             start, end = chunk_range(spec, number)
             try:
@@ -243,16 +272,20 @@ class Store(Inventory):
 
         with ThreadPoolExecutor(self.threads) as executor:
             decoded = ordered_map(executor, decode, jobs, self._window)
-            for item, (digest, spec) in enumerate(wanted):
-                hasher = TensorHasher(spec)
-                for number in range(chunk_count(spec)):
-                    buffer = next(decoded)
-                    start, end = chunk_range(spec, number)
-                    hasher.update(buffer[: end - start])
-                    yield item, start, buffer[: end - start]
-                    buffers.append(buffer)
-                if hasher.digest() != digest:
-                    raise CorruptError(
-                        f"pack {places[digest][0].name}: the tensor stored as {digest} is another",
-                        hint="git theta fsck",
-                    )
+            for item, group in enumerate(groups):
+                hashers = [TensorHasher(spec) for _, spec in group]
+                for number in range(chunk_count(group[0][1])):
+                    ranges = [chunk_range(spec, number) for _, spec in group]
+                    full = [next(decoded) for _ in group]
+                    chunks = tuple(buffer[: end - start] for buffer, (start, end) in zip(full, ranges, strict=True))
+                    for hasher, chunk in zip(hashers, chunks, strict=True):
+                        hasher.update(chunk)
+                    yield item, ranges[0][0], chunks
+                    buffers += full
+                for hasher, (digest, _) in zip(hashers, group, strict=True):
+                    if hasher.digest() != digest:
+                        raise CorruptError(
+                            f"pack {places[digest][0].name}: the tensor stored as {digest} is another",
+                            hint="git theta fsck",
+                        )
+                yield item, group[0][1].nbytes, ()

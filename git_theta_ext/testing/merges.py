@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+
+from git_theta_ext.errors import MergeError
+from git_theta_ext.interfaces import Elected, Piece, Trim
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
 
-    from git_theta_ext.interfaces import MergeMethod
+    from git_theta_ext.interfaces import MergeContract, MergeMethod
 
 _SHAPES = ((), (0,), (1,), (7,), (3, 5), (2, 3, 4))
-_ELEMENTWISE = 1000
+_COUNTS = (2, 3, 5)
+_ELEMENTS = 1000
+_EVERYTHING = Trim(0, 1 << 62)
 
 
 class MergeMethodTests:
@@ -33,78 +39,168 @@ class MergeMethodTests:
         """The method under test; override it."""
         raise NotImplementedError
 
-    @pytest.mark.parametrize("count", [2, 3, 5])
+    @pytest.mark.parametrize("count", _COUNTS)
     @pytest.mark.parametrize("shape", _SHAPES, ids=str)
     def test_the_result_is_like_a_branch(self, method: MergeMethod, shape: tuple[int, ...], count: int) -> None:
         """Shape and element type are the branches'."""
-        merged = _merge(method, *_drawn(shape, count))
+        merged = _merged(method, drawn(method.contract, shape, _allowed(method, count)))
         assert merged.shape == shape
         assert str(merged.dtype) == "torch.float32"
 
     def test_float64_stays_float64(self, method: MergeMethod) -> None:
         """Parameters of 64-bit floats are merged in their own width."""
-        base, branches = _drawn((4, 3), 2)
-        merged = _merge(method, base.double(), [branch.double() for branch in branches])
+        merged = _merged(method, _wide(drawn(method.contract, (4, 4), _allowed(method, 2))))
         assert str(merged.dtype) == "torch.float64"
 
     def test_the_inputs_stay_as_they_are(self, method: MergeMethod) -> None:
         """Nothing is merged in place."""
-        base, branches = _drawn((4, 6), 3)
-        kept = [tensor.clone() for tensor in (base, *branches)]
-        _merge(method, base, branches)
-        assert all(bool((one == other).all()) for one, other in zip(kept, (base, *branches), strict=True))
+        piece = drawn(method.contract, (4, 4), _allowed(method, 3))
+        kept = [tensor.clone() for tensor in _tensors(piece)]
+        _merged(method, piece)
+        assert all(bool((one == other).all()) for one, other in zip(kept, _tensors(piece), strict=True))
 
     def test_the_result_is_reproducible(self, method: MergeMethod) -> None:
         """Twice the same gives the same bits."""
-        base, branches = _drawn((8, 9), 3)
-        assert _bits(_merge(method, base, branches)) == _bits(_merge(method, base, branches))
+        piece = drawn(method.contract, (8, 9), _allowed(method, 3))
+        assert _bits(_merged(method, piece)) == _bits(_merged(method, piece))
 
     def test_finite_inputs_give_a_finite_result(self, method: MergeMethod) -> None:
         """Equal branches, zeros and an unchanged base are no reason for NaN."""
-        base, (branch, _) = _drawn((4, 4), 2)
-        for branches in ([branch, branch], [branch * 0, branch * 0], [base, base]):
-            assert bool(_merge(method, base, branches).isfinite().all())
+        piece = drawn(method.contract, (4, 4), _allowed(method, 2))
+        first, *rest = piece.branches
+        base = first * 0 + 1 if piece.base is None else piece.base
+        for branches in ([first] * (1 + len(rest)), [first * 0] * (1 + len(rest)), [base] * (1 + len(rest))):
+            assert bool(_merged(method, replace(piece, branches=tuple(branches))).isfinite().all())
+
+    def test_every_option_takes_its_bounds(self, method: MergeMethod) -> None:
+        """Whatever is allowed gives a finite result, or is refused with words."""
+        piece = drawn(method.contract, (6, 5), _allowed(method, 3))
+        for name, option in method.contract.options.items():
+            values: Sequence[float | str] = option.choices or (option.least, option.most)
+            for value in values:
+                try:
+                    merged = _merged(method, replace(piece, options={**piece.options, name: value}))
+                except MergeError:
+                    continue
+                assert bool(merged.isfinite().all()), (name, value)
 
     def test_symmetric_methods_do_not_mind_the_order(self, method: MergeMethod) -> None:
         """Whoever merges whom, the bits are the same."""
         if not method.contract.symmetric:
             pytest.skip("the method does not promise it")
-        base, branches = _drawn((6, 7), 4)
-        expected = _bits(_merge(method, base, branches))
-        for turn in range(1, 4):
-            assert _bits(_merge(method, base, [*branches[turn:], *branches[:turn]])) == expected
-        assert _bits(_merge(method, base, branches[::-1])) == expected
+        piece = drawn(method.contract, (6, 7), _allowed(method, 4))
+        expected = _bits(_merged(method, piece))
+        order = list(range(len(piece.branches)))
+        for turn in order:
+            assert _bits(_merged(method, _permuted(piece, [*order[turn:], *order[:turn]]))) == expected
+        assert _bits(_merged(method, _permuted(piece, order[::-1]))) == expected
 
     def test_elementwise_methods_do_not_mind_the_pieces(self, method: MergeMethod) -> None:
         """A tensor merged in pieces has the bits of one merged whole."""
         if method.contract.granularity != "element":
             pytest.skip("the method does not promise it")
-        base, branches = _drawn((_ELEMENTWISE,), 2)
-        whole = _bits(_merge(method, base, branches))
+        piece = drawn(method.contract, (_ELEMENTS,), _allowed(method, 2))
+        whole = _bits(_merged(method, piece))
         for size in (1, 7, 64, 333):
-            pieces = [slice(at, at + size) for at in range(0, _ELEMENTWISE, size)]
-            parts = [_merge(method, base[piece], [branch[piece] for branch in branches]) for piece in pieces]
+            parts = [_merged(method, _cut(piece, at, at + size)) for at in range(0, _ELEMENTS, size)]
             assert b"".join(map(_bits, parts)) == whole
+
+    def test_methods_of_rows_do_not_mind_the_blocks(self, method: MergeMethod) -> None:
+        """A matrix merged in blocks of rows has the bits of one merged whole."""
+        if method.contract.granularity != "row":
+            pytest.skip("the method does not promise it")
+        piece = drawn(method.contract, (12, 5), _allowed(method, 2))
+        parts = [_merged(method, replace(_cut(piece, at, at + 4), start=at * 5)) for at in range(0, 12, 4)]
+        assert b"".join(map(_bits, parts)) == _bits(_merged(method, piece))
 
     def test_a_base_is_needed_only_where_the_contract_says_so(self, method: MergeMethod) -> None:
         """Files that both sides added have no common ancestor."""
         if method.contract.needs_base:
             pytest.skip("the method needs one")
-        base, branches = _drawn((5, 3), 2)
-        params = dict(method.contract.parameters)
-        assert _bits(method(None, branches, params)) == _bits(method(base, branches, params))
+        piece = drawn(method.contract, (5, 3), _allowed(method, 2))
+        base = piece.branches[0] + 1
+        assert _bits(_merged(method, piece)) == _bits(_merged(method, replace(piece, base=base)))
+
+    def test_integers_stay_integers(self, method: MergeMethod) -> None:
+        """Methods that merge integers give integers."""
+        if not method.contract.integers:
+            pytest.skip("the method merges none")
+        piece = drawn(method.contract, (5, 3), _allowed(method, 2))
+        branches = tuple((branch * 10).long() for branch in piece.branches)
+        merged = _merged(method, replace(piece, base=None if piece.base is None else branches[0], branches=branches))
+        assert str(merged.dtype) == "torch.int64"
 
 
-def _drawn(shape: tuple[int, ...], count: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+def drawn(contract: MergeContract, shape: tuple[int, ...], count: int) -> Piece:
+    """Return a piece of normal numbers that has all that a contract asks for, at the options' defaults."""
     import torch
 
     generator = torch.Generator().manual_seed(7)
     base = torch.randn(shape, generator=generator)
-    return base, [base + 0.1 * torch.randn(shape, generator=generator) for _ in range(count)]
+    branches = tuple(base + 0.1 * torch.randn(shape, generator=generator) for _ in range(count))
+    statistics = {kind: tuple(_statistics(kind, shape, generator) for _ in range(count)) for kind in contract.sidecars}
+    return Piece(
+        name="w",
+        base=base if contract.needs_base else None,
+        branches=branches,
+        options={name: option.default for name, option in contract.options.items()},
+        weights=(1.0,) * count,
+        trims=(_EVERYTHING,) * count if contract.trims else (),
+        keys=tuple(range(1, count + 1)) if contract.stochastic else (),
+        sidecars={kind: found for kind, found in statistics.items() if None not in found},  # type: ignore[misc]
+    )
 
 
-def _merge(method: MergeMethod, base: torch.Tensor, branches: Sequence[torch.Tensor]) -> torch.Tensor:
-    return method(base if method.contract.needs_base else None, branches, dict(method.contract.parameters))
+def _statistics(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor | None:
+    import torch
+
+    if kind == "fisher":
+        return torch.rand(shape, generator=generator)
+    if len(shape) != 2:
+        return None
+    side = shape[1] if kind == "gram" else shape[0]
+    inputs = torch.randn((3 * side, side), generator=generator)
+    return inputs.T @ inputs
+
+
+def _allowed(method: MergeMethod, count: int) -> int:
+    least, most = method.contract.branches
+    return min(max(count, least), most)
+
+
+def _wide(piece: Piece) -> Piece:
+    base = None if piece.base is None else piece.base.double()
+    sidecars = {kind: tuple(tensor.double() for tensor in found) for kind, found in piece.sidecars.items()}
+    return replace(piece, base=base, branches=tuple(b.double() for b in piece.branches), sidecars=sidecars)
+
+
+def _tensors(piece: Piece) -> list[torch.Tensor]:
+    found = [*piece.branches, *(tensor for tensors in piece.sidecars.values() for tensor in tensors)]
+    return found if piece.base is None else [piece.base, *found]
+
+
+def _permuted(piece: Piece, order: Sequence[int]) -> Piece:
+    def of(values: Sequence[object]) -> tuple[object, ...]:
+        return tuple(values[number] for number in order) if values else ()
+
+    sidecars = {kind: of(found) for kind, found in piece.sidecars.items()}
+    fields = {name: of(getattr(piece, name)) for name in ("branches", "weights", "trims", "keys")}
+    return replace(piece, sidecars=sidecars, **fields)  # type: ignore[arg-type]
+
+
+def _cut(piece: Piece, start: int, end: int) -> Piece:
+    return replace(
+        piece,
+        base=None if piece.base is None else piece.base[start:end],
+        branches=tuple(branch[start:end] for branch in piece.branches),
+        start=start,
+        sidecars={kind: tuple(tensor[start:end] for tensor in found) for kind, found in piece.sidecars.items()},
+    )
+
+
+def _merged(method: MergeMethod, piece: Piece) -> torch.Tensor:
+    found = method(piece)
+    return found.value if isinstance(found, Elected) else found
 
 
 def _bits(tensor: torch.Tensor) -> bytes:

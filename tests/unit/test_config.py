@@ -36,13 +36,13 @@ def test_numbers_take_gits_suffixes(text, expected):
 
 def test_the_last_value_counts_and_values_may_have_line_breaks():
     config = Config.parse(b"theta.merge.method\nties\0theta.merge.method\na\nb\0theta.flag\0")
-    assert config.merge_method == "a\nb"
+    assert config.merge_override == ("method=a\nb",)
     assert config.flag("theta.flag", default=False) is True
 
 
 def test_unset_keys_give_the_defaults():
     config = Config.parse(b"")
-    assert (config.threads, config.merge_method, config.git_remotes) == (0, "average", ())
+    assert (config.threads, config.merge_override, config.git_remotes) == (0, (), ())
     assert config.flag("theta.flag", default=False) is False
 
 
@@ -60,7 +60,7 @@ def test_a_bad_boolean_names_the_key():
 
 def test_a_key_without_a_value_is_no_text():
     with pytest.raises(ConfigError, match="without a value"):
-        _ = Config.parse(b"theta.merge.method\0").merge_method
+        _ = Config.parse(b"theta.merge.method\0").merge_override
 
 
 def test_remotes_keep_case_dots_and_options():

@@ -22,7 +22,12 @@ TIERS = [
 TIER = {package: tier for tier, packages in enumerate(TIERS) for package in packages}
 FOR_ALL = {"errors", "config", "registry", "interfaces"}
 # What the modules that all may use can themselves use.
-ABOVE_MODEL = {"errors": set(), "config": {"errors"}, "interfaces": {"errors", "model"}, "testing": {"errors", "model"}}
+ABOVE_MODEL = {
+    "errors": set(),
+    "config": {"errors"},
+    "interfaces": {"errors", "interfaces", "model"},
+    "testing": {"errors", "model"},
+}
 ABOVE_MODEL |= {"registry": {"errors", "interfaces", "model"}, "__init__": set()}
 ABOVE_MODEL["testing"] |= {"interfaces", "registry", "testing"}
 

@@ -131,7 +131,7 @@ def test_a_failing_plugin_does_not_look_like_a_crash(store, monkeypatch):
 def test_a_conflict_is_never_written_as_a_checkpoint(store, tmp_path):
     manifest = clean(memoryview(safetensors(model())), "m", store).manifest
     s = manifest.skeleton
-    conflicted = Manifest(manifest.format, s, manifest.parameters, LayoutConflict("both", s, s, s))
+    conflicted = Manifest(manifest.format, s, manifest.parameters, LayoutConflict("both", s, (s, s)))
     with pytest.raises(ManifestError, match="unresolved"):
         populate(conflicted, store, tmp_path / "m")
 

@@ -60,7 +60,7 @@ def test_a_change_of_order_or_metadata_is_a_change():
 
 
 def test_conflicts_of_the_newer_version_are_told():
-    conflict = Conflict("a", "changed by both", A, B, C)
+    conflict = Conflict("a", "changed by both", A, (B, C))
     diff = compare(manifest({"a": B}), manifest({"a": B}, conflicts=(conflict,)))
     assert diff.conflicts == (conflict,)
     assert not diff.empty

@@ -105,7 +105,7 @@ def test_a_change_of_metadata_alone_is_shown():
 
 
 def test_conflicts_are_listed_within_the_limit():
-    conflicts = tuple(Conflict(f"w{n}", "changed by both", None, None, None) for n in range(50))
+    conflicts = tuple(Conflict(f"w{n}", "changed by both", None, (None, None)) for n in range(50))
     found = lines(model(1), manifest(model(2).parameters, conflicts=conflicts))
     assert len(found) <= MOST_LINES
     assert "! w0: changed by both" in found
@@ -145,7 +145,7 @@ def test_scattered_numbers_are_told_as_ranges():
 
 
 def test_json_tells_everything_and_is_valid_json():
-    conflict = Conflict("w", "changed by both", None, parameter(1), parameter(2))
+    conflict = Conflict("w", "changed by both", None, (parameter(1), parameter(2)))
     old = manifest({"w": parameter(1), "old": parameter(7), "gone": parameter(8)})
     new = manifest({"w": parameter(2), "now": parameter(7), "new": parameter(9)}, conflicts=(conflict,))
     stats = {"w": Stats(16, 3, float("inf"), float("nan"), 0, 1)}

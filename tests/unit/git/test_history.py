@@ -154,7 +154,7 @@ def test_a_push_without_checkpoints_asks_no_remote(place):
 
 def test_conflicted_manifests_are_told(place):
     parameter = Parameter(TensorSpec.of("F32", (2,)), digest("a"))
-    conflict = Conflict("wa", "both changed it", None, parameter, parameter)
+    conflict = Conflict("wa", "both changed it", None, (parameter, parameter))
     tip = place.commit(manifest("a", conflicts=[conflict]).to_bytes())
     assert place.found(place.new(tip)).conflicted == ("m.pt",)
 

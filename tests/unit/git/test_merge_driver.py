@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from workbench import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, Repo, model, safetensors, tensors, values
 
+from git_theta_ext.cli.progress import progress
 from git_theta_ext.git import merge_driver
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import Manifest
@@ -78,7 +79,7 @@ def test_conflict_as_method_leaves_everything_to_the_user(repo):
     base, ours, theirs = (
         manifest_of(repo, f"{rev}:{MODEL}").parameters[EMBEDDING] for rev in ("main~", "main", "side")
     )
-    assert (conflict.base, conflict.ours, conflict.theirs) == (base, ours, theirs)
+    assert (conflict.base, *conflict.sides) == (base, ours, theirs)
 
 
 def test_a_file_added_on_both_sides_has_no_base(repo):
@@ -120,7 +121,7 @@ class TestByHand:
         return repo
 
     def run(self, size="7"):
-        return merge_driver.run(("O", "A", "B", size, MODEL), Repository.discover())
+        return merge_driver.run(("O", "A", "B", size, MODEL), Repository.discover(), progress)
 
     def test_ancestors_that_git_makes_itself_are_never_computed(self, sides, monkeypatch, capsys):
         def refuse(*_):

@@ -165,7 +165,7 @@ def test_settings_come_from_every_scope_in_one_process(place, monkeypatch, tmp_p
     repo = Repository.discover(place)
     log = tmp_path / "log"
     monkeypatch.setenv("GIT_TRACE", str(log))
-    assert (repo.config.threads, repo.config.merge_method) == (2, "ours")
+    assert (repo.config.threads, repo.config.merge_override) == (2, ("method=ours",))
     assert log.read_text().count("built-in: git") == 1
 
 

@@ -7,6 +7,7 @@ from git_theta_ext.errors import MergeError, UsageError
 from git_theta_ext.git.resolve import resolve
 from git_theta_ext.merge.apply import apply
 from git_theta_ext.merge.plan import plan
+from git_theta_ext.merge.rules import Rules, choice
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.tensor import skeleton_spec
 from git_theta_ext.store.blobs import Store
@@ -48,12 +49,12 @@ def conflicted(store):
     base = made(store, a=floats(0, 0), b=floats(0), n=np.array([1]), w=floats(1))
     ours = made(store, a=floats(1, 2), b=floats(2), n=np.array([2]), w=floats(2))
     theirs = made(store, a=floats(3, 4), b=floats(4), n=np.array([3]))
-    return apply(plan(base, ours, theirs, "conflict"), store).manifest
+    return apply(plan(base, (ours, theirs), Rules.only("conflict")), store).manifest
 
 
 @pytest.mark.parametrize(("method", "expected"), [("ours", [1, 2]), ("theirs", [3, 4]), ("base", [0, 0])])
 def test_a_side_settles_everything(store, conflicted, method, expected):
-    settled = resolve(conflicted, store, method)
+    settled = resolve(conflicted, store, choice(method))
     assert not settled.conflicted
     assert values(store, settled, "a") == expected
     assert ("w" in settled.parameters) == (method != "theirs")
@@ -61,22 +62,22 @@ def test_a_side_settles_everything(store, conflicted, method, expected):
 
 
 def test_patterns_choose_and_the_rest_stays(store, conflicted):
-    settled = resolve(conflicted, store, "theirs", ["[ab]"])
+    settled = resolve(conflicted, store, choice("theirs"), ["[ab]"])
     assert [conflict.name for conflict in settled.conflicts] == ["n", "w"]
     assert values(store, settled, "b") == [4]
     assert values(store, settled, "n") == [2]
 
 
 def test_a_method_settles_what_it_can(store, conflicted):
-    settled = resolve(conflicted, store, "average")
+    settled = resolve(conflicted, store, choice("average"))
     assert [conflict.name for conflict in settled.conflicts] == ["n", "w"]
     assert values(store, settled, "a") == [2, 3]
 
 
 def test_conflicts_can_be_settled_one_after_the_other(store, conflicted):
-    settled = resolve(conflicted, store, "average", ["a", "b"])
-    settled = resolve(settled, store, "theirs", ["w"])
-    settled = resolve(settled, store, "ours", ["n"])
+    settled = resolve(conflicted, store, choice("average"), ["a", "b"])
+    settled = resolve(settled, store, choice("theirs"), ["w"])
+    settled = resolve(settled, store, choice("ours"), ["n"])
     assert not settled.conflicted
     assert sorted(settled.parameters) == ["a", "b", "n"]
     assert fits(store, settled)
@@ -84,26 +85,26 @@ def test_conflicts_can_be_settled_one_after_the_other(store, conflicted):
 
 def test_a_method_that_cannot_settle_what_was_asked_for_says_why(store, conflicted):
     with pytest.raises(MergeError, match=r"'n'.*I64"):
-        resolve(conflicted, store, "average", ["n"])
+        resolve(conflicted, store, choice("average"), ["n"])
 
 
 def test_a_method_that_settles_nothing_says_so(store, conflicted):
-    rest = resolve(conflicted, store, "average")
+    rest = resolve(conflicted, store, choice("average"))
     with pytest.raises(MergeError, match="'n'"):
-        resolve(rest, store, "average")
+        resolve(rest, store, choice("average"))
 
 
 def test_a_pattern_that_matches_no_conflict_is_refused(store, conflicted):
     with pytest.raises(UsageError, match="nothing-like-it"):
-        resolve(conflicted, store, "ours", ["nothing-like-it"])
+        resolve(conflicted, store, choice("ours"), ["nothing-like-it"])
 
 
 def test_parameters_added_on_both_sides_can_be_averaged_on_request(store):
     base = made(store, k=floats(1))
     ours, theirs = made(store, k=floats(1), x=floats(2)), made(store, k=floats(1), x=floats(4))
-    manifest = apply(plan(base, ours, theirs, "average"), store).manifest
+    manifest = apply(plan(base, (ours, theirs), Rules.only("average")), store).manifest
     assert [conflict.name for conflict in manifest.conflicts] == ["x"]
-    assert values(store, resolve(manifest, store, "average"), "x") == [3]
+    assert values(store, resolve(manifest, store, choice("average")), "x") == [3]
 
 
 class TestWholeFiles:
@@ -112,24 +113,24 @@ class TestWholeFiles:
         return [clean(memoryview(text), "m.bin", store).manifest for text in (b"one" * 9, b"two" * 8, b"three" * 7)]
 
     def test_a_side_settles_the_whole_file(self, store, sides):
-        manifest = apply(plan(*sides, "average"), store).manifest
-        assert resolve(manifest, store, "theirs") == sides[2]
-        assert resolve(manifest, store, "ours") == sides[1]
-        assert resolve(manifest, store, "base") == sides[0]
+        manifest = apply(plan(sides[0], sides[1:], Rules.only()), store).manifest
+        assert resolve(manifest, store, choice("theirs")) == sides[2]
+        assert resolve(manifest, store, choice("ours")) == sides[1]
+        assert resolve(manifest, store, choice("base")) == sides[0]
 
     def test_parts_of_it_cannot_be_chosen(self, store, sides):
-        manifest = apply(plan(*sides, "average"), store).manifest
+        manifest = apply(plan(sides[0], sides[1:], Rules.only()), store).manifest
         with pytest.raises(MergeError, match="as a whole"):
-            resolve(manifest, store, "theirs", ["chunk/*"])
+            resolve(manifest, store, choice("theirs"), ["chunk/*"])
         with pytest.raises(MergeError, match="as a whole"):
-            resolve(manifest, store, "average")
+            resolve(manifest, store, choice("average"))
 
     def test_of_another_format_only_ours_can_be_kept(self, store, sides):
         theirs = made(store, w=floats(1))
-        manifest = apply(plan(sides[0], sides[1], theirs, "average"), store).manifest
-        assert resolve(manifest, store, "ours") == sides[1]
+        manifest = apply(plan(sides[0], (sides[1], theirs), Rules.only()), store).manifest
+        assert resolve(manifest, store, choice("ours")) == sides[1]
         with pytest.raises(MergeError) as caught:
-            resolve(manifest, store, "theirs")
+            resolve(manifest, store, choice("theirs"))
         assert "git checkout --theirs" in caught.value.hint
 
 

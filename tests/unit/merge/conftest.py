@@ -56,3 +56,18 @@ def bench(tmp_path):
     made = Bench(tmp_path / "theta")
     yield made
     made.store.close()
+
+
+class Composer:
+    """Lays out any parameters, in order of their names."""
+
+    mergeable = True
+
+    def compose(self, layout, parameters):
+        return Layout((layout.segments[0], *(Slice(name, spec) for name, spec in sorted(parameters.items()))))
+
+
+@pytest.fixture
+def composing(monkeypatch):
+    """Make every format one that can lay out any parameters."""
+    monkeypatch.setattr("git_theta_ext.merge.apply.find_format", lambda _: Composer())

@@ -6,14 +6,14 @@ import pytest
 
 from git_theta_ext.merge.apply import CANNOT_LAY_OUT, UNSETTLED, apply
 from git_theta_ext.merge.plan import plan
-from git_theta_ext.model.layout import Layout
+from git_theta_ext.merge.rules import Rules
 from git_theta_ext.model.manifest import Manifest
 
 A, B, C = [1.0, 2.0], [3.0, 4.0], [5.0, 8.0]
 
 
 def merged(bench, base, ours, theirs, method="average"):
-    outcome = apply(plan(base, ours, theirs, method), bench.store)
+    outcome = apply(plan(base, (ours, theirs), Rules.only(method)), bench.store)
     assert Manifest.parse(outcome.manifest.to_bytes()) == outcome.manifest
     return outcome
 
@@ -25,7 +25,7 @@ def test_both_branches_changes_are_in_the_result(bench):
     outcome = merged(bench, base, ours, theirs)
     found = {name: bench.values(parameter) for name, parameter in outcome.manifest.parameters.items()}
     assert found == {"both": [4, 6], "mine": B, "yours": C, "kept": A}
-    assert (outcome.taken, outcome.computed, outcome.conflicts) == (2, 1, 0)
+    assert (outcome.taken, outcome.computed, outcome.conflicts) == (2, {"average": 1}, 0)
     assert outcome.manifest.skeleton == base.skeleton
 
 
@@ -42,12 +42,13 @@ import sys
 from pathlib import Path
 from git_theta_ext.merge.apply import apply
 from git_theta_ext.merge.plan import plan
+from git_theta_ext.merge.rules import Rules
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.store.blobs import Store
 made = lambda a, b: Manifest("safetensors", Skeleton("0" * 64, 9), {
     name: Parameter(TensorSpec.of("F32", (2,)), digit * 64) for name, digit in (("a", a), ("b", b))})
-outcome = apply(plan(made("1", "1"), made("2", "1"), made("1", "2"), "average"), Store(Path(sys.argv[1])))
+outcome = apply(plan(made("1", "1"), (made("2", "1"), made("1", "2")), Rules.only()), Store(Path(sys.argv[1])))
 assert outcome.manifest == made("2", "2")
 assert not {"torch", "numpy"} & set(sys.modules), sorted(sys.modules)
 """
@@ -63,9 +64,7 @@ def test_values_that_are_not_finite_end_as_a_conflict_with_ours_in_place(bench, 
     assert conflict.name == "w"
     assert words in conflict.reason
     assert "theirs" in conflict.reason
-    assert (conflict.base, conflict.ours, conflict.theirs) == tuple(
-        side.parameters["w"] for side in (base, ours, broken)
-    )
+    assert (conflict.base, *conflict.sides) == tuple(side.parameters["w"] for side in (base, ours, broken))
     assert outcome.manifest.parameters["w"] == ours.parameters["w"]
     assert bench.values(outcome.manifest.parameters["v"]) == [4, 6]
     assert theirs.parameters["v"] == broken.parameters["v"]
@@ -96,10 +95,10 @@ def test_mixed_element_types_are_noted(bench):
 
 
 class TestLayout:
-    def test_a_format_that_can_lays_out_what_both_added(self, bench, monkeypatch):
+    @pytest.mark.usefixtures("composing")
+    def test_a_format_that_can_lays_out_what_both_added(self, bench):
         base = bench.manifest({"w": A})
         ours, theirs = bench.manifest({"w": A, "x": B}), bench.manifest({"w": A, "y": C})
-        monkeypatch.setattr("git_theta_ext.merge.apply.find_format", lambda _: Composer())
         outcome = merged(bench, base, ours, theirs)
         assert outcome.conflicts == 0
         assert bench.layout(outcome.manifest).parameters == {n: p.spec for n, p in outcome.manifest.parameters.items()}
@@ -110,7 +109,7 @@ class TestLayout:
         outcome = merged(bench, base, *sides)
         conflict = outcome.manifest.layout_conflict
         assert conflict.reason == CANNOT_LAY_OUT
-        assert (conflict.ours, conflict.theirs) == (sides[0].skeleton, sides[1].skeleton)
+        assert conflict.sides == (sides[0].skeleton, sides[1].skeleton)
 
     def test_one_that_cannot_falls_back_to_a_side_that_fits(self, bench):
         base = bench.manifest({"w": A}, kind="npz")
@@ -124,14 +123,3 @@ class TestLayout:
         gone = bench.manifest({"k": A}, kind="npz")
         outcome = merged(bench, base, changed, gone)
         assert outcome.manifest.layout_conflict.reason == UNSETTLED
-
-
-class Composer:
-    """Lays out any parameters, in order of their names."""
-
-    mergeable = True
-
-    def compose(self, layout, parameters):
-        from git_theta_ext.model.layout import Slice
-
-        return Layout((layout.segments[0], *(Slice(name, spec) for name, spec in sorted(parameters.items()))))

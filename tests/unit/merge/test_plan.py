@@ -3,12 +3,13 @@ import pytest
 
 from git_theta_ext.errors import PluginError
 from git_theta_ext.merge.plan import FORMATS_DIFFER, WHOLE_FILE, plan
+from git_theta_ext.merge.rules import Rules
 
 
 def decided(bench, base, ours, theirs, method="average"):
     """Plan the merge of one parameter ``w``; None where a side lacks it. Another parameter stays the same."""
     sides = [bench.manifest({"kept": [0.0]} | ({} if side is None else {"w": side})) for side in (base, ours, theirs)]
-    return {decision.name: decision for decision in plan(*sides, method).decisions}["w"]
+    return {decision.name: decision for decision in plan(sides[0], sides[1:], Rules.only(method)).decisions}["w"]
 
 
 A, B, C = [1.0, 2.0], [3.0, 4.0], [5.0, 6.0]
@@ -48,7 +49,7 @@ def test_a_deletion_that_is_taken_leaves_no_value(bench):
     [
         (INT + 1, INT + 2, "I64"),
         (B, [[1.0, 2.0]], "shapes differ"),
-        (np.array([1j, 2], np.complex64), B, "complex"),
+        (np.array([1j, 2], np.complex64), B, "different kinds"),
         (("BOOL", np.array([1, 0], np.uint8)), ("BOOL", np.array([0, 1], np.uint8)), "BOOL"),
     ],
 )
@@ -71,7 +72,7 @@ def test_different_element_types_are_merged_into_ours_with_a_note(bench):
 def test_a_side_settles_everything_both_changed(bench, method, sides):
     found = decided(bench, *sides, method)
     assert (found.action, found.source) == ("take", method)
-    assert found.value == {"base": found.base, "ours": found.ours, "theirs": found.theirs}[method]
+    assert found.value == found.candidate(method)
 
 
 def test_a_side_as_method_still_takes_what_only_the_other_changed(bench):
@@ -86,18 +87,18 @@ def test_conflict_as_method_leaves_only_what_both_changed(bench):
 def test_an_unknown_method_is_named_even_where_it_is_not_needed(bench):
     same = bench.manifest({"w": A})
     with pytest.raises(PluginError, match="no-such"):
-        plan(same, same, same, "no-such")
+        plan(same, (same, same), Rules.only("no-such"))
 
 
 def test_one_sided_merges_read_no_tensor(bench):
     base = bench.manifest({"a": A, "b": A})
-    planned = plan(base, bench.manifest({"a": B, "b": A}), bench.manifest({"a": A, "b": C}), "average")
+    planned = plan(base, (bench.manifest({"a": B, "b": A}), bench.manifest({"a": A, "b": C})), Rules.only())
     assert list(planned.reads()) == []
 
 
 def test_only_the_branches_of_computed_parameters_are_read(bench):
     base, ours, theirs = (bench.manifest({"a": value, "b": other}) for value, other in [(A, A), (B, A), (C, B)])
-    planned = plan(base, ours, theirs, "average")
+    planned = plan(base, (ours, theirs), Rules.only())
     assert set(planned.reads()) == {ours.parameters["a"].digest, theirs.parameters["a"].digest}
 
 
@@ -105,46 +106,47 @@ class TestLayout:
     def test_one_sided_changes_are_taken(self, bench):
         base = bench.manifest({"w": A})
         other = bench.manifest({"w": A}, head=b"other")
-        assert plan(base, base, other, "average").layout.skeleton == other.skeleton
-        assert plan(base, other, base, "average").layout.skeleton == other.skeleton
+        assert plan(base, (base, other), Rules.only()).layout.skeleton == other.skeleton
+        assert plan(base, (other, base), Rules.only()).layout.skeleton == other.skeleton
 
     def test_an_added_parameter_brings_its_layout(self, bench):
         base, added = bench.manifest({"w": A}), bench.manifest({"w": A, "x": B})
         changed = bench.manifest({"w": B})
-        planned = plan(base, changed, added, "average")
+        planned = plan(base, (changed, added), Rules.only())
         assert (planned.layout.action, planned.layout.skeleton) == ("take", added.skeleton)
 
     def test_where_both_changed_it_ours_is_kept_and_said(self, bench):
         sides = [bench.manifest({"w": A}, head=head) for head in (b"base", b"ours", b"theirs")]
-        layout = plan(*sides, "average").layout
+        layout = plan(sides[0], sides[1:], Rules.only()).layout
         assert (layout.action, layout.skeleton) == ("take", sides[1].skeleton)
         assert "ours" in layout.note
 
     def test_parameters_added_on_both_sides_need_a_new_one(self, bench):
         base = bench.manifest({"w": A})
         sides = bench.manifest({"w": A, "x": B}), bench.manifest({"w": A, "y": B})
-        layout = plan(base, *sides, "average").layout
+        layout = plan(base, sides, Rules.only()).layout
         assert (layout.action, layout.skeleton, layout.fallback) == ("compute", sides[0].skeleton, None)
 
 
 class TestWholeFiles:
     def test_one_side_is_taken_whole(self, bench):
         base, other = (bench.manifest({"chunk/000000": value}, kind="opaque") for value in (A, B))
-        planned = plan(base, base, other, "average")
+        planned = plan(base, (base, other), Rules.only())
         assert {d.name: d.value for d in planned.decisions} == dict(other.parameters)
 
     def test_both_changed_is_a_conflict_of_everything_that_differs(self, bench):
         rows = [{"chunk/000000": A, "chunk/000001": v} for v in (A, B, C)]
-        planned = plan(*(bench.manifest(row, kind="opaque") for row in rows), "average")
+        base, *sides = (bench.manifest(row, kind="opaque") for row in rows)
+        planned = plan(base, sides, Rules.only())
         assert [d.action for d in planned.decisions] == ["take", "conflict"]
         assert (planned.layout.action, planned.layout.note) == ("conflict", WHOLE_FILE)
 
     def test_a_side_as_method_takes_it_whole(self, bench):
         sides = [bench.manifest({"chunk/000000": value}, kind="opaque") for value in (A, B, C)]
-        planned = plan(*sides, "theirs")
+        planned = plan(sides[0], sides[1:], Rules.only("theirs"))
         assert planned.layout.action == "take"
         assert planned.decisions[0].value == sides[2].parameters["chunk/000000"]
 
     def test_different_formats_are_a_conflict(self, bench):
         sides = [bench.manifest({"w": v}, kind=k) for v, k in [(A, "npz"), (B, "npz"), (C, "safetensors")]]
-        assert plan(*sides, "average").layout.note == FORMATS_DIFFER
+        assert plan(sides[0], sides[1:], Rules.only()).layout.note == FORMATS_DIFFER

@@ -19,10 +19,10 @@ CONFLICTED = Manifest(
     "safetensors",
     Skeleton(C, 70),
     {"w": parameter(), "a\tb\n": parameter(B), "ünï \ud800\u2028": parameter(B, "I64", (0,))},
-    LayoutConflict("both sides added parameters", None, Skeleton(A, 1), Skeleton(B, 2)),
+    LayoutConflict("both sides added parameters", None, (Skeleton(A, 1), Skeleton(B, 2))),
     (
-        Conflict("w", "changed by both", parameter(B), parameter(A), None),
-        Conflict("gone", "deleted", parameter(), None, parameter(C)),
+        Conflict("w", "changed by both", parameter(B), (parameter(A), None)),
+        Conflict("gone", "deleted", parameter(), (None, parameter(C))),
     ),
 )
 
@@ -77,7 +77,7 @@ LINE = f'"w"\tF32\t[2,3]\t{A}\n'
         (HEAD + "<<<<<<< ours\n" + LINE, "line 4"),
         (HEAD + LINE + "\n", "line 5"),
         (HEAD + LINE + "conflict\n", "empty conflict"),
-        (HEAD + LINE + 'conflict\n"w"\t"x"\t-\t-\n', "line 6.*five"),
+        (HEAD + LINE + 'conflict\n"w"\t"x"\t-\t-\n', "line 6.*two or more sides"),
         (HEAD + LINE.replace("\n", "\r\n"), "line 4"),
     ],
 )

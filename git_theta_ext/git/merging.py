@@ -1,0 +1,123 @@
+"""What merges of checkpoints need of the repository: its rules, its device, and a place to remember results."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import MergeError, RepositoryError
+from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.merge.apply import apply
+from git_theta_ext.merge.rules_file import FILE, parse_override, read_rules
+from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.store.pool import no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.merge.apply import Outcome
+    from git_theta_ext.merge.engine import Engine
+    from git_theta_ext.merge.journal import Journal
+    from git_theta_ext.merge.plan import Plan
+    from git_theta_ext.merge.rules import Rules
+    from git_theta_ext.store.blobs import Store
+
+ENVIRONMENT = "GIT_THETA_MERGE"
+"""Words that override the rules: a method, and options as ``NAME=VALUE``."""
+
+
+def merge_rules(repo: Repository, *names: Iterable[str], words: Sequence[str] = ()) -> Rules:
+    """Return the rules for merging a checkpoint.
+
+    Args:
+        repo: The repository, whose ``.thetamerge`` counts, and its settings.
+        names: Of the checkpoint's parameters.
+        words: From the command line; ``GIT_THETA_MERGE`` and the settings yield to them.
+
+    Raises:
+        MergeError: The rules ask for something that does not exist, or one matches nothing in any checkpoint.
+        PluginError: A method is not installed.
+    """
+    overrides = [
+        parse_override("theta.merge.method and theta.merge.with", repo.config.merge_override),
+        parse_override(ENVIRONMENT, os.environ.get(ENVIRONMENT, "").split()),
+        parse_override("command line", words),
+    ]
+    rules = read_rules(_file(repo), overrides)
+    idle = rules.idle({name for some in names for name in some})
+    if idle and (idle := [rule for rule in idle if rule in rules.idle(_all_names(repo))]):
+        raise MergeError(
+            f"{idle[0].choice.origin}: no parameter of any checkpoint matches {idle[0].match!r}",
+            hint=f"git theta ls-files -l lists them; mend {FILE}",
+        )
+    return rules
+
+
+def _file(repo: Repository) -> bytes | None:
+    """Return the rules as they are in the work tree, or else in the current commit."""
+    if repo.worktree is not None:
+        try:
+            return (repo.worktree / FILE).read_bytes()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise RepositoryError(f"cannot read {FILE}: {error.strerror}") from error
+    return repo.run("cat-file", "blob", f"HEAD:{FILE}", check=False) or None
+
+
+def _all_names(repo: Repository) -> set[str]:
+    """Return the names of the parameters of all checkpoints in the current commit."""
+    oids = {entry.oid for entry in repo.entries("HEAD") if entry.regular}
+    found: set[str] = set()
+    for _, data in manifest_blobs(repo, object_infos(repo, oids)):
+        found.update(Manifest.parse(data).parameters)
+    return found
+
+
+def bytes_to_compute(plan: Plan) -> int:
+    """Return the bytes of all results that a plan asks for."""
+    return sum(d.value.spec.nbytes for d in plan.decisions if d.action == "compute" and d.value is not None)
+
+
+def merge(repo: Repository, store: Store, plan: Plan, path: str, advance: Callable[[int], None]) -> Outcome:
+    """Carry out a plan on the device that ``theta.merge.device`` names, going on where a merge that was killed was.
+
+    Args:
+        repo: The repository.
+        store: Its store.
+        plan: What to do.
+        path: Of the checkpoint.
+        advance: Told the number of bytes of each tensor that is done.
+
+    Raises:
+        ConfigError: There is no such device.
+        ThetaError: As ``git_theta_ext.merge.apply.apply``.
+    """
+    from git_theta_ext.merge.journal import Journal
+
+    journal = Journal(_journal(repo, path))
+    outcome = apply(plan, store, lambda: engine(repo, store, journal, advance))
+    journal.done()
+    return outcome
+
+
+def engine(
+    repo: Repository, store: Store, journal: Journal | None = None, advance: Callable[[int], None] = no_progress
+) -> Engine:
+    """Return what computes on the device that ``theta.merge.device`` names.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    from git_theta_ext.merge.device import open_device
+    from git_theta_ext.merge.engine import Engine
+
+    return Engine(store, open_device(repo.config.merge_device), journal, advance=advance)
+
+
+def _journal(repo: Repository, path: str) -> Path:
+    from blake3 import blake3
+
+    return repo.git_dir / "theta" / "merging" / blake3(os.fsencode(path)).hexdigest()[:32]

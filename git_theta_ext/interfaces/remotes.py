@@ -1,0 +1,62 @@
+"""Where packs are pushed: the seam for remotes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+
+class Remote(Protocol):
+    """A flat store of immutable objects under keys like ``packs/ab/<sha256>`` and ``index/<sha256>``.
+
+    Every method raises ``RemoteError`` where the remote cannot be reached or refuses, and ``UsageError`` for a key that
+    is not a relative path of plain names. All are safe to call from several threads.
+    """
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the key of every object whose key starts with ``prefix``, in any order; none is half written.
+
+        Sizes are in pack headers: object stores tell them only at the price of a request an object.
+        """
+        ...
+
+    def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """Return the bytes of an object from ``start`` up to ``end``, fewer where it is shorter.
+
+        Raises:
+            MissingError: There is no such object.
+        """
+        ...
+
+    def fetch(self, key: str, path: Path) -> None:
+        """Bring a whole object to a local file, continuing what an earlier try left there.
+
+        ``path`` may hold the first bytes of the object already. Afterwards it holds all of them.
+
+        Raises:
+            MissingError: There is no such object.
+        """
+        ...
+
+    def put(self, key: str, path: Path) -> bool:
+        """Upload a local file unless the key is taken; atomic: others see all of it or nothing.
+
+        Returns:
+            Whether it was written; False where an object of that key was there.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens where there is none."""
+        ...
+
+
+class OpenRemote(Protocol):
+    """What the entry point of a remote plug-in names."""
+
+    def __call__(self, url: str, options: Mapping[str, Any]) -> Remote:
+        """Open the remote at a URL whose scheme is one of the plug-in's."""
+        ...

@@ -1,0 +1,226 @@
+"""Carry out the computations of a merge: thresholds first, then every tensor, then what an election overturned."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from math import floor
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import CorruptError, MergeError, MissingError
+from git_theta_ext.merge.device import Cpu
+from git_theta_ext.merge.journal import Journal, Result
+from git_theta_ext.merge.pairs import merge_pair
+from git_theta_ext.merge.plan import counted, scope_of
+from git_theta_ext.merge.select import ALL_EQUALS, Selection
+from git_theta_ext.merge.stream import Ballot, Merged, readable, run
+from git_theta_ext.merge.tasks import tasks_of
+from git_theta_ext.model.manifest import Parameter
+from git_theta_ext.model.numbers import is_wide
+from git_theta_ext.store.batches import Batches
+from git_theta_ext.store.pool import no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    import torch
+
+    from git_theta_ext.interfaces import Trim
+    from git_theta_ext.merge.device import Device
+    from git_theta_ext.merge.plan import Plan
+    from git_theta_ext.merge.tasks import Statistics, Task
+    from git_theta_ext.merge.units import PairDecision
+    from git_theta_ext.store.blobs import Store
+
+    # The common ancestor's value, and the changed ones by the number of their side.
+    Changed = tuple[Parameter, dict[int, Parameter]]
+
+
+@dataclass
+class Computed:
+    """What came of a merge's computations.
+
+    Attributes:
+        values: Parameter to its merged value.
+        failed: Parameter to why it could not be merged.
+        notes: What the user should know.
+        resumed: Number of results that an earlier run had stored.
+    """
+
+    values: dict[str, Parameter] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    resumed: int = 0
+
+
+class Engine:
+    """Computes what a plan asks for.
+
+    Args:
+        store: Holds the values, and takes the results.
+        device: Where to compute; the processor if left out.
+        journal: Remembers results, so that a merge that was killed goes on where it was.
+        statistics: What lies beside the checkpoint for methods with sidecars.
+        advance: Told the number of bytes of each tensor that is done.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        device: Device | None = None,
+        journal: Journal | None = None,
+        statistics: Statistics | None = None,
+        advance: Callable[[int], None] = no_progress,
+    ) -> None:
+        self._store = store
+        self._device: Device = device or Cpu()
+        self._journal = journal or Journal(None)
+        self._statistics = statistics or {}
+        self._advance = advance
+        self._results = Batches(store, self._journal.settle)
+
+    def compute(self, plan: Plan) -> Computed:
+        """Merge all that is to be computed; durable on return.
+
+        Raises:
+            PluginError: A method is missing or does not keep its contract.
+            StoreError: The store cannot be written.
+        """
+        found = Computed()
+        paired = {name for pair in plan.pairs for name in (*pair.names, pair.alpha)}
+        tasks = tasks_of((d for d in plan.decisions if d.name not in paired), self._statistics)
+        here = [task for task in tasks if self._is_here(task, found)]
+        plain = [task for task in here if not task.method.contract.trims]
+        self._run(plain, Ballot(), found)
+        for group in _scopes(task for task in here if task.method.contract.trims):
+            self._elect(plan, group, found)
+        for pair in plan.pairs:
+            self._merge_pair(plan, pair, found)
+        self._results.flush()
+        return found
+
+    def _merge_pair(self, plan: Plan, pair: PairDecision, found: Computed) -> None:
+        try:
+            merged, notes = merge_pair(self._store, self._device, pair, plan.sides)
+        except (MergeError, MissingError, CorruptError) as error:
+            found.failed.update(dict.fromkeys(filter(None, (*pair.names, pair.alpha)), error.message))
+            return
+        found.values.update({name: self._results.add(spec, data) for name, (spec, data) in merged.items()})
+        found.notes += [*notes, *filter(None, [pair.note])]
+
+    def _is_here(self, task: Task, found: Computed) -> bool:
+        missing = self._store.missing({member.digest for member in task.members})
+        if missing:
+            reason = f"{min(missing)} is not in the store"
+            found.failed.update(dict.fromkeys(task.names, reason))
+        return not missing
+
+    def _elect(self, plan: Plan, tasks: Sequence[Task], found: Computed) -> None:
+        """Run tasks of one scope that trim, and those again that a wrong guess of the majority decided."""
+        changed = _changed(plan) if scope_of(tasks[0].choice) == "model" else [_inputs(task) for task in tasks]
+        try:
+            trims, votes = self._thresholds(changed, len(plan.sides), tasks[0])
+        except (MissingError, CorruptError) as error:
+            reason = f"no threshold can be found: {error.message}"
+            found.failed.update({name: reason for task in tasks for name in task.names})
+            return
+        ballot = Ballot(list(trims), _sign(votes))
+        done = []
+        for task in tasks:
+            done += self._run([task], ballot, found)
+            votes += done[-1].votes
+            ballot.majority = _sign(votes)
+        again = [each.task for each in done if each.ties and each.majority != ballot.majority]
+        self._run(again, Ballot(list(trims), ballot.majority), found)
+
+    def _thresholds(self, changed: Sequence[Changed], sides: int, task: Task) -> tuple[list[Trim], int]:
+        """Return the threshold of every side, and the votes of the parts that one side alone changed."""
+        options = task.choice.options
+        total = sum(base.spec.elements for base, _ in changed)
+        keep = min(total, floor(total * float(options["density"])) + 1)
+        found = [Selection(keep) for _ in range(sides)]
+        for base, values in changed:
+            for number in set(range(sides)) - set(values):
+                found[number].zeros += base.spec.elements
+        for last in (False, True):
+            for number, vector, alone in self._vectors(changed):
+                found[number].count(vector, alone=alone)
+            for selection in [] if last else found:
+                selection.narrow()
+        trims = [selection.threshold(exact=options["ties"] == "exact") for selection in found]
+        return trims, sum(selection.votes_alone(trim) for selection, trim in zip(found, trims, strict=True))
+
+    def _vectors(self, changed: Sequence[Changed]) -> Iterator[tuple[int, torch.Tensor, bool]]:
+        import torch
+
+        groups = [(base, values) for base, values in changed if values]
+        for item, _, chunks in readable(self._store, [[base, *values.values()] for base, values in groups]):
+            if not chunks:
+                continue
+            base, values = groups[item]
+            wide = any(is_wide(member.spec.dtype) for member in (base, *values.values()))
+            start = self._device.load(chunks[0], base.spec.dtype, wide=wide)
+            for (number, value), chunk in zip(values.items(), chunks[1:], strict=True):
+                vector = self._device.load(chunk, value.spec.dtype, wide=wide) - start
+                yield number, vector.to(torch.float32), len(values) == 1
+
+    def _run(self, tasks: Sequence[Task], ballot: Ballot, found: Computed) -> list[Merged]:
+        todo, known = [], []
+        for task in tasks:
+            identity = task.identity(ballot.of(task), ballot.majority)
+            before = None if _counts(ballot) else self._journal.get(identity)
+            if before is None or self._store.missing({before.digest}):
+                todo.append((task, identity))
+            else:
+                found.values.update(dict.fromkeys(task.names, Parameter(task.spec, before.digest)))
+                found.resumed += 1
+                known.append(Merged(task, None, "", before.votes, before.ties, ballot.majority))
+                self._advance(task.spec.nbytes)
+        done = []
+        identities = {task.name: identity for task, identity in todo}
+        for merged in run(self._store, self._device, [task for task, _ in todo], ballot, self._advance):
+            if merged.data is None:
+                found.failed.update(dict.fromkeys(merged.task.names, merged.reason))
+            else:
+                value = self._results.add(merged.task.spec, merged.data)
+                self._journal.expect(identities[merged.task.name], Result(value.digest, merged.votes, merged.ties))
+                found.values.update(dict.fromkeys(merged.task.names, value))
+            done.append(Merged(merged.task, None, merged.reason, merged.votes, merged.ties, merged.majority))
+        return [*known, *done]
+
+
+def _counts(ballot: Ballot) -> bool:
+    """Tell whether what a task keeps depends on the tasks before it."""
+    return any(trim.equal < ALL_EQUALS for trim in ballot.trims)
+
+
+def _sign(votes: int) -> int:
+    return 1 if votes > 0 else -1
+
+
+def _scopes(tasks: Iterable[Task]) -> list[list[Task]]:
+    """Group tasks by what they find their thresholds over; rules that ask for the same are one."""
+    groups: dict[tuple[object, ...], list[Task]] = defaultdict(list)
+    for task in tasks:
+        scope, asked = scope_of(task.choice), (task.choice.method, tuple(sorted(task.choice.options.items())))
+        place = {"model": (), "rule": (task.choice.number,)}.get(scope, (task.name,))
+        groups[scope, asked, place].append(task)
+    return list(groups.values())
+
+
+def _inputs(task: Task) -> Changed:
+    assert task.base is not None
+    return task.base, dict(zip(task.changers, task.branches, strict=True))
+
+
+def _changed(plan: Plan) -> list[Changed]:
+    """Return all parameters of floats that the common ancestor has, tied ones once, with their changes."""
+    found: dict[tuple[object, ...], Changed] = {}
+    for decision in plan.decisions:
+        base = decision.base
+        if base is None or base.spec.dtype.kind != "float" or not base.spec.dtype.arithmetic:
+            continue
+        usable = set(counted(decision)[1:])
+        values = {n: value for n in decision.changers if (value := decision.sides[n]) in usable and value is not None}
+        found.setdefault((base, decision.sides), (base, values))
+    return list(found.values())

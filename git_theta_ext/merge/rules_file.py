@@ -1,0 +1,216 @@
+"""Read merge rules: the file ``.thetamerge`` of a repository, and what overrides it.
+
+The file is YAML of a few keys, read without tags, anchors or aliases. What overrides it, in rising order: the settings
+``theta.merge.method`` and ``theta.merge.with``, the environment's ``GIT_THETA_MERGE``, and the command line. A method
+from there replaces the file's rules; options alone change every choice that has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as AbstractMapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.errors import MergeError
+from git_theta_ext.merge.globs import matcher
+from git_theta_ext.merge.rules import DEFAULT_METHOD, Choice, Rule, Rules, choice
+from git_theta_ext.registry import find_merge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import yaml
+
+FILE = ".thetamerge"
+_LARGEST = 1 << 20
+_SPELLING = "see docs/merge-rules.md"
+_TOP = ("version", "defaults", "rules")
+_CHOICE = ("method", "with", "weights")
+_RULE = ("match", *_CHOICE)
+
+
+@dataclass(frozen=True)
+class Override:
+    """A choice from outside the file.
+
+    Attributes:
+        origin: Where it comes from, for people.
+        method: None where only options change.
+        options: Texts by name.
+        weights: One for each side.
+    """
+
+    origin: str
+    method: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    weights: tuple[float, ...] = ()
+
+
+def parse_override(origin: str, words: Sequence[str]) -> Override:
+    """Read ``METHOD``, ``method=METHOD``, ``weights=W,W`` and ``OPTION=VALUE``.
+
+    Raises:
+        MergeError: A word is none of these.
+    """
+    method: str | None = None
+    options: dict[str, str] = {}
+    weights: tuple[float, ...] = ()
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name == "method":
+            method = value if equals else name
+        elif name == "weights":
+            try:
+                weights = tuple(map(float, value.split(",")))
+            except ValueError as error:
+                raise MergeError(f"{origin}: weights are {value!r}", hint="such as weights=0.7,0.3") from error
+        else:
+            options[name] = value
+    return Override(origin, method, options, weights)
+
+
+def read_rules(text: bytes | None, overrides: Sequence[Override] = ()) -> Rules:
+    """Return the rules that hold.
+
+    Args:
+        text: Content of ``.thetamerge``, None where there is none.
+        overrides: In rising order of precedence.
+
+    Raises:
+        MergeError: The file, or an override, asks for something that does not exist.
+        PluginError: There is no such method.
+    """
+    rules = Rules(choice(DEFAULT_METHOD)) if text is None else _from_file(text)
+    for override in overrides:
+        if override.method is not None:
+            rules = Rules(choice(override.method, override.options, override.weights, origin=override.origin))
+        elif override.options or override.weights:
+            rules = _changed(rules, override)
+    return rules
+
+
+def _changed(rules: Rules, override: Override) -> Rules:
+    """Change options in every choice that has them."""
+    every = [rules.defaults, *(rule.choice for rule in rules.rules)]
+    for name in override.options:
+        if not any(name in found.options for found in every):
+            raise MergeError(
+                f"{override.origin}: no method that is asked for has an option {name!r}", hint="name the method as well"
+            )
+    return Rules(
+        _with(rules.defaults, override), tuple(Rule(rule.match, _with(rule.choice, override)) for rule in rules.rules)
+    )
+
+
+def _with(found: Choice, override: Override) -> Choice:
+    options = {**found.options, **{name: v for name, v in override.options.items() if name in found.options}}
+    weights = override.weights or found.weights
+    if found.options == options and found.weights == weights:
+        return found
+    if not (found.options or find_merge(found.method).contract.weighted):
+        return found
+    changed = choice(found.method, options, weights, origin=override.origin, number=found.number)
+    return replace(changed, grow=found.grow)
+
+
+def _from_file(text: bytes) -> Rules:
+    import yaml
+
+    if len(text) > _LARGEST:
+        raise MergeError(f"{FILE} has {len(text)} bytes; {_LARGEST} are the most")
+    try:
+        for event in yaml.parse(text.decode(), Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                raise _bad(event, "anchors and aliases are not understood")
+        node = yaml.compose(text.decode(), Loader=yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        raise MergeError(f"{FILE} is not UTF-8", hint=_SPELLING) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark is not None else ""
+        raise MergeError(f"{FILE}{line}: {getattr(error, 'problem', error)}", hint=_SPELLING) from error
+    if node is None:
+        return Rules(choice(DEFAULT_METHOD))
+    return _rules(node)
+
+
+def _rules(node: yaml.Node) -> Rules:
+    top = _mapping(node, _TOP)
+    version = top.get("version")
+    if version is None or _plain(version) != 1:
+        raise _bad(version or node, "the first key is 'version: 1'")
+    defaults = choice(DEFAULT_METHOD)
+    if "defaults" in top:
+        defaults = _choice(top["defaults"], _mapping(top["defaults"], _CHOICE), 0, DEFAULT_METHOD)
+    entries = _sequence(top["rules"]) if "rules" in top else []
+    return Rules(defaults, tuple(_rule(entry, number, defaults.method) for number, entry in enumerate(entries, 1)))
+
+
+def _rule(entry: yaml.Node, number: int, fallback: str) -> Rule:
+    keys = _mapping(entry, _RULE)
+    if "match" not in keys:
+        raise _bad(entry, "a rule has a key 'match'")
+    pattern = _plain(keys["match"])
+    if not isinstance(pattern, str):
+        raise _bad(keys["match"], "'match' is a text")
+    try:
+        matcher(pattern)
+    except ValueError as error:
+        raise _bad(keys["match"], str(error)) from error
+    return Rule(pattern, _choice(entry, keys, number, fallback))
+
+
+def _choice(node: yaml.Node, keys: Mapping[str, yaml.Node], number: int, fallback: str) -> Choice:
+    method = _plain(keys["method"]) if "method" in keys else fallback
+    options = _plain(keys["with"]) if "with" in keys else {}
+    weights = _plain(keys["weights"]) if "weights" in keys else ()
+    if not isinstance(method, str):
+        raise _bad(keys["method"], "'method' is a name")
+    if not isinstance(options, AbstractMapping):
+        raise _bad(keys["with"], "'with' has options by name")
+    if not isinstance(weights, list | tuple):
+        raise _bad(keys["weights"], "'weights' is a list of numbers")
+    return choice(method, options, weights, origin=f"{FILE} line {node.start_mark.line + 1}", number=number)
+
+
+def _mapping(node: yaml.Node, known: Sequence[str]) -> dict[str, yaml.Node]:
+    import yaml
+
+    if not isinstance(node, yaml.MappingNode):
+        raise _bad(node, f"here are keys expected: {', '.join(known)}")
+    found: dict[str, yaml.Node] = {}
+    for key, value in node.value:
+        name = _plain(key)
+        if name not in known:
+            raise _bad(key, f"unknown key {name!r}; known are {', '.join(known)}")
+        if name in found:
+            raise _bad(key, f"the key {name!r} is there twice")
+        found[name] = value
+    return found
+
+
+def _sequence(node: yaml.Node) -> list[yaml.Node]:
+    import yaml
+
+    if not isinstance(node, yaml.SequenceNode):
+        raise _bad(node, "'rules' is a list")
+    return list(node.value)
+
+
+def _plain(node: yaml.Node) -> Any:
+    """Return the value of a node: texts, numbers, booleans, lists and mappings of texts."""
+    import yaml
+
+    loader = yaml.SafeLoader("")
+    try:
+        if isinstance(node, yaml.MappingNode):
+            return {str(_plain(key)): _plain(value) for key, value in node.value}
+        return loader.construct_object(node, deep=True)
+    except (yaml.YAMLError, ValueError) as error:
+        raise _bad(node, "not understood") from error
+    finally:
+        loader.dispose()
+
+
+def _bad(place: Any, what: str) -> MergeError:
+    return MergeError(f"{FILE} line {place.start_mark.line + 1}: {what}", hint=_SPELLING)

@@ -1,0 +1,34 @@
+"""The factors of several LoRAs, put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import MergeError
+from git_theta_ext.interfaces import Option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from git_theta_ext.interfaces import Pair
+
+MEAN, SUM = "mean", "sum"
+COMBINE = Option(MEAN, choices=(MEAN, SUM))
+"""Whether the weighted updates are divided by the sum of the weights."""
+
+
+def stacked(branches: Sequence[Pair], weights: Sequence[float], combine: object) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return factors B and A of all ranks together, whose product is the combined update exactly.
+
+    Raises:
+        MergeError: The pairs are not those of one weight.
+    """
+    import torch
+
+    if len({(pair.a.shape[1], pair.b.shape[0]) for pair in branches}) > 1:
+        raise MergeError("the pairs belong to weights of different shapes")
+    divisor = sum(weights) if combine == MEAN else 1.0
+    b = [pair.b * (weight * pair.scale / divisor) for pair, weight in zip(branches, weights, strict=True)]
+    return torch.cat(b, dim=1), torch.cat([pair.a for pair in branches], dim=0)

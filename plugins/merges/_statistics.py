@@ -1,0 +1,60 @@
+"""Statistics that methods need of every branch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import MergeError
+
+if TYPE_CHECKING:
+    import torch
+
+    from git_theta_ext.interfaces import Piece
+
+_MATRIX = 2
+
+
+def of_all(piece: Piece, kind: str) -> tuple[torch.Tensor, ...]:
+    """Return a kind of statistics of every branch.
+
+    Raises:
+        MergeError: They are not there, or of another shape than the parameter.
+    """
+    found = piece.sidecars.get(kind)
+    if found is None:
+        raise MergeError(f"there are no {kind} statistics of this parameter on every side", hint="docs/statistics.md")
+    if any(each.shape != piece.branches[0].shape for each in found):
+        raise MergeError(f"the {kind} statistics have another shape than the parameter", hint="docs/statistics.md")
+    return found
+
+
+def grams(piece: Piece, kind: str, side: int) -> list[torch.Tensor] | None:
+    """Return a kind of Gram matrices of every branch in float64, None where the parameter is no weight of a Linear.
+
+    Args:
+        piece: What is merged.
+        kind: Of the statistics.
+        side: The dimension of the weight that they belong to: 1 for inputs, 0 for outputs.
+
+    Raises:
+        MergeError: They do not fit the weight.
+    """
+    import torch
+
+    found = piece.sidecars.get(kind)
+    if found is None or piece.branches[0].dim() != _MATRIX:
+        return None
+    size = piece.branches[0].shape[side]
+    if any(each.shape != (size, size) for each in found):
+        raise MergeError(f"the {kind} statistics are no matrices of {size} x {size}", hint="docs/statistics.md")
+    return [each.to(torch.float64) for each in found]
+
+
+def mean(piece: Piece) -> torch.Tensor:
+    """Return the mean of the branches: what these methods do with all but the weights of a Linear."""
+    import torch
+
+    result = piece.branches[0].to(torch.float64, copy=True)
+    for branch in piece.branches[1:]:
+        result += branch
+    return (result / len(piece.branches)).to(piece.branches[0].dtype)

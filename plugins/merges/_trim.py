@@ -1,0 +1,35 @@
+"""Keep the elements of a task vector that are largest in magnitude."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.interfaces import Option
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+    from git_theta_ext.interfaces import Trim
+
+OPTIONS: Mapping[str, Option] = {
+    "density": Option(0.2, 1e-9, 1.0),
+    "scope": Option("model", choices=("model", "rule", "tensor")),
+    "ties": Option("original", choices=("original", "exact")),
+}
+"""Of methods that trim: the share that is kept, of what, and whether more stay where magnitudes are equal."""
+
+
+def trim(vector: torch.Tensor, threshold: Trim) -> torch.Tensor:
+    """Set the elements to zero, in place, that a threshold does not keep."""
+    import torch
+
+    bits = vector.to(torch.float32).view(torch.int32) & 0x7FFFFFFF
+    if threshold.equal >= vector.numel():
+        dropped = bits < threshold.bits
+    else:
+        equal = (bits == threshold.bits).reshape(-1)
+        late = (equal.cumsum(0, dtype=torch.int64) > threshold.equal) & equal
+        dropped = (bits < threshold.bits) | late.reshape(bits.shape)
+    return vector.masked_fill_(dropped, 0.0)

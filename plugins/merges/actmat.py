@@ -1,0 +1,53 @@
+"""Merging by covariances that are estimated from the task vectors themselves (https://arxiv.org/abs/2604.01329)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import MergeError
+from git_theta_ext.interfaces import MergeContract
+
+from ._spectral import is_matrix
+from ._vectors import LAMBDA, added, mean_change, task_vectors, total
+
+if TYPE_CHECKING:
+    import torch
+
+    from git_theta_ext.interfaces import Piece
+
+_LARGEST = 20_000
+
+
+class ActMat:
+    """Solves a regression in which each branch's inputs have the covariance of its task matrix's rows.
+
+    Matrices with a side of 20 000 or more, and other shapes, get the mean of the task vectors.
+    """
+
+    name = "actmat"
+    contract = MergeContract(
+        needs_base=True,
+        symmetric=False,
+        granularity="matrix",
+        options={"lambda": LAMBDA},
+        exact=False,
+        reference="https://arxiv.org/abs/2604.01329",
+    )
+
+    def __call__(self, piece: Piece) -> torch.Tensor:
+        """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
+        import torch
+
+        if not is_matrix(piece) or max(piece.branches[0].shape) >= _LARGEST:
+            return mean_change(piece)
+        vectors = [vector.to(torch.float64) for vector in task_vectors(piece)]
+        covariances = [vector.T @ vector for vector in vectors]
+        weighted = total([vector @ covariance for vector, covariance in zip(vectors, covariances, strict=True)])
+        try:
+            change = weighted @ torch.linalg.pinv(total(covariances), hermitian=True)
+        except RuntimeError as error:
+            raise MergeError("the covariances cannot be inverted") from error
+        return added(piece, change.to(piece.branches[0].dtype), float(piece.options["lambda"]))
+
+
+METHOD = ActMat()

@@ -1,0 +1,49 @@
+"""Consensus task arithmetic (Wang et al., 2024, https://arxiv.org/abs/2405.07813)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.interfaces import MAX_BRANCHES, MergeContract, Option
+
+from ._vectors import added, task_vectors, total, weighted
+
+if TYPE_CHECKING:
+    import torch
+
+    from git_theta_ext.interfaces import Piece
+
+
+class ConsensusTaskArithmetic:
+    """Adds what the branches changed where it matters to at least k of them.
+
+    It matters to a branch where its change is larger than lambda times what all others did together.
+    """
+
+    name = "consensus_ta"
+    contract = MergeContract(
+        needs_base=True,
+        symmetric=False,
+        options={
+            "k": Option(2, 0, MAX_BRANCHES, whole=True),
+            "lambda": Option(0.4, 0.0, 100.0),
+            "alpha": Option(1.0, -100.0, 100.0),
+        },
+        weighted=True,
+        reference="https://arxiv.org/abs/2405.07813",
+    )
+
+    def __call__(self, piece: Piece) -> torch.Tensor:
+        """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``."""
+        import torch
+
+        vectors = weighted(task_vectors(piece), piece.weights)
+        change = total(vectors)
+        users = torch.zeros_like(change, dtype=torch.int32)
+        for vector in vectors:
+            users += vector.abs() > (change - vector).abs_() * float(piece.options["lambda"])
+        change = change.masked_fill(users < int(piece.options["k"]), 0.0)
+        return added(piece, change, float(piece.options["alpha"]))
+
+
+METHOD = ConsensusTaskArithmetic()

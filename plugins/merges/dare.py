@@ -1,0 +1,59 @@
+"""DARE: drop and rescale (Yu et al., 2023, https://arxiv.org/abs/2311.03099)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.interfaces import MergeContract, Option
+
+from . import _random
+from ._elect import elect
+from ._vectors import LAMBDA, added, task_vectors, total, weighted
+
+if TYPE_CHECKING:
+    import torch
+
+    from git_theta_ext.interfaces import Piece
+
+_LINEAR, _TIES = "linear", "ties"
+
+
+class Dare:
+    """Keeps each change with a probability, divides it by that, and adds what is left, or elects signs as TIES does."""
+
+    name = "dare"
+    contract = MergeContract(
+        needs_base=True,
+        symmetric=False,
+        options={
+            "density": Option(0.5, 1e-3, 1.0),
+            "election": Option(_LINEAR, choices=(_LINEAR, _TIES)),
+            "lambda": LAMBDA,
+            "seed": _random.SEED,
+        },
+        weighted=True,
+        stochastic=True,
+        reference="https://arxiv.org/abs/2311.03099",
+    )
+
+    def __call__(self, piece: Piece) -> torch.Tensor:
+        """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``."""
+        kept = float(piece.options["density"])
+        vectors = [
+            dropped(vector, key, piece.start, kept) for vector, key in zip(task_vectors(piece), piece.keys, strict=True)
+        ]
+        weighted(vectors, piece.weights)
+        elects = piece.options["election"] == _TIES
+        change = elect(vectors, piece.weights, piece.majority).value if elects else total(vectors)
+        return added(piece, change, float(piece.options["lambda"]))
+
+
+def dropped(vector: torch.Tensor, key: int, start: int, kept: float) -> torch.Tensor:
+    """Set elements to zero, in place, that are not drawn, and divide the others by the probability to be."""
+    if kept < 1:
+        vector.masked_fill_(_random.uniform(key, start, vector) >= kept, 0.0)
+        vector /= kept
+    return vector
+
+
+METHOD = Dare()

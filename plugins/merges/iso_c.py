@@ -1,0 +1,43 @@
+"""Isotropic merging in the common subspace (Marczak et al., 2025, https://arxiv.org/abs/2502.04959)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.interfaces import MergeContract, Option
+
+from ._spectral import is_matrix, svd
+from ._vectors import added, mean_change, task_vectors, total
+
+if TYPE_CHECKING:
+    import torch
+
+    from git_theta_ext.interfaces import Piece
+
+
+class IsotropicCommon:
+    """Adds the sum of the task matrices with all its singular values made their mean.
+
+    Other shapes get the mean of the task vectors.
+    """
+
+    name = "iso_c"
+    contract = MergeContract(
+        needs_base=True,
+        symmetric=False,
+        granularity="matrix",
+        options={"alpha": Option(1.0, -100.0, 100.0)},
+        exact=False,
+        reference="https://arxiv.org/abs/2502.04959",
+    )
+
+    def __call__(self, piece: Piece) -> torch.Tensor:
+        """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
+        if not is_matrix(piece):
+            return mean_change(piece)
+        u, s, vt = svd(total(task_vectors(piece)))
+        change = (u @ vt) * s.mean()
+        return added(piece, change.to(piece.branches[0].dtype), float(piece.options["alpha"]))
+
+
+METHOD = IsotropicCommon()

@@ -1,0 +1,36 @@
+"""The Riemannian mean of the models on a sphere (Karcher, 1977, https://doi.org/10.1002/cpa.3160300502)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.interfaces import MergeContract, Option
+
+from ._geometry import karcher_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from git_theta_ext.interfaces import Piece
+
+
+class Karcher:
+    """The direction of which the arcs to all branches add up to nothing, with the mean of their norms."""
+
+    name = "karcher"
+    contract = MergeContract(
+        needs_base=False,
+        symmetric=False,
+        granularity="matrix",
+        weighted=True,
+        options={"iterations": Option(10, 0, 1000, whole=True), "tolerance": Option(1e-5, 0.0, 1.0)},
+        reference="https://doi.org/10.1002/cpa.3160300502",
+    )
+
+    def __call__(self, piece: Piece) -> torch.Tensor:
+        """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
+        iterations, tolerance = int(piece.options["iterations"]), float(piece.options["tolerance"])
+        return karcher_mean(piece.branches, piece.weights, iterations, tolerance).to(piece.branches[0].dtype)
+
+
+METHOD = Karcher()

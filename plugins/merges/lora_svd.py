@@ -1,0 +1,58 @@
+"""LoRAs merged into one of a given rank, the nearest to the mean of their products (https://arxiv.org/abs/2106.09685)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.interfaces import MergeContract, Option, Pair
+
+from ._pairs import COMBINE, stacked
+from ._spectral import svd
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class LoraSvd:
+    """Decomposes the combined update, whose matrix is never made, and keeps its largest singular values.
+
+    Both stacks of factors are decomposed by QR, and the small core between them by SVD, in float64. The roots of the
+    singular values go to either factor. A rank of 0 is the largest of the branches' ranks.
+    """
+
+    name = "lora_svd"
+    contract = MergeContract(
+        needs_base=False,
+        symmetric=False,
+        granularity="pair",
+        options={"rank": Option(0, 0, 1 << 20, whole=True), "combine": COMBINE},
+        weighted=True,
+        exact=False,
+        reference="https://arxiv.org/abs/2106.09685",
+    )
+
+    def rank(self, ranks: Sequence[int], sides: tuple[int, int], options: Mapping[str, float | str]) -> int:
+        """Return the rank that is asked for, as far as the update can have it."""
+        return min(int(options["rank"]) or max(ranks), sum(ranks), *sides)
+
+    def __call__(
+        self, branches: Sequence[Pair], weights: Sequence[float], options: Mapping[str, float | str]
+    ) -> tuple[Pair, float]:
+        """Merge the pairs; see ``git_theta_ext.interfaces.PairMethod``."""
+        import torch
+
+        b, a = stacked(branches, weights, options["combine"])
+        outer, left = torch.linalg.qr(b.double())
+        inner, right = torch.linalg.qr(a.double().T)
+        u, s, vt = svd(left @ right.T)
+        ranks, sides = [pair.a.shape[0] for pair in branches], (a.shape[1], b.shape[0])
+        rank = self.rank(ranks, sides, options)
+        root = s[:rank].sqrt()
+        new_b, new_a = outer @ (u[:, :rank] * root), (vt[:rank] * root[:, None]) @ inner.T
+        energy = float(s.square().sum())
+        lost = float(s[rank:].square().sum()) / energy if energy else 0.0
+        kind = branches[0].a.dtype
+        return Pair(new_a.to(kind), new_b.to(kind), 1.0), lost
+
+
+METHOD = LoraSvd()

@@ -1,0 +1,30 @@
+"""The largest value: for masks, and for counters of which one side's holds."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from git_theta_ext.interfaces import MergeContract
+
+if TYPE_CHECKING:
+    import torch
+
+    from git_theta_ext.interfaces import Piece
+
+
+class Max:
+    """The elementwise maximum of the branches, also of integers and booleans."""
+
+    name = "max"
+    contract = MergeContract(needs_base=False, symmetric=True, integers=True)
+
+    def __call__(self, piece: Piece) -> torch.Tensor:
+        """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``."""
+        import torch
+
+        # Plus zero: of two zeros the one without a sign counts, whichever comes first.
+        return reduce(torch.maximum, piece.branches) + 0
+
+
+METHOD = Max()

@@ -1,0 +1,31 @@
+"""Spherical linear interpolation of two task vectors (https://github.com/arcee-ai/mergekit, docs/merge_methods.md)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.interfaces import MergeContract
+
+from ._geometry import slerp
+from ._vectors import added, task_vectors
+
+if TYPE_CHECKING:
+    import torch
+
+    from git_theta_ext.interfaces import Piece
+
+
+class NuSlerp:
+    """Goes from one task vector to the other along an arc, as far as the second one's share of the weights."""
+
+    name = "nuslerp"
+    contract = MergeContract(needs_base=True, symmetric=False, granularity="matrix", weighted=True, branches=(2, 2))
+
+    def __call__(self, piece: Piece) -> torch.Tensor:
+        """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
+        one, other = task_vectors(piece)
+        share = piece.weights[1] / sum(piece.weights)
+        return added(piece, slerp(one, other, share).to(one.dtype), 1.0)
+
+
+METHOD = NuSlerp()

@@ -1,0 +1,36 @@
+"""Spherical linear interpolation of two models (Shoemake, 1985, https://doi.org/10.1145/325334.325242)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.interfaces import MergeContract, Option
+
+from ._geometry import slerp
+
+if TYPE_CHECKING:
+    import torch
+
+    from git_theta_ext.interfaces import Piece
+
+
+class Slerp:
+    """Goes from our tensor to theirs along an arc; nearly parallel ones are interpolated linearly."""
+
+    name = "slerp"
+    contract = MergeContract(
+        needs_base=False,
+        symmetric=False,
+        granularity="matrix",
+        options={"t": Option(0.5, 0.0, 1.0)},
+        branches=(2, 2),
+        reference="https://doi.org/10.1145/325334.325242",
+    )
+
+    def __call__(self, piece: Piece) -> torch.Tensor:
+        """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
+        one, other = piece.branches
+        return slerp(one, other, float(piece.options["t"])).to(one.dtype)
+
+
+METHOD = Slerp()

@@ -1,0 +1,43 @@
+"""The sum of the branches' values: for counters that every branch began at zero.
+
+Where both sides raised a counter of the common ancestor, ``task_arithmetic`` adds what each of them added.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.interfaces import MergeContract
+
+if TYPE_CHECKING:
+    import torch
+
+    from git_theta_ext.interfaces import Piece
+
+_PAIR = 2
+
+
+class Sum:
+    """The elementwise sum of the branches, also of integers and booleans."""
+
+    name = "sum"
+    contract = MergeContract(needs_base=False, symmetric=True, integers=True)
+
+    def __call__(self, piece: Piece) -> torch.Tensor:
+        """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``.
+
+        From three branches on, the values of each element are added in ascending order, so that the order of the
+        branches does not matter.
+        """
+        import torch
+
+        first, *rest = piece.branches
+        if len(piece.branches) > _PAIR:
+            first, *rest = torch.stack(piece.branches).sort(dim=0).values.unbind()
+        result = first.clone()
+        for branch in rest:
+            result += branch
+        return result
+
+
+METHOD = Sum()

@@ -1,0 +1,40 @@
+"""The sum of the task vectors (Ilharco et al., 2023, https://arxiv.org/abs/2212.04089)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import MergeError
+from git_theta_ext.interfaces import MergeContract
+
+from ._vectors import LAMBDA, added, task_vectors, total, weighted
+
+if TYPE_CHECKING:
+    import torch
+
+    from git_theta_ext.interfaces import Piece
+
+
+class TaskArithmetic:
+    """Adds what every branch changed to the base, in the order of the branches; of counters, what each counted."""
+
+    name = "task_arithmetic"
+    contract = MergeContract(
+        needs_base=True,
+        symmetric=False,
+        options={"lambda": LAMBDA},
+        weighted=True,
+        integers=True,
+        reference="https://arxiv.org/abs/2212.04089",
+    )
+
+    def __call__(self, piece: Piece) -> torch.Tensor:
+        """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``."""
+        vectors = task_vectors(piece)
+        scale = float(piece.options["lambda"])
+        if not vectors[0].is_floating_point() and {scale, *piece.weights} != {1.0}:
+            raise MergeError("integers have no weights, and a lambda of 1")
+        return added(piece, total(weighted(vectors, piece.weights)), scale)
+
+
+METHOD = TaskArithmetic()

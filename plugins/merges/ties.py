@@ -1,0 +1,42 @@
+"""TIES: trim, elect sign, merge (Yadav et al., 2023, https://arxiv.org/abs/2306.01708)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.interfaces import Elected, MergeContract, Option
+
+from . import _trim
+from ._elect import COUNT, MASS, elect
+from ._vectors import LAMBDA, added, task_vectors, weighted
+
+if TYPE_CHECKING:
+    from git_theta_ext.interfaces import Piece
+
+
+class Ties:
+    """Keeps the largest changes of each branch, elects a sign for every element, and adds the mean of those that agree.
+
+    As in the paper's code the largest are found over the whole model, and a branch may keep more where magnitudes are
+    equal. With ``scope`` and ``ties`` it is done as other implementations do.
+    """
+
+    name = "ties"
+    contract = MergeContract(
+        needs_base=True,
+        symmetric=False,
+        options={**_trim.OPTIONS, "lambda": LAMBDA, "majority": Option(MASS, choices=(MASS, COUNT))},
+        weighted=True,
+        trims=True,
+        reference="https://arxiv.org/abs/2306.01708",
+    )
+
+    def __call__(self, piece: Piece) -> Elected:
+        """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``."""
+        vectors = [_trim.trim(v, threshold) for v, threshold in zip(task_vectors(piece), piece.trims, strict=True)]
+        weighted(vectors, piece.weights)
+        found = elect(vectors, piece.weights, piece.majority, str(piece.options["majority"]))
+        return Elected(added(piece, found.value, float(piece.options["lambda"])), found.votes, found.ties)
+
+
+METHOD = Ties()

@@ -1,0 +1,47 @@
+"""Task singular vectors (Gargiulo et al., 2024, https://arxiv.org/abs/2412.00081)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.interfaces import MergeContract, Option
+
+from ._spectral import is_matrix, orthogonal, svd
+from ._vectors import added, mean_change, task_vectors
+
+if TYPE_CHECKING:
+    import torch
+
+    from git_theta_ext.interfaces import Piece
+
+
+class TaskSingularVectors:
+    """Puts the first singular vectors of all task matrices side by side, and makes them orthogonal to each other.
+
+    Of n branches each gives a part of one nth of the rank. Other shapes get the mean of the task vectors.
+    """
+
+    name = "tsv_m"
+    contract = MergeContract(
+        needs_base=True,
+        symmetric=False,
+        granularity="matrix",
+        options={"alpha": Option(1.0, -100.0, 100.0)},
+        exact=False,
+        reference="https://arxiv.org/abs/2412.00081",
+    )
+
+    def __call__(self, piece: Piece) -> torch.Tensor:
+        """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
+        import torch
+
+        if not is_matrix(piece):
+            return mean_change(piece)
+        rank = max(1, min(piece.branches[0].shape) // len(piece.branches))
+        parts = [(u[:, :rank], s[:rank], vt[:rank]) for u, s, vt in map(svd, task_vectors(piece))]
+        u, s, vt = (torch.cat(each, dim) for each, dim in zip(zip(*parts, strict=True), (1, 0, 0), strict=True))
+        change = (orthogonal(u) * s) @ orthogonal(vt)
+        return added(piece, change.to(piece.branches[0].dtype), float(piece.options["alpha"]))
+
+
+METHOD = TaskSingularVectors()

@@ -1,0 +1,322 @@
+"""Values are read, cut, computed, checked, rounded and stored, whatever the method."""
+
+import sys
+import types
+import warnings
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+
+from git_theta_ext import registry
+from git_theta_ext.errors import PluginError
+from git_theta_ext.interfaces import MergeContract, Option
+from git_theta_ext.merge import stream
+from git_theta_ext.merge.apply import apply
+from git_theta_ext.merge.device import Cpu
+from git_theta_ext.merge.engine import Engine
+from git_theta_ext.merge.journal import Journal
+from git_theta_ext.merge.plan import plan
+from git_theta_ext.merge.rules import Rules
+from git_theta_ext.model.numbers import from_float, to_float
+from git_theta_ext.model.tensor import TensorSpec
+
+NUMBERS = count()
+
+pytestmark = pytest.mark.usefixtures("composing")
+
+
+class Method:
+    """A method from a function, noting the pieces it is called with."""
+
+    def __init__(self, name, function, **contract):
+        self.name = name
+        self.contract = MergeContract(**{"needs_base": False, "symmetric": False} | contract)
+        self.function = function
+        self.pieces = []
+
+    def __call__(self, piece):
+        self.pieces.append(piece)
+        return self.function(piece)
+
+
+@pytest.fixture
+def probe(monkeypatch):
+    """Return a function that registers a method made from a function."""
+
+    def register(function, **contract):
+        name = f"probe{next(NUMBERS)}"
+        module = types.ModuleType(name)
+        module.METHOD = Method(name, function, **contract)
+        monkeypatch.setitem(sys.modules, name, module)
+        monkeypatch.setitem(registry.BUILT_IN["merges"], name, f"{name}:METHOD")
+        return module.METHOD
+
+    return register
+
+
+def raw(kind, values):
+    """Return values of an element type as the bench takes them."""
+    array = np.asarray(values, np.float32)
+    data = from_float(array, TensorSpec.of(kind, ()).dtype)
+    width = TensorSpec.of(kind, ()).dtype.bits // 8
+    return kind, np.frombuffer(data, f"V{width}").reshape(array.shape)
+
+
+def outcome_of(bench, base, *branches, method="average", options=None, start=None):
+    """Merge branches' values of one parameter, or of several by name."""
+    rows = [row if isinstance(row, dict) else {"w": row} for row in (base, *branches)]
+    before, *sides = (bench.manifest(row) for row in rows)
+    return apply(plan(before, sides, Rules.only(method, options or {})), bench.store, start)
+
+
+def merged(bench, base, *branches, name="w", **asked):
+    outcome = outcome_of(bench, base, *branches, **asked)
+    assert outcome.manifest.conflicts == ()
+    parameter = outcome.manifest.parameters[name]
+    return to_float(bench.store.read(parameter.digest, parameter.spec), parameter.spec.dtype)
+
+
+def reason(bench, base, *branches, **asked):
+    (conflict,) = outcome_of(bench, base, *branches, **asked).manifest.conflicts
+    return conflict.reason
+
+
+def test_values_come_back_in_our_type(bench):
+    found = outcome_of(bench, raw("BF16", [0, 0]), raw("BF16", [1, 2]), raw("F32", [3, 4]))
+    assert found.manifest.parameters["w"].spec == TensorSpec.of("BF16", (2,))
+    assert merged(bench, raw("BF16", [0, 0]), raw("BF16", [1, 2]), raw("F32", [3, 4])).tolist() == [2, 3]
+
+
+def test_elementwise_methods_get_flat_pieces_no_longer_than_a_chunk(bench, probe):
+    method = probe(lambda piece: piece.branches[0] + piece.branches[1])
+    elements = (1 << 19) + 5
+    one = np.arange(2 * elements, dtype=np.float32).reshape(2, elements)
+    assert np.array_equal(merged(bench, one * 0, one, one + 1, method=method.name), (2 * one + 1).reshape(-1))
+    assert [piece.branches[0].shape for piece in method.pieces] == [(1 << 19,), (1 << 19,), (10,)]
+    assert [piece.start for piece in method.pieces] == [0, 1 << 19, 1 << 20]
+
+
+def test_methods_of_matrices_get_the_tensor_as_it_is(bench, probe):
+    method = probe(lambda piece: piece.branches[0].clone(), granularity="matrix")
+    merged(bench, np.zeros((2, 5)), np.ones((2, 5)), np.full((2, 5), 2.0), method=method.name)
+    assert [tuple(piece.branches[0].shape) for piece in method.pieces] == [(2, 5)]
+
+
+def test_methods_of_rows_get_whole_rows(bench, probe, monkeypatch):
+    monkeypatch.setattr(stream, "_ROW_ELEMENTS", 10)
+    method = probe(lambda piece: piece.branches[0] * 2, granularity="row")
+    one = np.arange(35, dtype=np.float32).reshape(7, 5)
+    assert np.array_equal(merged(bench, one * 0, one, one + 1, method=method.name), 2 * one.reshape(-1))
+    assert [(tuple(piece.branches[0].shape), piece.start) for piece in method.pieces] == [
+        ((2, 5), 0),
+        ((2, 5), 10),
+        ((2, 5), 20),
+        ((1, 5), 30),
+    ]
+
+
+def test_base_options_and_name_reach_the_method(bench, probe):
+    method = probe(
+        lambda piece: piece.base + piece.options["scale"] * sum(b - piece.base for b in piece.branches),
+        needs_base=True,
+        options={"scale": Option(0.5)},
+    )
+    assert merged(bench, [1, 1], [3, 1], [1, 5], method=method.name).tolist() == [2, 3]
+    assert merged(bench, [1, 1], [3, 1], [1, 5], method=method.name, options={"scale": "2"}).tolist() == [5, 9]
+    assert {piece.name for piece in method.pieces} == {"w"}
+
+
+def test_only_the_branches_that_changed_a_parameter_are_merged(bench):
+    base, one, two = [0.0, 0.0], [2.0, 4.0], [6.0, 8.0]
+    assert merged(bench, base, base, one, two, base).tolist() == [4, 6]
+
+
+def test_equal_changes_count_as_often_as_they_were_made(bench):
+    assert merged(bench, [0.0], [3.0], [3.0], [9.0]).tolist() == [5]
+
+
+def test_sixty_four_bit_floats_keep_their_precision(bench):
+    one, two = (np.array([value]) for value in (1 + 2**-40, 1.0 + 2**-39))
+    assert merged(bench, np.array([0.0]), one, two).tolist() == [(one[0] + two[0]) / 2]
+
+
+def test_complex_values_are_merged_by_components(bench):
+    rows = (np.array(v, np.complex64) for v in ([0, 0], [1 + 2j, 0], [3 - 4j, 2]))
+    assert merged(bench, *rows).tolist() == [2, -1, 1, 0]
+
+
+@pytest.mark.parametrize("shape", [(), (3, 0, 2)])
+@pytest.mark.parametrize("granularity", ["element", "row", "matrix"])
+def test_scalars_and_empty_tensors_are_merged(bench, probe, shape, granularity):
+    method = probe(lambda piece: (piece.branches[0] + piece.branches[1]) / 2, granularity=granularity)
+    base, one, two = (np.full(shape, value) for value in (7.0, 1.0, 0.0))
+    sides = {"w": one, "v": [1.0]}, {"w": two, "v": [2.0]}
+    found = outcome_of(bench, {"w": base, "v": [0.0]}, *sides, method=method.name)
+    assert found.conflicts == 0
+    assert bench.values(found.manifest.parameters["w"], np.float64) == np.full(shape, 0.5).tolist()
+
+
+@pytest.mark.parametrize("granularity", ["element", "matrix"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused_by_side(bench, probe, bad, granularity):
+    method = probe(lambda piece: piece.branches[0] * 1, granularity=granularity)
+    assert "theirs has NaN or infinite" in reason(bench, [0.0, 0.0], [1.0, 2.0], [1.0, bad], method=method.name)
+
+
+@pytest.mark.parametrize("kind", ["F16", "F8_E4M3", "F8_E5M2", "BF16"])
+def test_a_result_too_large_for_our_type_is_refused(bench, probe, kind):
+    method = probe(lambda piece: piece.branches[1] * 1)
+    assert kind in reason(bench, raw(kind, [0]), raw(kind, [1]), [3.4e38], method=method.name)
+
+
+def test_a_result_that_is_not_finite_is_refused(bench, probe):
+    method = probe(lambda piece: piece.branches[1] / 0)
+    assert "does not fit" in reason(bench, [0.0], [1.0], [2.0], method=method.name)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda piece: piece.branches[0][:1], lambda piece: piece.branches[0].to(torch.float16)]
+)
+def test_a_method_that_breaks_its_contract_is_named(bench, probe, function):
+    with pytest.raises(PluginError, match="probe"):
+        outcome_of(bench, [0, 0], [1, 2], [3, 4], method=probe(function).name)
+
+
+def test_what_cannot_be_merged_does_not_keep_the_rest_from_being_merged(bench):
+    values = {"a": [1.0], "b": [np.nan], "c": [3.0], "d": [4.0]}
+    base, other = ({name: [factor] for name in values} for factor in (0.0, 10.0))
+    found = outcome_of(bench, base, values, other)
+    assert [conflict.name for conflict in found.manifest.conflicts] == ["b"]
+    assert {n: bench.values(p)[0] for n, p in found.manifest.parameters.items() if n != "b"} == {
+        "a": 5.5,
+        "c": 6.5,
+        "d": 7,
+    }
+
+
+def test_tied_parameters_are_computed_once_and_stay_tied(bench, probe):
+    method = probe(lambda piece: piece.branches[0] + piece.branches[1])
+    base, one, two = ({"head": [value], "wte": [value], "x": [value + 1]} for value in (0.0, 1.0, 2.0))
+    found = outcome_of(bench, base, one, two, method=method.name)
+    assert found.manifest.parameters["head"] == found.manifest.parameters["wte"]
+    assert [piece.name for piece in method.pieces] == ["head", "x"]
+    assert found.computed == {method.name: 3}
+
+
+def test_rows_that_one_side_appended_are_kept_and_the_others_merged(bench):
+    base, shrunk = [[0.0, 0.0], [0.0, 0.0]], [[2.0, 4.0], [6.0, 8.0]]
+    grown = [[4.0, 4.0], [0.0, 0.0], [5.0, 7.0]]
+    for sides in ((shrunk, grown), (grown, shrunk)):
+        before, *rows = (bench.manifest({"w": row}) for row in (base, *sides))
+        found = apply(plan(before, rows, Rules.only("grow")), bench.store)
+        assert bench.values(found.manifest.parameters["w"]) == [[3, 4], [3, 4], [5, 7]]
+        assert bench.layout(found.manifest).parameters["w"] == TensorSpec.of("F32", (3, 2))
+    both = outcome_of(bench, base, grown, [*grown, [1.0, 1.0]], method="grow")
+    assert "several sides" in both.manifest.conflicts[0].reason
+
+
+def test_random_numbers_depend_on_versions_name_and_seed_alone(bench, probe):
+    method = probe(lambda piece: piece.branches[0] * 1, stochastic=True, options={"seed": Option(0)}, needs_base=True)
+    base, one, two = ({name: [value, 1.0] for name in "ab"} | {"c": [value + 1]} for value in (0.0, 1.0, 2.0))
+    for seed in (0, 0, 1):
+        outcome_of(bench, base, one, two, method=method.name, options={"seed": seed})
+    keys = [piece.keys for piece in method.pieces]
+    assert keys[0] == keys[2] != keys[4]
+    assert len({key for some in keys for key in some}) == 8
+    assert all(0 <= key < 1 << 64 for some in keys for key in some)
+
+
+class Counting(Cpu):
+    """Counts the tensors that are saved, and fails after some."""
+
+    def __init__(self, limit=1 << 30):
+        self.saved, self.limit = 0, limit
+
+    def save(self, values, dtype):
+        if self.saved == self.limit:
+            raise KeyboardInterrupt
+        self.saved += 1
+        return super().save(values, dtype)
+
+
+@pytest.mark.parametrize("method", ["average", "ties"])
+def test_a_merge_that_was_killed_goes_on_where_it_was(bench, tmp_path, monkeypatch, method):
+    monkeypatch.setattr("git_theta_ext.store.batches._BATCH_BYTES", 1)
+    rng = np.random.default_rng(1)
+    base, one, two = ({f"w{n}": rng.normal(size=50).astype(np.float32) for n in range(10)} for _ in range(3))
+    expected = outcome_of(bench, base, one, two, method=method).manifest
+    place = tmp_path / "merging" / "journal"
+
+    def again(device):
+        return outcome_of(
+            bench, base, one, two, method=method, start=lambda: Engine(bench.store, device, Journal(place))
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        again(Counting(6))
+    place.write_text(place.read_text() + '{"identity": "cut sho')
+    device = Counting()
+    outcome = again(device)
+    assert outcome.manifest == expected
+    assert 4 <= device.saved < 10
+    assert outcome.resumed == 10 - device.saved
+    assert again(Counting(0)).manifest == expected
+
+
+@pytest.fixture(scope="module")
+def papers_ties():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("fusion_bench.method.ties_merging.ties_merging_utils").ties_merging
+
+
+@pytest.mark.parametrize("density", [0.2, 0.5])
+@pytest.mark.parametrize("kind", ["F32", "BF16"])
+@pytest.mark.parametrize("sides", [2, 3])
+def test_ties_over_the_whole_model_has_the_bits_of_the_papers_code(bench, papers_ties, kind, density, sides):
+    rng = np.random.default_rng(sides)
+    shapes = {"a": (30, 20), "b": (7,), "c": (400,), "d": (3, 5, 2), "e": (1000,)}
+    base = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    branches = []
+    for number in range(sides):
+        moved = {name: value + 0.1 * rng.normal(size=value.shape).astype(np.float32) for name, value in base.items()}
+        # One that nobody changed, and one that only one branch changed.
+        moved["d"] = base["d"]
+        moved["e"] = moved["e"] if number == 1 else base["e"]
+        branches.append(moved)
+    rows = [{name: raw(kind, value) for name, value in row.items()} for row in (base, *branches)]
+    found = outcome_of(bench, *rows, method="ties", options={"density": density})
+    assert found.computed == {"ties": 3}
+    dtype = TensorSpec.of(kind, ()).dtype
+
+    def flat(row):
+        return torch.from_numpy(np.concatenate([to_float(value.tobytes(), dtype) for _, value in row.values()]))
+
+    start = flat(rows[0])
+    vectors = torch.stack([flat(row) - start for row in rows[1:]])
+    change = papers_ties(vectors, reset_thresh=100 * density, merge_func="dis-mean")
+    expected = dict(zip(shapes, (start + change).split([base[name].size for name in shapes]), strict=True))
+    for name in ("a", "b", "c"):
+        parameter = found.manifest.parameters[name]
+        data = bench.store.read(parameter.digest, parameter.spec)
+        assert bytes(data) == from_float(expected[name].numpy(), dtype), name
+
+
+@pytest.mark.parametrize("asked", [{"scope": "tensor"}, {"scope": "rule"}, {"ties": "exact"}, {"density": 1.0}])
+def test_other_scopes_and_exact_ties_keep_the_share_that_is_asked_for(bench, asked):
+    rng = np.random.default_rng(0)
+    base = {name: np.zeros(1000, np.float32) for name in "ab"}
+    one = {"a": np.sign(rng.normal(size=1000)).astype(np.float32), "b": rng.normal(size=1000).astype(np.float32)}
+    same = {name: value * 2 for name, value in one.items()}
+    found = outcome_of(bench, base, one, same, method="ties", options=asked)
+    kept = {name: int(np.count_nonzero(bench.values(found.manifest.parameters[name]))) for name in "ab"}
+    if asked == {"scope": "tensor"}:
+        assert kept == {"a": 1000, "b": 201}  # all of one are equal
+    elif asked == {"ties": "exact"}:
+        assert sum(kept.values()) == 401
+    elif asked == {"density": 1.0}:
+        assert sum(kept.values()) == 2000
+    else:
+        assert kept["b"] < 401
