@@ -7,6 +7,7 @@ out have streams of their own, so that they overlap.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +15,7 @@ from git_theta_ext.errors import ConfigError
 from git_theta_ext.model.numbers import components
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
     from typing_extensions import Buffer
@@ -55,10 +56,12 @@ class Device(Protocol):
     Attributes:
         name: As torch calls it, such as ``cpu`` or ``cuda:1``.
         depth: How many saved pieces may be on their way.
+        threads: Whether pieces can be computed in several threads.
     """
 
     name: str
     depth: int
+    threads: bool
 
     def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> torch.Tensor:
         """Return elements as float32, as float64 if ``wide``, and integers as int64; one-dimensional.
@@ -70,6 +73,19 @@ class Device(Protocol):
     def save(self, values: torch.Tensor, dtype: Dtype) -> Callable[[], memoryview]:
         """Round numbers to an element type, and return what waits for their bytes."""
         ...
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch from using more than one thread for an operation: the work is in several threads already."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def torch_dtype(dtype: Dtype) -> torch.dtype:
@@ -101,6 +117,7 @@ class Cpu:
 
     name = "cpu"
     depth = 0
+    threads = True
 
     def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> torch.Tensor:
         """Return elements as numbers; see ``Device``."""
@@ -141,6 +158,7 @@ class Cuda:
 
         self.name = name
         self.depth = _SLABS - 1
+        self.threads = False
         self._device = torch.device(name)
         streams: Any = torch.cuda.Stream  # torch has no types for it
         self._inward, self._outward = streams(self._device), streams(self._device)

@@ -8,11 +8,11 @@ from math import floor
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
-from git_theta_ext.merge.device import Cpu
+from git_theta_ext.merge.device import Cpu, one_thread
 from git_theta_ext.merge.journal import Journal, Result
 from git_theta_ext.merge.pairs import merge_pair
 from git_theta_ext.merge.plan import counted, scope_of
-from git_theta_ext.merge.select import ALL_EQUALS, Selection
+from git_theta_ext.merge.select import Selection, counts
 from git_theta_ext.merge.stream import Ballot, Merged, readable, run
 from git_theta_ext.merge.tasks import tasks_of
 from git_theta_ext.model.manifest import Parameter
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     import torch
 
-    from git_theta_ext.interfaces import Trim
     from git_theta_ext.merge.device import Device
     from git_theta_ext.merge.plan import Plan
     from git_theta_ext.merge.tasks import Statistics, Task
@@ -91,9 +90,11 @@ class Engine:
         tasks = tasks_of((d for d in plan.decisions if d.name not in paired), self._statistics)
         here = [task for task in tasks if self._is_here(task, found)]
         plain = [task for task in here if not task.method.contract.trims]
-        self._run(plain, Ballot(), found)
-        for group in _scopes(task for task in here if task.method.contract.trims):
-            self._elect(plan, group, found)
+        self._run([task for task in plain if not task.streams], Ballot(), found)
+        with one_thread():  # pieces are merged side by side
+            self._run([task for task in plain if task.streams], Ballot(), found)
+            for group in _scopes(task for task in here if task.method.contract.trims):
+                self._elect(plan, group, found)
         for pair in plan.pairs:
             self._merge_pair(plan, pair, found)
         self._results.flush()
@@ -119,22 +120,23 @@ class Engine:
         """Run tasks of one scope that trim, and those again that a wrong guess of the majority decided."""
         changed = _changed(plan) if scope_of(tasks[0].choice) == "model" else [_inputs(task) for task in tasks]
         try:
-            trims, votes = self._thresholds(changed, len(plan.sides), tasks[0])
+            selections = self._select(changed, len(plan.sides), tasks[0])
         except (MissingError, CorruptError) as error:
             reason = f"no threshold can be found: {error.message}"
             found.failed.update({name: reason for task in tasks for name in task.names})
             return
-        ballot = Ballot(list(trims), _sign(votes))
-        done = []
-        for task in tasks:
-            done += self._run([task], ballot, found)
-            votes += done[-1].votes
-            ballot.majority = _sign(votes)
-        again = [each.task for each in done if each.ties and each.majority != ballot.majority]
-        self._run(again, Ballot(list(trims), ballot.majority), found)
+        exact = tasks[0].choice.options["ties"] == "exact"
+        trims = [selection.threshold(exact=exact) for selection in selections]
+        pairs = list(zip(selections, trims, strict=True))
+        guess = _sign(sum(selection.votes(trim, alone=False) for selection, trim in pairs))
+        done = self._run(tasks, Ballot(list(trims), guess), found)
+        alone = sum(selection.votes(trim, alone=True) for selection, trim in pairs)
+        majority = _sign(alone + sum(merged.votes for merged in done))
+        if majority != guess:
+            self._run([merged.task for merged in done if merged.ties], Ballot(list(trims), majority), found)
 
-    def _thresholds(self, changed: Sequence[Changed], sides: int, task: Task) -> tuple[list[Trim], int]:
-        """Return the threshold of every side, and the votes of the parts that one side alone changed."""
+    def _select(self, changed: Sequence[Changed], sides: int, task: Task) -> list[Selection]:
+        """Find the threshold of every side."""
         options = task.choice.options
         total = sum(base.spec.elements for base, _ in changed)
         keep = min(total, floor(total * float(options["density"])) + 1)
@@ -142,33 +144,42 @@ class Engine:
         for base, values in changed:
             for number in set(range(sides)) - set(values):
                 found[number].zeros += base.spec.elements
+        groups = [(base, values) for base, values in changed if values]
         for last in (False, True):
-            for number, vector, alone in self._vectors(changed):
-                found[number].count(vector, alone=alone)
+            for numbers, pieces, alone in self._counted(groups, [selection.bin for selection in found], again=last):
+                for number, piece in zip(numbers, pieces, strict=True):
+                    found[number].add(piece, alone=alone)
             for selection in [] if last else found:
                 selection.narrow()
-        trims = [selection.threshold(exact=options["ties"] == "exact") for selection in found]
-        return trims, sum(selection.votes_alone(trim) for selection, trim in zip(found, trims, strict=True))
+        return found
 
-    def _vectors(self, changed: Sequence[Changed]) -> Iterator[tuple[int, torch.Tensor, bool]]:
+    def _counted(
+        self, groups: Sequence[Changed], bins: Sequence[int], *, again: bool
+    ) -> Iterator[tuple[list[int], list[torch.Tensor], bool]]:
+        """Count the magnitudes of all changes, piece by piece; the first time the values are verified."""
         import torch
 
-        groups = [(base, values) for base, values in changed if values]
-        for item, _, chunks in readable(self._store, [[base, *values.values()] for base, values in groups]):
-            if not chunks:
-                continue
+        def count(item: int, _start: int, chunks: tuple[memoryview, ...]) -> list[torch.Tensor]:
             base, values = groups[item]
             wide = any(is_wide(member.spec.dtype) for member in (base, *values.values()))
             start = self._device.load(chunks[0], base.spec.dtype, wide=wide)
+            found = []
             for (number, value), chunk in zip(values.items(), chunks[1:], strict=True):
                 vector = self._device.load(chunk, value.spec.dtype, wide=wide) - start
-                yield number, vector.to(torch.float32), len(values) == 1
+                found.append(counts(vector.to(torch.float32), bins[number]))
+            return found
+
+        read = readable(self._store, [[base, *values.values()] for base, values in groups], count, verify=not again)
+        for item, _, chunks, found in read:
+            if chunks:
+                numbers = list(groups[item][1])
+                yield numbers, found, len(numbers) == 1
 
     def _run(self, tasks: Sequence[Task], ballot: Ballot, found: Computed) -> list[Merged]:
         todo, known = [], []
         for task in tasks:
             identity = task.identity(ballot.of(task), ballot.majority)
-            before = None if _counts(ballot) else self._journal.get(identity)
+            before = None if ballot.counts else self._journal.get(identity)
             if before is None or self._store.missing({before.digest}):
                 todo.append((task, identity))
             else:
@@ -187,11 +198,6 @@ class Engine:
                 found.values.update(dict.fromkeys(merged.task.names, value))
             done.append(Merged(merged.task, None, merged.reason, merged.votes, merged.ties, merged.majority))
         return [*known, *done]
-
-
-def _counts(ballot: Ballot) -> bool:
-    """Tell whether what a task keeps depends on the tasks before it."""
-    return any(trim.equal < ALL_EQUALS for trim in ballot.trims)
 
 
 def _sign(votes: int) -> int:

@@ -23,6 +23,29 @@ _SIGN = 1 << 15
 _LOW = 0xFFFF
 
 
+def counts(vector: torch.Tensor, within: int) -> torch.Tensor:
+    """Count the magnitudes of a task vector.
+
+    Args:
+        vector: Float32, of any device.
+        within: Behind the first pass the bin in which the threshold lies, else -1.
+
+    Returns:
+        How many elements have each value of their upper 16 bits, sign and all; or of those in the bin how many have
+        each sign and lower 16 bits.
+    """
+    import torch
+
+    bits = vector.reshape(-1).view(torch.int32)
+    upper = (bits >> _HALF) & _LOW  # the sign is the highest bit of these
+    if within < 0:
+        return torch.bincount(upper, minlength=1 << _HALF).cpu()
+    chosen = bits[(upper & (_SIGN - 1)) == within]
+    # The sign on top, so that both halves of the histogram are one sign's.
+    signed = (chosen & _LOW) | ((chosen >> (_HALF - 1)) & (1 << _HALF))
+    return torch.bincount(signed, minlength=1 << (_HALF + 1)).cpu()
+
+
 @dataclass
 class Selection:
     """The search for one branch's threshold.
@@ -30,51 +53,34 @@ class Selection:
     Attributes:
         keep: How many of the largest magnitudes are to stay, at least.
         zeros: Elements that are known to be zero without being read.
+        bin: Where the threshold lies, known behind the first pass.
     """
 
     keep: int
     zeros: int = 0
-    _upper: torch.Tensor | None = None
-    _lower: torch.Tensor | None = None
+    bin: int = -1
+    _counts: list[torch.Tensor | None] = field(default_factory=lambda: [None, None])
     _alone: list[torch.Tensor | None] = field(default_factory=lambda: [None, None])
-    _bin: int = -1
     _above: int = 0
 
-    def count(self, vector: torch.Tensor, *, alone: bool) -> None:
-        """Take the values of a part into account, in the first and in the second pass.
+    def add(self, found: torch.Tensor, *, alone: bool) -> None:
+        """Take the counts of a piece into account, in the first and in the second pass.
 
         Args:
-            vector: A task vector, float32, of any device.
+            found: From ``counts``.
             alone: Whether no other branch changed this part.
         """
-        import torch
-
-        bits = vector.reshape(-1).view(torch.int32)
-        upper = (bits >> _HALF) & _LOW  # the sign is the highest bit of these
-        if self._bin < 0:
-            self._upper = self._added(self._upper, upper, alone, 0)
-            return
-        inside = (upper & (_SIGN - 1)) == self._bin
-        chosen = bits[inside]
-        # The sign on top, so that both halves of the histogram are one sign's.
-        signed = (chosen & _LOW) | ((chosen >> (_HALF - 1)) & (1 << _HALF))
-        self._lower = self._added(self._lower, signed, alone, 1)
-
-    def _added(self, counts: torch.Tensor | None, numbers: torch.Tensor, alone: bool, number: int) -> torch.Tensor:  # noqa: FBT001
-        import torch
-
-        found = torch.bincount(numbers, minlength=1 << (_HALF + number)).cpu()
-        if alone:
-            before = self._alone[number]
-            self._alone[number] = found if before is None else before + found
-        return found if counts is None else counts + found
+        number = 0 if self.bin < 0 else 1
+        for sums in (self._counts, self._alone) if alone else (self._counts,):
+            before = sums[number]
+            sums[number] = found if before is None else before + found
 
     def narrow(self) -> None:
         """End the first pass: find the bin in which the threshold lies."""
-        upper = self._folded(self._upper, _HALF)
+        upper = self._folded(self._counts[0], _HALF)
         upper[0] += self.zeros
         self.keep = min(self.keep, sum(upper))
-        self._bin, self._above = _last(upper, self.keep, 0)
+        self.bin, self._above = _last(upper, self.keep, 0)
 
     def threshold(self, *, exact: bool) -> Trim:
         """End the second pass.
@@ -82,24 +88,29 @@ class Selection:
         Args:
             exact: Whether exactly ``keep`` elements stay, and not all that equal the smallest of them.
         """
-        lower = self._folded(self._lower, _HALF + 1)
-        if self._bin == 0:
+        lower = self._folded(self._counts[1], _HALF + 1)
+        if self.bin == 0:
             lower[0] += self.zeros
         low, above = _last(lower, self.keep, self._above)
-        return Trim((self._bin << _HALF) | low, self.keep - above if exact else ALL_EQUALS)
+        return Trim((self.bin << _HALF) | low, self.keep - above if exact else ALL_EQUALS)
 
-    def votes_alone(self, trim: Trim) -> int:
-        """Return positive less negative elements at or above a threshold, of the parts that no other branch changed."""
-        upper, lower = self._alone
+    def votes(self, trim: Trim, *, alone: bool) -> int:
+        """Return positive less negative elements at or above a threshold.
+
+        Args:
+            trim: The threshold.
+            alone: Whether only the parts count that no other branch changed.
+        """
+        upper, lower = self._alone if alone else self._counts
         total = 0
         if upper is not None:
             positive, negative = upper[:_SIGN], upper[_SIGN:]
-            total += int((positive - negative)[self._bin + 1 :].sum())
+            total += int((positive - negative)[self.bin + 1 :].sum())
         if lower is not None:
             positive, negative = lower[: 1 << _HALF], lower[1 << _HALF :]
             low = trim.bits & _LOW
             # A zero has no sign.
-            first = max(low, 1) if self._bin == 0 else low
+            first = max(low, 1) if self.bin == 0 else low
             total += int((positive - negative)[first:].sum())
         return total
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.tensor import TensorHasher
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from git_theta_ext.store.decode import Places
     from git_theta_ext.store.packs import Entry
     from git_theta_ext.store.writer import NewBlob
+
+    Work = Callable[[int, int, tuple[memoryview, ...]], Any]
 
 __all__ = ["Hint", "Store"]
 
@@ -206,29 +208,38 @@ class Store(Inventory):
             MissingError: A tensor is not here; nothing was decoded yet, unless somebody dropped its pack meanwhile.
             CorruptError: What is stored is not what a digest names.
         """
-        for item, start, chunks in self._decoded([(each,) for each in wanted], self._places_of(wanted), sink):
+        groups = [(each,) for each in wanted]
+        work = None if sink is None else lambda item, start, chunks: sink(item, start, chunks[0])
+        for item, start, chunks, _ in self._decoded(groups, self._places_of(wanted), work):
             for chunk in chunks:
                 yield item, start, chunk
 
     def side_by_side(
-        self, groups: Sequence[Sequence[tuple[Digest, TensorSpec]]]
-    ) -> Iterator[tuple[int, int, tuple[memoryview, ...]]]:
+        self, groups: Sequence[Sequence[tuple[Digest, TensorSpec]]], work: Work | None = None, *, verify: bool = True
+    ) -> Iterator[tuple[int, int, tuple[memoryview, ...], Any]]:
         """Decode the tensors of each group in step, chunk by chunk, in threads.
 
         Args:
             groups: Digest and spec of each tensor; those of a group have as many elements, of 64 bits at most.
+            work: Called in the threads with number in ``groups``, number of the first element, and the bytes of that
+                chunk of each tensor.
+            verify: Whether to compare the tensors with their digests; not to if that was done a moment ago.
 
         Yields:
-            Number in ``groups``, number of the first element, and the bytes of that chunk of each tensor, which are
-            valid until the next are asked for; without bytes when all tensors of a group were verified.
+            The same, and what ``work`` returned; in order, with bytes that are valid until the next are asked for.
+            Without bytes when all tensors of a group were verified.
 
         Raises:
             MissingError: As ``chunks``.
             CorruptError: As ``chunks``.
         """
         places = self._places_of([each for group in groups for each in group])
-        for item, start, chunks in self._decoded(groups, places, None):
-            yield item, start * 8 // groups[item][0][1].dtype.bits, chunks
+
+        def counted(item: int, start: int, chunks: tuple[memoryview, ...]) -> Any:
+            return None if work is None else work(item, start * 8 // groups[item][0][1].dtype.bits, chunks)
+
+        for item, start, chunks, result in self._decoded(groups, places, counted, verify=verify):
+            yield item, start * 8 // groups[item][0][1].dtype.bits, chunks, result
 
     def _places_of(self, wanted: Sequence[tuple[Digest, TensorSpec]]) -> Places:
         places = self.places(digest for digest, _ in wanted)
@@ -242,50 +253,46 @@ class Store(Inventory):
         self,
         groups: Sequence[Sequence[tuple[Digest, TensorSpec]]],
         places: Places,
-        sink: Callable[[int, int, memoryview], None] | None,
+        work: Work | None,
         *,
         moving: bool = True,
-    ) -> Iterator[tuple[int, int, tuple[memoryview, ...]]]:
+        verify: bool = True,
+    ) -> Iterator[tuple[int, int, tuple[memoryview, ...], Any]]:
         largest = max((min(spec.chunk_bytes, spec.nbytes) for group in groups for _, spec in group), default=0)
         buffers: list[memoryview] = []  # used over and over: fresh memory costs more than decoding
-        jobs = (
-            (item, digest, spec, number)
-            for item, group in enumerate(groups)
-            for number in range(chunk_count(group[0][1]))
-            for digest, spec in group
-        )
+        jobs = ((item, number) for item, group in enumerate(groups) for number in range(chunk_count(group[0][1])))
 
-        def decode(job: tuple[int, Digest, TensorSpec, int]) -> memoryview:
-            item, digest, spec, number = job
-            buffer = buffers.pop() if buffers else memoryview(bytearray(largest))
-            start, end = chunk_range(spec, number)
-            try:
-                self.decoder.decode(places, digest, number, buffer[: end - start])
-            except MissingError:  # recoded by another process, and the pack that we knew is gone
-                if not moving:
-                    raise
-                self.refresh()
-                self.decoder.decode(self.places([digest]), digest, number, buffer[: end - start])
-            if sink is not None:
-                sink(item, start, buffer[: end - start])
-            return buffer
+        def decode(job: tuple[int, int]) -> tuple[list[memoryview], tuple[memoryview, ...], Any]:
+            item, number = job
+            rooms, chunks = [], []
+            for digest, spec in groups[item]:
+                rooms.append(buffers.pop() if buffers else memoryview(bytearray(largest)))
+                start, end = chunk_range(spec, number)
+                chunks.append(rooms[-1][: end - start])
+                try:
+                    self.decoder.decode(places, digest, number, chunks[-1])
+                except MissingError:  # recoded by another process, and the pack that we knew is gone
+                    if not moving:
+                        raise
+                    self.refresh()
+                    self.decoder.decode(self.places([digest]), digest, number, chunks[-1])
+            start, _ = chunk_range(groups[item][0][1], number)
+            return rooms, tuple(chunks), None if work is None else work(item, start, tuple(chunks))
 
         with ThreadPoolExecutor(self.threads) as executor:
             decoded = ordered_map(executor, decode, jobs, self._window)
             for item, group in enumerate(groups):
                 hashers = [TensorHasher(spec) for _, spec in group]
                 for number in range(chunk_count(group[0][1])):
-                    ranges = [chunk_range(spec, number) for _, spec in group]
-                    full = [next(decoded) for _ in group]
-                    chunks = tuple(buffer[: end - start] for buffer, (start, end) in zip(full, ranges, strict=True))
-                    for hasher, chunk in zip(hashers, chunks, strict=True):
+                    rooms, chunks, result = next(decoded)
+                    for hasher, chunk in zip(hashers, chunks, strict=True) if verify else ():
                         hasher.update(chunk)
-                    yield item, ranges[0][0], chunks
-                    buffers += full
-                for hasher, (digest, _) in zip(hashers, group, strict=True):
+                    yield item, chunk_range(group[0][1], number)[0], chunks, result
+                    buffers += rooms
+                for hasher, (digest, _) in zip(hashers, group, strict=True) if verify else ():
                     if hasher.digest() != digest:
                         raise CorruptError(
                             f"pack {places[digest][0].name}: the tensor stored as {digest} is another",
                             hint="git theta fsck",
                         )
-                yield item, group[0][1].nbytes, ()
+                yield item, group[0][1].nbytes, (), None

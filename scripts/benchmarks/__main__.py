@@ -14,7 +14,7 @@ from benchmarks.jobs import JOBS, measure
 from benchmarks.report import machine, summarise, table
 from benchmarks.tools import LFS, PLAIN, THETA
 
-LARGE_JOBS = ("history", "recode")
+TRAINED_JOBS = ("history", "recode")
 
 
 def main() -> None:
@@ -23,9 +23,9 @@ def main() -> None:
     parser.add_argument(
         "jobs",
         nargs="*",
-        choices=[*JOBS, "all", *LARGE_JOBS],
+        choices=[*JOBS, "all", *TRAINED_JOBS],
         default="all",
-        help="what to measure: daily jobs (all of them), the storage of a history, or the gain of recoding",
+        help="what to measure: daily jobs (all of them), the storage of a history, the gain of recoding, or merges",
     )
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES), help="checkpoints (bf16 and fp32)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; medians are shown (3)")
@@ -40,8 +40,10 @@ def main() -> None:
         found = {"machine": about}
         if jobs & set(JOBS):
             found["families"] = _daily(arguments, jobs, Path(place))
-        if jobs & set(LARGE_JOBS):
+        if jobs & set(TRAINED_JOBS):
             found |= _large(arguments, jobs, Path(place))
+        if "merge" in arguments.jobs:
+            found["merges"] = _merges(arguments, Path(place))
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
@@ -70,6 +72,16 @@ def _daily(arguments: argparse.Namespace, jobs: set[str], place: Path) -> list[d
         summaries.append(summarise(FAMILIES[name], samples))
         print(table(summaries[-1]), flush=True)
     return summaries
+
+
+def _merges(arguments: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
+    from benchmarks import merging
+
+    rows = []
+    for name in arguments.family or ["fp32", "bf16"]:
+        rows += merging.measure(FAMILIES[name], place / f"merge-{name}", arguments.repeat)
+    print(merging.table(rows), flush=True)
+    return rows
 
 
 def _large(arguments: argparse.Namespace, jobs: set[str], place: Path) -> dict[str, Any]:

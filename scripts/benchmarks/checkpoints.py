@@ -72,8 +72,8 @@ FAMILIES = {
 }
 
 
-def weights(family: Family, name: str, seed: int, moved: float = 0.0) -> np.ndarray:
-    """Draw one parameter, as little-endian bit patterns, moved by normal steps of a standard deviation."""
+def weights(family: Family, name: str, seed: int, moved: float = 0.0, branch: int = 0) -> np.ndarray:
+    """Draw one parameter, as little-endian bit patterns, moved by a branch's normal steps of a standard deviation."""
     shape = family.shapes[name]
     generator = np.random.default_rng([seed, *name.encode()])
     scale = 0.02 * math.exp(generator.normal(0, 0.4))
@@ -83,11 +83,14 @@ def weights(family: Family, name: str, seed: int, moved: float = 0.0) -> np.ndar
     if len(shape) == 1 and name.endswith("weight"):
         drawn += 1
     if moved:
+        generator = np.random.default_rng([branch, seed, *name.encode()]) if branch else generator
         drawn += generator.standard_normal(drawn.size, dtype=np.float32) * np.float32(moved)
     return (drawn.view("<u4") >> 16).astype("<u2") if family.dtype == "BF16" else drawn.view("<u4")
 
 
-def write(path: Path, family: Family, changed: dict[str, int] | None = None, moved: float = 0.0) -> int:
+def write(
+    path: Path, family: Family, changed: dict[str, int] | None = None, moved: float = 0.0, branch: int = 0
+) -> int:
     """Write a checkpoint of seed 0; returns its size in bytes.
 
     Args:
@@ -95,6 +98,7 @@ def write(path: Path, family: Family, changed: dict[str, int] | None = None, mov
         family: Architecture.
         changed: Seeds of the parameters that are drawn anew.
         moved: How far all parameters moved, as in a fine-tune: standard deviation of the steps.
+        branch: Which steps they took.
     """
     item = 2 if family.dtype == "BF16" else 4
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
@@ -108,5 +112,5 @@ def write(path: Path, family: Family, changed: dict[str, int] | None = None, mov
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name in family.shapes:
-            file.write(weights(family, name, (changed or {}).get(name, 0), moved).data)
+            file.write(weights(family, name, (changed or {}).get(name, 0), moved, branch).data)
         return file.tell()

@@ -47,6 +47,25 @@ def environment(home: Path) -> dict[str, str]:
     return kept | fixed | person
 
 
+def weighed(command: list[str], folder: Path, env: dict[str, str]) -> tuple[float, int]:
+    """Run a command and return the wall seconds and the largest resident memory of one of its processes in bytes.
+
+    A small process starts it: the kernel counts what a process was before it became another program.
+    """
+    code = "import resource, subprocess as s, sys; s.run(sys.argv[1:], check=True, stdout=s.DEVNULL, stderr=s.DEVNULL)"
+    code += "; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, *command],
+        cwd=folder,
+        env=env,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return time.perf_counter() - start, 1024 * int(done.stdout)
+
+
 class Repository:
     """A repository of one tool.
 
@@ -87,22 +106,8 @@ class Repository:
         return time.perf_counter() - start
 
     def weighed(self, *args: str) -> tuple[float, int]:
-        """Run git and return the wall seconds and the largest resident memory of one of its processes in bytes.
-
-        A small process starts git: the kernel counts what a process was before it became another program.
-        """
-        code = "import resource, subprocess as s, sys; s.run(['git', *sys.argv[1:]], check=True, stdout=s.DEVNULL)"
-        code += "; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-S", "-c", code, *args],
-            cwd=self.path,
-            env=self._env,
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        return time.perf_counter() - start, 1024 * int(done.stdout)
+        """Run git and return the wall seconds and the largest resident memory of one of its processes in bytes."""
+        return weighed(["git", *args], self.path, self._env)
 
     def cleans(self, *args: str) -> int:
         """Run git and return how often it asked a filter to clean a file."""

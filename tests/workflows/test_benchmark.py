@@ -65,3 +65,9 @@ def test_recode_measures_every_encoding_and_every_kind_of_pair(tmp_path: Path) -
     commands = [row["command"] for row in found["large"]]
     assert commands[:3] == ["git add, base", "git add, fine-tune", "git theta gc"]
     assert all(row["peak_bytes"] > 0 for row in found["large"])
+
+
+def test_merges_are_measured_for_every_method_and_tool(tmp_path: Path) -> None:
+    rows = bench(tmp_path, "merge", "--family", "tiny")["merges"]
+    assert {row["method"] for row in rows if row["tool"] == "git-theta"} == {"average", "ties"}
+    assert all(row["seconds"] > 0 and row["peak_bytes"] > 0 for row in rows)
