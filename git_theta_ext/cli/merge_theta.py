@@ -1,23 +1,48 @@
 """The merge strategy ``git merge -s theta``; git runs ``git-merge-theta``.
 
-A merge of one branch goes to git's own recursive strategy, in which the theta driver merges the checkpoints.
+A merge of one branch goes to git's own recursive strategy, in which the theta driver merges the checkpoints. Several
+branches are merged at once.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import Output, wants_color
+from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import MergeError, ThetaError, UsageError
+from git_theta_ext.git.merge_strategy import CANNOT, run
+from git_theta_ext.git.merging import ENVIRONMENT
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.merge.rules_file import parse_override
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CANNOT = 2
-"""The exit code by which a strategy tells git that it cannot do this merge at all."""
+GIT_OPTIONS = frozenset(
+    {
+        "diff-algorithm",
+        "find-renames",
+        "histogram",
+        "ignore-all-space",
+        "ignore-cr-at-eol",
+        "ignore-space-at-eol",
+        "ignore-space-change",
+        "no-renames",
+        "no-renormalize",
+        "ours",
+        "patience",
+        "rename-threshold",
+        "renormalize",
+        "subtree",
+        "theirs",
+    }
+)
+"""The options of git's own strategies (git-merge(1), "Merge strategies"); all others are for checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -25,54 +50,62 @@ class Invocation:
     """What git asks a strategy for.
 
     Attributes:
-        method: For ``theta.merge.method``, from ``-X method=NAME``; None leaves the configuration to decide.
-        options: Other ``-X`` options, for git's strategy.
         bases: Common ancestors.
         head: The current commit.
         remotes: The branches that are merged into it.
+        words: From ``-X``, for checkpoints: such as ``method=ties`` and ``density=0.2``.
+        options: From ``-X``, for git's strategy, with their dashes.
     """
 
-    method: str | None
     bases: tuple[str, ...]
     head: str
     remotes: tuple[str, ...]
+    words: tuple[str, ...] = field(default=())
     options: tuple[str, ...] = field(default=())
 
 
 def parse(arguments: Sequence[str]) -> Invocation:
-    """Read ``[--key=value ...] BASE... -- HEAD BRANCH...``.
+    """Read ``[--key[=value] ...] BASE... -- HEAD BRANCH...``.
 
     Raises:
         UsageError: It is not that.
     """
-    words = list(arguments)
-    if "--" not in words or len(words) - words.index("--") < 3:  # noqa: PLR2004 - itself, HEAD and one branch
+    given = list(arguments)
+    if "--" not in given or len(given) - given.index("--") < 3:  # noqa: PLR2004 - itself, HEAD and one branch
         raise UsageError(
-            "usage: git-merge-theta [--method=NAME] BASE... -- HEAD BRANCH...", hint="git merge -s theta BRANCH"
+            "usage: git-merge-theta [--OPTION[=VALUE] ...] BASE... -- HEAD BRANCH...", hint="git merge -s theta BRANCH"
         )
-    cut = words.index("--")
-    options = [word for word in words[:cut] if word.startswith("--")]
-    bases = tuple(word for word in words[:cut] if not word.startswith("--"))
-    methods = [word.removeprefix("--method=") for word in options if word.startswith("--method=")]
-    others = tuple(word for word in options if not word.startswith("--method="))
-    return Invocation(methods[-1] if methods else None, bases, words[cut + 1], tuple(words[cut + 2 :]), others)
+    cut = given.index("--")
+    options = [word for word in given[:cut] if word.startswith("--")]
+    bases = tuple(word for word in given[:cut] if not word.startswith("--"))
+    for_git = tuple(word for word in options if word[2:].partition("=")[0] in GIT_OPTIONS)
+    words = tuple(word[2:] for word in options if word not in for_git)
+    return Invocation(bases, given[cut + 1], tuple(given[cut + 2 :]), words, for_git)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the strategy and return its exit code: 0 merged, 1 conflicts, 2 cannot do that."""
     try:
-        return _merge(parse(sys.argv[1:] if argv is None else argv))
+        asked = parse(sys.argv[1:] if argv is None else argv)
+        if len(asked.remotes) == 1:
+            return _recursive(asked)
+        if asked.options:
+            raise MergeError(
+                f"-X {asked.options[0][2:]} works with one branch at a time, not with {len(asked.remotes)}",
+                hint=f"git merge -s theta -X {asked.options[0][2:]} {asked.remotes[0]}",
+            )
+        return run(Repository.discover(), asked.bases, (asked.head, *asked.remotes), asked.words, progress)
     except ThetaError as error:
         Output("human", color=wants_color()).error(error)
         return CANNOT
 
 
-def _merge(asked: Invocation) -> int:
-    if len(asked.remotes) != 1:
-        raise MergeError(
-            f"git merge -s theta merges one branch at a time, not {len(asked.remotes)}",
-            hint=" && ".join(f"git merge {remote}" for remote in asked.remotes),
-        )
-    setting = [] if asked.method is None else ["-c", f"theta.merge.method={asked.method}"]
-    command = ["git", *setting, "merge-recursive", *asked.options, *asked.bases, "--", asked.head, *asked.remotes]
-    return subprocess.run(command, check=False).returncode
+def _recursive(asked: Invocation) -> int:
+    command = ["git", "merge-recursive", *asked.options, *asked.bases, "--", asked.head, *asked.remotes]
+    return subprocess.run(command, env={**os.environ, ENVIRONMENT: _environment(asked.words)}, check=False).returncode
+
+
+def _environment(words: Sequence[str]) -> str:
+    """Return words for the driver, which beat those that are in the environment: a method replaces them all."""
+    inherited = os.environ.get(ENVIRONMENT, "").split()
+    return " ".join([*([] if parse_override("command line", words).method else inherited), *words])

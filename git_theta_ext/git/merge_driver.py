@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
         rules = Rules.only("ours") if virtual else merge_rules(repo, ours.parameters, theirs.parameters)
         planned = plan(base, (ours, theirs), rules)
         store = repo.store()
-        _obtain(repo, store, planned, path)
+        obtain(repo, store, planned, path)
         with show("merging", bytes_to_compute(planned)) as advance:
             outcome = merge(repo, store, planned, path, advance)
         if virtual and outcome.conflicts:
@@ -72,26 +73,42 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
         _say(f"git-theta: {path}: {error.message}; ours is left as it was\nhint: {hint}")
         return CRASHED if isinstance(error, StoreError) else CONFLICT
     if not virtual:
-        _report(path, outcome)
+        report(path, outcome)
     return CONFLICT if outcome.conflicts else CLEAN
 
 
 def _read(name: str, whose: str) -> Manifest:
     with Path(name).open("rb") as file:
         data = file.read(64)
-        if not is_manifest(data):
-            raise ManifestError(
-                f"{whose} is no manifest: it was committed without git-theta",
-                hint="choose a side with git checkout --ours or --theirs, then git add it",
-            )
-        data += file.read(MAX_MANIFEST)
+        if is_manifest(data):
+            data += file.read(MAX_MANIFEST)
+    return read_version(data, whose)
+
+
+def read_version(data: bytes, whose: str, *, undecided: bool = False) -> Manifest:
+    """Return a version that is to be merged.
+
+    Args:
+        data: Its manifest.
+        whose: What to call it in messages.
+        undecided: Whether it may hold conflicts, as common ancestors that git merged do; ours counts there.
+
+    Raises:
+        ManifestError: It is none, is broken, or holds conflicts.
+    """
+    if not is_manifest(data):
+        raise ManifestError(
+            f"{whose} is no manifest: it was committed without git-theta",
+            hint="choose a side with git checkout --ours or --theirs, then git add it",
+        )
     manifest = Manifest.parse(data)
-    if manifest.conflicted:
+    if manifest.conflicted and not undecided:
         raise ManifestError(f"{whose} was committed with conflicts in it", hint="git theta resolve, and commit, there")
-    return manifest
+    return replace(manifest, layout_conflict=None, conflicts=())
 
 
-def _obtain(repo: Repository, store: Store, planned: Plan, path: str) -> None:
+def obtain(repo: Repository, store: Store, planned: Plan, path: str) -> None:
+    """Fetch the values that a plan reads, as far as a remote has them; say so where one cannot be had."""
     try:
         ensure_digests(repo, store, set(planned.reads()))
     except ThetaError as error:
@@ -110,7 +127,8 @@ def _write(file: Path, data: bytes) -> None:
             unfinished.unlink(missing_ok=True)
 
 
-def _report(path: str, outcome: Outcome) -> None:
+def report(path: str, outcome: Outcome) -> None:
+    """Tell the user what a merge came to, and what to do where something is undecided."""
     parts = [f"{outcome.taken} taken"]
     parts += [f"{count} merged by {method}" for method, count in sorted(outcome.computed.items())]
     if outcome.conflicts:

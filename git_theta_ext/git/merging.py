@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import MergeError, RepositoryError
+from git_theta_ext.errors import MergeError, RepositoryError, ThetaError
+from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.git.statistics import merged_commits, needs_statistics, statistics_beside
 from git_theta_ext.merge.apply import apply
 from git_theta_ext.merge.rules_file import FILE, parse_override, read_rules
+from git_theta_ext.merge.tasks import digests_of, tasks_of
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.store.pool import no_progress
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merge.journal import Journal
     from git_theta_ext.merge.plan import Plan
     from git_theta_ext.merge.rules import Rules
+    from git_theta_ext.merge.tasks import Statistics
     from git_theta_ext.store.blobs import Store
 
 ENVIRONMENT = "GIT_THETA_MERGE"
@@ -81,7 +86,14 @@ def bytes_to_compute(plan: Plan) -> int:
     return sum(d.value.spec.nbytes for d in plan.decisions if d.action == "compute" and d.value is not None)
 
 
-def merge(repo: Repository, store: Store, plan: Plan, path: str, advance: Callable[[int], None]) -> Outcome:
+def merge(  # noqa: PLR0913, PLR0917 - all that a merge needs
+    repo: Repository,
+    store: Store,
+    plan: Plan,
+    path: str,
+    advance: Callable[[int], None],
+    commits: Sequence[str] = (),
+) -> Outcome:
     """Carry out a plan on the device that ``theta.merge.device`` names, going on where a merge that was killed was.
 
     Args:
@@ -90,6 +102,7 @@ def merge(repo: Repository, store: Store, plan: Plan, path: str, advance: Callab
         plan: What to do.
         path: Of the checkpoint.
         advance: Told the number of bytes of each tensor that is done.
+        commits: Of each side, beside whose checkpoints statistics may lie; those that git merges if left out.
 
     Raises:
         ConfigError: There is no such device.
@@ -97,24 +110,41 @@ def merge(repo: Repository, store: Store, plan: Plan, path: str, advance: Callab
     """
     from git_theta_ext.merge.journal import Journal
 
+    statistics = _statistics(repo, store, plan, path, commits)
     journal = Journal(_journal(repo, path))
-    outcome = apply(plan, store, lambda: engine(repo, store, journal, advance))
+    outcome = apply(plan, store, lambda: engine(repo, store, journal, statistics, advance))
     journal.done()
     return outcome
 
 
 def engine(
-    repo: Repository, store: Store, journal: Journal | None = None, advance: Callable[[int], None] = no_progress
+    repo: Repository,
+    store: Store,
+    journal: Journal | None = None,
+    statistics: Statistics | None = None,
+    advance: Callable[[int], None] = no_progress,
 ) -> Engine:
     """Return what computes on the device that ``theta.merge.device`` names.
 
     Raises:
         ConfigError: There is no such device.
     """
-    from git_theta_ext.merge.device import open_device
+    from git_theta_ext.merge.device import keep_freed_memory, open_device
     from git_theta_ext.merge.engine import Engine
 
-    return Engine(store, open_device(repo.config.merge_device), journal, advance=advance)
+    keep_freed_memory()
+    return Engine(store, open_device(repo.config.merge_device), journal, statistics, advance)
+
+
+def _statistics(repo: Repository, store: Store, plan: Plan, path: str, commits: Sequence[str]) -> Statistics:
+    """Return the statistics that a plan's methods need, fetched as far as a remote has them."""
+    if not needs_statistics(plan):
+        return {}
+    sides = commits or merged_commits(repo)
+    found = statistics_beside(repo, path, sides) if len(sides) == len(plan.sides) else {}
+    with suppress(ThetaError):  # what cannot be had ends as a conflict that says so
+        ensure_digests(repo, store, digests_of(tasks_of(plan.decisions, found)))
+    return found
 
 
 def _journal(repo: Repository, path: str) -> Path:

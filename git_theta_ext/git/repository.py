@@ -248,7 +248,7 @@ class Repository:
         """
         if rev is None:
             lines = self.run("ls-files", "-s", "-z").decode(errors="surrogateescape").split("\0")[:-1]
-            return [_index_entry(line) for line in lines]
+            return [index_entry(line) for line in lines]
         try:
             text = self.run("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", rev)
         except RepositoryError as error:
@@ -270,7 +270,8 @@ class Repository:
         return {entry.path: (entry.oid, found[entry.oid]) for entry in listed if entry.oid in found}
 
 
-def _index_entry(line: str) -> TreeEntry:
+def index_entry(line: str) -> TreeEntry:
+    """Read ``MODE OID STAGE<tab>PATH``, as git prints entries of the index."""
     facts, _, path = line.partition("\t")
     mode, oid, stage = facts.split(" ")
     return TreeEntry(path, oid, mode, int(stage))

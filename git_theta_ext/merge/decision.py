@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from git_theta_ext.model.manifest import side_names
+from git_theta_ext.model.manifest import MOST_SIDES, side_names
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def decide(name: str, base: Parameter | None, sides: Values, choice: Choice) -> 
     state = _differing(base, sides, changers, names)
     if choice.method in ("base", *names):
         return _decision(fixed, state, "take", choice.method)
-    if choice.method in ("theirs", "conflict"):  # of several branches none is theirs
+    if choice.method in ("conflict", "theirs", *side_names(MOST_SIDES)):  # there is no such side
         return _decision(fixed, state, "conflict", None)
     values = [sides[number] for number in changers]
     contract = find_merge(choice.method).contract

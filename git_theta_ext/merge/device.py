@@ -6,8 +6,9 @@ out have streams of their own, so that they overlap.
 
 from __future__ import annotations
 
+import ctypes
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -43,6 +44,9 @@ _TORCH = {
     "U64": "uint64",
     "I64": "int64",
 }
+_MALLOC = {-1: 1 << 30, -3: 1 << 25}
+"""M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3), in bytes; the latter is as large as it may be."""
+
 _SLAB_BYTES = 1 << 22
 """Of a piece of a tensor, as the store hands them out; larger ones take pinned memory of their own."""
 
@@ -86,6 +90,16 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep the memory that is freed, for the rest of this process: each piece needs as much again.
+
+    To take it from the kernel again takes longer than the arithmetic.
+    """
+    with suppress(OSError, AttributeError):  # another library
+        for parameter, value in _MALLOC.items():
+            ctypes.CDLL(None).mallopt(parameter, value)
 
 
 def torch_dtype(dtype: Dtype) -> torch.dtype:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
 from git_theta_ext.merge.device import Cpu, one_thread
-from git_theta_ext.merge.journal import Journal, Result
+from git_theta_ext.merge.journal import Journal
 from git_theta_ext.merge.pairs import merge_pair
 from git_theta_ext.merge.plan import counted, scope_of
 from git_theta_ext.merge.select import Selection, counts
@@ -193,8 +193,8 @@ class Engine:
             if merged.data is None:
                 found.failed.update(dict.fromkeys(merged.task.names, merged.reason))
             else:
-                value = self._results.add(merged.task.spec, merged.data)
-                self._journal.expect(identities[merged.task.name], Result(value.digest, merged.votes, merged.ties))
+                note = (identities[merged.task.name], merged.votes, merged.ties)
+                value = self._results.add(merged.task.spec, merged.data, note=note)
                 found.values.update(dict.fromkeys(merged.task.names, value))
             done.append(Merged(merged.task, None, merged.reason, merged.votes, merged.ties, merged.majority))
         return [*known, *done]

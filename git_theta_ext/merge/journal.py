@@ -43,7 +43,6 @@ class Journal:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._known: dict[str, Result] = {}
-        self._expected: dict[Digest, dict[str, Result]] = {}
         with suppress(OSError):
             if path is not None and path.stat().st_size <= _LARGEST:
                 self._known = dict(filter(None, map(_entry, path.read_text(errors="replace").splitlines())))
@@ -52,17 +51,13 @@ class Journal:
         """Return a result, if it was stored before."""
         return self._known.get(identity)
 
-    def expect(self, identity: str, result: Result) -> None:
-        """Note a result that is not durable yet."""
-        self._expected.setdefault(result.digest, {})[identity] = result
-
-    def settle(self, digests: Iterable[Digest]) -> None:
-        """Note that results became durable."""
+    def settle(self, results: Iterable[tuple[Digest, tuple[str, int, int] | None]]) -> None:
+        """Note results that became durable: digest, with identity, votes and ties where it is to be remembered."""
         lines = [
             # Begun with a line feed: the last line may have been cut short.
-            "\n" + json.dumps({"identity": identity, **asdict(result)})
-            for digest in digests
-            for identity, result in self._expected.pop(digest, {}).items()
+            "\n" + json.dumps({"identity": note[0], **asdict(Result(digest, *note[1:]))})
+            for digest, note in results
+            if note is not None
         ]
         if self._path is not None and lines:
             with suppress(OSError):  # it would only have saved time

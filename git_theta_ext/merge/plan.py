@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from git_theta_ext.errors import MergeError
 from git_theta_ext.merge.decision import Decision, decide
 from git_theta_ext.merge.units import decide_units
 from git_theta_ext.model.manifest import side_names
@@ -122,6 +123,7 @@ def plan(base: Manifest | None, sides: Sequence[Manifest], rules: Rules) -> Plan
         rules: What is asked for where several sides changed a parameter.
 
     Raises:
+        MergeError: A rule that is needed has weights for another number of sides.
         PluginError: There is no such format.
     """
     known = [*([] if base is None else [base]), *sides]
@@ -133,9 +135,20 @@ def plan(base: Manifest | None, sides: Sequence[Manifest], rules: Rules) -> Plan
         name: decide(name, before.get(name), [side.parameters.get(name) for side in sides], rules.choose(name))
         for name in names
     }
+    for decision in found.values():
+        _check_weights(decision)
     decided, pairs = decide_units(found)
     rows = tuple(decided.values())
     return Plan(base, tuple(sides), rows, _decide_layout(base, sides, _specs(rows, pairs)), pairs)
+
+
+def _check_weights(decision: Decision) -> None:
+    weights, sides = decision.choice.weights, len(decision.sides)
+    if decision.action == "compute" and weights and len(weights) != sides:
+        raise MergeError(
+            f"{decision.choice.origin}: {len(weights)} weights, and {decision.name!r} has {sides} sides",
+            hint="weights are one for each side, ours first",
+        )
 
 
 def _specs(decisions: Sequence[Decision], pairs: Sequence[PairDecision]) -> dict[str, TensorSpec]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import MergeError, PluginError
 from git_theta_ext.merge.globs import matcher
-from git_theta_ext.model.manifest import side_names
+from git_theta_ext.model.manifest import MOST_SIDES, side_names
 from git_theta_ext.registry import find_merge, names
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ FIXED_METHODS = ("ours", "theirs", "base", "conflict")
 DEFAULT_METHOD = "average"
 GROW = "grow"
 _NO_OPTIONS: Mapping[str, float | str] = MappingProxyType({})
-_MOST_SIDES = 64
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def choice(
         inner = str(asked.pop("method", DEFAULT_METHOD))
         return replace(choice(inner, asked, weights, origin=origin, number=number), grow=True)
     place = f"{origin}: "
-    if method in FIXED_METHODS or method in side_names(_MOST_SIDES):
+    if method in FIXED_METHODS or method in side_names(MOST_SIDES):
         if asked:
             raise MergeError(f"{place}method {method!r} takes no options, so not {min(asked)!r} either")
         return Choice(method, origin=origin, number=number)

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 MAGIC = b"git-theta manifest 1\n"
 MAX_MANIFEST = 1 << 28
 """The most bytes that a manifest may have: room for a million parameters."""
+MOST_SIDES = 64
+"""The most sides that a merge may have."""
 
 _TWO = 2
 _LEAST_COLUMNS = 4  # reason, base, ours, theirs
-_MOST_SIDES = 64
 _FORMAT = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _SHAPE = re.compile(r"\[(?:(?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)?\]")
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -207,7 +208,7 @@ class _Parser:
         last: str | None = None
         while self._at < len(self._lines):
             name, *columns = self._next().split("\t")
-            if not _LEAST_COLUMNS <= len(columns) <= _LEAST_COLUMNS + _MOST_SIDES:
+            if not _LEAST_COLUMNS <= len(columns) <= _LEAST_COLUMNS + MOST_SIDES:
                 raise self._bad("a conflict has a name, a reason, the base and two or more sides")
             if name == "layout" and layout is None and not conflicts:
                 base = None if columns[1] == "-" else self._read_skeleton(columns[1])

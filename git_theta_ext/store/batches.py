@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import tensor_digest
@@ -26,35 +26,38 @@ class Batches:
 
     Args:
         store: Where to.
-        durable: Told the digests of those that were stored, in a thread of its own.
+        durable: Told the digests of those that were stored, with the notes on them, in a thread of its own.
 
     Attributes:
         written: Bytes that the store needed so far.
     """
 
-    def __init__(self, store: Store, durable: Callable[[Sequence[Digest]], None] = lambda _: None) -> None:
+    def __init__(self, store: Store, durable: Callable[[Sequence[tuple[Digest, Any]]], None] = lambda _: None) -> None:
         self.written = 0
         self._store = store
         self._durable = durable
         self._waiting: list[tuple[TensorSpec, Digest, Buffer]] = []
         self._hints: dict[Digest, Hint] = {}
+        self._notes: list[tuple[Digest, Any]] = []
         self._nbytes = 0
         self._executor = ThreadPoolExecutor(1)
         self._begun: Future[None] | None = None
 
-    def add(self, spec: TensorSpec, data: Buffer, hint: Hint | None = None) -> Parameter:
+    def add(self, spec: TensorSpec, data: Buffer, hint: Hint | None = None, note: Any = None) -> Parameter:
         """Take over a tensor; it is stored at the latest by ``flush``.
 
         Args:
             spec: Its element type and shape.
             data: Its little-endian bytes.
             hint: How it may be held in fewer bytes.
+            note: Told when it is durable.
 
         Raises:
             StoreError: The store cannot be written.
         """
         digest = tensor_digest(spec, data)
         self._waiting.append((spec, digest, data))
+        self._notes.append((digest, note))
         if hint is not None:
             self._hints[digest] = hint
         self._nbytes += spec.nbytes
@@ -66,12 +69,17 @@ class Batches:
         """Store what is waiting, behind what was begun before: two batches at a time are in memory."""
         self._end()
         if self._waiting:
-            self._begun = self._executor.submit(self._put, self._waiting, self._hints)
-        self._waiting, self._hints, self._nbytes = [], {}, 0
+            self._begun = self._executor.submit(self._put, self._waiting, self._hints, self._notes)
+        self._waiting, self._hints, self._notes, self._nbytes = [], {}, [], 0
 
-    def _put(self, items: Sequence[tuple[TensorSpec, Digest, Buffer]], hints: Mapping[Digest, Hint]) -> None:
+    def _put(
+        self,
+        items: Sequence[tuple[TensorSpec, Digest, Buffer]],
+        hints: Mapping[Digest, Hint],
+        notes: Sequence[tuple[Digest, Any]],
+    ) -> None:
         self.written += self._store.put(items, hints=hints)
-        self._durable([digest for _, digest, _ in items])
+        self._durable(notes)
 
     def _end(self) -> None:
         begun, self._begun = self._begun, None

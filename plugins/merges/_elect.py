@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MASS, COUNT = "mass", "count"
 
+_TINY = 1e-30
+
 
 def elect(vectors: Sequence[torch.Tensor], weights: Sequence[float], majority: int, votes_by: str = MASS) -> Elected:
     """Combine vectors where they agree.
@@ -28,20 +30,19 @@ def elect(vectors: Sequence[torch.Tensor], weights: Sequence[float], majority: i
     """
     import torch
 
-    total = vectors[0].clone() if votes_by == MASS else vectors[0].sign()
-    for vector in vectors[1:]:
-        total += vector if votes_by == MASS else vector.sign()
-    sign = total.sign_()
-    undecided = sign == 0
-    votes = sign.to(torch.int8).sum(dtype=torch.int64)
-    sign.masked_fill_(undecided, float(majority))
-    combined = torch.zeros_like(sign)
-    divisor = torch.zeros_like(sign)
-    something = torch.zeros_like(undecided)
+    # Sums of either sign apart, and numbers for masks: choosing by booleans takes several times as long.
+    total, above, below, plus, minus = (torch.zeros_like(vectors[0]) for _ in range(5))
     for vector, weight in zip(vectors, weights, strict=True):
-        agrees = vector * sign > 0
-        combined += vector * agrees
-        divisor += agrees * weight
-        something |= vector != 0
-    combined /= divisor.masked_fill_(divisor == 0, 1.0)
-    return Elected(combined, votes, (undecided & something).sum(dtype=torch.int64))
+        signs = vector.sign()
+        total += vector if votes_by == MASS else signs
+        above += vector.clamp_min(0)
+        below += vector.clamp_max(0)
+        plus += signs.clamp_min(0).mul_(weight)
+        minus += signs.clamp_max_(0).mul_(-weight)
+    elected = total.sign_()
+    votes = elected.sum(dtype=torch.float64)
+    ties = (plus + minus).sign_().sum(dtype=torch.float64) - elected.abs().sum(dtype=torch.float64)
+    positive = elected.add_(majority / 2).sign_().clamp_min_(0)
+    chosen = above.div_(plus.clamp_min_(_TINY)).mul_(positive)
+    chosen += below.div_(minus.clamp_min_(_TINY)).mul_(1 - positive)
+    return Elected(chosen, votes.to(torch.int64), ties.to(torch.int64))

@@ -1,102 +1,133 @@
-"""Means and interpolations on the sphere. A tensor counts as one vector; arithmetic is in float64, in a fixed order."""
+"""Means and interpolations on the sphere, of tensors that count as one vector each.
+
+All of them lie in the span of the vectors, so they are told as a factor for each vector, and the inner products of the
+vectors (``_sums.gram``) are all that is needed to find them.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from ._sums import dot, norm
+from git_theta_ext.errors import MergeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
+    Products = Sequence[Sequence[float]]
 
 _TINY = 1e-8
+"""A vector that is not longer has no direction."""
+
+_CANCELLED = 1e-5
+"""A mean of directions that is not longer is what rounding left of vectors that cancel each other out."""
+
 _PARALLEL = 0.9995
 
 
-def unit(vector: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Return a vector's direction and norm; one that is almost nothing is left as it is."""
-    import torch
+def shares(weights: Sequence[float]) -> list[float]:
+    """Divide weights by their sum.
 
-    size = float(norm(vector))
-    wide = vector.to(torch.float64)
-    return (wide / size if size > _TINY else wide), size
-
-
-def slerp(one: torch.Tensor, other: torch.Tensor, t: float) -> torch.Tensor:
-    """Return the point at ``t`` of the arc from one vector to another, float64."""
-    import torch
-
-    cosine = float(dot(unit(one)[0], unit(other)[0]))
-    first, second = 1 - t, t
-    if abs(cosine) <= _PARALLEL:
-        angle = math.acos(cosine)
-        first, second = math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
-    return one.to(torch.float64) * first + other.to(torch.float64) * second
-
-
-def _shares(weights: Sequence[float]) -> list[float]:
-    return [weight / sum(weights) for weight in weights]
-
-
-def _combined(vectors: Sequence[torch.Tensor], factors: Sequence[float]) -> torch.Tensor:
-    result = vectors[0] * factors[0]
-    for vector, factor in zip(vectors[1:], factors[1:], strict=True):
-        result += vector * factor
-    return result
-
-
-def tangent_mean(vectors: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
-    """Return the weighted mean of the directions in the plane that touches the sphere at their mean, float64.
-
-    It has the weighted mean of the norms. Where the directions cancel out, the result is the weighted mean itself.
+    Raises:
+        MergeError: They are all zero, as those may be of the sides that changed a parameter.
     """
-    shares = _shares(weights)
-    units, sizes = zip(*map(unit, vectors), strict=True)
-    middle, size = unit(_combined(units, shares))
-    if size <= _TINY:
-        return _combined([vector.double() for vector in vectors], shares)
-    tangents = [each - middle * float(dot(each, middle)) for each in units]
-    step = _combined(tangents, shares)
-    length = float(norm(step))
-    if length > _TINY:
-        middle = middle * math.cos(length) + step * (math.sin(length) / length)
-    return middle.mul(math.fsum(share * each for share, each in zip(shares, sizes, strict=True)))
+    total = math.fsum(weights)
+    if not total:
+        raise MergeError("all sides that changed it have weight 0", hint="weights: [0.5, 0.5]")
+    return [weight / total for weight in weights]
 
 
-def karcher_mean(
-    vectors: Sequence[torch.Tensor], weights: Sequence[float], iterations: int, tolerance: float
-) -> torch.Tensor:
-    """Return the Riemannian mean of the directions, with the weighted mean of the norms, float64.
+def cosines(products: Products) -> tuple[list[float], list[list[float]]]:
+    """Return the norms of vectors and the cosines between them, which are 0 for vectors that have no direction."""
+    sizes = [math.sqrt(row[number]) for number, row in enumerate(products)]
+    scales = [1 / size if size > _TINY else 0.0 for size in sizes]
+    found = [
+        [inner * one * other for inner, other in zip(row, scales, strict=True)]
+        for row, one in zip(products, scales, strict=True)
+    ]
+    return sizes, found
 
-    Vectors that are almost nothing are left out.
+
+def slerp(products: Products, t: float) -> tuple[float, float]:
+    """Return the factors of the point at ``t`` of the arc from one vector to another.
+
+    Nearly parallel or opposite ones are interpolated linearly.
     """
-    import torch
-
-    found = [(*unit(vector), weight) for vector, weight in zip(vectors, weights, strict=True)]
-    found = [each for each in found if each[1] > _TINY and each[2] > 0]
-    if not found:
-        return torch.zeros_like(vectors[0], dtype=torch.float64)
-    shares = _shares([weight for _, _, weight in found])
-    units = [direction for direction, _, _ in found]
-    mean, size = unit(_combined(units, shares))
-    if size <= _TINY:
-        mean = units[0]
-    for _ in range(iterations):
-        steps = [_towards(mean, direction) for direction in units]
-        step = _combined(steps, shares)
-        length = float(norm(step))
-        if length < tolerance:
-            break
-        mean, _ = unit(mean * math.cos(length) + step * (math.sin(length) / length))
-    return mean.mul(math.fsum(share * size for share, (_, size, _) in zip(shares, found, strict=True)))
-
-
-def _towards(mean: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-    """Return the arc from a mean to a direction, as a vector that touches the sphere."""
-    cosine = max(-1.0, min(1.0, float(dot(mean, direction))))
+    cosine = cosines(products)[1][0][1]
+    if abs(cosine) > _PARALLEL:
+        return 1 - t, t
     angle = math.acos(cosine)
-    sine = math.sin(angle)
-    return (direction - mean * cosine) * (angle / sine if sine > _TINY else 0.0)
+    return math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
+
+
+def mean_direction(products: Products, weights: Sequence[float]) -> list[float]:
+    """Return the factors of the weighted mean of the directions, made as long as the weighted mean of the norms.
+
+    Where the directions cancel each other out, it is the weighted mean of the vectors.
+    """
+    sizes, angles = cosines(products)
+    parts = shares(weights)
+    length = _length(parts, angles)
+    return _vectors(parts, sizes, parts, length) if length > _CANCELLED else parts
+
+
+def karcher_mean(products: Products, weights: Sequence[float], iterations: int, tolerance: float) -> list[float]:
+    """Return the factors of the Riemannian mean of the directions, made as long as the weighted mean of the norms.
+
+    Vectors that have no direction count for the length alone. Where the directions cancel each other out, the search
+    starts from the first one.
+
+    Args:
+        products: Inner products of the vectors.
+        weights: One for each vector.
+        iterations: The most steps.
+        tolerance: The search ends with a step, an angle in radians, that is not larger.
+    """
+    sizes, angles = cosines(products)
+    parts = shares(weights)
+    seen = [number for number, size in enumerate(sizes) if size > _TINY and parts[number] > 0]
+    if not seen:
+        return parts
+    directed = shares([part if number in seen else 0.0 for number, part in enumerate(parts)])
+    mean, length = directed, _length(directed, angles)
+    if length <= _CANCELLED:
+        mean, length = [float(number == seen[0]) for number in range(len(parts))], 1.0
+    for _ in range(iterations):
+        mean = [each / length for each in mean]
+        step = _step(mean, directed, angles)
+        size = _length(step, angles)
+        if size <= tolerance:
+            break
+        mean = [math.cos(size) * at + math.sin(size) / size * by for at, by in zip(mean, step, strict=True)]
+        length = _length(mean, angles)
+    return _vectors(mean, sizes, parts, _length(mean, angles))
+
+
+def _step(mean: Sequence[float], parts: Sequence[float], angles: Products) -> list[float]:
+    """Return the mean of the arcs from a point to all directions, a vector that touches the sphere in that point.
+
+    Opposite directions are left out: no arc to them is the shortest.
+    """
+    step = [0.0] * len(mean)
+    for number, part in enumerate(parts):
+        cosine = max(-1.0, min(1.0, math.fsum(each * row[number] for each, row in zip(mean, angles, strict=True))))
+        angle, sine = math.acos(cosine), math.sqrt(1 - cosine * cosine)
+        if not part or (cosine < 0 and sine <= _CANCELLED):
+            continue
+        factor = part * (angle / sine if sine > _TINY else 1.0)
+        step = [each - factor * cosine * at for each, at in zip(step, mean, strict=True)]
+        step[number] += factor
+    return step
+
+
+def _length(point: Sequence[float], angles: Products) -> float:
+    """Return the norm of a combination of directions."""
+    numbers = range(len(point))
+    terms = (point[one] * point[other] * angles[one][other] for one in numbers for other in numbers)
+    return math.sqrt(max(0.0, math.fsum(terms)))
+
+
+def _vectors(point: Sequence[float], sizes: Sequence[float], parts: Sequence[float], length: float) -> list[float]:
+    """Turn a combination of directions into one of the vectors, as long as the mean of their norms."""
+    scale = math.fsum(part * size for part, size in zip(parts, sizes, strict=True)) / length
+    return [each * scale / size if size > _TINY else 0.0 for each, size in zip(point, sizes, strict=True)]

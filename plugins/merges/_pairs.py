@@ -20,15 +20,17 @@ COMBINE = Option(MEAN, choices=(MEAN, SUM))
 
 
 def stacked(branches: Sequence[Pair], weights: Sequence[float], combine: object) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return factors B and A of all ranks together, whose product is the combined update exactly.
+    """Return factors B and A of all ranks together in float64, whose product is the combined update exactly.
 
     Raises:
-        MergeError: The pairs are not those of one weight.
+        MergeError: The pairs are not those of one weight, or all weights are zero where a mean is asked for.
     """
     import torch
 
     if len({(pair.a.shape[1], pair.b.shape[0]) for pair in branches}) > 1:
         raise MergeError("the pairs belong to weights of different shapes")
     divisor = sum(weights) if combine == MEAN else 1.0
-    b = [pair.b * (weight * pair.scale / divisor) for pair, weight in zip(branches, weights, strict=True)]
-    return torch.cat(b, dim=1), torch.cat([pair.a for pair in branches], dim=0)
+    if not divisor:
+        raise MergeError("the weights of all sides that changed it are zero", hint="give one of them a weight")
+    b = [pair.b.double() * (weight * pair.scale / divisor) for pair, weight in zip(branches, weights, strict=True)]
+    return torch.cat(b, dim=1), torch.cat([pair.a.double() for pair in branches], dim=0)

@@ -1,8 +1,9 @@
 """What methods that decompose matrices share.
 
-Decompositions are LAPACK's, in float64: another build of it, another number of threads or another device may round
-otherwise. Products of their factors differ by some units in the last place of float64, which a float32 result seldom
-shows.
+Decompositions are LAPACK's or cuSOLVER's, in float64 whatever the size: another build, another number of threads or
+another device may round otherwise. Products of their factors differ by some units in the last place of float64, which a
+float32 result seldom shows. Vectors of singular values that are nothing but rounding are arbitrary; they are left out,
+as with them machines would come to quite different results.
 """
 
 from __future__ import annotations
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Piece
 
 _MATRIX = 2
+
+_EPSILON = 2.0**-52
+
+_DEPENDENT = 1e-6
+"""Relative to the largest singular value: task vectors are differences of float32 values, and their singular vectors
+agree no better even where the branches made the same change."""
 
 
 def is_matrix(piece: Piece) -> bool:
@@ -34,12 +41,43 @@ def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
     try:
         u, s, vt = torch.linalg.svd(matrix.to(torch.float64), full_matrices=False)
-    except RuntimeError as error:
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise MergeError("the singular value decomposition does not converge") from error
     return u, s, vt
 
 
+def pseudo_inverse(matrix: torch.Tensor) -> torch.Tensor:
+    """Return the pseudo-inverse of a symmetric matrix; eigenvalues that are nothing but rounding count as zero.
+
+    Raises:
+        MergeError: Its decomposition does not converge.
+    """
+    import torch
+
+    try:
+        inverse: torch.Tensor = torch.linalg.pinv(matrix, hermitian=True)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        raise MergeError("the eigenvalue decomposition does not converge") from error
+    return inverse
+
+
+def rank(s: torch.Tensor, shape: tuple[int, ...], least: float = 0.0) -> int:
+    """Count the singular values that are more than rounding.
+
+    Args:
+        s: Singular values, in descending order.
+        shape: Of the matrix.
+        least: Those do not count either that are not larger than this times the largest.
+    """
+    return int((s > s[:1] * max(least, max(shape) * _EPSILON)).sum())
+
+
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the nearest matrix with orthonormal rows or columns: P Qᵀ of the decomposition P D Qᵀ."""
-    u, _, vt = svd(matrix)
-    return u @ vt
+    """Return P Qᵀ of the decomposition P D Qᵀ: the nearest matrix with orthonormal rows or columns.
+
+    Of rows or columns that depend on each other it is the nearest partial isometry, which is the same for all bases of
+    what they lack.
+    """
+    u, s, vt = svd(matrix)
+    number = rank(s, matrix.shape, _DEPENDENT)
+    return u[:, :number] @ vt[:number]

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
 
+from ._spectral import is_matrix
+
 if TYPE_CHECKING:
     import torch
 
     from git_theta_ext.interfaces import Piece
 
-_MATRIX = 2
+_HINT = "make them for every side as docs/statistics.md says"
 
 
 def of_all(piece: Piece, kind: str) -> tuple[torch.Tensor, ...]:
@@ -22,9 +24,9 @@ def of_all(piece: Piece, kind: str) -> tuple[torch.Tensor, ...]:
     """
     found = piece.sidecars.get(kind)
     if found is None:
-        raise MergeError(f"there are no {kind} statistics of this parameter on every side", hint="docs/statistics.md")
+        raise MergeError(f"there are no {kind} statistics of this parameter on every side", hint=_HINT)
     if any(each.shape != piece.branches[0].shape for each in found):
-        raise MergeError(f"the {kind} statistics have another shape than the parameter", hint="docs/statistics.md")
+        raise MergeError(f"the {kind} statistics have another shape than the parameter", hint=_HINT)
     return found
 
 
@@ -42,11 +44,11 @@ def grams(piece: Piece, kind: str, side: int) -> list[torch.Tensor] | None:
     import torch
 
     found = piece.sidecars.get(kind)
-    if found is None or piece.branches[0].dim() != _MATRIX:
+    if found is None or not is_matrix(piece):
         return None
     size = piece.branches[0].shape[side]
     if any(each.shape != (size, size) for each in found):
-        raise MergeError(f"the {kind} statistics are no matrices of {size} x {size}", hint="docs/statistics.md")
+        raise MergeError(f"the {kind} statistics are no matrices of {size} x {size}", hint=_HINT)
     return [each.to(torch.float64) for each in found]
 
 

@@ -25,11 +25,11 @@ def trim(vector: torch.Tensor, threshold: Trim) -> torch.Tensor:
     """Set the elements to zero, in place, that a threshold does not keep."""
     import torch
 
-    bits = vector.to(torch.float32).view(torch.int32) & 0x7FFFFFFF
-    if threshold.equal >= vector.numel():
-        dropped = bits < threshold.bits
-    else:
-        equal = (bits == threshold.bits).reshape(-1)
+    size = vector.to(torch.float32).abs()
+    least = torch.tensor(threshold.bits, dtype=torch.int32, device=vector.device).view(torch.float32)
+    kept = size >= least
+    if threshold.equal < vector.numel():
+        equal = (size == least).reshape(-1)
         late = (equal.cumsum(0, dtype=torch.int64) > threshold.equal) & equal
-        dropped = (bits < threshold.bits) | late.reshape(bits.shape)
-    return vector.masked_fill_(dropped, 0.0)
+        kept &= ~late.reshape(kept.shape)
+    return vector.mul_(kept.to(vector.dtype))  # faster than to fill by a mask

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import MergeContract
 
-from ._spectral import is_matrix
-from ._vectors import LAMBDA, added, mean_change, task_vectors, total
+from ._spectral import is_matrix, pseudo_inverse
+from ._vectors import LAMBDA, added, mean_change, task_vectors
 
 if TYPE_CHECKING:
     import torch
@@ -40,13 +39,15 @@ class ActMat:
 
         if not is_matrix(piece) or max(piece.branches[0].shape) >= _LARGEST:
             return mean_change(piece)
-        vectors = [vector.to(torch.float64) for vector in task_vectors(piece)]
-        covariances = [vector.T @ vector for vector in vectors]
-        weighted = total([vector @ covariance for vector, covariance in zip(vectors, covariances, strict=True)])
-        try:
-            change = weighted @ torch.linalg.pinv(total(covariances), hermitian=True)
-        except RuntimeError as error:
-            raise MergeError("the covariances cannot be inverted") from error
+        side = piece.branches[0].shape[1]
+        covariance = torch.zeros((side, side), dtype=torch.float64, device=piece.branches[0].device)
+        weighted = torch.zeros_like(piece.branches[0], dtype=torch.float64)
+        for vector in task_vectors(piece):
+            wide = vector.to(torch.float64)
+            own = wide.T @ wide
+            covariance += own
+            weighted += wide @ own
+        change = weighted @ pseudo_inverse(covariance)
         return added(piece, change.to(piece.branches[0].dtype), float(piece.options["lambda"]))
 
 

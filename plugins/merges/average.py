@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import MergeContract
 
 if TYPE_CHECKING:
@@ -28,9 +29,15 @@ class Average:
         It is summed in float64: the mean of n equal values is then that value, and float32 sums do not overflow. From
         three branches on, the terms of each element are added in ascending order, so that the order of the branches
         does not matter.
+
+        Raises:
+            MergeError: All weights are zero.
         """
         import torch
 
+        divisor = sum(sorted(piece.weights))
+        if not divisor:
+            raise MergeError("the branches that changed it have no weight")
         terms = [
             branch if weight == 1 else branch.to(torch.float64) * weight
             for branch, weight in zip(piece.branches, piece.weights, strict=True)
@@ -40,7 +47,7 @@ class Average:
         total = terms[0].to(torch.float64, copy=True)
         for term in terms[1:]:
             total += term
-        return total.div_(sum(sorted(piece.weights))).to(piece.branches[0].dtype)
+        return total.div_(divisor).to(piece.branches[0].dtype)
 
 
 METHOD = Average()

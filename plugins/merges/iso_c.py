@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import MergeContract, Option
 
-from ._spectral import is_matrix, svd
+from ._spectral import is_matrix, rank, svd
 from ._vectors import added, mean_change, task_vectors, total
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class IsotropicCommon:
     """Adds the sum of the task matrices with all its singular values made their mean.
 
-    Other shapes get the mean of the task vectors.
+    Those that are zero count in the mean and stay zero: their vectors are arbitrary. Other shapes get the mean of the
+    task vectors.
     """
 
     name = "iso_c"
@@ -35,8 +36,10 @@ class IsotropicCommon:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         if not is_matrix(piece):
             return mean_change(piece)
-        u, s, vt = svd(total(task_vectors(piece)))
-        change = (u @ vt) * s.mean()
+        matrix = total(task_vectors(piece))
+        u, s, vt = svd(matrix)
+        number = rank(s, matrix.shape)
+        change = (u[:, :number] @ vt[:number]) * s.mean()
         return added(piece, change.to(piece.branches[0].dtype), float(piece.options["alpha"]))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.interfaces import MergeContract, Option
 
 from ._geometry import karcher_mean
+from ._sums import combined, gram
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,8 @@ class Karcher:
     def __call__(self, piece: Piece) -> torch.Tensor:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         iterations, tolerance = int(piece.options["iterations"]), float(piece.options["tolerance"])
-        return karcher_mean(piece.branches, piece.weights, iterations, tolerance).to(piece.branches[0].dtype)
+        factors = karcher_mean(gram(piece.branches), piece.weights, iterations, tolerance)
+        return combined(piece.branches, factors)
 
 
 METHOD = Karcher()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.interfaces import MergeContract, Option
 
 from ._elect import elect
-from ._spectral import is_matrix, svd
+from ._spectral import is_matrix, rank, svd
 from ._vectors import LAMBDA, added, mean_change, task_vectors, weighted
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Knots:
     """Decomposes the task matrices side by side and merges their parts of the right factor as TIES does.
 
-    Each branch's part is trimmed to its largest magnitudes; equal ones stay. Other shapes get the mean of the task
-    vectors.
+    Each branch's part is trimmed to its largest magnitudes; equal ones stay. Signs that cancel out are settled by the
+    matrix's majority. Other shapes get the mean of the task vectors.
     """
 
     name = "knots"
@@ -41,17 +41,26 @@ class Knots:
         if not is_matrix(piece):
             return mean_change(piece)
         vectors = task_vectors(piece)
-        u, s, vt = svd(torch.cat(vectors, dim=1))
-        parts = []
-        width = vectors[0].shape[1]
-        for first in range(0, vt.shape[1], width):
-            part = vt[:, first : first + width]
-            size = part.abs().reshape(-1)
-            keep = min(size.numel(), int(size.numel() * float(piece.options["density"])) + 1)
-            least = size.kthvalue(size.numel() - keep + 1).values
-            parts.append((part * s[:, None]).masked_fill_(part.abs() < least, 0.0))
-        found = elect(weighted(parts, piece.weights), piece.weights, piece.majority)
-        return added(piece, (u @ found.value).to(vectors[0].dtype), float(piece.options["lambda"]))
+        matrix = torch.cat(vectors, dim=1)
+        u, s, vt = svd(matrix)
+        number = max(1, rank(s, matrix.shape))
+        # Rounded, values count as equal or opposite that are so but for the decomposition's own rounding.
+        sides = torch.split(vt[:number].to(matrix.dtype), vectors[0].shape[1], dim=1)
+        parts = [_trimmed(side, float(piece.options["density"])) * s[:number, None] for side in sides]
+        parts = weighted(parts, piece.weights)
+        found = elect(parts, piece.weights, 1)
+        if int(found.ties) and int(found.votes) <= 0:
+            found = elect(parts, piece.weights, -1)
+        change = (u[:, :number] @ found.value).to(matrix.dtype)
+        return added(piece, change, float(piece.options["lambda"]))
+
+
+def _trimmed(values: torch.Tensor, density: float) -> torch.Tensor:
+    """Return the share of largest magnitudes, and those that equal the smallest of these, zero elsewhere."""
+    sizes = values.abs()
+    keep = int(sizes.numel() * density) + 1
+    least = sizes.reshape(-1).kthvalue(max(1, sizes.numel() - keep + 1)).values
+    return values.masked_fill(sizes < least, 0.0)
 
 
 METHOD = Knots()

@@ -34,7 +34,8 @@ class LoraConcat:
     ) -> tuple[Pair, float]:
         """Merge the pairs; see ``git_theta_ext.interfaces.PairMethod``."""
         b, a = stacked(branches, weights, options["combine"])
-        return Pair(a, b, 1.0), 0.0
+        kind = branches[0].a.dtype
+        return Pair(a.to(kind), b.to(kind), 1.0), 0.0
 
 
 METHOD = LoraConcat()

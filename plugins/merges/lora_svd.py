@@ -42,8 +42,8 @@ class LoraSvd:
         import torch
 
         b, a = stacked(branches, weights, options["combine"])
-        outer, left = torch.linalg.qr(b.double())
-        inner, right = torch.linalg.qr(a.double().T)
+        outer, left = torch.linalg.qr(b)
+        inner, right = torch.linalg.qr(a.T)
         u, s, vt = svd(left @ right.T)
         ranks, sides = [pair.a.shape[0] for pair in branches], (a.shape[1], b.shape[0])
         rank = self.rank(ranks, sides, options)

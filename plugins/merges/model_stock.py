@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import MAX_BRANCHES, MergeContract
 
-from ._sums import dot, norm
-from ._vectors import added, task_vectors, total
+from ._geometry import cosines
+from ._sums import combined, gram
+from ._vectors import added, task_vectors
 
 if TYPE_CHECKING:
     import torch
 
     from git_theta_ext.interfaces import Piece
 
-_TINY = 1e-8
+_OPPOSED = 1e-8
+"""The formula has no value where the divisor is 0: the branches cancel each other out, and the base stays."""
 
 
 class ModelStock:
@@ -36,16 +38,12 @@ class ModelStock:
     def __call__(self, piece: Piece) -> torch.Tensor:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         vectors = task_vectors(piece)
-        sizes = [float(norm(vector)) for vector in vectors]
-        cosines = [
-            float(dot(vectors[i], vectors[j])) / max(sizes[i] * sizes[j], _TINY * _TINY)
-            for i, j in combinations(range(len(vectors)), 2)
-        ]
-        cosine = min(1.0, max(-1.0, sum(cosines) / len(cosines)))
         count = len(vectors)
+        _, angles = cosines(gram(vectors))
+        cosine = sum(angles[i][j] for i, j in combinations(range(count), 2)) / (count * (count - 1) / 2)
         below = 1 + (count - 1) * cosine
-        share = min(1.0, max(0.0, count * cosine / below)) if below > _TINY else 0.0
-        return added(piece, total(vectors), share / count)
+        share = min(1.0, max(0.0, count * cosine / below)) if below > _OPPOSED else 0.0
+        return added(piece, combined(vectors, [share / count] * count), 1.0)
 
 
 METHOD = ModelStock()

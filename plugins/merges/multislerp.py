@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import MergeContract
 
-from ._geometry import tangent_mean
+from ._geometry import mean_direction
+from ._sums import combined, gram
 from ._vectors import added, task_vectors
 
 if TYPE_CHECKING:
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class MultiSlerp:
-    """Averages the task vectors' directions in the plane that touches the sphere at their mean."""
+    """Adds the mean of the task vectors' directions, as long as the mean of their norms.
+
+    It is defined by the plane that touches the sphere at this mean: the directions are projected to the plane, averaged
+    there and brought back. As their projections add up to nothing, that leads to the mean itself.
+    """
 
     name = "multislerp"
     contract = MergeContract(needs_base=True, symmetric=False, granularity="matrix", weighted=True)
@@ -24,7 +29,7 @@ class MultiSlerp:
     def __call__(self, piece: Piece) -> torch.Tensor:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         vectors = task_vectors(piece)
-        return added(piece, tangent_mean(vectors, piece.weights).to(vectors[0].dtype), 1.0)
+        return added(piece, combined(vectors, mean_direction(gram(vectors), piece.weights)), 1.0)
 
 
 METHOD = MultiSlerp()

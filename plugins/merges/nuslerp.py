@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import MergeContract
 
-from ._geometry import slerp
+from ._geometry import shares, slerp
+from ._sums import combined, gram
 from ._vectors import added, task_vectors
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ class NuSlerp:
 
     def __call__(self, piece: Piece) -> torch.Tensor:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
-        one, other = task_vectors(piece)
-        share = piece.weights[1] / sum(piece.weights)
-        return added(piece, slerp(one, other, share).to(one.dtype), 1.0)
+        vectors = task_vectors(piece)
+        factors = slerp(gram(vectors), shares(piece.weights)[1])
+        return added(piece, combined(vectors, factors), 1.0)
 
 
 METHOD = NuSlerp()

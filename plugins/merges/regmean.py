@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import MergeContract, Option
 
 from ._statistics import grams, mean
@@ -16,13 +17,16 @@ if TYPE_CHECKING:
 
 KIND = "gram"
 
+_ROUNDING = 2.0**-23
+"""Of float32, in which the statistics are kept."""
+
 
 class RegMean:
     """The weight whose outputs are nearest to those of each branch on that branch's own inputs.
 
     Needs the Gram matrix of the inputs of every Linear of every branch, whose off-diagonal elements are made smaller by
-    ``alpha``. Where the sum of the matrices has no inverse the solution of least norm is taken. Other parameters get
-    the mean.
+    ``alpha``. Where no branch's inputs tell anything, and their sum therefore has no inverse, the mean stays. Other
+    parameters get the mean.
     """
 
     name = "regmean"
@@ -45,18 +49,39 @@ class RegMean:
             return mean(piece)
         alpha = float(piece.options["alpha"])
         shrunk = [gram * alpha + torch.diag(gram.diagonal() * (1 - alpha)) for gram in found]
-        goal = total([gram @ branch.T.double() for gram, branch in zip(shrunk, piece.branches, strict=True)])
-        return solved(total(shrunk), goal).T.to(piece.branches[0].dtype)
+        middle = total([branch.double() for branch in piece.branches]) / len(piece.branches)
+        goal = total([gram @ (branch - middle).T for gram, branch in zip(shrunk, piece.branches, strict=True)])
+        return (middle + solved(total(shrunk), goal).T).to(piece.branches[0].dtype)
 
 
-def solved(matrix: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
-    """Return X of ``matrix @ X = goal``, the one of least norm where there are several or none."""
+def solved(gram: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+    """Return X of ``gram @ X = goal``, zero along what the Gram matrix says nothing of.
+
+    Inputs are scaled to the same size first, so that small ones do not count as nothing.
+
+    Args:
+        gram: A sum of Gram matrices of float32 precision, in float64.
+        goal: Rows that the matrix can make, in float64.
+
+    Raises:
+        MergeError: The matrix's eigenvalues are not found.
+    """
     import torch
 
-    solution: torch.Tensor
-    solution, info = torch.linalg.solve_ex(matrix, goal)
-    if int(info) or not bool(solution.isfinite().all()):
-        solution = torch.linalg.pinv(matrix, hermitian=True) @ goal
+    sizes = gram.diagonal()
+    scale = torch.where(sizes > 0, sizes.rsqrt(), 0)[:, None]
+    unit = (gram * scale * scale.T).fill_diagonal_(1)
+    least = _ROUNDING * len(unit) ** 0.5
+    factor, failed = torch.linalg.cholesky_ex(unit)
+    # The norm of the inverse bounds its largest eigenvalue, one over the smallest of the matrix.
+    if not int(failed) and bool(torch.linalg.matrix_norm(torch.cholesky_inverse(factor), 1) * least < 1):
+        return scale * torch.cholesky_solve(scale * goal, factor)
+    try:
+        values, vectors = torch.linalg.eigh(unit)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        raise MergeError("the eigenvalues of the gram statistics are not found") from error
+    inverse = torch.where(values > least, 1 / values, 0)
+    solution: torch.Tensor = scale * (vectors @ (inverse[:, None] * (vectors.T @ (scale * goal))))
     return solution
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.interfaces import MergeContract, Option
 
 from ._geometry import slerp
+from ._sums import combined, gram
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +30,7 @@ class Slerp:
 
     def __call__(self, piece: Piece) -> torch.Tensor:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
-        one, other = piece.branches
-        return slerp(one, other, float(piece.options["t"])).to(one.dtype)
+        return combined(piece.branches, slerp(gram(piece.branches), float(piece.options["t"])))
 
 
 METHOD = Slerp()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import MergeContract, Option
 
-from ._spectral import is_matrix, orthogonal, svd
+from ._spectral import is_matrix, orthogonal, rank, svd
 from ._vectors import added, mean_change, task_vectors
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class TaskSingularVectors:
     """Puts the first singular vectors of all task matrices side by side, and makes them orthogonal to each other.
 
-    Of n branches each gives a part of one nth of the rank. Other shapes get the mean of the task vectors.
+    Of n branches each gives one nth of the shorter side, at least one. Other shapes get the mean of the task vectors.
     """
 
     name = "tsv_m"
@@ -37,11 +37,18 @@ class TaskSingularVectors:
 
         if not is_matrix(piece):
             return mean_change(piece)
-        rank = max(1, min(piece.branches[0].shape) // len(piece.branches))
-        parts = [(u[:, :rank], s[:rank], vt[:rank]) for u, s, vt in map(svd, task_vectors(piece))]
+        most = max(1, min(piece.branches[0].shape) // len(piece.branches))
+        parts = [_leading(vector, most) for vector in task_vectors(piece)]
         u, s, vt = (torch.cat(each, dim) for each, dim in zip(zip(*parts, strict=True), (1, 0, 0), strict=True))
         change = (orthogonal(u) * s) @ orthogonal(vt)
         return added(piece, change.to(piece.branches[0].dtype), float(piece.options["alpha"]))
+
+
+def _leading(matrix: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the first components of a decomposition, as copies that do not keep the others."""
+    u, s, vt = svd(matrix)
+    number = min(most, rank(s, matrix.shape))
+    return u[:, :number].clone(), s[:number].clone(), vt[:number].clone()
 
 
 METHOD = TaskSingularVectors()

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import Piece
 from git_theta_plugins.merges.average import METHOD
 
@@ -30,3 +31,8 @@ def test_weights_count_by_their_share():
 def test_the_sum_of_large_values_does_not_overflow():
     large = torch.tensor([3.0e38, -3.0e38])
     assert torch.equal(average(large, large), large)
+
+
+def test_branches_without_any_weight_have_no_mean():
+    with pytest.raises(MergeError, match="no weight"):
+        average(torch.ones(2), torch.zeros(2), weights=(0.0, 0.0))

@@ -1,37 +1,14 @@
 """Other implementations of the same methods, where they are installed, come to the same values."""
 
-import warnings
-
 import pytest
 import torch
+from peers import mergekit, module, near, ours
 
 from git_theta_ext.interfaces import Piece, Trim
 from git_theta_ext.registry import find_merge
 from git_theta_plugins.merges import breadcrumbs, dare, della
 
 SHAPE = (24, 17)
-
-
-@pytest.fixture(scope="module")
-def mergekit():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        api = pytest.importorskip("mergekit.merge_methods.api")
-
-    def merge(method, base, branches, **parameters):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tensors = [*([] if base is None else [base]), *branches]
-            index = None if base is None else 0
-            return api.merge_tensors(tensors, method, base_index=index, parameters=parameters, dtype=torch.float32)
-
-    return merge
-
-
-def module(name):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip(name)
 
 
 def inputs(kind, count=2, shape=SHAPE):
@@ -51,75 +28,55 @@ def inputs(kind, count=2, shape=SHAPE):
     return base, branches
 
 
-def ours(name, base, branches, weights=None, **asked):
-    method = find_merge(name)
-    options = {option: value.default for option, value in method.contract.options.items()} | asked
-    piece = Piece(
-        "w",
-        base if method.contract.needs_base else None,
-        tuple(branches),
-        options,
-        weights or (1.0,) * len(branches),
-    )
-    return method(piece)
-
-
-def near(found, expected, tolerance=2e-6):
-    torch.testing.assert_close(found.float(), expected.float(), rtol=tolerance, atol=tolerance)
-
-
 KINDS = ["normal", "bfloat16", "opposed", "equal", "untouched"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 class TestMergekit:
     @pytest.mark.parametrize("weights", [(1.0, 1.0), (0.7, 0.3)])
-    def test_linear(self, mergekit, kind, weights):
+    def test_linear(self, kind, weights):
         _, branches = inputs(kind)
-        api = module("mergekit.merge_methods.api")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            expected = api.merge_tensors(branches, "linear", parameters={"weight": list(weights)}, dtype=torch.float32)
+        expected = mergekit("linear", None, branches, weight=list(weights))
         near(ours("average", None, branches, weights), expected)
 
     @pytest.mark.parametrize("scale", [1.0, 0.5])
-    def test_task_arithmetic(self, mergekit, kind, scale):
+    def test_task_arithmetic(self, kind, scale):
         base, branches = inputs(kind, 3)
         expected = mergekit("task_arithmetic", base, branches, weight=1.0, **{"lambda": scale}, normalize=False)
         near(ours("task_arithmetic", base, branches, **{"lambda": scale}), expected)
 
-    def test_slerp(self, mergekit, kind):
+    def test_slerp(self, kind):
         base, branches = inputs(kind)
         near(ours("slerp", None, [base, branches[0]], t=0.3), mergekit("slerp", base, branches[:1], t=0.3))
 
-    def test_nuslerp(self, mergekit, kind):
+    def test_nuslerp(self, kind):
         base, branches = inputs(kind)
-        if kind in ("opposed", "untouched"):
-            pytest.skip("no arc is shortest between opposite vectors, or to none")
+        if kind == "opposed":
+            pytest.skip("no arc is shortest between opposite vectors")
         expected = mergekit("nuslerp", base, branches, weight=[0.7, 0.3])
         near(ours("nuslerp", base, branches, (0.7, 0.3)), expected)
 
     @pytest.mark.parametrize("count", [2, 3])
-    def test_multislerp(self, mergekit, kind, count):
+    def test_multislerp(self, kind, count):
         base, branches = inputs(kind, count)
-        if kind in ("opposed", "untouched"):
-            pytest.skip("theirs has no direction to go in")
+        if kind == "opposed" and count == 2:
+            pytest.skip("theirs goes the way that rounding points to")
         near(ours("multislerp", base, branches), mergekit("multislerp", base, branches, weight=1.0))
 
     @pytest.mark.parametrize("count", [2, 3])
-    def test_karcher(self, mergekit, kind, count):
+    def test_karcher(self, kind, count):
         _, branches = inputs(kind, count)
         near(ours("karcher", None, branches), mergekit("karcher", None, branches))
 
     @pytest.mark.parametrize("count", [2, 3])
-    def test_model_stock(self, mergekit, kind, count):
+    def test_model_stock(self, kind, count):
         base, branches = inputs(kind, count)
         if kind == "opposed":
             pytest.skip("theirs is not held between 0 and 1")
         near(ours("model_stock", base, branches), mergekit("model_stock", base, branches, filter_wise=False))
 
     @pytest.mark.parametrize(("density", "gamma"), [(0.9, 0.01), (0.5, 0.1), (1.0, 0.0)])
-    def test_breadcrumbs(self, mergekit, kind, density, gamma):
+    def test_breadcrumbs(self, kind, density, gamma):
         base, branches = inputs(kind)
         if kind == "bfloat16":
             pytest.skip("which of equals are dropped differs")
@@ -127,7 +84,7 @@ class TestMergekit:
         near(ours("breadcrumbs", base, branches, density=density, gamma=gamma), expected)
 
     @pytest.mark.parametrize("density", [0.2, 0.5, 1.0])
-    def test_ties(self, mergekit, kind, density):
+    def test_ties(self, kind, density):
         base, branches = inputs(kind, 3)
         if kind == "bfloat16":
             pytest.skip("which of equals are dropped differs")

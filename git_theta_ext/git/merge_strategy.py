@@ -1,0 +1,234 @@
+"""Merge several branches into one commit: ``git merge -s theta A B C``.
+
+Git merges all files but checkpoints, branch by branch. Checkpoints that several branches changed are merged by
+parameter, all versions at once, against the common ancestor of all branches. Work tree and index change when everything
+is known: what cannot be merged leaves them as they were.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from git_theta_ext.diff.words import plural
+from git_theta_ext.errors import MergeError, RepositoryError
+from git_theta_ext.git.history import theta_paths_at
+from git_theta_ext.git.merge_driver import obtain, read_version, report
+from git_theta_ext.git.merging import ENVIRONMENT, bytes_to_compute, merge, merge_rules
+from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.git.octopus import combine, common_ancestor, index_info, renames, with_files
+from git_theta_ext.git.repository import TreeEntry
+from git_theta_ext.merge.plan import plan
+from git_theta_ext.model.manifest import MOST_SIDES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from git_theta_ext.git.merge_driver import Show
+    from git_theta_ext.git.octopus import Combined
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.merge.apply import Outcome
+    from git_theta_ext.merge.plan import Plan
+    from git_theta_ext.model.manifest import Manifest
+
+MERGED = 0
+CONFLICTS = 1
+CANNOT = 2
+"""The exit code by which a strategy tells git that it cannot do this merge at all; git then restores what was."""
+
+_REMOVED = "0"
+
+
+@dataclass(frozen=True)
+class Versions:
+    """A checkpoint that several branches changed.
+
+    Attributes:
+        merged: Its path, and the version that git would keep.
+        base: The common ancestor's version, None where it has none.
+        sides: The current branch's version, and those of the branches that are merged into it. A branch that deleted it
+            stands with the ancestor's, since git decides on files; without an ancestor it is left out.
+        heads: The commit of each side.
+    """
+
+    merged: TreeEntry
+    base: TreeEntry | None
+    sides: tuple[TreeEntry, ...]
+    heads: tuple[str, ...]
+
+
+def run(repo: Repository, bases: Sequence[str], heads: Sequence[str], words: Sequence[str], show: Show) -> int:
+    """Merge branches into the work tree and the index.
+
+    Args:
+        repo: The repository, with a work tree.
+        bases: The best common ancestors of all heads; none where they have none.
+        heads: ``HEAD``, and the commits to merge into it.
+        words: Merge method and options that override the rules, such as ``method=ties`` and ``density=0.2``.
+        show: Shows how far the computation is.
+
+    Returns:
+        0 where all is merged, 1 where conflicts are left in the work tree and the index, 2 where git refused.
+
+    Raises:
+        ThetaError: It cannot be done as asked, and nothing has changed.
+    """
+    if len(heads) > MOST_SIDES:
+        raise MergeError(f"{len(heads)} sides; {MOST_SIDES} are the most", hint="merge fewer branches at a time")
+    _check_index(repo)
+    combined = combine(repo, heads)
+    found = checkpoints(repo, common_ancestor(repo, bases, {ENVIRONMENT: "ours"}), heads, combined.tree)
+    planned = _planned(repo, found, words)
+    _check_worktree(repo, combined.tree, found)
+    if found:
+        _warn(repo, bases, heads)
+    outcomes = {each.merged.path: _merged(repo, planned[each.merged.path], each, show) for each in found}
+    merged = {each.merged.path: _stored(repo, each.merged, outcomes[each.merged.path]) for each in found}
+    tree = with_files(repo, combined.tree, list(merged.values()))
+    # Not captured: the filter that writes the checkpoints shows its progress.
+    update = ["git", "read-tree", "-m", "-u", "HEAD", tree]
+    if subprocess.run(update, cwd=repo.folder, env=repo.environment(), check=False).returncode:
+        return CANNOT
+    undecided = [each for each in found if outcomes[each.merged.path].conflicts]
+    _mark(repo, [*_stages(combined, found, merged), *chain.from_iterable(map(_candidates, undecided))])
+    for message in combined.messages:
+        print(message)  # noqa: T201 - as git's own strategies
+    return MERGED if combined.clean and not undecided else CONFLICTS
+
+
+def checkpoints(repo: Repository, base: str | None, heads: Sequence[str], tree: str) -> list[Versions]:
+    """Find the checkpoints in a merged tree that more than one version has to be merged into.
+
+    Renamed files are followed from the common ancestor.
+
+    Args:
+        repo: The repository.
+        base: The common ancestor, None where there is none.
+        heads: The merged commits.
+        tree: The merged tree.
+
+    Raises:
+        RepositoryError: There is no such commit.
+    """
+    before = {} if base is None else _files(repo, base)
+    sides = [(_files(repo, head), {} if base is None else renames(repo, base, head)) for head in heads]
+    origins = {new: old for _, moved in sides for old, new in moved.items()}
+    found = []
+    for path, entry in _files(repo, tree).items():
+        origin = path if path in before else origins.get(path, path)
+        ancestor = before.get(origin)
+        versions = [files.get(moved.get(origin, origin), ancestor) for files, moved in sides]
+        known = {head: version for head, version in zip(heads, versions, strict=True) if version is not None}
+        changed = {version.oid for version in known.values()} - {"" if ancestor is None else ancestor.oid}
+        if len(changed) > 1:
+            found.append(Versions(entry, ancestor, tuple(known.values()), tuple(known)))
+    tracked = set(theta_paths_at(repo, tree, [each.merged.path for each in found]))
+    return [each for each in found if each.merged.path in tracked]
+
+
+def _files(repo: Repository, rev: str) -> dict[str, TreeEntry]:
+    return {entry.path: entry for entry in repo.entries(rev) if entry.regular}
+
+
+def _planned(repo: Repository, found: Sequence[Versions], words: Sequence[str]) -> dict[str, Plan]:
+    planned = {}
+    for each in found:
+        base, sides = _manifests(repo, each)
+        rules = merge_rules(repo, *(side.parameters for side in sides), words=words)
+        planned[each.merged.path] = plan(base, sides, rules)
+    return planned
+
+
+def _manifests(repo: Repository, versions: Versions) -> tuple[Manifest | None, list[Manifest]]:
+    """Return the common ancestor's manifest and those of the sides."""
+    path = versions.merged.path
+    base, sides = versions.base, versions.sides
+    known = {entry.oid for entry in (base, *sides) if entry is not None}
+    content = dict(manifest_blobs(repo, object_infos(repo, known)))
+    manifests = [read_version(content.get(side.oid, b""), f"{path}: version {side.oid[:12]}") for side in sides]
+    if base is None:
+        return None, manifests
+    whose = f"{path}: the common ancestor's version"
+    return read_version(content.get(base.oid, b""), whose, undecided=True), manifests
+
+
+def _merged(repo: Repository, planned: Plan, versions: Versions, show: Show) -> Outcome:
+    store, path = repo.store(), versions.merged.path
+    obtain(repo, store, planned, path)
+    with show(f"merging {path}", bytes_to_compute(planned)) as advance:
+        outcome = merge(repo, store, planned, path, advance, versions.heads)
+    report(path, outcome)
+    return outcome
+
+
+def _stored(repo: Repository, entry: TreeEntry, outcome: Outcome) -> TreeEntry:
+    return replace(entry, oid=_blob(repo, outcome.manifest.to_bytes()))
+
+
+def _blob(repo: Repository, content: bytes) -> str:
+    return repo.run("hash-object", "-w", "-t", "blob", "--stdin", input=content).decode().strip()
+
+
+def _check_index(repo: Repository) -> None:
+    changed = repo.run("diff-index", "--cached", "--name-only", "-z", "HEAD", "--").decode(errors="surrogateescape")
+    if changed:
+        raise MergeError(
+            f"changes to {changed.partition(chr(0))[0]} are in the index; a merge would overwrite them",
+            hint="git commit, or git stash",
+        )
+
+
+def _check_worktree(repo: Repository, tree: str, found: Sequence[Versions]) -> None:
+    """Refuse, before anything is computed, what git would refuse at the end."""
+    if found:
+        nothing = _blob(repo, b"")  # stands for the manifests to come
+        tree = with_files(repo, tree, [replace(each.merged, oid=nothing) for each in found])
+    try:
+        repo.run("read-tree", "-n", "-m", "-u", "HEAD", tree)
+    except RepositoryError as error:
+        raise MergeError(error.message, hint="git commit, or git stash, what is changed in the work tree") from error
+
+
+def _warn(repo: Repository, bases: Sequence[str], heads: Sequence[str]) -> None:
+    """Say where branches have more in common than the ancestor that their changes are measured from."""
+    counts: Counter[str] = Counter()
+    for head in heads:
+        counts.update(repo.run("rev-list", head, "--not", *bases).decode().split())
+    shared = sum(count > 1 for count in counts.values())
+    if shared:
+        print(  # noqa: T201 - git shows a strategy's standard error to the user
+            f"git-theta: {plural(shared, 'commit')} since the common ancestor of all branches are in several of them;"
+            " what these changed counts for each",
+            file=sys.stderr,
+        )
+
+
+def _candidates(versions: Versions) -> list[TreeEntry]:
+    """Return a checkpoint's stages: the ancestor's version, ours, and the first other one that differs."""
+    ours, *others = versions.sides
+    theirs = next(other for other in others if other.oid != ours.oid)
+    numbered = {1: versions.base, 2: ours, 3: theirs}
+    path = versions.merged.path
+    return [replace(entry, path=path, stage=stage) for stage, entry in numbered.items() if entry is not None]
+
+
+def _stages(combined: Combined, found: Sequence[Versions], merged: Mapping[str, TreeEntry]) -> list[TreeEntry]:
+    """Return what git left undecided, with the merged checkpoint in the place of the one version that git knows."""
+    kept = {(each.merged.path, each.merged.oid) for each in found}
+    return [
+        replace(entry, oid=merged[entry.path].oid) if (entry.path, entry.oid) in kept else entry
+        for entry in combined.stages
+    ]
+
+
+def _mark(repo: Repository, stages: Sequence[TreeEntry]) -> None:
+    """Put the versions of undecided files into the index, in the place of the merged file."""
+    nothing = "0" * 2 * repo.oid_bytes
+    paths = dict.fromkeys(entry.path for entry in stages)
+    cleared = [TreeEntry(path, nothing, _REMOVED) for path in paths]
+    if stages:
+        repo.run("update-index", "-z", "--index-info", input=index_info([*cleared, *stages]))

@@ -1,0 +1,174 @@
+"""Merge several branches file by file in git's object database: neither the work tree nor the index changes.
+
+Branches are merged one after another by ``git merge-tree``, which finds renames and virtual ancestors as ``git merge``
+does. The commits made on the way are named by nothing; ``git gc`` removes them.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import MergeError
+from git_theta_ext.git.hooks import git_version
+from git_theta_ext.git.repository import index_entry, run_git
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from git_theta_ext.git.repository import Repository, TreeEntry
+
+NEEDS = (2, 38)
+"""The first git whose ``merge-tree`` does real merges."""
+
+# In place of the real driver where checkpoints are merged afterwards, all sides at once. It leaves ours as it is.
+_KEEP_OURS = ("-c", "merge.theta.driver=true")
+# Temporary commits must not depend on who makes them, nor fail where nobody has told git who they are.
+_NOBODY = {
+    f"GIT_{role}_{what}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "git-theta"), ("EMAIL", "git-theta@localhost"), ("DATE", "@0 +0000"))
+}
+_QUIET = "Auto-merging"
+
+
+@dataclass(frozen=True)
+class Combined:
+    """What merging the files of several branches came to.
+
+    Attributes:
+        tree: Object id of the merged tree. Text in conflict is in it with markers.
+        clean: Whether nothing is in conflict.
+        stages: The versions of each path in conflict, as the index holds them.
+        messages: What git says of the conflicts.
+    """
+
+    tree: str
+    clean: bool = True
+    stages: tuple[TreeEntry, ...] = ()
+    messages: tuple[str, ...] = ()
+
+
+def combine(repo: Repository, commits: Sequence[str]) -> Combined:
+    """Merge the files of several commits; of checkpoints that several of them changed, any version may be in the tree.
+
+    Args:
+        repo: The repository.
+        commits: The current one, and two or more that are merged into it in this order.
+
+    Returns:
+        The result; only the last commit may have left conflicts in it.
+
+    Raises:
+        MergeError: Another commit has conflicts, or git is too old.
+        RepositoryError: Git cannot merge them.
+    """
+    if git_version() < NEEDS:
+        raise MergeError("merging several branches at a time needs git 2.38", hint="merge them one after another")
+    tip, *others = commits
+    for number, other in enumerate(others, 1):
+        name = _name(repo, other)
+        found = _merge(repo, tip, name, settings=_KEEP_OURS)
+        if number == len(others):
+            break
+        if not found.clean:
+            where = f" in {found.stages[0].path}" if found.stages else ""
+            raise MergeError(
+                f"{name} conflicts with the branches before it{where}; only the last branch may",
+                hint=f"name it last, or merge it by itself: git merge {name}",
+            )
+        tip = _commit(repo, found.tree, (tip, other))
+    return found
+
+
+def common_ancestor(repo: Repository, bases: Sequence[str], env: Mapping[str, str]) -> str | None:
+    """Return one commit for several best common ancestors, merged as git merges them in a criss-cross merge.
+
+    Args:
+        repo: The repository.
+        bases: The ancestors.
+        env: For the merge driver, so that it asks and computes nothing.
+
+    Raises:
+        RepositoryError: Git cannot merge them.
+    """
+    if not bases:
+        return None
+    tip, *others = bases
+    for other in others:
+        # An ancestor may have conflicts in it, as git's own have.
+        tip = _commit(repo, _merge(repo, tip, other, env=env).tree, (tip, other))
+    return tip
+
+
+def renames(repo: Repository, before: str, after: str) -> dict[str, str]:
+    """Return old and new path of the files that were renamed between two commits."""
+    text = repo.run("diff-tree", "-r", "-M", "-z", "--name-status", "--diff-filter=R", before, after)
+    fields = text.decode(errors="surrogateescape").split("\0")[:-1]
+    return dict(zip(fields[1::3], fields[2::3], strict=True))
+
+
+def with_files(repo: Repository, tree: str, entries: Sequence[TreeEntry]) -> str:
+    """Return a tree in which some files have other contents.
+
+    Raises:
+        RepositoryError: Git has no such tree, or not the contents.
+    """
+    if not entries:
+        return tree
+    with tempfile.TemporaryDirectory(prefix="git-theta-") as folder:
+        env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        repo.run("read-tree", tree, env=env)
+        repo.run("update-index", "-z", "--index-info", input=index_info(entries), env=env)
+        return repo.run("write-tree", env=env).decode().strip()
+
+
+def index_info(entries: Sequence[TreeEntry]) -> bytes:
+    """Write index entries as ``git update-index -z --index-info`` reads them."""
+    lines = (f"{entry.mode} {entry.oid} {entry.stage}\t{entry.path}\0" for entry in entries)
+    return "".join(lines).encode(errors="surrogateescape")
+
+
+def _name(repo: Repository, commit: str) -> str:
+    """Return what the user calls a commit, for messages and conflict markers, as far as git understands it too."""
+    name = os.environ.get(f"GITHEAD_{commit}", commit)
+    if name.startswith("-"):
+        return commit
+    found = repo.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", check=False)
+    return name if found.decode().strip() == commit else commit
+
+
+def _commit(repo: Repository, tree: str, parents: Sequence[str]) -> str:
+    words = [word for parent in parents for word in ("-p", parent)]
+    return repo.run("commit-tree", *words, "-m", "temporary", tree, env=_NOBODY).decode().strip()
+
+
+def _merge(
+    repo: Repository, ours: str, theirs: str, *, settings: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> Combined:
+    # Whether histories without a common ancestor may be merged git has asked before it calls a strategy.
+    args = (*settings, "merge-tree", "--write-tree", "-z", "--allow-unrelated-histories", ours, theirs)
+    # Code 1: there are conflicts.
+    answer = run_git(args, cwd=repo.folder, env={**repo.environment(), **(env or {})}, ok=(0, 1))
+    tree, *fields = answer.decode(errors="surrogateescape").split("\0")[:-1]
+    if not fields:  # the rest is there only where something is in conflict
+        return Combined(tree)
+    cut = fields.index("")
+    stages = tuple(map(index_entry, fields[:cut]))
+    return Combined(tree, clean=False, stages=stages, messages=tuple(_messages(fields[cut + 1 :])))
+
+
+def _messages(fields: Sequence[str]) -> list[str]:
+    """Read groups of a number, as many paths, a kind and a text."""
+    found = []
+    rest = iter(fields)
+    for count in rest:
+        for _ in range(int(count)):
+            next(rest)
+        kind, text = next(rest), next(rest)
+        if kind != _QUIET:
+            found.append(text.rstrip("\n"))
+    return found

@@ -1,0 +1,56 @@
+"""Find the statistics that lie beside a checkpoint in the commits that are merged."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.registry import find_merge
+from git_theta_ext.stats.sidecar import sidecar_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.merge.plan import Plan
+    from git_theta_ext.merge.tasks import Statistics
+
+_NAMED = "GITHEAD_"
+"""Git gives the commits that it merges names in the environment, under their ids."""
+
+
+def needs_statistics(plan: Plan) -> bool:
+    """Tell whether a method that is asked for needs statistics."""
+    asked = {decision.choice.method for decision in plan.decisions if decision.action == "compute"}
+    return any(find_merge(method).contract.sidecars for method in asked)
+
+
+def merged_commits(repo: Repository) -> list[str]:
+    """Return the commits that git is merging at the moment: the current one, and those that it has names for."""
+    head = repo.run("rev-parse", "--verify", "--quiet", "HEAD", check=False).decode().strip()
+    others = [name.removeprefix(_NAMED) for name in os.environ if name.startswith(_NAMED)]
+    return [head, *(other for other in others if other != head)]
+
+
+def statistics_beside(repo: Repository, path: str, commits: Sequence[str]) -> Statistics:
+    """Return the statistics of each side of a merge, as far as a commit has them.
+
+    Args:
+        repo: The repository.
+        path: Of the checkpoint.
+        commits: Of each side.
+
+    Raises:
+        ManifestError: The manifest of statistics is broken.
+    """
+    wanted = sidecar_of(path)
+    oids = {
+        number: entry.oid
+        for number, commit in enumerate(commits)
+        for entry in repo.entries(commit)
+        if entry.path == wanted and entry.regular
+    }
+    found = dict(manifest_blobs(repo, object_infos(repo, set(oids.values()))))
+    return {number: Manifest.parse(found[oid]).parameters for number, oid in oids.items() if oid in found}

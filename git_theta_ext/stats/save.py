@@ -1,0 +1,97 @@
+"""Write statistics beside the checkpoint that they are of."""
+
+from __future__ import annotations
+
+import mmap
+import secrets
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import FormatError, StoreError, UsageError
+from git_theta_ext.interfaces import NotSplittable
+from git_theta_ext.model.layout import Extent
+from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.registry import detect_format
+from git_theta_ext.stats.sidecar import FORMAT, check, sidecar_of
+from git_theta_ext.store.writer import explained
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+
+def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int) -> Path:
+    """Write statistics beside their checkpoint, in place of those that are there.
+
+    Of a parameter that has several names in the model only those count that the checkpoint has.
+
+    Args:
+        checkpoint: The file with the values that the statistics were collected with.
+        statistics: As ``git_theta_ext.stats.collect.collect`` returns them.
+        samples: Number of examples.
+
+    Returns:
+        The path that was written.
+
+    Raises:
+        FormatError: The checkpoint cannot be taken apart, or the statistics do not fit it.
+        UsageError: A statistic is not finite.
+        StoreError: The checkpoint cannot be read, or the file not written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    path = Path(sidecar_of(str(checkpoint)))
+    parameters = _parameters(checkpoint)
+    there = {id(tensor) for name, tensor in statistics.items() if name.partition("/")[2] in parameters}
+    kept = {
+        name: tensor
+        for name, tensor in sorted(statistics.items())
+        if name.partition("/")[2] in parameters or id(tensor) not in there
+    }
+    try:
+        check({name: TensorSpec.of("F32", tensor.shape) for name, tensor in kept.items()}, parameters)
+    except FormatError as error:
+        raise FormatError(f"{checkpoint}: {error.message}", hint=error.hint) from error
+    for name, tensor in kept.items():
+        if not bool(tensor.isfinite().all()):
+            raise UsageError(f"{path}: statistic {name!r} is not finite", hint="look for examples whose loss is not")
+    unfinished = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}.theta")
+    try:
+        with explained(path):
+            save_file(_apart(kept), unfinished, {"format": FORMAT, "samples": str(samples)})
+            shutil.copymode(checkpoint, unfinished)  # whoever may read the one may read the other
+            unfinished.replace(path)
+    except SafetensorError as error:
+        raise StoreError(f"cannot write {path}: {error}", hint="check the disk's space and permissions") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _parameters(checkpoint: Path) -> dict[str, TensorSpec]:
+    """Return the tensors of a checkpoint."""
+    try:
+        with checkpoint.open("rb") as file:
+            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        fields = detect_format(data).parse(data)
+    except OSError as error:
+        raise StoreError(f"cannot read {checkpoint}: {error.strerror}", hint="save the checkpoint first") from error
+    except (NotSplittable, FormatError, ValueError) as error:  # an empty file cannot be mapped
+        raise FormatError(f"{checkpoint}: its tensors cannot be found: {error}") from error
+    return {part.name: part.spec for part in fields if isinstance(part, Extent)}
+
+
+def _apart(statistics: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return tensors as the format takes them: float32 on the processor, and none in the same memory as another."""
+    import torch
+
+    found: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in statistics.items():
+        value = tensor.detach().to("cpu", torch.float32).contiguous()
+        found[name] = value.clone() if value.data_ptr() in seen else value
+        seen.add(value.data_ptr())
+    return found

@@ -1,0 +1,103 @@
+"""Merges by rules and by methods, through git."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from workbench import ATTENTION, MODEL, Repo, safetensors, tensors, values
+
+META = {"format": "pt", "note": "kept to the byte"}
+NAME = ATTENTION[2]
+SIDES = ("main", "side", "third")
+
+
+def of(seed: int) -> np.ndarray:
+    return np.frombuffer(values(NAME, seed), "<f4")
+
+
+def statistics(seed: int) -> tuple[bytes, np.ndarray]:
+    content = tensors(1)
+    found = np.random.default_rng(seed).random(of(1).size, np.float32) + np.float32(0.5)
+    return safetensors({f"fisher/{NAME}": ("F32", content[NAME][1], found.tobytes())}), found
+
+
+@pytest.fixture
+def branches(repo: Repo) -> Repo:
+    """Return a repository in which ``main`` and ``side`` changed one tensor to seeds 2 and 3."""
+    repo.write_model(seed=1)
+    repo.commit("base")
+    for number, name in enumerate(SIDES[:2], 2):
+        if name != "main":
+            repo.git("checkout", "--quiet", "-b", name, "HEAD~1")
+        repo.write_model(seed=1, changed={NAME: number})
+        repo.commit(name)
+    repo.git("checkout", "--quiet", "main")
+    return repo
+
+
+def merged(repo: Repo) -> np.ndarray:
+    from safetensors.torch import load
+
+    found: np.ndarray = load(repo.read(MODEL))[NAME].numpy()
+    return found.reshape(-1)
+
+
+def test_rules_choose_methods_by_parameter(branches: Repo) -> None:
+    rules = f'version: 1\nrules:\n  - {{match: "{NAME}", method: task_arithmetic, with: {{lambda: 0.25}}}}\n'
+    branches.write(rules.encode(), ".thetamerge")
+    branches.commit("rules")
+    branches.git("merge", "--quiet", "side")
+    expected = ((of(2) - of(1)) + (of(3) - of(1))) * np.float32(0.25) + of(1)
+    assert np.array_equal(merged(branches), expected)
+
+
+def test_the_command_line_beats_the_file(branches: Repo) -> None:
+    branches.write(b"version: 1\ndefaults: {method: theirs}\n", ".thetamerge")
+    branches.commit("rules")
+    branches.git("merge", "--quiet", "-s", "theta", "-X", "method=average", "-X", "weights=3,1", "side")
+    expected = ((of(2).astype(np.float64) * 3 + of(3)) / 4).astype(np.float32)
+    assert np.array_equal(merged(branches), expected)
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        (b"version: 1\nrules: [{match: 'no.such.*', method: ties}]\n", "no parameter of any checkpoint matches"),
+        (b"version: 1\nrules: [{match: '**', method: tise}]\n", "did you mean 'ties'"),
+        (b"version: 1\nrule: []\n", "line 2: unknown key 'rule'"),
+        (b"version: 1\ndefaults: {method: ties, with: {density: 2}}\n", "'density' of 'ties' is 2"),
+    ],
+)
+def test_rules_that_make_no_sense_stop_the_merge_with_words(branches: Repo, rules: bytes, words: str) -> None:
+    branches.write(rules, ".thetamerge")
+    branches.commit("rules")
+    done = branches.run("merge", "side", check=False)
+    assert done.returncode == 1
+    assert words in done.stderr
+    branches.git("merge", "--abort")
+
+
+def test_statistics_beside_the_checkpoint_weigh_its_parameters(branches: Repo) -> None:
+    found = []
+    for number, name in enumerate(SIDES[:2]):
+        branches.git("checkout", "--quiet", name)
+        data, numbers = statistics(number)
+        found.append(numbers.astype(np.float64))
+        branches.write(data, "model.stats.safetensors")
+        branches.commit("statistics")
+    branches.git("checkout", "--quiet", "main")
+    done = branches.run("-c", "theta.merge.method=fisher", "merge", "--quiet", "side", check=False)
+    assert "model.safetensors: 1 merged" in done.stderr.replace("0 taken, ", "")
+    expected = (found[0] * of(2) + found[1] * of(3)) / (found[0] + found[1])
+    # The statistics themselves are in conflict: those of the merged model are neither side's.
+    branches.git("checkout", "--ours", "--", "model.stats.safetensors")
+    assert np.array_equal(merged(branches), expected.astype(np.float32))
+
+
+def test_without_statistics_a_method_that_needs_them_ends_as_a_conflict_that_says_so(branches: Repo) -> None:
+    assert branches.run("-c", "theta.merge.method=fisher", "merge", "side", check=False).returncode == 1
+    listed = branches.run("theta", "resolve", MODEL, check=False).stdout
+    assert "there are no fisher statistics" in listed
+    branches.git("theta", "resolve", "--method", "task_arithmetic", "--option", "lambda=0.5", MODEL)
+    expected = ((of(2) - of(1)) + (of(3) - of(1))) * np.float32(0.5) + of(1)
+    assert np.array_equal(merged(branches), expected)
