@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from git_theta_ext.model.dtypes import dtype
 from git_theta_ext.model.layout import Checksum, ChecksumField, Extent, Layout, Literal, Slice, layout_of
-from git_theta_ext.model.manifest import Conflict, Manifest, Parameter, Skeleton
+from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec
 
 odd = st.text(st.characters(categories=["Cs", "Cc", "Zl", "Zp", "Lu"]), max_size=6)
@@ -19,14 +19,17 @@ specs = st.builds(
     st.lists(st.integers(0, 5), max_size=4).map(tuple),
 )
 parameters = st.builds(Parameter, specs, digests)
+sides = st.none() | parameters
+layouts = st.builds(Skeleton, digests, st.integers(1, 1 << 28))
 manifests = st.builds(
     Manifest,
     st.from_regex(r"[a-z][a-z0-9_-]{0,20}", fullmatch=True),
-    st.builds(Skeleton, digests, st.integers(1, 1 << 28)),
+    layouts,
     st.dictionaries(names, parameters, max_size=6),
-    st.none(),
+    st.none()
+    | st.builds(LayoutConflict, names, st.none() | layouts, st.lists(layouts, min_size=2, max_size=4).map(tuple)),
     st.lists(
-        st.builds(Conflict, names, names, st.none() | parameters, st.none() | parameters, st.none() | parameters),
+        st.builds(Conflict, names, names, sides, st.lists(sides, min_size=2, max_size=4).map(tuple)),
         max_size=4,
         unique_by=lambda conflict: conflict.name,
     ).map(tuple),
