@@ -18,7 +18,7 @@ from git_theta_ext.errors import MergeError, ThetaError, UsageError
 from git_theta_ext.git.merge_strategy import CANNOT, run
 from git_theta_ext.git.merging import ENVIRONMENT
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.merge.rules_file import parse_override
+from git_theta_ext.merging.rules_file import parse_override
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.resolve import candidates, resolve, undecided
 from git_theta_ext.git.stage import Staged, update_index
 from git_theta_ext.git.worktree import Wanted, manifest_at, populate_wanted
-from git_theta_ext.merge.rules import choice
+from git_theta_ext.merging.rules import choice
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.store.writer import explained
 

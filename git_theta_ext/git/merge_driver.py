@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import ManifestError, StoreError, ThetaError
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.merging import bytes_to_compute, merge, merge_rules
-from git_theta_ext.merge.plan import plan
-from git_theta_ext.merge.rules import Rules
+from git_theta_ext.merging.plan import plan
+from git_theta_ext.merging.rules import Rules
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.store.writer import explained
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merge.apply import Outcome
-    from git_theta_ext.merge.plan import Plan
+    from git_theta_ext.merging.apply import Outcome
+    from git_theta_ext.merging.plan import Plan
     from git_theta_ext.store.blobs import Store
 
     Show = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]

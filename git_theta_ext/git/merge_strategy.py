@@ -22,7 +22,7 @@ from git_theta_ext.git.merging import ENVIRONMENT, bytes_to_compute, merge, merg
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.octopus import combine, common_ancestor, index_info, renames, with_files
 from git_theta_ext.git.repository import TreeEntry
-from git_theta_ext.merge.plan import plan
+from git_theta_ext.merging.plan import plan
 from git_theta_ext.model.manifest import MOST_SIDES
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from git_theta_ext.git.merge_driver import Show
     from git_theta_ext.git.octopus import Combined
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merge.apply import Outcome
-    from git_theta_ext.merge.plan import Plan
+    from git_theta_ext.merging.apply import Outcome
+    from git_theta_ext.merging.plan import Plan
     from git_theta_ext.model.manifest import Manifest
 
 MERGED = 0

@@ -10,9 +10,9 @@ from git_theta_ext.errors import MergeError, RepositoryError, ThetaError
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.statistics import merged_commits, needs_statistics, statistics_beside
-from git_theta_ext.merge.apply import apply
-from git_theta_ext.merge.rules_file import FILE, parse_override, read_rules
-from git_theta_ext.merge.tasks import digests_of, tasks_of
+from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.rules_file import FILE, parse_override, read_rules
+from git_theta_ext.merging.tasks import digests_of, tasks_of
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.store.pool import no_progress
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merge.apply import Outcome
-    from git_theta_ext.merge.engine import Engine
-    from git_theta_ext.merge.journal import Journal
-    from git_theta_ext.merge.plan import Plan
-    from git_theta_ext.merge.rules import Rules
-    from git_theta_ext.merge.tasks import Statistics
+    from git_theta_ext.merging.apply import Outcome
+    from git_theta_ext.merging.engine import Engine
+    from git_theta_ext.merging.journal import Journal
+    from git_theta_ext.merging.plan import Plan
+    from git_theta_ext.merging.rules import Rules
+    from git_theta_ext.merging.tasks import Statistics
     from git_theta_ext.store.blobs import Store
 
 ENVIRONMENT = "GIT_THETA_MERGE"
@@ -106,9 +106,9 @@ def merge(  # noqa: PLR0913, PLR0917 - all that a merge needs
 
     Raises:
         ConfigError: There is no such device.
-        ThetaError: As ``git_theta_ext.merge.apply.apply``.
+        ThetaError: As ``git_theta_ext.merging.apply.apply``.
     """
-    from git_theta_ext.merge.journal import Journal
+    from git_theta_ext.merging.journal import Journal
 
     statistics = _statistics(repo, store, plan, path, commits)
     journal = Journal(_journal(repo, path))
@@ -129,8 +129,8 @@ def engine(
     Raises:
         ConfigError: There is no such device.
     """
-    from git_theta_ext.merge.device import keep_freed_memory, open_device
-    from git_theta_ext.merge.engine import Engine
+    from git_theta_ext.merging.device import keep_freed_memory, open_device
+    from git_theta_ext.merging.engine import Engine
 
     keep_freed_memory()
     return Engine(store, open_device(repo.config.merge_device), journal, statistics, advance)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError, PluginError, UsageError
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import read_manifests
-from git_theta_ext.merge.apply import apply, compose
-from git_theta_ext.merge.decision import Decision, obstacle
-from git_theta_ext.merge.engine import Engine
-from git_theta_ext.merge.plan import FORMATS_DIFFER, WHOLE_FILE, LayoutDecision, Plan, plan
-from git_theta_ext.merge.rules import Rules
-from git_theta_ext.merge.units import decide_units
+from git_theta_ext.merging.apply import apply, compose
+from git_theta_ext.merging.decision import Decision, obstacle
+from git_theta_ext.merging.engine import Engine
+from git_theta_ext.merging.plan import FORMATS_DIFFER, WHOLE_FILE, LayoutDecision, Plan, plan
+from git_theta_ext.merging.rules import Rules
+from git_theta_ext.merging.units import decide_units
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import side_names
 from git_theta_ext.model.tensor import skeleton_spec
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merge.rules import Choice
+    from git_theta_ext.merging.rules import Choice
     from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.blobs import Store

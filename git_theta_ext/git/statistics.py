@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merge.plan import Plan
-    from git_theta_ext.merge.tasks import Statistics
+    from git_theta_ext.merging.plan import Plan
+    from git_theta_ext.merging.tasks import Statistics
 
 _NAMED = "GITHEAD_"
 """Git gives the commits that it merges names in the environment, under their ids."""

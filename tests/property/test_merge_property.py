@@ -10,12 +10,12 @@ from workbench import safetensors
 
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.git.resolve import resolve
-from git_theta_ext.merge.apply import apply
-from git_theta_ext.merge.device import Cpu
-from git_theta_ext.merge.plan import plan
-from git_theta_ext.merge.rules import Rules, choice
-from git_theta_ext.merge.stream import Ballot, run
-from git_theta_ext.merge.tasks import Task
+from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.device import Cpu
+from git_theta_ext.merging.plan import plan
+from git_theta_ext.merging.rules import Rules, choice
+from git_theta_ext.merging.stream import Ballot, run
+from git_theta_ext.merging.tasks import Task
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Manifest, Parameter
 from git_theta_ext.model.numbers import from_float, to_float

@@ -15,7 +15,7 @@ PROJECT = Path(git_theta_ext.__file__).parents[1]
 TIERS = [
     {"cli"},
     {"git"},
-    {"merge", "diff", "checkpoint", "transfer", "update", "stats"},
+    {"merging", "diff", "checkpoint", "transfer", "update", "stats"},
     {"store"},
     {"model", "protocol"},
 ]

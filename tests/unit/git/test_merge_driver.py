@@ -128,7 +128,7 @@ class TestByHand:
             raise AssertionError("a method was looked up for an ancestor")
 
         ours, theirs = Manifest.parse(sides.read("A")), Manifest.parse(sides.read("B"))
-        monkeypatch.setattr("git_theta_ext.merge.plan.find_merge", refuse)
+        monkeypatch.setattr("git_theta_ext.merging.plan.find_merge", refuse)
         monkeypatch.setenv("GIT_THETA_MERGE", "conflict")
         assert self.run("9") == 0
         merged = Manifest.parse(sides.read("A"))

@@ -5,9 +5,9 @@ from workbench import EMBEDDING, MLP, MODEL, model, safetensors
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.errors import MergeError, UsageError
 from git_theta_ext.git.resolve import resolve
-from git_theta_ext.merge.apply import apply
-from git_theta_ext.merge.plan import plan
-from git_theta_ext.merge.rules import Rules, choice
+from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.plan import plan
+from git_theta_ext.merging.rules import Rules, choice
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.tensor import skeleton_spec
 from git_theta_ext.store.blobs import Store

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from git_theta_ext.interfaces import MergeMethod, Trim
-    from git_theta_ext.merge.decision import Decision
-    from git_theta_ext.merge.rules import Choice
+    from git_theta_ext.merging.decision import Decision
+    from git_theta_ext.merging.rules import Choice
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import Digest
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from git_theta_ext.merge.device import Device
-    from git_theta_ext.merge.units import PairDecision
+    from git_theta_ext.merging.device import Device
+    from git_theta_ext.merging.units import PairDecision
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.store.blobs import Store

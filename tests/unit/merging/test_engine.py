@@ -12,13 +12,13 @@ import torch
 from git_theta_ext import registry
 from git_theta_ext.errors import PluginError
 from git_theta_ext.interfaces import MergeContract, Option
-from git_theta_ext.merge import stream
-from git_theta_ext.merge.apply import apply
-from git_theta_ext.merge.device import Cpu
-from git_theta_ext.merge.engine import Engine
-from git_theta_ext.merge.journal import Journal
-from git_theta_ext.merge.plan import plan
-from git_theta_ext.merge.rules import Rules
+from git_theta_ext.merging import stream
+from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.device import Cpu
+from git_theta_ext.merging.engine import Engine
+from git_theta_ext.merging.journal import Journal
+from git_theta_ext.merging.plan import plan
+from git_theta_ext.merging.rules import Rules
 from git_theta_ext.model.numbers import from_float, to_float
 from git_theta_ext.model.tensor import TensorSpec
 

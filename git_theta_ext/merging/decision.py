@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from git_theta_ext.interfaces import MergeContract
-    from git_theta_ext.merge.rules import Choice
+    from git_theta_ext.merging.rules import Choice
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec
 

@@ -1,8 +1,8 @@
 import pytest
 
 from git_theta_ext.errors import MergeError, PluginError
-from git_theta_ext.merge.rules import Rules, choice
-from git_theta_ext.merge.rules_file import Override, parse_override, read_rules
+from git_theta_ext.merging.rules import Rules, choice
+from git_theta_ext.merging.rules_file import Override, parse_override, read_rules
 
 TEXT = b"""version: 1
 defaults: {method: average}

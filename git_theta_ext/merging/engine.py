@@ -8,13 +8,13 @@ from math import floor
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
-from git_theta_ext.merge.device import Cpu, one_thread
-from git_theta_ext.merge.journal import Journal
-from git_theta_ext.merge.pairs import merge_pair
-from git_theta_ext.merge.plan import counted, scope_of
-from git_theta_ext.merge.select import Selection, counts
-from git_theta_ext.merge.stream import Ballot, Merged, readable, run
-from git_theta_ext.merge.tasks import tasks_of
+from git_theta_ext.merging.device import Cpu, one_thread
+from git_theta_ext.merging.journal import Journal
+from git_theta_ext.merging.pairs import merge_pair
+from git_theta_ext.merging.plan import counted, scope_of
+from git_theta_ext.merging.select import Selection, counts
+from git_theta_ext.merging.stream import Ballot, Merged, readable, run
+from git_theta_ext.merging.tasks import tasks_of
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.numbers import is_wide
 from git_theta_ext.store.batches import Batches
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     import torch
 
-    from git_theta_ext.merge.device import Device
-    from git_theta_ext.merge.plan import Plan
-    from git_theta_ext.merge.tasks import Statistics, Task
-    from git_theta_ext.merge.units import PairDecision
+    from git_theta_ext.merging.device import Device
+    from git_theta_ext.merging.plan import Plan
+    from git_theta_ext.merging.tasks import Statistics, Task
+    from git_theta_ext.merging.units import PairDecision
     from git_theta_ext.store.blobs import Store
 
     # The common ancestor's value, and the changed ones by the number of their side.

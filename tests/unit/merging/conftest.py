@@ -70,4 +70,4 @@ class Composer:
 @pytest.fixture
 def composing(monkeypatch):
     """Make every format one that can lay out any parameters."""
-    monkeypatch.setattr("git_theta_ext.merge.apply.find_format", lambda _: Composer())
+    monkeypatch.setattr("git_theta_ext.merging.apply.find_format", lambda _: Composer())

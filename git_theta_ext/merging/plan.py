@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.merge.decision import Decision, decide
-from git_theta_ext.merge.units import decide_units
+from git_theta_ext.merging.decision import Decision, decide
+from git_theta_ext.merging.units import decide_units
 from git_theta_ext.model.manifest import side_names
 from git_theta_ext.registry import find_format, find_merge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from git_theta_ext.merge.decision import Action
-    from git_theta_ext.merge.rules import Choice, Rules
-    from git_theta_ext.merge.units import PairDecision
+    from git_theta_ext.merging.decision import Action
+    from git_theta_ext.merging.rules import Choice, Rules
+    from git_theta_ext.merging.units import PairDecision
     from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
     from git_theta_ext.model.tensor import Digest, TensorSpec
 

@@ -4,9 +4,9 @@ import sys
 import numpy as np
 import pytest
 
-from git_theta_ext.merge.apply import CANNOT_LAY_OUT, UNSETTLED, apply
-from git_theta_ext.merge.plan import plan
-from git_theta_ext.merge.rules import Rules
+from git_theta_ext.merging.apply import CANNOT_LAY_OUT, UNSETTLED, apply
+from git_theta_ext.merging.plan import plan
+from git_theta_ext.merging.rules import Rules
 from git_theta_ext.model.manifest import Manifest
 
 A, B, C = [1.0, 2.0], [3.0, 4.0], [5.0, 8.0]
@@ -40,9 +40,9 @@ def test_a_merge_that_computes_nothing_loads_no_torch_and_reads_no_tensor(tmp_pa
     script = """
 import sys
 from pathlib import Path
-from git_theta_ext.merge.apply import apply
-from git_theta_ext.merge.plan import plan
-from git_theta_ext.merge.rules import Rules
+from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.plan import plan
+from git_theta_ext.merging.rules import Rules
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.store.blobs import Store

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.interfaces import Trim
-    from git_theta_ext.merge.device import Device
-    from git_theta_ext.merge.tasks import Task
+    from git_theta_ext.merging.device import Device
+    from git_theta_ext.merging.tasks import Task
     from git_theta_ext.model.dtypes import Dtype
 
 

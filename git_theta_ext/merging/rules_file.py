@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.merge.globs import matcher
-from git_theta_ext.merge.rules import DEFAULT_METHOD, Choice, Rule, Rules, choice
+from git_theta_ext.merging.globs import matcher
+from git_theta_ext.merging.rules import DEFAULT_METHOD, Choice, Rule, Rules, choice
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from git_theta_ext.registry import find_merge, find_pair
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from git_theta_ext.merge.decision import Decision
-    from git_theta_ext.merge.rules import Choice
+    from git_theta_ext.merging.decision import Decision
+    from git_theta_ext.merging.rules import Choice
     from git_theta_ext.model.tensor import TensorSpec
 
 _FACTORS = (

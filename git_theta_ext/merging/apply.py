@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merge.engine import Engine
+from git_theta_ext.merging.engine import Engine
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
@@ -15,8 +15,8 @@ from git_theta_ext.registry import find_format
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from git_theta_ext.merge.engine import Computed
-    from git_theta_ext.merge.plan import Plan
+    from git_theta_ext.merging.engine import Computed
+    from git_theta_ext.merging.plan import Plan
     from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.store.blobs import Store
 
@@ -93,7 +93,7 @@ def apply(plan: Plan, store: Store, start: Callable[[], Engine] | None = None) -
 
 
 def _computed(plan: Plan, store: Store, start: Callable[[], Engine] | None) -> Computed:
-    from git_theta_ext.merge.engine import Computed
+    from git_theta_ext.merging.engine import Computed
 
     if not any(decision.action == "compute" for decision in plan.decisions):
         return Computed()  # without loading torch

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
 from git_theta_ext.interfaces import Trim
-from git_theta_ext.merge.pieces import Part, Terms, Values, check, equals, loaded, merge_piece, rounded
-from git_theta_ext.merge.select import ALL_EQUALS
+from git_theta_ext.merging.pieces import Part, Terms, Values, check, equals, loaded, merge_piece, rounded
+from git_theta_ext.merging.select import ALL_EQUALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from git_theta_ext.merge.device import Device
-    from git_theta_ext.merge.tasks import Task
+    from git_theta_ext.merging.device import Device
+    from git_theta_ext.merging.tasks import Task
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.store.blobs import Store
 
