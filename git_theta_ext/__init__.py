@@ -1,3 +1,20 @@
 """Version the parameters of machine-learning models inside plain Git."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from git_theta_ext.api import load, merge
+
+__all__ = ["__version__", "load", "merge"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # The commands that git starts must not wait for what only notebooks need.
+    if name in ("load", "merge"):
+        from git_theta_ext import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.checkpoint.clean import scan
 from git_theta_ext.checkpoint.mapping import map_path
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.cli.show import manifest_of
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.diff.words import human_bytes
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.fetch import ensure_local
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.store.writer import explained
 from git_theta_ext.update.change import is_real

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
-from git_theta_ext.cli.show import manifest_of
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.fetch import ensure_local
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.revisions import manifest_of
 
 if TYPE_CHECKING:
     import argparse

@@ -20,7 +20,7 @@ from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.remotes import open_remotes
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.git.state import head_of
+from git_theta_ext.git.revisions import head_of
 from git_theta_ext.git.versions import versions
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.store.chains import shallowest

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.ls_files import describe, parameter_lines, summary
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.words import human_bytes
-from git_theta_ext.errors import ManifestError, RepositoryError, UsageError
+from git_theta_ext.errors import UsageError
 from git_theta_ext.git.fetch import ensure_local
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.model.manifest import Manifest, is_manifest
+from git_theta_ext.git.revisions import manifest_of
+from git_theta_ext.model.manifest import Manifest
 
 if TYPE_CHECKING:
     import argparse
@@ -67,32 +67,6 @@ def run(args: argparse.Namespace) -> int:
     }
     output.result(told, _lines(told))
     return 0
-
-
-def manifest_of(repo: Repository, name: str) -> Manifest:
-    """Return the manifest that ``REV:PATH`` names; a relative path counts from the current folder as ``./PATH``.
-
-    Raises:
-        UsageError: It is no such name.
-        RepositoryError: There is no such commit or path.
-        ManifestError: It is no manifest.
-    """
-    if ":" not in name:
-        raise UsageError(f"{name!r} names no version of a file", hint=f"git theta show HEAD:{name}")
-    rev, _, path = name.partition(":")
-    try:
-        data = repo.run("cat-file", "blob", name, cwd=Path.cwd())
-    except RepositoryError as error:
-        raise RepositoryError(f"{name}: {error.message}", hint=f"git theta ls-files {rev}".rstrip()) from error
-    if not is_manifest(data):
-        raise ManifestError(
-            f"{name} is not a checkpoint that git theta tracks: git holds the file as it is",
-            hint=f"git theta track {path} && git theta add {path}, for versions to come",
-        )
-    try:
-        return Manifest.parse(data)
-    except ManifestError as error:
-        raise ManifestError(f"{name}: {error.message}", hint=error.hint) from error
 
 
 def statistics(store: Store, parameter: Parameter) -> dict[str, Any]:

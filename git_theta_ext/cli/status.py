@@ -21,7 +21,8 @@ from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import object_infos
 from git_theta_ext.git.paths import tracked_paths
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.git.state import head_of, in_worktree, unknown_bytes, unpushed, untracked
+from git_theta_ext.git.revisions import head_of
+from git_theta_ext.git.state import in_worktree, unknown_bytes, unpushed, untracked
 from git_theta_ext.git.worktree import read_pending
 
 if TYPE_CHECKING:

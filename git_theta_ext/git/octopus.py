@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.git.hooks import git_version
+from git_theta_ext.git.merging import ENVIRONMENT
 from git_theta_ext.git.repository import index_entry, run_git
 
 if TYPE_CHECKING:
@@ -84,13 +85,12 @@ def combine(repo: Repository, commits: Sequence[str]) -> Combined:
     return found
 
 
-def common_ancestor(repo: Repository, bases: Sequence[str], env: Mapping[str, str]) -> str | None:
+def common_ancestor(repo: Repository, bases: Sequence[str]) -> str | None:
     """Return one commit for several best common ancestors, merged as git merges them in a criss-cross merge.
 
     Args:
         repo: The repository.
         bases: The ancestors.
-        env: For the merge driver, so that it asks and computes nothing.
 
     Raises:
         RepositoryError: Git cannot merge them.
@@ -99,8 +99,8 @@ def common_ancestor(repo: Repository, bases: Sequence[str], env: Mapping[str, st
         return None
     tip, *others = bases
     for other in others:
-        # An ancestor may have conflicts in it, as git's own have.
-        tip = _commit(repo, _merge(repo, tip, other, env=env).tree, (tip, other))
+        # Nothing is asked or computed for it, and it may have conflicts in it, as git's own have.
+        tip = _commit(repo, _merge(repo, tip, other, env={ENVIRONMENT: "ours"}).tree, (tip, other))
     return tip
 
 

@@ -13,6 +13,7 @@ from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.history import RefUpdate, outgoing
 from git_theta_ext.git.paths import worktree_of
+from git_theta_ext.git.revisions import head_of
 from git_theta_ext.git.worktree import manifest_at
 from git_theta_ext.model.manifest import Manifest
 
@@ -36,11 +37,6 @@ class Found:
 
     kind: Literal["file", "manifest", "gone", "link"]
     manifest: Manifest | None = None
-
-
-def head_of(repo: Repository) -> str | None:
-    """Return the id of the current commit, or None before the first one."""
-    return repo.run("rev-parse", "-q", "--verify", "HEAD^{commit}", check=False).decode().strip() or None
 
 
 def unknown_bytes(repo: Repository, store: Store, paths: Mapping[str, str | None]) -> int:

@@ -70,7 +70,7 @@ class Decision:
         return self.sides[side_names(len(self.sides)).index(side)]
 
 
-def decide(name: str, base: Parameter | None, sides: Values, choice: Choice) -> Decision:
+def decide(name: str, base: Parameter | None, sides: Values, choice: Choice, *, baseless: bool = False) -> Decision:
     """Decide on one parameter.
 
     Args:
@@ -78,6 +78,7 @@ def decide(name: str, base: Parameter | None, sides: Values, choice: Choice) -> 
         base: The common ancestor's value, None where it does not have it.
         sides: Ours, and those of the branches that are merged into it.
         choice: The rule for it.
+        baseless: Whether values without a common ancestor may be merged.
     """
     names = side_names(len(sides))
     changers = tuple(number for number, value in enumerate(sides) if value != base)
@@ -92,7 +93,8 @@ def decide(name: str, base: Parameter | None, sides: Values, choice: Choice) -> 
         return _decision(fixed, state, "conflict", None)
     values = [sides[number] for number in changers]
     contract = find_merge(choice.method).contract
-    reason = state if _lacking(base, values) else obstacle(base, values, contract, grow=choice.grow)
+    lacking = None in values or (base is None and not baseless)
+    reason = state if lacking else obstacle(base, values, contract, grow=choice.grow)
     if reason is not None:
         return _decision(fixed, reason, "conflict", None)
     kinds = {value.spec.dtype.name for value in values if value is not None}
@@ -128,10 +130,6 @@ def _differing(base: Parameter | None, sides: Values, changers: Sequence[int], n
         return ", ".join(parts[number] for number in sorted(parts))
     who = "both" if len(sides) == 2 else f"{len(there)} of {len(sides)} sides"  # noqa: PLR2004 - ours and theirs
     return f"{verb} by {who}, differently" if base is None else f"{verb} by {who}"
-
-
-def _lacking(base: Parameter | None, values: Values) -> bool:
-    return base is None or None in values
 
 
 def obstacle(base: Parameter | None, values: Values, contract: MergeContract, *, grow: bool = False) -> str | None:

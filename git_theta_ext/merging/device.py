@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.dtypes import Dtype
 
-_TORCH = {
+TORCH = {
     "F16": "float16",
     "BF16": "bfloat16",
     "F32": "float32",
@@ -44,6 +44,8 @@ _TORCH = {
     "U64": "uint64",
     "I64": "int64",
 }
+"""Element type to that of the tensors that hold its numbers."""
+
 _MALLOC = {-1: 1 << 30, -3: 1 << 25}
 """M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3), in bytes; the latter is as large as it may be."""
 
@@ -106,7 +108,7 @@ def torch_dtype(dtype: Dtype) -> torch.dtype:
     """Return the type of a tensor of such elements; of complex ones that of their parts."""
     import torch
 
-    found: torch.dtype = getattr(torch, _TORCH[dtype.name])
+    found: torch.dtype = getattr(torch, TORCH[dtype.name])
     return found
 
 

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
     import torch
 
+    from git_theta_ext.interfaces import Trim
     from git_theta_ext.merging.device import Device
     from git_theta_ext.merging.plan import Plan
     from git_theta_ext.merging.tasks import Statistics, Task
     from git_theta_ext.merging.units import PairDecision
     from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.memory import Memory
 
     # The common ancestor's value, and the changed ones by the number of their side.
     Changed = tuple[Parameter, dict[int, Parameter]]
@@ -56,27 +58,32 @@ class Engine:
     """Computes what a plan asks for.
 
     Args:
-        store: Holds the values, and takes the results.
+        store: Holds the values.
         device: Where to compute; the processor if left out.
         journal: Remembers results, so that a merge that was killed goes on where it was.
         statistics: What lies beside the checkpoint for methods with sidecars.
         advance: Told the number of bytes of each tensor that is done.
+        results: Takes the results; the store if left out.
+
+    Attributes:
+        device: Where it computes.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - all but the first have a default that does nothing
         self,
-        store: Store,
+        store: Store | Memory,
         device: Device | None = None,
         journal: Journal | None = None,
         statistics: Statistics | None = None,
         advance: Callable[[int], None] = no_progress,
+        results: Store | Memory | None = None,
     ) -> None:
         self._store = store
-        self._device: Device = device or Cpu()
+        self.device: Device = device or Cpu()
         self._journal = journal or Journal(None)
         self._statistics = statistics or {}
         self._advance = advance
-        self._results = Batches(store, self._journal.settle)
+        self._results = Batches(results or store, self._journal.settle)
 
     def compute(self, plan: Plan) -> Computed:
         """Merge all that is to be computed; durable on return.
@@ -86,8 +93,7 @@ class Engine:
             StoreError: The store cannot be written.
         """
         found = Computed()
-        paired = {name for pair in plan.pairs for name in (*pair.names, pair.alpha)}
-        tasks = tasks_of((d for d in plan.decisions if d.name not in paired), self._statistics)
+        tasks = self._tasks(plan)
         here = [task for task in tasks if self._is_here(task, found)]
         plain = [task for task in here if not task.method.contract.trims]
         self._run([task for task in plain if not task.streams], Ballot(), found)
@@ -100,9 +106,27 @@ class Engine:
         self._results.flush()
         return found
 
+    def thresholds(self, plan: Plan) -> dict[str, tuple[Trim, ...]]:
+        """Return the thresholds by which parameters are trimmed, one for each side that changed them.
+
+        Raises:
+            MissingError: A value is not here.
+            CorruptError: A value is damaged.
+        """
+        found = {}
+        for group in _scopes(task for task in self._tasks(plan) if task.method.contract.trims):
+            trims = [selection.threshold(exact=_exact(group)) for selection in self._selections(plan, group)]
+            for task in group:
+                found.update(dict.fromkeys(task.names, tuple(trims[number] for number in task.changers)))
+        return found
+
+    def _tasks(self, plan: Plan) -> list[Task]:
+        paired = {name for pair in plan.pairs for name in (*pair.names, pair.alpha)}
+        return tasks_of((d for d in plan.decisions if d.name not in paired), self._statistics)
+
     def _merge_pair(self, plan: Plan, pair: PairDecision, found: Computed) -> None:
         try:
-            merged, notes = merge_pair(self._store, self._device, pair, plan.sides)
+            merged, notes = merge_pair(self._store, self.device, pair, plan.sides)
         except (MergeError, MissingError, CorruptError) as error:
             found.failed.update(dict.fromkeys(filter(None, (*pair.names, pair.alpha)), error.message))
             return
@@ -118,15 +142,13 @@ class Engine:
 
     def _elect(self, plan: Plan, tasks: Sequence[Task], found: Computed) -> None:
         """Run tasks of one scope that trim, and those again that a wrong guess of the majority decided."""
-        changed = _changed(plan) if scope_of(tasks[0].choice) == "model" else [_inputs(task) for task in tasks]
         try:
-            selections = self._select(changed, len(plan.sides), tasks[0])
+            selections = self._selections(plan, tasks)
         except (MissingError, CorruptError) as error:
             reason = f"no threshold can be found: {error.message}"
             found.failed.update({name: reason for task in tasks for name in task.names})
             return
-        exact = tasks[0].choice.options["ties"] == "exact"
-        trims = [selection.threshold(exact=exact) for selection in selections]
+        trims = [selection.threshold(exact=_exact(tasks)) for selection in selections]
         pairs = list(zip(selections, trims, strict=True))
         guess = _sign(sum(selection.votes(trim, alone=False) for selection, trim in pairs))
         done = self._run(tasks, Ballot(list(trims), guess), found)
@@ -135,9 +157,10 @@ class Engine:
         if majority != guess:
             self._run([merged.task for merged in done if merged.ties], Ballot(list(trims), majority), found)
 
-    def _select(self, changed: Sequence[Changed], sides: int, task: Task) -> list[Selection]:
-        """Find the threshold of every side."""
-        options = task.choice.options
+    def _selections(self, plan: Plan, tasks: Sequence[Task]) -> list[Selection]:
+        """Find the threshold of every side over the scope of some tasks."""
+        changed = _changed(plan) if scope_of(tasks[0].choice) == "model" else [_inputs(task) for task in tasks]
+        options, sides = tasks[0].choice.options, len(plan.sides)
         total = sum(base.spec.elements for base, _ in changed)
         keep = min(total, floor(total * float(options["density"])) + 1)
         found = [Selection(keep) for _ in range(sides)]
@@ -162,10 +185,10 @@ class Engine:
         def count(item: int, _start: int, chunks: tuple[memoryview, ...]) -> list[torch.Tensor]:
             base, values = groups[item]
             wide = any(is_wide(member.spec.dtype) for member in (base, *values.values()))
-            start = self._device.load(chunks[0], base.spec.dtype, wide=wide)
+            start = self.device.load(chunks[0], base.spec.dtype, wide=wide)
             found = []
             for (number, value), chunk in zip(values.items(), chunks[1:], strict=True):
-                vector = self._device.load(chunk, value.spec.dtype, wide=wide) - start
+                vector = self.device.load(chunk, value.spec.dtype, wide=wide) - start
                 found.append(counts(vector.to(torch.float32), bins[number]))
             return found
 
@@ -189,7 +212,7 @@ class Engine:
                 self._advance(task.spec.nbytes)
         done = []
         identities = {task.name: identity for task, identity in todo}
-        for merged in run(self._store, self._device, [task for task, _ in todo], ballot, self._advance):
+        for merged in run(self._store, self.device, [task for task, _ in todo], ballot, self._advance):
             if merged.data is None:
                 found.failed.update(dict.fromkeys(merged.task.names, merged.reason))
             else:
@@ -212,6 +235,10 @@ def _scopes(tasks: Iterable[Task]) -> list[list[Task]]:
         place = {"model": (), "rule": (task.choice.number,)}.get(scope, (task.name,))
         groups[scope, asked, place].append(task)
     return list(groups.values())
+
+
+def _exact(tasks: Sequence[Task]) -> bool:
+    return tasks[0].choice.options["ties"] == "exact"
 
 
 def _inputs(task: Task) -> Changed:

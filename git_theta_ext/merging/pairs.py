@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.memory import Memory
 
 _NOTABLE = 1e-6
 """Share of the energy below which a loss is rounding."""
 
 
 def merge_pair(
-    store: Store, device: Device, decision: PairDecision, sides: Sequence[Manifest]
+    store: Store | Memory, device: Device, decision: PairDecision, sides: Sequence[Manifest]
 ) -> tuple[dict[str, tuple[TensorSpec, memoryview]], list[str]]:
     """Merge one LoRA.
 

@@ -114,13 +114,14 @@ def counted(decision: Decision) -> list[Parameter]:
     return [base, *found] if found else []
 
 
-def plan(base: Manifest | None, sides: Sequence[Manifest], rules: Rules) -> Plan:
+def plan(base: Manifest | None, sides: Sequence[Manifest], rules: Rules, *, baseless: bool = False) -> Plan:
     """Plan the merge of several versions of a checkpoint.
 
     Args:
         base: Their common ancestor, None where all were added.
         sides: The current branch's version, and those of the branches to be merged into it; without conflicts.
         rules: What is asked for where several sides changed a parameter.
+        baseless: Whether methods that need no common ancestor may merge what has none, and several sides added.
 
     Raises:
         MergeError: A rule that is needed has weights for another number of sides.
@@ -132,7 +133,9 @@ def plan(base: Manifest | None, sides: Sequence[Manifest], rules: Rules) -> Plan
     before = {} if base is None else base.parameters
     names = sorted({name for manifest in known for name in manifest.parameters})
     found = {
-        name: decide(name, before.get(name), [side.parameters.get(name) for side in sides], rules.choose(name))
+        name: decide(
+            name, before.get(name), [s.parameters.get(name) for s in sides], rules.choose(name), baseless=baseless
+        )
         for name in names
     }
     for decision in found.values():

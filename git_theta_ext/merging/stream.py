@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.tasks import Task
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.memory import Memory
 
     Work = Callable[[int, int, tuple[memoryview, ...]], Any]
 
@@ -76,7 +77,7 @@ class Ballot:
 
 
 def readable(
-    store: Store, groups: Sequence[Sequence[Parameter]], work: Work | None = None, *, verify: bool = True
+    store: Store | Memory, groups: Sequence[Sequence[Parameter]], work: Work | None = None, *, verify: bool = True
 ) -> Iterator[tuple[int, int, tuple[memoryview, ...], Any]]:
     """Read tensors side by side; see ``Store.side_by_side``."""
     pairs = [[(member.digest, member.spec) for member in group] for group in groups]
@@ -84,7 +85,7 @@ def readable(
 
 
 def run(
-    store: Store, device: Device, tasks: Sequence[Task], ballot: Ballot, advance: Callable[[int], None]
+    store: Store | Memory, device: Device, tasks: Sequence[Task], ballot: Ballot, advance: Callable[[int], None]
 ) -> Iterator[Merged]:
     """Compute tasks in their order; what cannot be merged or read is told and passed over.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.blobs import Store
     from git_theta_ext.store.coded import Hint
+    from git_theta_ext.store.memory import Memory
 
 _BATCH_BYTES = 1 << 26
 
@@ -32,7 +33,9 @@ class Batches:
         written: Bytes that the store needed so far.
     """
 
-    def __init__(self, store: Store, durable: Callable[[Sequence[tuple[Digest, Any]]], None] = lambda _: None) -> None:
+    def __init__(
+        self, store: Store | Memory, durable: Callable[[Sequence[tuple[Digest, Any]]], None] = lambda _: None
+    ) -> None:
         self.written = 0
         self._store = store
         self._durable = durable

@@ -28,7 +28,8 @@ ABOVE_MODEL = {
     "interfaces": {"errors", "interfaces", "model"},
     "testing": {"errors", "model"},
 }
-ABOVE_MODEL |= {"registry": {"errors", "interfaces", "model"}, "__init__": set()}
+ABOVE_MODEL |= {"registry": {"errors", "interfaces", "model"}, "__init__": {"api"}}
+ABOVE_MODEL["api"] = {"errors", "git", "merging", "model", "registry", "stats", "store"}
 ABOVE_MODEL["testing"] |= {"interfaces", "registry", "testing"}
 
 

@@ -1,0 +1,236 @@
+"""Merge and load models in Python, as in a notebook: ``git_theta_ext.merge`` and ``git_theta_ext.load``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping as AbstractMapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import MergeError, RepositoryError, UsageError
+from git_theta_ext.git.fetch import ensure_digests
+from git_theta_ext.git.octopus import common_ancestor
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.revisions import manifest_of
+from git_theta_ext.merging.device import open_device
+from git_theta_ext.merging.engine import Engine
+from git_theta_ext.merging.plan import plan
+from git_theta_ext.merging.rules import DEFAULT_METHOD, Rules, choice
+from git_theta_ext.merging.rules_file import read_rules
+from git_theta_ext.merging.state_dicts import to_bytes, to_tensor
+from git_theta_ext.merging.tasks import digests_of, tasks_of
+from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
+from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
+from git_theta_ext.registry import find_format
+from git_theta_ext.stats.sidecar import sidecar_of
+from git_theta_ext.store.blobs import Store
+from git_theta_ext.store.memory import Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import torch
+
+    from git_theta_ext.merging.plan import Plan
+    from git_theta_ext.merging.tasks import Statistics
+    from git_theta_ext.model.tensor import Digest
+
+    StateDict = Mapping[str, torch.Tensor]
+    Model = StateDict | str
+
+_LOG = logging.getLogger("git_theta_ext")
+# State dicts have no file, so no layout; what stands for it is the same on all sides.
+_NO_LAYOUT = Skeleton(tensor_digest(skeleton_spec(0), b""), 0)
+_FORMAT = "safetensors"
+_NAMED = 3
+
+
+def load(revision: str, *, repository: str | Path = ".") -> dict[str, torch.Tensor]:
+    """Read a version of a checkpoint, fetched from a remote where it is not here.
+
+    Args:
+        revision: ``REV:PATH``, as ``git show`` takes it, such as ``main:model.safetensors``; ``:PATH`` for the index.
+        repository: A folder in the repository.
+
+    Returns:
+        Name to tensor, on the processor.
+
+    Raises:
+        ThetaError: There is no such version, or it cannot be read; the message says which.
+    """
+    repo = Repository.discover(Path(repository))
+    manifest = _manifest(repo, revision, Path(repository))
+    store = repo.store()
+    ensure_digests(repo, store, {p.digest for p in manifest.parameters.values()})
+    return {name: to_tensor(p.spec, store.read(p.digest, p.spec)) for name, p in manifest.parameters.items()}
+
+
+def merge(  # noqa: PLR0913 - named, and all but the first have defaults
+    models: Sequence[Model],
+    method: str | None = None,
+    *,
+    base: Model | None = None,
+    weights: Sequence[float] = (),
+    rules: str | None = None,
+    statistics: Sequence[StateDict] = (),
+    device: str = "auto",
+    repository: str | Path = ".",
+    **options: float | str,
+) -> dict[str, torch.Tensor]:
+    """Merge models by parameter, with the methods, rules and bits of ``git merge``.
+
+    What one model changed since ``base`` is taken, what several changed goes through the method. Without a base all
+    that differs counts as changed by every model.
+
+    Args:
+        models: State dicts, or versions as ``load`` names them; the first one counts as ours.
+        method: Name of a method, ``average`` if neither this nor ``rules`` is given; see docs/merging.md.
+        base: The common ancestor. Of models that are all versions the one that git would merge against is found.
+        weights: One for each model, for methods that take them.
+        rules: Text of a ``.thetamerge``, in the place of a method.
+        statistics: One for each model, as ``git_theta_ext.stats.collect.collect`` returns them; those of versions are
+            found beside the checkpoint.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        repository: A folder in the repository of the versions.
+        **options: Of the method; a name that Python reserves takes an underscore behind it, as in ``lambda_=0.5``.
+
+    Returns:
+        Name to a new tensor on the processor, in the element type of the first model.
+
+    Raises:
+        MergeError: Parameters are in conflict, or the method does not take what it was given.
+        ThetaError: A version cannot be read, or there is no such method or device; the message says which.
+    """
+    if not models:
+        raise UsageError("there is no model to merge", hint="git_theta_ext.merge([one, other])")
+    asked = _rules(method, options, weights, rules)
+    folder = Path(repository)
+    names = [model for model in models if isinstance(model, str)]
+    if len(names) == len(models) and not statistics and (base is None or isinstance(base, str)):
+        found = _versions(Repository.discover(folder), folder, names, base)
+    else:
+        dicts = [_loaded(model, repository) for model in models]
+        found = _state_dicts(dicts, None if base is None else _loaded(base, repository), statistics)
+    planned = plan(found.base, found.sides, asked, baseless=True)
+    _refuse({decision.name: decision.state for decision in planned.decisions if decision.action == "conflict"})
+    if found.repo is not None and isinstance(found.source, Store):
+        known = digests_of(tasks_of(planned.decisions, found.statistics))
+        ensure_digests(found.repo, found.source, {*planned.reads(), *known, *_taken(planned)} - {_NO_LAYOUT.digest})
+    return _computed(found, planned, device)
+
+
+@dataclass(frozen=True)
+class _Models:
+    """What is merged, and where its values are; the repository is None where they are all in memory."""
+
+    base: Manifest | None
+    sides: tuple[Manifest, ...]
+    source: Store | Memory
+    repo: Repository | None = None
+    statistics: Statistics = field(default_factory=dict)
+
+
+def _rules(method: str | None, options: Mapping[str, float | str], weights: Sequence[float], text: str | None) -> Rules:
+    if text is None:
+        given = {name.removesuffix("_"): value for name, value in options.items()}
+        return Rules(choice(method or DEFAULT_METHOD, given, weights, origin="merge()"))
+    if method is not None or options or weights:
+        raise UsageError("rules, and a method with its options, exclude each other", hint="write the method into rules")
+    return read_rules(text.encode())
+
+
+def _loaded(model: Model, repository: str | Path) -> StateDict:
+    if isinstance(model, str):
+        return load(model, repository=repository)
+    if not isinstance(model, AbstractMapping):
+        raise UsageError(f"a model is a state dict or REV:PATH, not {type(model).__name__}", hint="model.state_dict()")
+    return model
+
+
+def _state_dicts(models: Sequence[StateDict], base: StateDict | None, statistics: Sequence[StateDict]) -> _Models:
+    if statistics and len(statistics) != len(models):
+        raise UsageError(
+            f"{len(statistics)} statistics for {len(models)} models", hint="one for each model, in their order"
+        )
+    memory = Memory()
+
+    def parameters(found: StateDict) -> dict[str, Parameter]:
+        return {name: memory.add(*to_bytes(name, tensor)) for name, tensor in found.items()}
+
+    before, *sides = [
+        Manifest(_FORMAT, _NO_LAYOUT, parameters(model)) for model in ({} if base is None else base, *models)
+    ]
+    beside = {number: parameters(found) for number, found in enumerate(statistics)}
+    return _Models(None if base is None else before, tuple(sides), memory, statistics=beside)
+
+
+def _versions(repo: Repository, folder: Path, names: Sequence[str], base: str | None) -> _Models:
+    sides = tuple(_manifest(repo, name, folder) for name in names)
+    before = _ancestor(repo, folder, names) if base is None else _manifest(repo, base, folder)
+    beside = {number: _there(repo, _sidecar(name), folder) for number, name in enumerate(names)}
+    statistics = {number: found.parameters for number, found in beside.items() if found is not None}
+    return _Models(before, sides, repo.store(), repo, statistics)
+
+
+def _ancestor(repo: Repository, folder: Path, names: Sequence[str]) -> Manifest | None:
+    """Return what the first version's path held in the common ancestor of all versions."""
+    commits = [name.partition(":")[0] or "HEAD" for name in names]
+    bases = repo.run("merge-base", "--octopus", "--all", *commits, check=False).decode().split()
+    commit = common_ancestor(repo, bases)
+    return None if commit is None else _there(repo, f"{commit}:{names[0].partition(':')[2]}", folder)
+
+
+def _sidecar(name: str) -> str:
+    rev, _, path = name.partition(":")
+    return f"{rev}:{sidecar_of(path)}"
+
+
+def _there(repo: Repository, name: str, folder: Path) -> Manifest | None:
+    try:
+        return _manifest(repo, name, folder)
+    except RepositoryError:
+        return None
+
+
+def _manifest(repo: Repository, name: str, folder: Path) -> Manifest:
+    found = manifest_of(repo, name, folder)
+    if found.conflicted:
+        raise MergeError(f"{name} was committed with conflicts in it", hint="git theta resolve, and commit, there")
+    if not find_format(found.format).mergeable:
+        raise MergeError(f"{name} is in the format {found.format}, of which no parameters are known")
+    return replace(found, format=_FORMAT, skeleton=_NO_LAYOUT)
+
+
+def _taken(planned: Plan) -> set[Digest]:
+    values = (decision.value for decision in planned.decisions if decision.action == "take")
+    return {value.digest for value in values if value is not None}
+
+
+def _computed(models: _Models, planned: Plan, device: str) -> dict[str, torch.Tensor]:
+    results = Memory()
+    values = {decision.name: decision.value for decision in planned.decisions}
+    if any(decision.action == "compute" for decision in planned.decisions):
+        engine = Engine(models.source, open_device(device), statistics=models.statistics, results=results)
+        found = engine.compute(planned)
+        _refuse(found.failed)
+        values.update(found.values)
+        for note in found.notes:
+            _LOG.warning(note)
+    return {name: _tensor(results, models.source, value) for name, value in values.items() if value is not None}
+
+
+def _tensor(results: Memory, source: Store | Memory, value: Parameter) -> torch.Tensor:
+    """Return a tensor that shares memory with nothing, also where another parameter has the same values."""
+    held: Store | Memory = source if results.missing({value.digest}) else results
+    data = held.read(value.digest, value.spec)
+    return to_tensor(value.spec, data if isinstance(data, bytearray) else bytearray(data))
+
+
+def _refuse(conflicts: Mapping[str, str]) -> None:
+    if conflicts:
+        named = [f"{name!r} ({reason})" for name, reason in conflicts.items()]
+        more = f", and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+        raise MergeError(
+            f"in conflict: {', '.join(named[:_NAMED])}{more}", hint="another method, or rules that take a side there"
+        )

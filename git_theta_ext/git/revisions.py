@@ -1,0 +1,48 @@
+"""Find the commit that is checked out, and the version of a checkpoint that a user names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import ManifestError, RepositoryError, UsageError
+from git_theta_ext.model.manifest import Manifest, is_manifest
+
+if TYPE_CHECKING:
+    from git_theta_ext.git.repository import Repository
+
+
+def head_of(repo: Repository) -> str | None:
+    """Return the id of the current commit, or None before the first one."""
+    return repo.run("rev-parse", "-q", "--verify", "HEAD^{commit}", check=False).decode().strip() or None
+
+
+def manifest_of(repo: Repository, name: str, cwd: Path | None = None) -> Manifest:
+    """Return the manifest that ``REV:PATH`` names; a relative path counts from the current folder as ``./PATH``.
+
+    Args:
+        repo: The repository.
+        name: A commit and a path in it; ``:PATH`` is the index's version.
+        cwd: The current folder where None.
+
+    Raises:
+        UsageError: It is no such name.
+        RepositoryError: There is no such commit or path.
+        ManifestError: It is no manifest.
+    """
+    if ":" not in name:
+        raise UsageError(f"{name!r} names no version of a file", hint=f"git theta show HEAD:{name}")
+    rev, _, path = name.partition(":")
+    try:
+        data = repo.run("cat-file", "blob", name, cwd=cwd or Path.cwd())
+    except RepositoryError as error:
+        raise RepositoryError(f"{name}: {error.message}", hint=f"git theta ls-files {rev}".rstrip()) from error
+    if not is_manifest(data):
+        raise ManifestError(
+            f"{name} is not a checkpoint that git theta tracks: git holds the file as it is",
+            hint=f"git theta track {path} && git theta add {path}, for versions to come",
+        )
+    try:
+        return Manifest.parse(data)
+    except ManifestError as error:
+        raise ManifestError(f"{name}: {error.message}", hint=error.hint) from error

@@ -1,0 +1,55 @@
+"""Tensors of torch as the store knows them, and back."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import FormatError
+from git_theta_ext.merging.device import TORCH
+from git_theta_ext.model.tensor import TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+    from typing_extensions import Buffer
+
+# Merges compute with these as something else than they are to a model.
+_WHOLE = {"BOOL": "bool", "C64": "complex64", "C128": "complex128"}
+
+
+@cache
+def _types() -> dict[str, torch.dtype]:
+    import torch
+
+    return {name: getattr(torch, text) for name, text in (TORCH | _WHOLE).items()}
+
+
+def to_bytes(name: str, tensor: torch.Tensor) -> tuple[TensorSpec, memoryview]:
+    """Return a tensor's spec and its little-endian bytes, which it may share.
+
+    Raises:
+        FormatError: Its element type is none that checkpoints have, or it is not dense.
+    """
+    import torch
+
+    known = {dtype: text for text, dtype in _types().items()}
+    if tensor.dtype not in known or tensor.layout is not torch.strided:
+        raise FormatError(f"parameter {name!r} is a tensor of {tensor.dtype}, {tensor.layout}", hint="leave it out")
+    flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    return TensorSpec.of(known[tensor.dtype], tensor.shape), flat.view(torch.uint8).numpy().data
+
+
+def to_tensor(spec: TensorSpec, data: Buffer) -> torch.Tensor:
+    """Return a tensor that shares some little-endian bytes.
+
+    Raises:
+        FormatError: Torch has no such element type.
+    """
+    import torch
+
+    if spec.dtype.name not in _types():
+        raise FormatError(f"torch has no tensors of type {spec.dtype.name}")
+    dtype = _types()[spec.dtype.name]
+    if not spec.elements:
+        return torch.empty(spec.shape, dtype=dtype)
+    return torch.frombuffer(data, dtype=dtype).reshape(spec.shape)

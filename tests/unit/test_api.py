@@ -1,0 +1,160 @@
+"""Merges and versions in Python, as a notebook uses them."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load as load_bytes
+from workbench import ATTENTION, EMBEDDING, MODEL, model
+
+import git_theta_ext
+from git_theta_ext.errors import ConfigError, MergeError, PluginError, RepositoryError, UsageError
+
+
+def state(**values):
+    return {name: torch.as_tensor(value) for name, value in values.items()}
+
+
+def same(found, expected):
+    assert list(found) == sorted(expected)
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype, name
+        assert torch.equal(found[name], tensor), name
+
+
+@pytest.fixture
+def three(forked):
+    """Return a repository whose branches also changed the embedding, each in its way."""
+    for branch, seed in (("side", 4), ("main", 5)):
+        forked.git("checkout", "--quiet", branch)
+        own = {ATTENTION[1]: 3} if branch == "side" else {ATTENTION[0]: 2}
+        forked.write_model(seed=1, changed=own | {EMBEDDING: seed})
+        forked.commit(f"{branch} goes on")
+    return forked
+
+
+class TestStateDicts:
+    def test_without_a_base_all_that_differs_is_merged(self):
+        found = git_theta_ext.merge([state(w=[1.0, 2.0], b=[1.0]), state(w=[3.0, 2.0], b=[1.0])])
+        same(found, state(w=[2.0, 2.0], b=[1.0]))
+
+    def test_with_a_base_what_one_changed_is_taken(self):
+        base, one, other = state(w=[1.0], b=[1.0]), state(w=[2.0], b=[1.0]), state(w=[1.0], b=[5.0])
+        same(git_theta_ext.merge([one, other], base=base), state(w=[2.0], b=[5.0]))
+
+    def test_options_weights_and_reserved_words(self):
+        base, one, other = state(w=[0.0]), state(w=[1.0]), state(w=[2.0])
+        found = git_theta_ext.merge([one, other], "task_arithmetic", base=base, weights=[1, 0.5], lambda_=0.25)
+        same(found, state(w=[0.5]))
+
+    def test_golden_values_of_ties(self):
+        base, one, other = state(w=[1.0] * 4), state(w=[3.0, 1, 0, 2]), state(w=[2.0, 0, 1, -1])
+        found = git_theta_ext.merge([one, other], "ties", base=base, density=1)
+        same(found, state(w=[2.5, 0, 0, -1]))
+
+    def test_rules_choose_by_name(self):
+        rules = "version: 1\nrules: [{match: 'head.**', method: theirs}]\n"
+        models = [{"head.w": torch.tensor([1.0]), "w": torch.tensor([1.0])} for _ in range(2)]
+        models[1] = {name: value * 3 for name, value in models[1].items()}
+        same(git_theta_ext.merge(models, rules=rules), {"head.w": torch.tensor([3.0]), "w": torch.tensor([2.0])})
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64])
+    def test_element_types_and_strides_of_torch(self, dtype):
+        one = torch.arange(6).reshape(2, 3).to(dtype).T
+        found = git_theta_ext.merge([{"w": one}, {"w": one + 2}])
+        same(found, {"w": one + 1})
+
+    @pytest.mark.parametrize("value", [torch.tensor(True), torch.arange(3), torch.zeros(0, 2)], ids=str)
+    def test_what_is_equal_comes_back_whatever_it_is(self, value):
+        same(git_theta_ext.merge([{"w": value}, {"w": value.clone()}]), {"w": value})
+
+    def test_results_share_memory_with_nothing(self):
+        zero = torch.zeros(3)
+        models = [{"a": zero, "b": zero, "c": torch.ones(3), "d": torch.ones(3)} for _ in range(2)]
+        models[1] = models[1] | {"c": torch.zeros(3), "d": torch.zeros(3)}
+        found = git_theta_ext.merge(models)
+        for tensor in found.values():
+            tensor.add_(1)
+        same(found, {"a": zero + 1, "b": zero + 1, "c": zero + 1.5, "d": zero + 1.5})
+        assert not zero.any()
+
+    def test_statistics_weigh(self):
+        models = [state(w=[0.0, 0.0]), state(w=[1.0, 1.0])]
+        found = git_theta_ext.merge(
+            models, "fisher", statistics=[{"fisher/w": torch.tensor(f)} for f in ([1.0, 3.0], [3.0, 1.0])]
+        )
+        same(found, state(w=[0.75, 0.25]))
+
+    def test_a_large_tensor_has_the_bits_of_its_parts(self):
+        generator = torch.Generator().manual_seed(1)
+        base, one, other = (torch.randn(3, 300_000, generator=generator) for _ in range(3))
+        whole = git_theta_ext.merge([{"w": one}, {"w": other}], "dare", base={"w": base}, seed=3)["w"]
+        assert torch.equal(
+            whole, git_theta_ext.merge([{"w": one}, {"w": other}], "dare", base={"w": base}, seed=3)["w"]
+        )
+        assert not torch.equal(whole, base)
+
+    def test_conflicts_are_refused_by_name(self):
+        with pytest.raises(MergeError, match=r"'ids' .*I64"):
+            git_theta_ext.merge([state(ids=[1]), state(ids=[2])])
+        with pytest.raises(MergeError, match=r"'w' .*NaN"):
+            git_theta_ext.merge([state(w=[1.0]), state(w=[float("nan")])])
+        many = [{f"w{n}": torch.tensor([n + side]) for n in range(5)} for side in range(2)]
+        with pytest.raises(MergeError, match="and 2 more"):
+            git_theta_ext.merge(many)
+
+    @pytest.mark.parametrize(
+        ("arguments", "error", "words"),
+        [
+            ({"models": []}, UsageError, "no model"),
+            ({"models": [1, 2]}, UsageError, "not int"),
+            ({"method": "avarage"}, PluginError, "avarage"),
+            ({"method": "ties", "densty": 1}, MergeError, "densty"),
+            ({"rules": "version: 1", "method": "ties"}, UsageError, "exclude"),
+            ({"statistics": [{}]}, UsageError, "1 statistics for 2 models"),
+            ({"device": "tpu"}, ConfigError, "tpu"),
+            ({"weights": [1]}, MergeError, "1 weights"),
+        ],
+    )
+    def test_mistakes_are_named(self, arguments, error, words):
+        with pytest.raises(error, match=words):
+            git_theta_ext.merge(**({"models": [state(w=[1.0]), state(w=[2.0])]} | arguments))
+
+
+class TestVersions:
+    def test_a_version_is_loaded(self, two):
+        same(git_theta_ext.load(f"one:{MODEL}", repository=two.path), load_bytes(model(1)))
+
+    @pytest.mark.parametrize("method", ["average", "ties"])
+    def test_a_merge_of_versions_is_that_of_git(self, three, method):
+        found = git_theta_ext.merge([f"main:{MODEL}", f"side:{MODEL}"], method, repository=three.path)
+        three.git("merge", "--quiet", "-s", "theta", "-X", f"method={method}", "side")
+        same(found, load_bytes(three.read()))
+
+    def test_nothing_is_added_to_the_store(self, three):
+        before = sorted(three.path.rglob(".git/theta/packs/*/*"))
+        git_theta_ext.merge([f"main:{MODEL}", f"side:{MODEL}"], repository=three.path)
+        assert sorted(three.path.rglob(".git/theta/packs/*/*")) == before
+
+    def test_versions_and_state_dicts_mix(self, three):
+        theirs = git_theta_ext.load(f"side:{MODEL}", repository=three.path)
+        names = [f"main:{MODEL}", f"side:{MODEL}"]
+        expected = git_theta_ext.merge(names, repository=three.path)
+        same(git_theta_ext.merge([names[0], theirs], base=f"base:{MODEL}", repository=three.path), expected)
+
+    def test_what_does_not_exist_is_named(self, three):
+        with pytest.raises(RepositoryError, match=f"nowhere:{MODEL}"):
+            git_theta_ext.merge([f"main:{MODEL}", f"nowhere:{MODEL}"], repository=three.path)
+        with pytest.raises(UsageError, match="names no version"):
+            git_theta_ext.load("main", repository=three.path)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, git_theta_ext; print(sorted({'torch', 'numpy', 'git', 'rich'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_other_names_do_not_exist():
+    with pytest.raises(AttributeError, match="merg"):
+        git_theta_ext.merg  # noqa: B018 - that it fails is the point
