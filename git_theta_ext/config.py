@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # What `git config --get-regexp` is asked for: all that any command reads, in one process.
-CONFIG_REGEXP = r"^(theta|remote|branch|(filter|diff|merge|hook)\.theta)\.|^core\.(hookspath|filemode)$"
+CONFIG_REGEXP = r"^(theta|remote|branch|(filter|diff|merge|hook)\.theta(-record)?)\.|^core\.(hookspath|filemode)$"
 
 DEFAULT_CHAIN_DEPTH = 6
 MAX_CHAIN_DEPTH = 12

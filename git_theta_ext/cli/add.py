@@ -163,4 +163,4 @@ def _chosen(repo: Repository, specs: Sequence[str], output: Output) -> tuple[dic
 def _ensure_hook(repo: Repository, output: Output) -> None:
     for change in ensure_hooks(repo):
         if change.what == "todo":
-            output.warn(f"{change.where} is not ours, so pushes do not upload parameters", "git theta install")
+            output.warn(f"{change.where} is not ours, so {change.without}", "git theta install")

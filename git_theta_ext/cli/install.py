@@ -1,4 +1,4 @@
-"""Tell git about the filter, the diff and merge drivers and the pre-push hook. Running it again changes nothing."""
+"""Tell git about the filter, the drivers, the merge tool and the hooks. Running it again changes nothing."""
 
 from __future__ import annotations
 
@@ -64,6 +64,6 @@ def report(output: Output, changes: Sequence[Change], nothing: str) -> None:
     for change in changes:
         if change.what == "todo":
             output.warn(
-                f"{change.where} is not ours, so pushes do not upload parameters yet",
+                f"{change.where} is not ours, so {change.without} yet",
                 f"make this its first line behind #!/bin/sh, and the file executable:\n  {change.value}",
             )

@@ -34,6 +34,7 @@ COMMANDS = {
     "show": "describe a checkpoint or one of its parameters",
     "export": "write a version of a checkpoint to a file",
     "compress": "reduce the difference of two models to a small, lossy update",
+    "merge": "look at merges: what one would do, and whether doing it again gives the same bits",
     "resolve": "settle what a merge left undecided",
     "gc": "hold versions as differences from each other, and remove what nobody needs",
     "fsck": "check that everything is stored, intact and tracked as it should be",

@@ -18,6 +18,7 @@ from git_theta_ext.errors import MergeError, ThetaError, UsageError
 from git_theta_ext.git.merge_strategy import CANNOT, run
 from git_theta_ext.git.merging import ENVIRONMENT
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.revisions import head_of
 from git_theta_ext.merging.rules_file import parse_override
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"-X {asked.options[0][2:]} works with one branch at a time, not with {len(asked.remotes)}",
                 hint=f"git merge -s theta -X {asked.options[0][2:]} {asked.remotes[0]}",
             )
-        return run(Repository.discover(), asked.bases, (asked.head, *asked.remotes), asked.words, progress)
+        repo = Repository.discover()
+        return run(repo, asked.bases, (head_of(repo) or asked.head, *asked.remotes), asked.words, progress)
     except ThetaError as error:
         Output("human", color=wants_color()).error(error)
         return CANNOT

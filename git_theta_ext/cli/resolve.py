@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import secrets
-from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import UsageError
-from git_theta_ext.git.fetch import ensure_digests, ensure_local
-from git_theta_ext.git.merging import engine
-from git_theta_ext.git.paths import tracked_paths, worktree_of
+from git_theta_ext.git.paths import tracked_paths
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.git.resolve import candidates, resolve, undecided
-from git_theta_ext.git.stage import Staged, update_index
-from git_theta_ext.git.worktree import Wanted, manifest_at, populate_wanted
+from git_theta_ext.git.settle import find, finish, settle
 from git_theta_ext.merging.rules import choice
-from git_theta_ext.model.manifest import Manifest
-from git_theta_ext.store.writer import explained
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+
+    from git_theta_ext.git.settle import Undecided
+    from git_theta_ext.model.manifest import Manifest
 
 
 EXAMPLE = "git theta resolve --method ours model.safetensors 'encoder.*'"
@@ -49,30 +44,19 @@ def run(args: argparse.Namespace) -> int:
     output = output_of(args)
     repo = Repository.discover()
     path = _only(tracked_paths(repo, [args.path]), args.path)
-    content = manifest_at(repo, path)
-    manifest = Manifest.parse(content) if content is not None else None
     store = repo.store()
-    if manifest is None or not manifest.conflicted:
-        # Strategies that run no driver, and drivers that could not merge at all, leave only the index's stages.
-        manifest = undecided(repo, store, path)
-    if manifest is None:
-        raise UsageError(f"{path} has no conflicts", hint="git theta status")
-    if args.method is None and manifest.conflicted:
-        output.result(_told(path, manifest), [*_left(manifest), f"{SETTLE} {path} settles them"])
-        return 1
-    ensure_digests(repo, store, candidates(manifest))
-    settled = manifest
-    if manifest.conflicted:
+    found = find(repo, store, path)
+    if found.manifest.conflicted:
+        if args.method is None:
+            output.result(_told(found), [*_left(found.manifest), f"{SETTLE} {path} settles them"])
+            return 1
         asked = choice(args.method, _options(args.options), origin="command line")
-        settled = resolve(manifest, store, asked, args.patterns, lambda: engine(repo, store))
-    _write(repo, path, settled)
-    if settled.conflicted:
-        output.result(_told(path, settled), _left(settled))
+        found = settle(repo, store, found, asked, args.patterns)
+    if found.manifest.conflicted:
+        output.result(_told(found), _left(found.manifest))
         return 1
-    populated = {path: Wanted(settled.to_bytes())}
-    for failure in populate_wanted(repo, store, populated, partial(ensure_local, repo, store)):
-        raise failure
-    output.result(_told(path, settled), [f"resolved {path}"])
+    finish(repo, store, found)
+    output.result(_told(found), [f"resolved {path}"])
     return 0
 
 
@@ -85,17 +69,6 @@ def _options(words: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
-def _write(repo: Repository, path: str, manifest: Manifest) -> None:
-    full = worktree_of(repo) / path
-    with explained(full):
-        unfinished = full.with_name(f".{full.name[:64]}.{secrets.token_hex(8)}.theta")
-        unfinished.write_bytes(manifest.to_bytes())
-        unfinished.chmod(full.stat().st_mode)
-        unfinished.replace(full)
-    if not manifest.conflicted:
-        update_index(repo, [Staged(path, full.lstat(), manifest)])
-
-
 def _only(paths: Sequence[str], spec: str) -> str:
     if len(paths) != 1:
         raise UsageError(
@@ -104,12 +77,12 @@ def _only(paths: Sequence[str], spec: str) -> str:
     return paths[0]
 
 
-def _told(path: str, manifest: Manifest) -> dict[str, object]:
-    layout = manifest.layout_conflict
+def _told(found: Undecided) -> dict[str, object]:
+    layout = found.manifest.layout_conflict
     return {
-        "path": path,
+        "path": found.path,
         "layout": None if layout is None else layout.reason,
-        "conflicts": [{"name": conflict.name, "reason": conflict.reason} for conflict in manifest.conflicts],
+        "conflicts": [{"name": conflict.name, "reason": conflict.reason} for conflict in found.manifest.conflicts],
     }
 
 

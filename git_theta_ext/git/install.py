@@ -1,4 +1,4 @@
-"""Tell git about the filter, the drivers and the hook, and take it back."""
+"""Tell git about the filter, the drivers, the merge tool and the hooks, and take it back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.errors import ConfigError, RepositoryError
-from git_theta_ext.git.hooks import CONFIG_HOOK, CONFIG_HOOK_SINCE, Change, git_version, place_hook, remove_hook
+from git_theta_ext.git.hooks import CONFIG_HOOKS_SINCE, HOOKS, Change, git_version, place_hooks, remove_hooks
 from git_theta_ext.git.repository import run_git
 
 if TYPE_CHECKING:
@@ -22,15 +22,18 @@ SETTINGS = {
     "diff.theta.binary": "false",
     "merge.theta.name": "merge the parameters of models",
     "merge.theta.driver": "git theta merge-driver %O %A %B %L %P",
+    "mergetool.theta.cmd": 'git theta mergetool "$MERGED"',
+    "mergetool.theta.trustExitCode": "true",
 }
+_HOOK_SETTINGS = {key: value for hook in HOOKS for key, value in hook.settings.items()}
 
 
 def install(scope: Scope, repo: Repository | None, *, force: bool = False) -> list[Change]:
-    """Write the settings into one scope of git's configuration, and the hook where git needs a file for it.
+    """Write the settings into one scope of git's configuration, and the hooks where git needs files for them.
 
     Args:
         scope: Which configuration file.
-        repo: The repository that the command runs in, if any; its hook is put in place too.
+        repo: The repository that the command runs in, if any; its hooks are put in place too.
         force: Whether to replace values that are somebody else's.
 
     Returns:
@@ -40,8 +43,8 @@ def install(scope: Scope, repo: Repository | None, *, force: bool = False) -> li
         ConfigError: A key has a value that is not ours, and ``force`` is not given.
         RepositoryError: Git cannot write that file, or there is no repository for a scope that needs one.
     """
-    config_hook = git_version() >= CONFIG_HOOK_SINCE
-    wanted = {**SETTINGS, **(CONFIG_HOOK if config_hook else {})}
+    config_hooks = git_version() >= CONFIG_HOOKS_SINCE
+    wanted = {**SETTINGS, **(_HOOK_SETTINGS if config_hooks else {})}
     present = {key: _values(scope, key, repo) for key in wanted}
     foreign = [key for key, values in present.items() if values and values[-1] != wanted[key]]
     if foreign and not force:
@@ -55,7 +58,7 @@ def install(scope: Scope, repo: Repository | None, *, force: bool = False) -> li
             _git_config(scope, repo, "--replace-all", key, value)
             changes.append(Change("set", f"{key} ({scope})", value))
     if repo is not None:
-        changes += remove_hook(repo) if config_hook else place_hook(repo)
+        changes += remove_hooks(repo) if config_hooks else place_hooks(repo)
     return changes
 
 
@@ -66,12 +69,12 @@ def uninstall(scope: Scope, repo: Repository | None) -> list[Change]:
         RepositoryError: Git cannot write that file, or there is no repository for a scope that needs one.
     """
     changes = []
-    for key, value in {**SETTINGS, **CONFIG_HOOK}.items():
+    for key, value in {**SETTINGS, **_HOOK_SETTINGS}.items():
         if value in _values(scope, key, repo):
             _git_config(scope, repo, "--unset-all", key, f"^{re.escape(value)}$")
             changes.append(Change("unset", f"{key} ({scope})"))
     if repo is not None:
-        changes += remove_hook(repo)
+        changes += remove_hooks(repo)
     return changes
 
 

@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError, StoreError, ThetaError
 from git_theta_ext.git.fetch import ensure_digests
+from git_theta_ext.git.merge_record import blob_id, note_merge
 from git_theta_ext.git.merging import bytes_to_compute, merge, merge_rules
+from git_theta_ext.git.statistics import merged_commits
 from git_theta_ext.merging.plan import plan
+from git_theta_ext.merging.record import Record
 from git_theta_ext.merging.rules import Rules
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.store.writer import explained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from git_theta_ext.git.repository import Repository
@@ -56,15 +59,16 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
     base_file, ours_file, theirs_file, marker_size, path = words
     virtual = int(marker_size) > _REAL_MARKER_SIZE
     try:
-        base = None if Path(base_file).stat().st_size == 0 else _read(base_file, "the common ancestor's version")
-        ours = _read(ours_file, "our version")
-        theirs = _read(theirs_file, "their version")
+        contents = [_content(name) for name in (base_file, ours_file, theirs_file)]
+        base = read_version(contents[0], "the common ancestor's version") if contents[0] else None
+        ours, theirs = read_version(contents[1], "our version"), read_version(contents[2], "their version")
+        heads = merged_commits(repo)
         rules = Rules.only("ours") if virtual else merge_rules(repo, ours.parameters, theirs.parameters)
         planned = plan(base, (ours, theirs), rules)
         store = repo.store()
         obtain(repo, store, planned, path)
         with show("merging", bytes_to_compute(planned)) as advance:
-            outcome = merge(repo, store, planned, path, advance)
+            outcome = merge(repo, store, planned, path, advance, heads)
         if virtual and outcome.conflicts:
             return CLEAN  # an ancestor must not have conflicts; ours is one
         _write(Path(ours_file), outcome.manifest.to_bytes())
@@ -74,15 +78,18 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
         return CRASHED if isinstance(error, StoreError) else CONFLICT
     if not virtual:
         report(path, outcome)
+        ids = [blob_id(repo, content) if content else None for content in contents]
+        record = Record.of(path, ids, heads, rules, planned)
+        remember(repo, heads, {path: (record, blob_id(repo, outcome.manifest.to_bytes()))})
     return CONFLICT if outcome.conflicts else CLEAN
 
 
-def _read(name: str, whose: str) -> Manifest:
+def _content(name: str) -> bytes:
     with Path(name).open("rb") as file:
         data = file.read(64)
         if is_manifest(data):
             data += file.read(MAX_MANIFEST)
-    return read_version(data, whose)
+    return data
 
 
 def read_version(data: bytes, whose: str, *, undecided: bool = False) -> Manifest:
@@ -125,6 +132,20 @@ def _write(file: Path, data: bytes) -> None:
             unfinished.replace(file)
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def remember(repo: Repository, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, str]]) -> None:
+    """Note how checkpoints were merged; that it cannot be written down spoils no merge.
+
+    Args:
+        repo: The repository.
+        heads: The current commit, and those that are merged into it.
+        merged: Path to how it was merged, None where no rule mattered, and to git's id of the merged manifest.
+    """
+    try:
+        note_merge(repo, heads, merged)
+    except StoreError as error:
+        _say(f"git-theta: the commit will not say how models were merged: {error.message}")
 
 
 def report(path: str, outcome: Outcome) -> None:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git.history import theta_paths_at
-from git_theta_ext.git.merge_driver import obtain, read_version, report
-from git_theta_ext.git.merging import ENVIRONMENT, bytes_to_compute, merge, merge_rules
+from git_theta_ext.git.merge_driver import obtain, read_version, remember, report
+from git_theta_ext.git.merging import bytes_to_compute, merge, merge_rules
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.octopus import combine, common_ancestor, index_info, renames, with_files
 from git_theta_ext.git.repository import TreeEntry
 from git_theta_ext.merging.plan import plan
+from git_theta_ext.merging.record import Record
 from git_theta_ext.model.manifest import MOST_SIDES
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.apply import Outcome
     from git_theta_ext.merging.plan import Plan
+    from git_theta_ext.merging.rules import Rules
     from git_theta_ext.model.manifest import Manifest
 
 MERGED = 0
@@ -67,7 +69,7 @@ def run(repo: Repository, bases: Sequence[str], heads: Sequence[str], words: Seq
     Args:
         repo: The repository, with a work tree.
         bases: The best common ancestors of all heads; none where they have none.
-        heads: ``HEAD``, and the commits to merge into it.
+        heads: Ids of the current commit and of those to merge into it.
         words: Merge method and options that override the rules, such as ``method=ties`` and ``density=0.2``.
         show: Shows how far the computation is.
 
@@ -81,18 +83,19 @@ def run(repo: Repository, bases: Sequence[str], heads: Sequence[str], words: Seq
         raise MergeError(f"{len(heads)} sides; {MOST_SIDES} are the most", hint="merge fewer branches at a time")
     _check_index(repo)
     combined = combine(repo, heads)
-    found = checkpoints(repo, common_ancestor(repo, bases, {ENVIRONMENT: "ours"}), heads, combined.tree)
-    planned = _planned(repo, found, words)
+    found = checkpoints(repo, common_ancestor(repo, bases), heads, combined.tree)
+    plans = planned(repo, found, words)
     _check_worktree(repo, combined.tree, found)
     if found:
         _warn(repo, bases, heads)
-    outcomes = {each.merged.path: _merged(repo, planned[each.merged.path], each, show) for each in found}
+    outcomes = {each.merged.path: _merged(repo, plans[each.merged.path][1], each, show) for each in found}
     merged = {each.merged.path: _stored(repo, each.merged, outcomes[each.merged.path]) for each in found}
     tree = with_files(repo, combined.tree, list(merged.values()))
     # Not captured: the filter that writes the checkpoints shows its progress.
     update = ["git", "read-tree", "-m", "-u", "HEAD", tree]
     if subprocess.run(update, cwd=repo.folder, env=repo.environment(), check=False).returncode:
         return CANNOT
+    remember(repo, heads, _records(found, plans, merged))
     undecided = [each for each in found if outcomes[each.merged.path].conflicts]
     _mark(repo, [*_stages(combined, found, merged), *chain.from_iterable(map(_candidates, undecided))])
     for message in combined.messages:
@@ -134,13 +137,36 @@ def _files(repo: Repository, rev: str) -> dict[str, TreeEntry]:
     return {entry.path: entry for entry in repo.entries(rev) if entry.regular}
 
 
-def _planned(repo: Repository, found: Sequence[Versions], words: Sequence[str]) -> dict[str, Plan]:
-    planned = {}
+def planned(repo: Repository, found: Sequence[Versions], words: Sequence[str]) -> dict[str, tuple[Rules, Plan]]:
+    """Return by path the rules and the plan for merging checkpoints.
+
+    Args:
+        repo: The repository.
+        found: The checkpoints.
+        words: Merge method and options that override the rules.
+
+    Raises:
+        ManifestError: A version is no manifest, or holds conflicts.
+        MergeError: The rules ask for something that does not exist.
+        PluginError: A method is not installed.
+    """
+    plans = {}
     for each in found:
         base, sides = _manifests(repo, each)
         rules = merge_rules(repo, *(side.parameters for side in sides), words=words)
-        planned[each.merged.path] = plan(base, sides, rules)
-    return planned
+        plans[each.merged.path] = rules, plan(base, sides, rules)
+    return plans
+
+
+def _records(
+    found: Sequence[Versions], plans: Mapping[str, tuple[Rules, Plan]], merged: Mapping[str, TreeEntry]
+) -> dict[str, tuple[Record | None, str]]:
+    records = {}
+    for each in found:
+        path = each.merged.path
+        ids = [None if each.base is None else each.base.oid, *(side.oid for side in each.sides)]
+        records[path] = Record.of(path, ids, each.heads, *plans[path]), merged[path].oid
+    return records
 
 
 def _manifests(repo: Repository, versions: Versions) -> tuple[Manifest | None, list[Manifest]]:
@@ -156,11 +182,11 @@ def _manifests(repo: Repository, versions: Versions) -> tuple[Manifest | None, l
     return read_version(content.get(base.oid, b""), whose, undecided=True), manifests
 
 
-def _merged(repo: Repository, planned: Plan, versions: Versions, show: Show) -> Outcome:
+def _merged(repo: Repository, asked: Plan, versions: Versions, show: Show) -> Outcome:
     store, path = repo.store(), versions.merged.path
-    obtain(repo, store, planned, path)
-    with show(f"merging {path}", bytes_to_compute(planned)) as advance:
-        outcome = merge(repo, store, planned, path, advance, versions.heads)
+    obtain(repo, store, asked, path)
+    with show(f"merging {path}", bytes_to_compute(asked)) as advance:
+        outcome = merge(repo, store, asked, path, advance, versions.heads)
     report(path, outcome)
     return outcome
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError, RepositoryError, ThetaError
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import manifest_blobs, object_infos
-from git_theta_ext.git.statistics import merged_commits, needs_statistics, statistics_beside
+from git_theta_ext.git.statistics import needs_statistics, statistics_beside
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.rules_file import FILE, parse_override, read_rules
 from git_theta_ext.merging.tasks import digests_of, tasks_of
@@ -92,7 +92,7 @@ def merge(  # noqa: PLR0913, PLR0917 - all that a merge needs
     plan: Plan,
     path: str,
     advance: Callable[[int], None],
-    commits: Sequence[str] = (),
+    commits: Sequence[str],
 ) -> Outcome:
     """Carry out a plan on the device that ``theta.merge.device`` names, going on where a merge that was killed was.
 
@@ -102,7 +102,7 @@ def merge(  # noqa: PLR0913, PLR0917 - all that a merge needs
         plan: What to do.
         path: Of the checkpoint.
         advance: Told the number of bytes of each tensor that is done.
-        commits: Of each side, beside whose checkpoints statistics may lie; those that git merges if left out.
+        commits: Of each side, beside whose checkpoints statistics may lie.
 
     Raises:
         ConfigError: There is no such device.
@@ -110,7 +110,7 @@ def merge(  # noqa: PLR0913, PLR0917 - all that a merge needs
     """
     from git_theta_ext.merging.journal import Journal
 
-    statistics = _statistics(repo, store, plan, path, commits)
+    statistics = statistics_for(repo, store, plan, path, commits)
     journal = Journal(_journal(repo, path))
     outcome = apply(plan, store, lambda: engine(repo, store, journal, statistics, advance))
     journal.done()
@@ -136,12 +136,19 @@ def engine(
     return Engine(store, open_device(repo.config.merge_device), journal, statistics, advance)
 
 
-def _statistics(repo: Repository, store: Store, plan: Plan, path: str, commits: Sequence[str]) -> Statistics:
-    """Return the statistics that a plan's methods need, fetched as far as a remote has them."""
+def statistics_for(repo: Repository, store: Store, plan: Plan, path: str, commits: Sequence[str]) -> Statistics:
+    """Return the statistics that a plan's methods need, fetched as far as a remote has them.
+
+    Args:
+        repo: The repository.
+        store: Its store.
+        plan: What is merged.
+        path: Of the checkpoint.
+        commits: Of each side, beside whose checkpoints statistics may lie.
+    """
     if not needs_statistics(plan):
         return {}
-    sides = commits or merged_commits(repo)
-    found = statistics_beside(repo, path, sides) if len(sides) == len(plan.sides) else {}
+    found = statistics_beside(repo, path, commits) if len(commits) == len(plan.sides) else {}
     with suppress(ThetaError):  # what cannot be had ends as a conflict that says so
         ensure_digests(repo, store, digests_of(tasks_of(plan.decisions, found)))
     return found

@@ -16,7 +16,7 @@ from git_theta_ext.merging.plan import FORMATS_DIFFER, WHOLE_FILE, LayoutDecisio
 from git_theta_ext.merging.rules import Rules
 from git_theta_ext.merging.units import decide_units
 from git_theta_ext.model.layout import Layout
-from git_theta_ext.model.manifest import side_names
+from git_theta_ext.model.manifest import Manifest, side_names
 from git_theta_ext.model.tensor import skeleton_spec
 from git_theta_ext.registry import find_merge
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.rules import Choice
-    from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
+    from git_theta_ext.model.manifest import Conflict, LayoutConflict, Parameter, Skeleton
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.blobs import Store
 
@@ -173,12 +173,23 @@ def _settled(
         else:
             failed[conflict.name] = _unsettled(conflict.name, reason)
     decided, pairs = decide_units(decisions)
-    whole = Plan(None, (manifest,), tuple(decided.values()), LayoutDecision("take", manifest.skeleton), pairs)
-    found = start().compute(whole)
+    layout = LayoutDecision("take", manifest.skeleton)
+    found = start().compute(Plan(None, _versions(manifest), tuple(decided.values()), layout, pairs))
     for name, decision in decided.items():
         if name not in found.values:
             failed[name] = _unsettled(name, found.failed.get(name, decision.state))
     return dict(found.values), failed
+
+
+def _versions(manifest: Manifest) -> tuple[Manifest, ...]:
+    """Return what is known of each side: its candidates."""
+    count = max(len(conflict.sides) for conflict in manifest.conflicts)
+    known: list[dict[str, Parameter]] = [{} for _ in range(count)]
+    for conflict in manifest.conflicts:
+        for side, value in zip(known, conflict.sides, strict=False):
+            if value is not None:
+                side[conflict.name] = value
+    return tuple(Manifest(manifest.format, manifest.skeleton, parameters) for parameters in known)
 
 
 def _unsettled(name: str, reason: str) -> MergeError:

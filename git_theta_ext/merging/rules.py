@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -90,25 +89,22 @@ class Rules:
         known = list(parameters)
         return [rule for rule in self.rules if not any(map(matcher(rule.match).fullmatch, known))]
 
-    def to_json(self) -> str:
-        """Return a canonical line from which ``from_json`` makes the same rules."""
-        told = {"defaults": _told(self.defaults), "rules": [{"match": r.match, **_told(r.choice)} for r in self.rules]}
-        return json.dumps(told, sort_keys=True, separators=(",", ":"))
+    def told(self) -> dict[str, Any]:
+        """Return values for JSON, with all options filled in, from which ``from_told`` makes the same rules."""
+        rules = [{"match": rule.match, **_told(rule.choice)} for rule in self.rules]
+        return _told(self.defaults) | ({"rules": rules} if rules else {})
 
     @classmethod
-    def from_json(cls, text: str) -> Rules:
-        """Read what ``to_json`` wrote.
+    def from_told(cls, told: Mapping[str, Any]) -> Rules:
+        """Make the rules that ``told`` told.
 
         Raises:
-            MergeError: It is not that.
+            ValueError, KeyError, TypeError: It is not that.
+            MergeError: A method does not take what is asked of it.
             PluginError: A method is not installed.
         """
-        try:
-            told = json.loads(text)
-            rules = [Rule(each["match"], _read(each, number)) for number, each in enumerate(told["rules"], 1)]
-            return cls(_read(told["defaults"], 0), tuple(rules))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise MergeError(f"these are no recorded merge rules: {text[:80]}") from error
+        rules = [Rule(str(each["match"]), _read(each, number)) for number, each in enumerate(told.get("rules", []), 1)]
+        return cls(_read(told, 0), tuple(rules))
 
 
 def _told(found: Choice) -> dict[str, object]:
@@ -152,7 +148,7 @@ def choice(
         inner = str(asked.pop("method", DEFAULT_METHOD))
         return replace(choice(inner, asked, weights, origin=origin, number=number), grow=True)
     place = f"{origin}: "
-    if method in FIXED_METHODS or method in side_names(MOST_SIDES):
+    if is_fixed(method):
         if asked:
             raise MergeError(f"{place}method {method!r} takes no options, so not {min(asked)!r} either")
         return Choice(method, origin=origin, number=number)
@@ -168,6 +164,11 @@ def choice(
     return Choice(
         method, MappingProxyType(options), _weights(place, method, weights, contract), origin=origin, number=number
     )
+
+
+def is_fixed(method: str) -> bool:
+    """Tell whether a method computes nothing: it takes a side, or leaves a conflict."""
+    return method in FIXED_METHODS or method in side_names(MOST_SIDES)
 
 
 def _contract(method: str, place: str) -> Any:

@@ -87,9 +87,8 @@ def test_on_a_new_git_the_hook_is_configuration_and_our_file_goes(top, monkeypat
     monkeypatch.setattr("git_theta_ext.git.hooks.git_version", lambda: (2, 54))
     changes = install("local", repo)
     assert {(c.what, c.where) for c in changes} == {
-        ("set", "hook.theta.command (local)"),
-        ("set", "hook.theta.event (local)"),
-        ("removed", str(top / ".git/hooks/pre-push")),
+        *(("set", f"{key} (local)") for hook in hooks.HOOKS for key in hook.settings),
+        *(("removed", str(top / ".git/hooks" / hook.event)) for hook in hooks.HOOKS),
     }
     fresh = Repository.discover(top)
     assert hooks.hook_present(fresh)
@@ -99,11 +98,11 @@ def test_on_a_new_git_the_hook_is_configuration_and_our_file_goes(top, monkeypat
 
 
 def test_an_old_git_does_not_count_configured_hooks(top, monkeypatch):
-    git(top, "config", "hook.theta.command", hooks.CONFIG_HOOK["hook.theta.command"])
+    git(top, "config", "hook.theta.command", hooks.PRE_PUSH.command)
     monkeypatch.setattr("git_theta_ext.git.hooks.git_version", lambda: (2, 53))
     repo = Repository.discover(top)
     assert not hooks.hook_present(repo)
-    assert [change.what for change in hooks.ensure_hooks(repo)] == ["wrote"]
+    assert [change.what for change in hooks.ensure_hooks(repo)] == ["wrote"] * len(hooks.HOOKS)
 
 
 def test_the_version_of_git_is_read():

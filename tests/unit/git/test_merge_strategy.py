@@ -80,11 +80,11 @@ class TestCombine:
 
 class TestCommonAncestor:
     def test_one_is_itself_and_none_is_none(self, here):
-        assert common_ancestor(here, ["base"], {}) == "base"
-        assert common_ancestor(here, [], {}) is None
+        assert common_ancestor(here, ["base"]) == "base"
+        assert common_ancestor(here, []) is None
 
     def test_several_are_merged(self, here):
-        found = common_ancestor(here, ["side", "third"], {"GIT_THETA_MERGE": "ours"})
+        found = common_ancestor(here, ["side", "third"])
         (_, manifest), (_, side), (_, third) = (here.manifests(rev)[MODEL] for rev in (found, "side", "third"))
         assert manifest.parameters[ATTENTION[0]] == third.parameters[ATTENTION[0]]
         assert manifest.parameters[ATTENTION[1]] == side.parameters[ATTENTION[1]]

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from safetensors.torch import load
 from workbench import EMBEDDING, MLP, MODEL, model, safetensors
+from workbench import values as drawn
 
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.errors import MergeError, UsageError
@@ -159,3 +161,15 @@ class TestStages:
         stopped.git("theta", "resolve", MODEL, "--method", "theirs")
         stopped.git("commit", "--no-edit")
         assert stopped.unsettled(MODEL, model(1, {EMBEDDING: 3, MLP[0]: 3})) == []
+
+    @pytest.mark.parametrize("scope", ["model", "tensor"])
+    def test_a_method_that_trims_settles_it(self, stopped, scope):
+        options = ["--option", f"scope={scope}", "--option", "density=1"]
+        stopped.git("theta", "resolve", MODEL, "--method", "ties", *options)
+        base, ours, theirs = (np.frombuffer(drawn(EMBEDDING, seed), "<f4") for seed in (1, 2, 3))
+        moved = np.stack([ours - base, theirs - base])
+        elected = np.sign(moved.sum(0))
+        agree = np.where(np.sign(moved) == elected, moved, 0)
+        expected = base + agree.sum(0) / np.maximum((agree != 0).sum(0), 1)
+        found = load(stopped.read())[EMBEDDING].reshape(-1).numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from git_theta_ext.errors import MergeError, PluginError
@@ -108,8 +110,8 @@ def test_rules_that_match_nothing_are_found():
 
 def test_recorded_rules_are_read_back():
     rules = read_rules(TEXT)
-    again = Rules.from_json(rules.to_json())
-    assert again.to_json() == rules.to_json()
+    again = Rules.from_told(json.loads(json.dumps(rules.told())))
+    assert again.told() == rules.told()
     for name in ("model.w", "model.bias", "lm_head.w", "a.embed.weight", "other"):
         one, other = rules.choose(name), again.choose(name)
         assert (one.method, one.options, one.weights, one.grow) == (
@@ -118,5 +120,3 @@ def test_recorded_rules_are_read_back():
             other.weights,
             other.grow,
         )
-    with pytest.raises(MergeError, match="no recorded merge rules"):
-        Rules.from_json('{"defaults": 3}')

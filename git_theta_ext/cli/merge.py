@@ -1,0 +1,144 @@
+"""Look at merges of models: what one would do, what one did, and whether doing it again gives the same bits.
+
+Merges themselves are git's: git merge BRANCH, or git merge -s theta BRANCH ... for several at a time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from git_theta_ext.cli import plan_text, report_text
+from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.progress import progress
+from git_theta_ext.diff.words import plural
+from git_theta_ext.errors import MergeError, UsageError
+from git_theta_ext.git.foresee import foresee
+from git_theta_ext.git.replay import measured, recorded, replay
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.merging.report import bytes_to_read, taken
+from git_theta_ext.store.writer import explained
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from git_theta_ext.cli.output import Output
+    from git_theta_ext.git.replay import Replayed
+
+EXAMPLE = "git theta merge --plan -X method=ties -X density=0.1 alice bob"
+
+_NAMED = 5
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    modes = parser.add_mutually_exclusive_group(required=True)
+    modes.add_argument(
+        "--plan",
+        action="store_const",
+        dest="action",
+        const=_plan,
+        help="what becomes of each parameter if BRANCHes are merged; reads no tensor; exit code 1 where it conflicts",
+    )
+    modes.add_argument(
+        "--replay",
+        action="store_const",
+        dest="action",
+        const=_replay,
+        help="compute again what the merge commit REV (HEAD) computed, and compare the bits",
+    )
+    modes.add_argument(
+        "--report",
+        action="store_const",
+        dest="action",
+        const=_report,
+        help="what the merge commit REV (HEAD) did to each group of parameters that several sides changed",
+    )
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write the report there, as a page")
+    parser.add_argument("revisions", metavar="REV", nargs="*", help="branches to merge, or a merge commit")
+    parser.add_argument(
+        "-X",
+        dest="words",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="as for git merge -s theta; with --plan",
+    )
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Look."""
+    if args.words and args.action is not _plan:
+        raise UsageError("-X is for --plan: what was merged is known", hint="git theta merge --report HEAD")
+    if args.html is not None and args.action is not _report:
+        raise UsageError("--html is for --report", hint=f"git theta merge --report --html {args.html}")
+    code: int = args.action(output_of(args), Repository.discover(), args)
+    return code
+
+
+def _plan(output: Output, repo: Repository, args: argparse.Namespace) -> int:
+    revisions, words = args.revisions, args.words
+    if not revisions:
+        raise UsageError("--plan needs the branches that would be merged", hint=f"such as {EXAMPLE}")
+    plans = foresee(repo, revisions, words)
+    lines = [line for path, plan in plans.items() for line in plan_text.lines(path, plan)]
+    data = [plan_text.told(path, plan) for path, plan in plans.items()]
+    output.result(data, lines or ["no checkpoint was changed by more than one side"])
+    return int(any(plan_text.conflicts(plan) for plan in plans.values()))
+
+
+def _replay(output: Output, repo: Repository, args: argparse.Namespace) -> int:
+    commit = _single(args.revisions)
+    store = repo.store()
+    found = [replay(repo, store, again, progress) for again in recorded(repo, commit)]
+    output.result(
+        [{"path": r.path, "computed": r.computed, "differing": list(r.differing)} for r in found],
+        [
+            f"{r.path}: {plural(r.computed, 'parameter')} computed again, all bits as in {commit}"
+            for r in found
+            if not r.differing
+        ],
+    )
+    for each in found:
+        if each.differing:
+            raise _differs(commit, each)
+    return 0
+
+
+def _differs(commit: str, found: Replayed) -> MergeError:
+    names = [name or "the file's layout" for name in found.differing]
+    more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    hint = "the file was changed between the merge and its commit, or the record is another merge's"
+    if found.inexact:
+        hint = f"{' and '.join(found.inexact)} may round otherwise on another machine or device"
+    return MergeError(
+        f"{found.path}: {plural(len(names), 'parameter')} differ from {commit}: {', '.join(names[:_NAMED])}{more}",
+        hint=hint,
+    )
+
+
+def _single(revisions: Sequence[str]) -> str:
+    if len(revisions) > 1:
+        raise UsageError(f"{len(revisions)} commits; one at a time is looked at", hint="git theta merge --report HEAD")
+    return next(iter(revisions), "HEAD")
+
+
+def _report(output: Output, repo: Repository, args: argparse.Namespace) -> int:
+    commit = _single(args.revisions)
+    store = repo.store()
+    reports = []
+    for again in recorded(repo, commit):
+        with progress(f"measuring {again.record.path}", bytes_to_read(again.plan)) as advance:
+            rows = measured(repo, store, again, advance)
+        about = {"path": again.record.path, "commit": again.commit, **again.record.rules.told()}
+        reports.append((about | {"taken": taken(again.plan)}, report_text.grouped(rows)))
+    if args.html is not None:
+        with explained(args.html):
+            args.html.write_text(report_text.to_html(reports), encoding="utf-8")
+    output.result(
+        [report_text.to_json(about, groups) for about, groups in reports],
+        [line for about, groups in reports for line in report_text.text(about, groups)],
+    )
+    return 0

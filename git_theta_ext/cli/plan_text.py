@@ -1,0 +1,100 @@
+"""A merge plan for people and for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.diff.group import Item, fold
+from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.merging.plan import inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from git_theta_ext.merging.decision import Decision
+    from git_theta_ext.merging.plan import Plan
+    from git_theta_ext.merging.rules import Choice
+    from git_theta_ext.model.tensor import TensorSpec
+
+_MOST_ROWS = 40
+_INDENT = 4
+
+
+def told(path: str, plan: Plan) -> dict[str, Any]:
+    """Describe a plan in types that ``json.dumps`` takes; ``reads`` and ``writes`` are bytes of tensors."""
+    return {
+        "path": path,
+        "sides": len(plan.sides),
+        "parameters": [_parameter(decision) for decision in plan.decisions],
+        "layout": {"action": plan.layout.action, "note": plan.layout.note},
+        "reads": sum(map(_reads, plan.decisions)),
+        "conflicts": conflicts(plan),
+    }
+
+
+def conflicts(plan: Plan) -> int:
+    """Return the number of things that a plan leaves undecided, as far as manifests tell."""
+    return sum(d.action == "conflict" for d in plan.decisions) + (plan.layout.action == "conflict")
+
+
+def lines(path: str, plan: Plan) -> Iterator[str]:
+    """Describe a plan for people: parameters whose names differ only in numbers are one row."""
+    groups: dict[str, list[Decision]] = {}
+    for decision in plan.decisions:
+        groups.setdefault(_heading(decision), []).append(decision)
+    unchanged = groups.pop("", [])
+    count = f"{plural(len(plan.decisions), 'parameter')} of {len(plan.sides)} sides"
+    yield f"{path}: {count}, {len(unchanged)} unchanged; {human_bytes(sum(map(_reads, plan.decisions)))} to read"
+    for heading, decisions in sorted(groups.items()):
+        yield f"  {heading}: {plural(len(decisions), 'parameter')}"
+        yield from _rows(decisions)
+    if plan.layout.note:
+        yield f"  {plan.layout.note}"
+
+
+def _rows(decisions: Sequence[Decision]) -> Iterator[str]:
+    reads = {decision.name: _reads(decision) for decision in decisions}
+    rows = fold([Item(d.state, d.name, str(_spec(d) or "")) for d in decisions], _MOST_ROWS)
+    width = max(len(row.label) for row in rows)
+    for row in rows:
+        read = sum(reads[item.name] for item in row.items)
+        size = f", {human_bytes(read)} to read" if read else ""
+        yield f"{' ' * _INDENT}{row.label:{width}}  {row.spec}  {row.items[0].sign}{size}"
+
+
+def _heading(decision: Decision) -> str:
+    if decision.state == "unchanged":
+        return ""
+    if decision.action == "compute":
+        return f"merged by {_asked(decision.choice)}"
+    return "in conflict" if decision.action == "conflict" else f"taken from {decision.source}"
+
+
+def _asked(choice: Choice) -> str:
+    words = [
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in choice.options.items()
+    ]
+    words += [f"weights={','.join(f'{weight:g}' for weight in choice.weights)}"] if choice.weights else []
+    words += ["grow"] if choice.grow else []
+    return f"{' '.join([choice.method, *words])} ({choice.origin})"
+
+
+def _parameter(decision: Decision) -> dict[str, Any]:
+    spec = _spec(decision)
+    row: dict[str, Any] = {"name": decision.name, "state": decision.state, "action": decision.action}
+    row |= {"dtype": spec.dtype.name, "shape": list(spec.shape)} if spec else {}
+    row |= {"source": decision.source} if decision.source else {}
+    if decision.action == "compute":
+        choice = decision.choice
+        row |= {"method": choice.method, "options": dict(choice.options), "weights": list(choice.weights)}
+        row |= {"rule": choice.origin, "grow": choice.grow}
+    return row | {"reads": _reads(decision)}
+
+
+def _spec(decision: Decision) -> TensorSpec | None:
+    value = decision.value or next(filter(None, (decision.base, *decision.sides)), None)
+    return None if value is None else value.spec
+
+
+def _reads(decision: Decision) -> int:
+    return sum(parameter.spec.nbytes for parameter in inputs(decision)) if decision.action == "compute" else 0

@@ -1,0 +1,173 @@
+"""A merge report as text, JSON and HTML: parameters whose names differ only in numbers are one group.
+
+Version 1 of the JSON is an object with these keys; keys may be added within a version:
+
+- ``schema``: the name of the version; ``path``; ``commit``; ``method`` and ``rules`` as they were asked for.
+- ``taken``: side to the number of parameters that only it changed.
+- ``groups``: one object each with ``label``, ``method``, ``state``, ``parameters`` (names) and ``sides``. Where the
+  versions can be compared also with ``elements``; of each side ``distance`` (norm of what it moved over the
+  ancestor's), ``moved`` (share of the elements) and ``trimmed`` (share of what it moved that was dropped);
+  ``agreement`` (share of what several sides moved that they moved in the same direction); ``cosines`` of each two
+  sides; ``energy`` (squared norm of what the merge moved over the mean of the sides'); ``unmoved`` (share of what some
+  side moved that the merge left as it was). What is not known is null.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import reduce
+from itertools import combinations
+from operator import add
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.diff.group import Item, fold
+from git_theta_ext.diff.words import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from git_theta_ext.merging.measures import Measures
+    from git_theta_ext.merging.report import Row
+
+SCHEMA = "git-theta merge report 1"
+_MOST_GROUPS = 60
+_COLUMNS = ("group", "method", "moved by", "trimmed", "agree", "cosine", "energy")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that were merged alike.
+
+    Attributes:
+        label: What their names have in common.
+        rows: At least one.
+        measures: Of all of them together, None where they cannot be compared.
+    """
+
+    label: str
+    rows: tuple[Row, ...]
+    measures: Measures | None
+
+
+def grouped(rows: Sequence[Row]) -> list[Group]:
+    """Put parameters together that were merged alike and whose names differ only in numbers."""
+    alike: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        alike[row.method, row.state, row.sides, row.measures is None].append(row)
+    groups = []
+    for found in alike.values():
+        named = {row.name: row for row in found}
+        for folded in fold([Item("~", row.name, str(row.spec)) for row in found], _MOST_GROUPS):
+            members = tuple(named[item.name] for item in folded.items)
+            measures = [row.measures for row in members if row.measures is not None]
+            groups.append(Group(folded.label, members, reduce(add, measures) if measures else None))
+    return sorted(groups, key=lambda group: group.rows[0].name)
+
+
+def to_json(about: Mapping[str, Any], groups: Sequence[Group]) -> dict[str, Any]:
+    """Describe a report in types that ``json.dumps`` takes.
+
+    Args:
+        about: ``path``, ``commit``, ``rules`` and ``taken``.
+        groups: From ``grouped``.
+    """
+    return {"schema": SCHEMA, **about, "groups": list(map(_group, groups))}
+
+
+def _group(group: Group) -> dict[str, Any]:
+    first, found = group.rows[0], group.measures
+    told: dict[str, Any] = {"label": group.label, "method": first.method, "state": first.state}
+    told |= {"sides": list(first.sides), "parameters": [row.name for row in group.rows]}
+    if found is None:
+        return told
+    pairs = list(combinations(range(len(first.sides)), 2))
+    return told | {
+        "elements": found.elements,
+        "distance": [value if math.isfinite(value) else None for value in found.distances],
+        "moved": [count / found.elements if found.elements else 0.0 for count in found.moved],
+        "trimmed": None if found.trimmed is None else list(found.trimmed),
+        "agreement": found.agreement,
+        "cosines": [{"sides": [first.sides[a], first.sides[b]], "cosine": found.cosine(a, b)} for a, b in pairs],
+        "energy": found.energy,
+        "unmoved": found.unmoved,
+    }
+
+
+def text(about: Mapping[str, Any], groups: Sequence[Group]) -> Iterator[str]:
+    """Write a report for a terminal."""
+    yield headline(about, groups)
+    if groups:
+        cells = [list(_COLUMNS), *(_cells(group) for group in groups)]
+        widths = [max(len(row[number]) for row in cells) for number in range(len(_COLUMNS))]
+        for row in cells:
+            yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def headline(about: Mapping[str, Any], groups: Sequence[Group]) -> str:
+    """Say in a line what was merged."""
+    parts = [f"{count} taken from {side}" for side, count in sorted(about["taken"].items())]
+    methods: dict[str, int] = defaultdict(int)
+    for group in groups:
+        methods[group.rows[0].method] += len(group.rows)
+    parts += [f"{plural(count, 'parameter')} by {method}" for method, count in sorted(methods.items())]
+    return f"{about['path']} in {about['commit'][:12]}: {', '.join(parts)}"
+
+
+def _cells(group: Group) -> list[str]:
+    first, found = group.rows[0], group.measures
+    label = group.label if len(group.rows) == 1 else f"{group.label} ({len(group.rows)})"
+    if found is None:
+        return [label, first.method, first.state, "", "", "", ""]
+    cosines = [found.cosine(a, b) for a, b in combinations(range(len(first.sides)), 2)]
+    known = [cosine for cosine in cosines if cosine is not None]
+    moved = ", ".join(f"{side} {_percent(value)}" for side, value in zip(first.sides, found.distances, strict=True))
+    trimmed = "" if found.trimmed is None else ", ".join(map(_percent, found.trimmed))
+    cosine = f"{sum(known) / len(known):.2f}" if known else ""
+    return [label, first.method, moved, trimmed, _percent(found.agreement), cosine, _percent(found.energy)]
+
+
+def _percent(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{100 * value:.3g} %" if math.isfinite(value) else "all new"
+
+
+def to_html(reports: Sequence[tuple[Mapping[str, Any], Sequence[Group]]]) -> str:
+    """Write reports as a page that needs nothing else."""
+    body = []
+    for about, groups in reports:
+        body.append(f"<h2>{html.escape(headline(about, groups))}</h2>")
+        body.append("<table><thead><tr>" + "".join(f"<th>{name}</th>" for name in _COLUMNS) + "</tr></thead><tbody>")
+        for group in groups:
+            cells = [f"<td>{html.escape(cell)}</td>" for cell in _cells(group)]
+            share = group.measures.agreement if group.measures is not None else None
+            if share is not None:
+                cells[4] = f'<td class="bar" style="--share:{100 * share:.1f}%">{html.escape(_percent(share))}</td>'
+            body.append(f"<tr>{''.join(cells)}</tr>")
+        body.append("</tbody></table>")
+    return _PAGE.replace("BODY", "\n".join(body))
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Merge report</title>
+<style>
+:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
+body { max-width: 80rem; margin: 2rem auto; padding: 0 1rem; }
+h2 { font-size: 1.1rem; overflow-wrap: anywhere; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .6rem; text-align: left; border-bottom: 1px solid #8884; overflow-wrap: anywhere; }
+td.bar { background: linear-gradient(to right, #4a90d966 var(--share), transparent var(--share)); }
+</style>
+<h1>Merge report</h1>
+<p>Distances are norms of what a side moved, over the common ancestor's. Trimmed is the share of that which the method
+dropped, agree the share of what several sides moved that they moved in the same direction, cosine that of what they
+moved, and energy the squared norm of what the merge moved over the mean of the sides'.</p>
+BODY
+</html>
+"""

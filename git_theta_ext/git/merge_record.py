@@ -1,0 +1,180 @@
+"""Keep how checkpoints are being merged, and say so in the message of the commit that it ends in.
+
+What a merge driver, the strategy and ``git theta resolve`` did is noted in ``$GIT_DIR/theta/merge.json``. Git's hook
+prepare-commit-msg makes trailers of it, of those checkpoints whose staged version is the one that was noted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import MergeError, PluginError
+from git_theta_ext.git.revisions import head_of
+from git_theta_ext.merging.record import TRAILER, Record
+from git_theta_ext.store.writer import explained
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.merging.record import Step
+
+LARGEST = 100_000
+"""Bytes of a trailer: Linux gives no program an argument of more than 128 KiB."""
+
+_LARGEST_FILE = 1 << 26
+
+
+@dataclass(frozen=True)
+class Noted:
+    """How a checkpoint was merged, and what it came to: git's id of the manifest."""
+
+    record: Record
+    result: str
+
+
+def blob_id(repo: Repository, content: bytes) -> str:
+    """Return git's id of a blob."""
+    found = hashlib.new(repo.object_format, usedforsecurity=False)
+    found.update(b"blob %d\0" % len(content))
+    found.update(content)
+    return found.hexdigest()
+
+
+def note_merge(repo: Repository, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, str]]) -> None:
+    """Note how checkpoints were merged, if git is merging commits.
+
+    Args:
+        repo: The repository.
+        heads: The current commit, and those that git merges into it.
+        merged: Path to how it was merged, None where no rule mattered, and to git's id of the merged manifest.
+
+    Raises:
+        StoreError: It cannot be written down.
+    """
+    before = _read(repo)
+    noted = dict(before[1]) if before is not None and before[0] == tuple(heads) else {}
+    known = {path: Noted(record, result) for path, (record, result) in merged.items() if record is not None}
+    noted = {path: each for path, each in noted.items() if path not in merged} | known
+    if len(heads) > 1 and noted:
+        _write(repo, heads, noted)
+
+
+def note_step(repo: Repository, path: str, step: Step, before: str, result: str) -> None:
+    """Note that a checkpoint's conflicts were settled further, where it is known how it had been merged.
+
+    Args:
+        repo: The repository.
+        path: Of the checkpoint.
+        step: What was done.
+        before: Git's id of the manifest with the conflicts.
+        result: Git's id of what came of it.
+
+    Raises:
+        StoreError: It cannot be written down.
+    """
+    found = _read(repo)
+    if found is None:
+        return
+    heads, noted = found
+    if path in noted and noted[path].result == before:
+        _write(repo, heads, {**noted, path: Noted(noted[path].record.resolved(step), result)})
+
+
+def attach(repo: Repository, message: Path) -> list[str]:
+    """Add trailers to the message of a merge that is about to be committed.
+
+    Args:
+        repo: The repository.
+        message: The file that git gave to its hook.
+
+    Returns:
+        Paths of checkpoints whose record is too long to be added.
+
+    Raises:
+        RepositoryError: Git cannot add them.
+    """
+    found = _read(repo)
+    if found is None:
+        return []
+    heads, noted = found
+    if head_of(repo) != heads[0]:
+        _file(repo).unlink(missing_ok=True)  # that merge is committed, or was given up
+        return []
+    if set(_merge_heads(repo)) != set(heads[1:]):
+        return []
+    staged = {entry.path: entry.oid for entry in repo.entries(None) if entry.stage == 0}
+    records = [each.record for path, each in sorted(noted.items()) if staged.get(path) == each.result]
+    texts = {record.path: record.to_json() for record in records}
+    short = [text for text in texts.values() if len(text) <= LARGEST]
+    if short:
+        _end_line(message)
+        words = [word for text in short for word in ("--trailer", f"{TRAILER}: {text}")]
+        repo.run("interpret-trailers", "--in-place", "--if-exists", "addIfDifferent", *words, str(message.absolute()))
+    return [path for path, text in texts.items() if len(text) > LARGEST]
+
+
+def _end_line(message: Path) -> None:
+    """End the last line of a file: git takes trailers behind an open one for a part of it."""
+    with message.open("r+b") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+        if file.read(1) not in {b"", b"\n"}:
+            file.write(b"\n")
+
+
+def records_of(repo: Repository, commit: str) -> list[Record]:
+    """Return what a commit's message says of its checkpoints; the last word on each counts.
+
+    Raises:
+        RepositoryError: There is no such commit.
+        MergeError: A trailer is broken.
+        PluginError: A method is not installed.
+    """
+    wanted = f"--format=%(trailers:key={TRAILER},valueonly,unfold)"
+    text = repo.run("show", "--no-patch", "--no-notes", wanted, "--end-of-options", f"{commit}^{{commit}}")
+    records = [Record.from_json(line) for line in text.decode(errors="replace").splitlines() if line.strip()]
+    return list({record.path: record for record in records}.values())
+
+
+def _file(repo: Repository) -> Path:
+    return repo.git_dir / "theta" / "merge.json"
+
+
+def _merge_heads(repo: Repository) -> list[str]:
+    with suppress(OSError):
+        return (repo.git_dir / "MERGE_HEAD").read_text().split()
+    return []
+
+
+def _read(repo: Repository) -> tuple[tuple[str, ...], dict[str, Noted]] | None:
+    """Return the heads of the merge and what is noted by path; what cannot be understood is as if it were not there."""
+    with suppress(OSError, ValueError, KeyError, TypeError, MergeError, PluginError):
+        if _file(repo).stat().st_size > _LARGEST_FILE:
+            return None
+        told = json.loads(_file(repo).read_bytes())
+        noted = [Noted(Record.from_json(each["record"]), str(each["result"])) for each in told["noted"]]
+        heads = tuple(map(str, told["heads"]))
+        return (heads, {each.record.path: each for each in noted}) if heads else None
+    return None
+
+
+def _write(repo: Repository, heads: Sequence[str], noted: Mapping[str, Noted]) -> None:
+    path = _file(repo)
+    told = {
+        "heads": list(heads),
+        "noted": [{"record": each.record.to_json(), "result": each.result} for each in noted.values()],
+    }
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+        try:
+            unfinished.write_text(json.dumps(told))
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)

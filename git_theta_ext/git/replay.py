@@ -1,0 +1,178 @@
+"""Do again what a merge commit says was done to its checkpoints, and compare the bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import MergeError
+from git_theta_ext.git.fetch import ensure_digests
+from git_theta_ext.git.merge_driver import read_version
+from git_theta_ext.git.merge_record import records_of
+from git_theta_ext.git.merging import bytes_to_compute, engine, statistics_for
+from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.git.octopus import common_ancestor
+from git_theta_ext.git.resolve import candidates, resolve
+from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.plan import plan
+from git_theta_ext.merging.record import versions_of
+from git_theta_ext.merging.report import rows, several
+from git_theta_ext.registry import find_merge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from git_theta_ext.git.merge_driver import Show
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.merging.plan import Plan
+    from git_theta_ext.merging.record import Record
+    from git_theta_ext.merging.report import Row
+    from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.store.blobs import Store
+
+
+@dataclass(frozen=True)
+class Again:
+    """A merge that is known from its record.
+
+    Attributes:
+        commit: Its id.
+        record: What it says of a checkpoint.
+        plan: What that means.
+        committed: The version that the commit has.
+    """
+
+    commit: str
+    record: Record
+    plan: Plan
+    committed: Manifest
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What came of doing a merge again.
+
+    Attributes:
+        path: Of the checkpoint.
+        computed: Number of parameters that were computed.
+        differing: Parameters that are not what was committed; ``None`` stands for the file's layout.
+        inexact: Methods that computed some of them and do not promise the same bits on every machine.
+    """
+
+    path: str
+    computed: int
+    differing: tuple[str | None, ...]
+    inexact: tuple[str, ...]
+
+
+def recorded(repo: Repository, commit: str) -> list[Again]:
+    """Return the merges of checkpoints that a commit tells of.
+
+    Raises:
+        RepositoryError: There is no such commit.
+        MergeError: It tells of none, or what it tells of is not here, or another version of a method is installed.
+        PluginError: A method is not installed.
+    """
+    records = records_of(repo, commit)
+    if not records:
+        raise MergeError(
+            f"{commit} does not say how models were merged",
+            hint="merges do where the hook prepare-commit-msg is in place (git theta install) and a rule decided",
+        )
+    oid = repo.run("rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}").decode().strip()
+    committed = repo.manifests(oid)
+    found = []
+    for record in records:
+        if record.path not in committed:
+            raise MergeError(f"{commit} has no checkpoint {record.path}, though it says how that was merged")
+        _check_versions(record)
+        known = _manifests(repo, record)
+        base = None if record.base is None else _version(known, record.base, record.path, undecided=True)
+        sides = [_version(known, side, record.path) for side in record.sides]
+        found.append(Again(oid, record, plan(base, sides, record.rules), committed[record.path][1]))
+    return found
+
+
+def replay(repo: Repository, store: Store, again: Again, show: Show) -> Replayed:
+    """Merge a checkpoint once more, and compare it with what was committed.
+
+    Args:
+        repo: The repository.
+        store: Its store; what is computed goes into it.
+        again: The merge.
+        show: Shows how far the computation is.
+
+    Raises:
+        ThetaError: As ``git_theta_ext.merging.apply.apply``, or a resolution does not work any more.
+    """
+    record, planned = again.record, again.plan
+    ensure_digests(repo, store, set(planned.reads()))
+    statistics = statistics_for(repo, store, planned, record.path, record.commits)
+    with show(f"merging {record.path}", bytes_to_compute(planned)) as advance:
+        outcome = apply(planned, store, lambda: engine(repo, store, statistics=statistics, advance=advance))
+    manifest = outcome.manifest
+    for step in record.steps:
+        ensure_digests(repo, store, candidates(manifest))
+        manifest = resolve(manifest, store, step.rules.defaults, step.patterns, lambda: engine(repo, store))
+    inexact = tuple(name for name in record.versions if not find_merge(name).contract.exact)
+    computed = sum(outcome.computed.values()) + len(outcome.manifest.conflicts) - len(manifest.conflicts)
+    return Replayed(record.path, computed, _differing(manifest, again.committed), inexact)
+
+
+def measured(repo: Repository, store: Store, again: Again, advance: Callable[[int], None]) -> list[Row]:
+    """Measure what a merge did to the parameters that several sides changed.
+
+    Args:
+        repo: The repository.
+        store: Its store.
+        again: The merge.
+        advance: Told the number of bytes of each parameter that is done.
+
+    Raises:
+        MissingError: Values are neither here nor on a remote.
+        CorruptError: Values in the store are damaged.
+    """
+    planned = again.plan
+    changed = [decision for decision in planned.decisions if several(decision)]
+    values = [value for d in changed for value in (d.base, *d.sides, again.committed.parameters.get(d.name))]
+    digests = {value.digest for value in values if value is not None}
+    ensure_digests(repo, store, digests | set(planned.reads()))
+    worker = engine(repo, store)
+    found = []
+    for row in rows(store, worker.device, planned, again.committed, worker.thresholds(planned)):
+        found.append(row)
+        advance(row.spec.nbytes)
+    return found
+
+
+def _differing(one: Manifest, other: Manifest) -> tuple[str | None, ...]:
+    names = sorted({*one.parameters, *other.parameters})
+    found = [name for name in names if one.parameters.get(name) != other.parameters.get(name)]
+    return (*found, *([None] if one.skeleton != other.skeleton or one.conflicted != other.conflicted else []))
+
+
+def _check_versions(record: Record) -> None:
+    here = versions_of(record.versions)
+    for name, version in record.versions.items():
+        if here.get(name) != version:
+            raise MergeError(
+                f"{record.path} was merged by version {version} of {name!r}, and here is version {here.get(name)}",
+                hint=f"git-theta {record.tool} merged it",
+            )
+
+
+def _manifests(repo: Repository, record: Record) -> Mapping[str, bytes]:
+    """Return the contents of the merged manifests; a common ancestor of git's own making is made again."""
+    wanted = {*record.sides, *([] if record.base is None else [record.base])}
+    infos = object_infos(repo, wanted)
+    if record.base is not None and record.base not in infos:
+        bases = repo.run("merge-base", "--octopus", "--all", *record.commits, check=False).decode().split()
+        common_ancestor(repo, bases)
+        infos = object_infos(repo, wanted)
+    return dict(manifest_blobs(repo, infos))
+
+
+def _version(known: Mapping[str, bytes], oid: str, path: str, *, undecided: bool = False) -> Manifest:
+    if oid not in known:
+        raise MergeError(f"{path}: version {oid[:12]}, which was merged, is not here", hint="git fetch --unshallow")
+    return read_version(known[oid], f"{path}: version {oid[:12]}", undecided=undecided)

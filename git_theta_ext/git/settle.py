@@ -1,0 +1,108 @@
+"""Settle conflicts of a checkpoint in the work tree: resolve, write the manifest, stage what is settled whole."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import UsageError
+from git_theta_ext.git.fetch import ensure_digests, ensure_local
+from git_theta_ext.git.merge_record import blob_id, note_step
+from git_theta_ext.git.merging import engine
+from git_theta_ext.git.paths import worktree_of
+from git_theta_ext.git.resolve import candidates, resolve, undecided
+from git_theta_ext.git.stage import Staged, update_index
+from git_theta_ext.git.worktree import Wanted, manifest_at, populate_wanted
+from git_theta_ext.merging.record import Step
+from git_theta_ext.merging.rules import Rules
+from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.store.writer import explained
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.merging.rules import Choice
+    from git_theta_ext.store.blobs import Store
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """A checkpoint that a merge left undecided.
+
+    Attributes:
+        path: Below the top of the work tree.
+        manifest: With its conflicts, as far as there are any left.
+        content: What lies in the work tree, as far as it is a manifest.
+    """
+
+    path: str
+    manifest: Manifest
+    content: bytes | None
+
+
+def find(repo: Repository, store: Store, path: str) -> Undecided:
+    """Return a checkpoint that a merge left undecided, with everything here that settling it may read.
+
+    Raises:
+        UsageError: It has no conflicts.
+        ManifestError: A version is a broken manifest.
+        MissingError: Values that the conflicts are about are neither here nor on a remote.
+    """
+    content = manifest_at(repo, path)
+    manifest = Manifest.parse(content) if content is not None else None
+    if manifest is None or not manifest.conflicted:
+        # Strategies that run no driver, and drivers that could not merge at all, leave only the index's stages.
+        manifest = undecided(repo, store, path)
+    if manifest is None:
+        raise UsageError(f"{path} has no conflicts", hint="git theta status")
+    return Undecided(path, manifest, content)
+
+
+def settle(repo: Repository, store: Store, found: Undecided, choice: Choice, patterns: Sequence[str] = ()) -> Undecided:
+    """Settle conflicts by a side or a method, and write what is left of them into the work tree.
+
+    Args:
+        repo: The repository.
+        store: Its store.
+        found: The checkpoint.
+        choice: By which side or method.
+        patterns: Of parameters; all where there are none.
+
+    Raises:
+        ThetaError: As ``git_theta_ext.git.resolve.resolve``; or the manifest cannot be written.
+    """
+    ensure_digests(repo, store, candidates(found.manifest))
+    settled = resolve(found.manifest, store, choice, patterns, lambda: engine(repo, store))
+    content = settled.to_bytes()
+    _write(repo, found.path, content)
+    if found.content is not None:
+        step = Step(Rules(choice), tuple(patterns))
+        note_step(repo, found.path, step, blob_id(repo, found.content), blob_id(repo, content))
+    return Undecided(found.path, settled, content)
+
+
+def finish(repo: Repository, store: Store, found: Undecided) -> None:
+    """Stage a checkpoint without conflicts, and write its file.
+
+    Raises:
+        ThetaError: The index or the file cannot be written, or values are missing.
+    """
+    content = found.manifest.to_bytes()
+    if content != found.content:
+        _write(repo, found.path, content)
+    full = worktree_of(repo) / found.path
+    update_index(repo, [Staged(found.path, full.lstat(), found.manifest)])
+    for failure in populate_wanted(repo, store, {found.path: Wanted(content)}, partial(ensure_local, repo, store)):
+        raise failure
+
+
+def _write(repo: Repository, path: str, content: bytes) -> None:
+    full = worktree_of(repo) / path
+    with explained(full):
+        unfinished = full.with_name(f".{full.name[:64]}.{secrets.token_hex(8)}.theta")
+        unfinished.write_bytes(content)
+        unfinished.chmod(full.stat().st_mode)
+        unfinished.replace(full)

@@ -1,0 +1,214 @@
+"""How far the sides of a merge moved a parameter, how they agree, and what the merge made of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from git_theta_ext.merging.stream import readable
+from git_theta_ext.model.numbers import is_wide
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import torch
+
+    from git_theta_ext.interfaces import Trim
+    from git_theta_ext.merging.device import Device
+    from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.memory import Memory
+
+
+@dataclass(frozen=True)
+class Versions:
+    """A parameter in a merge; all of one shape and of an element type that allows arithmetic.
+
+    Attributes:
+        base: The common ancestor's value; without one the sides' values count as moved from zero.
+        sides: Those that changed it.
+        merged: What came of it, None where that is not asked for.
+        trims: The threshold of each side, where the method has any.
+    """
+
+    base: Parameter | None
+    sides: tuple[Parameter, ...]
+    merged: Parameter | None = None
+    trims: tuple[Trim, ...] = ()
+
+    @property
+    def members(self) -> list[Parameter]:
+        """All values, in the order in which they are read."""
+        return [value for value in (self.base, *self.sides, self.merged) if value is not None]
+
+    @property
+    def comparable(self) -> bool:
+        """Whether all values have one shape and numbers that can be subtracted."""
+        first = self.members[0].spec
+        return all(
+            value.spec.shape == first.shape
+            and value.spec.dtype.arithmetic
+            and value.spec.dtype.kind == first.dtype.kind
+            for value in self.members
+        )
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Sums over the elements of one or more parameters, so that those of several can be added.
+
+    Attributes:
+        elements: Their number.
+        base: Squared norm of the common ancestor's values.
+        products: Inner products of the task vectors; squared norms in the diagonal.
+        moved: For each side how many elements it moved.
+        kept: For each side how many of these its threshold keeps, None where there is none.
+        touched: Elements that some side moved.
+        common: Elements that two or more sides moved.
+        opposed: Those of them that were not all moved in the same direction.
+        merged: Squared norm of what the merge moved, None where that was not asked for.
+        left: Elements that some side moved and the merge did not, None likewise.
+    """
+
+    elements: int
+    base: float
+    products: tuple[tuple[float, ...], ...]
+    moved: tuple[int, ...]
+    kept: tuple[int, ...] | None
+    touched: int
+    common: int
+    opposed: int
+    merged: float | None = None
+    left: int | None = None
+
+    def __add__(self, other: Measures) -> Measures:
+        products = tuple(
+            tuple(a + b for a, b in zip(row, second, strict=True))
+            for row, second in zip(self.products, other.products, strict=True)
+        )
+        return Measures(
+            self.elements + other.elements,
+            self.base + other.base,
+            products,
+            _added(self.moved, other.moved),
+            None if self.kept is None or other.kept is None else _added(self.kept, other.kept),
+            self.touched + other.touched,
+            self.common + other.common,
+            self.opposed + other.opposed,
+            None if self.merged is None or other.merged is None else self.merged + other.merged,
+            None if self.left is None or other.left is None else self.left + other.left,
+        )
+
+    @property
+    def distances(self) -> tuple[float, ...]:
+        """For each side the norm of what it moved over that of the ancestor's values; infinite where that is zero."""
+        return tuple(_root_ratio(row[number], self.base) for number, row in enumerate(self.products))
+
+    @property
+    def trimmed(self) -> tuple[float, ...] | None:
+        """For each side the share of the elements it moved that its threshold drops."""
+        if self.kept is None:
+            return None
+        return tuple(1 - kept / moved if moved else 0.0 for kept, moved in zip(self.kept, self.moved, strict=True))
+
+    @property
+    def agreement(self) -> float | None:
+        """The share of what several sides moved that they moved in the same direction; None where there is nothing."""
+        return 1 - self.opposed / self.common if self.common else None
+
+    @property
+    def unmoved(self) -> float | None:
+        """The share of what some side moved that the merge left as it was; None where that was not asked for."""
+        return None if self.left is None else self.left / max(self.touched, 1)
+
+    def cosine(self, one: int, other: int) -> float | None:
+        """Return the cosine of two sides' task vectors, None where one of them is zero."""
+        size = math.sqrt(self.products[one][one] * self.products[other][other])
+        return self.products[one][other] / size if size else None
+
+    @property
+    def energy(self) -> float | None:
+        """The squared norm of what the merge moved, over the mean of the sides'; None where nothing was moved."""
+        mean = math.fsum(row[number] for number, row in enumerate(self.products)) / len(self.products)
+        return self.merged / mean if self.merged is not None and mean else None
+
+
+def measure(store: Store | Memory, device: Device, asked: Mapping[str, Versions]) -> Iterator[tuple[str, Measures]]:
+    """Measure parameters, one after another, in pieces that are read and computed in threads.
+
+    Args:
+        store: Holds the values.
+        device: Where to compute.
+        asked: By name; only comparable ones.
+
+    Raises:
+        MissingError: A value is not here.
+        CorruptError: A value is damaged.
+    """
+    names = list(asked)
+    groups = [asked[name].members for name in names]
+
+    def work(item: int, _start: int, chunks: tuple[memoryview, ...]) -> Measures:
+        return _piece(device, asked[names[item]], chunks)
+
+    total: Measures | None = None
+    for item, _, chunks, found in readable(store, groups, work if device.threads else None):
+        if chunks:
+            part = found if device.threads else work(item, 0, chunks)
+            total = part if total is None else total + part
+        elif total is not None:
+            yield names[item], total
+            total = None
+
+
+def _piece(device: Device, versions: Versions, chunks: Sequence[memoryview]) -> Measures:
+    import torch
+
+    members = versions.members
+    wide = any(is_wide(member.spec.dtype) for member in members)
+    load = partial(device.load, wide=wide)
+    values = [load(chunk, member.spec.dtype) for member, chunk in zip(members, chunks, strict=True)]
+    base = values.pop(0) if versions.base is not None else torch.zeros_like(values[0])
+    moved = [value - base for value in values]
+    merged = moved.pop() if versions.merged is not None else None
+    signs = torch.stack([vector.sign() for vector in moved])
+    movers, direction = signs.abs().sum(0), signs.sum(0).abs()
+    common = movers > 1
+    kept = [_kept(vector, trim) for vector, trim in zip(moved, versions.trims, strict=True)] if versions.trims else None
+    return Measures(
+        base.numel(),
+        _dot(base, base),
+        tuple(tuple(_dot(one, other) for other in moved) for one in moved),
+        tuple(int(count) for count in signs.count_nonzero(1)),
+        None if kept is None else tuple(kept),
+        int(movers.count_nonzero()),
+        int(common.sum()),
+        int((common & (direction < movers)).sum()),
+        None if merged is None else _dot(merged, merged),
+        None if merged is None else int(((movers > 0) & (merged == 0)).sum()),
+    )
+
+
+def _dot(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float(one.double() @ other.double())
+
+
+def _kept(vector: torch.Tensor, trim: Trim) -> int:
+    """Return how many elements other than zero a threshold keeps; of those that equal it all that it allows."""
+    import torch
+
+    bits = vector.to(torch.float32).view(torch.int32) & 0x7FFFFFFF
+    equal = int((bits == trim.bits).sum()) if trim.bits else 0
+    return int((bits > trim.bits).sum()) + min(equal, trim.equal)
+
+
+def _added(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(a + b for a, b in zip(one, other, strict=True))
+
+
+def _root_ratio(above: float, below: float) -> float:
+    if not above:
+        return 0.0
+    return math.sqrt(above / below) if below else math.inf

@@ -1,0 +1,244 @@
+"""Merge commits say how models were merged, and ``git theta merge --replay`` makes the same bits again."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from workbench import ATTENTION, EMBEDDING, MODEL, Repo, model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TRAILERS = "--format=%(trailers:key=Theta-Merge,valueonly,unfold)"
+
+
+def records(repo: Repo, rev: str = "HEAD") -> list[dict[str, object]]:
+    return [json.loads(line) for line in repo.git("log", "-1", TRAILERS, rev).splitlines() if line]
+
+
+def branch(repo: Repo, name: str, changed: dict[str, int], start: str = "base") -> None:
+    repo.git("checkout", "--quiet", "-B", name, start)
+    repo.write_model(seed=1, changed=changed)
+    repo.commit(name)
+
+
+@pytest.fixture
+def three(repo: Repo) -> Repo:
+    """Return a repository whose ``main``, ``a`` and ``b`` changed the embedding, each in its way."""
+    repo.write_model(seed=1)
+    repo.commit("base")
+    repo.git("tag", "base")
+    branch(repo, "a", {EMBEDDING: 3, ATTENTION[1]: 3})
+    branch(repo, "b", {EMBEDDING: 4, ATTENTION[2]: 4})
+    branch(repo, "main", {EMBEDDING: 2, ATTENTION[0]: 2})
+    return repo
+
+
+def test_a_merge_commit_says_what_was_merged_how_and_by_which_version(three: Repo) -> None:
+    three.git("-c", "theta.merge.method=ties", "-c", "theta.merge.with=density=0.5", "merge", "--quiet", "a")
+    (record,) = records(three)
+    assert record["path"] == MODEL
+    assert record["base"] == three.git("rev-parse", f"base:{MODEL}")
+    assert record["sides"] == [three.git("rev-parse", f"{rev}:{MODEL}") for rev in ("HEAD^1", "a")]
+    assert record["commits"] == [three.git("rev-parse", rev) for rev in ("HEAD^1", "a")]
+    assert record["rules"]["method"] == "ties"
+    assert record["rules"]["with"] == {
+        "density": 0.5,
+        "lambda": 1.0,
+        "majority": "mass",
+        "scope": "model",
+        "ties": "original",
+    }
+    assert record["versions"] == {"ties": 1}
+    assert three.git("log", "-1", "--format=%s") == "Merge branch 'a'"
+
+
+def test_a_merge_in_which_no_rule_mattered_says_nothing(forked: Repo) -> None:
+    forked.git("merge", "--quiet", "side")
+    assert records(forked) == []
+    done = forked.run("theta", "merge", "--replay", "HEAD", check=False)
+    assert done.returncode == 10
+    assert "does not say how models were merged" in done.stderr
+
+
+def test_other_commits_are_left_alone(three: Repo) -> None:
+    three.git("merge", "--quiet", "a")
+    three.write(b"text", "notes.txt")
+    three.commit("not a merge")
+    assert records(three) == []
+    assert not (three.path / ".git/theta/merge.json").exists(), "what is committed is forgotten with the next commit"
+
+
+@pytest.mark.parametrize(
+    "words", [["average"], ["ties", "density=0.3"], ["dare", "seed=5"], ["slerp", "t=0.3"], ["theirs"]], ids=" ".join
+)
+def test_replay_makes_the_same_bits(three: Repo, words: list[str]) -> None:
+    three.git("merge", "--quiet", "-s", "theta", "-X", f"method={words[0]}", *(f"-X{w}" for w in words[1:]), "a")
+    told = json.loads(three.git("theta", "merge", "--json", "--replay", "HEAD"))
+    assert [(each["path"], each["differing"]) for each in told] == [(MODEL, [])]
+
+
+def test_replay_of_several_branches(three: Repo) -> None:
+    three.git("merge", "--quiet", "-s", "theta", "-X", "method=dare", "-X", "seed=7", "a", "b")
+    (record,) = records(three)
+    assert record["rules"]["with"]["seed"] == 7
+    assert len(record["sides"]) == 3
+    assert f"{MODEL}: 1 parameter" in three.git("theta", "merge", "--replay")
+
+
+def test_rules_of_the_file_and_resolutions_are_recorded_in_their_order(three: Repo) -> None:
+    rules = f"version: 1\nrules: [{{match: {EMBEDDING}, method: conflict}}]\n"
+    three.write(rules.encode(), ".thetamerge")
+    three.commit("rules")
+    assert three.run("merge", "a", check=False).returncode == 1
+    three.git("theta", "resolve", "--method", "ties", "--option", "density=0.4", MODEL, "embeddings.*")
+    three.git("commit", "--quiet", "--no-edit")
+    (record,) = records(three)
+    (step,) = record["resolved"]
+    assert (step["method"], step["with"]["density"], step["parameters"]) == ("ties", 0.4, ["embeddings.*"])
+    assert record["versions"] == {"ties": 1}
+    three.git("theta", "merge", "--replay", "HEAD")
+
+
+def test_a_version_that_was_chosen_by_hand_is_not_said_to_be_merged(three: Repo) -> None:
+    three.git("merge", "--quiet", "--no-commit", "a")
+    three.write_model(seed=9)
+    three.git("add", MODEL)
+    three.git("commit", "--quiet", "--no-edit")
+    assert records(three) == []
+
+
+def test_a_merge_that_was_given_up_leaves_no_trace_in_the_next(three: Repo) -> None:
+    three.git("-c", "theta.merge.method=ties", "merge", "--quiet", "--no-commit", "a")
+    three.git("merge", "--abort")
+    three.git("merge", "--quiet", "-s", "ours", "a")
+    assert records(three) == []
+    three.git("reset", "--quiet", "--hard", "HEAD^1")
+    three.git("merge", "--quiet", "b")
+    assert [record["rules"]["method"] for record in records(three)] == ["average"]
+
+
+def test_replay_makes_a_common_ancestor_of_gits_own_again(three: Repo) -> None:
+    three.git("checkout", "--quiet", "-b", "left", "a")
+    three.git("merge", "--quiet", "-s", "theta", "-X", "method=ours", "b")
+    three.git("checkout", "--quiet", "-b", "right", "b")
+    three.git("merge", "--quiet", "-s", "theta", "-X", "method=theirs", "a")
+    for number, name in enumerate(("left", "right")):
+        three.git("checkout", "--quiet", name)
+        three.write_model(seed=1, changed={EMBEDDING: 3, ATTENTION[1]: 3, ATTENTION[2]: 4} | {ATTENTION[3]: 7 + number})
+        three.commit("goes on")
+    three.git("merge", "--quiet", "left")
+    three.git("reflog", "expire", "--expire=now", "--all")
+    three.git("gc", "--quiet", "--prune=now")
+    three.git("theta", "merge", "--replay", "HEAD")
+
+
+def test_replay_tells_what_differs(three: Repo) -> None:
+    three.git("merge", "--quiet", "a")
+    message = three.git("log", "-1", "--format=%B").replace('"method":"average"', '"method":"sum"')
+    three.git(
+        "commit", "--quiet", "--amend", "--message", message.replace('"versions":{"average":1}', '"versions":{"sum":1}')
+    )
+    done = three.run("theta", "merge", "--replay", check=False)
+    assert done.returncode == 10
+    assert EMBEDDING in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"versions":{"average":1}', '"versions":{"average":2}', "version 2 of 'average'"),
+        ('"sides":["', '"sides":["0', "is not here"),
+        ('"rules":{', '"rules":[{', "no record of a merge"),
+        ('"method":"average"', '"method":"avarage"', "avarage"),
+        (f'"path":"{MODEL}"', '"path":"other"', "has no checkpoint other"),
+    ],
+)
+def test_records_that_cannot_be_followed_are_named(three: Repo, old: str, new: str, words: str) -> None:
+    three.git("merge", "--quiet", "a")
+    message = three.git("log", "-1", "--format=%B")
+    assert old in message
+    three.git("commit", "--quiet", "--amend", "--message", message.replace(old, new))
+    done = three.run("theta", "merge", "--replay", check=False)
+    assert done.returncode in {10, 12}
+    assert words in done.stderr
+
+
+def test_a_clone_replays_what_it_fetched(three: Repo, shared: Repo, tmp_path: Path) -> None:
+    three.git("merge", "--quiet", "a")
+    three.git("push", "--quiet", "origin", "main", "a")
+    three.git("clone", "--quiet", str(shared.path), str(tmp_path / "clone"))
+    Repo(tmp_path / "clone").git("theta", "merge", "--replay", "HEAD")
+
+
+def test_the_hook_starts_no_python_where_nothing_was_merged(three: Repo, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "git-theta").write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    (tools / "git-theta").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    three.git("commit", "--quiet", "--allow-empty", "--message", "empty", env=environment)
+    assert not (tmp_path / "called").exists()
+
+
+def test_a_commit_is_made_also_where_the_program_is_gone(three: Repo) -> None:
+    three.git("merge", "--quiet", "--no-commit", "a")
+    hooks = three.path / ".git/hooks"
+    script = (hooks / "prepare-commit-msg").read_text().replace("git-theta", "git-theta-that-is-gone")
+    (hooks / "prepare-commit-msg").write_text(script)
+    three.git("commit", "--quiet", "--no-edit")
+    assert three.unsettled(MODEL, three.read()) == []
+    assert records(three) == []
+
+
+def test_a_linked_work_tree_has_its_own_record(three: Repo, tmp_path: Path) -> None:
+    three.git("worktree", "add", "--quiet", str(tmp_path / "linked"), "a")
+    linked = Repo(tmp_path / "linked")
+    linked.git("merge", "--quiet", "b")
+    assert len(records(linked)) == 1
+    assert not (three.path / ".git/theta/merge.json").exists()
+
+
+def test_plan_says_what_a_merge_would_do_and_changes_nothing(three: Repo) -> None:
+    before = three.git("rev-parse", "HEAD"), three.read(), sorted(three.path.rglob(".git/theta/packs/*/*"))
+    told = json.loads(
+        three.git("theta", "merge", "--json", "--plan", "-X", "method=ties", "-X", "density=0.1", "a", "b")
+    )
+    (plan,) = told
+    rows = {row["name"]: row for row in plan["parameters"]}
+    assert (plan["path"], plan["sides"], plan["conflicts"]) == (MODEL, 3, 0)
+    assert rows[EMBEDDING]["action"] == "compute"
+    assert rows[EMBEDDING]["options"]["density"] == 0.1
+    assert rows[EMBEDDING]["reads"] == plan["reads"] == 4 * 256 * 64 * 4
+    assert (rows[ATTENTION[1]]["action"], rows[ATTENTION[1]]["source"]) == ("take", "theirs1")
+    assert rows[ATTENTION[3]]["state"] == "unchanged"
+    assert (three.git("rev-parse", "HEAD"), three.read(), sorted(three.path.rglob(".git/theta/packs/*/*"))) == before
+
+
+def test_plan_for_people_has_a_row_for_each_group_and_exits_with_1_for_conflicts(three: Repo) -> None:
+    done = three.run("theta", "merge", "--plan", "-X", "method=conflict", "a", check=False)
+    assert done.returncode == 1
+    assert "in conflict: 1 parameter" in done.stdout
+    assert f"taken from theirs: 1 parameter\n    {ATTENTION[1]}" in done.stdout
+    assert "no checkpoint was changed" in three.git("theta", "merge", "--plan", "base")
+    assert three.read() == model(1, {EMBEDDING: 2, ATTENTION[0]: 2})
+    assert three.git("status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["--plan"], 2, "needs the branches"),
+        (["--plan", "nowhere"], 3, "nowhere"),
+        (["--replay", "a", "b"], 2, "one at a time"),
+        (["--plan", "-X", "method=avarage", "a"], 12, "avarage"),
+        (["a"], 2, "required"),
+    ],
+)
+def test_mistakes_are_named(three: Repo, args: list[str], code: int, words: str) -> None:
+    done = three.run("theta", "merge", *args, check=False)
+    assert done.returncode == code
+    assert words in done.stderr
