@@ -36,6 +36,7 @@ COMMANDS = {
     "compress": "reduce the difference of two models to a small, lossy update",
     "merge": "look at merges: what one would do, and whether doing it again gives the same bits",
     "resolve": "settle what a merge left undecided",
+    "mergetool": "settle what a merge left undecided by question and answer",
     "gc": "hold versions as differences from each other, and remove what nobody needs",
     "fsck": "check that everything is stored, intact and tracked as it should be",
     "prune": "drop parameters here that a remote holds and nothing here needs",

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from git_theta_ext.merging.decision import Decision
     from git_theta_ext.merging.plan import Plan
-    from git_theta_ext.merging.rules import Choice
     from git_theta_ext.model.tensor import TensorSpec
 
 _MOST_ROWS = 40
@@ -66,17 +65,8 @@ def _heading(decision: Decision) -> str:
     if decision.state == "unchanged":
         return ""
     if decision.action == "compute":
-        return f"merged by {_asked(decision.choice)}"
+        return f"merged by {decision.choice.words} ({decision.choice.origin})"
     return "in conflict" if decision.action == "conflict" else f"taken from {decision.source}"
-
-
-def _asked(choice: Choice) -> str:
-    words = [
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in choice.options.items()
-    ]
-    words += [f"weights={','.join(f'{weight:g}' for weight in choice.weights)}"] if choice.weights else []
-    words += ["grow"] if choice.grow else []
-    return f"{' '.join([choice.method, *words])} ({choice.origin})"
 
 
 def _parameter(decision: Decision) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from operator import add
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.diff.group import Item, fold
-from git_theta_ext.diff.words import plural
+from git_theta_ext.diff.words import aligned, percent, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -100,10 +100,7 @@ def text(about: Mapping[str, Any], groups: Sequence[Group]) -> Iterator[str]:
     """Write a report for a terminal."""
     yield headline(about, groups)
     if groups:
-        cells = [list(_COLUMNS), *(_cells(group) for group in groups)]
-        widths = [max(len(row[number]) for row in cells) for number in range(len(_COLUMNS))]
-        for row in cells:
-            yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        yield from aligned([_COLUMNS, *(_cells(group) for group in groups)])
 
 
 def headline(about: Mapping[str, Any], groups: Sequence[Group]) -> str:
@@ -123,16 +120,10 @@ def _cells(group: Group) -> list[str]:
         return [label, first.method, first.state, "", "", "", ""]
     cosines = [found.cosine(a, b) for a, b in combinations(range(len(first.sides)), 2)]
     known = [cosine for cosine in cosines if cosine is not None]
-    moved = ", ".join(f"{side} {_percent(value)}" for side, value in zip(first.sides, found.distances, strict=True))
-    trimmed = "" if found.trimmed is None else ", ".join(map(_percent, found.trimmed))
+    moved = ", ".join(f"{side} {percent(value)}" for side, value in zip(first.sides, found.distances, strict=True))
+    trimmed = "" if found.trimmed is None else ", ".join(map(percent, found.trimmed))
     cosine = f"{sum(known) / len(known):.2f}" if known else ""
-    return [label, first.method, moved, trimmed, _percent(found.agreement), cosine, _percent(found.energy)]
-
-
-def _percent(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{100 * value:.3g} %" if math.isfinite(value) else "all new"
+    return [label, first.method, moved, trimmed, percent(found.agreement), cosine, percent(found.energy)]
 
 
 def to_html(reports: Sequence[tuple[Mapping[str, Any], Sequence[Group]]]) -> str:
@@ -145,7 +136,7 @@ def to_html(reports: Sequence[tuple[Mapping[str, Any], Sequence[Group]]]) -> str
             cells = [f"<td>{html.escape(cell)}</td>" for cell in _cells(group)]
             share = group.measures.agreement if group.measures is not None else None
             if share is not None:
-                cells[4] = f'<td class="bar" style="--share:{100 * share:.1f}%">{html.escape(_percent(share))}</td>'
+                cells[4] = f'<td class="bar" style="--share:{100 * share:.1f}%">{html.escape(percent(share))}</td>'
             body.append(f"<tr>{''.join(cells)}</tr>")
         body.append("</tbody></table>")
     return _PAGE.replace("BODY", "\n".join(body))

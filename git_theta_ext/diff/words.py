@@ -1,6 +1,12 @@
-"""Numbers in words, as commands and diffs print them."""
+"""Numbers in words and tables, as commands and diffs print them."""
 
 from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _THOUSAND = 1000
 
@@ -15,6 +21,19 @@ def human_bytes(count: int) -> str:
         if size < _THOUSAND:
             return f"{size:.3g} {unit}" if size < _THOUSAND - 0.5 else f"{size:.0f} {unit}"
     return f"{size / _THOUSAND:.3g} TB"
+
+
+def percent(share: float | None) -> str:
+    """Write a share in percent with three digits; nothing for None, and a word for an infinite one."""
+    if share is None:
+        return ""
+    return f"{100 * share:.3g} %" if math.isfinite(share) else "all new"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table, indented, with columns as wide as they need to be."""
+    widths = [max(len(row[number]) for row in rows) for number in range(len(rows[0]))]
+    return ["  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def plural(count: int, noun: str) -> str:

@@ -63,16 +63,16 @@ def resolve(
         raise UsageError("'conflict' settles nothing", hint="git theta resolve --method=ours")
     chosen = _chosen(manifest, patterns)
     _check_whole(manifest, choice.method, patterns)
-    settled, failed = _settled(manifest, chosen, choice, start or (lambda: Engine(store)))
+    values, failed = settled(manifest, chosen, choice, start or (lambda: Engine(store)))
     if failed and patterns:
         raise next(iter(failed.values()))
     parameters = dict(manifest.parameters)
-    for name, value in settled.items():
+    for name, value in values.items():
         if value is None:
             parameters.pop(name, None)
         else:
             parameters[name] = value
-    remaining = tuple(conflict for conflict in manifest.conflicts if conflict.name not in settled)
+    remaining = tuple(conflict for conflict in manifest.conflicts if conflict.name not in values)
     result = replace(manifest, parameters=parameters, conflicts=remaining)
     if not remaining:
         result = _settle_layout(result, store, choice.method if not patterns else None)
@@ -149,10 +149,20 @@ def _sides(manifest: Manifest) -> tuple[str, ...]:
     return ("base", *side_names(max(counts, default=2)))
 
 
-def _settled(
+def settled(
     manifest: Manifest, chosen: Sequence[Conflict], choice: Choice, start: Callable[[], Engine]
 ) -> tuple[dict[str, Parameter | None], dict[str, MergeError]]:
-    """Return the values of the conflicts that could be settled, and why others could not."""
+    """Return the values of the conflicts that can be settled, and why others cannot.
+
+    Args:
+        manifest: With conflicts.
+        chosen: Some of them.
+        choice: By which side or method.
+        start: Makes the engine that computes.
+
+    Raises:
+        PluginError: There is no such method.
+    """
     if choice.method in _sides(manifest):
         return {conflict.name: conflict.candidates[choice.method] for conflict in chosen}, {}
     try:

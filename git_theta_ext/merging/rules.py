@@ -47,6 +47,13 @@ class Choice:
     origin: str = "default"
     number: int = 0
 
+    @property
+    def words(self) -> str:
+        """Method, options and weights, for people."""
+        options = [f"{n}={v:g}" if isinstance(v, float) else f"{n}={v}" for n, v in self.options.items()]
+        weights = [f"weights={','.join(f'{weight:g}' for weight in self.weights)}"] if self.weights else []
+        return " ".join([*([GROW] if self.grow else []), self.method, *options, *weights])
+
 
 @dataclass(frozen=True)
 class Rule:

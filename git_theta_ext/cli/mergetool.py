@@ -1,0 +1,174 @@
+"""Settle what a merge left undecided by question and answer, group by group. Also as: git mergetool --tool=theta."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from typing import TYPE_CHECKING
+
+from git_theta_ext.cli import mergetool_text as text
+from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.progress import progress
+from git_theta_ext.errors import ThetaError, UsageError
+from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.merging import engine
+from git_theta_ext.git.paths import tracked_paths
+from git_theta_ext.git.preview import moved, preview
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.settle import find, finish, settle
+from git_theta_ext.merging.rules import choice
+from git_theta_ext.merging.rules_file import parse_override
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from git_theta_ext.cli.output import Output
+    from git_theta_ext.git.settle import Undecided
+    from git_theta_ext.merging.device import Device
+    from git_theta_ext.merging.rules import Choice
+    from git_theta_ext.model.manifest import Conflict
+    from git_theta_ext.store.blobs import Store
+
+EXAMPLE = "git theta mergetool model.safetensors"
+
+PREVIEWED = ("average", "task_arithmetic", "ties", "dare", "consensus_ta", "model_stock")
+"""What a preview shows where no method is asked for."""
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="checkpoints with conflicts; all where none is given")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask, and settle."""
+    output = output_of(args)
+    repo = Repository.discover()
+    paths = tracked_paths(repo, args.paths) if args.paths else _unmerged(repo)
+    if not paths:
+        raise UsageError("no checkpoint has conflicts", hint="git theta status")
+    store = repo.store()
+    left = {}
+    for path in paths:
+        found = _Session(repo, store, output, find(repo, store, path)).run()
+        left[path] = len(found.manifest.conflicts) + (found.manifest.layout_conflict is not None)
+    output.result(
+        [{"path": path, "conflicts": count} for path, count in left.items()],
+        [f"{path}: {count} undecided" if count else f"resolved {path}" for path, count in left.items()],
+    )
+    return int(any(left.values()))
+
+
+def _unmerged(repo: Repository) -> list[str]:
+    paths = sorted({entry.path for entry in repo.entries(None) if entry.stage})
+    return list(theta_paths(repo.run, paths))
+
+
+class _Session:
+    """The questions about one checkpoint; they go to stderr, answers come from stdin."""
+
+    def __init__(self, repo: Repository, store: Store, output: Output, found: Undecided) -> None:
+        self._repo = repo
+        self._store = store
+        self._output = output
+        self._found = found
+        self._apart: set[str] = set()
+        self._skipped: set[str] = set()
+        self._over = False
+
+    def run(self) -> Undecided:
+        """Ask until everything is settled or skipped; what is settled whole is staged and its file written."""
+        self._say(text.headline(self._found))
+        while not self._over:
+            groups = text.groups_of(
+                [c for c in self._found.manifest.conflicts if c.name not in self._skipped], self._apart
+            )
+            if not groups:
+                break
+            self._ask(*groups[0], len(groups))
+        if not self._over and self._found.manifest.layout_conflict is not None and not self._found.manifest.conflicts:
+            self._ask_layout()
+        if not self._found.manifest.conflicted:
+            finish(self._repo, self._store, self._found)
+        return self._found
+
+    def _device(self) -> Device:
+        return engine(self._repo, self._store).device
+
+    def _ask(self, label: str, conflicts: Sequence[Conflict], groups: int) -> None:
+        """Ask about a group until it is settled, skipped or split."""
+        shown = progress("measuring", 0)
+        with shown:
+            measures = moved(self._store, self._device(), conflicts)
+        self._say(text.about(label, conflicts, measures, groups))
+        before = self._found
+        while self._found is before and not self._over:
+            answer = self._read(text.question(conflicts[0]))
+            try:
+                if self._answered(answer, conflicts):
+                    return
+            except ThetaError as error:
+                self._output.error(error)
+
+    def _answered(self, answer: str, conflicts: Sequence[Conflict]) -> bool:
+        """Do what an answer says, and tell whether the group is done with."""
+        word, *words = answer.split() or ["k"]
+        names = {conflict.name for conflict in conflicts}
+        if word == "q":
+            self._over = True
+        elif word == "k":
+            self._skipped |= names
+        elif word == "s":
+            self._apart |= names
+        elif word == "?":
+            self._say(text.HELP)
+            return False
+        elif word == "p":
+            self._preview(conflicts, words)
+            return False
+        else:
+            self._settle(_choice(text.SHORT.get(word, word), words), conflicts)
+        return True
+
+    def _preview(self, conflicts: Sequence[Conflict], words: Sequence[str]) -> None:
+        choices = [_choice(words[0], words[1:])] if words else [_choice(name, ()) for name in PREVIEWED]
+        count, found = preview(self._store, self._device(), self._found.manifest, conflicts, choices)
+        self._say(text.previews(conflicts, count, found))
+
+    def _settle(self, asked: Choice, conflicts: Sequence[Conflict]) -> None:
+        names = [conflict.name for conflict in conflicts]
+        everything = len(names) == len(self._found.manifest.conflicts)
+        patterns = [] if everything else list(map(glob.escape, names))
+        with progress("merging", 0):
+            self._found = settle(self._repo, self._store, self._found, asked, patterns)
+
+    def _ask_layout(self) -> None:
+        self._say(text.layout(self._found))
+        while self._found.manifest.conflicted and not self._over:
+            word = self._read(text.LAYOUT_QUESTION)
+            if word in {"", "k", "q"}:
+                return
+            try:
+                self._found = settle(self._repo, self._store, self._found, _choice(text.SHORT.get(word, word), ()))
+            except ThetaError as error:
+                self._output.error(error)
+
+    def _read(self, question: str) -> str:
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:  # nobody is there any more
+            self._over = True
+            self._say("")
+        return line.strip()
+
+    @staticmethod
+    def _say(words: str) -> None:
+        sys.stderr.write(f"{words}\n")
+
+
+def _choice(method: str, words: Sequence[str]) -> Choice:
+    asked = parse_override("answer", [f"method={method}", *words])
+    return choice(method, asked.options, asked.weights, origin="answer")

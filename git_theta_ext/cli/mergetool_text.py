@@ -1,0 +1,120 @@
+"""What ``git theta mergetool`` says."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from git_theta_ext.diff.group import Item, fold
+from git_theta_ext.diff.words import aligned, human_bytes, percent, plural
+from git_theta_ext.git.preview import movers
+from git_theta_ext.model.manifest import side_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
+
+    from git_theta_ext.git.preview import Preview
+    from git_theta_ext.git.settle import Undecided
+    from git_theta_ext.merging.measures import Measures
+    from git_theta_ext.model.manifest import Conflict, Parameter
+
+_MOST_GROUPS = 40
+_TWO = 2
+SHORT = {"o": "ours", "t": "theirs", "b": "base", "a": "average", **{f"t{n}": f"theirs{n}" for n in range(1, 64)}}
+"""Abbreviations of answers."""
+
+HELP = """\
+  o, t, b    take our version, theirs (of several t1, t2 ...), or the common ancestor's
+  a          average; or any method with options: ties density=0.1 lambda=0.8
+  p          preview what methods would make of it; p METHOD NAME=VALUE ... for one
+  s          split: ask about each of these parameters by itself
+  k          skip: leave them undecided for now
+  q          quit: leave everything else undecided; settled answers are kept"""
+LAYOUT_QUESTION = "  whose order and metadata? [o t b k] "
+
+
+def headline(found: Undecided) -> str:
+    """Say what is undecided."""
+    return f"{found.path}: {plural(len(found.manifest.conflicts), 'parameter')} undecided"
+
+
+def groups_of(conflicts: Sequence[Conflict], apart: AbstractSet[str]) -> list[tuple[str, list[Conflict]]]:
+    """Put conflicts together that are alike and whose names differ only in numbers, but for some that stand alone.
+
+    Returns:
+        What the names of each group have in common, and the group.
+    """
+    alike: dict[tuple[object, ...], list[Conflict]] = defaultdict(list)
+    for conflict in conflicts:
+        key = conflict.name if conflict.name in apart else ""
+        alike[key, conflict.reason, movers(conflict)].append(conflict)
+    groups = []
+    for found in alike.values():
+        named = {conflict.name: conflict for conflict in found}
+        rows = fold([Item("~", conflict.name, _spec(conflict)) for conflict in found], _MOST_GROUPS)
+        groups += [(row.label, [named[item.name] for item in row.items]) for row in rows]
+    return sorted(groups, key=lambda group: group[1][0].name)
+
+
+def about(label: str, conflicts: Sequence[Conflict], measures: Measures | None, groups: int) -> str:
+    """Describe a group, and how far its sides are apart."""
+    first = conflicts[0]
+    size = sum(value.spec.nbytes for c in conflicts for value in c.sides[:1] if value is not None)
+    count = f"{plural(len(conflicts), 'parameter')}, {_spec(first)}, {human_bytes(size)}"
+    lines = ["", f"{label}   ({plural(groups, 'group')} to go)", f"  {count}: {first.reason}"]
+    sides = movers(first)
+    if measures is None:
+        lines += [f"  {name}: {value.spec if value is not None else 'deleted'}" for name, value in _values(first)]
+        return "\n".join(lines)
+    rows = [["", "moved by", "elements", f"cosine with {sides[0]}"]]
+    for number, side in enumerate(sides):
+        share = measures.moved[number] / max(measures.elements, 1)
+        cosine = _number(measures.cosine(0, number)) if number else ""
+        rows.append([side, percent(measures.distances[number]), percent(share), cosine])
+    lines += aligned(rows)
+    if measures.agreement is not None:
+        lines.append(f"  signs conflict in {percent(1 - measures.agreement)} of what several sides moved")
+    return "\n".join(lines)
+
+
+def previews(conflicts: Sequence[Conflict], count: int, found: Sequence[Preview]) -> str:
+    """Say what methods would make of a group."""
+    sides = movers(conflicts[0])
+    rows = [["method", "moved by", "elements", *(f"cosine with {side}" for side in sides)]]
+    for each in found:
+        if each.measures is None:
+            rows.append([each.choice.words, each.reason, "", *[""] * len(sides)])
+            continue
+        last = len(each.measures.products) - 1
+        share = each.measures.moved[last] / max(each.measures.elements, 1)
+        cosines = [_number(each.measures.cosine(number, last)) for number in range(last)]
+        rows.append([each.choice.words, percent(each.measures.distances[last]), percent(share), *cosines])
+    part = [] if count == len(conflicts) else [f"  computed from {count} of {plural(len(conflicts), 'parameter')}"]
+    return "\n".join([*aligned(rows), *part])
+
+
+def layout(found: Undecided) -> str:
+    """Say what is undecided about the file."""
+    conflict = found.manifest.layout_conflict
+    assert conflict is not None
+    return f"\nthe file's layout: {conflict.reason}"
+
+
+def question(conflict: Conflict) -> str:
+    """Return the question about a group."""
+    others = ["t"] if len(conflict.sides) == _TWO else [f"t{n}" for n in range(1, len(conflict.sides))]
+    return f"  what to do? [{' '.join(['o', *others, 'b', 'a', 'METHOD', 'p', 's', 'k', 'q', '?'])}] "
+
+
+def _values(conflict: Conflict) -> list[tuple[str, Parameter | None]]:
+    return [("base", conflict.base), *zip(side_names(len(conflict.sides)), conflict.sides, strict=True)]
+
+
+def _spec(conflict: Conflict) -> str:
+    value = next(filter(None, (*conflict.sides, conflict.base)), None)
+    return "" if value is None else str(value.spec)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

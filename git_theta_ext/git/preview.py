@@ -1,0 +1,125 @@
+"""Look at conflicts before they are settled: how the sides moved, and what methods would make of that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING
+
+from git_theta_ext.git.resolve import settled
+from git_theta_ext.merging.engine import Engine
+from git_theta_ext.merging.measures import Versions, measure
+from git_theta_ext.model.manifest import side_names
+from git_theta_ext.store.memory import Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from git_theta_ext.merging.device import Device
+    from git_theta_ext.merging.measures import Measures
+    from git_theta_ext.merging.rules import Choice
+    from git_theta_ext.model.manifest import Conflict, Manifest
+    from git_theta_ext.store.blobs import Store
+
+SAMPLE_BYTES = 1 << 27
+"""Of the versions that a preview is computed from: so many are held in memory."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a method would make of some conflicts.
+
+    Attributes:
+        choice: The method.
+        measures: Of the sides, and behind them of what came of the method as if it were one more; None where it failed.
+        reason: Why it failed.
+    """
+
+    choice: Choice
+    measures: Measures | None
+    reason: str = ""
+
+
+def movers(conflict: Conflict) -> tuple[str, ...]:
+    """Return the names of the sides that changed a parameter."""
+    names = side_names(len(conflict.sides))
+    return tuple(name for name, value in zip(names, conflict.sides, strict=True) if value != conflict.base)
+
+
+def moved(store: Store, device: Device, conflicts: Sequence[Conflict]) -> Measures | None:
+    """Measure how far the sides of conflicts moved, which are the same sides in all of them.
+
+    Returns:
+        None where none of them can be compared.
+
+    Raises:
+        MissingError: A value is not here.
+        CorruptError: A value is damaged.
+    """
+    asked = {c.name: found for c in conflicts if (found := _versions(c)) is not None}
+    return _sum([found for _, found in measure(store, device, asked)])
+
+
+def preview(
+    store: Store, device: Device, manifest: Manifest, conflicts: Sequence[Conflict], choices: Sequence[Choice]
+) -> tuple[int, list[Preview]]:
+    """Settle some conflicts in memory by one method after another.
+
+    Args:
+        store: Holds the values.
+        device: Where to compute.
+        manifest: That has the conflicts.
+        conflicts: Some of them; the largest ones that fit into memory stand for all.
+        choices: The methods.
+
+    Returns:
+        Of how many of the conflicts, and what came of each method.
+
+    Raises:
+        MissingError: A value is not here.
+        CorruptError: A value is damaged.
+    """
+    memory = Memory()
+    sample = _sample(conflicts)
+    for conflict in sample:
+        for value in filter(None, conflict.candidates.values()):
+            if memory.missing({value.digest}):
+                memory.put([(value.spec, value.digest, store.read(value.digest, value.spec))])
+    return len(sample), [_tried(memory, device, manifest, sample, choice) for choice in choices]
+
+
+def _tried(memory: Memory, device: Device, manifest: Manifest, sample: Sequence[Conflict], choice: Choice) -> Preview:
+    values, failed = settled(manifest, sample, choice, lambda: Engine(memory, device))
+    if failed:
+        return Preview(choice, None, next(iter(failed.values())).message)
+    asked = {}
+    for conflict in sample:
+        known, merged = _versions(conflict), values[conflict.name]
+        if known is not None and merged is not None:
+            asked[conflict.name] = Versions(known.base, (*known.sides, merged))
+    found = _sum([found for _, found in measure(memory, device, asked)])
+    return Preview(choice, found, "" if found is not None else "there is nothing to compare")
+
+
+def _versions(conflict: Conflict) -> Versions | None:
+    values = tuple(value for value in conflict.sides if value != conflict.base)
+    if any(value is None for value in values):
+        return None
+    versions = Versions(conflict.base, tuple(value for value in values if value is not None))
+    return versions if versions.comparable else None
+
+
+def _sample(conflicts: Sequence[Conflict]) -> list[Conflict]:
+    sizes = {c.name: sum(v.spec.nbytes for v in c.candidates.values() if v is not None) for c in conflicts}
+    found: list[Conflict] = []
+    room = SAMPLE_BYTES
+    for conflict in sorted(conflicts, key=lambda conflict: -sizes[conflict.name]):
+        if sizes[conflict.name] <= room or not found:
+            found.append(conflict)
+            room -= sizes[conflict.name]
+    return found
+
+
+def _sum(parts: Sequence[Measures]) -> Measures | None:
+    return reduce(add, parts) if parts else None
