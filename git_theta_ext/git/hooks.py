@@ -29,6 +29,7 @@ class Hook:
         command: What git runs where its configuration has the hook.
         line: For the top of somebody else's hook; it leaves that its standard input.
         without: What does not happen where it is not in place.
+        needed: Whether something is lost without it.
     """
 
     event: str
@@ -36,6 +37,7 @@ class Hook:
     command: str
     line: str
     without: str
+    needed: bool
 
     @property
     def settings(self) -> dict[str, str]:
@@ -60,6 +62,7 @@ PRE_PUSH = Hook(
     "git theta hook pre-push",
     'refs=$(mktemp) && cat >"$refs" && git theta hook pre-push "$@" <"$refs" || exit 1; exec <"$refs"; rm -f "$refs"',
     "pushes do not upload parameters",
+    needed=True,
 )
 _NO_RECORD = '! [ -f "$(git rev-parse --git-path theta/merge.json)" ]'
 PREPARE_COMMIT_MSG = Hook(
@@ -68,6 +71,7 @@ PREPARE_COMMIT_MSG = Hook(
     f"{_NO_RECORD} || git theta hook prepare-commit-msg",
     f'{_NO_RECORD} || git theta hook prepare-commit-msg "$@"',
     "merge commits do not say how models were merged",
+    needed=False,
 )
 HOOKS = (PRE_PUSH, PREPARE_COMMIT_MSG)
 
@@ -79,13 +83,14 @@ class Change:
     """One thing that was changed, or that the user has to change.
 
     Attributes:
-        what: ``set``, ``unset``, ``wrote``, ``removed``, or ``todo``.
+        what: ``set``, ``unset``, ``wrote``, ``removed``; ``todo`` for what the user has to do, ``option`` for what may be
+            done.
         where: A configuration key with its scope, or a path.
         value: The new value, or the line to add; empty for what is gone.
         without: What does not happen until the user has done it.
     """
 
-    what: Literal["set", "unset", "wrote", "removed", "todo"]
+    what: Literal["set", "unset", "wrote", "removed", "todo", "option"]
     where: str
     value: str = ""
     without: str = ""
@@ -122,7 +127,7 @@ def _place(repo: Repository, hook: Hook) -> list[Change]:
     if present is not None and hook.called_by(present):
         return []
     if present is not None or repo.config.text("core.hookspath") is not None:
-        return [Change("todo", str(path), hook.line, hook.without)]
+        return [Change("todo" if hook.needed else "option", str(path), hook.line, hook.without)]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.theta-{os.getpid()}")
