@@ -197,7 +197,8 @@ class _Work:
         if task.method.contract.granularity != "matrix" and common.elements and len(common.shape) > 1:
             step = max(1, _ROW_ELEMENTS * rows // common.elements)
         for first in range(0, max(rows, 1), step):
-            block = [value[first : first + step] if common.shape else value for value in values]
+            # Only where there are several: statistics of a matrix have other rows than it.
+            block = values if step >= rows else [value[first : first + step] for value in values]
             self._merge(Values(block, []), first * (common.elements // max(rows, 1)))
         if task.grower is not None:
             self._append(task.branches[task.grower])

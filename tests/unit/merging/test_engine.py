@@ -3,6 +3,7 @@
 import sys
 import types
 import warnings
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -115,6 +116,17 @@ def test_methods_of_rows_get_whole_rows(bench, probe, monkeypatch):
         ((2, 5), 20),
         ((1, 5), 30),
     ]
+
+
+@pytest.mark.parametrize("side", [3, 5, 9])
+def test_statistics_of_other_shapes_than_the_weight_reach_the_method_whole(bench, probe, side):
+    method = probe(lambda piece: piece.branches[0] * 1, granularity="matrix", sidecars=("gram",))
+    base, one, two = (np.full((5, 2), value, np.float32) for value in (0, 1, 2))
+    grams = [np.arange(side * side, dtype=np.float32).reshape(side, side) + number for number in range(2)]
+    statistics = {number: {"gram/w": bench.parameter(gram)} for number, gram in enumerate(grams)}
+    start = partial(Engine, bench.store, statistics=statistics)
+    assert outcome_of(bench, base, one, two, method=method.name, start=start).manifest.conflicts == ()
+    assert [gram.tolist() for gram in method.pieces[0].sidecars["gram"]] == [gram.tolist() for gram in grams]
 
 
 def test_base_options_and_name_reach_the_method(bench, probe):
