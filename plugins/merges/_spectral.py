@@ -46,16 +46,21 @@ def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     return u, s, vt
 
 
-def pseudo_inverse(matrix: torch.Tensor) -> torch.Tensor:
+def pseudo_inverse(matrix: torch.Tensor, least: float = 0.0) -> torch.Tensor:
     """Return the pseudo-inverse of a symmetric matrix; eigenvalues that are nothing but rounding count as zero.
+
+    Args:
+        matrix: In float64.
+        least: Those count as zero too that are not larger than this times the largest.
 
     Raises:
         MergeError: Its decomposition does not converge.
     """
     import torch
 
+    least = max(least, max(matrix.shape) * _EPSILON)
     try:
-        inverse: torch.Tensor = torch.linalg.pinv(matrix, hermitian=True)
+        inverse: torch.Tensor = torch.linalg.pinv(matrix, rtol=least, hermitian=True)
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise MergeError("the eigenvalue decomposition does not converge") from error
     return inverse

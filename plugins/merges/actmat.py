@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MergeContract
+from git_theta_ext.interfaces import MergeContract, Option
 
 from ._spectral import is_matrix, pseudo_inverse
 from ._vectors import LAMBDA, added, mean_change, task_vectors
@@ -20,7 +20,9 @@ _LARGEST = 20_000
 class ActMat:
     """Solves a regression in which each branch's inputs have the covariance of its task matrix's rows.
 
-    Matrices with a side of 20 000 or more, and other shapes, get the mean of the task vectors.
+    Along directions in which all covariances are small, the solution may be many times larger than any branch's change.
+    ``cutoff`` leaves out those in which they are smaller than this times the largest. Matrices with a side of 20 000 or
+    more, and other shapes, get the mean of the task vectors.
     """
 
     name = "actmat"
@@ -28,7 +30,7 @@ class ActMat:
         needs_base=True,
         symmetric=False,
         granularity="matrix",
-        options={"lambda": LAMBDA},
+        options={"lambda": LAMBDA, "cutoff": Option(0.0, 0.0, 1.0)},
         exact=False,
         reference="https://arxiv.org/abs/2604.01329",
     )
@@ -47,7 +49,7 @@ class ActMat:
             own = wide.T @ wide
             covariance += own
             weighted += wide @ own
-        change = weighted @ pseudo_inverse(covariance)
+        change = weighted @ pseudo_inverse(covariance, float(piece.options["cutoff"]))
         return added(piece, change.to(piece.branches[0].dtype), float(piece.options["lambda"]))
 
 

@@ -197,6 +197,14 @@ class TestActMat:
         base, branches = inputs(count=1, rank=rank)
         near(ours("actmat", base, branches * 3), branches[0])
 
+    def test_directions_below_the_cutoff_are_left_out(self):
+        base, one, two = torch.zeros(4, 4), torch.diag(torch.tensor([8.0, 1, 0, 0])), torch.zeros(4, 4)
+        one[2, 1], two[0, 1], two[3, 3] = 3.0, 1e-3, 1e-2
+        kept = ours("actmat", base, [one, two], cutoff=1e-3)
+        assert not kept[:, 3].any()
+        near(kept[:, :3], ours("actmat", base, [one, two])[:, :3], 1e-6)
+        near(ours("actmat", base, [one, two])[3, 3], torch.tensor(1e-2))
+
     def test_large_matrices_get_the_mean(self, monkeypatch):
         base, branches = inputs((4, 9), 2)
         assert (ours("actmat", base, branches) - sum(branches) / 2).abs().max() > 1e-3
