@@ -77,6 +77,16 @@ def rank(s: torch.Tensor, shape: tuple[int, ...], least: float = 0.0) -> int:
     return int((s > s[:1] * max(least, max(shape) * _EPSILON)).sum())
 
 
+def noise(s: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return how large those elements of singular vectors may be that would be zero without rounding.
+
+    Args:
+        s: Singular values, in descending order along the first dimension.
+        shape: Of the matrix.
+    """
+    return s[:1] / s * (max(shape) * _EPSILON)
+
+
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """Return P Qᵀ of the decomposition P D Qᵀ: the nearest matrix with orthonormal rows or columns.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.interfaces import MergeContract, Option
 
 from ._elect import elect
-from ._spectral import is_matrix, rank, svd
+from ._spectral import is_matrix, noise, rank, svd
 from ._vectors import LAMBDA, added, mean_change, task_vectors, weighted
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Knots:
         options={"density": Option(0.2, 1e-9, 1.0), "lambda": LAMBDA},
         weighted=True,
         exact=False,
+        version=2,
         reference="https://arxiv.org/abs/2410.19735",
     )
 
@@ -44,8 +45,10 @@ class Knots:
         matrix = torch.cat(vectors, dim=1)
         u, s, vt = svd(matrix)
         number = max(1, rank(s, matrix.shape))
-        # Rounded, values count as equal or opposite that are so but for the decomposition's own rounding.
-        sides = torch.split(vt[:number].to(matrix.dtype), vectors[0].shape[1], dim=1)
+        # What is nothing but rounding has a sign too, with which it would agree or not. Rounded, values count as equal
+        # or opposite that are so but for the decomposition's own rounding.
+        vt = vt[:number].masked_fill(vt[:number].abs() <= noise(s[:number, None], matrix.shape), 0.0)
+        sides = torch.split(vt.to(matrix.dtype), vectors[0].shape[1], dim=1)
         parts = [_trimmed(side, float(piece.options["density"])) * s[:number, None] for side in sides]
         parts = weighted(parts, piece.weights)
         found = elect(parts, piece.weights, 1)

@@ -172,6 +172,14 @@ class TestKnots:
         base, branches = inputs(count=1)
         near(ours("knots", base, branches * count, density=1.0), branches[0])
 
+    @pytest.mark.parametrize("shape", [(10, 6), (24, 17)], ids=str)
+    def test_rounding_agrees_with_nobody(self, shape):
+        # Each branch changed rows of its own, so that its part is zero, but for rounding, where the others' is not.
+        base, (one, two) = inputs(shape, 2)
+        one[shape[0] // 2 :], two[: shape[0] // 2] = base[shape[0] // 2 :], base[: shape[0] // 2]
+        near(ours("knots", base, [one, two], density=1.0), one + two - base, 1e-6)
+        near(ours("knots", base, [one, base, base], density=1.0), one, 1e-6)
+
     def test_signs_that_cancel_out_are_the_majoritys(self):
         tau = torch.tensor([[1.0, 2, 3, -4]])
         u, s, vt = torch.linalg.svd(torch.cat([tau, -tau], dim=1).double(), full_matrices=False)
