@@ -1,8 +1,7 @@
-"""Methods that need statistics of the branches: their defining properties, and other implementations."""
+"""Methods that need statistics of the branches: their defining properties."""
 
 import pytest
 import torch
-from peers import module
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import Piece
@@ -59,18 +58,6 @@ def mean_of(branches):
 
 
 class TestFisher:
-    @pytest.mark.parametrize("count", [2, 3])
-    @pytest.mark.parametrize("spread", [1, 8], ids=["normal", "ill-conditioned"])
-    def test_has_the_values_of_fusion_bench(self, count, spread):
-        oracle = module("fusion_bench.method.fisher_merging.fisher_merging")
-        branches = branches_of(count)
-        information = [(10 ** (spread * numbers(OUTPUTS, INPUTS, seed=n).clamp(-1, 1))).float() for n in range(count)]
-        weights = (0.5, 2.0, 1.0)[:count]
-        expected = oracle.merging_with_fisher_weights(
-            {"w": branches}, [{"w": each} for each in information], torch.tensor(weights), False, 0.0
-        )
-        near(merged(FISHER, branches, {"fisher": tuple(information)}, weights=weights), expected["w"], 2e-6)
-
     def test_each_element_is_the_mean_weighted_by_its_information(self):
         one, two = torch.tensor([1.0, 1, 1]), torch.tensor([5.0, 5, 5])
         information = (torch.tensor([1.0, 3, 0]), torch.tensor([1.0, 1, 1]))
@@ -102,17 +89,6 @@ class TestFisher:
 
 
 class TestRegmean:
-    @pytest.mark.parametrize("count", [2, 3])
-    @pytest.mark.parametrize("alpha", [1.0, 0.9, 0.1])
-    @pytest.mark.parametrize("kind", ["normal", "sizes", "dependent"])
-    def test_has_the_values_of_fusion_bench(self, count, alpha, kind):
-        oracle = module("fusion_bench.method.regmean.regmean")
-        branches, grams = branches_of(count, torch.float64), grams_of(inputs_of(count, kind), torch.float64)
-        expected = oracle.merging_with_regmean_weights(
-            {"l.weight": branches}, [{"l": gram} for gram in grams], reduce_non_diagonal_ratio=alpha
-        )["l.weight"]
-        near(merged(REGMEAN, branches, {"gram": grams}, alpha=alpha), expected, 1e-6)
-
     @pytest.mark.parametrize("kind", ["normal", "sizes", "dependent"])
     def test_no_weight_has_outputs_nearer_to_those_of_the_branches(self, kind):
         branches, rows = branches_of(3), inputs_of(3, kind)
