@@ -23,15 +23,17 @@ def main() -> None:
     parser.add_argument(
         "jobs",
         nargs="*",
-        choices=[*JOBS, "all", *TRAINED_JOBS],
+        choices=[*JOBS, "all", *TRAINED_JOBS, "quality"],
         default="all",
-        help="what to measure: daily jobs (all of them), the storage of a history, the gain of recoding, or merges",
+        help="what to measure: daily jobs (all of them), the storage of a history, the gain of recoding, "
+        "or what merged models know",
     )
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES), help="checkpoints (bf16 and fp32)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; medians are shown (3)")
     parser.add_argument("--plain", action="store_true", help="also plain git, which takes minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     _add_history_options(parser.add_argument_group("history and recode"))
+    _add_quality_options(parser.add_argument_group("quality"))
     arguments = parser.parse_args()
     about = machine()
     print(" ".join(f"{key}={value}" for key, value in about.items()), end="\n\n")
@@ -44,6 +46,8 @@ def main() -> None:
             found |= _large(arguments, jobs, Path(place))
         if "merge" in arguments.jobs:
             found["merges"] = _merges(arguments, Path(place))
+        if "quality" in jobs:
+            found["quality"] = _quality(arguments, Path(place))
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
@@ -59,6 +63,15 @@ def _add_history_options(group: Any) -> None:
     group.add_argument("--limit", type=float, default=1200, metavar="SECONDS", help="give a gc up after that (1200)")
     group.add_argument("--models", type=Path, metavar="DIR", help="real fine-tunes: base_DTYPE and NAME_DTYPE files")
     group.add_argument("--side", type=int, default=4096, metavar="N", help="rows of matrices to encode (4096)")
+
+
+def _add_quality_options(group: Any) -> None:
+    group.add_argument("--seeds", type=int, default=5, metavar="N", help="other examples and first values each (5)")
+    group.add_argument("--rounds", type=int, default=5, metavar="N", help="of ColD Fusion (5)")
+    group.add_argument("--classes", action="append", type=int, metavar="N", help="of a contributor there (5, 7 and 10)")
+    group.add_argument("--model", action="append", choices=["perceptron", "transformer"], help="what is trained (both)")
+    group.add_argument("--split", action="append", metavar="NAME", help="halves, pairs or shards (all)")
+    group.add_argument("--method", action="append", metavar="NAME", help="of merging (all)")
 
 
 def _daily(arguments: argparse.Namespace, jobs: set[str], place: Path) -> list[dict[str, Any]]:
@@ -82,6 +95,28 @@ def _merges(arguments: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
         rows += merging.measure(FAMILIES[name], place / f"merge-{name}", arguments.repeat)
     print(merging.table(rows), flush=True)
     return rows
+
+
+def _quality(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
+    import torch
+
+    from benchmarks import adapters, quality, rounds
+    from benchmarks.digits import SPLITS, Trainer
+
+    torch.set_num_threads(1)  # these models are too small for more
+    trainers = {"perceptron": Trainer("perceptron"), "transformer": Trainer("transformer", (60, 1e-3))}
+    splits, methods = arguments.split or [*SPLITS], arguments.method or [*quality.METHODS, *adapters.MERGES]
+    models = []
+    for name in arguments.model or trainers:
+        here = place / f"quality-{name}"
+        models.append(quality.measure(trainers[name], arguments.seeds, here, splits, methods))
+        print(quality.table(models[-1]), flush=True)
+    trainer, classes = trainers["perceptron"], arguments.classes or rounds.EACH
+    found = {"models": models, "adapters": adapters.measure(trainer, arguments.seeds, place / "adapters", methods)}
+    print(adapters.table(found["adapters"]), flush=True)
+    found["rounds"] = rounds.measure(trainer, arguments.seeds, arguments.rounds, classes, place / "rounds")
+    print(rounds.table(found["rounds"]), flush=True)
+    return found
 
 
 def _large(arguments: argparse.Namespace, jobs: set[str], place: Path) -> dict[str, Any]:

@@ -99,6 +99,10 @@ class Repository:
         )
         return done.stdout.strip()
 
+    def attempt(self, *args: str) -> int:
+        """Run git quietly, where it may fail, and return its exit code."""
+        return subprocess.run(["git", *args], cwd=self.path, env=self._env, check=False, capture_output=True).returncode
+
     def timed(self, *args: str) -> float:
         """Run git and return the wall time in seconds."""
         start = time.perf_counter()

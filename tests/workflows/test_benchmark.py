@@ -71,3 +71,14 @@ def test_merges_are_measured_for_every_method_and_tool(tmp_path: Path) -> None:
     rows = bench(tmp_path, "merge", "--family", "tiny")["merges"]
     assert {row["method"] for row in rows if row["tool"] == "git-theta"} == {"average", "ties"}
     assert all(row["seconds"] > 0 and row["peak_bytes"] > 0 for row in rows)
+
+
+def test_quality_is_measured_by_split_method_and_round(tmp_path: Path) -> None:
+    words = ["--seeds", "1", "--model", "perceptron", "--split", "halves", "--method", "regmean"]
+    words += ["--method", "lora_concat", "--rounds", "1", "--classes", "10"]
+    found = bench(tmp_path, "quality", *words)["quality"]
+    rows = found["models"][0]["splits"]["halves"]
+    assert set(rows["regmean"]) == {"whole", "told", "least", "option", "chosen"}
+    assert rows["best expert"]["whole"] < rows["regmean"]["whole"]
+    assert found["adapters"]["own starts"]["mean of the factors"] < found["adapters"]["own starts"]["lora_concat"]
+    assert [len(figures) for figures in found["rounds"]["10 classes each"]] == [2]

@@ -1,0 +1,135 @@
+"""What merged LoRAs know, against the mean of their factors."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from benchmarks.digits import BATCH, SPLITS, digits
+from benchmarks.quality import ONE_THREAD, commit
+from benchmarks.report import markdown
+from benchmarks.tools import THETA, Repository, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from benchmarks.digits import Data, Trainer, Values
+
+RANK = 4
+EPOCHS, RATE = 15, 3e-3
+MERGES: dict[str, tuple[str, ...]] = {
+    "lora_concat": ("method=lora_concat",),
+    "lora_svd": ("method=lora_svd",),
+    "lora_concat, sum": ("method=lora_concat", "combine=sum"),
+    "lora_svd, sum": ("method=lora_svd", "combine=sum"),
+}
+STARTS = ("one start", "own starts")
+"""Whether all experts train on from the same factors, or each draws its own as training libraries do."""
+
+
+def fresh(values: Values, seed: int) -> Values:
+    """Draw factors for every matrix, of which one is zero, so that they change nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    for name, weight in values.items():
+        if weight.dim() > 1:
+            outputs, inputs = weight.shape
+            layer = name.removesuffix(".weight")
+            found[f"{layer}.lora_A.weight"] = torch.randn((RANK, inputs), generator=generator) / inputs**0.5
+            found[f"{layer}.lora_B.weight"] = torch.zeros(outputs, RANK)
+    return found
+
+
+def applied(values: Values, factors: Values) -> Values:
+    """Return values with the products of the factors added."""
+    found = dict(values)
+    for name, a in factors.items():
+        if name.endswith(".lora_A.weight"):
+            layer = name.removesuffix(".lora_A.weight")
+            found[f"{layer}.weight"] = values[f"{layer}.weight"] + factors[f"{layer}.lora_B.weight"] @ a
+    return found
+
+
+def trained(trainer: Trainer, values: Values, factors: Values, data: Data, seed: int) -> Values:
+    """Train factors only."""
+    learned = {name: value.clone().requires_grad_() for name, value in factors.items()}
+    model, generator = trainer.loaded(values), torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(learned.values(), lr=RATE)
+    for _ in range(EPOCHS):
+        for batch in torch.randperm(len(data), generator=generator).split(BATCH):
+            optimizer.zero_grad()
+            logits = functional_call(model, applied(values, learned), data.inputs[batch])
+            cross_entropy(logits, data.labels[batch]).backward()
+            optimizer.step()
+    return {name: value.detach() for name, value in learned.items()}
+
+
+def measure(trainer: Trainer, seeds: int, place: Path, methods: Sequence[str]) -> dict[str, Any]:
+    """Train experts as LoRAs on the halves, merge them by git, and average their factors.
+
+    Args:
+        trainer: Of the base.
+        seeds: How often.
+        place: Folder to work in.
+        methods: Those of ``MERGES`` count.
+    """
+    place.mkdir()
+    env = environment(place / "home") | ONE_THREAD
+    found: dict[str, dict[str, list[float]]] = {start: defaultdict(list) for start in STARTS}
+    for start in STARTS:
+        for seed in range(seeds):
+            sets = digits(seed)
+            base = trainer.base(sets, seed)
+            first = fresh(base, seed)
+            repository = Repository(place / "repository", THETA, env)
+            commit(repository, first, "base")
+            repository.git("tag", "base")
+            experts = []
+            for number, part in enumerate(sets.parts("halves")):
+                own = first if start == STARTS[0] else fresh(base, 100 * (seed + 1) + number)
+                experts.append(trained(trainer, base, own, part, seed))
+                repository.git("checkout", "--quiet", "-b", f"expert-{number}", "base")
+                commit(repository, experts[-1], f"expert {number}")
+            repository.git("checkout", "--quiet", "main")
+            known = {
+                name: trainer.accuracy(applied(base, factors), sets.test)
+                for name, factors in [
+                    ("base", first),
+                    *(
+                        (f"expert on {list(part)}", factors)
+                        for part, factors in zip(SPLITS["halves"], experts, strict=True)
+                    ),
+                    ("mean of the factors", {name: (experts[0][name] + experts[1][name]) / 2 for name in first}),
+                    *((name, _merged(repository, words)) for name, words in MERGES.items() if name in methods),
+                ]
+            }
+            for name, figure in known.items():
+                found[start][name].append(figure)
+            shutil.rmtree(repository.path)
+    return found
+
+
+def _merged(repository: Repository, words: tuple[str, ...]) -> Values:
+    options = [part for word in words for part in ("-X", word)]
+    if repository.attempt("merge", "--quiet", "-s", "theta", *options, "expert-0", "expert-1"):
+        raise RuntimeError(f"{words} did not merge")
+    found = load_file(repository.model)
+    repository.git("reset", "--quiet", "--hard", "base")
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """Render the accuracies: mean and standard deviation over seeds."""
+    rows = [
+        [name, *(f"{statistics.mean(found[s][name]):.3f} ± {statistics.pstdev(found[s][name]):.3f}" for s in STARTS)]
+        for name in found[STARTS[0]]
+    ]
+    return f"LoRAs of rank {RANK}, halves\n\n{markdown(['', *STARTS], rows)}\n"
