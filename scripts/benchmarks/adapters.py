@@ -86,35 +86,35 @@ def measure(trainer: Trainer, seeds: int, place: Path, methods: Sequence[str]) -
     found: dict[str, dict[str, list[float]]] = {start: defaultdict(list) for start in STARTS}
     for start in STARTS:
         for seed in range(seeds):
+            repository = Repository(place / "repository", THETA, env)
             sets = digits(seed)
             base = trainer.base(sets, seed)
-            first = fresh(base, seed)
-            repository = Repository(place / "repository", THETA, env)
-            commit(repository, first, "base")
-            repository.git("tag", "base")
-            experts = []
-            for number, part in enumerate(sets.parts("halves")):
-                own = first if start == STARTS[0] else fresh(base, 100 * (seed + 1) + number)
-                experts.append(trained(trainer, base, own, part, seed))
-                repository.git("checkout", "--quiet", "-b", f"expert-{number}", "base")
-                commit(repository, experts[-1], f"expert {number}")
-            repository.git("checkout", "--quiet", "main")
-            known = {
-                name: trainer.accuracy(applied(base, factors), sets.test)
-                for name, factors in [
-                    ("base", first),
-                    *(
-                        (f"expert on {list(part)}", factors)
-                        for part, factors in zip(SPLITS["halves"], experts, strict=True)
-                    ),
-                    ("mean of the factors", {name: (experts[0][name] + experts[1][name]) / 2 for name in first}),
-                    *((name, _merged(repository, words)) for name, words in MERGES.items() if name in methods),
-                ]
-            }
-            for name, figure in known.items():
-                found[start][name].append(figure)
+            first, experts = _experts(trainer, base, sets.parts("halves"), seed, repository, alike=start == STARTS[0])
+            known = {"base": first}
+            known |= {f"expert on {list(part)}": e for part, e in zip(SPLITS["halves"], experts, strict=True)}
+            known["mean of the factors"] = {name: (experts[0][name] + experts[1][name]) / 2 for name in first}
+            known |= {name: _merged(repository, words) for name, words in MERGES.items() if name in methods}
+            for name, factors in known.items():
+                found[start][name].append(trainer.accuracy(applied(base, factors), sets.test))
             shutil.rmtree(repository.path)
     return found
+
+
+def _experts(  # noqa: PLR0913 - all but the last say what to train
+    trainer: Trainer, base: Values, parts: list[Data], seed: int, repository: Repository, *, alike: bool
+) -> tuple[Values, list[Values]]:
+    """Train a LoRA on each part, commit it to a branch, and return the first factors and those of the experts."""
+    first = fresh(base, seed)
+    commit(repository, first, "base")
+    repository.git("tag", "base")
+    experts = []
+    for number, part in enumerate(parts):
+        start = first if alike else fresh(base, 100 * (seed + 1) + number)
+        experts.append(trained(trainer, base, start, part, seed))
+        repository.git("checkout", "--quiet", "-b", f"expert-{number}", "base")
+        commit(repository, experts[-1], f"expert {number}")
+    repository.git("checkout", "--quiet", "main")
+    return first, experts
 
 
 def _merged(repository: Repository, words: tuple[str, ...]) -> Values:
