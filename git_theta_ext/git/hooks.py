@@ -83,8 +83,8 @@ class Change:
     """One thing that was changed, or that the user has to change.
 
     Attributes:
-        what: ``set``, ``unset``, ``wrote``, ``removed``; ``todo`` for what the user has to do, ``option`` for what may be
-            done.
+        what: ``set``, ``unset``, ``wrote``, ``removed``; ``todo`` for what the user has to do, ``option`` for what
+            may be done.
         where: A configuration key with its scope, or a path.
         value: The new value, or the line to add; empty for what is gone.
         without: What does not happen until the user has done it.
