@@ -101,24 +101,34 @@ def join_octets(planes: Sequence[Buffer], out: Any) -> None:
 
 def looks_random(plane: memoryview) -> bool:
     """Tell from a sample whether no coder of single octets would gain anything."""
-    sample = _sample(plane)
-    return sample.size == _SAMPLE and entropy(sample) > _RANDOM_BITS
+    return _look_random([plane]) == [True]
 
 
-def entropy(sample: Octets) -> float:
-    """Return the entropy of octets in bits an octet, each taken by itself."""
+def _look_random(planes: Sequence[memoryview]) -> list[bool]:
+    """Tell of each plane whether it looks random; those that are smaller than a sample do not."""
     import numpy as np
 
-    counts = np.bincount(sample, minlength=256)
-    counts = counts[counts > 0]
-    return float(np.log2(sample.size) - (counts * np.log2(counts)).sum() / sample.size)
+    samples = [_sample(plane) for plane in planes if plane.nbytes >= _SAMPLE]
+    if not samples:
+        return [False] * len(planes)
+    found = iter((entropies(np.stack(samples)) > _RANDOM_BITS).tolist())
+    return [plane.nbytes >= _SAMPLE and next(found) for plane in planes]
+
+
+def entropies(samples: Octets) -> npt.NDArray[np.float64]:
+    """Return the entropy of each row of octets in bits an octet, each octet taken by itself."""
+    import numpy as np
+
+    rows, columns = samples.shape
+    places = samples + (256 * np.arange(rows, dtype=np.uint32))[:, None]
+    counts = np.bincount(places.reshape(-1), minlength=256 * rows).reshape(rows, 256)
+    bits: npt.NDArray[np.float64] = np.log2(columns) - (counts * np.log2(np.maximum(counts, 1))).sum(1) / columns
+    return bits
 
 
 def _sample(plane: memoryview) -> Octets:
-    """Return up to 4 KiB: sixteen runs spread evenly, so that changing statistics are seen."""
+    """Return 4 KiB: sixteen runs spread evenly, so that changing statistics are seen."""
     values: Octets = as_integers(plane, 1)
-    if values.size <= _SAMPLE:
-        return values
     return values[: values.size // 16 * 16].reshape(16, -1)[:, : _SAMPLE // 16].reshape(-1)
 
 
@@ -134,6 +144,23 @@ def code_symbols(plane: memoryview) -> Coded:
     if plane.nbytes < SMALL or looks_random(plane):
         return RAW, plane
     return _smaller(_tools().huffman.compress(plane), plane)
+
+
+def code_all(planes: Sequence[memoryview]) -> list[Coded]:
+    """Code planes as ``code_symbols`` does, all that are not kept raw in one go."""
+    import zstandard
+
+    random = _look_random(planes)
+    some = [at for at, plane in enumerate(planes) if plane.nbytes >= SMALL and not random[at]]
+    tools = _tools()
+    coded: list[Coded] = [(RAW, plane) for plane in planes]
+    if len(some) > 1 and "multi_compress_to_buffer" in zstandard.backend_features:
+        made = tools.huffman.multi_compress_to_buffer([planes[at] for at in some])
+    else:
+        made = [tools.huffman.compress(planes[at]) for at in some]
+    for at, data in zip(some, made, strict=True):
+        coded[at] = _smaller(data, planes[at])
+    return coded
 
 
 def code_plane(plane: memoryview) -> Coded:
@@ -184,15 +211,19 @@ def read_some_planes(payload: memoryview, sizes: Sequence[int]) -> tuple[list[Bu
     if payload.nbytes < at:
         raise CorruptError("a chunk is cut short")
     planes: list[Buffer] = []
+    frames: list[memoryview] = []
+    coded: dict[int, int] = {}
     for (codec, stored), size in zip(_PLANE.iter_unpack(payload[:at]), sizes, strict=True):
         piece = payload[at : at + stored]
         at += stored
-        if codec == RAW and piece.nbytes == size:
-            planes.append(piece)
-        elif codec == ZSTD and piece.nbytes == stored:
-            planes.append(_decompress(piece, size))
-        else:
+        if codec == ZSTD and piece.nbytes == stored:
+            coded[len(planes)] = size
+            frames.append(piece)
+        elif codec != RAW or piece.nbytes != size:
             raise CorruptError("a chunk's plane has another size than its tensor")
+        planes.append(piece)
+    for number, plane in zip(coded, _decompress(frames, list(coded.values())), strict=True):
+        planes[number] = plane
     return planes, payload[at:]
 
 
@@ -200,13 +231,18 @@ def _smaller(coded: bytes, plane: memoryview) -> Coded:
     return (ZSTD, coded) if len(coded) < _WORTH * plane.nbytes else (RAW, plane)
 
 
-def _decompress(piece: memoryview, size: int) -> Buffer:
+def _decompress(pieces: Sequence[memoryview], sizes: Sequence[int]) -> Sequence[Buffer]:
+    """Return what some frames hold, which must have these sizes; of several all in one go."""
     import zstandard
 
+    tool = _tools().decompressor
     try:
-        if zstandard.frame_content_size(piece) != size:
+        if any(zstandard.frame_content_size(piece) != size for piece, size in zip(pieces, sizes, strict=True)):
             raise CorruptError("a chunk's plane has another size than its tensor")
-        return _tools().decompressor.decompress(piece, max_output_size=size)  # type: ignore[no-any-return]
+        if len(pieces) > 1 and "multi_decompress_to_buffer" in zstandard.backend_features:
+            told = struct.pack(f"<{len(sizes)}Q", *sizes)
+            return tool.multi_decompress_to_buffer(pieces, decompressed_sizes=told)  # type: ignore[no-any-return]
+        return [tool.decompress(piece, max_output_size=size) for piece, size in zip(pieces, sizes, strict=True)]
     except zstandard.ZstdError as error:
         raise CorruptError(f"a chunk cannot be decompressed: {error}") from error
 

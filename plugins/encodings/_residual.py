@@ -28,7 +28,8 @@ from ._planes import (
     size_of,
     write_planes,
 )
-from ._stripes import LAST_KEY, SYMBOL_BITS, Stripe, decode_stripe, encode_stripe, group, plan
+from ._stripe_plan import plan
+from ._stripes import LAST_KEY, SYMBOL_BITS, Stripe, decode_stripes, encode_stripes, group
 from .dense import ENCODING as DENSE
 
 if TYPE_CHECKING:
@@ -84,11 +85,11 @@ def _encode(spec: TensorSpec, data: memoryview, predicted: memoryview) -> list[B
     stripes = plan(missed, keys)
     order, parts = group(keys, stripes)
     if order is not None:
-        missed = np.take(missed, order)
-    coded = [encode_stripe(stripe, missed[part]) for stripe, part in zip(stripes, parts, strict=True)]
-    records = [_RECORD.pack(s.last, s.low, s.bits, s.wide, s.excesses) for s, _ in coded]
-    head = bytes([flags | len(stripes)]) + b"".join(records)
-    return [head, *runs_map, *write_planes(b"", [plane for _, planes in coded for plane in planes])]
+        # Clipping, of which there is none to do, spares a copy of the whole.
+        missed = np.take(missed, order, out=scratch("ordered", missed.size, missed.dtype.str), mode="clip")
+    stripes, coded = encode_stripes(stripes, parts, missed)
+    records = [_RECORD.pack(s.last, s.low, s.bits, s.wide, s.excesses) for s in stripes]
+    return [bytes([flags | len(stripes)]) + b"".join(records), *runs_map, *write_planes(b"", coded)]
 
 
 def decode_residual(spec: TensorSpec, payload: memoryview, predicted: memoryview, out: memoryview) -> None:
@@ -146,8 +147,7 @@ def _decode_stripes(stripes: Sequence[Stripe], keys: Any, payload: memoryview, k
     sizes = [stripe.sizes(count) for stripe, count in zip(stripes, counts, strict=True)]
     planes = iter(read_planes(payload, [size for some in sizes for size in some]))
     missed = scratch("missed", keys.size, kind.str)
-    for stripe, part, some in zip(stripes, parts, sizes, strict=True):
-        decode_stripe(stripe, [next(planes) for _ in some], missed[part])
+    decode_stripes(stripes, parts, [[next(planes) for _ in some] for some in sizes], missed)
     if order is None:
         return missed
     ordered = scratch("ordered", keys.size, kind.str)
@@ -169,18 +169,17 @@ def _keys(spec: TensorSpec, guesses: Any) -> Any:
     shifted = scratch("shifted", guesses.size, guesses.dtype.str)
     np.right_shift(guesses, mantissa, out=shifted)
     np.copyto(keys, shifted, casting="unsafe")
-    return np.bitwise_and(keys, (1 << min(exponent, 8)) - 1, out=keys)
+    return keys if exponent >= 8 else np.bitwise_and(keys, (1 << exponent) - 1, out=keys)  # noqa: PLR2004 - bits
 
 
 def _differences(values: Any, guesses: Any) -> Any:
     """Return ``values - guesses`` in zigzag order, 0, -1, 1, -2 and so on, in scratch memory."""
     import numpy as np
 
-    kind, bits = values.dtype.str, 8 * values.itemsize
+    kind, signed = values.dtype.str, f"<i{values.itemsize}"
     missed, signs = scratch("missed", values.size, kind), scratch("signs", values.size, kind)
     np.subtract(values, guesses, out=missed)
-    np.right_shift(missed, bits - 1, out=signs)
-    np.negative(signs, out=signs)
+    np.right_shift(missed.view(signed), 8 * values.itemsize - 1, out=signs.view(signed))  # all ones below zero
     np.left_shift(missed, 1, out=missed)
     return np.bitwise_xor(missed, signs, out=missed)
 
@@ -199,11 +198,13 @@ def _add_differences(missed: Any, guesses: Any, out: Any) -> None:
 
 def _missed_runs(missed: Any) -> Runs:
     """Tell for each whole run of elements whether any was missed."""
-    import numpy as np
-
     count = missed.size // _RUN
-    words = missed[: count * _RUN].view("<u8").reshape(count, _RUN * missed.itemsize // 8)
-    runs: Runs = np.bitwise_or.reduce(words, axis=1) != 0
+    words = missed[: count * _RUN].view("<u8") != 0
+    flags = words.view("<u8").reshape(count, missed.itemsize)  # eight words, of eight bytes each, in one integer
+    some = flags[:, 0].copy()
+    for column in range(1, missed.itemsize):
+        some |= flags[:, column]
+    runs: Runs = some != 0
     return runs
 
 

@@ -3,19 +3,23 @@
 Low octets that look random are split off. What is above becomes symbols of 1, 2, 4 or 8 bits, packed into octets since
 no Huffman code takes less than one bit an octet. The largest symbol says that an element did not fit; by how much
 follows as planes of octets.
+
+Most work is done on all stripes at once. A stripe is so small that two threads which dealt with one after the other
+would spend their time waiting for each other at the interpreter's lock.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError
 
-from ._planes import as_integers, code_symbols, join_octets, octet
+from ._planes import as_integers, code_all, join_octets, octet, scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from typing_extensions import Buffer
 
@@ -23,11 +27,6 @@ if TYPE_CHECKING:
 
 LAST_KEY = 255
 SYMBOL_BITS = (1, 2, 4, 8)
-
-_MOST = 32
-_LEAST_BITS = 1 << 14  # a stripe's own tables pay from about 2 KiB on
-_SAMPLE = 1 << 15
-_OCTET_VALUES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,137 +66,166 @@ def group(keys: Any, stripes: Sequence[Stripe]) -> tuple[Any, list[slice]]:
 
     if len(stripes) == 1:
         return None, [slice(0, keys.size)]
-    counts = np.cumsum(np.bincount(keys, minlength=LAST_KEY + 1))
-    ends = [int(counts[stripe.last]) for stripe in stripes]
-    return np.argsort(keys, kind="stable"), [slice(*pair) for pair in zip([0, *ends[:-1]], ends, strict=True)]
+    order = np.argsort(keys, kind="stable")
+    lasts = np.array([stripe.last for stripe in stripes], np.uint8)
+    ends = np.searchsorted(keys, lasts, side="right", sorter=order).tolist()
+    return order, [slice(*pair) for pair in zip([0, *ends[:-1]], ends, strict=True)]
 
 
-def plan(missed: Any, keys: Any) -> list[Stripe]:
-    """Choose stripes, and how to code each, from a sample.
-
-    Args:
-        missed: Unsigned integers, mostly small; at least one.
-        keys: An octet for each of them, that its size depends on.
-    """
-    import numpy as np
-
-    step = (missed.size // _SAMPLE) | 1
-    sample, groups = missed[::step], keys[::step]
-    used = np.flatnonzero(np.bincount(groups))
-    ranks = np.zeros(LAST_KEY + 1, np.int64)
-    ranks[used] = np.arange(used.size)
-    rows = ranks[groups] * _OCTET_VALUES
-    # One histogram for each number of low octets split off and each key.
-    counts = np.stack(
-        [
-            np.bincount(
-                rows + np.minimum(sample >> (8 * low), LAST_KEY).astype(np.int64),
-                minlength=used.size * _OCTET_VALUES,
-            ).reshape(-1, _OCTET_VALUES)
-            for low in range(max(1, missed.itemsize - 1))
-        ]
-    )
-    bounds = _bounds(_costs(counts, missed.itemsize).min(axis=(0, 1)) * step)
-    costs = _costs(np.add.reduceat(counts, [0, *bounds[:-1]], axis=1), missed.itemsize)
-    best = costs.reshape(-1, len(bounds)).argmin(axis=0)
-    lasts = [*(int(used[bound - 1]) for bound in bounds[:-1]), LAST_KEY]
-    choices = (divmod(int(choice), len(SYMBOL_BITS)) for choice in best)
-    return [Stripe(last, low, SYMBOL_BITS[size]) for last, (low, size) in zip(lasts, choices, strict=True)]
-
-
-def _bounds(bits: Any) -> list[int]:
-    """Return where stripes end, in places of ``bits``: each is closed when it is worth a code of its own."""
-    least, filled, bounds = max(_LEAST_BITS, float(bits.sum()) / _MOST), 0.0, []
-    for end, more in enumerate(bits.tolist(), 1):
-        filled += more
-        if filled >= least:
-            bounds.append(end)
-            filled = 0.0
-    if not bounds or bounds[-1] < len(bits):
-        bounds.append(len(bits))
-    return bounds
-
-
-def _costs(counts: Any, width: int) -> Any:
-    """Estimate the bits of coding elements that are distributed like this.
+def encode_stripes(stripes: Sequence[Stripe], parts: Sequence[slice], missed: Any) -> tuple[list[Stripe], list[Coded]]:
+    """Return the stripes with their excesses counted, and the planes of all of them.
 
     Args:
-        counts: Of the octets 0 to 255 or more, by low octets split off and group.
-        width: Octets of an element.
-
-    Returns:
-        By low octets split off, place in ``SYMBOL_BITS`` and group.
+        stripes: How to code them.
+        parts: Where in ``missed`` each of them is.
+        missed: Their elements; overwritten.
     """
     import numpy as np
 
-    total = counts.sum(axis=-1)
-    low = 8 * np.arange(len(counts))[:, None] * total
-    # Splitting off symbols leaves the entropy as it is. What differs is how near a Huffman code comes to it.
-    ideal = _log_sum(total) - _log_sum(counts).sum(axis=-1) + counts[..., LAST_KEY] * 8 * (width - 1) + low
-    costs = []
-    for bits in SYMBOL_BITS:
-        top = (1 << bits) - 1
-        excesses = counts[..., top:].sum(axis=-1)
-        share = (counts[..., 0] / np.maximum(total, 1)) ** (8 // bits)
-        costs.append(
-            ideal + total * bits / 8 * _loss(share) + excesses * _loss(counts[..., top] / np.maximum(excesses, 1))
-        )
-    return np.stack(costs, axis=1)
-
-
-def _log_sum(counts: Any) -> Any:
-    import numpy as np
-
-    return counts * np.log2(np.maximum(counts, 1))
-
-
-def _loss(share: Any) -> Any:
-    """Return the bits an octet over its entropy, given the share of the most frequent one; fitted to measurements.
-
-    It grows faster than by Huffman's bound alone, as frequent octets make matches that are dearer than literals.
-    """
-    import numpy as np
-
-    return 0.03 + 1.4 * np.maximum(share - 0.4, 0)
-
-
-def encode_stripe(stripe: Stripe, missed: Any) -> tuple[Stripe, list[Coded]]:
-    """Return the stripe with its excesses counted, and its planes."""
-    import numpy as np
-
-    planes = [octet(missed, 8 * i) for i in range(stripe.low)]
-    if stripe.low:
-        missed = missed >> (8 * stripe.low)
-    symbols = np.minimum(missed, stripe.top).astype(np.uint8)
+    lows = [octet(missed, 8 * i) for i in range(max(stripe.low for stripe in stripes))]
+    for low, part in _runs([stripe.low for stripe in stripes], parts):
+        if low:
+            np.right_shift(missed[part], 8 * low, out=missed[part])
+    tops = [stripe.top for stripe in stripes]
+    clipped = scratch("clipped", missed.size, missed.dtype.str)
+    for top, part in _runs(tops, parts):
+        clipped[part] = top
+    np.minimum(missed, clipped, out=clipped)  # four times as fast as against single numbers
+    symbols = clipped.astype(np.uint8)  # in fresh memory: those of eight bits are a plane as they are
+    places, ends = _beyond(symbols, tops, parts)
     # Taking by place is ten times as fast as by mask.
-    excess = np.take(missed, np.flatnonzero(symbols == stripe.top))
-    excess -= excess.dtype.type(stripe.top)
-    wide = (int(excess.max()).bit_length() + 7) // 8 if excess.size else 0
-    planes += [pack(symbols, stripe.bits), *(octet(excess, 8 * i) for i in reversed(range(wide)))]
-    return replace(stripe, wide=wide, excesses=excess.size), [code_symbols(plane.data) for plane in planes]
+    excess = np.take(missed, places)
+    excess -= _repeated(tops, ends, excess.dtype)
+    wides = [(size.bit_length() + 7) // 8 for size in _largest(excess, ends)]
+    rests = [octet(excess, 8 * i) for i in range(max(wides))]
+    packed = _pack_all(stripes, parts, symbols)
+    found, planes = [], []
+    for at, (stripe, part, extra) in enumerate(zip(stripes, parts, _slices(ends), strict=True)):
+        found.append(replace(stripe, wide=wides[at], excesses=extra.stop - extra.start))
+        planes += [plane[part] for plane in lows[: stripe.low]]
+        planes += [packed[at], *(plane[extra] for plane in reversed(rests[: wides[at]]))]
+    return found, code_all([plane.data for plane in planes])
 
 
-def decode_stripe(stripe: Stripe, planes: Sequence[Buffer], out: Any) -> None:
-    """Write the elements of a stripe, as many as ``out`` has.
+def decode_stripes(
+    stripes: Sequence[Stripe], parts: Sequence[slice], planes: Sequence[Sequence[Buffer]], out: Any
+) -> None:
+    """Write the elements of all stripes.
+
+    Args:
+        stripes: How they are coded.
+        parts: Where in ``out`` each of them is.
+        planes: Of each.
+        out: Unsigned integers.
 
     Raises:
-        CorruptError: Not as many elements are too large for a symbol as the stripe says.
+        CorruptError: Not as many elements are too large for a symbol as a stripe says.
     """
     import numpy as np
 
-    symbols = unpack(as_integers(planes[stripe.low], 1), stripe.bits, out.size)
+    symbols = scratch("symbols", out.size, "|u1")
+    _unpack_all(stripes, parts, [some[stripe.low] for stripe, some in zip(stripes, planes, strict=True)], symbols)
     np.copyto(out, symbols)
-    found = np.flatnonzero(symbols == stripe.top)
-    if found.size != stripe.excesses:
+    tops = [stripe.top for stripe in stripes]
+    places, ends = _beyond(symbols, tops, parts)
+    extras = _slices(ends)
+    if any(extra.stop - extra.start != stripe.excesses for stripe, extra in zip(stripes, extras, strict=True)):
         raise CorruptError("a residual with another number of large elements than it says")
-    if stripe.wide:
-        excess = np.empty(found.size, out.dtype)
-        join_octets(planes[stripe.low + 1 :], excess)
-        excess += out.dtype.type(stripe.top)
-        out[found] = excess
-    for plane in reversed(planes[: stripe.low]):
-        np.left_shift(out, 8, out=out)
-        np.bitwise_or(out, as_integers(plane, 1), out=out)
+    excess = np.zeros(places.size, out.dtype)
+    for stripe, extra, some in zip(stripes, extras, planes, strict=True):
+        if stripe.wide:
+            join_octets(some[stripe.low + 1 :], excess[extra])
+    excess += _repeated(tops, ends, out.dtype)
+    out[places] = excess
+    for i in reversed(range(max(stripe.low for stripe in stripes))):
+        for wider, part in _runs([int(stripe.low > i) for stripe in stripes], parts):
+            if wider:
+                np.left_shift(out[part], 8, out=out[part])
+        for stripe, part, some in zip(stripes, parts, planes, strict=True):
+            if stripe.low > i:
+                np.bitwise_or(out[part], as_integers(some[i], 1), out=out[part])
+
+
+def _runs(values: Sequence[int], parts: Sequence[slice]) -> Iterator[tuple[int, slice]]:
+    """Yield each value with where it holds, those of neighbours that are equal together."""
+    start = 0
+    for at, (value, part) in enumerate(zip(values, parts, strict=True), 1):
+        if at == len(values) or values[at] != value:
+            yield value, slice(start, part.stop)
+            start = part.stop
+
+
+def _beyond(symbols: Any, tops: Sequence[int], parts: Sequence[slice]) -> tuple[Any, list[int]]:
+    """Return the places of elements that do not fit a symbol, and where among these each stripe ends."""
+    import numpy as np
+
+    beyond = scratch("beyond", symbols.size, "|b1")
+    for top, part in _runs(tops, parts):
+        np.equal(symbols[part], top, out=beyond[part])
+    places = np.flatnonzero(beyond)
+    return places, np.searchsorted(places, [part.stop for part in parts]).tolist()
+
+
+def _slices(ends: Sequence[int]) -> list[slice]:
+    return [slice(*pair) for pair in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _repeated(values: Sequence[int], ends: Sequence[int], kind: Any) -> Any:
+    import numpy as np
+
+    return np.repeat(np.array(values, kind), np.diff(ends, prepend=0))
+
+
+def _largest(values: Any, ends: Sequence[int]) -> list[int]:
+    """Return the largest value of each stripe, 0 where it has none."""
+    import numpy as np
+
+    largest = [0] * len(ends)
+    some = [(at, part.start) for at, part in enumerate(_slices(ends)) if part.start < part.stop]
+    if some:
+        found = np.maximum.reduceat(values, [start for _, start in some])
+        for (at, _), value in zip(some, found.tolist(), strict=True):
+            largest[at] = value
+    return largest
+
+
+def _pack_all(stripes: Sequence[Stripe], parts: Sequence[slice], symbols: Any) -> list[Any]:
+    """Return the packed symbols of each stripe, packed together with those of as many bits."""
+    import numpy as np
+
+    packed = [symbols[part] for part in parts]
+    for bits in {stripe.bits for stripe in stripes} - {8}:
+        some = [at for at, stripe in enumerate(stripes) if stripe.bits == bits]
+        rooms = _rooms([parts[at].stop - parts[at].start for at in some], bits)
+        spaced = np.zeros(rooms[-1].stop * 8 // bits, np.uint8)
+        for at, room in zip(some, rooms, strict=True):
+            start = room.start * 8 // bits
+            spaced[start : start + packed[at].size] = packed[at]
+        together = pack(spaced, bits)
+        for at, room in zip(some, rooms, strict=True):
+            packed[at] = together[room]
+    return packed
+
+
+def _unpack_all(stripes: Sequence[Stripe], parts: Sequence[slice], planes: Sequence[Buffer], out: Any) -> None:
+    """Write the symbols of all stripes, those of as many bits unpacked together."""
+    import numpy as np
+
+    for bits in {stripe.bits for stripe in stripes}:
+        some = [at for at, stripe in enumerate(stripes) if stripe.bits == bits]
+        octets = [as_integers(planes[at], 1) for at in some]
+        if bits < 8:  # noqa: PLR2004 - bits of an octet
+            sizes = np.cumsum([each.size * 8 // bits for each in octets])[:-1]
+            together = np.concatenate(octets)
+            octets = np.split(unpack(together, bits, together.size * 8 // bits), sizes)
+        for at, symbols in zip(some, octets, strict=True):
+            out[parts[at]] = symbols[: parts[at].stop - parts[at].start]
+
+
+def _rooms(counts: Sequence[int], bits: int) -> list[slice]:
+    """Return where some stripes' symbols lie when they are packed one after another, each in octets of its own."""
+    ends = list(accumulate(-(-count * bits // 8) for count in counts))
+    return _slices(ends)
 
 
 def pack(symbols: Any, bits: int) -> Any:

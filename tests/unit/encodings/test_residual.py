@@ -6,7 +6,8 @@ import pytest
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_plugins.encodings._residual import decode_residual, encode_residual
-from git_theta_plugins.encodings._stripes import LAST_KEY, Stripe, group, pack, plan, unpack
+from git_theta_plugins.encodings._stripe_plan import plan
+from git_theta_plugins.encodings._stripes import LAST_KEY, Stripe, encode_stripes, group, pack, unpack
 
 RECORD = struct.Struct("<BBBBI")
 SPEC = TensorSpec.of("BF16", (100,))
@@ -36,6 +37,27 @@ def test_stripes_hold_every_place_once():
     assert stripes[-1].last == LAST_KEY
     assert [keys[order[part]].max() for part in parts[:-1]] == [stripe.last for stripe in stripes[:-1]]
     assert np.concatenate([order[part] for part in parts]).tolist() == np.argsort(keys, kind="stable").tolist()
+
+
+@pytest.mark.parametrize("kind", ["<u1", "<u2", "<u4", "<u8"])
+def test_stripes_coded_together_give_what_each_gives_alone(kind):
+    rng = np.random.default_rng(2)
+    lows = range(np.dtype(kind).itemsize)
+    stripes = [
+        Stripe(n, low, bits) for n, (low, bits) in enumerate((low, bits) for low in lows for bits in (1, 2, 4, 8))
+    ]
+    counts = [int(count) for count in rng.integers(0, 9000, len(stripes))]
+    counts[1], counts[2] = 0, 1
+    ends = np.cumsum(counts).tolist()
+    parts = [slice(*pair) for pair in zip([0, *ends[:-1]], ends, strict=True)]
+    missed = rng.geometric(0.02, ends[-1]).astype(kind)
+    made, coded = encode_stripes(stripes, parts, missed.copy())
+    alone = [
+        encode_stripes([s], [slice(0, n)], missed[p].copy()) for s, p, n in zip(stripes, parts, counts, strict=True)
+    ]
+    assert made == [stripe for (stripe,), _ in alone]
+    planes = [(codec, bytes(plane)) for codec, plane in coded]
+    assert planes == [(codec, bytes(plane)) for _, some in alone for codec, plane in some]
 
 
 def test_rare_exponents_share_a_stripe():

@@ -1,0 +1,96 @@
+"""Which exponents form a stripe, and by symbols of how many bits each stripe is coded: estimated on a sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._stripes import LAST_KEY, SYMBOL_BITS, Stripe
+
+_MOST = 32
+_LEAST_BITS = 1 << 14  # a stripe's own tables pay from about 2 KiB on
+_SAMPLE = 1 << 15
+_OCTET_VALUES = 256
+_TOPS = [(1 << bits) - 1 for bits in SYMBOL_BITS]
+
+
+def plan(missed: Any, keys: Any) -> list[Stripe]:
+    """Choose stripes, and how to code each, from a sample.
+
+    Args:
+        missed: Unsigned integers, mostly small; at least one.
+        keys: An octet for each of them, that its size depends on.
+    """
+    import numpy as np
+
+    step = (missed.size // _SAMPLE) | 1
+    sample, groups = np.ascontiguousarray(missed[::step]), keys[::step]
+    used = np.flatnonzero(np.bincount(groups))
+    ranks = np.zeros(LAST_KEY + 1, np.uint16)
+    ranks[used] = np.arange(used.size) * _OCTET_VALUES
+    rows, most = ranks[groups], np.full(sample.size, LAST_KEY, sample.dtype)
+    # One histogram for each number of low octets split off and each key.
+    histograms = []
+    for low in range(max(1, missed.itemsize - 1)):
+        octets = np.minimum(sample >> (8 * low) if low else sample, most).astype(np.uint16)
+        histograms.append(np.bincount(np.bitwise_or(octets, rows, out=octets), minlength=used.size * _OCTET_VALUES))
+    counts = np.stack(histograms).reshape(len(histograms), used.size, _OCTET_VALUES)
+    bounds = _bounds(_costs(counts, missed.itemsize).min(axis=(0, 1)) * step)
+    costs = _costs(np.add.reduceat(counts, [0, *bounds[:-1]], axis=1), missed.itemsize)
+    best = costs.reshape(-1, len(bounds)).argmin(axis=0)
+    lasts = [*(int(used[bound - 1]) for bound in bounds[:-1]), LAST_KEY]
+    choices = (divmod(int(choice), len(SYMBOL_BITS)) for choice in best)
+    return [Stripe(last, low, SYMBOL_BITS[size]) for last, (low, size) in zip(lasts, choices, strict=True)]
+
+
+def _bounds(bits: Any) -> list[int]:
+    """Return where stripes end, in places of ``bits``: each is closed when it is worth a code of its own."""
+    least, filled, bounds = max(_LEAST_BITS, float(bits.sum()) / _MOST), 0.0, []
+    for end, more in enumerate(bits.tolist(), 1):
+        filled += more
+        if filled >= least:
+            bounds.append(end)
+            filled = 0.0
+    if not bounds or bounds[-1] < len(bits):
+        bounds.append(len(bits))
+    return bounds
+
+
+def _costs(counts: Any, width: int) -> Any:
+    """Estimate the bits of coding elements that are distributed like this.
+
+    Args:
+        counts: Of the octets 0 to 255 or more, by low octets split off and group.
+        width: Octets of an element.
+
+    Returns:
+        By low octets split off, place in ``SYMBOL_BITS`` and group.
+    """
+    import numpy as np
+
+    # Of the octet 0, and of those from there on that are the largest symbol or more for each number of bits.
+    bands = np.add.reduceat(counts, [0, *_TOPS], axis=-1)
+    excesses = np.cumsum(bands[..., :0:-1], axis=-1)[..., ::-1]
+    total = (bands[..., 0] + excesses[..., 0])[..., None]
+    low = 8 * np.arange(len(counts))[:, None] * total[..., 0]
+    # Splitting off symbols leaves the entropy as it is. What differs is how near a Huffman code comes to it.
+    ideal = _log_sum(total[..., 0]) - _log_sum(counts).sum(axis=-1) + counts[..., LAST_KEY] * 8 * (width - 1) + low
+    share = (counts[..., :1] / np.maximum(total, 1)) ** (8 // np.array(SYMBOL_BITS))
+    costs = ideal[..., None] + total * np.array(SYMBOL_BITS) / 8 * _loss(share)
+    costs += excesses * _loss(counts[..., _TOPS] / np.maximum(excesses, 1))
+    return np.moveaxis(costs, -1, 1)
+
+
+def _log_sum(counts: Any) -> Any:
+    import numpy as np
+
+    return counts * np.log2(np.maximum(counts, 1))
+
+
+def _loss(share: Any) -> Any:
+    """Return the bits an octet over its entropy, given the share of the most frequent one; fitted to measurements.
+
+    It grows faster than by Huffman's bound alone, as frequent octets make matches that are dearer than literals.
+    """
+    import numpy as np
+
+    return 0.03 + 1.4 * np.maximum(share - 0.4, 0)
