@@ -13,7 +13,7 @@ from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs, dense_est
 from git_theta_ext.store.decode import Decoder, StoredSource
 from git_theta_ext.store.inventory import Inventory
 from git_theta_ext.store.packs import chunk_count, chunk_range
-from git_theta_ext.store.pool import no_progress, ordered_map, thread_count
+from git_theta_ext.store.pool import keep_freed_memory, no_progress, ordered_map, thread_count
 from git_theta_ext.store.writer import PackWriter, dense_blob, grouped
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Store(Inventory):
 
     def __init__(self, root: Path, alternates: Sequence[Path] = (), threads: int = 0) -> None:
         super().__init__(root, alternates)
+        keep_freed_memory()
         self.threads = thread_count(threads)
         self.decoder = Decoder(self.reader)
         self._verified: set[tuple[Digest, str]] = set()
