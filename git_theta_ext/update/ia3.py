@@ -81,7 +81,7 @@ def _axis(file: UpdateFile, key: str, vector: Tensor, spec: TensorSpec, module: 
     feedforward = (file.config or {}).get("feedforward_modules")
     if fitting and isinstance(feedforward, list):
         inputs = any(isinstance(end, str) and module.endswith(end) for end in feedforward)
-        return inputs ^ transposed
+        return int(inputs ^ transposed)
     if fitting:
         raise UsageError(
             f"{file.label}: {key!r} does not tell whether it scales the rows or the columns of {spec}",

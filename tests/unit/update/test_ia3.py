@@ -64,7 +64,10 @@ def test_configuration_decides_where_the_length_cannot(modules, axis):
     update = update_of({"base_model.model.conv.ia3_l": floats((1, 5, 1))}, {"feedforward_modules": modules})
     specs = {"conv.weight": SPECS["conv.weight"], "square.weight": SPECS["square.weight"]}
     square = update_of({"base_model.model.square.ia3_l": floats((5,))}, {"feedforward_modules": modules})
-    assert read_ia3(square, specs)["square.weight"].fit.params == {"axis": axis}
+    change = read_ia3(square, specs)["square.weight"]
+    assert change.fit.params == {"axis": axis}
+    scaled = result(change, "square.weight")
+    assert np.array_equal(scaled if axis else scaled.T, np.tile(numbers(floats((5,))), (5, 1)))
     assert read_ia3(update, specs)["conv.weight"].fit.params == {"axis": 0}
 
 
