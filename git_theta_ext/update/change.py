@@ -133,10 +133,14 @@ def check_float(name: str, spec: TensorSpec) -> None:
 
 
 def check_factor(name: str, tensor: Tensor) -> None:
-    """Refuse a factor whose element type no encoding reads.
+    """Refuse a factor whose element type no encoding reads, or that would ruin what it is applied to.
 
     Raises:
         FormatError: The message names the tensor.
     """
     if tensor.spec.dtype.name not in FLOATS:
         raise FormatError(f"the update's {name!r} is {tensor.spec}; factors are one of {', '.join(FLOATS)}")
+    import numpy as np
+
+    if not np.isfinite(to_double(tensor.data, tensor.spec.dtype)).all():
+        raise FormatError(f"the update's {name!r} holds values that are NaN or infinite")

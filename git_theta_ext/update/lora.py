@@ -37,7 +37,12 @@ _REFUSED = {
     "arrow_config": "a router depends on the input",
     "target_parameters": "parameters adapted without a module",
 }
-_OTHER_START = ("pissa", "olora", "corda", "loftq")
+    "trainable_token_indices": "single rows of an embedding take the place of others",
+    "layer_replication": "its layers are not those of the checkpoint",
+    "kasa_config": "KaSA changes the model that it is an update of",
+    "use_bdlora": "factors of blocks",
+    "monteclora_config": "factors that are drawn by chance",
+_OTHER_START = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,9 @@ def test_what_is_more_than_a_product_is_refused(config, complaint):
     "config",
     [
         {"r": 0},
+        ({"trainable_token_indices": [1]}, "rows"),
+        ({"layer_replication": [[0, 2], [1, 3]]}, "layers"),
+        ({"init_lora_weights": "lora_ga"}, "lora_ga"),
         {"r": "4"},
         {"r": True},
         {"r": RANK + 1},
@@ -166,6 +169,7 @@ def test_tensor_that_fits_nothing_is_an_error_that_names_it(key, tensor, error):
         read({**lora_tensors(), key: tensor})
 
 
+        ("base_model.model.encoder.layer.0.attention.lora_A.weight", floats((RANK, 64), size=float("inf")), "infinite"),
 def test_integers_are_not_changed_by_factors():
     tensors = {
         "base_model.model.ids.lora_A.weight": floats((RANK, 8)),
