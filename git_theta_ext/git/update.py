@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.mapping import map_path
-from git_theta_ext.errors import UsageError
+from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.opened import committed
 from git_theta_ext.git.stage import Rewrite
@@ -77,6 +77,8 @@ def open_update(path: Path) -> UpdateFile:
             f"{pickled[0] if pickled else file} is a pickle, which can run anything when it is read",
             hint="save it again with save_pretrained(..., safe_serialization=True)",
         )
+    if file.exists() and not file.is_file():
+        raise UsageError(f"{file} is no file", hint="git theta add -h")
     try:
         config = None
         if (file.parent / _CONFIG).is_file():
@@ -127,15 +129,18 @@ def store_update(
             raise UsageError(f"{path}: parameter {name!r} is {head.parameters[name].spec} in HEAD and here {state}")
     update = Update(changes, head.parameters, manifest.parameters, checkpoint.value)
     ensure_digests(repo, store, {head.parameters[name].digest for name in changes})
-    applied = is_applied(update, store)
     batches = Batches(store)
     parameters = dict(manifest.parameters)
     exact: list[str] = []
     residual: list[str] = []
-    for item in results(update, store, applied=applied):
-        (exact if item.exact else residual).append(item.name)
-        if not dry_run:
-            parameters[item.name] = batches.add(item.spec, item.data, item.hint)
+    try:
+        applied = is_applied(update, store)
+        for item in results(update, store, applied=applied):
+            (exact if item.exact else residual).append(item.name)
+            if not dry_run:
+                parameters[item.name] = batches.add(item.spec, item.data, item.hint)
+    except (FormatError, UsageError) as error:
+        raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
     batches.flush()
     made = Manifest(manifest.format, manifest.skeleton, parameters)
     written = batches.written if dry_run else batches.written + checkpoint.store(store, made)

@@ -109,6 +109,17 @@ def replaced(value: Tensor, spec: TensorSpec, name: str) -> Change:
     return Change("delta", apply)
 
 
+def after(first: Change, second: Change) -> Change:
+    """Return the second of two changes, made to what the first one gives."""
+
+    def apply(spec: TensorSpec, offset: int, old: memoryview, out: memoryview) -> None:
+        between = memoryview(bytearray(out.nbytes))
+        first.apply(spec, offset, old, between)
+        second.apply(spec, offset, between, out)
+
+    return Change(second.encoding, apply, second.fit)
+
+
 def to_double(data: memoryview, dtype: Dtype) -> NDArray[np.float64]:
     """Read elements as float64; exact."""
     import numpy as np
@@ -138,9 +149,9 @@ def check_factor(name: str, tensor: Tensor) -> None:
     Raises:
         FormatError: The message names the tensor.
     """
-    if tensor.spec.dtype.name not in FLOATS:
-        raise FormatError(f"the update's {name!r} is {tensor.spec}; factors are one of {', '.join(FLOATS)}")
     import numpy as np
 
+    if tensor.spec.dtype.name not in FLOATS:
+        raise FormatError(f"the update's {name!r} is {tensor.spec}; factors are one of {', '.join(FLOATS)}")
     if not np.isfinite(to_double(tensor.data, tensor.spec.dtype)).all():
         raise FormatError(f"the update's {name!r} holds values that are NaN or infinite")

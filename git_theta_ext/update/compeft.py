@@ -86,19 +86,19 @@ def read_compeft(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict
         UsageError: It names a parameter that the checkpoint does not have.
     """
     if file.metadata.get("kind") != KIND:
-        raise FormatError(f"{file.label}: not a file of signs", hint="git theta compress --compeft writes them")
+        raise FormatError("not a file of signs", hint="git theta compress --compeft writes them")
     scale = _scale(file)
     shapes = _shapes(file)
     names = Names(parameters)
     changes: dict[str, Change] = {}
     for key, tensor in file.tensors.items():
-        name = names.get(key, file.label)
+        name = names.get(key)
         spec = parameters[name]
         check_float(name, spec)
         if name in changes:
-            raise FormatError(f"{file.label}: two values for {name!r}")
+            raise FormatError(f"two values for {name!r}")
         if shapes.get(key) != list(spec.shape):
-            raise FormatError(f"{file.label}: parameter {name!r} is {spec}, and the update's {shapes.get(key)!r:.80}")
+            raise FormatError(f"parameter {name!r} is {spec}, and the update's {shapes.get(key)!r:.80}")
         changes[name] = _change(name, spec, tensor, scale)
     return changes
 
@@ -109,7 +109,7 @@ def _scale(file: UpdateFile) -> float:
     except (KeyError, ValueError):
         scale = math.nan
     if not 0 < scale < math.inf:
-        raise FormatError(f"{file.label}: its metadata has no scale that is a finite number above zero")
+        raise FormatError("its metadata has no scale that is a finite number above zero")
     return scale
 
 
@@ -119,7 +119,7 @@ def _shapes(file: UpdateFile) -> Mapping[str, object]:
     except (KeyError, ValueError, RecursionError):
         shapes = None
     if not isinstance(shapes, dict):
-        raise FormatError(f"{file.label}: its metadata has no shapes")
+        raise FormatError("its metadata has no shapes")
     return shapes
 
 

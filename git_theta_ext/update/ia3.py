@@ -14,7 +14,7 @@ from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.update.change import Change, check_factor, check_float, predicted, replaced
 from git_theta_ext.update.files import Tensor
 from git_theta_ext.update.names import Names
-from git_theta_ext.update.peft import flag, once, unwrapped
+from git_theta_ext.update.peft import flag, from_starts, is_start, once, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,35 +42,36 @@ def read_ia3(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str
     """
     kind = str((file.config or {}).get("peft_type", "IA3")).upper()
     if kind != "IA3":
-        raise UsageError(f"{file.label}: an adapter of kind {kind[:40]!r}, not IA3")
+        raise UsageError(f"an adapter of kind {kind[:40]!r}, not IA3")
     names = Names(parameters)
     changes: dict[str, Change] = {}
+    starts: dict[str, Change] = {}
     for key, tensor in file.tensors.items():
         match = _VECTOR.fullmatch(key)
         if match is not None:
             module = unwrapped(match["module"])
-            name = names.get(f"{module}.weight", file.label)
+            name = names.get(f"{module}.weight")
             axis = _axis(file, key, tensor, parameters[name], module)
-            once(changes, name, _scaled(file, name, parameters[name], tensor, axis), file.label)
+            once(changes, name, _scaled(name, parameters[name], tensor, axis))
             rows = axis == (1 if flag(file, "fan_in_fan_out") else 0)
             bias = names.find(f"{module}.bias") if rows else None
             if bias is not None:
-                once(changes, bias, _scaled(file, bias, parameters[bias], tensor, 0), file.label)
+                once(changes, bias, _scaled(bias, parameters[bias], tensor, 0))
         elif key.endswith(_SCALE):
-            name = names.get(key.removesuffix(_SCALE), file.label)
+            name = names.get(key.removesuffix(_SCALE))
             axis = _axis(file, key, tensor, parameters[name], name)
-            once(changes, name, _scaled(file, name, parameters[name], tensor, axis), file.label)
+            once(changes, name, _scaled(name, parameters[name], tensor, axis))
         else:
-            name = names.get(unwrapped(key), file.label)
-            once(changes, name, replaced(tensor, parameters[name], name), file.label)
-    return changes
+            name = names.get(unwrapped(key))
+            once(starts if is_start(key) else changes, name, replaced(tensor, parameters[name], name))
+    return from_starts(changes, starts)
 
 
 def _axis(file: UpdateFile, key: str, vector: Tensor, spec: TensorSpec, module: str) -> int:
     """Return the axis of a parameter along which a vector has one number for each place."""
     long = [axis for axis, size in enumerate(vector.spec.shape) if size != 1]
     if len(long) > 1 or not vector.spec.elements:
-        raise FormatError(f"{file.label}: {key!r} is {vector.spec}, not a vector")
+        raise FormatError(f"{key!r} is {vector.spec}, not a vector")
     dimensions = len(vector.spec.shape)
     transposed = flag(file, "fan_in_fan_out") and key != f"{module}{_SCALE}"
     if dimensions == _MATRIX and vector.spec.shape != (1, 1):
@@ -84,17 +85,17 @@ def _axis(file: UpdateFile, key: str, vector: Tensor, spec: TensorSpec, module: 
         return int(inputs ^ transposed)
     if fitting:
         raise UsageError(
-            f"{file.label}: {key!r} does not tell whether it scales the rows or the columns of {spec}",
+            f"{key!r} does not tell whether it scales the rows or the columns of {spec}",
             hint="give it the shape [rows, 1] or [1, columns], or list feedforward_modules in adapter_config.json",
         )
-    raise FormatError(f"{file.label}: {key!r} has {vector.spec.elements} numbers, which do not fit {spec}")
+    raise FormatError(f"{key!r} has {vector.spec.elements} numbers, which do not fit {spec}")
 
 
-def _scaled(file: UpdateFile, name: str, spec: TensorSpec, vector: Tensor, axis: int) -> Change:
+def _scaled(name: str, spec: TensorSpec, vector: Tensor, axis: int) -> Change:
     check_float(name, spec)
     check_factor(name, vector)
     size = spec.shape[axis] if axis < len(spec.shape) else 0
     if size != vector.spec.elements:
-        raise FormatError(f"{file.label}: {vector.spec.elements} numbers for axis {axis} of {name!r}, which is {spec}")
+        raise FormatError(f"{vector.spec.elements} numbers for axis {axis} of {name!r}, which is {spec}")
     flat = Tensor(TensorSpec(vector.spec.dtype, (size,)), vector.data)
     return predicted("scale", {"axis": axis}, flat)

@@ -2,7 +2,8 @@
 
 A folder holds ``adapter_config.json`` and ``adapter_model.safetensors``. The latter has ``lora_A`` [r, in] and
 ``lora_B`` [out, r] for each module that is changed; its weight becomes W + scaling * B A. Whole tensors beside them,
-such as a new head or biases, take the place of the parameters that they are named after.
+such as a new head or biases, take the place of the parameters that they are named after. So do those of a
+``base_layer``, as PEFT saves them for embeddings and heads, before factors are applied.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.update.change import Change, check_factor, check_float, predicted, replaced
 from git_theta_ext.update.files import Tensor
 from git_theta_ext.update.names import Names
-from git_theta_ext.update.peft import PREFIX, flag, once, unwrapped
+from git_theta_ext.update.peft import PREFIX, flag, from_starts, is_start, once, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,12 +37,12 @@ _REFUSED = {
     "alora_invocation_tokens": "an activated LoRA depends on the input",
     "arrow_config": "a router depends on the input",
     "target_parameters": "parameters adapted without a module",
-}
     "trainable_token_indices": "single rows of an embedding take the place of others",
     "layer_replication": "its layers are not those of the checkpoint",
     "kasa_config": "KaSA changes the model that it is an update of",
     "use_bdlora": "factors of blocks",
     "monteclora_config": "factors that are drawn by chance",
+}
 _OTHER_START = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
@@ -78,25 +79,26 @@ def read_lora(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[st
     names = Names(parameters)
     pairs: dict[tuple[str, bool], dict[str, str]] = {}
     changes: dict[str, Change] = {}
+    starts: dict[str, Change] = {}
     for key in file.tensors:
         match = _FACTOR.fullmatch(key.removeprefix(PREFIX))
         if match is not None:
             place = (match["module"], match["kind"] != "lora_")
-            once(pairs.setdefault(place, {}), match["side"], key, file.label)
+            once(pairs.setdefault(place, {}), match["side"], key)
         elif "lora_" in key:
-            raise UsageError(f"{file.label}: {key!r} belongs to a kind of LoRA that is not known")
+            raise UsageError(f"{key!r} belongs to a kind of LoRA that is not known")
         else:
-            name = names.get(unwrapped(key), file.label)
-            once(changes, name, replaced(file.tensors[key], parameters[name], name), file.label)
+            name = names.get(unwrapped(key))
+            once(starts if is_start(key) else changes, name, replaced(file.tensors[key], parameters[name], name))
     for (module, embedding), sides in pairs.items():
         if len(sides) < _MATRIX:
-            raise FormatError(f"{file.label}: {next(iter(sides.values()))!r} lacks its other factor")
-        name = names.get(f"{unwrapped(module)}.weight", file.label)
+            raise FormatError(f"{next(iter(sides.values()))!r} lacks its other factor")
+        name = names.get(f"{unwrapped(module)}.weight")
         change = _change(
             file, settings, (name, parameters[name]), (module, sides["A"], sides["B"]), embedding=embedding
         )
-        once(changes, name, change, file.label)
-    return changes
+        once(changes, name, change)
+    return from_starts(changes, starts)
 
 
 def _change(
@@ -122,11 +124,11 @@ def _change(
     shape = (rest, rows) if transposed else (rows, rest)
     if rank < 1 or left.spec.shape != (shape[0], rank) or right.spec.shape != (rank, shape[1]):
         raise FormatError(
-            f"{file.label}: factors {left.spec} and {right.spec} do not fit parameter {name!r}, which is {spec}",
+            f"factors {left.spec} and {right.spec} do not fit parameter {name!r}, which is {spec}",
             hint="is it an update of another model?",
         )
     if rank != settings.rank and not settings.ranks_vary:
-        raise FormatError(f"{file.label}: {keys[0]!r} has rank {rank}, and the configuration says {settings.rank}")
+        raise FormatError(f"{keys[0]!r} has rank {rank}, and the configuration says {settings.rank}")
     scale = settings.scaling(module, rank)
     return predicted("low_rank", {"scale": scale, "swap": True} if transposed else {"scale": scale}, left, right)
 
@@ -142,55 +144,51 @@ def _matrix(factor: Tensor) -> Tensor:
 def _settings(file: UpdateFile) -> _Settings:
     config = file.config
     if config is None:
-        raise UsageError(f"{file.label}: there is no adapter_config.json beside it", hint="name the adapter's folder")
+        raise UsageError("there is no adapter_config.json beside it", hint="name the adapter's folder")
     if str(config.get("peft_type", "LORA")).upper() != "LORA":
-        raise UsageError(f"{file.label}: an adapter of kind {config['peft_type']!r:.40}, not LORA")
+        raise UsageError(f"an adapter of kind {config['peft_type']!r:.40}, not LORA")
     for key, why in _REFUSED.items():
         if config.get(key):
-            raise UsageError(
-                f"{file.label}: {key} is set: {why}", hint="merge it into a file with PEFT, and git theta add that"
-            )
+            raise UsageError(f"{key} is set: {why}", hint="merge it into a file with PEFT, and git theta add that")
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_OTHER_START):
         raise UsageError(
-            f"{file.label}: begun by {start[:40]!r}, which changes the model that it is an update of",
+            f"begun by {start[:40]!r}, which changes the model that it is an update of",
             hint="save it with PEFT's path_initial_model_for_weight_conversion, which makes it a plain LoRA",
         )
     patterns = _mapping(file, "alpha_pattern")
     return _Settings(
-        rank=_rank(file, config.get("r", 8)),
-        alpha=_number(file, "lora_alpha", config.get("lora_alpha", 8)),
-        patterns={
-            _plain(file, key): _number(file, f"alpha_pattern of {key!r:.80}", value) for key, value in patterns.items()
-        },
+        rank=_rank(config.get("r", 8)),
+        alpha=_number("lora_alpha", config.get("lora_alpha", 8)),
+        patterns={_plain(key): _number(f"alpha_pattern of {key!r:.80}", value) for key, value in patterns.items()},
         ranks_vary=bool(_mapping(file, "rank_pattern")),
         root=flag(file, "use_rslora"),
         transposed=flag(file, "fan_in_fan_out"),
     )
 
 
-def _rank(file: UpdateFile, value: object) -> int:
+def _rank(value: object) -> int:
     if type(value) is not int or value < 1:
-        raise FormatError(f"{file.label}: r is {value!r:.40}, which is no rank")
+        raise FormatError(f"r is {value!r:.40}, which is no rank")
     return value
 
 
-def _number(file: UpdateFile, what: str, value: object) -> float:
+def _number(what: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _MOST:
-        raise FormatError(f"{file.label}: {what} is {value!r:.40}, which is no finite number")
+        raise FormatError(f"{what} is {value!r:.40}, which is no finite number")
     return float(value)
 
 
 def _mapping(file: UpdateFile, key: str) -> Mapping[str, Any]:
     value = (file.config or {}).get(key) or {}
     if not isinstance(value, dict):
-        raise FormatError(f"{file.label}: {key} is no JSON object")
+        raise FormatError(f"{key} is no JSON object")
     return value
 
 
-def _plain(file: UpdateFile, pattern: str) -> str:
+def _plain(pattern: str) -> str:
     # PEFT takes regular expressions. One from a file can be made to run for ever, and names are what is written there.
     match = _PLAIN.fullmatch(pattern)
     if match is None:
-        raise UsageError(f"{file.label}: alpha_pattern has {pattern[:80]!r}, which is more than the name of a module")
+        raise UsageError(f"alpha_pattern has {pattern[:80]!r}, which is more than the name of a module")
     return match["name"].replace("\\.", ".")

@@ -28,7 +28,7 @@ class Names:
         self._known = set(known)
         self._by_ending: dict[str, list[str]] = {}
         for name in sorted(self._known):
-            for ending in _endings(name):
+            for ending in _endings(name) if len(name) <= _LONGEST else ():
                 self._by_ending.setdefault(ending, []).append(name)
 
     def find(self, name: str) -> str | None:
@@ -49,12 +49,8 @@ class Names:
             )
         return found[0] if found else None
 
-    def get(self, name: str, label: str) -> str:
+    def get(self, name: str) -> str:
         """Return the parameter that a name of an update means.
-
-        Args:
-            name: As the update gives it.
-            label: Of the update, for messages.
 
         Raises:
             UsageError: There is none, or it may mean several.
@@ -63,7 +59,7 @@ class Names:
         if found is None:
             near = difflib.get_close_matches(name, self._known, 1)
             raise UsageError(
-                f"{label}: the checkpoint has no parameter {name!r}",
+                f"the checkpoint has no parameter {name!r}",
                 hint=f"did it mean {near[0]!r}?" if near else "is it an update of another model?",
             )
         return found

@@ -5,24 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import FormatError
+from git_theta_ext.update.change import after
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from git_theta_ext.update.change import Change
     from git_theta_ext.update.files import UpdateFile
 
 PREFIX = "base_model.model."
 """What PEFT puts before a module's name."""
 
-_WRAPPERS = (".base_layer", ".modules_to_save.default", ".modules_to_save")
+_BASE = ".base_layer"
+_WRAPPERS = (_BASE, ".modules_to_save.default", ".modules_to_save")
 
 
-def once(found: dict[str, Any], key: str, value: object, label: str) -> None:
+def once(found: dict[str, Any], key: str, value: object) -> None:
     """Note a value under a key that has none yet.
 
     Raises:
         FormatError: It has one.
     """
     if key in found:
-        raise FormatError(f"{label}: two values for {key!r}")
+        raise FormatError(f"two values for {key!r}")
     found[key] = value
 
 
@@ -34,6 +39,17 @@ def unwrapped(key: str) -> str:
     return name
 
 
+def is_start(key: str) -> bool:
+    """Tell whether a tensor is what an adapted module began with: PEFT saves those of embeddings and heads as well."""
+    return f"{_BASE}." in key
+
+
+def from_starts(changes: Mapping[str, Change], starts: Mapping[str, Change]) -> dict[str, Change]:
+    """Return changes to what their modules began with, where an adapter tells that."""
+    begun = {name: after(start, changes[name]) if name in changes else start for name, start in starts.items()}
+    return {**changes, **begun}
+
+
 def flag(file: UpdateFile, key: str) -> bool:
     """Return a setting of an adapter that is on or off, off where it is not there.
 
@@ -42,5 +58,5 @@ def flag(file: UpdateFile, key: str) -> bool:
     """
     value = (file.config or {}).get(key) or False
     if not isinstance(value, bool):
-        raise FormatError(f"{file.label}: {key} is {value!r:.40}, not true or false")
+        raise FormatError(f"{key} is {value!r:.40}, not true or false")
     return value

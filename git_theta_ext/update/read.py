@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import FormatError
+from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.update.compeft import read_compeft
 from git_theta_ext.update.ia3 import read_ia3
 from git_theta_ext.update.lora import read_lora
@@ -40,7 +40,10 @@ def read_changes(kind: str, file: UpdateFile, parameters: Mapping[str, TensorSpe
         FormatError: The update contradicts itself, does not fit a parameter, which is named, or is empty.
         UsageError: It is of a kind that cannot be applied, or names a parameter that the checkpoint does not have.
     """
-    changes = READERS[kind](file, parameters)
+    try:
+        changes = READERS[kind](file, parameters)
+    except (FormatError, UsageError) as error:
+        raise type(error)(f"{file.label}: {error.message}", hint=error.hint) from error
     if not changes:
         raise FormatError(f"{file.label}: an update of nothing")
     return changes

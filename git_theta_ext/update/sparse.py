@@ -44,18 +44,18 @@ def read_sparse(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[
     """
     mode = file.metadata.get("mode", "set")
     if mode not in _MODES:
-        raise FormatError(f"{file.label}: mode {mode[:40]!r} in its metadata; it is one of {', '.join(_MODES)}")
+        raise FormatError(f"mode {mode[:40]!r} in its metadata; it is one of {', '.join(_MODES)}")
     names = Names(parameters)
     changes: dict[str, Change] = {}
     for key in file.tensors:
         stem = key.removesuffix(_INDICES).removesuffix(_VALUES)
         if stem == key or not {stem + _INDICES, stem + _VALUES} <= set(file.tensors):
-            raise FormatError(f"{file.label}: {key!r} is not one of a pair NAME{_INDICES} and NAME{_VALUES}")
+            raise FormatError(f"{key!r} is not one of a pair NAME{_INDICES} and NAME{_VALUES}")
         if key.endswith(_VALUES):
             continue
-        name = names.get(stem, file.label)
+        name = names.get(stem)
         if name in changes:
-            raise FormatError(f"{file.label}: two values for {name!r}")
+            raise FormatError(f"two values for {name!r}")
         changes[name] = _change(name, parameters[name], file.tensors[key], file.tensors[stem + _VALUES], mode)
     return changes
 

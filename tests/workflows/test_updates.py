@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -180,6 +181,24 @@ def test_pickle_is_refused_with_a_way_out(one, tmp_path):
     (tmp_path / "old/adapter_config.json").write_text(json.dumps(lora_config()))
     (tmp_path / "old/adapter_model.bin").write_bytes(b"\x80\x04.")
     assert "safe_serialization" in refused(one, "--update", f"lora={tmp_path / 'old'}")
+
+
+def test_errors_name_the_update_or_the_checkpoint_and_the_parameter(one, adapter, tmp_path):
+    (tmp_path / "sparse").write_bytes(
+        safetensors(
+            {f"{ATTENTION[0]}.indices": ("I64", (1,), bytes([255] * 8)), f"{ATTENTION[0]}.values": floats((1,))}
+        )
+    )
+    said = refused(one, "--update", f"sparse={tmp_path / 'sparse'}")
+    assert f"{tmp_path / 'sparse'}: parameter {ATTENTION[0]!r}" in said
+    one.write_model(seed=1, changed={ATTENTION[0]: 2, ATTENTION[1]: 3})
+    assert f"{MODEL}: parameter {ATTENTION[0]!r}" in refused(one, "--update", f"lora={adapter}")
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(one, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    done = one.run("theta", "add", MODEL, "--update", f"sparse={tmp_path / 'pipe'}", check=False, timeout=60)
+    assert "no file" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from git_theta_ext.update.change import new_value
 from git_theta_ext.update.compeft import file_head, read_compeft
 from git_theta_ext.update.compress import Fidelity, Pair, select, write_signs
 from git_theta_ext.update.files import UpdateFile, read_update
+from git_theta_ext.update.read import read_changes
 
 
 def pairs_of(deltas):
@@ -139,8 +140,8 @@ GOOD = compressed([one_chunk("w", np.arange(6))], 0.5)
     ],
 )
 def test_metadata_that_makes_no_sense_is_refused(metadata):
-    with pytest.raises(FormatError, match="update"):
-        read_compeft(UpdateFile("update", GOOD.tensors, {**GOOD.metadata, **metadata}), SPEC)
+    with pytest.raises(FormatError, match=r"^update: "):
+        read_changes("compeft", UpdateFile("update", GOOD.tensors, {**GOOD.metadata, **metadata}), SPEC)
 
 
 @pytest.mark.parametrize("size", [0, 3, 5, -1])

@@ -19,12 +19,12 @@ KNOWN = ["bert.layer.0.weight", "bert.layer.1.weight", "head.weight", "other.hea
     ],
 )
 def test_exact_name_or_an_ending_is_found(name, parameter):
-    assert Names(KNOWN).get(name, "update") == parameter
+    assert Names(KNOWN).get(name) == parameter
 
 
 def test_name_that_may_mean_two_parameters_is_refused():
     with pytest.raises(UsageError, match=r"'weight' may mean"):
-        Names(KNOWN).get("weight", "update")
+        Names(KNOWN).get("weight")
 
 
 def test_ending_inside_a_component_is_none():
@@ -33,5 +33,5 @@ def test_ending_inside_a_component_is_none():
 
 def test_unknown_name_is_an_error_that_names_it_and_its_neighbour():
     with pytest.raises(UsageError, match=r"bert\.layer\.7\.weight") as raised:
-        Names(KNOWN).get("bert.layer.7.weight", "update")
+        Names(KNOWN).get("bert.layer.7.weight")
     assert "bert.layer" in raised.value.hint

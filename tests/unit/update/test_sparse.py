@@ -9,6 +9,7 @@ from adapters import floats, update_of
 from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.update.change import new_value
+from git_theta_ext.update.read import read_changes
 from git_theta_ext.update.sparse import read_sparse
 
 SPECS = {
@@ -102,5 +103,5 @@ def test_places_that_make_no_sense_are_refused(indices):
     ],
 )
 def test_file_that_contradicts_itself_or_the_model_is_refused(tensors, metadata, error):
-    with pytest.raises(error, match=r"update|parameter"):
-        read_sparse(update_of(tensors, metadata=metadata), SPECS)
+    with pytest.raises(error, match=r"^update: "):
+        read_changes("sparse", update_of(tensors, metadata=metadata), SPECS)
