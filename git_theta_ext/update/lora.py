@@ -21,7 +21,7 @@ from git_theta_ext.update.names import Names
 from git_theta_ext.update.peft import PREFIX, flag, from_starts, is_start, once, unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from git_theta_ext.update.files import UpdateFile
 
@@ -61,6 +61,30 @@ class _Settings:
         return alpha / math.sqrt(rank) if self.root else alpha / rank
 
 
+@dataclass(frozen=True)
+class _Pair:
+    name: str
+    module: str
+    key: str
+    left: Tensor
+    right: Tensor
+    embedding: bool
+
+    @property
+    def rank(self) -> int:
+        return self.right.spec.shape[0] if self.right.spec.shape else 0
+
+    def ways(self, spec: TensorSpec) -> Sequence[bool]:
+        """Return in which ways the factors fit a parameter: as they are, and with what they give transposed."""
+        rows = spec.shape[0] if spec.shape else 0
+        rest = spec.elements // rows if rows else 0
+        sizes = self.left.spec.shape, self.right.spec.shape
+        # The module of an embedding holds its weight the other way round than the factors; so do those of GPT-2.
+        ways = {True: (rest, rows)} if self.embedding else {False: (rows, rest), True: (rest, rows)}
+        fitting = [way for way, (out, into) in ways.items() if sizes == ((out, self.rank), (self.rank, into))]
+        return fitting if self.rank else []
+
+
 def read_lora(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str, Change]:
     """Return what a PEFT adapter makes of a checkpoint's parameters.
 
@@ -90,47 +114,44 @@ def read_lora(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[st
         else:
             name = names.get(unwrapped(key))
             once(starts if is_start(key) else changes, name, replaced(file.tensors[key], parameters[name], name))
-    for (module, embedding), sides in pairs.items():
-        if len(sides) < _MATRIX:
-            raise FormatError(f"{next(iter(sides.values()))!r} lacks its other factor")
-        name = names.get(f"{unwrapped(module)}.weight")
-        change = _change(
-            file, settings, (name, parameters[name]), (module, sides["A"], sides["B"]), embedding=embedding
-        )
-        once(changes, name, change)
+    found = [_pair(file, names, module, sides, embedding=embedding) for (module, embedding), sides in pairs.items()]
+    told = [(pair, pair.ways(parameters[pair.name])) for pair in found]
+    # PEFT writes down what its last layer wanted, which is wrong for others where only some are like GPT-2's.
+    wrong = any(len(each) == 1 and settings.transposed not in each for pair, each in told if not pair.embedding)
+    for pair, ways in told:
+        once(changes, pair.name, _change(settings, pair, parameters[pair.name], ways, wrong=wrong))
     return from_starts(changes, starts)
 
 
-def _change(
-    file: UpdateFile,
-    settings: _Settings,
-    target: tuple[str, TensorSpec],
-    source: tuple[str, str, str],
-    *,
-    embedding: bool,
-) -> Change:
-    name, spec = target
-    module, *keys = source
-    check_float(name, spec)
-    right, left = (file.tensors[key] for key in keys)
-    for key, factor in zip(keys, (right, left), strict=True):
-        check_factor(key, factor)
-    # The module of an embedding holds its weight the other way round than the factors; so do those of GPT-2.
-    transposed = embedding or settings.transposed
-    left, right = _matrix(left), _matrix(right)
-    rank = right.spec.shape[0] if right.spec.shape else 0
-    rows = spec.shape[0] if spec.shape else 0
-    rest = spec.elements // rows if rows else 0
-    shape = (rest, rows) if transposed else (rows, rest)
-    if rank < 1 or left.spec.shape != (shape[0], rank) or right.spec.shape != (rank, shape[1]):
+def _pair(file: UpdateFile, names: Names, module: str, sides: Mapping[str, str], *, embedding: bool) -> _Pair:
+    if len(sides) < _MATRIX:
+        raise FormatError(f"{next(iter(sides.values()))!r} lacks its other factor")
+    name = names.get(f"{unwrapped(module)}.weight")
+    for key in sides.values():
+        check_factor(key, file.tensors[key])
+    left, right = (_matrix(file.tensors[sides[side]]) for side in "BA")
+    return _Pair(name, module, sides["A"], left, right, embedding)
+
+
+def _change(settings: _Settings, pair: _Pair, spec: TensorSpec, ways: Sequence[bool], *, wrong: bool) -> Change:
+    """Return what a pair of factors makes of a parameter that it fits in some ways: transposed or not."""
+    check_float(pair.name, spec)
+    if not ways:
         raise FormatError(
-            f"factors {left.spec} and {right.spec} do not fit parameter {name!r}, which is {spec}",
+            f"factors {pair.left.spec} and {pair.right.spec} do not fit parameter {pair.name!r}, which is {spec}",
             hint="is it an update of another model?",
         )
-    if rank != settings.rank and not settings.ranks_vary:
-        raise FormatError(f"{keys[0]!r} has rank {rank}, and the configuration says {settings.rank}")
-    scale = settings.scaling(module, rank)
-    return predicted("low_rank", {"scale": scale, "swap": True} if transposed else {"scale": scale}, left, right)
+    if wrong and len(ways) > 1:
+        raise UsageError(
+            f"fan_in_fan_out is wrong for some layers, and {pair.name!r} is square, so that nothing tells how it lies",
+            hint="merge it into a file with PEFT, and git theta add that",
+        )
+    if pair.rank != settings.rank and not settings.ranks_vary:
+        raise FormatError(f"{pair.key!r} has rank {pair.rank}, and the configuration says {settings.rank}")
+    transposed = settings.transposed if settings.transposed in ways else ways[0]
+    scale = settings.scaling(pair.module, pair.rank)
+    params = {"scale": scale, "swap": True} if transposed else {"scale": scale}
+    return predicted("low_rank", params, pair.left, pair.right)
 
 
 def _matrix(factor: Tensor) -> Tensor:

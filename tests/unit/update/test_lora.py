@@ -60,16 +60,39 @@ def test_embedding_has_its_factors_the_other_way_round():
     tensors = {f"{module}.lora_embedding_A": right, f"{module}.lora_embedding_B": left}
     old = values(name, 1)
     expected = np.frombuffer(old, "<f4").reshape(256, 64) + 2 * (array(left) @ array(right)).T
+    tensors |= lora_tensors()  # of square layers: what an embedding is says nothing of them
     np.testing.assert_allclose(applied(read(tensors)[name], MODEL_SPECS[name], old), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_transposed_layers_are_known_by_the_configuration():
-    specs = {"c.weight": TensorSpec.of("F32", (8, 16))}
-    left, right = floats((16, RANK), 1), floats((RANK, 8), 2)
+    specs = {"c.weight": TensorSpec.of("F32", (8, 8))}
+    left, right = floats((8, RANK), 1), floats((RANK, 8), 2)
     tensors = {"base_model.model.c.lora_A.weight": right, "base_model.model.c.lora_B.weight": left}
-    found = applied(read(tensors, specs, fan_in_fan_out=True)["c.weight"], specs["c.weight"], bytes(8 * 16 * 4))
-    np.testing.assert_allclose(found, 2 * (array(left) @ array(right)).T, rtol=1e-5)
-    with pytest.raises(FormatError, match=r"'c\.weight'"):
+    for told in (False, True):
+        found = applied(read(tensors, specs, fan_in_fan_out=told)["c.weight"], specs["c.weight"], bytes(8 * 8 * 4))
+        product = 2 * (array(left) @ array(right))
+        np.testing.assert_allclose(found, product.T if told else product, rtol=1e-5)
+
+
+def test_layers_that_lie_otherwise_than_the_configuration_says_are_known_by_their_shape():
+    specs = {"h.c_attn.weight": TensorSpec.of("F32", (6, 18)), "lm_head.weight": TensorSpec.of("F32", (30, 6))}
+    tensors = {
+        **{f"h.c_attn.lora_{side}.weight": floats(shape) for side, shape in (("A", (RANK, 6)), ("B", (18, RANK)))},
+        **{f"lm_head.lora_{side}.weight": floats(shape) for side, shape in (("A", (RANK, 6)), ("B", (30, RANK)))},
+    }
+    for told in (False, True):
+        changes = read(tensors, specs, fan_in_fan_out=told)
+        assert [change.fit.params.get("swap", False) for change in changes.values()] == [True, False]
+
+
+def test_square_layer_is_refused_where_the_configuration_is_wrong_for_another():
+    specs = {"h.c_attn.weight": TensorSpec.of("F32", (6, 18)), "h.c_proj.weight": TensorSpec.of("F32", (6, 6))}
+    tensors = {
+        **{f"h.c_attn.lora_{side}.weight": floats(shape) for side, shape in (("A", (RANK, 6)), ("B", (18, RANK)))},
+        **{f"h.c_proj.lora_{side}.weight": floats(shape) for side, shape in (("A", (RANK, 6)), ("B", (6, RANK)))},
+    }
+    assert set(read(tensors, specs, fan_in_fan_out=True)) == set(specs)
+    with pytest.raises(UsageError, match="c_proj"):
         read(tensors, specs)
 
 
