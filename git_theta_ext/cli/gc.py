@@ -79,7 +79,8 @@ def _run(output: Output, repo: Repository, store: Store, wish: Wish) -> None:
     done = maintain(repo, store, wish, partial(progress, "recoding", wanted=output.mode == "human"))
     if not wish.dry_run:
         log_path(store).unlink(missing_ok=True)
-    after = _stored(store)
+    after = before - done.freed + done.recoded.after if wish.dry_run else _stored(store)
+    had = "has {} and would have about {}" if wish.dry_run else "had {} and has {}"
     output.result(
         {
             "dry_run": wish.dry_run,
@@ -93,7 +94,7 @@ def _run(output: Output, repo: Repository, store: Store, wish: Wish) -> None:
         },
         [
             *_lines(done, "would " if wish.dry_run else ""),
-            f"the store had {human_bytes(before)} and has {human_bytes(after)}",
+            f"the store {had.format(human_bytes(before), human_bytes(after))}",
         ],
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.git.lineage import candidates
 from git_theta_ext.git.objects import local_blobs, named_digests
 from git_theta_ext.git.versions import versions
-from git_theta_ext.store.gc import Garbage, collect, find_garbage, repack
+from git_theta_ext.store.gc import Garbage, collect, find_garbage, repack, wasted
 from git_theta_ext.store.recode import Recoded, Recoder
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Collected:
     Attributes:
         recoded: Tensors that are held as differences now.
         garbage: Packs that went.
-        freed: Bytes of these packs.
+        freed: Bytes of these packs; in a dry run also of what copying the rest out of others would free.
         repacked: Number of packs whose content was copied into others.
     """
 
@@ -89,9 +89,9 @@ def maintain(repo: Repository, store: Store, wish: Wish, show: Show) -> Collecte
         recoded = recoder.run(candidates(history, recoder.wants), advance)
     store.refresh()  # recoding may have taken long
     live = live_digests(repo)
-    garbage = find_garbage(store, live, wish.older_than)
+    garbage = find_garbage(store, live, wish.older_than, recoder.planned)
     if wish.dry_run:
-        return Collected(recoded, garbage, garbage.nbytes)
+        return Collected(recoded, garbage, garbage.nbytes + wasted(store, live, wish.older_than, recoder.planned))
     store.index.settle(str(store.root), loose)
     freed = collect(store, garbage, wish.older_than)
     repacked = repack(store, live, wish.older_than)

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
@@ -27,7 +28,9 @@ _LITTLE = 1 << 20
 _MANY = 64
 """So many little packs are put together."""
 
-_WASTE = 0.5
+_WASTE = 1 / 8
+"""The share of a pack from which on it is copied. Packs of several tensors are small, so that this is soon done."""
+
 _NEGLIGIBLE = 1 << 12
 
 _TICK = 0.1
@@ -66,16 +69,22 @@ class _Needs:
     spared: AbstractSet[str]
 
 
-def find_garbage(store: Store, live: AbstractSet[Digest], older_than: float) -> Garbage:
+def find_garbage(
+    store: Store,
+    live: AbstractSet[Digest],
+    older_than: float,
+    planned: Mapping[Digest, Holder] = MappingProxyType({}),
+) -> Garbage:
     """Find the packs that are not needed.
 
     Args:
         store: Only its own packs are looked at, never those of alternates, nor those that the index does not know.
         live: Digests that manifests name.
         older_than: Packs written or touched from this time on, in seconds, are taken to be needed.
+        planned: Holders of some digests that are taken to be there, in a pack without a name.
     """
     seen = _now()
-    needs = _needs(store, live, older_than)
+    needs = _needs(store, live, older_than, planned)
     keep = {needs.chosen[digest].pack for digest in needs.needed} | needs.spared
     redundant, dead = [], []
     for name in sorted(set(needs.held) - keep):
@@ -109,17 +118,10 @@ def repack(store: Store, live: AbstractSet[Digest], older_than: float) -> int:
     """
     seen = _now()
     needs = _needs(store, live, older_than)
-    wanted: dict[str, list[Digest]] = defaultdict(list)
-    for digest in sorted(needs.needed):
-        holder = needs.chosen[digest]
-        if holder.root == str(store.root) and holder.pack not in needs.spared:
-            wanted[holder.pack].append(digest)
-    used = {name: sum(needs.chosen[d].stored for d in digests) for name, digests in wanted.items()}
-    # Without the header, whose part of a pack of tiny tensors is large however much of them is needed.
-    filled_with = {name: sum(entry.stored for entry in _entries(store, name)) for name in wanted}
-    wasteful = {name for name, nbytes in used.items() if nbytes < _WASTE * filled_with[name] - _NEGLIGIBLE}
+    wanted = _wanted(store, needs)
     little = {name for name in wanted if needs.sizes[name][0] < _LITTLE}
-    chosen = _replaced(store, needs, sorted(wasteful | (little if len(little) >= _MANY else set())))
+    copied = {*_waste(store, needs, wanted), *(little if len(little) >= _MANY else ())}
+    chosen = _replaced(store, needs, sorted(copied))
     if not chosen:
         return 0
     order = sorted(chosen, key=lambda name: (needs.sizes[name][1], name))
@@ -128,18 +130,50 @@ def repack(store: Store, live: AbstractSet[Digest], older_than: float) -> int:
     return len(store.drop(chosen, seen))
 
 
+def wasted(
+    store: Store, live: AbstractSet[Digest], older_than: float, planned: Mapping[Digest, Holder] = MappingProxyType({})
+) -> int:
+    """Return the bytes that ``repack`` would free; see ``find_garbage``."""
+    needs = _needs(store, live, older_than, planned)
+    return sum(_waste(store, needs, _wanted(store, needs)).values())
+
+
+def _wanted(store: Store, needs: _Needs) -> dict[str, list[Digest]]:
+    """Return what is read from each pack that may be copied."""
+    wanted: dict[str, list[Digest]] = defaultdict(list)
+    for digest in sorted(needs.needed):
+        holder = needs.chosen[digest]
+        if holder.root == str(store.root) and holder.pack in needs.held and holder.pack not in needs.spared:
+            wanted[holder.pack].append(digest)
+    return wanted
+
+
+def _waste(store: Store, needs: _Needs, wanted: Mapping[str, Sequence[Digest]]) -> dict[str, int]:
+    """Return the packs of which so much is waste that copying the rest pays, with the bytes of their waste."""
+    used = {name: sum(needs.chosen[d].stored for d in digests) for name, digests in wanted.items()}
+    # Without the header, whose part of a pack of tiny tensors is large however much of them is needed.
+    filled = {name: sum(entry.stored for entry in _entries(store, name)) for name in wanted}
+    waste = {name: filled[name] - nbytes for name, nbytes in used.items()}
+    return {name: nbytes for name, nbytes in waste.items() if nbytes > _WASTE * filled[name] + _NEGLIGIBLE}
+
+
 def _now() -> float:
     return time.time() - _TICK
 
 
-def _needs(store: Store, live: AbstractSet[Digest], older_than: float) -> _Needs:
+def _needs(
+    store: Store,
+    live: AbstractSet[Digest],
+    older_than: float,
+    planned: Mapping[Digest, Holder] = MappingProxyType({}),
+) -> _Needs:
     sizes, present = _on_disk(store)
     # What the index does not know, such as a pack of a newer version, is nothing that it could condemn.
     every = store.index.all_holders()
     holders = {d: kept for d, held in every.items() if (kept := tuple(h for h in held if (h.root, h.pack) in present))}
     # What an alternate holds as well is kept here too: it is somebody else's to delete.
     own = {d: mine for d, held in holders.items() if (mine := tuple(h for h in held if h.root == str(store.root)))}
-    chosen = {**smallest(holders), **smallest(own)}
+    chosen = {**smallest(holders), **smallest(own), **planned}
     by_pack: dict[str, set[Digest]] = defaultdict(set)
     for digest, held in own.items():
         for holder in held:
@@ -187,7 +221,7 @@ def _replaced(store: Store, needs: _Needs, names: Sequence[str]) -> list[str]:
     todo = sorted(
         digest
         for digest in frozenset().union(*relied.values())
-        if not store.was_verified(digest, needs.chosen[digest].pack)
+        if needs.chosen[digest].pack and not store.was_verified(digest, needs.chosen[digest].pack)
     )
     lost: set[Digest] = set()
     if not _come_back(store, needs.chosen, todo):

@@ -91,6 +91,10 @@ class Recoder:
         dry_run: Only estimate.
         going: Digests that are to be handed out, and those that are known where they go: the former are to lean on
             nothing else.
+
+    Attributes:
+        result: What was done, or would be.
+        planned: Where only estimates are wanted: what would be held otherwise, in no pack yet.
     """
 
     def __init__(
@@ -116,6 +120,7 @@ class Recoder:
             for base in holder.bases:
                 self._leaning[base].add(digest)
         self.result = Recoded()
+        self.planned: dict[Digest, Holder] = {}
 
     def wants(self, digest: Digest) -> bool:
         """Tell whether a tensor is held here and was not dealt with before. Others need not be candidates."""
@@ -238,6 +243,8 @@ class Recoder:
         for base in before.bases:
             self._leaning[base].discard(digest)
         self._chosen[digest] = Holder(before.root, before.pack, before.entry, plan.stored, (parent,))
+        if self._dry_run:
+            self.planned[digest] = Holder(before.root, "", 0, plan.stored, (parent,))
         self._leaning[parent].add(digest)
         for moved in self._moved(digest):
             self._depths[moved] = 1 + max(self._depths[base] for base in self._chosen[moved].bases)

@@ -251,6 +251,8 @@ def test_a_dry_run_changes_nothing_and_says_what_would_happen(begin: Make) -> No
     assert would["recoded"] == did["recoded"]
     saved = would["recoded"]["before"] - would["recoded"]["after"]
     assert saved == pytest.approx(did["store_bytes"][0] - did["store_bytes"][1], rel=0.1)
+    assert set(would["redundant"]) == set(did["redundant"])
+    assert would["store_bytes"] == [did["store_bytes"][0], pytest.approx(did["store_bytes"][1], rel=0.1)]
 
 
 def test_tensors_of_an_amended_commit_stay_while_git_has_its_manifest(history: History) -> None:
