@@ -82,19 +82,21 @@ def maintain(repo: Repository, store: Store, wish: Wish, show: Show) -> Collecte
     """
     store.refresh()
     loose = store.index.loose(str(store.root))
-    recoder = Recoder(store, repo.config.chain_depth, aggressive=wish.aggressive, dry_run=wish.dry_run)
+    depth = repo.config.chain_depth
+    recoder = Recoder(store, depth, aggressive=wish.aggressive, dry_run=wish.dry_run)
     history = versions(repo)
     todo = {p.digest: p.spec.nbytes for v in history for p in v.manifest.parameters.values() if recoder.wants(p.digest)}
     with show(sum(todo.values())) as advance:
         recoded = recoder.run(candidates(history, recoder.wants), advance)
     store.refresh()  # recoding may have taken long
     live = live_digests(repo)
-    garbage = find_garbage(store, live, wish.older_than, recoder.planned)
+    garbage = find_garbage(store, live, wish.older_than, recoder.planned, depth)
     if wish.dry_run:
-        return Collected(recoded, garbage, garbage.nbytes + wasted(store, live, wish.older_than, recoder.planned))
+        waste = wasted(store, live, wish.older_than, recoder.planned, depth)
+        return Collected(recoded, garbage, garbage.nbytes + waste)
     store.index.settle(str(store.root), loose)
     freed = collect(store, garbage, wish.older_than)
-    repacked = repack(store, live, wish.older_than)
+    repacked = repack(store, live, wish.older_than, depth)
     store.index.compact()
     return Collected(recoded, garbage, freed, repacked)
 

@@ -79,10 +79,14 @@ def shallowest(holders: Mapping[Digest, Iterable[Holder]]) -> dict[Digest, Holde
     return chosen
 
 
-def smallest(holders: Mapping[Digest, Iterable[Holder]]) -> dict[Digest, Holder]:
+def smallest(holders: Mapping[Digest, Iterable[Holder]], depth: int = MAX_CHAIN) -> dict[Digest, Holder]:
     """Choose for each digest the holder that takes the fewest bytes, as far as that makes no circle.
 
     All together take no more bytes than by ``shallowest``. Digests that cannot be decoded at all are left out likewise.
+
+    Args:
+        holders: Of each digest, with those of all that they lean on.
+        depth: Holders with more bases than that, one behind another, are chosen only where there are no others.
     """
     plain = shallowest(holders)
     ordered = {
@@ -97,10 +101,12 @@ def smallest(holders: Mapping[Digest, Iterable[Holder]]) -> dict[Digest, Holder]
     rest = sorted(plain)
     while rest:
         for digest in rest:
-            _settle(digest, ordered, chosen, steps)
+            _settle(digest, ordered, chosen, steps, depth)
         left = [digest for digest in rest if digest not in chosen]
         if len(left) == len(rest):
-            return plain
+            if depth >= MAX_CHAIN:
+                return plain
+            depth = MAX_CHAIN
         rest = left
     return chosen if _bytes(chosen) <= _bytes(plain) else plain
 
@@ -110,7 +116,11 @@ def _bytes(chosen: Mapping[Digest, Holder]) -> int:
 
 
 def _settle(
-    start: Digest, ordered: Mapping[Digest, list[Holder]], chosen: dict[Digest, Holder], steps: dict[Digest, int]
+    start: Digest,
+    ordered: Mapping[Digest, list[Holder]],
+    chosen: dict[Digest, Holder],
+    steps: dict[Digest, int],
+    limit: int,
 ) -> None:
     """Choose for a digest, and before it for what its smallest holders lean on."""
     path = [(start, iter(ordered[start]))] if start not in chosen else []
@@ -125,7 +135,7 @@ def _settle(
         unsettled = [base for base in holder.bases if base not in chosen]
         if not unsettled:
             depth = 1 + max(steps[base] for base in holder.bases) if holder.bases else 0
-            if depth <= MAX_CHAIN:
+            if depth <= limit:
                 chosen[digest], steps[digest] = holder, depth
                 path.pop()
         elif unsettled[0] not in begun:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
-from git_theta_ext.store.chains import ancestors, smallest
+from git_theta_ext.store.chains import MAX_CHAIN, ancestors, smallest
 from git_theta_ext.store.copying import copies
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Garbage:
     """What a collection would remove.
 
     Attributes:
-        redundant: Name and bytes of packs all of whose tensors are held elsewhere in fewer bytes.
+        redundant: Name and bytes of packs all of whose tensors are held elsewhere in fewer bytes, or leaning on fewer.
         dead: Name and bytes of packs that hold nothing which anybody names, and are old enough.
         young: Bytes of tensors that nobody names, kept since somebody may be about to.
         seen: When this was found out, in seconds.
@@ -74,6 +74,7 @@ def find_garbage(
     live: AbstractSet[Digest],
     older_than: float,
     planned: Mapping[Digest, Holder] = MappingProxyType({}),
+    depth: int = MAX_CHAIN,
 ) -> Garbage:
     """Find the packs that are not needed.
 
@@ -82,9 +83,10 @@ def find_garbage(
         live: Digests that manifests name.
         older_than: Packs written or touched from this time on, in seconds, are taken to be needed.
         planned: Holders of some digests that are taken to be there, in a pack without a name.
+        depth: What leans on more, one behind another, goes where it is held with fewer.
     """
     seen = _now()
-    needs = _needs(store, live, older_than, planned)
+    needs = _needs(store, live, older_than, planned, depth)
     keep = {needs.chosen[digest].pack for digest in needs.needed} | needs.spared
     redundant, dead = [], []
     for name in sorted(set(needs.held) - keep):
@@ -110,14 +112,14 @@ def collect(store: Store, garbage: Garbage, older_than: float) -> int:
     return sum(sizes[name] for name in gone)
 
 
-def repack(store: Store, live: AbstractSet[Digest], older_than: float) -> int:
+def repack(store: Store, live: AbstractSet[Digest], older_than: float, depth: int = MAX_CHAIN) -> int:
     """Copy what is needed out of packs that are mostly waste, and put many little packs together.
 
     Returns:
         Number of packs whose content was copied.
     """
     seen = _now()
-    needs = _needs(store, live, older_than)
+    needs = _needs(store, live, older_than, MappingProxyType({}), depth)
     wanted = _wanted(store, needs)
     little = {name for name in wanted if needs.sizes[name][0] < _LITTLE}
     copied = {*_waste(store, needs, wanted), *(little if len(little) >= _MANY else ())}
@@ -131,10 +133,14 @@ def repack(store: Store, live: AbstractSet[Digest], older_than: float) -> int:
 
 
 def wasted(
-    store: Store, live: AbstractSet[Digest], older_than: float, planned: Mapping[Digest, Holder] = MappingProxyType({})
+    store: Store,
+    live: AbstractSet[Digest],
+    older_than: float,
+    planned: Mapping[Digest, Holder] = MappingProxyType({}),
+    depth: int = MAX_CHAIN,
 ) -> int:
     """Return the bytes that ``repack`` would free; see ``find_garbage``."""
-    needs = _needs(store, live, older_than, planned)
+    needs = _needs(store, live, older_than, planned, depth)
     return sum(_waste(store, needs, _wanted(store, needs)).values())
 
 
@@ -162,10 +168,7 @@ def _now() -> float:
 
 
 def _needs(
-    store: Store,
-    live: AbstractSet[Digest],
-    older_than: float,
-    planned: Mapping[Digest, Holder] = MappingProxyType({}),
+    store: Store, live: AbstractSet[Digest], older_than: float, planned: Mapping[Digest, Holder], depth: int
 ) -> _Needs:
     sizes, present = _on_disk(store)
     # What the index does not know, such as a pack of a newer version, is nothing that it could condemn.
@@ -173,7 +176,7 @@ def _needs(
     holders = {d: kept for d, held in every.items() if (kept := tuple(h for h in held if (h.root, h.pack) in present))}
     # What an alternate holds as well is kept here too: it is somebody else's to delete.
     own = {d: mine for d, held in holders.items() if (mine := tuple(h for h in held if h.root == str(store.root)))}
-    chosen = {**smallest(holders), **smallest(own), **planned}
+    chosen = {**smallest(holders, depth), **smallest(own, depth), **planned}
     by_pack: dict[str, set[Digest]] = defaultdict(set)
     for digest, held in own.items():
         for holder in held:

@@ -6,18 +6,19 @@ decodes at most ``depth + 1`` times the bytes of a checkpoint.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from git_theta_ext.registry import find_encoding, names
-from git_theta_ext.store.chains import Holder, ancestors, depths, smallest
-from git_theta_ext.store.coded import Hint, coded_blobs, estimate
+from git_theta_ext.store.chains import Holder, smallest
+from git_theta_ext.store.coded import Hint, coded_blobs, dense_estimate, estimate
 from git_theta_ext.store.decode import StoredSource
 from git_theta_ext.store.extract import starting_within
+from git_theta_ext.store.leaning import Leaning
 from git_theta_ext.store.pool import no_progress
+from git_theta_ext.store.writer import dense_blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -76,9 +77,15 @@ class Recoded:
 
 @dataclass(frozen=True)
 class _Plan:
+    """How a tensor is to be held: leaning on nothing where there is no hint."""
+
     candidate: Candidate
-    hint: Hint
+    hint: Hint | None
     stored: int
+
+    @property
+    def parent(self) -> Digest | None:
+        return None if self.hint is None else self.hint.parent
 
 
 class Recoder:
@@ -87,7 +94,8 @@ class Recoder:
     Args:
         store: That holds the tensors.
         depth: The most bases one behind another.
-        aggressive: Reconsider everything and try every encoding with every parent.
+        aggressive: Reconsider everything and try every encoding with every parent. What leans on more than ``depth``,
+            since that was allowed once, is held otherwise, in more bytes where need be.
         dry_run: Only estimate.
         going: Digests that are to be handed out, and those that are known where they go: the former are to lean on
             nothing else.
@@ -113,18 +121,13 @@ class Recoder:
         self._encodings = [name for name in names("encodings") if find_encoding(name).needs]
         self._loose = store.index.loose(str(store.root))
         self._parents_allowed = going[0] | going[1] if going else None
-        self._chosen = self._best_holders(going[0] if going else frozenset())
-        self._depths = depths(self._chosen)
-        self._leaning: dict[Digest, set[Digest]] = defaultdict(set)
-        for digest, holder in self._chosen.items():
-            for base in holder.bases:
-                self._leaning[base].add(digest)
+        self._leaning = Leaning(self._best_holders(going[0] if going else frozenset()))
         self.result = Recoded()
         self.planned: dict[Digest, Holder] = {}
 
     def wants(self, digest: Digest) -> bool:
         """Tell whether a tensor is held here and was not dealt with before. Others need not be candidates."""
-        held = self._chosen.get(digest)
+        held = self._leaning.chosen.get(digest)
         if held is None or held.root != str(self._store.root):
             return False
         return self._aggressive or held.pack in self._loose or not held.pack
@@ -146,7 +149,7 @@ class Recoder:
         # Tensors are dealt with side by side, so the matrix products of each have one core.
         with threadpool_limits(1), ThreadPoolExecutor(self._store.threads) as executor:
             for group in groups:
-                wanted = [candidate for candidate in group if self._may_shrink(candidate)]
+                wanted = [candidate for candidate in group if self._may_move(candidate)]
                 self.result.examined += len(wanted)
                 plans = [plan for plan in executor.map(self._plan, wanted) if plan is not None]
                 # Parents may have moved since, by plans for the same group.
@@ -159,17 +162,32 @@ class Recoder:
     def _best_holders(self, going: AbstractSet[Digest]) -> dict[Digest, Holder]:
         holders = self._store.index.all_holders()
         if self._parents_allowed is None:
-            return smallest(holders)
-        chosen = smallest(starting_within(holders, going, self._parents_allowed))
+            return smallest(holders, self._limit)
+        chosen = smallest(starting_within(holders, going, self._parents_allowed), self._limit)
         root = str(self._store.root)
         # What starts from something else is taken to be held whole, in no pack: it will be, unless it starts anew here.
         rest = {digest for digest in going if digest not in chosen and digest in holders}
         return chosen | {digest: Holder(root, "", 0, 0) for digest in rest}
 
-    def _may_shrink(self, candidate: Candidate) -> bool:
-        return self.wants(candidate.digest) and self._bytes_now(candidate) >= _SMALLEST
+    def _may_move(self, candidate: Candidate) -> bool:
+        if not self.wants(candidate.digest):
+            return False
+        return self._bytes_now(candidate) >= _SMALLEST or self._too_deep(candidate.digest)
+
+    def _too_deep(self, digest: Digest) -> bool:
+        """Tell whether a tensor leans on more than it may, which was allowed once and is to end."""
+        return self._aggressive and self._leaning.depths[digest] > self._limit
 
     def _plan(self, candidate: Candidate) -> _Plan | None:
+        plan = self._difference(candidate)
+        if not self._too_deep(candidate.digest):
+            return plan if plan is not None and plan.stored < _WORTH * self._bytes_now(candidate) else None
+        places = self._store.places({candidate.digest})
+        whole = dense_estimate(StoredSource(self._store.decoder, places, candidate.digest))
+        return plan if plan is not None and plan.stored < whole else _Plan(candidate, None, whole)
+
+    def _difference(self, candidate: Candidate) -> _Plan | None:
+        """Return the cheapest way to hold a tensor as a difference from one of its possible parents."""
         parents = self._parents(candidate)
         if not parents:
             return None
@@ -182,18 +200,15 @@ class Recoder:
         if priced and not self._aggressive:
             best = min(priced, key=lambda found: found[0])[1]
             enough = best.stored <= _ENOUGH * candidate.spec.nbytes
-            likely = [] if enough else [parent for parent in parents if parent[0] == best.hint.parent]
+            likely = [] if enough else [parent for parent in parents if parent[0] == best.parent]
         for parent in likely:
             for name in self._encodings:
                 if name != "delta":
                     priced += self._priced(candidate, parent, name, places)
-        if not priced:
-            return None
-        plan = min(priced, key=lambda found: found[0])[1]
-        return plan if plan.stored < _WORTH * self._bytes_now(candidate) else None
+        return min(priced, key=lambda found: found[0])[1] if priced else None
 
     def _bytes_now(self, candidate: Candidate) -> int:
-        held = self._chosen[candidate.digest]
+        held = self._leaning.chosen[candidate.digest]
         return held.stored if held.pack else candidate.spec.nbytes
 
     def _parents(self, candidate: Candidate) -> list[tuple[Digest, TensorSpec]]:
@@ -201,23 +216,17 @@ class Recoder:
         found: dict[int, tuple[Digest, TensorSpec]] = {}
         for digest, spec in candidate.parents:
             if spec.dtype == candidate.spec.dtype and self._may_lean(candidate.digest, digest):
-                found.setdefault(self._depths[digest], (digest, spec))
+                found.setdefault(self._leaning.depths[digest], (digest, spec))
         return list(found.values())
 
     def _may_lean(self, digest: Digest, parent: Digest) -> bool:
         if self._parents_allowed is not None and parent not in self._parents_allowed:
             return False
-        if parent not in self._chosen or digest in ancestors({parent}, self._chosen):
+        if parent not in self._leaning.chosen or self._leaning.closes_circle(digest, parent):
             return False
-        return self._depths[parent] + 1 + self._height(digest) <= self._limit
-
-    def _height(self, digest: Digest) -> int:
-        """Return how many others lean on a tensor, one behind another."""
-        height, level = 0, self._leaning.get(digest, set())
-        while level:
-            height += 1
-            level = {other for each in level for other in self._leaning.get(each, ())}
-        return height
+        # What leans on something that is too deep is so itself, and comes to be moved later.
+        above = 0 if self._too_deep(digest) else self._leaning.height(digest)
+        return self._leaning.depths[parent] + 1 + above <= self._limit
 
     def _priced(
         self, candidate: Candidate, parent: tuple[Digest, TensorSpec], name: str, places: Places
@@ -230,37 +239,25 @@ class Recoder:
             return []
         hint = Hint(name, digest, spec, fit)
         stored = estimate(hint, target, source)
-        return [(stored * _DEPTH_PRICE ** self._depths[digest], _Plan(candidate, hint, stored))]
+        return [(stored * _DEPTH_PRICE ** self._leaning.depths[digest], _Plan(candidate, hint, stored))]
 
     def _accept(self, plan: _Plan) -> bool:
-        digest, parent = plan.candidate.digest, plan.hint.parent
-        if not self._may_lean(digest, parent):
+        digest, bases = plan.candidate.digest, () if plan.parent is None else (plan.parent,)
+        if not all(self._may_lean(digest, parent) for parent in bases):
             return False
-        before = self._chosen[digest]
+        before, encoding = self._leaning.chosen[digest], plan.hint.encoding if plan.hint else "dense"
         self.result.before += self._bytes_now(plan.candidate)
         self.result.after += plan.stored
-        self.result.tensors[plan.hint.encoding] = self.result.tensors.get(plan.hint.encoding, 0) + 1
-        for base in before.bases:
-            self._leaning[base].discard(digest)
-        self._chosen[digest] = Holder(before.root, before.pack, before.entry, plan.stored, (parent,))
+        self.result.tensors[encoding] = self.result.tensors.get(encoding, 0) + 1
+        self._leaning.move(digest, Holder(before.root, before.pack, before.entry, plan.stored, bases))
         if self._dry_run:
-            self.planned[digest] = Holder(before.root, "", 0, plan.stored, (parent,))
-        self._leaning[parent].add(digest)
-        for moved in self._moved(digest):
-            self._depths[moved] = 1 + max(self._depths[base] for base in self._chosen[moved].bases)
+            self.planned[digest] = Holder(before.root, "", 0, plan.stored, bases)
         return True
-
-    def _moved(self, digest: Digest) -> list[Digest]:
-        """Return a tensor and all that lean on it, bases before what leans on them."""
-        found, todo = {digest}, {digest}
-        while todo:
-            todo = {other for each in todo for other in self._leaning.get(each, ())} - found
-            found |= todo
-        return sorted(found, key=lambda each: (each != digest, self._depths[each]))
 
     def _write(self, plans: Sequence[_Plan]) -> None:
         store = self._store
-        places = store.places({digest for plan in plans for digest in (plan.candidate.digest, plan.hint.parent)})
+        digests = {digest for plan in plans for digest in (plan.candidate.digest, plan.parent) if digest is not None}
+        places = store.places(digests)
 
         def opener(digest: Digest) -> Callable[[], StoredSource]:
             return lambda: StoredSource(store.decoder, places, digest)
@@ -271,8 +268,11 @@ class Recoder:
             if packs[-1] and filled + plan.stored > _PACK:
                 packs.append([])
                 filled = 0
-            digest, parent = plan.candidate.digest, plan.hint.parent
-            packs[-1] += coded_blobs(digest, plan.hint, opener(digest), opener(parent))
+            digest = plan.candidate.digest
+            if plan.hint is None:
+                packs[-1].append(dense_blob(digest, opener(digest)))
+            else:
+                packs[-1] += coded_blobs(digest, plan.hint, opener(digest), opener(plan.hint.parent))
             filled += plan.stored
         store.write([_distinct(pack) for pack in packs], loose=False)
 

@@ -224,7 +224,10 @@ def test_chains_are_as_deep_as_the_setting_says(begin: Make) -> None:
     gc(history.repo)
     assert depth(history.repo) == 1
     history.repo.git("config", "theta.chainDepth", "0")
-    assert gc(history.repo, "--aggressive")["recoded"]["tensors"] == {}
+    assert gc(history.repo)["recoded"]["tensors"] == {}
+    assert depth(history.repo) == 1
+    assert set(gc(history.repo, "--aggressive")["recoded"]["tensors"]) == {"dense"}
+    assert depth(history.repo) == 0
     assert history.differing() == []
 
 

@@ -1,3 +1,5 @@
+import os
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +14,7 @@ from git_theta_ext.store import recode
 from git_theta_ext.store.blobs import Store
 from git_theta_ext.store.chains import depths, shallowest, smallest
 from git_theta_ext.store.coded import Hint
+from git_theta_ext.store.gc import collect, find_garbage, repack
 from git_theta_ext.store.recode import Candidate, Recoder
 
 LIMIT = 4
@@ -31,6 +34,15 @@ def depth_of(store):
 
 def names(store):
     return {path.name for _, path in store.pack_files()}
+
+
+def collect_all(store, items, limit):
+    """Remove the packs that nobody needs."""
+    live, later = {digest for _, digest, _ in items}, time.time() + 60
+    for name in names(store):
+        os.utime(store.pack_path(name), (1000, 1000))
+    collect(store, find_garbage(store, live, later, depth=limit), later)
+    repack(store, live, later, limit)
 
 
 def intact(store, items):
@@ -57,6 +69,35 @@ def test_versions_become_differences_in_chains_of_bounded_depth(store, steps, li
     assert sum(done.tensors.values()) == (15 if limit else 0)
     assert (done.after < 0.7 * done.before) == bool(limit)
     assert sum(told) == sum(spec.nbytes for spec, _, _ in items)
+    assert intact(store, items)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 5])
+def test_chains_that_became_too_long_are_shortened_when_everything_is_reconsidered(store, steps, lean, limit):
+    items = steps(12)
+    store.put(items[:1])
+    for old, new in pairwise(items):
+        lean(store, new, old)
+    Recoder(store, limit).run(line(items))
+    collect_all(store, items, limit)
+    assert depth_of(store) == 11  # what is stored stays as it is unless asked for
+    foreseen = Recoder(store, limit, aggressive=True, dry_run=True).run(line(items))
+    assert Recoder(store, limit, aggressive=True).run(line(items)) == foreseen
+    collect_all(store, items, limit)
+    assert depth_of(store) <= limit
+    assert intact(store, items)
+    collect_all(store, items, limit)
+    assert Recoder(store, limit, aggressive=True).run(line(items)).tensors == {}
+
+
+def test_a_too_long_chain_of_tiny_tensors_is_shortened_too(store, steps, lean):
+    items = steps(6, elements=40)
+    store.put(items[:1])
+    for old, new in pairwise(items):
+        lean(store, new, old)
+    Recoder(store, 2, aggressive=True).run(line(items))
+    collect_all(store, items, 2)
+    assert depth_of(store) <= 2
     assert intact(store, items)
 
 
