@@ -5,8 +5,8 @@ With --repair, damaged packs make way for what a remote holds.
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from git_theta_ext.errors import CorruptError, ManifestError, MissingError, Thet
 from git_theta_ext.git.history import theta_paths_at
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import manifest_blobs, object_infos
-from git_theta_ext.git.remotes import open_remotes
+from git_theta_ext.git.remotes import try_remotes
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import head_of
 from git_theta_ext.git.versions import versions
@@ -75,21 +75,26 @@ def run(args: argparse.Namespace) -> int:
     store = repo.store()
     manifests, unreadable = _manifests(repo)
     unreadable += _raw(repo)
+    remotes = _Remotes(*try_remotes(repo))
     told: dict[str, Any] = {"manifests": len(manifests)}
     lines: list[str] = []
     # What a garbage collection takes for superfluous may be all that is left of a damaged pack.
     with alone(store.root, wait=True) if args.repair and not args.dry_run else nullcontext():
-        found = _check(repo, store, manifests, show, full=args.full)
+        found = _check(remotes, store, manifests, show, full=args.full)
         if args.repair:
-            found, told["repair"], lines = _mend(repo, store, manifests, found, show, dry_run=args.dry_run)
+            found, told["repair"], lines = _mend(remotes, store, manifests, found, show, dry_run=args.dry_run)
     problems = unreadable + found
     needed = users(store, manifests, [problem.pack for problem in problems if problem.pack])
     told["problems"] = [asdict(p) | {"needed_by": needed.get(p.pack, [])} for p in problems]
     lines += [_line(problem, needed) for problem in problems]
     if not problems:
         lines.append(f"{plural(len(manifests), 'version')} of checkpoints, nothing wrong")
-    output.result(told, lines)
     kinds = {problem.kind for problem in problems}
+    unasked = list(dict.fromkeys(error.message for error in remotes.failures)) if "missing" in kinds else []
+    told["unasked"] = unasked
+    output.result(told, lines)
+    for message in unasked:
+        output.warn(f"{message}; what only that remote holds counts as missing")
     for kind in sorted(kinds & set(_MENDING)):
         if kind != "corrupt" or not args.repair:
             output.warn(*_MENDING[kind])
@@ -106,13 +111,33 @@ def _line(problem: Problem, needed: Mapping[str, Sequence[str]]) -> str:
     return f"{text}; needed by {few(users)}" if users else f"{text}; nothing that manifests name needs it"
 
 
+@dataclass(frozen=True)
+class _Remotes:
+    """Those that can be opened, and what the others said."""
+
+    places: list[Place]
+    failures: list[ThetaError]
+
+    def elsewhere(self, store: Store, manifests: Mapping[str, Manifest]) -> set[Digest]:
+        """Return what remotes hold of what is not here, as in a clone that never checked out some commit."""
+        named = specs_of(manifests.values())
+        missing = set(named) - set(shallowest(store.holders(named)))
+        found: set[Digest] = set()
+        for place in self.places if missing else ():
+            try:
+                found |= held(read_remote_index(store, place).headers.values())
+            except ThetaError as error:  # noqa: PERF203 - a handful of remotes
+                self.failures.append(error)
+        return missing & found
+
+
 def _check(
-    repo: Repository, store: Store, manifests: Mapping[str, Manifest], show: Show, *, full: bool
+    remotes: _Remotes, store: Store, manifests: Mapping[str, Manifest], show: Show, *, full: bool
 ) -> list[Problem]:
     with show("checking packs", sum(path.stat().st_size for _, path in store.pack_files())) as advance:
         problems = list(check_packs(store, advance))
     with show("checking manifests", sum(n for m in manifests.values() for _, n in m.digests())) as advance:
-        elsewhere = _elsewhere(store, _places(repo), manifests)
+        elsewhere = remotes.elsewhere(store, manifests)
         problems += check_manifests(store, manifests, elsewhere=elsewhere, advance=advance)
     if full:
         wanted = {**stored_specs(store), **specs_of(manifests.values())}
@@ -125,7 +150,7 @@ def _check(
 
 
 def _mend(  # noqa: PLR0913 - the one place where all of it comes together
-    repo: Repository,
+    remotes: _Remotes,
     store: Store,
     manifests: Mapping[str, Manifest],
     problems: Sequence[Problem],
@@ -137,7 +162,7 @@ def _mend(  # noqa: PLR0913 - the one place where all of it comes together
     from git_theta_ext.transfer.repair import plan_repair, repair
 
     named = specs_of(manifests.values())
-    places = _places(repo)
+    places = remotes.places
     paths = {Path(problem.pack) for problem in problems if problem.pack}
     packs = {path.name for path in paths if path == store.pack_path(path.name)}
     plan = plan_repair(store, places, named, packs)
@@ -150,7 +175,7 @@ def _mend(  # noqa: PLR0913 - the one place where all of it comes together
     moved = {str(store.pack_path(name)) for name in (*done.removed, *done.quarantined)}
     left = [problem for problem in problems if problem.pack and problem.pack not in moved]
     left += done.problems
-    left += check_manifests(store, manifests, elsewhere=_elsewhere(store, places, manifests))
+    left += check_manifests(store, manifests, elsewhere=remotes.elsewhere(store, manifests))
     return left, _done(done), list(_done_lines(store, done))
 
 
@@ -190,25 +215,6 @@ def _done_lines(store: Store, done: Repair) -> Iterator[str]:
         yield f"left {plural(len(done.put_back), 'damaged pack')} in place: nothing could be had in their stead"
     if done.lost:
         yield f"could not mend {plural(len(done.lost), 'tensor')}"
-
-
-def _places(repo: Repository) -> list[Place]:
-    """Return the remotes that can be opened, none where all of them fail."""
-    with suppress(ThetaError):
-        return open_remotes(repo)
-    return []
-
-
-def _elsewhere(store: Store, places: Sequence[Place], manifests: Mapping[str, Manifest]) -> set[Digest]:
-    """Return what remotes hold of the tensors that are not here, as in a clone that never checked out their commit."""
-    named = specs_of(manifests.values())
-    missing = set(named) - set(shallowest(store.holders(named)))
-    found: set[Digest] = set()
-    if missing:
-        for place in places:
-            with suppress(ThetaError):  # what it holds counts as lost
-                found |= held(read_remote_index(store, place).headers.values())
-    return missing & found
 
 
 def _manifests(repo: Repository) -> tuple[dict[str, Manifest], list[Problem]]:

@@ -50,6 +50,14 @@ def open_remotes(repo: Repository) -> list[Place]:
     Raises:
         ThetaError: All of them cannot be opened; this is what the first of them said.
     """
+    places, failures = try_remotes(repo)
+    if failures and not places:
+        raise failures[0]
+    return places
+
+
+def try_remotes(repo: Repository) -> tuple[list[Place], list[ThetaError]]:
+    """Open all remotes as ``open_remotes`` does; also return what those said that cannot be opened."""
     places: list[Place] = []
     failures: list[ThetaError] = []
     for name in _in_order(repo):
@@ -58,9 +66,7 @@ def open_remotes(repo: Repository) -> list[Place]:
             places.append(open_remote(repo, name, address))
         except ThetaError as error:  # noqa: PERF203 - a handful of remotes
             failures.append(error)
-    if failures and not places:
-        raise failures[0]
-    return places
+    return places, failures
 
 
 def redact(url: str) -> str:

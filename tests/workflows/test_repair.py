@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -226,6 +227,7 @@ def test_a_missing_base_is_fetched(pushed: Repo) -> None:
     data = bytearray(pushed.read())
     data[-100_000:-99_990] = bytes(10)  # a few values of one tensor
     pushed.write(bytes(data))
+    os.utime(pushed.path / MODEL, (1000, 1000))  # else git trusts no file that is as young as its index
     pushed.commit("near")
     pushed.git("push", "--quiet", "origin", "main")
     pushed.git("theta", "gc")
@@ -236,6 +238,18 @@ def test_a_missing_base_is_fetched(pushed: Repo) -> None:
         fetched += fsck(pushed, "--repair")["repair"].get("fetched", [])
     assert fetched
     assert pushed.unsettled(MODEL, bytes(data)) == []
+
+
+def test_a_remote_that_cannot_be_asked_is_named_where_something_is_missing(pushed: Repo, shared: Repo) -> None:
+    pushed.git("theta", "prune")
+    shared.path.rename(shared.path.with_name("away"))
+    done = pushed.run("theta", "fsck", check=False)
+    assert done.returncode == 7
+    assert f"there is no git repository {shared.path}; what only that remote holds counts as missing" in done.stderr
+    told = json.loads(pushed.run("theta", "fsck", "--json", check=False).stdout)
+    assert [str(shared.path) in message for message in told["unasked"]] == [True]
+    shared.path.with_name("away").rename(shared.path)
+    assert json.loads(pushed.git("theta", "fsck", "--json")) == {"manifests": 2, "problems": [], "unasked": []}
 
 
 def test_nothing_to_repair_is_said(two: Repo) -> None:

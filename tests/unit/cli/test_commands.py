@@ -373,7 +373,7 @@ class TestTrack:
 class TestFsck:
     def test_a_sound_repository_has_no_problems(self, two, told, monkeypatch):
         monkeypatch.chdir(two.path)
-        assert told("fsck", "--full") == {"manifests": 2, "problems": []}
+        assert told("fsck", "--full") == {"manifests": 2, "problems": [], "unasked": []}
 
     def test_lost_and_damaged_packs_are_told_by_exit_code(self, two, told, monkeypatch):
         monkeypatch.chdir(two.path)
