@@ -69,8 +69,9 @@ class Parser(argparse.ArgumentParser):
 
     def _hint(self, message: str) -> str:
         known = [option for action in self._actions for option in action.option_strings]
-        for word in message.replace(",", " ").split():
-            if word.startswith("-") and (near := difflib.get_close_matches(word.split("=")[0], known, 1)):
+        for word in message.replace(",", " ").replace(":", " ").split():
+            option = word.split("=")[0]
+            if word.startswith("-") and option not in known and (near := difflib.get_close_matches(option, known, 1)):
                 return f"did you mean {near[0]}?"
         return f"{self.prog} -h"
 

@@ -37,6 +37,7 @@ def test_every_command_explains_itself_with_an_example(name, capsys):
         (["statsu"], "no command 'statsu'", "did you mean status?"),
         (["--vresion"], "no option '--vresion'", "did you mean --version?"),
         (["zzzz"], "no command 'zzzz'", "git theta -h"),
+        (["gc", "--grace", "soon"], "invalid float value: 'soon'", "git theta gc -h"),
         (["env", "--jsn"], "unrecognized arguments: --jsn", "did you mean --json?"),
         (["env", "--zzzz"], "unrecognized arguments: --zzzz", "git theta env -h"),
         (["add"], "required: PATH", "git theta add -h"),
