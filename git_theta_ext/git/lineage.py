@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from git_theta_ext.store.recode import Candidate
@@ -46,10 +46,12 @@ def candidates(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> 
             known.add(parameter.digest)
             if not wanted(parameter.digest):
                 continue
-            likely = [found for before in replaced if (found := before.parameters.get(name))]
-            likely += reversed(at_path[version.path, name][-_PARENTS:])
-            likely += reversed(anywhere[name][-_PARENTS:])
-            likely += strangers.get(name, [])
+            likely = chain(
+                (found for before in replaced if (found := before.parameters.get(name))),
+                islice(reversed(at_path[version.path, name]), _PARENTS),
+                islice(reversed(anywhere[name]), _PARENTS),
+                strangers.get(name, ()),
+            )
             parents = _fitting(parameter, likely)
             group.append(Candidate(parameter.digest, parameter.spec, parents))
         for name, parameter in manifest.parameters.items():
@@ -66,14 +68,21 @@ def _append(values: list[Parameter], parameter: Parameter) -> None:
         values.append(parameter)
 
 
-def _fitting(parameter: Parameter, likely: Sequence[Parameter]) -> tuple[tuple[Digest, TensorSpec], ...]:
-    specs = {other.digest: other.spec for other in likely}
-    specs.pop(parameter.digest, None)
-    return tuple(islice(((digest, spec) for digest, spec in specs.items() if _fits(parameter.spec, spec)), _PARENTS))
+def _fitting(parameter: Parameter, likely: Iterable[Parameter]) -> tuple[tuple[Digest, TensorSpec], ...]:
+    found: dict[Digest, TensorSpec] = {}
+    for other in likely:
+        if other.digest != parameter.digest and _fits(parameter.spec, other.spec):
+            found.setdefault(other.digest, other.spec)
+            if len(found) == _PARENTS:
+                break
+    return tuple(found.items())
 
 
 def _fits(spec: TensorSpec, parent: TensorSpec) -> bool:
     """Tell whether elements lie at the same places: the same rows, of which one of the two may have more."""
+    # Mostly they are one and the same object, which is quickly seen: a long history has many pairs.
+    if spec is parent:
+        return True
     return spec.dtype == parent.dtype and (spec.shape[1:] == parent.shape[1:] or spec.elements == parent.elements)
 
 
