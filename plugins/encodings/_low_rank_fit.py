@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.interfaces import Base, Chunk, Fit
@@ -14,7 +17,7 @@ from ._residual import encode_residual
 from .dense import ENCODING as DENSE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 
     Predict = Callable[[Chunk, memoryview], None]
 
-_LARGEST = 1 << 28  # elements: what is held in memory takes up to sixteen times as many bytes
+_LARGEST = 1 << 28  # elements: what is held in memory takes some ten times as many bytes
+_TOGETHER = 1 << 27  # elements that all threads hold in memory at a time, but for a single larger tensor
 _SMALLEST = 1 << 12
 _SAMPLE = 512  # rows and columns
 _SAMPLED = 1 << 23  # elements to read for it
@@ -51,32 +55,71 @@ def fit(target: Source, parent: Source, predict: Predict) -> Fit | None:
     rank = _expected_rank(target, parent)
     if rank is None:
         return None
-    known = _update(spec, target.read(), parent.read(), (rows, columns))
-    left, right = _factor(known, min(rank + _range_finder.OVERSAMPLE, rows, columns))
+    with _ROOM.taken(spec.elements):
+        known = _update(target, parent, (rows, columns))
+        left, right = _factor(known, min(rank + _range_finder.OVERSAMPLE, rows, columns))
+        del known
     return _rounded(target, parent, left, right, predict)
+
+
+class _Room:
+    """Room for so many elements, which threads share."""
+
+    def __init__(self, elements: int) -> None:
+        self._all = self._free = elements
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, elements: int) -> Iterator[None]:
+        """Wait for room, and hold it for a block; what is larger than all gets all."""
+        elements = min(elements, self._all)
+        with self._changed:
+            self._changed.wait_for(lambda: elements <= self._free)
+            self._free -= elements
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += elements
+                self._changed.notify_all()
+
+
+_ROOM = _Room(_TOGETHER)
 
 
 def _matrix(spec: TensorSpec) -> tuple[int, int]:
     return spec.shape[0], spec.elements // max(spec.shape[0], 1)
 
 
-def _update(spec: TensorSpec, target: memoryview, parent: memoryview, shape: tuple[int, int]) -> _range_finder.Update:
-    """Return what whole rows tell of the update."""
+@dataclass
+class _Rows:
+    """Rows of a tensor that were read already; see ``git_theta_ext.interfaces.Source``."""
+
+    spec: TensorSpec
+    data: memoryview
+
+    def read(self, start: int = 0, end: int | None = None) -> memoryview:
+        return self.data[start:end]
+
+
+def _update(target: Source, parent: Source, shape: tuple[int, int]) -> _range_finder.Update:
+    """Return what so many rows and columns, from the beginning, tell of the update."""
     import numpy as np
 
     centre, half = np.empty(shape[0] * shape[1], np.float32), np.empty(shape[0] * shape[1], np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
         for block in _floats.blocks(centre.size):
-            piece = _floats.of_bytes(block, spec.dtype)
-            _, low, high = _floats.rounding_interval(target[piece], spec.dtype)
-            base = _floats.read(parent[piece], spec.dtype)
+            piece, dtype = _floats.of_bytes(block, target.spec.dtype), target.spec.dtype
+            _, low, high = _floats.rounding_interval(target.read(piece.start, piece.stop), dtype)
+            base = _floats.read(parent.read(piece.start, piece.stop), dtype)
             middle = (low + high) / 2 - base
             unknown = ~(np.abs(middle) < _range_finder.ANYTHING)
             middle[unknown] = 0
             centre[block] = middle
             half[block] = np.where(unknown, _range_finder.ANYTHING, (high - low) / 2 + _ARITHMETIC * np.abs(middle))
     # Where sums cancel out, the error is that of their terms.
-    half += _ARITHMETIC * np.sqrt(np.mean(centre**2, dtype=np.float64)) + _TINY
+    squares = sum(float(np.square(centre[block]).sum(dtype=np.float64)) for block in _floats.blocks(centre.size))
+    half += _ARITHMETIC * (squares / centre.size) ** 0.5 + _TINY
     return _range_finder.Update(centre.reshape(shape), half.reshape(shape))
 
 
@@ -96,7 +139,7 @@ def _expected_rank(target: Source, parent: Source) -> int | None:
     data, base = target.read(*piece), parent.read(*piece)
     if data == base:
         return None
-    known = _update(target.spec, data, base, (taken, columns))
+    known = _update(_Rows(target.spec, data), _Rows(parent.spec, base), (taken, columns))
     places = np.random.default_rng(1).permutation(columns)[: min(columns, _SAMPLE)]
     centre, half = known.centre[:, places], known.half[:, places]
     known_rows, known_columns = taken // 2, places.size // 2

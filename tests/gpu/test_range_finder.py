@@ -16,7 +16,7 @@ def test_a_large_update_is_found_on_the_device():
     update = rng.standard_normal((2048, 12)) @ rng.standard_normal((12, 2304)) * 3e-4
     target = parent + update.astype(np.float32)
     data, base = (memoryview(round_once(each.astype(np.float64), spec.dtype)) for each in (target, parent))
-    known = _low_rank_fit._update(spec, data, base, spec.shape)
+    known = _low_rank_fit._update(_low_rank_fit._Rows(spec, data), _low_rank_fit._Rows(spec, base), spec.shape)
     assert known.centre.size >= _low_rank_fit._PAYS_ON_DEVICE
     torch.cuda.reset_peak_memory_stats()
     left, right = _low_rank_fit._factor(known, 24)

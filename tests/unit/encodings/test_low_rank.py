@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -59,7 +60,7 @@ def test_an_update_below_the_rounding_of_most_elements_is_found():
 
 def test_nearly_all_that_rounding_hid_is_recovered():
     target, parent = merged("BF16", (384, 384), 8)
-    update = _low_rank_fit._update(target.spec, target.read(), parent.read(), (384, 384))
+    update = _low_rank_fit._update(target, parent, (384, 384))
     left, right = _low_rank_fit._factor(update, 16)
     inside = np.abs(left @ right - update.centre) <= update.half
     assert left.shape[1] == 8
@@ -197,11 +198,42 @@ def test_bases_that_are_missing_cut_short_or_of_other_types_are_refused():
         ENCODING.predict(replace(good, offset=2), memoryview(bytearray(96)))
 
 
+def test_a_tensor_is_read_in_pieces():
+    class Counted(Memory):
+        largest = 0
+
+        def read(self, start=0, end=None):
+            found = super().read(start, end)
+            Counted.largest = max(Counted.largest, found.nbytes)
+            return found
+
+    target, parent = (Counted(each.spec, each.data) for each in merged("F32", (1024, 1024), 4))
+    fit = ENCODING.fit(target, parent)
+    assert fit is not None
+    assert Counted.largest <= target.spec.nbytes // 2
+
+
+def test_large_tensors_wait_for_each_other():
+    room, order = _low_rank_fit._Room(10), []
+
+    def take(elements):
+        with room.taken(elements):
+            order.append(elements)
+
+    with ThreadPoolExecutor(2) as executor:
+        with room.taken(6):
+            waiting = executor.submit(take, 99)
+            executor.submit(take, 4).result(10)
+            assert order == [4]
+        waiting.result(10)
+    assert order == [4, 99]
+
+
 def test_torch_finds_the_same_update():
     import torch
 
     target, parent = merged("BF16", (128, 96), 3)
-    known = _low_rank_fit._update(target.spec, target.read(), parent.read(), (128, 96))
+    known = _low_rank_fit._update(target, parent, (128, 96))
     update = _range_finder.Update(torch.from_numpy(known.centre), torch.from_numpy(known.half))
     start = torch.from_numpy(np.random.default_rng(0).standard_normal((96, 12)).astype(np.float32))
     left, right = _range_finder.refine(torch, update, *_range_finder.find_range(torch, update, start))
