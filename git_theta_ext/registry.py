@@ -24,6 +24,7 @@ BUILT_IN: dict[Group, dict[str, str]] = {
         "safetensors": "git_theta_plugins.formats.safetensors:FORMAT",
         "torch_zip": "git_theta_plugins.formats.torch_zip:FORMAT",
         "npz": "git_theta_plugins.formats.npz:FORMAT",
+        "gguf": "git_theta_plugins.formats.gguf:FORMAT",
         "opaque": "git_theta_plugins.formats.opaque:FORMAT",
     },
     "encodings": {

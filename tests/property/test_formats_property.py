@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import struct
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from git_theta_plugins.formats._torch_objects import read_objects
 SAFETENSORS = find_format("safetensors")
 TORCH = find_format("torch_zip")
 NPZ = find_format("npz")
+GGUF = find_format("gguf")
 
 NAMES = st.text(st.characters(exclude_categories=()), max_size=8).filter(lambda name: name != "__metadata__")
 SHAPES = st.lists(st.integers(0, 4), max_size=4)
@@ -138,6 +140,66 @@ def test_any_npz_file_comes_back(arrays, seed):
     data = target.getvalue()
     if made:
         assert set(comes_back(NPZ, data).parameters) == set(made)
+
+
+BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 8: (32, 34), 12: (256, 144), 30: (1, 2), 77: (1, 1)}
+VALUES = st.recursive(
+    st.sampled_from([(0, 1), (3, 2), (6, 4), (7, 1), (12, 8)]).flatmap(
+        lambda kind: st.binary(min_size=kind[1], max_size=kind[1]).map(lambda data: (kind[0], data))
+    )
+    | st.binary(max_size=5).map(lambda data: (8, struct.pack("<Q", len(data)) + data)),
+    lambda inner: st.tuples(inner, st.integers(0, 3)).map(
+        lambda made: (9, struct.pack("<IQ", made[0][0], made[1]) + made[0][1] * made[1])
+    ),
+    max_leaves=3,
+)
+
+
+@st.composite
+def gguf_files(draw):
+    alignment = draw(st.sampled_from([1, 8, 32, 64]))
+    values = {b"general.alignment": (4, struct.pack("<I", alignment))} if alignment != 32 else {}
+    values |= draw(st.dictionaries(st.binary(max_size=5), VALUES, max_size=3))
+    pairs = b"".join(
+        struct.pack("<Q", len(key)) + key + struct.pack("<I", kind) + data for key, (kind, data) in values.items()
+    )
+    rows, content = b"", b""
+    names = draw(st.lists(st.text(st.characters(codec="utf-8"), max_size=6), unique=True, max_size=5))
+    for name in names:
+        kind = draw(st.sampled_from(sorted(BLOCKS)))
+        elements, nbytes = BLOCKS[kind]
+        shape = [draw(st.integers(0, 3)) * elements, *draw(st.lists(st.integers(0, 3), max_size=3))]
+        size = int(np.prod(shape, dtype=int)) // elements * nbytes
+        text = name.encode()
+        rows += struct.pack("<Q", len(text)) + text
+        rows += struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, len(content))
+        content += np.random.default_rng(size).bytes(size)
+        content += bytes(-len(content) % alignment)
+    head = b"GGUF" + struct.pack("<IQQ", draw(st.sampled_from([2, 3])), len(names), len(values)) + pairs + rows
+    return head + bytes(-len(head) % alignment) + content
+
+
+@given(gguf_files(), st.data())
+def test_any_gguf_file_comes_back_and_its_parts_make_another(data, draw):
+    layout = comes_back(GGUF, data)
+    _, tensors = lay_out(GGUF, data)
+    kept = draw.draw(st.sets(st.sampled_from(sorted(tensors)))) if tensors else set()
+    composed = GGUF.compose(layout, {name: layout.parameters[name] for name in kept})
+    if composed is not None:
+        again, found = lay_out(GGUF, assemble(composed, tensors))
+        assert again == composed
+        assert found == {name: tensors[name] for name in kept}
+
+
+@given(gguf_files(), st.data())
+def test_a_damaged_gguf_file_is_split_or_refused(data, draw):
+    at = draw.draw(st.integers(0, len(data) - 1))
+    damaged = data[:at] + draw.draw(st.binary(max_size=3)) + data[at + draw.draw(st.integers(0, 4)) :]
+    try:
+        layout, tensors = lay_out(GGUF, damaged)
+    except (FormatError, NotSplittable):
+        return
+    assert assemble(layout, tensors) == damaged
 
 
 @given(safetensors_files(), st.data())
