@@ -40,8 +40,8 @@ def pairs(seed: int = 0) -> dict[str, Pair]:
         "exp_avg_sq": _floats("F32", gradient**2, 0.999 * gradient**2 + 0.001 * later**2),
         "fp8": _floats("F8_E4M3", base, tuned),
         "int8 by row": Pair(*_int8(base), *_int8(tuned)),
-        "Q8_0 as known blocks": Pair(*_q8_0(base, "opaque272:Q8_0"), *_q8_0(tuned, "opaque272:Q8_0")),
-        "Q8_0 as bytes": Pair(*_q8_0(base, "U8"), *_q8_0(tuned, "U8")),
+        "Q8_0 as known blocks": Pair(*q8_0(base, "opaque272:Q8_0"), *q8_0(tuned, "opaque272:Q8_0")),
+        "Q8_0 as bytes": Pair(*q8_0(base, "U8"), *q8_0(tuned, "U8")),
         "ids": _integers(np.arange(4096), np.arange(7, 4103)),
     }
 
@@ -80,7 +80,7 @@ def _int8(array: np.ndarray) -> tuple[TensorSpec, bytes]:
     return TensorSpec.of("I8", array.shape), np.rint(array / scale).astype("i1").tobytes()
 
 
-def _q8_0(array: np.ndarray, kind: str) -> tuple[TensorSpec, bytes]:
+def q8_0(array: np.ndarray, kind: str) -> tuple[TensorSpec, bytes]:
     """Return GGUF's blocks: a float16 scale and 32 integers each."""
     blocks = array.reshape(-1, BLOCK)
     scale = np.abs(blocks).max(1, keepdims=True) / 127

@@ -35,6 +35,7 @@ _RUN = 1 << 14
 _RANDOM_BITS = 7.88  # a sample of random octets of that size has an entropy of 7.95 bits and more
 _WORTH = 0.98
 _MATCHES_WORTH = 0.95
+_WIDEST = 255
 SMALL = 64
 """Octets below which no coder pays for its frame."""
 
@@ -49,6 +50,15 @@ def integer_width(spec: TensorSpec) -> int:
     if spec.dtype.kind == "opaque" or spec.dtype.bits % 8:
         return 0
     return spec.dtype.bits // (16 if spec.dtype.kind == "complex" else 8)
+
+
+def block_width(spec: TensorSpec) -> int:
+    """Return the octets of an element that is only bits, such as a block of quantised numbers; 0 where it is no such.
+
+    What lies at the same place of each block means the same.
+    """
+    width = spec.dtype.bits // 8
+    return width if spec.dtype.kind == "opaque" and spec.dtype.bits % 8 == 0 and 1 < width <= _WIDEST else 0
 
 
 def as_integers(data: Any, width: int) -> Any:

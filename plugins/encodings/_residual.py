@@ -3,7 +3,8 @@
 Bit patterns are subtracted as unsigned integers, so that every value survives, and the difference's sign moves to its
 lowest bit. Runs of elements that were all predicted are left out. The others are grouped by the exponent of what was
 predicted: training moves parameters by steps of similar absolute size, so the number of units in the last place
-follows the exponent. Neighbouring exponents form stripes, of which each has a code of its own.
+follows the exponent. Octets of quantised blocks are grouped by their place in the block. Neighbouring groups form
+stripes, of which each has a code of its own.
 
 A payload is a single zero where all was predicted, and 128 with a dense payload where the prediction was of no use.
 Else it is an octet with the number of stripes, the highest bit set where runs were left out; a record for each stripe;
@@ -20,6 +21,7 @@ from git_theta_ext.interfaces import Chunk
 
 from ._planes import (
     as_integers,
+    block_width,
     code_symbols,
     integer_width,
     read_planes,
@@ -156,10 +158,13 @@ def _decode_stripes(stripes: Sequence[Stripe], keys: Any, payload: memoryview, k
 
 
 def _keys(spec: TensorSpec, guesses: Any) -> Any:
-    """Return the exponent of every predicted value, or its lower eight bits; zeros where there is none."""
+    """Return the exponent of every predicted value, or its lower eight bits; of blocks the places; or zeros."""
     import numpy as np
 
     keys = scratch("keys", guesses.size, "|u1")
+    if width := block_width(spec):
+        keys[:] = np.resize(np.arange(width, dtype=np.uint8), keys.size)
+        return keys
     exponent, mantissa = spec.dtype.exponent, spec.dtype.mantissa
     if spec.dtype.kind == "complex":
         exponent, mantissa = {4: (8, 23), 8: (11, 52)}[guesses.itemsize]

@@ -4,7 +4,8 @@ Trained weights have nearly random mantissas and exponents of some 2.6 bits, so 
 mantissa.
 
 A payload is a byte for the arrangement, then planes. Arrangements: 0 the bytes as they are, 1 one plane an octet, 2
-exponent, mantissa's top with the sign, and all lower bytes as one plane, 3 as 2 with one plane for each lower octet.
+exponent, mantissa's top with the sign, and all lower bytes as one plane, 3 as 2 with one plane for each lower octet, 4
+one plane for each place in a block of quantised numbers.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from ._planes import (
     RAW,
     SMALL,
     as_integers,
+    block_width,
+    code_all,
     code_plane,
     code_text,
     integer_width,
@@ -26,6 +29,7 @@ from ._planes import (
     octets,
     read_planes,
     scratch,
+    size_of,
     write_planes,
 )
 
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Chunk, Fit, Source
     from git_theta_ext.model.tensor import TensorSpec
 
-_WHOLE, _OCTETS, _SPLIT, _SPLIT_OCTETS = range(4)
+_WHOLE, _OCTETS, _SPLIT, _SPLIT_OCTETS, _PLACES = range(5)
 
 
 class Dense:
@@ -61,15 +65,21 @@ class Dense:
         coded = [code_plane(plane) if width else code_text(plane) for plane in planes]
         if all(codec == RAW for codec, _ in coded):
             arrangement, coded = _WHOLE, [(RAW, data)]
-        return write_planes(bytes([arrangement]), coded)
+        pieces = write_planes(bytes([arrangement]), coded)
+        block = block_width(chunk.spec)
+        if block and data.nbytes >= SMALL * block and data.nbytes % block == 0:
+            return min(pieces, _by_place(data, block), key=size_of)
+        return pieces
 
     def decode(self, chunk: Chunk, payload: memoryview, out: memoryview) -> None:
         """Decode one chunk; see ``git_theta_ext.interfaces.Encoding``."""
         width = integer_width(chunk.spec) or 1
         arrangement = payload[0] if payload.nbytes else -1
-        planes = read_planes(payload[1:], _plane_sizes(arrangement, out.nbytes, width))
+        planes = read_planes(payload[1:], _plane_sizes(arrangement, out.nbytes, width, block_width(chunk.spec)))
         if arrangement == _WHOLE:
             out[:] = memoryview(planes[0])
+        elif arrangement == _PLACES:
+            _interleave(planes, out)
         elif arrangement == _OCTETS:
             join_octets(planes, as_integers(out, width))
         else:
@@ -109,10 +119,28 @@ def _split(values: Any, *, split: bool) -> tuple[int, list[Any]]:
     return _SPLIT, [*top, *low]
 
 
-def _plane_sizes(arrangement: int, nbytes: int, width: int) -> list[int]:
+def _by_place(data: memoryview, width: int) -> list[Buffer]:
+    """Return a payload with a plane for each place in blocks of ``width`` octets."""
+    import numpy as np
+
+    places = np.ascontiguousarray(as_integers(data, 1).reshape(-1, width).T)
+    return write_planes(bytes([_PLACES]), code_all([place.data for place in places]))
+
+
+def _interleave(planes: Sequence[Buffer], out: memoryview) -> None:
+    """Write blocks, given a plane for each place; the inverse of ``_by_place``."""
+    import numpy as np
+
+    places = np.stack([as_integers(plane, 1) for plane in planes])
+    np.copyto(as_integers(out, 1).reshape(-1, len(planes)), places.T)
+
+
+def _plane_sizes(arrangement: int, nbytes: int, width: int, block: int) -> list[int]:
     count = nbytes // width
     if arrangement == _WHOLE:
         return [nbytes]
+    if arrangement == _PLACES and block and nbytes % block == 0:
+        return [nbytes // block] * block
     if nbytes % width == 0:
         if arrangement == _OCTETS:
             return [count] * width

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kinds import q8_0
 
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.interfaces import Base, Chunk, Fit
@@ -10,7 +11,7 @@ from git_theta_ext.testing.encodings import EncodingTests
 from git_theta_plugins.encodings.delta import ENCODING
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "delta"
-KINDS = {"grown": "F32", "equal": "F32", "sparse": "BF16", "unrelated": "F32"}
+KINDS = {"grown": "F32", "equal": "F32", "sparse": "BF16", "unrelated": "F32", "blocks": "opaque272:Q8_0"}
 
 
 def coded_size(spec, data, parent):
@@ -29,6 +30,11 @@ def fine_tuned(kind, elements=1 << 17):
         case "F16":
             return tuple(x.astype("<f2") for x in (values, moved))
     return values, moved
+
+
+def blocks(elements):
+    """Return a fine-tuned tensor and its parent as blocks of Q8_0."""
+    return tuple(q8_0(values.reshape(-1, 32), "U8")[1] for values in reversed(fine_tuned("F32", elements)))
 
 
 class Held:
@@ -57,6 +63,11 @@ class TestDelta(EncodingTests):
         assert coded_size(spec, data.tobytes(), parent.tobytes()) < 0.9 * coded_size(
             spec, same_steps.tobytes(), flat.tobytes()
         )
+
+    def test_places_in_quantised_blocks_are_coded_by_themselves(self):
+        data, parent = blocks(1 << 19)
+        known, unknown = TensorSpec.of("opaque272:Q8_0", (len(data) // 34,)), TensorSpec.of("U8", (len(data),))
+        assert coded_size(known, data, parent) < 0.9 * coded_size(unknown, data, parent)
 
     def test_an_unchanged_chunk_costs_one_octet(self):
         data = fine_tuned("F32")[0].tobytes()
@@ -87,7 +98,8 @@ class TestDelta(EncodingTests):
             ENCODING.decode(chunk, memoryview(b"\0"), memoryview(bytearray(32)))
 
     @pytest.mark.parametrize(
-        "name", ["BF16", "F32", "F16", "F64", "F8_E4M3", "I8", "I64", "C64", "grown", "equal", "sparse", "unrelated"]
+        "name",
+        ["BF16", "F32", "F16", "F64", "F8_E4M3", "I8", "I64", "C64", "grown", "equal", "sparse", "unrelated", "blocks"],
     )
     def test_payloads_of_the_first_version_still_decode(self, name):
         payload, parent, data = ((GOLDEN / f"{name}.{part}").read_bytes() for part in ("payload", "parent", "data"))

@@ -12,6 +12,16 @@ from git_theta_plugins.encodings.dense import ENCODING
 GOLDEN = Path(__file__).parents[2] / "golden" / "dense"
 
 
+def quantised(values):
+    """Return blocks of Q4_1: scale and minimum as float16, and 32 numbers of four bits."""
+    blocks = values.reshape(-1, 32)
+    low = blocks.min(1, keepdims=True)
+    scale = (blocks.max(1, keepdims=True) - low) / 15
+    numbers = np.rint((blocks - low) / scale).astype("u1")
+    heads = np.concatenate([scale, low], 1).astype("<f2").view("u1")
+    return np.concatenate([heads, numbers[:, :16] | numbers[:, 16:] << 4], 1).tobytes()
+
+
 def weights(name, elements=1 << 16):
     values = (np.random.default_rng(7).standard_normal(elements) * 0.02).astype("<f4")
     match name:
@@ -22,9 +32,11 @@ def weights(name, elements=1 << 16):
         case "F64":
             return values.astype("<f8").tobytes()
         case "upcast":
-            return (values.view("<u4") >> 16 << 16).tobytes()
+            values = (values.view("<u4") >> 16 << 16).view("<f4")
         case "repeating":
-            return values[:257].tobytes() * (elements // 257)
+            values = np.tile(values[:257], elements // 257)
+        case "blocks":
+            return quantised(values)
     return values.tobytes()
 
 
@@ -40,6 +52,7 @@ class TestDense(EncodingTests):
             ("F64", "F64", 0.5),
             ("upcast", "F32", 0.34),
             ("repeating", "F32", 0.1),
+            ("blocks", "opaque160:Q4_1", 0.94),
         ],
     )
     def test_weights_shrink_to_what_their_exponents_allow(self, name, kind, share):
@@ -55,10 +68,10 @@ class TestDense(EncodingTests):
         values = np.array([0x7FC00001, 0xFFC12345, 0x7F800000, 0xFF800000, 0x80000000, 1, 0x7F800001], "<u4")
         self.round_trip(Chunk(TensorSpec.of("F32", (7 * 50,))), np.tile(values, 50).tobytes())
 
-    @pytest.mark.parametrize("name", ["BF16", "F32", "upcast", "I64", "U8", "tiny"])
+    @pytest.mark.parametrize("name", ["BF16", "F32", "upcast", "I64", "U8", "tiny", "blocks"])
     def test_payloads_of_the_first_version_still_decode(self, name):
         payload, data = (GOLDEN / f"{name}.payload").read_bytes(), (GOLDEN / f"{name}.data").read_bytes()
-        kind = {"upcast": "F32", "tiny": "F32"}.get(name, name)
+        kind = {"upcast": "F32", "tiny": "F32", "blocks": "opaque160:Q4_1"}.get(name, name)
         out = bytearray(len(data))
         spec = TensorSpec.of(kind, (len(data) * 8 // TensorSpec.of(kind, ()).dtype.bits,))
         ENCODING.decode(Chunk(spec), memoryview(payload), memoryview(out))
