@@ -6,6 +6,7 @@ a working repository that nobody pushed to, or an upload was cut off) the head i
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.packs import PackHeader
 
 _READERS = 16
+_YOUNG = 24 * 3600  # seconds
 _GUESS = 1 << 16  # most heads are smaller, and an object store charges by the request
 
 
@@ -175,7 +177,8 @@ def _names(place: Place, prefix: str, name_of: Callable[[str], str | None]) -> s
 
 
 def _forget(folder: Path, packs: set[str]) -> None:
+    """Remove heads of packs that are gone; young ones may be those that another process is just uploading."""
     with suppress(OSError):
         for path in folder.iterdir():
-            if path.name not in packs:
-                path.unlink()
+            if path.name not in packs and time.time() - path.stat().st_mtime > _YOUNG:
+                path.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs
 from git_theta_ext.store.packs import Entry, write_header
 from git_theta_ext.store.writer import sha256_of
 from git_theta_ext.transfer import incoming, remote_index, retry
-from git_theta_ext.transfer.remote_index import Place, heads_folder
+from git_theta_ext.transfer.remote_index import Place, heads_folder, read_remote_index
 from git_theta_ext.transfer.sync import choose, fetch, plan_push, push
 from git_theta_plugins.remotes.directory import open_remote
 
@@ -290,11 +290,23 @@ def test_heads_of_packs_that_are_gone_are_forgotten(mine, theirs, place, root):
     (gone,) = packs_of(mine, digests(items[1:]))
     fetch(theirs, [place], digests(items[:1]))
     assert (heads_folder(theirs, place) / gone).exists()
+    os.utime(heads_folder(theirs, place) / gone, (1000, 1000))
     (root / pack_key(gone)).unlink()
     with pytest.raises(MissingError):
         fetch(theirs, [place], digests(items))
     assert not (heads_folder(theirs, place) / gone).exists()
     assert holds(theirs, items[:1])
+
+
+def test_heads_that_another_process_is_just_writing_are_left_alone(mine, place):
+    items = tensors(1, large=True)
+    mine.put(items)
+    push(mine, place, digests(items))
+    being_written = [heads_folder(mine, place) / name for name in ("tmp~0", "ab" * 32)]
+    for path in being_written:
+        path.write_bytes(b"head")
+    read_remote_index(mine, place)
+    assert all(path.exists() for path in being_written)
 
 
 @pytest.mark.parametrize("spoil", [truncate, flip])
