@@ -69,11 +69,13 @@ class Inventory:
     def holders(self, digests: Iterable[Digest]) -> Holders:
         """Return what holds some digests, and all that these lean on; digests that nothing holds are left out."""
         wanted = set(digests)
-        found = closure(wanted, self._look_up)
-        if not self._refreshed and not wanted <= set(shallowest(found)):
-            self._refreshed = True
-            self.refresh()
+        # Else what a tensor leaned on a moment ago may be gone by now, and what it leans on instead not be seen.
+        with kept(self.root):
             found = closure(wanted, self._look_up)
+            if not self._refreshed and not wanted <= set(shallowest(found)):
+                self._refreshed = True
+                self.refresh()
+                found = closure(wanted, self._look_up)
         return found
 
     def places(self, digests: Iterable[Digest]) -> Places:

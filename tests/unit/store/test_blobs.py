@@ -2,6 +2,7 @@ import errno
 import os
 import shutil
 import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -17,6 +18,7 @@ from git_theta_ext.store import inventory, writer
 from git_theta_ext.store.blobs import Store
 from git_theta_ext.store.chains import depths, shallowest
 from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs
+from git_theta_ext.store.copying import whole_again
 from git_theta_ext.store.reader import read_pack_header
 from git_theta_ext.store.writer import SMALL, sha256_of
 
@@ -502,3 +504,30 @@ def test_an_index_that_is_damaged_behind_its_first_page_is_made_anew(store, make
     fresh = Store(store.root)
     assert fresh.missing(digest for _, digest, _ in items) == set()
     fresh.close()
+
+
+def test_a_tensor_that_is_recoded_while_it_is_looked_up_is_found(store, steps, lean, monkeypatch):
+    old, new = steps(2)
+    store.put([old])
+    before = [lean(store, new, old), *packs_of(store, [old[1]])]
+    store.refresh()
+    store._refreshed = True
+    other, look_up, threads = Store(store.root), store._look_up, []
+
+    def recode():
+        other.write([[whole_again(other, new[1])]], loose=False)
+        other.drop(before)
+
+    def slow_look_up(digests):
+        found = look_up(digests)
+        if not threads:
+            threads.append(threading.Thread(target=recode))
+            threads[0].start()
+            threads[0].join(1)
+        return found
+
+    monkeypatch.setattr(store, "_look_up", slow_look_up)
+    assert new[1] in shallowest(store.holders([new[1]]))
+    threads[0].join()
+    assert store.read(new[1], new[0]) == new[2]
+    other.close()
