@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.store.recode import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from git_theta_ext.git.versions import Version
     from git_theta_ext.model.manifest import Manifest, Parameter
@@ -24,7 +24,8 @@ def candidates(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> 
 
     A parent is, the likeliest first: the parameter's value in the versions that this one replaced, earlier values at
     the same path, values of that name at other paths (renamed files, other shards), and where the name is new, the
-    parameter of equal shape that has the end of its name, or its place among those of equal shape.
+    parameter of equal shape that has the end of its name, or its place among those of equal shape, or else the only one
+    in whatever file that has the end of its name and rows of the same length.
 
     Args:
         history: Oldest first. A tensor that came up in two places counts for the first.
@@ -33,6 +34,7 @@ def candidates(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> 
     known: set[Digest] = set()
     at_path: dict[tuple[str, str], list[Parameter]] = defaultdict(list)
     anywhere: dict[str, list[Parameter]] = defaultdict(list)
+    tails: dict[str, set[str]] = defaultdict(set)
     by_oid: dict[str, Manifest] = {}
     last: Manifest | None = None
     for version in history:
@@ -50,12 +52,14 @@ def candidates(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> 
                 (found for before in replaced if (found := before.parameters.get(name))),
                 islice(reversed(at_path[version.path, name]), _PARENTS),
                 islice(reversed(anywhere[name]), _PARENTS),
-                strangers.get(name, ()),
+                strangers.get(name) or (anywhere[other][-1] for other in _alone(name, parameter, tails, anywhere)),
             )
             parents = _fitting(parameter, likely)
             group.append(Candidate(parameter.digest, parameter.spec, parents))
         for name, parameter in manifest.parameters.items():
             _append(at_path[version.path, name], parameter)
+            if not anywhere[name]:
+                tails[_tail(name)].add(name)
             _append(anywhere[name], parameter)
         by_oid[version.oid] = manifest
         last = manifest
@@ -104,6 +108,16 @@ def _renamed(
             if same is not None:
                 found[name] = [before.parameters[same]]
     return found
+
+
+def _alone(
+    name: str, parameter: Parameter, tails: Mapping[str, set[str]], known: Mapping[str, list[Parameter]]
+) -> list[str]:
+    """Return the name that a new one most likely replaced, where only one has its end and fits."""
+    if known.get(name):
+        return []
+    fitting = [other for other in tails.get(_tail(name), ()) if _fits(parameter.spec, known[other][-1].spec)]
+    return fitting if len(fitting) == 1 else []
 
 
 def _by_spec(parameters: Iterable[tuple[str, Parameter]]) -> dict[TensorSpec, list[str]]:

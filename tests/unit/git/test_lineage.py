@@ -89,6 +89,18 @@ def test_wrapped_names_go_on_from_those_inside():
     assert (found["c"], found["d"], found["i"]) == (["a"], ["b"], ["h"])
 
 
+def test_what_grew_while_it_got_another_name_in_another_file_goes_on_from_what_it_was():
+    grown = TensorSpec.of("F32", (6, 2))
+    first = version("1", path="one.pt", emb__tokens__weight="a", layers__0__w="x")
+    second = version("2", path="two.pt", head__weight="b")
+    new = version(
+        "3", path="new.pt", shapes={"model__emb__tokens__weight": grown}, model__emb__tokens__weight="c", other__w="d"
+    )
+    assert parents(first, second, new)["c"] == ["a"]
+    both = version("2", path="two.pt", too__tokens__weight="b")
+    assert parents(first, both, new)["c"] == []
+
+
 def test_names_that_share_nothing_go_on_by_their_place_among_equal_shapes():
     square = TensorSpec.of("F32", (4, 4))
     old = version("1", shapes={"c": square}, a="1", b="2", c="3")
