@@ -130,7 +130,12 @@ def _chart(rows: Sequence[tuple[str, int, Share]], width: int) -> Iterator[str]:
 def _ratio(raw: int, share: Share) -> str:
     if share.absent:
         return "not all here" if share.stored else "not here"
-    return f"{raw / share.stored:.3g}x" if share.stored else "-"
+    return _times(raw, share.stored) if share.stored else "-"
+
+
+def _times(raw: int, stored: int) -> str:
+    ratio = raw / stored
+    return f"{ratio:.0f}x" if ratio >= 100 else f"{ratio:.3g}x"  # noqa: PLR2004 - three digits
 
 
 def _bar(count: int, largest: int, width: int) -> str:
@@ -153,7 +158,7 @@ def _shown(line: str) -> str:
 def _totals(usage: Usage) -> Iterator[str]:
     paths = len({version.path for version in usage.versions})
     what = f"{plural(len(usage.versions), 'version')} of {plural(paths, 'checkpoint')}"
-    ratio = f", {usage.raw / usage.stored:.3g}x" if usage.stored and not usage.absent else ""
+    ratio = f", {_times(usage.raw, usage.stored)}" if usage.stored and not usage.absent else ""
     yield f"{what}: {human_bytes(usage.raw)} raw, {human_bytes(usage.stored)} stored{ratio}"
     if usage.raw > usage.unique:
         yield f"  {human_bytes(usage.raw - usage.unique)} are the same in several places and stored once"

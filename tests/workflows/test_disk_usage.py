@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 
+import pytest
 from workbench import ATTENTION, MODEL, SPECS, Repo, model
+
+from git_theta_ext.cli.du import _times
 
 
 def usage(repo: Repo, *options: str) -> dict[str, object]:
@@ -62,6 +65,11 @@ def test_names_that_the_terminal_has_no_characters_for_are_written_all_the_same(
     repo.commit("one")
     text = repo.git("theta", "du", env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert "gr\\xf6\\xdfe.safetensors" in text
+
+
+@pytest.mark.parametrize(("raw", "text"), [(122, "1.22x"), (9_996, "100x"), (135_012, "1350x"), (0, "0x")])
+def test_ratios_are_plain_numbers(raw: int, text: str) -> None:
+    assert _times(raw, 100) == text
 
 
 def test_text_fits_the_terminal_and_its_characters(two: Repo) -> None:
