@@ -6,10 +6,14 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 from workbench import ATTENTION, Repo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # A machine that is busy with something else is no fault of a test.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -82,13 +86,25 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made.path
 
 
+def _copied(template: Path, folder: Path) -> Repo:
+    shutil.copytree(template, folder / "repo", symlinks=True)
+    copied = Repo(folder / "repo")
+    copied.git("update-index", "-q", "--refresh")
+    return copied
+
+
 @pytest.fixture
 def repo(template: Path, tmp_path: Path) -> Repo:
     """Return a fresh repository, installed locally, that tracks checkpoints and has one commit."""
-    shutil.copytree(template, tmp_path / "repo", symlinks=True)
-    copied = Repo(tmp_path / "repo")
-    copied.git("update-index", "-q", "--refresh")
-    return copied
+    return _copied(template, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
+    """Return a repository like ``repo`` for all tests of a module: what they look at takes long to make."""
+    with pytest.MonkeyPatch.context() as patch:
+        _isolate(patch, tmp_path_factory.mktemp("module-home"))
+        yield _copied(template, tmp_path_factory.mktemp("module"))
 
 
 @pytest.fixture

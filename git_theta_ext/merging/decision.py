@@ -95,6 +95,8 @@ def decide(name: str, base: Parameter | None, sides: Values, choice: Choice, *, 
     contract = find_merge(choice.method).contract
     lacking = None in values or (base is None and not baseless)
     reason = state if lacking else obstacle(base, values, contract, grow=choice.grow)
+    if reason is None and base is not None and not baseless:
+        reason = _reshaped(base, values)
     if reason is not None:
         return _decision(fixed, reason, "conflict", None)
     kinds = {value.spec.dtype.name for value in values if value is not None}
@@ -182,6 +184,14 @@ def _growth(base: Parameter | None, specs: Sequence[TensorSpec], *, grow: bool) 
     if not common or grown[0][1:] != common[1:] or grown[0][0] < common[0]:
         return f"shapes differ by more than appended rows: {_listed(specs)}"
     return None
+
+
+def _reshaped(base: Parameter, values: Values) -> str | None:
+    """Return why values of one shape are not to be merged unasked: rows that each side appended are not the same."""
+    present = [value.spec for value in values if value is not None]
+    if len({spec.shape for spec in present}) > 1 or present[0].shape == base.spec.shape:
+        return None
+    return f"shape changed by {_count(present)}: {base.spec} became {_listed(present)}"
 
 
 def _listed(specs: Sequence[TensorSpec]) -> str:

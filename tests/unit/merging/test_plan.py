@@ -3,7 +3,7 @@ import pytest
 
 from git_theta_ext.errors import PluginError
 from git_theta_ext.merging.plan import FORMATS_DIFFER, WHOLE_FILE, plan
-from git_theta_ext.merging.rules import Rules
+from git_theta_ext.merging.rules import Rules, choice
 
 
 def decided(bench, base, ours, theirs, method="average"):
@@ -65,6 +65,16 @@ def test_different_element_types_are_merged_into_ours_with_a_note(bench):
     assert found.value.spec.dtype.name == "F16"
     assert "F32" in found.note
     assert "F16" in found.note
+
+
+@pytest.mark.parametrize("grow", [False, True])
+def test_rows_that_each_side_appended_are_not_merged_with_each_other(bench, grow):
+    base, *sides = (bench.manifest({"w": [[value]] * rows}) for rows, value in ((1, 0.0), (2, 1.0), (2, 2.0)))
+    rules = Rules(choice("grow" if grow else "average"))
+    (found,) = plan(base, sides, rules).decisions
+    assert (found.action, "shape changed by both: F32 [1,1] became" in found.state) == ("conflict", True)
+    (asked,) = plan(base, sides, rules, baseless=True).decisions
+    assert asked.action == "compute"
 
 
 @pytest.mark.parametrize("method", ["ours", "theirs", "base"])

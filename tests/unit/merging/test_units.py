@@ -1,0 +1,129 @@
+"""Parameters that mean something only together are found by the names that tools give them."""
+
+import numpy as np
+import pytest
+
+from git_theta_ext.merging.plan import plan
+from git_theta_ext.merging.rules import Rule, Rules, choice
+
+A, B, C = ([[value, value + 1.0]] for value in (0.0, 3.0, 6.0))
+UP = [[[1.0], [value]] for value in (0.0, 3.0, 6.0)]
+BYTES = [np.array([value]) for value in (1, 2, 3)]
+
+
+def planned(bench, names, versions, rules=None):
+    """Plan a merge in which each name has a base and a value on each side; None where one is not there."""
+    sides = range(len(versions[0]))
+    found = [
+        bench.manifest({"other": A} | {n: v[side] for n, v in zip(names, versions, strict=True) if v[side] is not None})
+        for side in sides
+    ]
+    return plan(found[0], found[1:], rules or Rules.only())
+
+
+def actions(found):
+    return {decision.name: decision.action for decision in found.decisions if decision.name != "other"}
+
+
+QUANTISED = [
+    ("l.qweight", "l.scales"),
+    ("l.qweight", "l.qzeros", "l.g_idx"),
+    ("l.weight", "l.weight.absmax", "l.weight.quant_map"),
+    ("l.weight", "l.weight.quant_state.bitsandbytes__nf4"),
+    ("l.weight", "l.SCB", "l.weight_format"),
+    ("l.weight", "l.weight_scale", "l.input_scale"),
+    ("l.weight", "l.weight_scale_inv"),
+    ("l.weight_packed", "l.weight_shape", "l.weight_scale"),
+]
+
+
+@pytest.mark.parametrize("names", QUANTISED, ids=" ".join)
+def test_parts_of_a_quantised_weight_come_from_one_side_or_are_all_in_conflict(bench, names):
+    one_side = [(A, A, B) for _ in names]
+    assert set(actions(planned(bench, names, one_side)).values()) == {"take"}
+    mixed = [(A, B, A), *((A, A, C) for _ in names[1:])]
+    found = planned(bench, names, mixed)
+    assert actions(found) == dict.fromkeys(names, "conflict")
+    assert "part of a quantised weight, of which ours and theirs changed something" in found.decisions[0].state
+    assert {d.source for d in planned(bench, names, mixed, Rules.only("theirs")).decisions[:-1]} == {"theirs"}
+
+
+@pytest.mark.parametrize("method", ["average", "ties", "task_arithmetic", "max"])
+def test_a_quantised_weight_is_never_merged_by_arithmetic_whatever_the_rule_says(bench, method):
+    found = planned(bench, ("l.weight", "l.weight_scale"), [(A, B, C), (A, B, C)], Rules.only(method))
+    assert set(actions(found).values()) == {"conflict"}
+
+
+def test_a_weight_alone_is_no_quantised_one(bench):
+    assert actions(planned(bench, ("l.weight", "l.bias"), [(A, B, C), (A, B, C)])) == {
+        "l.bias": "compute",
+        "l.weight": "compute",
+    }
+
+
+PAIRS = [
+    ("base_model.model.l.lora_A.weight", "base_model.model.l.lora_B.weight"),
+    ("l.lora_A.default.weight", "l.lora_B.default.weight"),
+    ("e.lora_embedding_A.default", "e.lora_embedding_B.default"),
+    ("lora_unet_l.lora_down.weight", "lora_unet_l.lora_up.weight"),
+    ("l.lora.down.weight", "l.lora.up.weight"),
+]
+
+
+@pytest.mark.parametrize("names", PAIRS, ids=" ".join)
+@pytest.mark.parametrize(
+    "versions", [[(A, B, C), tuple(UP)], [(A, B, A), (UP[0], UP[0], UP[2])]], ids=["all changed", "halves changed"]
+)
+def test_both_factors_of_a_lora_are_one(bench, names, versions):
+    found = planned(bench, names, versions)
+    (pair,) = found.pairs
+    assert (pair.names, pair.alpha, pair.choice.method, pair.changers) == (names, None, "lora_svd", (0, 1))
+    assert set(actions(found).values()) == {"compute"}
+
+
+def test_a_lora_that_one_side_changed_is_taken(bench):
+    found = planned(bench, PAIRS[0], [(A, A, C), (UP[0], UP[0], UP[1])])
+    assert found.pairs == ()
+    assert set(actions(found).values()) == {"take"}
+
+
+def test_alpha_belongs_to_it(bench):
+    names = (*PAIRS[3], "lora_unet_l.alpha")
+    found = planned(bench, names, [(A, B, C), tuple(UP), ([1.0], [1.0], [2.0])])
+    assert found.pairs[0].alpha == "lora_unet_l.alpha"
+    assert actions(found) == dict.fromkeys(sorted(names), "compute")
+
+
+def test_ranks_may_differ_and_add_up_where_that_is_asked_for(bench):
+    two = [[1.0, 2.0], [3.0, 4.0]]
+    versions = [(A, B, two), (UP[0], UP[1], two)]
+    rules = Rules(choice("average"), (Rule("**.lora_*.weight", choice("lora_concat")),))
+    shapes = {
+        method: {name: spec.shape for name, spec in planned(bench, PAIRS[0], versions, asked).pairs[0].specs.items()}
+        for method, asked in (("svd", None), ("concat", rules))
+    }
+    assert shapes == {
+        "svd": dict(zip(PAIRS[0], [(2, 2), (2, 2)], strict=True)),
+        "concat": dict(zip(PAIRS[0], [(3, 2), (2, 3)], strict=True)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("versions", "rules", "words"),
+    [
+        ([(A, B, C), (UP[0], UP[1], None)], None, "deleted by one side"),
+        ([(A, B, [[1.0, 2.0, 3.0]]), tuple(UP)], None, "do not fit each other"),
+        ([tuple(BYTES), tuple(BYTES)], None, "no matrices of floats"),
+        ([(A, B, C), tuple(UP)], Rules.only("conflict"), "asks for no arithmetic"),
+    ],
+)
+def test_what_cannot_be_merged_as_one_is_in_conflict_as_one(bench, versions, rules, words):
+    found = planned(bench, PAIRS[0], versions, rules)
+    assert found.pairs == ()
+    assert actions(found) == dict.fromkeys(PAIRS[0], "conflict")
+    assert words in found.decisions[0].state
+
+
+def test_a_method_for_single_tensors_gives_way_and_says_so(bench):
+    found = planned(bench, PAIRS[0], [(A, B, C), tuple(UP)], Rules.only("ties", origin=".thetamerge line 2"))
+    assert "merged as one, by lora_svd" in found.pairs[0].note
