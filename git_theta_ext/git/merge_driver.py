@@ -39,8 +39,9 @@ CONFLICT = 1
 CRASHED = 129
 """From this exit code on git 2.42 stops the whole merge instead of leaving a conflict."""
 
-_REAL_MARKER_SIZE = 7
-"""Conflict markers are longer than this while git merges common ancestors of its own making."""
+_MARKER_SIZE = 7
+_ANCESTORS = 2
+"""For each level of common ancestors that git merges itself its markers are longer by this; for renames by one."""
 
 
 def run(words: Sequence[str], repo: Repository, show: Show) -> int:
@@ -57,7 +58,7 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
         manifest in the first two cases, unless a side was none; it is then as it was.
     """
     base_file, ours_file, theirs_file, marker_size, path = words
-    virtual = int(marker_size) > _REAL_MARKER_SIZE
+    virtual = int(marker_size) - _usual_size(repo, path) >= _ANCESTORS
     try:
         contents = [_content(name) for name in (base_file, ours_file, theirs_file)]
         base = read_version(contents[0], "the common ancestor's version") if contents[0] else None
@@ -82,6 +83,12 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
         record = Record.of(path, ids, heads, rules, planned)
         remember(repo, heads, {path: (record, blob_id(repo, outcome.manifest.to_bytes()))})
     return CONFLICT if outcome.conflicts else CLEAN
+
+
+def _usual_size(repo: Repository, path: str) -> int:
+    """Return the length of a path's conflict markers."""
+    value = repo.run("check-attr", "-z", "conflict-marker-size", "--", path).split(b"\0")[2]
+    return int(value) if value.isdigit() and int(value) else _MARKER_SIZE
 
 
 def _content(name: str) -> bytes:

@@ -123,18 +123,27 @@ class TestByHand:
     def run(self, size="7"):
         return merge_driver.run(("O", "A", "B", size, MODEL), Repository.discover(), progress)
 
-    def test_ancestors_that_git_makes_itself_are_never_computed(self, sides, monkeypatch, capsys):
+    @pytest.mark.parametrize("size", ["9", "10", "11"])
+    def test_ancestors_that_git_makes_itself_are_never_computed(self, sides, monkeypatch, capsys, size):
         def refuse(*_):
             raise AssertionError("a method was looked up for an ancestor")
 
         ours, theirs = Manifest.parse(sides.read("A")), Manifest.parse(sides.read("B"))
         monkeypatch.setattr("git_theta_ext.merging.plan.find_merge", refuse)
         monkeypatch.setenv("GIT_THETA_MERGE", "conflict")
-        assert self.run("9") == 0
+        assert self.run(size) == 0
         merged = Manifest.parse(sides.read("A"))
         assert merged.parameters[EMBEDDING] == ours.parameters[EMBEDDING]
         assert merged.parameters[MLP[1]] == theirs.parameters[MLP[1]]
         assert capsys.readouterr().err == ""
+
+    @pytest.mark.parametrize(("size", "usual"), [("8", ""), ("32", "32"), ("33", "32"), ("7", "0"), ("7", "none")])
+    def test_what_both_sides_renamed_and_files_with_markers_of_another_length_are_merged(self, sides, size, usual):
+        if usual:
+            sides.write(f"*.safetensors merge=theta conflict-marker-size={usual}\n".encode(), ".gitattributes")
+        ours = Manifest.parse(sides.read("A"))
+        assert self.run(size) == 0
+        assert Manifest.parse(sides.read("A")).parameters[EMBEDDING] != ours.parameters[EMBEDDING]
 
     @pytest.mark.parametrize("side", ["O", "A", "B"])
     def test_a_side_from_before_tracking_is_a_conflict_that_leaves_ours(self, sides, capsys, side):

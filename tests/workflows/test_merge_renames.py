@@ -1,0 +1,107 @@
+"""Checkpoints that were renamed, moved with their folder, or made executable, and changed on all sides."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from workbench import ATTENTION, EMBEDDING, MODEL, Repo, safetensors, tensors, values
+
+META = {"format": "pt", "note": "kept to the byte"}
+MOVED, OTHER = "moved.safetensors", "other.safetensors"
+
+
+def merged(*seeds: int) -> bytes:
+    """Return the small model of seed 1 with the mean of some embeddings, and an attention of each seed's own."""
+    content = tensors(1, {ATTENTION[seed - 2]: seed for seed in seeds})
+    drawn = np.sort([np.frombuffer(values(EMBEDDING, seed), "<f4").astype("<f8") for seed in seeds], axis=0)
+    content[EMBEDDING] = (*content[EMBEDDING][:2], (sum(drawn) / len(seeds)).astype("<f4").tobytes())
+    return safetensors(content, META)
+
+
+def side(repo: Repo, name: str, seed: int, path: str = MODEL) -> None:
+    """Make a branch on which the model has another path, and is changed in its way."""
+    repo.git("checkout", "--quiet", "-B", name, "base")
+    if path != MODEL:
+        (repo.path / path).parent.mkdir(parents=True, exist_ok=True)
+        repo.git("mv", MODEL, path)
+    repo.write_model(path, seed=1, changed={EMBEDDING: seed, ATTENTION[seed - 2]: seed})
+    repo.commit(name)
+
+
+@pytest.fixture
+def started(repo: Repo) -> Repo:
+    """Return a repository whose tag ``base`` has the model of seed 1."""
+    repo.write_model(seed=1)
+    repo.commit("base")
+    repo.git("tag", "base")
+    return repo
+
+
+@pytest.mark.parametrize("words", [["a"], ["-s", "theta", "a", "b"]], ids=["two sides", "three sides"])
+@pytest.mark.parametrize("paths", [(MOVED, MODEL, MODEL), (MODEL, MOVED, MODEL), (MOVED, MOVED, MODEL)], ids=str)
+def test_renamed_and_changed(started: Repo, words: list[str], paths: tuple[str, ...]) -> None:
+    for number, name in ((1, "a"), (2, "b"), (0, "main")):
+        side(started, name, number + 2, paths[number])
+    started.git("merge", "--quiet", *words)
+    assert started.unsettled(MOVED, merged(*(2, 3, 4)[: 2 + words.count("b")])) == []
+    started.git("theta", "merge", "--replay")
+
+
+@pytest.mark.parametrize("words", [["b"], ["-s", "theta", "a", "b"]], ids=["two sides", "three sides"])
+def test_renamed_to_different_names_both_hold_what_was_merged(started: Repo, words: list[str]) -> None:
+    side(started, "a", 3)
+    side(started, "b", 4, OTHER)
+    side(started, "main", 2, MOVED)
+    done = started.run("merge", *words, check=False)
+    assert "CONFLICT (rename/rename)" in done.stdout
+    wanted = merged(*((2, 3, 4) if "a" in words else (2, 4)))
+    assert [started.read(path) == wanted for path in (MOVED, OTHER)] == [True, True]
+    started.git("rm", "--quiet", MODEL, OTHER)
+    started.git("add", MOVED)
+    started.git("commit", "--quiet", "--no-edit")
+    assert started.unsettled(MOVED, wanted) == []
+
+
+def test_renamed_to_different_names_and_in_conflict_is_resolved_under_the_name_that_stays(started: Repo) -> None:
+    side(started, "b", 4, OTHER)
+    side(started, "main", 2, MOVED)
+    started.run("-c", "theta.merge.method=conflict", "merge", "b", check=False)
+    started.git("theta", "resolve", "--method", "average", OTHER)
+    started.git("rm", "--quiet", "--force", MODEL, MOVED)
+    started.git("commit", "--quiet", "--no-edit")
+    assert started.unsettled(OTHER, merged(2, 4)) == []
+
+
+@pytest.mark.parametrize("words", [["a"], ["-s", "theta", "a", "b"]], ids=["two sides", "three sides"])
+def test_moved_with_its_folder(repo: Repo, words: list[str]) -> None:
+    repo.write_model("old/model.safetensors", seed=1)
+    repo.write(b"notes", "old/notes.txt")
+    repo.commit("folder")
+    base = repo.git("rev-parse", "HEAD")
+    for name, seed, folder in (("a", 3, "new"), ("b", 4, "old"), ("main", 2, "old")):
+        repo.git("checkout", "--quiet", "-B", name, base)
+        if folder != "old":
+            repo.git("mv", "old", folder)
+        changed = {EMBEDDING: seed, ATTENTION[seed - 2]: seed}
+        repo.write_model(f"{folder}/model.safetensors", seed=1, changed=changed)
+        repo.commit(name)
+    repo.git("merge", "--quiet", *words)
+    assert not (repo.path / "old").exists()
+    assert repo.unsettled("new/model.safetensors", merged(*((2, 3, 4) if "b" in words else (2, 3)))) == []
+
+
+@pytest.mark.parametrize("words", [["b"], ["-s", "theta", "a", "b"]], ids=["two sides", "three sides"])
+@pytest.mark.parametrize("method", ["average", "conflict"])
+def test_mode_of_the_side_that_changed_it_is_taken(started: Repo, words: list[str], method: str) -> None:
+    side(started, "a", 3)
+    side(started, "b", 4)
+    (started.path / MODEL).chmod(0o755)
+    started.git("commit", "--quiet", "--amend", "--all", "--no-edit")
+    side(started, "main", 2)
+    started.run("-c", f"theta.merge.method={method}", "merge", "--quiet", *words, check=False)
+    if method == "conflict":
+        started.git("theta", "resolve", "--method", "average", MODEL)
+        started.git("commit", "--quiet", "--no-edit")
+    assert started.git("ls-files", "--stage", MODEL).startswith("100755")
+    assert (started.path / MODEL).stat().st_mode & 0o777 == 0o755
+    assert started.unsettled(MODEL, merged(*((2, 3, 4) if "a" in words else (2, 4)))) == []
