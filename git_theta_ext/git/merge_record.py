@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, PluginError
-from git_theta_ext.git.revisions import head_of
+from git_theta_ext.git.revisions import head_of, merge_heads
 from git_theta_ext.merging.record import TRAILER, Record
 from git_theta_ext.store.writer import explained
 
@@ -107,7 +107,7 @@ def attach(repo: Repository, message: Path) -> list[str]:
     if head_of(repo) != heads[0]:
         _file(repo).unlink(missing_ok=True)  # that merge is committed, or was given up
         return []
-    if set(_merge_heads(repo)) != set(heads[1:]):
+    if set(merge_heads(repo)) != set(heads[1:]):
         return []
     staged = {entry.path: entry.oid for entry in repo.entries(None) if entry.stage == 0}
     records = [each.record for path, each in sorted(noted.items()) if staged.get(path) == each.result]
@@ -144,12 +144,6 @@ def records_of(repo: Repository, commit: str) -> list[Record]:
 
 def _file(repo: Repository) -> Path:
     return repo.git_dir / "theta" / "merge.json"
-
-
-def _merge_heads(repo: Repository) -> list[str]:
-    with suppress(OSError):
-        return (repo.git_dir / "MERGE_HEAD").read_text().split()
-    return []
 
 
 def _read(repo: Repository) -> tuple[tuple[str, ...], dict[str, Noted]] | None:

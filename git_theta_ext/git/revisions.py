@@ -17,6 +17,14 @@ def head_of(repo: Repository) -> str | None:
     return repo.run("rev-parse", "-q", "--verify", "HEAD^{commit}", check=False).decode().strip() or None
 
 
+def merge_heads(repo: Repository) -> list[str]:
+    """Return the ids of the commits that the next commit will merge into the current one."""
+    try:
+        return (repo.git_dir / "MERGE_HEAD").read_text().split()
+    except OSError:
+        return []
+
+
 def manifest_of(repo: Repository, name: str, cwd: Path | None = None) -> Manifest:
     """Return the manifest that ``REV:PATH`` names; a relative path counts from the current folder as ``./PATH``.
 

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.objects import manifest_blobs, object_infos
-from git_theta_ext.git.revisions import head_of
+from git_theta_ext.git.revisions import head_of, merge_heads
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.registry import find_merge
 from git_theta_ext.stats.sidecar import sidecar_of
@@ -29,9 +29,14 @@ def needs_statistics(plan: Plan) -> bool:
 
 
 def merged_commits(repo: Repository) -> list[str]:
-    """Return the commits that git is merging at the moment: the current one, and those that it has names for."""
+    """Return the commits that git is merging at the moment: the current one, and those that it has names for.
+
+    ``git rebase --rebase-merges`` makes merges again without naming their commits.
+    """
     head = head_of(repo)
     others = [name.removeprefix(_NAMED) for name in os.environ if name.startswith(_NAMED)]
+    if not others and (repo.git_dir / "rebase-merge").is_dir():
+        others = merge_heads(repo)
     return [*([head] if head else []), *(other for other in others if other != head)]
 
 

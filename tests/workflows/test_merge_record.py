@@ -147,6 +147,29 @@ def test_replay_tells_what_differs(three: Repo) -> None:
     assert EMBEDDING in done.stderr
 
 
+@pytest.mark.parametrize("branches", [["a"], ["a", "b"]], ids=" and ".join)
+def test_a_merge_that_a_rebase_makes_again_says_how_that_was_done(three: Repo, branches: list[str]) -> None:
+    three.git("merge", "--quiet", "-s", "theta", *branches)
+    branch(three, "upstream", {ATTENTION[3]: 9})
+    three.git("checkout", "--quiet", "main")
+    three.git("rebase", "--quiet", "--rebase-merges", *(["-s", "theta"] if "b" in branches else []), "upstream")
+    assert len(three.git("log", "-1", "--format=%P").split()) == 1 + len(branches)
+    commits = records(three)[-1]["commits"]
+    assert commits == [three.git("rev-parse", f"HEAD^{number}") for number in range(1, 2 + len(branches))]
+    three.git("theta", "merge", "--replay")
+
+
+def test_commits_that_are_replayed_are_no_merges_and_say_nothing(three: Repo) -> None:
+    three.git("cherry-pick", "a")
+    assert records(three) == []
+    three.git("revert", "--no-edit", "HEAD~1")
+    assert records(three) == []
+    three.git("checkout", "--quiet", "b")
+    three.git("rebase", "--quiet", "a")
+    assert records(three) == []
+    assert not (three.path / ".git/theta/merge.json").exists()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
