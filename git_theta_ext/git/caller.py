@@ -1,4 +1,4 @@
-"""Find out whether the git that runs a filter reads its input from a given file.
+"""Find out what the git that runs a filter is doing: which command it is, and whether its input is a given file.
 
 Git's documentation says that a filter should not try to access the file on disk: the content on its input may be
 something else (``hash-object --path``, a merge that renormalises). It is the file if that very git holds the file open,
@@ -20,6 +20,11 @@ _MAX_FILES = 4096
 _MAX_MAPS = 65536
 _MAP_COLUMNS = 6
 _GENERATIONS = 4
+_SHELLS = frozenset({b"sh", b"dash", b"bash", b"busybox", b"git-theta"})
+_WITH_VALUE = frozenset(
+    {b"-c", b"-C", b"--git-dir", b"--work-tree", b"--namespace", b"--super-prefix", b"--config-env", b"--attr-source"}
+)
+"""Git's own options (git(1)) whose value is the next word."""
 
 
 def holds_open(stat: os.stat_result, pid: int, proc: Path = _PROC) -> bool:
@@ -38,15 +43,51 @@ def holds_open(stat: os.stat_result, pid: int, proc: Path = _PROC) -> bool:
     return any(_has_open(proc / str(git), stat) or _has_mapped(proc / str(git), stat) for git in _gits(pid, proc))
 
 
+def calling_command(pid: int, proc: Path = _PROC) -> str | None:
+    """Return the command of the git that runs a filter, such as ``diff``.
+
+    Args:
+        pid: The filter's parent.
+        proc: Where the proc file system is mounted.
+
+    Returns:
+        None unless that is certain. What an alias stands for git runs as another git.
+    """
+    for process, name in _ancestors(pid, proc):
+        if name in _SHELLS:
+            continue
+        found = _command(proc / str(process)) if name == b"git" else None
+        if found != b"theta":
+            return None if found is None else os.fsdecode(found)
+    return None
+
+
+def _command(process: Path) -> bytes | None:
+    try:
+        words = iter((process / "cmdline").read_bytes().split(b"\0")[1:-1])
+    except OSError:
+        return None
+    for word in words:
+        if word in _WITH_VALUE:
+            next(words, None)
+        elif not word.startswith(b"-"):
+            return word
+    return None
+
+
 def _gits(pid: int, proc: Path) -> Iterator[int]:
+    # An editor that starts git has the user's files open too, and that says nothing of what git sends.
+    return (process for process, name in _ancestors(pid, proc) if name == b"git")
+
+
+def _ancestors(pid: int, proc: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield a process and those above it, with their names."""
     for _ in range(_GENERATIONS):
         try:
             name, parent = _name_and_parent((proc / str(pid) / "stat").read_bytes())
         except (OSError, ValueError):
             return
-        # An editor that starts git has the user's files open too, and that says nothing of what git sends.
-        if name == b"git":
-            yield pid
+        yield pid, name
         pid = parent
 
 

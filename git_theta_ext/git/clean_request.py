@@ -13,13 +13,16 @@ from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.mapping import map_file
 from git_theta_ext.errors import FormatError, ManifestError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
-from git_theta_ext.git.caller import holds_open
+from git_theta_ext.git.caller import calling_command, holds_open
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.store.writer import explained
 
 if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.store.blobs import Store
+
+_SHOWING = frozenset({"blame", "diff", "diff-files", "diff-index", "ls-files", "status"})
+"""Commands of git that clean a file only to look at it: what they are told gets into no index."""
 
 _UNCHANGED = ("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino", "st_dev")
 
@@ -79,7 +82,8 @@ class CleanRequest:
                 data = map_file(self._spool.fileno())
             format_name = theta_paths(self._repository.run, [self._pathname]).get(self._pathname)
             return clean_bytes(self._store, self._pathname, data, format_name)
-        return echo_manifest(bytes(self._head), self._pathname)
+        shown = calling_command(os.getppid()) in _SHOWING
+        return echo_manifest(bytes(self._head), self._pathname, undecided=shown)
 
     def close(self) -> None:
         """Free what the request holds, also after a failure."""
@@ -177,8 +181,13 @@ def clean_bytes(store: Store, pathname: str, data: memoryview, format_name: str 
     return described.manifest.to_bytes()
 
 
-def echo_manifest(data: bytes, path: str) -> bytes:
+def echo_manifest(data: bytes, path: str, *, undecided: bool = False) -> bytes:
     """Return a manifest that stands in for its checkpoint, as it is.
+
+    Args:
+        data: The manifest.
+        path: For messages.
+        undecided: Whether it may hold conflicts.
 
     Raises:
         ManifestError: It is not sound, or still holds conflicts; the message names the file.
@@ -187,6 +196,6 @@ def echo_manifest(data: bytes, path: str) -> bytes:
         manifest = Manifest.parse(data)
     except ThetaError as error:
         raise ManifestError(f"{path}: {error.message}", hint=f"git checkout HEAD -- {path}") from error
-    if manifest.conflicted:
+    if manifest.conflicted and not undecided:
         raise ManifestError(f"{path}: the merge left conflicts in it", hint=f"git theta resolve {path}")
     return data

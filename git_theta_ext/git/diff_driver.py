@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.store.blobs import Store
 
-_SHORT, _LONG = 7, 9
+_UNMERGED, _SHORT, _LONG = 1, 7, 9
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def run(words: Sequence[str], repo: Repository) -> int:
 
     Args:
         words: As git gives them: path, old file, old id, old mode, new file, new id, new mode, and for a renamed file
-            its new path and git's own headline.
+            its new path and git's own headline; for one that a merge left undecided the path alone.
         repo: The repository.
 
     Returns:
@@ -96,8 +96,11 @@ def run(words: Sequence[str], repo: Repository) -> int:
         FormatError: A version breaks its format.
         ManifestError: A version is a broken manifest.
     """
+    if len(words) == _UNMERGED:
+        sys.stdout.write(f"* Unmerged path {words[0]}\n")  # as git itself
+        return 0
     if len(words) not in (_SHORT, _LONG):
-        raise UsageError(f"{len(words)} arguments; git gives 7 or 9", hint="git diff calls this command itself")
+        raise UsageError(f"{len(words)} arguments; git gives 1, 7 or 9", hint="git diff calls this command itself")
     path, old_file, old_oid, old_mode, new_file, new_oid, new_mode, *renamed = words
     store = repo.store()
     new_path = renamed[0] if renamed else path

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from git_theta_ext.git.caller import holds_open
+from git_theta_ext.git.caller import calling_command, holds_open
 
 FILTER = """\
 import os
@@ -99,11 +99,12 @@ class Proc:
     def __init__(self, root):
         self.root = root
 
-    def process(self, pid, name="git", parent=1, *, opened=(), maps=""):
+    def process(self, pid, name="git", parent=1, *, opened=(), maps="", words=()):
         folder = self.root / str(pid)
         (folder / "fd").mkdir(parents=True)
         (folder / "stat").write_text(f"{pid} ({name}) S {parent} 1 1\n")
         (folder / "maps").write_text(maps)
+        (folder / "cmdline").write_text("".join(f"{word}\0" for word in words))
         for number, path in enumerate(opened):
             (folder / "fd" / str(number)).symlink_to(path)
 
@@ -160,3 +161,37 @@ def test_what_may_not_be_read_does_not_count(proc, model):
     (proc.root / "10" / "fd").rmdir()
     (proc.root / "10" / "maps").unlink()
     assert not holds_open(model.stat(), 10, proc.root)
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["git", "diff", "--stat"], "diff"),
+        (["/usr/lib/git-core/git", "diff-files", "-p"], "diff-files"),
+        (["git", "-c", "a.b=c", "-C", "diff", "--no-pager", "--git-dir=x", "add", "diff"], "add"),
+        (["git", "--attr-source", "diff", "status"], "status"),
+        (["git", "-c", "diff"], None),
+        (["git"], None),
+        ([], None),
+    ],
+)
+def test_the_command_is_the_first_word_that_is_no_option(proc, words, command):
+    proc.process(9, "git", words=words)
+    proc.process(10, "sh", 9, words=["sh", "-c", "git theta filter-process"])
+    proc.process(11, "git", 10, words=["git", "theta", "filter-process"])
+    assert calling_command(11, proc.root) == command
+
+
+@pytest.mark.parametrize("name", ["vim", "git-add", "python3"])
+def test_what_stands_above_something_else_is_not_the_caller(proc, name):
+    proc.process(9, "git", words=["git", "diff"])
+    proc.process(10, name, 9, words=[name])
+    proc.process(11, "git", 10, words=["git", "theta", "filter-process"])
+    assert calling_command(11, proc.root) is None
+
+
+def test_a_caller_that_is_gone_has_no_command(proc):
+    assert calling_command(10, proc.root) is None
+    proc.process(10)
+    (proc.root / "10" / "cmdline").unlink()
+    assert calling_command(10, proc.root) is None

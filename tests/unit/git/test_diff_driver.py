@@ -122,5 +122,9 @@ def test_git_decides_on_colour(versions):
 
 
 def test_other_numbers_of_arguments_are_refused(versions):
-    with pytest.raises(UsageError, match="git gives 7 or 9"):
-        run(["one"], Repository.discover())
+    with pytest.raises(UsageError, match="git gives 1, 7 or 9"):
+        run(["one", "two"], Repository.discover())
+
+
+def test_a_path_that_a_merge_left_undecided_comes_alone(versions, capsys):
+    assert driven(capsys, MODEL) == [f"* Unmerged path {MODEL}"]
