@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.statistics import needs_statistics, statistics_beside
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.rules_file import FILE, parse_override, read_rules
+from git_theta_ext.merging.rules_file import FILE, MOST_BYTES, parse_override, read_rules
 from git_theta_ext.merging.tasks import digests_of, tasks_of
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.store.pool import no_progress
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = "GIT_THETA_MERGE"
 """Words that override the rules: a method, and options as ``NAME=VALUE``."""
+
+_NO_FILE = f"write the rules into {FILE} itself"
 
 
 def merge_rules(repo: Repository, *names: Iterable[str], words: Sequence[str] = ()) -> Rules:
@@ -63,13 +66,20 @@ def merge_rules(repo: Repository, *names: Iterable[str], words: Sequence[str] = 
 def _file(repo: Repository) -> bytes | None:
     """Return the rules as they are in the work tree, or else in the current commit."""
     if repo.worktree is not None:
+        path = repo.worktree / FILE
         try:
-            return (repo.worktree / FILE).read_bytes()
+            if not stat.S_ISREG(path.lstat().st_mode):  # a link could lead anywhere; git follows none to .gitattributes
+                raise MergeError(f"{FILE} is no regular file", hint=_NO_FILE)
+            with path.open("rb") as file:
+                return file.read(MOST_BYTES + 1)
         except FileNotFoundError:
             pass
         except OSError as error:
             raise RepositoryError(f"cannot read {FILE}: {error.strerror}") from error
-    return repo.run("cat-file", "blob", f"HEAD:{FILE}", check=False) or None
+    mode = repo.run("ls-tree", "--full-tree", "--end-of-options", "HEAD", FILE, check=False).partition(b" ")[0]
+    if mode in (b"120000", b"040000", b"160000"):
+        raise MergeError(f"{FILE} is no regular file in the current commit", hint=_NO_FILE)
+    return repo.run("cat-file", "blob", f"HEAD:{FILE}") if mode else None
 
 
 def _all_names(repo: Repository) -> set[str]:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import yaml
 
 FILE = ".thetamerge"
-_LARGEST = 1 << 20
+MOST_BYTES = 1 << 20
+"""The most that the file may have."""
 _SPELLING = "see docs/merge-rules.md"
 _TOP = ("version", "defaults", "rules")
 _CHOICE = ("method", "with", "weights")
@@ -81,7 +82,8 @@ def read_rules(text: bytes | None, overrides: Sequence[Override] = ()) -> Rules:
         PluginError: There is no such method.
     """
     rules = Rules(choice(DEFAULT_METHOD)) if text is None else _from_file(text)
-    for override in overrides:
+    named = [number for number, override in enumerate(overrides) if override.method is not None]
+    for override in overrides[max(named, default=0) :]:  # what a method replaces need not fit the rules before it
         if override.method is not None:
             rules = Rules(choice(override.method, override.options, override.weights, origin=override.origin))
         elif override.options or override.weights:
@@ -116,8 +118,8 @@ def _with(found: Choice, override: Override) -> Choice:
 def _from_file(text: bytes) -> Rules:
     import yaml
 
-    if len(text) > _LARGEST:
-        raise MergeError(f"{FILE} has {len(text)} bytes; {_LARGEST} are the most")
+    if len(text) > MOST_BYTES:
+        raise MergeError(f"{FILE} has more than {MOST_BYTES} bytes")
     try:
         for event in yaml.parse(text.decode(), Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):

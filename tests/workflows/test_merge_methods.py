@@ -59,6 +59,53 @@ def test_the_command_line_beats_the_file(branches: Repo) -> None:
     assert np.array_equal(merged(branches), expected)
 
 
+@pytest.mark.parametrize("words", [["side"], ["-s", "theta", "side", "third"]], ids=["two sides", "three sides"])
+def test_rules_that_a_merged_branch_brings_count_from_the_next_merge_on(branches: Repo, words: list[str]) -> None:
+    branches.git("checkout", "--quiet", "-b", "third", "main~1")
+    branches.write_model(seed=1, changed={NAME: 4})
+    branches.commit("third")
+    branches.git("checkout", "--quiet", "side")
+    branches.write(b"version: 1\ndefaults: {method: theirs}\n", ".thetamerge")
+    branches.commit("rules")
+    branches.git("checkout", "--quiet", "main")
+    branches.git("merge", "--quiet", *words)
+    sides = np.sort([of(seed).astype(np.float64) for seed in ((2, 3) if words == ["side"] else (2, 3, 4))], axis=0)
+    assert np.array_equal(merged(branches), (sum(sides) / len(sides)).astype(np.float32))
+    assert branches.read(".thetamerge").startswith(b"version: 1")
+
+
+def test_rules_with_line_ends_of_windows_count_and_those_of_folders_do_not(branches: Repo) -> None:
+    branches.write(b"version: 1\r\nrules:\r\n  - {match: '**', method: theirs}\r\n", ".thetamerge")
+    branches.write(b"version: 1\ndefaults: {method: ours}\n", "folder/.thetamerge")
+    branches.commit("rules")
+    Repo(branches.path / "folder").git("merge", "--quiet", "side")
+    assert np.array_equal(merged(branches), of(3))
+
+
+@pytest.mark.parametrize("target", ["rules", "/dev/zero", "/etc/passwd", "."])
+@pytest.mark.parametrize("where", ["work tree", "commit"])
+def test_rules_are_not_looked_for_behind_a_link(branches: Repo, target: str, where: str) -> None:
+    branches.write(b"version: 1\ndefaults: {method: theirs}\n", "rules")
+    (branches.path / ".thetamerge").symlink_to(target)
+    branches.commit("rules")
+    if where == "commit":
+        (branches.path / ".thetamerge").unlink()
+    done = branches.run("merge", "side", check=False, timeout=60)
+    assert done.returncode == 1
+    assert ".thetamerge is no regular file" in done.stderr
+
+
+def test_environment_beats_settings_and_the_command_line_both(branches: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    branches.git("config", "theta.merge.with", "lambda=0.5")
+    monkeypatch.setenv("GIT_THETA_MERGE", "task_arithmetic lambda=0.25")
+    branches.git("merge", "--quiet", "side")
+    expected = ((of(2) - of(1)) + (of(3) - of(1))) * np.float32(0.25) + of(1)
+    assert np.array_equal(merged(branches), expected)
+    branches.git("reset", "--quiet", "--hard", "HEAD~1")
+    branches.git("merge", "--quiet", "-s", "theta", "-X", "lambda=0", "side")
+    assert np.array_equal(merged(branches), of(1))
+
+
 @pytest.mark.parametrize(
     ("rules", "words"),
     [

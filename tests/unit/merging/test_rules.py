@@ -87,6 +87,20 @@ def test_a_method_from_outside_replaces_the_file():
     assert (rules.defaults.method, rules.defaults.options["seed"]) == ("dare", 3)
 
 
+def test_what_a_method_from_outside_replaces_need_not_fit():
+    options = Override("settings", options={"density": "0.4"})
+    assert read_rules(None, [options, Override("environment", "theirs")]).choose("w").method == "theirs"
+    asked = [
+        Override("settings", "avarage"),
+        options,
+        Override("environment", "ties"),
+        Override("line", None, {"lambda": "2"}),
+    ]
+    assert read_rules(None, asked).choose("w").options["lambda"] == 2
+    with pytest.raises(MergeError, match="settings: no method that is asked for has an option 'density'"):
+        read_rules(None, [options, Override("environment", None, {"density": "0.1"})])
+
+
 def test_options_from_outside_change_every_method_that_has_them():
     rules = read_rules(TEXT, [parse_override("command line", ["lambda=0.1"])])
     assert rules.choose("model.w").options["lambda"] == rules.choose("a.embed.weight").options["lambda"] == 0.1
