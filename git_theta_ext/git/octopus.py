@@ -7,7 +7,9 @@ does. The commits made on the way are named by nothing; ``git gc`` removes them.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +20,7 @@ from git_theta_ext.git.merging import ENVIRONMENT
 from git_theta_ext.git.repository import index_entry, run_git
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from git_theta_ext.git.repository import Repository, TreeEntry
 
@@ -71,8 +73,10 @@ def combine(repo: Repository, commits: Sequence[str]) -> Combined:
         raise MergeError("merging several branches at a time needs git 2.38", hint="merge them one after another")
     tip, *others = commits
     for number, other in enumerate(others, 1):
-        name = _name(repo, other)
-        found = _merge(repo, tip, name, settings=_KEEP_OURS)
+        with _as_head(repo, tip) as env:
+            ours = _known(repo, "HEAD", tip, env)
+            name = _known(repo, os.environ.get(f"GITHEAD_{other}", other), other, env)
+            found = _merge(repo, ours, name, settings=_KEEP_OURS, env=env)
         if number == len(others):
             break
         if not found.clean:
@@ -132,12 +136,24 @@ def index_info(entries: Sequence[TreeEntry]) -> bytes:
     return "".join(lines).encode(errors="surrogateescape")
 
 
-def _name(repo: Repository, commit: str) -> str:
-    """Return what the user calls a commit, for messages and conflict markers, as far as git understands it too."""
-    name = os.environ.get(f"GITHEAD_{commit}", commit)
+@contextmanager
+def _as_head(repo: Repository, commit: str) -> Iterator[dict[str, str]]:
+    """Give the environment in which git takes a commit for HEAD, as conflict markers and messages call our side."""
+    with tempfile.TemporaryDirectory(prefix="git-theta-") as folder:
+        # What git has for a linked work tree (gitrepository-layout(5)).
+        Path(folder, "HEAD").write_bytes(repo.run("rev-parse", "--verify", f"{commit}^{{commit}}"))
+        Path(folder, "commondir").write_bytes(os.fsencode(repo.common_dir) + b"\n")
+        with suppress(FileNotFoundError):
+            shutil.copy(repo.git_dir / "config.worktree", folder)
+        env = {"GIT_DIR": folder, "GIT_INDEX_FILE": str(repo.index_path)}
+        yield env | ({} if repo.worktree is None else {"GIT_WORK_TREE": str(repo.worktree)})
+
+
+def _known(repo: Repository, name: str, commit: str, env: Mapping[str, str]) -> str:
+    """Return what a commit is called, for messages and conflict markers, if git understands it; else its id."""
     if name.startswith("-"):
         return commit
-    found = repo.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", check=False)
+    found = repo.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", check=False, env=env)
     return name if found.decode().strip() == commit else commit
 
 

@@ -66,6 +66,14 @@ class TestCombine:
             combine(here, ("HEAD", "side", "third"))
         assert "git merge side" in caught.value.hint
 
+    def test_settings_of_the_work_tree_hold(self, here, forked):
+        forked.git("config", "extensions.worktreeConfig", "true")
+        forked.git("config", "--worktree", "merge.conflictStyle", "diff3")
+        forked.write(b"main", "third.txt")
+        forked.commit("main")
+        tree = combine(here, ("HEAD", "third")).tree
+        assert "|||||||" in here.run("cat-file", "blob", f"{tree}:third.txt").decode()
+
     @pytest.mark.parametrize("name", ["side", "main", "--help", "no such branch"])
     def test_name_that_git_takes_for_another_commit_is_not_used(self, here, forked, monkeypatch, name):
         forked.git("checkout", "-q", "side")
@@ -75,7 +83,8 @@ class TestCombine:
         monkeypatch.setenv(f"GITHEAD_{oid}", name)
         tree = combine(here, ("HEAD", "third", oid)).tree
         told = here.run("cat-file", "blob", f"{tree}:third.txt").decode()
-        assert told.splitlines()[-1] == f">>>>>>> {'side' if name == 'side' else oid}"
+        lines = told.splitlines()
+        assert (lines[0], lines[-1]) == ("<<<<<<< HEAD", f">>>>>>> {'side' if name == 'side' else oid}")
 
 
 class TestCommonAncestor:
