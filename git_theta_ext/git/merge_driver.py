@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.merge_record import blob_id, note_merge
 from git_theta_ext.git.merging import bytes_to_compute, merge, merge_rules
 from git_theta_ext.git.statistics import merged_commits
+from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.plan import plan
 from git_theta_ext.merging.record import Record
 from git_theta_ext.merging.rules import Rules
@@ -24,7 +26,7 @@ from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.store.writer import explained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from git_theta_ext.git.repository import Repository
@@ -39,6 +41,7 @@ CONFLICT = 1
 CRASHED = 129
 """From this exit code on git 2.42 stops the whole merge instead of leaving a conflict."""
 
+_KILLED = "the merge was killed before it was computed"
 _MARKER_SIZE = 7
 _ANCESTORS = 2
 """For each level of common ancestors that git merges itself its markers are longer by this; for renames by one."""
@@ -68,7 +71,8 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
         planned = plan(base, (ours, theirs), rules)
         store = repo.store()
         obtain(repo, store, planned, path)
-        with show("merging", bytes_to_compute(planned)) as advance:
+        total = bytes_to_compute(planned)
+        with _undecided(Path(ours_file), contents[1], store, planned), show("merging", total) as advance:
             outcome = merge(repo, store, planned, path, advance, heads)
         if virtual and outcome.conflicts:
             return CLEAN  # an ancestor must not have conflicts; ours is one
@@ -139,6 +143,24 @@ def _write(file: Path, data: bytes) -> None:
             unfinished.replace(file)
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _undecided(file: Path, ours: bytes, store: Store, planned: Plan) -> Iterator[None]:
+    """Let our file have in conflict what is being computed.
+
+    Git leaves the file to the user where the driver is killed. With ours in it the next ``git commit --all`` would lose
+    theirs.
+    """
+    if any(decision.action == "compute" for decision in planned.decisions):
+        with suppress(ThetaError):
+            _write(file, apply(planned.postponed(_KILLED), store).manifest.to_bytes())
+    try:
+        yield
+    except ThetaError:
+        with suppress(StoreError):
+            _write(file, ours)
+        raise
 
 
 def remember(repo: Repository, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, str]]) -> None:

@@ -6,7 +6,7 @@ through the merge method where that means something, and all else is a conflict.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
@@ -89,6 +89,13 @@ class Plan:
             for decision in self.decisions:
                 for parameter in counted(decision):
                     yield parameter.digest
+
+    def postponed(self, reason: str) -> Plan:
+        """Return the plan that leaves in conflict, for a reason, what this one computes."""
+        rows = tuple(
+            replace(row, state=reason, action="conflict") if row.action == "compute" else row for row in self.decisions
+        )
+        return replace(self, decisions=rows, pairs=())
 
 
 def scope_of(choice: Choice) -> str:

@@ -184,6 +184,20 @@ class TestByHand:
         assert sides.read("A") == kept
         assert "No space left" in capsys.readouterr().err
 
+    def test_what_is_being_computed_is_in_conflict_meanwhile(self, sides, monkeypatch):
+        seen = []
+        compute = merge_driver.merge
+
+        def watched(*args):
+            seen.append(Manifest.parse(sides.read("A")))
+            return compute(*args)
+
+        monkeypatch.setattr(merge_driver, "merge", watched)
+        assert self.run() == 0
+        assert [conflict.name for conflict in seen[0].conflicts] == [EMBEDDING]
+        assert seen[0].parameters[MLP[1]] == Manifest.parse(sides.read("B")).parameters[MLP[1]]
+        assert not Manifest.parse(sides.read("A")).conflicted
+
     def test_nothing_is_left_beside_the_result(self, sides):
         before = sorted(path.name for path in sides.path.iterdir())
         assert self.run() == 0

@@ -1,0 +1,113 @@
+"""A merge that is killed while it computes leaves nothing half written, and goes on when it is run again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from workbench import MODEL, Repo, safetensors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TENSORS, ELEMENTS = 40, 1 << 20
+"""160 MB: results become durable, and are noted, 64 MB at a time."""
+TWO, THREE = ["merge", "a"], ["merge", "-s", "theta", "a", "b"]
+
+
+def large(seed: int) -> bytes:
+    """Return a model that is large to merge and small to store: each tensor has one value."""
+    content = {f"layer.{n:02}": np.full(ELEMENTS, 100 * seed + n, "<f4").tobytes() for n in range(TENSORS)}
+    return safetensors({name: ("F32", (ELEMENTS,), data) for name, data in content.items()})
+
+
+@pytest.fixture
+def branches(repo: Repo) -> Repo:
+    """Return a repository whose ``main``, ``a`` and ``b`` changed all of a large model."""
+    repo.write(large(1))
+    repo.commit("base")
+    repo.git("tag", "base")
+    for seed, name in ((3, "a"), (4, "b"), (2, "main")):
+        repo.git("checkout", "--quiet", "-B", name, "base")
+        repo.write(large(seed))
+        repo.commit(name)
+    return repo
+
+
+def journal(repo: Repo) -> list[str]:
+    found = [path for path in (repo.path / ".git/theta/merging").glob("*") if path.is_file()]
+    return [line for path in found for line in path.read_text().splitlines() if line]
+
+
+def running(repo: Repo, name: str) -> int | None:
+    """Return the process of a name that runs in the work tree."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            here = (process / "cwd").resolve() == repo.path.resolve()
+            if here and (process / "comm").read_text().strip() == name:
+                return int(process.name)
+    return None
+
+
+def kill(repo: Repo, words: Sequence[str], name: str | None) -> None:
+    """Start a merge, and kill its process of a name, or all of it, as soon as some tensors are merged."""
+    with subprocess.Popen(
+        ["git", *words], cwd=repo.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as merging:
+        victim = None
+        while merging.poll() is None and victim is None:
+            victim = merging.pid if name is None else running(repo, name)
+        assert victim is not None
+        while merging.poll() is None and not journal(repo):
+            time.sleep(0.001)
+        (os.killpg if name is None else os.kill)(victim, signal.SIGKILL)
+        merging.wait(60)
+    assert 0 < len(journal(repo)) < TENSORS, "the signal came too late"
+
+
+def is_as_before(repo: Repo) -> bool:
+    (repo.path / ".git/index.lock").unlink(missing_ok=True)  # as git advises after a crash
+    left = {path.name for path in repo.path.iterdir()} - {".git", ".gitattributes", MODEL}
+    # Git's own copies of the sides, which it removes unless it is killed itself.
+    return repo.unsettled(MODEL, large(2)) == [] and not [name for name in left if not name.startswith(".merge_file")]
+
+
+def finished(repo: Repo, words: Sequence[str]) -> None:
+    """Run the merge again, and see that it comes to what one that was not killed comes to."""
+    repo.git(*words)
+    assert repo.unsettled(MODEL, repo.read()) == []
+    assert journal(repo) == []
+    repo.git("theta", "fsck")
+    values = np.frombuffer(repo.read()[-4 * TENSORS * ELEMENTS :], "<f4").reshape(TENSORS, ELEMENTS)
+    mean = 300 if words == THREE else 250
+    assert np.array_equal(values, np.arange(mean, mean + TENSORS, dtype="<f4")[:, None].repeat(ELEMENTS, 1))
+
+
+def test_killed_driver_leaves_a_conflict_that_can_be_given_up_or_resolved(branches: Repo) -> None:
+    kill(branches, TWO, "git-theta")
+    assert branches.git("status", "--porcelain") == f"UU {MODEL}"
+    assert branches.run("commit", "--all", "--no-edit", check=False).returncode != 0
+    branches.git("merge", "--abort")
+    assert is_as_before(branches)
+    finished(branches, TWO)
+
+
+def test_killed_strategy_changes_nothing(branches: Repo) -> None:
+    kill(branches, THREE, "git-merge-theta")
+    assert is_as_before(branches)
+    assert not (branches.path / ".git/MERGE_HEAD").exists()
+    finished(branches, THREE)
+
+
+@pytest.mark.parametrize("words", [TWO, THREE], ids=["two sides", "three sides"])
+def test_killed_with_git(branches: Repo, words: list[str]) -> None:
+    kill(branches, words, None)
+    assert is_as_before(branches)
+    finished(branches, words)
