@@ -63,7 +63,10 @@ def run(args: argparse.Namespace) -> int:
     held = {path: here.manifest for path, here in found.items() if here.kind != "link" and path not in undecided}
     changed = _diffs(index, held)
     pending = sorted({*read_pending(repo), *(path for path, here in found.items() if here.kind == "manifest")})
-    conflicted = sorted(path for path, here in found.items() if here.manifest and here.manifest.conflicted)
+    stages = {(entry.path, entry.stage) for entry in entries}
+    twice = {path for path in undecided if {(path, 2), (path, 3)} <= stages}
+    manifests = {path for path, here in found.items() if here.manifest and here.manifest.conflicted}
+    conflicted = sorted(manifests | (twice & set(paths)))
     pushed = unpushed(repo)
     told: dict[str, Any] = {
         "head": head,
@@ -72,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         "untracked": untracked(repo),
         "pending": [path for path in pending if path not in conflicted],
         "conflicted": conflicted,
+        "one_sided": sorted((undecided & set(paths)).difference(conflicted)),
         "raw_in_index": _raw(repo, [e for e in entries if e.path in paths and e.path not in index]),
         "not_pushed": None
         if pushed is None
@@ -114,6 +118,7 @@ def _lines(
             yield from ("  " + line for line in render(path, diff, {}, screen).splitlines())
     for key, title in (
         ("conflicted", "Left undecided by a merge (git theta resolve PATH):"),
+        ("one_sided", "Deleted by one side, or renamed (git add PATH keeps it, git rm PATH deletes it):"),
         ("pending", "Still to be written (git theta checkout):"),
         ("raw_in_index", "In git as they are, not as manifests (git theta add):"),
         ("untracked", "New (git theta add):"),

@@ -97,12 +97,19 @@ def undecided(repo: Repository, store: Store, path: str) -> Manifest | None:
         versions to choose from.
 
     Raises:
+        UsageError: Only one side has the file.
         ManifestError: A version is a broken manifest.
         MissingError: The layout of a version is not in the store, or on no remote.
     """
     stages = {entry.stage: entry.oid for entry in repo.entries(None) if entry.path == path and entry.stage}
     found = read_manifests(repo, dict.fromkeys(stages.values(), path))
     sides = [found.get(stages.get(stage, "")) for stage in (1, 2, 3)]
+    if len({2, 3} & set(stages)) == 1:
+        whose = "by the other side" if 2 in stages else "by ours"  # noqa: PLR2004 - stage 2 is ours
+        raise UsageError(
+            f"{path} was deleted or renamed {whose}, and git asks whether there is to be a file",
+            hint=f"git add {path} keeps the one that is there, git rm {path} deletes it",
+        )
     if sides[1] is None or sides[2] is None:
         return None
     planned = plan(sides[0], (sides[1], sides[2]), Rules.only("conflict"))

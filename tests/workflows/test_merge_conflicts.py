@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from workbench import ATTENTION, MODEL, Repo
+from workbench import ATTENTION, MODEL, Repo, model
 
 IDS = "position_ids"
 SHOWING = [
@@ -62,3 +64,70 @@ def test_diff_says_what_is_undecided(undecided: Repo) -> None:
     assert f"~ {ATTENTION[1]}" in text
     assert f"! {IDS}: changed by both, and I64 values are not merged by arithmetic" in text
     assert f'++"{IDS}"\t"changed by both' in undecided.git("diff")
+
+
+@pytest.mark.parametrize("words", [["side"], ["-s", "theta", "other", "side"]], ids=["two sides", "three sides"])
+@pytest.mark.parametrize("gone", ["main", "side"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_deleted_on_one_side_and_changed_on_another_is_kept_or_deleted(
+    forked: Repo, words: list[str], gone: str, kept: bool
+) -> None:
+    forked.git("checkout", "--quiet", "-b", "other", "base")
+    forked.write(b"other", "notes.txt")
+    forked.commit("other")
+    forked.git("checkout", "--quiet", gone)
+    forked.git("rm", "--quiet", MODEL)
+    forked.git("commit", "--quiet", "--message", "gone")
+    forked.git("checkout", "--quiet", "main")
+    assert forked.run("merge", *words, check=False).returncode == 1
+    status = json.loads(forked.git("theta", "status", "--json"))
+    assert (status["one_sided"], status["conflicted"]) == ([MODEL], [])
+    done = forked.run("theta", "resolve", MODEL, check=False)
+    assert (done.returncode, f"git rm {MODEL} deletes it" in done.stderr) == (2, True)
+    forked.git(*(["add"] if kept else ["rm", "--quiet"]), MODEL)
+    forked.git("commit", "--quiet", "--no-edit")
+    if kept:
+        changed = {ATTENTION[1]: 3} if gone == "main" else {ATTENTION[0]: 2}
+        assert forked.unsettled(MODEL, model(1, changed)) == []
+    else:
+        assert not (forked.path / MODEL).exists()
+
+
+def test_a_driver_that_failed_leaves_a_conflict_that_status_tells_of(undecided: Repo) -> None:
+    undecided.git("merge", "--abort")
+    assert undecided.run("-c", "theta.merge.method=avarage", "merge", "side", check=False).returncode == 1
+    assert json.loads(undecided.git("theta", "status", "--json"))["conflicted"] == [MODEL]
+
+
+@pytest.mark.parametrize("resolved", [[], [f"{IDS}"]], ids=["at once", "half resolved"])
+def test_given_up_everything_is_as_before(undecided: Repo, resolved: list[str]) -> None:
+    if resolved:
+        undecided.git("merge", "--abort")
+        undecided.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
+        undecided.run("theta", "resolve", "--method", "ours", MODEL, *resolved, check=False)
+    undecided.git("merge", "--abort")
+    assert undecided.unsettled(MODEL, model(1, {IDS: 2, ATTENTION[0]: 2})) == []
+
+
+def test_rerere_neither_records_nor_replays(undecided: Repo) -> None:
+    undecided.git("merge", "--abort")
+    undecided.git("config", "rerere.enabled", "true")
+    undecided.git("config", "rerere.autoUpdate", "true")
+    for method in ("theirs", "ours"):
+        assert undecided.run("merge", "side", check=False).returncode == 1
+        assert undecided.git("status", "--porcelain") == f"UU {MODEL}"
+        undecided.git("theta", "resolve", "--method", method, MODEL)
+        undecided.git("commit", "--quiet", "--no-edit")
+        seed = 3 if method == "theirs" else 2
+        assert undecided.unsettled(MODEL, model(1, {IDS: seed, ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+        undecided.git("reset", "--quiet", "--hard", "HEAD~1")
+
+
+def test_squashed_conflict_is_resolved_and_committed_with_one_parent(undecided: Repo) -> None:
+    undecided.git("merge", "--abort")
+    assert undecided.run("merge", "--squash", "side", check=False).returncode == 1
+    undecided.git("theta", "resolve", "--method", "theirs", MODEL)
+    undecided.git("commit", "--quiet", "--no-edit")
+    assert undecided.unsettled(MODEL, model(1, {IDS: 3, ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+    assert len(undecided.git("log", "-1", "--format=%P").split()) == 1
+    assert "Theta-Merge" not in undecided.git("log", "-1", "--format=%B")
