@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.store.blobs import Store
 
-_RACY_NS = 50_000_000
+RACY_NS = 50_000_000
 """A file changed less than this ago may change again without its times moving: clocks of files tick every few ms."""
 
 
@@ -68,7 +68,7 @@ class StatCache:
             format_name: As for ``get``.
             written: We made the file and set its times back, so any change by others shows.
         """
-        if written or time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _RACY_NS:
+        if written or time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > RACY_NS:
             self._store.index.record_manifest(
                 os.fspath(path), _key(stat, format_name), blake3(manifest).digest(), manifest
             )

@@ -158,7 +158,7 @@ def patch_file(index_path: Path, updates: Mapping[bytes, Update], object_format:
     return patched
 
 
-def refresh(run: RunGit, updates: Mapping[bytes, Update]) -> None:
+def refresh(run: RunGit, updates: Mapping[bytes, Update]) -> set[bytes]:
     """Make git read files whose entries could not be patched, and take those for unchanged that are.
 
     Git takes a file of another size for modified without reading it. So the entries lose their stat data first, which
@@ -168,20 +168,24 @@ def refresh(run: RunGit, updates: Mapping[bytes, Update]) -> None:
         run: As ``Repository.run``, at the top of the work tree.
         updates: As for ``patch``.
 
+    Returns:
+        The paths whose entries name the object of their update.
+
     Raises:
         RepositoryError: The index is locked or cannot be written.
     """
     if not updates:
-        return
-    lines = []
+        return set()
+    lines = {}
     for line in run("ls-files", "--stage", "-z").split(b"\0")[:-1]:
         head, _, path = line.partition(b"\t")
         _, oid, stage = head.split(b" ")
         if stage == b"0" and path in updates and updates[path].oid.hex().encode() == oid:
-            lines.append(line + b"\0")
+            lines[path] = line + b"\0"
     if lines:
-        run("update-index", "-z", "--index-info", input=b"".join(lines))
+        run("update-index", "-z", "--index-info", input=b"".join(lines.values()))
         run("update-index", "-q", "--refresh", check=False)
+    return set(lines)
 
 
 def _lock(path: Path) -> int | None:

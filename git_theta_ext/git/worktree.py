@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import stat
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.checkpoint.cache import StatCache
+from git_theta_ext.checkpoint.cache import RACY_NS, StatCache
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.errors import MissingError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
@@ -100,6 +101,7 @@ def populate_wanted(
         failures.append(error)
     formats = theta_paths(repo.run, manifests)
     updates: dict[bytes, Update] = {}
+    written: dict[str, tuple[os.stat_result, os.stat_result]] = {}
     undone: list[str] = list(manifests)
     for path, manifest in manifests.items():
         try:
@@ -115,16 +117,23 @@ def populate_wanted(
             continue
         undone.remove(path)
         if stats is not None:
-            before, after = stats
+            before, after = written[path] = stats
             content = manifest.to_bytes()
             StatCache(store).put(repo.folder / path, after, content, formats.get(path), written=True)
             oid = _blob_id(content, repo.object_format)
             updates[os.fsencode(path)] = Update(oid, StatWords.of(before), StatWords.of(after))
     patched = patch_file(repo.index_path, updates, repo.object_format) if updates else set()
     try:
-        refresh(repo.run, {path: update for path, update in updates.items() if path not in patched})
+        patched |= refresh(repo.run, {path: update for path, update in updates.items() if path not in patched})
     except ThetaError as error:
         failures.append(error)
+    for path in map(os.fsdecode, updates.keys() - patched):
+        before, after = written[path]
+        dated = _date_as_manifest(repo.folder / path, before, after)
+        if dated is not None:
+            old = time.time_ns() - before.st_mtime_ns > RACY_NS  # so that any change by others shows
+            content = manifests[path].to_bytes()
+            StatCache(store).put(repo.folder / path, dated, content, formats.get(path), written=old)
     _write_pending(repo, undone)
     return failures
 
@@ -164,6 +173,27 @@ def _replace(
     if manifest_at(repo, path) != manifest.to_bytes():
         return None
     return before, populate(manifest, store, full, stat.S_IMODE(before.st_mode), advance)
+
+
+def _date_as_manifest(full: Path, before: os.stat_result, after: os.stat_result) -> os.stat_result | None:
+    """Date a checkpoint as git dated its manifest, where the index has another version (``git restore --source``).
+
+    Dated back it could look like that version, which was dated back as well: it may have the same size, the same second
+    and, since inodes are used again, the same inode. Git would then see no change.
+
+    Args:
+        full: The checkpoint.
+        before: Of the manifest.
+        after: Of the checkpoint, as we wrote it.
+
+    Returns:
+        The new stat, or None where somebody else has written to it.
+    """
+    with suppress(OSError):
+        if StatWords.of(full.lstat()) == StatWords.of(after):
+            os.utime(full, ns=(before.st_mtime_ns, before.st_mtime_ns))
+            return full.lstat()
+    return None
 
 
 def _blob_id(content: bytes, object_format: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 
 import pytest
 from workbench import MODEL, Repo, model
@@ -156,3 +157,24 @@ def test_checkout_is_settled_without_optional_locks(two: Repo) -> None:
     two.git("--no-optional-locks", "checkout", "--quiet", "one")
     assert two.cleans("--no-optional-locks", "status") == 0
     assert two.unsettled(MODEL, ONE) == []
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        [["restore", "--source=one", MODEL]],
+        [["checkout", "one", "--", MODEL], ["stash", "--quiet"], ["stash", "pop", "--quiet"]],
+    ],
+    ids=["restore", "stash pop"],
+)
+def test_a_version_that_the_index_does_not_have_is_as_young_as_git_made_it(
+    two: Repo, commands: list[list[str]]
+) -> None:
+    # Dated back it could have the stat data of the index's version, and git would see no change.
+    for words in commands[:-1]:
+        two.git(*words)
+    began = time.time()
+    two.git(*commands[-1])
+    assert two.read() == ONE
+    assert (two.path / MODEL).stat().st_mtime > began - 0.5
+    assert two.git("status", "--porcelain").endswith(MODEL)
