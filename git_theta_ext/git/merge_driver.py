@@ -6,6 +6,7 @@ and uses what it leaves there whatever the exit code, so that must be a manifest
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from contextlib import contextmanager, suppress
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError, StoreError, ThetaError
+from git_theta_ext.git.caller import calling_command
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.merge_record import blob_id, note_merge
 from git_theta_ext.git.merging import bytes_to_compute, merge, merge_rules
+from git_theta_ext.git.revisions import check_two_sides
 from git_theta_ext.git.statistics import merged_commits
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.plan import plan
@@ -40,6 +43,9 @@ CLEAN = 0
 CONFLICT = 1
 CRASHED = 129
 """From this exit code on git 2.42 stops the whole merge instead of leaving a conflict."""
+
+_FROM_INDEX = ("checkout", "restore")
+"""Commands that make a conflict again (``git checkout --merge PATH``) from the versions in the index."""
 
 _KILLED = "the merge was killed before it was computed"
 _MARKER_SIZE = 7
@@ -67,6 +73,8 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
         base = read_version(contents[0], "the common ancestor's version") if contents[0] else None
         ours, theirs = read_version(contents[1], "our version"), read_version(contents[2], "their version")
         heads = merged_commits(repo)
+        if calling_command(os.getppid()) in _FROM_INDEX:
+            check_two_sides(repo, path)
         rules = Rules.only("ours") if virtual else merge_rules(repo, ours.parameters, theirs.parameters)
         planned = plan(base, (ours, theirs), rules)
         store = repo.store()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError, PluginError, UsageError
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import read_manifests
+from git_theta_ext.git.revisions import check_two_sides
 from git_theta_ext.merging.apply import apply, compose
 from git_theta_ext.merging.decision import Decision, obstacle
 from git_theta_ext.merging.engine import Engine
@@ -98,6 +99,7 @@ def undecided(repo: Repository, store: Store, path: str) -> Manifest | None:
 
     Raises:
         UsageError: Only one side has the file.
+        MergeError: More than two sides are being merged.
         ManifestError: A version is a broken manifest.
         MissingError: The layout of a version is not in the store, or on no remote.
     """
@@ -112,6 +114,7 @@ def undecided(repo: Repository, store: Store, path: str) -> Manifest | None:
         )
     if sides[1] is None or sides[2] is None:
         return None
+    check_two_sides(repo, path)
     planned = plan(sides[0], (sides[1], sides[2]), Rules.only("conflict"))
     ensure_digests(repo, store, planned.reads())
     return apply(planned, store).manifest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import ManifestError, RepositoryError, UsageError
+from git_theta_ext.errors import ManifestError, MergeError, RepositoryError, UsageError
 from git_theta_ext.model.manifest import Manifest, is_manifest
 
 if TYPE_CHECKING:
@@ -23,6 +23,20 @@ def merge_heads(repo: Repository) -> list[str]:
         return (repo.git_dir / "MERGE_HEAD").read_text().split()
     except OSError:
         return []
+
+
+def check_two_sides(repo: Repository, path: str) -> None:
+    """Refuse to merge from the index what more sides are being merged of than the index has versions of.
+
+    Raises:
+        MergeError: More than one commit is being merged into the current one.
+    """
+    sides = 1 + len(merge_heads(repo))
+    if sides > 2:  # noqa: PLR2004 - ours and theirs
+        raise MergeError(
+            f"{path}: {sides} sides are being merged, and git's index has two of them",
+            hint="git merge --abort, then merge again; git add takes the file as it is",
+        )
 
 
 def manifest_of(repo: Repository, name: str, cwd: Path | None = None) -> Manifest:

@@ -131,3 +131,18 @@ def test_squashed_conflict_is_resolved_and_committed_with_one_parent(undecided: 
     assert undecided.unsettled(MODEL, model(1, {IDS: 3, ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
     assert len(undecided.git("log", "-1", "--format=%P").split()) == 1
     assert "Theta-Merge" not in undecided.git("log", "-1", "--format=%B")
+
+
+@pytest.mark.parametrize("command", ["checkout", "restore"])
+def test_a_conflict_can_be_made_again_after_it_was_resolved(undecided: Repo, command: str) -> None:
+    before = undecided.read()
+    if command == "checkout":
+        undecided.git("theta", "resolve", "--method", "theirs", MODEL)
+    else:
+        undecided.git("restore", "--theirs", MODEL)
+    undecided.git(command, "--merge", "--", MODEL)
+    assert undecided.read() == before
+    assert undecided.git("status", "--porcelain") == f"UU {MODEL}"
+    undecided.git("theta", "resolve", "--method", "ours", MODEL)
+    undecided.git("commit", "--quiet", "--no-edit")
+    assert undecided.unsettled(MODEL, model(1, {IDS: 2, ATTENTION[0]: 2, ATTENTION[1]: 3})) == []

@@ -156,6 +156,18 @@ def test_parameters_in_conflict_can_be_settled_by_a_method_over_all_sides(three:
     assert three.unsettled(MODEL, with_mean(EMBEDDING, [2, 3, 4, 5], changed)) == []
 
 
+@pytest.mark.parametrize("words", [["checkout", "--merge", "--"], ["restore", "--ours"]], ids=" ".join)
+def test_conflicts_are_not_made_again_from_the_two_sides_that_git_remembers(three: Repo, words: list[str]) -> None:
+    three.run("merge", "-s", "theta", "-X", "method=conflict", "a", "b", "c", check=False)
+    three.run(*words, MODEL, check=False)
+    assert not three.read().startswith(b"git-theta manifest 1\n")
+    done = three.run("theta", "resolve", "--method", "theirs", MODEL, check=False)
+    assert done.returncode == 10
+    assert "4 sides are being merged, and git's index has two of them" in done.stderr
+    three.git("merge", "--abort")
+    assert three.unsettled(MODEL, model(1, {EMBEDDING: 2, ATTENTION[0]: 2})) == []
+
+
 def test_aborted_merge_brings_everything_back(three: Repo) -> None:
     three.run("merge", "-s", "theta", "-X", "method=conflict", "a", "b", "c", check=False)
     three.git("merge", "--abort")
