@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from safetensors.numpy import load
-from workbench import ATTENTION, EMBEDDING, MLP, MODEL, Repo, model, safetensors, tensors, values
+from safetensors.torch import load
+from workbench import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, Repo, model, safetensors, tensors, values
+
+from git_theta_ext.model.manifest import Manifest
 
 META = {"format": "pt", "note": "kept to the byte"}
 
@@ -141,6 +143,27 @@ def test_both_sides_add_the_same_file_with_different_tensors(repo: Repo) -> None
     assert repo.unsettled(MODEL, model(3)) == []
 
 
+@pytest.mark.parametrize("words", [["side"], ["-s", "theta", "side", "third"]], ids=["two sides", "three sides"])
+def test_file_that_all_sides_add_conflicts_only_where_they_differ(repo: Repo, words: list[str]) -> None:
+    for number, name in enumerate(("side", "third", "main"), 1):
+        repo.git("checkout", "--quiet", "-B", name, "HEAD" if number == 1 else "side~1")
+        content = tensors(1, {ATTENTION[0]: number})
+        if name != "main":
+            content |= {f"head.{name}": ("F32", (1,), np.float32(number).tobytes())}
+        repo.write(safetensors(content))
+        repo.commit(name)
+    assert repo.run("merge", *words, check=False).returncode == 1
+    left = Manifest.parse(repo.read())
+    assert [conflict.name for conflict in left.conflicts] == [ATTENTION[0]]
+    repo.git("theta", "resolve", "--method", "ours", MODEL)
+    repo.git("commit", "--quiet", "--no-edit")
+    heads = {"head.side", "head.third"} if "third" in words else {"head.side"}
+    merged = load(repo.read())
+    assert set(merged) == {*SPECS, *heads}
+    assert merged[ATTENTION[0]].numpy().tobytes() == values(ATTENTION[0], 3)
+    assert merged[EMBEDDING].numpy().tobytes() == values(EMBEDDING, 1)
+
+
 def test_both_sides_add_different_parameters(repo: Repo) -> None:
     base, ours, theirs = (dict.fromkeys(ATTENTION, tensors(1)[ATTENTION[0]]) for _ in range(3))
     extra = np.arange(6, dtype="<f4").tobytes()
@@ -156,7 +179,7 @@ def test_both_sides_add_different_parameters(repo: Repo) -> None:
     repo.git("merge", "--quiet", "side")
     ours["head.theirs"] = theirs["head.theirs"]
     merged = load(repo.read())
-    assert {name: array.tobytes() for name, array in merged.items()} == {name: t[2] for name, t in ours.items()}
+    assert {name: array.numpy().tobytes() for name, array in merged.items()} == {n: t[2] for n, t in ours.items()}
     assert repo.cleans("status") == 0
 
 

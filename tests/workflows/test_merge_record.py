@@ -147,6 +147,52 @@ def test_replay_tells_what_differs(three: Repo) -> None:
     assert EMBEDDING in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("settings", "words", "subject"),
+    [
+        ([], ["--no-ff", "--signoff", "-m", "Subject\n\nBody"], "Subject"),
+        ([], ["--log"], "Merge branch 'a'"),
+        ([], ["-m", "Subject\n\nReviewed-by: Somebody <x@example.com>"], "Subject"),
+        (["commit.verbose=true"], ["--edit"], "Merge branch 'a'"),
+        (["commit.cleanup=scissors"], ["--edit"], "Merge branch 'a'"),
+        (["commit.cleanup=verbatim"], [], "Merge branch 'a'"),
+        (["core.commentChar=;"], ["--edit"], "Merge branch 'a'"),
+        (["core.commentChar=auto"], ["--edit"], "Merge branch 'a'"),
+        (["trailer.ifexists=replace", "trailer.separators==:"], [], "Merge branch 'a'"),
+    ],
+    ids=lambda value: " ".join(value) or "-" if isinstance(value, list) else "",
+)
+@pytest.mark.parametrize("stopped", [False, True], ids=["at once", "after a conflict"])
+def test_the_trailer_stands_behind_whatever_message_git_makes(
+    three: Repo, settings: list[str], words: list[str], subject: str, stopped: bool
+) -> None:
+    for setting in settings:
+        three.git("config", *setting.split("=", 1))
+    edited = os.environ | {"GIT_EDITOR": "sed -i 1s/branch/topic/"}
+    if stopped:
+        assert three.run("-c", "theta.merge.method=conflict", "merge", *words, "a", check=False).returncode == 1
+        three.git("theta", "resolve", "--method", "theirs", MODEL)
+        three.git("commit", "--quiet", *(["--verbose"] if "commit.verbose=true" in settings else []), env=edited)
+    else:
+        three.git("merge", "--quiet", *words, "a", env=edited)
+    shown = three.git("log", "-1", "--format=%B")
+    assert shown.splitlines()[0] == (subject.replace("branch", "topic") if stopped or "--edit" in words else subject)
+    assert len(records(three)) == 1
+    assert ("Reviewed-by: " in shown) == ("Reviewed-by: " in " ".join(words))
+    # Git signs off itself only a merge that does not stop.
+    assert ("Signed-off-by: " in shown) == ("--signoff" in words and not stopped)
+    assert "diff --git" not in shown
+    three.git("theta", "merge", "--replay")
+
+
+def test_a_merge_that_was_ended_without_a_commit_says_nothing_in_the_next(three: Repo) -> None:
+    three.run("-c", "theta.merge.method=conflict", "merge", "a", check=False)
+    three.git("merge", "--quit")
+    three.git("theta", "resolve", "--method", "theirs", MODEL)
+    three.git("commit", "--quiet", "--message", "not a merge")
+    assert records(three) == []
+
+
 @pytest.mark.parametrize("branches", [["a"], ["a", "b"]], ids=" and ".join)
 def test_a_merge_that_a_rebase_makes_again_says_how_that_was_done(three: Repo, branches: list[str]) -> None:
     three.git("merge", "--quiet", "-s", "theta", *branches)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from workbench import ATTENTION, MODEL, Repo, model
+from workbench import ATTENTION, EMBEDDING, MODEL, Repo, model
 
 BOTH = model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})
 
@@ -72,6 +72,17 @@ def test_revert_of_an_older_change_keeps_the_newer_one(forked: Repo) -> None:
     forked.commit("newer")
     forked.git("revert", "--no-edit", older)
     assert forked.unsettled(MODEL, model(1, {ATTENTION[3]: 5})) == []
+
+
+@pytest.mark.parametrize(("parent", "expected"), [("1", {ATTENTION[0]: 2}), ("2", {ATTENTION[1]: 3})])
+def test_revert_of_a_merge_leaves_the_side_that_is_kept(forked: Repo, parent: str, expected: dict[str, int]) -> None:
+    for name, seed in (("side", 9), ("main", 8)):
+        forked.git("checkout", "--quiet", name)
+        forked.write_model(seed=1, changed={ATTENTION[name == "side"]: 2 + (name == "side"), EMBEDDING: seed})
+        forked.commit(name)
+    forked.git("merge", "--quiet", "side")
+    forked.git("revert", "--no-edit", "--mainline", parent, "HEAD")
+    assert forked.unsettled(MODEL, model(1, expected | {EMBEDDING: 8 if parent == "1" else 9})) == []
 
 
 def test_am_applies_a_mailed_change(two: Repo) -> None:
