@@ -188,24 +188,27 @@ class _Work:
         found = loaded(task, self._device, self._whole)
         check(found.checks)  # a decomposition of NaN does not end well
         numbers = () if task.numbers == 1 else (task.numbers,)
-        values = []
-        for member, flat in zip(task.members, found.tensors, strict=True):
-            value = flat.reshape((*member.spec.shape, *numbers))
-            values.append(value[: common.shape[0]] if task.grower is not None else value)
+        values = [
+            flat.reshape((*member.spec.shape, *numbers))
+            for member, flat in zip(task.members, found.tensors, strict=True)
+        ]
         rows = common.shape[0] if common.shape else 1
         step = max(rows, 1)
         if task.method.contract.granularity != "matrix" and common.elements and len(common.shape) > 1:
             step = max(1, _ROW_ELEMENTS * rows // common.elements)
         for first in range(0, max(rows, 1), step):
-            # Only where there are several: statistics of a matrix have other rows than it.
-            block = values if step >= rows else [value[first : first + step] for value in values]
+            last = min(first + step, rows)  # what one side appended comes behind
+            block = [
+                value[first:last] if by_rows and common.shape else value
+                for value, by_rows in zip(values, task.by_rows, strict=True)
+            ]
             self._merge(Values(block, []), first * (common.elements // max(rows, 1)))
         if task.grower is not None:
             self._append(task.branches[task.grower])
 
     def _append(self, grown: Parameter) -> None:
         """Copy the rows that one side appended."""
-        room = self._whole[len(self.task.members) - len(self.task.branches) + self.task.branches.index(grown)]
+        room = self._whole[(self.task.base is not None) + self.task.branches.index(grown)]
         values = self._device.load(room, grown.spec.dtype, wide=self.task.wide)
         first = self.task.common.elements
         self.keep(rounded(self.task, self._device, values[first * self.task.numbers :], []), first)

@@ -67,6 +67,13 @@ class Task:
         return [*before, *self.branches, *(found for kind in self.sidecars.values() for found in kind)]
 
     @property
+    def by_rows(self) -> list[bool]:
+        """Whether each of the members has the rows of the parameter; Gram matrices have rows of their own."""
+        before = [] if self.base is None else [self.base]
+        owners = [*before, *self.branches, *(branch for _ in self.sidecars for branch in self.branches)]
+        return [member.spec.shape == owner.spec.shape for member, owner in zip(self.members, owners, strict=True)]
+
+    @property
     def grower(self) -> int | None:
         """The place among the branches of the one that has more rows than the others."""
         longer = [n for n, branch in enumerate(self.branches) if branch.spec.shape != self.common.shape]
