@@ -18,11 +18,10 @@ from git_theta_ext.errors import ManifestError, StoreError, ThetaError
 from git_theta_ext.git.caller import calling_command
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.merge_record import blob_id, note_merge
-from git_theta_ext.git.merging import bytes_to_compute, merge, merge_rules
+from git_theta_ext.git.merging import bytes_to_compute, merge, merge_rules, planned
 from git_theta_ext.git.revisions import check_two_sides
 from git_theta_ext.git.statistics import merged_commits
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.plan import plan
 from git_theta_ext.merging.record import Record
 from git_theta_ext.merging.rules import Rules
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
@@ -76,12 +75,12 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
         if calling_command(os.getppid()) in _FROM_INDEX:
             check_two_sides(repo, path)
         rules = Rules.only("ours") if virtual else merge_rules(repo, ours.parameters, theirs.parameters)
-        planned = plan(base, (ours, theirs), rules)
+        asked = planned(base, (ours, theirs), rules)
         store = repo.store()
-        obtain(repo, store, planned, path)
-        total = bytes_to_compute(planned)
-        with _undecided(Path(ours_file), contents[1], store, planned), show("merging", total) as advance:
-            outcome = merge(repo, store, planned, path, advance, heads)
+        obtain(repo, store, asked, path)
+        total = bytes_to_compute(asked)
+        with _undecided(Path(ours_file), contents[1], store, asked), show("merging", total) as advance:
+            outcome = merge(repo, store, asked, path, advance, heads)
         if virtual and outcome.conflicts:
             return CLEAN  # an ancestor must not have conflicts; ours is one
         _write(Path(ours_file), outcome.manifest.to_bytes())
@@ -92,7 +91,7 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
     if not virtual:
         report(path, outcome)
         ids = [blob_id(repo, content) if content else None for content in contents]
-        record = Record.of(path, ids, heads, rules, planned)
+        record = Record.of(path, ids, heads, rules, asked)
         remember(repo, heads, {path: (record, blob_id(repo, outcome.manifest.to_bytes()))})
     return CONFLICT if outcome.conflicts else CLEAN
 
@@ -133,10 +132,10 @@ def read_version(data: bytes, whose: str, *, undecided: bool = False) -> Manifes
     return replace(manifest, layout_conflict=None, conflicts=())
 
 
-def obtain(repo: Repository, store: Store, planned: Plan, path: str) -> None:
+def obtain(repo: Repository, store: Store, asked: Plan, path: str) -> None:
     """Fetch the values that a plan reads, as far as a remote has them; say so where one cannot be had."""
     try:
-        ensure_digests(repo, store, set(planned.reads()))
+        ensure_digests(repo, store, set(asked.reads()))
     except ThetaError as error:
         # What cannot be merged without these values becomes a conflict, and all else is merged.
         _say(f"git-theta: {path}: {error.message}")
@@ -154,15 +153,15 @@ def _write(file: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _undecided(file: Path, ours: bytes, store: Store, planned: Plan) -> Iterator[None]:
+def _undecided(file: Path, ours: bytes, store: Store, asked: Plan) -> Iterator[None]:
     """Let our file have in conflict what is being computed.
 
     Git leaves the file to the user where the driver is killed. With ours in it the next ``git commit --all`` would lose
     theirs.
     """
-    if any(decision.action == "compute" for decision in planned.decisions):
+    if any(decision.action == "compute" for decision in asked.decisions):
         with suppress(ThetaError):
-            _write(file, apply(planned.postponed(_KILLED), store).manifest.to_bytes())
+            _write(file, apply(asked.postponed(_KILLED), store).manifest.to_bytes())
     try:
         yield
     except ThetaError:

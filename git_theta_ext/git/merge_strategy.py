@@ -19,10 +19,10 @@ from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git.history import theta_paths_at
 from git_theta_ext.git.merge_driver import obtain, read_version, remember, report
 from git_theta_ext.git.merging import bytes_to_compute, merge, merge_rules
+from git_theta_ext.git.merging import planned as planned_merge
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.octopus import combine, common_ancestor, index_info, renames, with_files
 from git_theta_ext.git.repository import TreeEntry
-from git_theta_ext.merging.plan import plan
 from git_theta_ext.merging.record import Record
 from git_theta_ext.model.manifest import MOST_SIDES
 
@@ -154,7 +154,7 @@ def planned(repo: Repository, found: Sequence[Versions], words: Sequence[str]) -
     for each in found:
         base, sides = _manifests(repo, each)
         rules = merge_rules(repo, *(side.parameters for side in sides), words=words)
-        plans[each.merged.path] = rules, plan(base, sides, rules)
+        plans[each.merged.path] = rules, planned_merge(base, sides, rules)
     return plans
 
 

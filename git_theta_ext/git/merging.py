@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, RepositoryError, ThetaError
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import manifest_blobs, object_infos
-from git_theta_ext.git.statistics import needs_statistics, statistics_beside
+from git_theta_ext.git.statistics import needs_statistics, outdated, statistics_beside
 from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.plan import plan as plan_merge
+from git_theta_ext.merging.rules import DEFAULT_METHOD, Rule, Rules, choice, is_fixed
 from git_theta_ext.merging.rules_file import FILE, MOST_BYTES, parse_override, read_rules
 from git_theta_ext.merging.tasks import digests_of, tasks_of
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.stats.sidecar import is_statistics
 from git_theta_ext.store.pool import no_progress
 
 if TYPE_CHECKING:
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.engine import Engine
     from git_theta_ext.merging.journal import Journal
     from git_theta_ext.merging.plan import Plan
-    from git_theta_ext.merging.rules import Rules
+    from git_theta_ext.merging.rules import Choice
     from git_theta_ext.merging.tasks import Statistics
     from git_theta_ext.store.blobs import Store
 
@@ -54,13 +58,25 @@ def merge_rules(repo: Repository, *names: Iterable[str], words: Sequence[str] = 
         parse_override("command line", words),
     ]
     rules = read_rules(_file(repo), overrides)
-    idle = rules.idle({name for some in names for name in some})
+    known = {name for some in names for name in some}
+    idle = rules.idle(known)
     if idle and (idle := [rule for rule in idle if rule in rules.idle(_all_names(repo))]):
         raise MergeError(
             f"{idle[0].choice.origin}: no parameter of any checkpoint matches {idle[0].match!r}",
             hint=f"git theta ls-files -l lists them; mend {FILE}",
         )
-    return rules
+    return _for_statistics(rules) if is_statistics(known) else rules
+
+
+def _for_statistics(rules: Rules) -> Rules:
+    """Let statistics be merged by their mean, where the rules ask for a method that is meant for values."""
+
+    def mean(asked: Choice) -> Choice:
+        if is_fixed(asked.method):
+            return asked
+        return choice(DEFAULT_METHOD, weights=asked.weights, origin=asked.origin, number=asked.number)
+
+    return Rules(mean(rules.defaults), tuple(Rule(rule.match, mean(rule.choice)) for rule in rules.rules))
 
 
 def _file(repo: Repository) -> bytes | None:
@@ -120,11 +136,21 @@ def merge(  # noqa: PLR0913, PLR0917 - all that a merge needs
     """
     from git_theta_ext.merging.journal import Journal
 
-    statistics = statistics_for(repo, store, plan, path, commits)
+    statistics, notes = statistics_for(repo, store, plan, path, commits)
     journal = Journal(_journal(repo, path))
     outcome = apply(plan, store, lambda: engine(repo, store, journal, statistics, advance))
     journal.done()
-    return outcome
+    return replace(outcome, notes=(*outcome.notes, *notes))
+
+
+def planned(base: Manifest | None, sides: Sequence[Manifest], rules: Rules) -> Plan:
+    """Plan a merge of git's; statistics that several sides added are merged, for they have no common ancestor.
+
+    Raises:
+        MergeError: A rule that is needed has weights for another number of sides.
+        PluginError: There is no such format.
+    """
+    return plan_merge(base, sides, rules, baseless=all(is_statistics(side.parameters) for side in sides))
 
 
 def engine(
@@ -146,8 +172,10 @@ def engine(
     return Engine(store, open_device(repo.config.merge_device), journal, statistics, advance)
 
 
-def statistics_for(repo: Repository, store: Store, plan: Plan, path: str, commits: Sequence[str]) -> Statistics:
-    """Return the statistics that a plan's methods need, fetched as far as a remote has them.
+def statistics_for(
+    repo: Repository, store: Store, plan: Plan, path: str, commits: Sequence[str]
+) -> tuple[Statistics, list[str]]:
+    """Find the statistics that a plan's methods need, fetched as far as a remote has them.
 
     Args:
         repo: The repository.
@@ -155,13 +183,17 @@ def statistics_for(repo: Repository, store: Store, plan: Plan, path: str, commit
         plan: What is merged.
         path: Of the checkpoint.
         commits: Of each side, beside whose checkpoints statistics may lie.
+
+    Returns:
+        The statistics, and what the user should know of them.
     """
-    if not needs_statistics(plan):
-        return {}
-    found = statistics_beside(repo, path, commits) if len(commits) == len(plan.sides) else {}
+    if not needs_statistics(plan) or len(commits) != len(plan.sides):
+        return {}, []
+    beside = statistics_beside(repo, path, commits)
+    found = {number: manifest.parameters for number, manifest in beside.items()}
     with suppress(ThetaError):  # what cannot be had ends as a conflict that says so
         ensure_digests(repo, store, digests_of(tasks_of(plan.decisions, found)))
-    return found
+    return found, outdated(repo, store, plan, beside)
 
 
 def _journal(repo: Repository, path: str) -> Path:

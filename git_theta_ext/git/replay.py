@@ -9,12 +9,11 @@ from git_theta_ext.errors import MergeError
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.merge_driver import read_version
 from git_theta_ext.git.merge_record import records_of
-from git_theta_ext.git.merging import bytes_to_compute, engine, statistics_for
+from git_theta_ext.git.merging import bytes_to_compute, engine, planned, statistics_for
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.octopus import common_ancestor
 from git_theta_ext.git.resolve import candidates, resolve
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.plan import plan
 from git_theta_ext.merging.record import versions_of
 from git_theta_ext.merging.report import rows, several
 from git_theta_ext.registry import find_merge
@@ -89,7 +88,7 @@ def recorded(repo: Repository, commit: str) -> list[Again]:
         known = _manifests(repo, record)
         base = None if record.base is None else _version(known, record.base, record.path, undecided=True)
         sides = [_version(known, side, record.path) for side in record.sides]
-        found.append(Again(oid, record, plan(base, sides, record.rules), committed[record.path][1]))
+        found.append(Again(oid, record, planned(base, sides, record.rules), committed[record.path][1]))
     return found
 
 
@@ -105,11 +104,11 @@ def replay(repo: Repository, store: Store, again: Again, show: Show) -> Replayed
     Raises:
         ThetaError: As ``git_theta_ext.merging.apply.apply``, or a resolution does not work any more.
     """
-    record, planned = again.record, again.plan
-    ensure_digests(repo, store, set(planned.reads()))
-    statistics = statistics_for(repo, store, planned, record.path, record.commits)
-    with show(f"merging {record.path}", bytes_to_compute(planned)) as advance:
-        outcome = apply(planned, store, lambda: engine(repo, store, statistics=statistics, advance=advance))
+    record, asked = again.record, again.plan
+    ensure_digests(repo, store, set(asked.reads()))
+    statistics, _ = statistics_for(repo, store, asked, record.path, record.commits)
+    with show(f"merging {record.path}", bytes_to_compute(asked)) as advance:
+        outcome = apply(asked, store, lambda: engine(repo, store, statistics=statistics, advance=advance))
     manifest = outcome.manifest
     for step in record.steps:
         ensure_digests(repo, store, candidates(manifest))
@@ -132,14 +131,14 @@ def measured(repo: Repository, store: Store, again: Again, advance: Callable[[in
         MissingError: Values are neither here nor on a remote.
         CorruptError: Values in the store are damaged.
     """
-    planned = again.plan
-    changed = [decision for decision in planned.decisions if several(decision)]
+    asked = again.plan
+    changed = [decision for decision in asked.decisions if several(decision)]
     values = [value for d in changed for value in (d.base, *d.sides, again.committed.parameters.get(d.name))]
     digests = {value.digest for value in values if value is not None}
-    ensure_digests(repo, store, digests | set(planned.reads()))
+    ensure_digests(repo, store, digests | set(asked.reads()))
     worker = engine(repo, store)
     found = []
-    for row in rows(store, worker.device, planned, again.committed, worker.thresholds(planned)):
+    for row in rows(store, worker.device, asked, again.committed, worker.thresholds(asked)):
         found.append(row)
         advance(row.spec.nbytes)
     return found

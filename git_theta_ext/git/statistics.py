@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from git_theta_ext.errors import ThetaError
+from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.revisions import head_of, merge_heads
-from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.model.layout import Layout, Literal
+from git_theta_ext.model.manifest import Manifest, side_names, values_digest
+from git_theta_ext.model.tensor import skeleton_spec
 from git_theta_ext.registry import find_merge
-from git_theta_ext.stats.sidecar import sidecar_of
+from git_theta_ext.stats.sidecar import facts_of, sidecar_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.plan import Plan
-    from git_theta_ext.merging.tasks import Statistics
+    from git_theta_ext.store.blobs import Store
 
 _NAMED = "GITHEAD_"
 """Git gives the commits that it merges names in the environment, under their ids."""
@@ -40,8 +45,8 @@ def merged_commits(repo: Repository) -> list[str]:
     return [*([head] if head else []), *(other for other in others if other != head)]
 
 
-def statistics_beside(repo: Repository, path: str, commits: Sequence[str]) -> Statistics:
-    """Return the statistics of each side of a merge, as far as a commit has them.
+def statistics_beside(repo: Repository, path: str, commits: Sequence[str]) -> dict[int, Manifest]:
+    """Return the manifests of the statistics of each side of a merge, as far as a commit has them.
 
     Args:
         repo: The repository.
@@ -59,4 +64,34 @@ def statistics_beside(repo: Repository, path: str, commits: Sequence[str]) -> St
         if entry.path == wanted and entry.regular
     }
     found = dict(manifest_blobs(repo, object_infos(repo, set(oids.values()))))
-    return {number: Manifest.parse(found[oid]).parameters for number, oid in oids.items() if oid in found}
+    return {number: Manifest.parse(found[oid]) for number, oid in oids.items() if oid in found}
+
+
+def outdated(repo: Repository, store: Store, plan: Plan, beside: Mapping[int, Manifest]) -> list[str]:
+    """Say which sides' statistics were collected with other values than the side has.
+
+    Args:
+        repo: The repository.
+        store: Its store.
+        plan: What is merged.
+        beside: The statistics' manifest for each side that has some.
+    """
+    asked = [decision for decision in plan.decisions if decision.action == "compute"]
+    used = {n for d in asked if find_merge(d.choice.method).contract.sidecars for n in d.changers} & set(beside)
+    with suppress(ThetaError):  # then nothing is known of them
+        ensure_digests(repo, store, {beside[number].skeleton.digest for number in used})
+    names = side_names(len(plan.sides))
+    return [
+        f"the statistics beside {names[number]} were collected with other values: git theta stats collect"
+        for number in sorted(used)
+        if (told := _values(store, beside[number])) and told != values_digest(plan.sides[number].parameters)
+    ]
+
+
+def _values(store: Store, statistics: Manifest) -> str:
+    """Return the digest of the values that statistics were collected with, empty where it is not known."""
+    skeleton = statistics.skeleton
+    with suppress(ThetaError):
+        layout = Layout.from_skeleton(store.read(skeleton.digest, skeleton_spec(skeleton.nbytes)))
+        return next((facts_of(part.data).values for part in layout.segments[:1] if isinstance(part, Literal)), "")
+    return ""

@@ -13,6 +13,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from blake3 import blake3
+
 from git_theta_ext.errors import FormatError, ManifestError
 from git_theta_ext.model.layout import MAX_SKELETON
 from git_theta_ext.model.tensor import Digest, TensorSpec, is_digest
@@ -124,7 +126,7 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """Write the canonical text, UTF-8."""
         lines = [f"format {self.format}", f"skeleton {_skeleton(self.skeleton)}"]
-        lines += [f"{_quote(name)}\t{_columns(p, chr(9))}" for name, p in self.parameters.items()]
+        lines += _lines(self.parameters)
         if self.conflicted:
             lines.append("conflict")
         if self.layout_conflict is not None:
@@ -146,9 +148,19 @@ class Manifest:
         return _Parser(data).manifest()
 
 
+def values_digest(parameters: Mapping[str, Parameter]) -> Digest:
+    """Name what all parameters hold, whatever file they lie in: the BLAKE3-256 of their lines in a manifest."""
+    ordered = {name: parameters[name] for name in sorted(parameters)}
+    return Digest(blake3("".join(f"{line}\n" for line in _lines(ordered)).encode()).hexdigest())
+
+
 def is_manifest(data: bytes | memoryview) -> bool:
     """Tell from the first bytes whether this is meant to be a manifest."""
     return bytes(data[: len(MAGIC)]) == MAGIC
+
+
+def _lines(parameters: Mapping[str, Parameter]) -> list[str]:
+    return [f"{_quote(name)}\t{_columns(parameter, chr(9))}" for name, parameter in parameters.items()]
 
 
 def _quote(text: str) -> str:

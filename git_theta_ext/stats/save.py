@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import mmap
 import secrets
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, StoreError, UsageError
-from git_theta_ext.interfaces import NotSplittable
-from git_theta_ext.model.layout import Extent
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.registry import detect_format
-from git_theta_ext.stats.sidecar import FORMAT, check, sidecar_of
+from git_theta_ext.stats.opened import opened
+from git_theta_ext.stats.sidecar import CHECKPOINT, FORMAT, check, sidecar_of
 from git_theta_ext.store.writer import explained
 
 if TYPE_CHECKING:
@@ -44,7 +41,8 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
     from safetensors.torch import save_file
 
     path = Path(sidecar_of(str(checkpoint)))
-    parameters = _parameters(checkpoint)
+    found = opened(checkpoint)
+    parameters = found.specs
     there = {id(tensor) for name, tensor in statistics.items() if name.partition("/")[2] in parameters}
     kept = {
         name: tensor
@@ -58,10 +56,11 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
     for name, tensor in kept.items():
         if not bool(tensor.isfinite().all()):
             raise UsageError(f"{path}: statistic {name!r} is not finite", hint="look for examples whose loss is not")
+    facts = {"format": FORMAT, "samples": str(samples), CHECKPOINT: found.values()}
     unfinished = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}.theta")
     try:
         with explained(path):
-            save_file(_apart(kept), unfinished, {"format": FORMAT, "samples": str(samples)})
+            save_file(_apart(kept), unfinished, facts)
             shutil.copymode(checkpoint, unfinished)  # whoever may read the one may read the other
             unfinished.replace(path)
     except SafetensorError as error:
@@ -69,19 +68,6 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
     finally:
         unfinished.unlink(missing_ok=True)
     return path
-
-
-def _parameters(checkpoint: Path) -> dict[str, TensorSpec]:
-    """Return the tensors of a checkpoint."""
-    try:
-        with checkpoint.open("rb") as file:
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        fields = detect_format(data).parse(data)
-    except OSError as error:
-        raise StoreError(f"cannot read {checkpoint}: {error.strerror}", hint="save the checkpoint first") from error
-    except (NotSplittable, FormatError, ValueError) as error:  # an empty file cannot be mapped
-        raise FormatError(f"{checkpoint}: its tensors cannot be found: {error}") from error
-    return {part.name: part.spec for part in fields if isinstance(part, Extent)}
 
 
 def _apart(statistics: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from git_theta_ext.model.tensor import TensorSpec
 
@@ -18,9 +20,46 @@ FORMAT = "git-theta-stats 1"
 FISHER, GRAM, GRAD_GRAM = "fisher", "gram", "grad_gram"
 KINDS = (FISHER, GRAM, GRAD_GRAM)
 
+CHECKPOINT = "checkpoint"
+"""Key of the metadata that names the values which the statistics were collected with."""
+
+_MOST_HEADER = 1 << 27
 _SUFFIX = ".stats.safetensors"
 _TYPES = ("F32", "F64")
 _MATRIX = 2
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What statistics say of themselves.
+
+    Attributes:
+        samples: Number of examples, None where that is not told.
+        values: Digest of the values that they were collected with, empty where that is not told.
+    """
+
+    samples: int | None = None
+    values: str = ""
+
+
+def facts_of(header: bytes | memoryview) -> Facts:
+    """Read what statistics say of themselves from the beginning of their file; nothing where it is none."""
+    length = int.from_bytes(header[:8], "little")
+    if length > min(_MOST_HEADER, len(header) - 8):
+        return Facts()
+    try:
+        told = json.loads(bytes(header[8 : 8 + length])).get("__metadata__", {})
+        samples, values = told.get("samples", ""), told.get(CHECKPOINT, "")
+    except (ValueError, AttributeError, RecursionError):
+        return Facts()
+    known = isinstance(samples, str) and samples.isdecimal() and len(samples) < 16  # noqa: PLR2004 - enough
+    return Facts(int(samples) if known else None, values if isinstance(values, str) else "")
+
+
+def is_statistics(names: Iterable[str]) -> bool:
+    """Tell whether a checkpoint's parameters are statistics of another one."""
+    found = list(names)
+    return bool(found) and all(name.partition("/")[0] in KINDS and "/" in name for name in found)
 
 
 def sidecar_of(checkpoint: str) -> str:

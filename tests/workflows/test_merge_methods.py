@@ -133,11 +133,10 @@ def test_statistics_beside_the_checkpoint_weigh_its_parameters(branches: Repo) -
         branches.write(data, "model.stats.safetensors")
         branches.commit("statistics")
     branches.git("checkout", "--quiet", "main")
-    done = branches.run("-c", "theta.merge.method=fisher", "merge", "--quiet", "side", check=False)
-    assert "model.safetensors: 1 merged" in done.stderr.replace("0 taken, ", "")
+    done = branches.run("-c", "theta.merge.method=fisher", "merge", "--quiet", "side")
+    assert "model.safetensors: 1 merged by fisher" in done.stderr.replace("0 taken, ", "")
+    assert "model.stats.safetensors: 0 taken, 1 merged by average" in done.stderr
     expected = (found[0] * of(2) + found[1] * of(3)) / (found[0] + found[1])
-    # The statistics themselves are in conflict: those of the merged model are neither side's.
-    branches.git("checkout", "--ours", "--", "model.stats.safetensors")
     assert np.array_equal(merged(branches), expected.astype(np.float32))
 
 

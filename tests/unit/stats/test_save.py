@@ -10,9 +10,10 @@ from torch import nn
 
 from git_theta_ext.checkpoint.clean import describe
 from git_theta_ext.errors import FormatError, StoreError, UsageError
+from git_theta_ext.model.manifest import values_digest
 from git_theta_ext.stats.collect import collect
 from git_theta_ext.stats.save import save
-from git_theta_ext.stats.sidecar import check
+from git_theta_ext.stats.sidecar import Facts, check, facts_of
 
 
 @pytest.fixture
@@ -40,8 +41,11 @@ def test_statistics_come_back_as_they_were(checkpoint, model):
     found = load_file(path)
     assert set(found) == set(statistics)
     assert all(torch.equal(found[name], tensor) for name, tensor in statistics.items())
+    manifest = describe(memoryview(checkpoint.read_bytes()), "model").manifest
+    values = values_digest(manifest.parameters)
     with safe_open(path, "pt") as file:
-        assert file.metadata() == {"format": "git-theta-stats 1", "samples": "5"}
+        assert file.metadata() == {"format": "git-theta-stats 1", "samples": "5", "checkpoint": values}
+    assert facts_of(path.read_bytes()) == Facts(5, values)
 
 
 def test_the_file_is_a_checkpoint_of_its_own_that_fits_the_other(checkpoint, model):
@@ -101,6 +105,14 @@ def test_a_file_without_tensors_has_no_statistics(tmp_path, content):
     with pytest.raises(FormatError, match=r"model\.safetensors: "):
         save(path, {"fisher/w": torch.ones(4)}, 1)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_of_a_manifest_there_are_no_statistics(tmp_path, checkpoint):
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(describe(memoryview(checkpoint.read_bytes()), "model").manifest.to_bytes())
+    with pytest.raises(FormatError, match="lies only its manifest") as caught:
+        save(path, {"fisher/0.bias": torch.ones(4)}, 1)
+    assert caught.value.hint == f"git theta checkout {path}"
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path):

@@ -1,10 +1,12 @@
 """Where statistics lie and how they are laid out."""
 
+import json
+
 import pytest
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.stats.sidecar import check, sidecar_of, statistic
+from git_theta_ext.stats.sidecar import Facts, check, facts_of, is_statistics, sidecar_of, statistic
 
 PARAMETERS = {
     "layer.weight": TensorSpec.of("BF16", (3, 5)),
@@ -59,3 +61,37 @@ def test_statistics_that_fit_are_accepted(kind, parameter, shape, dtype):
 def test_statistics_that_do_not_fit_are_refused_by_name(name, dtype, shape, message):
     with pytest.raises(FormatError, match=message):
         check({name: TensorSpec.of(dtype, shape)}, PARAMETERS)
+
+
+def header(text):
+    return len(text).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"samples": "256", "checkpoint": "ab"}, Facts(256, "ab")),
+        ({"samples": "3"}, Facts(3)),
+        ({"samples": "many", "checkpoint": 7}, Facts()),
+        ({"samples": "9" * 5000}, Facts()),
+        ({}, Facts()),
+    ],
+)
+def test_statistics_say_how_they_were_made(told, expected):
+    assert facts_of(header(json.dumps({"__metadata__": told}).encode()) + b"values") == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"text", header(b"[]"), header(b"{"), header(b'{"__metadata__": 1}'), b"\xff" * 20, header(b"[" * 100_000)],
+)
+def test_a_file_that_is_something_else_says_nothing(data):
+    assert facts_of(data) == Facts()
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(["fisher/a", "gram/b/c"], True), (["fisher/a", "layer.weight"], False), (["fisher"], False), ([], False)],
+)
+def test_statistics_are_known_by_their_names(names, expected):
+    assert is_statistics(names) is expected
