@@ -34,6 +34,7 @@ COMMANDS = {
     "show": "describe a checkpoint or one of its parameters",
     "export": "write a version of a checkpoint to a file",
     "compress": "reduce the difference of two models to a small, lossy update",
+    "stats": "collect what some merge methods need to know of a checkpoint, or show it",
     "merge": "look at merges: what one would do, and whether doing it again gives the same bits",
     "resolve": "settle what a merge left undecided",
     "mergetool": "settle what a merge left undecided by question and answer",

@@ -18,13 +18,14 @@ _PATIENCE = 1.0
 
 
 @contextmanager
-def progress(label: str, total: int, *, wanted: bool = True) -> Iterator[Callable[[int], None]]:
+def progress(label: str, total: int, *, wanted: bool = True, counted: bool = False) -> Iterator[Callable[[int], None]]:
     """Show how far some work is, where stderr is a terminal and the work takes longer than a second.
 
     Args:
         label: What is being done.
         total: Bytes of it; 0 where unknown.
         wanted: Whether to show anything at all.
+        counted: Whether it is a number of things instead of bytes.
 
     Yields:
         A function to call with the number of bytes done since the last call, from any thread.
@@ -32,7 +33,7 @@ def progress(label: str, total: int, *, wanted: bool = True) -> Iterator[Callabl
     if not wanted or not sys.stderr.isatty():
         yield lambda _: None
         return
-    bar = _Bar(label, total)
+    bar = _Bar(label, total, counted=counted)
     try:
         yield bar.advance
     finally:
@@ -42,9 +43,10 @@ def progress(label: str, total: int, *, wanted: bool = True) -> Iterator[Callabl
 class _Bar:
     """Starts the real bar, and imports rich, when the patience is over."""
 
-    def __init__(self, label: str, total: int) -> None:
+    def __init__(self, label: str, total: int, *, counted: bool) -> None:
         self._label = label
         self._total = total
+        self._counted = counted
         self._done = 0
         self._lock = threading.Lock()
         self._start = time.monotonic()
@@ -66,9 +68,17 @@ class _Bar:
 
     def _show(self) -> tuple[Progress, TaskID]:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        done = MofNCompleteColumn() if self._counted else DownloadColumn()
+        columns = (TextColumn("{task.description}"), BarColumn(), done, TimeRemainingColumn())
         bar = Progress(*columns, console=Console(stderr=True), transient=True)
         task = bar.add_task(self._label, total=self._total or None, completed=self._done)
         bar.start()

@@ -34,7 +34,7 @@ def test_every_command_explains_itself_with_an_example(name, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (["statsu"], "no command 'statsu'", "did you mean status?"),
+        (["statuss"], "no command 'statuss'", "did you mean status?"),
         (["--vresion"], "no option '--vresion'", "did you mean --version?"),
         (["zzzz"], "no command 'zzzz'", "git theta -h"),
         (["gc", "--grace", "soon"], "invalid float value: 'soon'", "git theta gc -h"),

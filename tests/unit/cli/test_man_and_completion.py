@@ -73,3 +73,8 @@ def test_methods_are_completed():
 
 def test_what_du_groups_by_is_completed():
     assert completed("du", "--by", "") == ["version", "encoding", "group", "parameter"]
+
+
+def test_what_stats_does_is_completed():
+    assert completed("stats", "") == ["collect", "show"]
+    assert completed("stats", "collect", "--device", "") == ["auto", "cpu", "cuda"]

@@ -1,0 +1,207 @@
+"""Collect what some merge methods need to know of a checkpoint besides its values, or show what lies beside it.
+
+collect calls a function of yours, without arguments, that returns (module, examples, loss): a torch.nn.Module, what the
+loss is called with one after another, and a function that runs the module on an example and returns its loss. The
+checkpoint's values are loaded into the module. Modules are looked for in this folder first; nothing else of it is run.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Sized
+from contextlib import contextmanager, redirect_stdout
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.progress import progress
+from git_theta_ext.diff.words import plural
+from git_theta_ext.errors import FormatError, RepositoryError, ThetaError, UsageError
+from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.stats.opened import opened
+from git_theta_ext.stats.sidecar import FISHER, GRAM, KINDS, check, facts_of, sidecar_of
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from git_theta_ext.cli.output import Output
+    from git_theta_ext.stats.opened import Opened
+    from git_theta_ext.stats.provider import Provided
+
+EXAMPLE = "git theta stats collect model.safetensors --with train:statistics --samples 256"
+
+_DEVICES = ("auto", "cpu", "cuda")
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("action", choices=("collect", "show"), help="what to do")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a file of the work tree")
+    parser.add_argument("--with", dest="function", metavar="MODULE:FUNCTION", help="yours, to collect with")
+    parser.add_argument("--kinds", metavar="KIND,KIND", help=f"of {', '.join(KINDS)}; fisher,gram if not given")
+    parser.add_argument("--samples", metavar="N", type=int, help="how many at most to run it on; all if not given")
+    parser.add_argument("--device", choices=_DEVICES, help="where to run the module; CUDA where there is one")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Collect, or show."""
+    output = output_of(args)
+    if args.action == "collect":
+        return _collect(output, args)
+    given = [name for name in ("function", "kinds", "samples", "device") if getattr(args, name) is not None]
+    if given:
+        option = given[0].replace("function", "with")
+        raise UsageError(f"--{option} is for collect", hint=f"git theta stats collect {args.checkpoint}")
+    return _show(output, args.checkpoint)
+
+
+def _collect(output: Output, args: argparse.Namespace) -> int:
+    checkpoint: Path = args.checkpoint
+    if args.function is None:
+        raise UsageError("collect needs a function of yours: --with MODULE:FUNCTION", hint=f"such as {EXAMPLE}")
+    if args.samples is not None and args.samples < 1:
+        raise UsageError(f"--samples {args.samples}: one is the least")
+    kinds = tuple(dict.fromkeys(args.kinds.split(","))) if args.kinds else (FISHER, GRAM)
+    if unknown := set(kinds) - set(KINDS):
+        raise UsageError(f"there are no statistics {min(unknown)!r}", hint=f"kinds are {', '.join(KINDS)}")
+    found = opened(checkpoint)
+    values = found.values()
+    # Before the user's folder is where modules are looked for: it may have files of any name.
+    from git_theta_ext.stats.collect import collect
+    from git_theta_ext.stats.provider import checked, find, importing_from
+    from git_theta_ext.stats.save import save
+    from git_theta_ext.stats.values import load, moving
+
+    device = _device(args.device or "auto")
+    with importing_from(Path.cwd()), _users(args.function):
+        provided = checked(args.function, find(args.function, Path.cwd())())
+        load(provided.module, _tensors(found), str(checkpoint))
+        provided.module.to(device)
+        examples = _Examples(provided, args.samples)
+        with progress("collecting", examples.total, wanted=output.mode == "human", counted=True) as advance:
+            statistics = collect(provided.module, examples.each(advance), moving(provided.loss, device), kinds)
+    if opened(checkpoint).values() != values:
+        raise FormatError(f"{checkpoint} was written to while statistics were collected", hint="run it again")
+    path = save(checkpoint, statistics, examples.done)
+    told = {
+        "checkpoint": str(checkpoint),
+        "statistics": str(path),
+        "samples": examples.done,
+        "kinds": _counted(statistics),
+    }
+    output.result(
+        told, [f"wrote {path}: {_kinds(_counted(statistics))}, {plural(examples.done, 'example')}", f"git add {path}"]
+    )
+    _check_tracked(output, path)
+    return 0
+
+
+class _Examples:
+    """Counts the examples that are used."""
+
+    def __init__(self, provided: Provided, most: int | None) -> None:
+        self._examples = provided.examples
+        self._most = most
+        self.done = 0
+        count = len(provided.examples) if isinstance(provided.examples, Sized) else 0
+        self.total = min(count, most) if most and count else most or count
+
+    def each(self, advance: Callable[[int], None]) -> Iterator[Any]:
+        for example in islice(self._examples, self._most):
+            yield example
+            self.done += 1
+            advance(1)
+
+
+@contextmanager
+def _users(function: str) -> Iterator[None]:
+    """Show where the user's own code failed; what it prints is no result of ours."""
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except ThetaError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise UsageError(
+            f"{function} failed: {type(error).__name__}: {error}", hint="the lines above say where"
+        ) from error
+
+
+def _device(name: str) -> str:
+    import torch
+
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UsageError("there is no CUDA device here", hint="--device cpu")
+    return "cuda" if name != "cpu" and available else "cpu"
+
+
+def _tensors(found: Opened) -> dict[str, Any]:
+    from git_theta_ext.merging.state_dicts import to_tensor
+
+    return {name: to_tensor(spec, found.bytes_of(name)) for name, spec in found.specs.items()}
+
+
+def _check_tracked(output: Output, path: Path) -> None:
+    """Say so where merges will not find the statistics: git theta does not track the file."""
+    try:
+        repo = Repository.discover()
+    except RepositoryError:
+        return
+    place = path.parent.resolve() / path.name
+    if repo.worktree is None or not place.is_relative_to(repo.worktree):
+        return
+    if not theta_paths(repo.run, [place.relative_to(repo.worktree).as_posix()]):
+        output.warn(f"{path} is not tracked, and merges find only what is", "git theta track '*.stats.safetensors'")
+
+
+def _show(output: Output, checkpoint: Path) -> int:
+    path = Path(sidecar_of(str(checkpoint)))
+    found = opened(checkpoint)
+    told: dict[str, Any] = {"checkpoint": str(checkpoint), "statistics": None}
+    if not path.exists():
+        output.result(told, [f"no statistics lie beside {checkpoint}", f"hint: {EXAMPLE}"])
+        return 1
+    beside = opened(path)
+    facts, misfit = facts_of(beside.data), _misfit(beside, found)
+    same = found.values() == facts.values if facts.values else None
+    kinds = _counted(beside.specs)
+    told |= {"statistics": str(path), "samples": facts.samples, "kinds": kinds, "misfit": misfit, "same_values": same}
+    samples = "an unknown number of examples" if facts.samples is None else plural(facts.samples, "example")
+    output.result(told, [f"{path}: {_kinds(kinds)}, {samples}", *_verdict(checkpoint, misfit, same=same)])
+    return int(misfit is not None or same is False)
+
+
+def _verdict(checkpoint: Path, misfit: str | None, *, same: bool | None) -> Sequence[str]:
+    again = f"hint: git theta stats collect {checkpoint}"
+    if misfit is not None:
+        return [f"they do not fit {checkpoint}: {misfit}", again]
+    if same is None:
+        return [f"they fit {checkpoint}; with which values they were collected they do not say"]
+    if same:
+        return [f"they fit {checkpoint}, and were collected with its values"]
+    return [f"they fit {checkpoint}, and were collected with other values than it has now", again]
+
+
+def _misfit(beside: Opened, found: Opened) -> str | None:
+    try:
+        check(beside.specs, found.specs)
+    except FormatError as error:
+        return error.message
+    return None
+
+
+def _counted(names: Iterable[str]) -> dict[str, int]:
+    counts = Counter(name.partition("/")[0] for name in names)
+    return {kind: counts[kind] for kind in KINDS if counts[kind]}
+
+
+def _kinds(counts: dict[str, int]) -> str:
+    return ", ".join(f"{kind} of {plural(count, 'parameter')}" for kind, count in counts.items()) or "no statistics"

@@ -1,0 +1,117 @@
+"""Get a model, examples and a loss from a function of the user's own, found as Python finds what it runs."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import ModuleType
+
+    import torch
+
+_PARTS = 3
+
+
+@dataclass(frozen=True)
+class Provided:
+    """What ``git_theta_ext.stats.collect.collect`` needs.
+
+    Attributes:
+        module: The model.
+        examples: What ``loss`` is called with, one after another.
+        loss: Runs the module on an example.
+    """
+
+    module: torch.nn.Module
+    examples: Iterable[Any]
+    loss: Callable[[torch.nn.Module, Any], torch.Tensor]
+
+
+@contextmanager
+def importing_from(folder: Path) -> Iterator[None]:
+    """Let modules be imported from a folder first, as Python does for the script that it runs."""
+    place = str(folder)
+    sys.path.insert(0, place)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(place)
+
+
+def find(spec: str, folder: Path) -> Callable[[], object]:
+    """Import the function that ``MODULE:FUNCTION`` names; nothing else of the user's is run.
+
+    Args:
+        spec: The function.
+        folder: Where modules are looked for first.
+
+    Raises:
+        UsageError: There is no such module or function, or another module of that name.
+        Exception: Whatever importing the module raises.
+    """
+    name, colon, path = spec.partition(":")
+    if not colon or not all(part.isidentifier() for part in (*name.split("."), *path.split("."))):
+        raise UsageError(
+            f"{spec!r} names no function", hint="--with train:statistics, for the function statistics in train.py"
+        )
+    try:
+        found: Any = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and imports one that is not
+        raise UsageError(
+            f"there is no module {error.name!r} in this folder", hint="go to the folder that it is in"
+        ) from error
+    own = folder.joinpath(*name.split("."))
+    if (own.is_dir() or own.with_name(f"{own.name}.py").is_file()) and folder not in Path(_origin(found)).parents:
+        raise UsageError(f"{name} is also a module of Python's or another package's", hint="give yours another name")
+    for part in path.split("."):
+        if not hasattr(found, part):
+            near = difflib.get_close_matches(part, dir(found), 1)
+            raise UsageError(f"{name} has no {part!r}", hint=f"did you mean {near[0]}?" if near else None)
+        found = getattr(found, part)
+    if not callable(found):
+        raise UsageError(f"{spec} is no function but {type(found).__name__}")
+    function: Callable[[], object] = found
+    return function
+
+
+def _origin(module: ModuleType) -> str:
+    return module.__file__ or next(iter(getattr(module, "__path__", [])), "")
+
+
+def checked(spec: str, returned: object) -> Provided:
+    """Return what a function returned, if that is a model, examples and a loss.
+
+    Args:
+        spec: What the user calls the function.
+        returned: What it returned.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    import torch
+
+    wanted = f"{spec} is to return a module, examples and a loss"
+    if not isinstance(returned, tuple) or len(returned) != _PARTS:
+        raise UsageError(f"{wanted}, not {type(returned).__name__}", hint="return model, examples, loss")
+    module, examples, loss = returned
+    if not isinstance(module, torch.nn.Module):
+        raise UsageError(f"{wanted}; the first is no torch.nn.Module but {type(module).__name__}")
+    try:
+        iter(examples)
+    except TypeError as error:
+        raise UsageError(f"{wanted}; the second cannot be gone through: {type(examples).__name__}") from error
+    if not callable(loss):
+        raise UsageError(f"{wanted}; the third cannot be called: {type(loss).__name__}")
+    return Provided(module, examples, loss)
