@@ -9,8 +9,9 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.paths import tracked_paths
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.resolve import sides_of
 from git_theta_ext.git.settle import find, finish, settle
-from git_theta_ext.merging.rules import choice
+from git_theta_ext.merging.rules import DEFAULT_METHOD, choice
 
 if TYPE_CHECKING:
     import argparse
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 EXAMPLE = "git theta resolve --method ours model.safetensors 'encoder.*'"
-SETTLE = "git theta resolve --method ours|theirs|base|average"
+_MANY_SIDES = 4
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     found = find(repo, store, path)
     if found.manifest.conflicted:
         if args.method is None:
-            output.result(_told(found), [*_left(found.manifest), f"{SETTLE} {path} settles them"])
+            output.result(_told(found), [*_left(found.manifest), f"{_settle(found.manifest)} {path} settles them"])
             return 1
         asked = choice(args.method, _options(args.options), origin="command line")
         found = settle(repo, store, found, asked, args.patterns)
@@ -58,6 +59,14 @@ def run(args: argparse.Namespace) -> int:
     finish(repo, store, found)
     output.result(_told(found), [f"resolved {path}"])
     return 0
+
+
+def _settle(manifest: Manifest) -> str:
+    """Return the command that settles conflicts, with all that may stand in it."""
+    base, *sides = sides_of(manifest)
+    if len(sides) > _MANY_SIDES:
+        sides = [*sides[:2], "…", sides[-1]]
+    return f"git theta resolve --method {'|'.join([*sides, base, DEFAULT_METHOD])}"
 
 
 def _options(words: Sequence[str]) -> dict[str, str]:

@@ -148,11 +148,11 @@ def _check_whole(manifest: Manifest, method: str, patterns: Sequence[str]) -> No
         reasons.add(manifest.layout_conflict.reason)
     if FORMATS_DIFFER in reasons and method != "ours":
         raise MergeError(FORMATS_DIFFER, hint=f"git checkout --{method} PATH takes the other file as it is")
-    if WHOLE_FILE in reasons and (patterns or method not in _sides(manifest)):
+    if WHOLE_FILE in reasons and (patterns or method not in sides_of(manifest)):
         raise MergeError(WHOLE_FILE, hint="git theta resolve with ours, theirs or base, and without names")
 
 
-def _sides(manifest: Manifest) -> tuple[str, ...]:
+def sides_of(manifest: Manifest) -> tuple[str, ...]:
     """Return the names of the sides that a manifest's conflicts have candidates of."""
     counts = [len(conflict.sides) for conflict in manifest.conflicts]
     counts += [len(manifest.layout_conflict.sides)] if manifest.layout_conflict is not None else []
@@ -173,12 +173,12 @@ def settled(
     Raises:
         PluginError: There is no such method.
     """
-    if choice.method in _sides(manifest):
+    if choice.method in sides_of(manifest):
         return {conflict.name: conflict.candidates[choice.method] for conflict in chosen}, {}
     try:
         contract = find_merge(choice.method).contract
     except PluginError as error:
-        raise PluginError(error.message, hint=f"ours, theirs and base always work; {error.hint}") from error
+        raise PluginError(error.message, hint=f"{', '.join(sides_of(manifest))} always work; {error.hint}") from error
     decisions, failed = {}, {}
     for conflict in chosen:
         changers = tuple(number for number, side in enumerate(conflict.sides) if side != conflict.base)
