@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
 
+from ._division import divided
 from ._spectral import is_matrix
 
 if TYPE_CHECKING:
@@ -59,4 +60,4 @@ def mean(piece: Piece) -> torch.Tensor:
     result = piece.branches[0].to(torch.float64, copy=True)
     for branch in piece.branches[1:]:
         result += branch
-    return (result / len(piece.branches)).to(piece.branches[0].dtype)
+    return divided(result, len(piece.branches)).to(piece.branches[0].dtype)

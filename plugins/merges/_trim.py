@@ -26,7 +26,7 @@ def trim(vector: torch.Tensor, threshold: Trim) -> torch.Tensor:
     import torch
 
     size = vector.to(torch.float32).abs()
-    least = torch.tensor(threshold.bits, dtype=torch.int32, device=vector.device).view(torch.float32)
+    least = torch.full((), threshold.bits, dtype=torch.int32, device=vector.device).view(torch.float32)
     kept = size >= least
     if threshold.equal < vector.numel():
         equal = (size == least).reshape(-1)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import Option
 
+from ._division import divided
+
 if TYPE_CHECKING:
     import torch
 
@@ -41,9 +43,7 @@ def total(vectors: list[torch.Tensor]) -> torch.Tensor:
 
 def mean_change(piece: Piece) -> torch.Tensor:
     """Return the base plus the mean of the task vectors: what methods of matrices do with everything else."""
-    change = total(task_vectors(piece))
-    change /= len(piece.branches)
-    return added(piece, change, 1.0)
+    return added(piece, divided(total(task_vectors(piece)), len(piece.branches)), 1.0)
 
 
 def added(piece: Piece, change: torch.Tensor, scale: float) -> torch.Tensor:

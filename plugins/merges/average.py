@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import MergeContract
 
+from ._division import divided
+
 if TYPE_CHECKING:
     import torch
 
@@ -47,7 +49,7 @@ class Average:
         total = terms[0].to(torch.float64, copy=True)
         for term in terms[1:]:
             total += term
-        return total.div_(divisor).to(piece.branches[0].dtype)
+        return divided(total, divisor).to(piece.branches[0].dtype)
 
 
 METHOD = Average()

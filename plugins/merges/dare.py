@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.interfaces import MergeContract, Option
 
 from . import _random
+from ._division import divided
 from ._elect import elect
 from ._vectors import LAMBDA, added, task_vectors, total, weighted
 
@@ -52,7 +53,7 @@ def dropped(vector: torch.Tensor, key: int, start: int, kept: float) -> torch.Te
     """Set elements to zero, in place, that are not drawn, and divide the others by the probability to be."""
     if kept < 1:
         vector.masked_fill_(_random.uniform(key, start, vector) >= kept, 0.0)
-        vector /= kept
+        divided(vector, kept)
     return vector
 
 

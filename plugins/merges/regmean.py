@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import MergeContract, Option
 
+from ._division import divided
 from ._statistics import grams, mean
 from ._vectors import total
 
@@ -49,7 +50,7 @@ class RegMean:
             return mean(piece)
         alpha = float(piece.options["alpha"])
         shrunk = [gram * alpha + torch.diag(gram.diagonal() * (1 - alpha)) for gram in found]
-        middle = total([branch.double() for branch in piece.branches]) / len(piece.branches)
+        middle = divided(total([branch.double() for branch in piece.branches]), len(piece.branches))
         goal = total([gram @ (branch - middle).T for gram, branch in zip(shrunk, piece.branches, strict=True)])
         return (middle + solved(total(shrunk), goal).T).to(piece.branches[0].dtype)
 
