@@ -15,7 +15,9 @@ from git_theta_ext.interfaces.merges import (
     Pair,
     PairMethod,
     Piece,
+    Scratch,
     Trim,
+    pieces,
 )
 from git_theta_ext.interfaces.remotes import OpenRemote, Remote
 
@@ -37,6 +39,8 @@ __all__ = [
     "Piece",
     "Predictor",
     "Remote",
+    "Scratch",
     "Source",
     "Trim",
+    "pieces",
 ]

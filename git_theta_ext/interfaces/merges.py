@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import torch
+
+Scratch = Callable[[Sequence[int], int], float]
+"""From a shape and the number of branches to so many numbers; see ``MergeContract.scratch``."""
 
 MAX_BRANCHES = 64
 """The most branches that are merged at a time."""
@@ -34,6 +38,20 @@ class Option:
     whole: bool = False
 
 
+def pieces(fixed: float = 0.0, each: float = 0.0) -> Scratch:
+    """Return the scratch of a method that holds some tensors of the piece's size, and some more for each branch.
+
+    Args:
+        fixed: So many whatever the number of branches; a float64 tensor counts as two.
+        each: So many more for each branch.
+    """
+    return lambda shape, branches: math.prod(shape) * (fixed + each * branches)
+
+
+_SCRATCH = pieces(8, 6)
+"""Enough for elementwise arithmetic that frees nothing early; methods that make other shapes have to say more."""
+
+
 @dataclass(frozen=True)
 class MergeContract:
     """What a merge method needs, from which the engine derives passes, chunks and checks (see docs/merging.md).
@@ -51,6 +69,10 @@ class MergeContract:
         sidecars: Kinds of statistics that it needs of each branch, such as ``fisher``.
         integers: Whether it also merges integers and booleans, which then come as int64.
         exact: Whether the result has the same bits on every device, with any number of threads.
+        scratch: How much a call holds at most besides inputs and result, from the piece's shape and the number of
+            branches, in numbers of the piece's own type: in a piece of float32 a float64 counts as two. Merges are
+            planned by it. What libraries take inside a decomposition or a sort does not count. A method for pairs is
+            given outputs, inputs and the sum of the ranks as the shape, and counts its result too.
         version: To be raised with every change that may change a result's bits.
         reference: Where the method was published.
     """
@@ -66,6 +88,7 @@ class MergeContract:
     sidecars: tuple[str, ...] = ()
     integers: bool = False
     exact: bool = True
+    scratch: Scratch = _SCRATCH
     version: int = 1
     reference: str = ""
 

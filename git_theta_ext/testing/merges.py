@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,10 @@ _SHAPES = ((), (0,), (1,), (7,), (3, 5), (2, 3, 4))
 _COUNTS = (2, 3, 5)
 _ELEMENTS = 1000
 _EVERYTHING = Trim(0, 1 << 62)
+_EXACTLY = Trim(0x3C000000, 1)
+_LARGER = ((4096,), (70, 70), (300, 16), (16, 300), (30, 12, 10))
+_SMALL = 1 << 10
+"""Bytes that are of no consequence."""
 
 
 class MergeMethodTests:
@@ -121,6 +126,17 @@ class MergeMethodTests:
         base = piece.branches[0] + 1
         assert _bits(_merged(method, piece)) == _bits(_merged(method, replace(piece, base=base)))
 
+    @pytest.mark.parametrize("count", _COUNTS)
+    @pytest.mark.parametrize("shape", _LARGER, ids=str)
+    def test_a_call_holds_no_more_than_the_contract_says(
+        self, method: MergeMethod, shape: tuple[int, ...], count: int
+    ) -> None:
+        """Merges are planned by ``scratch``: before they run they tell what memory they need."""
+        piece = drawn(method.contract, shape, _allowed(method, count))
+        most = method.contract.scratch(shape, len(piece.branches))
+        assert scratch_bytes(method, piece) <= 4 * most + _SMALL
+        assert scratch_bytes(method, _wide(piece)) <= 8 * most + _SMALL
+
     def test_integers_stay_integers(self, method: MergeMethod) -> None:
         """Methods that merge integers give integers."""
         if not method.contract.integers:
@@ -149,6 +165,23 @@ def drawn(contract: MergeContract, shape: tuple[int, ...], count: int) -> Piece:
         keys=tuple(range(1, count + 1)) if contract.stochastic else (),
         sidecars={kind: found for kind, found in statistics.items() if None not in found},  # type: ignore[misc]
     )
+
+
+def scratch_bytes(method: MergeMethod, piece: Piece) -> int:
+    """Return the most bytes that a method holds besides a piece and its result, whichever words its options are."""
+    from git_theta_ext.testing.memory import Watch
+
+    contract = method.contract
+    peaks: list[int] = []
+    weights = [piece.weights, *([tuple(2.0 + n for n in range(len(piece.branches)))] if contract.weighted else [])]
+    trims = [piece.trims, *([(_EXACTLY,) * len(piece.branches)] if contract.trims else [])]
+    words = [{}, *({name: word} for name, option in contract.options.items() for word in option.choices)]
+    for given, kept, chosen in product(weights, trims, words):
+        asked = replace(piece, weights=given, trims=kept, options={**piece.options, **chosen})
+        with Watch(_tensors(asked)) as watch:
+            result = _merged(method, asked)
+        peaks.append(watch.peak - result.numel() * result.element_size())
+    return max(peaks)
 
 
 def _statistics(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor | None:

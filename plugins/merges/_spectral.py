@@ -8,14 +8,17 @@ as with them machines would come to quite different results.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import torch
 
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Piece, Scratch
 
 _MATRIX = 2
 
@@ -24,6 +27,27 @@ _EPSILON = 2.0**-52
 _DEPENDENT = 1e-6
 """Relative to the largest singular value: task vectors are differences of float32 values, and their singular vectors
 agree no better even where the branches made the same change."""
+
+
+def scratch(of_matrix: Callable[[int, int, int], float]) -> Scratch:
+    """Return the scratch of a method that decomposes matrices, and gives all else the mean of the task vectors.
+
+    Args:
+        of_matrix: From rows, columns and the number of branches to numbers. As the rest of ``MergeContract.scratch``
+            it counts a float64 as two; what decompositions take for themselves is not in it.
+    """
+
+    def numbers(shape: Sequence[int], branches: int) -> float:
+        if len(shape) != _MATRIX:
+            return math.prod(shape) * (1 + branches)
+        return of_matrix(shape[0], shape[1], branches)
+
+    return numbers
+
+
+def factors(rows: int, columns: int) -> int:
+    """Return how many numbers the two factors of a thin decomposition have."""
+    return min(rows, columns) * (rows + columns)
 
 
 def is_matrix(piece: Piece) -> bool:

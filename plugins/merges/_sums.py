@@ -18,8 +18,20 @@ if TYPE_CHECKING:
 
     import torch
 
+    from git_theta_ext.interfaces import Scratch
+
 _BLOCK = 1 << 20
 """Elements; a part of what results mean: another number gives other last bits."""
+
+
+def scratch(vectors: int) -> Scratch:
+    """Return what ``gram`` and ``combined`` hold beside so many tensors of the piece's size for each branch."""
+
+    def numbers(shape: Sequence[int], branches: int) -> float:
+        elements = math.prod(shape)
+        return elements * vectors * branches + min(elements, _BLOCK) * (2 * branches + 6)
+
+    return numbers
 
 
 def fixed_sum(values: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import MergeContract, Option
 
-from ._spectral import is_matrix, pseudo_inverse
+from ._spectral import is_matrix, pseudo_inverse, scratch
 from ._vectors import LAMBDA, added, mean_change, task_vectors
 
 if TYPE_CHECKING:
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Piece
 
 _LARGEST = 20_000
+
+
+def _numbers(rows: int, columns: int, branches: int) -> float:
+    covariances = 8 * columns * columns if max(rows, columns) < _LARGEST else 0
+    return rows * columns * (6 + branches) + covariances
 
 
 class ActMat:
@@ -32,6 +37,7 @@ class ActMat:
         granularity="matrix",
         options={"lambda": LAMBDA, "cutoff": Option(0.0, 0.0, 1.0)},
         exact=False,
+        scratch=scratch(_numbers),
         reference="https://arxiv.org/abs/2604.01329",
     )
 

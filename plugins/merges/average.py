@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.interfaces import MergeContract
+from git_theta_ext.interfaces import MergeContract, pieces
 
 from ._division import divided
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
     from git_theta_ext.interfaces import Piece
@@ -22,7 +24,11 @@ class Average:
 
     name = "average"
     contract = MergeContract(
-        needs_base=False, symmetric=True, weighted=True, reference="https://arxiv.org/abs/2203.05482"
+        needs_base=False,
+        symmetric=True,
+        weighted=True,
+        scratch=pieces(0, 6),
+        reference="https://arxiv.org/abs/2203.05482",
     )
 
     def __call__(self, piece: Piece) -> torch.Tensor:
@@ -40,14 +46,14 @@ class Average:
         divisor = sum(sorted(piece.weights))
         if not divisor:
             raise MergeError("the branches that changed it have no weight")
-        terms = [
+        terms: Iterator[torch.Tensor] = (
             branch if weight == 1 else branch.to(torch.float64) * weight
             for branch, weight in zip(piece.branches, piece.weights, strict=True)
-        ]
-        if len(terms) > _PAIR:
-            terms = list(torch.stack([term.to(torch.float64) for term in terms]).sort(dim=0).values.unbind())
-        total = terms[0].to(torch.float64, copy=True)
-        for term in terms[1:]:
+        )
+        if len(piece.branches) > _PAIR:
+            terms = iter(torch.stack([term.to(torch.float64) for term in terms]).sort(dim=0).values.unbind())
+        total = next(terms).to(torch.float64, copy=True)
+        for term in terms:
             total += term
         return divided(total, divisor).to(piece.branches[0].dtype)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MergeContract, Option
+from git_theta_ext.interfaces import MergeContract, Option, pieces
 
 from ._vectors import LAMBDA, added, task_vectors, total, weighted
 
@@ -24,6 +24,7 @@ class Breadcrumbs:
         granularity="matrix",
         options={"density": Option(0.9, 1e-9, 1.0), "gamma": Option(0.01, 0.0, 1.0), "lambda": LAMBDA},
         weighted=True,
+        scratch=pieces(7, 1),
         reference="https://arxiv.org/abs/2312.06795",
     )
 

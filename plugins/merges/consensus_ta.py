@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MAX_BRANCHES, MergeContract, Option
+from git_theta_ext.interfaces import MAX_BRANCHES, MergeContract, Option, pieces
 
 from ._vectors import added, task_vectors, total, weighted
 
@@ -30,6 +30,7 @@ class ConsensusTaskArithmetic:
             "alpha": Option(1.0, -100.0, 100.0),
         },
         weighted=True,
+        scratch=pieces(4, 1),
         reference="https://arxiv.org/abs/2405.07813",
     )
 

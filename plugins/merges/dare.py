@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MergeContract, Option
+from git_theta_ext.interfaces import MergeContract, Option, pieces
 
 from . import _random
 from ._division import divided
@@ -34,6 +34,7 @@ class Dare:
         },
         weighted=True,
         stochastic=True,
+        scratch=pieces(7, 1),
         reference="https://arxiv.org/abs/2311.03099",
     )
 

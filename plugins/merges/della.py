@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MergeContract, Option
+from git_theta_ext.interfaces import MergeContract, Option, pieces
 
 from . import _random
 from ._elect import elect
@@ -36,6 +36,7 @@ class Della:
         },
         weighted=True,
         stochastic=True,
+        scratch=pieces(14, 2),
         reference="https://arxiv.org/abs/2406.11617",
     )
 

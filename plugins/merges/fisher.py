@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MergeContract
+from git_theta_ext.interfaces import MergeContract, pieces
 
 from ._statistics import of_all
 
@@ -29,6 +29,7 @@ class Fisher:
         symmetric=False,
         weighted=True,
         sidecars=(KIND,),
+        scratch=pieces(9),
         reference="https://arxiv.org/abs/2111.09832",
     )
 

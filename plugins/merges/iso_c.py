@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import MergeContract, Option
 
-from ._spectral import is_matrix, rank, svd
+from ._spectral import factors, is_matrix, rank, scratch, svd
 from ._vectors import added, mean_change, task_vectors, total
 
 if TYPE_CHECKING:
     import torch
 
     from git_theta_ext.interfaces import Piece
+
+
+def _numbers(rows: int, columns: int, branches: int) -> float:
+    return rows * columns * (1 + max(branches, 5)) + 2 * factors(rows, columns)
 
 
 class IsotropicCommon:
@@ -29,6 +33,7 @@ class IsotropicCommon:
         granularity="matrix",
         options={"alpha": Option(1.0, -100.0, 100.0)},
         exact=False,
+        scratch=scratch(_numbers),
         reference="https://arxiv.org/abs/2502.04959",
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.interfaces import MergeContract, Option
 
 from ._geometry import karcher_mean
-from ._sums import combined, gram
+from ._sums import combined, gram, scratch
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +25,7 @@ class Karcher:
         granularity="matrix",
         weighted=True,
         options={"iterations": Option(10, 0, 1000, whole=True), "tolerance": Option(1e-5, 0.0, 1.0)},
+        scratch=scratch(0),
         reference="https://doi.org/10.1002/cpa.3160300502",
     )
 

@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 from git_theta_ext.interfaces import MergeContract, Option
 
 from ._elect import elect
-from ._spectral import is_matrix, noise, rank, svd
+from ._spectral import factors, is_matrix, noise, rank, scratch, svd
 from ._vectors import LAMBDA, added, mean_change, task_vectors, weighted
 
 if TYPE_CHECKING:
     import torch
 
     from git_theta_ext.interfaces import Piece
+
+
+def _numbers(rows: int, columns: int, branches: int) -> float:
+    """Of all task matrices side by side, their factors, and the right one's parts while they are merged."""
+    rank, wide = min(rows, branches * columns), branches * columns
+    return 4 * rows * wide + 2 * factors(rows, wide) + 4 * rank * wide + 14 * rank * columns
 
 
 class Knots:
@@ -32,6 +38,7 @@ class Knots:
         weighted=True,
         exact=False,
         version=2,
+        scratch=scratch(_numbers),
         reference="https://arxiv.org/abs/2410.19735",
     )
 

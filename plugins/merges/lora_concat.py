@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+def _numbers(shape: Sequence[int], _branches: int) -> float:
+    outputs, inputs, ranks = shape
+    return 5 * ranks * (outputs + inputs)
+
+
 class LoraConcat:
     """The weighted mean, or sum, of the updates; nothing is lost."""
 
@@ -22,6 +27,7 @@ class LoraConcat:
         granularity="pair",
         options={"combine": COMBINE},
         weighted=True,
+        scratch=_numbers,
         reference="https://arxiv.org/abs/2106.09685",
     )
 

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+def _numbers(shape: Sequence[int], _branches: int) -> float:
+    outputs, inputs, ranks = shape
+    return 10 * ranks * (outputs + inputs) + 20 * ranks * ranks
+
+
 class LoraSvd:
     """Decomposes the combined update, whose matrix is never made, and keeps its largest singular values.
 
@@ -28,6 +33,7 @@ class LoraSvd:
         options={"rank": Option(0, 0, 1 << 20, whole=True), "combine": COMBINE},
         weighted=True,
         exact=False,
+        scratch=_numbers,
         reference="https://arxiv.org/abs/2106.09685",
     )
 

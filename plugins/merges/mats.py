@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import MergeContract, Option
 
+from ._spectral import scratch
 from ._statistics import grams, mean
 from ._sums import dot
 from ._vectors import base_of, task_vectors, total
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Piece
 
 INPUTS, OUTPUTS = "gram", "grad_gram"
+
+
+def _numbers(rows: int, columns: int, branches: int) -> float:
+    return rows * columns * (14 + 2 * branches) + 2 * branches * (rows * rows + columns * columns)
 
 
 class Mats:
@@ -36,6 +41,7 @@ class Mats:
         options={"iterations": Option(100, 0, 100_000, whole=True), "tolerance": Option(1e-10, 0.0, 1.0)},
         sidecars=(INPUTS, OUTPUTS),
         exact=False,
+        scratch=scratch(_numbers),
         reference="https://arxiv.org/abs/2312.04339",
     )
 

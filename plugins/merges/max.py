@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MergeContract
+from git_theta_ext.interfaces import MergeContract, pieces
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +17,7 @@ class Max:
     """The elementwise maximum of the branches, also of integers and booleans."""
 
     name = "max"
-    contract = MergeContract(needs_base=False, symmetric=True, integers=True)
+    contract = MergeContract(needs_base=False, symmetric=True, integers=True, scratch=pieces(1))
 
     def __call__(self, piece: Piece) -> torch.Tensor:
         """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``."""

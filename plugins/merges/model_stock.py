@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.interfaces import MAX_BRANCHES, MergeContract
 
 from ._geometry import cosines
-from ._sums import combined, gram
+from ._sums import combined, gram, scratch
 from ._vectors import added, task_vectors
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class ModelStock:
         symmetric=False,
         granularity="matrix",
         branches=(2, MAX_BRANCHES),
+        scratch=scratch(1),
         reference="https://arxiv.org/abs/2403.19522",
     )
 

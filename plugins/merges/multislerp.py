@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.interfaces import MergeContract
 
 from ._geometry import mean_direction
-from ._sums import combined, gram
+from ._sums import combined, gram, scratch
 from ._vectors import added, task_vectors
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class MultiSlerp:
     """
 
     name = "multislerp"
-    contract = MergeContract(needs_base=True, symmetric=False, granularity="matrix", weighted=True)
+    contract = MergeContract(needs_base=True, symmetric=False, granularity="matrix", weighted=True, scratch=scratch(1))
 
     def __call__(self, piece: Piece) -> torch.Tensor:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.interfaces import MergeContract
 
 from ._geometry import shares, slerp
-from ._sums import combined, gram
+from ._sums import combined, gram, scratch
 from ._vectors import added, task_vectors
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ class NuSlerp:
     """Goes from one task vector to the other along an arc, as far as the second one's share of the weights."""
 
     name = "nuslerp"
-    contract = MergeContract(needs_base=True, symmetric=False, granularity="matrix", weighted=True, branches=(2, 2))
+    contract = MergeContract(
+        needs_base=True, symmetric=False, granularity="matrix", weighted=True, branches=(2, 2), scratch=scratch(1)
+    )
 
     def __call__(self, piece: Piece) -> torch.Tensor:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""

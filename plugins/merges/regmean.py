@@ -8,6 +8,7 @@ from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import MergeContract, Option
 
 from ._division import divided
+from ._spectral import scratch
 from ._statistics import grams, mean
 from ._vectors import total
 
@@ -20,6 +21,10 @@ KIND = "gram"
 
 _ROUNDING = 2.0**-23
 """Of float32, in which the statistics are kept."""
+
+
+def _numbers(rows: int, columns: int, branches: int) -> float:
+    return rows * columns * (6 + 2 * branches) + columns * columns * (12 + 4 * branches)
 
 
 class RegMean:
@@ -38,6 +43,7 @@ class RegMean:
         options={"alpha": Option(0.9, 0.0, 1.0)},
         sidecars=(KIND,),
         exact=False,
+        scratch=scratch(_numbers),
         reference="https://arxiv.org/abs/2212.09849",
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.interfaces import MergeContract, Option
 
 from ._geometry import slerp
-from ._sums import combined, gram
+from ._sums import combined, gram, scratch
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +25,7 @@ class Slerp:
         granularity="matrix",
         options={"t": Option(0.5, 0.0, 1.0)},
         branches=(2, 2),
+        scratch=scratch(0),
         reference="https://doi.org/10.1145/325334.325242",
     )
 

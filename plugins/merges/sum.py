@@ -5,11 +5,14 @@ Where both sides raised a counter of the common ancestor, ``task_arithmetic`` ad
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import MergeContract
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from git_theta_ext.interfaces import Piece
@@ -17,11 +20,15 @@ if TYPE_CHECKING:
 _PAIR = 2
 
 
+def _numbers(shape: Sequence[int], branches: int) -> float:
+    return math.prod(shape) * 4 * branches if branches > _PAIR else 0
+
+
 class Sum:
     """The elementwise sum of the branches, also of integers and booleans."""
 
     name = "sum"
-    contract = MergeContract(needs_base=False, symmetric=True, integers=True)
+    contract = MergeContract(needs_base=False, symmetric=True, integers=True, scratch=_numbers)
 
     def __call__(self, piece: Piece) -> torch.Tensor:
         """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``.

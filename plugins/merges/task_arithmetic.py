@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.interfaces import MergeContract
+from git_theta_ext.interfaces import MergeContract, pieces
 
 from ._vectors import LAMBDA, added, task_vectors, total, weighted
 
@@ -25,6 +25,7 @@ class TaskArithmetic:
         options={"lambda": LAMBDA},
         weighted=True,
         integers=True,
+        scratch=pieces(0, 1),
         reference="https://arxiv.org/abs/2212.04089",
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import Elected, MergeContract, Option
+from git_theta_ext.interfaces import Elected, MergeContract, Option, pieces
 
 from . import _trim
 from ._elect import COUNT, MASS, elect
@@ -28,6 +28,7 @@ class Ties:
         options={**_trim.OPTIONS, "lambda": LAMBDA, "majority": Option(MASS, choices=(MASS, COUNT))},
         weighted=True,
         trims=True,
+        scratch=pieces(6, 1),
         reference="https://arxiv.org/abs/2306.01708",
     )
 

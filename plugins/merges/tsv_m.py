@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import MergeContract, Option
 
-from ._spectral import is_matrix, orthogonal, rank, svd
+from ._spectral import factors, is_matrix, orthogonal, rank, scratch, svd
 from ._vectors import added, mean_change, task_vectors
 
 if TYPE_CHECKING:
     import torch
 
     from git_theta_ext.interfaces import Piece
+
+
+def _numbers(rows: int, columns: int, branches: int) -> float:
+    return rows * columns * (3 + branches) + 6 * factors(rows, columns)
 
 
 class TaskSingularVectors:
@@ -28,6 +32,7 @@ class TaskSingularVectors:
         granularity="matrix",
         options={"alpha": Option(1.0, -100.0, 100.0)},
         exact=False,
+        scratch=scratch(_numbers),
         reference="https://arxiv.org/abs/2412.00081",
     )
 

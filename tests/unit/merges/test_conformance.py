@@ -1,9 +1,14 @@
 """Every built-in method keeps the contract of merge methods."""
 
-import pytest
+import math
 
+import pytest
+import torch
+
+from git_theta_ext.interfaces import Pair
 from git_theta_ext.registry import BUILT_IN, find_merge, find_pair
-from git_theta_ext.testing.merges import MergeMethodTests
+from git_theta_ext.testing.memory import Watch
+from git_theta_ext.testing.merges import MergeMethodTests, drawn, scratch_bytes
 
 SINGLE = [name for name in BUILT_IN["merges"] if find_merge(name).contract.granularity != "pair"]
 PAIRS = [name for name in BUILT_IN["merges"] if name not in SINGLE]
@@ -32,3 +37,34 @@ def test_defaults_are_within_the_bounds(name):
 def test_methods_of_pairs_are_found_as_such():
     assert PAIRS == ["lora_concat", "lora_svd"]
     assert [find_pair(name).name for name in PAIRS] == PAIRS
+
+
+@pytest.mark.parametrize("name", SINGLE)
+@pytest.mark.parametrize("shape", [(4096,), (70, 70), (300, 16), (16, 300)], ids=str)
+def test_no_method_asks_for_much_more_memory_than_it_needs(name, shape):
+    method = find_merge(name)
+    elements = math.prod(shape)
+    for count in {2, min(6, method.contract.branches[1])}:
+        held = scratch_bytes(method, drawn(method.contract, shape, count)) + 4 * elements
+        assert 4 * (method.contract.scratch(shape, count) + elements) <= 3 * held
+
+
+def test_sums_of_large_tensors_are_held_in_blocks():
+    method = find_merge("slerp")
+    shape = (5, 1 << 19)
+    held = scratch_bytes(method, drawn(method.contract, shape, 2))
+    assert held <= 4 * method.contract.scratch(shape, 2) <= 4.5 * 4 * math.prod(shape)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize(("outputs", "inputs"), [(300, 40), (40, 300), (64, 64)])
+@pytest.mark.parametrize("ranks", [(4, 4), (8, 2, 16, 4, 1)], ids=str)
+def test_methods_of_pairs_hold_what_they_say(name, outputs, inputs, ranks):
+    method = find_pair(name)
+    pairs = [Pair(torch.randn(rank, inputs), torch.randn(outputs, rank), 2.0) for rank in ranks]
+    options = {name: option.default for name, option in method.contract.options.items()}
+    with Watch([each for pair in pairs for each in (pair.a, pair.b)]) as watch:
+        method(pairs, [1.0] * len(pairs), options)
+    most = 4 * method.contract.scratch((outputs, inputs, sum(ranks)), len(ranks))
+    assert watch.peak <= most + 1024
+    assert most <= 3 * watch.peak
