@@ -6,14 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.errors import CorruptError, MissingError
-from git_theta_ext.model.tensor import TensorHasher
+from git_theta_ext.errors import CorruptError
 from git_theta_ext.store.chains import depths, shallowest
 from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs, dense_estimate, estimate
 from git_theta_ext.store.decode import Decoder, StoredSource
+from git_theta_ext.store.in_step import in_step
 from git_theta_ext.store.inventory import Inventory
-from git_theta_ext.store.packs import chunk_count, chunk_range
-from git_theta_ext.store.pool import keep_freed_memory, no_progress, ordered_map, thread_count
+from git_theta_ext.store.pool import keep_freed_memory, no_progress, thread_count, window
 from git_theta_ext.store.writer import PackWriter, dense_blob, grouped
 
 if TYPE_CHECKING:
@@ -24,10 +23,9 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.decode import Places
+    from git_theta_ext.store.in_step import Groups, Work
     from git_theta_ext.store.packs import Entry
     from git_theta_ext.store.writer import NewBlob
-
-    Work = Callable[[int, int, tuple[memoryview, ...]], Any]
 
 __all__ = ["Hint", "Store"]
 
@@ -50,10 +48,6 @@ class Store(Inventory):
         self.threads = thread_count(threads)
         self.decoder = Decoder(self.reader)
         self._verified: set[tuple[Digest, str]] = set()
-
-    @property
-    def _window(self) -> int:
-        return 2 * self.threads + 2
 
     def put(
         self,
@@ -124,7 +118,7 @@ class Store(Inventory):
             CorruptError: What was read back is not what was written; the packs are removed.
         """
         with ThreadPoolExecutor(self.threads) as executor:
-            made = PackWriter(self.root, executor, self._window).write(packs, advance)
+            made = PackWriter(self.root, executor, window(self.threads)).write(packs, advance)
         self._read_back(dict(made), everything=not loose)
         for name, entries in made:
             self.index.add_pack(str(self.root), name, entries, loose=loose)
@@ -161,7 +155,7 @@ class Store(Inventory):
             MissingError: A pack is gone.
         """
         wanted = [(digest, places[digest][1].spec) for digest in digests]
-        for _ in self._decoded([(each,) for each in wanted], places, None, moving=False):
+        for _ in in_step(self.decoder, [(each,) for each in wanted], places, threads=self.threads):
             pass
         self._verified.update((digest, places[digest][0].name) for digest in digests)
 
@@ -209,22 +203,25 @@ class Store(Inventory):
             MissingError: A tensor is not here; nothing was decoded yet, unless somebody dropped its pack meanwhile.
             CorruptError: What is stored is not what a digest names.
         """
-        groups = [(each,) for each in wanted]
+        groups, places = [(each,) for each in wanted], self._places_of(wanted)
         work = None if sink is None else lambda item, start, chunks: sink(item, start, chunks[0])
-        for item, start, chunks, _ in self._decoded(groups, self._places_of(wanted), work):
+        read = in_step(self.decoder, groups, places, work, threads=self.threads, again=self._again)
+        for item, start, chunks, _ in read:
             for chunk in chunks:
                 yield item, start, chunk
 
     def side_by_side(
-        self, groups: Sequence[Sequence[tuple[Digest, TensorSpec]]], work: Work | None = None, *, verify: bool = True
+        self, groups: Groups, work: Work | None = None, *, verify: bool = True, span: int = 1, threads: int = 0
     ) -> Iterator[tuple[int, int, tuple[memoryview, ...], Any]]:
-        """Decode the tensors of each group in step, chunk by chunk, in threads.
+        """Decode the tensors of each group in step, piece by piece, in threads.
 
         Args:
             groups: Digest and spec of each tensor; those of a group have as many elements, of 64 bits at most.
             work: Called in the threads with number in ``groups``, number of the first element, and the bytes of that
-                chunk of each tensor.
+                piece of each tensor.
             verify: Whether to compare the tensors with their digests; not to if that was done a moment ago.
+            span: Chunks that make a piece.
+            threads: So many, the store's own if 0.
 
         Yields:
             The same, and what ``work`` returned; in order, with bytes that are valid until the next are asked for.
@@ -239,8 +236,17 @@ class Store(Inventory):
         def counted(item: int, start: int, chunks: tuple[memoryview, ...]) -> Any:
             return None if work is None else work(item, start * 8 // groups[item][0][1].dtype.bits, chunks)
 
-        for item, start, chunks, result in self._decoded(groups, places, counted, verify=verify):
+        threads = threads or self.threads
+        read = in_step(
+            self.decoder, groups, places, counted, threads=threads, span=span, verify=verify, again=self._again
+        )
+        for item, start, chunks, result in read:
             yield item, start * 8 // groups[item][0][1].dtype.bits, chunks, result
+
+    def _again(self, digest: Digest) -> Places:
+        """Return where a tensor is now."""
+        self.refresh()
+        return self.places([digest])
 
     def _places_of(self, wanted: Sequence[tuple[Digest, TensorSpec]]) -> Places:
         places = self.places(digest for digest, _ in wanted)
@@ -249,51 +255,3 @@ class Store(Inventory):
             if entry.spec != spec:
                 raise CorruptError(f"pack {path.name} holds {digest} as {entry.spec}, not as {spec}")
         return places
-
-    def _decoded(
-        self,
-        groups: Sequence[Sequence[tuple[Digest, TensorSpec]]],
-        places: Places,
-        work: Work | None,
-        *,
-        moving: bool = True,
-        verify: bool = True,
-    ) -> Iterator[tuple[int, int, tuple[memoryview, ...], Any]]:
-        largest = max((min(spec.chunk_bytes, spec.nbytes) for group in groups for _, spec in group), default=0)
-        buffers: list[memoryview] = []  # used over and over: fresh memory costs more than decoding
-        jobs = ((item, number) for item, group in enumerate(groups) for number in range(chunk_count(group[0][1])))
-
-        def decode(job: tuple[int, int]) -> tuple[list[memoryview], tuple[memoryview, ...], Any]:
-            item, number = job
-            rooms, chunks = [], []
-            for digest, spec in groups[item]:
-                rooms.append(buffers.pop() if buffers else memoryview(bytearray(largest)))
-                start, end = chunk_range(spec, number)
-                chunks.append(rooms[-1][: end - start])
-                try:
-                    self.decoder.decode(places, digest, number, chunks[-1])
-                except MissingError:  # recoded by another process, and the pack that we knew is gone
-                    if not moving:
-                        raise
-                    self.refresh()
-                    self.decoder.decode(self.places([digest]), digest, number, chunks[-1])
-            start, _ = chunk_range(groups[item][0][1], number)
-            return rooms, tuple(chunks), None if work is None else work(item, start, tuple(chunks))
-
-        with ThreadPoolExecutor(self.threads) as executor:
-            decoded = ordered_map(executor, decode, jobs, self._window)
-            for item, group in enumerate(groups):
-                hashers = [TensorHasher(spec) for _, spec in group]
-                for number in range(chunk_count(group[0][1])):
-                    rooms, chunks, result = next(decoded)
-                    for hasher, chunk in zip(hashers, chunks, strict=True) if verify else ():
-                        hasher.update(chunk)
-                    yield item, chunk_range(group[0][1], number)[0], chunks, result
-                    buffers += rooms
-                for hasher, (digest, _) in zip(hashers, group, strict=True) if verify else ():
-                    if hasher.digest() != digest:
-                        raise CorruptError(
-                            f"pack {places[digest][0].name}: the tensor stored as {digest} is another",
-                            hint="git theta fsck",
-                        )
-                yield item, group[0][1].nbytes, (), None

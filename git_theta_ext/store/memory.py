@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.errors import MissingError
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import tensor_digest
+from git_theta_ext.store.in_step import piece_range
 from git_theta_ext.store.packs import chunk_count, chunk_range
-from git_theta_ext.store.pool import ordered_map, thread_count
+from git_theta_ext.store.pool import ordered_map, thread_count, window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from typing_extensions import Buffer
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-
-    Work = Callable[[int, int, tuple[memoryview, ...]], Any]
+    from git_theta_ext.store.in_step import Groups, Work
 
 
 class Memory:
@@ -29,12 +29,12 @@ class Memory:
     """
 
     def __init__(self, threads: int = 0) -> None:
-        self._threads = thread_count(threads)
+        self.threads = thread_count(threads)
         self._values: dict[Digest, memoryview] = {}
 
     def add(self, spec: TensorSpec, data: Buffer) -> Parameter:
         """Take over a tensor, as its little-endian bytes, which must not change any more."""
-        digest = tensor_digest(spec, data, threads=self._threads)
+        digest = tensor_digest(spec, data, threads=self.threads)
         self.put([(spec, digest, data)])
         return Parameter(spec, digest)
 
@@ -63,29 +63,30 @@ class Memory:
         return self._values[digest]
 
     def side_by_side(
-        self, groups: Sequence[Sequence[tuple[Digest, TensorSpec]]], work: Work | None = None, *, verify: bool = True
+        self, groups: Groups, work: Work | None = None, *, verify: bool = True, span: int = 1, threads: int = 0
     ) -> Iterator[tuple[int, int, tuple[memoryview, ...], Any]]:
-        """Yield the tensors of each group in step, chunk by chunk; see ``Store.side_by_side``.
+        """Yield the tensors of each group in step, piece by piece; see ``Store.side_by_side``.
 
         Raises:
             MissingError: A tensor is not here.
         """
         del verify  # nobody but us can have changed them
-        jobs = ((item, number) for item, group in enumerate(groups) for number in range(chunk_count(group[0][1])))
+        threads = threads or self.threads
+        jobs = ((n, number) for n, group in enumerate(groups) for number in range(0, chunk_count(group[0][1]), span))
 
         def first(spec: TensorSpec, number: int) -> int:
             return chunk_range(spec, number)[0] * 8 // spec.dtype.bits
 
         def cut(job: tuple[int, int]) -> tuple[tuple[memoryview, ...], Any]:
             item, number = job
-            ranges = [(digest, spec, *chunk_range(spec, number)) for digest, spec in groups[item]]
+            ranges = [(digest, spec, *piece_range(spec, number, span)) for digest, spec in groups[item]]
             chunks = tuple(self.read(digest, spec)[start:end] for digest, spec, start, end in ranges)
             return chunks, None if work is None else work(item, first(groups[item][0][1], number), chunks)
 
-        with ThreadPoolExecutor(self._threads) as executor:
-            done = ordered_map(executor, cut, jobs, 2 * self._threads + 2)
+        with ThreadPoolExecutor(threads) as executor:
+            done = ordered_map(executor, cut, jobs, window(threads))
             for item, group in enumerate(groups):
-                for number in range(chunk_count(group[0][1])):
+                for number in range(0, chunk_count(group[0][1]), span):
                     chunks, result = next(done)
                     yield item, first(group[0][1], number), chunks, result
                 yield item, group[0][1].elements, (), None

@@ -36,6 +36,11 @@ def thread_count(wanted: int = 0) -> int:
     return wanted or len(os.sched_getaffinity(0))
 
 
+def window(threads: int) -> int:
+    """Return how many pieces may be begun and not yet taken, so that no thread waits for the one who takes them."""
+    return 2 * threads + 2
+
+
 def ordered_map(
     executor: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], window: int
 ) -> Iterator[Result]:

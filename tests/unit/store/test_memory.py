@@ -1,5 +1,8 @@
 """Tensors in memory are handed out as the store hands out its own."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -8,7 +11,7 @@ from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.blobs import Store
 from git_theta_ext.store.memory import Memory
 
-SHAPES = [(3,), (), (0, 4), (700, 1500)]
+SHAPES = [(3,), (), (0, 4), (700, 1500), (5, 1 << 19)]
 
 
 def drawn(shape, kind, seed):
@@ -17,8 +20,9 @@ def drawn(shape, kind, seed):
     return spec, tensor_digest(spec, values.tobytes()), values.tobytes()
 
 
+@pytest.mark.parametrize("span", [1, 2, 8])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_groups_come_in_the_same_pieces_as_from_the_store(tmp_path, shape):
+def test_groups_come_in_the_same_pieces_as_from_the_store(tmp_path, shape, span):
     items = [drawn(shape, kind, seed) for seed, kind in enumerate(("f4", "u1", "f4"))]
     memory, store = Memory(2), Store(tmp_path / "theta")
     memory.put(items)
@@ -26,13 +30,35 @@ def test_groups_come_in_the_same_pieces_as_from_the_store(tmp_path, shape):
     groups = [[(digest, spec) for spec, digest, _ in items[:2]], [(items[2][1], items[2][0])]]
 
     def told(source):
-        read = source.side_by_side(groups, lambda item, start, chunks: (item, start, len(chunks)))
+        read = source.side_by_side(groups, lambda item, start, chunks: (item, start, len(chunks)), span=span)
         return [
             (item, start if chunks else None, list(map(bytes, chunks)), found) for item, start, chunks, found in read
         ]
 
-    assert told(memory) == told(store)
+    found = told(memory)
+    assert found == told(store)
+    elements = span << 19
+    assert [start for item, start, pieces, _ in found if item == 0 and pieces] == [
+        *range(0, items[0][0].elements, elements)
+    ]
+    assert b"".join(pieces[0] for item, _, pieces, _ in found if item == 0 and pieces) == items[0][2]
     store.close()
+
+
+@pytest.mark.parametrize("make", [lambda path: Store(path, threads=5), lambda _: Memory(5)], ids=["store", "memory"])
+def test_groups_are_read_in_as_many_threads_as_are_asked_for(tmp_path, make):
+    source = make(tmp_path / "theta")
+    items = [drawn((700, 1500), "f4", seed) for seed in range(4)]
+    source.put(items)
+    for threads in (0, 1):
+        seen = set()
+
+        def work(item, start, chunks, seen=seen):
+            seen.add(threading.get_ident())
+            time.sleep(0.02)
+
+        list(source.side_by_side([[(digest, spec)] for spec, digest, _ in items], work, threads=threads))
+        assert len(seen) == (threads or 5)
 
 
 def test_what_is_not_there_is_named():
