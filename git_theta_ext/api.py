@@ -13,7 +13,7 @@ from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.octopus import common_ancestor
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import manifest_of
-from git_theta_ext.merging.device import open_device
+from git_theta_ext.merging.device import open_devices
 from git_theta_ext.merging.engine import Engine
 from git_theta_ext.merging.plan import plan
 from git_theta_ext.merging.rules import DEFAULT_METHOD, Rules, choice
@@ -211,7 +211,7 @@ def _computed(models: _Models, planned: Plan, device: str) -> dict[str, torch.Te
     results = Memory()
     values = {decision.name: decision.value for decision in planned.decisions}
     if any(decision.action == "compute" for decision in planned.decisions):
-        engine = Engine(models.source, open_device(device), statistics=models.statistics, results=results)
+        engine = Engine(models.source, open_devices(device), statistics=models.statistics, results=results)
         found = engine.compute(planned)
         _refuse(found.failed)
         values.update(found.values)

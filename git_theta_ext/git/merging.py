@@ -160,16 +160,16 @@ def engine(
     statistics: Statistics | None = None,
     advance: Callable[[int], None] = no_progress,
 ) -> Engine:
-    """Return what computes on the device that ``theta.merge.device`` names.
+    """Return what computes on the devices that ``theta.merge.device`` names.
 
     Raises:
         ConfigError: There is no such device.
     """
-    from git_theta_ext.merging.device import keep_freed_memory, open_device
+    from git_theta_ext.merging.device import keep_freed_memory, open_devices
     from git_theta_ext.merging.engine import Engine
 
     keep_freed_memory()
-    return Engine(store, open_device(repo.config.merge_device), journal, statistics, advance)
+    return Engine(store, open_devices(repo.config.merge_device), journal, statistics, advance)
 
 
 def statistics_for(

@@ -8,6 +8,7 @@ from operator import add
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.resolve import settled
+from git_theta_ext.merging.device import Cpu, Devices
 from git_theta_ext.merging.engine import Engine
 from git_theta_ext.merging.measures import Versions, measure
 from git_theta_ext.model.manifest import side_names
@@ -90,7 +91,7 @@ def preview(
 
 
 def _tried(memory: Memory, device: Device, manifest: Manifest, sample: Sequence[Conflict], choice: Choice) -> Preview:
-    values, failed = settled(manifest, sample, choice, lambda: Engine(memory, device))
+    values, failed = settled(manifest, sample, choice, lambda: Engine(memory, Devices((device,), Cpu())))
     if failed:
         return Preview(choice, None, next(iter(failed.values())).message)
     asked = {}

@@ -1,27 +1,27 @@
-"""Move values between the store's bytes and tensors of floats on the device that computes.
-
-On CUDA bytes travel through pinned slabs that are taken once and used in turn. Copies in, the computation and copies
-out have streams of their own, so that they overlap.
-"""
+"""Where merges are computed: numbers from the store's bytes, and back."""
 
 from __future__ import annotations
 
 import ctypes
-from collections import deque
-from contextlib import contextmanager, suppress
+import sys
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from git_theta_ext.errors import ConfigError
 from git_theta_ext.model.numbers import components
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     import torch
     from typing_extensions import Buffer
 
     from git_theta_ext.model.dtypes import Dtype
+
+CPU, CUDA = "cpu", "cuda"
 
 TORCH = {
     "F16": "float16",
@@ -49,25 +49,12 @@ TORCH = {
 _MALLOC = {-1: 1 << 30, -3: 1 << 25}
 """M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3), in bytes; the latter is as large as it may be."""
 
-_SLAB_BYTES = 1 << 22
-"""Of a piece of a tensor, as the store hands them out; larger ones take pinned memory of their own."""
-
-_SLABS = 4
-"""Pinned slabs for each direction: one being filled, one on its way, one being computed with, one to spare."""
+_DRIVERS = ("nvidiactl", "dxg", "kfd", "nvhost-ctrl", "nvmap")
+"""In /dev: one of these is there where torch may find a CUDA device (NVIDIA's own, Windows', AMD's, two of Tegra's)."""
 
 
-class Device(Protocol):
-    """Where a merge is computed.
-
-    Attributes:
-        name: As torch calls it, such as ``cpu`` or ``cuda:1``.
-        depth: How many saved pieces may be on their way.
-        threads: Whether pieces can be computed in several threads.
-    """
-
-    name: str
-    depth: int
-    threads: bool
+class Lane(Protocol):
+    """What one piece is worked on with."""
 
     def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> torch.Tensor:
         """Return elements as float32, as float64 if ``wide``, and integers as int64; one-dimensional.
@@ -76,9 +63,48 @@ class Device(Protocol):
         """
         ...
 
-    def save(self, values: torch.Tensor, dtype: Dtype) -> Callable[[], memoryview]:
-        """Round numbers to an element type, and return what waits for their bytes."""
+    def save(self, values: torch.Tensor, dtype: Dtype, room: Buffer) -> None:
+        """Round numbers to an element type, and write their bytes into a room of their size."""
         ...
+
+
+class Device(Protocol):
+    """Where a merge is computed.
+
+    Attributes:
+        name: As torch calls it, such as ``cpu`` or ``cuda:1``.
+        threads: In how many threads pieces can be computed at a time.
+        span: How many of the store's chunks make a piece.
+    """
+
+    name: str
+    threads: int
+    span: int
+
+    def lane(self) -> AbstractContextManager[Lane]:
+        """Let this thread compute there, as one of ``threads``; what it made there must be gone behind the context."""
+        ...
+
+    def free(self) -> int | None:
+        """Return the bytes of memory that tensors can still take; None where they share it with all others."""
+        ...
+
+    def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> torch.Tensor:
+        """Return elements as numbers, as ``Lane.load`` does, for as long as they are wanted."""
+        ...
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What shares the work of a merge.
+
+    Attributes:
+        used: One or more.
+        spare: Merges what needs more memory than any of them has; None where that is an error.
+    """
+
+    used: tuple[Device, ...]
+    spare: Device | None = None
 
 
 @contextmanager
@@ -112,7 +138,15 @@ def torch_dtype(dtype: Dtype) -> torch.dtype:
     return found
 
 
-def _widened(values: torch.Tensor, dtype: Dtype, *, wide: bool) -> torch.Tensor:
+def viewed(data: Buffer, kind: torch.dtype) -> torch.Tensor:
+    """Return bytes as a tensor that shares them, also where there are none, which torch.frombuffer refuses."""
+    import torch
+
+    return torch.frombuffer(data, dtype=kind) if memoryview(data).nbytes else torch.empty(0, dtype=kind)
+
+
+def widened(values: torch.Tensor, dtype: Dtype, *, wide: bool) -> torch.Tensor:
+    """Return elements as the numbers that are computed with; the same tensor where they are these."""
     import torch
 
     if dtype.kind in ("int", "uint", "bool"):
@@ -120,132 +154,73 @@ def _widened(values: torch.Tensor, dtype: Dtype, *, wide: bool) -> torch.Tensor:
     return values.to(torch.float64 if wide else torch.float32)
 
 
-def _narrowed(values: torch.Tensor, dtype: Dtype) -> torch.Tensor:
+def prepared(values: torch.Tensor, dtype: Dtype) -> torch.Tensor:
+    """Return numbers in one dimension, as float32 where float64 would be rounded otherwise than ``model.numbers``."""
     import torch
 
-    if dtype.bits // components(dtype) <= 16 and values.dtype == torch.float64:  # noqa: PLR2004 - bits
-        values = values.to(torch.float32)  # as model.numbers does
-    return values.contiguous().to(torch_dtype(dtype)).view(torch.uint8)
+    flat = values.reshape(-1)
+    narrow = dtype.bits // components(dtype) <= 16  # noqa: PLR2004 - bits
+    return flat.to(torch.float32) if narrow and flat.dtype == torch.float64 else flat
 
 
 class Cpu:
     """The processor: nothing is moved."""
 
-    name = "cpu"
-    depth = 0
-    threads = True
+    name = CPU
+    threads = sys.maxsize
+    span = 1
+
+    def lane(self) -> AbstractContextManager[Lane]:
+        """Let this thread compute; see ``Device``."""
+        return nullcontext(self)
+
+    def free(self) -> int | None:
+        """Return None; see ``Device``."""
+        return None
 
     def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> torch.Tensor:
-        """Return elements as numbers; see ``Device``."""
-        import torch
+        """Return elements as numbers; see ``Lane``."""
+        return widened(viewed(data, torch_dtype(dtype)), dtype, wide=wide)
 
-        return _widened(torch.frombuffer(data, dtype=torch_dtype(dtype)), dtype, wide=wide)
-
-    def save(self, values: torch.Tensor, dtype: Dtype) -> Callable[[], memoryview]:
-        """Return what tells the bytes of the rounded numbers; see ``Device``."""
-        data = _narrowed(values.reshape(-1), dtype).numpy().data
-        return lambda: data
+    def save(self, values: torch.Tensor, dtype: Dtype, room: Buffer) -> None:
+        """Write the rounded numbers' bytes; see ``Lane``."""
+        viewed(room, torch_dtype(dtype)).copy_(prepared(values, dtype))
 
 
-@dataclass
-class _Slab:
-    """Pinned memory, and the event behind which it may be used again."""
-
-    room: torch.Tensor
-    free: Any
-
-
-def _pinned(nbytes: int) -> _Slab:
-    import torch
-
-    event: Any = torch.cuda.Event  # torch has no types for it
-    return _Slab(torch.empty(nbytes, dtype=torch.uint8, pin_memory=True), event())
-
-
-class Cuda:
-    """A CUDA device, with three streams and pinned slabs.
+def device_names(asked: str, *, guess: bool = False) -> tuple[str, ...]:
+    """Return the names of the devices that ``theta.merge.device`` asks for.
 
     Args:
-        name: ``cuda`` or ``cuda:N``.
-    """
-
-    def __init__(self, name: str) -> None:
-        import torch
-
-        self.name = name
-        self.depth = _SLABS - 1
-        self.threads = False
-        self._device = torch.device(name)
-        streams: Any = torch.cuda.Stream  # torch has no types for it
-        self._inward, self._outward = streams(self._device), streams(self._device)
-        self._slabs: dict[str, deque[_Slab]] = {
-            way: deque(_pinned(_SLAB_BYTES) for _ in range(number))
-            for way, number in (("in", 4 * _SLABS), ("out", _SLABS))
-        }
-
-    def _slab(self, way: str, nbytes: int) -> _Slab:
-        slab = self._slabs[way][0]
-        if slab.room.numel() < nbytes:
-            return _pinned(nbytes)
-        self._slabs[way].rotate(-1)
-        slab.free.synchronize()
-        return slab
-
-    def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> torch.Tensor:
-        """Return elements as numbers; see ``Device``."""
-        import torch
-
-        raw = torch.frombuffer(data, dtype=torch.uint8)
-        slab = self._slab("in", raw.numel())
-        slab.room[: raw.numel()].copy_(raw)
-        with torch.cuda.stream(self._inward):
-            there = slab.room[: raw.numel()].to(self._device, non_blocking=True)
-            slab.free.record(self._inward)
-        computing = torch.cuda.current_stream(self._device)
-        computing.wait_stream(self._inward)
-        there.record_stream(computing)
-        return _widened(there.view(torch_dtype(dtype)), dtype, wide=wide)
-
-    def save(self, values: torch.Tensor, dtype: Dtype) -> Callable[[], memoryview]:
-        """Return what waits for the bytes of the rounded numbers; see ``Device``."""
-        import torch
-
-        raw = _narrowed(values.reshape(-1), dtype)
-        slab = self._slab("out", raw.numel())
-        self._outward.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._outward):
-            slab.room[: raw.numel()].copy_(raw, non_blocking=True)
-            raw.record_stream(self._outward)
-            slab.free.record(self._outward)
-
-        def wait() -> memoryview:
-            slab.free.synchronize()
-            found: memoryview = slab.room[: raw.numel()].numpy().data
-            return found
-
-        return wait
-
-
-def open_device(name: str) -> Device:
-    """Return the device that ``theta.merge.device`` names.
-
-    Args:
-        name: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        asked: ``auto`` (all CUDA devices, or the processor where there is none), ``cpu``, ``cuda`` or ``cuda:N``.
+        guess: Whether to take it from the lack of a driver that there is no CUDA device, without loading torch.
 
     Raises:
         ConfigError: It is none of these, or not here.
     """
+    kind, _, number = asked.partition(":")
+    if asked not in ("auto", CPU, CUDA) and (kind != CUDA or not number.isdecimal()):
+        raise ConfigError(f"theta.merge.device is {asked!r}", hint="git config theta.merge.device auto")
+    if asked == CPU or (asked == "auto" and guess and not any(Path("/dev", name).exists() for name in _DRIVERS)):
+        return (CPU,)
     import torch
 
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cpu":
-        return Cpu()
-    kind, _, number = name.partition(":")
-    if kind != "cuda" or not (number or "0").isdecimal():
-        raise ConfigError(f"theta.merge.device is {name!r}", hint="git config theta.merge.device auto")
-    if not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count():
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked == "auto" and not count:
+        return (CPU,)
+    if int(number or 0) >= count:
         raise ConfigError(
-            f"theta.merge.device is {name!r}, and there is no such device", hint="git config theta.merge.device cpu"
+            f"theta.merge.device is {asked!r}, and there is no such device", hint="git config theta.merge.device cpu"
         )
-    return Cuda(name)
+    return (f"{CUDA}:{int(number)}",) if number else tuple(f"{CUDA}:{each}" for each in range(count))
+
+
+def open_devices(asked: str) -> Devices:
+    """Return the devices that ``theta.merge.device`` asks for, with the processor to spare where that is ``auto``.
+
+    Raises:
+        ConfigError: It asks for something that does not exist, or is not here.
+    """
+    from git_theta_ext.merging.cuda import Cuda
+
+    used = tuple(Cpu() if name == CPU else Cuda(name) for name in device_names(asked))
+    return Devices(used, Cpu() if asked == "auto" else None)

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from math import floor
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError, MergeError, MissingError
-from git_theta_ext.merging.device import Cpu, one_thread
+from git_theta_ext.errors import CorruptError, MissingError
+from git_theta_ext.merging.device import Cpu, Devices, one_thread
 from git_theta_ext.merging.journal import Journal
-from git_theta_ext.merging.pairs import merge_pair
+from git_theta_ext.merging.pairs import merge_pairs
 from git_theta_ext.merging.plan import counted, scope_of
 from git_theta_ext.merging.select import Selection, counts
-from git_theta_ext.merging.stream import Ballot, Merged, readable, run
+from git_theta_ext.merging.stream import readable, run
 from git_theta_ext.merging.tasks import tasks_of
+from git_theta_ext.merging.work import Ballot, Merged
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.numbers import is_wide
 from git_theta_ext.store.batches import Batches
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.device import Device
     from git_theta_ext.merging.plan import Plan
     from git_theta_ext.merging.tasks import Statistics, Task
-    from git_theta_ext.merging.units import PairDecision
     from git_theta_ext.store.blobs import Store
     from git_theta_ext.store.memory import Memory
 
@@ -46,12 +46,22 @@ class Computed:
         failed: Parameter to why it could not be merged.
         notes: What the user should know.
         resumed: Number of results that an earlier run had stored.
+        lacking: Device to the parameters that it had no memory left for.
     """
 
     values: dict[str, Parameter] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     resumed: int = 0
+    lacking: dict[str, list[str]] = field(default_factory=dict)
+
+    def lacks(self) -> list[str]:
+        """Return a note for each device that ran out of memory."""
+        return [
+            f"{device} ran out of memory over {names[0]!r}{f' and {len(names) - 1} more' if names[1:] else ''}:"
+            " merged on the processor"
+            for device, names in self.lacking.items()
+        ]
 
 
 class Engine:
@@ -59,7 +69,7 @@ class Engine:
 
     Args:
         store: Holds the values.
-        device: Where to compute; the processor if left out.
+        devices: Where to compute; the processor if left out.
         journal: Remembers results, so that a merge that was killed goes on where it was.
         statistics: What lies beside the checkpoint for methods with sidecars.
         advance: Told the number of bytes of each tensor that is done.
@@ -72,14 +82,14 @@ class Engine:
     def __init__(  # noqa: PLR0913, PLR0917 - all but the first have a default that does nothing
         self,
         store: Store | Memory,
-        device: Device | None = None,
+        devices: Devices | None = None,
         journal: Journal | None = None,
         statistics: Statistics | None = None,
         advance: Callable[[int], None] = no_progress,
         results: Store | Memory | None = None,
     ) -> None:
         self._store = store
-        self.device: Device = device or Cpu()
+        self.device: Device = (devices or Devices((Cpu(),))).used[0]
         self._journal = journal or Journal(None)
         self._statistics = statistics or {}
         self._advance = advance
@@ -101,9 +111,9 @@ class Engine:
             self._run([task for task in plain if task.streams], Ballot(), found)
             for group in _scopes(task for task in here if task.method.contract.trims):
                 self._elect(plan, group, found)
-        for pair in plan.pairs:
-            self._merge_pair(plan, pair, found)
+        self._run_pairs(plan, found)
         self._results.flush()
+        found.notes += found.lacks()
         return found
 
     def thresholds(self, plan: Plan) -> dict[str, tuple[Trim, ...]]:
@@ -124,14 +134,16 @@ class Engine:
         paired = {name for pair in plan.pairs for name in (*pair.names, pair.alpha)}
         return tasks_of((d for d in plan.decisions if d.name not in paired), self._statistics)
 
-    def _merge_pair(self, plan: Plan, pair: PairDecision, found: Computed) -> None:
-        try:
-            merged, notes = merge_pair(self._store, self.device, pair, plan.sides)
-        except (MergeError, MissingError, CorruptError) as error:
-            found.failed.update(dict.fromkeys(filter(None, (*pair.names, pair.alpha)), error.message))
-            return
-        found.values.update({name: self._results.add(spec, data) for name, (spec, data) in merged.items()})
-        found.notes += [*notes, *filter(None, [pair.note])]
+    def _run_pairs(self, plan: Plan, found: Computed) -> None:
+        for merged in merge_pairs(self._store, self.device, plan.pairs, plan.sides):
+            pair = merged.pair
+            if merged.fault:
+                found.failed.update(dict.fromkeys(filter(None, (*pair.names, pair.alpha)), merged.fault))
+                continue
+            found.values.update({name: self._results.add(spec, data) for name, (spec, data) in merged.values.items()})
+            found.notes += [*merged.notes, *filter(None, [pair.note])]
+            if merged.lacking:
+                found.lacking.setdefault(merged.lacking, []).append(pair.names[0])
 
     def _is_here(self, task: Task, found: Computed) -> bool:
         missing = self._store.missing({member.digest for member in task.members})
@@ -185,14 +197,21 @@ class Engine:
         def count(item: int, _start: int, chunks: tuple[memoryview, ...]) -> list[torch.Tensor]:
             base, values = groups[item]
             wide = any(is_wide(member.spec.dtype) for member in (base, *values.values()))
-            start = self.device.load(chunks[0], base.spec.dtype, wide=wide)
             found = []
-            for (number, value), chunk in zip(values.items(), chunks[1:], strict=True):
-                vector = self.device.load(chunk, value.spec.dtype, wide=wide) - start
-                found.append(counts(vector.to(torch.float32), bins[number]))
+            with self.device.lane() as lane:
+                start = lane.load(chunks[0], base.spec.dtype, wide=wide)
+                for (number, value), chunk in zip(values.items(), chunks[1:], strict=True):
+                    vector = lane.load(chunk, value.spec.dtype, wide=wide) - start
+                    found.append(counts(vector.to(torch.float32), bins[number]))
             return found
 
-        read = readable(self._store, [[base, *values.values()] for base, values in groups], count, verify=not again)
+        read = readable(
+            self._store,
+            [[base, *values.values()] for base, values in groups],
+            count,
+            verify=not again,
+            span=self.device.span,
+        )
         for item, _, chunks, found in read:
             if chunks:
                 numbers = list(groups[item][1])
@@ -219,6 +238,8 @@ class Engine:
                 note = (identities[merged.task.name], merged.votes, merged.ties)
                 value = self._results.add(merged.task.spec, merged.data, note=note)
                 found.values.update(dict.fromkeys(merged.task.names, value))
+            if merged.lacking:
+                found.lacking.setdefault(merged.lacking, []).append(merged.task.name)
             done.append(Merged(merged.task, None, merged.reason, merged.votes, merged.ties, merged.majority))
         return [*known, *done]
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import MergeError
+from git_theta_ext.errors import CorruptError, MergeError, MissingError
 from git_theta_ext.interfaces import Pair
+from git_theta_ext.merging.cuda import give_back_memory, is_out_of_memory
+from git_theta_ext.merging.device import CPU, Cpu
 from git_theta_ext.model.numbers import is_wide, largest
 from git_theta_ext.registry import find_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     import torch
 
-    from git_theta_ext.merging.device import Device
+    from git_theta_ext.merging.device import Device, Lane
     from git_theta_ext.merging.units import PairDecision
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import TensorSpec
@@ -25,35 +28,69 @@ _NOTABLE = 1e-6
 """Share of the energy below which a loss is rounding."""
 
 
-def merge_pair(
-    store: Store | Memory, device: Device, decision: PairDecision, sides: Sequence[Manifest]
-) -> tuple[dict[str, tuple[TensorSpec, memoryview]], list[str]]:
-    """Merge one LoRA.
+@dataclass(frozen=True)
+class MergedPair:
+    """What came of a LoRA.
+
+    Attributes:
+        pair: Which, and how it was merged.
+        values: Spec and bytes of its parameters; none where it could not be merged.
+        notes: What the user should know.
+        fault: Why it could not be merged.
+        lacking: The device that had no memory for it, so that it was merged on the processor.
+    """
+
+    pair: PairDecision
+    values: Mapping[str, tuple[TensorSpec, bytearray]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    fault: str = ""
+    lacking: str = ""
+
+
+def merge_pairs(
+    store: Store | Memory, device: Device, pairs: Sequence[PairDecision], sides: Sequence[Manifest]
+) -> Generator[MergedPair, None, None]:
+    """Merge LoRAs.
 
     Where the checkpoint has a tensor with alpha it becomes the rank, so that the scale is one; where it has none, all
     sides have the scale that their configuration says, and the result has it too.
 
     Args:
         store: Holds the values.
-        device: Where to compute.
-        decision: Which LoRA, and how.
+        device: Where to compute; what it has no memory for is merged on the processor.
+        pairs: Which, and how.
         sides: The versions that are merged.
-
-    Returns:
-        Spec and bytes of the parameters, and what the user should know.
-
-    Raises:
-        MergeError: A value is not finite, or the result does not fit.
-        MissingError: Values are not in the store.
-        CorruptError: Values in the store are damaged.
     """
+    for pair in pairs:
+        lacking = ""
+        try:
+            merged = _reported(store, device, pair, sides)
+        except RuntimeError as error:
+            if device.name == CPU or not is_out_of_memory(error):
+                raise
+            lacking = device.name
+        if lacking:  # and the error is forgotten, with the tensors that it knew of
+            give_back_memory()
+            merged = replace(_reported(store, Cpu(), pair, sides), lacking=lacking)
+        yield merged
+
+
+def _reported(store: Store | Memory, device: Device, pair: PairDecision, sides: Sequence[Manifest]) -> MergedPair:
+    try:
+        with device.lane() as lane:
+            return _merged(store, lane, pair, sides)
+    except (MergeError, MissingError, CorruptError) as error:
+        return MergedPair(pair, fault=error.message)
+
+
+def _merged(store: Store | Memory, lane: Lane, decision: PairDecision, sides: Sequence[Manifest]) -> MergedPair:
     import torch
 
     wide = any(is_wide(spec.dtype) for spec in decision.specs.values())
 
     def values(number: int, name: str) -> torch.Tensor:
         parameter = sides[number].parameters[name]
-        found = device.load(store.read(parameter.digest, parameter.spec), parameter.spec.dtype, wide=wide)
+        found = lane.load(store.read(parameter.digest, parameter.spec), parameter.spec.dtype, wide=wide)
         if not bool(found.isfinite().all()):
             raise MergeError(f"{name} has NaN or infinite values")
         return found.reshape(parameter.spec.shape)
@@ -73,16 +110,19 @@ def merge_pair(
     notes = []
     if decision.alpha is not None:
         alpha = sides[decision.changers[0]].parameters[decision.alpha].spec
-        found[decision.alpha] = torch.full((alpha.elements,), float(merged.a.shape[0]))
+        found[decision.alpha] = torch.full((alpha.elements,), float(merged.a.shape[0]), device=merged.a.device)
         specs[decision.alpha] = alpha
     if lost > _NOTABLE:
         notes.append(f"{decision.names[0]!r}: {method.name} to rank {merged.a.shape[0]} lost {lost:.2%} of the energy")
-    return {name: (specs[name], _bytes(device, name, found[name], specs[name])) for name in found}, notes
+    values_of = {name: (specs[name], _bytes(lane, name, found[name], specs[name])) for name in found}
+    return MergedPair(decision, values_of, tuple(notes))
 
 
-def _bytes(device: Device, name: str, values: torch.Tensor, spec: TensorSpec) -> memoryview:
+def _bytes(lane: Lane, name: str, values: torch.Tensor, spec: TensorSpec) -> bytearray:
     if values.numel() != spec.elements:
         raise MergeError(f"{name}: the method returned {list(values.shape)}, not {list(spec.shape)}")
     if not bool(values.isfinite().all()) or float(values.abs().max()) > largest(spec.dtype):
         raise MergeError(f"{name}: the result does not fit {spec.dtype.name}")
-    return memoryview(bytes(device.save(values, spec.dtype)()))
+    data = bytearray(spec.nbytes)
+    lane.save(values, spec.dtype, data)
+    return data

@@ -1,24 +1,29 @@
-"""Merge one piece: check that its values are finite, call the method, check that the result fits, and round it."""
+"""Merge one piece: call the method, round and write what it returns, check that all numbers are what they may be."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import sys
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import MergeError, PluginError
+from git_theta_ext.errors import PluginError
 from git_theta_ext.interfaces import Elected, Piece
 from git_theta_ext.model.numbers import largest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import torch
     from typing_extensions import Buffer
 
     from git_theta_ext.interfaces import Trim
-    from git_theta_ext.merging.device import Device
+    from git_theta_ext.merging.device import Lane
     from git_theta_ext.merging.tasks import Task
     from git_theta_ext.model.dtypes import Dtype
+    from git_theta_ext.model.manifest import Parameter
+
+
+_FINITE = (-sys.float_info.max, sys.float_info.max)
 
 
 @dataclass(frozen=True)
@@ -26,16 +31,41 @@ class Part:
     """A merged piece.
 
     Attributes:
-        data: Waits for its bytes.
-        checks: What is wrong where one of these is not true.
+        fault: Why it may not be used, empty where it may.
         votes: As in ``Elected``.
         ties: As in ``Elected``.
     """
 
-    data: Callable[[], memoryview]
-    checks: list[tuple[str, torch.Tensor]]
-    votes: torch.Tensor | None = None
-    ties: torch.Tensor | None = None
+    fault: str = ""
+    votes: int = 0
+    ties: int = 0
+
+
+@dataclass
+class Checks:
+    """Bounds for the numbers of some tensors, looked at when the device is done, all in one go.
+
+    Attributes:
+        words: What to say of a tensor that is out of bounds, and the bounds.
+        extremes: The least and the largest number of each tensor, NaN if one is NaN.
+    """
+
+    words: list[tuple[str, float, float]] = field(default_factory=list)
+    extremes: list[torch.Tensor] = field(default_factory=list)
+
+    def add(self, words: str, values: torch.Tensor, least: float, most: float) -> None:
+        """Check that all numbers of a tensor lie between two others."""
+        if values.numel():
+            self.words.append((words, least, most))
+            self.extremes += values.aminmax()
+
+    def fault(self) -> str:
+        """Wait for the device, and return the words for the first tensor that is out of bounds, if one is."""
+        found = _on_host(self.extremes)
+        for (words, least, most), low, high in zip(self.words, found[::2], found[1::2], strict=True):
+            if not (least <= low and high <= most):
+                return words
+        return ""
 
 
 @dataclass(frozen=True)
@@ -43,21 +73,29 @@ class Values:
     """The inputs of a piece, in the order of ``Task.members``, and whether they are finite."""
 
     tensors: list[torch.Tensor]
-    checks: list[tuple[str, torch.Tensor]]
+    checks: Checks
 
 
-def loaded(task: Task, device: Device, chunks: Sequence[Buffer]) -> Values:
-    """Move the values of a piece to the device, one chunk for each of ``Task.members``."""
-    names = [*(["base"] if task.base is not None else []), *task.sides]
-    names += [f"the {kind} statistics" for kind, found in task.sidecars.items() for _ in found]
-    tensors, checks = [], []
-    for what, member, chunk in zip(names, task.members, chunks, strict=True):
-        value = device.load(chunk, member.spec.dtype, wide=task.wide)
-        tensors.append(value)
-        if member.spec.dtype.kind in ("float", "complex") and value.numel():
-            low, high = value.aminmax()
-            checks.append((f"{what} has NaN or infinite values", low.isfinite() & high.isfinite()))
+def loaded(task: Task, lane: Lane, chunks: Sequence[Buffer], shapes: Sequence[Sequence[int]] | None = None) -> Values:
+    """Move the values of a piece to the device.
+
+    Args:
+        task: What it is a piece of.
+        lane: Where to.
+        chunks: Bytes of each of ``Task.members``.
+        shapes: Of these; one-dimensional if left out.
+    """
+    tensors, checks = [], Checks()
+    for number, (member, chunk) in enumerate(zip(task.members, chunks, strict=True)):
+        value = _loaded(task, lane, member, chunk)
+        tensors.append(value if shapes is None else value.reshape(shapes[number]))
+        if member.spec.dtype.kind in ("float", "complex"):
+            checks.add(f"{task.whose[number]} has NaN or infinite values", value, *_FINITE)
     return Values(tensors, checks)
+
+
+def _loaded(task: Task, lane: Lane, member: Parameter, chunk: Buffer) -> torch.Tensor:
+    return lane.load(chunk, member.spec.dtype, wide=task.wide)
 
 
 @dataclass(frozen=True)
@@ -73,15 +111,18 @@ class Terms:
     majority: int
 
 
-def merge_piece(task: Task, device: Device, values: Values, terms: Terms, start: int) -> Part:
+def merge_piece(  # noqa: PLR0913, PLR0917 - all that a piece is
+    task: Task, lane: Lane, values: Values, terms: Terms, start: int, room: Buffer
+) -> Part:
     """Merge one piece.
 
     Args:
         task: What it is a piece of.
-        device: Where its values are.
+        lane: Where its values are.
         values: From ``loaded``.
         terms: Threshold and majority.
         start: Number of the piece's first element.
+        room: Where the result's bytes go.
 
     Raises:
         MergeError: The method refuses these values.
@@ -107,25 +148,42 @@ def merge_piece(task: Task, device: Device, values: Values, terms: Terms, start:
     value = found.value if isinstance(found, Elected) else found
     if value.shape != branches[0].shape or value.dtype != branches[0].dtype:
         raise PluginError(f"method {task.method.name!r} returned something else than a tensor like its branches")
-    part = rounded(task, device, value, values.checks)
-    return replace(part, votes=found.votes, ties=found.ties) if isinstance(found, Elected) else part
+    fault = _written(task, lane, value, values.checks, room)
+    if not isinstance(found, Elected):
+        return Part(fault)
+    votes, ties = _on_host([found.votes, found.ties])
+    return Part(fault, int(votes), int(ties))
 
 
-def rounded(task: Task, device: Device, value: torch.Tensor, checks: list[tuple[str, torch.Tensor]]) -> Part:
-    """Round numbers to the result's element type, and check that they fit; beside the checks of what they came from."""
-    dtype = task.spec.dtype
-    if value.numel():
-        least, most = _range(dtype)
-        low, high = value.aminmax()  # NaN is neither
-        checks = [*checks, (f"the result does not fit {dtype.name}", (low >= least) & (high <= most))]
-    return Part(device.save(value, dtype), checks)
+def copy_piece(task: Task, lane: Lane, member: int, chunk: Buffer, room: Buffer) -> Part:
+    """Take over elements that only one of ``Task.members`` has, in the result's element type.
+
+    Args:
+        task: What they are a part of.
+        lane: Where to convert them.
+        member: Number of the one that has them.
+        chunk: Their bytes.
+        room: Where the result's bytes go.
+    """
+    checks = Checks()
+    value = _loaded(task, lane, task.members[member], chunk)
+    checks.add(f"{task.whose[member]} has NaN or infinite values", value, *_FINITE)
+    return Part(_written(task, lane, value, checks, room))
 
 
-def check(checks: Sequence[tuple[str, torch.Tensor]]) -> None:
-    """Raise MergeError with the words of the first check that is not true."""
-    for what, good in checks:
-        if not bool(good):
-            raise MergeError(what)
+def _written(task: Task, lane: Lane, value: torch.Tensor, checks: Checks, room: Buffer) -> str:
+    """Round numbers and write them; return what is wrong with them or what they came from."""
+    result = Checks()
+    result.add(f"the result does not fit {task.spec.dtype.name}", value, *_range(task.spec.dtype))
+    lane.save(value, task.spec.dtype, room)
+    return checks.fault() or result.fault()
+
+
+def _on_host(numbers: Sequence[torch.Tensor]) -> list[float]:
+    """Return tensors of one number each, all of one type, as numbers; the only wait for the device."""
+    import torch
+
+    return torch.stack(list(numbers)).tolist() if numbers else []
 
 
 def _range(dtype: Dtype) -> tuple[float, float]:

@@ -1,220 +1,139 @@
-"""Run merge methods over stored tensors: read ahead in threads, compute piece by piece, check, round, hand on."""
+"""Run merge methods over stored tensors: read ahead in threads, merge piece by piece, gather, hand on."""
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field, replace
+import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
-from git_theta_ext.interfaces import Trim
-from git_theta_ext.merging.pieces import Part, Terms, Values, check, equals, loaded, merge_piece, rounded
-from git_theta_ext.merging.select import ALL_EQUALS
+from git_theta_ext.merging.cuda import give_back_memory, is_out_of_memory
+from git_theta_ext.merging.device import CPU, Cpu
+from git_theta_ext.merging.work import Merged, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from git_theta_ext.merging.device import Device
+    from git_theta_ext.merging.pieces import Part
     from git_theta_ext.merging.tasks import Task
+    from git_theta_ext.merging.work import Ballot
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.store.blobs import Store
     from git_theta_ext.store.memory import Memory
 
-    Work = Callable[[int, int, tuple[memoryview, ...]], Any]
-
-_ROW_ELEMENTS = 1 << 22
-"""About the elements of the pieces that methods of rows get."""
+    Look = Callable[[int, int, tuple[memoryview, ...]], Any]
 
 
-@dataclass(frozen=True)
-class Merged:
-    """What came of a task.
-
-    Attributes:
-        task: The task.
-        data: Little-endian bytes of the merged tensor, None where it could not be merged.
-        reason: Why it could not.
-        votes: Sum of the signs that were elected.
-        ties: Number of elements that the majority decided.
-        majority: The sign that decided them.
-    """
-
-    task: Task
-    data: bytearray | None
-    reason: str = ""
-    votes: int = 0
-    ties: int = 0
-    majority: int = 1
-
-
-@dataclass
-class Ballot:
-    """What the pieces of one scope have in common.
-
-    Attributes:
-        trims: The threshold of each side of the merge; empty where the methods do not trim.
-        majority: The sign that the elections of the scope came to so far.
-    """
-
-    trims: list[Trim] = field(default_factory=list)
-    majority: int = 1
-
-    @property
-    def counts(self) -> bool:
-        """Whether what a piece keeps depends on the pieces before it."""
-        return any(trim.equal < ALL_EQUALS for trim in self.trims)
-
-    def of(self, task: Task) -> tuple[Trim, ...]:
-        """Return the thresholds of a task's branches."""
-        return tuple(self.trims[number] for number in task.changers) if self.trims else ()
-
-    def spend(self, task: Task, counts: Sequence[int]) -> None:
-        """Note that so many elements that equal a branch's threshold are kept already."""
-        for number, count in zip(task.changers, counts, strict=True):
-            trim = self.trims[number]
-            if trim.equal < ALL_EQUALS:
-                self.trims[number] = Trim(trim.bits, max(0, trim.equal - count))
-
-
-def readable(
-    store: Store | Memory, groups: Sequence[Sequence[Parameter]], work: Work | None = None, *, verify: bool = True
+def readable(  # noqa: PLR0913 - as Store.side_by_side
+    store: Store | Memory,
+    groups: Sequence[Sequence[Parameter]],
+    work: Look | None = None,
+    *,
+    verify: bool = True,
+    span: int = 1,
+    threads: int = 0,
 ) -> Iterator[tuple[int, int, tuple[memoryview, ...], Any]]:
     """Read tensors side by side; see ``Store.side_by_side``."""
     pairs = [[(member.digest, member.spec) for member in group] for group in groups]
-    return store.side_by_side(pairs, work, verify=verify)
+    return store.side_by_side(pairs, work, verify=verify, span=span, threads=threads)
 
 
-def run(
-    store: Store | Memory, device: Device, tasks: Sequence[Task], ballot: Ballot, advance: Callable[[int], None]
-) -> Iterator[Merged]:
+def run(  # noqa: PLR0913, PLR0917 - all that a merge has
+    store: Store | Memory,
+    device: Device,
+    tasks: Sequence[Task],
+    ballot: Ballot,
+    advance: Callable[[int], None],
+    threads: int = 0,
+) -> Generator[Merged, None, None]:
     """Compute tasks in their order; what cannot be merged or read is told and passed over.
 
     Args:
         store: Holds the values.
-        device: Where to compute.
+        device: Where to compute; what it has no memory for is merged on the processor.
         tasks: What to compute.
         ballot: Thresholds, which change with what is kept, and the majority that elections fall back on.
         advance: Told the number of bytes of each result.
+        threads: That read and merge, the store's own number if 0.
 
     Raises:
         PluginError: A method does not keep its contract.
         StoreError: The store cannot be read.
     """
-    done = 0
-    while done < len(tasks):
-        first = done
-        begun: _Work | None = None
-
-        def ahead(item: int, start: int, chunks: tuple[memoryview, ...], first: int = first) -> Part | None:
-            """Merge a piece right where it was decoded, where pieces do not depend on each other."""
-            task = tasks[first + item]
-            if not (task.streams and device.threads) or ballot.counts:
-                return None
-            return merge_piece(
-                task, device, loaded(task, device, chunks), Terms(ballot.of(task), ballot.majority), start
-            )
-
+    left = list(tasks)
+    while left:
+        before, fault, lacking = list(ballot.trims), "", False
         try:
-            for item, start, chunks, part in readable(store, [task.members for task in tasks[first:]], ahead):
-                begun = begun or _Work(tasks[first + item], device, ballot)
-                if part is not None:
-                    begun.keep(part, start)
-                elif chunks:
-                    begun.take(start, chunks)
-                else:
-                    result, begun = begun.done(), None
-                    done += 1
-                    yield result
-                    advance(result.task.spec.nbytes)
+            for merged in _read_and_merged(store, device, tuple(left), ballot, threads):
+                del left[0]
+                before = list(ballot.trims)
+                yield merged
+                advance(merged.task.spec.nbytes)
         except (MergeError, MissingError, CorruptError) as error:
-            yield Merged(tasks[done], None, error.message)
-            advance(tasks[done].spec.nbytes)
-            done += 1
+            fault = error.message
+        except RuntimeError as error:
+            if device.name == CPU or not is_out_of_memory(error):
+                raise
+            lacking = True
+        # The errors are gone by now, and with them the tensors that they knew of.
+        if lacking:
+            give_back_memory()
+            ballot.trims = before
+            for merged in run(store, Cpu(), [left.pop(0)], ballot, advance, threads):
+                yield replace(merged, lacking=device.name)
+        elif left:
+            failed = left.pop(0)
+            yield Merged(failed, None, fault)
+            advance(failed.spec.nbytes)
 
 
-class _Work:
-    """One task on its way."""
+def _read_and_merged(
+    store: Store | Memory, device: Device, tasks: Sequence[Task], ballot: Ballot, threads: int
+) -> Iterator[Merged]:
+    # What streams is read side by side; the members of what does not may have any size, and come one after another.
+    lots = [
+        (number, lot)
+        for number, task in enumerate(tasks)
+        for lot in ([tuple(range(len(task.members)))] if task.streams else [(n,) for n in range(len(task.members))])
+    ]
+    groups = [[tasks[number].members[member] for member in lot] for number, lot in lots]
+    begun = _Begun(tasks, device, ballot)
 
-    def __init__(self, task: Task, device: Device, ballot: Ballot) -> None:
-        self.task = task
+    def ahead(item: int, start: int, chunks: tuple[memoryview, ...]) -> Part | None:
+        """Merge a piece right where it was decoded, where pieces do not depend on each other."""
+        number, _ = lots[item]
+        return begun.work(number).merge(start, chunks) if tasks[number].streams and not ballot.counts else None
+
+    for item, start, chunks, part in readable(store, groups, ahead, span=device.span, threads=threads):
+        number, lot = lots[item]
+        if part is not None:
+            begun.work(number).keep(part)
+        elif chunks and tasks[number].streams:
+            begun.work(number).keep(begun.work(number).merge(start, chunks))
+        elif chunks:
+            begun.work(number).gather(lot[0], start, chunks[0])
+        elif item + 1 == len(lots) or lots[item + 1][0] != number:
+            yield begun.pop(number).done()
+
+
+class _Begun:
+    """The tasks that are on their way, begun by whoever has their first piece."""
+
+    def __init__(self, tasks: Sequence[Task], device: Device, ballot: Ballot) -> None:
+        self._tasks = tasks
         self._device = device
         self._ballot = ballot
-        self._majority = ballot.majority
-        self._data = bytearray(task.spec.nbytes)
-        self._parts: list[Part] = []
-        self._waiting: deque[tuple[int, Callable[[], memoryview]]] = deque()
-        self._whole = [] if task.streams else [bytearray(member.spec.nbytes) for member in task.members]
+        self._lock = threading.Lock()
+        self._works: dict[int, Work] = {}
 
-    def take(self, start: int, chunks: Sequence[memoryview]) -> None:
-        """Take the next chunk of every member; ``start`` is the number of its first element."""
-        if self.task.streams:
-            self._merge(loaded(self.task, self._device, chunks), start)
-            return
-        for room, member, chunk in zip(self._whole, self.task.members, chunks, strict=True):
-            offset = start * member.spec.dtype.bits // 8
-            room[offset : offset + chunk.nbytes] = chunk
+    def work(self, number: int) -> Work:
+        with self._lock:
+            if number not in self._works:
+                self._works[number] = Work(self._tasks[number], self._device, self._ballot)
+            return self._works[number]
 
-    def keep(self, part: Part, start: int) -> None:
-        """Take a merged piece; ``start`` is the number of its first element."""
-        self._parts.append(replace(part, data=lambda: memoryview(b"")))  # its bytes are kept by nobody else
-        self._waiting.append((start * self.task.spec.dtype.bits // 8, part.data))
-        self._drain(self._device.depth)
-
-    def done(self) -> Merged:
-        """Return what came of it.
-
-        Raises:
-            MergeError: An input is not finite, or the result does not fit.
-        """
-        if self._whole:
-            self._merge_whole()
-        self._drain(0)
-        check([check for part in self._parts for check in part.checks])
-        votes = sum(int(part.votes) for part in self._parts if part.votes is not None)
-        ties = sum(int(part.ties) for part in self._parts if part.ties is not None)
-        return Merged(self.task, self._data, "", votes, ties, self._majority)
-
-    def _merge(self, values: Values, start: int) -> None:
-        trims = self._ballot.of(self.task)
-        self.keep(merge_piece(self.task, self._device, values, Terms(trims, self._majority), start), start)
-        if self._ballot.counts:
-            base, *branches = values.tensors[: 1 + len(self.task.branches)]
-            equal = [equals(branch, base, trim) for branch, trim in zip(branches, trims, strict=True)]
-            self._ballot.spend(self.task, equal)
-
-    def _merge_whole(self) -> None:
-        """Merge a tensor that was gathered, in blocks of rows where the method allows it."""
-        task, common = self.task, self.task.common
-        found = loaded(task, self._device, self._whole)
-        check(found.checks)  # a decomposition of NaN does not end well
-        numbers = () if task.numbers == 1 else (task.numbers,)
-        values = [
-            flat.reshape((*member.spec.shape, *numbers))
-            for member, flat in zip(task.members, found.tensors, strict=True)
-        ]
-        rows = common.shape[0] if common.shape else 1
-        step = max(rows, 1)
-        if task.method.contract.granularity != "matrix" and common.elements and len(common.shape) > 1:
-            step = max(1, _ROW_ELEMENTS * rows // common.elements)
-        for first in range(0, max(rows, 1), step):
-            last = min(first + step, rows)  # what one side appended comes behind
-            block = [
-                value[first:last] if by_rows and common.shape else value
-                for value, by_rows in zip(values, task.by_rows, strict=True)
-            ]
-            self._merge(Values(block, []), first * (common.elements // max(rows, 1)))
-        if task.grower is not None:
-            self._append(task.branches[task.grower])
-
-    def _append(self, grown: Parameter) -> None:
-        """Copy the rows that one side appended."""
-        room = self._whole[(self.task.base is not None) + self.task.branches.index(grown)]
-        values = self._device.load(room, grown.spec.dtype, wide=self.task.wide)
-        first = self.task.common.elements
-        self.keep(rounded(self.task, self._device, values[first * self.task.numbers :], []), first)
-
-    def _drain(self, depth: int) -> None:
-        while len(self._waiting) > depth:
-            offset, wait = self._waiting.popleft()
-            data = wait()
-            self._data[offset : offset + data.nbytes] = data
+    def pop(self, number: int) -> Work:
+        work = self.work(number)  # what has no elements was not begun yet
+        del self._works[number]
+        return work

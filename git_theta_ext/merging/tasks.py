@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 
     Statistics = Mapping[int, Mapping[str, Parameter]]
     """Number of a side to its statistics by ``KIND/PARAMETER``, as docs/statistics.md lays them out."""
+
+
+ROW_ELEMENTS = 1 << 22
+"""About the elements of the pieces that methods of rows get."""
+
+
+def chunk_elements(spec: TensorSpec) -> int:
+    """Return how many elements a chunk of a tensor in the store has."""
+    return spec.chunk_bytes * 8 // spec.dtype.bits
 
 
 @dataclass(frozen=True)
@@ -55,54 +65,73 @@ class Task:
         """The first parameter."""
         return self.names[0]
 
-    @property
+    @cached_property
     def method(self) -> MergeMethod:
         """What merges the values."""
         return find_merge(self.choice.method)
 
-    @property
+    @cached_property
     def members(self) -> list[Parameter]:
         """All that is read, in the order in which it is read."""
         before = [] if self.base is None else [self.base]
         return [*before, *self.branches, *(found for kind in self.sidecars.values() for found in kind)]
 
-    @property
-    def by_rows(self) -> list[bool]:
-        """Whether each of the members has the rows of the parameter; Gram matrices have rows of their own."""
-        before = [] if self.base is None else [self.base]
-        owners = [*before, *self.branches, *(branch for _ in self.sidecars for branch in self.branches)]
-        return [member.spec.shape == owner.spec.shape for member, owner in zip(self.members, owners, strict=True)]
+    @cached_property
+    def whose(self) -> list[str]:
+        """What to call each of ``members`` in messages."""
+        before = [] if self.base is None else ["base"]
+        return [*before, *self.sides, *(f"the {kind} statistics" for kind, all_ in self.sidecars.items() for _ in all_)]
 
-    @property
+    @cached_property
     def grower(self) -> int | None:
         """The place among the branches of the one that has more rows than the others."""
         longer = [n for n, branch in enumerate(self.branches) if branch.spec.shape != self.common.shape]
         return longer[0] if longer else None
 
-    @property
+    @cached_property
     def common(self) -> TensorSpec:
         """Element type of the result, and the shape that all branches have at least."""
         rows = min((branch.spec.shape[:1] for branch in self.branches), default=())
         return TensorSpec(self.spec.dtype, (*rows, *self.spec.shape[1:]))
 
-    @property
+    @cached_property
     def streams(self) -> bool:
         """Whether it can be merged as it is read, with no more than a piece of each input in memory."""
-        alike = {member.spec.elements for member in self.members} == {self.spec.elements}
+        sizes = {(member.spec.elements, chunk_elements(member.spec)) for member in self.members}
+        alike = sizes == {(self.spec.elements, chunk_elements(self.spec))}
         return self.method.contract.granularity == "element" and alike
 
     @property
+    def rows(self) -> int:
+        """How many rows are merged at a time where it does not stream: all, unless the method takes rows by themselves.
+
+        Members of another shape, which no method should take, are seen by it only together with all rows.
+        """
+        shape, elements = self.common.shape, self.common.elements
+        every = shape[0] if shape else 1
+        whole = self.method.contract.granularity == "matrix" or len(shape) <= 1 or not elements
+        if whole or not all(self.has_rows(member) for member in self.members):
+            return max(1, every)
+        return max(1, ROW_ELEMENTS * every // elements)
+
+    def has_rows(self, member: Parameter) -> bool:
+        """Tell whether a member has all rows of ``common``, and perhaps more."""
+        shape = member.spec.shape
+        longer = self.grower is not None and shape[1:] == self.common.shape[1:] and shape[:1] >= self.common.shape[:1]
+        return shape == self.common.shape or longer
+
+    @cached_property
     def wide(self) -> bool:
         """Whether float32 would lose bits of an input."""
         return any(is_wide(member.spec.dtype) for member in self.members)
 
-    @property
+    @cached_property
     def weights(self) -> tuple[float, ...]:
         """A weight for each branch."""
         given = self.choice.weights
         return tuple(given[number] if given else 1.0 for number in self.changers)
 
-    @property
+    @cached_property
     def keys(self) -> tuple[int, ...]:
         """A number for each branch that random numbers are drawn from."""
         if not self.method.contract.stochastic:

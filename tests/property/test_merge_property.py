@@ -14,8 +14,9 @@ from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.device import Cpu
 from git_theta_ext.merging.plan import plan
 from git_theta_ext.merging.rules import Rules, choice
-from git_theta_ext.merging.stream import Ballot, run
+from git_theta_ext.merging.stream import run
 from git_theta_ext.merging.tasks import Task
+from git_theta_ext.merging.work import Ballot
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Manifest, Parameter
 from git_theta_ext.model.numbers import from_float, to_float

@@ -3,6 +3,7 @@
 import sys
 import types
 import warnings
+from dataclasses import replace
 from functools import partial
 from itertools import count
 
@@ -13,9 +14,9 @@ import torch
 from git_theta_ext import registry
 from git_theta_ext.errors import PluginError
 from git_theta_ext.interfaces import MergeContract, Option
-from git_theta_ext.merging import stream
+from git_theta_ext.merging import tasks
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.device import Cpu
+from git_theta_ext.merging.device import Cpu, Devices
 from git_theta_ext.merging.engine import Engine
 from git_theta_ext.merging.journal import Journal
 from git_theta_ext.merging.plan import plan
@@ -106,7 +107,7 @@ def test_methods_of_matrices_get_the_tensor_as_it_is(bench, probe):
 
 
 def test_methods_of_rows_get_whole_rows(bench, probe, monkeypatch):
-    monkeypatch.setattr(stream, "_ROW_ELEMENTS", 10)
+    monkeypatch.setattr(tasks, "ROW_ELEMENTS", 10)
     method = probe(lambda piece: piece.branches[0] * 2, granularity="row")
     one = np.arange(35, dtype=np.float32).reshape(7, 5)
     assert np.array_equal(merged(bench, one * 0, one, one + 1, method=method.name), 2 * one.reshape(-1))
@@ -229,6 +230,95 @@ def test_rows_that_one_side_appended_are_kept_and_the_others_merged(bench):
     assert "several sides" in both.manifest.conflicts[0].reason
 
 
+@pytest.mark.parametrize("grown", [False, True])
+def test_rows_that_one_side_appended_are_told_from_statistics(bench, grown):
+    base, one = [[1.0, 1.0]], [[2.0, 4.0]]
+    two = [[4.0, 8.0], [5.0, 7.0]] if grown else [[4.0, 8.0]]
+    before, *rows = (bench.manifest({"w": row}) for row in (base, one, two))
+    weighed = {n: {"fisher/w": bench.parameter(np.full_like(row, n + 1.0))} for n, row in enumerate((one, two))}
+    choice = replace(Rules.only("fisher").defaults, grow=True)
+    found = apply(plan(before, rows, Rules(choice)), bench.store, lambda: Engine(bench.store, statistics=weighed))
+    assert bench.values(found.manifest.parameters["w"]) == [[pytest.approx(10 / 3), pytest.approx(20 / 3)], *two[1:]]
+
+
+def test_statistics_may_be_larger_than_what_they_are_about(bench):
+    rng = np.random.default_rng(0)
+    base, one, two = (rng.normal(size=(8, 1024)).astype(np.float32) for _ in range(3))
+    before, *rows = (bench.manifest({"w": row}) for row in (base, one, two))
+    grams = {n: {"gram/w": bench.parameter(np.eye(1024, dtype=np.float32))} for n in range(2)}
+    found = apply(plan(before, rows, Rules.only("regmean")), bench.store, lambda: Engine(bench.store, statistics=grams))
+    assert found.conflicts == 0
+    np.testing.assert_allclose(bench.values(found.manifest.parameters["w"]), (one + two) / 2, rtol=1e-6)
+
+
+def test_statistics_of_another_shape_are_refused_and_not_cut(bench, monkeypatch):
+    monkeypatch.setattr(tasks, "ROW_ELEMENTS", 2)
+    before, *rows = (bench.manifest({"w": np.full((3, 2), value)}) for value in (0.0, 1.0, 2.0))
+    larger = {n: {"fisher/w": bench.parameter(np.ones((4, 2), np.float32))} for n in range(2)}
+    found = apply(plan(before, rows, Rules.only("fisher")), bench.store, lambda: Engine(bench.store, statistics=larger))
+    assert "another shape" in found.manifest.conflicts[0].reason
+
+
+@pytest.mark.parametrize("method", ["average", "ties", "slerp", "iso_c", "della"])
+def test_empty_tensors_whose_types_differ_are_merged(bench, method):
+    empty = [(kind, np.zeros((3, 0), "V2")) for kind in ("F16", "BF16")]
+    found = outcome_of(bench, np.zeros((3, 0), np.float32), *empty, method=method)
+    assert found.conflicts == 0
+    assert found.manifest.parameters["w"].spec == TensorSpec.of("F16", (3, 0))
+
+
+def test_complex_numbers_of_two_widths_are_merged(bench):
+    base, one = (np.full(1 << 19, value, np.complex64) for value in (0, 1))
+    two = ("C128", np.full(1 << 19, 3j))
+    assert set(merged(bench, base, one, two).tolist()) == {0.5, 1.5}
+
+
+class Scarce(Cpu):
+    """Says that it is a CUDA device, which runs out of memory after some pieces."""
+
+    name = "cuda:0"
+
+    def __init__(self, pieces):
+        self.left = pieces
+
+    def lane(self):
+        self.left -= 1
+        if self.left < 0:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return super().lane()
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 3, 5, 9, 100])
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("average", {}), ("slerp", {})],
+)
+def test_what_a_device_has_no_memory_left_for_is_merged_on_the_processor(bench, method, options, pieces):
+    rng = np.random.default_rng(3)
+    base, one, two = ({f"w{n}": np.sign(rng.normal(size=(9, 5))) for n in range(4)} for _ in range(3))
+    expected = outcome_of(bench, base, one, two, method=method, options=options)
+    assert expected.notes == ()
+    devices = Devices((Scarce(pieces),))
+    found = outcome_of(
+        bench, base, one, two, method=method, options=options, start=lambda: Engine(bench.store, devices)
+    )
+    assert found.manifest == expected.manifest
+    assert not expected.conflicts
+    enough = pieces >= (12 if method == "ties" else 4)  # two of three readings look for the threshold
+    assert [note.partition(" over ")[0] for note in found.notes] == ([] if enough else ["cuda:0 ran out of memory"])
+
+
+def test_other_errors_of_a_device_are_not_taken_for_a_lack_of_memory(bench, probe):
+    def broken(piece):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    method = probe(broken)
+    with pytest.raises(RuntimeError, match="illegal"):
+        outcome_of(
+            bench, [0.0], [1.0], [2.0], method=method.name, start=lambda: Engine(bench.store, Devices((Scarce(9),)))
+        )
+
+
 def test_random_numbers_depend_on_versions_name_and_seed_alone(bench, probe):
     method = probe(lambda piece: piece.branches[0] * 1, stochastic=True, options={"seed": Option(0)}, needs_base=True)
     base, one, two = ({name: [value, 1.0] for name in "ab"} | {"c": [value + 1]} for value in (0.0, 1.0, 2.0))
@@ -249,11 +339,11 @@ class Counting(Cpu):
     def __init__(self, limit=1 << 30):
         self.saved, self.limit = 0, limit
 
-    def save(self, values, dtype):
+    def save(self, values, dtype, room):
         if self.saved == self.limit:
             raise KeyboardInterrupt
         self.saved += 1
-        return super().save(values, dtype)
+        super().save(values, dtype, room)
 
 
 @pytest.mark.parametrize("method", ["average", "ties"])
@@ -267,7 +357,7 @@ def test_a_merge_that_was_killed_goes_on_where_it_was(bench, tmp_path, monkeypat
 
     def again(device):
         return outcome_of(
-            bench, base, one, two, method=method, start=lambda: Engine(bench.store, device, Journal(place))
+            bench, base, one, two, method=method, start=lambda: Engine(bench.store, Devices((device,)), Journal(place))
         )
 
     with pytest.raises(KeyboardInterrupt):

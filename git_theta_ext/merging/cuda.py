@@ -1,0 +1,171 @@
+"""Compute on a CUDA device, some pieces at a time, each in a lane of its own.
+
+A lane is a stream and two slabs of pinned memory. The thread that has it fills a slab while the other one is on its
+way, puts the computation into the stream behind the copies, and waits until the result has come back. The copies and
+computations of different lanes overlap. As a lane's work is all in one stream, nothing has to be kept in order between
+streams: memory that was freed is used again by the same stream, behind all that still reads it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass
+from queue import LifoQueue
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.merging.device import prepared, torch_dtype, viewed, widened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from typing_extensions import Buffer
+
+    from git_theta_ext.model.dtypes import Dtype
+
+LANES = 6
+"""So that filling slabs, copying in, computing, copying out and emptying slabs go on at the same time."""
+
+SPAN = 8
+"""Chunks of a piece: 2^22 elements. The interpreter needs as long for one of 2^19 as the bus."""
+
+_SLABS = 2
+_SLAB_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class _Slab:
+    """Pinned memory, and the event behind the last copy from it or to it."""
+
+    room: torch.Tensor
+    copied: Any
+
+
+class _Lane:
+    """A stream and its slabs. Every method is called while the stream is the thread's current one."""
+
+    def __init__(self, device: torch.device, rooms: torch.Tensor) -> None:
+        import torch
+
+        streams: Any = torch.cuda.Stream  # torch has no types for these two
+        events: Any = torch.cuda.Event
+        self.stream = streams(device)
+        self._device = device
+        # Threads that wait sleep, so that the others can decode.
+        self._slabs = deque(_Slab(room, events(blocking=True)) for room in rooms)
+
+    def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> torch.Tensor:
+        """Return elements as numbers; see ``Lane``. Their bytes were copied from ``data`` when it returns."""
+        import torch
+
+        raw = viewed(data, torch.uint8)
+        there = torch.empty(raw.numel(), dtype=torch.uint8, device=self._device)
+        for part, target in zip(torch.split(raw, _SLAB_BYTES), torch.split(there, _SLAB_BYTES), strict=True):
+            slab = self._next()
+            filled = slab.room[: part.numel()].copy_(part)
+            target.copy_(filled, non_blocking=True)
+            slab.copied.record(self.stream)
+        return widened(there.view(torch_dtype(dtype)), dtype, wide=wide)
+
+    def save(self, values: torch.Tensor, dtype: Dtype, room: Buffer) -> None:
+        """Write the rounded numbers' bytes; see ``Lane``. All that was begun in this lane is done when it returns."""
+        import torch
+
+        numbers = prepared(values, dtype)
+        # Into a tensor of our own: what is viewed as bytes needs a stride, which a single number may not have.
+        rounded = torch.empty(numbers.numel(), dtype=torch_dtype(dtype), device=numbers.device).copy_(numbers)
+        coming: deque[tuple[_Slab, torch.Tensor]] = deque()
+        parts, targets = (
+            torch.split(each, _SLAB_BYTES) for each in (rounded.view(torch.uint8), viewed(room, torch.uint8))
+        )
+        for part, target in zip(parts, targets, strict=True):
+            if len(coming) == len(self._slabs):
+                _take(*coming.popleft())
+            slab = self._next()
+            slab.room[: part.numel()].copy_(part, non_blocking=True)
+            slab.copied.record(self.stream)
+            coming.append((slab, target))
+        while coming:
+            _take(*coming.popleft())
+
+    def _next(self) -> _Slab:
+        """Return the slab that was used longest ago, when its copy is done."""
+        slab = self._slabs[0]
+        self._slabs.rotate(-1)
+        slab.copied.synchronize()
+        return slab
+
+
+def _take(slab: _Slab, target: torch.Tensor) -> None:
+    """Copy what has come back out of a slab."""
+    slab.copied.synchronize()
+    target.copy_(slab.room[: target.numel()])
+
+
+class Cuda:
+    """A CUDA device. Its pinned memory is taken once.
+
+    Args:
+        name: ``cuda:N``.
+    """
+
+    threads = LANES
+    span = SPAN
+
+    def __init__(self, name: str) -> None:
+        import torch
+
+        self.name = name
+        self._device = torch.device(name)
+        self._idle: LifoQueue[_Lane] = LifoQueue()
+        with torch.cuda.device(self._device):
+            for rooms in _pinned(LANES, _SLABS, _SLAB_BYTES):
+                self._idle.put(_Lane(self._device, rooms))
+
+    @contextmanager
+    def lane(self) -> Iterator[_Lane]:
+        """Let this thread compute there, when a lane is idle; see ``Device``."""
+        import torch
+
+        lane = self._idle.get()
+        try:
+            # Threads begin at the first device, where nothing of ours has to be.
+            with torch.cuda.device(self._device), torch.cuda.stream(lane.stream):
+                yield lane
+        finally:
+            self._idle.put(lane)
+
+    def free(self) -> int | None:
+        """Return the bytes that are free, or that torch holds and does not use; see ``Device``."""
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(self._device)
+        return free + torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+
+    def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> torch.Tensor:
+        """Return elements as numbers, in this thread's current stream; see ``Device``."""
+        return widened(viewed(data, torch_dtype(dtype)).to(self._device), dtype, wide=wide)
+
+
+def _pinned(*shape: int) -> torch.Tensor:
+    import torch
+
+    return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether a device has no memory left: for a tensor, a library's workspace, or a context."""
+    import torch
+
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(
+        words in str(error) for words in ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+    )
+
+
+def give_back_memory() -> None:
+    """Return what torch holds on CUDA devices and does not use to them."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

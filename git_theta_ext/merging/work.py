@@ -1,0 +1,173 @@
+"""One tensor that is merged: its pieces, in whatever thread, and what they come to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import MergeError
+from git_theta_ext.interfaces import Trim
+from git_theta_ext.merging.pieces import Checks, Part, Terms, Values, copy_piece, equals, loaded, merge_piece
+from git_theta_ext.merging.select import ALL_EQUALS
+from git_theta_ext.merging.tasks import ROW_ELEMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from git_theta_ext.merging.device import Device
+    from git_theta_ext.merging.tasks import Task
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What came of a task.
+
+    Attributes:
+        task: The task.
+        data: Little-endian bytes of the merged tensor, None where it could not be merged.
+        reason: Why it could not.
+        votes: Sum of the signs that were elected.
+        ties: Number of elements that the majority decided.
+        majority: The sign that decided them.
+        lacking: The device that had no memory for it, so that it was merged on the processor.
+    """
+
+    task: Task
+    data: bytearray | None
+    reason: str = ""
+    votes: int = 0
+    ties: int = 0
+    majority: int = 1
+    lacking: str = ""
+
+
+@dataclass
+class Ballot:
+    """What the pieces of one scope have in common.
+
+    Attributes:
+        trims: The threshold of each side of the merge; empty where the methods do not trim.
+        majority: The sign that the elections of the scope came to so far.
+    """
+
+    trims: list[Trim] = field(default_factory=list)
+    majority: int = 1
+
+    @property
+    def counts(self) -> bool:
+        """Whether what a piece keeps depends on the pieces before it."""
+        return any(trim.equal < ALL_EQUALS for trim in self.trims)
+
+    def of(self, task: Task) -> tuple[Trim, ...]:
+        """Return the thresholds of a task's branches."""
+        return tuple(self.trims[number] for number in task.changers) if self.trims else ()
+
+    def spend(self, task: Task, counts: Sequence[int]) -> None:
+        """Note that so many elements that equal a branch's threshold are kept already."""
+        for number, count in zip(task.changers, counts, strict=True):
+            trim = self.trims[number]
+            if trim.equal < ALL_EQUALS:
+                self.trims[number] = Trim(trim.bits, max(0, trim.equal - count))
+
+
+class Work:
+    """One task on its way.
+
+    Args:
+        task: The task.
+        device: Where it is merged.
+        ballot: What it has in common with the others of its scope.
+    """
+
+    def __init__(self, task: Task, device: Device, ballot: Ballot) -> None:
+        self._task = task
+        self._device = device
+        self._ballot = ballot
+        self._majority = ballot.majority
+        self._data = bytearray(task.spec.nbytes)
+        self._whole: list[bytearray] = []
+        self._sum = Part()
+
+    def merge(self, start: int, chunks: Sequence[memoryview]) -> Part:
+        """Merge a piece of a tensor that streams; in any thread, where the ballot does not count.
+
+        Args:
+            start: Number of its first element.
+            chunks: The bytes of all members.
+        """
+        count = chunks[0].nbytes * 8 // self._task.members[0].spec.dtype.bits
+        return self._merged(start, count, chunks, None)
+
+    def keep(self, part: Part) -> None:
+        """Take what came of the next piece into account."""
+        before = self._sum
+        self._sum = Part(before.fault or part.fault, before.votes + part.votes, before.ties + part.ties)
+
+    def gather(self, member: int, start: int, chunk: memoryview) -> None:
+        """Take the next chunk of a member of a tensor that does not stream; ``start`` is the number of its element."""
+        self._whole = self._whole or [bytearray(each.spec.nbytes) for each in self._task.members]
+        offset = start * self._task.members[member].spec.dtype.bits // 8
+        self._whole[member][offset : offset + chunk.nbytes] = chunk
+
+    def done(self) -> Merged:
+        """Return what came of it.
+
+        Raises:
+            MergeError: An input is not finite, the result does not fit, or the method refuses these values.
+        """
+        if not self._task.streams:
+            self._merge_rows()
+            self._append_rows()
+        if self._sum.fault:
+            raise MergeError(self._sum.fault)
+        return Merged(self._task, self._data, "", self._sum.votes, self._sum.ties, self._majority)
+
+    def _merged(
+        self, start: int, count: int, chunks: Sequence[memoryview], shapes: Sequence[Sequence[int]] | None
+    ) -> Part:
+        task, trims = self._task, self._ballot.of(self._task)
+        with self._device.lane() as lane:
+            values = loaded(task, lane, chunks, shapes)
+            if shapes is not None:
+                if fault := values.checks.fault():  # a decomposition of NaN does not end well
+                    raise MergeError(fault)
+                values = Values(values.tensors, Checks())
+            part = merge_piece(task, lane, values, Terms(trims, self._majority), start, self._room(start, count))
+            if self._ballot.counts:
+                base, *branches = values.tensors[: 1 + len(task.branches)]
+                self._ballot.spend(task, [equals(b, base, trim) for b, trim in zip(branches, trims, strict=True)])
+        return part
+
+    def _room(self, start: int, count: int) -> memoryview:
+        """Return where so many elements of the result go."""
+        bits = self._task.spec.dtype.bits
+        return memoryview(self._data)[start * bits // 8 : (start + count) * bits // 8]
+
+    def _merge_rows(self) -> None:
+        """Merge what was gathered, some rows at a time where the method allows it."""
+        task, shape = self._task, self._task.common.shape
+        whole = self._whole or [bytearray(member.spec.nbytes) for member in task.members]  # these have no chunk
+        numbers = () if task.numbers == 1 else (task.numbers,)
+        rows, width = shape[0] if shape else 1, math.prod(shape[1:])
+        for first in range(0, max(rows, 1), task.rows):
+            count = min(task.rows, rows - first)
+            chunks, shapes = [], []
+            for room, member in zip(whole, task.members, strict=True):
+                cut, size = task.has_rows(member), width * member.spec.dtype.bits // 8
+                chunks.append(memoryview(room)[first * size : (first + count) * size] if cut else memoryview(room))
+                shapes.append(((count, *shape[1:]) if cut and shape else member.spec.shape) + numbers)
+            self.keep(self._merged(first * width, count * width, chunks, shapes))
+
+    def _append_rows(self) -> None:
+        """Copy the rows that only one side has."""
+        task = self._task
+        if task.grower is None:
+            return
+        member = task.grower + (task.base is not None)
+        bits = task.members[member].spec.dtype.bits
+        for start in range(task.common.elements, task.spec.elements, ROW_ELEMENTS):
+            count = min(ROW_ELEMENTS, task.spec.elements - start)
+            chunk = memoryview(self._whole[member])[start * bits // 8 : (start + count) * bits // 8]
+            with self._device.lane() as lane:
+                self.keep(copy_piece(task, lane, member, chunk, self._room(start, count)))

@@ -1,0 +1,223 @@
+"""What can be known of CUDA devices without one: their slabs are used in time, and give the processor's bits.
+
+Streams and events are stand-ins here, and device memory is the processor's. Copies that do not block are put off as
+long as the real ones may be: until somebody waits for an event behind them.
+"""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from git_theta_ext.errors import ConfigError
+from git_theta_ext.merging import cuda
+from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.cuda import LANES, Cuda
+from git_theta_ext.merging.device import TORCH, Cpu, Devices, device_names, open_devices
+from git_theta_ext.merging.engine import Engine
+from git_theta_ext.merging.plan import plan
+from git_theta_ext.merging.rules import Rules
+from git_theta_ext.model.dtypes import dtype
+
+VIEWS = {"view", "split", "slice", "select", "unbind", "alias", "as_strided", "detach", "empty", "_to_copy"}
+
+
+class Later(TorchDispatchMode):
+    """Puts copies between slabs and the device off, and tells when the host touches a slab that one still needs."""
+
+    def __init__(self, slabs):
+        super().__init__()
+        self.slabs, self.waiting, self.early = slabs.untyped_storage().data_ptr(), [], []
+
+    def is_slab(self, tensor):
+        return tensor.untyped_storage().data_ptr() == self.slabs
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name == "copy_":
+            target, source, *blocking = args
+            slab = next((each for each in (target, source) if self.is_slab(each)), None)
+            if slab is not None and ((blocking and blocking[0]) or (kwargs or {}).get("non_blocking")):
+                self.waiting.append((slab, partial(func, target, source)))
+                return target
+            if slab is not None:
+                self.early += [slab for used, _ in self.waiting if overlap(used, slab)]
+                return func(*args, **(kwargs or {}))
+        if name not in VIEWS or (name == "_to_copy" and not self.is_slab(args[0])):
+            self.go_on(len(self.waiting))
+        return func(*args, **(kwargs or {}))
+
+    def go_on(self, count):
+        done, self.waiting = self.waiting[:count], self.waiting[count:]
+        for _, copy in done:
+            copy()
+
+
+def overlap(one, other):
+    starts = [each.storage_offset() for each in (one, other)]
+    return starts[0] < starts[1] + other.numel() and starts[1] < starts[0] + one.numel()
+
+
+class Event:
+    """Stands for all copies that were begun when it was recorded."""
+
+    mode = None
+
+    def __init__(self, blocking=False):
+        self.behind = []
+
+    def record(self, _stream):
+        self.behind = list(self.mode.waiting) if self.mode else []
+
+    def synchronize(self):
+        if self.mode and self.behind:
+            left = [id(each) for each in self.mode.waiting]
+            if id(self.behind[-1]) in left:
+                self.mode.go_on(left.index(id(self.behind[-1])) + 1)
+
+
+@pytest.fixture(params=[64])
+def emulated(request, monkeypatch):
+    """Return a CUDA device whose memory is the processor's, with slabs of so many bytes."""
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 30, 1 << 31))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 300)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
+    monkeypatch.setattr(cuda, "_pinned", lambda *shape: torch.empty(shape, dtype=torch.uint8))
+    monkeypatch.setattr(cuda, "_SLAB_BYTES", request.param)
+    device = Cuda("cuda:0")
+    for lane in device._idle.queue:
+        lane._device = torch.device("cpu")
+    return device
+
+
+def drawn(kind, elements):
+    values = np.random.default_rng(elements).integers(0, 120, elements)
+    rounded = torch.empty(elements, dtype=getattr(torch, TORCH[kind])).copy_(torch.from_numpy(values))
+    return bytearray(rounded.view(torch.uint8).numpy().tobytes())
+
+
+@pytest.mark.parametrize("elements", [0, 1, 8, 16, 17, 64, 1000])
+@pytest.mark.parametrize("kind", ["BF16", "F32", "F64", "C64", "F8_E4M3", "I16", "BOOL"])
+def test_no_slab_is_touched_before_its_copy_is_done(emulated, monkeypatch, kind, elements):
+    data = drawn(kind, elements)
+    with emulated.lane() as lane:
+        slabs = lane._slabs[0].room
+    later = Later(slabs)
+    monkeypatch.setattr(Event, "mode", later)
+    room = bytearray(len(data))
+    with emulated.lane() as lane, later:
+        for _ in range(2):
+            values = lane.load(data, dtype(kind), wide=kind == "F64")
+            expected = Cpu().load(data, dtype(kind), wide=kind == "F64")
+            assert torch.equal(values * 1, expected)
+            lane.save(values, dtype(kind), room)
+            assert later.early == []
+            assert later.waiting == []
+            assert bytes(room) == data
+
+
+def test_the_stand_in_tells_when_a_slab_is_touched_too_early(emulated, monkeypatch):
+    data = drawn("F32", 1000)
+    with emulated.lane() as lane:
+        later = Later(lane._slabs[0].room)
+        monkeypatch.setattr(Event, "mode", later)
+        monkeypatch.setattr(Event, "synchronize", lambda self: None)
+        with later:
+            lane.load(data, dtype("F32"), wide=False)
+    assert later.early
+
+
+@pytest.mark.parametrize("emulated", [1 << 18], indirect=True)
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+@pytest.mark.parametrize("method", ["average", "ties", "dare", "della", "slerp"])
+def test_a_merge_in_lanes_has_the_bits_of_one_on_the_processor(bench, emulated, method, kind):
+    rng = np.random.default_rng(5)
+    shapes = {"a": (3000, 700), "b": (7,), "c": (), "d": (2, 3, 5)}
+    base, one, two = ({name: rng.normal(size=shape).astype(kind) for name, shape in shapes.items()} for _ in range(3))
+    rows = [bench.manifest(row) for row in (base, one, two)]
+    merged = [
+        apply(plan(rows[0], rows[1:], Rules.only(method)), bench.store, lambda d=d: Engine(bench.store, Devices((d,))))
+        for d in (Cpu(), emulated)
+    ]
+    assert merged[0].conflicts == 0
+    assert merged[0].manifest == merged[1].manifest
+    assert len(emulated._idle.queue) == LANES
+
+
+def test_a_lane_is_one_threads_at_a_time_and_comes_back_after_errors(emulated):
+    used, most, lock = set(), [], threading.Lock()
+
+    def work():
+        with emulated.lane() as lane:
+            with lock:
+                assert id(lane) not in used
+                used.add(id(lane))
+                most.append(len(used))
+            time.sleep(0.001)
+            with lock:
+                used.remove(id(lane))
+            raise ValueError
+
+    with ThreadPoolExecutor(2 * LANES) as executor:
+        done = [executor.submit(work) for _ in range(20 * LANES)]
+    assert {type(each.exception()) for each in done} == {ValueError}
+    assert 1 < max(most) <= LANES
+    assert len(emulated._idle.queue) == LANES
+
+
+def test_a_single_number_without_a_stride_is_saved(emulated):
+    room = bytearray(4)
+    with emulated.lane() as lane:
+        lane.save(torch.ones(()).expand(1).as_strided((1,), (0,)), dtype("F32"), room)
+    assert bytes(room) == np.float32(1).tobytes()
+
+
+def test_memory_that_torch_keeps_for_itself_counts_as_free(emulated):
+    assert emulated.free() == (1 << 30) + 100
+
+
+@pytest.mark.parametrize(
+    ("count", "asked", "found"),
+    [
+        (0, "auto", ("cpu",)),
+        (0, "cpu", ("cpu",)),
+        (2, "auto", ("cuda:0", "cuda:1")),
+        (2, "cuda", ("cuda:0", "cuda:1")),
+        (2, "cuda:1", ("cuda:1",)),
+        (2, "cpu", ("cpu",)),
+    ],
+)
+def test_devices_by_name(monkeypatch, count, asked, found):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert device_names(asked) == found
+
+
+@pytest.mark.parametrize("asked", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", ""])
+def test_names_of_no_device_are_refused(asked):
+    with pytest.raises(ConfigError, match=r"theta\.merge\.device is"):
+        device_names(asked)
+
+
+@pytest.mark.parametrize(("count", "asked"), [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2")])
+def test_devices_that_are_not_here_are_refused(monkeypatch, count, asked):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    with pytest.raises(ConfigError, match="no such device"):
+        open_devices(asked)
+
+
+def test_the_processor_is_to_spare_only_where_nothing_was_asked_for(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert isinstance(open_devices("auto").spare, Cpu)
+    assert open_devices("cpu").spare is None
