@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.interfaces import MergeContract, pieces
+from git_theta_ext.interfaces import MergeContract
 
 from ._division import divided
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import torch
 
     from git_theta_ext.interfaces import Piece
 
 _PAIR = 2
+
+
+def _numbers(shape: Sequence[int], branches: int) -> float:
+    return math.prod(shape) * (6 * branches if branches > _PAIR else 6)
 
 
 class Average:
@@ -27,7 +32,7 @@ class Average:
         needs_base=False,
         symmetric=True,
         weighted=True,
-        scratch=pieces(0, 6),
+        scratch=_numbers,
         reference="https://arxiv.org/abs/2203.05482",
     )
 
