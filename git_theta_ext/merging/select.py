@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 ALL_EQUALS = 1 << 62
 """For ``Trim.equal``: however many."""
 
+SCRATCH = 12
+"""How many int32 ``counts`` holds at most for each element, besides its result."""
+
+HISTOGRAM_BYTES = 1 << 20
+"""Of what ``counts`` returns at most."""
+
 _HALF = 16
 _SIGN = 1 << 15
 _LOW = 0xFFFF

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import MergeMethod, Trim
     from git_theta_ext.merging.decision import Decision
+    from git_theta_ext.merging.plan import Plan
     from git_theta_ext.merging.rules import Choice
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import Digest
@@ -185,6 +186,12 @@ def tasks_of(decisions: Iterable[Decision], statistics: Statistics) -> list[Task
         names = (decision.name,) if before is None else (*before.names, decision.name)
         found[key] = replace(before or task, names=names)
     return list(found.values())
+
+
+def single_tasks(plan: Plan, statistics: Statistics) -> list[Task]:
+    """Return what is to be computed of a plan, besides the LoRAs that are merged as one."""
+    paired = {name for pair in plan.pairs for name in (*pair.names, pair.alpha)}
+    return tasks_of((decision for decision in plan.decisions if decision.name not in paired), statistics)
 
 
 def _task(decision: Decision, statistics: Statistics) -> Task:

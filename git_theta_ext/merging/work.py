@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.merging.device import Device
     from git_theta_ext.merging.tasks import Task
+    from git_theta_ext.model.manifest import Parameter
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Merged:
         ties: Number of elements that the majority decided.
         majority: The sign that decided them.
         lacking: The device that had no memory for it, so that it was merged on the processor.
+        known: The result, where an earlier run had stored it.
+        identity: What the journal calls it by.
     """
 
     task: Task
@@ -40,6 +43,8 @@ class Merged:
     ties: int = 0
     majority: int = 1
     lacking: str = ""
+    known: Parameter | None = None
+    identity: str = ""
 
 
 @dataclass

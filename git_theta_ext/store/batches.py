@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from git_theta_ext.store.coded import Hint
     from git_theta_ext.store.memory import Memory
 
-_BATCH_BYTES = 1 << 26
+BATCH_BYTES = 1 << 26
+"""Of tensors that are stored together; as many more wait meanwhile."""
 
 
 class Batches:
@@ -64,7 +65,7 @@ class Batches:
         if hint is not None:
             self._hints[digest] = hint
         self._nbytes += spec.nbytes
-        if self._nbytes >= _BATCH_BYTES:
+        if self._nbytes >= BATCH_BYTES:
             self._begin()
         return Parameter(spec, digest)
 

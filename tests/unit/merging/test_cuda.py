@@ -7,18 +7,17 @@ long as the real ones may be: until somebody waits for an event behind them.
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from emulation import Event, emulate
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from git_theta_ext.errors import ConfigError
-from git_theta_ext.merging import cuda
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.cuda import LANES, Cuda
+from git_theta_ext.merging.cuda import LANES
 from git_theta_ext.merging.device import TORCH, Cpu, Devices, device_names, open_devices
 from git_theta_ext.merging.engine import Engine
 from git_theta_ext.merging.plan import plan
@@ -64,40 +63,9 @@ def overlap(one, other):
     return starts[0] < starts[1] + other.numel() and starts[1] < starts[0] + one.numel()
 
 
-class Event:
-    """Stands for all copies that were begun when it was recorded."""
-
-    mode = None
-
-    def __init__(self, blocking=False):
-        self.behind = []
-
-    def record(self, _stream):
-        self.behind = list(self.mode.waiting) if self.mode else []
-
-    def synchronize(self):
-        if self.mode and self.behind:
-            left = [id(each) for each in self.mode.waiting]
-            if id(self.behind[-1]) in left:
-                self.mode.go_on(left.index(id(self.behind[-1])) + 1)
-
-
 @pytest.fixture(params=[64])
 def emulated(request, monkeypatch):
-    """Return a CUDA device whose memory is the processor's, with slabs of so many bytes."""
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "device", nullcontext)
-    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 30, 1 << 31))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 300)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
-    monkeypatch.setattr(cuda, "_pinned", lambda *shape: torch.empty(shape, dtype=torch.uint8))
-    monkeypatch.setattr(cuda, "_SLAB_BYTES", request.param)
-    device = Cuda("cuda:0")
-    for lane in device._idle.queue:
-        lane._device = torch.device("cpu")
-    return device
+    return emulate(monkeypatch, request.param)
 
 
 def drawn(kind, elements):

@@ -291,7 +291,7 @@ class Scarce(Cpu):
 @pytest.mark.parametrize("pieces", [0, 1, 3, 5, 9, 100])
 @pytest.mark.parametrize(
     ("method", "options"),
-    [("average", {}), ("slerp", {})],
+    [("average", {}), ("slerp", {}), ("ties", {}), ("ties", {"ties": "exact"}), ("ties", {"density": 1.0})],
 )
 def test_what_a_device_has_no_memory_left_for_is_merged_on_the_processor(bench, method, options, pieces):
     rng = np.random.default_rng(3)
@@ -348,7 +348,7 @@ class Counting(Cpu):
 
 @pytest.mark.parametrize("method", ["average", "ties"])
 def test_a_merge_that_was_killed_goes_on_where_it_was(bench, tmp_path, monkeypatch, method):
-    monkeypatch.setattr("git_theta_ext.store.batches._BATCH_BYTES", 1)
+    monkeypatch.setattr("git_theta_ext.store.batches.BATCH_BYTES", 1)
     bench.store.threads = 1  # so that tensors are merged one after another
     rng = np.random.default_rng(1)
     base, one, two = ({f"w{n}": rng.normal(size=50).astype(np.float32) for n in range(10)} for _ in range(3))

@@ -1,0 +1,60 @@
+"""Over what thresholds are found: the tasks of one scope, and all that is counted for them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from git_theta_ext.merging.plan import counted, scope_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from git_theta_ext.merging.plan import Plan
+    from git_theta_ext.merging.tasks import Task
+    from git_theta_ext.model.manifest import Parameter
+
+    # The common ancestor's value, and the changed ones by the number of their side.
+    Changed = tuple[Parameter, dict[int, Parameter]]
+
+
+def scopes(tasks: Iterable[Task]) -> list[list[Task]]:
+    """Group the tasks that trim by what they find their thresholds over; rules that ask for the same are one."""
+    groups: dict[tuple[object, ...], list[Task]] = defaultdict(list)
+    for task in tasks:
+        if not task.method.contract.trims:
+            continue
+        scope, asked = scope_of(task.choice), (task.choice.method, tuple(sorted(task.choice.options.items())))
+        place = {"model": (), "rule": (task.choice.number,)}.get(scope, (task.name,))
+        groups[scope, asked, place].append(task)
+    return list(groups.values())
+
+
+def is_exact(tasks: Sequence[Task]) -> bool:
+    """Tell whether the tasks of a scope keep exactly the share that is asked for."""
+    return tasks[0].choice.options["ties"] == "exact"
+
+
+def counted_for(plan: Plan, tasks: Sequence[Task]) -> list[Changed]:
+    """Return what the thresholds of a scope are found over; what no side changed, too."""
+    if scope_of(tasks[0].choice) == "model":
+        return _model(plan)
+    return [_inputs(task) for task in tasks]
+
+
+def _inputs(task: Task) -> Changed:
+    assert task.base is not None
+    return task.base, dict(zip(task.changers, task.branches, strict=True))
+
+
+def _model(plan: Plan) -> list[Changed]:
+    """Return all parameters of floats that the common ancestor has, tied ones once, with their changes."""
+    found: dict[tuple[object, ...], Changed] = {}
+    for decision in plan.decisions:
+        base = decision.base
+        if base is None or base.spec.dtype.kind != "float" or not base.spec.dtype.arithmetic:
+            continue
+        usable = set(counted(decision)[1:])
+        values = {n: value for n in decision.changers if (value := decision.sides[n]) in usable and value is not None}
+        found.setdefault((base, decision.sides), (base, values))
+    return list(found.values())

@@ -1,0 +1,98 @@
+"""The devices that share a merge's work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from git_theta_ext.errors import MergeError
+from git_theta_ext.merging.budget import Place, budget, need
+from git_theta_ext.merging.device import Devices
+from git_theta_ext.merging.parallel import shares
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from git_theta_ext.merging.budget import Budget
+    from git_theta_ext.merging.device import Device
+    from git_theta_ext.merging.plan import Plan
+    from git_theta_ext.merging.tasks import Task
+
+    Item = TypeVar("Item")
+
+
+class Team:
+    """Shares tasks and other work out among devices, by bytes.
+
+    Args:
+        devices: Which.
+        threads: That read and merge, for all of them together.
+
+    Attributes:
+        devices: Those that share the work, and behind them the one to spare, if there is one.
+        threads: That read for each of them.
+    """
+
+    def __init__(self, devices: Devices, threads: int) -> None:
+        self.devices: tuple[Device, ...] = (*devices.used, *([] if devices.spare is None else [devices.spare]))
+        self.threads = max(1, threads // len(devices.used))
+        self._used = len(devices.used)
+        self._places = [Place.of(device.name, self.threads, device.free()) for device in self.devices]
+
+    def budget(self, plan: Plan, tasks: Sequence[Task]) -> Budget:
+        """Foresee what tasks need.
+
+        Raises:
+            MergeError: No device has memory for one, and there is none to spare.
+        """
+        used, spare = self._places[: self._used], self._places[self._used :]
+        found = budget(plan, tasks, used, *spare)
+        if found.spilled and not spare:
+            task = next(task for task in tasks if task.name == found.spilled[0])
+            raise MergeError(f"{task.name!r} {self._lack(task)}", hint="git config theta.merge.device auto")
+        return found
+
+    def note(self, tasks: Sequence[Task]) -> list[str]:
+        """Return what the user should know of tasks that are merged by the device to spare."""
+        spilled = [task for task in tasks if self._allowed([task]) == [self._used]]
+        if not spilled:
+            return []
+        largest = max(spilled, key=lambda task: need(self._places[0], task))
+        more = f" and {len(spilled) - 1} more" if len(spilled) > 1 else ""
+        return [f"{largest.name!r}{more} {self._lack(largest)}: merged on the processor"]
+
+    def tasks(self, tasks: Sequence[Task], *, together: bool = False) -> list[tuple[Device, list[Task]]]:
+        """Share tasks out among the devices that have memory for them.
+
+        Args:
+            tasks: In their order, which each device keeps.
+            together: Whether all of them have to be merged by one device.
+        """
+        if together:
+            return [(self.devices[self._allowed(tasks)[0]], list(tasks))] if tasks else []
+        sizes = [sum(member.spec.nbytes for member in task.members) for task in tasks]
+        return self._devices(shares(tasks, sizes, [self._allowed([task]) for task in tasks]))
+
+    def only(self, device: Device) -> Team:
+        """Return the team that is one of the devices by itself."""
+        return Team(Devices((device,)), self.threads)
+
+    def work(self, items: Sequence[Item], size: Callable[[Item], int]) -> list[tuple[Device, list[Item]]]:
+        """Share other work out, which needs little memory."""
+        return self._devices(shares(items, list(map(size, items)), [range(self._used)] * len(items)))
+
+    def _devices(self, shared: dict[int, list[Item]]) -> list[tuple[Device, list[Item]]]:
+        return [(self.devices[number], items) for number, items in shared.items()]
+
+    def _allowed(self, tasks: Sequence[Task]) -> list[int]:
+        """Return the numbers of the devices that have memory for tasks, or else of the last one."""
+        used = [n for n, place in enumerate(self._places[: self._used]) if all(map(place.holds, tasks))]
+        return used or [len(self._places) - 1]
+
+    def _lack(self, task: Task) -> str:
+        place = max(self._places[: self._used], key=lambda place: place.free or 0)
+        most = f"{place.name} has {_megabytes(place.free or 0)} free"
+        return f"needs {_megabytes(need(place, task))} of memory, and {most}"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"

@@ -1,0 +1,100 @@
+"""Find the thresholds of a scope: count the magnitudes of all changes, in two passes, on all devices."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import floor
+from typing import TYPE_CHECKING
+
+from git_theta_ext.merging.cuda import is_out_of_memory
+from git_theta_ext.merging.device import Cpu
+from git_theta_ext.merging.parallel import interleaved
+from git_theta_ext.merging.scopes import counted_for
+from git_theta_ext.merging.select import Selection, counts
+from git_theta_ext.merging.stream import readable
+from git_theta_ext.model.numbers import is_wide
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    import torch
+
+    from git_theta_ext.merging.device import Device
+    from git_theta_ext.merging.plan import Plan
+    from git_theta_ext.merging.scopes import Changed
+    from git_theta_ext.merging.tasks import Task
+    from git_theta_ext.merging.team import Team
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.memory import Memory
+
+    # The numbers of the sides that changed a part, and the counts of each.
+    Counted = tuple[list[int], list[torch.Tensor]]
+
+
+def search(store: Store | Memory, team: Team, plan: Plan, tasks: Sequence[Task]) -> list[Selection]:
+    """Find the threshold of every side over the scope of some tasks.
+
+    Raises:
+        MissingError: A value is not here.
+        CorruptError: A value is damaged.
+    """
+    changed, sides = counted_for(plan, tasks), len(plan.sides)
+    total = sum(base.spec.elements for base, _ in changed)
+    keep = min(total, floor(total * float(tasks[0].choice.options["density"])) + 1)
+    found = [Selection(keep) for _ in range(sides)]
+    for base, values in changed:
+        for number in set(range(sides)) - set(values):
+            found[number].zeros += base.spec.elements
+    shared = team.work([group for group in changed if group[1]], _nbytes)
+    for again in (False, True):
+        bins = [selection.bin for selection in found]
+        count = partial(_counted, store, bins=bins, threads=team.threads, again=again)
+        for numbers, pieces in interleaved([partial(count, device, groups) for device, groups in shared]):
+            for number, piece in zip(numbers, pieces, strict=True):
+                found[number].add(piece, alone=len(numbers) == 1)
+        for selection in [] if again else found:
+            selection.narrow()
+    return found
+
+
+def _nbytes(group: Changed) -> int:
+    base, values = group
+    return base.spec.nbytes + sum(value.spec.nbytes for value in values.values())
+
+
+def _counted(  # noqa: PLR0913 - all but one named
+    store: Store | Memory,
+    device: Device,
+    groups: Sequence[Changed],
+    *,
+    bins: Sequence[int],
+    threads: int,
+    again: bool,
+) -> Generator[Counted, None, None]:
+    """Count the magnitudes of changes, piece by piece; the first time the values are verified."""
+    import torch
+
+    def counted(where: Device, group: Changed, chunks: Sequence[memoryview]) -> list[torch.Tensor]:
+        base, values = group
+        wide = any(is_wide(member.spec.dtype) for member in (base, *values.values()))
+        found = []
+        with where.lane() as lane:
+            start = lane.load(chunks[0], base.spec.dtype, wide=wide)
+            for (number, value), chunk in zip(values.items(), chunks[1:], strict=True):
+                vector = lane.load(chunk, value.spec.dtype, wide=wide) - start
+                found.append(counts(vector.to(torch.float32), bins[number]))
+        return found
+
+    def count(item: int, _start: int, chunks: tuple[memoryview, ...]) -> list[torch.Tensor]:
+        try:
+            return counted(device, groups[item], chunks)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        return counted(Cpu(), groups[item], chunks)  # to the same counts
+
+    pairs = [[base, *values.values()] for base, values in groups]
+    read = readable(store, pairs, count, verify=not again, span=device.span, threads=threads)
+    for item, _, chunks, found in read:
+        if chunks:
+            yield list(groups[item][1]), found
