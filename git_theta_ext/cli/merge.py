@@ -82,11 +82,11 @@ def _plan(output: Output, repo: Repository, args: argparse.Namespace) -> int:
     revisions, words = args.revisions, args.words
     if not revisions:
         raise UsageError("--plan needs the branches that would be merged", hint=f"such as {EXAMPLE}")
-    plans = foresee(repo, revisions, words)
-    lines = [line for path, plan in plans.items() for line in plan_text.lines(path, plan)]
-    data = [plan_text.told(path, plan) for path, plan in plans.items()]
+    found = foresee(repo, revisions, words)
+    lines = [line for path, foreseen in found.items() for line in plan_text.lines(path, foreseen)]
+    data = [plan_text.told(path, foreseen) for path, foreseen in found.items()]
     output.result(data, lines or ["no checkpoint was changed by more than one side"])
-    return int(any(plan_text.conflicts(plan) for plan in plans.values()))
+    return int(any(plan_text.conflicts(foreseen.plan) for foreseen in found.values()))
 
 
 def _replay(output: Output, repo: Repository, args: argparse.Namespace) -> int:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.git.merging import announcement
 from git_theta_ext.merging.plan import inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from git_theta_ext.git.foresee import Foreseen
     from git_theta_ext.merging.decision import Decision
     from git_theta_ext.merging.plan import Plan
     from git_theta_ext.model.tensor import TensorSpec
@@ -19,14 +21,16 @@ _MOST_ROWS = 40
 _INDENT = 4
 
 
-def told(path: str, plan: Plan) -> dict[str, Any]:
-    """Describe a plan in types that ``json.dumps`` takes; ``reads`` and ``writes`` are bytes of tensors."""
+def told(path: str, foreseen: Foreseen) -> dict[str, Any]:
+    """Describe a plan in types that ``json.dumps`` takes; ``reads`` and ``memory`` are bytes."""
+    plan, peaks = foreseen.plan, [] if foreseen.budget is None else foreseen.budget.peaks
     return {
         "path": path,
         "sides": len(plan.sides),
         "parameters": [_parameter(decision) for decision in plan.decisions],
         "layout": {"action": plan.layout.action, "note": plan.layout.note},
         "reads": sum(map(_reads, plan.decisions)),
+        "devices": [{"name": name, "memory": nbytes} for name, nbytes in peaks],
         "conflicts": conflicts(plan),
     }
 
@@ -36,14 +40,17 @@ def conflicts(plan: Plan) -> int:
     return sum(d.action == "conflict" for d in plan.decisions) + (plan.layout.action == "conflict")
 
 
-def lines(path: str, plan: Plan) -> Iterator[str]:
+def lines(path: str, foreseen: Foreseen) -> Iterator[str]:
     """Describe a plan for people: parameters whose names differ only in numbers are one row."""
+    plan = foreseen.plan
     groups: dict[str, list[Decision]] = {}
     for decision in plan.decisions:
         groups.setdefault(_heading(decision), []).append(decision)
     unchanged = groups.pop("", [])
     count = f"{plural(len(plan.decisions), 'parameter')} of {len(plan.sides)} sides"
-    yield f"{path}: {count}, {len(unchanged)} unchanged; {human_bytes(sum(map(_reads, plan.decisions)))} to read"
+    yield f"{path}: {count}, {len(unchanged)} unchanged"
+    if foreseen.budget is not None:
+        yield f"  {announcement(foreseen.budget)}"
     for heading, decisions in sorted(groups.items()):
         yield f"  {heading}: {plural(len(decisions), 'parameter')}"
         yield from _rows(decisions)

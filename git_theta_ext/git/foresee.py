@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError, UsageError
 from git_theta_ext.git.merge_strategy import checkpoints, planned
 from git_theta_ext.git.octopus import combine, common_ancestor
 from git_theta_ext.git.revisions import head_of
+from git_theta_ext.git.statistics import statistics_beside
+from git_theta_ext.merging.budget import Place, budget, threads_each
+from git_theta_ext.merging.device import device_names
+from git_theta_ext.merging.tasks import single_tasks
 from git_theta_ext.model.manifest import MOST_SIDES
+from git_theta_ext.store.pool import thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from git_theta_ext.git.merge_strategy import Versions
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.merging.budget import Budget
     from git_theta_ext.merging.plan import Plan
 
 
-def foresee(repo: Repository, revisions: Sequence[str], words: Sequence[str]) -> dict[str, Plan]:
+@dataclass(frozen=True)
+class Foreseen:
+    """What would become of a checkpoint.
+
+    Attributes:
+        plan: All decisions.
+        budget: What their computations need, None where nothing is computed.
+    """
+
+    plan: Plan
+    budget: Budget | None
+
+
+def foresee(repo: Repository, revisions: Sequence[str], words: Sequence[str]) -> dict[str, Foreseen]:
     """Plan the merge of some branches into the current one.
 
     Args:
@@ -26,7 +47,7 @@ def foresee(repo: Repository, revisions: Sequence[str], words: Sequence[str]) ->
         words: Merge method and options that override the rules, as ``git merge -s theta -X`` takes them.
 
     Returns:
-        Path to plan, of the checkpoints that several of them changed.
+        By path the checkpoints that several of them changed.
 
     Raises:
         RepositoryError: There is no such commit.
@@ -40,7 +61,18 @@ def foresee(repo: Repository, revisions: Sequence[str], words: Sequence[str]) ->
     heads = [head, *(_commit(repo, revision) for revision in revisions)]
     bases = repo.run("merge-base", "--octopus", "--all", *heads, check=False).decode().split()
     found = checkpoints(repo, common_ancestor(repo, bases), heads, combine(repo, heads).tree)
-    return {path: plan for path, (_, plan) in planned(repo, found, words).items()}
+    plans = planned(repo, found, words)
+    return {each.merged.path: _foreseen(repo, each, plans[each.merged.path][1]) for each in found}
+
+
+def _foreseen(repo: Repository, versions: Versions, plan: Plan) -> Foreseen:
+    if all(decision.action != "compute" for decision in plan.decisions):
+        return Foreseen(plan, None)
+    names = device_names(repo.config.merge_device, guess=True)
+    threads = threads_each(thread_count(repo.config.threads), len(names))
+    beside = statistics_beside(repo, plan, versions.merged.path, versions.heads)
+    tasks = single_tasks(plan, {number: manifest.parameters for number, manifest in beside.items()})
+    return Foreseen(plan, budget(plan, tasks, [Place.of(name, threads) for name in names]))
 
 
 def _commit(repo: Repository, revision: str) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import MergeError, RepositoryError, ThetaError
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import manifest_blobs, object_infos
-from git_theta_ext.git.statistics import needs_statistics, outdated, statistics_beside
+from git_theta_ext.git.statistics import outdated, statistics_beside
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.plan import plan as plan_merge
 from git_theta_ext.merging.rules import DEFAULT_METHOD, Rule, Rules, choice, is_fixed
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.apply import Outcome
+    from git_theta_ext.merging.budget import Budget
     from git_theta_ext.merging.engine import Engine
     from git_theta_ext.merging.journal import Journal
     from git_theta_ext.merging.plan import Plan
@@ -112,6 +115,20 @@ def bytes_to_compute(plan: Plan) -> int:
     return sum(d.value.spec.nbytes for d in plan.decisions if d.action == "compute" and d.value is not None)
 
 
+def announcement(budget: Budget) -> str:
+    """Tell what a merge computes and what memory that needs, in one line."""
+    names = list(dict.fromkeys(name for name, _ in budget.peaks))
+    most = human_bytes(max((nbytes for _, nbytes in budget.peaks), default=0))
+    text = f"merging {plural(budget.parameters, 'parameter')} ({human_bytes(budget.reads)} to read)"
+    text += f" by {_listed(budget.methods)} on {_listed(names)}, at most {most} of memory"
+    text += " there each" if len(names) > 1 else ""
+    return text + (f"; {len(budget.spilled)} on cpu for want of memory elsewhere" if budget.spilled else "")
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
 def merge(  # noqa: PLR0913, PLR0917 - all that a merge needs
     repo: Repository,
     store: Store,
@@ -120,7 +137,9 @@ def merge(  # noqa: PLR0913, PLR0917 - all that a merge needs
     advance: Callable[[int], None],
     commits: Sequence[str],
 ) -> Outcome:
-    """Carry out a plan on the device that ``theta.merge.device`` names, going on where a merge that was killed was.
+    """Carry out a plan on the devices that ``theta.merge.device`` names, going on where a merge that was killed was.
+
+    What it is going to compute is told on stderr before.
 
     Args:
         repo: The repository.
@@ -136,9 +155,12 @@ def merge(  # noqa: PLR0913, PLR0917 - all that a merge needs
     """
     from git_theta_ext.merging.journal import Journal
 
+    def announce(budget: Budget) -> None:
+        print(f"git-theta: {path}: {announcement(budget)}", file=sys.stderr)  # noqa: T201 - git shows it to the user
+
     statistics, notes = statistics_for(repo, store, plan, path, commits)
     journal = Journal(_journal(repo, path))
-    outcome = apply(plan, store, lambda: engine(repo, store, journal, statistics, advance))
+    outcome = apply(plan, store, lambda: engine(repo, store, journal, statistics, advance, announce))
     journal.done()
     return replace(outcome, notes=(*outcome.notes, *notes))
 
@@ -153,12 +175,13 @@ def planned(base: Manifest | None, sides: Sequence[Manifest], rules: Rules) -> P
     return plan_merge(base, sides, rules, baseless=all(is_statistics(side.parameters) for side in sides))
 
 
-def engine(
+def engine(  # noqa: PLR0913, PLR0917 - as Engine
     repo: Repository,
     store: Store,
     journal: Journal | None = None,
     statistics: Statistics | None = None,
     advance: Callable[[int], None] = no_progress,
+    announce: Callable[[Budget], None] | None = None,
 ) -> Engine:
     """Return what computes on the devices that ``theta.merge.device`` names.
 
@@ -169,7 +192,8 @@ def engine(
     from git_theta_ext.merging.engine import Engine
 
     keep_freed_memory()
-    return Engine(store, open_devices(repo.config.merge_device), journal, statistics, advance)
+    devices = open_devices(repo.config.merge_device)
+    return Engine(store, devices, journal, statistics, advance, announce=announce)
 
 
 def statistics_for(
@@ -187,9 +211,9 @@ def statistics_for(
     Returns:
         The statistics, and what the user should know of them.
     """
-    if not needs_statistics(plan) or len(commits) != len(plan.sides):
+    beside = statistics_beside(repo, plan, path, commits)
+    if not beside:
         return {}, []
-    beside = statistics_beside(repo, path, commits)
     found = {number: manifest.parameters for number, manifest in beside.items()}
     with suppress(ThetaError):  # what cannot be had ends as a conflict that says so
         ensure_digests(repo, store, digests_of(tasks_of(plan.decisions, found)))

@@ -27,7 +27,7 @@ _NAMED = "GITHEAD_"
 """Git gives the commits that it merges names in the environment, under their ids."""
 
 
-def needs_statistics(plan: Plan) -> bool:
+def _needs_statistics(plan: Plan) -> bool:
     """Tell whether a method that is asked for needs statistics."""
     asked = {decision.choice.method for decision in plan.decisions if decision.action == "compute"}
     return any(find_merge(method).contract.sidecars for method in asked)
@@ -45,17 +45,22 @@ def merged_commits(repo: Repository) -> list[str]:
     return [*([head] if head else []), *(other for other in others if other != head)]
 
 
-def statistics_beside(repo: Repository, path: str, commits: Sequence[str]) -> dict[int, Manifest]:
-    """Return the manifests of the statistics of each side of a merge, as far as a commit has them.
+def statistics_beside(repo: Repository, plan: Plan, path: str, commits: Sequence[str]) -> dict[int, Manifest]:
+    """Return the manifests of the statistics that a plan's methods need, as far as the sides' commits have them.
+
+    Their values may be nowhere near.
 
     Args:
         repo: The repository.
+        plan: What is merged.
         path: Of the checkpoint.
         commits: Of each side.
 
     Raises:
         ManifestError: The manifest of statistics is broken.
     """
+    if not _needs_statistics(plan) or len(commits) != len(plan.sides):
+        return {}
     wanted = sidecar_of(path)
     oids = {
         number: entry.oid

@@ -94,6 +94,11 @@ class Budget:
     spilled: tuple[str, ...] = ()
 
 
+def threads_each(threads: int, devices: int) -> int:
+    """Return how many of some threads read for each of the devices that share the work."""
+    return max(1, threads // devices)
+
+
 def budget(plan: Plan, tasks: Sequence[Task], places: Sequence[Place], spare: Place | None = None) -> Budget:
     """Foresee a merge.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.merging.budget import Place, budget, need
+from git_theta_ext.merging.budget import Place, budget, need, threads_each
 from git_theta_ext.merging.device import Devices
 from git_theta_ext.merging.parallel import shares
 
@@ -34,7 +34,7 @@ class Team:
 
     def __init__(self, devices: Devices, threads: int) -> None:
         self.devices: tuple[Device, ...] = (*devices.used, *([] if devices.spare is None else [devices.spare]))
-        self.threads = max(1, threads // len(devices.used))
+        self.threads = threads_each(threads, len(devices.used))
         self._used = len(devices.used)
         self._places = [Place.of(device.name, self.threads, device.free()) for device in self.devices]
 

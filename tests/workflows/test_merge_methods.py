@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from workbench import ATTENTION, MODEL, Repo, safetensors, tensors, values
+
+from git_theta_ext.diff.words import human_bytes
 
 META = {"format": "pt", "note": "kept to the byte"}
 NAME = ATTENTION[2]
@@ -122,6 +129,54 @@ def test_rules_that_make_no_sense_stop_the_merge_with_words(branches: Repo, rule
     assert done.returncode == 1
     assert words in done.stderr
     branches.git("merge", "--abort")
+
+
+def test_what_is_computed_and_the_memory_it_needs_is_told_before(branches: Repo) -> None:
+    done = branches.run("-c", "theta.merge.device=cpu", "-c", "theta.merge.method=ties", "merge", "--quiet", "side")
+    first, second = (line for line in done.stderr.splitlines() if line.startswith("git-theta: model.safetensors: "))
+    told = r"merging 1 parameter \(.* kB to read\) by ties on cpu, at most .* MB of memory"
+    assert re.fullmatch(f"git-theta: model.safetensors: {told}", first)
+    assert "1 merged by ties" in second
+    branches.git("reset", "--quiet", "--hard", "HEAD~1")
+    words = ("-X", "method=ties", "side")
+    plan = branches.git("-c", "theta.merge.device=cpu", "theta", "merge", "--plan", *words)
+    assert first.partition(": merging ")[2] == plan.partition("  merging ")[2].splitlines()[0]
+    (told,) = json.loads(branches.git("-c", "theta.merge.device=cpu", "theta", "merge", "--json", "--plan", *words))
+    ((name, memory),) = (device.values() for device in told["devices"])
+    assert name == "cpu"
+    assert f"at most {human_bytes(memory)} of memory" in first
+
+
+def test_nothing_is_told_of_memory_where_nothing_is_computed(branches: Repo) -> None:
+    words = ("-X", "method=theirs", "side")
+    assert "of memory" not in branches.git("theta", "merge", "--plan", *words)
+    (told,) = json.loads(branches.git("theta", "merge", "--json", "--plan", *words))
+    assert told["devices"] == []
+    assert "of memory" not in branches.run("merge", "-s", "theta", *words).stderr
+
+
+def test_a_plan_is_made_without_torch(branches: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(branches.path)
+    branches.git("config", "theta.merge.device", "cpu")
+    code = "import sys; from git_theta_ext.cli.main import main; main(['merge', '--plan', 'side'])"
+    code += "; print({'torch', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "merging 1 parameter" in done.stdout
+    assert done.stdout.endswith("set()\n")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_here_leaves_everything_as_it_was(branches: Repo, device: str) -> None:
+    before = branches.read()
+    done = branches.run("-c", f"theta.merge.device={device}", "merge", "side", check=False)
+    assert done.returncode == 1
+    assert f"theta.merge.device is '{device}'" in done.stderr
+    assert "hint: git config theta.merge.device" in done.stderr
+    assert branches.read() == before
+    assert (
+        "theta.merge.device is"
+        in branches.run("-c", f"theta.merge.device={device}", "theta", "merge", "--plan", "side", check=False).stderr
+    )
 
 
 def test_statistics_beside_the_checkpoint_weigh_its_parameters(branches: Repo) -> None:
