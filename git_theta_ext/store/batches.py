@@ -59,7 +59,7 @@ class Batches:
         Raises:
             StoreError: The store cannot be written.
         """
-        digest = tensor_digest(spec, data)
+        digest = tensor_digest(spec, data, threads=self._store.threads)
         self._waiting.append((spec, digest, data))
         self._notes.append((digest, note))
         if hint is not None:

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; medians are shown (3)")
     parser.add_argument("--plain", action="store_true", help="also plain git, which takes minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
-    _add_history_options(parser.add_argument_group("history and recode"))
+    _add_history_options(parser.add_argument_group("history, recode and merge"))
     _add_quality_options(parser.add_argument_group("quality"))
     arguments = parser.parse_args()
     about = machine()
@@ -45,7 +45,7 @@ def main() -> None:
         if jobs & set(TRAINED_JOBS):
             found |= _large(arguments, jobs, Path(place))
         if "merge" in arguments.jobs:
-            found["merges"] = _merges(arguments, Path(place))
+            found |= _merges(arguments, Path(place))
         if "quality" in jobs:
             found["quality"] = _quality(arguments, Path(place))
     if arguments.json:
@@ -62,7 +62,7 @@ def _add_history_options(group: Any) -> None:
     group.add_argument("--special", type=int, default=10, metavar="N", help="every how many is special (10)")
     group.add_argument("--limit", type=float, default=1200, metavar="SECONDS", help="give a gc up after that (1200)")
     group.add_argument("--models", type=Path, metavar="DIR", help="real fine-tunes: base_DTYPE and NAME_DTYPE files")
-    group.add_argument("--side", type=int, default=4096, metavar="N", help="rows of matrices to encode (4096)")
+    group.add_argument("--side", type=int, default=4096, metavar="N", help="rows of matrices in memory (4096)")
 
 
 def _add_quality_options(group: Any) -> None:
@@ -87,14 +87,16 @@ def _daily(arguments: argparse.Namespace, jobs: set[str], place: Path) -> list[d
     return summaries
 
 
-def _merges(arguments: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
+def _merges(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     from benchmarks import merging
 
     rows = []
     for name in arguments.family or ["fp32", "bf16"]:
         rows += merging.measure(FAMILIES[name], place / f"merge-{name}", arguments.repeat)
-    print(merging.table(rows), flush=True)
-    return rows
+    print(merging.table(rows), end="\n\n", flush=True)
+    devices = merging.on_devices(arguments.side, arguments.repeat)
+    print(merging.devices_table(devices), flush=True)
+    return {"merges": rows, "devices": devices}
 
 
 def _quality(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:

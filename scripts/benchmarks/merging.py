@@ -1,23 +1,44 @@
-"""Merges of two fine-tunes of one checkpoint, in git-theta and in mergekit, on the same files."""
+"""Merges of two fine-tunes: of checkpoints, in git-theta and in mergekit, and of tensors in memory, on every device."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import statistics
+import time
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from benchmarks.checkpoints import write
 from benchmarks.report import markdown
 from benchmarks.tools import THETA, Repository, digest, environment, weighed
+from git_theta_ext.merging.device import Devices, open_devices
+from git_theta_ext.merging.engine import Engine
+from git_theta_ext.merging.plan import Plan, plan
+from git_theta_ext.merging.rules import Rules
+from git_theta_ext.merging.tasks import single_tasks
+from git_theta_ext.model.manifest import Manifest, Skeleton
+from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
+from git_theta_ext.store.memory import Memory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.checkpoints import Family
+    from git_theta_ext.merging.device import Device
+    from git_theta_ext.model.manifest import Parameter
 
 METHODS = ("average", "ties")
+STREAMED = {"average": 1, "ties": 3}
+"""Methods of elements, and how often they read everything."""
+MATRICES = ("slerp", "della", "breadcrumbs", "iso_c", "tsv_m", "knots", "actmat")
+OF_BUS = 0.6
+"""The least that a CUDA device may merge, as a share of what the bus brings it."""
 STEP = 7e-5
+_TENSORS = 8
+_NO_LAYOUT = Skeleton(tensor_digest(skeleton_spec(0), b""), 0)
+_BUS_BYTES = 1 << 28
 _DTYPES = {"BF16": "bfloat16", "F32": "float32"}
 
 
@@ -109,4 +130,87 @@ def table(rows: list[dict[str, Any]]) -> str:
         shares = [f"{row[what] / peers[0][what]:.2f}" if peers else "" for what in ("seconds", "peak_bytes")]
         wall, peak = f"{row['seconds']:.2f} s", f"{row['peak_bytes'] / 1e6:.0f} MB"
         cells.append([*key, row["tool"], wall, shares[0], peak, shares[1]])
+    return markdown(columns, cells)
+
+
+def on_devices(side: int, repetitions: int) -> list[dict[str, Any]]:
+    """Measure merges of tensors in memory on the processor and on each CUDA device, results and digests included.
+
+    Args:
+        side: Rows and columns of the tensors that stream; a quarter for methods that need them whole.
+        repetitions: Of each merge; medians are taken.
+
+    Raises:
+        RuntimeError: A merge failed.
+    """
+    used = [*open_devices("cpu").used, *(open_devices("cuda").used if torch.cuda.is_available() else ())]
+    rows = []
+    for device in used:
+        bus = _bandwidth(device.name) if device.name != "cpu" else None
+        for methods, size, count in ((STREAMED, side, _TENSORS), (MATRICES, max(side // 4, 1), 1)):
+            memory = Memory()
+            versions = [_version(memory, size, count, seed) for seed in range(3)]
+            for method in methods:
+                asked = plan(versions[0], versions[1:], Rules.only(method))
+                row = {"device": device.name, "method": method, "samples": _timed(memory, device, asked, repetitions)}
+                row["seconds"] = statistics.median(row["samples"])
+                read = sum(member.spec.nbytes for task in single_tasks(asked, {}) for member in task.members)
+                row["rate"] = read * STREAMED.get(method, 1) / row["seconds"]
+                if bus is not None and method in STREAMED:
+                    row |= {"bus": bus, "of_bus": row["rate"] / bus, "passed": row["rate"] >= OF_BUS * bus}
+                rows.append(row)
+    return rows
+
+
+def _version(memory: Memory, side: int, count: int, seed: int) -> Manifest:
+    parameters: dict[str, Parameter] = {}
+    for number in range(count):
+        torch.manual_seed(number)
+        weights = 0.02 * torch.randn(side, side)
+        torch.manual_seed((seed + 1) * count + number)
+        values = (weights + 4 * STEP * torch.randn(side, side)).to(torch.bfloat16)
+        data = values.view(torch.uint8).numpy().data
+        parameters[f"w{number}"] = memory.add(TensorSpec.of("BF16", (side, side)), data)
+    return Manifest("safetensors", _NO_LAYOUT, parameters)
+
+
+def _timed(memory: Memory, device: Device, asked: Plan, repetitions: int) -> list[float]:
+    samples = []
+    for _ in range(repetitions + 1):
+        engine = Engine(memory, Devices((device,)), results=Memory())
+        start = time.perf_counter()
+        found = engine.compute(asked)
+        samples.append(time.perf_counter() - start)
+        if found.failed or found.notes:
+            raise RuntimeError(f"{device.name}: {found.failed or found.notes}")
+    return samples[1:]  # the first time libraries are loaded
+
+
+def _bandwidth(name: str) -> float:
+    """Return the bytes a second that come from pinned memory to a CUDA device."""
+    here = torch.empty(_BUS_BYTES, dtype=torch.uint8, pin_memory=True)
+    there = torch.empty(_BUS_BYTES, dtype=torch.uint8, device=name)
+    rates = []
+    for _ in range(5):
+        torch.cuda.synchronize(name)
+        start = time.perf_counter()
+        there.copy_(here, non_blocking=True)
+        torch.cuda.synchronize(name)
+        rates.append(_BUS_BYTES / (time.perf_counter() - start))
+    return statistics.median(rates)
+
+
+def devices_table(rows: list[dict[str, Any]]) -> str:
+    """Render the figures of ``on_devices`` as Markdown, each with its share of the processor's time."""
+    columns = ["device", "method", "time", "of cpu", "read", "of the bus", "target", ""]
+    cells = []
+    for row in rows:
+        cpu = next(each["seconds"] for each in rows if (each["device"], each["method"]) == ("cpu", row["method"]))
+        bus = ["", "", ""]
+        if "of_bus" in row:
+            bus = [f"{row['of_bus']:.2f}", f">= {OF_BUS}", "pass" if row["passed"] else "MISS"]
+        share = "" if row["device"] == "cpu" else f"{row['seconds'] / cpu:.3f}"
+        cells.append(
+            [row["device"], row["method"], f"{row['seconds']:.3f} s", share, f"{row['rate'] / 1e9:.2f} GB/s", *bus]
+        )
     return markdown(columns, cells)

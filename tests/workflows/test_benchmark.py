@@ -68,9 +68,15 @@ def test_recode_measures_every_encoding_and_every_kind_of_pair(tmp_path: Path) -
 
 
 def test_merges_are_measured_for_every_method_and_tool(tmp_path: Path) -> None:
-    rows = bench(tmp_path, "merge", "--family", "tiny")["merges"]
+    found = bench(tmp_path, "merge", "--family", "tiny", "--side", "96")
+    rows = found["merges"]
     assert {row["method"] for row in rows if row["tool"] == "git-theta"} == {"average", "ties"}
     assert all(row["seconds"] > 0 and row["peak_bytes"] > 0 for row in rows)
+    methods = {row["method"] for row in found["devices"] if row["device"] == "cpu"}
+    assert {"average", "ties", "slerp", "iso_c", "tsv_m", "knots", "actmat"} <= methods
+    assert all(row["seconds"] > 0 and row["rate"] > 0 for row in found["devices"])
+    streamed = [row for row in found["devices"] if row["device"] != "cpu" and row["method"] in {"average", "ties"}]
+    assert all(row["of_bus"] > 0 for row in streamed)
 
 
 def test_quality_is_measured_by_split_method_and_round(tmp_path: Path) -> None:
