@@ -91,7 +91,7 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
         rules: Text of a ``.thetamerge``, in the place of a method.
         statistics: One for each model, as ``git_theta_ext.stats.collect.collect`` returns them; those of versions are
             found beside the checkpoint.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto``, ``cpu``, ``cuda`` (all CUDA devices) or ``cuda:N``; see docs/merging.md.
         repository: A folder in the repository of the versions.
         **options: Of the method; a name that Python reserves takes an underscore behind it, as in ``lambda_=0.5``.
 

@@ -141,7 +141,7 @@ class Config:
 
     @property
     def merge_device(self) -> str:
-        """``theta.merge.device``: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+        """``theta.merge.device``: ``auto``, ``cpu``, ``cuda`` (all CUDA devices) or ``cuda:N``."""
         return self.text("theta.merge.device") or "auto"
 
     @property
