@@ -16,6 +16,7 @@ from emulation import Event, emulate
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from git_theta_ext.errors import ConfigError
+from git_theta_ext.merging import device
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.cuda import LANES
 from git_theta_ext.merging.device import TORCH, Cpu, Devices, device_names, open_devices
@@ -169,6 +170,18 @@ def test_devices_by_name(monkeypatch, count, asked, found):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     assert device_names(asked) == found
+
+
+@pytest.mark.parametrize("driver", ["null", "no-such-driver"])
+def test_torch_is_asked_for_devices_only_where_there_is_a_driver(monkeypatch, driver):
+    monkeypatch.setattr(device, "_DRIVERS", (driver,))
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: asked.append(1) or True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    there = driver == "null"  # in /dev
+    assert device_names("auto", guess=True) == (("cuda:0",) if there else ("cpu",))
+    assert bool(asked) == there
+    assert device_names("auto") == device_names("cuda", guess=True) == ("cuda:0",)
 
 
 @pytest.mark.parametrize("asked", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", ""])
