@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 from git_theta_ext import __version__
 from git_theta_ext.cli.output import Output, wants_color
+from git_theta_ext.cli.process import collect_seldom
 from git_theta_ext.errors import StoreError, ThetaError, UsageError
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``git theta`` with the given arguments, the process's own where None, and return the exit code."""
+    if argv is None:
+        collect_seldom()
     arguments = list(sys.argv[1:] if argv is None else argv)
     _allow_any_name()
     output = Output("json" if "--json" in arguments else "human", color=wants_color())
