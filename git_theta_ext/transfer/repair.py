@@ -211,8 +211,8 @@ def _salvage(store: Store, wanted: Mapping[Digest, TensorSpec]) -> None:
 
 
 def _tidy(quarantine: Path) -> None:
-    """Remove what is derived, and the folders that are empty."""
-    for path in quarantine.glob("index.sqlite3*"):
+    """Remove what is derived, the locks of those who read there, and the folders that are empty."""
+    for path in (*quarantine.glob("index.sqlite3*"), *quarantine.glob("*.lock")):
         path.unlink(missing_ok=True)
     for folder in (*sorted(quarantine.glob("packs/*")), quarantine / "packs", quarantine):
         with suppress(OSError):

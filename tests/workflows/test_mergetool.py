@@ -137,6 +137,22 @@ def test_result_for_programs(undecided: Repo) -> None:
     assert json.loads(done.stdout) == [{"path": MODEL, "conflicts": 4}]
 
 
+def test_git_runs_it_as_a_merge_tool_of_its_own(undecided: Repo) -> None:
+    done = undecided.run("mergetool", "--tool=theta", "--no-prompt", input="o\ntheirs\nb\n", check=False)
+    assert done.returncode == 0, done.stderr
+    assert undecided.read() == model(1, {EMBEDDING: 3, **dict.fromkeys(ATTENTION[:3], 2)})
+    assert undecided.git("ls-files", "--unmerged") == ""
+    undecided.git("commit", "--quiet", "--no-edit")
+    assert undecided.git("status", "--porcelain", "--untracked-files=no") == ""
+
+
+def test_git_is_told_that_a_conflict_is_left(undecided: Repo) -> None:
+    done = undecided.run("mergetool", "--tool=theta", "--no-prompt", input="o\nq\n", check=False)
+    assert done.returncode != 0
+    assert undecided.git("ls-files", "--unmerged") != ""
+    assert undecided.run("commit", "--no-edit", check=False).returncode != 0
+
+
 def test_it_works_at_a_terminal(undecided: Repo) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
