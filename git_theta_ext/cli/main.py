@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _CRASHED = 129  # git takes lower codes of a merge driver for a conflict
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
+_TORCH_HAS_NO_MEMORY = "can't allocate memory"
 
 # Name to summary; the module is the name with underscores. Those that git calls have no place in the help.
 COMMANDS = {
@@ -103,11 +104,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         told = StoreError(f"{place}{error.strerror or error}", hint="check that place's permissions and free space")
         output.error(told)
         return told.exit_code
-    except Exception:  # noqa: BLE001 - ours to mend; the user needs a report's text, git a code that is no answer
-        traceback.print_exc()
-        output.error(ThetaError("git theta itself failed", hint="please report the lines above, with git theta env"))
+    except Exception as error:  # noqa: BLE001 - git needs a code that is no answer
+        output.error(_unforeseen(error))
         return _CRASHED
     return code
+
+
+def _unforeseen(error: Exception) -> ThetaError:
+    """Return what to tell the user of an error that nobody thought of, or of memory that ended anywhere."""
+    if isinstance(error, MemoryError) or _TORCH_HAS_NO_MEMORY in str(error):
+        hint = "free some, raise the limit that ulimit sets, or take less: git config theta.threads 1"
+        return ThetaError("there is not enough memory", hint=hint)
+    traceback.print_exception(error)  # ours to mend
+    return ThetaError("git theta itself failed", hint="please report the lines above, with git theta env")
 
 
 def _dispatch(arguments: list[str]) -> int:

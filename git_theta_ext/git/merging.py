@@ -21,7 +21,7 @@ from git_theta_ext.merging.rules_file import FILE, MOST_BYTES, parse_override, r
 from git_theta_ext.merging.tasks import digests_of, tasks_of
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.stats.sidecar import is_statistics
-from git_theta_ext.store.pool import no_progress
+from git_theta_ext.store.pool import LARGEST_KEPT, keep_freed_memory, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -188,10 +188,10 @@ def engine(  # noqa: PLR0913, PLR0917 - as Engine
     Raises:
         ConfigError: There is no such device.
     """
-    from git_theta_ext.merging.device import keep_freed_memory, open_devices
+    from git_theta_ext.merging.device import open_devices
     from git_theta_ext.merging.engine import Engine
 
-    keep_freed_memory()
+    keep_freed_memory(LARGEST_KEPT)
     devices = open_devices(repo.config.merge_device)
     return Engine(store, devices, journal, statistics, advance, announce=announce)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -45,9 +44,6 @@ TORCH = {
     "I64": "int64",
 }
 """Element type to that of the tensors that hold its numbers."""
-
-_MALLOC = {-1: 1 << 30, -3: 1 << 25}
-"""M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3), in bytes; the latter is as large as it may be."""
 
 _DRIVERS = ("nvidiactl", "dxg", "kfd", "nvhost-ctrl", "nvmap")
 """In /dev: one of these is there where torch may find a CUDA device (NVIDIA's own, Windows', AMD's, two of Tegra's)."""
@@ -118,16 +114,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep the memory that is freed, for the rest of this process: each piece needs as much again.
-
-    To take it from the kernel again takes longer than the arithmetic.
-    """
-    with suppress(OSError, AttributeError):  # another library
-        for parameter, value in _MALLOC.items():
-            ctypes.CDLL(None).mallopt(parameter, value)
 
 
 def torch_dtype(dtype: Dtype) -> torch.dtype:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.coded import Hint
     from git_theta_ext.store.memory import Memory
 
-BATCH_BYTES = 1 << 26
+BATCH_BYTES = 1 << 25
 """Of tensors that are stored together; as many more wait meanwhile."""
 
 

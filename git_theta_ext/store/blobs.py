@@ -32,6 +32,9 @@ __all__ = ["Hint", "Store"]
 _DEEPEST_HINT = 8
 """Bases one behind another from which on a hint is not followed: recoding can do better, and reading stays quick."""
 
+_LARGEST = 1 << 23
+"""Bytes; the largest array that chunks are worked on with has four mebibytes."""
+
 
 class Store(Inventory):
     """Puts tensors into packs and gets them out.
@@ -44,7 +47,7 @@ class Store(Inventory):
 
     def __init__(self, root: Path, alternates: Sequence[Path] = (), threads: int = 0) -> None:
         super().__init__(root, alternates)
-        keep_freed_memory()
+        keep_freed_memory(_LARGEST)
         self.threads = thread_count(threads)
         self.decoder = Decoder(self.reader)
         self._verified: set[tuple[Digest, str]] = set()

@@ -14,17 +14,21 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-_LARGEST_KEPT = 1 << 23
-"""Bytes; the largest array that chunks are worked on with has four mebibytes."""
+LARGEST_KEPT = (1 << 25) - (1 << 16)
+"""Bytes; glibc takes no account of what is larger than 32 MiB."""
 
 
-def keep_freed_memory() -> None:
-    """Have the C library keep what is freed, up to some 16 MiB, for the next chunk; only glibc needs to be told.
+def keep_freed_memory(largest: int) -> None:
+    """Have the C library keep what is freed, up to twice ``largest`` bytes, for what is needed next.
 
-    It hands blocks back to the kernel that are larger than any that was freed before (mallopt(3), M_MMAP_THRESHOLD).
-    Having pages cleared again for every array would cost a tenth of recoding.
+    Only glibc needs to be told. It hands blocks back to the kernel that are larger than any that was freed before
+    (mallopt(3), M_MMAP_THRESHOLD). Having pages cleared again for every array would cost a tenth of recoding, and more
+    of merging.
+
+    Args:
+        largest: Size of the largest arrays that are used over and over, ``LARGEST_KEPT`` at most.
     """
-    bytes(_LARGEST_KEPT)  # zeros that nobody looks at: no page of them is ever there
+    bytes(largest)  # zeros that nobody looks at: no page of them is ever there
 
 
 def no_progress(_: int) -> None:

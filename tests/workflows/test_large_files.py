@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import shutil
 import struct
 import subprocess
@@ -134,3 +135,20 @@ def test_diff_of_a_file_over_the_size_that_git_calls_binary(roomy: Repo) -> None
     assert "layers.9.weight" in shown
     assert "layers.8.weight" not in shown
     assert "Binary files" not in shown
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("method", ["average", "ties"])
+def test_a_checkpoint_larger_than_the_memory_that_may_be_used_merges(roomy: Repo, method: str) -> None:
+    limit = 700 * MEGABYTE
+    for branch, seed in (("main", 1), ("side", 2), ("main", 3)):
+        roomy.git("checkout", "--quiet", *(["-b"] if branch == "side" else []), branch)
+        write_checkpoint(roomy.path / MODEL, 1000 * MEGABYTE, seed)
+        roomy.commit(branch)
+    before = sha(roomy.path / MODEL)
+    roomy.run(
+        *("-c", f"theta.merge.method={method}", "merge", "--quiet", "side"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
+    )
+    assert sha(roomy.path / MODEL) != before
+    roomy.git("theta", "merge", "--replay")

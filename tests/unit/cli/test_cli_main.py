@@ -85,6 +85,25 @@ def test_an_oversight_of_ours_ends_with_a_code_that_git_takes_for_no_conflict(mo
     assert "please report" in told
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 4 bytes"),
+    ],
+    ids=["Python's", "torch's"],
+)
+def test_too_little_memory_is_no_oversight_of_ours(monkeypatch, capsys, error):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr("git_theta_ext.cli.main._dispatch", fail)
+    assert main(["merge-driver"]) == 129
+    told = capsys.readouterr().err
+    assert told.startswith("error: there is not enough memory\nhint: ")
+    assert "Traceback" not in told
+
+
 def test_a_closed_pipe_is_no_error_message():
     code = "import sys; from git_theta_ext.cli.main import main; sys.stdin.read(); sys.exit(main([]))"
     with subprocess.Popen(
