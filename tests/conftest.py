@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
-from workbench import ATTENTION, Repo
+from workbench import Repo, fork
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from workbench import Become
+
+    Histories = dict[Callable[[Repo], object], Path]
 
 # A machine that is busy with something else is no fault of a test.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -107,35 +111,66 @@ def module_repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield _copied(template, tmp_path_factory.mktemp("module"))
 
 
+@pytest.fixture(scope="session")
+def histories() -> Histories:
+    """Know the repositories that ``become`` copies from."""
+    return {}
+
+
 @pytest.fixture
-def two(repo: Repo) -> Repo:
-    """Return a repository with two versions of the model, tagged ``one`` and ``two``; HEAD is at the second."""
+def become(
+    repo: Repo,
+    template: Path,
+    histories: dict[Callable[[Repo], object], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Become:
+    """Return what gives ``repo`` the history that a function makes, which is called once and copied from then on.
+
+    The repository's own configuration stays, such as its remotes.
+    """
+
+    def become(make: Callable[[Repo], object]) -> Repo:
+        if make not in histories:
+            made = Repo(tmp_path_factory.mktemp("history") / "repo")
+            shutil.copytree(template, made.path, symlinks=True)
+            make(made)
+            histories[make] = made.path
+        configuration = (repo.path / ".git/config").read_bytes()
+        for path in repo.path.iterdir():  # the folder itself stays: somebody may be in it
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.copytree(histories[make], repo.path, symlinks=True, dirs_exist_ok=True)
+        for index in (repo.path / ".git/theta").glob("index.sqlite3*"):
+            index.unlink()  # it knows packs by their places
+        (repo.path / ".git/config").write_bytes(configuration)
+        repo.run("update-index", "-q", "--refresh", check=False)  # what is in conflict is told
+        return repo
+
+    return become
+
+
+def _two(repo: Repo) -> None:
     repo.write_model(seed=1)
     repo.commit("one")
     repo.git("tag", "one")
     repo.write_model(seed=2)
     repo.commit("two")
     repo.git("tag", "two")
-    return repo
 
 
 @pytest.fixture
-def forked(repo: Repo) -> Repo:
+def two(become: Become) -> Repo:
+    """Return a repository with two versions of the model, tagged ``one`` and ``two``; HEAD is at the second."""
+    return become(_two)
+
+
+@pytest.fixture
+def forked(become: Become) -> Repo:
     """Return a repository whose branches ``main`` (checked out) and ``side`` changed different tensors.
 
     The tag ``base`` is where they part: all tensors of seed 1. ``main`` has attention 0 of seed 2, ``side`` attention 1
     of seed 3.
     """
-    repo.write_model(seed=1)
-    repo.commit("base")
-    repo.git("tag", "base")
-    repo.git("checkout", "--quiet", "-b", "side")
-    repo.write_model(seed=1, changed={ATTENTION[1]: 3})
-    repo.commit("side")
-    repo.git("checkout", "--quiet", "main")
-    repo.write_model(seed=1, changed={ATTENTION[0]: 2})
-    repo.commit("main")
-    return repo
+    return become(fork)
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import struct
 import subprocess
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest
@@ -139,3 +139,24 @@ class Repo:
         if status := self.git("status", "--porcelain", "--untracked-files=no"):
             wrong.append(f"git status says {status}")
         return wrong
+
+
+def fork(repo: Repo) -> None:
+    """Make the history of the fixture ``forked``."""
+    repo.write_model(seed=1)
+    repo.commit("base")
+    repo.git("tag", "base")
+    repo.git("checkout", "--quiet", "-b", "side")
+    repo.write_model(seed=1, changed={ATTENTION[1]: 3})
+    repo.commit("side")
+    repo.git("checkout", "--quiet", "main")
+    repo.write_model(seed=1, changed={ATTENTION[0]: 2})
+    repo.commit("main")
+
+
+class Become(Protocol):
+    """The fixture ``become``."""
+
+    def __call__(self, make: Callable[[Repo], object]) -> Repo:
+        """Give the repository the history that a function makes."""
+        ...

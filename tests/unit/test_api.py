@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load as load_bytes
-from workbench import ATTENTION, EMBEDDING, MODEL, model
+from workbench import ATTENTION, EMBEDDING, MODEL, fork, model
 
 import git_theta_ext
 from git_theta_ext.errors import ConfigError, MergeError, PluginError, RepositoryError, UsageError
@@ -23,15 +23,19 @@ def same(found, expected):
         assert torch.equal(found[name], tensor), name
 
 
-@pytest.fixture
-def three(forked):
-    """Return a repository whose branches also changed the embedding, each in its way."""
+def changed_by_both(repo):
+    fork(repo)
     for branch, seed in (("side", 4), ("main", 5)):
-        forked.git("checkout", "--quiet", branch)
+        repo.git("checkout", "--quiet", branch)
         own = {ATTENTION[1]: 3} if branch == "side" else {ATTENTION[0]: 2}
-        forked.write_model(seed=1, changed=own | {EMBEDDING: seed})
-        forked.commit(f"{branch} goes on")
-    return forked
+        repo.write_model(seed=1, changed=own | {EMBEDDING: seed})
+        repo.commit(f"{branch} goes on")
+
+
+@pytest.fixture
+def three(become):
+    """Return a repository whose branches also changed the embedding, each in its way."""
+    return become(changed_by_both)
 
 
 class TestStateDicts:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from workbench import MODEL, Repo, safetensors
+from workbench import MODEL, Become, Repo, safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +28,7 @@ def large(seed: int) -> bytes:
     return safetensors({name: ("F32", (ELEMENTS,), data) for name, data in content.items()})
 
 
-@pytest.fixture
-def branches(repo: Repo) -> Repo:
-    """Return a repository whose ``main``, ``a`` and ``b`` changed all of a large model."""
+def _branches(repo: Repo) -> None:
     repo.write(large(1))
     repo.commit("base")
     repo.git("tag", "base")
@@ -38,7 +36,12 @@ def branches(repo: Repo) -> Repo:
         repo.git("checkout", "--quiet", "-B", name, "base")
         repo.write(large(seed))
         repo.commit(name)
-    return repo
+
+
+@pytest.fixture
+def branches(become: Become) -> Repo:
+    """Return a repository whose ``main``, ``a`` and ``b`` changed all of a large model."""
+    return become(_branches)
 
 
 def journal(repo: Repo) -> list[str]:

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from workbench import ATTENTION, MODEL, Repo, safetensors, tensors, values
+from workbench import ATTENTION, MODEL, Become, Repo, safetensors, tensors, values
 
 from git_theta_ext.diff.words import human_bytes
 
@@ -28,9 +28,7 @@ def statistics(seed: int) -> tuple[bytes, np.ndarray]:
     return safetensors({f"fisher/{NAME}": ("F32", content[NAME][1], found.tobytes())}), found
 
 
-@pytest.fixture
-def branches(repo: Repo) -> Repo:
-    """Return a repository in which ``main`` and ``side`` changed one tensor to seeds 2 and 3."""
+def _branches(repo: Repo) -> None:
     repo.write_model(seed=1)
     repo.commit("base")
     for number, name in enumerate(SIDES[:2], 2):
@@ -39,7 +37,12 @@ def branches(repo: Repo) -> Repo:
         repo.write_model(seed=1, changed={NAME: number})
         repo.commit(name)
     repo.git("checkout", "--quiet", "main")
-    return repo
+
+
+@pytest.fixture
+def branches(become: Become) -> Repo:
+    """Return a repository in which ``main`` and ``side`` changed one tensor to seeds 2 and 3."""
+    return become(_branches)
 
 
 def merged(repo: Repo) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, Repo, model, safetensors, tensors, values
+from workbench import ATTENTION, EMBEDDING, MODEL, Become, Repo, model, safetensors, tensors, values
 
 IDS = "position_ids"
 META = {"format": "pt", "note": "kept to the byte"}
@@ -66,9 +66,7 @@ OPERATIONS = {
 }
 
 
-@pytest.fixture
-def forked(repo: Repo) -> Repo:
-    """Return a repository in which ``main`` and, in two commits, ``side`` changed one float and one integer tensor."""
+def _forked(repo: Repo) -> None:
     for name, start, changed in (
         ("base", None, {}),
         ("side", "base", {EMBEDDING: 3}),
@@ -79,7 +77,12 @@ def forked(repo: Repo) -> Repo:
             repo.git("checkout", "--quiet", "-B", name, *([start] if start else []))
         repo.write_model(seed=1, changed=changed)
         repo.commit(name)
-    return repo
+
+
+@pytest.fixture
+def forked(become: Become) -> Repo:
+    """Return a repository in which ``main`` and, in two commits, ``side`` changed one float and one integer tensor."""
+    return become(_forked)
 
 
 def started(repo: Repo, operation: Operation) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, Repo, model, safetensors, tensors, values
+from workbench import ATTENTION, EMBEDDING, MODEL, Become, Repo, model, safetensors, tensors, values
 
 from git_theta_ext.git.hooks import git_version
 from git_theta_ext.model.manifest import Manifest
@@ -41,9 +41,9 @@ def fill(repo: Repo) -> Repo:
 
 
 @pytest.fixture
-def filled(repo: Repo) -> Repo:
+def filled(become: Become) -> Repo:
     """Return a repository with branches that changed the same."""
-    return fill(repo)
+    return become(fill)
 
 
 def settled(repo: Repo, words: list[str], prefix: str = "") -> None:

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, Repo, model
+from workbench import ATTENTION, EMBEDDING, MODEL, Become, Repo, model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,16 +25,19 @@ def branch(repo: Repo, name: str, changed: dict[str, int], start: str = "base") 
     repo.commit(name)
 
 
-@pytest.fixture
-def three(repo: Repo) -> Repo:
-    """Return a repository whose ``main``, ``a`` and ``b`` changed the embedding, each in its way."""
+def _three(repo: Repo) -> None:
     repo.write_model(seed=1)
     repo.commit("base")
     repo.git("tag", "base")
     branch(repo, "a", {EMBEDDING: 3, ATTENTION[1]: 3})
     branch(repo, "b", {EMBEDDING: 4, ATTENTION[2]: 4})
     branch(repo, "main", {EMBEDDING: 2, ATTENTION[0]: 2})
-    return repo
+
+
+@pytest.fixture
+def three(become: Become) -> Repo:
+    """Return a repository whose ``main``, ``a`` and ``b`` changed the embedding, each in its way."""
+    return become(_three)
 
 
 def test_a_merge_commit_says_what_was_merged_how_and_by_which_version(three: Repo) -> None:
@@ -248,6 +251,8 @@ def test_the_hook_starts_no_python_where_nothing_was_merged(three: Repo, tmp_pat
     tools.mkdir()
     (tools / "git-theta").write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
     (tools / "git-theta").chmod(0o755)
+    os.utime(three.path / MODEL, (1, 1))
+    three.git("status")  # so that the file is older than the index, and git has no reason to look into it
     environment = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
     three.git("commit", "--quiet", "--allow-empty", "--message", "empty", env=environment)
     assert not (tmp_path / "called").exists()

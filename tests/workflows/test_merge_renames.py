@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, Repo, safetensors, tensors, values
+from workbench import ATTENTION, EMBEDDING, MODEL, Become, Repo, safetensors, tensors, values
 
 META = {"format": "pt", "note": "kept to the byte"}
 MOVED, OTHER = "moved.safetensors", "other.safetensors"
@@ -28,13 +28,16 @@ def side(repo: Repo, name: str, seed: int, path: str = MODEL) -> None:
     repo.commit(name)
 
 
-@pytest.fixture
-def started(repo: Repo) -> Repo:
-    """Return a repository whose tag ``base`` has the model of seed 1."""
+def _started(repo: Repo) -> None:
     repo.write_model(seed=1)
     repo.commit("base")
     repo.git("tag", "base")
-    return repo
+
+
+@pytest.fixture
+def started(become: Become) -> Repo:
+    """Return a repository whose tag ``base`` has the model of seed 1."""
+    return become(_started)
 
 
 @pytest.mark.parametrize("words", [["a"], ["-s", "theta", "a", "b"]], ids=["two sides", "three sides"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, SPECS, Repo, safetensors, tensors
+from workbench import ATTENTION, EMBEDDING, MODEL, SPECS, Become, Repo, safetensors, tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,9 +24,7 @@ def written(repo: Repo, moved: np.ndarray | None, **others: int) -> None:
     repo.write(safetensors(content))
 
 
-@pytest.fixture
-def merged(repo: Repo) -> Repo:
-    """Return a repository whose last commit merged by TIES, at a density that keeps the largest three of eight."""
+def _merged(repo: Repo) -> None:
     written(repo, None)
     repo.commit("base")
     repo.git("checkout", "--quiet", "-b", "side")
@@ -37,7 +35,12 @@ def merged(repo: Repo) -> Repo:
     repo.commit("main")
     words = ["-X", "method=ties", "-X", "scope=tensor", "-X", "density=0.3", "-X", "ties=original"]
     repo.git("merge", "--quiet", "-s", "theta", *words, "side")
-    return repo
+
+
+@pytest.fixture
+def merged(become: Become) -> Repo:
+    """Return a repository whose last commit merged by TIES, at a density that keeps the largest three of eight."""
+    return become(_merged)
 
 
 def test_every_measure_has_its_meaning(merged: Repo) -> None:

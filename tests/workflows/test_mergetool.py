@@ -9,21 +9,24 @@ import re
 import subprocess
 
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, Repo, model
+from workbench import ATTENTION, EMBEDDING, MODEL, Become, Repo, model
 
 PATTERN = "encoder.layer.{0-2}.attention.weight"
 
 
-@pytest.fixture
-def undecided(repo: Repo) -> Repo:
-    """Return a repository that is merging: the embedding, three attentions and the positions are in conflict."""
+def _undecided(repo: Repo) -> None:
     names = (EMBEDDING, *ATTENTION[:3], "position_ids")
     for branch, seed in (("main", 1), ("side", 2), ("main", 3)):
         repo.git("checkout", "--quiet", *(["-b"] if branch == "side" else []), branch)
         repo.write_model(seed=1, changed=dict.fromkeys(names, seed))
         repo.commit(branch)
     assert repo.run("-c", "theta.merge.method=conflict", "merge", "side", check=False).returncode == 1
-    return repo
+
+
+@pytest.fixture
+def undecided(become: Become) -> Repo:
+    """Return a repository that is merging: the embedding, three attentions and the positions are in conflict."""
+    return become(_undecided)
 
 
 def answered(repo: Repo, *answers: str, paths: tuple[str, ...] = (MODEL,)) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load
-from workbench import ATTENTION, EMBEDDING, MLP, MODEL, Repo, model, safetensors, tensors, values
+from workbench import ATTENTION, EMBEDDING, MLP, MODEL, Become, Repo, model, safetensors, tensors, values
 
 META = {"format": "pt", "note": "kept to the byte"}
 COLD_FUSION = Path(__file__).parents[2] / "scripts" / "cold_fusion"
@@ -39,25 +39,32 @@ def with_mean(name: str, seeds: list[int], changed: dict[str, int] | None = None
     return safetensors(content, META)
 
 
-@pytest.fixture
-def started(repo: Repo) -> Repo:
-    """Return a repository whose ``main`` and tag ``base`` have the model of seed 1, and a text file."""
+def _started(repo: Repo) -> None:
     repo.write_model(seed=1)
     repo.write(TEXT.encode(), "notes.txt")
     repo.commit("base")
     repo.git("tag", "base")
-    return repo
 
 
 @pytest.fixture
-def three(started: Repo) -> Repo:
+def started(become: Become) -> Repo:
+    """Return a repository whose ``main`` and tag ``base`` have the model of seed 1, and a text file."""
+    return become(_started)
+
+
+def _three(repo: Repo) -> None:
+    _started(repo)
+    branch(repo, "a", {EMBEDDING: 3, ATTENTION[1]: 3}, notes=TEXT.replace("1", "one"))
+    branch(repo, "b", {EMBEDDING: 4, ATTENTION[2]: 4}, notes=TEXT.replace("5", "five"))
+    branch(repo, "c", {EMBEDDING: 5, MLP[3]: 5}, notes=TEXT.replace("9", "nine"), extra="of c")
+    repo.write_model(seed=1, changed={EMBEDDING: 2, ATTENTION[0]: 2})
+    repo.commit("main goes on")
+
+
+@pytest.fixture
+def three(become: Become) -> Repo:
     """Return a repository in which ``main``, ``a``, ``b`` and ``c`` changed the embedding and a tensor of their own."""
-    branch(started, "a", {EMBEDDING: 3, ATTENTION[1]: 3}, notes=TEXT.replace("1", "one"))
-    branch(started, "b", {EMBEDDING: 4, ATTENTION[2]: 4}, notes=TEXT.replace("5", "five"))
-    branch(started, "c", {EMBEDDING: 5, MLP[3]: 5}, notes=TEXT.replace("9", "nine"), extra="of c")
-    started.write_model(seed=1, changed={EMBEDDING: 2, ATTENTION[0]: 2})
-    started.commit("main goes on")
-    return started
+    return become(_three)
 
 
 def parents(repo: Repo) -> list[str]:

@@ -8,7 +8,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from workbench import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, model, values
+from workbench import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, fork, model, values
 
 from git_theta_ext.cli.main import main
 
@@ -20,6 +20,17 @@ def at(repo, monkeypatch):
     """Work in a repository that tracks checkpoints."""
     monkeypatch.chdir(repo.path)
     return repo
+
+
+def conflict(repo):
+    fork(repo)
+    repo.write_model(seed=1, changed={ATTENTION[0]: 2, ATTENTION[1]: 9, ATTENTION[2]: 9})
+    repo.commit("main again")
+    repo.git("checkout", "-q", "side")
+    repo.write_model(seed=1, changed={ATTENTION[1]: 3, ATTENTION[2]: 3})
+    repo.commit("side again")
+    repo.git("checkout", "-q", "main")
+    repo.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
 
 
 @pytest.fixture
@@ -399,16 +410,10 @@ class TestFsck:
 
 class TestResolve:
     @pytest.fixture
-    def conflicted(self, forked, monkeypatch):
-        monkeypatch.chdir(forked.path)
-        forked.write_model(seed=1, changed={ATTENTION[0]: 2, ATTENTION[1]: 9, ATTENTION[2]: 9})
-        forked.commit("main again")
-        forked.git("checkout", "-q", "side")
-        forked.write_model(seed=1, changed={ATTENTION[1]: 3, ATTENTION[2]: 3})
-        forked.commit("side again")
-        forked.git("checkout", "-q", "main")
-        forked.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
-        return forked
+    def conflicted(self, become, monkeypatch):
+        repo = become(conflict)
+        monkeypatch.chdir(repo.path)
+        return repo
 
     def test_without_a_method_it_lists_and_changes_nothing(self, conflicted, told):
         before = conflicted.read()

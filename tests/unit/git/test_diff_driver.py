@@ -10,14 +10,18 @@ from git_theta_ext.git.repository import Repository
 ZERO = "0" * 40
 
 
-@pytest.fixture
-def versions(repo, monkeypatch) -> Repo:
-    """Two committed versions that differ in one tensor; the second is in the work tree."""
-    monkeypatch.chdir(repo.path)
+def one_tensor_changed(repo):
     repo.write(model(1))
     repo.commit("one")
     repo.write(model(1, {EMBEDDING: 2}))
     repo.commit("two")
+
+
+@pytest.fixture
+def versions(become, monkeypatch) -> Repo:
+    """Two committed versions that differ in one tensor; the second is in the work tree."""
+    repo = become(one_tensor_changed)
+    monkeypatch.chdir(repo.path)
     return repo
 
 

@@ -31,6 +31,11 @@ def branches(repo: Repo, base, ours, theirs, path=MODEL):
     repo.commit("ours")
 
 
+def both(repo: Repo):
+    """Commit a model of which two branches changed one tensor, and each another."""
+    branches(repo, model(1), model(1, {EMBEDDING: 2, MLP[0]: 2}), model(1, {EMBEDDING: 3, MLP[1]: 3}))
+
+
 def manifest_of(repo: Repo, rev: str) -> Manifest:
     return Manifest.parse(repo.git("cat-file", "blob", rev).encode() + b"\n")
 
@@ -113,9 +118,9 @@ class TestByHand:
     """The driver as a function, with files as git gives them."""
 
     @pytest.fixture
-    def sides(self, repo, monkeypatch):
+    def sides(self, become, monkeypatch):
+        repo = become(both)
         monkeypatch.chdir(repo.path)
-        branches(repo, model(1), model(1, {EMBEDDING: 2, MLP[0]: 2}), model(1, {EMBEDDING: 3, MLP[1]: 3}))
         for name, rev in (("O", "main~"), ("A", "main"), ("B", "side")):
             repo.write(manifest_of(repo, f"{rev}:{MODEL}").to_bytes(), name)
         return repo

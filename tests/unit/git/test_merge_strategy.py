@@ -3,7 +3,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, model
+from workbench import ATTENTION, EMBEDDING, MODEL, fork, model
 
 from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git import merge_strategy, octopus
@@ -19,15 +19,19 @@ def silent(label, total):
     yield lambda _: None
 
 
+def third(repo):
+    fork(repo)
+    repo.git("checkout", "-q", "-b", "third", "base")
+    repo.write_model(seed=1, changed={ATTENTION[0]: 7})
+    repo.write(b"third", "third.txt")
+    repo.commit("third")
+    repo.git("checkout", "-q", "main")
+
+
 @pytest.fixture
-def here(forked, monkeypatch):
+def here(become, monkeypatch):
     """The repository of ``forked`` with a third branch, which changed both attention 0 and a file of its own."""
-    forked.git("checkout", "-q", "-b", "third", "base")
-    forked.write_model(seed=1, changed={ATTENTION[0]: 7})
-    forked.write(b"third", "third.txt")
-    forked.commit("third")
-    forked.git("checkout", "-q", "main")
-    monkeypatch.chdir(forked.path)
+    monkeypatch.chdir(become(third).path)
     return Repository.discover()
 
 
@@ -36,11 +40,11 @@ def merge(here, *heads, words=()):
 
 
 class TestCombine:
-    def test_files_of_all_branches_are_in_the_tree_and_nothing_else_changes(self, here, forked):
+    def test_files_of_all_branches_are_in_the_tree_and_nothing_else_changes(self, here, repo):
         found = combine(here, ("HEAD", "side", "third"))
         assert (found.clean, found.stages, found.messages) == (True, (), ())
         assert {entry.path for entry in here.entries(found.tree)} == {".gitattributes", MODEL, "third.txt"}
-        assert forked.unsettled(MODEL, model(1, {ATTENTION[0]: 2})) == []
+        assert repo.unsettled(MODEL, model(1, {ATTENTION[0]: 2})) == []
 
     def test_result_is_the_same_for_everybody(self, here, monkeypatch):
         found = combine(here, ("HEAD", "side", "third"))
@@ -54,11 +58,11 @@ class TestCombine:
         with pytest.raises(MergeError, match=r"git 2\.38"):
             combine(here, ("HEAD", "side", "third"))
 
-    def test_conflict_has_its_stages_and_what_git_says(self, here, forked):
+    def test_conflict_has_its_stages_and_what_git_says(self, here, repo):
         for name in ("side", "main"):
-            forked.git("checkout", "-q", name)
-            forked.write(name.encode(), "näme.txt")
-            forked.commit(name)
+            repo.git("checkout", "-q", name)
+            repo.write(name.encode(), "näme.txt")
+            repo.commit(name)
         found = combine(here, ("HEAD", "third", "side"))
         assert [(entry.path, entry.stage) for entry in found.stages] == [("näme.txt", 2), ("näme.txt", 3)]
         assert found.messages == ("CONFLICT (add/add): Merge conflict in näme.txt",)
@@ -66,20 +70,20 @@ class TestCombine:
             combine(here, ("HEAD", "side", "third"))
         assert "git merge side" in caught.value.hint
 
-    def test_settings_of_the_work_tree_hold(self, here, forked):
-        forked.git("config", "extensions.worktreeConfig", "true")
-        forked.git("config", "--worktree", "merge.conflictStyle", "diff3")
-        forked.write(b"main", "third.txt")
-        forked.commit("main")
+    def test_settings_of_the_work_tree_hold(self, here, repo):
+        repo.git("config", "extensions.worktreeConfig", "true")
+        repo.git("config", "--worktree", "merge.conflictStyle", "diff3")
+        repo.write(b"main", "third.txt")
+        repo.commit("main")
         tree = combine(here, ("HEAD", "third")).tree
         assert "|||||||" in here.run("cat-file", "blob", f"{tree}:third.txt").decode()
 
     @pytest.mark.parametrize("name", ["side", "main", "--help", "no such branch"])
-    def test_name_that_git_takes_for_another_commit_is_not_used(self, here, forked, monkeypatch, name):
-        forked.git("checkout", "-q", "side")
-        forked.write(b"side", "third.txt")
-        oid = forked.commit("conflict")
-        forked.git("checkout", "-q", "main")
+    def test_name_that_git_takes_for_another_commit_is_not_used(self, here, repo, monkeypatch, name):
+        repo.git("checkout", "-q", "side")
+        repo.write(b"side", "third.txt")
+        oid = repo.commit("conflict")
+        repo.git("checkout", "-q", "main")
         monkeypatch.setenv(f"GITHEAD_{oid}", name)
         tree = combine(here, ("HEAD", "third", oid)).tree
         told = here.run("cat-file", "blob", f"{tree}:third.txt").decode()
@@ -100,9 +104,9 @@ class TestCommonAncestor:
 
 
 class TestTrees:
-    def test_renames_are_old_and_new_path(self, here, forked):
-        forked.git("mv", MODEL, "a b\tc.safetensors")
-        forked.commit("moved")
+    def test_renames_are_old_and_new_path(self, here, repo):
+        repo.git("mv", MODEL, "a b\tc.safetensors")
+        repo.commit("moved")
         assert renames(here, "base", "HEAD") == {MODEL: "a b\tc.safetensors"}
 
     def test_files_are_replaced(self, here):
@@ -124,15 +128,15 @@ class TestCheckpoints:
         assert found.base.oid == oid["base"]
         assert [side.oid for side in found.sides] == [oid["HEAD"], oid["side"], oid["third"]]
 
-    def test_those_that_one_changed_or_several_alike_are_git_s(self, here, forked):
-        forked.git("branch", "again", "side")
+    def test_those_that_one_changed_or_several_alike_are_git_s(self, here, repo):
+        repo.git("branch", "again", "side")
         assert checkpoints(here, "base", ("base", "side", "again"), "side") == []
 
-    def test_other_files_are_git_s(self, here, forked):
+    def test_other_files_are_git_s(self, here, repo):
         for name in ("side", "third"):
-            forked.git("checkout", "-q", name)
-            forked.write(name.encode(), "notes.txt")
-            forked.commit(name)
+            repo.git("checkout", "-q", name)
+            repo.write(name.encode(), "notes.txt")
+            repo.commit(name)
         found = checkpoints(here, "base", ("main", "side", "third"), "side")
         assert [each.merged.path for each in found] == [MODEL]
 
@@ -142,33 +146,33 @@ class TestRun:
         with pytest.raises(MergeError, match="65 sides; 64 are the most"):
             merge(here, *["side"] * 64)
 
-    def test_a_store_that_fails_changes_nothing(self, here, forked, monkeypatch):
+    def test_a_store_that_fails_changes_nothing(self, here, repo, monkeypatch):
         def broken(*_):
             raise MergeError("no space left")
 
         monkeypatch.setattr(merge_strategy, "merge", broken)
         with pytest.raises(MergeError, match="no space left"):
             merge(here, "side", "third")
-        assert forked.unsettled(MODEL, model(1, {ATTENTION[0]: 2})) == []
+        assert repo.unsettled(MODEL, model(1, {ATTENTION[0]: 2})) == []
 
-    def test_nothing_is_computed_where_the_work_tree_is_in_the_way(self, here, forked, monkeypatch):
-        forked.write_model(seed=1, changed={EMBEDDING: 9})
+    def test_nothing_is_computed_where_the_work_tree_is_in_the_way(self, here, repo, monkeypatch):
+        repo.write_model(seed=1, changed={EMBEDDING: 9})
         monkeypatch.setattr(merge_strategy, "merge", None)
         with pytest.raises(MergeError, match=MODEL) as caught:
             merge(here, "side", "third")
         assert "git stash" in caught.value.hint
 
-    def test_several_checkpoints_are_merged(self, here, forked):
+    def test_several_checkpoints_are_merged(self, here, repo):
         for name, seed in (("side", 3), ("third", 4)):
-            forked.git("checkout", "-q", name)
-            forked.write_model(OTHER, 5, {ATTENTION[seed - 3]: seed} if name == "side" else None)
-            forked.commit(name)
-        forked.git("checkout", "-q", "main")
+            repo.git("checkout", "-q", name)
+            repo.write_model(OTHER, 5, {ATTENTION[seed - 3]: seed} if name == "side" else None)
+            repo.commit(name)
+        repo.git("checkout", "-q", "main")
         assert merge(here, "side", "third", words=("method=theirs2",)) == merge_strategy.CONFLICTS
-        assert forked.git("status", "--porcelain").splitlines() == [f"M  {MODEL}", f"AA {OTHER}", "A  third.txt"]
-        assert forked.read() == model(1, {ATTENTION[0]: 7, ATTENTION[1]: 3})
+        assert repo.git("status", "--porcelain").splitlines() == [f"M  {MODEL}", f"AA {OTHER}", "A  third.txt"]
+        assert repo.read() == model(1, {ATTENTION[0]: 7, ATTENTION[1]: 3})
 
-    def test_stages_are_those_of_the_ancestor_ours_and_the_first_other_that_differs(self, here, forked):
+    def test_stages_are_those_of_the_ancestor_ours_and_the_first_other_that_differs(self, here, repo):
         assert merge(here, "side", "third", words=("method=conflict",)) == merge_strategy.CONFLICTS
         stages = {entry.stage: entry.oid for entry in here.entries(None) if entry.path == MODEL}
         assert stages == {
