@@ -123,7 +123,7 @@ def _quality(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
 
 def _large(arguments: argparse.Namespace, jobs: set[str], place: Path) -> dict[str, Any]:
     # These need torch, which the daily jobs do without.
-    from benchmarks import codecs, history, recode
+    from benchmarks import bounds, codecs, history, recode
     from benchmarks.training import Plan, checkpoints
 
     plan = Plan(
@@ -145,6 +145,8 @@ def _large(arguments: argparse.Namespace, jobs: set[str], place: Path) -> dict[s
         print(codecs.table(found["encodings"]), end="\n\n", flush=True)
         found["shares"] = recode.shares(run, arguments.models, place)
         print(recode.shares_table(found["shares"]), end="\n\n", flush=True)
+        found["bounds"] = bounds.measure(recode.compared(run, arguments.models))
+        print(bounds.table(found["bounds"]), end="\n\n", flush=True)
         found["large"] = recode.large(family, place)
         print(f"{family.name}\n\n{recode.large_table(found['large'])}\n", flush=True)
     return found

@@ -102,7 +102,7 @@ def _measure(encoding: Encoding, target: Held, parent: Held, repetitions: int) -
     about["fit_seconds"] = time.perf_counter() - start
     if fit is None:
         return about | {"fits": False}
-    chunks = _chunks(encoding, target.spec, parent, fit)
+    chunks = chunks_of(encoding, target.spec, parent, fit)
     views = [target.data[slice(*chunk_range(target.spec, n))] for n in range(len(chunks))]
     payloads = [_joined(encoding.encode(*job)) for job in zip(chunks, views, strict=True)]
     outs = [memoryview(np.empty(view.nbytes, np.uint8)) for view in views]
@@ -116,7 +116,8 @@ def _measure(encoding: Encoding, target: Held, parent: Held, repetitions: int) -
     return about | found
 
 
-def _chunks(encoding: Encoding, spec: TensorSpec, parent: Held, fit: Fit) -> list[Chunk]:
+def chunks_of(encoding: Encoding, spec: TensorSpec, parent: Held, fit: Fit) -> list[Chunk]:
+    """Return the chunks of a tensor, with what a parent and a fit give for each."""
     whole = [Base(of, memoryview(data).cast("B")) for of, data in fit.tensors]
     chunks = []
     for number in range(chunk_count(spec)):

@@ -50,6 +50,13 @@ def shares(run: Run, models: Path | None, place: Path) -> list[Row]:
     return rows
 
 
+def compared(run: Run, models: Path | None) -> list[tuple[str, Path, Path, Path | None]]:
+    """Return the checkpoints whose differences ``bounds`` looks into: full training, step by step and as a whole."""
+    found: list[tuple[str, Path, Path, Path | None]] = [("consecutive", *run.versions[-2:], run.versions[-3])]
+    pairs = real_pairs(models) if models else []
+    return found + [(name, base, tuned, None) for name, base, tuned in pairs if name.startswith("ft_full")]
+
+
 def large(family: Family, place: Path) -> list[Row]:
     """Measure time and memory of the commands on a checkpoint, a fine-tune of it, and another after ``git theta gc``.
 

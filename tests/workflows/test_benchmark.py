@@ -62,6 +62,9 @@ def test_recode_measures_every_encoding_and_every_kind_of_pair(tmp_path: Path) -
     shares = {row["kind"]: row for row in found["shares"]}
     assert {"embedding grown", "consecutive, exp_avg_sq", "whole run, Q8_0 blocks"} <= set(shares)
     assert shares["consecutive, bf16"]["recoded"] < shares["consecutive, bf16"]["added"]
+    bits = found["bounds"][0]["bits"]
+    assert bits["exponent"] < 1.1 * bits["nothing"]
+    assert {"delta", "exponent, neighbours", "earlier step again"} <= set(bits)
     commands = [row["command"] for row in found["large"]]
     assert commands[:3] == ["git add, base", "git add, fine-tune", "git theta gc"]
     assert all(row["peak_bytes"] > 0 for row in found["large"])
