@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import StoreError
@@ -67,7 +68,9 @@ class Index:
             return _prepare(self._connect(":memory:"))
 
     def _connect(self, path: str) -> sqlite3.Connection:
-        return sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        weakref.finalize(self, db.close)  # at the latest when the process ends: its log would stay, and grow
+        return db
 
     def _discard(self) -> None:
         for suffix in ("", "-wal", "-shm"):

@@ -508,3 +508,9 @@ def test_chains_that_lean_the_other_way_on_a_remote_make_no_circle(
     third = clone(shared, tmp_path / "third")
     assert backwards.differing_in(third) == []
     assert history.differing_in(third) == []
+
+
+def test_commands_leave_no_log_of_the_index_behind(two: Repo) -> None:
+    for words in (["checkout", "--quiet", "one"], ["theta", "gc"], ["theta", "status"]):
+        two.git(*words)
+        assert list((two.path / ".git/theta").glob("index.sqlite3*")) == [two.path / ".git/theta/index.sqlite3"], words
