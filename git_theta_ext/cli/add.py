@@ -12,7 +12,7 @@ from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import ConfigError, UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.auto_gc import start_if_due
-from git_theta_ext.git.hooks import ensure_hooks
+from git_theta_ext.git.hooks import ensure_hooks, notes
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.paths import addable_paths, worktree_of
 from git_theta_ext.git.repository import Repository
@@ -161,6 +161,5 @@ def _chosen(repo: Repository, specs: Sequence[str], output: Output) -> tuple[dic
 
 
 def _ensure_hook(repo: Repository, output: Output) -> None:
-    for change in ensure_hooks(repo):
-        if change.what == "todo":
-            output.warn(f"{change.where} is not ours, so {change.without}", "git theta install")
+    for note, hint in notes(ensure_hooks(repo)):
+        output.warn(note, hint)

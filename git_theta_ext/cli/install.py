@@ -58,12 +58,9 @@ def current_repository() -> Repository | None:
 
 def report(output: Output, changes: Sequence[Change], nothing: str) -> None:
     """Print what was changed, and on stderr what the user has to change."""
-    done = [change for change in changes if not change.without]
+    done = [change for change in changes if change.what not in {"todo", "option"}]
     lines = [f"{change.what} {change.where}{' = ' + change.value if change.value else ''}" for change in done]
     output.result({"changes": [asdict(change) for change in changes]}, lines or [nothing])
     for change in changes:
-        if change.without:
-            output.warn(
-                f"{change.where} is not ours, so {change.without} yet",
-                f"make this its first line behind #!/bin/sh, and the file executable:\n  {change.value}",
-            )
+        if change.note:
+            output.warn(change.note, change.hint)

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     if paths and not told["filter_configured"]:
         output.warn("git does not know the filter: models would be stored in git as they are", "git theta install")
     elif paths and not told["pre_push_hook"]:
-        output.warn("pushes do not upload parameters: there is no pre-push hook of ours", "git theta install")
+        output.warn("pushes do not upload parameters: no pre-push hook calls git theta", "git theta install --local")
     return 0
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.store.blobs import Store
 
-_SHOWING = frozenset({"blame", "diff", "diff-files", "diff-index", "ls-files", "status"})
+LOOKING = frozenset({"blame", "diff", "diff-files", "diff-index", "ls-files", "status"})
 """Commands of git that clean a file only to look at it: what they are told gets into no index."""
 
 _UNCHANGED = ("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino", "st_dev")
@@ -82,7 +82,7 @@ class CleanRequest:
                 data = map_file(self._spool.fileno())
             format_name = theta_paths(self._repository.run, [self._pathname]).get(self._pathname)
             return clean_bytes(self._store, self._pathname, data, format_name)
-        shown = calling_command(os.getppid()) in _SHOWING
+        shown = calling_command(os.getppid()) in LOOKING
         return echo_manifest(bytes(self._head), self._pathname, undecided=shown)
 
     def close(self) -> None:

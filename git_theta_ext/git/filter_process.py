@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from git_theta_ext.errors import ProtocolError, ThetaError
-from git_theta_ext.git.clean_request import CleanRequest
+from git_theta_ext.git.clean_request import LOOKING, CleanRequest
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.protocol.filter import (
@@ -162,7 +162,8 @@ class FilterProcess:
         if self._repository is None and not self._wanted:
             return 0
         from git_theta_ext.git.auto_gc import start_if_due
-        from git_theta_ext.git.hooks import ensure_hooks
+        from git_theta_ext.git.caller import calling_command
+        from git_theta_ext.git.hooks import ensure_hooks, notes
 
         try:
             repository, store = self._open()
@@ -171,7 +172,10 @@ class FilterProcess:
             return error.exit_code
         try:
             # With the global configuration alone nothing else puts the hook in place, and a push would upload nothing.
-            ensure_hooks(repository)
+            changes = ensure_hooks(repository)
+            if self._cleaned and calling_command(os.getppid()) not in LOOKING:
+                for note, hint in notes(changes):
+                    sys.stderr.write(f"git-theta: warning: {note}\ngit-theta: hint: {hint}\n")
         except ThetaError as error:
             report(error)
         code = self._populate(repository, store)

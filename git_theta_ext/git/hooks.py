@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.repository import run_git
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
     from git_theta_ext.git.repository import Repository
 
@@ -50,6 +52,10 @@ class Hook:
 
         return (resources.files("git_theta_ext.hooks") / self.event).read_bytes()
 
+    def is_ours(self, script: bytes) -> bool:
+        """Report whether a hook's file is exactly what this version or an earlier one wrote."""
+        return script == self.script() or sha256(script).hexdigest() in _FORMER_SCRIPTS
+
     def called_by(self, script: bytes) -> bool:
         """Tell whether a hook's file calls us."""
         call = rb"^[^#\n]*\bgit[- ]theta hook " + self.event.encode() + rb"\b"
@@ -76,6 +82,8 @@ PREPARE_COMMIT_MSG = Hook(
 HOOKS = (PRE_PUSH, PREPARE_COMMIT_MSG)
 
 _EXECUTABLE = 0o111
+_FORMER_SCRIPTS = frozenset({"4a74f8e152eadaf5e274660667dd6fad36b1e18e07d221a278ed77b95eeb0468"})
+"""SHA-256 of the scripts of earlier versions, which uninstall removes as well."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +94,16 @@ class Change:
         what: ``set``, ``unset``, ``wrote``, ``removed``; ``todo`` for what the user has to do, ``option`` for what
             may be done.
         where: A configuration key with its scope, or a path.
-        value: The new value, or the line to add; empty for what is gone.
-        without: What does not happen until the user has done it.
+        value: The new value; empty for what is gone.
+        note: What the user should know about it, such as what does not happen yet.
+        hint: What to do about that.
     """
 
     what: Literal["set", "unset", "wrote", "removed", "todo", "option"]
     where: str
     value: str = ""
-    without: str = ""
+    note: str = ""
+    hint: str = ""
 
 
 def git_version() -> tuple[int, int]:
@@ -110,10 +120,10 @@ def git_version() -> tuple[int, int]:
 
 
 def place_hooks(repo: Repository) -> list[Change]:
-    """Write the files of our hooks, where none that calls us is there and the place is not somebody else's.
+    """Write the files of our hooks, unless one that calls us is there or the place is somebody else's.
 
     Returns:
-        The files that were written, and the lines that the user has to add.
+        The files that were written, and what the user has to do.
 
     Raises:
         RepositoryError: A file cannot be written.
@@ -121,22 +131,49 @@ def place_hooks(repo: Repository) -> list[Change]:
     return [change for hook in HOOKS for change in _place(repo, hook)]
 
 
+def notes(changes: Iterable[Change]) -> list[tuple[str, str]]:
+    """Return what the user has to know of some changes: notes with hints, without what is only optional."""
+    return [(change.note, change.hint) for change in changes if change.note and change.what != "option"]
+
+
 def _place(repo: Repository, hook: Hook) -> list[Change]:
-    path = _hook_path(repo, hook)
+    path, chosen = _hook_path(repo, hook), _chosen_folder(repo)
     present = _read(path)
     if present is not None and hook.called_by(present):
-        return []
-    if present is not None or repo.config.text("core.hookspath") is not None:
-        return [Change("todo" if hook.needed else "option", str(path), hook.line, hook.without)]
+        if os.access(path, os.X_OK):
+            return []
+        if not hook.is_ours(present):
+            return [_todo(hook, path, "is not executable, and git ignores it", f"chmod +x {path}")]
+    elif present is not None:
+        return [_todo(hook, path, "does not call git theta", _insert(hook))]
+    elif chosen is not None and not (hook.needed and _is_inside(chosen, repo)):
+        return [_todo(hook, path, "does not exist, and core.hooksPath is outside the repository", _insert(hook))]
+    _write(path, hook.script())
+    if chosen is None:
+        return [Change("wrote", str(path))]
+    return [Change("wrote", str(path), note=f"{path} is new: it uploads parameters", hint=f"git add {path}")]
+
+
+def _todo(hook: Hook, path: Path, problem: str, hint: str) -> Change:
+    return Change("todo" if hook.needed else "option", str(path), note=f"{hook.without}: {path} {problem}", hint=hint)
+
+
+def _insert(hook: Hook) -> str:
+    return f"make this its first line after #!/bin/sh, and the file executable:\n  {hook.line}"
+
+
+def _write(path: Path, script: bytes) -> None:
+    temporary = path.with_name(f"{path.name}.theta-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.theta-{os.getpid()}")
-        temporary.write_bytes(hook.script())
-        temporary.chmod(temporary.stat().st_mode | _EXECUTABLE)
-        temporary.replace(path)
+        try:
+            temporary.write_bytes(script)
+            temporary.chmod(temporary.stat().st_mode | _EXECUTABLE)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise RepositoryError(f"cannot write the hook {path}: {error.strerror}") from error
-    return [Change("wrote", str(path))]
 
 
 def ensure_hooks(repo: Repository) -> list[Change]:
@@ -160,8 +197,9 @@ def hook_present(repo: Repository, hook: Hook = PRE_PUSH) -> bool:
     """Tell whether git calls us in a repository: before a push if nothing else is asked for."""
     if _configured(repo, hook) and git_version() >= CONFIG_HOOKS_SINCE:
         return True
-    present = _read(_hook_path(repo, hook))
-    return present is not None and hook.called_by(present)
+    path = _hook_path(repo, hook)
+    present = _read(path)
+    return present is not None and hook.called_by(present) and os.access(path, os.X_OK)
 
 
 def _configured(repo: Repository, hook: Hook) -> bool:
@@ -169,10 +207,22 @@ def _configured(repo: Repository, hook: Hook) -> bool:
 
 
 def _hook_path(repo: Repository, hook: Hook) -> Path:
-    folder = repo.config.text("core.hookspath")
+    folder = _chosen_folder(repo)
     if folder is None:
         return repo.common_dir / "hooks" / hook.event
-    return repo.folder / os.path.expanduser(folder) / hook.event  # noqa: PTH111 - paths are joined as git joins them
+    # Husky writes .husky/_ anew at each installation; from there it runs the hooks in .husky.
+    return (folder.parent if folder.parts[-2:] == (".husky", "_") else folder) / hook.event
+
+
+def _chosen_folder(repo: Repository) -> Path | None:
+    """Return the folder that core.hooksPath names, or None if it is not set."""
+    folder = repo.config.text("core.hookspath")
+    return None if folder is None else repo.folder / os.path.expanduser(folder)  # noqa: PTH111 - never raises
+
+
+def _is_inside(folder: Path, repo: Repository) -> bool:
+    real = Path(os.path.realpath(folder))
+    return any(real.is_relative_to(os.path.realpath(top)) for top in (repo.folder, repo.common_dir))
 
 
 def _read(path: Path) -> bytes | None:
@@ -187,7 +237,8 @@ def remove_hooks(repo: Repository) -> list[Change]:
     changes = []
     for hook in HOOKS:
         path = _hook_path(repo, hook)
-        if _read(path) == hook.script():
+        present = _read(path)
+        if present is not None and hook.is_ours(present):
             path.unlink()
             changes.append(Change("removed", str(path)))
     return changes

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from git_theta_ext.errors import ConfigError, RepositoryError
 from git_theta_ext.git.hooks import CONFIG_HOOKS_SINCE, HOOKS, Change, git_version, place_hooks, remove_hooks
 from git_theta_ext.git.repository import run_git
+from git_theta_ext.git.template import SETTING, remove_template, template_folder, template_is_current, write_template
 
 if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
@@ -29,11 +30,14 @@ _HOOK_SETTINGS = {key: value for hook in HOOKS for key, value in hook.settings.i
 
 
 def install(scope: Scope, repo: Repository | None, *, force: bool = False) -> list[Change]:
-    """Write the settings into one scope of git's configuration, and the hooks where git needs files for them.
+    """Write the settings into one scope of git's configuration, and the hooks if git needs files for them.
+
+    Hooks go into the repository for the scopes of a repository, and into a template of new repositories for the
+    global scope.
 
     Args:
         scope: Which configuration file.
-        repo: The repository that the command runs in, if any; its hooks are put in place too.
+        repo: The repository that the command runs in, if any.
         force: Whether to replace values that are somebody else's.
 
     Returns:
@@ -57,8 +61,35 @@ def install(scope: Scope, repo: Repository | None, *, force: bool = False) -> li
         if present[key] != [value]:
             _git_config(scope, repo, "--replace-all", key, value)
             changes.append(Change("set", f"{key} ({scope})", value))
-    if repo is not None:
+    if scope == "global":
+        changes += _remove_template(repo) if config_hooks else _place_template(repo)
+    elif repo is not None and scope != "system":
         changes += remove_hooks(repo) if config_hooks else place_hooks(repo)
+    return changes
+
+
+def _place_template(repo: Repository | None) -> list[Change]:
+    folder = str(template_folder())
+    present = _values("global", SETTING, repo)
+    if present and present[-1] != folder:  # the user's own template is left alone; the filter places hooks later
+        return []
+    changes = []
+    if not template_is_current():
+        changes.append(Change("wrote", str(write_template())))
+    if not present:
+        _git_config("global", repo, SETTING, folder)
+        changes.append(Change("set", f"{SETTING} (global)", folder))
+    return changes
+
+
+def _remove_template(repo: Repository | None) -> list[Change]:
+    changes = []
+    folder = str(template_folder())
+    if folder in _values("global", SETTING, repo):
+        _git_config("global", repo, "--unset-all", SETTING, f"^{re.escape(folder)}$")
+        changes.append(Change("unset", f"{SETTING} (global)"))
+    if remove_template():
+        changes.append(Change("removed", folder))
     return changes
 
 
@@ -73,6 +104,8 @@ def uninstall(scope: Scope, repo: Repository | None) -> list[Change]:
         if value in _values(scope, key, repo):
             _git_config(scope, repo, "--unset-all", key, f"^{re.escape(value)}$")
             changes.append(Change("unset", f"{key} ({scope})"))
+    if scope == "global":
+        changes += _remove_template(repo)
     if repo is not None:
         changes += remove_hooks(repo)
     return changes

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -12,6 +13,7 @@ from git_theta_ext.git.hooks import (
     PREPARE_COMMIT_MSG,
     ensure_hooks,
     hook_present,
+    notes,
     place_hooks,
     remove_hooks,
 )
@@ -33,6 +35,12 @@ each_hook = pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.event)
 
 def at(top, hook):
     return top / ".git/hooks" / hook.event
+
+
+def write_hook(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
 
 
 def test_hooks_are_written_executable_and_only_once(top):
@@ -64,28 +72,75 @@ def test_all_work_trees_share_the_hooks(top, tmp_path):
 
 @each_hook
 def test_a_foreign_hook_is_kept_and_the_line_to_add_is_told(top, hook):
-    at(top, hook).write_text("#!/bin/sh\ngit lfs something\n")
-    changes = place_hooks(Repository.discover(top))
-    assert [(c.what, c.value, c.without) for c in changes if c.where == str(at(top, hook))] == [
-        ("todo" if hook.needed else "option", hook.line, hook.without)
-    ]
+    write_hook(at(top, hook), "#!/bin/sh\ngit lfs something\n")
+    (change,) = [c for c in place_hooks(Repository.discover(top)) if c.where == str(at(top, hook))]
+    assert change.what == ("todo" if hook.needed else "option")
+    assert change.note == f"{hook.without}: {at(top, hook)} does not call git theta"
+    assert change.hint.endswith(hook.line)
     assert "lfs" in at(top, hook).read_text()
 
 
 @each_hook
 def test_a_foreign_hook_with_our_line_counts_as_installed_and_a_comment_does_not(top, hook):
-    at(top, hook).write_text(f"#!/bin/sh\n# git theta hook {hook.event}\n")
+    write_hook(at(top, hook), f"#!/bin/sh\n# git theta hook {hook.event}\n")
     assert not hook_present(Repository.discover(top), hook)
-    at(top, hook).write_text(f"#!/bin/sh\n{hook.line}\n")
+    write_hook(at(top, hook), f"#!/bin/sh\n{hook.line}\n")
     assert hook_present(Repository.discover(top), hook)
     assert str(at(top, hook)) not in {change.where for change in place_hooks(Repository.discover(top))}
 
 
-def test_nothing_is_written_into_a_hooks_folder_that_the_user_chose(top, tmp_path):
+def test_nothing_is_written_into_a_hooks_folder_that_other_repositories_use_too(top, tmp_path):
     git(top, "config", "core.hooksPath", str(tmp_path / "shared-hooks"))
     changes = place_hooks(Repository.discover(top))
     assert [change.what for change in changes] == ["todo", "option"]
+    assert [note.partition(":")[0] for note, _ in notes(changes)] == ["pushes do not upload parameters"]
     assert not (tmp_path / "shared-hooks").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "place"), [(".husky", ".husky"), (".husky/_", ".husky"), (".githooks/", ".githooks")]
+)
+def test_only_the_hook_that_pushes_need_is_added_to_a_hooks_folder_of_the_repository(top, setting, place):
+    write_hook(top / setting / "pre-commit", "#!/bin/sh\n")
+    git(top, "config", "core.hooksPath", setting)
+    path = top / place / "pre-push"
+    changes = ensure_hooks(Repository.discover(top))
+    assert [(change.what, change.where) for change in changes] == [
+        ("wrote", str(path)),
+        ("option", str(path.with_name("prepare-commit-msg"))),
+    ]
+    assert notes(changes) == [(f"{path} is new: it uploads parameters", f"git add {path}")]
+    assert hook_present(Repository.discover(top))
+    assert notes(ensure_hooks(Repository.discover(top))) == []
+
+
+def test_a_hook_of_the_chosen_folder_is_kept(top):
+    write_hook(top / ".husky/pre-push", "#!/bin/sh\nnpm test\n")
+    git(top, "config", "core.hooksPath", ".husky/_")
+    repo = Repository.discover(top)
+    ((note, hint),) = notes(ensure_hooks(repo))
+    assert f"{top}/.husky/pre-push does not call git theta" in note
+    assert hint.endswith(PRE_PUSH.line)
+    assert not hook_present(repo)
+    assert (top / ".husky/pre-push").read_text() == "#!/bin/sh\nnpm test\n"
+
+
+def test_a_hook_of_ours_that_git_ignores_as_it_is_not_executable_is_written_anew(top):
+    place_hooks(Repository.discover(top))
+    at(top, PRE_PUSH).chmod(0o644)
+    repo = Repository.discover(top)
+    assert not hook_present(repo)
+    assert [change.what for change in ensure_hooks(repo)] == ["wrote"]
+    assert hook_present(repo)
+
+
+def test_a_foreign_hook_that_calls_us_and_is_not_executable_is_reported_with_the_command(top):
+    write_hook(at(top, PRE_PUSH), f"#!/bin/sh\n{PRE_PUSH.line}\nnpm test\n")
+    at(top, PRE_PUSH).chmod(0o644)
+    ((note, hint),) = notes(place_hooks(Repository.discover(top)))
+    assert "is not executable" in note
+    subprocess.run(["sh", "-c", hint], check=True)
+    assert notes(place_hooks(Repository.discover(top))) == []
 
 
 @each_hook
@@ -108,20 +163,32 @@ def test_a_hook_that_cannot_be_written_is_an_error_with_its_path(top):
         place_hooks(Repository.discover(top))
 
 
-def test_the_hook_stops_the_push_where_the_program_is_gone(top, tmp_path):
+@pytest.mark.parametrize("attributes", ["", "*.bin filter=lfs\n", "*.safetensors filter=theta\n"])
+@pytest.mark.parametrize("used", [False, True])
+def test_without_the_program_only_pushes_of_models_are_refused(top, tmp_path, attributes, used):
     place_hooks(Repository.discover(top))
+    if used:
+        (top / ".git/theta").mkdir()
+    (top / "models").mkdir()
+    (top / "models/.gitattributes").write_text(attributes)
+    git(top, "add", "models")
+    git(top, "commit", "--allow-empty", "-qm", "one")
     tools = tmp_path / "tools"
     tools.mkdir()
-    (tools / "sh").symlink_to("/bin/sh")
+    for name in ("sh", "git"):
+        (tools / name).symlink_to(shutil.which(name))
     done = subprocess.run(
         [top / ".git/hooks/pre-push", "origin", "x"],
+        cwd=top,
         env={"PATH": str(tools)},
+        input=f"refs/heads/main {git(top, 'rev-parse', 'HEAD').stdout.strip()} refs/heads/main {'0' * 40}\n",
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 2
-    assert "git-theta is not on PATH" in done.stderr
+    refused = used or "theta" in attributes
+    assert done.returncode == (2 if refused else 0)
+    assert ("git-theta is not on PATH" in done.stderr) == refused
 
 
 @pytest.mark.parametrize("code", [0, 1])

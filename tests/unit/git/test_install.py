@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
@@ -23,9 +24,41 @@ def top(tmp_path):
 @pytest.mark.parametrize("scope", ["local", "global", "worktree"])
 def test_installing_twice_changes_nothing_the_second_time(top, scope):
     first = install(scope, Repository.discover(top))
-    assert {change.where.split(" ")[0] for change in first if change.what == "set"} == set(SETTINGS)
+    expected = {*SETTINGS, "init.templateDir"} if scope == "global" else {*SETTINGS}
+    assert {change.where.split(" ")[0] for change in first if change.what == "set"} == expected
     assert configured(Repository.discover(top))
     assert install(scope, Repository.discover(top)) == []
+
+
+@pytest.mark.parametrize(("scope", "placed"), [("local", True), ("worktree", True), ("global", False)])
+def test_only_installing_for_a_repository_writes_its_hooks(top, scope, placed):
+    install(scope, Repository.discover(top))
+    assert (top / ".git/hooks/pre-push").exists() == placed
+
+
+def test_new_repositories_have_the_hooks_beside_what_git_gives_them(top, tmp_path, git_environment):
+    install("global", None)
+    template = git_environment / ".local/share/git-theta/template"
+    assert git(top, "config", "--global", "init.templateDir") == str(template)
+    git(tmp_path, "clone", "-q", "--bare", "top", "mirror.git")
+    for hook in hooks.HOOKS:
+        assert (tmp_path / "mirror.git/hooks" / hook.event).read_bytes() == hook.script()
+        assert os.access(tmp_path / "mirror.git/hooks" / hook.event, os.X_OK)
+    assert {path.name for path in (top / ".git").iterdir()} >= {"description", "info"}
+    assert (tmp_path / "mirror.git/info/exclude").read_bytes() == (top / ".git/info/exclude").read_bytes()
+    (template / "hooks/pre-push").write_text("of an earlier version")
+    assert [change.where for change in install("global", None)] == [str(template)]
+    uninstall("global", None)
+    assert not template.exists()
+    assert git(top, "config", "--global", "init.templateDir", check=False) == ""
+
+
+def test_a_template_of_the_users_own_is_left_alone(top, tmp_path, git_environment):
+    git(top, "config", "--global", "init.templateDir", str(tmp_path))
+    install("global", None)
+    uninstall("global", None)
+    assert git(top, "config", "--global", "init.templateDir") == str(tmp_path)
+    assert not (git_environment / ".local").exists()
 
 
 def test_one_shot_filters_are_not_set(top):

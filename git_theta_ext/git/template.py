@@ -1,0 +1,70 @@
+"""A template folder for new repositories, so that a git without configured hooks has our hooks from the start.
+
+A bare clone, or one made without a checkout, runs no filter that could put hooks in place, and its pushes would upload
+nothing. Git copies ``init.templateDir`` into every repository that it makes (git-init(1), TEMPLATE DIRECTORY).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from git_theta_ext.errors import RepositoryError
+from git_theta_ext.git.hooks import HOOKS
+from git_theta_ext.git.repository import foreign_environment, run_git
+
+SETTING = "init.templateDir"
+_NO_CONFIGURATION = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+_COPIED = ("branches", "description", "hooks", "info")
+
+
+def template_folder() -> Path:
+    """Return where the template is, whether or not it exists."""
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "git-theta" / "template"
+
+
+def write_template() -> Path:
+    """Write git's own template with our hooks in it, and return its folder.
+
+    Raises:
+        RepositoryError: It cannot be written.
+    """
+    folder = template_folder()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+            made, new = Path(name) / "repository", Path(name) / "template"
+            run_git(("init", "-q", "--bare", str(made)), env={**foreign_environment(), **_NO_CONFIGURATION})
+            new.mkdir()
+            for part in _COPIED:
+                if (made / part).exists():
+                    (made / part).rename(new / part)
+            (new / "hooks").mkdir(exist_ok=True)
+            for hook in HOOKS:
+                path = new / "hooks" / hook.event
+                path.write_bytes(hook.script())
+                path.chmod(0o755)
+            shutil.rmtree(folder, ignore_errors=True)
+            new.rename(folder)
+    except OSError as error:
+        raise RepositoryError(f"cannot write {error.filename or folder}: {error.strerror}") from error
+    return folder
+
+
+def template_is_current() -> bool:
+    """Report whether the template exists and has the hooks of this version."""
+    hooks = template_folder() / "hooks"
+    try:
+        return all((hooks / hook.event).read_bytes() == hook.script() for hook in HOOKS)
+    except OSError:
+        return False
+
+
+def remove_template() -> bool:
+    """Remove the template; report whether there was one."""
+    present = template_folder().exists()
+    shutil.rmtree(template_folder(), ignore_errors=True)
+    return present
