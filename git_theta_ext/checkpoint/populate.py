@@ -37,7 +37,7 @@ def read_layout(manifest: Manifest, store: Store, path: str) -> Layout:
     skeleton = manifest.skeleton
     data = store.read(skeleton.digest, skeleton_spec(skeleton.nbytes))
     try:
-        layout = Layout.from_skeleton(data)
+        layout = Layout.from_skeleton(data, len(manifest.parameters))
     except FormatError as error:
         raise CorruptError(f"{path}: skeleton {skeleton.digest}: {error.message}") from error
     specs = {name: parameter.spec for name, parameter in manifest.parameters.items()}

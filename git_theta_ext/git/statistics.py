@@ -97,6 +97,7 @@ def _values(store: Store, statistics: Manifest) -> str:
     """Return the digest of the values that statistics were collected with, empty where it is not known."""
     skeleton = statistics.skeleton
     with suppress(ThetaError):
-        layout = Layout.from_skeleton(store.read(skeleton.digest, skeleton_spec(skeleton.nbytes)))
+        data = store.read(skeleton.digest, skeleton_spec(skeleton.nbytes))
+        layout = Layout.from_skeleton(data, len(statistics.parameters))
         return next((facts_of(part.data).values for part in layout.segments[:1] if isinstance(part, Literal)), "")
     return ""

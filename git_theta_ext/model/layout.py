@@ -2,6 +2,9 @@
 
 A skeleton is a layout in bytes. It says nothing about the tensors' values, so it stays the same while a model is
 trained on, and both sides of a merge share it.
+
+Reading a skeleton takes at most 24 times its size in memory, and twice if it is mostly literal bytes, as it should be:
+its size and the number of its manifest's parameters bound the segments, and rows are read one at a time.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from git_theta_ext.errors import FormatError
+from git_theta_ext.model.rows import RowReader
 from git_theta_ext.model.tensor import TensorSpec
 
 if TYPE_CHECKING:
@@ -26,6 +30,8 @@ MAX_SKELETON = 1 << 28
 
 _MAGIC = b"git-theta skeleton 1\n"
 _MAX_SEGMENTS = 1 << 24
+_LEAST_BYTES = 4  # of a segment, on average
+_SEGMENTS_EACH = 16  # a parameter: its slice, and checksums and literal bytes around it
 _CHECKSUM_BYTES = 4
 _SPLIT_CHARACTER = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
@@ -121,17 +127,22 @@ class Layout:
     """The ordered segments of a checkpoint.
 
     Raises:
-        FormatError: Two slices share a name, or a checksum is of a tensor that has no slice.
+        FormatError: Two slices share a name, a checksum is of a tensor without a slice, or there are too many segments.
     """
 
     segments: tuple[Segment, ...]
 
     def __post_init__(self) -> None:
-        names = [segment.name for segment in self.segments if isinstance(segment, Slice)]
-        known = set(names)
-        if len(known) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise FormatError(f"parameter {twice!r} appears twice")
+        known: set[str] = set()
+        for segment in self.segments:
+            if isinstance(segment, Slice):
+                if segment.name in known:
+                    raise FormatError(f"parameter {segment.name!r} appears twice")
+                known.add(segment.name)
+        if len(self.segments) > (most := most_segments(len(known))):
+            raise FormatError(
+                f"{len(self.segments)} segments for {len(known)} parameters, more than the limit of {most}"
+            )
         for segment in self.segments:
             if isinstance(segment, Checksum) and segment.name not in known:
                 raise FormatError(f"a checksum of parameter {segment.name!r}, which is not in the file")
@@ -173,8 +184,12 @@ class Layout:
         return skeleton
 
     @classmethod
-    def from_skeleton(cls, skeleton: Buffer) -> Layout:
+    def from_skeleton(cls, skeleton: Buffer, parameters: int | None = None) -> Layout:
         """Read a skeleton.
+
+        Args:
+            skeleton: Its bytes.
+            parameters: How many its manifest names, which bounds the segments; None if there is no manifest.
 
         Raises:
             FormatError: It is damaged or of a version that is not known.
@@ -182,13 +197,19 @@ class Layout:
         view = memoryview(skeleton)
         if view[: len(_MAGIC)] != _MAGIC or view.nbytes > MAX_SKELETON:
             raise FormatError("not a skeleton of version 1")
+        most = min(_MAX_SEGMENTS if parameters is None else most_segments(parameters), view.nbytes // _LEAST_BYTES + 16)
         try:
-            rows = msgpack.unpackb(view[len(_MAGIC) :], raw=False, max_array_len=_MAX_SEGMENTS, strict_map_key=True)
-        except (ValueError, msgpack.UnpackException) as error:
+            reader = RowReader(view[len(_MAGIC) :])
+            segments = tuple(_read_row(row) for row in reader.rows(most))
+            reader.end()
+        except ValueError as error:
             raise FormatError(f"damaged skeleton: {error}") from error
-        if not isinstance(rows, list):
-            raise FormatError("damaged skeleton: no list of segments")
-        return cls(tuple(_read_row(row) for row in rows))
+        return cls(segments)
+
+
+def most_segments(parameters: int) -> int:
+    """Return the most segments that a layout of so many parameters may have."""
+    return min(_MAX_SEGMENTS, _SEGMENTS_EACH * (parameters + 1))
 
 
 def _pack_name(name: str) -> str | msgpack.ExtType:

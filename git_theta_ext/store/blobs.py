@@ -173,9 +173,9 @@ class Store(Inventory):
             MissingError: It is not here.
             CorruptError: What is stored is not what the digest names.
         """
-        data = bytearray(spec.nbytes)
-        for _, offset, chunk in self.chunks([(digest, spec)]):
-            data[offset : offset + chunk.nbytes] = chunk
+        data = bytearray()  # grows as bytes come: the size is somebody's claim until then
+        for _, _, chunk in self.chunks([(digest, spec)]):
+            data += chunk
         return data
 
     def stream(self, digest: Digest, spec: TensorSpec) -> Iterator[memoryview]:

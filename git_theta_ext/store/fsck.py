@@ -130,7 +130,8 @@ def few(names: Collection[str]) -> str:
 def _check_skeleton(store: Store, place: str, manifest: Manifest) -> Iterator[Problem]:
     skeleton = manifest.skeleton
     try:
-        layout = Layout.from_skeleton(store.read(skeleton.digest, skeleton_spec(skeleton.nbytes)))
+        data = store.read(skeleton.digest, skeleton_spec(skeleton.nbytes))
+        layout = Layout.from_skeleton(data, len(manifest.parameters))
     except (*UNREADABLE, FormatError) as error:
         yield Problem("corrupt", place, error.message)
     else:

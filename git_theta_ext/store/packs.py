@@ -2,6 +2,9 @@
 
 Chunk sizes have a fixed width, so a header's length is known before anything is encoded: the writer leaves room for it
 and streams the chunks behind. See docs/store.md.
+
+Reading a header takes at most 16 times its size in memory, and time in proportion: rows are read one at a time
+(``git_theta_ext.model.rows``), and no size in them is believed before the bytes that it stands for were counted.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import msgpack
 
 from git_theta_ext.errors import CorruptError, FormatError
 from git_theta_ext.model.dtypes import SKELETON
+from git_theta_ext.model.rows import RowReader
 from git_theta_ext.model.tensor import Digest, TensorSpec, skeleton_spec
 
 if TYPE_CHECKING:
@@ -131,16 +135,24 @@ def read_header(data: bytes) -> PackHeader:
     """
     nbytes = header_length(data)
     try:
-        content = msgpack.unpackb(data[PREFIX_BYTES:nbytes], max_array_len=MAX_ENTRIES, strict_map_key=True)
-        rows = content["entries"]
-        entries, at = [], nbytes
-        for row in rows:
-            entry = _read_entry(row, at)
-            entries.append(entry)
-            at += entry.stored
-    except (ValueError, KeyError, TypeError, OverflowError, FormatError, msgpack.UnpackException) as error:
+        return PackHeader(_read_entries(memoryview(data)[PREFIX_BYTES:nbytes], nbytes), nbytes)
+    except (ValueError, TypeError, OverflowError, FormatError) as error:
         raise CorruptError(f"a pack's header is damaged: {error}") from error
-    return PackHeader(tuple(entries), nbytes)
+
+
+def _read_entries(header: memoryview, nbytes: int) -> tuple[Entry, ...]:
+    if header.nbytes != nbytes - PREFIX_BYTES:
+        raise ValueError("it is cut short")
+    reader = RowReader(header)
+    if reader.mapping() != 1 or reader.value() != "entries":
+        raise ValueError("it does not begin with the entries")
+    entries, at = [], nbytes
+    for row in reader.rows(MAX_ENTRIES):
+        entry = _read_entry(row, at)
+        entries.append(entry)
+        at += entry.stored
+    reader.end()
+    return tuple(entries)
 
 
 def _read_entry(row: Any, offset: int) -> Entry:

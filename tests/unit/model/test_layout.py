@@ -2,6 +2,7 @@ import zlib
 
 import msgpack
 import pytest
+from bounds import CountedText, memory_of
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.layout import Checksum, ChecksumField, Extent, Layout, Literal, Slice, layout_of
@@ -85,3 +86,41 @@ def test_a_skeleton_gives_the_layout_back():
 def test_damaged_skeletons_are_refused(skeleton):
     with pytest.raises(FormatError):
         Layout.from_skeleton(skeleton)
+
+
+def lists(count):
+    """MessagePack of so many empty lists in a list."""
+    return b"\xdd" + count.to_bytes(4, "big") + b"\x90" * count
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        b"\xdd\0\0\0\x08" + lists(1 << 16) * 8,
+        b"\x91\x91" + lists(1 << 18),
+        b"\x91" * 400 + b"\x90",
+        b"\x91" + b"\xdd\0\xff\xff\xff" * 400,
+        b"\xdd\0\x04\0\0" + b"\x91\xa0" * (1 << 18),
+        b"\xdd\0\x01\0\0" + b"\x93\xa2ab\xa2U8\x90" * (1 << 16),
+    ],
+    ids=["rows of lists", "a list in a row", "deep", "deep claims", "small rows", "one name"],
+)
+def test_a_skeleton_takes_memory_in_proportion_to_its_size(rows):
+    skeleton = b"git-theta skeleton 1\n" + rows
+    assert memory_of(lambda: Layout.from_skeleton(skeleton)) < 24 * len(skeleton) + (1 << 18)
+
+
+def test_the_number_of_parameters_bounds_the_segments_of_a_skeleton():
+    skeleton = b"git-theta skeleton 1\n\xdd\0\x01\0\0" + b"\x91\xc4\x04abcd" * (1 << 16)
+    with pytest.raises(FormatError, match="32 are the most"):
+        Layout.from_skeleton(skeleton, 1)
+    with pytest.raises(FormatError, match="limit of 32"):
+        Layout((Slice("a", SPEC), *[Literal(b"abcd")] * 40))
+
+
+def test_names_are_compared_no_more_often_than_there_are_some():
+    names = [CountedText(f"{number:06}") for number in range(2000)]
+    CountedText.comparisons = 0
+    with pytest.raises(FormatError, match="'001999' appears twice"):
+        Layout(tuple(Slice(name, SPEC) for name in [*names, CountedText("001999")]))
+    assert CountedText.comparisons < 4 * len(names)

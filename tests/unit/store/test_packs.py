@@ -2,6 +2,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
+from bounds import memory_of
 
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec
@@ -123,3 +124,17 @@ def test_a_header_that_claims_something_odd_is_refused(row):
     body = msgpack.packb({"entries": [row]}, use_bin_type=True)
     with pytest.raises(CorruptError):
         read_header(MAGIC + (1).to_bytes(4, "little") + len(body).to_bytes(8, "little") + body)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        rows(params={"x": [[]] * (1 << 18)}),
+        rows(shape=[[]] * (1 << 18)),
+        rows(params={str(n): 0 for n in range(1 << 16)}),
+        rows(bases=[b""] * (1 << 16)),
+    ],
+    ids=["params", "shape", "keys", "bases"],
+)
+def test_a_header_takes_memory_in_proportion_to_its_size(row):
+    assert memory_of(lambda: read_header(row)) < 16 * len(row) + (1 << 18)

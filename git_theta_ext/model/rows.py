@@ -1,0 +1,88 @@
+"""Read MessagePack that is a list of short rows, in memory that its size bounds.
+
+A byte of MessagePack can be an empty list of 64 bytes in memory, and five can claim a list of four billion. So rows are
+read one at a time, each of few lists of few items: what a row takes while it is read is constant beside its texts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WIDEST = 64
+"""The most items of a list or mapping in a row: a shape's dimensions."""
+MOST_LISTS = 16
+"""The most lists and mappings of a row, itself included."""
+
+_PIECE = 1 << 16
+
+
+class RowReader:
+    """Reads values one after another.
+
+    Args:
+        data: All of it.
+
+    Raises:
+        ValueError: From every method: the data is not MessagePack, ends early, or exceeds a limit.
+    """
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self._fed = 0
+        self._lists = 0
+        self._unpacker = msgpack.Unpacker(
+            self,
+            read_size=_PIECE,
+            max_buffer_size=data.nbytes + _PIECE,
+            max_array_len=WIDEST,
+            max_map_len=WIDEST,
+            strict_map_key=True,
+            list_hook=self._count,
+            object_hook=self._count,
+        )
+
+    def read(self, nbytes: int) -> bytes:
+        """Return the next bytes, as a file does: the unpacker asks for them."""
+        piece = bytes(self._data[self._fed : self._fed + nbytes])
+        self._fed += len(piece)
+        return piece
+
+    def mapping(self) -> int:
+        """Return the number of keys of the mapping that begins here."""
+        return int(self._checked(self._unpacker.read_map_header))
+
+    def rows(self, most: int) -> Iterator[Any]:
+        """Yield the values of the list that begins here, of which there may be so many."""
+        count = self._checked(self._unpacker.read_array_header)
+        if count > most:
+            raise ValueError(f"{count} rows; {most} are the most")
+        for _ in range(count):
+            yield self.value()
+
+    def value(self) -> Any:
+        """Return the next value."""
+        self._lists = 0
+        return self._checked(self._unpacker.unpack)
+
+    def end(self) -> None:
+        """Check that nothing follows."""
+        if self._unpacker.tell() != self._data.nbytes:
+            raise ValueError("bytes are left over")
+
+    def _count(self, value: Any) -> Any:
+        self._lists += 1
+        if self._lists > MOST_LISTS:
+            raise ValueError(f"a row of more than {MOST_LISTS} lists")
+        return value
+
+    @staticmethod
+    def _checked(step: Any) -> Any:
+        try:
+            return step()
+        except msgpack.UnpackException as error:
+            raise ValueError(str(error) or "not MessagePack") from error
