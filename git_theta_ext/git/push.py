@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.history import Outgoing, RefUpdate
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.store.blobs import Store
-    from git_theta_ext.transfer.sync import Going
+    from git_theta_ext.transfer.outgoing import Going
 
 
 def pre_push(
@@ -48,10 +48,12 @@ def pre_push(
         )
     if found.digests:
         from git_theta_ext.git.remotes import open_remote
+        from git_theta_ext.transfer.outgoing import PushSteps
         from git_theta_ext.transfer.sync import push
 
         store = repo.store()
-        push(store, open_remote(repo, remote, address), found.digests, partial(_recode, repo, store), advance)
+        steps = PushSteps(partial(_recode, repo, store))
+        push(store, open_remote(repo, remote, address), found.digests, steps, advance)
     return found
 
 

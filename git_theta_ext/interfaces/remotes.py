@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 
@@ -46,6 +46,14 @@ class Remote(Protocol):
 
         Returns:
             Whether it was written; False where an object of that key was there.
+        """
+        ...
+
+    def keep(self, keys: Iterable[str]) -> set[str]:
+        """Protect objects that somebody is about to depend on, and return the keys of those that are there.
+
+        Where objects are removed by their age, as ``git theta gc`` does in a folder, they become young again. It may
+        cost a listing, but not a request an object.
         """
         ...
 

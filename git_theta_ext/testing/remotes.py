@@ -120,6 +120,16 @@ class RemoteTests:
         assert any(written)
         assert remote.get(_KEY) == _CONTENT
 
+    def test_keep_gives_what_is_there(self, remote: Remote, tmp_path: Path) -> None:
+        """Of the keys that were asked about, and no others."""
+        assert remote.keep([]) == set()
+        assert remote.keep([_KEY]) == set()
+        for key in (_KEY, _OTHER, _INDEX):
+            remote.put(key, _file(tmp_path / "a", _CONTENT))
+        assert remote.keep([_KEY, _INDEX, "packs/ef/" + "ef" * 32]) == {_KEY, _INDEX}
+        assert remote.keep(iter([_OTHER])) == {_OTHER}
+        assert remote.get(_KEY) == _CONTENT
+
     def test_deleted_objects_are_gone(self, remote: Remote, tmp_path: Path) -> None:
         """Deleting twice is no error."""
         remote.put(_KEY, _file(tmp_path / "a", _CONTENT))
@@ -163,6 +173,7 @@ class RemoteTests:
             lambda: remote.put(key, path),
             lambda: remote.fetch(key, tmp_path / "b"),
             lambda: remote.delete(key),
+            lambda: remote.keep([key]),
         ]
         for call in calls:
             with pytest.raises(UsageError):

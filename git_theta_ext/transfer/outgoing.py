@@ -14,8 +14,10 @@ from git_theta_ext.transfer.remote_index import heads_folder, read_head, save_he
 from git_theta_ext.transfer.retry import retried
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from collections.abc import Set as AbstractSet
 
+    from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.blobs import Store
     from git_theta_ext.transfer.remote_index import Place
 
@@ -29,15 +31,51 @@ class PushPlan:
     Attributes:
         packs: Names and sizes in bytes of the packs that the remote lacks, largest first.
         entries: Names of packs that are there without an index entry.
+        relied_on: Names of the packs that what is pushed is decoded from on the remote, once the plan is carried out.
     """
 
     packs: tuple[tuple[str, int], ...] = ()
     entries: tuple[str, ...] = ()
+    relied_on: frozenset[str] = frozenset()
 
     @property
     def nbytes(self) -> int:
         """Bytes to upload."""
         return sum(size for _, size in self.packs)
+
+
+@dataclass(frozen=True)
+class Going:
+    """What is about to go to a remote.
+
+    Attributes:
+        digests: That it lacks.
+        there: That it has, and that may be leaned on.
+    """
+
+    digests: AbstractSet[Digest]
+    there: AbstractSet[Digest]
+
+
+def _nothing(_: Going) -> None:
+    pass
+
+
+def _no_way(_: AbstractSet[Digest]) -> AbstractSet[Digest]:
+    return frozenset()
+
+
+@dataclass(frozen=True)
+class PushSteps:
+    """What a push may have done on its way.
+
+    Attributes:
+        prepare: May recode what is about to go.
+        obtain: May bring here or there what is in neither place; returns those of it that are to be left out.
+    """
+
+    prepare: Callable[[Going], None] = _nothing
+    obtain: Callable[[AbstractSet[Digest]], AbstractSet[Digest]] = _no_way
 
 
 def upload(store: Store, place: Place, plan: PushPlan, advance: Callable[[int], None] = lambda _: None) -> None:
@@ -72,6 +110,16 @@ def upload(store: Store, place: Place, plan: PushPlan, advance: Callable[[int], 
     with ThreadPoolExecutor(_UPLOADS) as executor:
         for name, _ in zip(names, ordered_map(executor, send, names, 2 * _UPLOADS), strict=True):
             advance(sizes.get(name, 0))
+
+
+def keep(place: Place, names: Iterable[str]) -> set[str]:
+    """Protect packs on a remote from a garbage collection there, and return the names of those that it has.
+
+    Raises:
+        RemoteError: It cannot be reached.
+    """
+    keys = {pack_key(name): name for name in names}
+    return {keys[key] for key in retried(lambda: place.remote.keep(keys))} if keys else set()
 
 
 def _has_head(place: Place, name: str, head: bytes) -> bool:

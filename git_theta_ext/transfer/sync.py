@@ -14,12 +14,11 @@ from git_theta_ext.store.pool import no_progress, ordered_map
 from git_theta_ext.store.reader import read_pack_header
 from git_theta_ext.store.writer import grouped
 from git_theta_ext.transfer.incoming import bring_pack, forget_abandoned
-from git_theta_ext.transfer.outgoing import PushPlan, upload
+from git_theta_ext.transfer.outgoing import Going, PushPlan, PushSteps, keep, upload
 from git_theta_ext.transfer.remote_index import held, holders_in, read_remote_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.blobs import Store
@@ -30,21 +29,11 @@ _DOWNLOADS = 8
 _PLANS = 3
 
 
-@dataclass(frozen=True)
-class Going:
-    """What is about to go to a remote.
-
-    Attributes:
-        digests: That it lacks.
-        there: That it has, and that may be leaned on.
-    """
-
-    digests: AbstractSet[Digest]
-    there: AbstractSet[Digest]
-
-
 def plan_push(
-    store: Store, place: Place, digests: Iterable[Digest], prepare: Callable[[Going], None] = lambda _: None
+    store: Store,
+    place: Place,
+    digests: Iterable[Digest],
+    steps: PushSteps | None = None,
 ) -> PushPlan:
     """Find the packs that a remote lacks, and make them where the store's hold more than is to go there.
 
@@ -52,52 +41,63 @@ def plan_push(
         store: That has them.
         place: Where they go.
         digests: That must be on the remote afterwards, with all that they are coded against.
-        prepare: May recode what is about to go.
+        steps: What else is done on the way.
 
     Raises:
         MissingError: Some digests are neither here nor there.
         RemoteError: The remote cannot be reached.
         StoreError: The store cannot be written.
     """
-    wanted = set(digests)
+    wanted, steps = set(digests), steps or PushSteps()
     if not wanted:
         return PushPlan()
     index = read_remote_index(store, place)
     there = held(index.headers.values())
+    if absent := store.missing(wanted - there):
+        wanted -= steps.obtain(absent)
+        index = read_remote_index(store, place)
+        there = held(index.headers.values())
     lacking = wanted - there
     if absent := store.missing(lacking):
         raise MissingError(
             f"{len(absent)} of {len(wanted)} tensors are neither here nor on {place.name} ({place.url}), "
             f"{min(absent)} among them",
-            hint="git theta checkout in a clone that has them; git theta fsck says which files need them",
+            hint="run git theta push --all in a clone that has them; git theta fsck --remote says what needs them",
         )
     if lacking:
-        prepare(Going(lacking, there))
+        steps.prepare(Going(lacking, there))
     needed = extract_packs(store, lacking, there)
     after = {**index.headers, **{name: read_pack_header(store.path_of(name)) for name in needed}}
     if deep := wanted - held(after.values()):
         # Leaning on what leans on so much there that nobody could read it.
         needed |= set(store.write(grouped([whole_again(store, digest) for digest in sorted(deep)]), loose=True))
+        after = {**after, **{name: read_pack_header(store.path_of(name)) for name in needed}}
+    chosen = shallowest(holders_in(after))
+    relied_on = {chosen[digest].pack for digest in ancestors(wanted, chosen)}
     sizes = ((name, store.path_of(name).stat().st_size) for name in needed - set(index.headers))
     unlisted = (set(index.headers) - index.indexed) & {name for name in index.headers if store.pack_path(name).exists()}
-    return PushPlan(tuple(sorted(sizes, key=lambda pack: (-pack[1], pack[0]))), tuple(sorted(unlisted)))
+    packs = sorted(sizes, key=lambda pack: (-pack[1], pack[0]))
+    return PushPlan(tuple(packs), tuple(sorted(unlisted)), frozenset(relied_on))
 
 
 def push(
     store: Store,
     place: Place,
     digests: Iterable[Digest],
-    prepare: Callable[[Going], None] = lambda _: None,
+    steps: PushSteps | None = None,
     advance: Callable[[int], None] = no_progress,
 ) -> PushPlan:
     """Bring to a remote all that some digests need; see ``plan_push`` and ``upload``.
+
+    What was there before is not uploaded again: a garbage collection there is kept from removing it, and what is gone
+    all the same is uploaded.
 
     Returns:
         What was uploaded.
     """
     wanted = set(digests)
     for left in reversed(range(_PLANS)):
-        plan = plan_push(store, place, wanted, prepare)
+        plan = plan_push(store, place, wanted, steps)
         try:
             upload(store, place, plan, advance)
         except (MissingError, RemoteError, FileNotFoundError):
@@ -106,7 +106,14 @@ def push(
                 raise
             store.refresh()
         else:
-            break
+            gone = plan.relied_on - keep(place, plan.relied_on)
+            if not gone:
+                break
+            if not left:
+                raise RemoteError(
+                    f"{place.name} ({place.url}) does not keep what is pushed to it: pack {min(gone)} is gone",
+                    hint="wait until the garbage collection there is over, and push again",
+                )
     return plan
 
 

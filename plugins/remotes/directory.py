@@ -19,7 +19,7 @@ from git_theta_ext.model.keys import check_key, check_prefix, is_key
 from ._files import add_file, bring_file, make_folder, remove_stale
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _PIECE = 1 << 24
 
@@ -98,6 +98,24 @@ class Directory:
             with suppress(PermissionError):  # young again, so that no garbage collection there takes it for left over
                 os.utime(target)
             return added
+
+    def keep(self, keys: Iterable[str]) -> set[str]:
+        """Make objects young again, and return the keys of those that are there."""
+        found = set()
+        with _as_remote_errors(self._root):
+            for key in keys:
+                target = self._root / check_key(key)
+                self._check_inside(target)
+                try:
+                    os.utime(target)
+                except PermissionError:  # another user's; whoever may not touch it cannot make it younger
+                    if not target.exists():
+                        continue
+                except (FileNotFoundError, NotADirectoryError):
+                    self._exists()
+                    continue
+                found.add(key)
+        return found
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none."""

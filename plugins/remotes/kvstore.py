@@ -21,7 +21,7 @@ from git_theta_ext.model.keys import check_key, check_prefix, is_key
 from ._files import own_size, write_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 _PIECE = 1 << 24
@@ -128,6 +128,12 @@ class KvStore:
             f"{self._url}: {key} was refused, most likely as there is no such bucket",
             hint="make the bucket, or git config theta.remote.<name>.url URL",
         )
+
+    def keep(self, keys: Iterable[str]) -> set[str]:
+        """Return those of some keys that are there: nothing of ours removes objects here by their age."""
+        wanted = {check_key(key) for key in keys}
+        prefixes = {key[: key.find("/") + 1] for key in wanted}
+        return wanted & {key for prefix in prefixes for key in self.list(prefix)}
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none."""

@@ -139,3 +139,28 @@ def test_going_on_with_a_shared_file_does_not_change_the_other_name(tmp_path, so
     remote.fetch(KEY, tmp_path / "part")
     assert (tmp_path / "part").read_bytes() == b"content"
     assert other.read_bytes() == b"con"
+
+
+def test_what_is_kept_is_young_again(source, tmp_path):
+    remote = open_remote(str(tmp_path / "theta"), {})
+    remote.put(KEY, source)
+    pack = tmp_path / "theta" / KEY
+    os.utime(pack, (time.time() - 90_000,) * 2)
+    assert remote.keep([KEY]) == {KEY}
+    assert time.time() - pack.stat().st_mtime < 60
+
+
+def test_what_belongs_to_somebody_else_is_there_and_cannot_be_touched(source, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EPERM, "not yours")
+
+    remote = open_remote(str(tmp_path / "theta"), {})
+    remote.put(KEY, source)
+    monkeypatch.setattr(os, "utime", refuse)
+    other = "packs/cd/" + "cd" * 32
+    assert remote.keep([KEY, other]) == {KEY}
+
+
+def test_keeping_asks_whether_the_file_system_is_there(tmp_path):
+    with pytest.raises(RemoteError, match="no such folder"):
+        open_remote(str(tmp_path / "unmounted" / "theta"), {}).keep([KEY])

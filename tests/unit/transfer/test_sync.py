@@ -22,6 +22,7 @@ from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs
 from git_theta_ext.store.packs import Entry, write_header
 from git_theta_ext.store.writer import sha256_of
 from git_theta_ext.transfer import incoming, remote_index, retry
+from git_theta_ext.transfer.outgoing import PushSteps
 from git_theta_ext.transfer.remote_index import Place, heads_folder, read_remote_index
 from git_theta_ext.transfer.sync import choose, fetch, plan_push, push
 from git_theta_plugins.remotes.directory import open_remote
@@ -568,3 +569,57 @@ def test_what_would_lean_too_deep_on_a_remote_is_sent_whole(mine, theirs, place,
     reader = Store(root.parent / "reader")
     fetch(reader, [place], digests(items))
     assert holds(reader, items)
+
+
+def aged(root):
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        os.utime(path, (time.time() - 30 * 86_400,) * 2)
+
+
+def test_a_push_makes_young_what_it_relies_on_and_nothing_else(mine, place, root):
+    items = tensors(1, 2, large=True)
+    mine.put(items)
+    push(mine, place, digests(items))
+    aged(root / "packs")
+    assert push(mine, place, digests(items[:1])).packs == ()
+    (used,) = packs_of(mine, digests(items[:1]))
+    young = {
+        path.name for path in (root / "packs").rglob("*") if path.is_file() and time.time() - path.stat().st_mtime < 60
+    }
+    assert young == {used}
+
+
+def test_what_a_collection_removes_from_a_remote_during_a_push_is_uploaded_after_all(mine, theirs, place, root, faulty):
+    items = tensors(1, 2, large=True)
+    mine.put(items)
+    push(mine, place, digests(items[:1]))
+    (name,) = packs_of(mine, digests(items[:1]))
+    real = faulty.remote.keep
+
+    def collected(keys):
+        (root / pack_key(name)).unlink(missing_ok=True)
+        faulty.remote.keep = real
+        return real(keys)
+
+    faulty.remote.keep = collected
+    assert name in push(mine, place, digests(items)).relied_on
+    fetch(theirs, [place], digests(items))
+    assert holds(theirs, items)
+
+
+def test_a_remote_that_keeps_nothing_is_an_error(mine, place, faulty):
+    items = tensors(1)
+    mine.put(items)
+    faulty.remote.keep = lambda _: set()
+    with pytest.raises(RemoteError, match="does not keep what is pushed"):
+        push(mine, place, digests(items))
+
+
+def test_what_is_neither_here_nor_there_may_be_left_out(mine, theirs, place):
+    items = tensors(1, 2)
+    mine.put(items[:1])
+    asked = []
+    push(mine, place, digests(items), PushSteps(obtain=lambda absent: asked.append(set(absent)) or absent))
+    assert asked == [set(digests(items[1:]))]
+    fetch(theirs, [place], digests(items[:1]))
+    assert holds(theirs, items[:1])
