@@ -15,7 +15,7 @@ from git_theta_ext.merging.decision import Decision, obstacle
 from git_theta_ext.merging.engine import Engine
 from git_theta_ext.merging.plan import FORMATS_DIFFER, WHOLE_FILE, LayoutDecision, Plan, plan
 from git_theta_ext.merging.rules import Rules
-from git_theta_ext.merging.units import decide_units
+from git_theta_ext.merging.units import decide_units, units_of
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Manifest, side_names
 from git_theta_ext.model.tensor import skeleton_spec
@@ -139,7 +139,20 @@ def _chosen(manifest: Manifest, patterns: Sequence[str]) -> list[Conflict]:
                 f"no parameter in conflict matches {pattern!r}", hint="git theta resolve PATH lists the conflicts"
             )
         found.update({conflict.name: conflict for conflict in matching})
-    return list(found.values()) if patterns else list(manifest.conflicts)
+    return _with_units(manifest, found) if patterns else list(manifest.conflicts)
+
+
+def _with_units(manifest: Manifest, chosen: Mapping[str, Conflict]) -> list[Conflict]:
+    """Add to some conflicts those on parameters that mean something only together with theirs."""
+    versions = {name: [parameter.spec] for name, parameter in manifest.parameters.items()}
+    for conflict in manifest.conflicts:
+        versions[conflict.name] = [value.spec for value in {*conflict.candidates.values()} if value is not None]
+    known = {conflict.name: conflict for conflict in manifest.conflicts}
+    found = dict(chosen)
+    for _, names in units_of(versions):
+        if not chosen.keys().isdisjoint(names):
+            found.update({name: known[name] for name in names if name in known})
+    return list(found.values())
 
 
 def _check_whole(manifest: Manifest, method: str, patterns: Sequence[str]) -> None:
@@ -192,7 +205,7 @@ def settled(
             )
         else:
             failed[conflict.name] = _unsettled(conflict.name, reason)
-    decided, pairs = decide_units(decisions)
+    decided, pairs = decide_units(decisions, {name: p.spec for name, p in manifest.parameters.items()})
     layout = LayoutDecision("take", manifest.skeleton)
     found = start().compute(Plan(None, _versions(manifest), tuple(decided.values()), layout, pairs))
     for name, decision in decided.items():

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
+from git_theta_ext.merging.counters import for_counters
 from git_theta_ext.merging.decision import Decision, decide
 from git_theta_ext.merging.units import decide_units
 from git_theta_ext.model.manifest import side_names
@@ -139,12 +140,11 @@ def plan(base: Manifest | None, sides: Sequence[Manifest], rules: Rules, *, base
         return _plan_whole(base, sides, rules)
     before = {} if base is None else base.parameters
     names = sorted({name for manifest in known for name in manifest.parameters})
-    found = {
-        name: decide(
-            name, before.get(name), [s.parameters.get(name) for s in sides], rules.choose(name), baseless=baseless
-        )
-        for name in names
-    }
+    found = {}
+    for name in names:
+        values = [side.parameters.get(name) for side in sides]
+        asked = for_counters(name, values, rules.choose(name))
+        found[name] = decide(name, before.get(name), values, asked, baseless=baseless)
     for decision in found.values():
         _check_weights(decision)
     decided, pairs = decide_units(found)

@@ -1,38 +1,29 @@
-"""Parameters that mean something only together: the factors of a LoRA, and the parts of a quantised weight.
+"""Parameters that mean something only together: the factors of an adapter, and the parts of a quantised weight.
 
 Of each such unit either one side's change is taken whole, or it is merged as one, or all of it is in conflict.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from git_theta_ext.merging.adapters import alpha_of, lora_pairs, other_adapters
+from git_theta_ext.merging.quantised import quantised_units
 from git_theta_ext.model.manifest import side_names
 from git_theta_ext.registry import find_merge, find_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from git_theta_ext.merging.decision import Decision
     from git_theta_ext.merging.rules import Choice
     from git_theta_ext.model.tensor import TensorSpec
 
-_FACTORS = (
-    # PEFT, with or without the adapter's name; embeddings have no "weight". Then kohya's scripts and diffusers.
-    (re.compile(r"(.*\.)lora_A((?:\.[^.]+)*)"), "lora_B"),
-    (re.compile(r"(.*\.)lora_embedding_A((?:\.[^.]+)*)"), "lora_embedding_B"),
-    (re.compile(r"(.*[._])lora_down((?:\.[^.]+)*)"), "lora_up"),
-    (re.compile(r"(.*\.lora)\.down((?:\.[^.]+)*)"), ".up"),
-)
-_QUANTISED = re.compile(
-    r"(.*?)(?:\.(?:qweight|qzeros|scales|g_idx|qscales|weight_packed|weight_shape|weight_zero_point)"  # GPTQ, AWQ
-    r"|\.weight(?:[._](?:absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..*|scale|scale_inv|format))"
-    r"|\.(?:SCB|weight_format|input_scale))"  # bitsandbytes, 8-bit floats with scales
-)
 _MATRIX = 2
 DEFAULT_PAIR_METHOD = "lora_svd"
+_NO_SPECS: Mapping[str, TensorSpec] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -56,33 +47,66 @@ class PairDecision:
     note: str = ""
 
 
-def decide_units(decisions: Mapping[str, Decision]) -> tuple[dict[str, Decision], tuple[PairDecision, ...]]:
+def decide_units(
+    decisions: Mapping[str, Decision], others: Mapping[str, TensorSpec] = _NO_SPECS
+) -> tuple[dict[str, Decision], tuple[PairDecision, ...]]:
     """Bring the decisions on each unit's parameters in line.
 
     Args:
         decisions: On each parameter by itself, in the order of their names.
+        others: Parameters on which there is nothing to decide; they tell what the others belong to.
 
     Returns:
         The decisions, and the LoRAs to be merged.
     """
     decided = dict(decisions)
-    for names in _quantised(decisions):
-        members = [decisions[name] for name in names]
-        if _mixed(members):
-            decided.update({d.name: _whole(d, members, "part of a quantised weight, of which") for d in members})
+    adapted: set[str] = set()
+    for what, names in _indivisible(_versions(decisions, others)):
+        adapted.update(names)
+        members = [decisions[name] for name in names if name in decisions]
+        if members and _mixed(members):
+            decided.update(_as_one(members, f"part of {what}, of which"))
     pairs = []
-    for first, second in _lora_pairs(decisions):
-        alpha = _alpha(first, decisions)
+    for first, second in lora_pairs(decisions):
+        alpha = alpha_of(first, decisions)
         members = [decisions[name] for name in (first, second, alpha) if name is not None]
-        if not _mixed(members):
+        if first in adapted or not _mixed(members):
             continue
         pair = _pair(decisions, (first, second), alpha)
         if isinstance(pair, str):
-            decided.update({d.name: _whole(d, members, f"part of a LoRA ({pair}), of which") for d in members})
+            decided.update(_as_one(members, f"part of a LoRA ({pair}), of which"))
         else:
             pairs.append(pair)
             decided.update({d.name: replace(d, action="compute", source=None, choice=pair.choice) for d in members})
     return decided, tuple(pairs)
+
+
+def units_of(versions: Mapping[str, Sequence[TensorSpec]]) -> Iterator[tuple[str, list[str]]]:
+    """Yield what units there are, for people, and the names of the parameters of each.
+
+    Args:
+        versions: Name to the spec of each version that has the parameter.
+    """
+    yield from _indivisible(versions)
+    for first, second in lora_pairs(versions):
+        alpha = alpha_of(first, versions)
+        yield "a LoRA", [first, second, *([] if alpha is None else [alpha])]
+
+
+def _indivisible(versions: Mapping[str, Sequence[TensorSpec]]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the units that are never merged by arithmetic."""
+    for names in quantised_units(versions):
+        yield "a quantised weight", names
+    for kind, names in other_adapters(versions):
+        yield f"a {kind} adapter, whose factors are not merged one by one", names
+
+
+def _versions(decisions: Mapping[str, Decision], others: Mapping[str, TensorSpec]) -> dict[str, list[TensorSpec]]:
+    versions = {name: [spec] for name, spec in others.items()}
+    for name, decision in decisions.items():
+        values = {decision.base, *decision.sides}
+        versions[name] = [value.spec for value in values if value is not None]
+    return versions
 
 
 def _mixed(members: Sequence[Decision]) -> bool:
@@ -94,46 +118,15 @@ def _mixed(members: Sequence[Decision]) -> bool:
     return all([decision.sides[side] for decision in members] != results for side in range(count))
 
 
-def _whole(decision: Decision, members: Sequence[Decision], what: str) -> Decision:
-    """Take a part from the side that its rule names, or leave it in conflict if anybody changed it."""
-    names = side_names(len(decision.sides))
-    if decision.choice.method in (*names, "base"):
-        return replace(decision, action="take", source=decision.choice.method)
-    if not decision.changers:
-        return decision
+def _as_one(members: Sequence[Decision], what: str) -> dict[str, Decision]:
+    """Take all parts from the side that their rule names, or leave those in conflict that anybody changed."""
+    names = side_names(len(members[0].sides))
+    methods = {decision.choice.method for decision in members}
+    if len(methods) == 1 and methods <= {*names, "base"}:
+        return {d.name: replace(d, action="take", source=d.choice.method) for d in members}
     who = " and ".join(names[n] for n in sorted({n for member in members for n in member.changers}))
-    return replace(decision, state=f"{what} {who} changed something", action="conflict", source=None)
-
-
-def _quantised(names: Iterable[str]) -> list[list[str]]:
-    """Return the names of parameters that are parts of one quantised weight."""
-    modules: dict[str, list[str]] = {}
-    known = list(names)
-    for name in known:
-        if match := _QUANTISED.fullmatch(name):
-            modules.setdefault(match[1], []).append(name)
-    for name in known:
-        module = name.removesuffix(".weight")
-        if module != name and module in modules:
-            modules[module].append(name)
-    return [found for found in modules.values() if len(found) > 1]
-
-
-def _lora_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
-    known = set(names)
-    found = []
-    for name in sorted(known):
-        for pattern, other in _FACTORS:
-            match = pattern.fullmatch(name)
-            if match and (second := f"{match[1]}{other}{match[2]}") in known:
-                found.append((name, second))
-    return found
-
-
-def _alpha(first: str, names: Iterable[str]) -> str | None:
-    """Return the name of the tensor that holds a LoRA's alpha, as kohya's scripts write it."""
-    module = re.sub(r"\.?(?:lora_A|lora_down|lora\.down)\b.*", "", first)
-    return f"{module}.alpha" if f"{module}.alpha" in set(names) else None
+    state = f"{what} {who} changed something"
+    return {d.name: replace(d, state=state, action="conflict", source=None) for d in members if d.changers}
 
 
 def _pair(decisions: Mapping[str, Decision], names: tuple[str, str], alpha: str | None) -> PairDecision | str:

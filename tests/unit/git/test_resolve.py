@@ -70,6 +70,20 @@ def test_patterns_choose_and_the_rest_stays(store, conflicted):
     assert values(store, settled, "n") == [2]
 
 
+def test_what_belongs_together_is_settled_together(store):
+    def quantised(weight, scale, zero):
+        return made(store, **{"l.weight_scale": floats(scale), "l.input_scale": floats(zero), "l.bias": floats(weight)})
+
+    sides = quantised(1, 0, 2), quantised(2, 2, 0)
+    conflicted = apply(plan(quantised(0, 0, 0), sides, Rules.only("conflict")), store).manifest
+    assert [conflict.name for conflict in conflicted.conflicts] == ["l.bias", "l.input_scale", "l.weight_scale"]
+    settled = resolve(conflicted, store, choice("ours"), ["l.input_scale"])
+    assert [conflict.name for conflict in settled.conflicts] == ["l.bias"]
+    assert (values(store, settled, "l.input_scale"), values(store, settled, "l.weight_scale")) == ([2], [0])
+    with pytest.raises(MergeError, match="part of a quantised weight"):
+        resolve(conflicted, store, choice("average"), ["l.input_scale"])
+
+
 def test_a_method_settles_what_it_can(store, conflicted):
     settled = resolve(conflicted, store, choice("average"))
     assert [conflict.name for conflict in settled.conflicts] == ["n", "w"]

@@ -127,3 +127,57 @@ def test_what_cannot_be_merged_as_one_is_in_conflict_as_one(bench, versions, rul
 def test_a_method_for_single_tensors_gives_way_and_says_so(bench):
     found = planned(bench, PAIRS[0], [(A, B, C), tuple(UP)], Rules.only("ties", origin=".thetamerge line 2"))
     assert "merged as one, by lora_svd" in found.pairs[0].note
+
+
+OTHERS = {
+    "LoHa": ("l.hada_w1_a", "l.hada_w1_b", "l.hada_w2_a", "l.hada_w2_b", "l.alpha"),
+    "LoKr": ("l.lokr_w1", "l.lokr_w2_a", "l.lokr_w2_b"),
+    "DoRA": ("l.lora_A.weight", "l.lora_B.weight", "l.lora_magnitude_vector.weight"),
+    "kohya's DoRA": ("lora_unet_l.lora_down.weight", "lora_unet_l.lora_up.weight", "lora_unet_l.dora_scale"),
+    "AdaLoRA": ("l.lora_A", "l.lora_B", "l.lora_E", "l.ranknum"),
+    "LoCon": ("l.lora_down.weight", "l.lora_mid.weight", "l.lora_up.weight", "l.alpha"),
+    "OFT": ("l.oft_R.weight", "l.oft_s"),
+    "VeRA": ("base_model.vera_A.default", "base_model.vera_B.default", "l.vera_lambda_b", "l.vera_lambda_d"),
+    "RandLoRA": ("base_model.randlora_A", "l.randlora_lambda", "l.randlora_gamma"),
+}
+
+
+@pytest.mark.parametrize("names", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("method", ["average", "lora_svd"])
+def test_factors_of_other_adapters_are_never_merged_one_by_one(bench, names, method):
+    mixed = [(A, B, A), *((A, A, C) for _ in names[1:])]
+    found = planned(bench, names, mixed, Rules.only(method))
+    assert found.pairs == ()
+    assert actions(found) == dict.fromkeys(names, "conflict")
+    assert "adapter, whose factors are not merged one by one, of which ours and theirs" in found.decisions[0].state
+    assert set(actions(planned(bench, names, [(A, A, C) for _ in names])).values()) == {"take"}
+    taken = planned(bench, names, mixed, Rules.only("ours")).decisions
+    assert {d.source for d in taken if d.name in names} == {"ours"}
+
+
+@pytest.mark.parametrize("name", ["l.ia3_l.weight", "l.soft_max", "l.broad_alpha", "l.vera", "l.alpha"])
+def test_what_is_only_called_alike_is_averaged(bench, name):
+    assert actions(planned(bench, (name,), [(A, B, C)])) == {name: "compute"}
+
+
+def test_rules_that_take_parts_from_different_sides_leave_a_unit_in_conflict(bench):
+    rules = Rules(choice("average"), (Rule("l.weight", choice("ours")), Rule("l.weight_scale", choice("theirs"))))
+    found = planned(bench, ("l.weight", "l.weight_scale"), [(A, B, C), (A, B, C)], rules)
+    assert set(actions(found).values()) == {"conflict"}
+
+
+def test_a_quantised_weight_is_told_by_types(bench):
+    numbers = [("I8", np.full((2, 2), value, np.int8)) for value in (1, 2, 3)]
+    found = planned(bench, ("l.W_q", "l.zero"), [tuple(numbers), (A, B, C)])
+    assert actions(found) == {"l.W_q": "conflict", "l.zero": "conflict"}
+
+
+@pytest.mark.parametrize(("method", "merged"), [("average", "max"), ("ties", "max"), ("sum", "sum")])
+def test_the_larger_counter_of_a_batch_norm_counts_unless_a_rule_says_otherwise(bench, method, merged):
+    name = "l.num_batches_tracked"
+    counters = tuple(np.array(value) for value in (1, 2, 3))
+    (decision,) = [d for d in planned(bench, (name,), [counters], Rules.only(method)).decisions if d.name == name]
+    assert (decision.action, decision.choice.method) == ("compute", merged)
+    ours = planned(bench, (name,), [counters], Rules.only("ours"))
+    assert {d.source for d in ours.decisions if d.name == name} == {"ours"}
+    assert actions(planned(bench, ("l.steps",), [counters])) == {"l.steps": "conflict"}

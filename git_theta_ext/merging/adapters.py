@@ -1,0 +1,91 @@
+"""Which parameters are parts of one adapter: the factors of a LoRA, and what belongs together in other kinds.
+
+Only the update of a plain LoRA can be merged through its factors. Of the other kinds that are products of several
+parameters, averaging these one by one gives something else, so that a unit of them is never computed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+
+FACTORS = (
+    # PEFT, with or without the adapter's name; embeddings have no "weight". Then kohya's scripts and diffusers.
+    (re.compile(r"(.*\.)lora_A((?:\.[^.]+)*)"), "lora_B"),
+    (re.compile(r"(.*\.)lora_embedding_A((?:\.[^.]+)*)"), "lora_embedding_B"),
+    (re.compile(r"(.*[._])lora_down((?:\.[^.]+)*)"), "lora_up"),
+    (re.compile(r"(.*\.lora)\.down((?:\.[^.]+)*)"), ".up"),
+)
+_KINDS = (
+    # What PEFT, LyCORIS and kohya's scripts call the parameters; the unit is a module's unless they share some.
+    ("LoHa", re.compile(r"(?:(.*?)[._])?hada_.*")),
+    ("LoKr", re.compile(r"(?:(.*?)[._])?lokr_.*")),
+    ("DoRA", re.compile(r"(?:(.*?)[._])?(?:lora_magnitude_vector|dora_scale)(?:\..*)?")),
+    ("AdaLoRA", re.compile(r"(?:(.*?)[._])?(?:lora_E|ranknum)(?:\..*)?")),
+    ("LoCon", re.compile(r"(?:(.*?)[._])?lora_mid(?:\..*)?")),
+    ("OFT", re.compile(r"(?:(.*?)[._])?(?:b?oft_[A-Za-z]+)(?:\..*)?")),
+    ("HRA", re.compile(r"(?:(.*?)[._])?hra_u(?:\..*)?")),
+    ("RoAd", re.compile(r"(?:(.*?)[._])?road_(?:theta|alpha)(?:\..*)?")),
+    ("GraLoRA", re.compile(r"(?:(.*?)[._])?gralora_[AB].*")),
+    ("Poly", re.compile(r"(?:(.*?)[._])?poly_(?:lora|router).*")),
+)
+_SHARED = (
+    ("VeRA", re.compile(r"(?:.*[._])?vera_(?:[AB]|lambda_[bd])(?:\..*)?")),
+    ("VB-LoRA", re.compile(r"(?:.*[._])?vblora_.*")),
+    ("RandLoRA", re.compile(r"(?:.*[._])?randlora_.*")),
+)
+_HINTS = re.compile(
+    r"hada_|lokr_|lora_magn|dora_scale|lora_E|ranknum|lora_mid|oft_|hra_u|road_|poly_|vera_|vblora_|randlora_"
+)
+_OF_A_LORA = re.compile(
+    r"(?:(.*?)[._])?(?:(?:lora_(?:A|B|embedding_A|embedding_B|down|up)|lora\.(?:down|up))\b.*|alpha)"
+)
+
+
+def lora_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the names of both factors of each LoRA."""
+    known = set(names)
+    found = []
+    for name in sorted(name for name in known if "lora" in name):
+        for pattern, other in FACTORS:
+            match = pattern.fullmatch(name)
+            if match and (second := f"{match[1]}{other}{match[2]}") in known:
+                found.append((name, second))
+    return found
+
+
+def alpha_of(first: str, names: Container[str]) -> str | None:
+    """Return the name of the tensor that holds a LoRA's alpha, as kohya's scripts write it."""
+    module = re.sub(r"\.?(?:lora_A|lora_down|lora\.down)\b.*", "", first)
+    return f"{module}.alpha" if f"{module}.alpha" in names else None
+
+
+def module_of(first: str) -> str:
+    """Return the module that a LoRA belongs to, by the name of its first factor."""
+    return re.sub(r"\.?(?:lora_A|lora_embedding_A|lora_down|lora\.down)\b.*", "", first)
+
+
+def other_adapters(names: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Return kind and parameter names of adapters that are no plain LoRA.
+
+    The factors of a LoRA that is part of one (DoRA, AdaLoRA) are among them, and a tensor that holds its alpha.
+    """
+    known = list(names)
+    units: dict[str, tuple[str, list[str]]] = {}
+    shared: dict[str, list[str]] = {}
+    for name in (name for name in known if _HINTS.search(name)):
+        for kind, pattern in _KINDS:
+            if match := pattern.fullmatch(name):
+                units.setdefault(match[1] or "", (kind, []))[1].append(name)
+                break
+        for kind, pattern in _SHARED:
+            if pattern.fullmatch(name):
+                shared.setdefault(kind, []).append(name)
+    for name in known if units else ():
+        match = _OF_A_LORA.fullmatch(name)
+        if match and (match[1] or "") in units:
+            units[match[1] or ""][1].append(name)
+    return [*units.values(), *shared.items()]

@@ -1,0 +1,205 @@
+"""Which parameters are parts of one quantised weight.
+
+Two things say so. Types: an integer or 8-bit float that has the shape of a weight binds what scales it in the same
+module. Names: those that exporters give to parts, whatever their types are.
+
+A tensor counts as the numbers of a quantised weight if any version of it has one of the types below and at least two
+dimensions, or is called as such numbers are. I64 and BOOL are no such types: position ids, indices, counters and masks
+have them. Neither is anything whose name says that it is one of these.
+
+A tensor of the same module is a part of it if a word of its name is one that exporters use for parts (``scale``,
+``zero``, ``absmax``, ``codebook``...) and the rest of its name fits, or if it is a float whose shape is that of scales.
+A plain ``bias`` and ``weight`` are not. A module whose ``weight`` is a plain float in all versions has none.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from git_theta_ext.model.dtypes import Dtype
+    from git_theta_ext.model.tensor import TensorSpec
+
+    Versions = Mapping[str, Sequence[TensorSpec]]
+    """Name to the spec of each version that has the parameter."""
+
+_NAMED = re.compile(
+    r"(.*?)(?:\.(?:qweight|qzeros|scales|g_idx|qscales|weight_packed|weight_shape|weight_zero_point)"  # GPTQ, AWQ
+    r"|\.weight(?:[._](?:absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..*|scale|scale_inv|format))"
+    r"|\.(?:SCB|weight_format|input_scale))"  # bitsandbytes, 8-bit floats with scales
+)
+
+
+def _words_of(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_PART_WORDS = _words_of(
+    "scale scales scaling wscale qscale qscales scb cb su sv dequant quant absmax amax map state nested zero zeros zp "
+    "qzeros point points lut codebook codebooks centroids biases idx perm outlier outliers format shape"
+)
+"""Words of which one makes a tensor a part."""
+_NUMBER_WORDS = _words_of("weight w codes indices qidxs packed blocks qdata data")
+"""Words in the names of numbers that may lie in one dimension."""
+_FILLERS = _PART_WORDS | _words_of("q codes indices qidxs packed block blocks qdata data inv global g 2")
+"""Words that tell the parts of a weight apart: what is left of their names without them is the same."""
+_OTHER_WORDS = _words_of(
+    "id ids index position positions mask token tokens type types count counts counter step steps num tracked version "
+    "label labels vocab cache coords table"
+)
+"""Words of the names of integers that are no weights."""
+_ANY_WEIGHT = frozenset(((), ("weight",), ("w",)))
+"""What is left of the names of a module's own weight."""
+_OF_THE_MODULE = _words_of("input output in out act activation k v q kv pre bias weight")
+"""What may be left of the names of scales that belong to a module's weights, whichever they are."""
+_PLAIN = _words_of("bias weight beta gamma norm b")
+_CONTAINERS = frozenset({"weight", "_weight", "centroids", "res_centroids", "outlier_centroids", "quant_state"})
+_WORD = re.compile(r"[A-Za-z]+|[0-9]+")
+_NARROW_BITS = 8
+_WIDEST_BITS = 32
+_MATRIX = 2
+_PACKINGS = (1, 2, 4, 8, 16)
+
+
+def quantised_units(versions: Versions) -> list[list[str]]:
+    """Return the names of the parameters of each quantised weight, of those that have several.
+
+    Args:
+        versions: All parameters of all sides, and of their common ancestor.
+    """
+    groups = [*_by_name(versions), *_by_type(versions)]
+    return [sorted(names) for names in _united(groups) if len(names) > 1]
+
+
+def _by_name(names: Iterable[str]) -> list[list[str]]:
+    modules: dict[str, list[str]] = {}
+    known = list(names)
+    for name in known:
+        if match := _NAMED.fullmatch(name):
+            modules.setdefault(match[1], []).append(name)
+    for name in known:
+        module = name.removesuffix(".weight")
+        if module != name and module in modules:
+            modules[module].append(name)
+    return list(modules.values())
+
+
+def _by_type(versions: Versions) -> list[list[str]]:
+    suspects = {_split(name)[0] for name, specs in versions.items() if any(map(_narrow, specs))}
+    modules: dict[str, dict[str, str]] = {}
+    for name in versions if suspects else ():
+        module, local = _split(name)
+        if module in suspects:
+            modules.setdefault(module, {})[local] = name
+    found: list[list[str]] = []
+    for module, locals_ in modules.items():
+        found += _in_module(module, {local: versions[name] for local, name in locals_.items()}, locals_)
+    return found
+
+
+def _in_module(module: str, versions: Versions, names: Mapping[str, str]) -> list[list[str]]:
+    """Return the units of one module, whose parameters are given by the last part of their names."""
+    numbers = [local for local, specs in versions.items() if _is_numbers(local, specs)]
+    if not numbers or any(not any(map(_narrow, versions[local])) for local in versions if local == "weight"):
+        return []
+    narrow = list({spec for local in numbers for spec in versions[local] if _narrow(spec)})
+    stems = {_stem(local) for local in numbers}
+    own = len(stems) == 1 or stems <= _ANY_WEIGHT
+    units: dict[tuple[str, ...], list[str]] = {stem: [] for stem in stems}
+    for local, specs in versions.items():
+        stem = _stem(local)
+        if local in numbers:
+            homes = [stem]
+        elif not _is_part(local, specs, narrow):
+            continue
+        elif own and stems <= _ANY_WEIGHT and (module or stem in _ANY_WEIGHT):
+            homes = list(stems)
+        else:
+            homes = _homes(stem, stems, rooted=not module)
+        for home in homes:
+            units[home].append(names[local])
+    return [sorted(set().union(*map(set, units.values())))] if own and module else list(units.values())
+
+
+def _homes(stem: tuple[str, ...], stems: Iterable[tuple[str, ...]], *, rooted: bool) -> list[tuple[str, ...]]:
+    """Return which of several weights a part belongs to: the one of its name, or all of the module."""
+    own = [known for known in stems if stem[: len(known)] == known and known]
+    if own:
+        return [max(own, key=len)]
+    return list(stems) if not rooted and set(stem) <= _OF_THE_MODULE else []
+
+
+def _united(groups: Iterable[Sequence[str]]) -> list[set[str]]:
+    """Return groups that share no name, those that did being one."""
+    home: dict[str, set[str]] = {}
+    for group in groups:
+        joined = set(group)
+        for other in {id(home[name]): home[name] for name in group if name in home}.values():
+            joined |= other
+        home.update(dict.fromkeys(joined, joined))
+    return list({id(names): names for names in home.values()}.values())
+
+
+@lru_cache(maxsize=4096)
+def _words(local: str) -> tuple[str, ...]:
+    found = (word.lower() for word in _WORD.findall(local))
+    return tuple(word.removeprefix("q") if word in {"qweight", "qbias"} else word for word in found)
+
+
+def _stem(local: str) -> tuple[str, ...]:
+    return tuple(word for word in _words(local) if word not in _FILLERS)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return the module that a parameter belongs to, and its name there, such as ``weight.absmax``."""
+    parts = name.split(".")
+    at = len(parts) - 1
+    while at and parts[at - 1] in _CONTAINERS:
+        at -= 1
+    return ".".join(parts[:at]), ".".join(parts[at:])
+
+
+def _narrow(spec: TensorSpec) -> bool:
+    """Tell whether a tensor's type is one that quantised weights have."""
+    kind: Dtype = spec.dtype
+    if kind.kind in ("int", "uint"):
+        return kind.bits <= _WIDEST_BITS
+    return kind.kind == "opaque" or (kind.kind == "float" and kind.bits <= _NARROW_BITS and kind.mantissa > 0)
+
+
+def _is_numbers(local: str, specs: Sequence[TensorSpec]) -> bool:
+    words = _words(local)
+    if _OTHER_WORDS.intersection(words) or _PART_WORDS.intersection(words):
+        return False
+    least = 1 if _NUMBER_WORDS.intersection(words) else _MATRIX
+    return any(_narrow(spec) and len(spec.shape) >= least for spec in specs)
+
+
+def _is_part(local: str, specs: Sequence[TensorSpec], numbers: Sequence[TensorSpec]) -> bool:
+    words = _words(local)
+    if _PART_WORDS.intersection(words):
+        return True
+    if "." in local or not words or words[-1] in _PLAIN or _OTHER_WORDS.intersection(words):
+        return words == ("weight", "bias")  # of VPTQ
+    wide = [spec for spec in specs if spec.dtype.kind == "float" and not _narrow(spec)]
+    return any(_scales(spec, weight) for spec in wide for weight in numbers)
+
+
+def _scales(spec: TensorSpec, weight: TensorSpec) -> bool:
+    """Tell whether a tensor has the shape of scales: of all, of rows or columns, or of blocks of a weight."""
+    shape = spec.shape
+    if spec.elements >= weight.elements * _WIDEST_BITS // weight.dtype.bits:
+        return False
+    if not shape:
+        return weight.dtype.kind != "float"
+    if len(shape) == 1:
+        return any(shape[0] == size * packing for size in weight.shape for packing in _PACKINGS)
+    if len(shape) != len(weight.shape):
+        return False
+    sizes = list(zip(shape, weight.shape, strict=True))
+    blocks = all(any(one and size * packing % one == 0 for packing in _PACKINGS) for one, size in sizes)
+    return blocks and any(one == size for one, size in sizes)
