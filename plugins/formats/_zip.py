@@ -1,6 +1,8 @@
 """Find the members of a zip archive without reading them: the central directory, checked against the local headers.
 
-Follows PKWARE's APPNOTE 6.3.10. Everything the archive says of itself is checked before it is believed.
+Follows PKWARE's APPNOTE 6.3.10. Everything the archive says of itself is checked before it is believed. Its headers,
+members and directory have to account for every byte of the file: several archives in a row, as they are in files of
+torch.distributed, would else pass for one of them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
+_END64_HEAD = 12  # what precedes the bytes that its size counts
 _LOCATOR = struct.Struct("<4sLQL")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
@@ -28,6 +31,7 @@ _FULL16 = 0xFFFF
 _FULL32 = 0xFFFFFFFF
 _ENCRYPTED = 0x2041  # bits 0, 6 and 13
 _DESCRIPTOR = 0x8
+_DESCRIPTORS = (12, 16, 20, 24)  # sizes: with or without a signature, of 32 or 64 bits
 _UTF8 = 0x800
 _ZIP64_EXTRA = 1
 
@@ -79,7 +83,7 @@ def names(data: memoryview) -> list[str]:
     """Return the names in the central directory; none where it cannot be read. Never raises."""
     try:
         return [entry.name for entry in _entries(data)[0]]
-    except FormatError:
+    except (FormatError, NotSplittable):
         return []
 
 
@@ -88,7 +92,7 @@ def members(data: memoryview) -> list[Member]:
 
     Raises:
         FormatError: The archive is damaged or contradicts itself; the message names the member.
-        NotSplittable: A member is compressed or encrypted.
+        NotSplittable: A member is compressed or encrypted, or there are bytes that belong to no member.
     """
     entries, limit = _entries(data)
     seen: set[str] = set()
@@ -97,7 +101,9 @@ def members(data: memoryview) -> list[Member]:
             raise FormatError(f"zip member {entry.name!r} is there twice")
         seen.add(entry.name)
     entries.sort(key=lambda entry: entry.header)
-    limits = [*(entry.header for entry in entries), limit][1:]
+    first, *limits = *(entry.header for entry in entries), limit
+    if first:
+        raise _unaccounted(0, first)
     found = [_member(data, entry, bound) for entry, bound in zip(entries, limits, strict=True)]
     for entry in entries:
         if entry.flags & _ENCRYPTED:
@@ -105,6 +111,10 @@ def members(data: memoryview) -> list[Member]:
         if entry.method:
             raise NotSplittable(f"zip member {entry.name!r} is compressed")
     return found
+
+
+def _unaccounted(start: int, end: int) -> NotSplittable:
+    return NotSplittable(f"bytes {start} to {end} belong to no zip member: several archives in a row, or a patched one")
 
 
 def _entries(data: memoryview) -> tuple[list[_Entry], int]:
@@ -136,7 +146,7 @@ def _directory(data: memoryview) -> tuple[int, int, int]:
     elif disk or first_disk or here != count:
         raise FormatError("a zip archive in several parts")
     if start + size != end:
-        raise FormatError(f"the zip directory is said to be at bytes {start} to {start + size}, and ends at {end}")
+        raise NotSplittable(f"the zip directory is said to be at bytes {start} to {start + size}, and ends at {end}")
     if count > _MAX_ENTRIES:
         raise FormatError(f"a zip archive of {count} members; {_MAX_ENTRIES} are the most")
     return start, size, count
@@ -145,8 +155,10 @@ def _directory(data: memoryview) -> tuple[int, int, int]:
 def _directory64(data: memoryview, locator: int) -> tuple[int, tuple[int, int, int]]:
     _, _, at, disks = _LOCATOR.unpack_from(data, locator)
     if at + _END64.size > locator or bytes(data[at : at + 4]) != b"PK\6\6" or disks > 1:
-        raise FormatError("the zip64 directory's end is not where it is said to be")
-    _, _, _, _, disk, first_disk, here, count, size, start = _END64.unpack_from(data, at)
+        raise NotSplittable("the zip64 directory's end is not where it is said to be")
+    _, rest, _, _, disk, first_disk, here, count, size, start = _END64.unpack_from(data, at)
+    if at + _END64_HEAD + rest != locator:
+        raise _unaccounted(at + _END64_HEAD + rest, locator)
     if disk or first_disk or here != count:
         raise FormatError("a zip archive in several parts")
     return at, (count, size, start)
@@ -220,4 +232,6 @@ def _member(data: memoryview, entry: _Entry, limit: int) -> Member:
         described = end + 4 if bytes(data[end : end + 4]) == b"PK\7\x08" else end
         if described + 12 <= limit:
             places.append(described)
+    if limit - end not in (_DESCRIPTORS if later else (0,)):
+        raise _unaccounted(end, limit)
     return Member(entry.name, start, entry.packed, tuple(places))

@@ -118,10 +118,40 @@ def test_a_wrong_count_is_refused():
         members(data)
 
 
-def test_a_directory_elsewhere_is_refused():
+def test_what_does_not_account_for_every_byte_is_not_split():
     data = archive(ENTRIES)
-    with pytest.raises(FormatError, match="said to be at"):
+    with pytest.raises(NotSplittable, match="said to be at"):
         members(b"prefix" + data)
+    with pytest.raises(NotSplittable, match="said to be at"):
+        members(data + data)
+
+
+@pytest.mark.parametrize("target", [io.BytesIO, _Unseekable], ids=["seekable", "streamed"])
+@pytest.mark.parametrize("gap", ["before the first", "between two", "behind the last"])
+def test_bytes_between_members_are_noticed(gap, target):
+    """Insert bytes before a local header or the directory, and move all offsets by as much."""
+    data = archive(ENTRIES, target())
+    found = zipfile.ZipFile(io.BytesIO(data)).infolist()
+    size, start = struct.unpack_from("<2L", data, len(data) - 10)
+    at = {"before the first": 0, "between two": found[1].header_offset, "behind the last": start}[gap]
+    moved = bytearray(data[:at] + b"gap" * 3 + data[at:])
+    struct.pack_into("<2L", moved, len(moved) - 10, size, start + 9)
+    entry = start + 9
+    for info in found:
+        offset = info.header_offset + 9 * (info.header_offset >= at)
+        struct.pack_into("<L", moved, entry + 42, offset)
+        entry += 46 + len(info.filename.encode()) + len(info.extra)
+    assert [info.filename for info in zipfile.ZipFile(io.BytesIO(moved)).infolist()] == list(ENTRIES)
+    with pytest.raises(NotSplittable, match="belong to no zip member"):
+        members(bytes(moved))
+    assert _zip.names(memoryview(bytes(moved)))
+
+
+def test_two_archives_of_one_size_in_a_row_are_not_one():
+    """The second one's end then points, by chance, at the first one's."""
+    data = wide(ENTRIES)
+    with pytest.raises(NotSplittable, match="belong to no zip member"):
+        members(data + data)
 
 
 def wide(entries):
@@ -152,10 +182,10 @@ def test_zip64_sizes_of_a_member_are_followed():
         members(data)
 
 
-def test_a_zip64_end_elsewhere_is_refused():
+def test_a_zip64_end_elsewhere_is_not_followed():
     data = bytearray(wide(ENTRIES))
     struct.pack_into("<Q", data, len(data) - 22 - 12, len(data))
-    with pytest.raises(FormatError, match="zip64"):
+    with pytest.raises(NotSplittable, match="zip64"):
         members(data)
 
 
