@@ -73,6 +73,10 @@ class RemoteError(ThetaError):
     exit_code = 9
 
 
+class RemoteTimeoutError(RemoteError):
+    """A remote did not answer in time; asking it again would only take as long once more."""
+
+
 class MergeError(ThetaError):
     """A merge cannot be done as asked."""
 

@@ -31,12 +31,16 @@ class Remote(Protocol):
         """
         ...
 
-    def fetch(self, key: str, path: Path) -> None:
+    def fetch(self, key: str, path: Path, nbytes: int) -> None:
         """Bring a whole object to a local file, continuing what an earlier try left there.
 
-        ``path`` may hold the first bytes of the object already. Afterwards it holds all of them.
+        Args:
+            key: Of the object.
+            path: May hold the first bytes of the object already. Afterwards it holds all of them.
+            nbytes: The size that the object is known to have. ``path`` never becomes larger.
 
         Raises:
+            CorruptError: The object has another size; nothing is copied if that can be known before.
             MissingError: There is no such object.
         """
         ...

@@ -11,11 +11,12 @@ Subclass ``RemoteTests`` in a test module and give it a fixture ``remote`` that 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from git_theta_ext.errors import MissingError, UsageError
+from git_theta_ext.errors import CorruptError, MissingError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +71,7 @@ class RemoteTests:
         assert remote.put(_KEY, _file(tmp_path / "a", b""))
         assert remote.get(_KEY) == b""
         assert remote.get(_KEY, 0, 20) == b""
-        remote.fetch(_KEY, tmp_path / "b")
+        remote.fetch(_KEY, tmp_path / "b", 0)
         assert (tmp_path / "b").read_bytes() == b""
 
     def test_putting_does_not_take_the_file_away(self, remote: Remote, tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ class RemoteTests:
         with pytest.raises(MissingError):
             remote.get(_KEY, 0, 20)
         with pytest.raises(MissingError):
-            remote.fetch(_KEY, tmp_path / "a")
+            remote.fetch(_KEY, tmp_path / "a", 20)
         assert not (tmp_path / "a").exists()
 
     @pytest.mark.parametrize("begun", [None, 0, 1, 76_799, 76_800])
@@ -154,15 +155,26 @@ class RemoteTests:
         path = tmp_path / "b"
         if begun is not None:
             path.write_bytes(b"x" * begun)
-        remote.fetch(_KEY, path)
+        remote.fetch(_KEY, path, len(_CONTENT))
         assert path.read_bytes() == b"x" * (begun or 0) + _CONTENT[begun or 0 :]
 
     def test_fetch_starts_over_where_too_much_is_there(self, remote: Remote, tmp_path: Path) -> None:
         """A longer file can be no beginning of the object."""
         remote.put(_KEY, _file(tmp_path / "a", b"abc"))
         path = _file(tmp_path / "b", b"abcdef")
-        remote.fetch(_KEY, path)
+        remote.fetch(_KEY, path, 3)
         assert path.read_bytes() == b"abc"
+
+    @pytest.mark.parametrize("nbytes", [0, 100, 76_801, 1 << 40])
+    def test_fetch_takes_no_more_than_the_object_is_known_to_have(
+        self, remote: Remote, tmp_path: Path, nbytes: int
+    ) -> None:
+        """A remote whose object has another size is wrong, or lies: it may not fill the disk."""
+        remote.put(_KEY, _file(tmp_path / "a", _CONTENT))
+        with suppress(CorruptError):
+            remote.fetch(_KEY, tmp_path / "b", nbytes)
+            assert (tmp_path / "b").read_bytes() == _CONTENT[:nbytes]
+        assert not (tmp_path / "b").exists() or (tmp_path / "b").stat().st_size <= min(nbytes, len(_CONTENT))
 
     @pytest.mark.parametrize("key", BAD_KEYS)
     def test_bad_keys_are_refused(self, remote: Remote, tmp_path: Path, key: str) -> None:
@@ -171,7 +183,7 @@ class RemoteTests:
         calls: list[Callable[[], object]] = [
             lambda: remote.get(key),
             lambda: remote.put(key, path),
-            lambda: remote.fetch(key, tmp_path / "b"),
+            lambda: remote.fetch(key, tmp_path / "b", 1),
             lambda: remote.delete(key),
             lambda: remote.keep([key]),
         ]

@@ -24,8 +24,14 @@ _ABANDONED_SECONDS = 14 * 24 * 3600
 _TRIES = 2
 
 
-def bring_pack(store: Store, name: str, places: Iterable[Place]) -> list[ThetaError]:
+def bring_pack(store: Store, name: str, nbytes: int, places: Iterable[Place]) -> list[ThetaError]:
     """Download a pack from the first place that gives it whole, unless somebody else has just done so.
+
+    Args:
+        store: Where it goes.
+        name: Of the pack.
+        nbytes: Its size, as its header says it; not a byte more is taken.
+        places: The remotes that have it.
 
     Returns:
         What went wrong on the way; the pack is here if the last place was not among it.
@@ -40,7 +46,7 @@ def bring_pack(store: Store, name: str, places: Iterable[Place]) -> list[ThetaEr
                 if store.pack_path(name).exists():
                     break
                 try:
-                    _bring(store, name, place, part)
+                    _bring(store, name, nbytes, place, part)
                 except (CorruptError, MissingError, RemoteError) as error:
                     failures.append(error)
     except OSError as error:
@@ -60,12 +66,12 @@ def forget_abandoned(root: Path) -> None:
                     path.unlink()
 
 
-def _bring(store: Store, name: str, place: Place, part: Path) -> None:
+def _bring(store: Store, name: str, nbytes: int, place: Place, part: Path) -> None:
     for left in reversed(range(_TRIES)):
         if part.exists() and part.stat().st_nlink > 1:
             part.unlink()  # it is the remote's own file, which must not be written to
-        retried(lambda: place.remote.fetch(pack_key(name), part))
         try:
+            retried(lambda: place.remote.fetch(pack_key(name), part, nbytes))
             store.adopt(name, part)
         except CorruptError as error:
             part.unlink(missing_ok=True)

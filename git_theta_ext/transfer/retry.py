@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from git_theta_ext.errors import RemoteError
+from git_theta_ext.errors import RemoteError, RemoteTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +20,14 @@ def retried(action: Callable[[], Result]) -> Result:
 
     Raises:
         RemoteError: The third try failed as well.
+        RemoteTimeoutError: The remote did not answer; this is not tried again.
     """
     for wait in _WAITS:
-        with suppress(RemoteError):
+        try:
             return action()
+        except RemoteTimeoutError:
+            raise
+        except RemoteError:
+            pass
         time.sleep(wait)
     return action()

@@ -225,7 +225,7 @@ def _download(
     names = sorted(packs, key=lambda name: (-packs[name], name))
 
     def bring(name: str) -> list[ThetaError]:
-        return bring_pack(store, name, offers.places[name])
+        return bring_pack(store, name, packs[name], offers.places[name])
 
     with ThreadPoolExecutor(_DOWNLOADS) as executor:
         for name, problems in zip(names, ordered_map(executor, bring, names, 2 * _DOWNLOADS), strict=True):

@@ -54,7 +54,9 @@ def verified(
     checked: set[str] = set()
 
     def sound(name: str) -> bool:
-        return _is_sound(place, name, headers[name]) and (not download or _is_whole(store, place, name))
+        return _is_sound(place, name, headers[name]) and (
+            not download or _is_whole(store, place, name, headers[name].pack_bytes)
+        )
 
     while True:
         chosen = shallowest(_holders(place, headers))
@@ -90,14 +92,14 @@ def _is_sound(place: Place, name: str, header: PackHeader) -> bool:
         return False
 
 
-def _is_whole(store: Store, place: Place, name: str) -> bool:
+def _is_whole(store: Store, place: Place, name: str, nbytes: int) -> bool:
     """Tell whether a pack on a remote has the bytes that its name stands for."""
     path = temporary(store.root)
     try:
         with explained(path):
-            retried(lambda: place.remote.fetch(pack_key(name), path))
+            retried(lambda: place.remote.fetch(pack_key(name), path, nbytes))
             return sha256_of(path) == name
-    except MissingError:
+    except (CorruptError, MissingError):
         return False
     finally:
         path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from git_theta_ext.errors import ConfigError, MissingError, RemoteError
+from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError
 from git_theta_ext.model.keys import check_key, check_prefix, is_key
 
 from ._files import add_file, bring_file, make_folder, remove_stale
@@ -73,9 +73,11 @@ class Directory:
                 start += len(piece)
             return b"".join(pieces)
 
-    def fetch(self, key: str, path: Path) -> None:
+    def fetch(self, key: str, path: Path, nbytes: int) -> None:
         """Bring an object to a local file, as a link where possible."""
         with self._open(key) as fd:
+            if (size := os.fstat(fd).st_size) != nbytes:
+                raise CorruptError(f"{self._root / key} has {size} bytes instead of {nbytes}")
             bring_file(self._root / key, fd, path)
 
     def put(self, key: str, path: Path) -> bool:

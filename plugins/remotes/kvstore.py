@@ -15,7 +15,7 @@ from threading import Condition
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from git_theta_ext.errors import ConfigError, MissingError, RemoteError
+from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError
 from git_theta_ext.model.keys import check_key, check_prefix, is_key
 
 from ._files import own_size, write_all
@@ -89,17 +89,21 @@ class KvStore:
             with self._errors():
                 return self._read(key, min(start, size), min(size if end is None else end, size))
 
-    def fetch(self, key: str, path: Path) -> None:
+    def fetch(self, key: str, path: Path, nbytes: int) -> None:
         """Bring an object to a local file, 16 MiB at a time."""
-        size = self._size(check_key(key))
-        position = own_size(path, size)
+        position = own_size(path, nbytes)
+        piece = self.get(key, position, min(position + _PIECE, nbytes))
         with self._errors():
             target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             try:
-                while position < size:
-                    piece = self._read(key, position, min(position + _PIECE, size))
+                while position < nbytes:
+                    # A server may send more than it was asked for, or nothing for ever.
+                    if not 0 < len(piece) <= nbytes - position:
+                        raise CorruptError(f"{self._url}: {key} has {position + len(piece)} bytes instead of {nbytes}")
                     write_all(target, piece)
                     position += len(piece)
+                    if position < nbytes:
+                        piece = self.get(key, position, min(position + _PIECE, nbytes))
                 os.fsync(target)
             finally:
                 os.close(target)

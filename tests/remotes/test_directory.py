@@ -54,7 +54,7 @@ def test_a_pack_is_linked_not_copied(tmp_path, source):
     remote.put(KEY, source)
     stored = tmp_path / "theta" / KEY
     assert stored.samefile(source) or stored.stat().st_nlink == 1  # the latter: reflinked
-    remote.fetch(KEY, tmp_path / "back")
+    remote.fetch(KEY, tmp_path / "back", 7)
     assert stored.samefile(tmp_path / "back") or stored.stat().st_nlink == 1
 
 
@@ -89,7 +89,7 @@ def test_symbolic_links_lead_nowhere(tmp_path, source):
     for call in (
         lambda: remote.get(KEY),
         lambda: remote.put(KEY, source),
-        lambda: remote.fetch(KEY, tmp_path / "x"),
+        lambda: remote.fetch(KEY, tmp_path / "x", 6),
         lambda: remote.delete(KEY),
         lambda: list(remote.list("packs/ab/")),
     ):
@@ -136,7 +136,7 @@ def test_going_on_with_a_shared_file_does_not_change_the_other_name(tmp_path, so
     other = tmp_path / "other"
     other.write_bytes(b"con")
     os.link(other, tmp_path / "part")
-    remote.fetch(KEY, tmp_path / "part")
+    remote.fetch(KEY, tmp_path / "part", 7)
     assert (tmp_path / "part").read_bytes() == b"content"
     assert other.read_bytes() == b"con"
 

@@ -66,7 +66,7 @@ def test_large_objects_are_fetched_in_pieces(options, tmp_path, monkeypatch):
     read = remote._read
     monkeypatch.setattr(remote, "_read", lambda key, start, end: asked.append((start, end)) or read(key, start, end))
     (tmp_path / "b").write_bytes(content[:25_000])
-    remote.fetch(KEY, tmp_path / "b")
+    remote.fetch(KEY, tmp_path / "b", len(content))
     assert (tmp_path / "b").read_bytes() == content
     assert asked[-3:] == [(25_000, 55_000), (55_000, 85_000), (85_000, 100_000)]
 
