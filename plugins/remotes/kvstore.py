@@ -13,23 +13,26 @@ import re
 from contextlib import contextmanager
 from threading import Condition
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
-from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError
+from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError, RemoteTimeoutError
 from git_theta_ext.model.keys import check_key, check_prefix, is_key
 
 from ._files import own_size, write_all
+from ._kvstore_options import TIMEOUT, spec_of, timeout_of
+from ._stderr import silent_sdk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-_PIECE = 1 << 24
+_PIECE = 1 << 22
 _IN_FLIGHT = 1 << 28
 _S3_LARGEST = 5 << 30
 _BEYOND = 1 << 50
-_RETRIES = {"max_retries": 4}
-_OPTIONS = frozenset({"endpoint", "region", "credentials"})
+_SLOWEST = 1 << 13
+"""Bytes a second; a transfer that takes longer than that is given up."""
+
+_TIMED_OUT = "Timeout was reached"
 # Servers and drivers word it differently; where neither says it, the size is searched for.
 _SIZE = re.compile(r"(?:<ActualObjectSize>|value of size |total size )(\d{1,15})\b")
 
@@ -41,17 +44,20 @@ def open_remote(url: str, options: Mapping[str, Any]) -> KvStore:
         url: Holds no credentials; tensorstore finds those in the environment and in the cloud's own files.
         options: For S3: ``endpoint`` (URL of a server that is not Amazon's), ``region``, and ``credentials``
             (``environment``, ``profile``, ``imds``, ``ecs``, ``anonymous``; default: the first of them that has any).
+            For all: ``timeout``, the seconds that a server may be silent.
 
     Raises:
         ConfigError: The URL or an option is not understood.
     """
+    timeout, spec = timeout_of(url, options), spec_of(url, options)
     import tensorstore
 
     try:
-        store = tensorstore.KvStore.open(_spec(url, options)).result()
+        with silent_sdk():
+            store = tensorstore.KvStore.open(spec).result()
     except ValueError as error:
         raise ConfigError(f"{url}: {_brief(error)}", hint="git config theta.remote.<name>.url URL") from error
-    return KvStore(url, store)
+    return KvStore(url, store, timeout)
 
 
 class KvStore:
@@ -60,11 +66,13 @@ class KvStore:
     Args:
         url: For messages.
         store: A ``tensorstore.KvStore``.
+        timeout: Seconds that the server may be silent.
     """
 
-    def __init__(self, url: str, store: Any) -> None:
+    def __init__(self, url: str, store: Any, timeout: float = TIMEOUT) -> None:
         self._url = url
         self._store = store
+        self._timeout = timeout
         self._memory = _Budget(_IN_FLIGHT)
         self._largest = _S3_LARGEST if url.startswith("s3:") else _BEYOND
 
@@ -74,8 +82,8 @@ class KvStore:
 
         check_prefix(prefix)
         behind = prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else ""
-        with self._errors():
-            keys = self._store.list(tensorstore.KvStore.KeyRange(prefix, behind)).result()
+        with self._errors(), silent_sdk():  # the first request of all looks for credentials
+            keys = self._wait(self._store.list(tensorstore.KvStore.KeyRange(prefix, behind)))
         yield from filter(is_key, (key.decode(errors="replace") for key in keys))
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
@@ -90,7 +98,7 @@ class KvStore:
                 return self._read(key, min(start, size), min(size if end is None else end, size))
 
     def fetch(self, key: str, path: Path, nbytes: int) -> None:
-        """Bring an object to a local file, 16 MiB at a time."""
+        """Bring an object to a local file, 4 MiB at a time."""
         position = own_size(path, nbytes)
         piece = self.get(key, position, min(position + _PIECE, nbytes))
         with self._errors():
@@ -118,15 +126,16 @@ class KvStore:
                     f"{path.name} has {size} bytes; {self._url} takes {self._largest} at most",
                     hint="push such large tensors to a directory remote",
                 )
-            before = self._store.read(key, byte_range=slice(0, 0)).result()
+            before = self._wait(self._store.read(key, byte_range=slice(0, 0)))
             if before.state != "missing":
                 return False
             with self._memory.taken(size):
-                stamp = self._store.write(key, path.read_bytes(), if_equal=before.stamp.generation).result()
+                sent = self._store.write(key, path.read_bytes(), if_equal=before.stamp.generation)
+                stamp = self._wait(sent, size)
             if stamp.generation:
                 return True
             # Somebody was faster, or the bucket does not exist: the stamp is the same for both.
-            if self._store.read(key, byte_range=slice(0, 0)).result().state != "missing":
+            if self._wait(self._store.read(key, byte_range=slice(0, 0))).state != "missing":
                 return False
         raise RemoteError(
             f"{self._url}: {key} was refused, most likely as there is no such bucket",
@@ -143,11 +152,15 @@ class KvStore:
         """Remove an object; nothing happens where there is none."""
         check_key(key)
         with self._errors():
-            self._store.write(key, None).result()
+            self._wait(self._store.write(key, None))
+
+    def _wait(self, future: Any, nbytes: int = 0) -> Any:
+        """Return the result of a request that moves so many bytes; give up if the server is silent for too long."""
+        return future.result(timeout=self._timeout + nbytes / _SLOWEST)
 
     def _read(self, key: str, start: int, end: int | None) -> bytes:
         stop = end if end is None else max(start, end)
-        found = self._store.read(key, byte_range=slice(start, stop)).result()
+        found = self._wait(self._store.read(key, byte_range=slice(start, stop)), 0 if stop is None else stop - start)
         if found.state == "missing":
             raise MissingError(f"{key} is not in {self._url}")
         return bytes(found.value)
@@ -175,12 +188,22 @@ class KvStore:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except TimeoutError as error:
+            raise self._silent() from error
         except ValueError as error:  # what tensorstore makes of any status
+            if _TIMED_OUT in str(error):
+                raise self._silent() from error
             kind = _OutOfRangeError if str(error).startswith("OUT_OF_RANGE") else RemoteError
             hint = "check the credentials" if "PERMISSION_DENIED" in str(error) else None
             raise kind(f"{self._url}: {_brief(error)}", hint=hint) from error
         except OSError as error:
             raise RemoteError(f"{error.filename or self._url}: {error.strerror or error}") from error
+
+    def _silent(self) -> RemoteError:
+        return RemoteTimeoutError(
+            f"{self._url}: no answer for {self._timeout:g} seconds",
+            hint="git config theta.remote.<name>.timeout SECONDS waits longer; what has come is kept",
+        )
 
 
 class _OutOfRangeError(RemoteError):
@@ -229,43 +252,6 @@ def find_size(has: Callable[[int], bool]) -> int:
         else:
             high = middle
     return low
-
-
-def _spec(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    parts = urlsplit(url)
-    if unknown := set(options) - _OPTIONS:
-        raise ConfigError(
-            f"{url}: unknown setting {min(unknown)}", hint=f"git config --unset theta.remote.<name>.{min(unknown)}"
-        )
-    if parts.username or parts.query or parts.fragment:
-        raise ConfigError(
-            f"{parts.scheme}://…{parts.path}: only a bucket and a prefix can be in the URL",
-            hint="give credentials in the environment, and the rest as theta.remote.<name>.endpoint and .region",
-        )
-    path = unquote(parts.path).lstrip("/").rstrip("/")
-    path = path + "/" if path else ""
-    if parts.scheme == "file" and not parts.netloc and path:
-        return {"driver": "file", "path": "/" + path}
-    if parts.scheme == "gs" and parts.netloc:
-        return {
-            "driver": "gcs",
-            "bucket": parts.netloc,
-            "path": path,
-            "context": {"gcs_request_retries": _RETRIES},
-        }
-    if parts.scheme == "s3" and parts.netloc:
-        spec = {"driver": "s3", "bucket": parts.netloc, "path": path, "context": {"s3_request_retries": _RETRIES}}
-        if "endpoint" in options:
-            spec["endpoint"] = options["endpoint"]
-        if "region" in options:
-            spec["aws_region"] = options["region"]
-        if "credentials" in options:
-            spec["aws_credentials"] = {"type": options["credentials"]}
-        return spec
-    raise ConfigError(
-        f"{url} is no s3://bucket/prefix, gs://bucket/prefix or file:///folder",
-        hint="git config theta.remote.<name>.url URL",
-    )
 
 
 def _brief(error: Exception) -> str:
