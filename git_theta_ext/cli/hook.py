@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import output_of
 from git_theta_ext.cli.progress import progress
+from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import ThetaError, UsageError
+from git_theta_ext.git.caller import pushes_dry
 from git_theta_ext.git.history import parse_updates
 from git_theta_ext.git.merge_record import attach
-from git_theta_ext.git.push import pre_push
+from git_theta_ext.git.push import Push, tracking_updates
 from git_theta_ext.git.repository import Repository
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from git_theta_ext.cli.output import Output
+    from git_theta_ext.git.push import Pushed
 
 EXAMPLE = 'git theta hook pre-push "$@"     # in .git/hooks/pre-push'
 
@@ -39,11 +43,44 @@ def _push(output: Output, words: Sequence[str]) -> int:
     if len(words) != 2:  # noqa: PLR2004 - githooks(5): name of the remote, and its address
         raise UsageError(f"pre-push takes a remote and its address, not {len(words)} words", hint=EXAMPLE)
     updates = parse_updates(sys.stdin.buffer.read().decode(errors="surrogateescape"))
-    with progress("uploading parameters", 0) as advance:
-        found = pre_push(Repository.discover(), words[0], words[1], updates, advance)
-    for path in found.conflicted:
-        output.warn(f"{path}: a merge left conflicts in a manifest that is pushed", f"git theta resolve {path}")
+    repo = Repository.discover()
+    push = Push(repo, words[0], words[1], tuple(updates) or tracking_updates(repo, words[0]))
+    if pushes_dry(os.getppid()):
+        _say_dry(output, push, push.look(strict=bool(updates)))
+        return 0
+    try:
+        with progress("uploading parameters", 0) as advance:
+            done = push.run(strict=bool(updates), advance=advance)
+    except ThetaError as error:
+        if updates:
+            raise
+        # Git has nothing to send, so there is nothing to stop.
+        output.warn(f"whether {push.shown} has all parameters is not known: {error.message}", error.hint)
+        return 0
+    _warn(output, push, done)
     return 0
+
+
+def _warn(output: Output, push: Push, done: Pushed) -> None:
+    for path in done.found.conflicted:
+        output.warn(f"{path}: a merge left conflicts in a manifest that is pushed", f"git theta resolve {path}")
+    if done.failure is not None:
+        message = f"no parameters are pushed, and none are needed that {push.shown} does not name already"
+        output.warn(f"{message}: {done.failure.message}", done.failure.hint)
+    if done.lost:
+        output.warn(
+            f"{push.shown} names {plural(len(done.lost), 'tensor')} that {push.shown} does not have; no remote does",
+            f"run git theta push --all {push.shown} in a clone that has them",
+        )
+
+
+def _say_dry(output: Output, push: Push, seen: Pushed) -> None:
+    tensors = plural(len(seen.lacking), "tensor")
+    output.note(
+        f"dry run: {f'{tensors} would be' if seen.lacking else 'no parameters need to be'} uploaded to {push.shown}"
+    )
+    if seen.lost:
+        output.warn(f"{plural(len(seen.lost), 'tensor')} of them are neither here nor on any remote")
 
 
 def _record(output: Output, words: Sequence[str]) -> int:

@@ -50,6 +50,11 @@ class Output:
         if self.mode == "human":
             _complain(f"{self.styled('warning:', 'yellow')} {message}", hint)
 
+    def note(self, message: str) -> None:
+        """Tell people about something that they may not expect."""
+        if self.mode == "human":
+            _complain(f"note: {message}")
+
     def error(self, error: ThetaError) -> None:
         """Print what went wrong and what mends it."""
         if self.mode == "json":

@@ -20,6 +20,8 @@ _MAX_FILES = 4096
 _MAX_MAPS = 65536
 _MAP_COLUMNS = 6
 _GENERATIONS = 4
+_HOOK_GENERATIONS = 16
+_PUSH_WITH_VALUE = frozenset({b"-o", b"--push-option", b"--receive-pack", b"--exec", b"--repo"})
 _SHELLS = frozenset({b"sh", b"dash", b"bash", b"busybox", b"git-theta"})
 _WITH_VALUE = frozenset(
     {b"-c", b"-C", b"--git-dir", b"--work-tree", b"--namespace", b"--super-prefix", b"--config-env", b"--attr-source"}
@@ -62,17 +64,57 @@ def calling_command(pid: int, proc: Path = _PROC) -> str | None:
     return None
 
 
+def pushes_dry(pid: int, proc: Path = _PROC) -> bool:
+    """Tell whether the ``git push`` that runs a hook only shows what it would do; git tells hooks nothing of that.
+
+    Any number of hook managers may be between the two.
+
+    Args:
+        pid: The hook's parent.
+        proc: Where the proc file system is mounted.
+
+    Returns:
+        True only if that is certain.
+    """
+    for process, name in _ancestors(pid, proc, _HOOK_GENERATIONS):
+        words = _words(proc / str(process)) if name == b"git" else []
+        if words[:1] == [b"push"]:
+            return _is_dry(words[1:])
+    return False
+
+
+def _is_dry(words: list[bytes]) -> bool:
+    dry = False
+    arguments = iter(words)
+    for word in arguments:
+        if word == b"--":
+            break
+        if word in _PUSH_WITH_VALUE:
+            next(arguments, None)
+        elif word.startswith(b"--"):
+            # Git takes any beginning that only one option has.
+            name = word[2:]
+            dry = (dry or (len(name) > 1 and b"dry-run".startswith(name))) and not (
+                len(name) > len(b"no-d") and b"no-dry-run".startswith(name)
+            )
+        elif word.startswith(b"-"):
+            dry = dry or b"n" in word[1:].partition(b"o")[0]
+    return dry
+
+
 def _command(process: Path) -> bytes | None:
+    return next(iter(_words(process)), None)
+
+
+def _words(process: Path) -> list[bytes]:
+    """Return the command of a git, and what follows it on the command line."""
     try:
-        words = iter((process / "cmdline").read_bytes().split(b"\0")[1:-1])
+        words = (process / "cmdline").read_bytes().split(b"\0")[1:-1]
     except OSError:
-        return None
-    for word in words:
-        if word in _WITH_VALUE:
-            next(words, None)
-        elif not word.startswith(b"-"):
-            return word
-    return None
+        return []
+    while words and words[0].startswith(b"-"):
+        words = words[2 if words[0] in _WITH_VALUE else 1 :]
+    return words
 
 
 def _gits(pid: int, proc: Path) -> Iterator[int]:
@@ -80,9 +122,9 @@ def _gits(pid: int, proc: Path) -> Iterator[int]:
     return (process for process, name in _ancestors(pid, proc) if name == b"git")
 
 
-def _ancestors(pid: int, proc: Path) -> Iterator[tuple[int, bytes]]:
+def _ancestors(pid: int, proc: Path, generations: int = _GENERATIONS) -> Iterator[tuple[int, bytes]]:
     """Yield a process and those above it, with their names."""
-    for _ in range(_GENERATIONS):
+    for _ in range(generations):
         try:
             name, parent = _name_and_parent((proc / str(pid) / "stat").read_bytes())
         except (OSError, ValueError):

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError, UsageError
-from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.git.objects import local_blobs, manifest_blobs, object_infos
+from git_theta_ext.git.versions import is_partial
 from git_theta_ext.model.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ class RefUpdate:
 
 @dataclass(frozen=True)
 class Outgoing:
-    """What a push would send.
+    """What a push needs.
 
     Attributes:
-        digests: Of all tensors and skeletons that the new manifests name.
-        manifests: Number of new manifests.
-        raw: Paths that should hold a manifest (``filter=theta``) and hold a file as it is; its size in bytes.
-        conflicted: Paths whose manifest a merge left undecided.
+        digests: Of all tensors and skeletons that manifests of the pushed history name.
+        manifests: Number of these manifests.
+        raw: Paths of what git sends that should hold a manifest (``filter=theta``) and hold a file as it is; its size
+            in bytes.
+        conflicted: Paths of what git sends whose manifest a merge left undecided.
     """
 
     digests: frozenset[Digest]
@@ -63,36 +65,76 @@ def parse_updates(text: str) -> list[RefUpdate]:
     return updates
 
 
-def outgoing(repo: Repository, remote: str, updates: Sequence[RefUpdate]) -> Outgoing:
-    """Find out what the pushed commits need that commits on the remote do not.
+def outgoing(repo: Repository, remote: str, updates: Sequence[RefUpdate], complete: Iterable[str] = ()) -> Outgoing:
+    """Find out what the history of pushed commits needs, and what is wrong with the commits that git sends.
+
+    What git knows of a remote's commits says nothing of parameters: they may have got there without, or be gone.
 
     Args:
         repo: The repository.
         remote: Name of the git remote, or its address where it has no name.
         updates: The refs that are pushed.
+        complete: Commits whose history the remote holds all parameters of.
 
     Raises:
-        ManifestError: A pushed manifest is broken; the message names its path or its object id.
+        ManifestError: A manifest that git sends is broken; the message names its path or its object id.
         RepositoryError: Git cannot walk the history.
     """
-    tips = list(dict.fromkeys(update.local_oid for update in updates if update.local_oid.strip("0")))
+    tips = tips_of(updates)
     if not tips:
         return Outgoing(frozenset(), 0, {}, ())
-    infos = object_infos(repo, _new_objects(repo, remote, tips, [update.remote_oid for update in updates]))
+    infos = object_infos(repo, reachable(repo, tips, complete))
     blobs = {oid: info for oid, info in infos.items() if info.kind == "blob"}
     paths, trees = _paths(repo, tips, blobs)
-    digests: set[Digest] = set()
-    conflicted = []
-    manifests = set()
+    manifests: dict[str, frozenset[Digest]] = {}
+    broken: dict[str, ManifestError] = {}
+    conflicted = {}
     for oid, data in manifest_blobs(repo, blobs):
         place = next(iter(paths.get(oid, ())), f"object {oid}")
-        manifest = _parse(data, place)
-        manifests.add(oid)
-        digests.update(digest for digest, _ in manifest.digests())
+        try:
+            manifest = _parse(data, place)
+        except ManifestError as error:
+            broken[oid] = error
+            continue
+        manifests[oid] = frozenset(digest for digest, _ in manifest.digests())
         if manifest.conflicted:
-            conflicted.append(place)
-    raw = _raw(repo, trees, {oid: info for oid, info in blobs.items() if oid not in manifests and info.nbytes})
-    return Outgoing(frozenset(digests), len(manifests), raw, tuple(sorted(conflicted)))
+            conflicted[oid] = place
+    others = {oid: info for oid, info in blobs.items() if oid not in manifests and oid not in broken and info.nbytes}
+    raw = _raw(repo, trees, others)
+    if broken or conflicted or raw:
+        sent = set(reachable(repo, tips, [update.remote_oid for update in updates], remote))
+        if bad := sent & set(broken):
+            raise broken[min(bad)]
+        conflicted = {oid: place for oid, place in conflicted.items() if oid in sent}
+        raw = {path: oid for path, oid in raw.items() if oid in sent}
+    return Outgoing(
+        frozenset().union(*manifests.values()),
+        len(manifests),
+        {path: blobs[oid].nbytes for path, oid in raw.items()},
+        tuple(sorted(conflicted.values())),
+    )
+
+
+def tips_of(updates: Sequence[RefUpdate]) -> list[str]:
+    """Return the object ids that are pushed; deleted refs have none."""
+    return list(dict.fromkeys(update.local_oid for update in updates if update.local_oid.strip("0")))
+
+
+def reachable(repo: Repository, tips: Sequence[str], without: Iterable[str], remote: str | None = None) -> list[str]:
+    """List what commits reach and some others do not, nor the remote-tracking branches of a remote.
+
+    Commits that are not here do not count. Git sends objects as they are, whatever ``git replace`` shows instead.
+    """
+    known = object_infos(repo, (oid for oid in without if oid.strip("0")))
+    revs = "".join([*(f"{oid}\n" for oid in tips), *(f"^{oid}\n" for oid in known)])
+    args = ["rev-list", "--objects", "--no-object-names", "--missing=allow-promisor", "--stdin"]
+    if remote in repo.config.git_remotes:
+        args += ["--not", f"--remotes={remote}"]
+    oids = repo.run(*args, input=revs.encode(), env={"GIT_NO_REPLACE_OBJECTS": "1"}).decode().split()
+    if is_partial(repo):
+        here = set(local_blobs(repo))  # git would fetch the others one by one
+        oids = [oid for oid in oids if oid in here]
+    return oids
 
 
 def theta_paths_at(repo: Repository, rev: str, paths: Iterable[str]) -> list[str]:
@@ -116,15 +158,6 @@ def theta_paths_at(repo: Repository, rev: str, paths: Iterable[str]) -> list[str
     return [path for path, value in zip(words[::3], words[2::3], strict=True) if value == "theta"]
 
 
-def _new_objects(repo: Repository, remote: str, tips: Sequence[str], remote_oids: Sequence[str]) -> list[str]:
-    known = object_infos(repo, (oid for oid in remote_oids if oid.strip("0")))
-    revs = "".join([*(f"{oid}\n" for oid in tips), *(f"^{oid}\n" for oid in known)])
-    args = ["rev-list", "--objects", "--no-object-names", "--stdin"]
-    if remote in repo.config.git_remotes:
-        args += ["--not", f"--remotes={remote}"]
-    return repo.run(*args, input=revs.encode()).decode().split()
-
-
 def _paths(
     repo: Repository, tips: Sequence[str], blobs: Mapping[str, ObjectInfo]
 ) -> tuple[dict[str, list[str]], dict[str, dict[str, str]]]:
@@ -143,11 +176,11 @@ def _paths(
     return paths, trees
 
 
-def _raw(repo: Repository, trees: Mapping[str, Mapping[str, str]], others: Mapping[str, ObjectInfo]) -> dict[str, int]:
-    raw: dict[str, int] = {}
+def _raw(repo: Repository, trees: Mapping[str, Mapping[str, str]], others: Mapping[str, ObjectInfo]) -> dict[str, str]:
+    raw: dict[str, str] = {}
     for tip, files in trees.items():
         suspects = [path for path, oid in files.items() if oid in others and path not in raw]
-        raw.update({path: others[files[path]].nbytes for path in theta_paths_at(repo, tip, suspects)})
+        raw.update({path: files[path] for path in theta_paths_at(repo, tip, suspects)})
     return raw
 
 

@@ -1,60 +1,273 @@
-"""What the pre-push hook does: make small and upload all that the pushed commits need, or stop the push."""
+"""Upload all that pushed commits need, or stop the push: what the pre-push hook and ``git theta push`` do."""
 
 from __future__ import annotations
 
 import sys
-from functools import partial
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError, RepositoryError, StoreError
-from git_theta_ext.git.history import outgoing
+from git_theta_ext.errors import (
+    ConfigError,
+    CorruptError,
+    MissingError,
+    PluginError,
+    RemoteError,
+    RepositoryError,
+    StoreError,
+    ThetaError,
+)
+from git_theta_ext.git.history import RefUpdate, outgoing, reachable, tips_of
+from git_theta_ext.git.objects import named_digests
+from git_theta_ext.store.pool import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
 
-    from git_theta_ext.git.history import Outgoing, RefUpdate
+    from git_theta_ext.git.history import Outgoing
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.blobs import Store
+    from git_theta_ext.transfer.complete import Complete
     from git_theta_ext.transfer.outgoing import Going
+    from git_theta_ext.transfer.remote_index import Place
 
 
-def pre_push(
-    repo: Repository, remote: str, address: str, updates: Sequence[RefUpdate], advance: Callable[[int], None]
-) -> Outgoing:
-    """Upload what a push needs, recoded first; when this returns, the remote has all of it.
+_LOOKED_AT = 50
+"""Commits whose attributes are looked at."""
 
-    Args:
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push found and did.
+
+    Attributes:
+        found: In the pushed commits.
+        lacking: Tensors and skeletons that the remote lacked.
+        lost: Those of them that are neither here nor on any remote.
+        packs: How many packs were uploaded out of this repository's store.
+        nbytes: Their bytes.
+        failure: Why the remote was not asked; then no commit that git sends names parameters for the first time.
+    """
+
+    found: Outgoing
+    lacking: frozenset[Digest] = frozenset()
+    lost: frozenset[Digest] = frozenset()
+    packs: int = 0
+    nbytes: int = 0
+    failure: ThetaError | None = None
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What a push needs; where the repository has no parameters, no store and no remote is opened."""
+
+    found: Outgoing
+    store: Store | None = None
+    place: Place | None = None
+    complete: Complete | None = None
+
+
+@dataclass(frozen=True)
+class Push:
+    """A push of some commits to one address of a git remote.
+
+    Attributes:
         repo: The repository that is pushed from.
         remote: Name of the git remote, or its address where it has no name.
         address: Where git pushes to.
         updates: The refs that are pushed.
-        advance: Told the number of bytes uploaded, as it goes.
-
-    Returns:
-        What was found in the pushed commits.
-
-    Raises:
-        RepositoryError: A commit holds a checkpoint as it is, where its attributes ask for a manifest.
-        ManifestError: A pushed manifest is broken.
-        MissingError: Something that is needed is neither here nor on the remote.
-        RemoteError: The upload failed.
-        ConfigError: It is not known where the remote keeps parameters.
     """
-    found = outgoing(repo, remote, updates)
+
+    repo: Repository
+    remote: str
+    address: str
+    updates: tuple[RefUpdate, ...]
+
+    @property
+    def shown(self) -> str:
+        """The remote, for messages: an address without credentials."""
+        from git_theta_ext.git.remotes import redact
+
+        return redact(self.remote)
+
+    def run(self, *, strict: bool, advance: Callable[[int], None] = no_progress) -> Pushed:
+        """Upload what the history of the commits needs and the remote lacks.
+
+        Args:
+            strict: Whether git is about to send the commits: then they must be sound, and all that the remote will
+                name for the first time must be there on return.
+            advance: Told the number of bytes uploaded, as it goes.
+
+        Raises:
+            RepositoryError: A commit holds a checkpoint as it is, where its attributes ask for a manifest.
+            ManifestError: A pushed manifest is broken.
+            MissingError: Something that is needed is neither here nor on any remote.
+            RemoteError: The upload failed.
+            ConfigError: It is not known where the remote keeps parameters.
+        """
+        try:
+            return self._run(strict=strict, advance=advance)
+        except (ConfigError, PluginError, RemoteError) as error:
+            # Without a way to its parameters a remote can still be pushed to, if that makes nothing worse.
+            if not strict or self._named_anew():
+                raise
+            found = outgoing(self.repo, self.remote, self.updates, [update.remote_oid for update in self.updates])
+            _refuse_raw(found)
+            return Pushed(found, failure=error)
+
+    def _run(self, *, strict: bool, advance: Callable[[int], None]) -> Pushed:
+        from git_theta_ext.transfer.complete import write_complete
+
+        survey = self._survey(ask=True)
+        if strict:
+            _refuse_raw(survey.found)
+        if survey.store is None or survey.place is None or survey.complete is None:
+            return Pushed(survey.found)
+        done, packs = Pushed(survey.found), frozenset[str]()
+        if survey.found.digests:
+            done, packs = self._upload(survey.store, survey.place, survey.found, strict=strict, advance=advance)
+        if not done.lost:
+            write_complete(survey.store, survey.place, survey.complete.plus(tips_of(self.updates), packs))
+        return done
+
+    def look(self, *, strict: bool) -> Pushed:
+        """Find out what ``run`` would do, and change nothing on the remote.
+
+        Raises:
+            ThetaError: As by ``run``.
+        """
+        from git_theta_ext.transfer.remote_index import held, read_remote_index
+
+        survey = self._survey(ask=False)  # what was known may be wrong by now, and nobody keeps it from getting so
+        if strict:
+            _refuse_raw(survey.found)
+        if survey.store is None or survey.place is None or not survey.found.digests:
+            return Pushed(survey.found)
+        lacking = survey.found.digests - held(read_remote_index(survey.store, survey.place).headers.values())
+        lost = survey.store.missing(lacking)
+        for source in self._sources(survey.place) if lost else ():
+            with suppress(RemoteError):
+                lost -= held(read_remote_index(survey.store, source).headers.values())
+        return Pushed(survey.found, frozenset(lacking), frozenset(lost))
+
+    def _survey(self, *, ask: bool) -> _Survey:
+        """Find out what the remote is known to hold, and what is needed besides; open it only where that matters."""
+        from git_theta_ext.git.remotes import open_remote
+
+        tips = tips_of(self.updates)
+        if not _uses_theta(self.repo, tips):
+            # To walk all history of just any repository takes long, and there is nothing to be found.
+            by_git = (*(update.remote_oid for update in self.updates), *tracked(self.repo, self.remote))
+            found = outgoing(self.repo, self.remote, self.updates, by_git)
+            if not found.digests:
+                return _Survey(found)
+        try:
+            place = open_remote(self.repo, self.remote, self.address)
+        except ThetaError:
+            found = outgoing(self.repo, self.remote, self.updates)
+            if found.digests:
+                raise
+            return _Survey(found)
+        from git_theta_ext.transfer.complete import Complete, read_complete
+        from git_theta_ext.transfer.outgoing import keep
+
+        store = self.repo.store()
+        complete = Complete(boundary=_boundary(self.repo))
+        if ask and keep(place, (known := read_complete(store, place, complete.boundary)).packs) == known.packs:
+            complete = known
+        found = outgoing(self.repo, self.remote, self.updates, complete.tips)
+        return _Survey(found, store, place, complete)
+
+    def _upload(
+        self, store: Store, place: Place, found: Outgoing, *, strict: bool, advance: Callable[[int], None]
+    ) -> tuple[Pushed, frozenset[str]]:
+        from git_theta_ext.transfer.outgoing import PushSteps
+        from git_theta_ext.transfer.relay import relay
+        from git_theta_ext.transfer.sync import push
+
+        lacking: set[Digest] = set()
+        lost: set[Digest] = set()
+
+        def obtain(absent: AbstractSet[Digest]) -> AbstractSet[Digest]:
+            lacking.update(absent)
+            relayed = relay(store, self._sources(place), place, absent, advance)
+            if relayed.left and strict:
+                self._refuse_new(relayed.left, relayed.failures)
+            lost.update(relayed.left)
+            return relayed.left
+
+        def prepare(going: Going) -> None:
+            lacking.update(going.digests)
+            _recode(self.repo, store, going)
+
+        plan = push(store, place, found.digests, PushSteps(prepare, obtain), advance)
+        done = Pushed(found, frozenset(lacking), frozenset(lost), len(plan.packs), plan.nbytes)
+        return done, plan.relied_on
+
+    def _sources(self, place: Place) -> list[Place]:
+        from git_theta_ext.git.remotes import try_remotes
+
+        return [source for source in try_remotes(self.repo)[0] if source.url != place.url]
+
+    def _refuse_new(self, lost: AbstractSet[Digest], failures: Sequence[ThetaError]) -> None:
+        """Stop the push if the remote would name something for the first time that is nowhere."""
+        if not (new := lost & self._named_anew()):
+            return
+        causes = "; ".join(dict.fromkeys(failure.message for failure in failures))
+        raise MissingError(
+            f"{len(new)} tensors of the pushed history are neither here nor on any remote, {min(new)} among them"
+            + (f"; {causes}" if causes else ""),
+            hint=f"run git theta push --all {self.shown} in a clone that has them; git theta fsck names their files",
+        )
+
+    def _named_anew(self) -> set[Digest]:
+        """Return what the pushed commits name and those do not that the remote has, as the remote itself says."""
+        tips, there = tips_of(self.updates), [update.remote_oid for update in self.updates]
+        if named := named_digests(self.repo, reachable(self.repo, tips, there)):
+            listed = self.repo.run("ls-remote", "--", self.address, check=False).decode(errors="replace")
+            there += [line.partition("\t")[0] for line in listed.splitlines()]
+            named = named_digests(self.repo, reachable(self.repo, tips, there))
+        return named
+
+
+def tracked(repo: Repository, remote: str) -> list[str]:
+    """Return the commits of the remote-tracking branches of a remote."""
+    if remote not in repo.config.git_remotes:
+        return []
+    refs = repo.run("for-each-ref", "--format=%(objectname)", f"refs/remotes/{remote}/")
+    return list(dict.fromkeys(refs.decode().split()))
+
+
+def tracking_updates(repo: Repository, remote: str) -> tuple[RefUpdate, ...]:
+    """Return the remote-tracking branches of a remote as if they were pushed again: nothing for git, all for us."""
+    return tuple(RefUpdate(oid, oid, oid, oid) for oid in tracked(repo, remote))
+
+
+def _uses_theta(repo: Repository, tips: Sequence[str]) -> bool:
+    """Tell whether a repository has parameters: a store, or commits that have attributes of ours."""
+    if repo.theta_dir.is_dir():
+        return True
+    words = ("grep", "-l", "-F", "-e", "filter=theta", *tips[:_LOOKED_AT], "--", ":(top,glob)**/.gitattributes")
+    return bool(tips) and bool(repo.run(*words, check=False))
+
+
+def _boundary(repo: Repository) -> str:
+    """Tell shallow histories apart: what they end at reaches more once it is fetched."""
+    try:
+        return sha256((repo.common_dir / "shallow").read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _refuse_raw(found: Outgoing) -> None:
     for path, nbytes in found.raw.items():
         raise RepositoryError(
             f"{path} is tracked by git theta, but a pushed commit holds the file itself ({nbytes} bytes)",
             hint=f"git theta install && git theta add {path} && git commit --amend",
         )
-    if found.digests:
-        from git_theta_ext.git.remotes import open_remote
-        from git_theta_ext.transfer.outgoing import PushSteps
-        from git_theta_ext.transfer.sync import push
-
-        store = repo.store()
-        steps = PushSteps(partial(_recode, repo, store))
-        push(store, open_remote(repo, remote, address), found.digests, steps, advance)
-    return found
 
 
 def _recode(repo: Repository, store: Store, going: Going) -> None:

@@ -83,6 +83,11 @@ def versions(repo: Repository) -> list[Version]:
     ]
 
 
+def is_partial(repo: Repository) -> bool:
+    """Tell whether git fetches objects of this repository when they are asked for, one by one."""
+    return bool(repo.run("config", "--get-regexp", _PARTIAL, check=False))
+
+
 def _committed(repo: Repository) -> Iterator[_Change]:
     # A merge is compared with each of its parents, so that a result which neither has is found.
     text = repo.run(*_LOG, "-m", "--root", f"--format={_HEADER}%H %ct", check=False).decode(errors="surrogateescape")
@@ -121,7 +126,7 @@ def _staged_in(place: Repository) -> Iterator[_Change]:
 
 
 def _manifests(repo: Repository, oids: set[str]) -> dict[str, Manifest]:
-    if repo.run("config", "--get-regexp", _PARTIAL, check=False):
+    if is_partial(repo):
         oids = oids & set(local_blobs(repo))  # git would fetch the others one by one
     found: dict[str, Manifest] = {}
     for oid, data in manifest_blobs(repo, object_infos(repo, sorted(oids))):

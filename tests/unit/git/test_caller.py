@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from git_theta_ext.git.caller import calling_command, holds_open
+from git_theta_ext.git.caller import _is_dry, calling_command, holds_open
 
 FILTER = """\
 import os
@@ -195,3 +195,39 @@ def test_a_caller_that_is_gone_has_no_command(proc):
     proc.process(10)
     (proc.root / "10" / "cmdline").unlink()
     assert calling_command(10, proc.root) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "dry"),
+    [
+        ("--dry-run", True),
+        ("-n", True),
+        ("-qn", True),
+        ("--dry", True),
+        ("--dry-run --no-dry-run", False),
+        ("-q", False),
+        ("-o -n", False),
+        ("-on", False),
+        ("--delete --no-verify", False),
+        ("-- -n", False),
+    ],
+)
+def test_a_push_that_only_shows_what_it_would_do_is_known(words, dry):
+    assert _is_dry([word.encode() for word in words.split()]) is dry
+
+
+def test_a_hook_of_a_dry_push_is_known_through_what_runs_it(tmp_path):
+    subprocess.run(["git", "init", "-q", "-b", "main", "top"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "init", "-q", "--bare", "bare.git"], cwd=tmp_path, check=True)
+    top = tmp_path / "top"
+    subprocess.run(["git", "commit", "-q", "--allow-empty", "-m", "x"], cwd=top, check=True)
+    script = tmp_path / "probe.py"
+    script.write_text("import os\nfrom git_theta_ext.git.caller import pushes_dry\nprint(pushes_dry(os.getppid()))\n")
+    hook = top / ".git" / "hooks" / "pre-push"
+    hook.parent.mkdir(exist_ok=True)
+    inner = f"sh -c '{sys.executable} {script}; true'; true"
+    hook.write_text(f'#!/bin/sh\nbash -c "{inner}" >"{tmp_path}/said"; true\n')
+    hook.chmod(0o755)
+    for words in (["push", "--dry-run"], ["-c", "alias.p=push -n", "p"], ["push"]):
+        subprocess.run(["git", *words, "../bare.git", "main"], cwd=top, check=True, capture_output=True)
+        assert (tmp_path / "said").read_text() == f"{words != ['push']}\n"

@@ -6,7 +6,7 @@ import pytest
 
 from git_theta_ext.errors import ManifestError, RepositoryError, UsageError
 from git_theta_ext.git.history import RefUpdate, outgoing, parse_updates, theta_paths_at
-from git_theta_ext.git.push import pre_push
+from git_theta_ext.git.push import Push
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import MAGIC, Conflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
@@ -41,8 +41,8 @@ class Place:
     def new(self, oid, remote_oid=None):
         return RefUpdate("refs/heads/main", oid, "refs/heads/main", remote_oid or self.zero)
 
-    def found(self, *updates, remote="origin"):
-        return outgoing(Repository.discover(self.path), remote, updates)
+    def found(self, *updates, remote="origin", complete=()):
+        return outgoing(Repository.discover(self.path), remote, updates, complete)
 
 
 @pytest.fixture(params=["sha1", "sha256"])
@@ -58,26 +58,44 @@ def test_a_new_branch_needs_all_versions_in_its_history(place):
     assert found.manifests == 2
 
 
-def test_what_the_remote_has_by_its_own_word_is_not_needed_again(place):
+def test_what_git_knows_of_a_remote_says_nothing_of_its_parameters(place):
     first = place.commit(manifest("a").to_bytes())
     tip = place.commit(manifest("b").to_bytes())
-    assert place.found(place.new(tip, first)).digests == {digest("0"), digest("b")}
-
-
-def test_what_remote_tracking_branches_reach_is_not_needed_again(place):
-    first = place.commit(manifest("a").to_bytes())
-    tip = place.commit(manifest("b").to_bytes())
-    place.git("update-ref", "refs/remotes/origin/main", first)
-    assert digest("a") in place.found(place.new(tip)).digests
     place.git("remote", "add", "origin", "../elsewhere")
-    assert digest("a") not in place.found(place.new(tip)).digests
-    place.git("remote", "add", "fork", "../fork")
-    assert digest("a") in place.found(place.new(tip), remote="fork").digests
+    place.git("update-ref", "refs/remotes/origin/main", first)
+    assert place.found(place.new(tip, first)).digests == {digest("0"), digest("a"), digest("b")}
+
+
+def test_commits_that_are_complete_on_a_remote_are_not_walked(place):
+    first = place.commit(manifest("a").to_bytes())
+    tip = place.commit(manifest("b").to_bytes())
+    gone = "1" * len(first)
+    assert place.found(place.new(tip), complete=[first, gone]).digests == {digest("0"), digest("b")}
+    assert place.found(place.new(tip), complete=[tip]).manifests == 0
+
+
+def test_replaced_objects_are_pushed_as_they_are(place):
+    first = place.commit(manifest("a").to_bytes())
+    tip = place.commit(manifest("b").to_bytes())
+    place.git("replace", "--graft", tip)
+    assert digest("a") in place.found(place.new(tip)).digests
+    assert first != tip
 
 
 def test_a_remote_commit_that_is_unknown_here_is_no_error(place):
     tip = place.commit(manifest("a").to_bytes())
     assert place.found(place.new(tip, "1" * len(place.zero))).digests == {digest("0"), digest("a")}
+
+
+def test_a_partial_clone_is_not_filled_by_a_push(place, tmp_path):
+    place.commit(manifest("a").to_bytes())
+    place.git("config", "uploadpack.allowFilter", "true")
+    place.git("clone", "-q", "--filter=blob:none", "--no-checkout", f"file://{place.path}", str(tmp_path / "part"))
+    part = Repository.discover(tmp_path / "part")
+    tip = part.run("rev-parse", "HEAD").decode().strip()
+    before = part.run("cat-file", "--batch-all-objects", "--batch-check")
+    assert outgoing(part, "fork", [place.new(tip)]).manifests == 0
+    assert part.run("cat-file", "--batch-all-objects", "--batch-check") == before
 
 
 def test_an_anonymous_remote_gets_everything(place):
@@ -142,14 +160,24 @@ def test_a_raw_checkpoint_stops_the_push_with_its_path(place):
     place.commit(b"*.pt filter=theta\n", ".gitattributes")
     tip = place.commit(b"raw numbers")
     with pytest.raises(RepositoryError, match=r"m\.pt is tracked") as caught:
-        pre_push(Repository.discover(place.path), "origin", "../x", [place.new(tip)], lambda _: None)
+        Push(Repository.discover(place.path), "origin", "../x", (place.new(tip),)).run(strict=True)
     assert "git theta add m.pt" in caught.value.hint
 
 
 def test_a_push_without_checkpoints_asks_no_remote(place):
     tip = place.commit(b"text", "notes")
-    found = pre_push(Repository.discover(place.path), "origin", "nowhere://x", [place.new(tip)], lambda _: None)
-    assert found.manifests == 0
+    done = Push(Repository.discover(place.path), "origin", "nowhere://x", (place.new(tip),)).run(strict=True)
+    assert done.found.manifests == 0
+
+
+def test_what_is_wrong_with_commits_that_the_remote_has_does_not_stop_a_push(place):
+    place.commit(b"*.pt filter=theta\n", ".gitattributes")
+    place.commit(b"raw numbers", "raw.pt")
+    there = place.commit(MAGIC + b"format safetensors\n" + b"x" * 120 + b"\n", "broken.pt")
+    tip = place.commit(manifest("a").to_bytes())
+    assert place.found(place.new(tip, there)).raw == {}
+    with pytest.raises(ManifestError, match="broken"):
+        place.found(place.new(tip))
 
 
 def test_conflicted_manifests_are_told(place):

@@ -1,0 +1,138 @@
+"""Bring what other remotes hold to a remote, through a folder of bounded size: a clone has only what it checked out."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import CorruptError, MissingError, RemoteError, StoreError, ThetaError
+from git_theta_ext.store.blobs import Store
+from git_theta_ext.store.chains import ancestors, smallest
+from git_theta_ext.store.pool import no_progress
+from git_theta_ext.transfer.remote_index import holders_in, read_remote_index
+from git_theta_ext.transfer.sync import fetch, push
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.chains import Holder
+    from git_theta_ext.store.packs import PackHeader
+    from git_theta_ext.transfer.remote_index import Place
+
+_BATCH = 1 << 30
+"""Bytes of packs that are fetched before they are uploaded and removed; a single chain may take more."""
+
+_ABANDONED_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Relayed:
+    """How relaying went.
+
+    Attributes:
+        left: What no remote gave.
+        failures: What went wrong.
+    """
+
+    left: frozenset[Digest]
+    failures: tuple[ThetaError, ...] = ()
+
+
+def relay(
+    store: Store,
+    sources: Sequence[Place],
+    target: Place,
+    digests: Iterable[Digest],
+    advance: Callable[[int], None] = no_progress,
+) -> Relayed:
+    """Fetch from some remotes and push to another, batch by batch; the store does not grow by it.
+
+    Args:
+        store: What it holds is not fetched.
+        sources: Remotes, in the order in which they are asked.
+        target: Where to.
+        digests: That the target is to hold.
+        advance: Told the bytes that were fetched and those that were uploaded.
+
+    Raises:
+        RemoteError: The target failed.
+        StoreError: The disk is full.
+    """
+    left = set(digests)
+    headers: dict[str, PackHeader] = {}
+    failures: list[ThetaError] = []
+    for source in sources:
+        try:
+            headers.update(read_remote_index(store, source).headers)
+        except ThetaError as error:  # noqa: PERF203 - a handful of remotes
+            failures.append(error)
+    bases = {base for header in headers.values() for entry in header.entries for base in entry.bases}
+    best = smallest(holders_in(headers, bases - store.missing(bases)))
+    sizes = {name: header.pack_bytes for name, header in headers.items()}
+    for batch in _batches(left & set(best), best, sizes):
+        with _passing(store) as passing:
+            try:
+                fetch(passing, sources, batch, advance)
+            except (CorruptError, MissingError, RemoteError) as error:
+                failures.append(error)
+            come = batch - passing.missing(batch)
+            push(passing, target, come, advance=advance)
+            left -= come
+    return Relayed(frozenset(left), tuple(failures))
+
+
+def _batches(
+    digests: Iterable[Digest], best: Mapping[Digest, Holder], sizes: Mapping[str, int]
+) -> Iterator[set[Digest]]:
+    """Share digests out so that the packs that a batch is decoded from stay below the limit."""
+    batch: set[Digest] = set()
+    packs: set[str] = set()
+    total = 0
+    for digest in sorted(digests, key=lambda digest: (best[digest].pack, digest)):
+        needed = {best[each].pack for each in ancestors([digest], best)} - {""}
+        more = sum(sizes[name] for name in needed - packs)
+        if batch and total + more > _BATCH:
+            yield batch
+            batch, packs, more = set(), set(), sum(sizes[name] for name in needed)
+            total = 0
+        batch.add(digest)
+        packs |= needed
+        total += more
+    if batch:
+        yield batch
+
+
+@contextmanager
+def _passing(store: Store) -> Iterator[Store]:
+    """Open a store for what only passes through: removed at the end, with the store's own packs as if they were its."""
+    folder = store.root / "passing"
+    _remove_abandoned(store)
+    root = folder / token_hex(8)
+    try:
+        root.mkdir(parents=True)
+        (store.root / "remotes").mkdir(exist_ok=True)
+        # What is known of remotes is known whatever the store.
+        (root / "remotes").symlink_to(store.root / "remotes")
+    except OSError as error:
+        raise StoreError(f"cannot write {root}: {error.strerror}", hint="free some space and push again") from error
+    roots = dict.fromkeys([store.root, *(place for place, _ in store.pack_files())])
+    try:
+        with closing(Store(root, list(roots), store.threads)) as passing:
+            yield passing
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _remove_abandoned(store: Store) -> None:
+    """Remove what pushes that were killed left a day ago."""
+    with suppress(OSError):
+        for path in (store.root / "passing").iterdir():
+            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)

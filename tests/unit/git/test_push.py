@@ -1,0 +1,231 @@
+import shutil
+import subprocess
+
+import pytest
+
+from git_theta_ext.errors import ConfigError, MissingError, RemoteError
+from git_theta_ext.git import push as push_module
+from git_theta_ext.git.history import RefUpdate
+from git_theta_ext.git.push import Push, tracking_updates
+from git_theta_ext.git.remotes import open_remote
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
+from git_theta_ext.model.tensor import TensorSpec, tensor_digest
+from git_theta_ext.transfer.complete import Complete, read_complete, write_complete
+from git_theta_ext.transfer.remote_index import held, read_remote_index
+
+ZERO = "0" * 40
+SPEC = TensorSpec.of("F32", (100,))
+
+
+class Place:
+    """A repository whose models are manifests that a test writes, and remotes beside it."""
+
+    def __init__(self, path):
+        self.path = path
+        path.mkdir()
+        self.git("init", "-q", "-b", "main")
+
+    def git(self, *args, check=True):
+        return subprocess.run(["git", *args], cwd=self.path, capture_output=True, text=True, check=check).stdout.strip()
+
+    @property
+    def repo(self):
+        return Repository.discover(self.path)
+
+    def commit(self, seed, *, stored=True, path="m.pt"):
+        """Commit a model of one tensor, and return its digest."""
+        data = bytes([seed]) * SPEC.nbytes
+        digest = tensor_digest(SPEC, data)
+        if stored:
+            self.repo.store().put([(SPEC, digest, data)])
+        content = Manifest("opaque", Skeleton(digest, SPEC.nbytes), {"w": Parameter(SPEC, digest)})
+        (self.path / path).write_bytes(content.to_bytes())
+        self.git("add", "-A")
+        self.git("commit", "-qm", "a commit")
+        return digest
+
+    def remote(self, name):
+        self.git("init", "-q", "--bare", f"../{name}.git")
+        self.git("remote", "add", name, f"../{name}.git")
+        return self.path.parent / f"{name}.git"
+
+    def push(self, remote="origin", *, strict=True, there=ZERO):
+        tip = self.git("rev-parse", "HEAD")
+        address = self.git("remote", "get-url", remote)
+        update = RefUpdate("refs/heads/main", tip, "refs/heads/main", there)
+        return Push(self.repo, remote, address, (update,)).run(strict=strict)
+
+    def place(self, remote="origin"):
+        return open_remote(self.repo, remote, self.git("remote", "get-url", remote))
+
+    def there(self, remote="origin"):
+        return held(read_remote_index(self.repo.store(), self.place(remote)).headers.values())
+
+
+@pytest.fixture
+def place(tmp_path):
+    made = Place(tmp_path / "top")
+    made.remote("origin")
+    return made
+
+
+def walks(monkeypatch):
+    """Count the manifests that pushes look at."""
+    counts = []
+    real = push_module.outgoing
+
+    def counted(*args):
+        found = real(*args)
+        counts.append(found.manifests)
+        return found
+
+    monkeypatch.setattr(push_module, "outgoing", counted)
+    return counts
+
+
+def test_history_that_is_complete_on_a_remote_is_walked_once(place, monkeypatch):
+    counts = walks(monkeypatch)
+    one, two = place.commit(1), place.commit(2)
+    assert place.push().lacking == {one, two}
+    three = place.commit(3)
+    assert place.push().lacking == {three}
+    assert place.push().packs == 0
+    assert counts == [2, 1, 0]
+    assert place.there() == {one, two, three}
+
+
+@pytest.mark.parametrize("loss", ["emptied", "one pack", "moved"])
+def test_a_remote_that_lost_something_gets_it_again_whatever_git_knows_of_it(place, loss):
+    one, two = place.commit(1), place.commit(2)
+    place.push()
+    place.git("update-ref", "refs/remotes/origin/main", "HEAD")
+    theta = place.path.parent / "origin.git" / "theta"
+    if loss == "emptied":
+        shutil.rmtree(theta)
+    elif loss == "moved":
+        place.git("config", "theta.remote.origin.url", str(place.path.parent / "elsewhere"))
+    else:
+        next(path for path in (theta / "packs").rglob("*") if path.is_file()).unlink()
+    updates = tracking_updates(place.repo, "origin")
+    assert Push(place.repo, "origin", "../origin.git", updates).run(strict=False).lacking
+    assert place.there() == {one, two}
+
+
+def test_what_only_another_remote_has_is_brought_through_a_folder_that_is_gone_afterwards(place, monkeypatch):
+    from git_theta_ext.transfer import relay
+
+    digests = {place.commit(seed) for seed in range(1, 6)}
+    place.push()
+    shutil.rmtree(place.path / ".git" / "theta")
+    place.remote("fork")
+    monkeypatch.setattr(relay, "_BATCH", 1)
+    done = place.push("fork")
+    assert (done.lacking, done.packs) == (digests, 0)
+    assert place.there("fork") == digests
+    theta = place.path / ".git" / "theta"
+    assert not (theta / "passing").exists()
+    assert place.repo.store().missing(digests) == digests
+
+
+def test_what_a_killed_push_left_is_removed_a_day_later(place):
+    import os
+    import time
+
+    place.commit(1)
+    place.push()
+    shutil.rmtree(place.path / ".git" / "theta")
+    place.remote("fork")
+    for name, age in (("old", 90_000), ("young", 0)):
+        left = place.path / ".git" / "theta" / "passing" / name
+        left.mkdir(parents=True)
+        os.utime(left, (time.time() - age,) * 2)
+    place.push("fork")
+    assert [path.name for path in (place.path / ".git" / "theta" / "passing").iterdir()] == ["young"]
+
+
+def test_a_push_that_would_name_what_is_nowhere_is_refused(place):
+    place.commit(1, stored=False)
+    with pytest.raises(MissingError, match="neither here nor on any remote") as caught:
+        place.push()
+    assert "git theta push --all origin" in caught.value.hint
+
+
+def test_what_the_remotes_own_commits_name_and_nobody_has_stops_no_push(place):
+    lost = place.commit(1, stored=False)
+    place.git("push", "-q", "--no-verify", "origin", "main:old")
+    kept = place.commit(2)
+    done = place.push()  # a new branch: only the remote itself can say that it has the commit
+    assert done.lost == {lost}
+    assert place.there() == {kept}
+    assert read_complete(place.repo.store(), place.place(), "").tips == ()
+
+
+def test_a_remote_that_cannot_be_asked_stops_only_what_makes_it_worse(place):
+    place.commit(1)
+    place.push()
+    there = place.git("rev-parse", "HEAD")
+    (place.path / "notes").write_text("code")
+    place.git("add", "-A")
+    place.git("commit", "-qm", "code")
+    place.git("config", "theta.remote.origin.url", str(place.path.parent / "unmounted" / "share"))
+    assert isinstance(place.push(there=there).failure, RemoteError)
+    place.git("config", "--unset", "theta.remote.origin.url")
+    place.git("remote", "set-url", "origin", "https://example.invalid/a.git")
+    assert isinstance(place.push(there=there).failure, ConfigError)
+    place.commit(2)
+    with pytest.raises(ConfigError):
+        place.push(there=there)
+
+
+def test_a_repository_without_models_opens_no_remote_and_is_walked_as_far_as_git_sends_it(place, monkeypatch):
+    monkeypatch.setattr("git_theta_ext.git.remotes.open_remote", None)
+    (place.path / "notes").write_text("code")
+    place.git("add", "-A")
+    place.git("commit", "-qm", "code")
+    assert place.push().found.manifests == 0
+    assert not (place.path / ".git" / "theta").exists()
+
+
+def test_models_are_found_by_attributes_where_nothing_is_stored(place):
+    (place.path / ".gitattributes").write_text("*.pt filter=theta\n")
+    place.commit(1)
+    place.git("update-ref", "refs/remotes/origin/main", "HEAD")
+    there = place.git("rev-parse", "HEAD")
+    shutil.rmtree(place.path / ".git" / "theta")
+    assert place.push(there=there).lost
+
+
+def test_a_history_that_was_shallow_is_walked_again_when_it_is_longer(place, tmp_path):
+    one, two = place.commit(1), place.commit(2)
+    place.git("push", "-q", "--no-verify", "origin", "main")
+    subprocess.run(
+        ["git", "clone", "-q", "--depth=1", f"file://{tmp_path}/origin.git", "cut"], cwd=tmp_path, check=True
+    )
+    cut = Place.__new__(Place)
+    cut.path = tmp_path / "cut"
+    shutil.copytree(place.path / ".git" / "theta" / "packs", cut.path / ".git" / "theta" / "packs")
+    cut.push()
+    assert cut.there() == {two}
+    cut.git("fetch", "-q", "--unshallow")
+    cut.push()
+    assert cut.there() == {one, two}
+
+
+def test_a_note_that_is_damaged_or_of_another_version_counts_as_none(place, tmp_path):
+    store, remote = place.repo.store(), place.place()
+    note = Complete(("a" * 40,), frozenset({"b" * 64}), "edge")
+    write_complete(store, remote, note)
+    assert read_complete(store, remote, "edge") == note
+    assert read_complete(store, remote, "") == Complete()
+    (path,) = (store.root / "remotes").glob("*.complete")
+    for content in ("", "[]", "{}", '{"version": 2, "tips": [], "packs": [], "boundary": "edge"}', '{"tips": 3}'):
+        path.write_text(content)
+        assert read_complete(store, remote, "edge") == Complete(boundary="edge")
+
+
+def test_a_note_holds_the_latest_commits_only():
+    note = Complete(("old",), frozenset({"p"})).plus([str(number) for number in range(1000)], ["q"])
+    assert len(note.tips) == 1000
+    assert "old" not in note.tips
+    assert note.packs == {"p", "q"}

@@ -1,0 +1,93 @@
+"""Pushes decide by what the remote of the parameters holds, not by what git knows of the remote's commits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+from workbench import MODEL, Repo, model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def bare(folder: Path, name: str) -> Repo:
+    Repo(folder).git("init", "--quiet", "--bare", name)
+    return Repo(folder / name)
+
+
+def packs(repo: Repo) -> list[Path]:
+    return [path for path in (repo.path / "theta" / "packs").rglob("*") if path.is_file()]
+
+
+def all_versions(source: Repo, place: Path) -> list[str]:
+    """Say what is wrong with both versions of the model in a new clone."""
+    Repo(place.parent).git("clone", "--quiet", str(source.path), place.name)
+    copy = Repo(place)
+    wrong = copy.unsettled(MODEL, model(2))
+    copy.git("checkout", "--quiet", "HEAD~1")
+    return wrong + copy.unsettled(MODEL, model(1))
+
+
+def test_what_got_to_a_remote_without_parameters_or_was_lost_there_is_uploaded_by_any_push(
+    two: Repo, shared: Repo, tmp_path: Path
+) -> None:
+    two.git("push", "--quiet", "--no-verify", "origin", "main")
+    done = two.run("push", "--dry-run", "origin", "main:new")
+    assert "dry run: 29 tensors would be uploaded to origin" in done.stderr
+    assert packs(shared) == []
+    assert "up-to-date" in two.run("push", "origin", "main").stderr
+    there = packs(shared)
+    assert there
+    shutil.rmtree(shared.path / "theta")
+    two.git("push", "--quiet", "origin", "main:other")
+    assert len(packs(shared)) == len(there)
+    second = bare(tmp_path, "second.git")
+    two.git("config", "--add", "remote.origin.pushurl", str(shared.path))
+    two.git("config", "--add", "remote.origin.pushurl", str(second.path))
+    two.git("push", "--quiet", "origin", "main")
+    assert len(packs(second)) == len(there)
+    third = bare(tmp_path, "third.git")
+    two.git("config", "--unset-all", "remote.origin.pushurl")
+    two.git("remote", "set-url", "origin", str(third.path))
+    two.git("push", "--quiet", "origin", "main")
+    shutil.rmtree(shared.path)
+    shutil.rmtree(second.path)
+    assert all_versions(third, tmp_path / "clone") == []
+
+
+def test_a_clone_and_a_mirror_bring_to_another_remote_what_they_never_checked_out(
+    two: Repo, shared: Repo, tmp_path: Path
+) -> None:
+    two.git("push", "--quiet", "origin", "main")
+    Repo(tmp_path).git("clone", "--quiet", str(shared.path), "clone")
+    Repo(tmp_path).git("clone", "--quiet", "--mirror", str(shared.path), "mirror.git")
+    fork, moved = bare(tmp_path, "fork.git"), bare(tmp_path, "moved.git")
+    hook = tmp_path / "mirror.git" / "hooks" / "pre-push"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text('#!/bin/sh\nexec git theta hook pre-push "$@"\n')
+    hook.chmod(0o755)
+    Repo(tmp_path / "clone").git("push", "--quiet", str(fork.path), "main")
+    Repo(tmp_path / "mirror.git").git("push", "--quiet", "--mirror", str(moved.path))
+    for gone in (two, shared, Repo(tmp_path / "mirror.git"), Repo(tmp_path / "clone")):
+        shutil.rmtree(gone.path)
+    assert all_versions(fork, tmp_path / "one") == []
+    assert all_versions(moved, tmp_path / "two") == []
+
+
+def test_a_collection_on_the_remote_spares_what_a_push_depends_on(two: Repo, shared: Repo, tmp_path: Path) -> None:
+    two.git("push", "--quiet", "origin", "main:given-up")
+    two.git("push", "--quiet", "origin", ":given-up")
+    shared.git("gc", "--quiet", "--prune=now")
+    for path in packs(shared):
+        os.utime(path, (time.time() - 20 * 86_400,) * 2)
+    hook = two.path / ".git" / "hooks" / "pre-push"
+    hook.write_text(
+        f'#!/bin/sh\ngit theta hook pre-push "$@" || exit 1\nenv -u GIT_DIR git -C "{shared.path}" theta gc --quiet\n'
+    )
+    hook.chmod(0o755)
+    two.git("push", "--quiet", "origin", "main:again")
+    Repo(tmp_path).git("clone", "--quiet", "--branch", "again", str(shared.path), "clone")
+    assert Repo(tmp_path / "clone").unsettled(MODEL, model(2)) == []
