@@ -165,6 +165,16 @@ class Config:
         names = (key[len("remote.") : key.rindex(".")] for key in self.values if key.startswith("remote."))
         return tuple(dict.fromkeys(name for name in names if f"remote.{name}.url" in self.values))
 
+    def for_all(self) -> RemoteSettings:
+        """Return what ``theta.url``, ``.endpoint``, ``.region`` and ``.type`` say of all remotes.
+
+        Raises:
+            ConfigError: One of them has no value.
+        """
+        found = {key: self.text(f"theta.{key}") for key in ("endpoint", "region", "type")}
+        options = {key: value for key, value in found.items() if value is not None}
+        return RemoteSettings(self.text("theta.url"), MappingProxyType(options))
+
     def remote(self, name: str) -> RemoteSettings:
         """Return what is set for one remote.
 

@@ -12,9 +12,11 @@ from git_theta_ext import __version__
 from git_theta_ext.cli.install import current_repository
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.words import human_bytes
+from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.hooks import hook_present
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.repository import run_git
+from git_theta_ext.git.tracked_config import FILE, read_tracked
 
 if TYPE_CHECKING:
     import argparse
@@ -47,11 +49,13 @@ def run(args: argparse.Namespace) -> int:
     if here is None:
         lines += ["", "not in a git repository"]
     else:
-        settings = here.pop("settings")
+        settings, tracked = here.pop("settings"), here.pop("tracked_settings")
         assert isinstance(settings, dict)
+        assert isinstance(tracked, dict)
         lines += ["", *(f"{name}: {_text(name, value)}" for name, value in here.items())]
         lines += ["", *(f"{key}={value}" for key, value in settings.items())]
-        here["settings"] = settings
+        lines += [f"{key}={value}" for key, value in tracked.items()]
+        here |= {"settings": settings, "tracked_settings": tracked}
     output_of(args).result({"versions": versions, "repository": here}, lines)
     return 0
 
@@ -90,9 +94,23 @@ def _repository(repo: Repository) -> dict[str, object]:
         "pre_push_hook": hook_present(repo),
         "packs": len(packs),
         "pack_bytes": sum(packs),
+        "tracked_settings": _tracked(repo),
         "settings": {
             key: masked(key, value if value is not None else "true")
             for key, values in sorted(repo.config.values.items())
             for value in values
         },
     }
+
+
+def _tracked(repo: Repository) -> dict[str, str]:
+    """Return what ``.thetaconfig`` says, with the place that it was read from before each key."""
+    try:
+        found = read_tracked(repo)
+    except ThetaError as error:
+        return {FILE: error.message}
+    if found is None:
+        return {}
+    told = {f"{FILE} ({found.place}) {key}": values[-1] or "" for key, values in found.config.values.items()}
+    told |= {f"{FILE} ({found.place}) {key}": "not allowed there" for key in found.ignored}
+    return {key: masked(key, value) for key, value in told.items()}

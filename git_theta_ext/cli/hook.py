@@ -13,7 +13,6 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.caller import pushes_dry
 from git_theta_ext.git.history import parse_updates
-from git_theta_ext.git.merge_record import attach
 from git_theta_ext.git.push import Push, tracking_updates
 from git_theta_ext.git.repository import Repository
 
@@ -85,6 +84,8 @@ def _say_dry(output: Output, push: Push, seen: Pushed) -> None:
 
 def _record(output: Output, words: Sequence[str]) -> int:
     """Say in a merge's message how models were merged; a commit without that is better than none."""
+    from git_theta_ext.git.merge_record import attach  # of all that merges need, and a push does not
+
     try:
         for path in attach(Repository.discover(), Path(*words[:1])):
             output.warn(f"{path}: the commit will not say how it was merged: its rules are too long")

@@ -62,10 +62,9 @@ class Pushed:
 
 @dataclass(frozen=True)
 class _Survey:
-    """What a push needs; where the repository has no parameters, no store and no remote is opened."""
+    """What a push needs; where the repository has no parameters, no remote is opened."""
 
     found: Outgoing
-    store: Store | None = None
     place: Place | None = None
     complete: Complete | None = None
 
@@ -124,13 +123,13 @@ class Push:
         survey = self._survey(ask=True)
         if strict:
             _refuse_raw(survey.found)
-        if survey.store is None or survey.place is None or survey.complete is None:
+        if survey.place is None or survey.complete is None:
             return Pushed(survey.found)
         done, packs = Pushed(survey.found), frozenset[str]()
         if survey.found.digests:
-            done, packs = self._upload(survey.store, survey.place, survey.found, strict=strict, advance=advance)
+            done, packs = self._upload(survey.place, survey.found, strict=strict, advance=advance)
         if not done.lost:
-            write_complete(survey.store, survey.place, survey.complete.plus(tips_of(self.updates), packs))
+            write_complete(self.repo.theta_dir, survey.place, survey.complete.plus(tips_of(self.updates), packs))
         return done
 
     def look(self, *, strict: bool) -> Pushed:
@@ -144,13 +143,14 @@ class Push:
         survey = self._survey(ask=False)  # what was known may be wrong by now, and nobody keeps it from getting so
         if strict:
             _refuse_raw(survey.found)
-        if survey.store is None or survey.place is None or not survey.found.digests:
+        if survey.place is None or not survey.found.digests:
             return Pushed(survey.found)
-        lacking = survey.found.digests - held(read_remote_index(survey.store, survey.place).headers.values())
-        lost = survey.store.missing(lacking)
+        store = self.repo.store()
+        lacking = survey.found.digests - held(read_remote_index(store, survey.place).headers.values())
+        lost = store.missing(lacking)
         for source in self._sources(survey.place) if lost else ():
             with suppress(RemoteError):
-                lost -= held(read_remote_index(survey.store, source).headers.values())
+                lost -= held(read_remote_index(store, source).headers.values())
         return Pushed(survey.found, frozenset(lacking), frozenset(lost))
 
     def _survey(self, *, ask: bool) -> _Survey:
@@ -174,20 +174,19 @@ class Push:
         from git_theta_ext.transfer.complete import Complete, read_complete
         from git_theta_ext.transfer.outgoing import keep
 
-        store = self.repo.store()
-        complete = Complete(boundary=_boundary(self.repo))
-        if ask and keep(place, (known := read_complete(store, place, complete.boundary)).packs) == known.packs:
+        root, complete = self.repo.theta_dir, Complete(boundary=_boundary(self.repo))
+        if ask and keep(place, (known := read_complete(root, place, complete.boundary)).packs) == known.packs:
             complete = known
-        found = outgoing(self.repo, self.remote, self.updates, complete.tips)
-        return _Survey(found, store, place, complete)
+        return _Survey(outgoing(self.repo, self.remote, self.updates, complete.tips), place, complete)
 
     def _upload(
-        self, store: Store, place: Place, found: Outgoing, *, strict: bool, advance: Callable[[int], None]
+        self, place: Place, found: Outgoing, *, strict: bool, advance: Callable[[int], None]
     ) -> tuple[Pushed, frozenset[str]]:
         from git_theta_ext.transfer.outgoing import PushSteps
         from git_theta_ext.transfer.relay import relay
         from git_theta_ext.transfer.sync import push
 
+        store = self.repo.store()
         lacking: set[Digest] = set()
         lost: set[Digest] = set()
 

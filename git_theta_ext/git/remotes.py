@@ -1,24 +1,28 @@
 """Which theta remote belongs to a git remote.
 
-``theta.remote.<name>.url`` says it. Else a git remote on this machine keeps packs in the ``theta`` folder of its git
-directory, which is its own store where people work in it. Other keys of ``theta.remote.<name>`` go to the plug-in,
-but ``type``, which names the plug-in where the URL's scheme does not.
+``theta.remote.<name>.url`` says it, here or in ``.thetaconfig`` (see ``remote_settings``). Else a git remote on this
+machine keeps packs in the ``theta`` folder of its git directory, which is its own store where people work in it. Other
+keys go to the plug-in, but ``type``, which names the plug-in where the URL's scheme does not.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
 from git_theta_ext.errors import ConfigError, RemoteError, RepositoryError, ThetaError
+from git_theta_ext.git.remote_settings import remote_settings
 from git_theta_ext.git.repository import Repository, foreign_environment
 from git_theta_ext.registry import find_remote
 from git_theta_ext.transfer.remote_index import Place
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
+_MOST_FETCHED = 1 << 20
+_MOST_ADDRESSES = 4
 _PLUGINS = {"": "directory", "file": "directory", "s3": "kvstore", "gs": "kvstore"}
 
 
@@ -35,7 +39,7 @@ def open_remote(repo: Repository, name: str, address: str) -> Place:
         PluginError: No plug-in knows the URL's scheme.
         RemoteError: The git remote should be on this machine and is not there.
     """
-    settings = repo.config.remote(name)
+    settings = remote_settings(repo, name, address)
     options = dict(settings.options)
     url = _absolute(settings.url, repo) if settings.url else _beside_git(repo, name, address)
     plugin = options.pop("type", None) or _plugin(url)
@@ -66,7 +70,19 @@ def try_remotes(repo: Repository) -> tuple[list[Place], list[ThetaError]]:
             places.append(open_remote(repo, name, address))
         except ThetaError as error:  # noqa: PERF203 - a handful of remotes
             failures.append(error)
+    for address in _fetched_from(repo):
+        with suppress(ThetaError):  # nobody said that it has any parameters
+            place = open_remote(repo, address, address)
+            places += [place] if place.url not in {known.url for known in places} else []
     return places, failures
+
+
+def push_addresses(repo: Repository, name: str) -> list[str]:
+    """Return where git pushes to for a remote: there may be several addresses."""
+    if name not in repo.config.git_remotes:
+        return [name]
+    urls = repo.run("remote", "get-url", "--push", "--all", name).decode(errors="surrogateescape").splitlines()
+    return list(dict.fromkeys(urls))
 
 
 def redact(url: str) -> str:
@@ -83,6 +99,24 @@ def local_path(address: str) -> str | None:
         return unquote(address[match.end() :]) if match[1].lower() == "file" else None
     colon, slash = address.find(":"), address.find("/")
     return address if colon < 0 or 0 <= slash < colon else None
+
+
+def _fetched_from(repo: Repository) -> list[str]:
+    """Return the addresses of the last fetch that belong to no remote, as of ``git pull URL``; without ``.git``."""
+    try:
+        with (repo.git_dir / "FETCH_HEAD").open("rb") as file:
+            lines = os.fsdecode(file.read(_MOST_FETCHED)).splitlines()
+    except OSError:
+        return []
+    # "<object id> TAB [not-for-merge] TAB branch 'main' of <address>"
+    addresses = dict.fromkeys(line.rpartition("\t")[2].rpartition(" of ")[2] for line in lines)
+    known = {
+        url.rstrip("/").removesuffix(".git")
+        for name in repo.config.git_remotes
+        for url in repo.config.values[f"remote.{name}.url"]
+        if url
+    }
+    return [address for address in addresses if address and address not in known][:_MOST_ADDRESSES]
 
 
 def _in_order(repo: Repository) -> list[str]:

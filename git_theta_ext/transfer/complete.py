@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from git_theta_ext.store.blobs import Store
     from git_theta_ext.transfer.remote_index import Place
 
 _VERSION = 1
@@ -46,20 +45,20 @@ class Complete:
         return Complete(every, self.packs.union(packs), self.boundary)
 
 
-def read_complete(store: Store, place: Place, boundary: str) -> Complete:
-    """Read the note on a remote; an empty one where there is none, or where it is of another boundary."""
+def read_complete(root: Path, place: Place, boundary: str) -> Complete:
+    """Read a store's note on a remote; an empty one where there is none, or where it is of another boundary."""
     nothing = Complete(boundary=boundary)
     try:
-        note = json.loads(_path(store, place).read_bytes())
+        note = json.loads(_path(root, place).read_bytes())
         found = Complete(tuple(map(str, note["tips"])), frozenset(map(str, note["packs"])), note["boundary"])
         return found if note["version"] == _VERSION and found.boundary == boundary else nothing
     except (OSError, ValueError, LookupError, TypeError):  # derived: whatever is wrong with it, history can be walked
         return nothing
 
 
-def write_complete(store: Store, place: Place, complete: Complete) -> None:
+def write_complete(root: Path, place: Place, complete: Complete) -> None:
     """Keep the note on a remote; that it cannot be written is no error."""
-    path = _path(store, place)
+    path = _path(root, place)
     temporary = path.with_name(f"{path.name}.{token_hex(8)}")
     note = {
         "version": _VERSION,
@@ -76,6 +75,6 @@ def write_complete(store: Store, place: Place, complete: Complete) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _path(store: Store, place: Place) -> Path:
-    folder = heads_folder(store, place)
+def _path(root: Path, place: Place) -> Path:
+    folder = heads_folder(root, place)
     return folder.with_name(f"{folder.name}.complete")

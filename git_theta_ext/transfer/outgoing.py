@@ -102,7 +102,7 @@ def upload(store: Store, place: Place, plan: PushPlan, advance: Callable[[int], 
                 f"{place.url} holds something else under the name of pack {name}",
                 hint=f"remove {pack_key(name)} there and push again",
             )
-        entry = save_head(heads_folder(store, place), name, head)
+        entry = save_head(heads_folder(store.root, place), name, head)
         retried(lambda: place.remote.put(index_key(name), entry))
 
     sizes = dict(plan.packs)

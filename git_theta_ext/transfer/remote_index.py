@@ -66,9 +66,9 @@ class RemoteIndex:
     indexed: frozenset[str]
 
 
-def heads_folder(store: Store, place: Place) -> Path:
-    """Return where the heads of a remote's packs are kept; derived, may be deleted at any time."""
-    return store.root / "remotes" / blake3(place.url.encode(errors="surrogateescape")).hexdigest(length=8)
+def heads_folder(root: Path, place: Place) -> Path:
+    """Return where a store keeps the heads of a remote's packs; derived, may be deleted at any time."""
+    return root / "remotes" / blake3(place.url.encode(errors="surrogateescape")).hexdigest(length=8)
 
 
 def read_remote_index(store: Store, place: Place) -> RemoteIndex:
@@ -79,7 +79,7 @@ def read_remote_index(store: Store, place: Place) -> RemoteIndex:
     """
     packs = _names(place, "packs/", pack_of_key)
     indexed = _names(place, "index/", pack_of_index_key)
-    folder = heads_folder(store, place)
+    folder = heads_folder(store.root, place)
     _forget(folder, packs)
     names = sorted(packs)
 

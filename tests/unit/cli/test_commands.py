@@ -511,3 +511,12 @@ def test_export_to_a_folder_says_so(at, capsys):
     at.commit("one")
     assert main(["export", "--force", f"HEAD:{MODEL}", "."]) == 2
     assert f"hint: git theta export HEAD:{MODEL} {MODEL}" in capsys.readouterr().err
+
+
+def test_env_shows_what_a_tracked_file_says_and_what_does_not_count(at, told):
+    at.write(b"[theta]\n\turl = s3://bucket/x\n\tthreads = 3\n", ".thetaconfig")
+    settings = told("env")["repository"]["tracked_settings"]
+    assert settings == {
+        ".thetaconfig (work tree) theta.url": "s3://bucket/x",
+        ".thetaconfig (work tree) theta.threads": "not allowed there",
+    }

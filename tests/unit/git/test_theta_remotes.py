@@ -140,3 +140,129 @@ def test_rewritten_addresses_are_followed(work, tmp_path):
 
 def test_credentials_are_not_shown():
     assert redact("https://me:secret@host/a@b") == "https://host/a@b"
+
+
+def test_settings_are_found_by_the_address_of_the_git_remote(work, tmp_path):
+    git("config", "theta.remote.https://host/a.git.url", str(tmp_path / "share"), cwd=work)
+    assert opened(work, "https://host/a.git", "https://host/a.git").url == str(tmp_path / "share")
+    git("remote", "add", "web", "https://host/a.git", cwd=work)
+    assert opened(work, "web", "https://elsewhere/a.git").url == str(tmp_path / "share")
+    with pytest.raises(ConfigError):
+        opened(work, "https://host/a", "https://host/a")
+
+
+def test_a_push_to_a_remotes_address_finds_what_is_set_for_its_name(work, tmp_path):
+    git("remote", "add", "web", "https://host/a.git", cwd=work)
+    git("config", "theta.remote.web.url", str(tmp_path / "share"), cwd=work)
+    assert opened(work, "https://host/a.git", "https://host/a.git").url == str(tmp_path / "share")
+
+
+def test_settings_follow_a_remote_that_was_renamed_and_the_command_that_keeps_them_works(work, tmp_path, capsys):
+    git("remote", "add", "origin", "../bare.git", cwd=work)
+    git("config", "theta.remote.origin.url", str(tmp_path / "share"), cwd=work)
+    git("remote", "rename", "origin", "upstream", cwd=work)
+    assert opened(work, "upstream", "../bare.git").url == str(tmp_path / "share")
+    command = capsys.readouterr().err.partition("to keep it so: git ")[2].split()
+    git(*command, cwd=work)
+    assert opened(work, "upstream", "../bare.git").url == str(tmp_path / "share")
+    assert capsys.readouterr().err == ""
+
+
+def test_where_more_than_one_remote_may_be_the_renamed_one_it_is_said_and_not_guessed(work, tmp_path, capsys):
+    for name in ("one", "two"):
+        git("remote", "add", name, "../bare.git", cwd=work)
+    git("config", "theta.remote.before.url", str(tmp_path / "share"), cwd=work)
+    assert opened(work, "two", "../bare.git").url == str(tmp_path / "bare.git" / "theta")
+    assert "if two is its new name: git config --rename-section theta.remote.before" in capsys.readouterr().err
+
+
+def test_what_the_user_set_for_other_repositories_is_of_no_remote_that_was_renamed(work, tmp_path, capsys):
+    git("remote", "add", "origin", "../bare.git", cwd=work)
+    git("config", "--global", "theta.remote.backup.url", str(tmp_path / "share"), cwd=work)
+    assert opened(work, "origin", "../bare.git").url == str(tmp_path / "bare.git" / "theta")
+    assert capsys.readouterr().err == ""
+
+
+def tracked(work, text):
+    (work / ".thetaconfig").write_text(text)
+
+
+SHARED = """\
+[theta]
+    url = s3://bucket/models
+    region = eu-1
+    threads = 9
+[include]
+    path = other
+[core]
+    editor = x
+"""
+
+
+def test_a_tracked_file_says_where_parameters_are_in_the_work_tree_the_index_or_a_bare_repository(work, tmp_path):
+    tracked(work, SHARED)
+    (work / "other").write_text('[theta "remote.origin"]\n\turl = s3://elsewhere/x\n')
+    git("remote", "add", "origin", "https://host/a.git", cwd=work)
+    assert opened(work, "origin", "https://host/a.git").url == "s3://bucket/models"
+    git("add", ".thetaconfig", cwd=work)
+    (work / ".thetaconfig").unlink()
+    assert opened(work, "origin", "https://host/a.git").url == "s3://bucket/models"
+    git("commit", "-q", "-m", "x", cwd=work)
+    git("rm", "-q", "--cached", ".thetaconfig", cwd=work)
+    assert [place.url for place in open_remotes(Repository.discover(work))] == ["s3://bucket/models"]
+    git("clone", "-q", "--bare", "work", "copy.git", cwd=tmp_path)
+    assert opened(tmp_path / "copy.git", "x", "https://host/a.git").url == "s3://bucket/models"
+
+
+def test_the_users_configuration_wins_over_a_tracked_file_and_a_name_over_all(work, tmp_path):
+    tracked(work, f'{SHARED}[theta "remote.origin"]\n\turl = s3://bucket/mine\n')
+    git("remote", "add", "origin", "https://host/a.git", cwd=work)
+    assert opened(work, "origin", "https://host/a.git").url == "s3://bucket/mine"
+    git("config", "theta.url", str(tmp_path / "all"), cwd=work)
+    assert opened(work, "origin", "https://host/a.git").url == str(tmp_path / "all")
+    git("config", "theta.remote.origin.url", str(tmp_path / "one"), cwd=work)
+    assert opened(work, "origin", "https://host/a.git").url == str(tmp_path / "one")
+
+
+@pytest.mark.parametrize("address", ["/srv/x", "../x", "file:///srv/x", "FILE://localhost/x", "~/x", "file:x"])
+def test_a_tracked_file_chooses_no_folder_of_this_machine(work, address):
+    tracked(work, f"[theta]\n\turl = {address}\n")
+    with pytest.raises(ConfigError, match="may not choose a folder") as caught:
+        opened(work, "origin", "../bare.git")
+    assert caught.value.hint == f"git config theta.remote.origin.url {address}"
+
+
+@pytest.mark.parametrize("key", ["url", "endpoint"])
+def test_a_tracked_file_holds_no_password_and_none_is_shown(work, key):
+    tracked(work, f"[theta]\n\turl = s3://bucket/x\n\t{key} = https://me:secret@host/x\n")
+    with pytest.raises(ConfigError, match="password") as caught:
+        opened(work, "origin", "../bare.git")
+    assert "secret" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["[theta\n", "[theta]\n\turl\n", "x" * 70_000])
+def test_a_tracked_file_that_is_broken_is_named(work, text):
+    tracked(work, text)
+    with pytest.raises(ConfigError):
+        opened(work, "origin", "../bare.git")
+
+
+def test_a_link_in_the_place_of_the_tracked_file_is_not_followed(work, tmp_path):
+    (tmp_path / "other").write_text(SHARED)
+    (work / ".thetaconfig").symlink_to(tmp_path / "other")
+    git("add", "-A", cwd=work)
+    git("commit", "-q", "-m", "x", cwd=work)
+    assert opened(work, "origin", "../bare.git").url == str(tmp_path / "bare.git" / "theta")
+
+
+def test_an_address_that_was_fetched_from_without_a_name_is_asked_last(work, tmp_path):
+    git("init", "-q", "--bare", "other.git", cwd=tmp_path)
+    git("commit", "-q", "--allow-empty", "-m", "x", cwd=work)
+    git("push", "-q", "../other.git", "main", cwd=work)
+    git("push", "-q", "../bare.git", "main", cwd=work)
+    git("remote", "add", "origin", "../bare.git", cwd=work)
+    git("fetch", "-q", "../other.git", "main", cwd=work)
+    expected = [str(tmp_path / name / "theta") for name in ("bare.git", "other.git")]
+    assert [place.url for place in open_remotes(Repository.discover(work))] == expected
+    git("fetch", "-q", "origin", cwd=work)
+    assert [place.url for place in open_remotes(Repository.discover(work))] == expected[:1]

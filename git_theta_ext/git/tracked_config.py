@@ -1,0 +1,110 @@
+"""What ``.thetaconfig`` says: where the parameters of a repository are, for everybody who clones it.
+
+It has the syntax of git's configuration and is read from the work tree, else the index, else HEAD. Whoever can push to
+a branch writes it. So only a few keys count, none of which runs a program or holds a secret, and no address may lead to
+a folder of the machine that reads it: a push would write there.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from git_theta_ext.config import Config, RemoteSettings
+from git_theta_ext.errors import ConfigError, RepositoryError
+
+if TYPE_CHECKING:
+    from git_theta_ext.git.repository import Repository
+
+FILE = ".thetaconfig"
+_LARGEST = 1 << 16
+_SAFE = re.compile(r"theta\.(remote\..+\.)?(url|endpoint|region|type)", re.DOTALL)
+_LISTINGS = (
+    ("index", ("ls-files", "-s", "--", f":(top){FILE}")),
+    ("HEAD", ("ls-tree", "--full-tree", "HEAD", FILE)),
+)
+_REGULAR = ("100644", "100755", "100664")
+
+
+@dataclass(frozen=True)
+class TrackedConfig:
+    """The file's settings.
+
+    Attributes:
+        place: Where it was read: the work tree, the index or HEAD.
+        config: Those that count.
+        ignored: Keys that do not.
+    """
+
+    place: str
+    config: Config
+    ignored: tuple[str, ...]
+
+    def remote(self, name: str) -> RemoteSettings:
+        """Return what it says of a remote: ``theta.remote.<name>``, else ``theta`` for all.
+
+        Raises:
+            ConfigError: An address holds a password, is no address, or leads to this machine.
+        """
+        found = self.config.remote(name)
+        if found.url is None:
+            found = self.config.for_all()
+        shown = "<name>" if re.search("[:/]", name) else name  # an address may hold a password
+        if found.url is not None:
+            _check(found.url, f"git config theta.remote.{shown}.url")
+        if "endpoint" in found.options:
+            _check(found.options["endpoint"], f"git config theta.remote.{shown}.endpoint")
+        return found
+
+
+def read_tracked(repo: Repository) -> TrackedConfig | None:
+    """Read the file; None where there is none.
+
+    Raises:
+        ConfigError: It is no configuration file, or too large.
+    """
+    if repo.worktree is not None:
+        with suppress(OSError):
+            status = (repo.worktree / FILE).lstat()
+            if stat.S_ISREG(status.st_mode):
+                return _parsed(repo, "work tree", ("--file", str(repo.worktree / FILE)), status.st_size)
+    for place, words in _LISTINGS:
+        for line in repo.run(*words, check=False).decode(errors="surrogateescape").splitlines():
+            facts = line.partition("\t")[0].split()
+            if facts[0] in _REGULAR:
+                oid = facts[2] if place == "HEAD" else facts[1]
+                return _parsed(repo, place, ("--blob", oid), int(repo.run("cat-file", "-s", oid)))
+    return None
+
+
+def _parsed(repo: Repository, place: str, source: tuple[str, str], nbytes: int) -> TrackedConfig:
+    if nbytes > _LARGEST:
+        raise ConfigError(f"{FILE} ({place}) has {nbytes} bytes; {_LARGEST} are the most", hint=f"edit {FILE}")
+    try:
+        listed = Config.parse(repo.run("config", "-z", "--no-includes", *source, "--list"))
+    except RepositoryError as error:
+        raise ConfigError(f"{FILE} ({place}): {error.message}", hint=f"edit {FILE}") from error
+    safe = {key: values for key, values in listed.values.items() if _SAFE.fullmatch(key)}
+    return TrackedConfig(place, Config(safe), tuple(key for key in listed.values if key not in safe))
+
+
+def _check(address: str, command: str) -> None:
+    try:
+        parts = urlsplit(address)
+        secret = parts.username is not None or parts.password is not None
+    except ValueError as error:
+        raise ConfigError(f"{FILE} has an address that is none: {error}", hint=f"edit {FILE}") from error
+    if secret:
+        raise ConfigError(
+            f"{FILE} has an address with a user name or a password in it, which everybody can read",
+            hint=f"edit {FILE}, and change the password",
+        )
+    if not parts.netloc or parts.scheme.lower() in ("", "file"):
+        raise ConfigError(
+            f"{FILE} says that parameters are in {address}; a tracked file may not choose a folder of this machine",
+            hint=f"{command} {address}",
+        )
