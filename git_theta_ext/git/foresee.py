@@ -1,17 +1,19 @@
-"""What merging some branches would do to checkpoints, from manifests alone: nothing is read, merged or changed."""
+"""What merging some branches would do to checkpoints, by their manifests and layouts: no tensor is read."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import RepositoryError, UsageError
+from git_theta_ext.errors import RepositoryError, ThetaError, UsageError
 from git_theta_ext.git.merge_strategy import checkpoints, planned
 from git_theta_ext.git.octopus import combine, common_ancestor
 from git_theta_ext.git.revisions import head_of
 from git_theta_ext.git.statistics import statistics_beside
 from git_theta_ext.merging.budget import Place, budget, threads_each
 from git_theta_ext.merging.device import device_names
+from git_theta_ext.merging.layouts import with_facts_decided
 from git_theta_ext.merging.tasks import single_tasks
 from git_theta_ext.model.manifest import MOST_SIDES
 from git_theta_ext.store.pool import thread_count
@@ -66,6 +68,8 @@ def foresee(repo: Repository, revisions: Sequence[str], words: Sequence[str]) ->
 
 
 def _foreseen(repo: Repository, versions: Versions, plan: Plan) -> Foreseen:
+    with suppress(ThetaError):  # a skeleton that is not here is no reason to say nothing
+        plan = with_facts_decided(plan, repo.store())
     if all(decision.action != "compute" for decision in plan.decisions):
         return Foreseen(plan, None)
     names = device_names(repo.config.merge_device, guess=True)

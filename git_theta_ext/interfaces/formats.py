@@ -54,3 +54,21 @@ class Format(Protocol):
             A layout with exactly these parameters, or None where the format cannot do that.
         """
         ...
+
+    def facts(self, layout: Layout) -> Mapping[str, bytes]:
+        """Return what the literal bytes say besides where tensors are, such as metadata, by key; for merges.
+
+        What every writing of the same content changes is left out.
+
+        Raises:
+            FormatError: The layout is of no such file.
+        """
+        ...
+
+    def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> Layout | None:
+        """Return the layout with other facts, of those that ``facts`` returned for several layouts of the format.
+
+        Returns:
+            A layout with the same parameters, or None where the format cannot do that.
+        """
+        ...

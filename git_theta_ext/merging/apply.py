@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.engine import Engine
+from git_theta_ext.merging.layouts import with_facts_decided, written
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
@@ -64,6 +65,7 @@ def apply(plan: Plan, store: Store, start: Callable[[], Engine] | None = None) -
         PluginError: A method or the format is missing or breaks its contract.
         StoreError: The store cannot be written.
     """
+    plan = with_facts_decided(plan, store)
     found = _computed(plan, store, start)
     parameters: dict[str, Parameter] = {}
     conflicts: list[Conflict] = []
@@ -100,8 +102,21 @@ def _computed(plan: Plan, store: Store, start: Callable[[], Engine] | None) -> C
     return (start or partial(Engine, store))().compute(plan)
 
 
-def compose(format_name: str, skeleton: Skeleton, specs: Mapping[str, TensorSpec], store: Store) -> Skeleton | None:
+def compose(
+    format_name: str,
+    skeleton: Skeleton,
+    specs: Mapping[str, TensorSpec],
+    store: Store,
+    facts: Mapping[str, bytes] | None = None,
+) -> Skeleton | None:
     """Lay out parameters in the manner of a skeleton, and store the result.
+
+    Args:
+        format_name: Name of the format.
+        skeleton: Of a file in it.
+        specs: Of the parameters.
+        store: Where to.
+        facts: What the file is to say besides, None where it is what ``skeleton`` says.
 
     Returns:
         The new skeleton, or None where the format cannot do that.
@@ -112,6 +127,8 @@ def compose(format_name: str, skeleton: Skeleton, specs: Mapping[str, TensorSpec
     """
     layout = Layout.from_skeleton(store.read(skeleton.digest, skeleton_spec(skeleton.nbytes)))
     composed = find_format(format_name).compose(layout, specs)
+    if composed is not None and facts is not None:
+        composed = written(format_name, composed, facts)
     if composed is None:
         return None
     data = composed.to_skeleton()
@@ -138,7 +155,7 @@ def _lay_out(
         return layout.skeleton, None, layout.note
     reason = layout.note
     if layout.action != "conflict":
-        composed = compose(plan.ours.format, layout.skeleton, merged, store)
+        composed = compose(plan.ours.format, layout.skeleton, merged, store, layout.facts)
         if composed is not None:
             taken = layout.action == "take" and merged == plan.specs
             return (layout.skeleton if taken else composed), None, layout.note

@@ -17,7 +17,7 @@ from git_theta_ext.model.manifest import side_names
 from git_theta_ext.registry import find_format, find_merge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from git_theta_ext.merging.decision import Action
     from git_theta_ext.merging.rules import Choice, Rules
@@ -39,6 +39,8 @@ class LayoutDecision:
         fallback: A skeleton that holds the merged parameters, for formats that cannot be laid out anew.
         note: What is lost by taking ``skeleton`` or by computing one from it.
         fallback_note: What is lost by taking ``fallback``.
+        facts: What the computed layout says besides where tensors are, None where ``skeleton`` tells.
+        side: The side that the rules take where several changed the same.
     """
 
     action: Action
@@ -46,6 +48,8 @@ class LayoutDecision:
     fallback: Skeleton | None = None
     note: str = ""
     fallback_note: str = ""
+    facts: Mapping[str, bytes] | None = None
+    side: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,19 @@ class Plan:
         """Name and spec of every parameter of the merged file, conflicts standing at ours."""
         return _specs(self.decisions, self.pairs)
 
+    @property
+    def layouts_differ(self) -> bool:
+        """Whether several sides changed the file's literal bytes, and not alike."""
+        before = None if self.base is None else self.base.skeleton
+        return len({side.skeleton for side in self.sides} - {before}) > 1
+
     def reads(self) -> Iterator[Digest]:
         """Yield the digest of every tensor and skeleton that carrying out the plan may read."""
         if self.layout.action == "compute" or any(decision.action == "conflict" for decision in self.decisions):
             yield self.layout.skeleton.digest
+        if self.layouts_differ:
+            known = self.sides if self.base is None else (self.base, *self.sides)
+            yield from (side.skeleton.digest for side in known)
         trims = False
         for decision in self.decisions:
             if decision.action == "compute":
@@ -149,7 +162,10 @@ def plan(base: Manifest | None, sides: Sequence[Manifest], rules: Rules, *, base
         _check_weights(decision)
     decided, pairs = decide_units(found)
     rows = tuple(decided.values())
-    return Plan(base, tuple(sides), rows, _decide_layout(base, sides, _specs(rows, pairs)), pairs)
+    layout = _decide_layout(base, sides, _specs(rows, pairs))
+    if rules.defaults.method in (*side_names(len(sides)), "base"):
+        layout = replace(layout, side=rules.defaults.method)
+    return Plan(base, tuple(sides), rows, layout, pairs)
 
 
 def _check_weights(decision: Decision) -> None:

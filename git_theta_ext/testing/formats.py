@@ -110,6 +110,14 @@ class FormatTests:
                 assert composed.parameters == kept, label
                 assert lay_out(self.format, assemble(composed, tensors))[0] == composed, label
 
+    def test_facts_stay_the_same_whatever_the_values_are_and_can_be_put_back(self) -> None:
+        for label, _, layout, _ in self._laid_out():
+            facts = dict(self.format.facts(layout))
+            written = self.format.with_facts(layout, facts)
+            if written is not None:
+                assert written.parameters == layout.parameters, label
+                assert self.format.facts(written) == facts, label
+
     def _parse_or_refuse(self, data: bytes) -> None:
         self.format.detect(memoryview(data))
         try:

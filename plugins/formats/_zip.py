@@ -8,14 +8,18 @@ torch.distributed, would else pass for one of them.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import NotSplittable
+from git_theta_ext.model.layout import Literal, Slice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from git_theta_ext.model.layout import Layout, Segment
 
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
@@ -113,20 +117,61 @@ def members(data: memoryview) -> list[Member]:
     return found
 
 
+def literals(layout: Layout) -> dict[str, bytes]:
+    """Return what no tensor covers of each member of an archive that was laid out.
+
+    Raises:
+        FormatError: The layout is of no archive.
+    """
+    pieces = [(at, _literal(segment)) for at, segment in layout.located() if not isinstance(segment, Slice)]
+    starts = [at for at, _ in pieces]
+
+    def read(start: int, end: int) -> bytes:
+        found = pieces[max(0, bisect_right(starts, start) - 1) : bisect_right(starts, end)]
+        return b"".join(data[max(0, start - at) : max(0, end - at)] for at, data in found)
+
+    tail: list[bytes] = []
+    for segment in reversed(layout.segments):
+        if isinstance(segment, Slice):
+            break
+        tail.append(_literal(segment))
+    data = memoryview(b"".join(reversed(tail)))
+    members: dict[str, bytes] = {}
+    for entry in _entries(data, layout.nbytes - data.nbytes)[0]:
+        local = read(entry.header, entry.header + _LOCAL.size)
+        if len(local) < _LOCAL.size:
+            raise FormatError(f"zip member {entry.name!r} is not at byte {entry.header}")
+        *_, name_size, extra_size = _LOCAL.unpack(local)
+        start = entry.header + _LOCAL.size + name_size + extra_size
+        members[entry.name] = read(start, start + entry.packed)
+    return members
+
+
+def _literal(segment: Segment) -> bytes:
+    return segment.data if isinstance(segment, Literal) else bytes(segment.nbytes)
+
+
 def _unaccounted(start: int, end: int) -> NotSplittable:
     return NotSplittable(f"bytes {start} to {end} belong to no zip member: several archives in a row, or a patched one")
 
 
-def _entries(data: memoryview) -> tuple[list[_Entry], int]:
-    """Read the central directory; also return its offset, behind which no member lies."""
-    start, size, count = _directory(data)
-    found = list(_read_entries(data, start, start + size))
+def _entries(data: memoryview, at: int = 0) -> tuple[list[_Entry], int]:
+    """Read the central directory; also return its offset, behind which no member lies.
+
+    Args:
+        data: The file, or its last bytes.
+        at: The offset of the first of them.
+    """
+    start, size, count = _directory(data, at)
+    if start < at:
+        raise FormatError("the zip directory is not where it is said to be")
+    found = list(_read_entries(data, start - at, start - at + size))
     if len(found) != count:
         raise FormatError(f"the zip directory announces {count} members and lists {len(found)}")
     return found, start
 
 
-def _directory(data: memoryview) -> tuple[int, int, int]:
+def _directory(data: memoryview, offset: int) -> tuple[int, int, int]:
     """Return offset, size in bytes and number of entries of the central directory."""
     base = max(0, data.nbytes - _END.size - _MAX_COMMENT)
     tail = bytes(data[base:])
@@ -138,13 +183,14 @@ def _directory(data: memoryview) -> tuple[int, int, int]:
     _, disk, first_disk, here, count, size, start, _ = _END.unpack_from(tail, at)
     end = base + at
     if end >= _LOCATOR.size and bytes(data[end - _LOCATOR.size : end - _LOCATOR.size + 4]) == b"PK\6\7":
-        end, wide = _directory64(data, end - _LOCATOR.size)
+        end, wide = _directory64(data, end - _LOCATOR.size, offset)
         for short, full, mark in zip((count, size, start), wide, (_FULL16, _FULL32, _FULL32), strict=True):
             if short not in (full, mark):
                 raise FormatError("the two ends of the zip directory contradict each other")
         count, size, start = wide
     elif disk or first_disk or here != count:
         raise FormatError("a zip archive in several parts")
+    end += offset
     if start + size != end:
         raise NotSplittable(f"the zip directory is said to be at bytes {start} to {start + size}, and ends at {end}")
     if count > _MAX_ENTRIES:
@@ -152,9 +198,10 @@ def _directory(data: memoryview) -> tuple[int, int, int]:
     return start, size, count
 
 
-def _directory64(data: memoryview, locator: int) -> tuple[int, tuple[int, int, int]]:
+def _directory64(data: memoryview, locator: int, offset: int) -> tuple[int, tuple[int, int, int]]:
     _, _, at, disks = _LOCATOR.unpack_from(data, locator)
-    if at + _END64.size > locator or bytes(data[at : at + 4]) != b"PK\6\6" or disks > 1:
+    at -= offset
+    if at < 0 or at + _END64.size > locator or bytes(data[at : at + 4]) != b"PK\6\6" or disks > 1:
         raise NotSplittable("the zip64 directory's end is not where it is said to be")
     _, rest, _, _, disk, first_disk, here, count, size, start = _END64.unpack_from(data, at)
     if at + _END64_HEAD + rest != locator:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
+_PAIRS_AT = 24
+_BETWEEN = "bytes between the tensors"
 _ALIGNMENT = b"general.alignment"
 _DEFAULT_ALIGNMENT, _MOST_ALIGNMENT = 32, 1 << 16
 _MOST_HEAD = 100_000_000
@@ -75,8 +77,7 @@ class GgufFormat:
         Returns:
             A layout, or None where an element type or shape cannot be written in the table.
         """
-        first = layout.segments[0] if layout.segments else None
-        head = _read_head(memoryview(first.data if isinstance(first, Literal) else b""))
+        head = _head_of(layout)
         order = [name for name in layout.parameters if name in parameters]
         order += sorted(set(parameters) - set(order))
         rows: list[bytes] = []
@@ -101,6 +102,37 @@ class GgufFormat:
         table = _MAGIC + struct.pack("<IQQ", head.version, len(order), head.pairs) + head.content + b"".join(rows)
         return Layout((Literal(table + bytes(-len(table) % head.alignment)), *segments))
 
+    def facts(self, layout: Layout) -> dict[str, bytes]:
+        """Return the key-value pairs as they are, by key, and bytes between the tensors that are no padding."""
+        head = _head_of(layout)
+        found: dict[str, bytes] = {}
+        cursor = _Cursor(memoryview(head.content), 0)
+        for _ in range(head.pairs):
+            key = cursor.text().decode("utf-8", "surrogateescape")
+            start = cursor.at
+            cursor.pass_value(cursor.number("<I"))
+            found[key] = head.content[start : cursor.at]
+        between = b"".join(part.data for part in layout.segments[1:] if isinstance(part, Literal))
+        return found | ({_BETWEEN: between} if between.strip(b"\0") else {})
+
+    def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> Layout | None:
+        """Return the layout with other pairs; None where that would move tensors, or a key is there twice."""
+        before = self.facts(layout)
+        alignment = _ALIGNMENT.decode()
+        head = _head_of(layout)
+        first = layout.segments[0]
+        assert isinstance(first, Literal)
+        if any(facts.get(key) != before.get(key) for key in (_BETWEEN, alignment)) or head.pairs > len(
+            before.keys() - {_BETWEEN}
+        ):
+            return None
+        pairs = [(key.encode("utf-8", "surrogateescape"), value) for key, value in facts.items() if key != _BETWEEN]
+        content = b"".join(struct.pack("<Q", len(key)) + key + value for key, value in pairs)
+        rows = first.data[_PAIRS_AT + len(head.content) : head.table_end]
+        table = _MAGIC + struct.pack("<IQQ", head.version, len(head.tensors), len(pairs)) + content + rows
+        padded = table + bytes(-len(table) % head.alignment)
+        return Layout((Literal(padded + first.data[head.start :]), *layout.segments[1:]))
+
 
 FORMAT = GgufFormat()
 
@@ -124,6 +156,7 @@ class _Head:
     content: bytes
     alignment: int
     tensors: Sequence[_Tensor]
+    table_end: int
     start: int
 
 
@@ -171,6 +204,11 @@ class _Cursor:
             raise FormatError(f"a value of the unknown type {kind}")
 
 
+def _head_of(layout: Layout) -> _Head:
+    first = layout.segments[0] if layout.segments else None
+    return _read_head(memoryview(first.data if isinstance(first, Literal) else b""))
+
+
 def _read_head(data: memoryview) -> _Head:
     cursor = _Cursor(data, len(_MAGIC))
     version = cursor.number("<I")
@@ -194,7 +232,7 @@ def _read_head(data: memoryview) -> _Head:
     tensors = [_read_row(cursor) for _ in range(count)]
     start = cursor.at + -cursor.at % alignment
     # A file without tensors need not reach up to where their data would begin.
-    return _Head(version, pairs, content, alignment, tensors, min(start, data.nbytes))
+    return _Head(version, pairs, content, alignment, tensors, cursor.at, min(start, data.nbytes))
 
 
 def _read_row(cursor: _Cursor) -> _Tensor:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import NotSplittable
 from git_theta_ext.model.dtypes import Dtype, dtype, opaque
-from git_theta_ext.model.layout import ChecksumField, Extent
+from git_theta_ext.model.layout import ChecksumField, Extent, Literal
 from git_theta_ext.model.tensor import TensorSpec
 
 from . import _zip
@@ -76,6 +76,16 @@ class NpzFormat:
         return found
 
     def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
+        """Refuse: the archive would have to be written anew."""
+
+    def facts(self, layout: Layout) -> dict[str, bytes]:
+        """Return the headers of arrays and all members that are no arrays, under their names."""
+        first = layout.segments[0] if layout.segments else None
+        if isinstance(first, Literal) and first.data.startswith(_MAGIC):
+            return {"array": b"".join(part.data for part in layout.segments if isinstance(part, Literal))}
+        return _zip.literals(layout)
+
+    def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> None:
         """Refuse: the archive would have to be written anew."""
 
 

@@ -56,6 +56,13 @@ class OpaqueFormat:
     def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
         """Refuse: chunks of two versions make no file."""
 
+    def facts(self, layout: Layout) -> dict[str, bytes]:  # noqa: ARG002 - the seam's signature
+        """Return nothing: no byte is outside the chunks."""
+        return {}
+
+    def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> None:
+        """Refuse: there is no place for any."""
+
 
 FORMAT = OpaqueFormat()
 

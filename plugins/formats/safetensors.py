@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _LENGTH = 8
 _MAX_HEADER = 100_000_000  # the reference's own limit
 _METADATA = "__metadata__"
+_BETWEEN = "bytes between the tensors"
 
 
 class SafetensorsFormat:
@@ -49,8 +50,7 @@ class SafetensorsFormat:
         Returns:
             A layout without gaps, or None where an element type cannot be named in a header.
         """
-        first = layout.segments[0] if layout.segments else None
-        header, _ = _read_header(memoryview(first.data if isinstance(first, Literal) else b""))
+        header = _header_of(layout)
         order = [name for name in layout.parameters if name in parameters]
         order += sorted(set(parameters) - set(order))
         if not _aligned(parameters[name] for name in order):
@@ -64,15 +64,40 @@ class SafetensorsFormat:
                 return None
             entries[name] = {"dtype": kind, "shape": list(spec.shape), "data_offsets": [at, at + spec.nbytes]}
             at += spec.nbytes
-        text = json.dumps(entries, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
-        if len(text) > _MAX_HEADER:
+        literal = _written_header(entries)
+        return None if literal is None else Layout((literal, *(Slice(name, parameters[name]) for name in order)))
+
+    def facts(self, layout: Layout) -> dict[str, bytes]:
+        """Return the metadata by its keys, and bytes that lie between the tensors."""
+        metadata = _header_of(layout).get(_METADATA, {})
+        found = {key: json.dumps(value).encode() for key, value in metadata.items()}
+        between = b"".join(part.data for part in layout.segments[1:] if isinstance(part, Literal))
+        return found | ({_BETWEEN: between} if between.strip(b"\0") else {})
+
+    def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> Layout | None:
+        """Return the layout with other metadata, None where bytes between the tensors would have to change."""
+        if facts.get(_BETWEEN) != self.facts(layout).get(_BETWEEN):
             return None
-        literal = Literal(len(text).to_bytes(_LENGTH, "little") + text)
-        return Layout((literal, *(Slice(name, parameters[name]) for name in order)))
+        header = _header_of(layout)
+        header.pop(_METADATA, None)
+        metadata = {key: json.loads(value) for key, value in facts.items() if key != _BETWEEN}
+        literal = _written_header(({_METADATA: metadata} if metadata else {}) | header)
+        return None if literal is None else Layout((literal, *layout.segments[1:]))
 
 
 FORMAT = SafetensorsFormat()
+
+
+def _header_of(layout: Layout) -> dict[str, Any]:
+    first = layout.segments[0] if layout.segments else None
+    return _read_header(memoryview(first.data if isinstance(first, Literal) else b""))[0]
+
+
+def _written_header(entries: Mapping[str, Any]) -> Literal | None:
+    """Return a header with its length, None where it would be too long."""
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return Literal(len(text).to_bytes(_LENGTH, "little") + text) if len(text) <= _MAX_HEADER else None
 
 
 def _read_header(data: memoryview) -> tuple[dict[str, Any], int]:

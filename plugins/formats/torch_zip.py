@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _PICKLE = "/data.pkl"
 _SCRIPT = "/constants.pkl"
+_PASSING = frozenset((".data/serialization_id", "byteorder", "version", ".format_version", ".storage_alignment"))
+"""Records that say how the file was written, and nothing of the model."""
 _LEGACY_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # LONG1 0x1950a86a20f9469cfc6c
 _LEGACY_HEAD = 24
 _PROTO = 0x80
@@ -67,6 +69,15 @@ class TorchZipFormat:
         return _fields(members, f"{prefix}/data/", _read(data, members[pickles[0]]), swapped=swapped)
 
     def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
+        """Refuse: a pickle would have to be written anew."""
+
+    def facts(self, layout: Layout) -> dict[str, bytes]:
+        """Return the records that are no storages, under their names, but for those that every save writes anew."""
+        found = {name.partition("/")[2] or name: data for name, data in _zip.literals(layout).items()}
+        storages = {name for name, data in found.items() if name.startswith("data/") and not data}
+        return {name: data for name, data in found.items() if name not in _PASSING and name not in storages}
+
+    def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> None:
         """Refuse: a pickle would have to be written anew."""
 
 

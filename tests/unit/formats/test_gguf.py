@@ -149,3 +149,31 @@ class TestGguf(FormatTests):
     def test_files_of_another_kind_are_stored_without_their_tensors(self, data, why):
         with pytest.raises(NotSplittable, match=why):
             FORMAT.parse(memoryview(data))
+
+
+def test_pairs_are_facts_and_can_be_replaced():
+    layout, tensors = lay_out(FORMAT, gguf(TENSORS))
+    facts = dict(FORMAT.facts(layout))
+    assert list(facts) == [
+        "general.architecture",
+        "general.file_type",
+        "tokenizer.ggml.tokens",
+        "tokenizer.ggml.scores",
+        "nested",
+        "flag",
+    ]
+    del facts["nested"]
+    facts["general.architecture"] = struct.pack("<I", 8) + text("a name that is longer than the other")
+    wanted = [pair("general.architecture", 8, text("a name that is longer than the other")), *PAIRS[1:4], PAIRS[5]]
+    assert assemble(FORMAT.with_facts(layout, facts), tensors) == gguf(TENSORS, wanted)
+
+
+def test_facts_that_would_move_tensors_are_not_written():
+    layout, _ = lay_out(FORMAT, gguf(TENSORS))
+    alignment = {"general.alignment": struct.pack("<2I", 4, 64)}
+    assert FORMAT.with_facts(layout, {**FORMAT.facts(layout), **alignment}) is None
+    patched, _ = lay_out(FORMAT, gguf(TENSORS) + b"more")
+    assert FORMAT.facts(patched)["bytes between the tensors"].endswith(b"more")
+    assert FORMAT.with_facts(patched, FORMAT.facts(layout)) is None
+    twice, _ = lay_out(FORMAT, gguf(TENSORS, [*PAIRS, PAIRS[0]]))
+    assert FORMAT.with_facts(twice, FORMAT.facts(twice)) is None

@@ -1,0 +1,124 @@
+"""What becomes of what a file says besides its tensors: metadata, numbers in a pickle, tokens in a GGUF.
+
+Manifests tell only that the literal bytes differ. Most often nothing is meant by that: offsets moved, or a new id was
+written. So the layouts are read where several sides changed them, and compared by what their format calls facts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import FormatError
+from git_theta_ext.model.layout import Layout, Literal
+from git_theta_ext.model.manifest import side_names
+from git_theta_ext.model.tensor import skeleton_spec
+from git_theta_ext.registry import find_format
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from git_theta_ext.merging.plan import LayoutDecision, Plan
+    from git_theta_ext.model.manifest import Skeleton
+    from git_theta_ext.store.blobs import Store
+
+    Facts = Mapping[str, bytes]
+
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """Facts of all sides together, and the keys that several sides changed differently."""
+
+    facts: Facts
+    clashes: Sequence[str]
+
+
+def with_facts_decided(plan: Plan, store: Store) -> Plan:
+    """Decide what a merged file says besides its tensors.
+
+    What one side changed is kept. Where several changed the same in different ways, ours counts, with a note, in
+    formats whose facts can be written one by one; in others the layout is in conflict, unless the rules take a side.
+
+    Args:
+        plan: Of the merge.
+        store: Holds the skeletons.
+
+    Raises:
+        MissingError: A skeleton is not in the store.
+        CorruptError: One is damaged.
+    """
+    if plan.layout.action == "conflict" or not plan.layouts_differ:
+        return plan
+    sides = [side.skeleton for side in plan.sides]
+    before = None if plan.base is None else plan.base.skeleton
+    layouts = {skeleton: _read(skeleton, store) for skeleton in {*sides, *([] if before is None else [before])}}
+    kind = plan.ours.format
+    facts = {skeleton: _facts(kind, layout) for skeleton, layout in layouts.items()}
+    merged = _merge(None if before is None else facts[before], [facts[side] for side in sides], plan.layout.side)
+    return replace(plan, layout=_decided(plan, layouts, facts, merged))
+
+
+def _decided(
+    plan: Plan, layouts: Mapping[Skeleton, Layout], facts: Mapping[Skeleton, Facts], merged: _Merged
+) -> LayoutDecision:
+    asked = plan.layout
+    specs = plan.specs
+    fitting = [side.skeleton for side in plan.sides if layouts[side.skeleton].parameters == specs]
+    clean = replace(asked, note="", fallback=None, fallback_note="")
+    if not merged.clashes or asked.side:
+        for skeleton in dict.fromkeys([asked.skeleton, *fitting]):
+            if facts[skeleton] == merged.facts and (asked.action == "compute" or skeleton in fitting):
+                return replace(clean, skeleton=skeleton, action="take" if skeleton in fitting else "compute")
+    start = layouts[asked.skeleton]
+    who = "both" if len(plan.sides) == 2 else "several sides"  # noqa: PLR2004 - ours and theirs
+    if written(plan.ours.format, start, merged.facts) is not None:
+        kept = asked.side or side_names(len(plan.sides))[0]
+        note = f"{who} changed the metadata {_listed(merged.clashes)}, and {kept} is kept" if merged.clashes else ""
+        return replace(clean, action="compute", facts=merged.facts, note=note)
+    before = {} if plan.base is None else facts[plan.base.skeleton]
+    keys = merged.clashes or [key for key, value in merged.facts.items() if value != before.get(key)]
+    return replace(clean, action="conflict", note=f"{who} changed what lies beside the tensors: {_listed(keys)}")
+
+
+def written(kind: str, layout: Layout, facts: Facts) -> Layout | None:
+    """Return a layout with other facts, None where its format cannot do that."""
+    try:
+        return find_format(kind).with_facts(layout, facts)
+    except FormatError:
+        return None
+
+
+def _listed(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    return ", ".join(map(repr, keys[:_NAMED])) + more
+
+
+def _merge(before: Facts | None, sides: Sequence[Facts], preferred: str) -> _Merged:
+    names = side_names(len(sides))
+    merged: dict[str, bytes] = {}
+    clashes = []
+    for key in dict.fromkeys(key for facts in (*sides, before or {}) for key in facts):
+        old = None if before is None else before.get(key)
+        values = [facts.get(key) for facts in sides]
+        changed = [value for value in values if value != old]
+        if len(set(changed)) > 1:
+            clashes.append(key)
+            value = old if preferred == "base" else values[names.index(preferred) if preferred else 0]
+        else:
+            value = changed[0] if changed else old
+        if value is not None:
+            merged[key] = value
+    return _Merged(merged, clashes)
+
+
+def _facts(kind: str, layout: Layout) -> Facts:
+    try:
+        return find_format(kind).facts(layout)
+    except FormatError:
+        return {"bytes": b"".join(part.data for part in layout.segments if isinstance(part, Literal))}
+
+
+def _read(skeleton: Skeleton, store: Store) -> Layout:
+    return Layout.from_skeleton(store.read(skeleton.digest, skeleton_spec(skeleton.nbytes)))
