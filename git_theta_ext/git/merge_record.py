@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError, PluginError
 from git_theta_ext.git.revisions import head_of, merge_heads
 from git_theta_ext.merging.record import TRAILER, Record
+from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.store.writer import explained
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _read(repo: Repository) -> tuple[tuple[str, ...], dict[str, Noted]] | None:
     with suppress(OSError, ValueError, KeyError, TypeError, MergeError, PluginError):
         if _file(repo).stat().st_size > _LARGEST_FILE:
             return None
-        told = json.loads(_file(repo).read_bytes())
+        told = read_json(_file(repo).read_text("utf-8"))
         noted = [Noted(Record.from_json(each["record"]), str(each["result"])) for each in told["noted"]]
         heads = tuple(map(str, told["heads"]))
         return (heads, {each.record.path: each for each in noted}) if heads else None

@@ -16,6 +16,7 @@ from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.errors import MissingError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.index_stat import StatWords, Update, patch_file, refresh
+from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.store.pool import no_progress
 from git_theta_ext.store.writer import explained, temporary
@@ -49,7 +50,7 @@ def read_pending(repo: Repository) -> list[str]:
     """Return the paths whose checkpoints an earlier command did not get to write."""
     try:
         lines = _pending_path(repo).read_text("utf-8").splitlines()
-        return [path for line in lines if isinstance(path := json.loads(line), str)]
+        return [path for line in lines if isinstance(path := read_json(line), str)]
     except (OSError, ValueError):
         return []
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.model.tensor import Digest, is_digest
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ class Journal:
 
 
 def _entry(line: str) -> tuple[str, Result] | None:
-    with suppress(ValueError, TypeError, KeyError):
-        found = json.loads(line)
+    with suppress(ValueError, TypeError, KeyError, OverflowError):
+        found = read_json(line)
         if isinstance(found["identity"], str) and is_digest(found["digest"]):
             return found["identity"], Result(Digest(found["digest"]), int(found["votes"]), int(found["ties"]))
     return None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext import __version__
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.rules import Rules, is_fixed
+from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.model.manifest import MOST_SIDES
 from git_theta_ext.registry import find_merge
 
@@ -106,7 +107,7 @@ class Record:
             PluginError: A method is not installed.
         """
         try:
-            told = json.loads(text)
+            told = read_json(text)
             steps = [Step(Rules.from_told(each), _texts(each["parameters"])) for each in told.get("resolved", [])]
             base = None if told["base"] is None else _text(told["base"])
             record = cls(
@@ -119,7 +120,7 @@ class Record:
                 tuple(steps),
                 _text(told["git-theta"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise MergeError(f"this is no record of a merge: {text[:80]}") from error
         if not _LEAST_SIDES <= len(record.sides) <= MOST_SIDES:
             raise MergeError(f"a record of a merge of {len(record.sides)} sides: {text[:80]}")

@@ -1,8 +1,9 @@
 """Read merge rules: the file ``.thetamerge`` of a repository, and what overrides it.
 
-The file is YAML of a few keys, read without tags, anchors or aliases. What overrides it, in rising order: the settings
-``theta.merge.method`` and ``theta.merge.with``, the environment's ``GIT_THETA_MERGE``, and the command line. A method
-from there replaces the file's rules; options alone change every choice that has them.
+The file is YAML of a few keys, read without tags, anchors or aliases, and in less than a second: PyYAML takes tens of
+microseconds an event, so the file's bytes, events and depth are limited. What overrides it, in rising order: the
+settings ``theta.merge.method`` and ``theta.merge.with``, the environment's ``GIT_THETA_MERGE``, and the command line. A
+method from there replaces the file's rules; options alone change every choice that has them.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ from git_theta_ext.merging.rules import DEFAULT_METHOD, Choice, Rule, Rules, cho
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import yaml
 
 FILE = ".thetamerge"
-MOST_BYTES = 1 << 20
+MOST_BYTES = 1 << 18
 """The most that the file may have."""
+MOST_EVENTS = 1 << 14
+"""The most scalars, and beginnings and ends of lists and mappings; a rule has some eight."""
+MOST_DEPTH = 8
+"""The most lists and mappings inside each other; rules need four."""
 _SPELLING = "see docs/merge-rules.md"
 _TOP = ("version", "defaults", "rules")
 _CHOICE = ("method", "with", "weights")
@@ -121,9 +126,7 @@ def _from_file(text: bytes) -> Rules:
     if len(text) > MOST_BYTES:
         raise MergeError(f"{FILE} has more than {MOST_BYTES} bytes")
     try:
-        for event in yaml.parse(text.decode(), Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise _bad(event, "anchors and aliases are not understood")
+        _check_events(yaml.parse(text.decode(), Loader=yaml.SafeLoader))
         node = yaml.compose(text.decode(), Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
         raise MergeError(f"{FILE} is not UTF-8", hint=_SPELLING) from error
@@ -134,6 +137,23 @@ def _from_file(text: bytes) -> Rules:
     if node is None:
         return Rules(choice(DEFAULT_METHOD))
     return _rules(node)
+
+
+def _check_events(events: Iterable[yaml.Event]) -> None:
+    """Refuse what could make the rules take long to read, or mean something that is not written there."""
+    import yaml
+
+    depth = 0
+    for count, event in enumerate(events, 1):
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise _bad(event, "anchors and aliases are not understood")
+        if getattr(event, "tag", None) is not None:
+            raise _bad(event, "tags are not understood")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEPTH:
+            raise _bad(event, f"more than {MOST_DEPTH} lists and mappings inside each other")
+        if count > MOST_EVENTS:
+            raise _bad(event, "too many rules")
 
 
 def _rules(node: yaml.Node) -> Rules:
@@ -208,7 +228,7 @@ def _plain(node: yaml.Node) -> Any:
         if isinstance(node, yaml.MappingNode):
             return {str(_plain(key)): _plain(value) for key, value in node.value}
         return loader.construct_object(node, deep=True)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise _bad(node, "not understood") from error
     finally:
         loader.dispose()

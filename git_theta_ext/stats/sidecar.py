@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
+from git_theta_ext.model.bounded_json import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,9 +48,9 @@ def facts_of(header: bytes | memoryview) -> Facts:
     if length > min(_MOST_HEADER, len(header) - 8):
         return Facts()
     try:
-        told = json.loads(bytes(header[8 : 8 + length])).get("__metadata__", {})
+        told = read_json(str(header[8 : 8 + length], "utf-8")).get("__metadata__", {})
         samples, values = told.get("samples", ""), told.get(CHECKPOINT, "")
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError):
         return Facts()
     known = isinstance(samples, str) and samples.isdecimal() and len(samples) < 16  # noqa: PLR2004 - enough
     return Facts(int(samples) if known else None, values if isinstance(values, str) else "")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, FormatError
 from git_theta_ext.interfaces import Fit
+from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.model.numbers import round_once
 from git_theta_ext.model.signs import pack_signs, unpack_signs
 from git_theta_ext.update.change import Change, check_float, to_double
@@ -115,8 +116,8 @@ def _scale(file: UpdateFile) -> float:
 
 def _shapes(file: UpdateFile) -> Mapping[str, object]:
     try:
-        shapes = json.loads(file.metadata["shapes"])
-    except (KeyError, ValueError, RecursionError):
+        shapes = read_json(file.metadata["shapes"])
+    except (KeyError, ValueError):
         shapes = None
     if not isinstance(shapes, dict):
         raise FormatError("its metadata has no shapes")

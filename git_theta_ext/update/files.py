@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import FormatError
+from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.model.layout import Extent
 from git_theta_ext.registry import find_format
 
@@ -71,7 +71,7 @@ def read_update(data: memoryview, label: str, config: bytes | None = None) -> Up
     tensors = {part.name: Tensor(part.spec, data[part.offset : part.end]) for part in found if isinstance(part, Extent)}
     # The format has read the header, so it is there and it is JSON.
     length = int.from_bytes(data[:_LENGTH], "little")
-    metadata = json.loads(bytes(data[_LENGTH : _LENGTH + length])).get(_METADATA, {})
+    metadata = read_json(str(data[_LENGTH : _LENGTH + length], "utf-8")).get(_METADATA, {})
     texts = {name: text for name, text in metadata.items() if isinstance(text, str)}
     return UpdateFile(label, tensors, texts, settings)
 
@@ -85,8 +85,8 @@ def read_config(data: bytes, label: str) -> Mapping[str, Any]:
     if len(data) > MAX_CONFIG:
         raise FormatError(f"{label}: a configuration of {len(data)} bytes; {MAX_CONFIG} are the most")
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        found = read_json(data.decode("utf-8-sig"))
+    except ValueError as error:
         raise FormatError(f"{label}: its configuration is not JSON: {error}") from error
     if not isinstance(found, dict):
         raise FormatError(f"{label}: its configuration is not a JSON object")

@@ -2,14 +2,18 @@
 
 Opcodes come from the standard library's ``pickletools.genops``, which only decodes. No value is ever hashed or
 compared, so that nested values cannot make that slow. What a global or a call means is left to the caller.
+
+Reading takes at most 40 times the pickle's size and 4 MiB: an opcode of one byte can make an object of a hundred, so
+objects are charged to a ``Budget``, which checkpoints do not use up. Time is in proportion to the size.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from git_theta_ext.errors import FormatError
+
+from ._pickle_values import NODE, SEQUENCE, Budget, Global, Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,39 +28,6 @@ _CONSTANTS = {
 }  # fmt: skip
 _KNOWN = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_WIDEST_KEY = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Global:
-    """A name that the pickle imports."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-class Node:
-    """A dictionary or an object: values under path components; None where a value adds nothing to the path."""
-
-    __slots__ = ("items",)
-
-    def __init__(self, items: list[tuple[str | None, object]] | None = None) -> None:
-        self.items = [] if items is None else items
-
-    def set(self, key: object, value: object) -> None:
-        """Add a value under a key; keys that make no short text are numbered."""
-        if isinstance(key, str):
-            text = key
-        elif (
-            key is None or isinstance(key, (bool, float)) or (isinstance(key, int) and key.bit_length() <= _WIDEST_KEY)
-        ):
-            text = str(key)
-        else:
-            text = str(len(self.items))
-        self.items.append((text, value))
 
 
 class _Mark:
@@ -73,6 +44,7 @@ class Machine:
         find: Says what a global stands for, or refuses it.
         call: Says what a global called with a tuple of arguments stands for.
         load: Says what a persistent id stands for.
+        budget: For what it builds.
     """
 
     def __init__(
@@ -80,12 +52,15 @@ class Machine:
         find: Callable[[Global], object],
         call: Callable[[object, tuple[Any, ...]], object],
         load: Callable[[object], object],
+        budget: Budget,
     ) -> None:
         self._find = find
         self._call = call
         self._load = load
+        self._spend = budget.spend
         self._stack: list[Any] = []
-        self._memo: dict[int, Any] = {}
+        self._memo: list[Any] = []  # pickles number their objects from zero on
+        self._scattered: dict[int, Any] = {}
 
     def run(self, data: bytes) -> object:
         """Return what the pickle describes.
@@ -118,19 +93,31 @@ class Machine:
             count = _TUPLES[name]
             if len(stack) < count:
                 raise FormatError("damaged pickle: the stack is empty")
+            self._spend(SEQUENCE)
             stack[-count:] = [tuple(stack[-count:])]
         elif name in ("BINGET", "LONG_BINGET", "GET"):
-            stack.append(self._memo[argument])
+            stack.append(self._memo[argument] if 0 <= argument < len(self._memo) else self._scattered[argument])
         elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-            self._memo[argument] = stack[-1]
+            self._put(argument, stack[-1])
         elif name not in ("PROTO", "FRAME"):
             step = self._STEPS.get(name)
             if step is None:
                 raise FormatError(f"the pickle uses {name}, which no checkpoint needs")
             step(self, argument)
 
+    def _put(self, number: int, value: object) -> None:
+        if number == len(self._memo):
+            self._memo.append(value)
+            self._scattered.pop(number, None)
+        elif 0 <= number < len(self._memo):
+            self._memo[number] = value
+        else:
+            self._spend(2 * SEQUENCE)
+            self._scattered[number] = value
+
     def _marked(self) -> list[Any]:
         """Take what lies above the topmost mark."""
+        self._spend(SEQUENCE)
         values: list[Any] = []
         while (value := self._stack.pop()) is not _MARK:
             values.append(value)
@@ -150,12 +137,14 @@ class Machine:
         self._stack.append(self._stack[-1])
 
     def _memoize(self, _: Any) -> None:
-        self._memo[len(self._memo)] = self._stack[-1]
+        self._put(len(self._memo) + len(self._scattered), self._stack[-1])
 
     def _empty_list(self, _: Any) -> None:
+        self._spend(SEQUENCE)
         self._stack.append([])
 
     def _empty_dict(self, _: Any) -> None:
+        self._spend(2 * SEQUENCE)
         self._stack.append(Node())
 
     def _list(self, _: Any) -> None:
@@ -166,7 +155,7 @@ class Machine:
 
     def _dict(self, _: Any) -> None:
         values = self._marked()
-        self._stack.append(Node())
+        self._empty_dict(None)
         self._set(values)
 
     def _append(self, _: Any) -> None:
@@ -179,6 +168,7 @@ class Machine:
     def _extend(self, values: list[Any]) -> None:
         target = self._stack[-1]
         if isinstance(target, Node):
+            self._spend(2 * SEQUENCE * len(values))
             for value in values:
                 target.set(len(target.items), value)
         else:
@@ -194,8 +184,11 @@ class Machine:
 
     def _set(self, values: list[Any]) -> None:
         target = self._expect(self._stack[-1], Node)
-        for key, value in zip(values[::2], values[1::2], strict=True):
-            target.set(key, value)
+        if len(values) % 2:
+            raise FormatError("damaged pickle: a key without a value")
+        self._spend(NODE * (len(values) // 2))
+        for at in range(0, len(values), 2):
+            target.set(values[at], values[at + 1])
 
     def _global(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
@@ -208,21 +201,30 @@ class Machine:
 
     def _reduce(self, _: Any) -> None:
         arguments = self._expect(self._stack.pop(), tuple)
-        self._stack.append(self._call(self._stack.pop(), arguments))
+        self._stack.append(self._called(self._stack.pop(), arguments))
+
+    def _called(self, function: object, arguments: tuple[Any, ...]) -> object:
+        made = self._call(function, arguments)
+        # The same arguments can be named over and over, in two bytes each.
+        self._spend(2 * SEQUENCE * len(made.items) + SEQUENCE if isinstance(made, Node) else NODE)
+        return made
 
     def _new_with_names(self, _: Any) -> None:
         named = self._expect(self._stack.pop(), Node)
         arguments = self._expect(self._stack.pop(), tuple)
-        made = self._call(self._stack.pop(), arguments)
+        made = self._called(self._stack.pop(), arguments)
+        self._spend(4 * SEQUENCE)
         self._stack.append(Node([(None, made), (None, named)]))
 
     def _build(self, _: Any) -> None:
         state = self._stack.pop()
         target = self._stack[-1]
         if isinstance(target, Node):
+            self._spend(SEQUENCE)
             target.items.append((None, state))
 
     def _persistent(self, _: Any) -> None:
+        self._spend(SEQUENCE)
         self._stack.append(self._load(self._stack.pop()))
 
     @staticmethod

@@ -9,13 +9,16 @@ from git_theta_ext.errors import FormatError
 from git_theta_ext.model.dtypes import Dtype, dtype, opaque
 from git_theta_ext.model.tensor import MAX_BYTES, MAX_DIMENSIONS
 
-from ._pickle import Global, Machine, Node
+from ._pickle import Machine
+from ._pickle_values import NODE, Budget, Global, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_NAME = 4096
 """The most characters of a parameter's name."""
+MAX_DEPTH = 4096
+"""The most containers inside each other: each adds a character to a name."""
 
 _DTYPES = {
     "float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16", "complex64": "C64", "complex128": "C128",
@@ -70,6 +73,7 @@ _ALLOWED = {
 }
 _NAMES = {Global(module, name) for module, names in _ALLOWED.items() for name in names.split()}
 _NAMES |= {Global("torch", name) for name in (*_DTYPES, *_ODD_DTYPES, *_STORAGES)}
+_KNOWN = {found: found for found in _NAMES}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,8 +126,7 @@ def read_objects(data: bytes) -> tuple[dict[str, Storage], Iterator[tuple[str, L
     """Read the pickle of a checkpoint.
 
     Returns:
-        The storages by key, and every storage and tensor with its path, in the pickle's order. Values that are there
-        several times over come several times, values inside a container that is shared only once.
+        The storages by key, and every storage and tensor once, with the first path to it, in the pickle's order.
 
     Raises:
         FormatError: The pickle is damaged, or holds something that no plain checkpoint holds; nothing was run.
@@ -137,16 +140,18 @@ def read_objects(data: bytes) -> tuple[dict[str, Storage], Iterator[tuple[str, L
             raise FormatError(f"storage {storage.key!r} is said to have {known.nbytes} and {storage.nbytes} bytes")
         return storage
 
-    return storages, _leaves(Machine(_find, _call, load).run(data))
+    budget = Budget(len(data))
+    return storages, _leaves(Machine(_find, _call, load, budget).run(data), budget)
 
 
 def _find(found: Global) -> Global:
-    if found not in _NAMES:
+    known = _KNOWN.get(found)
+    if known is None:
         raise FormatError(
             f"the pickle asks for {str(found)[:200]!r}, which could run code; it was not run",
             hint="save only the state_dict, or set theta-format=opaque for this path in .gitattributes",
         )
-    return found
+    return known
 
 
 def _call(function: object, args: tuple[Any, ...]) -> object:
@@ -205,20 +210,29 @@ def _tensor(storage: Storage, kind: Dtype, offset: object, shape: object, stride
 _Path = tuple["_Path | None", str]
 
 
-def _leaves(root: object) -> Iterator[tuple[str, Leaf]]:
+def _leaves(root: object, budget: Budget) -> Iterator[tuple[str, Leaf]]:
     # By hand and not by recursion: the file decides how deep it is nested.
-    pending: list[tuple[_Path | None, object]] = [(None, root)]
+    pending: list[tuple[_Path | None, Iterator[tuple[object, object]]]] = [(None, iter([(None, root)]))]
     seen: set[int] = set()
     while pending:
-        path, value = pending.pop()
-        if isinstance(value, (Storage, Tensor)):
-            yield _join(path), value
-            continue
-        if not isinstance(value, (Node, list, tuple)) or id(value) in seen:
-            continue
-        seen.add(id(value))
-        items = value.items if isinstance(value, Node) else [(str(n), item) for n, item in enumerate(value)]
-        pending.extend((path if key is None else (path, key), item) for key, item in reversed(items))
+        path, items = pending[-1]
+        for key, value in items:
+            if not isinstance(value, (Node, list, tuple, Storage, Tensor)) or value == () or id(value) in seen:
+                continue
+            seen.add(id(value))
+            budget.spend(NODE)
+            here = path if key is None else (path, str(key))
+            if isinstance(value, (Storage, Tensor)):
+                name = _join(here)
+                budget.spend(len(name))
+                yield name, value
+                continue
+            if len(pending) == MAX_DEPTH:
+                raise FormatError(f"a pickle of more than {MAX_DEPTH} containers inside each other")
+            pending.append((here, iter(value.items if isinstance(value, Node) else enumerate(value))))
+            break
+        else:
+            pending.pop()
 
 
 def _join(path: _Path | None) -> str:

@@ -17,6 +17,7 @@ from git_theta_ext.model.layout import Layout
 from git_theta_ext.registry import find_format
 from git_theta_ext.testing.formats import assemble, lay_out
 from git_theta_plugins.formats._pickle import Machine
+from git_theta_plugins.formats._pickle_values import Budget
 from git_theta_plugins.formats._torch_objects import read_objects
 
 SAFETENSORS = find_format("safetensors")
@@ -245,7 +246,7 @@ PLAIN = st.recursive(
 
 @given(PLAIN, st.integers(3, 5))
 def test_the_pickle_machine_reads_what_pickle_writes(value, protocol):
-    machine = Machine(find=lambda _: None, call=lambda *_: None, load=lambda _: None)
+    machine = Machine(find=lambda _: None, call=lambda *_: None, load=lambda _: None, budget=Budget(0))
     assert machine.run(pickle.dumps(value, protocol)) == value
 
 

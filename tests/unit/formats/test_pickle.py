@@ -5,14 +5,23 @@ import os
 import pickle
 
 import pytest
+from bounds import memory_of
 
 from git_theta_ext.errors import FormatError
-from git_theta_plugins.formats import _pickle
-from git_theta_plugins.formats._pickle import Global, Machine, Node
+from git_theta_plugins.formats import _pickle, _pickle_values, _torch_objects
+from git_theta_plugins.formats._pickle import Machine
+from git_theta_plugins.formats._pickle_values import Budget, Global, Node
+from git_theta_plugins.formats._torch_objects import read_objects
 
 
 def run(data, **parts):
-    parts = {"find": lambda found: found, "call": lambda function, args: (function, args), "load": repr, **parts}
+    parts = {
+        "find": lambda found: found,
+        "call": lambda function, args: (function, args),
+        "load": repr,
+        "budget": Budget(len(data)),
+        **parts,
+    }
     return Machine(**parts).run(data)
 
 
@@ -113,3 +122,34 @@ def test_size_and_number_of_opcodes_are_bounded(monkeypatch):
         run(b"N0" * 10 + b"N.")
     with pytest.raises(FormatError, match="a pickle of 101 bytes"):
         run(b"N" * 101)
+
+
+COUNT = 1 << 15
+STORAGE = b"(U\7storagectorch\nFloatStorage\nU\0010U\3cpuK\1tQ"
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\0K\1\x85K\1\x85\x89}tRq\0000"
+BOMBS = {
+    "dictionaries": b"(" + b"}" * COUNT + b"l",
+    "lists": b"(" + b"]" * COUNT + b"l",
+    "lists of something": b"(" + b"]Na" * (COUNT // 3) + b"l",
+    "tuples": b"(" + b"N\x85" * (COUNT // 2) + b"l",
+    "nested": b"]" * COUNT + b"a" * COUNT,
+    "memo": b"N" + b"".join(b"r" + (300 + 977 * n).to_bytes(4, "little") for n in range(COUNT // 5)),
+    "calls": b"ccollections\nOrderedDict\nq\0000(" + b"N" * 1000 + b"tq\x010(" + b"h\0h\1R" * (COUNT // 5) + b"l",
+    "states": b"}" + b"Nb" * (COUNT // 2),
+    "names": TENSOR + b"}U\1a" * 2000 + b"](" + b"h\0" * (COUNT // 4) + b"e" + b"s" * 2000,
+    "leaves": TENSOR + b"](" + b"h\0" * (COUNT // 2) + b"e",
+}
+
+
+@pytest.mark.parametrize("opcodes", BOMBS.values(), ids=BOMBS)
+def test_reading_takes_memory_in_proportion_to_the_size(opcodes, monkeypatch):
+    monkeypatch.setattr(_pickle_values, "COST_FREE", 0)
+    data = b"\x80\x02" + opcodes + b"."
+    assert memory_of(lambda: list(read_objects(data)[1])) < 40 * len(data) + (1 << 17)
+
+
+def test_a_path_is_joined_once_for_a_tensor(monkeypatch):
+    joined = []
+    monkeypatch.setattr(_torch_objects, "_join", lambda path: str(joined.append(path)))
+    list(read_objects(b"\x80\x02" + BOMBS["names"] + b".")[1])
+    assert len(joined) == 1

@@ -307,6 +307,9 @@ def test_calls_nested_beyond_recursion_are_refused():
 
 def test_containers_nested_beyond_recursion_are_followed():
     content = b"\x80\x02" + b"]" * 20_000 + pickled()[2:-1] + b"a" * 20_000 + b"."
+    with pytest.raises(FormatError, match="containers inside each other"):
+        FORMAT.parse(memoryview(with_pickle(content)))
+    content = b"\x80\x02" + b"]" * 3_000 + pickled()[2:-1] + b"a" * 3_000 + b"."
     with pytest.raises(FormatError, match="name of more than"):
         FORMAT.parse(memoryview(with_pickle(content)))
     doubled = b"\x80\x02" + pickled()[2:-1] + b"2\x86" * 60 + b"."

@@ -134,3 +134,20 @@ def test_recorded_rules_are_read_back():
             other.weights,
             other.grow,
         )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rules: " + "[" * 20_000, "line 2: more than 8 lists"),
+        ("rules: " + "{a: " * 5_000, "line 2: more than 8 lists"),
+        ("rules: [" + "[]," * 40_000 + "]", "line 2: too many rules"),
+        ("defaults: {method: !!timestamp x}", "line 2: tags are not understood"),
+        ("defaults: {method: !!python/name:os.system x}", "line 2: tags are not understood"),
+        ("defaults: {method: 2020-99-99}", "line 2: not understood"),
+        ("#" * (1 << 18), "more than 262144 bytes"),
+    ],
+)
+def test_rules_that_would_take_long_or_mean_something_else_are_refused(text, message):
+    with pytest.raises(MergeError, match=message):
+        read_rules(b"version: 1\n" + text.encode())

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from bounds import memory_of
 
 from git_theta_ext.errors import ManifestError
 from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton, is_manifest
@@ -95,3 +96,18 @@ def test_a_huge_text_is_refused_unread(monkeypatch):
     monkeypatch.setattr("git_theta_ext.model.manifest.MAX_MANIFEST", 10)
     with pytest.raises(ManifestError, match="the most"):
         Manifest.parse(HEAD.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD + "ab\n" * 30_000,
+        HEAD + "ab\t" * 30_000 + "\n",
+        HEAD + "conflict\n" + "ab\t" * 30_000 + "\n",
+        HEAD + f'"w"\tF32\t[{"1," * 30_000}1]\t{A}\n',
+        HEAD + "".join(f'"{n:05}"\tU8\t[]\t{A}\n' for n in range(2_000)),
+    ],
+    ids=["lines", "columns", "sides", "dimensions", "parameters"],
+)
+def test_parsing_takes_memory_in_proportion_to_the_size(text):
+    assert memory_of(lambda: Manifest.parse(text.encode())) < 16 * len(text) + (1 << 17)
