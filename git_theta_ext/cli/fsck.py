@@ -227,7 +227,7 @@ def _manifests(repo: Repository) -> tuple[dict[str, Manifest], list[Problem]]:
         manifests[f"{version.path} ({commit})"] = version.manifest
     paths = {}
     lines = repo.run("rev-list", "--objects", "--missing=allow-promisor", "--all", "--reflog", "--indexed-objects")
-    for line in lines.decode(errors="surrogateescape").splitlines():
+    for line in lines.decode(errors="surrogateescape").split("\n")[:-1]:
         oid, _, path = line.partition(" ")
         if path and oid not in known:
             paths[oid] = path

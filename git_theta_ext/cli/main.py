@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
-import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 from git_theta_ext import __version__
 from git_theta_ext.cli.output import Output, wants_color
-from git_theta_ext.cli.process import collect_seldom
+from git_theta_ext.cli.process import accept_any_name, begin, silence
 from git_theta_ext.errors import StoreError, ThetaError, UsageError
 
 if TYPE_CHECKING:
@@ -82,9 +81,9 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``git theta`` with the given arguments, the process's own where None, and return the exit code."""
     if argv is None:
-        collect_seldom()
+        begin()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    _allow_any_name()
+    accept_any_name()
     output = Output("json" if "--json" in arguments else "human", color=wants_color())
     try:
         code = _dispatch(arguments)
@@ -96,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     except BrokenPipeError:
         # Somebody else closed our output, as `| head` does; Python must not complain again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout.fileno())
         return _BROKEN_PIPE
     except OSError as error:
         # A place that nobody thought of: a full disk, a folder without permission, a file where a folder should be.
@@ -160,11 +159,3 @@ def _overview() -> list[str]:
     lines += [f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()]
     lines += ["", "git theta COMMAND -h explains one of them.", "", "example:"]
     return [*lines, "  git theta install && git theta track '*.safetensors' && git add model.safetensors"]
-
-
-def _allow_any_name() -> None:
-    # Paths are bytes to git; names that are not UTF-8 must print as they are rather than fail.
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="surrogateescape")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import Output, wants_color
-from git_theta_ext.cli.process import collect_seldom
+from git_theta_ext.cli.process import begin
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import MergeError, ThetaError, UsageError
 from git_theta_ext.git.merge_strategy import CANNOT, run
@@ -88,7 +88,7 @@ def parse(arguments: Sequence[str]) -> Invocation:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the strategy and return its exit code: 0 merged, 1 conflicts, 2 cannot do that."""
     if argv is None:
-        collect_seldom()
+        begin()
     try:
         asked = parse(sys.argv[1:] if argv is None else argv)
         if len(asked.remotes) == 1:

@@ -3,7 +3,109 @@
 from __future__ import annotations
 
 import atexit
+import codecs
 import gc
+import io
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+NAMES = "git-theta-names"
+"""The error handler of our streams: bytes of a path stay as they are, and a character without bytes is escaped."""
+
+# Git hands this to the filter in a submodule; until 2.41 most commands of git refuse to run with it.
+_NOT_FOR_GIT = "GIT_INTERNAL_SUPER_PREFIX"
+_TRACE = "GIT_TRACE"
+
+
+def begin() -> None:
+    """Prepare the process of a command, before it reads or prints anything."""
+    _open_standard_files()
+    _use_utf8()
+    _clear_environment()
+    sys.stderr = _Messages(open(2, "wb", closefd=False), sys.stderr.encoding, line_buffering=True)  # noqa: SIM115 - as above
+    accept_any_name()
+    collect_seldom()
+
+
+def _open_standard_files() -> None:
+    # A file that is opened must not become the standard output of a program that was started without one.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error
+        os.set_inheritable(descriptor, True)  # noqa: FBT003 - the only parameter there is
+    os.close(descriptor)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - open for the whole process
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - open for the whole process
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - open for the whole process
+
+
+def _use_utf8() -> None:
+    """Start this program again in Python's UTF-8 mode if the locale has another encoding.
+
+    Manifests, attributes, rules and JSON are UTF-8 and git's paths are bytes. In that mode (PEP 540) a path is the same
+    text in all of them whatever the locale is, and bytes that are not UTF-8 are kept as surrogate escapes.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
+        os.execv(sys.executable, [os.fsencode(sys.executable), b"-X", b"utf8", *_raw_arguments()])  # noqa: S606 - this very program
+
+
+def _raw_arguments() -> list[bytes]:
+    # Python decodes arguments by the C library, and not all that it decodes its own codec encodes again (EUC-JP).
+    with suppress(OSError):
+        words = Path("/proc/self/cmdline").read_bytes().split(b"\0")[1:-1]
+        if len(words) == len(sys.orig_argv) - 1:
+            return words
+    return [os.fsencode(word) for word in sys.orig_argv[1:]]
+
+
+def _clear_environment() -> None:
+    """Remove variables that keep the git commands that we run from answering as they should."""
+    os.environ.pop(_NOT_FOR_GIT, None)
+    for name, value in list(os.environ.items()):
+        # Traces to standard error would mix with the messages that we read there; those to files do no harm.
+        if name.startswith(_TRACE) and (value.isdigit() or value.lower() == "true"):
+            del os.environ[name]
+
+
+class _Messages(io.TextIOWrapper):
+    """Standard error: what cannot be printed, as the reader is gone, is no reason to fail."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            silence(2)
+            return len(text)
+
+
+def silence(descriptor: int) -> None:
+    """Send what is still to be written to a descriptor nowhere: Python would complain when it exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def accept_any_name() -> None:
+    """Let standard output and error print every path and every name of a parameter."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors=NAMES)
+
+
+def _encode_name(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    byte = ord(character) - 0xDC00  # as surrogateescape decodes a byte
+    encoded = bytes([byte]) if 0x80 <= byte <= 0xFF else character.encode("ascii", "backslashreplace")  # noqa: PLR2004 - not ASCII
+    return encoded, error.start + 1
+
+
+codecs.register_error(NAMES, _encode_name)
 
 
 def collect_seldom() -> None:

@@ -193,7 +193,7 @@ def _rule(line: str, start: int) -> _Rule | None:
     quoted = _QUOTED.match(line, start)
     word = quoted or _STATE.match(line, start)
     assert word is not None
-    pattern = _unquote(quoted[1]) if quoted else word[0]
+    pattern = unquote(quoted[1]) if quoted else word[0]
     if pattern.startswith((_MACRO, "!")):
         return None
     return _Rule(pattern, tuple(_STATE.findall(line, word.end())), word.end())
@@ -219,7 +219,9 @@ def _quote(pattern: str) -> str:
     return '"' + _TO_ESCAPE.sub(lambda match: "\\" + (_NAMES.get(match[0]) or f"{ord(match[0]):03o}"), pattern) + '"'
 
 
-def _unquote(body: str) -> str:
+def unquote(body: str) -> str:
+    """Return what git's quotes hold, in which other characters are escaped as in C."""
+
     def byte(match: re.Match[str]) -> bytes:
         return bytes([int(match[1], 8)]) if match[1][0] in "0123" else _LETTERS[match[1]].encode()
 

@@ -55,7 +55,7 @@ def parse_updates(text: str) -> list[RefUpdate]:
         UsageError: A line has not four words.
     """
     updates = []
-    for line in text.splitlines():
+    for line in filter(None, text.split("\n")):
         words = line.split(" ")
         if len(words) != 4:  # noqa: PLR2004 - githooks(5)
             raise UsageError(

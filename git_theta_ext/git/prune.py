@@ -13,6 +13,7 @@ from git_theta_ext.git.objects import named_digests
 from git_theta_ext.git.remotes import local_path, open_remote
 from git_theta_ext.git.state import push_remote
 from git_theta_ext.git.versions import versions
+from git_theta_ext.git.worktrees import worktrees
 from git_theta_ext.store.reader import read_pack_header
 
 if TYPE_CHECKING:
@@ -89,8 +90,7 @@ def needed_here(repo: Repository, remote: str, recent_days: int = 0) -> set[Dige
     Raises:
         RepositoryError: Git cannot walk the history.
     """
-    lines = repo.run("worktree", "list", "--porcelain").decode(errors="surrogateescape").splitlines()
-    heads = [line[len("HEAD ") :] for line in lines if line.startswith("HEAD ") and line[len("HEAD ") :].strip("0")]
+    heads = [listed.head for listed in worktrees(repo) if listed.head is not None]
     plain = ("rev-list", "--objects", "--no-object-names", "--missing=allow-promisor")
     oids = repo.run(*plain, "--no-walk", "--indexed-objects", *heads).decode().split()
     oids += repo.run(*plain, "--all", "--not", f"--remotes={remote}").decode().split()

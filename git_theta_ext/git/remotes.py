@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from git_theta_ext.errors import ConfigError, RemoteError, RepositoryError, ThetaError
 from git_theta_ext.git.remote_settings import remote_settings
 from git_theta_ext.git.repository import Repository, foreign_environment
+from git_theta_ext.git.revisions import branch_of
 from git_theta_ext.registry import find_remote
 from git_theta_ext.transfer.remote_index import Place
 
@@ -123,8 +124,7 @@ def _in_order(repo: Repository) -> list[str]:
     names = repo.config.git_remotes
     if len(names) < 2:  # noqa: PLR2004 - nothing to order
         return list(names)
-    branch = repo.run("symbolic-ref", "--quiet", "--short", "HEAD", check=False).decode(errors="surrogateescape")
-    upstream = repo.config.text(f"branch.{branch.strip()}.remote")
+    upstream = repo.config.text(f"branch.{branch_of(repo)}.remote")
     return sorted(names, key=lambda name: (name != upstream, name != "origin"))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.config import CONFIG_REGEXP, Config
 from git_theta_ext.errors import RepositoryError
+from git_theta_ext.git.alternates import object_folders
 from git_theta_ext.git.objects import read_manifests
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ LOCAL_VARIABLES = (
     "GIT_INTERNAL_SUPER_PREFIX",
 )
 _QUESTIONS = ("--absolute-git-dir", "--git-common-dir", "--git-path", "index", "--show-object-format")
-_ALTERNATE_DEPTH = 5
 _REGULAR_MODES = frozenset({"100644", "100755", "100664"})
 
 
@@ -143,13 +143,7 @@ class Repository:
         # Code 128: no work tree. What was asked before the top level is printed all the same.
         lines = run_git(args, cwd=cwd, env=env, ok=(0, 128)).decode(errors="surrogateescape").split("\n")[:-1]
         if len(lines) not in (4, 5):
-            try:
-                run_git(("rev-parse", "--absolute-git-dir"), cwd=cwd, env=env)
-            except RepositoryError as error:
-                # What git does not trust it names with the command that mends it.
-                hint = None if "safe.directory" in error.message else "git init, or go to a folder of a repository"
-                raise RepositoryError(error.message, hint=hint) from error
-            raise RepositoryError("the repository's path cannot have line breaks")
+            lines = _ask_one_by_one(cwd, env)
         git_dir, common_dir, index_path, object_format = lines[:4]
         worktree = Path(lines[4]) if len(lines) == len(_QUESTIONS) else None
         return cls(
@@ -225,9 +219,7 @@ class Repository:
 
     def alternates(self) -> tuple[Path, ...]:
         """Return the store folders of the repositories that this one borrows objects from."""
-        found: dict[Path, None] = {}
-        _collect_alternates(self.common_dir / "objects", found, _ALTERNATE_DEPTH)
-        return tuple(objects.parent / "theta" for objects in found)
+        return tuple(objects.parent / "theta" for objects in object_folders(self.common_dir / "objects", self.folder))
 
     def store(self) -> Store:
         """Open the store.
@@ -283,16 +275,18 @@ def _tree_entry(line: str) -> TreeEntry:
     return TreeEntry(path, oid, mode)
 
 
-def _collect_alternates(objects: Path, found: dict[Path, None], depth: int) -> None:
+def _ask_one_by_one(cwd: Path | None, env: Mapping[str, str] | None) -> list[str]:
+    """Ask for the parts of a repository whose path has line breaks, or say why there is none."""
+
+    def ask(*question: str, ok: tuple[int, ...] = (0,)) -> bytes:
+        return run_git(("rev-parse", "--path-format=absolute", *question), cwd=cwd, env=env, ok=ok)
+
     try:
-        lines = (objects / "info" / "alternates").read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        if not line or line.startswith("#"):
-            continue
-        name = line[1:-1] if line.startswith('"') and line.endswith('"') else line
-        other = Path(os.path.normpath(objects / name))
-        if other not in found and depth > 0:
-            found[other] = None
-            _collect_alternates(other, found, depth - 1)
+        answers = [ask("--absolute-git-dir")]
+    except RepositoryError as error:
+        # What git does not trust it names with the command that mends it.
+        hint = None if "safe.directory" in error.message else "git init, or go to a folder of a repository"
+        raise RepositoryError(error.message, hint=hint) from error
+    answers += [ask("--git-common-dir"), ask("--git-path", "index"), ask("--show-object-format")]
+    answers.append(ask("--show-toplevel", ok=(0, 128)))
+    return [os.fsdecode(answer.removesuffix(b"\n")) for answer in answers if answer]

@@ -17,6 +17,12 @@ def head_of(repo: Repository) -> str | None:
     return repo.run("rev-parse", "-q", "--verify", "HEAD^{commit}", check=False).decode().strip() or None
 
 
+def branch_of(repo: Repository) -> str | None:
+    """Return the name of the current branch, or None if HEAD is detached."""
+    name = repo.run("symbolic-ref", "--quiet", "--short", "HEAD", check=False).decode(errors="surrogateescape")
+    return name.removesuffix("\n") or None
+
+
 def merge_heads(repo: Repository) -> list[str]:
     """Return the ids of the commits that the next commit will merge into the current one."""
     try:

@@ -13,7 +13,7 @@ from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.history import RefUpdate, outgoing
 from git_theta_ext.git.paths import worktree_of
-from git_theta_ext.git.revisions import head_of
+from git_theta_ext.git.revisions import branch_of, head_of
 from git_theta_ext.git.worktree import manifest_at
 from git_theta_ext.model.manifest import Manifest
 
@@ -111,13 +111,10 @@ def unpushed(repo: Repository) -> tuple[str, Outgoing] | None:
 
 def push_remote(repo: Repository) -> str | None:
     """Return the remote that ``git push`` would use: the branch's, the default, ``origin``, or the only one."""
-    from git import Repo
-
-    with Repo(repo.folder) as opened:
-        branch = None if opened.head.is_detached else opened.active_branch
-        upstream = branch.tracking_branch() if branch is not None else None
-        names = [remote.name for remote in opened.remotes]
-    pushes = [] if branch is None else [repo.config.text(f"branch.{branch.name}.pushremote")]
-    pushes += [repo.config.text("remote.pushdefault"), upstream.remote_name if upstream is not None else None]
+    names = repo.config.git_remotes
+    branch = branch_of(repo)
+    pushes = [] if branch is None else [repo.config.text(f"branch.{branch}.pushremote")]
+    pushes.append(repo.config.text("remote.pushdefault"))
+    pushes += [] if branch is None else [repo.config.text(f"branch.{branch}.remote")]
     pushes += ["origin", *(names if len(names) == 1 else [])]
     return next((name for name in pushes if name in names), None)

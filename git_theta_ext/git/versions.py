@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import ManifestError, RepositoryError
 from git_theta_ext.git.objects import local_blobs, manifest_blobs, object_infos
 from git_theta_ext.git.repository import Repository, foreign_environment
+from git_theta_ext.git.worktrees import worktrees
 from git_theta_ext.model.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -104,11 +105,8 @@ def _committed(repo: Repository) -> Iterator[_Change]:
 
 def _staged(repo: Repository) -> Iterator[_Change]:
     """Yield what the index of each work tree has that its HEAD has not."""
-    text = repo.run("worktree", "list", "--porcelain", "-z", check=False) or repo.run("worktree", "list", "--porcelain")
-    lines = text.decode(errors="surrogateescape").replace("\0", "\n").splitlines()
-    tops = [Path(line.removeprefix("worktree ")) for line in lines if line.startswith("worktree ")]
     yield from _staged_in(repo)
-    for top in tops:
+    for top in (Path(listed.top) for listed in worktrees(repo)):
         if top != repo.worktree:
             with suppress(RepositoryError):  # removed by hand, or the bare repository itself
                 yield from _staged_in(Repository.discover(top, env=foreign_environment()))

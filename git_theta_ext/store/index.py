@@ -6,6 +6,7 @@ Derived: deleting it loses nothing, it is rebuilt from the packs' headers.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import weakref
@@ -111,22 +112,21 @@ class Index:
             for number, entry in enumerate(entries)
         ]
         with self.transaction() as db:
-            db.execute("INSERT OR IGNORE INTO packs (root, name, loose) VALUES (?, ?, ?)", (root, name, loose))
-            (pack,) = db.execute("SELECT id FROM packs WHERE root = ? AND name = ?", (root, name)).fetchone()
+            db.execute("INSERT OR IGNORE INTO packs (root, name, loose) VALUES (?, ?, ?)", (_text(root), name, loose))
+            (pack,) = db.execute("SELECT id FROM packs WHERE root = ? AND name = ?", (_text(root), name)).fetchone()
             query = f"INSERT OR REPLACE INTO blobs (pack, digest, entry, stored, bases) VALUES ({pack:d}, ?, ?, ?, ?)"  # noqa: S608 - only a number
             db.executemany(query, rows)
 
     def drop_pack(self, root: str, name: str) -> None:
         """Forget a pack."""
+        key = _text(root), name
         with self.transaction() as db:
-            db.execute(
-                "DELETE FROM blobs WHERE pack IN (SELECT id FROM packs WHERE root = ? AND name = ?)", (root, name)
-            )
-            db.execute("DELETE FROM packs WHERE root = ? AND name = ?", (root, name))
+            db.execute("DELETE FROM blobs WHERE pack IN (SELECT id FROM packs WHERE root = ? AND name = ?)", key)
+            db.execute("DELETE FROM packs WHERE root = ? AND name = ?", key)
 
     def packs(self) -> set[tuple[str, str]]:
         """Return root and name of every pack that is known."""
-        return set(self._rows("SELECT root, name FROM packs"))
+        return {(_path(root), name) for root, name in self._rows("SELECT root, name FROM packs")}
 
     def holders(self, digests: Iterable[Digest]) -> Holders:
         """Return every entry of every pack that holds one of some digests; those that nobody holds are left out."""
@@ -148,30 +148,31 @@ class Index:
 
     def loose(self, root: str) -> set[str]:
         """Return the names of packs that recoding may still make smaller."""
-        return {name for (name,) in self._rows("SELECT name FROM packs WHERE loose AND root = ?", (root,))}
+        return {name for (name,) in self._rows("SELECT name FROM packs WHERE loose AND root = ?", (_text(root),))}
 
     def loose_bytes(self, root: str) -> int:
         """Return the stored bytes of packs that recoding may still make smaller."""
         query = "SELECT SUM(stored) FROM blobs JOIN packs ON pack = id WHERE loose AND root = ?"
-        return sum(nbytes or 0 for (nbytes,) in self._rows(query, (root,)))
+        return sum(nbytes or 0 for (nbytes,) in self._rows(query, (_text(root),)))
 
     def settle(self, root: str, names: Iterable[str]) -> None:
         """Note that recoding has dealt with some packs."""
         with self.transaction() as db:
-            db.executemany("UPDATE packs SET loose = 0 WHERE root = ? AND name = ?", ((root, name) for name in names))
+            query = "UPDATE packs SET loose = 0 WHERE root = ? AND name = ?"
+            db.executemany(query, ((_text(root), name) for name in names))
 
     def manifest_of(self, path: str, stat: str) -> bytes | None:
         """Return the manifest recorded for a file of exactly this stat."""
         query = "SELECT content FROM stats JOIN manifests ON manifest = id WHERE path = ? AND stat = ?"
         with self._lock:
-            row = self._db.execute(query, (path, stat)).fetchone()
+            row = self._db.execute(query, (_text(path), stat)).fetchone()
         return None if row is None else bytes(row[0])
 
     def record_manifest(self, path: str, stat: str, identity: bytes, manifest: bytes) -> None:
         """Record the manifest of a file of this stat, and forget manifests that no file has any more."""
         with self.transaction() as db:
             db.execute("INSERT OR IGNORE INTO manifests VALUES (?, ?)", (identity, manifest))
-            db.execute("INSERT OR REPLACE INTO stats VALUES (?, ?, ?)", (path, stat, identity))
+            db.execute("INSERT OR REPLACE INTO stats VALUES (?, ?, ?)", (_text(path), stat, identity))
             db.execute("DELETE FROM manifests WHERE id NOT IN (SELECT manifest FROM stats)")
 
     def compact(self) -> None:
@@ -197,11 +198,24 @@ class Index:
             self._db.close()
 
 
-def _add(found: Holders, row: tuple[bytes, str, str, int, int, bytes]) -> None:
+def _text(path: str) -> str | bytes:
+    """Return a path as SQLite takes it, whose text is UTF-8; paths are bytes, and need not be."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
+
+
+def _path(text: str | bytes) -> str:
+    return text if isinstance(text, str) else os.fsdecode(text)
+
+
+def _add(found: Holders, row: tuple[bytes, str | bytes, str, int, int, bytes]) -> None:
     digest, root, name, entry, stored, raw = row
     bases = tuple(Digest(raw[at : at + 32].hex()) for at in range(0, len(raw), 32))
     key = Digest(digest.hex())
-    found[key] = (*found.get(key, ()), Holder(root, name, entry, stored, bases))
+    found[key] = (*found.get(key, ()), Holder(_path(root), name, entry, stored, bases))
 
 
 def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:

@@ -8,6 +8,7 @@ import pytest
 from git_theta_ext.errors import ManifestError, RepositoryError
 from git_theta_ext.git.objects import read_objects, starts_like_manifest
 from git_theta_ext.git.repository import Repository, foreign_environment
+from git_theta_ext.git.worktrees import WorkTree, worktrees
 from git_theta_ext.model.manifest import MAGIC, Manifest, Skeleton
 from git_theta_ext.model.tensor import Digest
 
@@ -176,6 +177,37 @@ def test_alternates_are_followed_relative_absolute_and_chained(tmp_path):
     (tmp_path / "b/objects/info/alternates").write_text("../../c/objects\n../../a/objects\n")
     found = Repository.discover(tmp_path / "a").alternates()
     assert {tmp_path / "b/theta", tmp_path / "c/theta"} <= set(found)
+
+
+def test_alternates_may_be_quoted_and_come_out_of_the_environment(tmp_path, monkeypatch):
+    git(tmp_path, "init", "-q", "--bare", "a")
+    (tmp_path / "a/objects/info/alternates").write_bytes(b'"../../b\\303\\250\\n/objects"\n../../c\xe8\x0b/objects\n')
+    monkeypatch.setenv("GIT_ALTERNATE_OBJECT_DIRECTORIES", f"{tmp_path}/d/objects:{tmp_path}/a/objects")
+    found = Repository.discover(tmp_path / "a").alternates()
+    assert found == tuple(tmp_path / name / "theta" for name in ("bè\n", "c\udce8\x0b", "d"))
+
+
+def test_a_repository_below_a_folder_with_any_name_is_found(tmp_path):
+    top = tmp_path / "new\nline\udce8\u2028"
+    (top / "below").mkdir(parents=True)
+    git(top, "init", "-q")
+    found = Repository.discover(top / "below")
+    assert (found.git_dir, found.common_dir, found.worktree) == (top / ".git", top / ".git", top)
+    assert (found.index_path, found.object_format) == (top / ".git/index", "sha1")
+    git(top, "init", "-q", "--bare", "bare")
+    assert Repository.discover(top / "bare", env=foreign_environment()).worktree is None
+
+
+def test_work_trees_are_listed_with_their_commits(tmp_path):
+    top = tmp_path / "top\udce8\u2028\x0b"
+    top.mkdir()
+    git(top, "init", "-q")
+    repo = Repository.discover(top)
+    assert worktrees(repo) == [WorkTree(str(top), None)]
+    git(top, "commit", "-qm", "one", "--allow-empty")
+    git(top, "worktree", "add", "-q", str(top / "linked\x85"))
+    head = git(top, "rev-parse", "HEAD")
+    assert worktrees(repo) == [WorkTree(str(top), head), WorkTree(str(top / "linked\x85"), head)]
 
 
 def test_the_store_reads_what_an_alternate_holds(place, tmp_path):

@@ -126,3 +126,17 @@ def test_an_older_index_without_bases_is_made_anew(tmp_path):
     index.add_pack("/s", "q", [entry(B, 3, A)], loose=True)
     assert index.holders([B])[B][0].bases == (A,)
     index.close()
+
+
+def test_paths_are_bytes_and_need_not_be_utf8(index):
+    root = "/\udce8/s"
+    index.add_pack(root, "p", [entry(A)], loose=True)
+    assert index.packs() == {(root, "p")}
+    assert index.holders([A]) == index.all_holders() == {A: (Holder(root, "p", 0, 8),)}
+    assert (index.loose(root), index.loose_bytes(root)) == ({"p"}, 8)
+    index.settle(root, ["p"])
+    assert index.loose(root) == set()
+    index.record_manifest(f"{root}/m", "stat", b"id", b"manifest")
+    assert index.manifest_of(f"{root}/m", "stat") == b"manifest"
+    index.drop_pack(root, "p")
+    assert index.packs() == set()
