@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.output import add_options, output_of
@@ -77,9 +78,7 @@ def run(args: argparse.Namespace) -> int:
         "conflicted": conflicted,
         "one_sided": sorted((undecided & set(paths)).difference(conflicted)),
         "raw_in_index": _raw(repo, [e for e in entries if e.path in paths and e.path not in index]),
-        "not_pushed": None
-        if pushed is None
-        else {"remote": pushed[0], "versions": pushed[1].manifests, "tensors": len(pushed[1].digests)},
+        "not_pushed": None if pushed is None else asdict(pushed),
         "filter_configured": configured(repo),
         "pre_push_hook": hook_present(repo),
     }
@@ -131,8 +130,9 @@ def _lines(
     if pushed and pushed["versions"]:
         quiet = False
         versions, tensors = plural(pushed["versions"], "version"), plural(pushed["tensors"], "tensor")
-        yield output.styled("Not pushed:", "bold")
-        yield f"  {versions} of checkpoints with {tensors}, by what is known of {pushed['remote']} (git push)"
+        where = "on no remote" if pushed["nowhere"] else f"not on {pushed['remote']}"
+        yield output.styled("Not pushed (git push):", "bold")
+        yield f"  {versions} of checkpoints with {tensors} that are {where}, as far as is known"
     if quiet and not tracked:
         yield "no checkpoint is tracked here; git theta track PATTERN, then git theta add PATH"
     elif quiet:

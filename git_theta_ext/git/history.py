@@ -14,6 +14,7 @@ from git_theta_ext.model.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from git_theta_ext.git.objects import ObjectInfo
     from git_theta_ext.git.repository import Repository
@@ -36,7 +37,7 @@ class Outgoing:
 
     Attributes:
         digests: Of all tensors and skeletons that manifests of the pushed history name.
-        manifests: Number of these manifests.
+        manifests: Number of these manifests, without those all of whose digests are known to be on the remote.
         raw: Paths of what git sends that should hold a manifest (``filter=theta``) and hold a file as it is; its size
             in bytes.
         conflicted: Paths of what git sends whose manifest a merge left undecided.
@@ -65,7 +66,13 @@ def parse_updates(text: str) -> list[RefUpdate]:
     return updates
 
 
-def outgoing(repo: Repository, remote: str, updates: Sequence[RefUpdate], complete: Iterable[str] = ()) -> Outgoing:
+def outgoing(
+    repo: Repository,
+    remote: str,
+    updates: Sequence[RefUpdate],
+    complete: Iterable[str] = (),
+    there: AbstractSet[Digest] = frozenset(),
+) -> Outgoing:
     """Find out what the history of pushed commits needs, and what is wrong with the commits that git sends.
 
     What git knows of a remote's commits says nothing of parameters: they may have got there without, or be gone.
@@ -75,6 +82,7 @@ def outgoing(repo: Repository, remote: str, updates: Sequence[RefUpdate], comple
         remote: Name of the git remote, or its address where it has no name.
         updates: The refs that are pushed.
         complete: Commits whose history the remote holds all parameters of.
+        there: What is known to be on the remote; manifests that name nothing else are not counted.
 
     Raises:
         ManifestError: A manifest that git sends is broken; the message names its path or its object id.
@@ -109,7 +117,7 @@ def outgoing(repo: Repository, remote: str, updates: Sequence[RefUpdate], comple
         raw = {path: oid for path, oid in raw.items() if oid in sent}
     return Outgoing(
         frozenset().union(*manifests.values()),
-        len(manifests),
+        sum(not digests <= there for digests in manifests.values()),
         {path: blobs[oid].nbytes for path, oid in raw.items()},
         tuple(sorted(conflicted.values())),
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, UsageError
 from git_theta_ext.git.objects import named_digests
-from git_theta_ext.git.remotes import local_path, open_remote
+from git_theta_ext.git.remotes import fetch_address, local_path, open_remote
 from git_theta_ext.git.state import push_remote
 from git_theta_ext.git.versions import versions
 from git_theta_ext.git.worktrees import worktrees
@@ -60,8 +60,7 @@ def prune_place(repo: Repository, store: Store, name: str | None) -> Place:
     if remote is None or remote not in repo.config.git_remotes:
         what = f"there is no remote {name!r}" if name else "no remote holds what would be dropped"
         raise UsageError(what, hint="git remote add NAME URL, then git push NAME, then git theta prune --remote NAME")
-    address = repo.run("ls-remote", "--get-url", remote).decode(errors="surrogateescape").removesuffix("\n")
-    place = open_remote(repo, remote, address)
+    place = open_remote(repo, remote, fetch_address(repo, remote))
     folder = local_path(place.url)
     if folder is not None and any(
         _same(Path(folder) / part, store.root / part) for part in (".", "packs")

@@ -129,7 +129,7 @@ class Push:
         if survey.found.digests:
             done, packs = self._upload(survey.place, survey.found, strict=strict, advance=advance)
         if not done.lost:
-            write_complete(self.repo.theta_dir, survey.place, survey.complete.plus(tips_of(self.updates), packs))
+            write_complete(self.repo.theta_dir, survey.place.url, survey.complete.plus(tips_of(self.updates), packs))
         return done
 
     def look(self, *, strict: bool) -> Pushed:
@@ -174,8 +174,8 @@ class Push:
         from git_theta_ext.transfer.complete import Complete, read_complete
         from git_theta_ext.transfer.outgoing import keep
 
-        root, complete = self.repo.theta_dir, Complete(boundary=_boundary(self.repo))
-        if ask and keep(place, (known := read_complete(root, place, complete.boundary)).packs) == known.packs:
+        root, complete = self.repo.theta_dir, Complete(boundary=boundary(self.repo))
+        if ask and keep(place, (known := read_complete(root, place.url, complete.boundary)).packs) == known.packs:
             complete = known
         return _Survey(outgoing(self.repo, self.remote, self.updates, complete.tips), place, complete)
 
@@ -253,7 +253,7 @@ def _uses_theta(repo: Repository, tips: Sequence[str]) -> bool:
     return bool(tips) and bool(repo.run(*words, check=False))
 
 
-def _boundary(repo: Repository) -> str:
+def boundary(repo: Repository) -> str:
     """Tell shallow histories apart: what they end at reaches more once it is fetched."""
     try:
         return sha256((repo.common_dir / "shallow").read_bytes()).hexdigest()

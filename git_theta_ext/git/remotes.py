@@ -11,6 +11,7 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from git_theta_ext.errors import ConfigError, RemoteError, RepositoryError, ThetaError
@@ -19,6 +20,9 @@ from git_theta_ext.git.repository import Repository, foreign_environment
 from git_theta_ext.git.revisions import branch_of
 from git_theta_ext.registry import find_remote
 from git_theta_ext.transfer.remote_index import Place
+
+if TYPE_CHECKING:
+    from git_theta_ext.config import RemoteSettings
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
@@ -40,11 +44,24 @@ def open_remote(repo: Repository, name: str, address: str) -> Place:
         PluginError: No plug-in knows the URL's scheme.
         RemoteError: The git remote should be on this machine and is not there.
     """
-    settings = remote_settings(repo, name, address)
+    settings, url = _located(repo, name, address)
     options = dict(settings.options)
-    url = _absolute(settings.url, repo) if settings.url else _beside_git(repo, name, address)
     plugin = options.pop("type", None) or _plugin(url)
     return Place(name, redact(url), find_remote(plugin)(url, options))
+
+
+def remote_url(repo: Repository, name: str, address: str) -> str:
+    """Return the ``Place.url`` of a git remote without opening it.
+
+    Raises:
+        ThetaError: As by ``open_remote``.
+    """
+    return redact(_located(repo, name, address)[1])
+
+
+def _located(repo: Repository, name: str, address: str) -> tuple[RemoteSettings, str]:
+    settings = remote_settings(repo, name, address)
+    return settings, _absolute(settings.url, repo) if settings.url else _beside_git(repo, name, address)
 
 
 def open_remotes(repo: Repository) -> list[Place]:
@@ -67,8 +84,7 @@ def try_remotes(repo: Repository) -> tuple[list[Place], list[ThetaError]]:
     failures: list[ThetaError] = []
     for name in _in_order(repo):
         try:
-            address = repo.run("ls-remote", "--get-url", name).decode(errors="surrogateescape").removesuffix("\n")
-            places.append(open_remote(repo, name, address))
+            places.append(open_remote(repo, name, fetch_address(repo, name)))
         except ThetaError as error:  # noqa: PERF203 - a handful of remotes
             failures.append(error)
     for address in _fetched_from(repo):
@@ -76,6 +92,11 @@ def try_remotes(repo: Repository) -> tuple[list[Place], list[ThetaError]]:
             place = open_remote(repo, address, address)
             places += [place] if place.url not in {known.url for known in places} else []
     return places, failures
+
+
+def fetch_address(repo: Repository, name: str) -> str:
+    """Return where git fetches from for a remote."""
+    return repo.run("ls-remote", "--get-url", name).decode(errors="surrogateescape").removesuffix("\n")
 
 
 def push_addresses(repo: Repository, name: str) -> list[str]:

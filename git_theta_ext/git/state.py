@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import stat as stat_module
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.clean import describe
 from git_theta_ext.checkpoint.mapping import map_path
-from git_theta_ext.errors import RepositoryError
+from git_theta_ext.errors import RepositoryError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.history import RefUpdate, outgoing
 from git_theta_ext.git.paths import worktree_of
+from git_theta_ext.git.push import boundary, tracked
+from git_theta_ext.git.remotes import fetch_address, push_addresses, remote_url
 from git_theta_ext.git.revisions import branch_of, head_of
 from git_theta_ext.git.worktree import manifest_at
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.store.chains import ancestors, shallowest
+from git_theta_ext.transfer.complete import read_complete, write_complete
+from git_theta_ext.transfer.remote_index import held, holders_in, known_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from git_theta_ext.git.history import Outgoing
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.store.blobs import Store
 
@@ -94,10 +99,27 @@ def untracked(repo: Repository) -> list[str]:
     return [path for path in theta_paths(repo.run, text.split("\0")[:-1]) if not (top / path).is_symlink()]
 
 
-def unpushed(repo: Repository) -> tuple[str, Outgoing] | None:
-    """Return the remote that the current branch is pushed to, and what it lacks of the current commit.
+@dataclass(frozen=True)
+class NotPushed:
+    """What the remote that the current branch is pushed to lacks of its history, by what is known here.
 
-    By what this repository knows: nobody is asked. None where there is no remote or no commit.
+    Attributes:
+        remote: Its name.
+        versions: Number of manifests that name something which it lacks.
+        tensors: Number of tensors and skeletons that it lacks.
+        nowhere: Number of those that no other remote has either.
+    """
+
+    remote: str
+    versions: int = 0
+    tensors: int = 0
+    nowhere: int = 0
+
+
+def unpushed(repo: Repository) -> NotPushed | None:
+    """Return what the remote that the current branch is pushed to lacks; None where there is no remote or no commit.
+
+    By what this repository was told when it last pushed or fetched: nobody is asked.
 
     Raises:
         RepositoryError: Git cannot walk the history.
@@ -106,7 +128,28 @@ def unpushed(repo: Repository) -> tuple[str, Outgoing] | None:
     head, remote = head_of(repo), push_remote(repo)
     if head is None or remote is None:
         return None
-    return remote, outgoing(repo, remote, [RefUpdate("HEAD", head, "HEAD", "0" * len(head))])
+    updates = [RefUpdate("HEAD", head, "HEAD", "0" * len(head))]
+    try:
+        url = remote_url(repo, remote, push_addresses(repo, remote)[0])
+    except ThetaError:  # a push says why
+        found = outgoing(repo, remote, updates, tracked(repo, remote))
+        return NotPushed(remote, found.manifests, len(found.digests), len(found.digests))
+    complete = read_complete(repo.theta_dir, url, boundary(repo))
+    if head in complete.tips:
+        return NotPushed(remote)
+    headers = known_headers(repo.theta_dir, url)
+    chosen = shallowest(holders_in(headers))
+    found = outgoing(repo, remote, updates, complete.tips, set(chosen))
+    lacking = found.digests - set(chosen)
+    if not lacking:
+        packs = {chosen[digest].pack for digest in ancestors(found.digests, chosen)}
+        write_complete(repo.theta_dir, url, complete.plus([head], packs))
+        return NotPushed(remote)
+    nowhere = set(lacking)
+    for name in repo.config.git_remotes:
+        with suppress(ThetaError):
+            nowhere -= held(known_headers(repo.theta_dir, remote_url(repo, name, fetch_address(repo, name))).values())
+    return NotPushed(remote, found.manifests, len(lacking), len(nowhere))
 
 
 def push_remote(repo: Repository) -> str | None:

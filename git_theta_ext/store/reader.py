@@ -82,6 +82,18 @@ class _Pack:
             os.close(self.descriptor)
 
 
+def read_head_of(path: Path) -> bytes:
+    """Read the head of a pack file, which remotes keep as its index entry.
+
+    Raises:
+        CorruptError: It is no pack.
+        FileNotFoundError: It is gone.
+    """
+    with path.open("rb") as file:
+        prefix = file.read(PREFIX_BYTES)
+        return prefix + file.read(header_length(prefix) - len(prefix))
+
+
 def read_pack_header(path: Path) -> PackHeader:
     """Read the header of a pack file.
 
@@ -89,6 +101,4 @@ def read_pack_header(path: Path) -> PackHeader:
         CorruptError: It is no pack or its header is damaged.
         FileNotFoundError: It is gone.
     """
-    with path.open("rb") as file:
-        prefix = file.read(PREFIX_BYTES)
-        return read_header(prefix + file.read(header_length(prefix) - len(prefix)))
+    return read_header(read_head_of(path))

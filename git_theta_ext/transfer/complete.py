@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from git_theta_ext.transfer.remote_index import Place
 
 _VERSION = 1
 _MOST_TIPS = 1000
@@ -45,20 +44,20 @@ class Complete:
         return Complete(every, self.packs.union(packs), self.boundary)
 
 
-def read_complete(root: Path, place: Place, boundary: str) -> Complete:
+def read_complete(root: Path, url: str, boundary: str) -> Complete:
     """Read a store's note on a remote; an empty one where there is none, or where it is of another boundary."""
     nothing = Complete(boundary=boundary)
     try:
-        note = json.loads(_path(root, place).read_bytes())
+        note = json.loads(_path(root, url).read_bytes())
         found = Complete(tuple(map(str, note["tips"])), frozenset(map(str, note["packs"])), note["boundary"])
         return found if note["version"] == _VERSION and found.boundary == boundary else nothing
     except (OSError, ValueError, LookupError, TypeError):  # derived: whatever is wrong with it, history can be walked
         return nothing
 
 
-def write_complete(root: Path, place: Place, complete: Complete) -> None:
+def write_complete(root: Path, url: str, complete: Complete) -> None:
     """Keep the note on a remote; that it cannot be written is no error."""
-    path = _path(root, place)
+    path = _path(root, url)
     temporary = path.with_name(f"{path.name}.{token_hex(8)}")
     note = {
         "version": _VERSION,
@@ -75,6 +74,6 @@ def write_complete(root: Path, place: Place, complete: Complete) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _path(root: Path, place: Place) -> Path:
-    folder = heads_folder(root, place)
+def _path(root: Path, url: str) -> Path:
+    folder = heads_folder(root, url)
     return folder.with_name(f"{folder.name}.complete")

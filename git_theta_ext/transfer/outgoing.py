@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError
 from git_theta_ext.model.keys import index_key, pack_key
-from git_theta_ext.store.packs import PREFIX_BYTES, header_length
 from git_theta_ext.store.pool import ordered_map
+from git_theta_ext.store.reader import read_head_of
 from git_theta_ext.transfer.remote_index import heads_folder, read_head, save_head
 from git_theta_ext.transfer.retry import retried
 
@@ -94,15 +94,13 @@ def upload(store: Store, place: Place, plan: PushPlan, advance: Callable[[int], 
 
     def send(name: str) -> None:
         path = store.path_of(name)
-        with path.open("rb") as file:
-            head = file.read(PREFIX_BYTES)
-            head += file.read(header_length(head) - len(head))
+        head = read_head_of(path)
         if not retried(lambda: place.remote.put(pack_key(name), path)) and not _has_head(place, name, head):
             raise RemoteError(
                 f"{place.url} holds something else under the name of pack {name}",
                 hint=f"remove {pack_key(name)} there and push again",
             )
-        entry = save_head(heads_folder(store.root, place), name, head)
+        entry = save_head(heads_folder(store.root, place.url), name, head)
         retried(lambda: place.remote.put(index_key(name), entry))
 
     sizes = dict(plan.packs)

@@ -20,7 +20,7 @@ from git_theta_ext.model.keys import index_key, pack_key, pack_of_index_key, pac
 from git_theta_ext.store.chains import Holder, shallowest
 from git_theta_ext.store.packs import MAX_HEADER, PREFIX_BYTES, header_length, read_header
 from git_theta_ext.store.pool import ordered_map
-from git_theta_ext.store.reader import read_pack_header
+from git_theta_ext.store.reader import read_head_of, read_pack_header
 from git_theta_ext.transfer.retry import retried
 
 if TYPE_CHECKING:
@@ -66,9 +66,19 @@ class RemoteIndex:
     indexed: frozenset[str]
 
 
-def heads_folder(root: Path, place: Place) -> Path:
+def heads_folder(root: Path, url: str) -> Path:
     """Return where a store keeps the heads of a remote's packs; derived, may be deleted at any time."""
-    return root / "remotes" / blake3(place.url.encode(errors="surrogateescape")).hexdigest(length=8)
+    return root / "remotes" / blake3(url.encode(errors="surrogateescape")).hexdigest(length=8)
+
+
+def known_headers(root: Path, url: str) -> dict[str, PackHeader]:
+    """Return what a remote held when it was last asked, by the heads that a store keeps; nobody is asked."""
+    found = {}
+    with suppress(FileNotFoundError):
+        for path in heads_folder(root, url).iterdir():
+            with suppress(CorruptError, OSError):
+                found[path.name] = read_pack_header(path)
+    return found
 
 
 def read_remote_index(store: Store, place: Place) -> RemoteIndex:
@@ -79,7 +89,7 @@ def read_remote_index(store: Store, place: Place) -> RemoteIndex:
     """
     packs = _names(place, "packs/", pack_of_key)
     indexed = _names(place, "index/", pack_of_index_key)
-    folder = heads_folder(store.root, place)
+    folder = heads_folder(store.root, place.url)
     _forget(folder, packs)
     names = sorted(packs)
 
@@ -147,9 +157,14 @@ def read_head(place: Place, name: str) -> bytes:
 
 
 def _header(store: Store, place: Place, folder: Path, name: str, *, listed: bool) -> PackHeader | None:
-    for path in (store.pack_path(name), folder / name):
-        with suppress(FileNotFoundError, CorruptError):
-            return read_pack_header(path)
+    with suppress(FileNotFoundError, CorruptError):
+        header = read_pack_header(store.pack_path(name))
+        if not (folder / name).exists():
+            with suppress(OSError):
+                save_head(folder, name, read_head_of(store.pack_path(name)))
+        return header
+    with suppress(FileNotFoundError, CorruptError):
+        return read_pack_header(folder / name)
     head = _index_entry(place, name) if listed else None
     if head is None:
         try:

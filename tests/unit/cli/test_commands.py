@@ -234,9 +234,13 @@ class TestStatus:
         monkeypatch.chdir(two.path)
         two.git("init", "-q", "--bare", "../remote.git")
         two.git("remote", "add", "origin", "../remote.git")
-        assert told("status")["not_pushed"]["versions"] == 2
+        assert told("status")["not_pushed"] == {"remote": "origin", "versions": 2, "tensors": 29, "nowhere": 29}
         two.git("push", "-q", "origin", "main")
-        assert told("status")["not_pushed"] == {"remote": "origin", "versions": 0, "tensors": 0}
+        nothing = {"remote": "origin", "versions": 0, "tensors": 0, "nowhere": 0}
+        assert told("status")["not_pushed"] == nothing
+        for note in (two.path / ".git/theta/remotes").glob("*.complete"):
+            note.unlink()  # what fetches and pushes saw of the remote's packs tells as well
+        assert told("status")["not_pushed"] == nothing
         two.git("checkout", "-q", "one", env={**os.environ, "GIT_THETA_SKIP_SMUDGE": "1"})
         assert told("status")["pending"] == [MODEL]
 

@@ -158,7 +158,7 @@ def test_what_the_remotes_own_commits_name_and_nobody_has_stops_no_push(place):
     done = place.push()  # a new branch: only the remote itself can say that it has the commit
     assert done.lost == {lost}
     assert place.there() == {kept}
-    assert read_complete(place.repo.theta_dir, place.place(), "").tips == ()
+    assert read_complete(place.repo.theta_dir, place.place().url, "").tips == ()
 
 
 def test_a_remote_that_cannot_be_asked_stops_only_what_makes_it_worse(place):
@@ -213,7 +213,7 @@ def test_a_history_that_was_shallow_is_walked_again_when_it_is_longer(place, tmp
 
 
 def test_a_note_that_is_damaged_or_of_another_version_counts_as_none(place, tmp_path):
-    root, remote = place.repo.theta_dir, place.place()
+    root, remote = place.repo.theta_dir, place.place().url
     note = Complete(("a" * 40,), frozenset({"b" * 64}), "edge")
     write_complete(root, remote, note)
     assert read_complete(root, remote, "edge") == note

@@ -290,12 +290,12 @@ def test_heads_of_packs_that_are_gone_are_forgotten(mine, theirs, place, root):
     push(mine, place, digests(items))
     (gone,) = packs_of(mine, digests(items[1:]))
     fetch(theirs, [place], digests(items[:1]))
-    assert (heads_folder(theirs.root, place) / gone).exists()
-    os.utime(heads_folder(theirs.root, place) / gone, (1000, 1000))
+    assert (heads_folder(theirs.root, place.url) / gone).exists()
+    os.utime(heads_folder(theirs.root, place.url) / gone, (1000, 1000))
     (root / pack_key(gone)).unlink()
     with pytest.raises(MissingError):
         fetch(theirs, [place], digests(items))
-    assert not (heads_folder(theirs.root, place) / gone).exists()
+    assert not (heads_folder(theirs.root, place.url) / gone).exists()
     assert holds(theirs, items[:1])
 
 
@@ -303,7 +303,7 @@ def test_heads_that_another_process_is_just_writing_are_left_alone(mine, place):
     items = tensors(1, large=True)
     mine.put(items)
     push(mine, place, digests(items))
-    being_written = [heads_folder(mine.root, place) / name for name in ("tmp~0", "ab" * 32)]
+    being_written = [heads_folder(mine.root, place.url) / name for name in ("tmp~0", "ab" * 32)]
     for path in being_written:
         path.write_bytes(b"head")
     read_remote_index(mine, place)
