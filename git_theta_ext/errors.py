@@ -99,3 +99,12 @@ class ProtocolError(ThetaError):
     """The program at the other end of a pipe or connection does not keep to the protocol."""
 
     exit_code = 13
+
+
+class ChangedError(ThetaError):
+    """A file was written to, or cut short, while it was read."""
+
+    exit_code = 14
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint or "wait until it is written, then run the command again")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_theta_ext.interfaces import Encoding, Format, MergeMethod, OpenRemote, PairMethod
+    from git_theta_ext.model.content import Content
 
 Group = Literal["formats", "encodings", "merges", "remotes"]
 
@@ -146,7 +147,7 @@ def find_remote(name: str) -> OpenRemote:
     return cast("OpenRemote", _find("remotes", name))
 
 
-def detect_format(data: memoryview) -> Format:
+def detect_format(data: Content) -> Format:
     """Return the first format that recognises a file by its content.
 
     The built-in ones come first. Those of other packages are asked only before the file falls to ``opaque``, and only

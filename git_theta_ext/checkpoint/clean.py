@@ -5,25 +5,31 @@ from __future__ import annotations
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import FormatError
+from git_theta_ext.errors import ChangedError, FormatError
 from git_theta_ext.interfaces import NotSplittable
-from git_theta_ext.model.layout import Extent, Layout, layout_of
+from git_theta_ext.model.layout import ChecksumField, Extent, Literal, in_file_order, layout_of
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
-from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
+from git_theta_ext.model.tensor import TensorHasher, skeleton_spec, tensor_digest
 from git_theta_ext.registry import detect_format, find_format
+from git_theta_ext.store.checked import FileSource
 from git_theta_ext.store.pool import no_progress, ordered_map, thread_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from git_theta_ext.interfaces import Format
-    from git_theta_ext.model.layout import Field
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.model.content import Content
+    from git_theta_ext.model.layout import Field, Layout
+    from git_theta_ext.store.blobs import Store, Value
+    from git_theta_ext.store.file_bytes import FileBytes
 
 _SHARED_HASH = 1 << 27
 """From this many bytes on, several threads hash one tensor."""
+_PIECE, _SHARED_PIECE = 1 << 18, 1 << 24
+"""Bytes that are read and hashed in one go, by one thread and by several."""
 
 
 @dataclass(frozen=True)
@@ -32,26 +38,30 @@ class Scan:
 
     Attributes:
         format: Name of the format.
-        layout: The whole file.
-        extents: Where the tensors are, in file order.
+        fields: Tensors and what is derived from them, in file order.
         note: Something the user should know, such as why the file was not split.
     """
 
     format: str
-    layout: Layout
-    extents: tuple[Extent, ...]
+    fields: tuple[Field, ...]
     note: str | None = None
+
+    @cached_property
+    def extents(self) -> tuple[Extent, ...]:
+        """Where the tensors are, in file order."""
+        return tuple(field for field in self.fields if isinstance(field, Extent))
 
 
 @dataclass(frozen=True)
 class Described:
-    """A checkpoint's manifest and where its tensors are."""
+    """A checkpoint's manifest, its layout and where its tensors are."""
 
     manifest: Manifest
+    layout: Layout
     scan: Scan
 
 
-def scan(data: memoryview, path: str, format_name: str | None = None) -> Scan:
+def scan(data: Content, path: str, format_name: str | None = None) -> Scan:
     """Find the tensors in a checkpoint.
 
     Args:
@@ -72,16 +82,17 @@ def scan(data: memoryview, path: str, format_name: str | None = None) -> Scan:
             note = f"{path}: {reason}; stored without knowing its tensors"
             found = find_format("opaque")
             fields = found.parse(data)
-        extents = sorted((f for f in fields if isinstance(f, Extent)), key=lambda extent: (extent.offset, extent.end))
-        return Scan(found.name, layout_of(data, fields, zlib.crc32), tuple(extents), note)
+        return Scan(found.name, tuple(in_file_order(fields, data.nbytes)), note)
     except FormatError as error:
-        hint = (
-            error.hint or f"to track it without looking inside, add 'theta-format=opaque' to {path} in .gitattributes"
-        )
-        raise FormatError(f"{path}: {error.message}", hint=hint) from error
+        raise _named(error, path) from error
 
 
-def _parse(found: Format, data: memoryview) -> Sequence[Field]:
+def _named(error: FormatError, path: str) -> FormatError:
+    hint = error.hint or f"to track it without looking inside, add 'theta-format=opaque' to {path} in .gitattributes"
+    return FormatError(f"{path}: {error.message}", hint=hint)
+
+
+def _parse(found: Format, data: Content) -> Sequence[Field]:
     try:
         return found.parse(data)
     except (ValueError, OverflowError, RecursionError, MemoryError) as error:
@@ -90,7 +101,7 @@ def _parse(found: Format, data: memoryview) -> Sequence[Field]:
 
 
 def describe(
-    data: memoryview,
+    data: Content,
     path: str,
     format_name: str | None = None,
     *,
@@ -112,31 +123,54 @@ def describe(
     """
     found = scan(data, path, format_name)
     count = thread_count(threads)
+    seeds: dict[str, set[int]] = {}
+    for field in found.fields:
+        if isinstance(field, ChecksumField):
+            seeds.setdefault(field.name, set()).add(field.seed)
 
-    def digest(extent: Extent) -> Parameter:
+    def digest(extent: Extent) -> tuple[Parameter, dict[int, int]]:
         shared = count if extent.spec.nbytes >= _SHARED_HASH else 1
-        name = tensor_digest(extent.spec, data[extent.offset : extent.end], threads=shared)
-        return Parameter(extent.spec, name)
+        return _digest(data, extent, seeds.get(extent.name, ()), shared)
 
     parameters: dict[str, Parameter] = {}
+    sums: dict[str, dict[int, int]] = {}
     with ThreadPoolExecutor(count) as executor:
         hashed = ordered_map(executor, digest, found.extents, 4 * count)
-        for extent, parameter in zip(found.extents, hashed, strict=True):
+        for extent, (parameter, checksums) in zip(found.extents, hashed, strict=True):
             parameters[extent.name] = parameter
+            sums[extent.name] = checksums
             advance(extent.spec.nbytes)
-    skeleton = found.layout.to_skeleton()
+    try:
+        layout = layout_of(data, found.fields, lambda extent, seed: sums[extent.name][seed])
+        skeleton = layout.to_skeleton()
+    except FormatError as error:
+        raise _named(error, path) from error
     name = tensor_digest(skeleton_spec(len(skeleton)), skeleton)
-    return Described(Manifest(found.format, Skeleton(name, len(skeleton)), parameters), found)
+    return Described(Manifest(found.format, Skeleton(name, len(skeleton)), parameters), layout, found)
+
+
+def _digest(data: Content, extent: Extent, seeds: Iterable[int], threads: int) -> tuple[Parameter, dict[int, int]]:
+    """Return a tensor's digest, and its checksums from where they begin, both of the same bytes."""
+    hasher, sums = TensorHasher(extent.spec, threads=threads), {seed: seed for seed in seeds}
+    size = _PIECE if threads == 1 else _SHARED_PIECE
+    for start in range(extent.offset, extent.end, size):
+        piece = data[start : min(start + size, extent.end)]
+        hasher.update(piece)
+        sums.update({seed: zlib.crc32(piece, value) for seed, value in sums.items()})
+    return Parameter(extent.spec, hasher.digest()), sums
 
 
 def clean(
-    data: memoryview,
+    data: FileBytes | memoryview,
     path: str,
     store: Store,
     format_name: str | None = None,
     advance: Callable[[int], None] = no_progress,
 ) -> Described:
     """Store a checkpoint's tensors and skeleton, and return its manifest; all is durable on return.
+
+    The file is read twice: to name what is in it, and to store what the store lacks. Both have to find the same. So
+    what is stored anew is what the file held when the first reading ended, however others write to it.
 
     Args:
         data: The whole file.
@@ -146,21 +180,34 @@ def clean(
         advance: Told the number of bytes stored or found stored, as it goes.
 
     Raises:
+        ChangedError: Somebody wrote to the file meanwhile; no manifest names what may have been stored.
         FormatError: As ``scan``; nothing is stored.
         PluginError: As ``scan``.
         StoreError: The store cannot be written.
     """
     found = describe(data, path, format_name, threads=store.threads)
     parameters = found.manifest.parameters
-    skeleton = found.scan.layout.to_skeleton()
+    skeleton = found.layout.to_skeleton()
     store.put(
         [
-            *(
-                (extent.spec, parameters[extent.name].digest, data[extent.offset : extent.end])
-                for extent in found.scan.extents
-            ),
+            *((extent.spec, parameters[extent.name].digest, value_of(data, extent)) for extent in found.scan.extents),
             (skeleton_spec(len(skeleton)), found.manifest.skeleton.digest, memoryview(skeleton)),
         ],
         advance,
     )
+    if not isinstance(data, memoryview):
+        _check_literals(data, found.layout)
     return found
+
+
+def value_of(data: FileBytes | memoryview, extent: Extent) -> Value:
+    """Return a tensor of a checkpoint as a store takes it."""
+    if isinstance(data, memoryview):
+        return data[extent.offset : extent.end]
+    return FileSource(extent.spec, data, extent.offset, extent.name)
+
+
+def _check_literals(data: FileBytes, layout: Layout) -> None:
+    for offset, segment in layout.located():
+        if isinstance(segment, Literal) and data.read(offset, offset + segment.nbytes) != segment.data:
+            raise ChangedError(f"{data.path} changed while it was read")

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.checkpoint.clean import scan
-from git_theta_ext.checkpoint.mapping import map_path
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.diff.words import human_bytes
@@ -25,6 +24,7 @@ from git_theta_ext.git.fetch import ensure_local
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.model.manifest import is_manifest
+from git_theta_ext.store.file_bytes import open_bytes
 from git_theta_ext.store.writer import explained
 from git_theta_ext.update.change import is_real
 from git_theta_ext.update.compeft import file_head
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _open(name: str) -> _Model:
     if Path(name).is_file():
-        data = map_path(Path(name))
+        data = open_bytes(Path(name))
         if is_manifest(data):
             raise UsageError(f"{name} is only a manifest", hint=f"git theta checkout {name}")
         places = {extent.name: extent for extent in scan(data, name).extents}

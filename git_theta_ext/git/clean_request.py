@@ -10,11 +10,11 @@ from threading import Thread
 from typing import IO, TYPE_CHECKING
 
 from git_theta_ext.checkpoint.cache import StatCache
-from git_theta_ext.checkpoint.mapping import map_file
-from git_theta_ext.errors import FormatError, ManifestError, ThetaError
+from git_theta_ext.errors import ChangedError, ManifestError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.caller import calling_command, holds_open
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
+from git_theta_ext.store.file_bytes import FileBytes
 from git_theta_ext.store.writer import explained
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class CleanRequest:
 
         Raises:
             ManifestError: It was a manifest, but not a sound one, or one with conflicts.
-            FormatError: The checkpoint breaks its format, or changed while it was read.
+            FormatError: The checkpoint breaks its format.
+            ChangedError: Somebody wrote to the checkpoint while it was read.
             StoreError: The store cannot be written.
         """
         if not self._decided:
@@ -79,7 +80,7 @@ class CleanRequest:
         if self._spool is not None:
             with explained(self._store.root):
                 self._spool.flush()
-                data = map_file(self._spool.fileno())
+                data = FileBytes(self._spool.fileno(), self._pathname)
             format_name = theta_paths(self._repository.run, [self._pathname]).get(self._pathname)
             return clean_bytes(self._store, self._pathname, data, format_name)
         shown = calling_command(os.getppid()) in LOOKING
@@ -140,7 +141,9 @@ class _FileReading:
             self._format = theta_paths(repository.run, [self._pathname]).get(self._pathname)
             self._manifest = self._cache.get(self._path, self._format)
             if self._manifest is None:
-                self._manifest = clean_bytes(store, self._pathname, map_file(self._descriptor), self._format)
+                self._manifest = clean_bytes(
+                    store, self._pathname, FileBytes(self._descriptor, self._pathname), self._format
+                )
         except BaseException as error:  # noqa: BLE001 - handed to the thread that asks for the result
             self._error = error
 
@@ -156,10 +159,7 @@ class _FileReading:
         after = os.fstat(self._descriptor)
         same = all(getattr(self._before, name) == getattr(after, name) for name in _UNCHANGED)
         if not same or received != after.st_size or self._manifest is None:
-            raise FormatError(
-                f"{self._pathname}: the file changed while it was read",
-                hint="wait until it is written, then run the command again",
-            )
+            raise ChangedError(f"{self._pathname} changed while it was read")
         self._cache.put(self._path, after, self._manifest, self._format)
         return self._manifest
 
@@ -171,7 +171,7 @@ class _FileReading:
             self._descriptor = -1
 
 
-def clean_bytes(store: Store, pathname: str, data: memoryview, format_name: str | None) -> bytes:
+def clean_bytes(store: Store, pathname: str, data: FileBytes, format_name: str | None) -> bytes:
     """Store a checkpoint and return its manifest; notes go to standard error."""
     from git_theta_ext.checkpoint.clean import clean
 

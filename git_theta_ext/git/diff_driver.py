@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.clean import describe, scan
-from git_theta_ext.checkpoint.mapping import map_path
 from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.stats import Stats, measure
 from git_theta_ext.diff.text import Screen, render
@@ -23,6 +22,7 @@ from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
+from git_theta_ext.store.file_bytes import open_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from git_theta_ext.checkpoint.clean import Scan
     from git_theta_ext.diff.compare import Diff
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.content import Content
     from git_theta_ext.model.layout import Extent
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.store.blobs import Store
@@ -58,16 +59,16 @@ class _Side:
     def extents(self) -> dict[str, Extent]:
         """Where the tensors are in the file."""
         if self.found is None:
-            if is_manifest(self._mapped) or not self._mapped.nbytes:
+            if self.file is None or is_manifest(self._data) or not self._data.nbytes:
                 return {}
-            found = scan(self._mapped, str(self.file), self.format_name)
+            found = scan(self._data, str(self.file), self.format_name)
         else:
             found = self.found
         return {extent.name: extent for extent in found.extents}
 
     @cached_property
-    def _mapped(self) -> memoryview:
-        return map_path(self.file) if self.file is not None else memoryview(b"")
+    def _data(self) -> Content:
+        return open_bytes(self.file) if self.file is not None else memoryview(b"")
 
     def has(self, name: str, parameter: Parameter) -> bool:
         """Tell whether the file has a parameter."""
@@ -77,7 +78,7 @@ class _Side:
         """Yield a parameter's bytes from the file, ``spec.chunk_bytes`` at a time."""
         extent = self.extents[name]
         for start in range(extent.offset, extent.end, extent.spec.chunk_bytes):
-            yield self._mapped[start : min(start + extent.spec.chunk_bytes, extent.end)]
+            yield self._data[start : min(start + extent.spec.chunk_bytes, extent.end)]
 
 
 def run(words: Sequence[str], repo: Repository) -> int:
@@ -134,9 +135,9 @@ def _side(repo: Repository, store: Store, words: tuple[str, str, str], format_na
         content = StatCache(store).get(file)
         if content is not None:
             return _Side(Manifest.parse(content), file, format_name)
-    data = map_path(file)
+    data = open_bytes(file)
     if is_manifest(data) and data.nbytes <= MAX_MANIFEST:
-        return _Side(Manifest.parse(bytes(data)))
+        return _Side(Manifest.parse(bytes(data[:])))
     described = describe(data, path, format_name)
     return _Side(described.manifest, file, format_name, described.scan)
 

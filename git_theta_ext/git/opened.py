@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from git_theta_ext.checkpoint.clean import describe
-from git_theta_ext.checkpoint.mapping import map_path
-from git_theta_ext.errors import RepositoryError, UsageError
+from git_theta_ext.checkpoint.clean import describe, value_of
+from git_theta_ext.errors import ChangedError, RepositoryError, UsageError
 from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.git.paths import worktree_of
 from git_theta_ext.git.stage import regular_file
 from git_theta_ext.model.manifest import is_manifest
-from git_theta_ext.model.tensor import skeleton_spec
+from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
+from git_theta_ext.store.file_bytes import open_bytes
 from git_theta_ext.store.pool import no_progress
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.layout import Extent
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.file_bytes import FileBytes
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class OpenCheckpoint:
     path: str
     stat: os.stat_result
     format_name: str | None
-    data: memoryview
+    data: FileBytes
     described: Described
 
     @cached_property
@@ -50,18 +51,30 @@ class OpenCheckpoint:
         return {extent.name: extent for extent in self.described.scan.extents}
 
     def value(self, name: str) -> memoryview:
-        """Return a parameter's bytes."""
+        """Return a parameter's bytes.
+
+        Raises:
+            ChangedError: They are no longer those that were there when the file was opened.
+        """
         extent = self._extents[name]
-        return self.data[extent.offset : extent.end]
+        data = self.data.read(extent.offset, extent.end)
+        if tensor_digest(extent.spec, data) != self.described.manifest.parameters[name].digest:
+            raise ChangedError(f"{self.path}: parameter {name!r} changed while it was read")
+        return data
 
     def store(self, store: Store, kept: Manifest) -> int:
-        """Store the skeleton, and those tensors that a manifest made from this file's still names; return the bytes."""
-        parameters, skeleton = kept.parameters, self.described.scan.layout.to_skeleton()
+        """Store the skeleton, and those tensors that a manifest made from this file's still names; return the bytes.
+
+        Raises:
+            ChangedError: Somebody wrote to the file since it was opened.
+            StoreError: The store cannot be written.
+        """
+        parameters, skeleton = kept.parameters, self.described.layout.to_skeleton()
         own = self.described.manifest.parameters
         return store.put(
             [
                 *(
-                    (extent.spec, own[extent.name].digest, self.data[extent.offset : extent.end])
+                    (extent.spec, own[extent.name].digest, value_of(self.data, extent))
                     for extent in self.described.scan.extents
                     if parameters[extent.name] == own[extent.name]
                 ),
@@ -78,11 +91,12 @@ def open_checkpoint(
     Raises:
         UsageError: It is no regular file, or only a manifest lies there.
         FormatError: It breaks its format.
+        ChangedError: It was cut short while it was read.
         RepositoryError: It cannot be read.
     """
     before = regular_file(repo, path)
     try:
-        data = map_path(worktree_of(repo) / path)
+        data = open_bytes(worktree_of(repo) / path, path)
     except OSError as error:
         raise RepositoryError(f"{path}: {error.strerror}") from error
     if is_manifest(data):

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.clean import clean
-from git_theta_ext.checkpoint.mapping import map_path
 from git_theta_ext.checkpoint.populate import populate
-from git_theta_ext.errors import RepositoryError, UsageError
+from git_theta_ext.errors import ChangedError, RepositoryError, UsageError
 from git_theta_ext.git.clean_request import echo_manifest
 from git_theta_ext.git.index_stat import StatWords, Update, patch_file
 from git_theta_ext.git.paths import worktree_of
-from git_theta_ext.model.manifest import Manifest, is_manifest
+from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
+from git_theta_ext.store.file_bytes import open_bytes
 from git_theta_ext.store.pool import no_progress
 from git_theta_ext.store.writer import explained
 
@@ -102,7 +102,8 @@ def store_file(
         UsageError: It is no regular file.
         FormatError: It breaks its format.
         ManifestError: It is a manifest with conflicts, or a broken one.
-        RepositoryError: It cannot be read, or somebody wrote to it at the same time.
+        ChangedError: Somebody wrote to it at the same time.
+        RepositoryError: It cannot be read.
         StoreError: The store cannot be written.
     """
     full = worktree_of(repo) / path
@@ -113,11 +114,11 @@ def store_file(
         advance(before.st_size)
         return Staged(path, before, Manifest.parse(known))
     try:
-        data = map_path(full)
+        data = open_bytes(full, path)
     except OSError as error:
         raise RepositoryError(f"{path}: {error.strerror}") from error
     if is_manifest(data):
-        return Staged(path, before, Manifest.parse(echo_manifest(bytes(data), path)))
+        return Staged(path, before, Manifest.parse(echo_manifest(bytes(data[: MAX_MANIFEST + 1]), path)))
     described = clean(data, path, store, format_name, advance)
     _check_unchanged(full, path, before)
     cache.put(full, before, described.manifest.to_bytes(), format_name)
@@ -144,7 +145,8 @@ def rewrite_and_stage(
         Everything staged, and path to the manifest's object id.
 
     Raises:
-        RepositoryError: Somebody wrote to a file at the same time, or the index is locked.
+        ChangedError: Somebody wrote to a file at the same time.
+        RepositoryError: The index is locked.
         StoreError: A file cannot be written.
     """
     kept: dict[Path, Path] = {}
@@ -205,7 +207,7 @@ def update_index(repo: Repository, staged: Sequence[Staged]) -> dict[str, str]:
 
 def _check_unchanged(full: Path, path: str, before: os.stat_result) -> None:
     if _identity(full.lstat()) != _identity(before):
-        raise RepositoryError(f"{path} changed while it was read", hint=f"git theta add {path}")
+        raise ChangedError(f"{path} changed while it was read", hint=f"git theta add {path}")
 
 
 def _identity(stat: os.stat_result) -> tuple[int, ...]:

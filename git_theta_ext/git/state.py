@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.clean import describe
-from git_theta_ext.checkpoint.mapping import map_path
 from git_theta_ext.errors import RepositoryError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.history import RefUpdate, outgoing
@@ -20,6 +19,7 @@ from git_theta_ext.git.revisions import branch_of, head_of
 from git_theta_ext.git.worktree import manifest_at
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.store.chains import ancestors, shallowest
+from git_theta_ext.store.file_bytes import open_bytes
 from git_theta_ext.transfer.complete import read_complete, write_complete
 from git_theta_ext.transfer.remote_index import held, holders_in, known_headers
 
@@ -68,6 +68,7 @@ def in_worktree(
     Raises:
         FormatError: A file breaks its format; the message names it.
         ManifestError: A manifest is broken.
+        ChangedError: A file was cut short while it was read.
         RepositoryError: A file cannot be read.
     """
     return {path: _found(repo, store, path, name, advance) for path, name in paths.items()}
@@ -86,7 +87,7 @@ def _found(repo: Repository, store: Store, path: str, format_name: str | None, a
     if (content := manifest_at(repo, path)) is not None:
         return Found("manifest", Manifest.parse(content))
     try:
-        data = map_path(full)
+        data = open_bytes(full, path)
     except OSError as error:
         raise RepositoryError(f"{path}: {error.strerror}") from error
     return Found("file", describe(data, path, format_name, threads=store.threads, advance=advance).manifest)

@@ -99,5 +99,6 @@ def _values(store: Store, statistics: Manifest) -> str:
     with suppress(ThetaError):
         data = store.read(skeleton.digest, skeleton_spec(skeleton.nbytes))
         layout = Layout.from_skeleton(data, len(statistics.parameters))
-        return next((facts_of(part.data).values for part in layout.segments[:1] if isinstance(part, Literal)), "")
+        first = (memoryview(part.data) for part in layout.segments[:1] if isinstance(part, Literal))
+        return next((facts_of(header).values for header in first), "")
     return ""

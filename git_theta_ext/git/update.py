@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.checkpoint.mapping import map_path
 from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.opened import committed
 from git_theta_ext.git.stage import Rewrite
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.store.batches import Batches
+from git_theta_ext.store.file_bytes import open_bytes
 from git_theta_ext.update.apply import Update, is_applied, results
 from git_theta_ext.update.files import MAX_CONFIG, read_update
 from git_theta_ext.update.read import read_changes
@@ -84,7 +84,7 @@ def open_update(path: Path) -> UpdateFile:
         if (file.parent / _CONFIG).is_file():
             with (file.parent / _CONFIG).open("rb") as stream:
                 config = stream.read(MAX_CONFIG + 1)
-        return read_update(map_path(file), str(path), config)
+        return read_update(open_bytes(file, str(path)), str(path), config)
     except OSError as error:
         raise UsageError(f"{error.filename or file}: {error.strerror}", hint="git theta add -h") from error
 

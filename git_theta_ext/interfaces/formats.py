@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from git_theta_ext.model.content import Content
     from git_theta_ext.model.layout import Field, Layout
     from git_theta_ext.model.tensor import TensorSpec
 
@@ -29,17 +30,17 @@ class Format(Protocol):
     name: str
     mergeable: bool
 
-    def detect(self, data: memoryview) -> bool:
+    def detect(self, data: Content) -> bool:
         """Tell from the content alone whether this looks like the format; cheap, and never raises."""
         ...
 
-    def parse(self, data: memoryview) -> Sequence[Field]:
+    def parse(self, data: Content) -> Sequence[Field]:
         """Find the tensors and what is derived from them, in any order.
 
         Pure: looks at nothing but ``data``, runs nothing that the file holds, and bounds every size first.
 
         Args:
-            data: The whole file, one-dimensional, format ``B``.
+            data: The whole file; take out of it what has to be looked at.
 
         Raises:
             FormatError: The bytes break the format; the message names the parameter where there is one.

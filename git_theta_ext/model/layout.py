@@ -10,6 +10,7 @@ its size and the number of its manifest's parameters bound the segments, and row
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from typing_extensions import Buffer
+
+    from git_theta_ext.model.content import Content
 
 MAX_SKELETON = 1 << 28
 """The most bytes that a skeleton may have; a file with more bytes outside its tensors is opaque."""
@@ -224,11 +227,9 @@ def _pack_name(name: str) -> str | msgpack.ExtType:
 def _unpack_name(value: object) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, msgpack.ExtType) and value.code == 1:
-        try:
+    with suppress(UnicodeDecodeError):
+        if isinstance(value, msgpack.ExtType) and value.code == 1:
             return str(value.data, "utf-8", "surrogatepass")
-        except UnicodeDecodeError as error:
-            raise FormatError("damaged skeleton: a name that is no text") from error
     raise FormatError("damaged skeleton: a name that is no text")
 
 
@@ -245,7 +246,28 @@ def _read_row(row: object) -> Segment:
     raise FormatError("damaged skeleton: a segment of unknown form")
 
 
-def layout_of(data: memoryview, fields: Iterable[Field], checksum: Callable[[memoryview, int], int]) -> Layout:
+def in_file_order(fields: Iterable[Field], nbytes: int) -> list[Field]:
+    """Return what a format found in a file of some size, checked, in the order of their places.
+
+    Raises:
+        FormatError: A field leaves the file or overlaps another; the message names the parameter.
+    """
+    found = sorted(fields, key=lambda field: (field.offset, field.end))
+    outside = nbytes - sum(field.spec.nbytes for field in found if isinstance(field, Extent))
+    if outside > MAX_SKELETON:
+        raise FormatError(f"{outside} bytes outside the tensors; {MAX_SKELETON} are the most")
+    at = 0
+    for field in found:
+        if not 0 <= field.offset <= field.end <= nbytes:
+            place = f"at bytes {field.offset} to {field.end}, outside the {nbytes} of the file"
+            raise FormatError(f"parameter {field.name!r} is {place}")
+        if field.offset < at:
+            raise FormatError(f"parameter {field.name!r} at byte {field.offset} overlaps the one before it")
+        at = field.end
+    return found
+
+
+def layout_of(data: Content, fields: Iterable[Field], checksum: Callable[[Extent, int], int]) -> Layout:
     """Lay out a file from what its format found in it; whatever no field covers becomes literal.
 
     A checksum field that does not hold its tensor's checksum (a writer may leave it zero) becomes literal as well, so
@@ -254,26 +276,19 @@ def layout_of(data: memoryview, fields: Iterable[Field], checksum: Callable[[mem
     Args:
         data: The whole file.
         fields: In any order.
-        checksum: CRC-32 of some bytes, begun from a value, as ``zlib.crc32``.
+        checksum: CRC-32 of a tensor's bytes, begun from a value.
 
     Raises:
-        FormatError: A field leaves the file or overlaps another; the message names the parameter.
+        FormatError: As ``in_file_order``, or two tensors share a name.
     """
-    found = sorted(fields, key=lambda field: (field.offset, field.end))
-    _check_places(found, data.nbytes)
+    found = in_file_order(fields, data.nbytes)
     extents = {field.name: field for field in found if isinstance(field, Extent)}
-    sums: dict[tuple[str, int], bytes] = {}
     segments: list[Segment] = []
     at = 0
     for field in found:
         if isinstance(field, ChecksumField):
-            extent = extents.get(field.name)
-            if extent is None:
-                raise FormatError(f"a checksum of parameter {field.name!r}, which is not in the file")
-            key = (field.name, field.seed)
-            if key not in sums:
-                sums[key] = checksum(data[extent.offset : extent.end], field.seed).to_bytes(4, "little")
-            if data[field.offset : field.end] != sums[key]:
+            extent = extents.get(field.name)  # what has none is refused at the end
+            if extent and data[field.offset : field.end] != checksum(extent, field.seed).to_bytes(4, "little"):
                 continue
         if field.offset > at:
             segments.append(Literal(bytes(data[at : field.offset])))
@@ -283,18 +298,3 @@ def layout_of(data: memoryview, fields: Iterable[Field], checksum: Callable[[mem
     if at < data.nbytes:
         segments.append(Literal(bytes(data[at:])))
     return Layout(tuple(segments))
-
-
-def _check_places(found: list[Field], nbytes: int) -> None:
-    outside = nbytes - sum(field.spec.nbytes for field in found if isinstance(field, Extent))
-    if outside > MAX_SKELETON:
-        raise FormatError(f"{outside} bytes outside the tensors; {MAX_SKELETON} are the most")
-    at = 0
-    for field in found:
-        if not 0 <= field.offset <= field.end <= nbytes:
-            raise FormatError(
-                f"parameter {field.name!r} is at bytes {field.offset} to {field.end}, outside the {nbytes} of the file"
-            )
-        if field.offset < at:
-            raise FormatError(f"parameter {field.name!r} at byte {field.offset} overlaps the one before it")
-        at = field.end

@@ -23,6 +23,8 @@ from git_theta_ext.model.text import quoted, unquoted
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from git_theta_ext.model.content import Content
+
 MAGIC = b"git-theta manifest 1\n"
 MAX_MANIFEST = 1 << 28
 """The most bytes that a manifest may have: room for a million parameters."""
@@ -156,7 +158,7 @@ def values_digest(parameters: Mapping[str, Parameter]) -> Digest:
     return Digest(blake3("".join(f"{line}\n" for line in _lines(ordered)).encode()).hexdigest())
 
 
-def is_manifest(data: bytes | memoryview) -> bool:
+def is_manifest(data: bytes | Content) -> bool:
     """Tell from the first bytes whether this is meant to be a manifest."""
     return bytes(data[: len(MAGIC)]) == MAGIC
 

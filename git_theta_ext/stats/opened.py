@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,17 +9,21 @@ from git_theta_ext.errors import FormatError, StoreError
 from git_theta_ext.interfaces import NotSplittable
 from git_theta_ext.model.layout import Extent
 from git_theta_ext.model.manifest import Parameter, is_manifest, values_digest
-from git_theta_ext.model.tensor import tensor_digest
+from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.registry import detect_format
+from git_theta_ext.store.file_bytes import open_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.store.file_bytes import FileBytes
 
 _MANY_BYTES = 1 << 27
 _THREADS = 8
 """That hash a tensor of so many bytes."""
+_PIECE = 1 << 24
+"""Bytes that are read in one go."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,11 @@ class Opened:
     """A file whose tensors are known.
 
     Attributes:
-        data: All of it; what is written into it goes nowhere.
+        data: All of it.
         extents: Where the tensors are, by name.
     """
 
-    data: memoryview
+    data: FileBytes
     extents: dict[str, Extent]
 
     @property
@@ -41,17 +44,24 @@ class Opened:
         return {name: extent.spec for name, extent in self.extents.items()}
 
     def bytes_of(self, name: str) -> memoryview:
-        """Return a tensor's little-endian bytes."""
+        """Return a copy of a tensor's little-endian bytes, which may be written to."""
         extent = self.extents[name]
-        return self.data[extent.offset : extent.end]
+        copy = memoryview(bytearray(extent.spec.nbytes))
+        for start in range(0, extent.spec.nbytes, _PIECE):
+            end = min(start + _PIECE, extent.spec.nbytes)
+            copy[start:end] = self.data[extent.offset + start : extent.offset + end]
+        return copy
 
     def values(self) -> Digest:
         """Return the digest of all values; reads the whole file."""
         return values_digest({name: Parameter(spec, self._digest(name, spec)) for name, spec in self.specs.items()})
 
     def _digest(self, name: str, spec: TensorSpec) -> Digest:
-        threads = _THREADS if spec.nbytes >= _MANY_BYTES else 1
-        return tensor_digest(spec, self.bytes_of(name), threads=threads)
+        extent = self.extents[name]
+        hasher = TensorHasher(spec, threads=_THREADS if spec.nbytes >= _MANY_BYTES else 1)
+        for start in range(extent.offset, extent.end, _PIECE):
+            hasher.update(self.data[start : min(start + _PIECE, extent.end)])
+        return hasher.digest()
 
 
 def opened(path: Path) -> Opened:
@@ -59,16 +69,15 @@ def opened(path: Path) -> Opened:
 
     Raises:
         FormatError: It cannot be taken apart, or only a manifest lies in its place.
+        ChangedError: It was cut short while it was read.
         StoreError: It cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            # Torch shares memory only that could be written to.
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+        data = open_bytes(path)
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}", hint="save the checkpoint first") from error
-    except ValueError as error:  # nothing cannot be mapped
-        raise FormatError(f"{path}: the file is empty", hint="save the checkpoint first") from error
+    if not data.nbytes:
+        raise FormatError(f"{path}: the file is empty", hint="save the checkpoint first")
     if is_manifest(data):
         raise FormatError(f"{path}: in its place lies only its manifest", hint=f"git theta checkout {path}")
     try:

@@ -12,6 +12,7 @@ from git_theta_ext.model.bounded_json import read_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from git_theta_ext.model.content import Content
     from git_theta_ext.model.tensor import TensorSpec
 
 FORMAT = "git-theta-stats 1"
@@ -42,10 +43,10 @@ class Facts:
     values: str = ""
 
 
-def facts_of(header: bytes | memoryview) -> Facts:
+def facts_of(header: Content) -> Facts:
     """Read what statistics say of themselves from the beginning of their file; nothing where it is none."""
     length = int.from_bytes(header[:8], "little")
-    if length > min(_MOST_HEADER, len(header) - 8):
+    if length > min(_MOST_HEADER, header.nbytes - 8):
         return Facts()
     try:
         told = read_json(str(header[8 : 8 + length], "utf-8")).get("__metadata__", {})

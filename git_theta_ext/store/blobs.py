@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.store.chains import depths, shallowest
+from git_theta_ext.store.checked import FileSource, checked_blob
 from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs, dense_estimate, estimate
 from git_theta_ext.store.decode import Decoder, StoredSource
 from git_theta_ext.store.in_step import in_step
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from git_theta_ext.store.in_step import Groups, Work
     from git_theta_ext.store.packs import Entry
     from git_theta_ext.store.writer import NewBlob
+
+    Value = Buffer | FileSource
+    """A tensor's little-endian bytes, or where they are."""
 
 __all__ = ["Hint", "Store"]
 
@@ -54,25 +58,26 @@ class Store(Inventory):
 
     def put(
         self,
-        items: Sequence[tuple[TensorSpec, Digest, Buffer]],
+        items: Sequence[tuple[TensorSpec, Digest, Value]],
         advance: Callable[[int], None] = no_progress,
         hints: Mapping[Digest, Hint] | None = None,
     ) -> int:
         """Store what is not there yet; durable on return.
 
         Args:
-            items: Spec, digest and little-endian bytes of tensors and skeletons; the digests are trusted.
+            items: Spec, digest and value of tensors and skeletons. Digests of bytes in memory are trusted.
             advance: Told the number of bytes dealt with, as it goes.
-            hints: How some of them may be held in fewer bytes; followed where that is so.
+            hints: How some of those in memory may be held in fewer bytes; followed where that is so.
 
         Returns:
             Bytes written.
 
         Raises:
+            ChangedError: A file does not hold what a digest names; nothing is stored under that digest.
             StoreError: The file system refused; nothing half written is left.
         """
         missing = self.missing(digest for _, digest, _ in items)
-        fresh: dict[Digest, tuple[TensorSpec, Digest, Buffer]] = {}
+        fresh: dict[Digest, tuple[TensorSpec, Digest, Value]] = {}
         for item in items:
             if item[1] in missing:
                 fresh.setdefault(item[1], item)
@@ -89,8 +94,10 @@ class Store(Inventory):
         names = self.write(grouped(blobs.values()), advance, loose=True)
         return sum(self.pack_path(name).stat().st_size for name in names)
 
-    def _blobs(self, item: tuple[TensorSpec, Digest, Buffer], hint: Hint | None) -> list[NewBlob]:
+    def _blobs(self, item: tuple[TensorSpec, Digest, Value], hint: Hint | None) -> list[NewBlob]:
         spec, digest, data = item
+        if isinstance(data, FileSource):
+            return [checked_blob(digest, data)]
         if hint is not None:
             chosen = shallowest(self.holders({hint.parent}))
             if hint.parent in chosen and depths(chosen)[hint.parent] < _DEEPEST_HINT:

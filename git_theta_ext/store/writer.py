@@ -36,7 +36,8 @@ SHARED_PACK = 1 << 24
 """The most bytes, before encoding, of tensors that share a pack."""
 
 _STALE_SECONDS = 24 * 3600
-_READ = 1 << 20
+_READ = 1 << 18
+"""Bytes that are hashed in one go: they stay near the processor from one end to the other."""
 _FINISHERS = 4
 
 
@@ -58,12 +59,13 @@ class NewBlob:
     """A tensor or skeleton to be written.
 
     Attributes:
-        digest: Trusted.
+        digest: Trusted, unless there is a check.
         spec: Element type and shape.
         encode: Returns the payload of a chunk, in pieces, by its number; called in threads.
         encoding: Name of the encoding.
         bases: What it is coded against.
         params: What the decoder has to know.
+        check: Called when every chunk is encoded; raises an error if that is not what the digest names.
     """
 
     digest: Digest
@@ -72,6 +74,7 @@ class NewBlob:
     encoding: str = "dense"
     bases: tuple[Digest, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[[], None] = lambda: None
 
 
 def dense_blob(digest: Digest, target: Callable[[], Source]) -> NewBlob:
@@ -187,6 +190,8 @@ class PackWriter:
             Name and entries of each pack.
 
         Raises:
+            ChangedError: What somebody else wrote to meanwhile is not what its digest names; no pack holds it, and no
+                temporary file is left.
             StoreError: The file system refused; no temporary file is left.
         """
         jobs = ((blob, number) for pack in packs for blob in pack for number in range(chunk_count(blob.spec)))
@@ -229,13 +234,13 @@ def _stream(
     head = len(write_header(entries))
     with path.open("xb", buffering=0) as file:
         file.seek(head)
-        for at, entry in enumerate(entries):
+        for at, (blob, entry) in enumerate(zip(pack, entries, strict=True)):
             sizes: list[int] = []
             for number in range(len(entry.chunks)):
-                pieces = next(coded)
-                sizes.append(_write_all(file.fileno(), pieces))
+                sizes.append(_write_all(file.fileno(), next(coded)))
                 start, end = chunk_range(entry.spec, number)
                 advance(end - start)
+            blob.check()
             entries[at] = replace(entry, chunks=tuple(sizes), offset=head)
             head += sum(sizes)
         file.seek(0)

@@ -30,7 +30,7 @@ def lay_out(found: Format, data: bytes) -> tuple[Layout, dict[str, bytes]]:
     view = memoryview(data).toreadonly()
     fields = found.parse(view)
     tensors = {field.name: data[field.offset : field.end] for field in fields if isinstance(field, Extent)}
-    return layout_of(view, fields, zlib.crc32), tensors
+    return layout_of(view, fields, lambda extent, seed: zlib.crc32(tensors[extent.name], seed)), tensors
 
 
 def assemble(layout: Layout, tensors: Mapping[str, Buffer]) -> bytes:

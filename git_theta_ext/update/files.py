@@ -13,6 +13,7 @@ from git_theta_ext.registry import find_format
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from git_theta_ext.model.content import Content
     from git_theta_ext.model.tensor import TensorSpec
 
 MAX_CONFIG = 1 << 20
@@ -52,8 +53,8 @@ class UpdateFile:
     config: Mapping[str, Any] | None = None
 
 
-def read_update(data: memoryview, label: str, config: bytes | None = None) -> UpdateFile:
-    """Find the tensors of a safetensors file, without copying them.
+def read_update(data: Content, label: str, config: bytes | None = None) -> UpdateFile:
+    """Read the tensors of a safetensors file.
 
     Args:
         data: The whole file.

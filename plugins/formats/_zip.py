@@ -19,6 +19,7 @@ from git_theta_ext.model.layout import Literal, Slice
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from git_theta_ext.model.content import Content
     from git_theta_ext.model.layout import Layout, Segment
 
 _END = struct.Struct("<4s4H2LH")
@@ -75,15 +76,15 @@ class _Entry:
     at: int
 
 
-def first_name(data: memoryview) -> str | None:
+def first_name(data: Content) -> str | None:
     """Return the name in the archive's first local header; None where the file does not begin with one."""
     if data.nbytes < _LOCAL.size or bytes(data[:4]) != b"PK\3\4":
         return None
-    length = _LOCAL.unpack_from(data)[9]
+    length = _LOCAL.unpack(data[: _LOCAL.size])[9]
     return bytes(data[_LOCAL.size : _LOCAL.size + length]).decode(errors="replace")
 
 
-def names(data: memoryview) -> list[str]:
+def names(data: Content) -> list[str]:
     """Return the names in the central directory; none where it cannot be read. Never raises."""
     try:
         return [entry.name for entry in _entries(data)[0]]
@@ -91,7 +92,7 @@ def names(data: memoryview) -> list[str]:
         return []
 
 
-def members(data: memoryview) -> list[Member]:
+def members(data: Content) -> list[Member]:
     """Find every member of an archive, in the order of their places.
 
     Raises:
@@ -155,7 +156,7 @@ def _unaccounted(start: int, end: int) -> NotSplittable:
     return NotSplittable(f"bytes {start} to {end} belong to no zip member: several archives in a row, or a patched one")
 
 
-def _entries(data: memoryview, at: int = 0) -> tuple[list[_Entry], int]:
+def _entries(data: Content, at: int = 0) -> tuple[list[_Entry], int]:
     """Read the central directory; also return its offset, behind which no member lies.
 
     Args:
@@ -171,7 +172,7 @@ def _entries(data: memoryview, at: int = 0) -> tuple[list[_Entry], int]:
     return found, start
 
 
-def _directory(data: memoryview, offset: int) -> tuple[int, int, int]:
+def _directory(data: Content, offset: int) -> tuple[int, int, int]:
     """Return offset, size in bytes and number of entries of the central directory."""
     base = max(0, data.nbytes - _END.size - _MAX_COMMENT)
     tail = bytes(data[base:])
@@ -198,12 +199,12 @@ def _directory(data: memoryview, offset: int) -> tuple[int, int, int]:
     return start, size, count
 
 
-def _directory64(data: memoryview, locator: int, offset: int) -> tuple[int, tuple[int, int, int]]:
-    _, _, at, disks = _LOCATOR.unpack_from(data, locator)
+def _directory64(data: Content, locator: int, offset: int) -> tuple[int, tuple[int, int, int]]:
+    _, _, at, disks = _LOCATOR.unpack(data[locator : locator + _LOCATOR.size])
     at -= offset
     if at < 0 or at + _END64.size > locator or bytes(data[at : at + 4]) != b"PK\6\6" or disks > 1:
         raise NotSplittable("the zip64 directory's end is not where it is said to be")
-    _, rest, _, _, disk, first_disk, here, count, size, start = _END64.unpack_from(data, at)
+    _, rest, _, _, disk, first_disk, here, count, size, start = _END64.unpack(data[at : at + _END64.size])
     if at + _END64_HEAD + rest != locator:
         raise _unaccounted(at + _END64_HEAD + rest, locator)
     if disk or first_disk or here != count:
@@ -211,11 +212,11 @@ def _directory64(data: memoryview, locator: int, offset: int) -> tuple[int, tupl
     return at, (count, size, start)
 
 
-def _read_entries(data: memoryview, at: int, end: int) -> Iterator[_Entry]:
+def _read_entries(data: Content, at: int, end: int) -> Iterator[_Entry]:
     while at < end:
         if at + _ENTRY.size > end or bytes(data[at : at + 4]) != b"PK\1\2":
             raise FormatError(f"the zip directory is damaged at byte {at}")
-        fields = _ENTRY.unpack_from(data, at)
+        fields = _ENTRY.unpack(data[at : at + _ENTRY.size])
         _, _, _, flags, method, _, _, crc, packed, size, name_size, extra_size, comment_size, *_, header = fields
         raw = bytes(data[at + _ENTRY.size : at + _ENTRY.size + name_size])
         extra_at = at + _ENTRY.size + name_size
@@ -253,11 +254,11 @@ def _zip64(extra: memoryview, short: tuple[int, ...], name: str) -> tuple[int, .
     return tuple(values)
 
 
-def _member(data: memoryview, entry: _Entry, limit: int) -> Member:
+def _member(data: Content, entry: _Entry, limit: int) -> Member:
     at = entry.header
     if at + _LOCAL.size > limit or bytes(data[at : at + 4]) != b"PK\3\4":
         raise FormatError(f"zip member {entry.name!r} is not at byte {at}, or overlaps the next")
-    _, _, flags, method, _, _, crc, packed, size, name_size, extra_size = _LOCAL.unpack_from(data, at)
+    _, _, flags, method, _, _, crc, packed, size, name_size, extra_size = _LOCAL.unpack(data[at : at + _LOCAL.size])
     name_at = at + _LOCAL.size
     start = name_at + name_size + extra_size
     end = start + entry.packed

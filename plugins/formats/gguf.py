@@ -20,6 +20,7 @@ from git_theta_ext.model.tensor import TensorSpec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from git_theta_ext.model.content import Content
     from git_theta_ext.model.layout import Segment
 
 _MAGIC = b"GGUF"
@@ -54,11 +55,11 @@ class GgufFormat:
     name = "gguf"
     mergeable = True
 
-    def detect(self, data: memoryview) -> bool:
+    def detect(self, data: Content) -> bool:
         """Tell whether the file begins as such files do."""
         return data[: len(_MAGIC)] == _MAGIC
 
-    def parse(self, data: memoryview) -> list[Extent]:
+    def parse(self, data: Content) -> list[Extent]:
         """Find the tensors; their shapes are reversed, as the last dimension is the one whose elements lie together.
 
         What is of a type that is not known yet reaches to the tensor behind it.
@@ -163,27 +164,31 @@ class _Head:
 class _Cursor:
     """Reads values one after another; nothing that is not there is ever asked for."""
 
-    def __init__(self, data: memoryview, at: int) -> None:
+    def __init__(self, data: Content, at: int) -> None:
         self.data = data
         self.at = at
 
-    def skip(self, nbytes: int) -> memoryview:
-        """Return the next bytes, and go on behind them."""
+    def skip(self, nbytes: int) -> None:
+        """Go on behind the next bytes."""
         if nbytes > self.data.nbytes - self.at:
             raise FormatError(f"{nbytes} bytes at {self.at} of {self.data.nbytes}; the file may be cut short")
         self.at += nbytes
         if self.at > _MOST_HEAD:
             raise FormatError(f"a head of {self.at} bytes and more; {_MOST_HEAD} are the most")
+
+    def take(self, nbytes: int) -> memoryview:
+        """Return the next bytes, and go on behind them."""
+        self.skip(nbytes)
         return self.data[self.at - nbytes : self.at]
 
     def number(self, kind: str) -> int:
         """Return the next number, of a type as ``struct`` names it."""
-        (value,) = struct.unpack(kind, self.skip(struct.calcsize(kind)))
+        (value,) = struct.unpack(kind, self.take(struct.calcsize(kind)))
         return int(value)
 
     def text(self) -> bytes:
         """Return the next string."""
-        return bytes(self.skip(self.number("<Q")))
+        return bytes(self.take(self.number("<Q")))
 
     def pass_value(self, kind: int, nested: int = 0) -> None:
         """Go on behind a value of a type."""
@@ -209,7 +214,7 @@ def _head_of(layout: Layout) -> _Head:
     return _read_head(memoryview(first.data if isinstance(first, Literal) else b""))
 
 
-def _read_head(data: memoryview) -> _Head:
+def _read_head(data: Content) -> _Head:
     cursor = _Cursor(data, len(_MAGIC))
     version = cursor.number("<I")
     if version not in _VERSIONS:
@@ -240,7 +245,7 @@ def _read_row(cursor: _Cursor) -> _Tensor:
     rank = cursor.number("<I")
     if rank > _MOST_DIMENSIONS:
         raise FormatError(f"parameter {name!r} has {rank} dimensions; {_MOST_DIMENSIONS} are the most")
-    dimensions = struct.unpack(f"<{rank}Q", cursor.skip(8 * rank))
+    dimensions = struct.unpack(f"<{rank}Q", cursor.take(8 * rank))
     return _Tensor(name, dimensions, cursor.number("<I"), cursor.number("<Q"))
 
 

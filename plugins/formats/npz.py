@@ -21,11 +21,13 @@ from . import _zip
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from git_theta_ext.model.content import Content
     from git_theta_ext.model.layout import Field, Layout
 
 _MAGIC = b"\x93NUMPY"
 _SUFFIX = ".npy"
 _MAX_HEADER = 10_000
+_WIDE_START = 12
 _WIDE_HEADER = 2  # from this version on, the header's length has four bytes in place of two
 _UNICODE = 3  # the version whose header is UTF-8
 _MAX_ITEM = 100_000
@@ -43,7 +45,7 @@ class NpzFormat:
     name = "npz"
     mergeable = True
 
-    def detect(self, data: memoryview) -> bool:
+    def detect(self, data: Content) -> bool:
         """Tell whether the file is a ``.npy``, or a zip of nothing else."""
         if data[: len(_MAGIC)] == _MAGIC:
             return True
@@ -52,7 +54,7 @@ class NpzFormat:
             return False
         return all(name.endswith(_SUFFIX) for name in _zip.names(data))
 
-    def parse(self, data: memoryview) -> list[Field]:
+    def parse(self, data: Content) -> list[Field]:
         """Find the arrays: under their names in a ``.npz``, as ``array`` in a ``.npy``.
 
         An array in Fortran order has its shape reversed, since that is how its bytes lie.
@@ -92,10 +94,10 @@ class NpzFormat:
 FORMAT = NpzFormat()
 
 
-def _array(name: str, data: memoryview, start: int, end: int) -> list[Extent]:
+def _array(name: str, data: Content, start: int, end: int) -> list[Extent]:
     """Find the array of one ``.npy``; none where its elements have no bytes."""
     try:
-        kind, shape, offset = _header(data[start:end])
+        kind, shape, offset = _header(data[start : min(end, start + _WIDE_START + _MAX_HEADER)])
         if kind is None:
             return []
         spec = TensorSpec(kind, shape)
@@ -119,7 +121,7 @@ def _header(data: memoryview) -> tuple[Dtype | None, tuple[int, ...], int]:
     version = data[6]
     if not 1 <= version <= _UNICODE:
         raise FormatError(f"a .npy header of version {version}, which is not known")
-    start = 12 if version >= _WIDE_HEADER else 10
+    start = _WIDE_START if version >= _WIDE_HEADER else 10
     length = int.from_bytes(data[8:start], "little")
     if length > _MAX_HEADER:
         raise NotSplittable(f"a .npy header of {length} bytes, more than numpy reads by itself")

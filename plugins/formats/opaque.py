@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from git_theta_ext.model.content import Content
     from git_theta_ext.model.layout import Layout
 
 SMALLEST = 128 << 10
@@ -40,11 +41,11 @@ class OpaqueFormat:
     name = "opaque"
     mergeable = False
 
-    def detect(self, data: memoryview) -> bool:  # noqa: ARG002 - the seam's signature
+    def detect(self, data: Content) -> bool:  # noqa: ARG002 - the seam's signature
         """Accept everything."""
         return True
 
-    def parse(self, data: memoryview) -> list[Extent]:
+    def parse(self, data: Content) -> list[Extent]:
         """Cut the file into chunks of 128 KiB to 2 MiB, 512 KiB on average, named in file order."""
         found = []
         start = 0
@@ -67,7 +68,7 @@ class OpaqueFormat:
 FORMAT = OpaqueFormat()
 
 
-def boundaries(data: memoryview, slab: int = _SLAB) -> Iterator[int]:
+def boundaries(data: Content, slab: int = _SLAB) -> Iterator[int]:
     """Yield the end of every chunk; the last is the file's size.
 
     Args:
@@ -98,7 +99,7 @@ def _gear() -> NDArray[np.uint32]:
     return np.frombuffer(blake3(b"git-theta gear 1").digest(length=1024), dtype="<u4").astype(np.uint32)
 
 
-def _places(data: memoryview, begin: int, end: int) -> NDArray[np.int64]:
+def _places(data: Content, begin: int, end: int) -> NDArray[np.int64]:
     """Return every place behind a byte from ``begin`` up to ``end`` where the hash asks for a cut, in order."""
     import numpy as np
 

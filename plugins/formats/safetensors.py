@@ -19,6 +19,8 @@ from git_theta_ext.model.tensor import TensorSpec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from git_theta_ext.model.content import Content
+
 _LENGTH = 8
 _MAX_HEADER = 100_000_000  # the reference's own limit
 _METADATA = "__metadata__"
@@ -31,13 +33,13 @@ class SafetensorsFormat:
     name = "safetensors"
     mergeable = True
 
-    def detect(self, data: memoryview) -> bool:
+    def detect(self, data: Content) -> bool:
         """Tell whether a plausible length and the header's brace begin the file."""
         if data.nbytes <= _LENGTH:
             return False
         return 1 < int.from_bytes(data[:_LENGTH], "little") <= _MAX_HEADER and data[_LENGTH] == ord("{")
 
-    def parse(self, data: memoryview) -> list[Extent]:
+    def parse(self, data: Content) -> list[Extent]:
         """Find the tensors.
 
         Raises:
@@ -102,7 +104,7 @@ def _written_header(entries: Mapping[str, Any]) -> Literal | None:
     return Literal(len(text).to_bytes(_LENGTH, "little") + text) if len(text) <= _MAX_HEADER else None
 
 
-def _read_header(data: memoryview) -> tuple[dict[str, Any], int]:
+def _read_header(data: Content) -> tuple[dict[str, Any], int]:
     """Return the header and the offset of the first byte behind it."""
     length = int.from_bytes(data[:_LENGTH], "little")
     start = _LENGTH + length

@@ -20,6 +20,7 @@ from . import _zip
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from git_theta_ext.model.content import Content
     from git_theta_ext.model.layout import Field, Layout
 
     from ._torch_objects import Leaf, Storage, Tensor
@@ -40,14 +41,14 @@ class TorchZipFormat:
     name = "torch_zip"
     mergeable = True
 
-    def detect(self, data: memoryview) -> bool:
+    def detect(self, data: Content) -> bool:
         """Tell whether the archive holds a ``data.pkl``, or the file begins with torch's older magic number."""
         first = _zip.first_name(data)
         if first is None:
             return _is_legacy(data)
         return first.endswith(_PICKLE) or any(name.endswith(_PICKLE) for name in _zip.names(data))
 
-    def parse(self, data: memoryview) -> list[Field]:
+    def parse(self, data: Content) -> list[Field]:
         """Find the storages and their checksums.
 
         Raises:
@@ -93,11 +94,11 @@ class _Use:
     whole: Tensor | None = None
 
 
-def _is_legacy(data: memoryview) -> bool:
+def _is_legacy(data: Content) -> bool:
     return data.nbytes > 0 and data[0] == _PROTO and _LEGACY_MAGIC in bytes(data[:_LEGACY_HEAD])
 
 
-def _read(data: memoryview, member: Member) -> list[_Use]:
+def _read(data: Content, member: Member) -> list[_Use]:
     # Only a file that is to be split needs the pickle machine; every file is asked whether it is a torch file.
     from ._pickle import MAX_BYTES
     from ._torch_objects import read_objects

@@ -11,12 +11,12 @@ import pytest
 from git_theta_ext.checkpoint import populate as populate_module
 from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.clean import clean, describe, scan
-from git_theta_ext.checkpoint.mapping import map_file
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.errors import CorruptError, FormatError, ManifestError, MissingError, PluginError, StoreError
 from git_theta_ext.model.manifest import LayoutConflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.store.blobs import Store
+from git_theta_ext.store.file_bytes import FileBytes
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ class TestStatCache:
 
     def remember(self, store, path, **options):
         with path.open("rb") as file:
-            manifest = clean(map_file(file.fileno()), "m", store).manifest.to_bytes()
+            manifest = clean(FileBytes(file.fileno(), "m"), "m", store).manifest.to_bytes()
         StatCache(store).put(path, path.lstat(), manifest, **options)
         return manifest
 

@@ -23,7 +23,7 @@ def test_json_takes_memory_in_proportion_to_its_size(text):
     readers = (
         lambda: find_format("safetensors").parse(memoryview(head)),
         lambda: read_config(text.encode(), "x"),
-        lambda: facts_of(head),
+        lambda: facts_of(memoryview(head)),
     )
     assert max(map(memory_of, readers)) < 24 * len(text) + (1 << 17)
 

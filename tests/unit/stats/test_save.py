@@ -45,7 +45,7 @@ def test_statistics_come_back_as_they_were(checkpoint, model):
     values = values_digest(manifest.parameters)
     with safe_open(path, "pt") as file:
         assert file.metadata() == {"format": "git-theta-stats 1", "samples": "5", "checkpoint": values}
-    assert facts_of(path.read_bytes()) == Facts(5, values)
+    assert facts_of(memoryview(path.read_bytes())) == Facts(5, values)
 
 
 def test_the_file_is_a_checkpoint_of_its_own_that_fits_the_other(checkpoint, model):

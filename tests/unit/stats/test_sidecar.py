@@ -78,7 +78,7 @@ def header(text):
     ],
 )
 def test_statistics_say_how_they_were_made(told, expected):
-    assert facts_of(header(json.dumps({"__metadata__": told}).encode()) + b"values") == expected
+    assert facts_of(memoryview(header(json.dumps({"__metadata__": told}).encode()) + b"values")) == expected
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_statistics_say_how_they_were_made(told, expected):
     [b"", b"text", header(b"[]"), header(b"{"), header(b'{"__metadata__": 1}'), b"\xff" * 20, header(b"[" * 100_000)],
 )
 def test_a_file_that_is_something_else_says_nothing(data):
-    assert facts_of(data) == Facts()
+    assert facts_of(memoryview(data)) == Facts()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,103 @@
+"""Store a tensor that others may write to while it is read: what is encoded is what its digest names, or an error."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import ChangedError
+from git_theta_ext.interfaces import Chunk
+from git_theta_ext.model.tensor import TensorHasher
+from git_theta_ext.registry import find_encoding
+from git_theta_ext.store.packs import chunk_range
+from git_theta_ext.store.writer import NewBlob
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.store.file_bytes import FileBytes
+
+
+class FileSource:
+    """A tensor in a file; see ``git_theta_ext.interfaces.Source``. Safe to use from several threads.
+
+    Others may write to the file, so each read copies, and two reads may not agree.
+
+    Args:
+        spec: Element type and shape.
+        file: Where it is.
+        offset: Of its first byte there.
+        name: The parameter's.
+    """
+
+    def __init__(self, spec: TensorSpec, file: FileBytes, offset: int, name: str) -> None:
+        self.spec = spec
+        self.origin = f"{file.path}: parameter {name!r}"
+        self._file = file
+        self._offset = offset
+
+    def read(self, start: int = 0, end: int | None = None) -> memoryview:
+        """Return a copy of some of its bytes.
+
+        Raises:
+            ChangedError: The file was cut short.
+            StoreError: The file cannot be read.
+        """
+        end = self.spec.nbytes if end is None else min(end, self.spec.nbytes)
+        return self._file.read(self._offset + start, self._offset + max(start, end))
+
+
+def checked_blob(digest: Digest, source: FileSource) -> NewBlob:
+    """Return a blob that leans on nothing, and is written only if what was encoded is what the digest names."""
+    encoding, spec, hasher = find_encoding("dense"), source.spec, ChunkHasher(source.spec)
+
+    def encode(number: int) -> list[Buffer]:
+        start, end = chunk_range(spec, number)
+        data = source.read(start, end)
+        hasher.add(number, data)
+        return encoding.encode(Chunk(spec, start), data)
+
+    def check() -> None:
+        if hasher.digest() != digest:
+            raise ChangedError(f"{source.origin} changed while it was read")
+
+    return NewBlob(digest, spec, encode, check=check)
+
+
+class ChunkHasher:
+    """Computes a tensor's digest from its chunks, which threads add in any order.
+
+    The thread that brings the chunk that is next hashes it at once, while the processor still has it at hand.
+
+    Args:
+        spec: Element type and shape.
+    """
+
+    def __init__(self, spec: TensorSpec) -> None:
+        self._hasher = TensorHasher(spec)
+        self._lock = Lock()
+        self._waiting: dict[int, memoryview] = {}
+        self._next = 0
+        self._busy = False
+
+    def add(self, number: int, data: memoryview) -> None:
+        """Add a chunk; it is hashed by a thread that is in here when those before it are there."""
+        with self._lock:
+            self._waiting[number] = data
+            if self._busy:
+                return
+            self._busy = True
+        while (ready := self._take()) is not None:
+            self._hasher.update(ready)
+
+    def _take(self) -> memoryview | None:
+        with self._lock:
+            ready = self._waiting.pop(self._next, None)
+            self._next += ready is not None
+            self._busy = ready is not None
+            return ready
+
+    def digest(self) -> Digest:
+        """Return the digest; nobody may be adding any more."""
+        return self._hasher.digest()

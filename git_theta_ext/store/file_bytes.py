@@ -1,0 +1,104 @@
+"""Read a file piece by piece into private memory, and never map it.
+
+Whoever cuts a mapped file short ends the process that reads it, without a word (mmap(2), SIGBUS). Whoever writes to it
+changes bytes that were looked at a moment before.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, overload
+
+from git_theta_ext.errors import ChangedError, StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_NEAR = 1 << 10
+_WINDOW = 1 << 14
+"""Bytes read ahead when a few are asked for: headers and tables are read value by value."""
+
+
+class FileBytes:
+    """The bytes of a regular file; see ``git_theta_ext.model.content.Content``. Safe to use from several threads.
+
+    Args:
+        descriptor: Of the file; may be closed afterwards.
+        path: For messages.
+
+    Attributes:
+        nbytes: Size of the file when it was opened.
+        path: For messages.
+    """
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        self._descriptor = -1
+        self._descriptor = os.dup(descriptor)
+        self.path = path
+        self.nbytes = os.fstat(descriptor).st_size
+        self._window = (0, memoryview(b""))
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def read(self, start: int, end: int) -> memoryview:
+        """Return a copy of the bytes from ``start`` up to ``end``, which must lie in the file.
+
+        Raises:
+            ChangedError: The file was cut short meanwhile.
+            StoreError: It cannot be read.
+        """
+        data = self._pread(end - start, start)
+        if len(data) < end - start:  # at most 2 GiB come in one go
+            pieces = [data]
+            while start + sum(map(len, pieces)) < end:
+                at = start + sum(map(len, pieces))
+                pieces.append(self._pread(end - at, at))
+            data = b"".join(pieces)
+        return memoryview(data)
+
+    def _pread(self, count: int, offset: int) -> bytes:
+        try:
+            data = os.pread(self._descriptor, count, offset)
+        except OSError as error:
+            raise StoreError(f"cannot read {self.path}: {error.strerror}", hint="check its disk") from error
+        if count and not data:
+            raise ChangedError(f"{self.path} was cut short while it was read")
+        return data
+
+    @overload
+    def __getitem__(self, key: int, /) -> int: ...
+    @overload
+    def __getitem__(self, key: slice, /) -> memoryview: ...
+    def __getitem__(self, key: int | slice, /) -> int | memoryview:
+        """Return a byte, or a copy of some; those that lie near each other may be from one moment."""
+        if isinstance(key, slice):
+            start, end, _ = key.indices(self.nbytes)
+            return self._read_ahead(start, max(start, end))
+        if not 0 <= key < self.nbytes:
+            raise IndexError(f"byte {key} of {self.nbytes}")
+        return self._read_ahead(key, key + 1)[0]
+
+    def _read_ahead(self, start: int, end: int) -> memoryview:
+        if end - start > _NEAR:
+            return self.read(start, end)
+        first, window = self._window
+        if not first <= start <= end <= first + window.nbytes:
+            first, window = start, self.read(start, min(start + _WINDOW, self.nbytes))
+            self._window = first, window
+        return window[start - first : end - first]
+
+
+def open_bytes(path: Path, label: str | None = None) -> FileBytes:
+    """Return the bytes of the file at a path.
+
+    Args:
+        path: Of a regular file.
+        label: Its name in messages, if it is another.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    with path.open("rb", buffering=0) as file:
+        return FileBytes(file.fileno(), label or str(path))
