@@ -53,7 +53,10 @@ EXAMPLE = "git theta fsck --full"
 
 _MENDING = {
     "corrupt": ("damaged packs are of no more use", "git theta fsck --full --repair"),
-    "missing": ("some tensors are lost here", "git push from a clone that has them, then git theta checkout --force"),
+    "missing": (
+        "some tensors are lost here",
+        "run git theta push --all in a clone that has them, then git theta checkout --force",
+    ),
 }
 
 

@@ -13,7 +13,8 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.caller import pushes_dry
 from git_theta_ext.git.history import parse_updates
-from git_theta_ext.git.push import Push, tracking_updates
+from git_theta_ext.git.push import Push
+from git_theta_ext.git.push_refs import tracking_updates
 from git_theta_ext.git.repository import Repository
 
 if TYPE_CHECKING:

@@ -31,6 +31,7 @@ COMMANDS = {
     "add": "stage checkpoints, faster than git add",
     "checkout": "write checkpoints whose place in the work tree holds only a manifest",
     "status": "show which parameters changed, what is pending and what is not pushed",
+    "push": "upload parameters that history names and a remote lacks",
     "ls-files": "list checkpoints and their parameters",
     "show": "describe a checkpoint or one of its parameters",
     "export": "write a version of a checkpoint to a file",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import (
@@ -20,6 +19,7 @@ from git_theta_ext.errors import (
 )
 from git_theta_ext.git.history import RefUpdate, outgoing, reachable, tips_of
 from git_theta_ext.git.objects import named_digests
+from git_theta_ext.git.push_refs import boundary, tracked, uses_theta
 from git_theta_ext.store.pool import no_progress
 
 if TYPE_CHECKING:
@@ -32,11 +32,8 @@ if TYPE_CHECKING:
     from git_theta_ext.store.blobs import Store
     from git_theta_ext.transfer.complete import Complete
     from git_theta_ext.transfer.outgoing import Going
+    from git_theta_ext.transfer.relay import Relayed
     from git_theta_ext.transfer.remote_index import Place
-
-
-_LOOKED_AT = 50
-"""Commits whose attributes are looked at."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Pushed:
         found: In the pushed commits.
         lacking: Tensors and skeletons that the remote lacked.
         lost: Those of them that are neither here nor on any remote.
-        packs: How many packs were uploaded out of this repository's store.
+        packs: How many packs were uploaded.
         nbytes: Their bytes.
         failure: Why the remote was not asked; then no commit that git sends names parameters for the first time.
     """
@@ -158,7 +155,7 @@ class Push:
         from git_theta_ext.git.remotes import open_remote
 
         tips = tips_of(self.updates)
-        if not _uses_theta(self.repo, tips):
+        if not uses_theta(self.repo, tips):
             # To walk all history of just any repository takes long, and there is nothing to be found.
             by_git = (*(update.remote_oid for update in self.updates), *tracked(self.repo, self.remote))
             found = outgoing(self.repo, self.remote, self.updates, by_git)
@@ -189,6 +186,7 @@ class Push:
         store = self.repo.store()
         lacking: set[Digest] = set()
         lost: set[Digest] = set()
+        through: list[Relayed] = []
 
         def obtain(absent: AbstractSet[Digest]) -> AbstractSet[Digest]:
             lacking.update(absent)
@@ -196,6 +194,7 @@ class Push:
             if relayed.left and strict:
                 self._refuse_new(relayed.left, relayed.failures)
             lost.update(relayed.left)
+            through.append(relayed)
             return relayed.left
 
         def prepare(going: Going) -> None:
@@ -203,8 +202,9 @@ class Push:
             _recode(self.repo, store, going)
 
         plan = push(store, place, found.digests, PushSteps(prepare, obtain), advance)
-        done = Pushed(found, frozenset(lacking), frozenset(lost), len(plan.packs), plan.nbytes)
-        return done, plan.relied_on
+        packs = len(plan.packs) + sum(relayed.packs for relayed in through)
+        nbytes = plan.nbytes + sum(relayed.nbytes for relayed in through)
+        return Pushed(found, frozenset(lacking), frozenset(lost), packs, nbytes), plan.relied_on
 
     def _sources(self, place: Place) -> list[Place]:
         from git_theta_ext.git.remotes import try_remotes
@@ -230,35 +230,6 @@ class Push:
             there += [line.partition("\t")[0] for line in listed.splitlines()]
             named = named_digests(self.repo, reachable(self.repo, tips, there))
         return named
-
-
-def tracked(repo: Repository, remote: str) -> list[str]:
-    """Return the commits of the remote-tracking branches of a remote."""
-    if remote not in repo.config.git_remotes:
-        return []
-    refs = repo.run("for-each-ref", "--format=%(objectname)", f"refs/remotes/{remote}/")
-    return list(dict.fromkeys(refs.decode().split()))
-
-
-def tracking_updates(repo: Repository, remote: str) -> tuple[RefUpdate, ...]:
-    """Return the remote-tracking branches of a remote as if they were pushed again: nothing for git, all for us."""
-    return tuple(RefUpdate(oid, oid, oid, oid) for oid in tracked(repo, remote))
-
-
-def _uses_theta(repo: Repository, tips: Sequence[str]) -> bool:
-    """Tell whether a repository has parameters: a store, or commits that have attributes of ours."""
-    if repo.theta_dir.is_dir():
-        return True
-    words = ("grep", "-l", "-F", "-e", "filter=theta", *tips[:_LOOKED_AT], "--", ":(top,glob)**/.gitattributes")
-    return bool(tips) and bool(repo.run(*words, check=False))
-
-
-def boundary(repo: Repository) -> str:
-    """Tell shallow histories apart: what they end at reaches more once it is fetched."""
-    try:
-        return sha256((repo.common_dir / "shallow").read_bytes()).hexdigest()
-    except OSError:
-        return ""
 
 
 def _refuse_raw(found: Outgoing) -> None:

@@ -13,7 +13,7 @@ from git_theta_ext.errors import RepositoryError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.history import RefUpdate, outgoing
 from git_theta_ext.git.paths import worktree_of
-from git_theta_ext.git.push import boundary, tracked
+from git_theta_ext.git.push_refs import boundary, tracked
 from git_theta_ext.git.remotes import fetch_address, push_addresses, remote_url
 from git_theta_ext.git.revisions import branch_of, head_of
 from git_theta_ext.git.worktree import manifest_at

@@ -37,10 +37,14 @@ class Relayed:
     Attributes:
         left: What no remote gave.
         failures: What went wrong.
+        packs: How many packs were uploaded.
+        nbytes: Their bytes.
     """
 
     left: frozenset[Digest]
     failures: tuple[ThetaError, ...] = ()
+    packs: int = 0
+    nbytes: int = 0
 
 
 def relay(
@@ -66,6 +70,7 @@ def relay(
     left = set(digests)
     headers: dict[str, PackHeader] = {}
     failures: list[ThetaError] = []
+    packs = nbytes = 0
     for source in sources:
         try:
             headers.update(read_remote_index(store, source).headers)
@@ -81,9 +86,11 @@ def relay(
             except (CorruptError, MissingError, RemoteError) as error:
                 failures.append(error)
             come = batch - passing.missing(batch)
-            push(passing, target, come, advance=advance)
+            plan = push(passing, target, come, advance=advance)
             left -= come
-    return Relayed(frozenset(left), tuple(failures))
+            packs += len(plan.packs)
+            nbytes += plan.nbytes
+    return Relayed(frozenset(left), tuple(failures), packs, nbytes)
 
 
 def _batches(

@@ -265,4 +265,6 @@ def _explain(missing: set[Digest], wanted: int, places: Sequence[Place], failure
     unreachable = [failure for failure in failures if isinstance(failure, RemoteError)]
     if unreachable:
         return RemoteError(message, hint=unreachable[0].hint or "try again; what has come is kept")
-    return MissingError(message, hint="git push from a clone that has them; git theta fsck says which files need them")
+    return MissingError(
+        message, hint="run git theta push --all in a clone that has them; git theta fsck says which files need them"
+    )

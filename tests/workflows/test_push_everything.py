@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -91,3 +92,38 @@ def test_a_collection_on_the_remote_spares_what_a_push_depends_on(two: Repo, sha
     two.git("push", "--quiet", "origin", "main:again")
     Repo(tmp_path).git("clone", "--quiet", "--branch", "again", str(shared.path), "clone")
     assert Repo(tmp_path / "clone").unsettled(MODEL, model(2)) == []
+
+
+def test_parameters_are_pushed_without_commits_and_what_is_nowhere_is_told(
+    two: Repo, shared: Repo, tmp_path: Path
+) -> None:
+    two.git("push", "--quiet", "--no-verify", "origin", "main", "one:old")
+    second = bare(tmp_path, "second.git")
+    two.git("config", "--add", "remote.origin.pushurl", str(shared.path))
+    two.git("config", "--add", "remote.origin.pushurl", str(second.path))
+
+    def pushed(repo: Repo, *words: str, code: int = 0) -> list[dict[str, object]]:
+        done = repo.run("theta", "push", "--json", *words, check=False)
+        assert done.returncode == code, done.stderr
+        told: list[dict[str, object]] = json.loads(done.stdout)["remotes"]
+        return told
+
+    assert [each["lacking"] for each in pushed(two, "--dry-run", "--all")] == [29, 29]
+    assert packs(shared) == packs(second) == []
+    assert [each["lacking"] for each in pushed(two, "--all", "origin")] == [29, 29]
+    assert packs(shared)
+    assert packs(second)
+    assert [each["lacking"] for each in pushed(two)] == [0, 0]
+    Repo(tmp_path).git("clone", "--quiet", str(shared.path), "clone")
+    copy, third = Repo(tmp_path / "clone"), bare(tmp_path, "third.git")
+    (here,) = pushed(copy, str(third.path))
+    assert (here["lacking"], here["lost"]) == (29, 0)
+    shutil.rmtree(shared.path / "theta")
+    shutil.rmtree(third.path / "theta")
+    (here,) = pushed(copy, str(third.path), code=7)
+    assert (here["lacking"], here["lost"]) == (29, 14)
+    said = copy.run("theta", "push", "--all", "origin", check=False)
+    assert said.returncode == 7
+    assert "14 tensors are neither here nor on any remote" in said.stderr
+    two.git(*said.stderr.partition("hint: run git ")[2].partition(" in a clone")[0].split())
+    assert "has everything" in copy.git("theta", "push", "--all", "origin")

@@ -6,7 +6,8 @@ import pytest
 from git_theta_ext.errors import ConfigError, MissingError, RemoteError
 from git_theta_ext.git import push as push_module
 from git_theta_ext.git.history import RefUpdate
-from git_theta_ext.git.push import Push, tracking_updates
+from git_theta_ext.git.push import Push
+from git_theta_ext.git.push_refs import tracking_updates
 from git_theta_ext.git.remotes import open_remote
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
@@ -121,7 +122,7 @@ def test_what_only_another_remote_has_is_brought_through_a_folder_that_is_gone_a
     place.remote("fork")
     monkeypatch.setattr(relay, "_BATCH", 1)
     done = place.push("fork")
-    assert (done.lacking, done.packs) == (digests, 0)
+    assert (done.lacking, done.packs) == (digests, len(digests))
     assert place.there("fork") == digests
     theta = place.path / ".git" / "theta"
     assert not (theta / "passing").exists()

@@ -1,0 +1,94 @@
+"""Upload parameters that history names and a remote lacks, also those that only another remote has; sends no commits.
+
+For what got to a remote without parameters, for parameters that a remote lost, and for a new or a second store.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.progress import progress
+from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.errors import MissingError, UsageError
+from git_theta_ext.git.push import Push
+from git_theta_ext.git.push_refs import history_updates
+from git_theta_ext.git.remotes import push_addresses, redact, remote_url
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.state import push_remote
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Mapping
+
+    from git_theta_ext.git.push import Pushed
+
+EXAMPLE = "git theta push --all origin"
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("remote", metavar="REMOTE", nargs="?", help="a git remote or its address; as git push without")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="for all branches and tags, and what is known of REMOTE's branches",
+    )
+    parser.add_argument("-n", "--dry-run", action="store_true", help="say what would be uploaded, and upload nothing")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Upload; exits with 7 if a remote lacks what is nowhere."""
+    output = output_of(args)
+    repo = Repository.discover()
+    remote = args.remote or push_remote(repo)
+    if remote is None:
+        raise UsageError("there is no remote to push to", hint="git remote add origin URL, or git theta push URL")
+    updates = history_updates(repo, remote, every=args.all)
+    if not updates:
+        raise UsageError("there is no commit to push the parameters of", hint="git commit, or git theta push --all")
+    pushes = {remote_url(repo, remote, at): Push(repo, remote, at, updates) for at in push_addresses(repo, remote)}
+    told: list[dict[str, Any]] = []
+    lines: list[str] = []
+    lost = 0
+    for url, push in pushes.items():
+        if args.dry_run:
+            done = push.look(strict=False)
+        else:
+            with progress("uploading parameters", 0, wanted=output.mode == "human") as advance:
+                done = push.run(strict=False, advance=advance)
+        told.append(_told(push, url, done, dry=args.dry_run))
+        lines += _lines(told[-1], dry=args.dry_run)
+        lost += len(done.lost)
+    output.result({"remotes": told}, lines)
+    if lost:
+        output.warn(
+            f"{plural(lost, 'tensor')} are neither here nor on any remote",
+            f"run git theta push --all {redact(remote)} in a clone that has them; git theta fsck names their files",
+        )
+    return MissingError.exit_code if lost else 0
+
+
+def _told(push: Push, url: str, done: Pushed, *, dry: bool) -> dict[str, Any]:
+    return {
+        "remote": push.shown,
+        "url": url,
+        "dry_run": dry,
+        "lacking": len(done.lacking),
+        "lost": len(done.lost),
+        "packs": done.packs,
+        "bytes": done.nbytes,
+    }
+
+
+def _lines(told: Mapping[str, Any], *, dry: bool) -> Iterator[str]:
+    where = f"{told['remote']} ({told['url']})"
+    count = told["lacking"] - told["lost"]
+    if not told["lacking"]:
+        yield f"{where} has everything"
+    elif dry:
+        yield f"{where} lacks {plural(told['lacking'], 'tensor')}; {plural(count, 'tensor')} would be uploaded"
+    else:
+        size = f"{plural(told['packs'], 'pack')}, {human_bytes(told['bytes'])}"
+        yield f"{where} lacked {plural(told['lacking'], 'tensor')}; uploaded {plural(count, 'tensor')} ({size})"
