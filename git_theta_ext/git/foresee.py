@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError, ThetaError, UsageError
+from git_theta_ext.git.adapters import with_adapter_scales
 from git_theta_ext.git.merge_strategy import checkpoints, planned
 from git_theta_ext.git.octopus import combine, common_ancestor
 from git_theta_ext.git.revisions import head_of
@@ -69,6 +70,7 @@ def foresee(repo: Repository, revisions: Sequence[str], words: Sequence[str]) ->
 
 def _foreseen(repo: Repository, versions: Versions, plan: Plan) -> Foreseen:
     with suppress(ThetaError):  # a skeleton that is not here is no reason to say nothing
+        plan = with_adapter_scales(repo, repo.store(), plan, versions.merged.path, versions.heads)
         plan = with_facts_decided(plan, repo.store())
     if all(decision.action != "compute" for decision in plan.decisions):
         return Foreseen(plan, None)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import MergeError, RepositoryError, ThetaError
+from git_theta_ext.git.adapters import with_adapter_scales
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.statistics import outdated, statistics_beside
@@ -158,6 +159,7 @@ def merge(  # noqa: PLR0913, PLR0917 - all that a merge needs
     def announce(budget: Budget) -> None:
         print(f"git-theta: {path}: {announcement(budget)}", file=sys.stderr)  # noqa: T201 - git shows it to the user
 
+    plan = with_adapter_scales(repo, store, plan, path, commits)
     statistics, notes = statistics_for(repo, store, plan, path, commits)
     journal = Journal(_journal(repo, path))
     outcome = apply(plan, store, lambda: engine(repo, store, journal, statistics, advance, announce))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
+from git_theta_ext.git.adapters import config_in_commit, scales_to_resolve, with_adapter_scales
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.merge_driver import read_version
 from git_theta_ext.git.merge_record import records_of
@@ -106,13 +107,18 @@ def replay(repo: Repository, store: Store, again: Again, show: Show) -> Replayed
     """
     record, asked = again.record, again.plan
     ensure_digests(repo, store, set(asked.reads()))
+    asked = with_adapter_scales(repo, store, asked, record.path, record.commits)
     statistics, _ = statistics_for(repo, store, asked, record.path, record.commits)
     with show(f"merging {record.path}", bytes_to_compute(asked)) as advance:
         outcome = apply(asked, store, lambda: engine(repo, store, statistics=statistics, advance=advance))
     manifest = outcome.manifest
+    config = config_in_commit(repo, record.path, again.commit)
+    scaled = scales_to_resolve(repo, store, record.path, record.commits, config)
     for step in record.steps:
         ensure_digests(repo, store, candidates(manifest))
-        manifest = resolve(manifest, store, step.rules.defaults, step.patterns, lambda: engine(repo, store))
+        manifest = resolve(
+            manifest, store, step.rules.defaults, step.patterns, lambda: engine(repo, store), scaled=scaled
+        )
     inexact = tuple(name for name in record.versions if not find_merge(name).contract.exact)
     computed = sum(outcome.computed.values()) + len(outcome.manifest.conflicts) - len(manifest.conflicts)
     return Replayed(record.path, computed, _differing(manifest, again.committed), inexact)

@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     from git_theta_ext.store.blobs import Store
 
 
-def resolve(
+def resolve(  # noqa: PLR0913 - named, and the last two have defaults
     manifest: Manifest,
     store: Store,
     choice: Choice,
     patterns: Sequence[str] = (),
     start: Callable[[], Engine] | None = None,
+    *,
+    scaled: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> Manifest:
     """Settle conflicts by a side or by a merge method.
 
@@ -50,6 +52,7 @@ def resolve(
         choice: By which side or method.
         patterns: Names or globs (``*``, ``?``, ``[…]``) of parameters; all where there are none.
         start: Makes the engine that computes; one on the processor if left out.
+        scaled: Lets LoRAs fit the configuration of their adapter.
 
     Returns:
         A manifest with the conflicts that remain.
@@ -64,7 +67,7 @@ def resolve(
         raise UsageError("'conflict' settles nothing", hint="git theta resolve --method=ours")
     chosen = _chosen(manifest, patterns)
     _check_whole(manifest, choice.method, patterns)
-    values, failed = settled(manifest, chosen, choice, start or (lambda: Engine(store)))
+    values, failed = settled(manifest, chosen, choice, start or (lambda: Engine(store)), scaled)
     if failed and patterns:
         raise next(iter(failed.values()))
     parameters = dict(manifest.parameters)
@@ -173,7 +176,11 @@ def sides_of(manifest: Manifest) -> tuple[str, ...]:
 
 
 def settled(
-    manifest: Manifest, chosen: Sequence[Conflict], choice: Choice, start: Callable[[], Engine]
+    manifest: Manifest,
+    chosen: Sequence[Conflict],
+    choice: Choice,
+    start: Callable[[], Engine],
+    scaled: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> tuple[dict[str, Parameter | None], dict[str, MergeError]]:
     """Return the values of the conflicts that can be settled, and why others cannot.
 
@@ -182,6 +189,7 @@ def settled(
         chosen: Some of them.
         choice: By which side or method.
         start: Makes the engine that computes.
+        scaled: Lets LoRAs fit the configuration of their adapter.
 
     Raises:
         PluginError: There is no such method.
@@ -207,8 +215,9 @@ def settled(
             failed[conflict.name] = _unsettled(conflict.name, reason)
     decided, pairs = decide_units(decisions, {name: p.spec for name, p in manifest.parameters.items()})
     layout = LayoutDecision("take", manifest.skeleton)
-    found = start().compute(Plan(None, _versions(manifest), tuple(decided.values()), layout, pairs))
-    for name, decision in decided.items():
+    asked = scaled(Plan(None, _versions(manifest), tuple(decided.values()), layout, pairs))
+    found = start().compute(asked)
+    for name, decision in ((decision.name, decision) for decision in asked.decisions):
         if name not in found.values:
             failed[name] = _unsettled(name, found.failed.get(name, decision.state))
     return dict(found.values), failed

@@ -8,11 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import UsageError
+from git_theta_ext.git.adapters import config_in_worktree, scales_to_resolve
 from git_theta_ext.git.fetch import ensure_digests, ensure_local
 from git_theta_ext.git.merge_record import blob_id, note_step
 from git_theta_ext.git.merging import engine
 from git_theta_ext.git.paths import worktree_of
 from git_theta_ext.git.resolve import candidates, resolve, undecided
+from git_theta_ext.git.revisions import head_of, merge_heads
 from git_theta_ext.git.stage import Staged, update_index
 from git_theta_ext.git.worktree import Wanted, manifest_at, populate_wanted
 from git_theta_ext.merging.record import Step
@@ -75,7 +77,9 @@ def settle(repo: Repository, store: Store, found: Undecided, choice: Choice, pat
         ThetaError: As ``git_theta_ext.git.resolve.resolve``; or the manifest cannot be written.
     """
     ensure_digests(repo, store, candidates(found.manifest))
-    settled = resolve(found.manifest, store, choice, patterns, lambda: engine(repo, store))
+    heads = [head for head in (head_of(repo), *merge_heads(repo)) if head is not None]
+    scaled = scales_to_resolve(repo, store, found.path, heads, config_in_worktree(repo, found.path))
+    settled = resolve(found.manifest, store, choice, patterns, lambda: engine(repo, store), scaled=scaled)
     content = settled.to_bytes()
     _write(repo, found.path, content)
     if found.content is not None:

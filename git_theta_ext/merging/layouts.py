@@ -28,6 +28,30 @@ _NAMED = 5
 
 
 @dataclass(frozen=True)
+class SidesFacts:
+    """What the versions of a merge say besides their tensors, and what the merged file says where it can be written."""
+
+    before: Facts | None
+    sides: Sequence[Facts]
+    merged: Facts
+
+
+def facts_of_sides(plan: Plan, store: Store) -> SidesFacts:
+    """Read what the versions of a merge say besides their tensors.
+
+    Raises:
+        MissingError: A skeleton is not in the store.
+        CorruptError: One is damaged.
+    """
+    versions = plan.sides if plan.base is None else (plan.base, *plan.sides)
+    kind = plan.ours.format
+    facts = {skeleton: _facts(kind, _read(skeleton, store)) for skeleton in {each.skeleton for each in versions}}
+    before = None if plan.base is None else facts[plan.base.skeleton]
+    sides = [facts[side.skeleton] for side in plan.sides]
+    return SidesFacts(before, sides, _merge(before, sides, plan.layout.side).facts)
+
+
+@dataclass(frozen=True)
 class _Merged:
     """Facts of all sides together, and the keys that several sides changed differently."""
 

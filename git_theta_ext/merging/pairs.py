@@ -52,8 +52,8 @@ def merge_pairs(
 ) -> Generator[MergedPair, None, None]:
     """Merge LoRAs.
 
-    Where the checkpoint has a tensor with alpha it becomes the rank, so that the scale is one; where it has none, all
-    sides have the scale that their configuration says, and the result has it too.
+    If the checkpoint has a tensor with alpha, it becomes the rank, so that the scale is one; if it has none, the sides
+    have the scales that their configurations say.
 
     Args:
         store: Holds the values.
@@ -88,6 +88,8 @@ def _merged(store: Store | Memory, lane: Lane, decision: PairDecision, sides: Se
 
     wide = any(is_wide(spec.dtype) for spec in decision.specs.values())
 
+    scales = dict(zip(decision.changers, decision.scales, strict=False))
+
     def values(number: int, name: str) -> torch.Tensor:
         parameter = sides[number].parameters[name]
         found = lane.load(store.read(parameter.digest, parameter.spec), parameter.spec.dtype, wide=wide)
@@ -98,14 +100,14 @@ def _merged(store: Store | Memory, lane: Lane, decision: PairDecision, sides: Se
     def pair(number: int) -> Pair:
         a, b = (values(number, name) for name in decision.names)
         if decision.alpha is None:
-            return Pair(a, b, 1.0)
+            return Pair(a, b, scales.get(number, 1.0))
         return Pair(a, b, float(values(number, decision.alpha).reshape(-1)[0]) / a.shape[0])
 
     given = decision.choice.weights
     weights = [given[number] if given else 1.0 for number in decision.changers]
     method = find_pair(decision.choice.method)
     merged, lost = method([pair(number) for number in decision.changers], weights, decision.choice.options)
-    found = dict(zip(decision.names, (merged.a, merged.b), strict=True))
+    found = dict(zip(decision.names, _padded(merged, decision), strict=True))
     specs = dict(decision.specs)
     notes = []
     if decision.alpha is not None:
@@ -116,6 +118,16 @@ def _merged(store: Store | Memory, lane: Lane, decision: PairDecision, sides: Se
         notes.append(f"{decision.names[0]!r}: {method.name} to rank {merged.a.shape[0]} lost {lost:.2%} of the energy")
     values_of = {name: (specs[name], _bytes(lane, name, found[name], specs[name])) for name in found}
     return MergedPair(decision, values_of, tuple(notes))
+
+
+def _padded(merged: Pair, decision: PairDecision) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the factors with as many ranks as a configuration asks for, though the update may have fewer."""
+    import torch
+
+    lacking = decision.specs[decision.names[0]].shape[0] - merged.a.shape[0]
+    if lacking <= 0:
+        return merged.a, merged.b
+    return torch.nn.functional.pad(merged.a, (0, 0, 0, lacking)), torch.nn.functional.pad(merged.b, (0, lacking))
 
 
 def _bytes(lane: Lane, name: str, values: torch.Tensor, spec: TensorSpec) -> bytearray:

@@ -168,6 +168,12 @@ def plan(base: Manifest | None, sides: Sequence[Manifest], rules: Rules, *, base
     return Plan(base, tuple(sides), rows, layout, pairs)
 
 
+def with_decisions(plan: Plan, decisions: tuple[Decision, ...], pairs: tuple[PairDecision, ...]) -> Plan:
+    """Return a plan with other decisions on the same parameters."""
+    layout = _decide_layout(plan.base, plan.sides, _specs(decisions, pairs))
+    return replace(plan, decisions=decisions, pairs=pairs, layout=replace(layout, side=plan.layout.side))
+
+
 def _check_weights(decision: Decision) -> None:
     weights, sides = decision.choice.weights, len(decision.sides)
     if decision.action == "compute" and weights and len(weights) != sides:

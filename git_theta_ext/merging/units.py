@@ -37,6 +37,7 @@ class PairDecision:
         choice: The rule, whose method merges pairs.
         specs: Name and spec of what comes out.
         note: Something the user should know.
+        scales: For each changer what its update is multiplied with, measured by the result's; none if all are 1.
     """
 
     names: tuple[str, str]
@@ -45,6 +46,7 @@ class PairDecision:
     choice: Choice
     specs: Mapping[str, TensorSpec]
     note: str = ""
+    scales: tuple[float, ...] = ()
 
 
 def decide_units(
@@ -72,7 +74,7 @@ def decide_units(
         members = [decisions[name] for name in (first, second, alpha) if name is not None]
         if first in adapted or not _mixed(members):
             continue
-        pair = _pair(decisions, (first, second), alpha)
+        pair = pair_of(decisions, (first, second), alpha)
         if isinstance(pair, str):
             decided.update(_as_one(members, f"part of a LoRA ({pair}), of which"))
         else:
@@ -129,7 +131,7 @@ def _as_one(members: Sequence[Decision], what: str) -> dict[str, Decision]:
     return {d.name: replace(d, state=state, action="conflict", source=None) for d in members if d.changers}
 
 
-def _pair(decisions: Mapping[str, Decision], names: tuple[str, str], alpha: str | None) -> PairDecision | str:
+def pair_of(decisions: Mapping[str, Decision], names: tuple[str, str], alpha: str | None) -> PairDecision | str:
     """Return how a LoRA is merged, or why it cannot be."""
     a, b = (decisions[name] for name in names)
     choice = a.choice

@@ -1,0 +1,77 @@
+"""Adapters with a configuration beside them are merged such that the merged factors fit the merged configuration."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors.numpy import load, save
+
+if TYPE_CHECKING:
+    from workbench import Repo
+
+FOLDER = "adapter"
+FILE, CONFIG = f"{FOLDER}/adapter_model.safetensors", f"{FOLDER}/adapter_config.json"
+A, B = (f"base_model.model.l.lora_{factor}.weight" for factor in "AB")
+
+
+def write(repo: Repo, seed: int, rank: int, alpha: float) -> np.ndarray:
+    """Write an adapter and return its update."""
+    drawn = np.random.default_rng(seed)
+    factors = {A: drawn.normal(size=(rank, 6)).astype("f4"), B: drawn.normal(size=(5, rank)).astype("f4")}
+    repo.write(save(factors), FILE)
+    config = {"peft_type": "LORA", "r": rank, "target_modules": ["l"], "lora_alpha": alpha}
+    repo.write(json.dumps(config, indent=1).encode(), CONFIG)
+    return update(repo)
+
+
+def update(repo: Repo) -> np.ndarray:
+    factors, config = load(repo.read(FILE)), json.loads(repo.read(CONFIG))
+    assert factors[A].shape[0] == config["r"]
+    return config["lora_alpha"] / config["r"] * factors[B].astype("f8") @ factors[A]
+
+
+def fork(repo: Repo, *sides: tuple[int, float]) -> np.ndarray:
+    """Make two branches of an adapter of rank 2 and alpha 4; return the mean of their updates."""
+    write(repo, 0, 2, 4)
+    repo.commit("base")
+    repo.git("branch", "--force", "side")
+    ours = write(repo, 1, *sides[0])
+    repo.commit("ours")
+    repo.git("checkout", "--quiet", "side")
+    theirs = write(repo, 2, *sides[1])
+    repo.commit("theirs")
+    repo.git("checkout", "--quiet", "main")
+    return (ours + theirs) / 2
+
+
+def best(wanted: np.ndarray, rank: int) -> np.ndarray:
+    u, s, v = np.linalg.svd(wanted, full_matrices=False)
+    return u[:, :rank] * s[:rank] @ v[:rank]
+
+
+def test_a_configuration_that_one_side_changed_scales_the_merged_factors(repo: Repo) -> None:
+    wanted = fork(repo, (2, 4), (3, 12))
+    plan = json.loads(repo.git("theta", "merge", "--plan", "--json", "side"))
+    (planned,) = plan if isinstance(plan, list) else [plan]
+    assert '"shape": [3, 6]' in json.dumps(planned)
+    repo.git("merge", "side")
+    np.testing.assert_allclose(update(repo), best(wanted, 3), rtol=1e-4, atol=1e-4)
+
+
+def test_one_that_both_changed_is_a_conflict_until_the_merged_one_is_written(repo: Repo) -> None:
+    wanted = fork(repo, (2, 6), (2, 8))
+    done = repo.run("merge", "side", check=False)
+    assert done.returncode == 1
+    listed = repo.run("theta", "resolve", FILE, check=False)
+    assert "adapter_config.json of the sides: they differ; write the merged adapter's" in listed.stdout
+    config = {"peft_type": "LORA", "r": 4, "target_modules": ["l"], "lora_alpha": 4}
+    repo.write(json.dumps(config).encode(), CONFIG)
+    wrong = repo.run("theta", "resolve", "--method", "lora_svd", "--option", "rank=1", FILE, check=False)
+    assert "makes rank 1" in wrong.stderr
+    repo.git("theta", "resolve", "--method", "lora_concat", FILE)
+    np.testing.assert_allclose(update(repo), wanted, rtol=1e-4, atol=1e-4)
+    repo.git("add", CONFIG)
+    repo.git("commit", "--no-edit")
+    assert repo.unsettled(FILE, repo.read(FILE)) == []
