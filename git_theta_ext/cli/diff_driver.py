@@ -10,7 +10,7 @@ from git_theta_ext.git.repository import Repository
 if TYPE_CHECKING:
     import argparse
 
-EXAMPLE = "git config diff.theta.command 'git theta diff-driver'"
+EXAMPLE = "git config diff.theta.command 'git-theta diff-driver'"
 
 
 def register(parser: argparse.ArgumentParser) -> None:

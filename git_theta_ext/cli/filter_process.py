@@ -9,7 +9,7 @@ from git_theta_ext.git.filter_process import main
 if TYPE_CHECKING:
     import argparse
 
-EXAMPLE = "git config filter.theta.process 'git theta filter-process'"
+EXAMPLE = "git config filter.theta.process 'git-theta filter-process'"
 
 
 def register(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from git_theta_ext.git.repository import Repository
 if TYPE_CHECKING:
     import argparse
 
-EXAMPLE = "git config merge.theta.driver 'git theta merge-driver %O %A %B %L %P'"
+EXAMPLE = "git config merge.theta.driver 'git-theta merge-driver %O %A %B %L %P'"
 
 
 def register(parser: argparse.ArgumentParser) -> None:

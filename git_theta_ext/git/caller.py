@@ -23,6 +23,8 @@ _GENERATIONS = 4
 _HOOK_GENERATIONS = 16
 _PUSH_WITH_VALUE = frozenset({b"-o", b"--push-option", b"--receive-pack", b"--exec", b"--repo"})
 _SHELLS = frozenset({b"sh", b"dash", b"bash", b"busybox", b"git-theta"})
+_EXEC_PATH = "git-core"
+"""The folder of git's own programs, which git puts first in the ``PATH`` of what it runs."""
 _WITH_VALUE = frozenset(
     {b"-c", b"-C", b"--git-dir", b"--work-tree", b"--namespace", b"--super-prefix", b"--config-env", b"--attr-source"}
 )
@@ -55,10 +57,10 @@ def calling_command(pid: int, proc: Path = _PROC) -> str | None:
     Returns:
         None unless that is certain. What an alias stands for git runs as another git.
     """
-    for process, name in _ancestors(pid, proc):
+    for process, name, is_git in _callers(pid, proc):
         if name in _SHELLS:
             continue
-        found = _command(proc / str(process)) if name == b"git" else None
+        found = _command(proc / str(process)) if is_git else None
         if found != b"theta":
             return None if found is None else os.fsdecode(found)
     return None
@@ -76,8 +78,8 @@ def pushes_dry(pid: int, proc: Path = _PROC) -> bool:
     Returns:
         True only if that is certain.
     """
-    for process, name in _ancestors(pid, proc, _HOOK_GENERATIONS):
-        words = _words(proc / str(process)) if name == b"git" else []
+    for process, _, is_git in _callers(pid, proc, _HOOK_GENERATIONS):
+        words = _words(proc / str(process)) if is_git else []
         if words[:1] == [b"push"]:
             return _is_dry(words[1:])
     return False
@@ -119,7 +121,17 @@ def _words(process: Path) -> list[bytes]:
 
 def _gits(pid: int, proc: Path) -> Iterator[int]:
     # An editor that starts git has the user's files open too, and that says nothing of what git sends.
-    return (process for process, name in _ancestors(pid, proc) if name == b"git")
+    return (process for process, _, is_git in _callers(pid, proc) if is_git)
+
+
+def _callers(pid: int, proc: Path, generations: int = _GENERATIONS) -> Iterator[tuple[int, bytes, bool]]:
+    """Yield a process and those above it, with their names and whether they are git."""
+    run_by_git = Path(os.environ.get("PATH", "").partition(os.pathsep)[0]).name == _EXEC_PATH
+    for process, name in _ancestors(pid, proc, generations):
+        # Whatever git is called, it is the first above us that is no shell and does not just look for `git theta`.
+        between = name in _SHELLS or _command(proc / str(process)) == b"theta"
+        yield process, name, name == b"git" or (run_by_git and not between)
+        run_by_git = run_by_git and between
 
 
 def _ancestors(pid: int, proc: Path, generations: int = _GENERATIONS) -> Iterator[tuple[int, bytes]]:

@@ -15,17 +15,20 @@ if TYPE_CHECKING:
 
 Scope = Literal["local", "global", "system", "worktree"]
 
-# With `process` set git never uses one-shot `clean` and `smudge` commands, so there are none.
+# With `process` set git never uses one-shot `clean` and `smudge` commands, so there are none. What git runs is
+# called without `git`, which until 2.41 refuses to run it in submodules (`git checkout --recurse-submodules`).
 SETTINGS = {
-    "filter.theta.process": "git theta filter-process",
+    "filter.theta.process": "git-theta filter-process",
     "filter.theta.required": "true",
-    "diff.theta.command": "git theta diff-driver",
+    "diff.theta.command": "git-theta diff-driver",
     "diff.theta.binary": "false",
     "merge.theta.name": "merge the parameters of models",
-    "merge.theta.driver": "git theta merge-driver %O %A %B %L %P",
+    "merge.theta.driver": "git-theta merge-driver %O %A %B %L %P",
     "mergetool.theta.cmd": 'git theta mergetool "$MERGED"',
     "mergetool.theta.trustExitCode": "true",
 }
+_FORMER = {key: value.replace("git-theta ", "git theta ") for key, value in SETTINGS.items()}
+"""What earlier versions wrote; it works but in submodules with an old git."""
 _HOOK_SETTINGS = {key: value for hook in HOOKS for key, value in hook.settings.items()}
 
 
@@ -50,7 +53,7 @@ def install(scope: Scope, repo: Repository | None, *, force: bool = False) -> li
     config_hooks = git_version() >= CONFIG_HOOKS_SINCE
     wanted = {**SETTINGS, **(_HOOK_SETTINGS if config_hooks else {})}
     present = {key: _values(scope, key, repo) for key in wanted}
-    foreign = [key for key, values in present.items() if values and values[-1] != wanted[key]]
+    foreign = [key for key, values in present.items() if values and values[-1] not in (wanted[key], _FORMER.get(key))]
     if foreign and not force:
         raise ConfigError(
             f"{foreign[0]} is {present[foreign[0]][-1]!r} in the {scope} configuration, which is not ours",
@@ -101,8 +104,8 @@ def uninstall(scope: Scope, repo: Repository | None) -> list[Change]:
     """
     changes = []
     for key, value in {**SETTINGS, **_HOOK_SETTINGS}.items():
-        if value in _values(scope, key, repo):
-            _git_config(scope, repo, "--unset-all", key, f"^{re.escape(value)}$")
+        for ours in {value, _FORMER.get(key, value)}.intersection(_values(scope, key, repo)):
+            _git_config(scope, repo, "--unset-all", key, f"^{re.escape(ours)}$")
             changes.append(Change("unset", f"{key} ({scope})"))
     if scope == "global":
         changes += _remove_template(repo)
@@ -113,7 +116,8 @@ def uninstall(scope: Scope, repo: Repository | None) -> list[Change]:
 
 def configured(repo: Repository) -> bool:
     """Tell whether the filter is configured here, in whichever scope."""
-    return repo.config.text("filter.theta.process") == SETTINGS["filter.theta.process"]
+    key = "filter.theta.process"
+    return repo.config.text(key) in (SETTINGS[key], _FORMER[key])
 
 
 def _values(scope: Scope, key: str, repo: Repository | None) -> list[str]:

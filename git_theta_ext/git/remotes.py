@@ -28,6 +28,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 _MOST_FETCHED = 1 << 20
 _MOST_ADDRESSES = 4
+# What the user named may be a bare repository, whatever safe.bareRepository says of those that git comes across.
+_EXPLICIT = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.bareRepository", "GIT_CONFIG_VALUE_0": "all"}
 _PLUGINS = {"": "directory", "file": "directory", "s3": "kvstore", "gs": "kvstore"}
 
 
@@ -127,7 +129,7 @@ def _fetched_from(repo: Repository) -> list[str]:
     """Return the addresses of the last fetch that belong to no remote, as of ``git pull URL``; without ``.git``."""
     try:
         with (repo.git_dir / "FETCH_HEAD").open("rb") as file:
-            lines = os.fsdecode(file.read(_MOST_FETCHED)).splitlines()
+            lines = os.fsdecode(file.read(_MOST_FETCHED)).split("\n")
     except OSError:
         return []
     # "<object id> TAB [not-for-merge] TAB branch 'main' of <address>"
@@ -170,7 +172,7 @@ def _beside_git(repo: Repository, name: str, address: str) -> str:
     for folder in (wanted, wanted.with_name(wanted.name + ".git")):
         if folder.is_dir():
             # A folder that is no repository itself must not stand for one that it lies in.
-            env = {**foreign_environment(), "GIT_CEILING_DIRECTORIES": os.path.realpath(folder.parent)}
+            env = {**foreign_environment(), "GIT_CEILING_DIRECTORIES": os.path.realpath(folder.parent), **_EXPLICIT}
             try:
                 return str(Repository.discover(folder, env=env).theta_dir)
             except RepositoryError as error:

@@ -286,6 +286,8 @@ def _ask_one_by_one(cwd: Path | None, env: Mapping[str, str] | None) -> list[str
     except RepositoryError as error:
         # What git does not trust it names with the command that mends it.
         hint = None if "safe.directory" in error.message else "git init, or go to a folder of a repository"
+        if "safe.bareRepository" in error.message:
+            hint = "git --git-dir=FOLDER theta COMMAND"
         raise RepositoryError(error.message, hint=hint) from error
     answers += [ask("--git-common-dir"), ask("--git-path", "index"), ask("--show-object-format")]
     answers.append(ask("--show-toplevel", ok=(0, 128)))

@@ -65,6 +65,16 @@ def test_pull_merges(forked: Repo, shared: Repo, tmp_path: Path) -> None:
     assert copy.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
 
 
+def test_bare_repositories_may_have_to_be_named(two: Repo, shared: Repo, tmp_path: Path) -> None:
+    two.git("config", "--global", "safe.bareRepository", "explicit")
+    two.git("push", "--quiet", "origin", "main")
+    copy = clone(shared, tmp_path / "clone")
+    assert copy.unsettled(MODEL, model(2)) == []
+    refused = shared.run("theta", "fsck", check=False)
+    assert "hint: git --git-dir=FOLDER theta COMMAND" in refused.stderr
+    shared.git("--git-dir=.", "theta", "fsck")
+
+
 def test_shallow_clone(two: Repo, shared: Repo, tmp_path: Path) -> None:
     two.git("push", "--quiet", "origin", "main")
     Repo(tmp_path).git("clone", "--quiet", "--depth=1", f"file://{shared.path}", "shallow")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench import MODEL, Repo, model
+from workbench import ATTENTION, MODEL, Repo, model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +56,50 @@ def test_sparse_checkout_adds_a_folder(two: Repo) -> None:
     two.git("checkout", "--quiet", "main")
     two.git("sparse-checkout", "set", "--no-cone", "/*")
     assert two.unsettled("models/inner.safetensors", model(5)) == []
+
+
+def test_checkout_that_recurses_into_submodules_writes_their_files(two: Repo, tmp_path: Path) -> None:
+    outer = Repo(tmp_path / "outer")
+    outer.path.mkdir()
+    outer.git("theta", "install", "--global")
+    outer.git("init", "--quiet")
+    outer.git("submodule", "--quiet", "add", str(two.path), "weights")
+    inner = Repo(outer.path / "weights")
+    outer.commit("of two")
+    inner.git("checkout", "--quiet", "one")
+    outer.commit("of one")
+    outer.git("checkout", "--quiet", "--recurse-submodules", "HEAD~1")
+    assert inner.unsettled(MODEL, model(2)) == []
+    outer.git("reset", "--quiet", "--hard", "--recurse-submodules", "main")
+    assert inner.unsettled(MODEL, model(1)) == []
+
+
+def test_git_dir_and_work_tree_are_named_on_the_command_line(two: Repo, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (two.path / ".git").rename(tmp_path / "elsewhere.git")
+    two.path.joinpath(MODEL).rename(tmp_path / "tree" / MODEL)
+    there = Repo(tmp_path / "tree")
+    place = ("--git-dir=../elsewhere.git", "--work-tree=.")
+    there.git(*place, "checkout", "--quiet", "--force", "one")
+    assert there.read() == model(1)
+    assert there.git(*place, "status", "--porcelain") == ""
+    assert there.git(*place, "theta", "status") == "nothing changed, nothing is pending"
+    assert "14 modified" in there.git(*place, "diff", "one", "two")
+    there.write_model(seed=1, changed={ATTENTION[0]: 3})
+    assert "1 modified" in there.git(*place, "theta", "status")
+    there.git(*place, "checkout", "--quiet", "-b", "side")
+    there.git(*place, "add", MODEL)
+    there.git(*place, "commit", "--quiet", "--message", "side")
+    there.git(*place, "checkout", "--quiet", "-b", "other", "one")
+    there.write_model(seed=1, changed={ATTENTION[1]: 4})
+    there.git(*place, "theta", "add", MODEL)
+    there.git(*place, "commit", "--quiet", "--message", "other")
+    there.git(*place, "merge", "--quiet", "side")
+    assert there.read() == model(1, {ATTENTION[0]: 3, ATTENTION[1]: 4})
+    # From another folder, as tools do that keep a repository apart from its files.
+    two.git("--git-dir=../elsewhere.git", "--work-tree=../tree", "checkout", "--quiet", "main")
+    assert there.read() == model(2)
+    assert two.git("--git-dir=../elsewhere.git", "theta", "fsck") == "5 versions of checkpoints, nothing wrong"
 
 
 def test_submodule_has_a_store_of_its_own(two: Repo, tmp_path: Path) -> None:

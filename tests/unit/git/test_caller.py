@@ -1,5 +1,6 @@
 import mmap
 import os
+import shutil
 import subprocess
 import sys
 
@@ -81,6 +82,17 @@ def test_the_filter_may_be_a_command_that_another_git_finds(work, tmp_path):
     work("config", "filter.probe.process", "git probe")
     path = f"{script.parent}:{os.environ['PATH']}"
     assert work("add", "m.pt", env={**os.environ, "PATH": path}) == ["clean m.pt True"]
+
+
+@pytest.mark.parametrize("name", ["git.real", "another"])
+def test_git_may_have_another_name(work, tmp_path, name):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    shutil.copy(shutil.which("git"), folder / name)
+    top = tmp_path / "repo"
+    subprocess.run([folder / name, "add", "m.pt"], cwd=top, check=True)
+    subprocess.run([folder / name, "hash-object", "--path", "m.pt", "--stdin"], cwd=top, check=True, input=b"else")
+    assert (tmp_path / "log").read_text() == "clean m.pt True\nclean m.pt False\n"
 
 
 def test_content_from_elsewhere_is_not_taken_for_the_file(work):

@@ -30,6 +30,23 @@ def test_installing_twice_changes_nothing_the_second_time(top, scope):
     assert install(scope, Repository.discover(top)) == []
 
 
+def test_what_earlier_versions_wrote_is_ours(top):
+    former = {key: value.replace("git-theta ", "git theta ") for key, value in SETTINGS.items()}
+    assert former["filter.theta.process"] == "git theta filter-process"
+
+    def write():
+        for key, value in former.items():
+            git(top, "config", key, value)
+
+    write()
+    assert configured(Repository.discover(top))
+    assert uninstall("local", Repository.discover(top))
+    assert git(top, "config", "--get-regexp", "theta", check=False) == ""
+    write()
+    install("local", Repository.discover(top))
+    assert git(top, "config", "--get-all", "filter.theta.process") == SETTINGS["filter.theta.process"]
+
+
 @pytest.mark.parametrize(("scope", "placed"), [("local", True), ("worktree", True), ("global", False)])
 def test_only_installing_for_a_repository_writes_its_hooks(top, scope, placed):
     install(scope, Repository.discover(top))
