@@ -5,6 +5,11 @@ Raise the narrowest class that fits. The message names the file and, where there
 
 from __future__ import annotations
 
+import pathlib
+from traceback import walk_tb
+
+_TORCH_HAS_NO_MEMORY = "can't allocate memory"
+
 
 class ThetaError(Exception):
     """Something that the user can understand and mend.
@@ -108,3 +113,36 @@ class ChangedError(ThetaError):
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint or "wait until it is written, then run the command again")
+
+
+class CrashError(ThetaError):
+    """A bug, or memory that ended anywhere. Git takes lower codes of a merge driver for an answer."""
+
+    exit_code = 129
+
+
+def understood(error: Exception) -> ThetaError:
+    """Return an exception as an error that can be shown: itself, what it means, or that it is a bug and where."""
+    if isinstance(error, ThetaError):
+        return error
+    if isinstance(error, MemoryError) or _TORCH_HAS_NO_MEMORY in str(error):
+        hint = "free some, raise the limit that ulimit sets, or take less: git config theta.threads 1"
+        return CrashError("there is not enough memory", hint=hint)
+    if isinstance(error, OSError):
+        # A full disk, a folder without permission, a file in the place of a folder.
+        place = f"{error.filename}: " if error.filename else ""
+        return StoreError(f"{place}{error.strerror or error}", hint="check that place's permissions and free space")
+    return CrashError(
+        f"this is a bug in git theta: {type(error).__name__}: {str(error)[:300]} ({_place(error)})",
+        hint="run it again with GIT_THETA_TRACEBACK=1, and report what it prints, with git theta env",
+    )
+
+
+def _place(error: Exception) -> str:
+    """Return file and line of the innermost of our functions that an exception came through."""
+    frames = [(pathlib.PurePath(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]
+    ours = [place for place in frames if any(part.startswith("git_theta") for part in place[0].parts)]
+    if not frames:
+        return "nowhere"
+    path, line = (ours or frames)[-1]
+    return f"{path.parent.name}/{path.name}:{line}"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 EXAMPLE = "git theta env --json > report.json"
 
 _SECRET_KEY = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
-_URL_SECRET = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=[?&])[^\s#]+")
+_URL_SECRET = re.compile(r"(?<=://)[^/\s]+(?=@)|(?<=[?&])[^\s#]+")
 
 
 def register(parser: argparse.ArgumentParser) -> None:

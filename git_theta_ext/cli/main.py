@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
@@ -12,15 +13,17 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 from git_theta_ext import __version__
 from git_theta_ext.cli.output import Output, wants_color
 from git_theta_ext.cli.process import accept_any_name, begin, silence
-from git_theta_ext.errors import StoreError, ThetaError, UsageError
+from git_theta_ext.errors import ThetaError, UsageError, understood
+from git_theta_ext.git.notes import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_CRASHED = 129  # git takes lower codes of a merge driver for a conflict
+TRACEBACK = "GIT_THETA_TRACEBACK"
+"""Environment variable that asks for the traceback of an error that nobody thought of."""
+
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
-_TORCH_HAS_NO_MEMORY = "can't allocate memory"
 
 # Name to summary; the module is the name with underscores. Those that git calls have no place in the help.
 COMMANDS = {
@@ -89,34 +92,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
-    except ThetaError as error:
-        output.error(error)
-        return error.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
         # Somebody else closed our output, as `| head` does; Python must not complain again when it exits.
         silence(sys.stdout.fileno())
         return _BROKEN_PIPE
-    except OSError as error:
-        # A place that nobody thought of: a full disk, a folder without permission, a file where a folder should be.
-        place = f"{error.filename}: " if error.filename else ""
-        told = StoreError(f"{place}{error.strerror or error}", hint="check that place's permissions and free space")
-        output.error(told)
-        return told.exit_code
     except Exception as error:  # noqa: BLE001 - git needs a code that is no answer
-        output.error(_unforeseen(error))
-        return _CRASHED
+        return failed(output, error)
     return code
 
 
-def _unforeseen(error: Exception) -> ThetaError:
-    """Return what to tell the user of an error that nobody thought of, or of memory that ended anywhere."""
-    if isinstance(error, MemoryError) or _TORCH_HAS_NO_MEMORY in str(error):
-        hint = "free some, raise the limit that ulimit sets, or take less: git config theta.threads 1"
-        return ThetaError("there is not enough memory", hint=hint)
-    traceback.print_exception(error)  # ours to mend
-    return ThetaError("git theta itself failed", hint="please report the lines above, with git theta env")
+def failed(output: Output, error: Exception) -> int:
+    """Print what went wrong, whatever it was, and return the exit code."""
+    if os.environ.get(TRACEBACK) and not isinstance(error, ThetaError):
+        say("".join(traceback.format_exception(error)))
+    told = understood(error)
+    output.error(told)
+    return told.exit_code
 
 
 def _dispatch(arguments: list[str]) -> int:

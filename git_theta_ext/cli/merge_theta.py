@@ -12,10 +12,11 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from git_theta_ext.cli.main import failed
 from git_theta_ext.cli.output import Output, wants_color
 from git_theta_ext.cli.process import begin
 from git_theta_ext.cli.progress import progress
-from git_theta_ext.errors import MergeError, ThetaError, UsageError
+from git_theta_ext.errors import MergeError, UsageError
 from git_theta_ext.git.merge_strategy import CANNOT, run
 from git_theta_ext.git.merging import ENVIRONMENT
 from git_theta_ext.git.repository import Repository
@@ -90,19 +91,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         begin()
     try:
-        asked = parse(sys.argv[1:] if argv is None else argv)
-        if len(asked.remotes) == 1:
-            return _recursive(asked)
-        if asked.options:
-            raise MergeError(
-                f"-X {asked.options[0][2:]} works with one branch at a time, not with {len(asked.remotes)}",
-                hint=f"git merge -s theta -X {asked.options[0][2:]} {asked.remotes[0]}",
-            )
-        repo = Repository.discover()
-        return run(repo, asked.bases, (head_of(repo) or asked.head, *asked.remotes), asked.words, progress)
-    except ThetaError as error:
-        Output("human", color=wants_color()).error(error)
+        return _merge(parse(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
         return CANNOT
+    except Exception as error:  # noqa: BLE001 - git needs one of the codes that it knows
+        failed(Output("human", color=wants_color()), error)
+        return CANNOT
+
+
+def _merge(asked: Invocation) -> int:
+    if len(asked.remotes) == 1:
+        return _recursive(asked)
+    if asked.options:
+        raise MergeError(
+            f"-X {asked.options[0][2:]} works with one branch at a time, not with {len(asked.remotes)}",
+            hint=f"git merge -s theta -X {asked.options[0][2:]} {asked.remotes[0]}",
+        )
+    repo = Repository.discover()
+    return run(repo, asked.bases, (head_of(repo) or asked.head, *asked.remotes), asked.words, progress)
 
 
 def _recursive(asked: Invocation) -> int:

@@ -12,12 +12,14 @@ from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.merging import engine
+from git_theta_ext.git.notes import say
 from git_theta_ext.git.paths import tracked_paths
 from git_theta_ext.git.preview import moved, preview
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.settle import find, finish, settle
 from git_theta_ext.merging.rules import choice
 from git_theta_ext.merging.rules_file import parse_override
+from git_theta_ext.model.text import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -156,7 +158,7 @@ class _Session:
                 self._output.error(error)
 
     def _read(self, question: str) -> str:
-        sys.stderr.write(question)
+        sys.stderr.write(printable(question))
         sys.stderr.flush()
         line = sys.stdin.readline()
         if not line:  # nobody is there any more
@@ -166,7 +168,7 @@ class _Session:
 
     @staticmethod
     def _say(words: str) -> None:
-        sys.stderr.write(f"{words}\n")
+        say(words)
 
 
 def _choice(method: str, words: Sequence[str]) -> Choice:

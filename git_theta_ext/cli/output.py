@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from git_theta_ext.git.notes import say
+from git_theta_ext.model.text import printable, redacted
 
 if TYPE_CHECKING:
     import argparse
@@ -18,6 +22,12 @@ Mode = Literal["human", "json", "quiet"]
 Style = Literal["bold", "red", "green", "yellow"]
 
 _CODES: dict[Style, str] = {"bold": "1", "red": "31", "green": "32", "yellow": "33"}
+
+
+class _Styled(str):
+    """A text that may hold terminal sequences, as it is our own."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -43,29 +53,29 @@ class Output:
             _say(json.dumps(data, indent=2))
         elif self.mode == "human":
             for line in lines:
-                _say(line)
+                _say(line if isinstance(line, _Styled) else printable(line))
 
     def warn(self, message: str, hint: str | None = None) -> None:
         """Tell people about something that is no error."""
         if self.mode == "human":
-            _complain(f"{self.styled('warning:', 'yellow')} {message}", hint)
+            _complain(self.styled("warning:", "yellow"), message, hint)
 
     def note(self, message: str) -> None:
         """Tell people about something that they may not expect."""
         if self.mode == "human":
-            _complain(f"note: {message}")
+            _complain("note:", message)
 
     def error(self, error: ThetaError) -> None:
         """Print what went wrong and what mends it."""
         if self.mode == "json":
-            told = {"error": error.message, "hint": error.hint, "exit_code": error.exit_code}
-            _complain(json.dumps(told))
+            told = {"error": redacted(error.message), "hint": error.hint, "exit_code": error.exit_code}
+            say(json.dumps(told))
             return
-        _complain(f"{self.styled('error:', 'red')} {error.message}", error.hint)
+        _complain(self.styled("error:", "red"), error.message, error.hint)
 
     def styled(self, text: str, style: Style) -> str:
-        """Colour a text where colour is wanted."""
-        return f"\x1b[{_CODES[style]}m{text}\x1b[m" if self.color else text
+        """Colour a text of ours where colour is wanted: it is printed as it is, unlike names out of files."""
+        return _Styled(f"\x1b[{_CODES[style]}m{text}\x1b[m" if self.color else text)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -91,5 +101,6 @@ def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def _complain(line: str, hint: str | None = None) -> None:
-    sys.stderr.write(f"{line}\n" + (f"hint: {hint}\n" if hint else ""))
+def _complain(label: str, text: str, hint: str | None = None) -> None:
+    with suppress(OSError, ValueError, AttributeError):  # a terminal that is gone is no failure
+        sys.stderr.write(f"{label} {printable(text)}\n" + (f"hint: {printable(hint)}\n" if hint else ""))

@@ -8,6 +8,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from git_theta_ext.model.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -33,7 +35,7 @@ def progress(label: str, total: int, *, wanted: bool = True, counted: bool = Fal
     if not wanted or not sys.stderr.isatty():
         yield lambda _: None
         return
-    bar = _Bar(label, total, counted=counted)
+    bar = _Bar(printable(label), total, counted=counted)
     try:
         yield bar.advance
     finally:
@@ -78,7 +80,7 @@ class _Bar:
         )
 
         done = MofNCompleteColumn() if self._counted else DownloadColumn()
-        columns = (TextColumn("{task.description}"), BarColumn(), done, TimeRemainingColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), done, TimeRemainingColumn())
         bar = Progress(*columns, console=Console(stderr=True), transient=True)
         task = bar.add_task(self._label, total=self._total or None, completed=self._done)
         bar.start()

@@ -13,9 +13,10 @@ from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import MissingError, UsageError
 from git_theta_ext.git.push import Push
 from git_theta_ext.git.push_refs import history_updates
-from git_theta_ext.git.remotes import push_addresses, redact, remote_url
+from git_theta_ext.git.remotes import push_addresses, remote_url
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.state import push_remote
+from git_theta_ext.model.text import redacted
 
 if TYPE_CHECKING:
     import argparse
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if lost:
         output.warn(
             f"{plural(lost, 'tensor')} are neither here nor on any remote",
-            f"run git theta push --all {redact(remote)} in a clone that has them; git theta fsck names their files",
+            f"run git theta push --all {redacted(remote)} in a clone that has them; git theta fsck names their files",
         )
     return MissingError.exit_code if lost else 0
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.group import Item, Row, fold, items_of, printable
 from git_theta_ext.diff.words import human_bytes, plural, shorten
+from git_theta_ext.model.text import printable as safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -59,7 +60,7 @@ def render(path: str, diff: Diff, stats: Mapping[str, Stats], screen: Screen, no
         tail.insert(0, ("~", "~ the file's order or metadata"))
     lines += _body(diff, stats, screen.width, MOST_LINES - len(lines) - len(tail))
     lines += [*tail, *(("", note) for note in notes)]
-    return "".join(f"{_paint(sign, text) if screen.colour else text}\n" for sign, text in lines)
+    return "".join(f"{_paint(sign, safe(text)) if screen.colour else safe(text)}\n" for sign, text in lines)
 
 
 def _paint(sign: str, text: str) -> str:

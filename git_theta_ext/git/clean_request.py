@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 import tempfile
 from threading import Thread
 from typing import IO, TYPE_CHECKING
@@ -13,6 +12,7 @@ from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.errors import ChangedError, ManifestError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.caller import calling_command, holds_open
+from git_theta_ext.git.notes import complain
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.store.file_bytes import FileBytes
 from git_theta_ext.store.writer import explained
@@ -177,7 +177,7 @@ def clean_bytes(store: Store, pathname: str, data: FileBytes, format_name: str |
 
     described = clean(data, pathname, store, format_name)
     if described.scan.note:
-        sys.stderr.write(f"git-theta: note: {described.scan.note}\n")
+        complain(f"note: {described.scan.note}")
     return described.manifest.to_bytes()
 
 

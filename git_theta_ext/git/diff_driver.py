@@ -22,6 +22,7 @@ from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
+from git_theta_ext.model.text import printable
 from git_theta_ext.store.file_bytes import open_bytes
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def run(words: Sequence[str], repo: Repository) -> int:
         ManifestError: A version is a broken manifest.
     """
     if len(words) == _UNMERGED:
-        sys.stdout.write(f"* Unmerged path {words[0]}\n")  # as git itself
+        sys.stdout.write(f"* Unmerged path {printable(words[0])}\n")  # as git itself
         return 0
     if len(words) not in (_SHORT, _LONG):
         raise UsageError(f"{len(words)} arguments; git gives 1, 7 or 9", hint="git diff calls this command itself")

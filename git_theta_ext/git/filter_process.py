@@ -15,8 +15,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from git_theta_ext.errors import ProtocolError, ThetaError
+from git_theta_ext.errors import ProtocolError, ThetaError, understood
 from git_theta_ext.git.clean_request import LOOKING, CleanRequest
+from git_theta_ext.git.notes import complain
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.protocol.filter import (
@@ -150,9 +151,9 @@ class FilterProcess:
             return None
         try:
             return work()
-        except ThetaError as error:
+        except Exception as error:  # noqa: BLE001 - git goes on with other paths
             self._failed = True
-            report(error, self._request.pathname if self._request else "")
+            report(understood(error), self._request.pathname if self._request else "")
             if isinstance(self._handler, CleanRequest):
                 self._handler.close()
             self._handler = None
@@ -175,7 +176,7 @@ class FilterProcess:
             changes = ensure_hooks(repository)
             if self._cleaned and calling_command(os.getppid()) not in LOOKING:
                 for note, hint in notes(changes):
-                    sys.stderr.write(f"git-theta: warning: {note}\ngit-theta: hint: {hint}\n")
+                    complain(f"warning: {note}\ngit-theta: hint: {hint}")
         except ThetaError as error:
             report(error)
         code = self._populate(repository, store)
@@ -216,8 +217,8 @@ class FilterProcess:
 def report(error: ThetaError, path: str = "") -> None:
     """Say on standard error what went wrong; git shows it as it comes."""
     where = f"{path}: " if path and path not in error.message else ""
-    hint = f"git-theta: hint: {error.hint}\n" if error.hint else ""
-    sys.stderr.write(f"git-theta: error: {where}{error.message}\n{hint}")
+    hint = f"\ngit-theta: hint: {error.hint}" if error.hint else ""
+    complain(f"error: {where}{error.message}{hint}")
 
 
 def main() -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from git_theta_ext.git.caller import calling_command
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.merge_record import blob_id, note_merge
 from git_theta_ext.git.merging import bytes_to_compute, merge, merge_rules, planned
+from git_theta_ext.git.notes import say
 from git_theta_ext.git.revisions import check_two_sides
 from git_theta_ext.git.statistics import merged_commits
 from git_theta_ext.merging.apply import apply
@@ -198,4 +198,4 @@ def report(path: str, outcome: Outcome) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - git shows a driver's standard error to the user
+    say(text)

@@ -8,7 +8,6 @@ is known: what cannot be merged leaves them as they were.
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -20,11 +19,13 @@ from git_theta_ext.git.history import theta_paths_at
 from git_theta_ext.git.merge_driver import obtain, read_version, remember, report
 from git_theta_ext.git.merging import bytes_to_compute, merge, merge_rules
 from git_theta_ext.git.merging import planned as planned_merge
+from git_theta_ext.git.notes import complain
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.octopus import combine, common_ancestor, index_info, renames, with_files
 from git_theta_ext.git.repository import TreeEntry
 from git_theta_ext.merging.record import Record
 from git_theta_ext.model.manifest import MOST_SIDES
+from git_theta_ext.model.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,7 +100,7 @@ def run(repo: Repository, bases: Sequence[str], heads: Sequence[str], words: Seq
     undecided = [each for each in found if outcomes[each.merged.path].conflicts]
     _mark(repo, [*_stages(combined, found, merged), *chain.from_iterable(map(_candidates, undecided))])
     for message in combined.messages:
-        print(message)  # noqa: T201 - as git's own strategies
+        print(printable(message))  # noqa: T201 - as git's own strategies
     return MERGED if combined.clean and not undecided else CONFLICTS
 
 
@@ -226,10 +227,9 @@ def _warn(repo: Repository, bases: Sequence[str], heads: Sequence[str]) -> None:
         counts.update(repo.run("rev-list", head, "--not", *bases).decode().split())
     shared = sum(count > 1 for count in counts.values())
     if shared:
-        print(  # noqa: T201 - git shows a strategy's standard error to the user
-            f"git-theta: {plural(shared, 'commit')} since the common ancestor of all branches are in several of them;"
-            " what these changed counts for each",
-            file=sys.stderr,
+        complain(
+            f"{plural(shared, 'commit')} since the common ancestor of all branches are in several of them;"
+            " what these changed counts for each"
         )
 
 

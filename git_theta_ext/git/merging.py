@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import MergeError, RepositoryError, ThetaError
 from git_theta_ext.git.adapters import with_adapter_scales
 from git_theta_ext.git.fetch import ensure_digests
+from git_theta_ext.git.notes import complain
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.statistics import outdated, statistics_beside
 from git_theta_ext.merging.apply import apply
@@ -157,7 +157,7 @@ def merge(  # noqa: PLR0913, PLR0917 - all that a merge needs
     from git_theta_ext.merging.journal import Journal
 
     def announce(budget: Budget) -> None:
-        print(f"git-theta: {path}: {announcement(budget)}", file=sys.stderr)  # noqa: T201 - git shows it to the user
+        complain(f"{path}: {announcement(budget)}")
 
     plan = with_adapter_scales(repo, store, plan, path, commits)
     statistics, notes = statistics_for(repo, store, plan, path, commits)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from git_theta_ext.errors import (
     ThetaError,
 )
 from git_theta_ext.git.history import RefUpdate, outgoing, reachable, tips_of
+from git_theta_ext.git.notes import complain
 from git_theta_ext.git.objects import named_digests
 from git_theta_ext.git.push_refs import boundary, tracked, uses_theta
 from git_theta_ext.store.pool import no_progress
@@ -85,9 +85,9 @@ class Push:
     @property
     def shown(self) -> str:
         """The remote, for messages: an address without credentials."""
-        from git_theta_ext.git.remotes import redact
+        from git_theta_ext.model.text import redacted
 
-        return redact(self.remote)
+        return redacted(self.remote)
 
     def run(self, *, strict: bool, advance: Callable[[int], None] = no_progress) -> Pushed:
         """Upload what the history of the commits needs and the remote lacks.
@@ -251,4 +251,4 @@ def _recode(repo: Repository, store: Store, going: Going) -> None:
             recode_outgoing(repo, store, going.digests, going.there)
         except (CorruptError, StoreError) as error:
             # A damaged old version, or a full disk, is no reason not to upload what is here.
-            sys.stderr.write(f"git-theta: note: what is pushed was not made smaller: {error.message}\n")
+            complain(f"note: what is pushed was not made smaller: {error.message}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
 from git_theta_ext.config import Config, RemoteSettings
+from git_theta_ext.git.notes import complain
 from git_theta_ext.git.tracked_config import read_tracked
 
 if TYPE_CHECKING:
@@ -82,4 +82,4 @@ def _renamed(repo: Repository, name: str) -> RemoteSettings | None:
 
 @cache
 def _note(text: str) -> None:
-    sys.stderr.write(f"git-theta: note: {text}\n")
+    complain(f"note: {text}")

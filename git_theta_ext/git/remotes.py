@@ -18,6 +18,7 @@ from git_theta_ext.errors import ConfigError, RemoteError, RepositoryError, Thet
 from git_theta_ext.git.remote_settings import remote_settings
 from git_theta_ext.git.repository import Repository, foreign_environment
 from git_theta_ext.git.revisions import branch_of
+from git_theta_ext.model.text import redacted
 from git_theta_ext.registry import find_remote
 from git_theta_ext.transfer.remote_index import Place
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from git_theta_ext.config import RemoteSettings
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 _MOST_FETCHED = 1 << 20
 _MOST_ADDRESSES = 4
 # What the user named may be a bare repository, whatever safe.bareRepository says of those that git comes across.
@@ -49,7 +49,7 @@ def open_remote(repo: Repository, name: str, address: str) -> Place:
     settings, url = _located(repo, name, address)
     options = dict(settings.options)
     plugin = options.pop("type", None) or _plugin(url)
-    return Place(name, redact(url), find_remote(plugin)(url, options))
+    return Place(name, redacted(url), find_remote(plugin)(url, options))
 
 
 def remote_url(repo: Repository, name: str, address: str) -> str:
@@ -58,7 +58,7 @@ def remote_url(repo: Repository, name: str, address: str) -> str:
     Raises:
         ThetaError: As by ``open_remote``.
     """
-    return redact(_located(repo, name, address)[1])
+    return redacted(_located(repo, name, address)[1])
 
 
 def _located(repo: Repository, name: str, address: str) -> tuple[RemoteSettings, str]:
@@ -107,11 +107,6 @@ def push_addresses(repo: Repository, name: str) -> list[str]:
         return [name]
     urls = repo.run("remote", "get-url", "--push", "--all", name).decode(errors="surrogateescape").splitlines()
     return list(dict.fromkeys(urls))
-
-
-def redact(url: str) -> str:
-    """Return a URL without user name and password."""
-    return _CREDENTIALS.sub("", url)
 
 
 def local_path(address: str) -> str | None:
@@ -165,8 +160,8 @@ def _beside_git(repo: Repository, name: str, address: str) -> str:
     path = local_path(address)
     if path is None:
         raise ConfigError(
-            f"it is not known where {redact(name)} ({redact(address)}) keeps parameters: git's server takes none",
-            hint=f"git config theta.remote.{redact(name)}.url URL (a folder, s3://bucket/prefix or gs://bucket/prefix)",
+            f"it is not known where {redacted(name)} ({redacted(address)}) keeps parameters: git's server takes none",
+            hint=f"git config theta.remote.{redacted(name)}.url URL (a folder, s3://bucket/prefix or gs://bucket/prefix)",
         )
     wanted = repo.folder / path
     for folder in (wanted, wanted.with_name(wanted.name + ".git")):

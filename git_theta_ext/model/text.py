@@ -8,18 +8,34 @@ from functools import lru_cache
 
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LONG = 1 << 10  # characters
-# Those that move the cursor or begin a sequence, and those that reorder what stands beside them.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-_SHORT = 0x100
+# Those that move the cursor or begin a sequence, also as single bytes, and those that reorder what stands beside them.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\udc80-\udc9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# A password may hold any character, also an at sign, and a slash that should have been escaped.
+_USER = re.compile(r"(?<=://)(?:[^\s/?#]*@|[^\s/?#@:]*:(?!\d{0,5}(?:[/?#\s'\"]|$))\S*@)")
+_TOKEN = re.compile(
+    r"([?&][\w.-]*(?:key|token|secret|password|passwd|pwd|credential|sig|signature|auth|access)[\w.-]*=)[^&#\s'\"]+",
+    re.IGNORECASE,
+)
 
 
 def printable(text: str) -> str:
-    """Return a text in which no character controls a terminal: each is escaped, but for line feeds and tabs."""
-    return _CONTROL.sub(lambda match: _escape(ord(match[0])), text)
+    """Return a text as people may see it: what controls a terminal is escaped, and addresses have no credentials.
+
+    Line feeds and tabs are kept.
+    """
+    return _CONTROL.sub(_escape, redacted(text))
 
 
-def _escape(code: int) -> str:
-    return f"\\x{code:02x}" if code < _SHORT else f"\\u{code:04x}"
+def redacted(text: str) -> str:
+    """Return a text whose addresses have no user, no password and no tokens."""
+    return _TOKEN.sub(r"\1***", _USER.sub("", text)) if "://" in text else text
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDC9F:  # noqa: PLR2004 - as Python holds a byte that is not UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004 - of one byte
 
 
 def quoted(text: str) -> str:

@@ -82,7 +82,12 @@ def test_an_oversight_of_ours_ends_with_a_code_that_git_takes_for_no_conflict(mo
     assert main(["merge-driver"]) == 129
     told = capsys.readouterr().err
     assert "LookupError: oversight" in told
-    assert "please report" in told
+    assert "cli/main.py" in told
+    assert "GIT_THETA_TRACEBACK=1" in told
+    assert "Traceback" not in told
+    monkeypatch.setenv("GIT_THETA_TRACEBACK", "1")
+    assert main(["merge-driver"]) == 129
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

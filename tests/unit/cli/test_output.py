@@ -12,7 +12,8 @@ from git_theta_ext.cli.env import masked
 from git_theta_ext.cli.output import Output, wants_color
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import human_bytes, plural
-from git_theta_ext.errors import UsageError
+from git_theta_ext.errors import ThetaError, UsageError
+from git_theta_ext.git.notes import complain
 
 
 class Terminal(io.StringIO):
@@ -80,6 +81,7 @@ def test_one_is_not_many():
     ("key", "value", "expected"),
     [
         ("theta.remote.o.url", "https://me:pw@host/x?token=1", "https://***@host/x?***"),
+        ("remote.o.url", "https://me:p@ss@host/x", "https://***@host/x"),
         ("theta.remote.o.secretkey", "abc", "***"),
         ("remote.o.url", "../plain", "../plain"),
         ("branch.keyboard.merge", "refs/heads/keyboard", "refs/heads/keyboard"),
@@ -130,3 +132,28 @@ def test_nothing_is_shown_where_stderr_is_no_terminal(monkeypatch):
     with progress("storing", 10) as advance:
         advance(10)
     assert stream.getvalue() == ""
+
+
+def test_names_out_of_files_do_not_reach_the_terminal_as_they_are(capsys):
+    output = Output("human", color=True)
+    output.result(None, ["\x1b]0;x\x07 https://me:p@ss@host/x", output.styled("title", "bold")])
+    output.warn("\x1b[2J")
+    output.error(ThetaError("\x1b[2J https://me:p@ss@host/x", hint="\x9b"))
+    complain("\x1b[2J")
+    told = capsys.readouterr()
+    assert told.out == "\\x1b]0;x\\x07 https://host/x\n\x1b[1mtitle\x1b[m\n"
+    assert "[2J" in told.err
+    assert "\x1b[2J" not in told.err
+    assert "\x9b" not in told.err
+    assert "p@ss" not in told.err
+    Output("json").error(ThetaError("https://me:p@ss@host/x"))
+    assert "p@ss" not in capsys.readouterr().err
+
+
+def test_a_terminal_that_is_gone_is_no_failure(monkeypatch):
+    closed = io.StringIO()
+    closed.close()
+    for gone in (None, closed):
+        monkeypatch.setattr(sys, "stderr", gone)
+        complain("x")
+        Output("human").error(ThetaError("x"))

@@ -4,8 +4,9 @@ import subprocess
 import pytest
 
 from git_theta_ext.errors import ConfigError, PluginError, RemoteError
-from git_theta_ext.git.remotes import local_path, open_remote, open_remotes, redact
+from git_theta_ext.git.remotes import local_path, open_remote, open_remotes
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.model.text import redacted
 
 
 def git(*args, cwd):
@@ -139,7 +140,7 @@ def test_rewritten_addresses_are_followed(work, tmp_path):
 
 
 def test_credentials_are_not_shown():
-    assert redact("https://me:secret@host/a@b") == "https://host/a@b"
+    assert redacted("https://me:secret@host/a@b") == "https://host/a@b"
 
 
 def test_settings_are_found_by_the_address_of_the_git_remote(work, tmp_path):
