@@ -9,6 +9,7 @@ import numpy as np
 from workbench import Repo, Tensor, safetensors
 
 from git_theta_ext.checkpoint.populate import populate
+from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.dtypes import dtype
 from git_theta_ext.model.numbers import from_float, to_float
@@ -87,7 +88,7 @@ def differing(repo: Repo, commits: Mapping[str, Mapping[str, bytes]]) -> list[st
     for commit, files in commits.items():
         found = {}
         for path, (_, manifest) in repository.manifests(commit).items():
-            populate(manifest, store, place)
+            populate(manifest, store, place, Expected.at(place))
             found[path] = place.read_bytes()
         if found != files:
             wrong.append(commit)

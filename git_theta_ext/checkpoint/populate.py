@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 import zlib
 from typing import TYPE_CHECKING
 
-from git_theta_ext.checkpoint.replace import replace_file
+from git_theta_ext.checkpoint.replace import identity
+from git_theta_ext.checkpoint.unfinished import Unfinished
 from git_theta_ext.errors import CorruptError, FormatError, ManifestError
 from git_theta_ext.model.layout import Checksum, Layout, Literal, Slice
 from git_theta_ext.model.tensor import skeleton_spec
 from git_theta_ext.store.pool import no_progress
-from git_theta_ext.store.writer import clear_stale, explained, temporary
+from git_theta_ext.store.writer import explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from git_theta_ext.checkpoint.replace import Expected
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.store.blobs import Store
 
@@ -52,20 +53,20 @@ def read_layout(manifest: Manifest, store: Store, path: str) -> Layout:
 
 
 def populate(
-    manifest: Manifest, store: Store, path: Path, mode: int = 0o644, advance: Callable[[int], None] = no_progress
-) -> os.stat_result:
+    manifest: Manifest, store: Store, path: Path, expected: Expected, advance: Callable[[int], None] = no_progress
+) -> os.stat_result | None:
     """Write a checkpoint from its manifest, elsewhere first and in its place when it is complete.
 
     Args:
         manifest: Without conflicts.
         store: Holds all that the manifest names.
-        path: Of the checkpoint; replaced if it is there.
-        mode: Permission bits.
+        path: Of the checkpoint.
+        expected: What it replaces, and whose mode it gets. A new file gets the mode that any new file gets.
         advance: Told the number of bytes written, as it goes.
 
     Returns:
         The stat of the new file, whose modification time lies two seconds before now and before that of the file that
-        it replaces.
+        it replaces. None if another program put something else there meanwhile, which is kept.
 
     Raises:
         ManifestError: It holds conflicts, or its layout does not fit it.
@@ -76,44 +77,23 @@ def populate(
     if manifest.conflicted:
         raise ManifestError(f"{path}: unresolved conflicts", hint=f"git theta resolve {path}")
     layout = read_layout(manifest, store, str(path))
-    unfinished = _beside(path, store)
-    try:
-        with explained(path):
-            descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                _write(descriptor, layout, manifest, store, advance)
-                os.fchmod(descriptor, mode & 0o7777)
-            finally:
-                os.close(descriptor)
-            past = _past(path)
-            os.utime(unfinished, ns=(past, past))
-            replace_file(unfinished, path)
-            return path.lstat()
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with explained(path), Unfinished(path, store.root) as unfinished:
+        descriptor = unfinished.descriptor
+        _write(descriptor, layout, manifest, store, advance)
+        past = _past(expected)
+        os.utime(descriptor, ns=(past, past))
+        made = os.fstat(descriptor)
+        if not unfinished.put(expected):
+            return None
+        placed = os.fstat(descriptor)
+        # What another program has written to it since then shows against the stat from before.
+        return placed if identity(placed) == identity(made) else made
 
 
-def _beside(path: Path, store: Store) -> Path:
-    """Return a name for the file in the making, from which it can be renamed into place.
-
-    In the store's folder where that is the same file system, so that a crash leaves nothing in the work tree that
-    ``git add`` would take.
-    """
-    with explained(store.root):
-        clear_stale(store.root)
-        unfinished = temporary(store.root)
-    if unfinished.parent.stat().st_dev == path.parent.stat().st_dev:
-        return unfinished
-    return path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}.theta")
-
-
-def _past(path: Path) -> int:
+def _past(expected: Expected) -> int:
     # Git wrote the manifest there before its index, however long populating takes.
     now = time.time_ns()
-    try:
-        return min(now, path.lstat().st_mtime_ns) - _BACKDATE_NS
-    except OSError:
-        return now - _BACKDATE_NS
+    return (now if expected.stat is None else min(now, expected.stat.st_mtime_ns)) - _BACKDATE_NS
 
 
 def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, advance: Callable[[int], None]) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.ls_files import summary
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
-from git_theta_ext.errors import ConfigError, UsageError
+from git_theta_ext.errors import ConfigError, ThetaError, UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.auto_gc import start_if_due
 from git_theta_ext.git.hooks import ensure_hooks, notes
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.paths import addable_paths, worktree_of
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.written import finish_written
 
 if TYPE_CHECKING:
     import argparse
@@ -54,11 +56,13 @@ def run(args: argparse.Namespace) -> int:
     output = output_of(args)
     update, tolerance = _update(args), _tolerance(args)
     repo = Repository.discover()
+    store = repo.store()
+    with suppress(ThetaError):  # of other files
+        finish_written(repo, store)
     formats, gone = _chosen(repo, args.paths, output)
     if update is not None and (len(formats) != 1 or gone):
         raise UsageError("an update is of one checkpoint", hint="git theta add PATH --update KIND=FILE")
     total = sum(regular_file(repo, path).st_size for path in formats)
-    store = repo.store()
     with progress("storing", total, wanted=output.mode == "human") as advance:
         staging = Staging(repo, store, advance, dry_run=args.dry_run)
         if update is not None:

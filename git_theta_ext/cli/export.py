@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.populate import populate
+from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
-from git_theta_ext.errors import UsageError
+from git_theta_ext.errors import ChangedError, UsageError
 from git_theta_ext.git.fetch import ensure_local
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import manifest_of
@@ -40,19 +41,19 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.file} is there already", hint=f"git theta export --force {args.object} {args.file}")
     if not args.file.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {args.file.parent}", hint=f"mkdir -p {args.file.parent}")
+    expected = Expected.at(args.file)
     store = repo.store()
     wanted = output.mode == "human"
     with progress("fetching", 0, wanted=wanted) as advance:
         ensure_local(repo, store, [manifest], advance)
     with progress("writing", sum(nbytes for _, nbytes in manifest.digests()), wanted=wanted) as advance:
-        stat = populate(manifest, store, args.file, 0o666 & ~_umask(), advance)
+        stat = populate(manifest, store, args.file, expected, advance)
+    if stat is None:
+        raise ChangedError(
+            f"{args.file} was changed by another program meanwhile, and was left as it is",
+            hint=f"git theta export --force {args.object} {args.file}",
+        )
     os.utime(args.file)  # a file made now, for make and its like
     told = {"file": str(args.file), "bytes": stat.st_size}
     output.result(told, [f"wrote {args.file}"])
     return 0
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,17 @@ from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.schema import to_json
 from git_theta_ext.diff.text import Screen, render
 from git_theta_ext.diff.words import plural
+from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.hooks import hook_present
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import object_infos
 from git_theta_ext.git.paths import tracked_paths
+from git_theta_ext.git.pending import read_pending
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import head_of
 from git_theta_ext.git.state import in_worktree, unknown_bytes, unpushed, untracked
-from git_theta_ext.git.worktree import read_pending
+from git_theta_ext.git.written import finish_written
 
 if TYPE_CHECKING:
     import argparse
@@ -51,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     tracked = tracked_paths(repo, args.paths)
     paths = theta_paths(repo.run, tracked)
     store = repo.store()
+    with suppress(ThetaError):  # git's own status goes on being wrong, and the next command tries again
+        finish_written(repo, store)
     head = head_of(repo)
     committed = {path: manifest for path, (_, manifest) in (repo.manifests(head) if head else {}).items()}
     index = {path: manifest for path, (_, manifest) in repo.manifests(None).items()}

@@ -187,7 +187,8 @@ class FilterProcess:
     def _populate(self, repository: Repository, store: Store) -> int:
         if os.environ.get(SKIP_SMUDGE, "").lower() not in {"", "0", "false", "no", "off"}:
             return 0
-        from git_theta_ext.git.worktree import populate_wanted, read_pending
+        from git_theta_ext.git.pending import read_pending
+        from git_theta_ext.git.worktree import populate_wanted
 
         if not self._wanted and not read_pending(repository):
             return 0
@@ -224,11 +225,13 @@ def report(error: ThetaError, path: str = "") -> None:
 def main() -> int:
     """Run the filter on standard input and output."""
 
-    # Git ends filters with SIGTERM when it fails itself; unwinding removes files in the making.
+    # Git ends filters with SIGTERM when it fails itself, and a terminal that is closed ends them with SIGHUP. Unwinding
+    # removes files in the making, and tells the index of those that are made.
     def stop(number: int, _: object) -> None:
         sys.exit(128 + number)
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
     try:
         return FilterProcess().run()
     except ProtocolError as error:

@@ -38,7 +38,9 @@ _STAGE_MASK = 0x3000
 _EXTENDED = 0x4000
 _COMPRESSED = 4
 _VERSIONS = (2, 3, _COMPRESSED)
-_LOCK_SECONDS = 1.0
+LOCK_SECONDS = 1.0
+"""How long commands wait for another process that holds the index, if there is little to lose."""
+
 _LOCK_PAUSE = 0.02
 
 
@@ -80,11 +82,12 @@ class Update:
     Attributes:
         oid: The object that the entry must name, 20 or 32 bytes.
         old: The stat data that the entry must hold: those of the file that git wrote, or zeros if it never saw one.
+            None for any, if the file is known to hold the object's content.
         new: The stat data of the file that took its place.
     """
 
     oid: bytes
-    old: StatWords
+    old: StatWords | None
     new: StatWords
 
 
@@ -105,7 +108,7 @@ def patch(index: bytes, updates: Mapping[bytes, Update], oid_bytes: int) -> tupl
     """
     if not updates or not _sound(index, oid_bytes):
         return index, set()
-    nameless = {update.old.times(): path for path, update in updates.items() if update.old.ino}
+    nameless = {update.old.times(): path for path, update in updates.items() if update.old and update.old.ino}
     data = bytearray(index)
     patched = set()
     try:
@@ -124,7 +127,9 @@ def patch(index: bytes, updates: Mapping[bytes, Update], oid_bytes: int) -> tupl
     return bytes(data), patched
 
 
-def patch_file(index_path: Path, updates: Mapping[bytes, Update], object_format: ObjectFormat) -> set[bytes]:
+def patch_file(
+    index_path: Path, updates: Mapping[bytes, Update], object_format: ObjectFormat, wait: float = LOCK_SECONDS
+) -> set[bytes]:
     """Replace stat data in an index file, under git's own lock.
 
     The file keeps its mode and its modification time. Git distrusts an entry whose file is as young as the index; a
@@ -135,14 +140,15 @@ def patch_file(index_path: Path, updates: Mapping[bytes, Update], object_format:
         index_path: The index file; need not exist.
         updates: As for ``patch``.
         object_format: What ``git rev-parse --show-object-format`` says.
+        wait: Seconds to wait for a process that holds the lock.
 
     Returns:
-        The paths that were patched. None if another process holds the lock for longer than a second, or if the folder
-        cannot be written.
+        The paths that were patched; none if another process holds the lock for longer, or if the folder cannot be
+        written.
     """
     index_path = Path(os.path.realpath(index_path))  # git locks what a symbolic link leads to
     lock_path = index_path.with_name(index_path.name + ".lock")
-    descriptor = _lock(lock_path)
+    descriptor = _lock(lock_path, wait)
     if descriptor is None:
         return set()
     patched: set[bytes] = set()
@@ -188,8 +194,8 @@ def refresh(run: RunGit, updates: Mapping[bytes, Update]) -> set[bytes]:
     return set(lines)
 
 
-def _lock(path: Path) -> int | None:
-    deadline = time.monotonic() + _LOCK_SECONDS
+def _lock(path: Path, wait: float) -> int | None:
+    deadline = time.monotonic() + wait
     while True:
         try:
             return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -232,10 +238,11 @@ def _trailer(data: memoryview, oid_bytes: int) -> bytes:
 
 def _holds(index: bytes, start: int, update: Update) -> bool:
     oid_at = start + _OID_AT
-    return (
+    if index[oid_at : oid_at + len(update.oid)] != update.oid:
+        return False
+    return update.old is None or (
         index[start : start + _TIMES.size] == update.old.times()
         and index[start + _OWNER_AT : oid_at] == update.old.owner()
-        and index[oid_at : oid_at + len(update.oid)] == update.oid
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import UsageError
+from git_theta_ext.checkpoint.replace import Expected
+from git_theta_ext.checkpoint.unfinished import Unfinished
+from git_theta_ext.errors import ChangedError, UsageError
 from git_theta_ext.git.adapters import config_in_worktree, scales_to_resolve
 from git_theta_ext.git.fetch import ensure_digests, ensure_local
 from git_theta_ext.git.merge_record import blob_id, note_step
@@ -38,11 +40,13 @@ class Undecided:
         path: Below the top of the work tree.
         manifest: With its conflicts, as far as there are any left.
         content: What lies in the work tree, as far as it is a manifest.
+        file: What lies there in any case.
     """
 
     path: str
     manifest: Manifest
     content: bytes | None
+    file: Expected
 
 
 def find(repo: Repository, store: Store, path: str) -> Undecided:
@@ -53,6 +57,7 @@ def find(repo: Repository, store: Store, path: str) -> Undecided:
         ManifestError: A version is a broken manifest.
         MissingError: Values that the conflicts are about are neither here nor on a remote.
     """
+    file = Expected.at(worktree_of(repo) / path)
     content = manifest_at(repo, path)
     manifest = Manifest.parse(content) if content is not None else None
     if manifest is None or not manifest.conflicted:
@@ -60,7 +65,7 @@ def find(repo: Repository, store: Store, path: str) -> Undecided:
         manifest = undecided(repo, store, path)
     if manifest is None:
         raise UsageError(f"{path} has no conflicts", hint="git theta status")
-    return Undecided(path, manifest, content)
+    return Undecided(path, manifest, content, replace(file, content=content))
 
 
 def settle(repo: Repository, store: Store, found: Undecided, choice: Choice, patterns: Sequence[str] = ()) -> Undecided:
@@ -81,11 +86,11 @@ def settle(repo: Repository, store: Store, found: Undecided, choice: Choice, pat
     scaled = scales_to_resolve(repo, store, found.path, heads, config_in_worktree(repo, found.path))
     settled = resolve(found.manifest, store, choice, patterns, lambda: engine(repo, store), scaled=scaled)
     content = settled.to_bytes()
-    _write(repo, found.path, content)
+    file = _write(repo, found, content)
     if found.content is not None:
         step = Step(Rules(choice), tuple(patterns))
         note_step(repo, found.path, step, blob_id(repo, found.content), blob_id(repo, content))
-    return Undecided(found.path, settled, content)
+    return Undecided(found.path, settled, content, file)
 
 
 def finish(repo: Repository, store: Store, found: Undecided) -> None:
@@ -96,17 +101,21 @@ def finish(repo: Repository, store: Store, found: Undecided) -> None:
     """
     content = found.manifest.to_bytes()
     if content != found.content:
-        _write(repo, found.path, content)
+        _write(repo, found, content)
     full = worktree_of(repo) / found.path
     update_index(repo, [Staged(found.path, full.lstat(), found.manifest)])
     for failure in populate_wanted(repo, store, {found.path: Wanted(content)}, partial(ensure_local, repo, store)):
         raise failure
 
 
-def _write(repo: Repository, path: str, content: bytes) -> None:
-    full = worktree_of(repo) / path
-    with explained(full):
-        unfinished = full.with_name(f".{full.name[:64]}.{secrets.token_hex(8)}.theta")
-        unfinished.write_bytes(content)
-        unfinished.chmod(full.stat().st_mode)
-        unfinished.replace(full)
+def _write(repo: Repository, found: Undecided, content: bytes) -> Expected:
+    full = worktree_of(repo) / found.path
+    with explained(full), Unfinished(full, repo.theta_dir) as unfinished:
+        with open(unfinished.descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        if not unfinished.put(found.file):
+            raise ChangedError(
+                f"{found.path} was changed by another program meanwhile, and was left as it is",
+                hint=f"git theta resolve {found.path}",
+            )
+        return Expected(os.fstat(unfinished.descriptor), content)

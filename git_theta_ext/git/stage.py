@@ -6,12 +6,14 @@ import os
 import secrets
 import shutil
 import stat as stat_module
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.checkpoint.populate import populate
+from git_theta_ext.checkpoint.replace import Expected, replace_file
 from git_theta_ext.errors import ChangedError, RepositoryError, UsageError
 from git_theta_ext.git.clean_request import echo_manifest
 from git_theta_ext.git.index_stat import StatWords, Update, patch_file
@@ -19,7 +21,7 @@ from git_theta_ext.git.paths import worktree_of
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.store.file_bytes import open_bytes
 from git_theta_ext.store.pool import no_progress
-from git_theta_ext.store.writer import explained
+from git_theta_ext.store.writer import explained, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -150,35 +152,44 @@ def rewrite_and_stage(
         StoreError: A file cannot be written.
     """
     kept: dict[Path, Path] = {}
+    written: dict[Path, os.stat_result] = {}
     done = list(staged)
     try:
         for item in rewrites:
             full = worktree_of(repo) / item.path
             _check_unchanged(full, item.path, item.stat)
             with explained(full):
-                kept[full] = _second_name(full)
-            mode = stat_module.S_IMODE(item.stat.st_mode)
-            after = populate(item.manifest, store, full, mode, advance)
+                kept[full] = _second_name(full, store.root)
+            after = _rewrite(item, store, full, advance)
+            written[full] = after
             StatCache(store).put(full, after, item.manifest.to_bytes(), item.format_name, written=True)
             done.append(Staged(item.path, after, item.manifest, item.note))
         return done, update_index(repo, done)
     except BaseException:
-        for full, copy in kept.items():
-            copy.replace(full)
+        for full, after in written.items():
+            replace_file(kept[full], full, Expected(after))
         raise
     finally:
         for copy in kept.values():
             copy.unlink(missing_ok=True)
 
 
-def _second_name(path: Path) -> Path:
-    """Keep a file's content under another name beside it."""
-    other = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}.theta")
-    try:
-        other.hardlink_to(path)
-    except OSError:  # some file systems know no links
-        shutil.copy2(path, other)
-    return other
+def _rewrite(item: Rewrite, store: Store, full: Path, advance: Callable[[int], None]) -> os.stat_result:
+    after = populate(item.manifest, store, full, Expected(item.stat), advance)
+    if after is None:
+        raise ChangedError(f"{item.path} changed while it was rewritten", hint=f"git theta add {item.path}")
+    return after
+
+
+def _second_name(path: Path, root: Path) -> Path:
+    """Keep a file's content under another name, outside the work tree if it can be."""
+    beside = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}.theta")
+    for other in (temporary(root), beside):
+        with suppress(OSError):  # another file system, or one that knows no links
+            other.hardlink_to(path)
+            return other
+    shutil.copy2(path, beside)
+    return beside
 
 
 def update_index(repo: Repository, staged: Sequence[Staged]) -> dict[str, str]:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import stat
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.checkpoint.cache import RACY_NS, StatCache
 from git_theta_ext.checkpoint.populate import populate
-from git_theta_ext.errors import MissingError, ThetaError
+from git_theta_ext.checkpoint.replace import Expected
+from git_theta_ext.errors import ChangedError, MissingError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
-from git_theta_ext.git.index_stat import StatWords, Update, patch_file, refresh
-from git_theta_ext.model.bounded_json import read_json
+from git_theta_ext.git.pending import change_pending, read_pending
+from git_theta_ext.git.written import Written, finish_written
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.store.pool import no_progress
-from git_theta_ext.store.writer import explained, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -44,15 +40,6 @@ class Wanted:
 
     content: bytes
     since_ns: int = 0
-
-
-def read_pending(repo: Repository) -> list[str]:
-    """Return the paths whose checkpoints an earlier command did not get to write."""
-    try:
-        lines = _pending_path(repo).read_text("utf-8").splitlines()
-        return [path for line in lines if isinstance(path := read_json(line), str)]
-    except (OSError, ValueError):
-        return []
 
 
 def manifest_at(repo: Repository, path: str) -> bytes | None:
@@ -91,57 +78,51 @@ def populate_wanted(
     Returns:
         What went wrong; the other files are in place.
     """
+    failures: list[ThetaError] = []
+    try:
+        finish_written(repo, store)
+    except ThetaError as error:
+        failures.append(error)
     pending = {path: Wanted(content) for path in read_pending(repo) if (content := manifest_at(repo, path))}
     todo = {path: job for path, job in {**pending, **wanted}.items() if _still_there(repo, path, job)}
-    manifests, failures = _parsed(todo)
-    _write_pending(repo, manifests)
+    manifests = _parsed(todo, failures)
+    change_pending(repo, add=manifests, drop=pending.keys() - manifests.keys())
     try:
         ensure(manifests.values())
     except ThetaError as error:
         # Files that need nothing from there are written all the same.
         failures.append(error)
-    formats = theta_paths(repo.run, manifests)
-    updates: dict[bytes, Update] = {}
-    written: dict[str, tuple[os.stat_result, os.stat_result]] = {}
-    undone: list[str] = list(manifests)
-    for path, manifest in manifests.items():
+    written = Written(repo, store, theta_paths(repo.run, manifests))
+    undone = set(manifests)
+    stopped = True
+
+    def write(manifest: Manifest, full: Path, expected: Expected) -> os.stat_result | None:
         try:
+            return populate(manifest, store, full, expected, advance)
+        except MissingError:  # pruned at this very moment, since a remote has it
+            ensure([manifest])
+            return populate(manifest, store, full, expected, advance)
+
+    try:
+        for path, manifest in manifests.items():
             if failures and store.missing(digest for digest, _ in manifest.digests()):
                 continue
             try:
-                stats = _replace(repo, store, path, manifest, advance)
-            except MissingError:  # pruned at this very moment, since a remote has it
-                ensure([manifest])
-                stats = _replace(repo, store, path, manifest, advance)
-        except ThetaError as error:
-            failures.append(error)
-            continue
-        undone.remove(path)
-        if stats is not None:
-            before, after = written[path] = stats
-            content = manifest.to_bytes()
-            StatCache(store).put(repo.folder / path, after, content, formats.get(path), written=True)
-            oid = _blob_id(content, repo.object_format)
-            updates[os.fsencode(path)] = Update(oid, StatWords.of(before), StatWords.of(after))
-    patched = patch_file(repo.index_path, updates, repo.object_format) if updates else set()
-    try:
-        patched |= refresh(repo.run, {path: update for path, update in updates.items() if path not in patched})
-    except ThetaError as error:
-        failures.append(error)
-    for path in map(os.fsdecode, updates.keys() - patched):
-        before, after = written[path]
-        dated = _date_as_manifest(repo.folder / path, before, after)
-        if dated is not None:
-            old = time.time_ns() - before.st_mtime_ns > RACY_NS  # so that any change by others shows
-            content = manifests[path].to_bytes()
-            StatCache(store).put(repo.folder / path, dated, content, formats.get(path), written=old)
-    _write_pending(repo, undone)
-    return failures
+                _replace(written, path, manifest, write)
+            except ThetaError as error:
+                failures.append(error)
+                if manifest_at(repo, path) == manifest.to_bytes():
+                    continue
+            undone.remove(path)
+        stopped = False
+    finally:
+        untold, problems = written.settle(hurry=stopped)
+        change_pending(repo, drop=manifests.keys() - undone - untold)
+    return [*failures, *problems]
 
 
-def _parsed(todo: Mapping[str, Wanted]) -> tuple[dict[str, Manifest], list[ThetaError]]:
+def _parsed(todo: Mapping[str, Wanted], failures: list[ThetaError]) -> dict[str, Manifest]:
     manifests: dict[str, Manifest] = {}
-    failures: list[ThetaError] = []
     for path, job in todo.items():
         try:
             manifest = Manifest.parse(job.content)
@@ -150,7 +131,7 @@ def _parsed(todo: Mapping[str, Wanted]) -> tuple[dict[str, Manifest], list[Theta
             continue
         if not manifest.conflicted:  # a conflict stays text until it is resolved
             manifests[path] = manifest
-    return manifests, failures
+    return manifests
 
 
 def _still_there(repo: Repository, path: str, job: Wanted) -> bool:
@@ -163,42 +144,27 @@ def _still_there(repo: Repository, path: str, job: Wanted) -> bool:
 
 
 def _replace(
-    repo: Repository, store: Store, path: str, manifest: Manifest, advance: Callable[[int], None]
-) -> tuple[os.stat_result, os.stat_result] | None:
-    """Populate one path; return the stat of the manifest and that of the checkpoint, None if it is not wanted."""
-    full = repo.folder / path
-    try:
-        before = full.lstat()
-    except OSError:
-        return None  # gone meanwhile, and so is the wish for it
-    if manifest_at(repo, path) != manifest.to_bytes():
-        return None
-    return before, populate(manifest, store, full, stat.S_IMODE(before.st_mode), advance)
-
-
-def _date_as_manifest(full: Path, before: os.stat_result, after: os.stat_result) -> os.stat_result | None:
-    """Date a checkpoint as git dated its manifest, where the index has another version (``git restore --source``).
-
-    Dated back it could look like that version, which was dated back as well: it may have the same size, the same second
-    and, since inodes are used again, the same inode. Git would then see no change.
-
-    Args:
-        full: The checkpoint.
-        before: Of the manifest.
-        after: Of the checkpoint, as we wrote it.
-
-    Returns:
-        The new stat, or None where somebody else has written to it.
-    """
-    with suppress(OSError):
-        if StatWords.of(full.lstat()) == StatWords.of(after):
-            os.utime(full, ns=(before.st_mtime_ns, before.st_mtime_ns))
-            return full.lstat()
-    return None
-
-
-def _blob_id(content: bytes, object_format: str) -> bytes:
-    return hashlib.new(object_format, b"blob %d\0" % len(content) + content, usedforsecurity=False).digest()
+    written: Written, path: str, manifest: Manifest, write: Callable[[Manifest, Path, Expected], os.stat_result | None]
+) -> None:
+    """Populate one path, if its manifest still lies there."""
+    repo = written.repo
+    full, content = repo.folder / path, manifest.to_bytes()
+    before = Expected.at(full).stat
+    if before is None or manifest_at(repo, path) != content:
+        return
+    after = write(manifest, full, Expected(before, content))
+    if after is not None:
+        written.add(path, content, before, after)
+        return
+    found = manifest_at(repo, path)
+    if found == content:
+        raise ChangedError(f"{path}: another program has it open for writing", hint=f"git theta checkout {path}")
+    # Another command may have written this version as well, or a later one, or somebody removed the file.
+    if found is None and os.path.lexists(full) and not written.knows(path):
+        raise ChangedError(
+            f"{path}: another program saved a file there while git checked it out, and that file was kept",
+            hint=f"git add {path} takes it; git checkout -- {path} puts the version that was checked out there",
+        )
 
 
 def _inside(repo: Repository, path: str) -> Path | None:
@@ -207,20 +173,3 @@ def _inside(repo: Repository, path: str) -> Path | None:
     top = os.path.realpath(repo.folder)
     parent = os.path.realpath(full.parent)
     return full if parent == top or parent.startswith(top.rstrip(os.sep) + os.sep) else None
-
-
-def _pending_path(repo: Repository) -> Path:
-    return repo.git_dir / "theta" / "pending"
-
-
-def _write_pending(repo: Repository, paths: Iterable[str]) -> None:
-    place = _pending_path(repo)
-    text = "".join(json.dumps(path) + "\n" for path in paths)
-    if not text:
-        place.unlink(missing_ok=True)
-        return
-    with explained(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = temporary(place.parent)
-        unfinished.write_text(text, "utf-8")
-        unfinished.replace(place)

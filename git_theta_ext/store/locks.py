@@ -45,6 +45,13 @@ def alone(root: Path, *, wait: bool) -> Iterator[bool]:
 
 
 @contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Wait until nobody else has a file locked, and have it locked for a block."""
+    with _locked(path, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
 def _locked(path: Path, how: int) -> Iterator[bool]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ import pytest
 
 from git_theta_ext.checkpoint.clean import clean, describe
 from git_theta_ext.checkpoint.populate import populate
+from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import ChangedError, FormatError
 from git_theta_ext.store.blobs import Store
 from git_theta_ext.store.file_bytes import open_bytes
@@ -82,7 +83,7 @@ def test_nothing_wrong_is_stored_of_a_file_that_changes(store, checkpoint, monke
     # What may have been stored is right: the old content can be had back.
     checkpoint.write_bytes(before)
     manifest = clean(open_bytes(checkpoint), checkpoint.name, store).manifest
-    populate(manifest, store, tmp_path / "again")
+    populate(manifest, store, tmp_path / "again", Expected(None))
     assert (tmp_path / "again").read_bytes() == before
 
 

@@ -12,11 +12,14 @@ from git_theta_ext.checkpoint import populate as populate_module
 from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.clean import clean, describe, scan
 from git_theta_ext.checkpoint.populate import populate
+from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import CorruptError, FormatError, ManifestError, MissingError, PluginError, StoreError
 from git_theta_ext.model.manifest import LayoutConflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.store.blobs import Store
 from git_theta_ext.store.file_bytes import FileBytes
+
+NOTHING = Expected(None)
 
 
 @pytest.fixture
@@ -51,7 +54,9 @@ def test_a_checkpoint_comes_back_to_the_byte(store, tmp_path):
     manifest = clean(memoryview(data), "m", store, advance=told.append).manifest
     assert sum(told) >= sum(values.nbytes for values in model().values())
     written = []
-    stat = populate(manifest, store, tmp_path / "m", 0o755, written.append)
+    (tmp_path / "m").write_bytes(manifest.to_bytes())
+    (tmp_path / "m").chmod(0o755)
+    stat = populate(manifest, store, tmp_path / "m", Expected.at(tmp_path / "m"), written.append)
     assert (tmp_path / "m").read_bytes() == data
     assert sum(written) == len(data)
     assert stat.st_mode & 0o777 == 0o755
@@ -64,7 +69,7 @@ def test_a_populated_file_seems_older_than_the_manifest_it_replaces(store, tmp_p
     (tmp_path / "m").write_bytes(manifest.to_bytes())
     written = (tmp_path / "m").stat().st_mtime_ns - 60 * 10**9
     os.utime(tmp_path / "m", ns=(written, written))
-    assert populate(manifest, store, tmp_path / "m").st_mtime_ns == written - 2 * 10**9
+    assert populate(manifest, store, tmp_path / "m", Expected.at(tmp_path / "m")).st_mtime_ns == written - 2 * 10**9
 
 
 def test_describe_gives_the_same_manifest_and_stores_nothing(store):
@@ -98,7 +103,7 @@ def test_an_empty_and_a_foreign_file_come_back_as_well(store, tmp_path):
     for data in (b"", b"x", b"plain text\n" * 40_000):
         manifest = clean(memoryview(data), "m", store).manifest
         assert manifest.format == "opaque"
-        populate(manifest, store, tmp_path / "m")
+        populate(manifest, store, tmp_path / "m", Expected.at(tmp_path / "m"))
         assert (tmp_path / "m").read_bytes() == data
 
 
@@ -133,7 +138,7 @@ def test_a_conflict_is_never_written_as_a_checkpoint(store, tmp_path):
     s = manifest.skeleton
     conflicted = Manifest(manifest.format, s, manifest.parameters, LayoutConflict("both", s, (s, s)))
     with pytest.raises(ManifestError, match="unresolved"):
-        populate(conflicted, store, tmp_path / "m")
+        populate(conflicted, store, tmp_path / "m", Expected.at(tmp_path / "m"))
 
 
 def test_a_manifest_whose_layout_is_of_other_parameters_is_refused(store, tmp_path):
@@ -141,7 +146,7 @@ def test_a_manifest_whose_layout_is_of_other_parameters_is_refused(store, tmp_pa
     odd = dict(manifest.parameters)
     odd["big"] = Parameter(TensorSpec.of("F32", (1024, 1024)), odd["big"].digest)
     with pytest.raises(ManifestError, match="disagree on 'big'"):
-        populate(Manifest(manifest.format, manifest.skeleton, odd), store, tmp_path / "m")
+        populate(Manifest(manifest.format, manifest.skeleton, odd), store, tmp_path / "m", Expected.at(tmp_path / "m"))
 
 
 def test_a_skeleton_that_is_none_is_corrupt(store, tmp_path):
@@ -151,7 +156,12 @@ def test_a_skeleton_that_is_none_is_corrupt(store, tmp_path):
     digest = tensor_digest(skeleton_spec(4), b"junk")
     store.put([(skeleton_spec(4), digest, b"junk")])
     with pytest.raises(CorruptError, match="not a skeleton"):
-        populate(Manifest(manifest.format, Skeleton(digest, 4), manifest.parameters), store, tmp_path / "m")
+        populate(
+            Manifest(manifest.format, Skeleton(digest, 4), manifest.parameters),
+            store,
+            tmp_path / "m",
+            Expected.at(tmp_path / "m"),
+        )
 
 
 @pytest.mark.parametrize("harm", ["missing", "corrupt", "full"])
@@ -174,17 +184,10 @@ def test_when_populate_fails_the_old_file_is_untouched(store, tmp_path, monkeypa
 
         monkeypatch.setattr(populate_module.os, "pwrite", full)
     with pytest.raises({"missing": MissingError, "corrupt": CorruptError, "full": StoreError}[harm]):
-        populate(manifest, store, target)
+        populate(manifest, store, target, Expected.at(target))
     assert target.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "theta"]
     assert list((store.root / "tmp").iterdir()) == []
-
-
-def test_another_file_system_gets_its_temporary_file_beside(store, tmp_path, monkeypatch):
-    manifest = clean(memoryview(safetensors(model())), "m", store).manifest
-    monkeypatch.setattr(populate_module, "temporary", lambda _: type(tmp_path)("/dev/shm/unused"))
-    populate(manifest, store, tmp_path / "m")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "theta"]
 
 
 def test_torch_zip_checksums_are_computed_anew(store, tmp_path):
@@ -194,7 +197,7 @@ def test_torch_zip_checksums_are_computed_anew(store, tmp_path):
         torch.save({"w": torch.randn(300, 300), "b": torch.randn(7)}, tmp_path / "m.pt")
         data = (tmp_path / "m.pt").read_bytes()
         manifest = clean(memoryview(data), "m.pt", store).manifest
-        populate(manifest, store, tmp_path / "again.pt")
+        populate(manifest, store, tmp_path / "again.pt", Expected.at(tmp_path / "again.pt"))
         assert hashlib.sha256((tmp_path / "again.pt").read_bytes()).digest() == hashlib.sha256(data).digest()
         assert manifest.format == "torch_zip"
         # The same skeleton for every value: that is what lets such files be merged.

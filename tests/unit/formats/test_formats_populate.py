@@ -10,6 +10,7 @@ import torch
 
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.checkpoint.populate import populate
+from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.store.blobs import Store
@@ -22,7 +23,7 @@ def test_a_file_comes_back_through_the_store(name, tmp_path):
     data = (GOLDEN / name).read_bytes()
     store = Store(tmp_path / "theta")
     described = clean(memoryview(data), name, store)
-    populate(described.manifest, store, tmp_path / name, 0o644)
+    populate(described.manifest, store, tmp_path / name, Expected.at(tmp_path / name))
     assert (tmp_path / name).read_bytes() == data
 
 
@@ -35,7 +36,7 @@ def test_an_archive_with_another_tensor_has_checksums_that_fit(name, parameter, 
     digest = tensor_digest(spec, value.tobytes())
     store.put([(spec, digest, value.tobytes())])
     merged = replace(manifest, parameters={**manifest.parameters, parameter: Parameter(spec, digest)})
-    populate(merged, store, tmp_path / name, 0o644)
+    populate(merged, store, tmp_path / name, Expected.at(tmp_path / name))
     with zipfile.ZipFile(tmp_path / name) as archive:
         assert archive.testzip() is None
     if name == "model.npz":

@@ -59,9 +59,9 @@ class Work:
         blob = hashlib.new(self.object_format, b"blob %d\0" % len(POINTER) + POINTER).digest()
         return {os.fsencode(name): Update(blob, StatWords.of(old), StatWords.of(path.lstat()))}
 
-    def patch(self, updates):
+    def patch(self, updates, wait=1.0):
         self.log.unlink(missing_ok=True)  # git itself runs filters when it rewrites an index
-        return patch_file(self.index, updates, self.object_format)
+        return patch_file(self.index, updates, self.object_format, wait)
 
     def refresh(self, updates):
         refresh(self.git, updates)
@@ -342,13 +342,12 @@ def test_an_index_behind_a_symbolic_link_is_patched_in_its_place(work):
     assert work.untouched()
 
 
-def test_a_lock_of_somebody_else_is_respected(work, monkeypatch):
-    monkeypatch.setattr(index_stat, "_LOCK_SECONDS", 0.05)
+def test_a_lock_of_somebody_else_is_respected(work):
     work.check_out("m.pt")
     before = work.index.read_bytes()
     lock = work.index.with_name("index.lock")
     lock.write_bytes(b"theirs")
-    assert work.patch(work.populate("m.pt")) == set()
+    assert work.patch(work.populate("m.pt"), 0.05) == set()
     assert lock.read_bytes() == b"theirs"
     assert work.index.read_bytes() == before
 

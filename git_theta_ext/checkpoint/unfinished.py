@@ -1,0 +1,127 @@
+"""A file in the making: without a name while it is made, so that a crash leaves nothing of it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from git_theta_ext.checkpoint.replace import replace_file
+from git_theta_ext.store.writer import clear_stale, temporary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from git_theta_ext.checkpoint.replace import Expected
+
+_NAMELESS = getattr(os, "O_TMPFILE", 0)
+_OPENED = "/proc/self/fd"
+_MODE = 0o666
+
+
+class Unfinished:
+    """A file that is to be put in the place of another, in the same folder.
+
+    It has the owner, the group and the access control list that the folder gives to files that are made in it. If the
+    file system needs a name for it, it lies in the store's folder, or beside its place if that is not on the same file
+    system.
+
+    Args:
+        path: Its place.
+        root: Of the store.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+
+    def __init__(self, path: Path, root: Path) -> None:
+        self._path = path
+        self._root = root
+        self._name: Path | None = None
+        self.descriptor = -1
+        if _NAMELESS and os.path.isdir(_OPENED):  # noqa: PTH112 - no path to be handled
+            with suppress(OSError):  # not every file system has files without a name
+                self.descriptor = os.open(path.parent, os.O_RDWR | _NAMELESS | os.O_CLOEXEC, _MODE)
+        if self.descriptor < 0:
+            self._name = self._free_name()
+            self.descriptor = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.descriptor)
+        if self._name is not None:
+            self._name.unlink(missing_ok=True)
+
+    def put(self, expected: Expected) -> bool:
+        """Put the file in its place, with the mode of the one that it replaces.
+
+        Args:
+            expected: What may be replaced.
+
+        Returns:
+            Whether it was done; not if something else lies there.
+
+        Raises:
+            OSError: The file system refused; the place is as it was.
+        """
+        if expected.stat is not None:
+            self._resemble(expected.stat)
+        if self._name is None:
+            self._name = self._linked()
+        return replace_file(self._name, self._path, expected)
+
+    def _resemble(self, old: os.stat_result) -> None:
+        new = os.fstat(self.descriptor)
+        if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+            with suppress(OSError):  # a group that this user is not in
+                os.fchown(self.descriptor, -1 if old.st_uid == new.st_uid else old.st_uid, old.st_gid)
+        if stat.S_ISREG(old.st_mode):
+            _copy_attributes(self._path, self.descriptor)
+            os.fchmod(self.descriptor, stat.S_IMODE(old.st_mode))
+
+    def _linked(self) -> Path:
+        """Give the file a name, for the moment until it has its own."""
+        try:
+            return self._link(temporary(self._root))
+        except OSError:  # another file system, another mount of this one, or a store that is only read
+            return self._link(self._beside())
+
+    def _link(self, name: Path) -> Path:
+        # With a folder's descriptor, which does not matter here, Python follows the link in the source.
+        os.link(f"{_OPENED}/{self.descriptor}", name, src_dir_fd=self.descriptor)
+        return name
+
+    def _free_name(self) -> Path:
+        try:
+            clear_stale(self._root)
+            name = temporary(self._root)
+            if name.parent.stat().st_dev == self._path.parent.stat().st_dev:
+                # Nothing has this name. Mounts of one file system look alike, and no file gets from one to another.
+                name.rename(self._path)
+        except FileNotFoundError:
+            return name
+        except OSError:  # also a store that is only read
+            pass
+        return self._beside()
+
+    def _beside(self) -> Path:
+        return self._path.with_name(f".{self._path.name[:64]}.{secrets.token_hex(8)}.theta")
+
+
+def _copy_attributes(path: Path, descriptor: int) -> None:
+    """Give a file the extended attributes of another, access control lists among them, as far as that is allowed."""
+    if not hasattr(os, "listxattr"):
+        return
+    with suppress(OSError):
+        for name in os.listxattr(path, follow_symlinks=False):
+            with suppress(OSError):
+                os.setxattr(descriptor, name, os.getxattr(path, name, follow_symlinks=False))

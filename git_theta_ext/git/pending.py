@@ -1,0 +1,57 @@
+"""The list of checkpoints that are being written, ``$GIT_DIR/theta/pending``; it outlives a command that is cut short.
+
+A path stands in it until its checkpoint is in place and git's index knows its stat data. Commands that run at the same
+time share the list.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from git_theta_ext.model.bounded_json import read_json
+from git_theta_ext.store.locks import file_lock
+from git_theta_ext.store.writer import explained, temporary
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from pathlib import Path
+
+    from git_theta_ext.git.repository import Repository
+
+
+def read_pending(repo: Repository) -> list[str]:
+    """Return the paths whose checkpoints an earlier command did not get to write."""
+    try:
+        lines = _place(repo).read_text("utf-8").splitlines()
+        return [path for line in lines if isinstance(path := read_json(line), str)]
+    except (OSError, ValueError):
+        return []
+
+
+def change_pending(repo: Repository, *, add: Iterable[str] = (), drop: Collection[str] = ()) -> None:
+    """Add paths to the list and drop others.
+
+    Raises:
+        StoreError: The list cannot be written.
+    """
+    place = _place(repo)
+    add = list(add)
+    if not add and not place.exists():
+        return
+    with explained(place), file_lock(place.with_name("pending.lock")):
+        before = read_pending(repo)
+        after = list(dict.fromkeys([*(path for path in before if path not in drop), *add]))
+        if after == before:
+            return
+        if not after:
+            place.unlink()
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = temporary(place.parent)
+        unfinished.write_text("".join(json.dumps(path) + "\n" for path in after), "utf-8")
+        unfinished.replace(place)
+
+
+def _place(repo: Repository) -> Path:
+    return repo.git_dir / "theta" / "pending"

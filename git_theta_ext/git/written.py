@@ -1,0 +1,185 @@
+"""Tell git's index and the stat cache of checkpoints that were written, so that nobody reads them again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from git_theta_ext.checkpoint.cache import RACY_NS, StatCache
+from git_theta_ext.checkpoint.populate import read_layout
+from git_theta_ext.errors import ThetaError
+from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.index_stat import LOCK_SECONDS, StatWords, Update, patch_file, refresh
+from git_theta_ext.git.objects import read_manifests
+from git_theta_ext.git.pending import change_pending, read_pending
+from git_theta_ext.model.manifest import MAX_MANIFEST, is_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.store.blobs import Store
+
+_PATIENCE = 10.0
+"""Seconds to wait for another process that holds the index: until it knows, git calls the files modified."""
+
+_BATCH_SECONDS = 1.0
+
+
+@dataclass
+class Written:
+    """Checkpoints that were written over their manifests.
+
+    Args:
+        repo: With a work tree.
+        store: Its store.
+        formats: Path to the ``theta-format`` attribute.
+    """
+
+    repo: Repository
+    store: Store
+    formats: Mapping[str, str | None]
+    _new: dict[str, tuple[bytes, os.stat_result, os.stat_result]] = field(default_factory=dict)
+    _patched_at: float = field(default_factory=time.monotonic)
+
+    def add(self, path: str, content: bytes, before: os.stat_result, after: os.stat_result) -> None:
+        """Note a checkpoint; the index is told of several at a time.
+
+        Args:
+            path: Below the top of the work tree.
+            content: The manifest.
+            before: Stat of the manifest.
+            after: Stat of the checkpoint.
+        """
+        StatCache(self.store).put(self.repo.folder / path, after, content, self.formats.get(path), written=True)
+        self._new[path] = content, before, after
+        if time.monotonic() - self._patched_at >= _BATCH_SECONDS:
+            self._patch(0)
+
+    def knows(self, path: str) -> bool:
+        """Return whether a path's file is known, as one that another command of ours wrote or read."""
+        return StatCache(self.store).get(self.repo.folder / path, self.formats.get(path)) is not None
+
+    def settle(self, *, hurry: bool = False) -> tuple[set[str], list[ThetaError]]:
+        """Tell the index of all that it was not told of yet.
+
+        Args:
+            hurry: The user waits for the command to end.
+
+        Returns:
+            The paths of which it could not be told, and why. Paths of which it has another version are none of them.
+        """
+        self._patch(LOCK_SECONDS if hurry else _PATIENCE)
+        try:
+            same = {} if hurry else refresh(self.repo.run, self._updates())
+        except ThetaError as error:
+            return set(self._new), [error]
+        if not hurry:
+            for path in [path for path in self._new if os.fsencode(path) not in same]:
+                self._date(path)
+            self._new.clear()
+        return set(self._new), []
+
+    def _updates(self) -> dict[bytes, Update]:
+        return {
+            os.fsencode(path): Update(
+                _blob_id(content, self.repo.object_format), StatWords.of(before), StatWords.of(after)
+            )
+            for path, (content, before, after) in self._new.items()
+        }
+
+    def _patch(self, wait: float) -> None:
+        if self._new:
+            for path in patch_file(self.repo.index_path, self._updates(), self.repo.object_format, wait):
+                del self._new[os.fsdecode(path)]
+        self._patched_at = time.monotonic()
+
+    def _date(self, path: str) -> None:
+        content, before, after = self._new[path]
+        dated = _date_as_manifest(self.repo.folder / path, before, after)
+        if dated is not None:
+            old = time.time_ns() - before.st_mtime_ns > RACY_NS  # so that any change by others shows
+            StatCache(self.store).put(self.repo.folder / path, dated, content, self.formats.get(path), written=old)
+
+
+def finish_written(repo: Repository, store: Store) -> None:
+    """Tell the index of checkpoints that an earlier command wrote, but was stopped before it could tell.
+
+    Raises:
+        ThetaError: A manifest is broken, or git cannot be asked.
+    """
+    paths = [path for path in read_pending(repo) if not _manifest_lies_at(repo.folder / path)]
+    if not paths:
+        return
+    among = set(paths)
+    entries = {entry.path: entry.oid for entry in repo.entries(None) if entry.path in among and not entry.stage}
+    formats = theta_paths(repo.run, entries)
+    manifests = read_manifests(repo, {entries[path]: path for path in formats})
+    updates: dict[bytes, Update] = {}
+    for path, name in formats.items():
+        manifest = manifests.get(entries[path])
+        found = None if manifest is None else _unchanged(repo, store, path, name, manifest)
+        if found is not None:
+            updates[os.fsencode(path)] = Update(bytes.fromhex(entries[path]), None, StatWords.of(found))
+    patched = patch_file(repo.index_path, updates, repo.object_format) if updates else set()
+    if left := {path: update for path, update in updates.items() if path not in patched}:
+        patched |= refresh(repo.run, left)
+    change_pending(repo, drop=among - {os.fsdecode(path) for path in updates.keys() - patched})
+
+
+def _manifest_lies_at(full: Path) -> bool:
+    with suppress(OSError):
+        if full.lstat().st_size <= MAX_MANIFEST and not full.is_symlink():
+            with full.open("rb") as file:
+                return is_manifest(file.read(64))
+    return False
+
+
+def _unchanged(
+    repo: Repository, store: Store, path: str, format_name: str | None, manifest: Manifest
+) -> os.stat_result | None:
+    """Return the stat of a file that holds a manifest's checkpoint; None if it is another, or none."""
+    from git_theta_ext.checkpoint.clean import describe
+    from git_theta_ext.store.file_bytes import open_bytes
+
+    full = repo.folder / path
+    try:
+        found = full.lstat()
+        known = StatCache(store).get(full, format_name)
+        if known is None and found.st_size == read_layout(manifest, store, path).nbytes:
+            known = describe(open_bytes(full, path), path, format_name, threads=store.threads).manifest.to_bytes()
+        same = known == manifest.to_bytes() and StatWords.of(full.lstat()) == StatWords.of(found)
+    except (OSError, ThetaError):
+        return None
+    return found if same else None
+
+
+def _date_as_manifest(full: Path, before: os.stat_result, after: os.stat_result) -> os.stat_result | None:
+    """Date a checkpoint as git dated its manifest, where the index has another version (``git restore --source``).
+
+    Dated back it could look like that version, which was dated back as well: it may have the same size, the same second
+    and, since inodes are used again, the same inode. Git would then see no change.
+
+    Args:
+        full: The checkpoint.
+        before: Of the manifest.
+        after: Of the checkpoint, as we wrote it.
+
+    Returns:
+        The new stat, or None where somebody else has written to it.
+    """
+    with suppress(OSError):
+        if StatWords.of(full.lstat()) == StatWords.of(after):
+            os.utime(full, ns=(before.st_mtime_ns, before.st_mtime_ns))
+            return full.lstat()
+    return None
+
+
+def _blob_id(content: bytes, object_format: str) -> bytes:
+    return hashlib.new(object_format, b"blob %d\0" % len(content) + content, usedforsecurity=False).digest()
