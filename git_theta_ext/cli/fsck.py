@@ -1,6 +1,7 @@
 """Check that all that commits and the index name is stored and intact, and that nothing slipped past the filter.
 
-With --repair, damaged packs make way for what a remote holds.
+With --repair, damaged packs make way for what a remote holds. With --remote, a remote is checked for all that branches
+and tags name.
 """
 
 from __future__ import annotations
@@ -65,6 +66,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full", action="store_true", help="decode every tensor too and compare it with its digest")
     parser.add_argument("--repair", action="store_true", help="replace damaged packs by what a remote holds")
     parser.add_argument("-n", "--dry-run", action="store_true", help="with --repair: say what it would do")
+    parser.add_argument(
+        "--remote", metavar="NAME", nargs="?", const="", help="check a remote instead; as git push without NAME"
+    )
     add_options(parser)
 
 
@@ -73,6 +77,12 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run and not args.repair:
         raise UsageError("--dry-run is for --repair: a check changes nothing", hint="git theta fsck --repair --dry-run")
     output = output_of(args)
+    if args.remote is not None:
+        if args.repair:
+            raise UsageError("--repair is for this repository", hint=f"git theta push --all {args.remote}".rstrip())
+        from git_theta_ext.cli.fsck_remote import check
+
+        return check(output, Repository.discover(), args.remote or None, full=args.full)
     show = partial(progress, wanted=output.mode == "human")
     repo = Repository.discover()
     store = repo.store()

@@ -122,8 +122,18 @@ def test_parameters_are_pushed_without_commits_and_what_is_nowhere_is_told(
     shutil.rmtree(third.path / "theta")
     (here,) = pushed(copy, str(third.path), code=7)
     assert (here["lacking"], here["lost"]) == (29, 14)
+    checked = copy.run("theta", "fsck", "--remote", "--json", check=False)
+    assert checked.returncode == 7
+    problems = [(each["parameters"], each["lost"]) for each in json.loads(checked.stdout)["problems"]]
+    assert sorted(problems) == [(14, 0), (14, 14)]
     said = copy.run("theta", "push", "--all", "origin", check=False)
     assert said.returncode == 7
     assert "14 tensors are neither here nor on any remote" in said.stderr
     two.git(*said.stderr.partition("hint: run git ")[2].partition(" in a clone")[0].split())
     assert "has everything" in copy.git("theta", "push", "--all", "origin")
+    assert "has everything" in copy.git("theta", "fsck", "--remote", "origin")
+    pack = max(packs(shared), key=lambda path: path.stat().st_size)
+    data = bytearray(pack.read_bytes())
+    pack.unlink()  # it may be a link of the one in the store
+    pack.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert copy.run("theta", "fsck", "--remote", "--full", check=False).returncode == 6

@@ -1,0 +1,97 @@
+"""What a remote lacks of what branches and tags name, for ``git theta fsck --remote``."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import ThetaError, UsageError
+from git_theta_ext.git.history import reachable, tips_of
+from git_theta_ext.git.push_refs import history_updates
+from git_theta_ext.git.remotes import open_remote, push_addresses, try_remotes
+from git_theta_ext.git.state import push_remote
+from git_theta_ext.git.versions import versions
+from git_theta_ext.store.pool import no_progress
+from git_theta_ext.transfer.remote_index import held, read_remote_index
+from git_theta_ext.transfer.verify import verified
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.git.versions import Version
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.transfer.remote_index import Place
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """A version of a checkpoint that a remote does not hold completely.
+
+    Attributes:
+        place: The remote.
+        version: The version.
+        parameters: How many of its parameters are not there.
+        damaged: How many of them are there, in packs that are damaged.
+        lost: How many of them are neither here nor on another remote.
+    """
+
+    place: Place
+    version: Version
+    parameters: int
+    damaged: int
+    lost: int
+
+
+def check_remote(
+    repo: Repository, store: Store, name: str | None, *, full: bool, advance: Callable[[int], None] = no_progress
+) -> tuple[list[Place], int, list[Lacking]]:
+    """Ask a remote for all that branches and tags name.
+
+    Args:
+        repo: The repository.
+        store: Its store.
+        name: A git remote or its address; the one that is pushed to where None.
+        full: Download what is there, and compare its bytes with its names.
+        advance: Told the bytes that were compared.
+
+    Returns:
+        Where the remote keeps parameters, how many versions were looked for, and what is lacking.
+
+    Raises:
+        UsageError: There is no remote.
+        RemoteError: It cannot be reached.
+    """
+    remote = name or push_remote(repo)
+    if remote is None:
+        raise UsageError("there is no remote to check", hint="git remote add origin URL")
+    tips = tips_of(history_updates(repo, remote, every=True))
+    reached = set(reachable(repo, tips, ())) if tips else set()
+    wanted = [version for version in versions(repo) if version.oid in reached]
+    digests = {digest for version in wanted for digest, _ in version.manifest.digests()}
+    places = {place.url: place for at in push_addresses(repo, remote) for place in [open_remote(repo, remote, at)]}
+    found = []
+    for place in places.values():
+        listed = digests & held(read_remote_index(store, place).headers.values())
+        sound = verified(store, place, listed, download=True, advance=advance) if full else listed
+        elsewhere = _elsewhere(repo, store, place, digests - sound)
+        for version in wanted:
+            named = [p.digest for p in version.manifest.parameters.values()] or [version.manifest.skeleton.digest]
+            absent = [digest for digest in named if digest not in sound]
+            if absent or version.manifest.skeleton.digest not in sound:
+                damaged = sum(digest in listed for digest in absent)
+                lost = sum(digest not in elsewhere for digest in absent)
+                found.append(Lacking(place, version, len(absent), damaged, lost))
+    return list(places.values()), len(wanted), found
+
+
+def _elsewhere(repo: Repository, store: Store, place: Place, digests: set[Digest]) -> set[Digest]:
+    missing = store.missing(digests) if digests else set()
+    found = digests - missing
+    for source in try_remotes(repo)[0] if missing else ():
+        if source.url != place.url:
+            with suppress(ThetaError):
+                found |= digests & held(read_remote_index(store, source).headers.values())
+    return found
