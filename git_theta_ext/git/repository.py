@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -230,7 +231,7 @@ class Repository:
         """
         from git_theta_ext.store.blobs import Store
 
-        return Store(self.theta_dir, self.alternates(), self.config.threads)
+        return Store(self.theta_dir, self.alternates(), self.config.threads, _warn)
 
     def entries(self, rev: str | None) -> list[TreeEntry]:
         """List the files of a commit, or of the index where ``rev`` is None.
@@ -260,6 +261,10 @@ class Repository:
         listed = [entry for entry in self.entries(rev) if entry.regular and entry.stage == 0]
         found = read_manifests(self, {entry.oid: entry.path for entry in listed})
         return {entry.path: (entry.oid, found[entry.oid]) for entry in listed if entry.oid in found}
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"git-theta: warning: {text}\n")
 
 
 def index_entry(line: str) -> TreeEntry:

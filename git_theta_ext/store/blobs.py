@@ -10,6 +10,7 @@ from git_theta_ext.errors import CorruptError
 from git_theta_ext.store.chains import depths, shallowest
 from git_theta_ext.store.checked import FileSource, checked_blob
 from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs, dense_estimate, estimate
+from git_theta_ext.store.damage import no_warning
 from git_theta_ext.store.decode import Decoder, StoredSource
 from git_theta_ext.store.in_step import in_step
 from git_theta_ext.store.inventory import Inventory
@@ -47,10 +48,17 @@ class Store(Inventory):
         root: As for ``Inventory``.
         alternates: As for ``Inventory``.
         threads: For encoding, decoding and hashing; 0 for one each processor.
+        warn: As for ``Inventory``.
     """
 
-    def __init__(self, root: Path, alternates: Sequence[Path] = (), threads: int = 0) -> None:
-        super().__init__(root, alternates)
+    def __init__(
+        self,
+        root: Path,
+        alternates: Sequence[Path] = (),
+        threads: int = 0,
+        warn: Callable[[str], None] = no_warning,
+    ) -> None:
+        super().__init__(root, alternates, warn)
         keep_freed_memory(_LARGEST)
         self.threads = thread_count(threads)
         self.decoder = Decoder(self.reader)

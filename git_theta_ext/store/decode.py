@@ -86,7 +86,7 @@ class _Descent:
         self._depth = 0
 
     def decode(self, digest: Digest, number: int, out: memoryview) -> None:
-        path, entry = self._places[digest]
+        path, entry = self._place(digest)
         try:
             encoding = find_encoding(entry.encoding)
             start, end = chunk_range(entry.spec, number)
@@ -100,6 +100,11 @@ class _Descent:
                 raise
             raise CorruptError(f"pack {path.name}: {digest}: {error.message}", hint="git theta fsck") from error
 
+    def _place(self, digest: Digest) -> tuple[Path, Entry]:
+        if digest not in self._places:
+            raise CorruptError(f"leans on {digest}, which it did not when it was stored")
+        return self._places[digest]
+
     def _bases(self, entry: Entry, needs: Sequence[str], part: tuple[int, int]) -> tuple[Base, ...]:
         if len(needs) != len(entry.bases):
             raise CorruptError(f"{len(entry.bases)} bases for the encoding {entry.encoding}")
@@ -109,7 +114,7 @@ class _Descent:
         )
 
     def _range(self, base: Digest, spec: TensorSpec, part: tuple[int, int], at: int) -> Base:
-        other = self._places[base][1].spec
+        other = self._place(base)[1].spec
         if other.dtype != spec.dtype:
             raise CorruptError(f"leans on {base}, which is {other.dtype.name}")
         start, end = part[0], min(part[1], other.nbytes)
@@ -123,7 +128,7 @@ class _Descent:
         return Base(other, room[: end - start])
 
     def _all(self, base: Digest) -> Base:
-        spec = self._places[base][1].spec
+        spec = self._place(base)[1].spec
         data = self._decoder.recall(base)
         if data is None:
             if spec.nbytes > _LARGEST_WHOLE:

@@ -12,12 +12,15 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from blake3 import blake3
+
 from git_theta_ext.errors import StoreError
 from git_theta_ext.model.tensor import Digest
 from git_theta_ext.store.chains import Holder
+from git_theta_ext.store.damage import OtherVersionError, hint_of, is_damage, no_warning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from git_theta_ext.store.chains import Holders
@@ -48,10 +51,16 @@ class Index:
     Args:
         path: Of the database. Where it cannot be written the index lives in memory and is rebuilt for each process;
             where it is damaged or of another version it is made anew.
+        warn: Told that it was damaged.
+
+    Attributes:
+        renewed: How often it was made anew, and so forgot which packs there are.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, warn: Callable[[str], None] = no_warning) -> None:
+        self.renewed = 0
         self._path = path
+        self._warn = warn
         self._lock = threading.RLock()
         self._db = self._open()
 
@@ -60,11 +69,13 @@ class Index:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 return _prepare(self._connect(str(self._path)))
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError:  # damaged, or of another version
+            except OtherVersionError:
                 self._discard()
-                return _prepare(self._connect(str(self._path)))
+            except sqlite3.Error as error:
+                if not is_damage(error):
+                    raise
+                self._give_up()
+            return _prepare(self._connect(str(self._path)))
         except (sqlite3.Error, OSError):  # read-only, no space, or locked for too long: do without the file
             return _prepare(self._connect(":memory:"))
 
@@ -78,9 +89,22 @@ class Index:
             with contextlib.suppress(OSError):
                 self._path.with_name(self._path.name + suffix).unlink()
 
+    def _give_up(self) -> None:
+        self._discard()
+        self.renewed += 1
+        self._warn(f"{self._path} was damaged and is made anew; nothing is lost")
+
+    def _renew(self) -> None:
+        """Begin anew: the packs tell what is in them."""
+        self._db.close()
+        self._give_up()
+        self._db = self._open()
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Hold the write lock for a block; all of it happens or nothing.
+
+        Where the database turns out to be damaged, what the block records is forgotten with all the rest.
 
         Raises:
             StoreError: The database cannot be written.
@@ -91,11 +115,13 @@ class Index:
                 yield self._db
                 self._db.execute("COMMIT")
             except BaseException as error:
+                if isinstance(error, sqlite3.Error) and is_damage(error):
+                    self._renew()
+                    return
                 if self._db.in_transaction:  # else SQLite rolled back by itself, as it does on a full disk
                     self._db.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
-                    hint = "free some space and run the command again; nothing was lost"
-                    raise StoreError(f"cannot write {self._path}: {error}", hint=hint) from error
+                    raise StoreError(f"cannot write {self._path}: {error}", hint=hint_of(error)) from error
                 raise
 
     def add_pack(self, root: str, name: str, entries: Iterable[Entry], *, loose: bool) -> None:
@@ -163,10 +189,10 @@ class Index:
 
     def manifest_of(self, path: str, stat: str) -> bytes | None:
         """Return the manifest recorded for a file of exactly this stat."""
-        query = "SELECT content FROM stats JOIN manifests ON manifest = id WHERE path = ? AND stat = ?"
-        with self._lock:
-            row = self._db.execute(query, (_text(path), stat)).fetchone()
-        return None if row is None else bytes(row[0])
+        query = "SELECT id, content FROM stats JOIN manifests ON manifest = id WHERE path = ? AND stat = ?"
+        rows = self._rows(query, (_text(path), stat))
+        # A flipped bit must not get into a commit.
+        return next((content for identity, content in rows if blake3(content).digest() == identity), None)
 
     def record_manifest(self, path: str, stat: str, identity: bytes, manifest: bytes) -> None:
         """Record the manifest of a file of this stat, and forget manifests that no file has any more."""
@@ -184,12 +210,10 @@ class Index:
         with self._lock:
             try:
                 return self._db.execute(query, values).fetchall()
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError:  # damaged behind its first page: begin anew, the packs tell what is in them
-                self._db.close()
-                self._discard()
-                self._db = self._open()
+            except sqlite3.Error as error:
+                if not is_damage(error):
+                    raise StoreError(f"cannot read {self._path}: {error}", hint=hint_of(error)) from error
+                self._renew()
                 return self._db.execute(query, values).fetchall()
 
     def close(self) -> None:
@@ -234,7 +258,7 @@ def _create(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
     found = _version(db)  # another process may have been faster
     if found not in {0, _VERSION}:
-        raise sqlite3.DatabaseError("an index of another version")
+        raise OtherVersionError
     if found == 0:
         for statement in filter(str.strip, _SCHEMA.split(";")):
             db.execute(statement)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.store.chains import closure, shallowest
+from git_theta_ext.store.damage import no_warning
 from git_theta_ext.store.index import Index
 from git_theta_ext.store.locks import dropping, kept
 from git_theta_ext.store.reader import PackReader, read_pack_header
 from git_theta_ext.store.writer import explained, pack_path, place_pack, sha256_of, sync_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest
@@ -33,14 +34,16 @@ class Inventory:
     Args:
         root: ``$GIT_COMMON_DIR/theta``; made when something is first stored.
         alternates: Roots of other stores that are read, never written.
+        warn: Told what the user should know: damage that was mended, locks that there are not.
     """
 
-    def __init__(self, root: Path, alternates: Sequence[Path] = ()) -> None:
+    def __init__(self, root: Path, alternates: Sequence[Path] = (), warn: Callable[[str], None] = no_warning) -> None:
         self.root = root
-        self.index = Index(root / "index.sqlite3")
+        self.warn = warn
+        self.index = Index(root / "index.sqlite3", warn)
         self.reader = PackReader()
         self._roots = {str(path): path for path in (root, *alternates)}
-        self._refreshed = False
+        self._refreshed = -1
 
     def pack_path(self, name: str) -> Path:
         """Return where this store keeps a pack, whether or not it is there."""
@@ -72,8 +75,9 @@ class Inventory:
         # Else what a tensor leaned on a moment ago may be gone by now, and what it leans on instead not be seen.
         with kept(self.root):
             found = closure(wanted, self._look_up)
-            if not self._refreshed and not wanted <= set(shallowest(found)):
-                self._refreshed = True
+            # An index that was found damaged meanwhile begins anew.
+            if self._refreshed != self.index.renewed and not wanted <= set(shallowest(found)):
+                self._refreshed = self.index.renewed
                 self.refresh()
                 found = closure(wanted, self._look_up)
         return found
@@ -202,7 +206,12 @@ class Inventory:
         path = self._path(holder.root, holder.pack)
         entries = self.reader.header(path).entries
         if holder.entry >= len(entries) or entries[holder.entry].digest != digest:
-            raise CorruptError(f"pack {path.name} does not hold {digest}", hint="git theta fsck")
+            raise CorruptError(f"pack {path.name} does not hold {digest}", hint="git theta fsck --full --repair")
+        if entries[holder.entry].bases != holder.bases:
+            raise CorruptError(
+                f"pack {path.name}: {digest} leans on other tensors than when it was stored",
+                hint="git theta fsck --full --repair",
+            )
         return path, entries[holder.entry]
 
 

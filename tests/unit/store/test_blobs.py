@@ -511,7 +511,7 @@ def test_a_tensor_that_is_recoded_while_it_is_looked_up_is_found(store, steps, l
     store.put([old])
     before = [lean(store, new, old), *packs_of(store, [old[1]])]
     store.refresh()
-    store._refreshed = True
+    store._refreshed = store.index.renewed
     other, look_up, threads = Store(store.root), store._look_up, []
 
     def recode():

@@ -12,6 +12,7 @@ from git_theta_ext.store import decode
 from git_theta_ext.store.coded import Hint, MemorySource
 from git_theta_ext.store.decode import StoredSource
 from git_theta_ext.store.packs import Entry
+from git_theta_ext.store.reader import read_pack_header
 
 CHUNK = 1 << 19
 
@@ -84,6 +85,26 @@ def test_a_base_that_is_another_than_its_name_is_found(store, steps, lean):
     store.put([(old[0], old[1], bytes(old[0].nbytes))])
     with pytest.raises(CorruptError, match=new[1]):
         store.read(new[1], new[0])
+
+
+def test_a_flipped_bit_in_the_name_of_a_base_is_an_error_that_names_the_pack(store, steps, lean):
+    old, new = steps(2)
+    lean(store, new, old)
+    (name,) = packs_of(store, [new[1]]) - packs_of(store, [old[1]])
+    path = store.pack_path(name)
+    data = bytearray(path.read_bytes())
+    data[data.index(bytes.fromhex(old[1])) + 9] ^= 4
+    path.chmod(0o644)
+    path.write_bytes(data)
+    store.reader.close()
+    # By what the index knows of the pack; then by what the pack itself says.
+    with pytest.raises(CorruptError, match=f"pack {name}"):
+        store.read(new[1], new[0])
+    with pytest.raises(CorruptError, match=f"pack {name}.*leans on"):
+        store.verify([new[1]], {new[1]: (path, read_pack_header(path).entries[0])})
+    store.index.drop_pack(str(store.root), name)
+    store.refresh()
+    assert store.missing([new[1]]) == {new[1]}
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
+import contextlib
 import sqlite3
 
 import pytest
+from blake3 import blake3
 
 from git_theta_ext.errors import StoreError
 from git_theta_ext.model.tensor import Digest, TensorSpec
@@ -105,7 +107,7 @@ def test_a_database_that_cannot_be_written_is_an_error_and_can_be_used_again(ind
 def test_an_index_is_the_same_when_it_is_opened_again(tmp_path):
     first = Index(tmp_path / "index.sqlite3")
     first.add_pack("/s", "p", [entry(A), entry(B, 3, A)], loose=True)
-    first.record_manifest("m", "stat", b"id", b"manifest")
+    first.record_manifest("m", "stat", blake3(b"manifest").digest(), b"manifest")
     first.close()
     second = Index(tmp_path / "index.sqlite3")
     assert second.holders([B]) == {B: (Holder("/s", "p", 1, 3, (A,)),)}
@@ -136,7 +138,84 @@ def test_paths_are_bytes_and_need_not_be_utf8(index):
     assert (index.loose(root), index.loose_bytes(root)) == ({"p"}, 8)
     index.settle(root, ["p"])
     assert index.loose(root) == set()
-    index.record_manifest(f"{root}/m", "stat", b"id", b"manifest")
+    index.record_manifest(f"{root}/m", "stat", blake3(b"manifest").digest(), b"manifest")
     assert index.manifest_of(f"{root}/m", "stat") == b"manifest"
     index.drop_pack(root, "p")
     assert index.packs() == set()
+
+
+def filled(path, warn=lambda _: None):
+    index = Index(path, warn)
+    for number in range(40):
+        index.add_pack(
+            "/s", f"{number:064x}", [entry(Digest(f"{number:x}{n:x}".zfill(64))) for n in range(40)], loose=True
+        )
+        index.record_manifest(f"folder/{number}", "stat", blake3(b"%d" % number).digest(), b"%d" % number)
+    return index
+
+
+def use(index):
+    """Do everything that is done with an index."""
+    assert index.manifest_of("folder/7", "stat") in {None, b"7"}
+    index.record_manifest("folder/7", "new", blake3(b"x").digest(), b"x")
+    index.holders([A, Digest("1".zfill(64))])
+    index.all_holders()
+    index.packs()
+    index.loose("/s")
+    index.loose_bytes("/s")
+    index.settle("/s", [f"{3:064x}"])
+    index.add_pack("/s", "q", [entry(A)], loose=True)
+    index.drop_pack("/s", f"{5:064x}")
+    index.compact()
+
+
+@pytest.mark.parametrize("harm", ["a page of rubbish", "cut short", "a table gone", "no database"])
+def test_a_damaged_index_is_made_anew_wherever_that_shows_with_one_warning(tmp_path, harm):
+    filled(tmp_path / "whole").close()
+    sound = (tmp_path / "whole").read_bytes()
+    path = tmp_path / "index.sqlite3"
+    pages = range(len(sound) // 4096)
+    tables = ["packs", "blobs", "manifests", "stats"]
+    seen = 0
+    for at in {"a table gone": tables, "no database": [0]}.get(harm, pages):
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        path.write_bytes(sound)
+        if harm == "a table gone":
+            with contextlib.closing(sqlite3.connect(path)) as db:
+                db.execute(f"DROP TABLE {at}")
+        elif harm == "cut short":
+            path.write_bytes(sound[: at * 4096 + 1000])
+        elif harm == "no database":
+            path.write_bytes(b"rubbish" * 999)
+        else:
+            path.write_bytes(sound[: at * 4096] + b"\x55" * 4096 + sound[(at + 1) * 4096 :])
+        warnings = []
+        index = Index(path, warnings.append)
+        use(index)
+        index.add_pack("/s", "r", [entry(B)], loose=True)
+        assert set(index.holders([B])) == {B}, at
+        assert len(warnings) == index.renewed <= 1
+        seen += len(warnings)
+        index.close()
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",) or not warnings
+    assert seen
+
+
+def test_a_manifest_with_a_flipped_bit_is_none(index):
+    index.record_manifest("m", "stat", blake3(b"manifest").digest(), b"manifest")
+    with index.transaction() as db:
+        db.execute("UPDATE manifests SET content = ?", (b"manifesu",))
+    assert index.manifest_of("m", "stat") is None
+
+
+def test_a_locked_index_is_no_damage_and_no_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr("git_theta_ext.store.index._BUSY_SECONDS", 0)
+    index = filled(tmp_path / "index.sqlite3", pytest.fail)
+    with contextlib.closing(sqlite3.connect(tmp_path / "index.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="locked") as raised:
+            index.add_pack("/s", "q", [entry(A)], loose=True)
+    assert "another process" in raised.value.hint
+    index.close()
