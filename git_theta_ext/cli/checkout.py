@@ -15,7 +15,7 @@ from git_theta_ext.errors import ManifestError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.fetch import ensure_local
 from git_theta_ext.git.filter_process import SKIP_SMUDGE
-from git_theta_ext.git.paths import tracked_paths, worktree_of
+from git_theta_ext.git.paths import present_paths, worktree_of
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.worktree import Wanted, manifest_at, populate_wanted
 from git_theta_ext.model.manifest import Manifest
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     repo = Repository.discover()
     store = repo.store()
     show = partial(progress, wanted=output.mode == "human")
-    paths = list(theta_paths(repo.run, tracked_paths(repo, args.paths)))
+    paths = list(theta_paths(repo.run, present_paths(repo, args.paths)))
     with show("fetching", 0) as fetched:
         ensure = partial(ensure_local, repo, store, advance=fetched)
         if args.force:

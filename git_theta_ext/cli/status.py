@@ -22,7 +22,7 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.hooks import hook_present
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import object_infos
-from git_theta_ext.git.paths import tracked_paths
+from git_theta_ext.git.paths import present_paths
 from git_theta_ext.git.pending import read_pending
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import head_of
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     """Show."""
     output = output_of(args)
     repo = Repository.discover()
-    tracked = tracked_paths(repo, args.paths)
+    tracked = present_paths(repo, args.paths)
     paths = theta_paths(repo.run, tracked)
     store = repo.store()
     with suppress(ThetaError):  # git's own status goes on being wrong, and the next command tries again
