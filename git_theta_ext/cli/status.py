@@ -44,6 +44,9 @@ EXAMPLE = "git theta status models/"
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("paths", metavar="PATH", nargs="*", help="file, folder, or pattern in quotes; all where none")
+    parser.add_argument(
+        "--exit-code", action="store_true", help="exit with 1 if a checkpoint is still to be written or in conflict"
+    )
     add_options(parser)
 
 
@@ -92,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         output.warn("git does not know the filter: models would be stored in git as they are", "git theta install")
     elif paths and not told["pre_push_hook"]:
         output.warn("pushes do not upload parameters: no pre-push hook calls git theta", "git theta install --local")
-    return 0
+    return int(args.exit_code and bool(told["pending"] or told["conflicted"]))
 
 
 def _raw(repo: Repository, entries: Sequence[TreeEntry]) -> list[str]:

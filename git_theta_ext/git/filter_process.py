@@ -200,6 +200,11 @@ class FilterProcess:
             failures = [error]
         for failure in failures:
             report(failure)
+        if failures and (left := read_pending(repository)):
+            # Of the exit code of a filter git takes no notice here.
+            what = f"{len(left)} of the checkpoints are not written, and git may exit with 0 all the same"
+            mend = "git theta checkout goes on; git theta status --exit-code tells scripts"
+            sys.stderr.write(f"git-theta: warning: {what}\ngit-theta: hint: {mend}\n")
         return failures[0].exit_code if failures else 0
 
     def _open(self) -> tuple[Repository, Store]:

@@ -142,8 +142,13 @@ def test_checkout_without_the_remote_says_so_and_goes_on_later(shared: Repo, unr
     done = copy.run("checkout", "other", check=False)
     assert copy.read().startswith(b"git-theta manifest 1\n")
     assert "error:" in done.stderr
+    assert "1 of the checkpoints are not written" in done.stderr
+    assert copy.run("theta", "status", "--exit-code", "--quiet", check=False).returncode == 1
+    assert copy.run("theta", "status", "--quiet", check=False).returncode == 0
+    assert copy.run("theta", "checkout", check=False).returncode == 9
     hidden.rename(shared.path)
     copy.git("theta", "checkout")
+    assert copy.run("theta", "status", "--exit-code", "--quiet", check=False).returncode == 0
     assert copy.unsettled(MODEL, unrelated) == []
 
 
