@@ -54,8 +54,7 @@ def lines(path: str, foreseen: Foreseen) -> Iterator[str]:
     for heading, decisions in sorted(groups.items()):
         yield f"  {heading}: {plural(len(decisions), 'parameter')}"
         yield from _rows(decisions)
-    if plan.layout.note:
-        yield f"  {plan.layout.note}"
+    yield from (f"  {note}" for note in (*plan.notes, plan.layout.note) if note)
 
 
 def _rows(decisions: Sequence[Decision]) -> Iterator[str]:

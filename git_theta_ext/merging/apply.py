@@ -69,7 +69,7 @@ def apply(plan: Plan, store: Store, start: Callable[[], Engine] | None = None) -
     found = _computed(plan, store, start)
     parameters: dict[str, Parameter] = {}
     conflicts: list[Conflict] = []
-    notes = list(found.notes)
+    notes = [*plan.notes, *found.notes]
     counts: dict[str, int] = {}
     taken = 0
     for decision in plan.decisions:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.counters import for_counters
 from git_theta_ext.merging.decision import Decision, decide
+from git_theta_ext.merging.renames import follow_renames
 from git_theta_ext.merging.units import decide_units
 from git_theta_ext.model.manifest import side_names
 from git_theta_ext.registry import find_format, find_merge
@@ -62,6 +63,8 @@ class Plan:
         decisions: One a parameter, by name.
         layout: The file's layout.
         pairs: LoRAs that are merged as one; their parameters' decisions are to ``compute``.
+        moved: Numbers of the sides whose layout has other names for some parameters; -1 for the common ancestor.
+        notes: What the user should know.
     """
 
     base: Manifest | None
@@ -69,6 +72,8 @@ class Plan:
     decisions: tuple[Decision, ...]
     layout: LayoutDecision
     pairs: tuple[PairDecision, ...] = ()
+    moved: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
 
     @property
     def ours(self) -> Manifest:
@@ -151,6 +156,9 @@ def plan(base: Manifest | None, sides: Sequence[Manifest], rules: Rules, *, base
     known = [*([] if base is None else [base]), *sides]
     if len({manifest.format for manifest in known}) > 1 or not find_format(sides[0].format).mergeable:
         return _plan_whole(base, sides, rules)
+    followed = follow_renames(base, sides)
+    base, sides = followed.base, followed.sides
+    known = [*([] if base is None else [base]), *sides]
     before = {} if base is None else base.parameters
     names = sorted({name for manifest in known for name in manifest.parameters})
     found = {}
@@ -162,15 +170,15 @@ def plan(base: Manifest | None, sides: Sequence[Manifest], rules: Rules, *, base
         _check_weights(decision)
     decided, pairs = decide_units(found)
     rows = tuple(decided.values())
-    layout = _decide_layout(base, sides, _specs(rows, pairs))
+    layout = _decide_layout(base, sides, _specs(rows, pairs), followed.moved)
     if rules.defaults.method in (*side_names(len(sides)), "base"):
         layout = replace(layout, side=rules.defaults.method)
-    return Plan(base, tuple(sides), rows, layout, pairs)
+    return Plan(base, tuple(sides), rows, layout, pairs, followed.moved, followed.notes)
 
 
 def with_decisions(plan: Plan, decisions: tuple[Decision, ...], pairs: tuple[PairDecision, ...]) -> Plan:
     """Return a plan with other decisions on the same parameters."""
-    layout = _decide_layout(plan.base, plan.sides, _specs(decisions, pairs))
+    layout = _decide_layout(plan.base, plan.sides, _specs(decisions, pairs), plan.moved)
     return replace(plan, decisions=decisions, pairs=pairs, layout=replace(layout, side=plan.layout.side))
 
 
@@ -188,12 +196,18 @@ def _specs(decisions: Sequence[Decision], pairs: Sequence[PairDecision]) -> dict
     return specs | {name: spec for pair in pairs for name, spec in pair.specs.items()}
 
 
-def _decide_layout(base: Manifest | None, sides: Sequence[Manifest], merged: dict[str, TensorSpec]) -> LayoutDecision:
+def _decide_layout(
+    base: Manifest | None, sides: Sequence[Manifest], merged: dict[str, TensorSpec], moved: frozenset[int]
+) -> LayoutDecision:
+    unnamed = {id(side) for number, side in [*enumerate(sides), (-1, base)] if number in moved}
+
     def fits(side: Manifest) -> bool:
-        return {name: p.spec for name, p in side.parameters.items()} == merged
+        return id(side) not in unnamed and {name: p.spec for name, p in side.parameters.items()} == merged
 
     changers = [side for side in sides if base is None or side.skeleton != base.skeleton]
     wanted = changers[0] if changers and sides[0] not in changers else sides[0]
+    if id(wanted) in unnamed:
+        wanted = next(filter(fits, sides), wanted)
     if fits(wanted):
         lost = len({side.skeleton for side in changers}) > 1
         names = side_names(len(sides))

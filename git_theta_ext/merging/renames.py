@@ -1,0 +1,125 @@
+"""Follow parameters that one side renamed, so that what another side changed arrives under the new name.
+
+A parameter is renamed if a side lacks its name, has its value under a name that is new, and there is no other pair of
+names that it could be. Equal values under several names (biases that are all zero) are told apart by the numbers in
+their names; what stays ambiguous is not followed. Values that are all 0 or all 1 say nothing by themselves: they are
+followed if something else of their module is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from git_theta_ext.model.manifest import side_names
+from git_theta_ext.model.tensor import tensor_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from git_theta_ext.model.manifest import Manifest, Parameter
+    from git_theta_ext.model.tensor import Digest, TensorSpec
+
+_NUMBER = re.compile(r"[0-9]+")
+_BASE = -1
+_ONES = {"F32": b"\0\0\x80\x3f", "F16": b"\0\x3c", "BF16": b"\x80\x3f", "F64": b"\0\0\0\0\0\0\xf0\x3f"}
+_LARGEST_CONSTANT = 1 << 24
+
+
+@dataclass(frozen=True)
+class Followed:
+    """The versions of a merge under the names that their parameters will have.
+
+    Attributes:
+        base: The common ancestor.
+        sides: All sides.
+        moved: Numbers of the sides whose layout has other names than stand here; -1 for the ancestor.
+        notes: What the user should know.
+    """
+
+    base: Manifest | None
+    sides: tuple[Manifest, ...]
+    moved: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+def follow_renames(base: Manifest | None, sides: Sequence[Manifest]) -> Followed:
+    """Give parameters the names that one of the sides gave them, where another side changed them.
+
+    Args:
+        base: The common ancestor, None if there is none.
+        sides: The versions that are merged.
+    """
+    unchanged = Followed(base, tuple(sides))
+    if base is None:
+        return unchanged
+    found = [_renames(base, side) for side in sides]
+    wanted: dict[str, str] = {}
+    notes = []
+    for number, renames in enumerate(found):
+        others = [other for n, other in enumerate(zip(sides, found, strict=True)) if n != number]
+        own = {old: new for old, new in renames.items() if _counts(base, others, old, new)}
+        wanted |= own
+        if own:
+            old, new = next(iter(own.items()))
+            who = side_names(len(sides))[number]
+            more = f" and {len(own) - 1} more" if len(own) > 1 else ""
+            notes.append(f"renamed by {who}: {old!r} to {new!r}{more}")
+    if not wanted:
+        return unchanged
+    moved = {n for n, side in enumerate(sides) if not wanted.keys().isdisjoint(side.parameters)} | {_BASE}
+    named = tuple(_renamed(side, wanted) for side in sides)
+    return Followed(_renamed(base, wanted), named, frozenset(moved), tuple(notes))
+
+
+def _counts(base: Manifest, others: Iterable[tuple[Manifest, Mapping[str, str]]], old: str, new: str) -> bool:
+    """Tell whether a side's new name counts: another side changed the value, and uses the new name for nothing else."""
+    changed = False
+    for side, renames in others:
+        if renames.get(old, new) != new or (new in side.parameters and renames.get(old) != new):
+            return False
+        changed = changed or side.parameters.get(old, base.parameters[old]) != base.parameters[old]
+    return changed
+
+
+def _renamed(manifest: Manifest, names: Mapping[str, str]) -> Manifest:
+    parameters = {names.get(name, name): parameter for name, parameter in manifest.parameters.items()}
+    return replace(manifest, parameters=parameters)
+
+
+def _renames(base: Manifest, side: Manifest) -> dict[str, str]:
+    """Return old names and the names that a side gave them."""
+    groups: dict[tuple[Digest, tuple[str, ...]], tuple[list[str], list[str]]] = {}
+    gone = [(0, name, p.digest) for name, p in base.parameters.items() if name not in side.parameters]
+    added = [(1, name, p.digest) for name, p in side.parameters.items() if name not in base.parameters]
+    alone: dict[Digest, list[set[str]]] = {}
+    for place, name, digest in (*gone, *added):
+        groups.setdefault((digest, tuple(_NUMBER.findall(name))), ([], []))[place].append(name)
+        alone.setdefault(digest, [set(), set()])[place].add(name)
+    found = {}
+    for old_names, new_names in (*alone.values(), *groups.values()):
+        if len(old_names) == len(new_names) == 1:
+            (old,), (new,) = old_names, new_names
+            found[old] = new
+    plain = {old: new for old, new in found.items() if not _constant(base.parameters[old])}
+    modules = {(_module(old), _module(new)) for old, new in plain.items()}
+    return {old: new for old, new in found.items() if old in plain or (_module(old), _module(new)) in modules}
+
+
+def _module(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _constant(parameter: Parameter) -> bool:
+    """Tell whether all values are 0 or all are 1, as of biases and norms that nobody trained: any two are alike."""
+    spec = parameter.spec
+    return spec.nbytes <= _LARGEST_CONSTANT and parameter.digest in _constants(spec)
+
+
+@lru_cache(maxsize=256)
+def _constants(spec: TensorSpec) -> frozenset[Digest]:
+    ones = _ONES.get(spec.dtype.name, b"\0") * spec.elements
+    contents = [bytes(spec.nbytes), *([ones] if len(ones) == spec.nbytes else [])]
+    return frozenset(tensor_digest(spec, content) for content in contents)
