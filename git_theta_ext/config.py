@@ -140,6 +140,11 @@ class Config:
         return (*([f"method={method}"] if method else []), *(self.text("theta.merge.with") or "").split())
 
     @property
+    def merge_replay(self) -> str | None:
+        """``theta.merge.replay``: the method, with options, by which changes are replayed; or ``rules``."""
+        return self.text("theta.merge.replay")
+
+    @property
     def merge_device(self) -> str:
         """``theta.merge.device``: ``auto``, ``cpu``, ``cuda`` (all CUDA devices) or ``cuda:N``."""
         return self.text("theta.merge.device") or "auto"

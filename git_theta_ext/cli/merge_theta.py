@@ -17,8 +17,8 @@ from git_theta_ext.cli.output import Output, wants_color
 from git_theta_ext.cli.process import begin
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import MergeError, UsageError
+from git_theta_ext.git.merge_rules import ENVIRONMENT
 from git_theta_ext.git.merge_strategy import CANNOT, run
-from git_theta_ext.git.merging import ENVIRONMENT
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import head_of
 from git_theta_ext.merging.rules_file import parse_override
@@ -113,7 +113,10 @@ def _merge(asked: Invocation) -> int:
 
 def _recursive(asked: Invocation) -> int:
     command = ["git", "merge-recursive", *asked.options, *asked.bases, "--", asked.head, *asked.remotes]
-    return subprocess.run(command, env={**os.environ, ENVIRONMENT: _environment(asked.words)}, check=False).returncode
+    # A side that is favoured counts for checkpoints, too, unless a method for them is named.
+    favoured = [f"method={word[2:]}" for word in asked.options if word in {"--ours", "--theirs"}][-1:]
+    words = [*favoured, *asked.words]
+    return subprocess.run(command, env={**os.environ, ENVIRONMENT: _environment(words)}, check=False).returncode
 
 
 def _environment(words: Sequence[str]) -> str:

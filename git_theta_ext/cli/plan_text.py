@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.git.merging import announcement
-from git_theta_ext.merging.plan import inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,6 +71,10 @@ def _heading(decision: Decision) -> str:
         return ""
     if decision.action == "compute":
         return f"merged by {decision.choice.words} ({decision.choice.origin})"
+    if decision.action == "apply":
+        return f"theirs' change applied to ours ({decision.choice.origin})"
+    if decision.action == "cast" and decision.into is not None:
+        return f"taken from {decision.source}, as {decision.into.name}"
     return "in conflict" if decision.action == "conflict" else f"taken from {decision.source}"
 
 
@@ -93,4 +96,4 @@ def _spec(decision: Decision) -> TensorSpec | None:
 
 
 def _reads(decision: Decision) -> int:
-    return sum(parameter.spec.nbytes for parameter in inputs(decision)) if decision.action == "compute" else 0
+    return sum(parameter.spec.nbytes for parameter in decision.inputs)

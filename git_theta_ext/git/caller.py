@@ -22,7 +22,8 @@ _MAP_COLUMNS = 6
 _GENERATIONS = 4
 _HOOK_GENERATIONS = 16
 _PUSH_WITH_VALUE = frozenset({b"-o", b"--push-option", b"--receive-pack", b"--exec", b"--repo"})
-_SHELLS = frozenset({b"sh", b"dash", b"bash", b"busybox", b"git-theta"})
+_SHELLS = frozenset({b"sh", b"dash", b"bash", b"busybox"})
+_OURS = frozenset({b"git-theta", b"git-merge-theta"})
 _EXEC_PATH = "git-core"
 """The folder of git's own programs, which git puts first in the ``PATH`` of what it runs."""
 _WITH_VALUE = frozenset(
@@ -57,13 +58,29 @@ def calling_command(pid: int, proc: Path = _PROC) -> str | None:
     Returns:
         None unless that is certain. What an alias stands for git runs as another git.
     """
-    for process, name, is_git in _callers(pid, proc):
-        if name in _SHELLS:
+    found = next(calling_commands(pid, proc), None)
+    return found[0] if found else None
+
+
+def calling_commands(pid: int, proc: Path = _PROC, generations: int = _GENERATIONS) -> Iterator[tuple[str, ...]]:
+    """Yield the commands of the gits that called each other, down to the caller; the nearest first.
+
+    Args:
+        pid: The caller's parent.
+        proc: Where the proc file system is mounted.
+        generations: How many processes to look at.
+
+    Yields:
+        The command and its arguments, without git's own options; up to what is neither git nor a shell, nor ours.
+    """
+    for process, name, is_git in _callers(pid, proc, generations):
+        if name in _SHELLS or name in _OURS:
             continue
-        found = _command(proc / str(process)) if is_git else None
-        if found != b"theta":
-            return None if found is None else os.fsdecode(found)
-    return None
+        words = _words(proc / str(process)) if is_git else []
+        if not words:
+            return
+        if words[0] != b"theta":
+            yield tuple(map(os.fsdecode, words))
 
 
 def pushes_dry(pid: int, proc: Path = _PROC) -> bool:
@@ -104,10 +121,6 @@ def _is_dry(words: list[bytes]) -> bool:
     return dry
 
 
-def _command(process: Path) -> bytes | None:
-    return next(iter(_words(process)), None)
-
-
 def _words(process: Path) -> list[bytes]:
     """Return the command of a git, and what follows it on the command line."""
     try:
@@ -129,7 +142,7 @@ def _callers(pid: int, proc: Path, generations: int = _GENERATIONS) -> Iterator[
     run_by_git = Path(os.environ.get("PATH", "").partition(os.pathsep)[0]).name == _EXEC_PATH
     for process, name in _ancestors(pid, proc, generations):
         # Whatever git is called, it is the first above us that is no shell and does not just look for `git theta`.
-        between = name in _SHELLS or _command(proc / str(process)) == b"theta"
+        between = name in _SHELLS or name in _OURS or _words(proc / str(process))[:1] == [b"theta"]
         yield process, name, name == b"git" or (run_by_git and not between)
         run_by_git = run_by_git and between
 

@@ -6,24 +6,26 @@ and uses what it leaves there whatever the exit code, so that must be a manifest
 
 from __future__ import annotations
 
-import os
 import secrets
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import ManifestError, StoreError, ThetaError
-from git_theta_ext.git.caller import calling_command
 from git_theta_ext.git.fetch import ensure_digests
-from git_theta_ext.git.merge_record import blob_id, note_merge
-from git_theta_ext.git.merging import bytes_to_compute, merge, merge_rules, planned
+from git_theta_ext.git.merge_record import blob_id, note_merge, records_of
+from git_theta_ext.git.merge_rules import merge_rules
+from git_theta_ext.git.merging import bytes_to_compute, merge, planned
 from git_theta_ext.git.notes import say
+from git_theta_ext.git.operation import FROM_INDEX, MERGE, current_operation
 from git_theta_ext.git.revisions import check_two_sides
 from git_theta_ext.git.statistics import merged_commits
 from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.plan import plan
 from git_theta_ext.merging.record import Record
-from git_theta_ext.merging.rules import Rules
+from git_theta_ext.merging.rules import APPLY, Rules
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.store.writer import explained
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from git_theta_ext.git.operation import Operation
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.apply import Outcome
     from git_theta_ext.merging.plan import Plan
@@ -42,9 +45,6 @@ CLEAN = 0
 CONFLICT = 1
 CRASHED = 129
 """From this exit code on git 2.42 stops the whole merge instead of leaving a conflict."""
-
-_FROM_INDEX = ("checkout", "restore")
-"""Commands that make a conflict again (``git checkout --merge PATH``) from the versions in the index."""
 
 _KILLED = "the merge was killed before it was computed"
 _MARKER_SIZE = 7
@@ -72,11 +72,16 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
         base = read_version(contents[0], "the common ancestor's version") if contents[0] else None
         ours, theirs = read_version(contents[1], "our version"), read_version(contents[2], "their version")
         heads = merged_commits(repo)
-        if calling_command(os.getppid()) in _FROM_INDEX:
+        operation = MERGE if virtual else current_operation(repo)
+        if operation.name in FROM_INDEX:
             check_two_sides(repo, path)
-        rules = Rules.only("ours") if virtual else merge_rules(repo, ours.parameters, theirs.parameters)
-        asked = planned(base, (ours, theirs), rules)
         store = repo.store()
+        if virtual:
+            rules = Rules.only("ours")
+            asked = plan(base, (ours, theirs), rules)
+        else:
+            rules = _rules(repo, operation, path, ours, theirs)
+            asked = planned(repo, store, base, (ours, theirs), rules)
         obtain(repo, store, asked, path)
         total = bytes_to_compute(asked)
         with _undecided(Path(ours_file), contents[1], store, asked), show("merging", total) as advance:
@@ -86,14 +91,24 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
         _write(Path(ours_file), outcome.manifest.to_bytes())
     except ThetaError as error:
         hint = error.hint or f"git checkout --ours {path}, or --theirs"
-        _say(f"git-theta: {path}: {error.message}; ours is left as it was\nhint: {hint}")
+        say(f"git-theta: {path}: {error.message}; ours is left as it was\nhint: {hint}")
         return CRASHED if isinstance(error, StoreError) else CONFLICT
     if not virtual:
-        report(path, outcome)
+        report(path, outcome, operation)
         ids = [blob_id(repo, content) if content else None for content in contents]
         record = Record.of(path, ids, heads, rules, asked)
         remember(repo, heads, {path: (record, blob_id(repo, outcome.manifest.to_bytes()))})
     return CONFLICT if outcome.conflicts else CLEAN
+
+
+def _rules(repo: Repository, operation: Operation, path: str, *sides: Manifest) -> Rules:
+    """Return the rules for a checkpoint: of a merge that is made again those that its commit tells of."""
+    recorded = None
+    if operation.remade is not None:
+        with suppress(ThetaError):
+            recorded = next((each.rules for each in records_of(repo, operation.remade) if each.path == path), None)
+    names = [side.parameters for side in sides]
+    return merge_rules(repo, *names, operation=operation, recorded=recorded)
 
 
 def _usual_size(repo: Repository, path: str) -> int:
@@ -138,7 +153,7 @@ def obtain(repo: Repository, store: Store, asked: Plan, path: str) -> None:
         ensure_digests(repo, store, set(asked.reads()))
     except ThetaError as error:
         # What cannot be merged without these values becomes a conflict, and all else is merged.
-        _say(f"git-theta: {path}: {error.message}")
+        say(f"git-theta: {path}: {error.message}")
 
 
 def _write(file: Path, data: bytes) -> None:
@@ -159,7 +174,7 @@ def _undecided(file: Path, ours: bytes, store: Store, asked: Plan) -> Iterator[N
     Git leaves the file to the user where the driver is killed. With ours in it the next ``git commit --all`` would lose
     theirs.
     """
-    if any(decision.action == "compute" for decision in asked.decisions):
+    if any(decision.computed for decision in asked.decisions):
         with suppress(ThetaError):
             _write(file, apply(asked.postponed(_KILLED), store).manifest.to_bytes())
     try:
@@ -181,21 +196,24 @@ def remember(repo: Repository, heads: Sequence[str], merged: Mapping[str, tuple[
     try:
         note_merge(repo, heads, merged)
     except StoreError as error:
-        _say(f"git-theta: the commit will not say how models were merged: {error.message}")
+        say(f"git-theta: the commit will not say how models were merged: {error.message}")
 
 
-def report(path: str, outcome: Outcome) -> None:
-    """Tell the user what a merge came to, and what to do where something is undecided."""
+def report(path: str, outcome: Outcome, operation: Operation = MERGE) -> None:
+    """Tell the user what a merge came to, and what to do if something is undecided."""
+    counts = sorted(outcome.computed.items())
     parts = [f"{outcome.taken} taken"]
-    parts += [f"{count} merged by {method}" for method, count in sorted(outcome.computed.items())]
+    parts += [f"{count} merged by {method}" for method, count in counts if method != APPLY]
+    parts += [f"the change applied to {plural(n, 'parameter')} that both changed" for m, n in counts if m == APPLY]
     if outcome.conflicts:
         parts.append("1 conflict" if outcome.conflicts == 1 else f"{outcome.conflicts} conflicts")
-    _say(f"git-theta: {path}: {', '.join(parts)}")
+    say(f"git-theta: {path}: {'' if operation.kind != 'replay' else f'{operation.name}: '}{', '.join(parts)}")
     for note in outcome.notes:
-        _say(f"git-theta: {path}: {note}")
-    if outcome.conflicts:
-        _say(f"hint: git theta resolve {path}")
-
-
-def _say(text: str) -> None:
-    say(text)
+        say(f"git-theta: {path}: {note}")
+    if not outcome.conflicts:
+        return
+    if operation.kind == "unknown":
+        say(f"git-theta: {path}: {operation.name} may be a merge or the replay of a change")
+        say(f"hint: git theta resolve --method apply {path} replays the change, --method average merges")
+    else:
+        say(f"hint: git theta resolve {path}")

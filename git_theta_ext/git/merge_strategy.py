@@ -17,7 +17,8 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git.history import theta_paths_at
 from git_theta_ext.git.merge_driver import obtain, read_version, remember, report
-from git_theta_ext.git.merging import bytes_to_compute, merge, merge_rules
+from git_theta_ext.git.merge_rules import merge_rules
+from git_theta_ext.git.merging import bytes_to_compute, merge
 from git_theta_ext.git.merging import planned as planned_merge
 from git_theta_ext.git.notes import complain
 from git_theta_ext.git.objects import manifest_blobs, object_infos
@@ -151,11 +152,11 @@ def planned(repo: Repository, found: Sequence[Versions], words: Sequence[str]) -
         MergeError: The rules ask for something that does not exist.
         PluginError: A method is not installed.
     """
-    plans = {}
+    plans, store = {}, repo.store()
     for each in found:
         base, sides = _manifests(repo, each)
         rules = merge_rules(repo, *(side.parameters for side in sides), words=words)
-        plans[each.merged.path] = rules, planned_merge(base, sides, rules)
+        plans[each.merged.path] = rules, planned_merge(repo, store, base, sides, rules)
     return plans
 
 

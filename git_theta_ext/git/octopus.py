@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.git.hooks import git_version
-from git_theta_ext.git.merging import ENVIRONMENT
+from git_theta_ext.git.merge_rules import ENVIRONMENT
 from git_theta_ext.git.repository import index_entry, run_git
 
 if TYPE_CHECKING:

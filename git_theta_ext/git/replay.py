@@ -81,7 +81,7 @@ def recorded(repo: Repository, commit: str) -> list[Again]:
         )
     oid = repo.run("rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}").decode().strip()
     committed = repo.manifests(oid)
-    found = []
+    found, store = [], repo.store()
     for record in records:
         if record.path not in committed:
             raise MergeError(f"{commit} has no checkpoint {record.path}, though it says how that was merged")
@@ -89,7 +89,7 @@ def recorded(repo: Repository, commit: str) -> list[Again]:
         known = _manifests(repo, record)
         base = None if record.base is None else _version(known, record.base, record.path, undecided=True)
         sides = [_version(known, side, record.path) for side in record.sides]
-        found.append(Again(oid, record, planned(base, sides, record.rules), committed[record.path][1]))
+        found.append(Again(oid, record, planned(repo, store, base, sides, record.rules), committed[record.path][1]))
     return found
 
 

@@ -11,10 +11,11 @@ from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.git.revisions import check_two_sides
 from git_theta_ext.merging.apply import apply, compose
-from git_theta_ext.merging.decision import Decision, obstacle
+from git_theta_ext.merging.decision import Decision
 from git_theta_ext.merging.engine import Engine
+from git_theta_ext.merging.obstacles import new_types, obstacle, obstacle_to_change
 from git_theta_ext.merging.plan import FORMATS_DIFFER, WHOLE_FILE, LayoutDecision, Plan, plan
-from git_theta_ext.merging.rules import Rules
+from git_theta_ext.merging.rules import APPLY, Rules
 from git_theta_ext.merging.units import decide_units, units_of
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Manifest, side_names
@@ -197,22 +198,11 @@ def settled(
     if choice.method in sides_of(manifest):
         return {conflict.name: conflict.candidates[choice.method] for conflict in chosen}, {}
     try:
-        contract = find_merge(choice.method).contract
+        each = [_decided(conflict, choice) for conflict in chosen]
     except PluginError as error:
         raise PluginError(error.message, hint=f"{', '.join(sides_of(manifest))} always work; {error.hint}") from error
-    decisions, failed = {}, {}
-    for conflict in chosen:
-        changers = tuple(number for number, side in enumerate(conflict.sides) if side != conflict.base)
-        values = [conflict.sides[number] for number in changers]
-        reason = obstacle(conflict.base, values, contract, grow=choice.grow)
-        if contract.granularity == "pair":
-            reason = None  # decided below, for both factors together
-        if reason is None:
-            decisions[conflict.name] = Decision(
-                conflict.name, conflict.reason, "compute", None, conflict.base, conflict.sides, choice, changers
-            )
-        else:
-            failed[conflict.name] = _unsettled(conflict.name, reason)
+    decisions = {decision.name: decision for decision in each if decision.computed}
+    failed = {decision.name: _unsettled(decision.name, decision.state) for decision in each if not decision.computed}
     decided, pairs = decide_units(decisions, {name: p.spec for name, p in manifest.parameters.items()})
     layout = LayoutDecision("take", manifest.skeleton)
     asked = scaled(Plan(None, _versions(manifest), tuple(decided.values()), layout, pairs))
@@ -221,6 +211,24 @@ def settled(
         if name not in found.values:
             failed[name] = _unsettled(name, found.failed.get(name, decision.state))
     return dict(found.values), failed
+
+
+def _decided(conflict: Conflict, choice: Choice) -> Decision:
+    """Decide on a conflict by a method; if the method cannot settle it, the decision is a conflict that says why."""
+    name, base, sides = conflict.name, conflict.base, conflict.sides
+    changers = tuple(number for number, side in enumerate(sides) if side != base)
+    values = [sides[number] for number in changers]
+    if choice.method == APPLY:
+        reason = obstacle_to_change(base, values)
+        into = next(iter(new_types(base, values)), None)
+        found = Decision(name, conflict.reason, "apply", None, base, sides, choice, changers, into=into)
+    else:
+        contract = find_merge(choice.method).contract
+        reason = obstacle(base, values, contract, grow=choice.grow)
+        if contract.granularity == "pair":
+            reason = None  # decided later, for both factors together
+        found = Decision(name, conflict.reason, "compute", None, base, sides, choice, changers)
+    return found if reason is None else found.undecided(reason)
 
 
 def _versions(manifest: Manifest) -> tuple[Manifest, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.git.operation import NAMED
 from git_theta_ext.git.revisions import head_of, merge_heads
 from git_theta_ext.model.layout import Layout, Literal
 from git_theta_ext.model.manifest import Manifest, side_names, values_digest
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.plan import Plan
     from git_theta_ext.store.blobs import Store
 
-_NAMED = "GITHEAD_"
-"""Git gives the commits that it merges names in the environment, under their ids."""
-
 
 def _needs_statistics(plan: Plan) -> bool:
     """Tell whether a method that is asked for needs statistics."""
@@ -39,7 +37,7 @@ def merged_commits(repo: Repository) -> list[str]:
     ``git rebase --rebase-merges`` makes merges again without naming their commits.
     """
     head = head_of(repo)
-    others = [name.removeprefix(_NAMED) for name in os.environ if name.startswith(_NAMED)]
+    others = [name.removeprefix(NAMED) for name in os.environ if name.startswith(NAMED)]
     if not others and (repo.git_dir / "rebase-merge").is_dir():
         others = merge_heads(repo)
     return [*([head] if head else []), *(other for other in others if other != head)]

@@ -7,14 +7,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.engine import Engine
+from git_theta_ext.merging.exact import compute as compute_exactly
 from git_theta_ext.merging.layouts import with_facts_decided, written
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
 from git_theta_ext.registry import find_format
+from git_theta_ext.store.batches import Batches
+from git_theta_ext.store.pool import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from git_theta_ext.merging.engine import Computed
     from git_theta_ext.merging.plan import Plan
@@ -49,7 +52,12 @@ class Outcome:
         return len(self.manifest.conflicts) + (self.manifest.layout_conflict is not None)
 
 
-def apply(plan: Plan, store: Store, start: Callable[[], Engine] | None = None) -> Outcome:
+def apply(
+    plan: Plan,
+    store: Store,
+    start: Callable[[], Engine] | None = None,
+    advance: Callable[[int], None] = no_progress,
+) -> Outcome:
     """Carry out a plan.
 
     A parameter whose values are missing, damaged, NaN or infinite becomes a conflict with that reason.
@@ -57,7 +65,8 @@ def apply(plan: Plan, store: Store, start: Callable[[], Engine] | None = None) -
     Args:
         plan: What to do.
         store: Holds the tensors; what is computed goes into it, durable on return.
-        start: Makes the engine, where something has to be computed; one on the processor if left out.
+        start: Makes the engine, if a merge method has to compute something; one on the processor if left out.
+        advance: Told the number of bytes of each tensor that is done without the engine.
 
     Raises:
         MissingError: A skeleton that has to be read is not here.
@@ -66,10 +75,10 @@ def apply(plan: Plan, store: Store, start: Callable[[], Engine] | None = None) -
         StoreError: The store cannot be written.
     """
     plan = with_facts_decided(plan, store)
-    found = _computed(plan, store, start)
+    found = _computed(plan, store, start, advance)
     parameters: dict[str, Parameter] = {}
     conflicts: list[Conflict] = []
-    notes = [*plan.notes, *found.notes]
+    notes: dict[str, list[str]] = {}
     counts: dict[str, int] = {}
     taken = 0
     for decision in plan.decisions:
@@ -77,8 +86,9 @@ def apply(plan: Plan, store: Store, start: Callable[[], Engine] | None = None) -
         reason = decision.state if decision.action == "conflict" else found.failed.get(decision.name)
         if decision.name in found.values:
             value = found.values[decision.name]
-            counts[decision.choice.method] = counts.get(decision.choice.method, 0) + 1
-            notes += [decision.note] if decision.note else []
+            taken += decision.action == "cast"
+            if decision.action != "cast":
+                counts[decision.choice.method] = counts.get(decision.choice.method, 0) + 1
         elif reason is not None:
             value = decision.sides[0]
             conflicts.append(Conflict(decision.name, reason, decision.base, decision.sides))
@@ -86,20 +96,33 @@ def apply(plan: Plan, store: Store, start: Callable[[], Engine] | None = None) -
             taken += 1
         if value is not None:
             parameters[decision.name] = value
+        if decision.note and reason is None:
+            notes.setdefault(decision.note, []).append(decision.name)
     structural = any(len({_spec(side) for side in conflict.sides}) > 1 for conflict in conflicts)
     merged = {name: parameter.spec for name, parameter in parameters.items()}
     skeleton, undecided, note = _lay_out(plan, store, merged, structural=structural)
-    notes += [note] if note else []
+    told = (*plan.notes, *found.notes, *_folded(notes), *([note] if note else []))
     manifest = Manifest(plan.ours.format, skeleton, parameters, undecided, tuple(conflicts))
-    return Outcome(manifest, taken, counts, tuple(notes), found.resumed)
+    return Outcome(manifest, taken, counts, told, found.resumed)
 
 
-def _computed(plan: Plan, store: Store, start: Callable[[], Engine] | None) -> Computed:
+def _folded(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return one line for each note, whatever the number of parameters that it is about."""
+    return [
+        f"{names[0]!r}{f' and {len(names) - 1} more' if names[1:] else ''}: {note}" for note, names in notes.items()
+    ]
+
+
+def _computed(plan: Plan, store: Store, start: Callable[[], Engine] | None, advance: Callable[[int], None]) -> Computed:
     from git_theta_ext.merging.engine import Computed
 
-    if not any(decision.action == "compute" for decision in plan.decisions):
-        return Computed()  # without loading torch
-    return (start or partial(Engine, store))().compute(plan)
+    if any(decision.action == "compute" for decision in plan.decisions):
+        return (start or partial(Engine, store))().compute(plan)
+    found = Computed()
+    results = Batches(store)
+    compute_exactly(plan.decisions, store, results, found, advance)  # without loading torch
+    results.flush()
+    return found
 
 
 def compose(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging.rules import choice, is_fixed
+from git_theta_ext.merging.rules import APPLY, choice, is_fixed
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ def for_counters(name: str, versions: Iterable[Parameter | None], asked: Choice)
         versions: Its values.
         asked: What the rules say.
     """
-    if name.rpartition(".")[2] != _NAME or is_fixed(asked.method) or find_merge(asked.method).contract.integers:
+    if name.rpartition(".")[2] != _NAME or is_fixed(asked.method):
+        return asked
+    if asked.method != APPLY and find_merge(asked.method).contract.integers:
         return asked
     known = [value.spec for value in versions if value is not None]
     counted = all(spec.dtype.kind in ("int", "uint") and spec.elements == 1 for spec in known)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from git_theta_ext.merging.obstacles import new_types, obstacle, obstacle_to_change, reshaped, types_differ
+from git_theta_ext.merging.rules import APPLY
 from git_theta_ext.model.manifest import MOST_SIDES, side_names
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from git_theta_ext.interfaces import MergeContract
+    from git_theta_ext.merging.casts import Casts
     from git_theta_ext.merging.rules import Choice
+    from git_theta_ext.model.dtypes import Dtype
     from git_theta_ext.model.manifest import Parameter
-    from git_theta_ext.model.tensor import TensorSpec
 
     Values = Sequence[Parameter | None]
 
-Action = Literal["take", "compute", "conflict"]
+Action = Literal["take", "cast", "apply", "compute", "conflict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +31,15 @@ class Decision:
         name: The parameter.
         state: What happened to it, for people.
         action: ``take`` the candidate of ``source`` (which deletes the parameter where that side lacks it),
-            ``compute`` it by a merge method, or leave it in ``conflict``.
-        source: The side that is taken, None for the other actions.
+            ``cast`` it to another element type, ``apply`` theirs' change to ours, ``compute`` it by a merge method, or
+            leave it in ``conflict``.
+        source: The side that is taken or cast, None for the other actions.
         base: The common ancestor's value, None where it has none.
         sides: Ours, and those of the branches that are merged into it.
         choice: The rule that asks for the method.
-        changers: Numbers of the sides that changed it.
+        changers: Numbers of the sides that changed it; a side that only changed the element type is none of them.
         note: Something the user should know.
+        into: Element type of what is computed, None if it is ours'.
     """
 
     name: str
@@ -47,21 +51,51 @@ class Decision:
     choice: Choice
     changers: tuple[int, ...] = ()
     note: str = ""
+    into: Dtype | None = None
 
     @property
     def value(self) -> Parameter | None:
-        """What stands in the merged manifest; ours, with the digest yet to come, where it is computed."""
-        if self.source is None:
-            return self.grown if self.action == "compute" else self.sides[0]
-        return self.candidate(self.source)
+        """What stands in the merged manifest; with the digest yet to come if it is computed."""
+        if self.source is not None:
+            found = self.candidate(self.source)
+        else:
+            found = self.grown if self.action == "compute" else self.sides[0]
+        if self.into is None or found is None:
+            return found
+        return replace(found, spec=replace(found.spec, dtype=self.into))
+
+    @property
+    def computed(self) -> bool:
+        """Whether its value has to be computed."""
+        return self.action in {"cast", "apply", "compute"}
+
+    @property
+    def inputs(self) -> list[Parameter]:
+        """What its value is computed from."""
+        if self.action == "cast" and self.source is not None:
+            wanted: list[Parameter | None] = [self.candidate(self.source)]
+        elif self.action == "apply":
+            one, other = self.changers
+            wanted = [self.sides[one], self.base, self.sides[other]]
+        elif self.action == "compute":
+            before = self.base if find_merge(self.choice.method).contract.needs_base else None
+            wanted = [before, *(self.sides[number] for number in self.changers)]
+        else:
+            wanted = []
+        return [parameter for parameter in wanted if parameter is not None]
 
     @property
     def grown(self) -> Parameter | None:
-        """The value whose shape a computed parameter has: that with the most rows, or ours."""
+        """What a merge method makes: of the shape of the side that has the most rows, in our element type."""
         present = [value for value in self.sides if value is not None]
         longest = max(present, key=lambda value: value.spec.shape[:1], default=None)
-        ours = self.sides[0]
-        return ours if ours is None or longest is None or longest.spec.shape == ours.spec.shape else longest
+        if longest is None or longest.spec.shape == present[0].spec.shape:
+            return self.sides[0] or next(iter(present), None)
+        return replace(longest, spec=replace(longest.spec, dtype=present[0].spec.dtype))
+
+    def undecided(self, reason: str) -> Decision:
+        """Return the decision that leaves it in conflict, for a reason."""
+        return replace(self, state=reason, action="conflict", source=None, into=None)
 
     def candidate(self, side: str) -> Parameter | None:
         """Return the value of a side by its name."""
@@ -70,7 +104,15 @@ class Decision:
         return self.sides[side_names(len(self.sides)).index(side)]
 
 
-def decide(name: str, base: Parameter | None, sides: Values, choice: Choice, *, baseless: bool = False) -> Decision:
+def decide(  # noqa: PLR0913 - named
+    name: str,
+    base: Parameter | None,
+    sides: Values,
+    choice: Choice,
+    *,
+    baseless: bool = False,
+    casts: Casts | None = None,
+) -> Decision:
     """Decide on one parameter.
 
     Args:
@@ -79,6 +121,7 @@ def decide(name: str, base: Parameter | None, sides: Values, choice: Choice, *, 
         sides: Ours, and those of the branches that are merged into it.
         choice: The rule for it.
         baseless: Whether values without a common ancestor may be merged.
+        casts: What is known of sides that changed the element type, None if there are none.
     """
     names = side_names(len(sides))
     changers = tuple(number for number, value in enumerate(sides) if value != base)
@@ -86,22 +129,69 @@ def decide(name: str, base: Parameter | None, sides: Values, choice: Choice, *, 
     if len({sides[number] for number in changers}) <= 1:
         state = _agreed(base, sides, changers, names)
         return _decision(fixed, state, "take", names[changers[0] if changers else 0])
+    if casts is None or base is None:
+        return _merged(fixed, baseless=baseless)
+    if casts.unknown:
+        reason = f"whether a side only changed the element type is not known: {casts.unknown}"
+        return _decision(fixed, reason, "conflict", None)
+    return _cast(fixed, base, casts.sides) or _merged(fixed, baseless=baseless)
+
+
+def _cast(fixed: _Fixed, base: Parameter, casters: frozenset[int]) -> Decision | None:
+    """Decide where sides only changed the element type: what the others changed is taken in that type."""
+    name, _, sides, choice, changers = fixed
+    names = side_names(len(sides))
+    others = tuple(number for number in changers if number not in casters)
+    values = {sides[number] for number in others}
+    types = new_types(base, [sides[number] for number in changers])
+    if not casters or None in values:
+        return None
+    if len(types) > 1:
+        return _decision(fixed, types_differ(types), "conflict", None)
+    (into,) = types
+    cast = f"cast to {into.name} by {' and '.join(names[number] for number in sorted(casters))}"
+    if not others:
+        return _decision(fixed, cast, "take", names[min(casters)])
+    less = (name, base, sides, choice, others)
+    if len(values) > 1:
+        decision = _merged(less, baseless=False)
+        return replace(decision, into=into) if decision.computed else decision
+    value, source = sides[others[0]], names[others[0]]
+    assert value is not None
+    if value.spec.dtype.kind != into.kind or not value.spec.dtype.arithmetic:
+        return None
+    note = f"{source} is taken as {into.name}, to which the other side converted it without training"
+    action: Action = "take" if value.spec.dtype == into else "cast"
+    found = _decision(less, f"changed by {source}, {cast}", action, source, note)
+    return replace(found, into=into if action == "cast" else None)
+
+
+def _merged(fixed: _Fixed, *, baseless: bool) -> Decision:
+    """Decide by the rule on what several sides changed."""
+    _, base, sides, choice, changers = fixed
+    names = side_names(len(sides))
     state = _differing(base, sides, changers, names)
     if choice.method in ("base", *names):
         return _decision(fixed, state, "take", choice.method)
     if choice.method in ("conflict", "theirs", *side_names(MOST_SIDES)):  # there is no such side
         return _decision(fixed, state, "conflict", None)
     values = [sides[number] for number in changers]
+    if choice.method == APPLY:
+        reason = state if base is None or None in values else obstacle_to_change(base, values)
+        if reason is not None:
+            return _decision(fixed, reason, "conflict", None)
+        types = new_types(base, values)
+        return replace(_decision(fixed, state, "apply", None), into=next(iter(types), None))
     contract = find_merge(choice.method).contract
     lacking = None in values or (base is None and not baseless)
     reason = state if lacking else obstacle(base, values, contract, grow=choice.grow)
     if reason is None and base is not None and not baseless:
-        reason = _reshaped(base, values)
+        reason = reshaped(base, values)
     if reason is not None:
         return _decision(fixed, reason, "conflict", None)
     kinds = {value.spec.dtype.name for value in values if value is not None}
     ours = next(value for value in sides if value is not None).spec.dtype.name
-    note = f"{name!r}: merged {' and '.join(sorted(kinds - {ours}))} into our {ours}" if kinds - {ours} else ""
+    note = f"merged {' and '.join(sorted(kinds - {ours}))} into our {ours}" if kinds - {ours} else ""
     return _decision(fixed, state, "compute", None, note)
 
 
@@ -132,86 +222,3 @@ def _differing(base: Parameter | None, sides: Values, changers: Sequence[int], n
         return ", ".join(parts[number] for number in sorted(parts))
     who = "both" if len(sides) == 2 else f"{len(there)} of {len(sides)} sides"  # noqa: PLR2004 - ours and theirs
     return f"{verb} by {who}, differently" if base is None else f"{verb} by {who}"
-
-
-def obstacle(base: Parameter | None, values: Values, contract: MergeContract, *, grow: bool = False) -> str | None:
-    """Return why a method cannot settle a parameter that several sides changed, or None.
-
-    Args:
-        base: The common ancestor's value.
-        values: Those of the sides that changed it, two or more.
-        contract: The method's.
-        grow: Whether rows that one side appended are no obstacle.
-    """
-    present = [value.spec for value in values if value is not None]
-    if len(present) < len(values):
-        return "deleted by one side, changed by another"
-    if len({spec.shape for spec in present}) > 1 and (reason := _growth(base, present, grow=grow)):
-        return reason
-    return _numeric_obstacle(present, contract) or _lack_of_base(base, present, contract, grow=grow)
-
-
-def _numeric_obstacle(present: Sequence[TensorSpec], contract: MergeContract) -> str | None:
-    if contract.granularity == "pair":
-        return "only the two factors of a LoRA can be merged by this method"
-    for spec in present:
-        if not (spec.dtype.arithmetic or (contract.integers and spec.dtype.kind in ("int", "uint", "bool"))):
-            return f"changed by {_count(present)}, and {spec.dtype.name} values are not merged by arithmetic"
-    if len({_numbers(spec) for spec in present}) > 1:
-        return f"the sides have numbers of different kinds: {_listed(present)}"
-    if not contract.branches[0] <= len(present) <= contract.branches[1]:
-        return f"changed by {len(present)} sides, and the method merges {_span(contract.branches)}"
-    return None
-
-
-def _lack_of_base(
-    base: Parameter | None, present: Sequence[TensorSpec], contract: MergeContract, *, grow: bool
-) -> str | None:
-    if contract.needs_base and (base is None or not _alike(base.spec, present, grow=grow)):
-        found = "has no such tensor" if base is None else f"has {base.spec}"
-        return f"changed by {_count(present)}, and the common ancestor {found}"
-    return None
-
-
-def _growth(base: Parameter | None, specs: Sequence[TensorSpec], *, grow: bool) -> str | None:
-    shapes = {spec.shape for spec in specs}
-    if not grow or base is None:
-        return f"shapes differ: {_listed(specs)}"
-    common = base.spec.shape
-    grown = [shape for shape in shapes if shape != common]
-    if len(grown) > 1 or sum(spec.shape != common for spec in specs) > 1:
-        return f"several sides changed the number of rows: {_listed(specs)}"
-    if not common or grown[0][1:] != common[1:] or grown[0][0] < common[0]:
-        return f"shapes differ by more than appended rows: {_listed(specs)}"
-    return None
-
-
-def _reshaped(base: Parameter, values: Values) -> str | None:
-    """Return why values of one shape are not to be merged unasked: rows that each side appended are not the same."""
-    present = [value.spec for value in values if value is not None]
-    if len({spec.shape for spec in present}) > 1 or present[0].shape == base.spec.shape:
-        return None
-    return f"shape changed by {_count(present)}: {base.spec} became {_listed(present)}"
-
-
-def _listed(specs: Sequence[TensorSpec]) -> str:
-    return ", ".join(map(str, specs))
-
-
-def _count(specs: Sequence[TensorSpec]) -> str:
-    return "both" if len(specs) == 2 else f"{len(specs)} sides"  # noqa: PLR2004 - ours and theirs
-
-
-def _span(branches: tuple[int, int]) -> str:
-    least, most = branches
-    return f"{least}" if least == most else f"{least} to {most}"
-
-
-def _numbers(spec: TensorSpec) -> str:
-    """Return the kind of a type's numbers, all integers being one."""
-    return {"uint": "int", "bool": "int"}.get(spec.dtype.kind, spec.dtype.kind)
-
-
-def _alike(base: TensorSpec, specs: Sequence[TensorSpec], *, grow: bool) -> bool:
-    same_kind = _numbers(base) == _numbers(specs[0]) and base.dtype.kind != "opaque"
-    return same_kind and (grow or base.shape == specs[0].shape)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.merging.device import Cpu, Devices, one_thread
+from git_theta_ext.merging.exact import compute as compute_exactly
 from git_theta_ext.merging.journal import Journal
 from git_theta_ext.merging.pairs import merge_pairs
 from git_theta_ext.merging.parallel import interleaved
@@ -119,6 +120,7 @@ class Engine:
             self._take(self._elect(self._team, plan, scopes(together)), found)
             self._take(self._elect_apart(plan, [t for t in here if scope_of(t.choice) == "tensor"]), found)
         self._run_pairs(plan, found)
+        compute_exactly(plan.decisions, self._store, self._results, found, self._advance)
         self._results.flush()
         found.notes += found.lacks()
         return found

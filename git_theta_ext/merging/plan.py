@@ -7,6 +7,7 @@ through the merge method where that means something, and all else is a conflict.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
@@ -20,6 +21,7 @@ from git_theta_ext.registry import find_format, find_merge
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from git_theta_ext.merging.casts import Casts
     from git_theta_ext.merging.decision import Action
     from git_theta_ext.merging.rules import Choice, Rules
     from git_theta_ext.merging.units import PairDecision
@@ -100,10 +102,9 @@ class Plan:
             yield from (side.skeleton.digest for side in known)
         trims = False
         for decision in self.decisions:
-            if decision.action == "compute":
-                trims = trims or scope_of(decision.choice) == "model"
-                for parameter in inputs(decision):
-                    yield parameter.digest
+            trims = trims or (decision.action == "compute" and scope_of(decision.choice) == "model")
+            for parameter in decision.inputs:
+                yield parameter.digest
         if trims:
             for decision in self.decisions:
                 for parameter in counted(decision):
@@ -111,9 +112,7 @@ class Plan:
 
     def postponed(self, reason: str) -> Plan:
         """Return the plan that leaves in conflict, for a reason, what this one computes."""
-        rows = tuple(
-            replace(row, state=reason, action="conflict") if row.action == "compute" else row for row in self.decisions
-        )
+        rows = tuple(row.undecided(reason) if row.computed else row for row in self.decisions)
         return replace(self, decisions=rows, pairs=())
 
 
@@ -121,13 +120,6 @@ def scope_of(choice: Choice) -> str:
     """Return the scope over which a choice's method trims, or nothing where it does not."""
     contract = find_merge(choice.method).contract
     return str(choice.options["scope"]) if contract.trims else ""
-
-
-def inputs(decision: Decision) -> list[Parameter]:
-    """Return what a computed parameter is made from: the base where it is needed, and the changed values."""
-    contract = find_merge(decision.choice.method).contract
-    wanted = (decision.base if contract.needs_base else None, *(decision.sides[n] for n in decision.changers))
-    return [parameter for parameter in wanted if parameter is not None]
 
 
 def counted(decision: Decision) -> list[Parameter]:
@@ -140,7 +132,14 @@ def counted(decision: Decision) -> list[Parameter]:
     return [base, *found] if found else []
 
 
-def plan(base: Manifest | None, sides: Sequence[Manifest], rules: Rules, *, baseless: bool = False) -> Plan:
+def plan(
+    base: Manifest | None,
+    sides: Sequence[Manifest],
+    rules: Rules,
+    *,
+    baseless: bool = False,
+    casts: Mapping[str, Casts] = MappingProxyType({}),
+) -> Plan:
     """Plan the merge of several versions of a checkpoint.
 
     Args:
@@ -148,6 +147,7 @@ def plan(base: Manifest | None, sides: Sequence[Manifest], rules: Rules, *, base
         sides: The current branch's version, and those of the branches to be merged into it; without conflicts.
         rules: What is asked for where several sides changed a parameter.
         baseless: Whether methods that need no common ancestor may merge what has none, and several sides added.
+        casts: Parameter to the sides that only changed its element type; see ``git_theta_ext.merging.casts``.
 
     Raises:
         MergeError: A rule that is needed has weights for another number of sides.
@@ -165,7 +165,7 @@ def plan(base: Manifest | None, sides: Sequence[Manifest], rules: Rules, *, base
     for name in names:
         values = [side.parameters.get(name) for side in sides]
         asked = for_counters(name, values, rules.choose(name))
-        found[name] = decide(name, before.get(name), values, asked, baseless=baseless)
+        found[name] = decide(name, before.get(name), values, asked, baseless=baseless, casts=casts.get(name))
     for decision in found.values():
         _check_weights(decision)
     decided, pairs = decide_units(found)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext import __version__
 from git_theta_ext.errors import MergeError
-from git_theta_ext.merging.rules import Rules, is_fixed
+from git_theta_ext.merging.rules import APPLY, Rules, is_fixed
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.model.manifest import MOST_SIDES
 from git_theta_ext.registry import find_merge
@@ -141,4 +141,6 @@ def _texts(values: object) -> tuple[str, ...]:
 
 def versions_of(methods: Iterable[str]) -> dict[str, int]:
     """Return the versions of methods, without those that compute nothing."""
-    return {name: find_merge(name).contract.version for name in sorted(methods) if not is_fixed(name)}
+    return {
+        name: find_merge(name).contract.version for name in sorted(methods) if not (is_fixed(name) or name == APPLY)
+    }

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 FIXED_METHODS = ("ours", "theirs", "base", "conflict")
 """The methods that need no arithmetic and no plug-in."""
 
+APPLY = "apply"
+"""The method that applies what theirs changed to ours: ours + (theirs - base), exactly. It takes no options."""
+
 DEFAULT_METHOD = "average"
 GROW = "grow"
 _NO_OPTIONS: Mapping[str, float | str] = MappingProxyType({})
@@ -31,8 +34,8 @@ class Choice:
     """What is asked for where several sides changed a parameter.
 
     Attributes:
-        method: The name of a plug-in, ``ours``, ``theirs``, ``base`` or ``conflict``; with several other sides also the
-            name of one, such as ``theirs2``.
+        method: The name of a plug-in, ``apply``, ``ours``, ``theirs``, ``base`` or ``conflict``; with several other
+            sides also the name of one, such as ``theirs2``.
         options: A value for each that the method takes.
         weights: One for each side of the merge; none where all count the same.
         grow: Whether rows that one side appended are appended to what the method makes of the others.
@@ -155,7 +158,7 @@ def choice(
         inner = str(asked.pop("method", DEFAULT_METHOD))
         return replace(choice(inner, asked, weights, origin=origin, number=number), grow=True)
     place = f"{origin}: "
-    if is_fixed(method):
+    if is_fixed(method) or method == APPLY:
         if asked:
             raise MergeError(f"{place}method {method!r} takes no options, so not {min(asked)!r} either")
         return Choice(method, origin=origin, number=number)
@@ -182,7 +185,7 @@ def _contract(method: str, place: str) -> Any:
     try:
         return find_merge(method).contract
     except PluginError as error:
-        known = [*FIXED_METHODS, GROW, *names("merges")]
+        known = [*FIXED_METHODS, APPLY, GROW, *names("merges")]
         raise PluginError(f"{place}{error.message}", hint=_nearest(method, known) or error.hint) from error
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.globs import matcher
-from git_theta_ext.merging.rules import DEFAULT_METHOD, Choice, Rule, Rules, choice
+from git_theta_ext.merging.rules import APPLY, DEFAULT_METHOD, Choice, Rule, Rules, choice, is_fixed
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
@@ -86,7 +86,16 @@ def read_rules(text: bytes | None, overrides: Sequence[Override] = ()) -> Rules:
         MergeError: The file, or an override, asks for something that does not exist.
         PluginError: There is no such method.
     """
-    rules = Rules(choice(DEFAULT_METHOD)) if text is None else _from_file(text)
+    return overridden(Rules(choice(DEFAULT_METHOD)) if text is None else _from_file(text), overrides)
+
+
+def overridden(rules: Rules, overrides: Sequence[Override]) -> Rules:
+    """Return rules as choices from outside change them, which come in rising order of precedence.
+
+    Raises:
+        MergeError: An override asks for something that does not exist.
+        PluginError: There is no such method.
+    """
     named = [number for number, override in enumerate(overrides) if override.method is not None]
     for override in overrides[max(named, default=0) :]:  # what a method replaces need not fit the rules before it
         if override.method is not None:
@@ -113,6 +122,8 @@ def _with(found: Choice, override: Override) -> Choice:
     options = {**found.options, **{name: v for name, v in override.options.items() if name in found.options}}
     weights = override.weights or found.weights
     if found.options == options and found.weights == weights:
+        return found
+    if is_fixed(found.method) or found.method == APPLY:
         return found
     if not (found.options or find_merge(found.method).contract.weighted):
         return found

@@ -198,20 +198,18 @@ def _task(decision: Decision, statistics: Statistics) -> Task:
     contract = find_merge(decision.choice.method).contract
     values = [(number, decision.sides[number]) for number in decision.changers]
     branches = tuple(value for _, value in values if value is not None)
-    ours = next(value for value in decision.sides if value is not None)
-    grown = decision.grown
-    assert grown is not None
+    merged = decision.value
+    assert merged is not None
     sidecars = {}
     for kind in contract.sidecars:
         tensors = [statistics.get(number, {}).get(f"{kind}/{decision.name}") for number, _ in values]
         present = tuple(tensor for tensor in tensors if tensor is not None)
         if len(present) == len(values):
             sidecars[kind] = present
-    spec = TensorSpec(ours.spec.dtype, grown.spec.shape)
     base = decision.base if contract.needs_base else None
     every = side_names(len(decision.sides))
     names = tuple(every[number] for number, _ in values)
-    return Task((decision.name,), decision.choice, base, branches, decision.changers, names, spec, sidecars)
+    return Task((decision.name,), decision.choice, base, branches, decision.changers, names, merged.spec, sidecars)
 
 
 def digests_of(tasks: Iterable[Task]) -> set[Digest]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.adapters import alpha_of, lora_pairs, other_adapters
 from git_theta_ext.merging.quantised import quantised_units
+from git_theta_ext.merging.rules import APPLY
 from git_theta_ext.model.manifest import side_names
 from git_theta_ext.registry import find_merge, find_pair
 
@@ -79,7 +80,8 @@ def decide_units(
             decided.update(_as_one(members, f"part of a LoRA ({pair}), of which"))
         else:
             pairs.append(pair)
-            decided.update({d.name: replace(d, action="compute", source=None, choice=pair.choice) for d in members})
+            joint = [replace(d, action="compute", source=None, into=None, choice=pair.choice) for d in members]
+            decided.update({decision.name: decision for decision in joint})
     return decided, tuple(pairs)
 
 
@@ -114,9 +116,9 @@ def _versions(decisions: Mapping[str, Decision], others: Mapping[str, TensorSpec
 def _mixed(members: Sequence[Decision]) -> bool:
     """Tell whether no side's version of all of them would be the result of taking each by itself."""
     count = len(members[0].sides)
-    if any(decision.action != "take" for decision in members):
+    if any(decision.source is None for decision in members):
         return True
-    results = [decision.value for decision in members]
+    results = [decision.candidate(decision.source) for decision in members if decision.source is not None]
     return all([decision.sides[side] for decision in members] != results for side in range(count))
 
 
@@ -125,10 +127,10 @@ def _as_one(members: Sequence[Decision], what: str) -> dict[str, Decision]:
     names = side_names(len(members[0].sides))
     methods = {decision.choice.method for decision in members}
     if len(methods) == 1 and methods <= {*names, "base"}:
-        return {d.name: replace(d, action="take", source=d.choice.method) for d in members}
+        return {d.name: replace(d, action="take", source=d.choice.method, into=None) for d in members}
     who = " and ".join(names[n] for n in sorted({n for member in members for n in member.changers}))
     state = f"{what} {who} changed something"
-    return {d.name: replace(d, state=state, action="conflict", source=None) for d in members if d.changers}
+    return {d.name: d.undecided(state) for d in members if d.changers}
 
 
 def pair_of(decisions: Mapping[str, Decision], names: tuple[str, str], alpha: str | None) -> PairDecision | str:
@@ -137,6 +139,8 @@ def pair_of(decisions: Mapping[str, Decision], names: tuple[str, str], alpha: st
     choice = a.choice
     if choice.method in (*side_names(len(a.sides)), "base", "theirs", "conflict"):
         return "its rule asks for no arithmetic"
+    if choice.method == APPLY:
+        return "a change to one cannot be applied to another exactly"
     members = [a, b, *([] if alpha is None else [decisions[alpha]])]
     changers = tuple(sorted({number for decision in members for number in decision.changers}))
     values = [(a.sides[number], b.sides[number]) for number in changers]

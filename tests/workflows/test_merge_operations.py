@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,30 +92,126 @@ def started(repo: Repo, operation: Operation) -> None:
         repo.git(*words)
 
 
-def moved(operation: Operation) -> np.ndarray:
-    """Return the embedding that task arithmetic comes to: ours, and what theirs moved it by."""
+def moved(operation: Operation, *, merged: bool) -> np.ndarray:
+    """Return the embedding that an operation comes to: the mean of a merge, or ours and what theirs moved it by."""
     found = np.empty(0, "<f4")
     for seeds in operation.versions:
         base, ours, theirs = (found if s is None else np.frombuffer(values(EMBEDDING, s), "<f4") for s in seeds)
-        found = ((ours - base) + (theirs - base)) + base
+        exact = ours.astype("f8") + (theirs.astype("f8") - base)
+        found = ((ours + theirs) / 2).astype("<f4") if merged else exact.astype("<f4")
     return found
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_what_both_sides_changed_is_computed_from_the_right_ancestor(forked: Repo, name: str) -> None:
+def test_merges_merge_what_both_sides_changed_and_all_else_applies_the_change(forked: Repo, name: str) -> None:
     operation = OPERATIONS[name]
-    forked.git("config", "theta.merge.method", "task_arithmetic")
     started(forked, operation)
-    forked.git(*operation.words)
+    done = forked.run(*operation.words)
+    merges = name.startswith("merge") or name == "squash"
     attention = {ATTENTION[1]: 4} if operation.at == "side" and name == "revert" else {ATTENTION[0]: 2, ATTENTION[1]: 4}
     content = tensors(1, attention)
-    content[EMBEDDING] = (*content[EMBEDDING][:2], moved(operation).tobytes())
+    content[EMBEDDING] = (*content[EMBEDDING][:2], moved(operation, merged=merges).tobytes())
     wanted = safetensors(content, META)
     assert forked.read() == wanted
     if operation.commits:
         assert forked.unsettled(MODEL, wanted) == []
         assert ("Theta-Merge" in forked.git("log", "-1", "--format=%B")) == name.startswith("merge")
     assert forked.cleans("status") <= (not operation.commits)
+    said = "1 merged by average" if merges else "the change applied to 1 parameter that both changed"
+    # Git keeps to itself what a driver says while it switches branches.
+    assert (said in done.stderr) or name in {"checkout -m", "stash pop"}, done.stderr
+
+
+def test_a_rebase_of_several_commits_comes_to_the_sum_of_all_changes_bit_for_bit(repo: Repo) -> None:
+    def commit(name: str, value: float) -> None:
+        content = tensors(1)
+        start = np.frombuffer(values(EMBEDDING, 1), "<f4").round()
+        content[EMBEDDING] = (*content[EMBEDDING][:2], (start + np.float32(value)).tobytes())
+        repo.write(safetensors(content, META))
+        repo.commit(name)
+
+    commit("base", 0)
+    repo.git("checkout", "--quiet", "-b", "side")
+    for number in range(1, 5):
+        commit(f"step {number}", number)
+    repo.git("checkout", "--quiet", "main")
+    commit("upstream", 100)
+    repo.git("checkout", "--quiet", "side")
+    start = np.frombuffer(values(EMBEDDING, 1), "<f4").round()
+    for words in (["rebase"], ["rebase", "--apply"]):
+        repo.git("checkout", "--quiet", "-B", "rebased", "side")
+        repo.git(*words, "--quiet", "main")
+        assert np.array_equal(embedding(repo), start + 104)
+    repo.git("revert", "--no-edit", "HEAD~3")
+    assert np.array_equal(embedding(repo), start + 103), "what came after the reverted commit stays"
+    repo.git("checkout", "--quiet", "main")
+    repo.git("merge", "--quiet", "--no-edit", "side")
+    assert np.array_equal(embedding(repo), start + 52)
+
+
+def embedding(repo: Repo) -> np.ndarray:
+    data = repo.read()
+    start = 8 + int.from_bytes(data[:8], "little")
+    first, last = json.loads(data[8:start])[EMBEDDING]["data_offsets"]
+    return np.frombuffer(data[start + first : start + last], "<f4")
+
+
+RULED = (
+    # Words before and behind the command, environment, settings, rules; and the seed of the values that are expected:
+    # 0 for the applied change, None for a conflict.
+    ([], [], "", {"theta.merge.replay": "theirs"}, "", 4),
+    ([], [], "", {"theta.merge.replay": "conflict"}, "", None),
+    ([], [], "", {"theta.merge.replay": "rules"}, "defaults: {method: base}", 3),
+    ([], [], "", {}, "defaults: {method: ties}", 0),
+    ([], [], "", {}, "defaults: {method: conflict}", None),
+    ([], [], "", {}, f"rules: [{{match: {EMBEDDING}, method: average}}]", 0),
+    ([], [], "", {}, f"rules: [{{match: {EMBEDDING}, method: ours}}]", 2),
+    ([], [], "", {"theta.merge.method": "average"}, "", 0),
+    (["-c", "theta.merge.method=theirs"], [], "", {"theta.merge.method": "average"}, "", 4),
+    ([], [], "theirs", {}, "", 4),
+    ([], ["-X", "ours"], "", {}, "", 2),
+    ([], ["-X", "theirs"], "", {}, "defaults: {method: conflict}", 4),
+)
+
+
+def test_methods_for_merges_do_not_thin_out_a_change_that_is_picked(
+    forked: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for before, behind, environment, settings, rules, seed in RULED:
+        monkeypatch.setenv("GIT_THETA_MERGE", environment)
+        asked = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+        if "theta.merge.method" in settings:  # what is given with -c counts for the command
+            forked.git("config", "theta.merge.method", settings["theta.merge.method"])
+            asked = []
+        if rules:
+            forked.write(f"version: 1\n{rules}\n".encode(), ".thetamerge")
+        done = forked.run(*asked, *before, "cherry-pick", *behind, "side", check=False)
+        case = (before, behind, environment, settings, rules, done.stderr)
+        assert (done.returncode == 1) == (seed is None), case
+        if seed is not None:
+            wanted = (
+                np.frombuffer(values(EMBEDDING, seed), "<f4")
+                if seed
+                else moved(OPERATIONS["cherry-pick"], merged=False)
+            )
+            assert np.array_equal(embedding(forked), wanted), case
+        forked.git("reset", "--quiet", "--hard", "main@{0}" if seed is None else "HEAD~1")
+        (forked.path / ".thetamerge").unlink(missing_ok=True)
+        forked.run("config", "--unset", "theta.merge.method", check=False)
+
+
+def test_what_cannot_be_applied_is_a_conflict_and_the_stash_is_kept(forked: Repo) -> None:
+    forked.git("checkout", "--quiet", "base")
+    forked.write_model(seed=1, changed={EMBEDDING: 5, IDS: 7})
+    forked.git("stash", "--quiet")
+    forked.write_model(seed=1, changed={EMBEDDING: 6, IDS: 8})
+    forked.commit("integers, too")
+    done = forked.run("stash", "pop", check=False)
+    assert done.returncode == 1, done.stderr
+    assert forked.git("stash", "list")
+    left = forked.run("theta", "resolve", MODEL, check=False).stdout
+    assert left.startswith("1 parameter undecided:")
+    assert IDS in left
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -123,6 +123,7 @@ class TestByHand:
         monkeypatch.chdir(repo.path)
         for name, rev in (("O", "main~"), ("A", "main"), ("B", "side")):
             repo.write(manifest_of(repo, f"{rev}:{MODEL}").to_bytes(), name)
+        monkeypatch.setenv(f"GITHEAD_{repo.git('rev-parse', 'side')}", "side")
         return repo
 
     def run(self, size="7"):
@@ -202,6 +203,17 @@ class TestByHand:
         assert [conflict.name for conflict in seen[0].conflicts] == [EMBEDDING]
         assert seen[0].parameters[MLP[1]] == Manifest.parse(sides.read("B")).parameters[MLP[1]]
         assert not Manifest.parse(sides.read("A")).conflicted
+
+    def test_without_a_sign_of_what_git_does_what_both_changed_is_in_conflict(self, sides, monkeypatch, capsys):
+        monkeypatch.delenv(f"GITHEAD_{sides.git('rev-parse', 'side')}")
+        assert self.run() == 1
+        merged = Manifest.parse(sides.read("A"))
+        assert [conflict.name for conflict in merged.conflicts] == [EMBEDDING]
+        assert "may be a merge or the replay of a change" in capsys.readouterr().err
+        monkeypatch.setenv("GIT_THETA_MERGE", "theirs")
+        for name, rev in (("O", "main~"), ("A", "main"), ("B", "side")):
+            sides.write(manifest_of(sides, f"{rev}:{MODEL}").to_bytes(), name)
+        assert self.run() == 0
 
     def test_nothing_is_left_beside_the_result(self, sides):
         before = sorted(path.name for path in sides.path.iterdir())
