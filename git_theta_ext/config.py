@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # What `git config --get-regexp` is asked for: all that any command reads, in one process.
-CONFIG_REGEXP = r"^(theta|remote|branch|(filter|diff|merge|hook)\.theta(-record)?)\.|^core\.(hookspath|filemode)$"
+CONFIG_REGEXP = r"^(theta|remote|branch|(filter|diff|merge|hook)\.theta(-record)?)\.|^core\.(hookspath|filemode|fsync)$"
 
 DEFAULT_CHAIN_DEPTH = 6
 MAX_CHAIN_DEPTH = 12
@@ -132,6 +132,18 @@ class Config:
     def threads(self) -> int:
         """``theta.threads``; 0 means one for each core."""
         return self.number("theta.threads", default=0)
+
+    @property
+    def fsync_index(self) -> bool:
+        """Whether ``core.fsync`` asks that the index, and so what it says of files, outlasts a power cut."""
+        wanted = False
+        for word in (self.text("core.fsync") or "").split(","):
+            part = word.strip().lower()
+            if part == "none":
+                wanted = False
+            elif part.removeprefix("-") in {"index", "added", "all"}:
+                wanted = not part.startswith("-")
+        return wanted
 
     @property
     def merge_override(self) -> tuple[str, ...]:

@@ -97,14 +97,22 @@ def _past(expected: Expected) -> int:
 
 
 def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, advance: Callable[[int], None]) -> None:
-    os.ftruncate(descriptor, layout.nbytes)
+    """Write a file from its beginning to its end, as far as threads keep that order.
+
+    File systems make a file longer on disk only when the bytes are there. So one that a power cut took the end of is
+    shorter than git's index says, and is not taken for complete. To set its size first would undo that.
+    """
     slices: list[tuple[int, Slice]] = []
+    behind: list[tuple[int, Literal]] = []
     sums: dict[str, dict[int, int]] = {}  # by name and seed
     for offset, segment in layout.located():
         if isinstance(segment, Slice):
             slices.append((offset, segment))
+            for start, literal in behind:
+                _write_at(descriptor, memoryview(literal.data), start)
+            behind.clear()
         elif isinstance(segment, Literal):
-            _write_at(descriptor, memoryview(segment.data), offset)
+            behind.append((offset, segment))
             advance(segment.nbytes)
         else:
             sums.setdefault(segment.name, {})[segment.seed] = segment.seed
@@ -121,6 +129,8 @@ def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, ad
         if isinstance(segment, Checksum):
             _write_at(descriptor, memoryview(sums[segment.name][segment.seed].to_bytes(4, "little")), offset)
             advance(segment.nbytes)
+    for offset, literal in behind:
+        _write_at(descriptor, memoryview(literal.data), offset)
 
 
 def _write_at(descriptor: int, data: memoryview, offset: int) -> None:

@@ -18,6 +18,7 @@ from git_theta_ext.errors import ChangedError, RepositoryError, UsageError
 from git_theta_ext.git.clean_request import echo_manifest
 from git_theta_ext.git.index_stat import StatWords, Update, patch_file
 from git_theta_ext.git.paths import worktree_of
+from git_theta_ext.git.written import flush_if_asked
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.store.file_bytes import open_bytes
 from git_theta_ext.store.pool import no_progress
@@ -162,6 +163,7 @@ def rewrite_and_stage(
                 kept[full] = _second_name(full, store.root)
             after = _rewrite(item, store, full, advance)
             written[full] = after
+            flush_if_asked(repo, full)
             StatCache(store).put(full, after, item.manifest.to_bytes(), item.format_name, written=True)
             done.append(Staged(item.path, after, item.manifest, item.note))
         return done, update_index(repo, done)

@@ -17,6 +17,7 @@ from git_theta_ext.git.index_stat import LOCK_SECONDS, StatWords, Update, patch_
 from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.git.pending import change_pending, read_pending
 from git_theta_ext.model.manifest import MAX_MANIFEST, is_manifest
+from git_theta_ext.store.writer import explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +57,11 @@ class Written:
             content: The manifest.
             before: Stat of the manifest.
             after: Stat of the checkpoint.
+
+        Raises:
+            StoreError: It cannot be flushed.
         """
+        flush_if_asked(self.repo, self.repo.folder / path)
         StatCache(self.store).put(self.repo.folder / path, after, content, self.formats.get(path), written=True)
         self._new[path] = content, before, after
         if time.monotonic() - self._patched_at >= _BATCH_SECONDS:
@@ -106,6 +111,21 @@ class Written:
         if dated is not None:
             old = time.time_ns() - before.st_mtime_ns > RACY_NS  # so that any change by others shows
             StatCache(self.store).put(self.repo.folder / path, dated, content, self.formats.get(path), written=old)
+
+
+def flush_if_asked(repo: Repository, path: Path) -> None:
+    """Wait until a file is on disk, if ``core.fsync`` wants the index to be, which knows its stat data.
+
+    Git itself never flushes the files that it checks out. Without being asked we do no more: a checkpoint that a power
+    cut took the end of is shorter than the index says.
+
+    Raises:
+        StoreError: It cannot be flushed.
+    """
+    if not repo.config.fsync_index:
+        return
+    with explained(path), path.open("rb") as file:
+        os.fdatasync(file.fileno())
 
 
 def finish_written(repo: Repository, store: Store) -> None:

@@ -74,3 +74,11 @@ def test_remotes_keep_case_dots_and_options():
     assert dict(settings.options) == {"endpoint": "http://localhost:1"}
     assert config.remote("My").url is None
     assert dict(config.remote("My").options) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [("", False), ("all", True), ("committed", False), ("added", True), ("all,-index", False), ("none,Index", True)],
+)
+def test_core_fsync_counts_where_it_names_the_index(value, wanted):
+    assert Config.parse(f"core.fsync\n{value}\0".encode()).fsync_index is wanted
