@@ -244,11 +244,10 @@ def _recode(repo: Repository, store: Store, going: Going) -> None:
     from git_theta_ext.git.maintenance import recode_outgoing
     from git_theta_ext.store.locks import alone
 
-    with alone(store.root, wait=False) as nobody_else:
-        if not nobody_else:  # somebody is recoding the very same tensors; what is done by now is used
-            return
-        try:
-            recode_outgoing(repo, store, going.digests, going.there)
-        except (CorruptError, StoreError) as error:
-            # A damaged old version, or a full disk, is no reason not to upload what is here.
-            complain(f"note: what is pushed was not made smaller: {error.message}")
+    try:
+        with alone(store.root, wait=False) as nobody_else:
+            if nobody_else:  # else somebody is recoding the very same tensors; what is done by now is used
+                recode_outgoing(repo, store, going.digests, going.there)
+    except (CorruptError, StoreError) as error:
+        # A damaged old version, a full disk or one without locks is no reason not to upload what is here.
+        complain(f"note: what is pushed was not made smaller: {error.message}")

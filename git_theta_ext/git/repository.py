@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from git_theta_ext.config import CONFIG_REGEXP, Config
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.alternates import object_folders
 from git_theta_ext.git.objects import read_manifests
+from git_theta_ext.git.warning import warn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -231,7 +231,7 @@ class Repository:
         """
         from git_theta_ext.store.blobs import Store
 
-        return Store(self.theta_dir, self.alternates(), self.config.threads, _warn)
+        return Store(self.theta_dir, self.alternates(), self.config.threads, warn)
 
     def entries(self, rev: str | None) -> list[TreeEntry]:
         """List the files of a commit, or of the index where ``rev`` is None.
@@ -261,10 +261,6 @@ class Repository:
         listed = [entry for entry in self.entries(rev) if entry.regular and entry.stage == 0]
         found = read_manifests(self, {entry.oid: entry.path for entry in listed})
         return {entry.path: (entry.oid, found[entry.oid]) for entry in listed if entry.oid in found}
-
-
-def _warn(text: str) -> None:
-    sys.stderr.write(f"git-theta: warning: {text}\n")
 
 
 def index_entry(line: str) -> TreeEntry:

@@ -7,9 +7,14 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from git_theta_ext.errors import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+NO_LOCKS = "packs are dropped and recoded only on file systems that have locks; over NFS these need lockd on the server"
+"""A hint for file systems without locks; what only reads and adds goes on without them."""
 
 
 @contextmanager
@@ -24,8 +29,12 @@ def kept(root: Path) -> Iterator[None]:
 
 @contextmanager
 def dropping(root: Path) -> Iterator[None]:
-    """Wait until nobody needs that packs stay, and keep others from starting to, for a block."""
-    with _locked(root / "drop.lock", fcntl.LOCK_EX):
+    """Wait until nobody needs that packs stay, and keep others from starting to, for a block.
+
+    Raises:
+        StoreError: The file system has no locks, so that nobody could keep packs.
+    """
+    with _locked(root / "drop.lock", fcntl.LOCK_EX, needed=True):
         yield
 
 
@@ -39,20 +48,23 @@ def alone(root: Path, *, wait: bool) -> Iterator[bool]:
 
     Yields:
         Whether nobody else is at it.
+
+    Raises:
+        StoreError: The file system has no locks.
     """
-    with _locked(root / "gc.lock", fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)) as got:
+    with _locked(root / "gc.lock", fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), needed=True) as got:
         yield got
 
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Wait until nobody else has a file locked, and have it locked for a block."""
+    """Wait until nobody else has a file locked, and have it locked for a block; do without if there are no locks."""
     with _locked(path, fcntl.LOCK_EX):
         yield
 
 
 @contextmanager
-def _locked(path: Path, how: int) -> Iterator[bool]:
+def _locked(path: Path, how: int, *, needed: bool = False) -> Iterator[bool]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -65,7 +77,9 @@ def _locked(path: Path, how: int) -> Iterator[bool]:
             got = True
         except BlockingIOError:
             got = False
-        except OSError:  # a file system without locks
+        except OSError as error:  # a file system without locks
+            if needed:
+                raise StoreError(f"cannot lock {path}: {error.strerror}", hint=NO_LOCKS) from error
             got = True
         yield got
     finally:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, StoreError
 from git_theta_ext.model.keys import pack_key
+from git_theta_ext.store.locks import NO_LOCKS
 from git_theta_ext.transfer.retry import retried
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from git_theta_ext.errors import ThetaError
@@ -41,7 +43,7 @@ def bring_pack(store: Store, name: str, nbytes: int, places: Iterable[Place]) ->
     """
     failures: list[ThetaError] = []
     try:
-        with _alone(store.root / "incoming", name) as part:
+        with _alone(store.root / "incoming", name, store.warn) as part:
             for place in places:
                 if store.pack_path(name).exists():
                     break
@@ -84,14 +86,24 @@ def _bring(store: Store, name: str, nbytes: int, place: Place, part: Path) -> No
 
 
 @contextmanager
-def _alone(folder: Path, name: str) -> Iterator[Path]:
-    """Let one thread of one process at a time work on a download; the others wait."""
+def _alone(folder: Path, name: str, warn: Callable[[str], None]) -> Iterator[Path]:
+    """Let one thread of one process at a time work on a download; the others wait.
+
+    Where there are no locks each works on a download of its own, which nobody can go on with later.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder / f"{name}.lock"
     while True:
         fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            except OSError as error:
+                warn(f"cannot lock files in {folder}: {error.strerror}; downloads go on without. {NO_LOCKS}")
+                with _own(folder, name) as part:
+                    yield part
+                lock.unlink(missing_ok=True)
+                return
             if _is_named(fd, lock):
                 try:
                     yield folder / f"{name}.part"
@@ -100,6 +112,15 @@ def _alone(folder: Path, name: str) -> Iterator[Path]:
                 return
         finally:
             os.close(fd)
+
+
+@contextmanager
+def _own(folder: Path, name: str) -> Iterator[Path]:
+    part = folder / f"{name}.{secrets.token_hex(8)}.part"
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _is_named(fd: int, path: Path) -> bool:

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import subprocess
 import sys
@@ -5,7 +6,8 @@ import threading
 
 import pytest
 
-from git_theta_ext.store.locks import alone, dropping, kept
+from git_theta_ext.errors import StoreError
+from git_theta_ext.store.locks import alone, dropping, file_lock, kept
 
 HOLD = """
 import json, sys
@@ -91,10 +93,14 @@ def test_a_store_that_cannot_be_written_needs_no_lock(tmp_path):
         assert free
 
 
-def test_a_file_system_without_locks_is_used_without(tmp_path, monkeypatch):
+def test_a_file_system_without_locks_is_used_without_but_nothing_is_dropped(tmp_path, monkeypatch):
     def refuse(*_):
-        raise OSError("no locks available")
+        raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with kept(tmp_path), alone(tmp_path, wait=True) as free:
-        assert free
+    with kept(tmp_path), file_lock(tmp_path / "some.lock"):
+        pass
+    for lock in (alone(tmp_path, wait=True), alone(tmp_path, wait=False), dropping(tmp_path)):
+        with pytest.raises(StoreError, match=r"cannot lock .*: No locks available") as raised, lock:
+            pytest.fail("no lock was held")
+        assert "locks" in raised.value.hint

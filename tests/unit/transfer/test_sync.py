@@ -1,3 +1,6 @@
+import contextlib
+import errno
+import fcntl
 import itertools
 import os
 import signal
@@ -135,6 +138,24 @@ def test_what_is_pushed_can_be_fetched(mine, theirs, place):
     assert sum(told) == plan.nbytes
     assert holds(theirs, items)
     assert list((theirs.root / "incoming").iterdir()) == []
+
+
+def test_packs_come_to_a_file_system_without_locks(mine, tmp_path, place, monkeypatch):
+    items = tensors(1, 2, 3) + tensors(4, large=True)
+    mine.put(items)
+    push(mine, place, digests(items))
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    warnings = []
+    with contextlib.closing(Store(tmp_path / "theirs", warn=warnings.append)) as theirs:
+        fetch(theirs, [place], digests(items))
+        assert holds(theirs, items)
+        assert list((theirs.root / "incoming").iterdir()) == []
+    assert all("No locks available" in text and "go on without" in text for text in warnings)
+    assert warnings
 
 
 def test_only_what_is_asked_for_moves(mine, theirs, place, root):
@@ -499,7 +520,7 @@ def test_a_lock_left_by_a_killed_process_stops_nobody(tmp_path):
     folder = tmp_path / "incoming"
     folder.mkdir()
     (folder / "x.lock").touch()
-    with incoming._alone(folder, "x") as part:
+    with incoming._alone(folder, "x", pytest.fail) as part:
         assert part == folder / "x.part"
     assert list(folder.iterdir()) == []
 
@@ -508,7 +529,7 @@ def test_one_at_a_time_works_on_a_download(tmp_path):
     inside = []
 
     def work(_):
-        with incoming._alone(tmp_path, "x"):
+        with incoming._alone(tmp_path, "x", pytest.fail):
             inside.append(1)
             assert len(inside) == 1
             time.sleep(0.005)
