@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # What `git config --get-regexp` is asked for: all that any command reads, in one process.
-CONFIG_REGEXP = r"^(theta|remote|branch|(filter|diff|merge|hook)\.theta(-record)?)\.|^core\.(hookspath|filemode|fsync)$"
+CONFIG_REGEXP = (
+    r"^(theta|remote|branch|(filter|diff|merge|hook)\.theta(-record)?)\."
+    r"|^core\.(hookspath|filemode|fsync|sharedrepository)$"
+)
 
 DEFAULT_CHAIN_DEPTH = 6
 MAX_CHAIN_DEPTH = 12

@@ -229,8 +229,10 @@ class Repository:
             ConfigError: ``theta.threads`` is no number.
             StoreError: The store cannot be read.
         """
+        from git_theta_ext.git.sharing import share
         from git_theta_ext.store.blobs import Store
 
+        share(self.config.values.get("core.sharedrepository", ("umask",))[-1])
         return Store(self.theta_dir, self.alternates(), self.config.threads, warn)
 
     def entries(self, rev: str | None) -> list[TreeEntry]:

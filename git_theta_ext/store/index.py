@@ -68,16 +68,21 @@ class Index:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                return _prepare(self._connect(str(self._path)))
+                return _prepare(self._connect_file())
             except OtherVersionError:
                 self._discard()
             except sqlite3.Error as error:
                 if not is_damage(error):
                     raise
                 self._give_up()
-            return _prepare(self._connect(str(self._path)))
+            return _prepare(self._connect_file())
         except (sqlite3.Error, OSError):  # read-only, no space, or locked for too long: do without the file
             return _prepare(self._connect(":memory:"))
+
+    def _connect_file(self) -> sqlite3.Connection:
+        # SQLite would make a file that only its owner may write, whatever the umask.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        return self._connect(str(self._path))
 
     def _connect(self, path: str) -> sqlite3.Connection:
         db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
