@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.cli.output import Output
     from git_theta_ext.diff.compare import Diff
-    from git_theta_ext.git.repository import TreeEntry
+    from git_theta_ext.git.entries import TreeEntry
     from git_theta_ext.model.manifest import Manifest
 
 EXAMPLE = "git theta status models/"

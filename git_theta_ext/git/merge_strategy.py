@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import MergeError, RepositoryError
+from git_theta_ext.git.entries import TreeEntry
 from git_theta_ext.git.history import theta_paths_at
 from git_theta_ext.git.merge_driver import obtain, read_version, remember, report
 from git_theta_ext.git.merge_rules import merge_rules
@@ -23,7 +24,6 @@ from git_theta_ext.git.merging import planned as planned_merge
 from git_theta_ext.git.notes import complain
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.octopus import combine, common_ancestor, index_info, renames, with_files
-from git_theta_ext.git.repository import TreeEntry
 from git_theta_ext.merging.record import Record
 from git_theta_ext.model.manifest import MOST_SIDES
 from git_theta_ext.model.text import printable

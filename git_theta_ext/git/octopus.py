@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
+from git_theta_ext.git.entries import index_entry
 from git_theta_ext.git.hooks import git_version
 from git_theta_ext.git.merge_rules import ENVIRONMENT
-from git_theta_ext.git.repository import index_entry, run_git
+from git_theta_ext.git.repository import run_git
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from git_theta_ext.git.repository import Repository, TreeEntry
+    from git_theta_ext.git.entries import TreeEntry
+    from git_theta_ext.git.repository import Repository
 
 NEEDS = (2, 38)
 """The first git whose ``merge-tree`` does real merges."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from git_theta_ext.config import CONFIG_REGEXP, Config
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.alternates import object_folders
+from git_theta_ext.git.entries import TreeEntry, index_entry, tree_entry
 from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.git.warning import warn
 
@@ -46,7 +47,6 @@ LOCAL_VARIABLES = (
     "GIT_INTERNAL_SUPER_PREFIX",
 )
 _QUESTIONS = ("--absolute-git-dir", "--git-common-dir", "--git-path", "index", "--show-object-format")
-_REGULAR_MODES = frozenset({"100644", "100755", "100664"})
 
 
 def foreign_environment() -> dict[str, str]:
@@ -87,28 +87,6 @@ def run_git(
         first = words.removeprefix("fatal: ").removeprefix("error: ")
         raise RepositoryError(first or f"git {' '.join(args[:2])} failed with exit code {done.returncode}")
     return done.stdout
-
-
-@dataclass(frozen=True)
-class TreeEntry:
-    """A file in a commit or in the index.
-
-    Attributes:
-        path: Relative to the top of the work tree, with ``/``.
-        oid: Object id, hexadecimal.
-        mode: As git prints it, for example ``100644``.
-        stage: 0 unless a merge left it undecided.
-    """
-
-    path: str
-    oid: str
-    mode: str
-    stage: int = 0
-
-    @property
-    def regular(self) -> bool:
-        """Whether it is a file, not a link or a submodule."""
-        return self.mode in _REGULAR_MODES
 
 
 @dataclass(frozen=True)
@@ -248,7 +226,7 @@ class Repository:
             text = self.run("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", rev)
         except RepositoryError as error:
             raise RepositoryError(f"{rev}: {error.message}", hint="git log --oneline --all lists commits") from error
-        return [_tree_entry(line) for line in text.decode(errors="surrogateescape").split("\0")[:-1]]
+        return [tree_entry(line) for line in text.decode(errors="surrogateescape").split("\0")[:-1]]
 
     def manifests(self, rev: str | None) -> dict[str, tuple[str, Manifest]]:
         """Return the manifests of a commit, or of the index (stage 0) where ``rev`` is None.
@@ -263,19 +241,6 @@ class Repository:
         listed = [entry for entry in self.entries(rev) if entry.regular and entry.stage == 0]
         found = read_manifests(self, {entry.oid: entry.path for entry in listed})
         return {entry.path: (entry.oid, found[entry.oid]) for entry in listed if entry.oid in found}
-
-
-def index_entry(line: str) -> TreeEntry:
-    """Read ``MODE OID STAGE<tab>PATH``, as git prints entries of the index."""
-    facts, _, path = line.partition("\t")
-    mode, oid, stage = facts.split(" ")
-    return TreeEntry(path, oid, mode, int(stage))
-
-
-def _tree_entry(line: str) -> TreeEntry:
-    facts, _, path = line.partition("\t")
-    mode, _, oid = facts.split(" ")
-    return TreeEntry(path, oid, mode)
 
 
 def _ask_one_by_one(cwd: Path | None, env: Mapping[str, str] | None) -> list[str]:

@@ -7,9 +7,10 @@ from workbench import ATTENTION, EMBEDDING, MODEL, fork, model
 
 from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git import merge_strategy, octopus
+from git_theta_ext.git.entries import TreeEntry
 from git_theta_ext.git.merge_strategy import checkpoints
 from git_theta_ext.git.octopus import combine, common_ancestor, renames, with_files
-from git_theta_ext.git.repository import Repository, TreeEntry
+from git_theta_ext.git.repository import Repository
 
 OTHER = "other.safetensors"
 
