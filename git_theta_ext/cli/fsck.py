@@ -7,7 +7,7 @@ and tags name.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import plural
-from git_theta_ext.errors import CorruptError, ManifestError, MissingError, ThetaError, UsageError
+from git_theta_ext.errors import CorruptError, ManifestError, MissingError, UsageError
 from git_theta_ext.git.history import theta_paths_at
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import manifest_blobs, object_infos
@@ -24,7 +24,6 @@ from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import head_of
 from git_theta_ext.git.versions import versions
 from git_theta_ext.model.manifest import Manifest
-from git_theta_ext.store.chains import shallowest
 from git_theta_ext.store.fsck import (
     Problem,
     check_manifests,
@@ -36,16 +35,15 @@ from git_theta_ext.store.fsck import (
     users,
 )
 from git_theta_ext.store.locks import alone
-from git_theta_ext.transfer.remote_index import held, read_remote_index
+from git_theta_ext.transfer.elsewhere import Remotes
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.cli.output import Output
     from git_theta_ext.store.blobs import Store
-    from git_theta_ext.transfer.remote_index import Place
     from git_theta_ext.transfer.repair import Repair, RepairPlan
 
     Show = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -83,16 +81,24 @@ def run(args: argparse.Namespace) -> int:
         from git_theta_ext.cli.fsck_remote import check
 
         return check(output, Repository.discover(), args.remote or None, full=args.full)
+    return _here(output, args)
+
+
+def _here(output: Output, args: argparse.Namespace) -> int:
     show = partial(progress, wanted=output.mode == "human")
     repo = Repository.discover()
     store = repo.store()
     manifests, unreadable = _manifests(repo)
     unreadable += _raw(repo)
-    remotes = _Remotes(*try_remotes(repo))
+    # Others clone from a bare repository: what only its remotes hold is missing to them.
+    remotes = Remotes(*try_remotes(repo), count=repo.worktree is not None)
     told: dict[str, Any] = {"manifests": len(manifests)}
     lines: list[str] = []
     # What a garbage collection takes for superfluous may be all that is left of a damaged pack.
     with alone(store.root, wait=True) if args.repair and not args.dry_run else nullcontext():
+        if args.repair and not args.dry_run and not remotes.count:
+            with show("fetching", 0) as advance:
+                remotes.fill(store, manifests, advance)
         found = _check(remotes, store, manifests, show, full=args.full)
         if args.repair:
             found, told["repair"], lines = _mend(remotes, store, manifests, found, show, dry_run=args.dry_run)
@@ -108,9 +114,10 @@ def run(args: argparse.Namespace) -> int:
     output.result(told, lines)
     for message in unasked:
         output.warn(f"{message}; what only that remote holds counts as missing")
-    for kind in sorted(kinds & set(_MENDING)):
-        if kind != "corrupt" or not args.repair:
-            output.warn(*_MENDING[kind])
+    if not remotes.count and remotes.held(store, manifests):
+        output.warn("remotes of this repository hold what it lacks", "git theta fsck --repair")
+    for kind in sorted((kinds & set(_MENDING)) - ({"corrupt"} if args.repair else set())):
+        output.warn(*_MENDING[kind])
     if not kinds:
         return 0
     return MissingError.exit_code if kinds == {"missing"} else CorruptError.exit_code
@@ -124,28 +131,8 @@ def _line(problem: Problem, needed: Mapping[str, Sequence[str]]) -> str:
     return f"{text}; needed by {few(users)}" if users else f"{text}; nothing that manifests name needs it"
 
 
-@dataclass(frozen=True)
-class _Remotes:
-    """Those that can be opened, and what the others said."""
-
-    places: list[Place]
-    failures: list[ThetaError]
-
-    def elsewhere(self, store: Store, manifests: Mapping[str, Manifest]) -> set[Digest]:
-        """Return what remotes hold of what is not here, as in a clone that never checked out some commit."""
-        named = specs_of(manifests.values())
-        missing = set(named) - set(shallowest(store.holders(named)))
-        found: set[Digest] = set()
-        for place in self.places if missing else ():
-            try:
-                found |= held(read_remote_index(store, place).headers.values())
-            except ThetaError as error:  # noqa: PERF203 - a handful of remotes
-                self.failures.append(error)
-        return missing & found
-
-
 def _check(
-    remotes: _Remotes, store: Store, manifests: Mapping[str, Manifest], show: Show, *, full: bool
+    remotes: Remotes, store: Store, manifests: Mapping[str, Manifest], show: Show, *, full: bool
 ) -> list[Problem]:
     with show("checking packs", sum(path.stat().st_size for _, path in store.pack_files())) as advance:
         problems = list(check_packs(store, advance))
@@ -163,7 +150,7 @@ def _check(
 
 
 def _mend(  # noqa: PLR0913 - the one place where all of it comes together
-    remotes: _Remotes,
+    remotes: Remotes,
     store: Store,
     manifests: Mapping[str, Manifest],
     problems: Sequence[Problem],

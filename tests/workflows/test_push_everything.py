@@ -132,6 +132,13 @@ def test_parameters_are_pushed_without_commits_and_what_is_nowhere_is_told(
     two.git(*said.stderr.partition("hint: run git ")[2].partition(" in a clone")[0].split())
     assert "has everything" in copy.git("theta", "push", "--all", "origin")
     assert "has everything" in copy.git("theta", "fsck", "--remote", "origin")
+    shutil.rmtree(shared.path / "theta")
+    shared.git("remote", "add", "clone", str(two.path))
+    checked = shared.run("theta", "fsck", check=False)
+    assert checked.returncode == 7
+    assert checked.stderr.count("hint: git theta fsck --repair\n") == 1
+    shared.git("theta", "fsck", "--repair")
+    assert "has everything" in copy.git("theta", "push", "--all", "origin")
     pack = max(packs(shared), key=lambda path: path.stat().st_size)
     data = bytearray(pack.read_bytes())
     pack.unlink()  # it may be a link of the one in the store

@@ -1,0 +1,57 @@
+"""What remotes hold of what is not here, for checks of a store."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
+from git_theta_ext.store.chains import shallowest
+from git_theta_ext.store.fsck import specs_of
+from git_theta_ext.transfer.remote_index import held, read_remote_index
+from git_theta_ext.transfer.sync import fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.transfer.remote_index import Place
+
+
+@dataclass(frozen=True)
+class Remotes:
+    """Those that can be opened, and what the others said.
+
+    Attributes:
+        places: Those that can be opened.
+        failures: What the others said.
+        count: Whether what only they hold is as good as here, as in a clone that never checked out some commit.
+    """
+
+    places: list[Place]
+    failures: list[ThetaError]
+    count: bool
+
+    def elsewhere(self, store: Store, manifests: Mapping[str, Manifest]) -> set[Digest]:
+        """Return what is not here and need not be, since remotes hold it."""
+        return self.held(store, manifests) if self.count else set()
+
+    def held(self, store: Store, manifests: Mapping[str, Manifest]) -> set[Digest]:
+        """Return what remotes hold of what is not here."""
+        named = specs_of(manifests.values())
+        missing = set(named) - set(shallowest(store.holders(named)))
+        found: set[Digest] = set()
+        for place in self.places if missing else ():
+            try:
+                found |= held(read_remote_index(store, place).headers.values())
+            except ThetaError as error:  # noqa: PERF203 - a handful of remotes
+                self.failures.append(error)
+        return missing & found
+
+    def fill(self, store: Store, manifests: Mapping[str, Manifest], advance: Callable[[int], None]) -> None:
+        """Fetch what is not here, as far as remotes give it."""
+        with suppress(CorruptError, MissingError, RemoteError):
+            fetch(store, self.places, self.held(store, manifests), advance)
