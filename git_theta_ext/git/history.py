@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError, UsageError
 from git_theta_ext.git.objects import local_blobs, manifest_blobs, object_infos
-from git_theta_ext.git.versions import is_partial
+from git_theta_ext.git.partial import is_partial
 from git_theta_ext.model.manifest import Manifest
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError, RepositoryError
 from git_theta_ext.git.objects import local_blobs, manifest_blobs, object_infos
+from git_theta_ext.git.partial import is_partial
 from git_theta_ext.git.repository import Repository, foreign_environment
 from git_theta_ext.git.worktrees import worktrees
 from git_theta_ext.model.manifest import Manifest
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 _LOG = ("log", "-z", "--all", "--reflog", "--topo-order", "--reverse", "--raw", "--no-abbrev", "--no-renames")
 _HEADER = "\x01"
-_PARTIAL = r"^(extensions\.partialclone|remote\..*\.promisor)$"
-"""Settings of a clone that git fetches objects for when they are asked for: ``extensions`` up to git 2.24."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,6 @@ def versions(repo: Repository) -> list[Version]:
         for (path, oid), change in first.items()
         if oid in manifests
     ]
-
-
-def is_partial(repo: Repository) -> bool:
-    """Tell whether git fetches objects of this repository when they are asked for, one by one."""
-    return bool(repo.run("config", "--get-regexp", _PARTIAL, check=False))
 
 
 def _committed(repo: Repository) -> Iterator[_Change]:

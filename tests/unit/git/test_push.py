@@ -36,6 +36,7 @@ class Place:
 
     def commit(self, seed, *, stored=True, path="m.pt"):
         """Commit a model of one tensor, and return its digest."""
+        (self.path / path).parent.mkdir(parents=True, exist_ok=True)
         data = bytes([seed]) * SPEC.nbytes
         digest = tensor_digest(SPEC, data)
         if stored:
@@ -211,6 +212,24 @@ def test_a_history_that_was_shallow_is_walked_again_when_it_is_longer(place, tmp
     cut.git("fetch", "-q", "--unshallow")
     cut.push()
     assert cut.there() == {one, two}
+
+
+def test_a_partial_clone_pushes_what_it_left_out_to_another_remote_only(place, tmp_path):
+    digests = {place.commit(1), place.commit(2, path="deep/er/m.pt"), place.commit(3)}
+    place.push()
+    place.git("push", "-q", "--no-verify", "origin", "main")
+    for key in ("allowFilter", "allowAnySHA1InWant"):
+        place.git("--git-dir=../origin.git", "config", f"uploadpack.{key}", "true")
+    for kind in ("blob:none", "tree:0"):
+        place.git("clone", "-q", "--no-checkout", f"--filter={kind}", f"file://{tmp_path}/origin.git", f"../{kind[:4]}")
+        part = Place.__new__(Place)
+        part.path = tmp_path / kind[:4]
+        part.git("remote", "set-url", "origin", f"file://{tmp_path}/origin.git")
+        part.remote(f"fork-{kind[:4]}")
+        (part.path / ".git" / "theta").mkdir()
+        assert part.push("origin").found.manifests == 0
+        assert part.push(f"fork-{kind[:4]}").lacking == digests
+        assert part.there(f"fork-{kind[:4]}") == digests
 
 
 def test_a_note_that_is_damaged_or_of_another_version_counts_as_none(place, tmp_path):

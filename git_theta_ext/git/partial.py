@@ -1,0 +1,55 @@
+"""Partial clones: git fetches their objects when they are asked for, one by one, from remotes that promised them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.config import parse_bool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from git_theta_ext.git.repository import Repository
+
+_PARTIAL = r"^(extensions\.partialclone|remote\..*\.promisor)$"
+"""Settings of a clone that git fetches objects for when they are asked for: ``extensions`` up to git 2.24."""
+
+_ROUNDS = 64
+"""How deep folders may be, of which one level is fetched at a time where trees were left out as well."""
+
+
+def is_partial(repo: Repository) -> bool:
+    """Tell whether git fetches objects of this repository when they are asked for, one by one."""
+    return bool(repo.run("config", "--get-regexp", _PARTIAL, check=False))
+
+
+def promising_remotes(repo: Repository) -> list[str]:
+    """Return the names of the remotes that have what a partial clone left out."""
+    values = repo.config.values
+    old = repo.run("config", "extensions.partialclone", check=False).decode(errors="surrogateescape").strip()
+    return [
+        name
+        for name in repo.config.git_remotes
+        if name == old or parse_bool(values.get(f"remote.{name}.promisor", ("false",))[-1])
+    ]
+
+
+def bring_history(repo: Repository, tips: Sequence[str]) -> None:
+    """Fetch, many at a time, all that commits reach and a partial clone left out.
+
+    Raises:
+        RepositoryError: Git cannot fetch it.
+    """
+    for _ in range(_ROUNDS):
+        revs = "".join(f"{tip}\n" for tip in tips).encode()
+        listed = repo.run("rev-list", "--objects", "--no-object-names", "--missing=print", "--stdin", input=revs)
+        missing = [line[1:] for line in listed.decode().splitlines() if line.startswith("?")]
+        remotes = promising_remotes(repo)
+        if not missing or not remotes:
+            return
+        # As git itself does it; without "noop" the server takes it that all is here that the commits reach.
+        words = ("--no-tags", "--no-write-fetch-head", "--recurse-submodules=no", "--filter=blob:none", "--stdin")
+        wanted = "".join(f"{oid}\n" for oid in missing).encode()
+        repo.run("-c", "fetch.negotiationAlgorithm=noop", "fetch", *words, "--", remotes[0], input=wanted, check=False)
+        # What a server did not give so is fetched one by one.
+        repo.run("cat-file", "--batch-check", input=wanted)
