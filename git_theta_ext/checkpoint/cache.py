@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from git_theta_ext.checkpoint.replace import being_written
+from git_theta_ext.checkpoint.unfinished import NAMELESS
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.store.writer import temporary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.store.blobs import Store
 
-RACY_NS = 50_000_000
-"""A file changed less than this ago may change again without its times moving: clocks of files tick every few ms."""
+_COARSEST_NS = 2_100_000_000
+"""Times of files have two seconds at the coarsest (FAT)."""
 
 
 class StatCache:
@@ -50,28 +55,73 @@ class StatCache:
             return None
         return None if self._store.missing(digests) else manifest
 
-    def put(
-        self,
-        path: Path,
-        stat: os.stat_result,
-        manifest: bytes,
-        format_name: str | None = None,
-        *,
-        written: bool = False,
-    ) -> None:
-        """Remember a file's manifest.
+    def clock(self, path: Path) -> int:
+        """Return the time that the file system gives to a file that is changed now, in ns since the epoch.
+
+        File systems have clocks of their own: some tick every two seconds, and a server's may be ahead of ours.
+
+        Args:
+            path: Of a file on the file system.
+        """
+        with suppress(OSError):
+            if NAMELESS:
+                return _time_of_new(path.parent, NAMELESS, path.parent)
+        with suppress(OSError):
+            return _time_of_new(temporary(self._store.root), os.O_CREAT | os.O_EXCL, path.parent)
+        return time.time_ns() - _COARSEST_NS
+
+    def put(self, path: Path, stat: os.stat_result, manifest: bytes, format_name: str | None, clock: int) -> None:
+        """Remember the manifest of a file that was read, unless it could change again without its times moving.
 
         Args:
             path: Absolute.
-            stat: Of the file when it was read or written.
+            stat: Of the file, before and after it was read.
             manifest: Canonical bytes.
             format_name: As for ``get``.
-            written: We made the file and set its times back, so any change by others shows.
+            clock: What ``clock`` returned before the file was read.
         """
-        if written or time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > RACY_NS:
-            self._store.index.record_manifest(
-                os.fspath(path), _key(stat, format_name), blake3(manifest).digest(), manifest
-            )
+        if max(stat.st_mtime_ns, stat.st_ctime_ns) < clock and not _open_for_writing(path):
+            self._record(path, stat, manifest, format_name)
+
+    def put_written(self, path: Path, stat: os.stat_result, manifest: bytes, format_name: str | None) -> None:
+        """Remember the manifest of a file that we made and dated back, so that any change by others shows.
+
+        Args:
+            path: Absolute.
+            stat: Of the file after it was dated.
+            manifest: Canonical bytes.
+            format_name: As for ``get``.
+        """
+        if stat.st_mtime_ns < stat.st_ctime_ns:  # which is the time of the file system when it was dated
+            self._record(path, stat, manifest, format_name)
+
+    def _record(self, path: Path, stat: os.stat_result, manifest: bytes, format_name: str | None) -> None:
+        self._store.index.record_manifest(os.fspath(path), _key(stat, format_name), blake3(manifest).digest(), manifest)
+
+
+def _time_of_new(path: Path, flag: int, folder: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | flag, 0o600)
+    try:
+        if flag != NAMELESS:
+            path.unlink()
+        made = os.fstat(descriptor)
+        if made.st_dev != folder.stat().st_dev:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return made.st_ctime_ns
+    finally:
+        os.close(descriptor)
+
+
+def _open_for_writing(path: Path) -> bool:
+    # One who has it mapped may write again to pages that were written to already, without the times moving.
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return being_written(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _key(stat: os.stat_result, format_name: str | None) -> str:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from git_theta_ext.checkpoint.replace import Expected
 
-_NAMELESS = getattr(os, "O_TMPFILE", 0)
+NAMELESS = getattr(os, "O_TMPFILE", 0)
+"""The flag that makes a file without a name in a folder; 0 if the system has none."""
+
 _OPENED = "/proc/self/fd"
 _MODE = 0o666
 
@@ -44,9 +46,9 @@ class Unfinished:
         self._root = root
         self._name: Path | None = None
         self.descriptor = -1
-        if _NAMELESS and os.path.isdir(_OPENED):  # noqa: PTH112 - no path to be handled
+        if NAMELESS and os.path.isdir(_OPENED):  # noqa: PTH112 - no path to be handled
             with suppress(OSError):  # not every file system has files without a name
-                self.descriptor = os.open(path.parent, os.O_RDWR | _NAMELESS | os.O_CLOEXEC, _MODE)
+                self.descriptor = os.open(path.parent, os.O_RDWR | NAMELESS | os.O_CLOEXEC, _MODE)
         if self.descriptor < 0:
             self._name = self._free_name()
             self.descriptor = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)

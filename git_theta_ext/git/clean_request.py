@@ -129,6 +129,7 @@ class _FileReading:
         self._cache = StatCache(store)
         self._format: str | None = None
         self._manifest: bytes | None = None
+        self._clock = 0
         self._error: BaseException | None = None
         self._thread = Thread(target=self._work, args=(repository, store), daemon=True)
         self._thread.start()
@@ -151,6 +152,7 @@ class _FileReading:
             self._format = theta_paths(repository.run, [self._pathname]).get(self._pathname)
             self._manifest = self._cache.get(self._path, self._format)
             if self._manifest is None:
+                self._clock = self._cache.clock(self._path)
                 self._manifest = clean_bytes(
                     store, self._pathname, FileBytes(self._descriptor, self._pathname), self._format
                 )
@@ -170,7 +172,7 @@ class _FileReading:
         same = all(getattr(self._before, name) == getattr(after, name) for name in _UNCHANGED)
         if not same or received != after.st_size or self._manifest is None:
             raise ChangedError(f"{self._pathname} changed while it was read")
-        self._cache.put(self._path, after, self._manifest, self._format)
+        self._cache.put(self._path, after, self._manifest, self._format, self._clock)
         return self._manifest
 
     def close(self) -> None:

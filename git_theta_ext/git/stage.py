@@ -116,6 +116,7 @@ def store_file(
     if known is not None:
         advance(before.st_size)
         return Staged(path, before, Manifest.parse(known))
+    clock = cache.clock(full)
     try:
         data = open_bytes(full, path)
     except OSError as error:
@@ -124,7 +125,7 @@ def store_file(
         return Staged(path, before, Manifest.parse(echo_manifest(bytes(data[: MAX_MANIFEST + 1]), path)))
     described = clean(data, path, store, format_name, advance)
     _check_unchanged(full, path, before)
-    cache.put(full, before, described.manifest.to_bytes(), format_name)
+    cache.put(full, before, described.manifest.to_bytes(), format_name, clock)
     return Staged(path, before, described.manifest, described.scan.note)
 
 
@@ -164,7 +165,7 @@ def rewrite_and_stage(
             after = _rewrite(item, store, full, advance)
             written[full] = after
             flush_if_asked(repo, full)
-            StatCache(store).put(full, after, item.manifest.to_bytes(), item.format_name, written=True)
+            StatCache(store).put_written(full, after, item.manifest.to_bytes(), item.format_name)
             done.append(Staged(item.path, after, item.manifest, item.note))
         return done, update_index(repo, done)
     except BaseException:

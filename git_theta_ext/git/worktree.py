@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _CLOCK_NS = 20_000_000
 """The clock of file times may be this much behind the one that is asked for the time."""
 
+_COARSE_NS = 2_100_000_000
+"""The same for file systems whose times have whole seconds, even ones on FAT."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -138,9 +141,10 @@ def _still_there(repo: Repository, path: str, job: Wanted) -> bool:
     if manifest_at(repo, path) != job.content:
         return False
     try:
-        return (repo.folder / path).lstat().st_ctime_ns >= job.since_ns - _CLOCK_NS
+        written = (repo.folder / path).lstat().st_ctime_ns
     except OSError:
         return False
+    return written >= job.since_ns - (_CLOCK_NS if written % 10**9 else _COARSE_NS)
 
 
 def _replace(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from git_theta_ext.checkpoint.cache import RACY_NS, StatCache
+from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.populate import read_layout
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.attributes import theta_paths
@@ -62,7 +62,7 @@ class Written:
             StoreError: It cannot be flushed.
         """
         flush_if_asked(self.repo, self.repo.folder / path)
-        StatCache(self.store).put(self.repo.folder / path, after, content, self.formats.get(path), written=True)
+        StatCache(self.store).put_written(self.repo.folder / path, after, content, self.formats.get(path))
         self._new[path] = content, before, after
         if time.monotonic() - self._patched_at >= _BATCH_SECONDS:
             self._patch(0)
@@ -109,8 +109,7 @@ class Written:
         content, before, after = self._new[path]
         dated = _date_as_manifest(self.repo.folder / path, before, after)
         if dated is not None:
-            old = time.time_ns() - before.st_mtime_ns > RACY_NS  # so that any change by others shows
-            StatCache(self.store).put(self.repo.folder / path, dated, content, self.formats.get(path), written=old)
+            StatCache(self.store).put_written(self.repo.folder / path, dated, content, self.formats.get(path))
 
 
 def flush_if_asked(repo: Repository, path: Path) -> None:

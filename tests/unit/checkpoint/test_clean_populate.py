@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from git_theta_ext.checkpoint import populate as populate_module
-from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.clean import clean, describe, scan
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
@@ -17,7 +16,6 @@ from git_theta_ext.errors import CorruptError, FormatError, ManifestError, Missi
 from git_theta_ext.model.manifest import LayoutConflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.store.blobs import Store
-from git_theta_ext.store.file_bytes import FileBytes
 
 NOTHING = Expected(None)
 
@@ -202,47 +200,3 @@ def test_torch_zip_checksums_are_computed_anew(store, tmp_path):
         assert manifest.format == "torch_zip"
         # The same skeleton for every value: that is what lets such files be merged.
         assert manifest.skeleton == describe(memoryview(data), "m.pt").manifest.skeleton
-
-
-class TestStatCache:
-    @pytest.fixture
-    def checkpoint(self, tmp_path):
-        path = tmp_path / "m"
-        path.write_bytes(safetensors(model()))
-        os.utime(path, (1, 1))
-        return path
-
-    def remember(self, store, path, **options):
-        with path.open("rb") as file:
-            manifest = clean(FileBytes(file.fileno(), "m"), "m", store).manifest.to_bytes()
-        StatCache(store).put(path, path.lstat(), manifest, **options)
-        return manifest
-
-    def test_an_untouched_file_is_remembered(self, store, checkpoint):
-        time.sleep(0.06)
-        manifest = self.remember(store, checkpoint)
-        assert StatCache(store).get(checkpoint) == manifest
-        assert StatCache(store).get(checkpoint, "opaque") is None
-
-    def test_a_file_changed_just_now_is_not_trusted(self, store, checkpoint, monkeypatch):
-        monkeypatch.setattr("git_theta_ext.checkpoint.cache.time.time_ns", lambda: checkpoint.stat().st_ctime_ns + 1)
-        self.remember(store, checkpoint)
-        assert StatCache(store).get(checkpoint) is None
-
-    def test_a_file_we_wrote_ourselves_is_trusted_at_once(self, store, checkpoint):
-        manifest = self.remember(store, checkpoint, written=True)
-        assert StatCache(store).get(checkpoint) == manifest
-
-    def test_any_change_is_seen(self, store, checkpoint):
-        self.remember(store, checkpoint, written=True)
-        with checkpoint.open("r+b") as file:
-            file.write(b"x")
-        assert StatCache(store).get(checkpoint) is None
-        checkpoint.unlink()
-        assert StatCache(store).get(checkpoint) is None
-
-    def test_a_manifest_whose_tensors_are_gone_is_forgotten(self, store, checkpoint):
-        self.remember(store, checkpoint, written=True)
-        for _, path in list(store.pack_files()):
-            path.unlink()
-        assert StatCache(store).get(checkpoint) is None

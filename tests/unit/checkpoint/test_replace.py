@@ -155,7 +155,7 @@ class TestUnfinished:
     @pytest.fixture(params=["nameless", "named"])
     def made(self, request, monkeypatch):
         if request.param == "named":
-            monkeypatch.setattr(unfinished, "_NAMELESS", 0)
+            monkeypatch.setattr(unfinished, "NAMELESS", 0)
         return request.param
 
     def put(self, path, root, expected):

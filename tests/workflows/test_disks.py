@@ -1,4 +1,4 @@
-"""Power cuts behind a checkout: what the disk holds then is the checkpoint, or is not taken for it."""
+"""Disks with coarse times, and power cuts behind a checkout: no other file is taken for the checkpoint."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 
 
 class Disk:
-    """An ext4 file system in a file, whose journal is committed every second, and data only after half a minute."""
+    """An ext4 file system in a file, whose journal is committed every second, and data only after half a minute.
 
-    def __init__(self, folder: Path) -> None:
+    With inodes of 128 bytes its files' times have whole seconds.
+    """
+
+    def __init__(self, folder: Path, inode: str = "256") -> None:
         self._image = folder / "disk.img"
         self.place = folder / "disk"
         self.place.mkdir()
         with self._image.open("wb") as file:
             file.truncate(64 << 20)
-        subprocess.run(["mkfs.ext4", "-q", "-F", self._image], check=True)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-I", inode, self._image], check=True, capture_output=True)
 
     def mount(self) -> bool:
         mount = ["mount", "-o", "loop,commit=1", self._image, self.place]
@@ -44,23 +47,44 @@ class Disk:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
     """Mount a disk; skips where that is not allowed."""
     if os.geteuid() or shutil.which("mkfs.ext4") is None:
         pytest.skip("mounting a file system needs root and mkfs.ext4")
-    made = Disk(tmp_path)
+    made = Disk(tmp_path, getattr(request, "param", "256"))
     if not made.mount():
         pytest.skip("no loop devices here")
     yield made
     made.unmount()
 
 
+def moved(repo: Repo, disk: Disk) -> Repo:
+    """Copy a repository to a disk."""
+    there = Repo(disk.place / "repo")
+    shutil.copytree(repo.path, there.path, symlinks=True)
+    for index in (there.path / ".git/theta").glob("index.sqlite3*"):
+        index.unlink()  # it knows packs by their places
+    return there
+
+
+@pytest.mark.parametrize("disk", ["128"], indirect=True)
+def test_whole_seconds_are_fine_enough(disk: Disk, two: Repo) -> None:
+    repo = moved(two, disk)
+    repo.git("checkout", "--quiet", "--force", "one")
+    assert repo.unsettled(MODEL, model(1)) == []
+    time.sleep(1 - time.time() % 1)
+    for seed in (3, 4):  # within a second, of the same size, in the same file
+        repo.write_model(seed=seed)
+        repo.git("theta", "add", MODEL)
+    repo.git("commit", "--quiet", "--message", "four")
+    (repo.path / MODEL).unlink()
+    repo.git("checkout", "--", MODEL)
+    assert repo.unsettled(MODEL, model(4)) == []
+
+
 @pytest.mark.parametrize("asked", [False, True], ids=["as git does", "core.fsync"])
 def test_no_file_of_zeros_is_taken_for_a_checkpoint(disk: Disk, two: Repo, asked: bool) -> None:
-    shutil.copytree(two.path, disk.place / "repo", symlinks=True)
-    repo = Repo(disk.place / "repo")
-    for index in (repo.path / ".git/theta").glob("index.sqlite3*"):
-        index.unlink()
+    repo = moved(two, disk)
     repo.git("reset", "--quiet", "--hard", "two")
     os.sync()
     repo.git(*(["-c", "core.fsync=all"] if asked else []), "checkout", "--quiet", "one")
