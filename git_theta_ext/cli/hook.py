@@ -88,7 +88,7 @@ def _record(output: Output, words: Sequence[str]) -> int:
     from git_theta_ext.git.merge_record import attach  # of all that merges need, and a push does not
 
     try:
-        for path in attach(Repository.discover(), Path(*words[:1])):
+        for path in attach(Repository.discover(), Path(*words[:1]), words[1:]):
             output.warn(f"{path}: the commit will not say how it was merged: its rules are too long")
     except ThetaError as error:
         output.warn(f"the commit will not say how models were merged: {error.message}")

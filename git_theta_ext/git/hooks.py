@@ -70,7 +70,7 @@ PRE_PUSH = Hook(
     "pushes do not upload parameters",
     needed=True,
 )
-_NO_RECORD = '! [ -f "$(git rev-parse --git-path theta/merge.json)" ]'
+_NO_RECORD = '! { [ -f "$(git rev-parse --git-path theta/merge.json)" ] || grep -qs "^Theta-Merge:" "$1"; }'
 PREPARE_COMMIT_MSG = Hook(
     "prepare-commit-msg",
     "theta-record",

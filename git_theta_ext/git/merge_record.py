@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, PluginError
+from git_theta_ext.git.merge_trailers import drop_untrue
 from git_theta_ext.git.revisions import head_of, merge_heads
 from git_theta_ext.merging.record import TRAILER, Record
 from git_theta_ext.model.bounded_json import read_json
@@ -88,12 +89,13 @@ def note_step(repo: Repository, path: str, step: Step, before: str, result: str)
         _write(repo, heads, {**noted, path: Noted(noted[path].record.resolved(step), result)})
 
 
-def attach(repo: Repository, message: Path) -> list[str]:
-    """Add trailers to the message of a merge that is about to be committed.
+def attach(repo: Repository, message: Path, words: Sequence[str] = ()) -> list[str]:
+    """Add trailers to the message of a merge that is about to be committed, and remove those that are not true of it.
 
     Args:
         repo: The repository.
         message: The file that git gave to its hook.
+        words: What git gave to the hook behind that.
 
     Returns:
         Paths of checkpoints whose record is too long to be added.
@@ -101,6 +103,18 @@ def attach(repo: Repository, message: Path) -> list[str]:
     Raises:
         RepositoryError: Git cannot add them.
     """
+    texts = {record.path: record.to_json() for record in _records_to_add(repo)}
+    drop_untrue(repo, message, words, texts)
+    short = [text for text in texts.values() if len(text) <= LARGEST]
+    if short:
+        _end_line(message)
+        words = [word for text in short for word in ("--trailer", f"{TRAILER}: {text}")]
+        repo.run("interpret-trailers", "--in-place", "--if-exists", "addIfDifferent", *words, str(message.absolute()))
+    return [path for path, text in texts.items() if len(text) > LARGEST]
+
+
+def _records_to_add(repo: Repository) -> list[Record]:
+    """Return what is noted of the merge that is about to be committed, and is staged as it was noted."""
     found = _read(repo)
     if found is None:
         return []
@@ -111,14 +125,7 @@ def attach(repo: Repository, message: Path) -> list[str]:
     if set(merge_heads(repo)) != set(heads[1:]):
         return []
     staged = {entry.path: entry.oid for entry in repo.entries(None) if entry.stage == 0}
-    records = [each.record for path, each in sorted(noted.items()) if staged.get(path) == each.result]
-    texts = {record.path: record.to_json() for record in records}
-    short = [text for text in texts.values() if len(text) <= LARGEST]
-    if short:
-        _end_line(message)
-        words = [word for text in short for word in ("--trailer", f"{TRAILER}: {text}")]
-        repo.run("interpret-trailers", "--in-place", "--if-exists", "addIfDifferent", *words, str(message.absolute()))
-    return [path for path, text in texts.items() if len(text) > LARGEST]
+    return [each.record for path, each in sorted(noted.items()) if staged.get(path) == each.result]
 
 
 def _end_line(message: Path) -> None:

@@ -10,6 +10,7 @@ from git_theta_ext.git.adapters import config_in_commit, scales_to_resolve, with
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.merge_driver import read_version
 from git_theta_ext.git.merge_record import records_of
+from git_theta_ext.git.merge_trailers import parents_of
 from git_theta_ext.git.merging import bytes_to_compute, engine, planned, statistics_for
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.octopus import common_ancestor
@@ -81,10 +82,17 @@ def recorded(repo: Repository, commit: str) -> list[Again]:
         )
     oid = repo.run("rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}").decode().strip()
     committed = repo.manifests(oid)
+    parents = set(parents_of(repo, oid))
     found, store = [], repo.store()
     for record in records:
         if record.path not in committed:
             raise MergeError(f"{commit} has no checkpoint {record.path}, though it says how that was merged")
+        if not parents.issuperset(record.commits):
+            raise MergeError(
+                f"{commit} has a copy of another merge's record: {record.path} was merged there from"
+                f" {' and '.join(each[:12] for each in record.commits)}, which are no parents of {commit}",
+                hint="git commit --amend removes it from the current commit",
+            )
         _check_versions(record)
         known = _manifests(repo, record)
         base = None if record.base is None else _version(known, record.base, record.path, undecided=True)
@@ -138,6 +146,12 @@ def measured(repo: Repository, store: Store, again: Again, advance: Callable[[in
         CorruptError: Values in the store are damaged.
     """
     asked = again.plan
+    kept = [d for d in asked.decisions if d.action == "take" and d.source is not None and not again.record.steps]
+    if other := [d.name for d in kept if again.committed.parameters.get(d.name) != d.value]:
+        raise MergeError(
+            f"{again.record.path}: {other[0]!r} in {again.commit[:12]} is not what its record says",
+            hint=f"git theta merge --replay {again.commit[:12]}",
+        )
     changed = [decision for decision in asked.decisions if several(decision)]
     values = [value for d in changed for value in (d.base, *d.sides, again.committed.parameters.get(d.name))]
     digests = {value.digest for value in values if value is not None}

@@ -208,6 +208,48 @@ def test_a_merge_that_a_rebase_makes_again_says_how_that_was_done(three: Repo, b
     three.git("theta", "merge", "--replay")
 
 
+def test_a_record_goes_where_it_is_not_true_and_stays_where_it_is(three: Repo) -> None:
+    three.git("merge", "--quiet", "-s", "theta", "-X", "method=theirs", "a")
+    merge = three.git("rev-parse", "HEAD")
+    three.write(b"text", "notes.txt")
+    three.git("add", "notes.txt")
+    three.git("commit", "--quiet", "--amend", "--no-edit")
+    assert len(records(three)) == 1, "the model and the parents are the same"
+    three.git("theta", "merge", "--replay")
+    three.git("commit", "--quiet", "--allow-empty", "--reuse-message", "HEAD")
+    assert records(three) == [], "this is no merge"
+    three.git("reset", "--quiet", "--hard", merge)
+    three.write_model(seed=1, changed={EMBEDDING: 8})
+    three.git("commit", "--quiet", "--all", "--amend", "--no-edit")
+    assert records(three) == [], "the model is another"
+    assert three.git("log", "-1", "--format=%B") == "Merge branch 'a'"
+
+    three.git("checkout", "--quiet", "-B", "picked", "b")
+    three.git("cherry-pick", "-m", "1", merge)
+    assert records(three) == []
+    three.git("reset", "--quiet", "--hard", "b")
+    three.git("-c", f"core.hooksPath={os.devnull}", "cherry-pick", "-m", "1", merge)
+    for words in (["--replay"], ["--report"]):
+        done = three.run("theta", "merge", *words, check=False)
+        assert done.returncode == 10
+        assert "a copy of another merge's record" in done.stderr
+    three.git("commit", "--quiet", "--amend", "--no-edit")
+    assert records(three) == [], "as the hint says"
+
+
+def test_a_merge_that_is_made_again_is_made_by_the_method_that_it_was_made_by(three: Repo) -> None:
+    three.git("merge", "--quiet", "-s", "theta", "-X", "method=theirs", "a")
+    branch(three, "upstream", {ATTENTION[3]: 9})
+    three.git("checkout", "--quiet", "main")
+    three.git("rebase", "--quiet", "--rebase-merges", "upstream")
+    merged = model(1, {EMBEDDING: 3, ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[3]: 9})
+    assert three.unsettled(MODEL, merged) == []
+    (record,) = records(three)
+    assert record["rules"]["method"] == "theirs"
+    assert record["commits"] == three.git("log", "-1", "--format=%P").split()
+    three.git("theta", "merge", "--replay")
+
+
 def test_commits_that_are_replayed_are_no_merges_and_say_nothing(three: Repo) -> None:
     three.git("cherry-pick", "a")
     assert records(three) == []
@@ -233,7 +275,8 @@ def test_records_that_cannot_be_followed_are_named(three: Repo, old: str, new: s
     three.git("merge", "--quiet", "a")
     message = three.git("log", "-1", "--format=%B")
     assert old in message
-    three.git("commit", "--quiet", "--amend", "--message", message.replace(old, new))
+    unhooked = ("-c", f"core.hooksPath={os.devnull}")
+    three.git(*unhooked, "commit", "--quiet", "--amend", "--message", message.replace(old, new))
     done = three.run("theta", "merge", "--replay", check=False)
     assert done.returncode in {10, 12}
     assert words in done.stderr
