@@ -57,7 +57,9 @@ def _class(symbol: str) -> str:
     inside = symbol[2 if negated else 1 : -1]
     if not inside:
         raise ValueError(f"an empty class of characters, {symbol}")
-    escaped = re.sub(r"([\\\[\]^&~|])", r"\\\1", inside)
+    # Character by character: doubled hyphens and others mean, or may one day mean, something else to Python.
+    ranges = re.findall(r"(?s)(.)(?:-(.))?", inside)
+    escaped = "".join(re.escape(low) + (f"-{re.escape(high)}" if high else "") for low, high in ranges)
     try:
         return re.compile(f"[{'^' if negated else ''}{escaped}]").pattern
     except re.error as error:

@@ -9,6 +9,7 @@ objects are charged to a ``Budget``, which checkpoints do not use up. Time is in
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from git_theta_ext.errors import FormatError
@@ -68,19 +69,24 @@ class Machine:
         Raises:
             FormatError: The pickle is damaged, too large, or uses an opcode or a global that no checkpoint needs.
         """
-        from pickletools import genops
-
         if len(data) > MAX_BYTES:
             raise FormatError(f"a pickle of {len(data)} bytes; {MAX_BYTES} are the most")
         try:
-            for count, (opcode, argument, _) in enumerate(genops(data)):
-                if opcode.name == "STOP":
-                    return self._stack.pop()
-                if count == MAX_OPCODES:
-                    break
-                self._step(opcode.name, argument)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of escapes in texts, which are the file's and not the user's
+                return self._run(data)
         except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
             raise FormatError(f"damaged pickle: {error or type(error).__name__}") from error
+
+    def _run(self, data: bytes) -> object:
+        from pickletools import genops
+
+        for count, (opcode, argument, _) in enumerate(genops(data)):
+            if opcode.name == "STOP":
+                return self._stack.pop()
+            if count == MAX_OPCODES:
+                break
+            self._step(opcode.name, argument)
         raise FormatError(f"a pickle of more than {MAX_OPCODES} opcodes")
 
     def _step(self, name: str, argument: Any) -> None:

@@ -110,6 +110,10 @@ def test_a_damaged_pickle_is_refused(data):
         run(data)
 
 
+def test_odd_escapes_in_texts_are_no_warning():
+    assert run(b"S'a\\q'\n.") == "a\\q"
+
+
 def test_a_place_in_the_memo_allocates_nothing():
     assert run(b"\x80\x02Nr\xff\xff\xff\xff.") is None
 

@@ -1,0 +1,399 @@
+"""The parsers that read what others wrote: seeds for each, and what must hold of what it accepts."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zipfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import CorruptError, ThetaError
+from git_theta_ext.interfaces import Base, Chunk, NotSplittable
+from git_theta_ext.model.layout import Layout
+from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
+from git_theta_ext.registry import find_encoding, find_format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+ENCODINGS = ("dense", "delta", "scale", "low_rank", "ternary")
+A = "a" * 64
+SPECS = {name: TensorSpec.of("F32", (4, 4)) for name in ("k.weight", "v.weight")} | {"b": TensorSpec.of("F32", (4,))}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A parser.
+
+    Attributes:
+        seeds: Inputs that it accepts.
+        run: Reads an input; raises nothing but ``ThetaError`` and ``AssertionError``, where an invariant is broken.
+    """
+
+    seeds: Callable[[], Sequence[bytes]]
+    run: Callable[[bytes], object]
+
+
+def safetensors(tensors: dict[str, tuple[TensorSpec, bytes]], **metadata: str) -> bytes:
+    header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
+    body = b""
+    for name, (spec, data) in tensors.items():
+        at = [len(body), len(body) + len(data)]
+        header[name] = {"dtype": spec.dtype.name, "shape": list(spec.shape), "data_offsets": at}
+        body += data
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+def zeros(kind: str, *shape: int) -> tuple[TensorSpec, bytes]:
+    spec = TensorSpec.of(kind, shape)
+    return spec, bytes(range(256)) * (spec.nbytes // 256) + bytes(range(spec.nbytes % 256))
+
+
+def _safetensors_seeds() -> list[bytes]:
+    many = {f"layers.{n}.w": zeros("BF16", 2, 3) for n in range(20)}
+    return [
+        safetensors({"a": zeros("F32", 3, 4), "b": zeros("I8"), "é\n": zeros("F4", 4)}, format="pt"),
+        safetensors(many),
+    ]
+
+
+def _zip(members: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+def _pickles() -> list[bytes]:
+    import pickle
+    from collections import OrderedDict
+
+    tensor = (
+        b"ctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0000X\3\0\0\0cpuK\4tQ"
+        b"K\0K\2K\2\x86K\2K\1\x86\x89ccollections\nOrderedDict\n)RtR"
+    )
+    plain = {"epoch": 3, "lr": [1e-3, None, True, (1, 2)], 5: OrderedDict(a=b"x", s="é"), "set": {1}}
+    state = b"\x80\2}q\0(X\1\0\0\0w" + tensor + b"q\1X\1\0\0\0vh\1X\4\0\0\0meta}X\1\0\0\0aK\1su."
+    return [state, *(pickle.dumps(plain, protocol) for protocol in (2, 4, 5))]
+
+
+def _torch_seeds() -> list[bytes]:
+    return [
+        _zip({"m/data.pkl": data, "m/byteorder": b"little", "m/data/0": bytes(16), "m/version": b"3\n"})
+        for data in _pickles()
+    ]
+
+
+def _arrays() -> dict[str, bytes]:
+    import numpy as np
+
+    found = {}
+    for name, array in {
+        "a": np.arange(6.0).reshape(2, 3),
+        "f": np.asfortranarray(np.ones((2, 3), "<i2")),
+        "r": np.zeros(2, [("x", "<f4"), ("y", "S3")]),
+        "u": np.array(["ab"]),
+    }.items():
+        file = io.BytesIO()
+        np.save(file, array)
+        found[name] = file.getvalue()
+    return found
+
+
+def _npz_seeds() -> list[bytes]:
+    arrays = _arrays()
+    return [_zip({f"{name}.npy": data for name, data in arrays.items()}), *arrays.values()]
+
+
+def _gguf_seeds() -> list[bytes]:
+    def text(value: bytes) -> bytes:
+        return struct.pack("<Q", len(value)) + value
+
+    pairs = text(b"general.alignment") + struct.pack("<II", 4, 32) + text(b"n") + struct.pack("<I", 8) + text(b"x")
+    pairs += text(b"l") + struct.pack("<IIQ", 9, 8, 2) + text(b"a") + text(b"b")
+    rows = text(b"w") + struct.pack("<I2QIQ", 2, 4, 2, 0, 0) + text(b"q") + struct.pack("<I1QIQ", 1, 32, 8, 32)
+    head = b"GGUF" + struct.pack("<IQQ", 3, 2, 3) + pairs + rows
+    return [head + bytes(-len(head) % 32) + bytes(32 + 34)]
+
+
+def _format(name: str) -> Callable[[bytes], None]:
+    def run(data: bytes) -> None:
+        from git_theta_ext.testing.formats import assemble, lay_out
+
+        found = find_format(name)
+        found.detect(memoryview(data))
+        try:
+            layout, tensors = lay_out(found, data)
+        except NotSplittable:
+            return
+        assert layout.nbytes == len(data), "bytes that are not accounted for"
+        restored = Layout.from_skeleton(layout.to_skeleton(), len(layout.parameters))
+        assert restored == layout
+        assert assemble(restored, tensors) == data
+        found.compose(layout, layout.parameters)
+
+    return run
+
+
+def _pickle(data: bytes) -> None:
+    from git_theta_plugins.formats._torch_objects import read_objects
+
+    list(read_objects(data)[1])
+
+
+def _manifest(data: bytes) -> None:
+    manifest = Manifest.parse(data)
+    assert manifest.to_bytes() == data
+    for _ in manifest.digests():
+        pass
+
+
+def _skeleton_seeds() -> list[bytes]:
+    found = [find_format("safetensors").parse(memoryview(data)) for data in _safetensors_seeds()]
+    assert found
+    from git_theta_ext.testing.formats import lay_out
+
+    made = [(find_format("safetensors"), _safetensors_seeds()[0]), (find_format("npz"), _npz_seeds()[0])]
+    return [lay_out(kind, data)[0].to_skeleton() for kind, data in made]
+
+
+def _skeleton(data: bytes) -> None:
+    layout = Layout.from_skeleton(data)
+    assert layout.nbytes >= 0
+    assert Layout.from_skeleton(layout.to_skeleton()) == layout
+
+
+def _pack_header(data: bytes) -> None:
+    from git_theta_ext.store.packs import read_header, write_header
+
+    header = read_header(data)
+    again = read_header(write_header(header.entries))
+    assert [entry.digest for entry in again.entries] == [entry.digest for entry in header.entries]
+    assert header.pack_bytes >= header.nbytes
+
+
+def _packs() -> list[bytes]:
+    from git_theta_ext.store.packs import Entry, write_header
+
+    head = write_header
+    made = []
+    for spec, data in (zeros("F32", 64, 64), zeros("U8", 300), (skeleton_spec(9), b"skeleton!")):
+        pieces = find_encoding("dense").encode(Chunk(spec), memoryview(data))
+        payload = b"".join(bytes(memoryview(piece).cast("B")) for piece in pieces)
+        made.append(head([Entry(tensor_digest(spec, data), spec, "dense", (len(payload),))]) + payload)
+    return made
+
+
+def _pack(data: bytes) -> None:
+    """Read a pack as a clone does, entry by entry, chunk by chunk."""
+    from git_theta_ext.store.packs import chunk_range, read_header
+
+    for entry in read_header(data).entries:
+        encoding = find_encoding(entry.encoding)
+        at = entry.offset
+        for number, stored in enumerate(entry.chunks):
+            start, end = chunk_range(entry.spec, number)
+            payload = memoryview(data)[at : at + stored]
+            if payload.nbytes != stored or encoding.needs:
+                return
+            encoding.decode(Chunk(entry.spec, start, (), entry.params), payload, memoryview(bytearray(end - start)))
+            at += stored
+
+
+def _index_entry(data: bytes) -> None:
+    from git_theta_ext.model.keys import check_key
+    from git_theta_ext.store.packs import MAX_HEADER, PREFIX_BYTES
+    from git_theta_ext.transfer import remote_index
+
+    def get(key: str, start: int = 0, end: int = MAX_HEADER + PREFIX_BYTES) -> bytes:
+        check_key(key)
+        return data[start:end]
+
+    remote = SimpleNamespace(get=get)
+    place = SimpleNamespace(remote=remote, url="x", name="x")
+    with suppress(ThetaError):
+        remote_index.read_head(place, A)
+    remote_index._index_entry(place, A)
+
+
+def _payload_seeds(name: str) -> Callable[[], list[bytes]]:
+    return lambda: [path.read_bytes() for path in sorted((GOLDEN / name).glob("*.payload"))]
+
+
+def _payload(name: str) -> Callable[[bytes], None]:
+    encoding = find_encoding(name)
+
+    def run(data: bytes) -> None:
+        for kind in ("F32", "BF16", "I8", "opaque272:Q8_0"):
+            spec = TensorSpec.of(kind, (40, 64))
+            factors = {
+                "scale": ((TensorSpec.of("F32", (40,)), {"axis": 0}),),
+                "low_rank": ((TensorSpec.of("F32", (40, 2)), {"scale": 1.0}), (TensorSpec.of("F32", (2, 64)), {})),
+                "ternary": (),
+            }.get(name, ())
+            params = {"scale": 0.5} | {key: value for _, some in factors for key, value in some.items()}
+            parent = (Base(spec, memoryview(bytes(spec.nbytes))),) if encoding.needs else ()
+            bases = (*parent, *(Base(one, memoryview(bytes(one.nbytes))) for one, _ in factors))
+            out = memoryview(bytearray(spec.nbytes))
+            with suppress(CorruptError):
+                encoding.decode(Chunk(spec, 0, bases, params), memoryview(data), out)
+
+    return run
+
+
+def _record_seeds() -> list[bytes]:
+    told = {"path": "m", "base": None, "sides": ["a", "b"], "commits": ["c", "d"], "rules": {"method": "average"}}
+    more = {"versions": {"ties": 1}, "resolved": [{"method": "ours", "parameters": ["a.*"]}], "git-theta": "0"}
+    rules = {
+        "method": "ties",
+        "with": {"density": 0.2},
+        "weights": [1, 2],
+        "rules": [{"match": "**", "method": "ours"}],
+    }
+    return [json.dumps(told | more).encode(), json.dumps(told | more | {"rules": rules}).encode()]
+
+
+def _record(data: bytes) -> None:
+    from git_theta_ext.merging.record import Record
+
+    record = Record.from_json(data.decode(errors="replace"))
+    assert Record.from_json(record.to_json()).to_json() == record.to_json()
+
+
+RULES = b"""version: 1
+defaults: {method: average, weights: [0.7, 0.3]}
+rules:
+  - match: "model.**"
+    method: ties
+    with: {density: 0.3, lambda: 2}
+  - {match: "**.bias", method: conflict}
+  - {match: "[a-c]*.w?", method: grow, with: {method: slerp}}
+"""
+
+
+def _rules(data: bytes) -> None:
+    from git_theta_ext.merging.globs import matcher
+    from git_theta_ext.merging.rules_file import read_rules
+
+    for rule in read_rules(data).rules:
+        matcher(rule.match).fullmatch("model.layers.0.mlp.down_proj.weight" * 4)
+
+
+def _filter_seeds() -> list[bytes]:
+    from git_theta_ext.protocol.pktline import encode_content, encode_list
+
+    hello = encode_list([b"git-filter-client", b"version=2"])
+    hello += encode_list([b"capability=clean", b"capability=smudge", b"capability=delay"])
+    some = encode_list([b"command=clean", b"pathname=a/b.pt"]) + encode_content(b"x" * 70_000)
+    other = encode_list([b"command=smudge", b"pathname=\xff", b"ref=refs/heads/x", b"blob=12"]) + encode_content(b"")
+    return [hello + some + other, hello + other + some]
+
+
+def _filter(data: bytes) -> None:
+    from git_theta_ext.protocol.filter import Capabilities, Connection, EndOfContent, EndOfInput, Welcome
+
+    connection = Connection()
+    # Git waits for an answer behind each list and content, which end with a flush packet.
+    pieces = [piece + b"0000" for piece in data.split(b"0000")]
+    pieces[-1] = pieces[-1][:-4]
+    for piece in (*filter(None, pieces), b""):
+        for event in connection.receive(piece):
+            if isinstance(event, Welcome):
+                connection.send_welcome()
+            elif isinstance(event, Capabilities):
+                connection.send_capabilities()
+            elif isinstance(event, EndOfContent):
+                connection.send_success(b"manifest")
+            elif isinstance(event, EndOfInput):
+                return
+
+
+def _config_seeds() -> list[bytes]:
+    lora = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["k"], "use_rslora": False}
+    more = {"rank_pattern": {"k": 2}, "alpha_pattern": {"^v": 3}, "fan_in_fan_out": True, "bias": "none"}
+    return [json.dumps(lora).encode(), json.dumps(lora | more).encode()]
+
+
+def _lora() -> bytes:
+    name = "base_model.model.k.lora_{}.weight"
+    return safetensors({name.format("A"): zeros("F32", 2, 4), name.format("B"): zeros("F32", 4, 2)})
+
+
+def _config(data: bytes) -> None:
+    from git_theta_ext.update.files import read_update
+    from git_theta_ext.update.read import read_changes
+
+    for kind in ("lora", "ia3"):
+        with suppress(ThetaError):
+            read_changes(kind, read_update(memoryview(_lora()), "u", data), SPECS)
+
+
+def _update_seeds() -> list[bytes]:
+    sparse = {"k.weight.indices": zeros("I64", 2), "k.weight.values": zeros("F32", 2)}
+    shapes = json.dumps({"k.weight": [4, 4]})
+    signs = {"k.weight": zeros("U8", 30)}
+    return [
+        _lora(),
+        safetensors(sparse, mode="set"),
+        safetensors({"base_model.model.k.ia3_l": zeros("F32", 4, 1)}),
+        safetensors(signs, format="git-theta-compeft 1", scale="0.5", shapes=shapes, piece="524288"),
+    ]
+
+
+def _update(data: bytes) -> None:
+    from git_theta_ext.update.change import new_value
+    from git_theta_ext.update.files import read_update
+    from git_theta_ext.update.read import READERS, read_changes
+
+    for kind in READERS:
+        with suppress(ThetaError):
+            changes = read_changes(kind, read_update(memoryview(data), "u", _config_seeds()[0]), SPECS)
+            for name, change in changes.items():
+                spec = SPECS[name]
+                assert len(new_value(change, spec, memoryview(bytes(spec.nbytes)), 1)) == spec.nbytes
+
+
+def _sidecar(data: bytes) -> None:
+    from git_theta_ext.stats.sidecar import check, facts_of
+
+    facts_of(memoryview(data))
+    found = find_format("safetensors").parse(memoryview(data))
+    check({extent.name: extent.spec for extent in found}, SPECS)
+
+
+def _sidecar_seeds() -> list[bytes]:
+    tensors = {"fisher/k.weight": zeros("F32", 4, 4), "gram/k.weight": zeros("F32", 4, 4)}
+    return [safetensors(tensors, format="git-theta-stats 1", samples="12", checkpoint=A)]
+
+
+TARGETS = {
+    "safetensors": Target(_safetensors_seeds, _format("safetensors")),
+    "torch": Target(_torch_seeds, _format("torch_zip")),
+    "pickle": Target(_pickles, _pickle),
+    "npz": Target(_npz_seeds, _format("npz")),
+    "gguf": Target(_gguf_seeds, _format("gguf")),
+    "manifest": Target(lambda: [(GOLDEN / "manifest-1.txt").read_bytes()], _manifest),
+    "skeleton": Target(_skeleton_seeds, _skeleton),
+    "pack header": Target(lambda: [(GOLDEN / "pack-1.head").read_bytes(), *_packs()], _pack_header),
+    "pack": Target(_packs, _pack),
+    "index entry": Target(lambda: [(GOLDEN / "pack-1.head").read_bytes()], _index_entry),
+    **{
+        name: Target(_payload_seeds(name), _payload(name))
+        for name in ("dense", "delta", "scale", "low_rank", "ternary")
+    },
+    "record": Target(_record_seeds, _record),
+    "rules": Target(lambda: [RULES], _rules),
+    "filter": Target(_filter_seeds, _filter),
+    "adapter config": Target(_config_seeds, _config),
+    "update": Target(_update_seeds, _update),
+    "statistics": Target(_sidecar_seeds, _sidecar),
+}

@@ -1,0 +1,37 @@
+"""No bytes make a parser end otherwise than by accepting them or by a ``ThetaError``, in bounded memory and time."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fuzzer import attempt
+from mutations import mutated
+from targets import TARGETS
+
+HERE = Path(__file__).parent
+SECONDS = os.environ.get("THETA_FUZZ_SECONDS", "2")
+"""Processor time for each parser."""
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_seeds_and_some_mutations_are_accepted_or_refused(target):
+    draw = random.Random(1)
+    seeds = list(TARGETS[target].seeds())
+    for data in seeds:
+        TARGETS[target].run(data)
+    for _ in range(60):
+        attempt(target, mutated(draw, seeds))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("target", TARGETS)
+def test_mutations_are_accepted_or_refused_within_limits(target, tmp_path):
+    seed = random.SystemRandom().randrange(1 << 32)
+    command = [sys.executable, str(HERE / "fuzzer.py"), target, SECONDS, str(seed), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"seed {seed}, input in {tmp_path}: {done.stderr}"
