@@ -19,13 +19,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from git_theta_ext.model.dtypes import Dtype
     from git_theta_ext.model.tensor import TensorSpec
 
     Versions = Mapping[str, Sequence[TensorSpec]]
     """Name to the spec of each version that has the parameter."""
+    _Stem = tuple[str, ...]
 
 _NAMED = re.compile(
     r"(.*?)(?:\.(?:qweight|qzeros|scales|g_idx|qscales|weight_packed|weight_shape|weight_zero_point)"  # GPTQ, AWQ
@@ -62,6 +63,7 @@ _WORD = re.compile(r"[A-Za-z]+|[0-9]+")
 _NARROW_BITS = 8
 _WIDEST_BITS = 32
 _MATRIX = 2
+_MOST_SHAPES = 64  # of a module's weights, that unknown floats are compared with
 _PACKINGS = (1, 2, 4, 8, 16)
 
 
@@ -103,34 +105,38 @@ def _by_type(versions: Versions) -> list[list[str]]:
 
 def _in_module(module: str, versions: Versions, names: Mapping[str, str]) -> list[list[str]]:
     """Return the units of one module, whose parameters are given by the last part of their names."""
-    numbers = [local for local, specs in versions.items() if _is_numbers(local, specs)]
-    if not numbers or any(not any(map(_narrow, versions[local])) for local in versions if local == "weight"):
+    numbers = {local for local, specs in versions.items() if _is_numbers(local, specs)}
+    if not numbers or ("weight" in versions and not any(map(_narrow, versions["weight"]))):
         return []
-    narrow = list({spec for local in numbers for spec in versions[local] if _narrow(spec)})
-    stems = {_stem(local) for local in numbers}
-    own = len(stems) == 1 or stems <= _ANY_WEIGHT
-    units: dict[tuple[str, ...], list[str]] = {stem: [] for stem in stems}
+    narrow = dict.fromkeys(spec for local in versions if local in numbers for spec in versions[local] if _narrow(spec))
+    known = list(narrow)[:_MOST_SHAPES]
+    units: dict[_Stem, list[str]] = {_stem(local): [] for local in numbers}
+    one = len(units) == 1 or units.keys() <= _ANY_WEIGHT
+    everyones = []
     for local, specs in versions.items():
-        stem = _stem(local)
         if local in numbers:
-            homes = [stem]
-        elif not _is_part(local, specs, narrow):
-            continue
-        elif own and stems <= _ANY_WEIGHT and (module or stem in _ANY_WEIGHT):
-            homes = list(stems)
-        else:
-            homes = _homes(stem, stems, rooted=not module)
-        for home in homes:
-            units[home].append(names[local])
-    return [sorted(set().union(*map(set, units.values())))] if own and module else list(units.values())
+            units[_stem(local)].append(names[local])
+        elif _is_part(local, specs, known):
+            home = _home(_stem(local), units)
+            if home is not None:
+                units[home].append(names[local])
+            elif _belongs_to_all(_stem(local), units, rooted=not module):
+                everyones.append(names[local])
+    if everyones or (one and module):
+        return [[*everyones, *(name for unit in units.values() for name in unit)]]
+    return list(units.values())
 
 
-def _homes(stem: tuple[str, ...], stems: Iterable[tuple[str, ...]], *, rooted: bool) -> list[tuple[str, ...]]:
-    """Return which of several weights a part belongs to: the one of its name, or all of the module."""
-    own = [known for known in stems if stem[: len(known)] == known and known]
-    if own:
-        return [max(own, key=len)]
-    return list(stems) if not rooted and set(stem) <= _OF_THE_MODULE else []
+def _home(stem: _Stem, units: Container[_Stem]) -> _Stem | None:
+    """Return the weight whose name a part's name begins with, the longest one."""
+    return next((stem[:count] for count in range(len(stem), 0, -1) if stem[:count] in units), None)
+
+
+def _belongs_to_all(stem: _Stem, units: Mapping[_Stem, object], *, rooted: bool) -> bool:
+    """Tell whether a part that names no weight belongs to those of its module, whichever they are."""
+    if units.keys() <= _ANY_WEIGHT and (not rooted or stem in _ANY_WEIGHT):
+        return True
+    return not rooted and set(stem) <= _OF_THE_MODULE
 
 
 def _united(groups: Iterable[Sequence[str]]) -> list[set[str]]:
@@ -150,7 +156,7 @@ def _words(local: str) -> tuple[str, ...]:
     return tuple(word.removeprefix("q") if word in {"qweight", "qbias"} else word for word in found)
 
 
-def _stem(local: str) -> tuple[str, ...]:
+def _stem(local: str) -> _Stem:
     return tuple(word for word in _words(local) if word not in _FILLERS)
 
 
