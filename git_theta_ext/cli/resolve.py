@@ -9,9 +9,9 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.paths import tracked_paths
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.git.resolve import sides_of
+from git_theta_ext.git.resolve import methods_for, sides_of
 from git_theta_ext.git.settle import find, finish, settle
-from git_theta_ext.merging.rules import DEFAULT_METHOD, choice
+from git_theta_ext.merging.rules import choice
 
 if TYPE_CHECKING:
     import argparse
@@ -62,11 +62,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settle(manifest: Manifest) -> str:
-    """Return the command that settles conflicts, with all that may stand in it."""
+    """Return the command that settles conflicts, with the methods that can settle some of these."""
     base, *sides = sides_of(manifest)
     if len(sides) > _MANY_SIDES:
         sides = [*sides[:2], "…", sides[-1]]
-    return f"git theta resolve --method {'|'.join([*sides, base, DEFAULT_METHOD])}"
+    return f"git theta resolve --method {'|'.join([*sides, base, *methods_for(manifest)])}"
 
 
 def _options(words: Sequence[str]) -> dict[str, str]:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError, PluginError, UsageError
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import read_manifests
+from git_theta_ext.git.resolve_layout import settle_layout
 from git_theta_ext.git.revisions import check_two_sides
-from git_theta_ext.merging.apply import apply, compose
+from git_theta_ext.merging.adapters import lora_pairs
+from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.decision import Decision
 from git_theta_ext.merging.engine import Engine
 from git_theta_ext.merging.obstacles import new_types, obstacle, obstacle_to_change
 from git_theta_ext.merging.plan import FORMATS_DIFFER, WHOLE_FILE, LayoutDecision, Plan, plan
-from git_theta_ext.merging.rules import APPLY, Rules
+from git_theta_ext.merging.rules import APPLY, DEFAULT_METHOD, GROW, Rules, choice
 from git_theta_ext.merging.units import decide_units, units_of
-from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Manifest, side_names
-from git_theta_ext.model.tensor import skeleton_spec
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.rules import Choice
-    from git_theta_ext.model.manifest import Conflict, LayoutConflict, Parameter, Skeleton
-    from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.model.manifest import Conflict, Parameter
+    from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.blobs import Store
 
 
@@ -80,7 +80,7 @@ def resolve(  # noqa: PLR0913 - named, and the last two have defaults
     remaining = tuple(conflict for conflict in manifest.conflicts if conflict.name not in values)
     result = replace(manifest, parameters=parameters, conflicts=remaining)
     if not remaining:
-        result = _settle_layout(result, store, choice.method if not patterns else None)
+        result = settle_layout(result, store, choice.method if not patterns else None)
     if result == manifest:
         first = next(iter(failed.values()), None)
         raise first or MergeError(
@@ -197,15 +197,8 @@ def settled(
     """
     if choice.method in sides_of(manifest):
         return {conflict.name: conflict.candidates[choice.method] for conflict in chosen}, {}
-    try:
-        each = [_decided(conflict, choice) for conflict in chosen]
-    except PluginError as error:
-        raise PluginError(error.message, hint=f"{', '.join(sides_of(manifest))} always work; {error.hint}") from error
-    decisions = {decision.name: decision for decision in each if decision.computed}
-    failed = {decision.name: _unsettled(decision.name, decision.state) for decision in each if not decision.computed}
-    decided, pairs = decide_units(decisions, {name: p.spec for name, p in manifest.parameters.items()})
-    layout = LayoutDecision("take", manifest.skeleton)
-    asked = scaled(Plan(None, _versions(manifest), tuple(decided.values()), layout, pairs))
+    asked, failed = _asked(manifest, chosen, choice)
+    asked = scaled(asked)
     found = start().compute(asked)
     for name, decision in ((decision.name, decision) for decision in asked.decisions):
         if name not in found.values:
@@ -213,7 +206,41 @@ def settled(
     return dict(found.values), failed
 
 
-def _decided(conflict: Conflict, choice: Choice) -> Decision:
+def methods_for(manifest: Manifest) -> list[str]:
+    """Return the methods that settle some of a manifest's conflicts as they stand, besides taking a side."""
+    if {WHOLE_FILE, FORMATS_DIFFER}.intersection(conflict.reason for conflict in manifest.conflicts):
+        return []
+    found: list[str] = []
+    settled_by_now: set[str] = set()
+    for method in (DEFAULT_METHOD, GROW):
+        decisions = _asked(manifest, manifest.conflicts, choice(method))[0].decisions
+        computed = {decision.name for decision in decisions if decision.computed}
+        if computed - settled_by_now:
+            found.append(method)
+        settled_by_now |= computed
+    return found
+
+
+def _asked(manifest: Manifest, chosen: Sequence[Conflict], choice: Choice) -> tuple[Plan, dict[str, MergeError]]:
+    """Return what there is to compute to settle conflicts by a method, and why others cannot be settled."""
+    factors = {name for pair in lora_pairs(conflict.name for conflict in manifest.conflicts) for name in pair}
+    try:
+        each = [_decided(conflict, choice, factor=conflict.name in factors) for conflict in chosen]
+    except PluginError as error:
+        raise PluginError(error.message, hint=f"{', '.join(sides_of(manifest))} always work; {error.hint}") from error
+    decisions = {decision.name: decision for decision in each if decision.computed}
+    growing = replace(choice, grow=True)
+    failed = {}
+    for conflict, decision in zip(chosen, each, strict=True):
+        if not decision.computed:
+            more = [GROW] if _decided(conflict, growing).computed else []
+            failed[decision.name] = _unsettled(decision.name, decision.state, *more)
+    decided, pairs = decide_units(decisions, {name: p.spec for name, p in manifest.parameters.items()})
+    layout = LayoutDecision("take", manifest.skeleton)
+    return Plan(None, _versions(manifest), tuple(decided.values()), layout, pairs), failed
+
+
+def _decided(conflict: Conflict, choice: Choice, *, factor: bool = False) -> Decision:
     """Decide on a conflict by a method; if the method cannot settle it, the decision is a conflict that says why."""
     name, base, sides = conflict.name, conflict.base, conflict.sides
     changers = tuple(number for number, side in enumerate(sides) if side != base)
@@ -225,15 +252,15 @@ def _decided(conflict: Conflict, choice: Choice) -> Decision:
     else:
         contract = find_merge(choice.method).contract
         reason = obstacle(base, values, contract, grow=choice.grow)
-        if contract.granularity == "pair":
-            reason = None  # decided later, for both factors together
         found = Decision(name, conflict.reason, "compute", None, base, sides, choice, changers)
+        if factor or contract.granularity == "pair":
+            reason = None  # decided later, for both factors together
     return found if reason is None else found.undecided(reason)
 
 
 def _versions(manifest: Manifest) -> tuple[Manifest, ...]:
     """Return what is known of each side: its candidates."""
-    count = max(len(conflict.sides) for conflict in manifest.conflicts)
+    count = max((len(conflict.sides) for conflict in manifest.conflicts), default=2)
     known: list[dict[str, Parameter]] = [{} for _ in range(count)]
     for conflict in manifest.conflicts:
         for side, value in zip(known, conflict.sides, strict=False):
@@ -242,34 +269,7 @@ def _versions(manifest: Manifest) -> tuple[Manifest, ...]:
     return tuple(Manifest(manifest.format, manifest.skeleton, parameters) for parameters in known)
 
 
-def _unsettled(name: str, reason: str) -> MergeError:
-    return MergeError(f"parameter {name!r}: {reason}", hint="settle it by ours, theirs or base")
-
-
-def _settle_layout(manifest: Manifest, store: Store, side: str | None) -> Manifest:
-    specs = {name: parameter.spec for name, parameter in manifest.parameters.items()}
-    conflict = manifest.layout_conflict
-    layouts = [manifest.skeleton] if conflict is None else _layouts(conflict, side)
-    fitting = [skeleton for skeleton in dict.fromkeys(layouts) if _parameters(skeleton, store) == specs]
-    decided = conflict is not None and side in conflict.candidates
-    if len(fitting) == 1 or (fitting and decided):
-        return replace(manifest, skeleton=fitting[0], layout_conflict=None)
-    if fitting:
-        return manifest
-    composed = compose(manifest.format, manifest.skeleton, specs, store)
-    if composed is None:
-        raise MergeError(
-            f"no {manifest.format} file can hold this choice of parameters",
-            hint="settle all conflicts by the same side: git theta resolve --method=ours PATH",
-        )
-    return replace(manifest, skeleton=composed, layout_conflict=None)
-
-
-def _layouts(conflict: LayoutConflict, side: str | None) -> list[Skeleton]:
-    known: Mapping[str, Skeleton | None] = conflict.candidates
-    preferred = [known.get(side)] if side is not None else []
-    return [skeleton for skeleton in (*preferred, *known.values()) if skeleton is not None]
-
-
-def _parameters(skeleton: Skeleton, store: Store) -> dict[str, TensorSpec]:
-    return Layout.from_skeleton(store.read(skeleton.digest, skeleton_spec(skeleton.nbytes))).parameters
+def _unsettled(name: str, reason: str, *methods: str) -> MergeError:
+    return MergeError(
+        f"parameter {name!r}: {reason}", hint=f"settle it by {', '.join((*methods, 'ours', 'theirs'))} or base"
+    )

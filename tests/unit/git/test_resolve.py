@@ -6,7 +6,7 @@ from workbench import values as drawn
 
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.errors import MergeError, UsageError
-from git_theta_ext.git.resolve import resolve
+from git_theta_ext.git.resolve import methods_for, resolve
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.plan import plan
 from git_theta_ext.merging.rules import Rules, choice
@@ -82,6 +82,33 @@ def test_what_belongs_together_is_settled_together(store):
     assert (values(store, settled, "l.input_scale"), values(store, settled, "l.weight_scale")) == ([2], [0])
     with pytest.raises(MergeError, match="part of a quantised weight"):
         resolve(conflicted, store, choice("average"), ["l.input_scale"])
+
+
+METHODS = {
+    "values": ([0, 0], [1, 2], [3, 4], ["average"]),
+    "appended rows": ([0, 0], [1, 2, 3], [3, 4], ["grow"]),
+    "other shapes": ([0, 0], [1, 2, 3], [3, 4, 5, 6], []),
+}
+
+
+@pytest.mark.parametrize(("base", "ours", "theirs", "methods"), METHODS.values(), ids=METHODS)
+def test_methods_that_settle_a_conflict_are_known(store, base, ours, theirs, methods):
+    versions = [made(store, a=floats(*version)) for version in (base, ours, theirs)]
+    found = apply(plan(versions[0], versions[1:], Rules.only("conflict")), store).manifest
+    assert methods_for(found) == methods
+    for method in methods:
+        assert not resolve(found, store, choice(method)).conflicted
+    if methods != ["average"]:
+        with pytest.raises(MergeError) as caught:
+            resolve(found, store, choice("average"))
+        assert caught.value.hint == f"settle it by {', '.join([*methods, 'ours', 'theirs'])} or base"
+
+
+def test_no_method_settles_what_is_never_merged_by_arithmetic(store):
+    versions = [made(store, **{"l.weight_scale": floats(n), "l.input_scale": floats(n)}) for n in range(3)]
+    found = apply(plan(versions[0], versions[1:], Rules.only()), store).manifest
+    assert len(found.conflicts) == 2
+    assert methods_for(found) == []
 
 
 def test_a_method_settles_what_it_can(store, conflicted):

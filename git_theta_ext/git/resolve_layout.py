@@ -1,0 +1,59 @@
+"""Settle which layout a file has once none of its parameters is in conflict any more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import MergeError
+from git_theta_ext.merging.apply import compose
+from git_theta_ext.model.layout import Layout
+from git_theta_ext.model.tensor import skeleton_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from git_theta_ext.model.manifest import LayoutConflict, Manifest, Skeleton
+    from git_theta_ext.model.tensor import TensorSpec
+    from git_theta_ext.store.blobs import Store
+
+
+def settle_layout(manifest: Manifest, store: Store, side: str | None) -> Manifest:
+    """Return a manifest with the layout of a side, or with the only one that fits, or with one that is made for it.
+
+    Args:
+        manifest: Without conflicts of parameters.
+        store: Holds the layouts.
+        side: Which layout is preferred, None if the user did not say.
+
+    Raises:
+        MergeError: No file of this format can hold the parameters.
+        MissingError: A layout is not in the store.
+        CorruptError: A layout in the store is damaged.
+    """
+    specs = {name: parameter.spec for name, parameter in manifest.parameters.items()}
+    conflict = manifest.layout_conflict
+    layouts = [manifest.skeleton] if conflict is None else _layouts(conflict, side)
+    fitting = [skeleton for skeleton in dict.fromkeys(layouts) if _parameters(skeleton, store) == specs]
+    decided = conflict is not None and side in conflict.candidates
+    if len(fitting) == 1 or (fitting and decided):
+        return replace(manifest, skeleton=fitting[0], layout_conflict=None)
+    if fitting:
+        return manifest
+    composed = compose(manifest.format, manifest.skeleton, specs, store)
+    if composed is None:
+        raise MergeError(
+            f"no {manifest.format} file can hold this choice of parameters",
+            hint="settle all conflicts by the same side: git theta resolve --method=ours PATH",
+        )
+    return replace(manifest, skeleton=composed, layout_conflict=None)
+
+
+def _layouts(conflict: LayoutConflict, side: str | None) -> list[Skeleton]:
+    known: Mapping[str, Skeleton | None] = conflict.candidates
+    preferred = [known.get(side)] if side is not None else []
+    return [skeleton for skeleton in (*preferred, *known.values()) if skeleton is not None]
+
+
+def _parameters(skeleton: Skeleton, store: Store) -> dict[str, TensorSpec]:
+    return Layout.from_skeleton(store.read(skeleton.digest, skeleton_spec(skeleton.nbytes))).parameters
