@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
+from git_theta_ext.cli.process import silence
 from git_theta_ext.git.diff_driver import run as run_driver
 from git_theta_ext.git.repository import Repository
 
@@ -19,5 +21,14 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the difference."""
-    return run_driver(args.words, Repository.discover())
+    """Print the difference.
+
+    If nobody reads it any more, as behind ``| head``, git finds out by itself; a failure it would call a crash.
+    """
+    try:
+        code = run_driver(args.words, Repository.discover())
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence(sys.stdout.fileno())
+        return 0
+    return code

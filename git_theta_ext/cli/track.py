@@ -46,6 +46,12 @@ def run(args: argparse.Namespace) -> int:
         lines.append(f"tracking {pattern}" if outcome.text != text else f"tracked already: {pattern}")
         if outcome.kept:
             output.warn(f"{pattern} keeps {', '.join(outcome.kept)}, which git uses in the place of ours")
+        if outcome.replaced:
+            output.warn(
+                f"{pattern}: {', '.join(outcome.replaced)} made way for git theta; models in Git LFS move when "
+                "they are added again",
+                "git lfs pull && git theta add .",
+            )
         text = outcome.text
     if text != before:
         attributes.write(path, text)

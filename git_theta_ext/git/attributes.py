@@ -22,6 +22,7 @@ DRIVER = "theta"
 FORMAT_ATTRIBUTE = "theta-format"
 
 _OURS = {"filter": "filter=theta", "diff": "diff=theta", "merge": "merge=theta", "text": "-text"}
+_LFS = frozenset({"filter=lfs", "diff=lfs", "merge=lfs"})
 # Another filter, or a conversion of line ends, would get at the checkpoint's bytes. The rest is the user's choice.
 _EXCLUSIVE = ("filter", "text")
 _UNSET = frozenset({"unspecified", "unset", "set", ""})
@@ -45,10 +46,12 @@ class Added:
     Attributes:
         text: The new ``.gitattributes``.
         kept: Settings of the same pattern, such as ``diff=other``, that stay in the place of ours.
+        replaced: Those of Git LFS that ours took the place of.
     """
 
     text: str
     kept: tuple[str, ...]
+    replaced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +113,15 @@ def patterns(text: str) -> list[str]:
 def add(text: str, pattern: str) -> Added:
     """Track what matches a pattern.
 
-    A line that has the pattern already is completed, otherwise a line is added at the end.
+    A line that has the pattern already is completed, otherwise a line is added at the end. What a line of the pattern
+    gives to Git LFS goes: its drivers would read manifests as pointers.
 
     Raises:
         UsageError: Git would not take the pattern, or the pattern has another filter or is declared text.
     """
     word = _quote(pattern)
     pattern = pattern if not pattern.startswith("!") else "\\" + pattern
+    text, replaced = _without_lfs(text, pattern)
     rules = list(_rules(text))
     same = [n for n, (_, rule) in enumerate(rules) if rule and rule.pattern == pattern]
     given = {_name(state): state for n in same for state in _states(rules[n][1])}
@@ -130,7 +135,7 @@ def add(text: str, pattern: str) -> Added:
     missing = [ours for name, ours in _OURS.items() if given.get(name) in {None, f"!{name}"}]
     kept = tuple(others)
     if not missing:
-        return Added(text, kept)
+        return Added(text, kept, replaced)
     lines = [line for line, _ in rules]
     ending = "\r\n" if lines and lines[-1].endswith("\r\n") else "\n"
     if same:
@@ -144,7 +149,7 @@ def add(text: str, pattern: str) -> Added:
         lines.append(changed)
     if len(changed.encode("utf-8", "surrogateescape")) > _MAX_LINE:
         raise UsageError(f"git ignores lines of more than {_MAX_LINE} bytes, as the one for {pattern!r} would be")
-    return Added("".join(lines), kept)
+    return Added("".join(lines), kept, replaced)
 
 
 def remove(text: str, pattern: str) -> str:
@@ -163,6 +168,20 @@ def remove(text: str, pattern: str) -> str:
         elif (rest := _without_ours(line, rule.states_at)) is not None:
             lines.append(rest)
     return "".join(lines)
+
+
+def _without_lfs(text: str, pattern: str) -> tuple[str, tuple[str, ...]]:
+    lines = []
+    replaced: list[str] = []
+    for line, rule in _rules(text):
+        states = [state for state in _states(rule) if state in _LFS]
+        if rule is None or rule.pattern != pattern or not states:
+            lines.append(line)
+            continue
+        replaced += states
+        rest = [state for state in rule.states if state not in _LFS]
+        lines.append(" ".join([line[: rule.states_at].rstrip(_BLANK), *rest]) + line[len(line.rstrip("\r\n")) :])
+    return "".join(lines), tuple(replaced)
 
 
 def _without_ours(line: str, states_at: int) -> str | None:

@@ -12,6 +12,7 @@ from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.errors import ChangedError, ManifestError, StoreError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.caller import calling_command, holds_open
+from git_theta_ext.git.doubts import doubt
 from git_theta_ext.git.notes import complain
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.store.file_bytes import FileBytes
@@ -84,7 +85,7 @@ class CleanRequest:
                 self._spool.flush()
                 data = FileBytes(self._spool.fileno(), self._pathname)
             format_name = theta_paths(self._repository.run, [self._pathname]).get(self._pathname)
-            return clean_bytes(self._store, self._pathname, data, format_name)
+            return clean_bytes(self._repository, self._store, self._pathname, data, format_name)
         shown = calling_command(os.getppid()) in LOOKING
         return echo_manifest(bytes(self._head), self._pathname, undecided=shown)
 
@@ -154,7 +155,7 @@ class _FileReading:
             if self._manifest is None:
                 self._clock = self._cache.clock(self._path)
                 self._manifest = clean_bytes(
-                    store, self._pathname, FileBytes(self._descriptor, self._pathname), self._format
+                    repository, store, self._pathname, FileBytes(self._descriptor, self._pathname), self._format
                 )
         except BaseException as error:  # noqa: BLE001 - handed to the thread that asks for the result
             self._error = error
@@ -183,7 +184,7 @@ class _FileReading:
             self._descriptor = -1
 
 
-def clean_bytes(store: Store, pathname: str, data: FileBytes, format_name: str | None) -> bytes:
+def clean_bytes(repository: Repository, store: Store, pathname: str, data: FileBytes, format_name: str | None) -> bytes:
     """Store a checkpoint and return its manifest; notes go to standard error.
 
     A command that only looks needs nothing stored, and works where nothing can be written.
@@ -196,8 +197,11 @@ def clean_bytes(store: Store, pathname: str, data: FileBytes, format_name: str |
         if calling_command(os.getppid()) not in LOOKING:
             raise
         described = describe(data, pathname, format_name, threads=store.threads)
-    if described.scan.note:
-        complain(f"note: {described.scan.note}")
+    note = described.scan.note
+    if note is None and format_name is None:
+        note = doubt(repository, pathname, described.manifest, data)
+    if note:
+        complain(f"note: {note}")
     return described.manifest.to_bytes()
 
 

@@ -16,6 +16,7 @@ from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected, replace_file
 from git_theta_ext.errors import ChangedError, RepositoryError, UsageError
 from git_theta_ext.git.clean_request import echo_manifest
+from git_theta_ext.git.doubts import doubt
 from git_theta_ext.git.index_stat import StatWords, Update, patch_file
 from git_theta_ext.git.paths import worktree_of
 from git_theta_ext.git.written import flush_if_asked
@@ -126,7 +127,10 @@ def store_file(
     described = clean(data, path, store, format_name, advance)
     _check_unchanged(full, path, before)
     cache.put(full, before, described.manifest.to_bytes(), format_name, clock)
-    return Staged(path, before, described.manifest, described.scan.note)
+    note = described.scan.note
+    if note is None and format_name is None:
+        note = doubt(repo, path, described.manifest, data)
+    return Staged(path, before, described.manifest, note)
 
 
 def rewrite_and_stage(

@@ -57,18 +57,27 @@ def test_what_a_line_leaves_open_is_added():
     assert added.kept == ()
 
 
-@pytest.mark.parametrize("state", ["filter=lfs", "-filter", "text", "text=auto"])
+@pytest.mark.parametrize("state", ["filter=crypt", "-filter", "text", "text=auto"])
 def test_another_filter_or_text_conversion_is_a_conflict(state):
     with pytest.raises(UsageError, match=state):
         add(f"*.pt {state}\n", "*.pt")
 
 
 def test_the_last_line_of_a_pattern_counts():
-    assert add("*.pt filter=lfs\n*.pt filter=theta\n", "*.pt").text == (
-        "*.pt filter=lfs\n*.pt filter=theta diff=theta merge=theta -text\n"
+    assert add("*.pt filter=crypt\n*.pt filter=theta\n", "*.pt").text == (
+        "*.pt filter=crypt\n*.pt filter=theta diff=theta merge=theta -text\n"
     )
-    with pytest.raises(UsageError, match="filter=lfs"):
-        add("*.pt filter=theta\n*.pt filter=lfs\n", "*.pt")
+    with pytest.raises(UsageError, match="filter=crypt"):
+        add("*.pt filter=theta\n*.pt filter=crypt\n", "*.pt")
+
+
+def test_what_the_pattern_gives_to_git_lfs_is_replaced_in_its_place():
+    lfs = "filter=lfs diff=lfs merge=lfs -text"
+    added = add(f"*.bin {lfs}\n*.pt {lfs} lockable\nsaved/** {lfs}\n", "*.pt")
+    assert added.text == f"*.bin {lfs}\n*.pt -text lockable filter=theta diff=theta merge=theta\nsaved/** {lfs}\n"
+    assert added.replaced == ("filter=lfs", "diff=lfs", "merge=lfs")
+    assert add("*.pt filter=lfs diff=lfs merge=lfs\r\n", "*.pt").text == f"*.pt {OURS}\r\n"
+    assert add(f"*.pt {OURS}\n", "*.pt").replaced == ()
 
 
 def test_binary_is_overridden(run, tmp_path):
