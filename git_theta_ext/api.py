@@ -13,6 +13,7 @@ from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.octopus import common_ancestor
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import manifest_of
+from git_theta_ext.merging.casts import find_casts, values_to_read
 from git_theta_ext.merging.device import open_devices
 from git_theta_ext.merging.engine import Engine
 from git_theta_ext.merging.plan import plan
@@ -23,7 +24,7 @@ from git_theta_ext.merging.tasks import digests_of, tasks_of
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
 from git_theta_ext.registry import find_format
-from git_theta_ext.stats.sidecar import sidecar_of
+from git_theta_ext.stats.sidecar import is_statistics, sidecar_of
 from git_theta_ext.store.blobs import Store
 from git_theta_ext.store.memory import Memory
 
@@ -80,8 +81,9 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
 ) -> dict[str, torch.Tensor]:
     """Merge models by parameter, with the methods, rules and bits of ``git merge``.
 
-    What one model changed since ``base`` is taken, what several changed goes through the method. Without a base all
-    that differs counts as changed by every model.
+    What one model changed since ``base`` is taken, what several changed goes through the method, and what would be a
+    conflict in ``git merge`` is an error: parameters that several models added, or rows that each appended. Without a
+    base all that differs counts as changed by every model.
 
     Args:
         models: State dicts, or versions as ``load`` names them; the first one counts as ours.
@@ -112,7 +114,7 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
     else:
         dicts = [_loaded(model, repository) for model in models]
         found = _state_dicts(dicts, None if base is None else _loaded(base, repository), statistics)
-    planned = plan(found.base, found.sides, asked, baseless=True)
+    planned = _planned(found, asked)
     _refuse({decision.name: decision.state for decision in planned.decisions if decision.action == "conflict"})
     if found.repo is not None and isinstance(found.source, Store):
         known = digests_of(tasks_of(planned.decisions, found.statistics))
@@ -129,6 +131,15 @@ class _Models:
     source: Store | Memory
     repo: Repository | None = None
     statistics: Statistics = field(default_factory=dict)
+
+
+def _planned(found: _Models, asked: Rules) -> Plan:
+    """Plan as git's merges do; only without a base, values that several models have may be merged all the same."""
+    if found.repo is not None and isinstance(found.source, Store):
+        ensure_digests(found.repo, found.source, set(values_to_read(found.base, found.sides)))
+    baseless = found.base is None or all(is_statistics(side.parameters) for side in found.sides)
+    casts = find_casts(found.source, found.base, found.sides)
+    return plan(found.base, found.sides, asked, baseless=baseless, casts=casts)
 
 
 def _rules(method: str | None, options: Mapping[str, float | str], weights: Sequence[float], text: str | None) -> Rules:
@@ -210,7 +221,7 @@ def _taken(planned: Plan) -> set[Digest]:
 def _computed(models: _Models, planned: Plan, device: str) -> dict[str, torch.Tensor]:
     results = Memory()
     values = {decision.name: decision.value for decision in planned.decisions}
-    if any(decision.action == "compute" for decision in planned.decisions):
+    if any(decision.computed for decision in planned.decisions):
         engine = Engine(models.source, open_devices(device), statistics=models.statistics, results=results)
         found = engine.compute(planned)
         _refuse(found.failed)

@@ -91,6 +91,8 @@ def loaded(task: Task, lane: Lane, chunks: Sequence[Buffer], shapes: Sequence[Se
         tensors.append(value if shapes is None else value.reshape(shapes[number]))
         if member.spec.dtype.kind in ("float", "complex"):
             checks.add(f"{task.whose[number]} has NaN or infinite values", value, *_FINITE)
+        elif member.spec.dtype.name == "U64":  # computed with as int64
+            checks.add(f"{task.whose[number]} has integers of more than 63 bits", value, 0, (1 << 63) - 1)
     return Values(tensors, checks)
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import MergeContract
 
+from ._integers import check_sum
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -39,6 +41,8 @@ class Sum:
         import torch
 
         first, *rest = piece.branches
+        if not (first.is_floating_point() or first.is_complex()):
+            check_sum([(1, branch) for branch in piece.branches])
         if len(piece.branches) > _PAIR:
             first, *rest = torch.stack(piece.branches).sort(dim=0).values.unbind()
         result = first.clone()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import MergeContract, pieces
 
-from ._vectors import LAMBDA, added, task_vectors, total, weighted
+from ._integers import check_sum
+from ._vectors import LAMBDA, added, base_of, task_vectors, total, weighted
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +34,10 @@ class TaskArithmetic:
         """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``."""
         vectors = task_vectors(piece)
         scale = float(piece.options["lambda"])
-        if not vectors[0].is_floating_point() and {scale, *piece.weights} != {1.0}:
-            raise MergeError("integers have no weights, and a lambda of 1")
+        if not vectors[0].is_floating_point():
+            if {scale, *piece.weights} != {1.0}:
+                raise MergeError("integers have no weights, and a lambda of 1")
+            check_sum([(1 - len(vectors), base_of(piece)), *((1, branch) for branch in piece.branches)])
         return added(piece, total(weighted(vectors, piece.weights)), scale)
 
 

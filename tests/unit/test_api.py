@@ -154,6 +154,53 @@ class TestVersions:
             git_theta_ext.load("main", repository=three.path)
 
 
+class TestAsGitMerge:
+    """What git leaves in conflict is an error here."""
+
+    ROWS = torch.zeros(6, 3)
+
+    @pytest.mark.parametrize("method", ["average", "ties"])
+    def test_what_both_added_is_no_mean_of_different_things(self, method):
+        appended = [torch.cat([self.ROWS, value * torch.ones(2, 3)]) for value in (1, 3)]
+        with pytest.raises(MergeError, match="shape changed by both"):
+            git_theta_ext.merge([{"e": one} for one in appended], method, base={"e": self.ROWS})
+        added = [{"e": self.ROWS, "h": value * torch.ones(2)} for value in (1, 3)]
+        with pytest.raises(MergeError, match="added by both, differently"):
+            git_theta_ext.merge(added, method, base={"e": self.ROWS})
+
+    def test_without_a_base_they_are_merged(self):
+        found = git_theta_ext.merge([{"h": value * torch.ones(2)} for value in (1, 3)])
+        assert found["h"].tolist() == [2, 2]
+
+    def test_a_cast_is_no_change(self):
+        base = torch.tensor([1 / 3, 2 / 3])
+        found = git_theta_ext.merge([{"w": base.bfloat16()}, {"w": base + 1}], base={"w": base})
+        assert found["w"].dtype == torch.bfloat16
+        assert torch.equal(found["w"], (base + 1).bfloat16())
+
+    def test_a_change_is_applied(self):
+        found = git_theta_ext.merge(
+            [{"w": torch.tensor([5.0])}, {"w": torch.tensor([3.0])}], "apply", base={"w": torch.tensor([1.0])}
+        )
+        assert found["w"].tolist() == [7]
+
+    @pytest.mark.parametrize("method", ["sum", "task_arithmetic"])
+    def test_integers_never_wrap_around(self, method):
+        large = torch.tensor([2**62 + 5, 1])
+        with pytest.raises(MergeError, match="the sum does not fit 64 bits"):
+            git_theta_ext.merge([{"n": large + 1}, {"n": large + 2}], method, base={"n": torch.tensor([0, 0])})
+        small = torch.tensor([2**61, -(2**61)])
+        found = git_theta_ext.merge([{"n": small + 1}, {"n": small + 2}], method, base={"n": torch.tensor([0, 0])})
+        assert found["n"].tolist() == [2**62 + 3, 3 - 2**62]
+
+    def test_unsigned_integers_that_are_too_large_to_compare_are_named(self):
+        values = [torch.tensor([2**63 + number], dtype=torch.uint64) for number in (1, 2)]
+        with pytest.raises(MergeError, match="integers of more than 63 bits"):
+            git_theta_ext.merge(
+                [{"n": value} for value in values], "max", base={"n": torch.tensor([0], dtype=torch.uint64)}
+            )
+
+
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, git_theta_ext; print(sorted({'torch', 'numpy', 'git', 'rich'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
