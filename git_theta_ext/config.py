@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # What `git config --get-regexp` is asked for: all that any command reads, in one process.
 CONFIG_REGEXP = (
     r"^(theta|remote|branch|(filter|diff|merge|hook)\.theta(-record)?)\."
-    r"|^core\.(hookspath|filemode|fsync|sharedrepository)$"
+    r"|^core\.(hookspath|filemode|fsync|sharedrepository)$|^extensions\.partialclone$"
 )
 
 DEFAULT_CHAIN_DEPTH = 6

@@ -44,6 +44,8 @@ def _push(output: Output, words: Sequence[str]) -> int:
         raise UsageError(f"pre-push takes a remote and its address, not {len(words)} words", hint=EXAMPLE)
     updates = parse_updates(sys.stdin.buffer.read().decode(errors="surrogateescape"))
     repo = Repository.discover()
+    if not updates and not repo.theta_dir.is_dir():
+        return 0  # nothing is sent, and nothing was ever stored here
     push = Push(repo, words[0], words[1], tuple(updates) or tracking_updates(repo, words[0]))
     if pushes_dry(os.getppid()):
         _say_dry(output, push, push.look(strict=bool(updates)))

@@ -11,27 +11,21 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
 
-_PARTIAL = r"^(extensions\.partialclone|remote\..*\.promisor)$"
-"""Settings of a clone that git fetches objects for when they are asked for: ``extensions`` up to git 2.24."""
-
 _ROUNDS = 64
 """How deep folders may be, of which one level is fetched at a time where trees were left out as well."""
 
 
 def is_partial(repo: Repository) -> bool:
     """Tell whether git fetches objects of this repository when they are asked for, one by one."""
-    return bool(repo.run("config", "--get-regexp", _PARTIAL, check=False))
+    return bool(promising_remotes(repo))
 
 
 def promising_remotes(repo: Repository) -> list[str]:
     """Return the names of the remotes that have what a partial clone left out."""
-    values = repo.config.values
-    old = repo.run("config", "extensions.partialclone", check=False).decode(errors="surrogateescape").strip()
-    return [
-        name
-        for name in repo.config.git_remotes
-        if name == old or parse_bool(values.get(f"remote.{name}.promisor", ("false",))[-1])
-    ]
+    config = repo.config
+    old = config.values.get("extensions.partialclone", (None,))[-1]  # up to git 2.24
+    promisor = {name: config.values.get(f"remote.{name}.promisor", ("false",))[-1] for name in config.git_remotes}
+    return [name for name, value in promisor.items() if name == old or parse_bool(value)]
 
 
 def bring_history(repo: Repository, tips: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from git_theta_ext.errors import (
 from git_theta_ext.git.history import RefUpdate, outgoing, reachable, tips_of
 from git_theta_ext.git.notes import complain
 from git_theta_ext.git.objects import named_digests
-from git_theta_ext.git.partial import bring_history, is_partial, promising_remotes
+from git_theta_ext.git.partial import bring_history, promising_remotes
 from git_theta_ext.git.push_refs import boundary, tracked, uses_theta
 from git_theta_ext.store.pool import no_progress
 
@@ -162,7 +162,7 @@ class Push:
             found = outgoing(self.repo, self.remote, self.updates, by_git)
             if not found.digests:
                 return _Survey(found)
-        if is_partial(self.repo) and self.remote not in promising_remotes(self.repo):
+        if (promising := promising_remotes(self.repo)) and self.remote not in promising:
             bring_history(self.repo, tips)
         try:
             place = open_remote(self.repo, self.remote, self.address)
