@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import secrets
 import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.replace import replace_file
+from git_theta_ext.model.manifest import MAGIC, is_manifest
 from git_theta_ext.store.writer import clear_stale, temporary
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ class Unfinished:
         self._path = path
         self._root = root
         self._name: Path | None = None
+        self._marks: list[int] = []
         self.descriptor = -1
         if NAMELESS and os.path.isdir(_OPENED):  # noqa: PTH112 - no path to be handled
             with suppress(OSError):  # not every file system has files without a name
@@ -62,6 +66,8 @@ class Unfinished:
         os.close(self.descriptor)
         if self._name is not None:
             self._name.unlink(missing_ok=True)
+        for mark in self._marks:
+            os.close(mark)
 
     def put(self, expected: Expected) -> bool:
         """Put the file in its place, with the mode of the one that it replaces.
@@ -116,7 +122,56 @@ class Unfinished:
         return self._beside()
 
     def _beside(self) -> Path:
-        return self._path.with_name(f".{self._path.name[:64]}.{secrets.token_hex(8)}.theta")
+        self._marks.append(_locked(self._path.parent, fcntl.LOCK_SH))
+        return self._path.with_name(f"{_prefix(self._path)}{secrets.token_hex(8)}.theta")
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove what a killed process left beside a checkpoint's place, if there is nothing in it that others have saved.
+
+    Before names were exchanged that is a checkpoint, and the place has the manifest; behind it, it is the manifest.
+
+    Args:
+        path: The place.
+    """
+    name = re.compile(re.escape(_prefix(path)) + "[0-9a-f]{16}[.]theta")
+    with suppress(OSError):
+        left = [entry for entry in path.parent.iterdir() if name.fullmatch(entry.name)]
+        if not left:
+            return
+        mark = _locked(path.parent, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            for entry in left:
+                if _manifest_at(path) or _manifest_at(entry):
+                    entry.unlink()
+        finally:
+            os.close(mark)
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name[:64]}."
+
+
+def _locked(folder: Path, how: int) -> int:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, how)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:  # a file system that locks no folders: what is left there cannot be told from what is being made
+        if how & fcntl.LOCK_NB:
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
+def _manifest_at(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return is_manifest(os.pread(descriptor, len(MAGIC), 0))
+    finally:
+        os.close(descriptor)
 
 
 def _copy_attributes(path: Path, descriptor: int) -> None:

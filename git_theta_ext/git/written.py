@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.populate import read_layout
+from git_theta_ext.checkpoint.unfinished import clear_leftovers
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.index_stat import LOCK_SECONDS, StatWords, Update, patch_file, refresh
@@ -133,7 +134,10 @@ def finish_written(repo: Repository, store: Store) -> None:
     Raises:
         ThetaError: A manifest is broken, or git cannot be asked.
     """
-    paths = [path for path in read_pending(repo) if not _manifest_lies_at(repo.folder / path)]
+    pending = read_pending(repo)
+    for path in pending:
+        clear_leftovers(repo.folder / path)
+    paths = [path for path in pending if not _manifest_lies_at(repo.folder / path)]
     if not paths:
         return
     among = set(paths)

@@ -5,8 +5,10 @@ import os
 import pytest
 
 from git_theta_ext.checkpoint import replace, unfinished
+from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.checkpoint.replace import Expected, being_written, replace_file
-from git_theta_ext.checkpoint.unfinished import Unfinished
+from git_theta_ext.checkpoint.unfinished import Unfinished, clear_leftovers
+from git_theta_ext.store.blobs import Store
 
 
 @pytest.fixture(params=["exchange", "links", "names"])
@@ -195,3 +197,43 @@ class TestUnfinished:
         assert self.put(path, tmp_path / "theta", Expected.at(path))[0]
         assert path.stat().st_mode & 0o777 == 0o751
         assert os.getxattr(path, "user.note") == b"mine"
+
+
+class TestLeftovers:
+    NAME = ".path.0123456789abcdef.theta"
+
+    @pytest.fixture
+    def manifest(self, tmp_path):
+        return clean(memoryview(b"some model"), "path", Store(tmp_path / "theta")).manifest.to_bytes()
+
+    @pytest.mark.parametrize("exchanged", [False, True])
+    def test_what_a_killed_process_left_is_removed(self, tmp_path, manifest, exchanged):
+        contents = [manifest, b"some model"]
+        path, left = tmp_path / "path", tmp_path / self.NAME
+        path.write_bytes(contents[exchanged])
+        left.write_bytes(contents[not exchanged])
+        clear_leftovers(path)
+        assert not left.exists()
+        assert path.read_bytes() == contents[exchanged]
+
+    def test_what_others_may_have_saved_or_named_stays(self, tmp_path, manifest):
+        (tmp_path / "path").write_bytes(b"some model")
+        for name in (self.NAME, ".path.mine.theta", ".other.0123456789abcdef.theta"):
+            (tmp_path / name).write_bytes(b"other model")
+        clear_leftovers(tmp_path / "path")
+        assert len(list(tmp_path.glob(".*.theta"))) == 3
+
+    def test_what_is_being_made_stays(self, tmp_path, manifest, monkeypatch):
+        monkeypatch.setattr(unfinished, "NAMELESS", 0)
+
+        def refuse(_):
+            raise PermissionError
+
+        monkeypatch.setattr(unfinished, "temporary", refuse)  # as where the store is only read
+        path = tmp_path / "path"
+        path.write_bytes(manifest)
+        with Unfinished(path, tmp_path / "theta"):
+            (left,) = tmp_path.glob(".*.theta")
+            clear_leftovers(path)
+            assert left.exists()
+        assert not left.exists()
