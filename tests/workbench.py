@@ -17,8 +17,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.packs import Entry
 
 MODEL = "model.safetensors"
 
@@ -41,6 +42,23 @@ Tensor = tuple[str, tuple[int, ...], bytes]
 def packs_of(store: Store, digests: Iterable[Digest]) -> set[str]:
     """Return the names of the packs that some tensors are decoded from, with all that they lean on."""
     return {path.name for path, _ in store.places(digests).values()}
+
+
+def dense_payload(spec: TensorSpec, data: bytes) -> bytes:
+    """Return how a pack holds a tensor of one chunk that leans on nothing."""
+    from git_theta_ext.interfaces import Chunk
+    from git_theta_ext.registry import find_encoding
+
+    pieces = find_encoding("dense").encode(Chunk(spec, 0), memoryview(data))
+    return b"".join(bytes(memoryview(piece).cast("B")) for piece in pieces)
+
+
+def make_pack(*entries: tuple[Entry, bytes]) -> tuple[str, bytes]:
+    """Return name and bytes of a pack of some entries, with whatever payloads."""
+    from git_theta_ext.store.packs import write_header
+
+    data = write_header([entry for entry, _ in entries]) + b"".join(payload for _, payload in entries)
+    return hashlib.sha256(data).hexdigest(), data
 
 
 def values(name: str, seed: int) -> bytes:

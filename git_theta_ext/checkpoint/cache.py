@@ -29,18 +29,19 @@ class StatCache:
     """Remembers manifests by path and stat in the store's index.
 
     Args:
-        store: Its index remembers; a manifest whose tensors it lacks is never returned.
+        store: Its index remembers.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def get(self, path: Path, format_name: str | None = None) -> bytes | None:
-        """Return the manifest of a file if it is certain not to have changed, and all of it is stored.
+    def get(self, path: Path, format_name: str | None = None, *, stored: bool = True) -> bytes | None:
+        """Return the manifest of a file if it is certain not to have changed.
 
         Args:
             path: Absolute.
             format_name: The ``theta-format`` attribute now in force; another one than then gives another manifest.
+            stored: Only if verified packs hold all that it names; not for those who only look.
         """
         try:
             stat = path.lstat()
@@ -53,7 +54,7 @@ class StatCache:
             digests = [digest for digest, _ in Manifest.parse(manifest).digests()]
         except ThetaError:
             return None
-        return None if self._store.missing(digests) else manifest
+        return None if stored and self._store.missing(digests) else manifest
 
     def clock(self, path: Path) -> int:
         """Return the time that the file system gives to a file that is changed now, in ns since the epoch.

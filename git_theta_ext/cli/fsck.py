@@ -1,7 +1,7 @@
 """Check that all that commits and the index name is stored and intact, and that nothing slipped past the filter.
 
-With --repair, damaged packs make way for what a remote holds. With --remote, a remote is checked for all that branches
-and tags name.
+With --repair, damaged packs make way for good copies from work trees, other packs and remotes. With --remote, a remote
+is checked for all that branches and tags name.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.cli.fsck_repair import done_json, done_lines, names_of, plan_json, plan_lines
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import plural
@@ -30,6 +31,7 @@ from git_theta_ext.store.fsck import (
     check_packs,
     check_tensors,
     few,
+    known_bad,
     specs_of,
     stored_specs,
     users,
@@ -39,12 +41,13 @@ from git_theta_ext.transfer.elsewhere import Remotes
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from contextlib import AbstractContextManager
 
     from git_theta_ext.cli.output import Output
+    from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.blobs import Store
-    from git_theta_ext.transfer.repair import Repair, RepairPlan
 
     Show = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -62,7 +65,11 @@ _MENDING = {
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("--full", action="store_true", help="decode every tensor too and compare it with its digest")
-    parser.add_argument("--repair", action="store_true", help="replace damaged packs by what a remote holds")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="replace what is damaged or lost by good copies from work trees, other packs and remotes",
+    )
     parser.add_argument("-n", "--dry-run", action="store_true", help="with --repair: say what it would do")
     parser.add_argument(
         "--remote", metavar="NAME", nargs="?", const="", help="check a remote instead; as git push without NAME"
@@ -101,7 +108,8 @@ def _here(output: Output, args: argparse.Namespace) -> int:
                 remotes.fill(store, manifests, advance)
         found = _check(remotes, store, manifests, show, full=args.full)
         if args.repair:
-            found, told["repair"], lines = _mend(remotes, store, manifests, found, show, dry_run=args.dry_run)
+            heal = partial(_heal, repo, store, manifests)
+            found, told["repair"], lines = _mend(remotes, store, manifests, found, heal, show, dry_run=args.dry_run)
     problems = unreadable + found
     needed = users(store, manifests, [problem.pack for problem in problems if problem.pack])
     told["problems"] = [asdict(p) | {"needed_by": needed.get(p.pack, [])} for p in problems]
@@ -139,7 +147,10 @@ def _check(
     with show("checking manifests", sum(n for m in manifests.values() for _, n in m.digests())) as advance:
         elsewhere = remotes.elsewhere(store, manifests)
         problems += check_manifests(store, manifests, elsewhere=elsewhere, advance=advance)
-    if full:
+    if not full:
+        damaged = {problem.pack for problem in problems}
+        problems += [problem for problem in known_bad(store) if problem.pack not in damaged]
+    else:
         wanted = {**stored_specs(store), **specs_of(manifests.values())}
         with show("decoding", sum(spec.nbytes for spec in wanted.values())) as advance:
             damaged = {problem.pack for problem in problems}
@@ -149,11 +160,22 @@ def _check(
     return problems
 
 
-def _mend(  # noqa: PLR0913 - the one place where all of it comes together
+def _heal(
+    repo: Repository, store: Store, manifests: Mapping[str, Manifest], lost: AbstractSet[Digest]
+) -> dict[Digest, str]:
+    """Store again what files of work trees hold of what was lost, at the paths of the manifests that name it."""
+    from git_theta_ext.git.heal import store_again
+
+    places = {place for place, manifest in manifests.items() if any(digest in lost for digest, _ in manifest.digests())}
+    return store_again(repo, store, {place.rpartition(" (")[0] for place in places}, lost) if lost else {}
+
+
+def _mend(  # noqa: PLR0913, PLR0917 - the one place where all of it comes together
     remotes: Remotes,
     store: Store,
     manifests: Mapping[str, Manifest],
     problems: Sequence[Problem],
+    heal: Callable[[AbstractSet[Digest]], Mapping[Digest, str]],
     show: Show,
     *,
     dry_run: bool,
@@ -167,54 +189,17 @@ def _mend(  # noqa: PLR0913 - the one place where all of it comes together
     packs = {path.name for path in paths if path == store.pack_path(path.name)}
     plan = plan_repair(store, places, named, packs)
     if dry_run:
-        return list(problems), _planned(plan), list(_plan_lines(plan))
+        return list(problems), plan_json(plan), list(plan_lines(plan))
     if not plan.packs and not plan.broken:
         return list(problems), {}, ["nothing to repair"]
     with show("fetching", 0) as advance:
-        done = repair(store, places, named, plan, advance)
+        done = repair(store, places, named, plan, heal, advance)
     moved = {str(store.pack_path(name)) for name in (*done.removed, *done.quarantined)}
     left = [problem for problem in problems if problem.pack and problem.pack not in moved]
     left += done.problems
     left += check_manifests(store, manifests, elsewhere=remotes.elsewhere(store, manifests))
-    return left, _done(done), list(_done_lines(store, done))
-
-
-def _planned(plan: RepairPlan) -> dict[str, Any]:
-    return {"packs": list(plan.packs), "broken": sorted(plan.broken), "fetchable": sorted(plan.fetchable)}
-
-
-def _plan_lines(plan: RepairPlan) -> Iterator[str]:
-    if plan.packs:
-        yield f"would move aside {plural(len(plan.packs), 'damaged pack')}"
-    if plan.broken:
-        yield f"would fetch {plural(len(plan.fetchable), 'tensor')} of {len(plan.broken)} that are broken here"
-    if not plan.packs and not plan.broken:
-        yield "nothing to repair"
-
-
-def _done(done: Repair) -> dict[str, Any]:
-    digests = {"fetched": done.fetched, "saved": done.saved, "lost": done.lost}
-    told: dict[str, Any] = {kind: sorted(found) for kind, found in digests.items()}
-    return told | {
-        "removed": list(done.removed),
-        "quarantined": list(done.quarantined),
-        "put_back": list(done.put_back),
-    }
-
-
-def _done_lines(store: Store, done: Repair) -> Iterator[str]:
-    if done.fetched:
-        yield f"fetched {plural(len(done.fetched), 'tensor')} anew"
-    if done.saved:
-        yield f"saved {plural(len(done.saved), 'tensor')} out of damaged packs"
-    if done.removed:
-        yield f"removed {plural(len(done.removed), 'damaged pack')}"
-    if done.quarantined:
-        yield f"moved {plural(len(done.quarantined), 'damaged pack')} to {store.root / 'quarantine'}"
-    if done.put_back:
-        yield f"left {plural(len(done.put_back), 'damaged pack')} in place: nothing could be had in their stead"
-    if done.lost:
-        yield f"could not mend {plural(len(done.lost), 'tensor')}"
+    names = names_of(manifests, {*done.sources, *done.lost})
+    return left, done_json(done, names), list(done_lines(store, done, names))
 
 
 def _manifests(repo: Repository) -> tuple[dict[str, Manifest], list[Problem]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.lineage import candidates
 from git_theta_ext.git.objects import local_blobs, named_digests
 from git_theta_ext.git.versions import versions
+from git_theta_ext.store.chains import smallest
 from git_theta_ext.store.gc import Garbage, collect, find_garbage, repack, wasted
 from git_theta_ext.store.recode import Recoded, Recoder
 
@@ -83,8 +85,10 @@ def maintain(repo: Repository, store: Store, wish: Wish, show: Show) -> Collecte
     store.refresh()
     loose = store.index.loose(str(store.root))
     depth = repo.config.chain_depth
-    recoder = Recoder(store, depth, aggressive=wish.aggressive, dry_run=wish.dry_run)
     history = versions(repo)
+    named = (digest for version in history for digest, _ in version.manifest.digests())
+    store.prove(named, partial(smallest, depth=depth))
+    recoder = Recoder(store, depth, aggressive=wish.aggressive, dry_run=wish.dry_run)
     todo = {p.digest: p.spec.nbytes for v in history for p in v.manifest.parameters.values() if recoder.wants(p.digest)}
     with show(sum(todo.values())) as advance:
         recoded = recoder.run(candidates(history, recoder.wants), advance)

@@ -136,7 +136,7 @@ class Push:
         Raises:
             ThetaError: As by ``run``.
         """
-        from git_theta_ext.transfer.remote_index import held, read_remote_index
+        from git_theta_ext.transfer.remote_index import read_remote_index
 
         survey = self._survey(ask=False)  # what was known may be wrong by now, and nobody keeps it from getting so
         if strict:
@@ -144,11 +144,11 @@ class Push:
         if survey.place is None or not survey.found.digests:
             return Pushed(survey.found)
         store = self.repo.store()
-        lacking = survey.found.digests - held(read_remote_index(store, survey.place).headers.values())
+        lacking = survey.found.digests - read_remote_index(store, survey.place).held()
         lost = store.missing(lacking)
         for source in self._sources(survey.place) if lost else ():
             with suppress(RemoteError):
-                lost -= held(read_remote_index(store, source).headers.values())
+                lost -= read_remote_index(store, source).held()
         return Pushed(survey.found, frozenset(lacking), frozenset(lost))
 
     def _survey(self, *, ask: bool) -> _Survey:
@@ -175,9 +175,14 @@ class Push:
         from git_theta_ext.transfer.outgoing import keep
 
         root, complete = self.repo.theta_dir, Complete(boundary=boundary(self.repo))
-        if ask and keep(place, (known := read_complete(root, place.url, complete.boundary)).packs) == known.packs:
+        known = read_complete(root, place.url, complete.boundary)
+        if ask and keep(place, known.packs) == known.packs and not self._known_bad(known.packs):
             complete = known
         return _Survey(outgoing(self.repo, self.remote, self.updates, complete.tips), place, complete)
+
+    def _known_bad(self, packs: AbstractSet[str]) -> bool:
+        """Tell whether one of some packs was found to hold something else than it says, since a push relied on it."""
+        return bool(packs) and any(name in packs for name, _ in self.repo.store().verdicts.bad_entries())
 
     def _upload(
         self, place: Place, found: Outgoing, *, strict: bool, advance: Callable[[int], None]

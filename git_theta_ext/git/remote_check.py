@@ -13,7 +13,7 @@ from git_theta_ext.git.remotes import open_remote, push_addresses, try_remotes
 from git_theta_ext.git.state import push_remote
 from git_theta_ext.git.versions import versions
 from git_theta_ext.store.pool import no_progress
-from git_theta_ext.transfer.remote_index import held, read_remote_index
+from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.transfer.verify import verified
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def check_remote(
     places = {place.url: place for at in push_addresses(repo, remote) for place in [open_remote(repo, remote, at)]}
     found = []
     for place in places.values():
-        listed = digests & held(read_remote_index(store, place).headers.values())
+        listed = digests & read_remote_index(store, place).held()
         sound = verified(store, place, listed, download=True, advance=advance) if full else listed
         elsewhere = _elsewhere(repo, store, place, digests - sound)
         for version in wanted:
@@ -93,5 +93,5 @@ def _elsewhere(repo: Repository, store: Store, place: Place, digests: set[Digest
     for source in try_remotes(repo)[0] if missing else ():
         if source.url != place.url:
             with suppress(ThetaError):
-                found |= digests & held(read_remote_index(store, source).headers.values())
+                found |= digests & read_remote_index(store, source).held()
     return found

@@ -21,7 +21,7 @@ from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.store.chains import ancestors, shallowest
 from git_theta_ext.store.file_bytes import open_bytes
 from git_theta_ext.transfer.complete import read_complete, write_complete
-from git_theta_ext.transfer.remote_index import held, holders_in, known_headers
+from git_theta_ext.transfer.remote_index import RemoteIndex, holders_in, known_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ def unknown_bytes(repo: Repository, store: Store, paths: Mapping[str, str | None
     cache, top = StatCache(store), worktree_of(repo)
     sizes = 0
     for path, name in paths.items():
-        if cache.get(top / path, name) is None and (top / path).is_file():
+        if cache.get(top / path, name, stored=False) is None and (top / path).is_file():
             sizes += (top / path).lstat().st_size
     return sizes
 
@@ -82,7 +82,7 @@ def _found(repo: Repository, store: Store, path: str, format_name: str | None, a
         return Found("gone")
     if not stat_module.S_ISREG(stat.st_mode):
         return Found("link")
-    if (known := StatCache(store).get(full, format_name)) is not None:
+    if (known := StatCache(store).get(full, format_name, stored=False)) is not None:
         return Found("file", Manifest.parse(known))
     if (content := manifest_at(repo, path)) is not None:
         return Found("manifest", Manifest.parse(content))
@@ -149,7 +149,9 @@ def unpushed(repo: Repository) -> NotPushed | None:
     nowhere = set(lacking)
     for name in repo.config.git_remotes:
         with suppress(ThetaError):
-            nowhere -= held(known_headers(repo.theta_dir, remote_url(repo, name, fetch_address(repo, name))).values())
+            nowhere -= RemoteIndex(
+                known_headers(repo.theta_dir, remote_url(repo, name, fetch_address(repo, name)))
+            ).held()
     return NotPushed(remote, found.manifests, len(lacking), len(nowhere))
 
 

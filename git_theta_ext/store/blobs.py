@@ -6,15 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.errors import CorruptError
-from git_theta_ext.store.chains import depths, shallowest
+from git_theta_ext.errors import ChangedError, CorruptError
+from git_theta_ext.store.chains import depths, sound_first
 from git_theta_ext.store.checked import FileSource, checked_blob
 from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs, dense_estimate, estimate
 from git_theta_ext.store.damage import no_warning
-from git_theta_ext.store.decode import Decoder, StoredSource
+from git_theta_ext.store.decode import StoredSource
 from git_theta_ext.store.in_step import in_step
-from git_theta_ext.store.inventory import Inventory
-from git_theta_ext.store.pool import keep_freed_memory, no_progress, thread_count, window
+from git_theta_ext.store.pool import keep_freed_memory, no_progress, window
+from git_theta_ext.store.verifier import Verifier
 from git_theta_ext.store.writer import PackWriter, dense_blob, grouped
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _LARGEST = 1 << 23
 """Bytes; the largest array that chunks are worked on with has four mebibytes."""
 
 
-class Store(Inventory):
+class Store(Verifier):
     """Puts tensors into packs and gets them out.
 
     Args:
@@ -58,11 +58,8 @@ class Store(Inventory):
         threads: int = 0,
         warn: Callable[[str], None] = no_warning,
     ) -> None:
-        super().__init__(root, alternates, warn)
+        super().__init__(root, alternates, threads, warn)
         keep_freed_memory(_LARGEST)
-        self.threads = thread_count(threads)
-        self.decoder = Decoder(self.reader)
-        self._verified: set[tuple[Digest, str]] = set()
 
     def put(
         self,
@@ -100,14 +97,15 @@ class Store(Inventory):
         for digest in factors - self.missing(factors):
             del blobs[digest]
         names = self.write(grouped(blobs.values()), advance, loose=True)
+        self.drop_replaced()
         return sum(self.pack_path(name).stat().st_size for name in names)
 
     def _blobs(self, item: tuple[TensorSpec, Digest, Value], hint: Hint | None) -> list[NewBlob]:
         spec, digest, data = item
         if isinstance(data, FileSource):
-            return [checked_blob(digest, data)]
+            return [checked_blob(digest, lambda: data, ChangedError(f"{data.origin} changed while it was read"))]
         if hint is not None:
-            chosen = shallowest(self.holders({hint.parent}))
+            chosen = sound_first(self.holders({hint.parent}))
             if hint.parent in chosen and depths(chosen)[hint.parent] < _DEEPEST_HINT:
                 target, places = MemorySource(spec, data), self.places({hint.parent})
 
@@ -137,9 +135,11 @@ class Store(Inventory):
         """
         with ThreadPoolExecutor(self.threads) as executor:
             made = PackWriter(self.root, executor, window(self.threads)).write(packs, advance)
+        for name, _ in made:
+            self.reader.forget(self.pack_path(name))
         self._read_back(dict(made), everything=not loose)
         for name, entries in made:
-            self.index.add_pack(str(self.root), name, entries, loose=loose)
+            self.index.add_pack(str(self.root), name, entries, loose=loose, verified=True)
         return [name for name, _ in made]
 
     def _read_back(self, made: Mapping[str, Sequence[Entry]], *, everything: bool) -> None:
@@ -164,22 +164,6 @@ class Store(Inventory):
             for _ in self.chunks([(digest, places[digest][1].spec) for digest in sorted(there)]):
                 pass
             raise
-
-    def verify(self, digests: Sequence[Digest], places: Places) -> None:
-        """Decode tensors from given places, and remember that they came back from there.
-
-        Raises:
-            CorruptError: One is not what its digest names, or leans on something that has no place.
-            MissingError: A pack is gone.
-        """
-        wanted = [(digest, places[digest][1].spec) for digest in digests]
-        for _ in in_step(self.decoder, [(each,) for each in wanted], places, threads=self.threads):
-            pass
-        self._verified.update((digest, places[digest][0].name) for digest in digests)
-
-    def was_verified(self, digest: Digest, pack: str) -> bool:
-        """Tell whether a tensor was decoded out of a pack by this object, and came back."""
-        return (digest, pack) in self._verified
 
     def read(self, digest: Digest, spec: TensorSpec) -> bytearray:
         """Return a whole tensor or skeleton.
@@ -223,8 +207,7 @@ class Store(Inventory):
         """
         groups, places = [(each,) for each in wanted], self._places_of(wanted)
         work = None if sink is None else lambda item, start, chunks: sink(item, start, chunks[0])
-        read = in_step(self.decoder, groups, places, work, threads=self.threads, again=self._again)
-        for item, start, chunks, _ in read:
+        for item, start, chunks, _ in self._in_step(groups, places, work, threads=self.threads):
             for chunk in chunks:
                 yield item, start, chunk
 
@@ -255,11 +238,23 @@ class Store(Inventory):
             return None if work is None else work(item, start * 8 // groups[item][0][1].dtype.bits, chunks)
 
         threads = threads or self.threads
-        read = in_step(
-            self.decoder, groups, places, counted, threads=threads, span=span, verify=verify, again=self._again
-        )
+        read = self._in_step(groups, places, counted, threads=threads, span=span, verify=verify)
         for item, start, chunks, result in read:
             yield item, start * 8 // groups[item][0][1].dtype.bits, chunks, result
+
+    def _in_step(  # noqa: PLR0913 - named
+        self, groups: Groups, places: Places, work: Work | None, *, threads: int, span: int = 1, verify: bool = True
+    ) -> Iterator[tuple[int, int, tuple[memoryview, ...], Any]]:
+        done = 0
+        try:
+            for item, start, chunks, result in in_step(
+                self.decoder, groups, places, work, threads=threads, span=span, verify=verify, again=self._again
+            ):
+                yield item, start, chunks, result
+                done += not chunks
+        except CorruptError:
+            self.doubt([digest for digest, _ in groups[done]], places)
+            raise
 
     def _again(self, digest: Digest) -> Places:
         """Return where a tensor is now."""

@@ -7,6 +7,7 @@ come together from two remotes, each of them sound by itself; what is chosen her
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,9 +19,17 @@ MAX_CHAIN = 16
 """The most bases one behind another that are followed; recoding keeps chains much shorter."""
 
 
+class Verdict(IntEnum):
+    """What decoding an entry of a pack has shown; the numbers are those of the index."""
+
+    UNKNOWN = 0
+    SOUND = 1
+    BAD = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """An entry of a pack that holds a digest.
+    """An entry of a pack that says to hold a digest.
 
     Attributes:
         root: Of the store.
@@ -28,6 +37,7 @@ class Holder:
         entry: Number in the pack.
         stored: Its size there in bytes.
         bases: What it leans on.
+        verdict: Whether it was seen to decode to the digest, given the tensors that its bases name.
     """
 
     root: str
@@ -35,9 +45,26 @@ class Holder:
     entry: int
     stored: int
     bases: tuple[Digest, ...] = ()
+    verdict: Verdict = Verdict.UNKNOWN
 
 
 Holders = dict["Digest", "tuple[Holder, ...]"]
+
+
+def only(holders: Mapping[Digest, Iterable[Holder]], *verdicts: Verdict) -> Holders:
+    """Return the holders of some verdicts, leaving out what has none."""
+    found = {digest: tuple(h for h in held if h.verdict in verdicts) for digest, held in holders.items()}
+    return {digest: held for digest, held in found.items() if held}
+
+
+def usable(holders: Mapping[Digest, Iterable[Holder]]) -> Holders:
+    """Return the holders that are not known to be bad."""
+    return only(holders, Verdict.UNKNOWN, Verdict.SOUND)
+
+
+def sound(holders: Mapping[Digest, Iterable[Holder]]) -> Holders:
+    """Return the holders that were verified."""
+    return only(holders, Verdict.SOUND)
 
 
 def closure(digests: Iterable[Digest], look_up: Callable[[set[Digest]], Holders]) -> Holders:
@@ -109,6 +136,23 @@ def smallest(holders: Mapping[Digest, Iterable[Holder]], depth: int = MAX_CHAIN)
             depth = MAX_CHAIN
         rest = left
     return chosen if _bytes(chosen) <= _bytes(plain) else plain
+
+
+def sound_first(
+    holders: Holders, choose: Callable[[Holders], dict[Digest, Holder]] = shallowest
+) -> dict[Digest, Holder]:
+    """Choose among verified holders, and among the others only for what these cannot be decoded from.
+
+    Verified holders lean on nothing but verified ones here, so no circle arises where the two choices meet.
+
+    Args:
+        holders: Of each digest, with those of all that they lean on; none that is known to be bad.
+        choose: Chooses without circles.
+    """
+    verified = sound(holders)
+    if sum(map(len, verified.values())) == sum(map(len, holders.values())):
+        return choose(verified)
+    return {**choose(holders), **choose(verified)}
 
 
 def _bytes(chosen: Mapping[Digest, Holder]) -> int:

@@ -1,11 +1,10 @@
-"""Store a tensor that others may write to while it is read: what is encoded is what its digest names, or an error."""
+"""Store a tensor that may not be what its digest names: what is encoded is, or an error."""
 
 from __future__ import annotations
 
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import ChangedError
 from git_theta_ext.interfaces import Chunk
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.registry import find_encoding
@@ -13,8 +12,12 @@ from git_theta_ext.store.packs import chunk_range
 from git_theta_ext.store.writer import NewBlob
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typing_extensions import Buffer
 
+    from git_theta_ext.errors import ThetaError
+    from git_theta_ext.interfaces import Source
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.file_bytes import FileBytes
 
@@ -48,19 +51,26 @@ class FileSource:
         return self._file.read(self._offset + start, self._offset + max(start, end))
 
 
-def checked_blob(digest: Digest, source: FileSource) -> NewBlob:
-    """Return a blob that leans on nothing, and is written only if what was encoded is what the digest names."""
-    encoding, spec, hasher = find_encoding("dense"), source.spec, ChunkHasher(source.spec)
+def checked_blob(digest: Digest, target: Callable[[], Source], wrong: ThetaError) -> NewBlob:
+    """Return a blob that leans on nothing, and is written only if what was encoded is what the digest names.
+
+    Args:
+        digest: Of the tensor.
+        target: Opens the tensor for reading; called for each chunk.
+        wrong: Raised if what was read is another tensor.
+    """
+    spec = target().spec
+    encoding, hasher = find_encoding("dense"), ChunkHasher(spec)
 
     def encode(number: int) -> list[Buffer]:
         start, end = chunk_range(spec, number)
-        data = source.read(start, end)
+        data = target().read(start, end)
         hasher.add(number, data)
         return encoding.encode(Chunk(spec, start), data)
 
     def check() -> None:
         if hasher.digest() != digest:
-            raise ChangedError(f"{source.origin} changed while it was read")
+            raise wrong
 
     return NewBlob(digest, spec, encode, check=check)
 

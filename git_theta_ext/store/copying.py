@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from git_theta_ext.errors import CorruptError
+from git_theta_ext.store.checked import checked_blob
 from git_theta_ext.store.decode import StoredSource
-from git_theta_ext.store.writer import NewBlob, dense_blob
+from git_theta_ext.store.writer import NewBlob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,13 +35,15 @@ def copies(store: Store, holders: Iterable[Holder]) -> list[list[NewBlob]]:
 
 
 def whole_again(store: Store, digest: Digest) -> NewBlob:
-    """Return a blob that holds a stored tensor and leans on nothing.
+    """Return a blob that holds a stored tensor and leans on nothing; it is not written if that is damaged.
 
     Raises:
         MissingError: It cannot be decoded from what is here.
     """
     places = store.places({digest})
-    return dense_blob(digest, lambda: StoredSource(store.decoder, places, digest))
+    wrong = f"pack {places[digest][0].name}: the tensor stored as {digest} is another"
+    error = CorruptError(wrong, hint="git theta fsck --full --repair")
+    return checked_blob(digest, lambda: StoredSource(store.decoder, places, digest), error)
 
 
 def _copy(store: Store, holder: Holder) -> NewBlob:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from git_theta_ext.store.chains import ancestors, smallest
+from git_theta_ext.store.chains import ancestors, smallest, sound
 from git_theta_ext.store.copying import copies, whole_again
 from git_theta_ext.store.writer import grouped
 
@@ -36,14 +36,14 @@ def extract_packs(store: Store, digests: AbstractSet[Digest], there: AbstractSet
 
     Args:
         store: That has them.
-        digests: Those asked for.
+        digests: Those asked for; verified.
         there: Digests that are known where the packs go: leaned on, and not handed out again.
 
     Raises:
         MissingError: One cannot be decoded from what is here.
         StoreError: The store cannot be written.
     """
-    chosen = smallest(starting_within(store.holders(digests), digests, digests | there))
+    chosen = smallest(starting_within(sound(store.holders(digests)), digests, digests | there))
     anew = digests - set(chosen)
     names = set(store.write(grouped([whole_again(store, digest) for digest in sorted(anew)]), loose=True))
     needed = ancestors(digests - anew, {d: holder for d, holder in chosen.items() if d not in there}) - there

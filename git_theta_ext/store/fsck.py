@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError, FormatError, MissingError, PluginError
+from git_theta_ext.errors import CorruptError, FormatError, MissingError, ThetaError
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.tensor import skeleton_spec
-from git_theta_ext.store.chains import closure, shallowest
+from git_theta_ext.store.chains import closure, shallowest, usable
+from git_theta_ext.store.examine import UNREADABLE, lacks_plugin
 from git_theta_ext.store.pool import no_progress
 from git_theta_ext.store.reader import read_pack_header
 from git_theta_ext.store.writer import pack_path, sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
-    from git_theta_ext.errors import ThetaError
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.blobs import Store
@@ -43,11 +43,7 @@ class Problem:
     pack: str = ""
 
 
-UNREADABLE = (CorruptError, MissingError, PluginError)
-"""What reading a stored tensor may raise that says nothing of the others."""
-
 _NAMED = 3
-_TOGETHER = 256
 
 
 def specs_of(manifests: Iterable[Manifest]) -> dict[Digest, TensorSpec]:
@@ -72,6 +68,8 @@ def check_packs(store: Store, advance: Callable[[int], None] = no_progress) -> I
             wrong = _wrong_pack(root, path, size)
         except FileNotFoundError:  # another process made a better pack of it
             continue
+        if wrong or path.name in store.verdicts.damaged(str(root)):
+            store.doubt_pack(root, path.name)  # if nothing is wrong any more, it was mended
         if wrong:
             yield Problem("corrupt", str(path), wrong, str(path))
         advance(size)
@@ -148,10 +146,23 @@ def stored_specs(store: Store) -> dict[Digest, TensorSpec]:
     return specs
 
 
+def known_bad(store: Store) -> Iterator[Problem]:
+    """Tell of entries that were found to be bad earlier, and decode nothing.
+
+    Args:
+        store: With its alternates.
+    """
+    for digest, held in store.verdicts.bad_here().items():
+        for holder in held:
+            path = str(pack_path(Path(holder.root), holder.pack))
+            what = f"pack {holder.pack}: the tensor stored as {digest} is another"
+            yield Problem("corrupt", f"{digest[:16]} in {path}", what, path)
+
+
 def check_tensors(
     store: Store, wanted: Mapping[Digest, TensorSpec], advance: Callable[[int], None] = no_progress
 ) -> Iterator[tuple[Digest, Problem]]:
-    """Decode tensors and skeletons, each once, and compare them with their digests.
+    """Decode tensors and skeletons out of every pack that holds them, and compare them with their digests.
 
     What is not here at all is left out. Where something leans on what is damaged itself, only the latter's pack is said
     to be at fault. A pack whose encoding is not installed is at no fault.
@@ -161,46 +172,27 @@ def check_tensors(
         wanted: Digests and specs.
         advance: Told the number of bytes that were decoded, as it goes.
     """
-    chosen = shallowest(store.holders(wanted))
-    failed: dict[Digest, ThetaError] = {}
-    items = [(digest, spec) for digest, spec in wanted.items() if digest in chosen]
-    for start in range(0, len(items), _TOGETHER):
-        failed.update(_failures(store, items[start : start + _TOGETHER], advance))
-    for digest, error in failed.items():
-        holder = chosen[digest]
+    judged = store.judge_again(wanted, advance)
+    for (digest, holder), error in judged.found.items():
         path = pack_path(Path(holder.root), holder.pack)
-        unknown = _lacks_plugin(error)
-        blameless = unknown or any(base in failed for base in holder.bases)
-        what = f"{error.message}; {error.hint}" if unknown and error.hint else error.message
-        kind = "plug-in" if unknown else "corrupt"
-        yield digest, Problem(kind, f"{digest[:16]} in {path}", what, "" if blameless else str(path))
-
-
-def _lacks_plugin(error: BaseException | None) -> bool:
-    return error is not None and (isinstance(error, PluginError) or _lacks_plugin(error.__cause__))
-
-
-def _failures(
-    store: Store, wanted: Sequence[tuple[Digest, TensorSpec]], advance: Callable[[int], None]
-) -> Iterator[tuple[Digest, ThetaError]]:
-    passed = 0
-    try:
-        for passed, _, chunk in store.chunks(wanted):  # noqa: B007 - read where this is cut short
-            advance(chunk.nbytes)
-    except UNREADABLE:
-        # It is the one at hand or one behind it; those before were verified.
-        for digest, spec in wanted[passed:]:
-            if (error := _failure(store, digest, spec, advance)) is not None:
-                yield digest, error
-
-
-def _failure(store: Store, digest: Digest, spec: TensorSpec, advance: Callable[[int], None]) -> ThetaError | None:
-    try:
-        for _, _, chunk in store.chunks([(digest, spec)]):
-            advance(chunk.nbytes)
-    except UNREADABLE as error:
-        return error
-    return None
+        where = f"{digest[:16]} in {path}"
+        if error is None:
+            spec = store.place(digest, holder)[1].spec
+            if spec != wanted[digest]:
+                yield (
+                    digest,
+                    Problem("corrupt", where, f"it is {spec}, and a manifest says that it is {wanted[digest]}"),
+                )
+        elif lacks_plugin(error):
+            hint = f"; {error.hint}" if isinstance(error, ThetaError) and error.hint else ""
+            yield digest, Problem("plug-in", where, f"{error}{hint}")
+        elif not isinstance(error, MissingError):  # else another process made a better pack of it
+            yield digest, Problem("corrupt", where, str(error), str(path))
+    damaged = {digest for digest, _ in judged.bad()}
+    for digest, holder in judged.stranded:
+        where = f"{digest[:16]} in {pack_path(Path(holder.root), holder.pack)}"
+        bases = [base for base in holder.bases if base in damaged]
+        yield from ((digest, Problem("corrupt", where, f"leans on {base}, which is damaged")) for base in bases)
 
 
 def users(store: Store, manifests: Mapping[str, Manifest], packs: Collection[str]) -> dict[str, list[str]]:
@@ -216,7 +208,7 @@ def users(store: Store, manifests: Mapping[str, Manifest], packs: Collection[str
     """
     damaged = {(str(root), path.name): str(path) for root, path in store.pack_files() if str(path) in set(packs)}
     every = store.index.all_holders()
-    sound = {d: [h for h in held if (h.root, h.pack) not in damaged] for d, held in every.items()}
+    sound = {d: [h for h in held if (h.root, h.pack) not in damaged] for d, held in usable(every).items()}
     left = set(shallowest({digest: held for digest, held in sound.items() if held}))
     needed = {digest: _damage(digest, every, damaged) for digest in set(every) - left}
     found: dict[str, list[str]] = {pack: [] for pack in packs}

@@ -6,11 +6,12 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
-from git_theta_ext.store.chains import MAX_CHAIN, ancestors, smallest
+from git_theta_ext.store.chains import MAX_CHAIN, Verdict, ancestors, smallest, sound_first
 from git_theta_ext.store.copying import copies
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ def repack(store: Store, live: AbstractSet[Digest], older_than: float, depth: in
     wanted = _wanted(store, needs)
     little = {name for name in wanted if needs.sizes[name][0] < _LITTLE}
     copied = {*_waste(store, needs, wanted), *(little if len(little) >= _MANY else ())}
+    # What cannot be read back from where it is now cannot be from a copy of it.
+    copied -= {name for name in copied if any(needs.chosen[d].verdict is not Verdict.SOUND for d in wanted[name])}
     chosen = _replaced(store, needs, sorted(copied))
     if not chosen:
         return 0
@@ -170,18 +173,21 @@ def _now() -> float:
 def _needs(
     store: Store, live: AbstractSet[Digest], older_than: float, planned: Mapping[Digest, Holder], depth: int
 ) -> _Needs:
+    choose = partial(smallest, depth=depth)
     sizes, present = _on_disk(store)
-    # What the index does not know, such as a pack of a newer version, is nothing that it could condemn.
-    every = store.index.all_holders()
-    holders = {d: kept for d, held in every.items() if (kept := tuple(h for h in held if (h.root, h.pack) in present))}
-    # What an alternate holds as well is kept here too: it is somebody else's to delete.
-    own = {d: mine for d, held in holders.items() if (mine := tuple(h for h in held if h.root == str(store.root)))}
-    chosen = {**smallest(holders, depth), **smallest(own, depth), **planned}
+    own = _present(store.index.all_holders(), {(root, name) for root, name in present if root == str(store.root)})
     by_pack: dict[str, set[Digest]] = defaultdict(set)
     for digest, held in own.items():
         for holder in held:
             by_pack[holder.pack].add(digest)
     young = {digest for name, digests in by_pack.items() if sizes[name][1] >= older_than for digest in digests}
+    # What was not verified takes the place of nothing that was.
+    store.prove((live | young) & set(own), choose)
+    # What the index does not know, such as a pack of a newer version, is nothing that it could condemn.
+    holders = _present(store.all_holders(), present)
+    # What an alternate holds as well is kept here too: it is somebody else's to delete.
+    mine = {d: kept for d, held in holders.items() if (kept := tuple(h for h in held if h.root == str(store.root)))}
+    chosen = {**sound_first(holders, choose), **sound_first(mine, choose), **planned}
     nameless = young - ancestors(live & set(chosen), chosen)
     return _Needs(
         chosen=chosen,
@@ -191,6 +197,11 @@ def _needs(
         sizes=sizes,
         spared=_packs_of_all(own, (live | young) - set(chosen)),
     )
+
+
+def _present(holders: Holders, packs: AbstractSet[tuple[str, str]]) -> Holders:
+    """Return the holders that are in some packs, given by root and name."""
+    return {d: kept for d, held in holders.items() if (kept := tuple(h for h in held if (h.root, h.pack) in packs))}
 
 
 def _on_disk(store: Store) -> tuple[dict[str, tuple[int, float]], set[tuple[str, str]]]:

@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from git_theta_ext.errors import StoreError
 from git_theta_ext.model.tensor import Digest
-from git_theta_ext.store.chains import Holder
+from git_theta_ext.store.chains import Holder, Verdict
 from git_theta_ext.store.damage import OtherVersionError, hint_of, is_damage, no_warning
 
 if TYPE_CHECKING:
@@ -26,21 +26,30 @@ if TYPE_CHECKING:
     from git_theta_ext.store.chains import Holders
     from git_theta_ext.store.packs import Entry
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = f"""
 CREATE TABLE packs (
     id INTEGER PRIMARY KEY, root TEXT NOT NULL, name TEXT NOT NULL, loose INTEGER NOT NULL, UNIQUE (root, name)
 );
 CREATE TABLE blobs (
     digest BLOB NOT NULL, pack INTEGER NOT NULL, entry INTEGER NOT NULL, stored INTEGER NOT NULL, bases BLOB NOT NULL,
-    PRIMARY KEY (digest, pack)
+    verdict INTEGER NOT NULL, PRIMARY KEY (digest, pack)
 ) WITHOUT ROWID;
 CREATE INDEX blobs_by_pack ON blobs (pack);
+CREATE INDEX not_sound ON blobs (verdict) WHERE verdict <> 1;
+CREATE TABLE sound_packs (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE bad_entries (name TEXT NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (name, digest)) WITHOUT ROWID;
 CREATE TABLE manifests (id BLOB PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE stats (path TEXT PRIMARY KEY, stat TEXT NOT NULL, manifest BLOB NOT NULL) WITHOUT ROWID;
 PRAGMA user_version = {_VERSION};
 """
-_HOLDERS = "SELECT digest, root, name, entry, stored, bases FROM blobs JOIN packs ON pack = id"
+_HOLDERS = "SELECT digest, root, name, entry, stored, bases, verdict FROM blobs JOIN packs ON pack = id"
+_RECORDED_BEFORE = """ON CONFLICT (digest, pack) DO UPDATE SET
+    entry = excluded.entry, stored = excluded.stored, bases = excluded.bases,
+    verdict = CASE WHEN excluded.verdict THEN excluded.verdict WHEN verdict = 2 THEN 0 ELSE verdict END"""
+"""A pack that is put in place anew may have been mended: what was bad is to be looked at again."""
+
+_VERDICTS = {int(verdict): verdict for verdict in Verdict}
 _BATCH = 500
 _BUSY_SECONDS = 30
 
@@ -129,7 +138,7 @@ class Index:
                     raise StoreError(f"cannot write {self._path}: {error}", hint=hint_of(error)) from error
                 raise
 
-    def add_pack(self, root: str, name: str, entries: Iterable[Entry], *, loose: bool) -> None:
+    def add_pack(self, root: str, name: str, entries: Iterable[Entry], *, loose: bool, verified: bool = False) -> None:
         """Record a pack and its entries, in their order.
 
         Args:
@@ -137,65 +146,73 @@ class Index:
             name: Of the pack.
             entries: What it holds.
             loose: Whether recoding may still make it smaller.
+            verified: Whether its entries were seen to be what their digests say. Else that is as it was when the pack
+                was recorded before, or not known.
         """
         rows = [
-            (bytes.fromhex(entry.digest), number, entry.stored, bytes.fromhex("".join(entry.bases)))
+            (bytes.fromhex(entry.digest), number, entry.stored, bytes.fromhex("".join(entry.bases)), verified)
             for number, entry in enumerate(entries)
         ]
         with self.transaction() as db:
-            db.execute("INSERT OR IGNORE INTO packs (root, name, loose) VALUES (?, ?, ?)", (_text(root), name, loose))
-            (pack,) = db.execute("SELECT id FROM packs WHERE root = ? AND name = ?", (_text(root), name)).fetchone()
-            query = f"INSERT OR REPLACE INTO blobs (pack, digest, entry, stored, bases) VALUES ({pack:d}, ?, ?, ?, ?)"  # noqa: S608 - only a number
-            db.executemany(query, rows)
+            db.execute("INSERT OR IGNORE INTO packs (root, name, loose) VALUES (?, ?, ?)", (as_text(root), name, loose))
+            (pack,) = db.execute("SELECT id FROM packs WHERE root = ? AND name = ?", (as_text(root), name)).fetchone()
+            query = f"INSERT INTO blobs (pack, digest, entry, stored, bases, verdict) VALUES ({pack:d}, ?, ?, ?, ?, ?)"  # noqa: S608 - only a number
+            db.executemany(f"{query} {_RECORDED_BEFORE}", rows)
+            if not verified:
+                query = "SELECT digest FROM bad_entries WHERE name = ?"
+                db.execute(f"UPDATE blobs SET verdict = 2 WHERE pack = ? AND digest IN ({query})", (pack, name))  # noqa: S608 - ours
 
     def drop_pack(self, root: str, name: str) -> None:
-        """Forget a pack."""
-        key = _text(root), name
+        """Forget a pack, but not that it was verified: it may come back from a remote that holds the same bytes."""
+        key = as_text(root), name
         with self.transaction() as db:
+            sound = "NOT EXISTS (SELECT 1 FROM blobs WHERE pack = id AND verdict <> 1)"
+            query = f"INSERT OR IGNORE INTO sound_packs SELECT name FROM packs WHERE root = ? AND name = ? AND {sound}"  # noqa: S608 - ours
+            db.execute(query, key)
             db.execute("DELETE FROM blobs WHERE pack IN (SELECT id FROM packs WHERE root = ? AND name = ?)", key)
             db.execute("DELETE FROM packs WHERE root = ? AND name = ?", key)
 
     def packs(self) -> set[tuple[str, str]]:
         """Return root and name of every pack that is known."""
-        return {(_path(root), name) for root, name in self._rows("SELECT root, name FROM packs")}
+        return {(_path(root), name) for root, name in self.rows("SELECT root, name FROM packs")}
 
     def holders(self, digests: Iterable[Digest]) -> Holders:
-        """Return every entry of every pack that holds one of some digests; those that nobody holds are left out."""
+        """Return every entry that says to hold one of some digests, bad ones too; what nothing holds is left out."""
         keys = [bytes.fromhex(digest) for digest in digests]
         found: Holders = {}
         for start in range(0, len(keys), _BATCH):
             batch = keys[start : start + _BATCH]
             marks = ",".join("?" * len(batch))
-            for row in self._rows(f"{_HOLDERS} WHERE digest IN ({marks})", batch):
+            for row in self.rows(f"{_HOLDERS} WHERE digest IN ({marks})", batch):
                 _add(found, row)
         return found
 
     def all_holders(self) -> Holders:
-        """Return every entry of every pack."""
+        """Return every entry of every pack, bad ones too."""
         found: Holders = {}
-        for row in self._rows(_HOLDERS):
+        for row in self.rows(_HOLDERS):
             _add(found, row)
         return found
 
     def loose(self, root: str) -> set[str]:
         """Return the names of packs that recoding may still make smaller."""
-        return {name for (name,) in self._rows("SELECT name FROM packs WHERE loose AND root = ?", (_text(root),))}
+        return {name for (name,) in self.rows("SELECT name FROM packs WHERE loose AND root = ?", (as_text(root),))}
 
     def loose_bytes(self, root: str) -> int:
         """Return the stored bytes of packs that recoding may still make smaller."""
         query = "SELECT SUM(stored) FROM blobs JOIN packs ON pack = id WHERE loose AND root = ?"
-        return sum(nbytes or 0 for (nbytes,) in self._rows(query, (_text(root),)))
+        return sum(nbytes or 0 for (nbytes,) in self.rows(query, (as_text(root),)))
 
     def settle(self, root: str, names: Iterable[str]) -> None:
         """Note that recoding has dealt with some packs."""
         with self.transaction() as db:
             query = "UPDATE packs SET loose = 0 WHERE root = ? AND name = ?"
-            db.executemany(query, ((_text(root), name) for name in names))
+            db.executemany(query, ((as_text(root), name) for name in names))
 
     def manifest_of(self, path: str, stat: str) -> bytes | None:
         """Return the manifest recorded for a file of exactly this stat."""
         query = "SELECT id, content FROM stats JOIN manifests ON manifest = id WHERE path = ? AND stat = ?"
-        rows = self._rows(query, (_text(path), stat))
+        rows = self.rows(query, (as_text(path), stat))
         # A flipped bit must not get into a commit.
         return next((content for identity, content in rows if blake3(content).digest() == identity), None)
 
@@ -203,7 +220,7 @@ class Index:
         """Record the manifest of a file of this stat, and forget manifests that no file has any more."""
         with self.transaction() as db:
             db.execute("INSERT OR IGNORE INTO manifests VALUES (?, ?)", (identity, manifest))
-            db.execute("INSERT OR REPLACE INTO stats VALUES (?, ?, ?)", (_text(path), stat, identity))
+            db.execute("INSERT OR REPLACE INTO stats VALUES (?, ?, ?)", (as_text(path), stat, identity))
             db.execute("DELETE FROM manifests WHERE id NOT IN (SELECT manifest FROM stats)")
 
     def compact(self) -> None:
@@ -211,7 +228,8 @@ class Index:
         with self._lock, contextlib.suppress(sqlite3.OperationalError):
             self._db.execute("VACUUM")
 
-    def _rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+    def rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        """Return all rows that a query finds."""
         with self._lock:
             try:
                 return self._db.execute(query, values).fetchall()
@@ -227,7 +245,7 @@ class Index:
             self._db.close()
 
 
-def _text(path: str) -> str | bytes:
+def as_text(path: str) -> str | bytes:
     """Return a path as SQLite takes it, whose text is UTF-8; paths are bytes, and need not be."""
     try:
         path.encode()
@@ -240,11 +258,14 @@ def _path(text: str | bytes) -> str:
     return text if isinstance(text, str) else os.fsdecode(text)
 
 
-def _add(found: Holders, row: tuple[bytes, str | bytes, str, int, int, bytes]) -> None:
-    digest, root, name, entry, stored, raw = row
+def _add(found: Holders, row: tuple[bytes, str | bytes, str, int, int, bytes, int]) -> None:
+    digest, root, name, entry, stored, raw, verdict = row
     bases = tuple(Digest(raw[at : at + 32].hex()) for at in range(0, len(raw), 32))
     key = Digest(digest.hex())
-    found[key] = (*found.get(key, ()), Holder(_path(root), name, entry, stored, bases))
+    found[key] = (
+        *found.get(key, ()),
+        Holder(_path(root), name, entry, stored, bases, _VERDICTS.get(verdict, Verdict.UNKNOWN)),
+    )
 
 
 def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:

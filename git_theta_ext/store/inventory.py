@@ -7,15 +7,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
-from git_theta_ext.store.chains import closure, shallowest
+from git_theta_ext.store.chains import Verdict, closure, only, shallowest, sound, sound_first
 from git_theta_ext.store.damage import no_warning
 from git_theta_ext.store.index import Index
 from git_theta_ext.store.locks import dropping, kept
 from git_theta_ext.store.reader import PackReader, read_pack_header
+from git_theta_ext.store.verdicts import Verdicts
 from git_theta_ext.store.writer import explained, pack_path, place_pack, sha256_of, sync_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest
@@ -41,6 +43,7 @@ class Inventory:
         self.root = root
         self.warn = warn
         self.index = Index(root / "index.sqlite3", warn)
+        self.verdicts = Verdicts(self.index)
         self.reader = PackReader()
         self._roots = {str(path): path for path in (root, *alternates)}
         self._refreshed = -1
@@ -49,15 +52,16 @@ class Inventory:
         """Return where this store keeps a pack, whether or not it is there."""
         return pack_path(self.root, name)
 
-    def missing(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return those that cannot be decoded from what is here and in the alternates.
+    def touch_sound(self, digests: AbstractSet[Digest]) -> tuple[Holders, dict[Digest, Holder]]:
+        """Touch the packs that verified tensors are decoded from, so that no garbage collection takes them now.
 
-        Packs that the others need are touched, so that no garbage collection takes them before a manifest names them.
+        Returns:
+            What ``holders`` returns, and the holders that some digests and what these lean on are decoded from.
         """
-        wanted = set(digests)
         with kept(self.root):
             for left in reversed(range(_LOOKS)):
-                chosen = shallowest(self.holders(wanted))
+                found = self.holders(digests)
+                chosen = shallowest(sound(found))
                 try:
                     for root, name in {(holder.root, holder.pack) for holder in chosen.values()}:
                         _touch(self._path(root, name))
@@ -67,10 +71,13 @@ class Inventory:
                     self.refresh()
                 else:
                     break
-        return wanted - set(chosen)
+        return found, chosen
 
     def holders(self, digests: Iterable[Digest]) -> Holders:
-        """Return what holds some digests, and all that these lean on; digests that nothing holds are left out."""
+        """Return what holds some digests, and all that these lean on, as far as it is not known to be bad.
+
+        Digests that nothing holds are left out.
+        """
         wanted = set(digests)
         # Else what a tensor leaned on a moment ago may be gone by now, and what it leans on instead not be seen.
         with kept(self.root):
@@ -85,18 +92,31 @@ class Inventory:
     def places(self, digests: Iterable[Digest]) -> Places:
         """Return where some digests, and all that they lean on, are decoded from with the least work.
 
+        What was verified comes before what was not.
+
         Raises:
-            MissingError: One cannot be decoded from what is here.
+            MissingError: One cannot be decoded from what is here, or only from what is known to be bad.
             CorruptError: A pack is not what the index says.
         """
         wanted = set(digests)
-        chosen = shallowest(self.holders(wanted))
+        chosen = sound_first(self.holders(wanted))
         if absent := wanted - set(chosen):
-            raise MissingError(
-                f"{len(absent)} of {len(wanted)} tensors are not in the store, {min(absent)} among them",
+            raise self._absent(absent, len(wanted))
+        return {digest: self.place(digest, holder) for digest, holder in chosen.items()}
+
+    def _absent(self, absent: AbstractSet[Digest], wanted: int) -> MissingError:
+        bad = only(self.index.holders(absent), Verdict.BAD)
+        if not bad:
+            return MissingError(
+                f"{len(absent)} of {wanted} tensors are not in the store, {min(absent)} among them",
                 hint="git theta checkout fetches what a remote has; git theta fsck says which files need them",
             )
-        return {digest: self.place(digest, holder) for digest, holder in chosen.items()}
+        digest, (holder, *_) = min(bad.items())
+        return MissingError(
+            f"{len(absent)} of {wanted} tensors are not in the store: "
+            f"what pack {holder.pack} holds as {digest} is not that tensor",
+            hint="git theta fsck --full --repair",
+        )
 
     def path_of(self, name: str) -> Path:
         """Return where a pack is, here or in an alternate.
@@ -112,8 +132,12 @@ class Inventory:
         """Tell whether a pack is here or in an alternate."""
         return self._pack_anywhere(name) is not None
 
+    def has_intact(self, name: str) -> bool:
+        """Tell whether a pack is in this store whose file was not found to be damaged."""
+        return self.pack_path(name).exists() and name not in self.verdicts.damaged(str(self.root))
+
     def adopt(self, name: str, path: Path) -> None:
-        """Take over a file that is said to be a pack of this name; durable on return.
+        """Take over a file that is said to be a pack of this name; durable on return, and not decoded yet.
 
         Raises:
             CorruptError: Its bytes do not have that name, or are no pack. The file is left where it is.
@@ -128,7 +152,9 @@ class Inventory:
                 os.fsync(file.fileno())
             os.utime(path)  # linked to a remote's file it may be old, and must not look like garbage
             sync_folders(place_pack(self.root, path, name))
-        self.index.add_pack(str(self.root), name, header.entries, loose=False)
+        self.reader.forget(self.pack_path(name))
+        known = self.verdicts.sound_pack(name)
+        self.index.add_pack(str(self.root), name, header.entries, loose=False, verified=known)
 
     def drop(self, names: Iterable[str], older_than: float | None = None) -> list[str]:
         """Remove packs of this store and forget them, in the order given.

@@ -48,6 +48,11 @@ class PackReader:
             raise CorruptError(f"pack {path.name} is cut short", hint="git theta fsck")
         return memoryview(data)
 
+    def forget(self, path: Path) -> None:
+        """Open a pack anew when it is next asked for, since another file took its place."""
+        with self._lock:
+            self._open.pop(path, None)
+
     def close(self) -> None:
         """Close all packs."""
         with self._lock:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from git_theta_ext.registry import find_encoding, names
-from git_theta_ext.store.chains import Holder, smallest
+from git_theta_ext.store.chains import Holder, smallest, sound_first
 from git_theta_ext.store.coded import Hint, coded_blobs, dense_estimate, estimate
 from git_theta_ext.store.decode import StoredSource
 from git_theta_ext.store.extract import starting_within
@@ -160,10 +161,11 @@ class Recoder:
         return self.result
 
     def _best_holders(self, going: AbstractSet[Digest]) -> dict[Digest, Holder]:
-        holders = self._store.index.all_holders()
+        holders = self._store.all_holders()
+        choose = partial(smallest, depth=self._limit)
         if self._parents_allowed is None:
-            return smallest(holders, self._limit)
-        chosen = smallest(starting_within(holders, going, self._parents_allowed), self._limit)
+            return sound_first(holders, choose)
+        chosen = sound_first(starting_within(holders, going, self._parents_allowed), choose)
         root = str(self._store.root)
         # What starts from something else is taken to be held whole, in no pack: it will be, unless it starts anew here.
         rest = {digest for digest in going if digest not in chosen and digest in holders}

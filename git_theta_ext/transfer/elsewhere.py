@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
 from git_theta_ext.store.chains import shallowest
 from git_theta_ext.store.fsck import specs_of
-from git_theta_ext.transfer.remote_index import held, read_remote_index
+from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.transfer.sync import fetch
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Remotes:
         found: set[Digest] = set()
         for place in self.places if missing else ():
             try:
-                found |= held(read_remote_index(store, place).headers.values())
+                found |= read_remote_index(store, place).held()
             except ThetaError as error:  # noqa: PERF203 - a handful of remotes
                 self.failures.append(error)
         return missing & found

@@ -45,7 +45,7 @@ def bring_pack(store: Store, name: str, nbytes: int, places: Iterable[Place]) ->
     try:
         with _alone(store.root / "incoming", name, store.warn) as part:
             for place in places:
-                if store.pack_path(name).exists():
+                if store.has_intact(name):
                     break
                 try:
                     _bring(store, name, nbytes, place, part)

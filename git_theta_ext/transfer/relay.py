@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, StoreError, ThetaError
 from git_theta_ext.store.blobs import Store
-from git_theta_ext.store.chains import ancestors, smallest
+from git_theta_ext.store.chains import ancestors, shallowest, smallest
 from git_theta_ext.store.pool import no_progress
 from git_theta_ext.transfer.remote_index import holders_in, read_remote_index
 from git_theta_ext.transfer.sync import fetch, push
@@ -77,7 +77,7 @@ def relay(
         except ThetaError as error:  # noqa: PERF203 - a handful of remotes
             failures.append(error)
     bases = {base for header in headers.values() for entry in header.entries for base in entry.bases}
-    best = smallest(holders_in(headers, bases - store.missing(bases)))
+    best = smallest(holders_in(headers, bases & set(shallowest(store.holders(bases))), bad=store.rejected()))
     sizes = {name: header.pack_bytes for name, header in headers.items()}
     for batch in _batches(left & set(best), best, sizes):
         with _passing(store) as passing:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.keys import index_key, pack_key, pack_of_index_key, pack_of_key
-from git_theta_ext.store.chains import Holder, shallowest
+from git_theta_ext.store.chains import Holder, Verdict, shallowest
 from git_theta_ext.store.packs import MAX_HEADER, PREFIX_BYTES, header_length, read_header
 from git_theta_ext.store.pool import ordered_map
 from git_theta_ext.store.reader import read_head_of, read_pack_header
@@ -25,6 +25,7 @@ from git_theta_ext.transfer.retry import retried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from git_theta_ext.interfaces import Remote
@@ -60,10 +61,16 @@ class RemoteIndex:
     Attributes:
         headers: Pack name to header, for every pack that is there and whose head can be read.
         indexed: Names of the packs that have an index entry.
+        bad: Name and digest of entries that are known to hold something else than they say.
     """
 
     headers: Mapping[str, PackHeader]
-    indexed: frozenset[str]
+    indexed: frozenset[str] = frozenset()
+    bad: AbstractSet[tuple[str, Digest]] = frozenset()
+
+    def held(self) -> set[Digest]:
+        """Return what the remote holds together with all that it is coded against, in chains that can be read."""
+        return set(shallowest(holders_in(self.headers, bad=self.bad)))
 
 
 def heads_folder(root: Path, url: str) -> Path:
@@ -99,30 +106,48 @@ def read_remote_index(store: Store, place: Place) -> RemoteIndex:
     with ThreadPoolExecutor(_READERS) as executor:
         headers = list(ordered_map(executor, read, names, 4 * _READERS))
     found = {name: header for name, header in zip(names, headers, strict=True) if header is not None}
-    return RemoteIndex(found, frozenset(indexed))
+    return RemoteIndex(found, frozenset(indexed), store.verdicts.bad_entries())
 
 
-def held(headers: Iterable[PackHeader], local: Iterable[Digest] = ()) -> set[Digest]:
-    """Return the digests that packs hold together with all that they are coded against, in chains that can be read.
+def known_better(store: Store, index: RemoteIndex, wanted: AbstractSet[Digest]) -> RemoteIndex:
+    """Decode those packs here that a remote has under the same names, if that was not done yet.
 
     Args:
-        headers: Of the packs.
-        local: Digests that need not be in them.
+        store: That has them.
+        index: Of the remote.
+        wanted: Digests that are of interest.
+
+    Returns:
+        The index, with what turned out to be bad.
     """
-    return set(shallowest(holders_in({str(number): header for number, header in enumerate(headers)}, local)))
+    if store.verdicts.any_unknown():
+        found = store.holders(wanted).items()
+        unknown = [
+            (d, h) for d, held_by in found for h in held_by if h.verdict is Verdict.UNKNOWN and h.pack in index.headers
+        ]
+        store.prove({base for _, holder in unknown for base in holder.bases} - {digest for digest, _ in unknown})
+        store.judge(unknown)
+    return replace(index, bad=store.verdicts.bad_entries())
 
 
-def holders_in(headers: Mapping[str, PackHeader], local: Iterable[Digest] = ()) -> Holders:
+def holders_in(
+    headers: Mapping[str, PackHeader],
+    local: Iterable[Digest] = (),
+    *,
+    bad: AbstractSet[tuple[str, Digest]] = frozenset(),
+) -> Holders:
     """Return what packs hold, by digest.
 
     Args:
         headers: Of the packs, by name.
         local: Digests that are held besides, in a pack without a name.
+        bad: Name and digest of entries that are to be left out.
     """
     found: dict[Digest, list[Holder]] = {digest: [Holder("", "", 0, 0)] for digest in local}
     for name, header in headers.items():
         for number, entry in enumerate(header.entries):
-            found.setdefault(entry.digest, []).append(Holder("", name, number, entry.stored, entry.bases))
+            if (name, entry.digest) not in bad:
+                found.setdefault(entry.digest, []).append(Holder("", name, number, entry.stored, entry.bases))
     return {digest: tuple(held_by) for digest, held_by in found.items()}
 
 

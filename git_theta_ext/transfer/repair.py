@@ -1,4 +1,4 @@
-"""Mend a store: damaged packs are moved aside, and what they held is fetched anew or saved out of them."""
+"""Mend a store: damaged packs are moved aside, and what they held is had from wherever it can be."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, RemoteError
 from git_theta_ext.store.blobs import Store
-from git_theta_ext.store.chains import Holder, closure, shallowest
-from git_theta_ext.store.fsck import UNREADABLE, check_tensors
+from git_theta_ext.store.chains import Holder, closure, shallowest, sound, sound_first
+from git_theta_ext.store.examine import UNREADABLE
+from git_theta_ext.store.fsck import check_tensors
 from git_theta_ext.store.locks import dropping
 from git_theta_ext.store.pool import no_progress
 from git_theta_ext.store.reader import read_pack_header
 from git_theta_ext.store.writer import explained, pack_path, place_pack, sync_folders
-from git_theta_ext.transfer.remote_index import held, read_remote_index
+from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.transfer.sync import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
@@ -40,7 +42,8 @@ class RepairPlan:
 
     Attributes:
         packs: Names of the damaged packs of this store.
-        broken: What manifests name, is held here or was moved aside, and cannot be had from sound packs.
+        broken: What manifests name and cannot be had from sound packs here. What is simply not fetched yet, since a
+            remote holds it and nothing here did, is not among it.
         fetchable: Those of them that a remote holds.
     """
 
@@ -54,6 +57,7 @@ class Repair:
     """What a repair did.
 
     Attributes:
+        sources: Where the good copy of each tensor comes from that a damaged pack held or that was lost.
         fetched: What a remote had, decoded and compared with its digests.
         saved: What could still be read out of damaged packs.
         lost: What could not be mended.
@@ -63,6 +67,7 @@ class Repair:
         problems: What is wrong with those of the lost that are here.
     """
 
+    sources: Mapping[Digest, str]
     fetched: frozenset[Digest]
     saved: frozenset[Digest]
     lost: frozenset[Digest]
@@ -83,31 +88,37 @@ def plan_repair(
         named: What manifests name.
         packs: Names of damaged packs of this store.
     """
-    every = store.holders(named)
-    sound = {
+    store.prove(named)
+    elsewhere = {
         digest: rest
-        for digest, holders in every.items()
+        for digest, holders in store.holders(named).items()
         if (rest := tuple(h for h in holders if h.root != str(store.root) or h.pack not in packs))
     }
+    absent = set(named) - set(shallowest(elsewhere))
     # A repair that was cut off left them there.
-    aside = _holders_aside(store)
-    broken = ((set(every) | set(aside)) & set(named)) - set(shallowest(sound))
+    were_here = absent & {*store.index.holders(absent), *_holders_aside(store)}
     fetchable: set[Digest] = set()
-    if broken:
-        for place in places:
-            with suppress(RemoteError):
-                fetchable |= broken & held(read_remote_index(store, place).headers.values())
-    return RepairPlan(tuple(sorted(packs)), frozenset(broken), frozenset(fetchable))
+    asked = True
+    for place in places if absent else ():
+        try:
+            fetchable |= absent & read_remote_index(store, place).held()
+        except RemoteError:  # noqa: PERF203 - a handful of remotes
+            asked = False
+    broken = were_here | (absent - fetchable if asked else set())
+    return RepairPlan(tuple(sorted(packs)), frozenset(broken), frozenset(fetchable & broken))
 
 
-def repair(
+def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
     store: Store,
     places: Sequence[Place],
     named: Mapping[Digest, TensorSpec],
     plan: RepairPlan,
+    heal: Callable[[AbstractSet[Digest]], Mapping[Digest, str]],
     advance: Callable[[int], None] = no_progress,
 ) -> Repair:
     """Move damaged packs aside and bring what they held; a pack goes back if nothing could be brought in its place.
+
+    Other packs are tried first, then files of work trees, remotes, and what is left of the damaged packs.
 
     What a damaged pack holds and no manifest names goes with it.
 
@@ -116,6 +127,7 @@ def repair(
         places: Remotes, in the order in which they are asked.
         named: What manifests name.
         plan: From ``plan_repair``.
+        heal: Stores again what files hold of some digests, and returns what it stored and where from.
         advance: Told the number of bytes fetched, as it goes.
 
     Raises:
@@ -126,11 +138,14 @@ def repair(
     # Files that are open stay readable after they were moved; nothing may be read out of these.
     store.reader.close()
     wanted = {digest: named[digest] for digest in plan.broken}
-    if places and plan.broken:
-        with suppress(*UNREADABLE, RemoteError):  # what is still missing then is known below
-            fetch(store, places, plan.broken, advance)
-    fetched, _ = _decodable(store, wanted)
-    _salvage(store, {digest: wanted[digest] for digest in plan.broken - fetched})
+    moved = {digest for name in plan.packs for digest in _contents(known, str(store.root), name)} & set(named)
+    sources = _other_packs(store, moved)
+    left = plan.broken - set(sources)
+    sources |= {digest: source for digest, source in heal(left).items() if digest in left}
+    fetched = _fetch(store, places, plan.broken - set(sources), advance)
+    sources |= fetched
+    saved = _salvage(store, {digest: wanted[digest] for digest in plan.broken - set(sources)})
+    sources |= saved
     mended, problems = _decodable(store, wanted)
     lost = plan.broken - mended
     held_aside = _holders_aside(store)
@@ -150,13 +165,47 @@ def repair(
             quarantined.append(name)
     _tidy(store.root / QUARANTINE)
     store.refresh()
-    return Repair(fetched, mended - fetched, lost, tuple(removed), tuple(quarantined), tuple(put_back), tuple(problems))
+    return Repair(
+        sources={digest: source for digest, source in sources.items() if digest not in lost},
+        fetched=mended & set(fetched),
+        saved=mended & set(saved),
+        lost=lost,
+        removed=tuple(removed),
+        quarantined=tuple(quarantined),
+        put_back=tuple(put_back),
+        problems=tuple(problems),
+    )
+
+
+def _other_packs(store: Store, digests: AbstractSet[Digest]) -> dict[Digest, str]:
+    """Tell which other packs hold some tensors."""
+    chosen = shallowest(sound(store.holders(digests)))
+    return {digest: _named(store, chosen[digest]) for digest in digests & set(chosen)}
+
+
+def _named(store: Store, holder: Holder) -> str:
+    place = "here" if holder.root == str(store.root) else f"in {holder.root}"
+    return f"pack {holder.pack[:16]} {place}"
+
+
+def _fetch(
+    store: Store, places: Sequence[Place], digests: AbstractSet[Digest], advance: Callable[[int], None]
+) -> dict[Digest, str]:
+    """Fetch tensors from one remote after the other, and what they hold only together from all of them."""
+    found: dict[Digest, str] = {}
+    together = [(places, "several remotes")] if len(places) > 1 else []
+    for some, name in [*(([place], place.name) for place in places), *together]:
+        if left := set(digests) - set(found):
+            with suppress(*UNREADABLE, RemoteError):  # what is still missing is known below
+                fetch(store, some, left, advance)
+            found |= dict.fromkeys(left - store.missing(left), name)
+    return found
 
 
 def _decodable(store: Store, wanted: Mapping[Digest, TensorSpec]) -> tuple[frozenset[Digest], list[Problem]]:
     """Return what can be decoded and is what its digest says, and what is wrong with the others that are here."""
-    problems = dict(check_tensors(store, wanted))
-    return frozenset(set(wanted) - store.missing(wanted) - set(problems)), list(problems.values())
+    problems = [problem for _, problem in check_tensors(store, wanted)]
+    return frozenset(set(wanted) - store.missing(wanted)), problems
 
 
 def _behind(digests: Collection[Digest], holders: Holders) -> set[Digest]:
@@ -197,17 +246,22 @@ def _move(store: Store, source: Path, target: Path, name: str) -> None:
         sync_folders(place_pack(target, source, name))
 
 
-def _salvage(store: Store, wanted: Mapping[Digest, TensorSpec]) -> None:
+def _salvage(store: Store, wanted: Mapping[Digest, TensorSpec]) -> dict[Digest, str]:
     """Store again what is whole in packs that were moved aside: a damaged pack has many sound parts."""
     root = store.root / QUARANTINE
+    found: dict[Digest, str] = {}
     if not wanted or not root.exists():
-        return
+        return found
     others = dict.fromkeys([store.root, *(place for place, _ in store.pack_files())])
     with closing(Store(root, list(others), store.threads)) as aside:
         aside.refresh()
-        for digest in sorted(set(wanted) & set(shallowest(aside.holders(wanted)))):
+        whole = set(wanted) - aside.missing(wanted)
+        chosen = sound_first(aside.holders(whole))
+        for digest in sorted(whole):
             with suppress(*UNREADABLE):
                 store.put([(wanted[digest], digest, aside.read(digest, wanted[digest]))])
+                found[digest] = f"what is whole of pack {chosen[digest].pack[:16]}"
+    return found
 
 
 def _tidy(quarantine: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
@@ -13,9 +13,10 @@ from git_theta_ext.store.extract import extract_packs
 from git_theta_ext.store.pool import no_progress, ordered_map
 from git_theta_ext.store.reader import read_pack_header
 from git_theta_ext.store.writer import grouped
+from git_theta_ext.transfer.arrived import keep_sound
 from git_theta_ext.transfer.incoming import bring_pack, forget_abandoned
 from git_theta_ext.transfer.outgoing import Going, PushPlan, PushSteps, keep, upload
-from git_theta_ext.transfer.remote_index import held, holders_in, read_remote_index
+from git_theta_ext.transfer.remote_index import holders_in, known_better, read_remote_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,6 +38,9 @@ def plan_push(
 ) -> PushPlan:
     """Find the packs that a remote lacks, and make them where the store's hold more than is to go there.
 
+    What goes was decoded before. What a remote's pack is known not to hold, since a pack of that name here does not, is
+    not taken to be there.
+
     Args:
         store: That has them.
         place: Where they go.
@@ -51,12 +55,12 @@ def plan_push(
     wanted, steps = set(digests), steps or PushSteps()
     if not wanted:
         return PushPlan()
-    index = read_remote_index(store, place)
-    there = held(index.headers.values())
+    index = known_better(store, read_remote_index(store, place), wanted)
+    there = index.held()
     if absent := store.missing(wanted - there):
         wanted -= steps.obtain(absent)
-        index = read_remote_index(store, place)
-        there = held(index.headers.values())
+        index = known_better(store, read_remote_index(store, place), wanted)
+        there = index.held()
     lacking = wanted - there
     if absent := store.missing(lacking):
         raise MissingError(
@@ -68,14 +72,15 @@ def plan_push(
         steps.prepare(Going(lacking, there))
     needed = extract_packs(store, lacking, there)
     after = {**index.headers, **{name: read_pack_header(store.path_of(name)) for name in needed}}
-    if deep := wanted - held(after.values()):
+    if deep := wanted - replace(index, headers=after).held():
         # Leaning on what leans on so much there that nobody could read it.
         needed |= set(store.write(grouped([whole_again(store, digest) for digest in sorted(deep)]), loose=True))
         after = {**after, **{name: read_pack_header(store.path_of(name)) for name in needed}}
-    chosen = shallowest(holders_in(after))
+    chosen = shallowest(holders_in(after, bad=index.bad))
     relied_on = {chosen[digest].pack for digest in ancestors(wanted, chosen)}
     sizes = ((name, store.path_of(name).stat().st_size) for name in needed - set(index.headers))
-    unlisted = (set(index.headers) - index.indexed) & {name for name in index.headers if store.pack_path(name).exists()}
+    unlisted = {name for name in set(index.headers) - index.indexed if store.has_intact(name)}
+    unlisted -= {name for name, _ in index.bad}
     packs = sorted(sizes, key=lambda pack: (-pack[1], pack[0]))
     return PushPlan(tuple(packs), tuple(sorted(unlisted)), frozenset(relied_on))
 
@@ -172,7 +177,7 @@ def fetch(
     forget_abandoned(store.root)
     while missing:
         packs, complete = choose(missing, offers.headers, store)
-        if not complete and queue:
+        if queue and not (complete and packs):
             place = queue.pop(0)
             try:
                 offers.add(place, read_remote_index(store, place).headers)
@@ -197,22 +202,28 @@ def choose(missing: Iterable[Digest], headers: Mapping[str, PackHeader], store: 
     Args:
         missing: Digests.
         headers: Of the packs that can be had.
-        store: Bases that are in it are not fetched.
+        store: Bases that are in it are not fetched, nor is what is known to be something else than it says.
 
     Returns:
         Name and size in bytes of each pack, and whether they make the store complete.
     """
+    wanted, rejected = set(missing), store.rejected()
     bases = {base for header in headers.values() for entry in header.entries for base in entry.bases}
-    local = bases - store.missing(bases)
-    best = smallest(holders_in(headers, local))
+    here = store.holders(bases | wanted)
+    local = set(shallowest(here)) - wanted
+    offered = holders_in(headers, local, bad=rejected)
+    for digest in set(here) - local:
+        # What is here and leans on something that is not: only that has to be fetched.
+        stranded = (Holder("", "", 0, 0, h.bases) for h in here[digest] if (h.pack, digest) not in rejected)
+        offered[digest] = (*offered.get(digest, ()), *stranded)
+    best = smallest(offered)
     chosen: dict[str, int] = {}
-    wanted = set(missing)
     todo, seen = wanted & set(best), set(local)
     while todo:
         digest = todo.pop()
         seen.add(digest)
         name = best[digest].pack
-        if not store.pack_path(name).exists():
+        if name and not store.has_intact(name):
             chosen[name] = headers[name].pack_bytes
         todo |= set(best[digest].bases) - seen
     return chosen, wanted <= set(best)
@@ -229,32 +240,17 @@ def _download(
 
     with ThreadPoolExecutor(_DOWNLOADS) as executor:
         for name, problems in zip(names, ordered_map(executor, bring, names, 2 * _DOWNLOADS), strict=True):
-            if store.pack_path(name).exists():
+            if store.has_intact(name):
                 fetched.packs += 1
                 fetched.nbytes += packs[name]
                 advance(packs[name])
             failures += problems
-    failures += [error for name in names if (error := _unsound(store, name, offers.places[name])) is not None]
+    for name, wrong in keep_sound(store, [name for name in names if store.has_intact(name)]).items():
+        failures.append(CorruptError(f"{offers.places[name][0].url}: {wrong}", hint="git theta fsck --full there"))
     for name in names:
         # Done or not: what a remote said of a pack and did not keep is not believed again.
         del offers.headers[name], offers.places[name]
     return failures
-
-
-def _unsound(store: Store, name: str, places: Sequence[Place]) -> ThetaError | None:
-    """Decode what a fetched pack holds, as far as all that it leans on is here; drop the pack where it is another."""
-    if not store.pack_path(name).exists():
-        return None
-    entries = store.reader.header(store.pack_path(name)).entries
-    own = {e.digest: (Holder(str(store.root), name, at, e.stored, e.bases),) for at, e in enumerate(entries)}
-    best = shallowest({**store.holders(base for entry in entries for base in entry.bases), **own})
-    digests = [digest for digest in own if digest in best]
-    try:
-        store.verify(digests, {digest: store.place(digest, best[digest]) for digest in ancestors(digests, best)})
-    except CorruptError as error:
-        store.drop([name])
-        return CorruptError(f"{places[0].url}: {error.message}", hint="git theta fsck --full there")
-    return None
 
 
 def _explain(missing: set[Digest], wanted: int, places: Sequence[Place], failures: Sequence[ThetaError]) -> ThetaError:

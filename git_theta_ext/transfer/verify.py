@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.keys import pack_key
-from git_theta_ext.store.chains import Holder, ancestors, shallowest
+from git_theta_ext.store.chains import ancestors, shallowest, sound
 from git_theta_ext.store.packs import read_header
 from git_theta_ext.store.pool import no_progress, ordered_map
-from git_theta_ext.store.writer import explained, sha256_of, temporary
-from git_theta_ext.transfer.remote_index import read_head, read_remote_index
+from git_theta_ext.transfer.downloads import Downloads
+from git_theta_ext.transfer.remote_index import holders_in, known_better, read_head, read_remote_index
 from git_theta_ext.transfer.retry import retried
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.chains import Holders
     from git_theta_ext.store.packs import PackHeader
     from git_theta_ext.transfer.remote_index import Place
 
@@ -37,69 +36,64 @@ def verified(
     """Return those digests that a remote holds at this moment, with all that they lean on there.
 
     What is known from earlier is not believed: the head of every pack that this relies on is read from the remote
-    again, and where the pack ends.
+    again, and where the pack ends. Only packs count that were decoded: those that are, or were, here under the same
+    names, which are the SHA-256 of their bytes.
 
     Args:
         store: That keeps notes on the remote.
         place: The remote.
         wanted: Digests that are of interest.
-        download: Bring those packs too, and compare all their bytes with their names.
+        download: Bring those packs too, compare all their bytes with their names, and decode what was not decoded here.
         advance: Told the size of each pack that was checked.
 
     Raises:
         RemoteError: The remote cannot be reached; then nothing is known.
+        StoreError: There is no room to decode what was brought.
     """
     digests = set(wanted)
-    headers = dict(read_remote_index(store, place).headers)
+    index = known_better(store, read_remote_index(store, place), digests)
+    headers, bad, good = dict(index.headers), set(index.bad), _sound_entries(store, index.headers)
+    downloads = Downloads(store, place, good)
     checked: set[str] = set()
-
-    def sound(name: str) -> bool:
-        return _is_sound(place, name, headers[name]) and (
-            not download or _is_whole(store, place, name, headers[name].pack_bytes)
-        )
-
     while True:
-        chosen = shallowest(_holders(place, headers))
+        every = holders_in(headers, bad=bad).items()
+        chosen = shallowest({d: [h for h in held if download or (h.pack, d) in good] for d, held in every})
         needed = {chosen[digest].pack for digest in ancestors(digests & set(chosen), chosen)}
         names = sorted(needed - checked)
         if not names:
             return digests & set(chosen)
-        with ThreadPoolExecutor(_READERS) as executor:
-            answers = list(ordered_map(executor, sound, names, 2 * _READERS))
-        for name, good in zip(names, answers, strict=True):
-            advance(headers[name].pack_bytes)
-            if not good:
-                del headers[name]
         checked.update(names)
+        found = _there(place, headers, names)
+        if download:
+            found = downloads.decode(headers, found, advance)
+            bad.update(
+                (name, e.digest) for name in found for e in headers[name].entries if (name, e.digest) not in good
+            )
+        for name in set(names) - set(found):
+            del headers[name]
+        for name in () if download else found:
+            advance(headers[name].pack_bytes)
 
 
-def _holders(place: Place, headers: Mapping[str, PackHeader]) -> Holders:
-    found: dict[Digest, list[Holder]] = {}
-    for name, header in headers.items():
-        for number, entry in enumerate(header.entries):
-            held = Holder(place.url, name, number, entry.stored, entry.bases)
-            found.setdefault(entry.digest, []).append(held)
-    return {digest: tuple(held) for digest, held in found.items()}
+def _sound_entries(store: Store, headers: Mapping[str, PackHeader]) -> set[tuple[str, Digest]]:
+    """Return name and digest of what packs of these names were seen to hold."""
+    before = store.verdicts.sound_packs()
+    found = {(name, entry.digest) for name, header in headers.items() if name in before for entry in header.entries}
+    here = sound(store.holders({entry.digest for header in headers.values() for entry in header.entries}))
+    return found | {(holder.pack, digest) for digest, held in here.items() for holder in held}
 
 
-def _is_sound(place: Place, name: str, header: PackHeader) -> bool:
-    """Tell whether a pack is on a remote, with this head and of the size that it gives."""
+def _there(place: Place, headers: Mapping[str, PackHeader], names: Sequence[str]) -> list[str]:
+    """Return those of some packs that are on a remote now, with these heads and of the sizes that they give."""
+    with ThreadPoolExecutor(_READERS) as executor:
+        answers = ordered_map(executor, lambda name: _is_there(place, name, headers[name]), names, 2 * _READERS)
+        return [name for name, there in zip(names, answers, strict=True) if there]
+
+
+def _is_there(place: Place, name: str, header: PackHeader) -> bool:
     last = header.pack_bytes - 1
     try:
         same = read_header(read_head(place, name)) == header
         return same and len(retried(lambda: place.remote.get(pack_key(name), last, last + 2))) == 1
     except (CorruptError, MissingError):
         return False
-
-
-def _is_whole(store: Store, place: Place, name: str, nbytes: int) -> bool:
-    """Tell whether a pack on a remote has the bytes that its name stands for."""
-    path = temporary(store.root)
-    try:
-        with explained(path):
-            retried(lambda: place.remote.fetch(pack_key(name), path, nbytes))
-            return sha256_of(path) == name
-    except (CorruptError, MissingError):
-        return False
-    finally:
-        path.unlink(missing_ok=True)

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from workbench import EMBEDDING, MODEL, Repo, model
+from workbench import EMBEDDING, MODEL, SPECS, Repo, dense_payload, make_pack, model, values
 
 from git_theta_ext.cli.main import main
 from git_theta_ext.errors import RepositoryError
+from git_theta_ext.model.tensor import TensorSpec, tensor_digest
+from git_theta_ext.store.blobs import Store
+from git_theta_ext.store.copying import copies
 from git_theta_ext.store.locks import alone
+from git_theta_ext.store.packs import Entry
+from git_theta_ext.store.reader import read_pack_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,6 +181,7 @@ def test_a_damaged_pack_stays_while_something_that_is_lost_leans_on_it(repo: Rep
     held = {path: path.read_bytes() for path in base if path.exists()}
     for path in held:
         damage(path)
+    (repo.path / MODEL).unlink()
     told = fsck(repo, "--full", "--repair", code=6)["repair"]
     assert told["lost"] != []
     assert leaning.exists()
@@ -184,6 +191,7 @@ def test_a_damaged_pack_stays_while_something_that_is_lost_leans_on_it(repo: Rep
         (path,) = (repo.path / ".git/theta").rglob(name)
         damage(path)
     fsck(repo, "--full", "--repair")
+    repo.git("checkout", "--", MODEL)
     assert repo.read() == bytes(near)
 
 
@@ -192,6 +200,7 @@ def test_a_pack_goes_back_where_nothing_can_be_had_in_its_stead(repo: Repo) -> N
     repo.commit("one chunk")
     pack = largest(repo)
     damage(pack)
+    (repo.path / "x.opaque").unlink()
     told = fsck(repo, "--repair", code=6)
     assert told["repair"]["put_back"] == [pack.name]
     assert [problem["pack"] for problem in told["problems"]] == [str(pack)]
@@ -232,11 +241,13 @@ def test_a_missing_base_is_fetched(pushed: Repo) -> None:
     pushed.git("push", "--quiet", "origin", "main")
     pushed.git("theta", "gc")
     fsck(pushed, "--full")
+    (pushed.path / MODEL).unlink()
     fetched = []
     for path in packs(pushed):
         path.unlink()
         fetched += fsck(pushed, "--repair")["repair"].get("fetched", [])
     assert fetched
+    pushed.git("checkout", "--", MODEL)
     assert pushed.unsettled(MODEL, bytes(data)) == []
 
 
@@ -250,6 +261,55 @@ def test_a_remote_that_cannot_be_asked_is_named_where_something_is_missing(pushe
     assert [str(shared.path) in message for message in told["unasked"]] == [True]
     shared.path.with_name("away").rename(shared.path)
     assert json.loads(pushed.git("theta", "fsck", "--json")) == {"manifests": 2, "problems": [], "unasked": []}
+
+
+def poison(repo: Repo, seed: int) -> str:
+    """Put a pack in the place of that of a version's embedding, of a right name and other values; returns its name."""
+    spec = TensorSpec.of(*SPECS[EMBEDDING])
+    digest = tensor_digest(spec, values(EMBEDDING, seed))
+    payload = dense_payload(spec, values(EMBEDDING, 99))
+    name, data = make_pack((Entry(digest, spec, "dense", (len(payload),)), payload))
+    with closing(Store(repo.path / ".git/theta")) as store:
+        store.put([(spec, tensor_digest(spec, values(EMBEDDING, 99)), values(EMBEDDING, 99))])
+        for path in packs(repo):
+            entries = read_pack_header(path).entries
+            if any(entry.digest == digest for entry in entries):
+                assert len(entries) > 1
+                others = [h for e in entries if e.digest != digest for h in store.holders([e.digest])[e.digest]]
+                store.write(copies(store, others), loose=True)
+                store.drop([path.name])
+        (store.root / "made").write_bytes(data)
+        store.adopt(name, store.root / "made")
+    return name
+
+
+def test_a_pack_of_a_right_name_and_a_wrong_tensor_is_mended_from_the_work_tree(two: Repo) -> None:
+    name = poison(two, 2)
+    fsck(two, "--full", code=6)
+    told = fsck(two, "--full", "--repair")
+    assert told["repair"]["removed"] == [name]
+    (mended,) = told["repair"]["mended"]
+    assert mended["from"] == str(two.path / MODEL)
+    assert [use.rpartition(": ")[2] for use in mended["parameters"]] == [EMBEDDING]
+    assert fsck(two, "--full")["problems"] == []
+    # What no file, pack or remote holds stays lost, and is told by path and parameter.
+    poison(two, 1)
+    done = two.run("theta", "fsck", "--full", "--repair", check=False)
+    assert done.returncode == 6
+    assert f"lost {MODEL} ({two.git('rev-parse', '--short=12', 'one')}): {EMBEDDING}: no good copy" in done.stdout
+
+
+def test_adding_a_good_file_heals_the_store_and_nothing_bad_is_pushed(two: Repo, shared: Repo) -> None:
+    name = poison(two, 2)
+    done = two.run("push", "origin", "main", check=False)
+    assert done.returncode == 1
+    assert not list(shared.path.glob("theta/packs/*/*"))
+    (two.path / MODEL).touch()
+    two.git("add", MODEL)
+    assert name not in {path.name for path in packs(two)}
+    assert fsck(two, "--full")["problems"] == []
+    two.git("push", "--quiet", "origin", "main")
+    assert name not in {path.name for path in shared.path.glob("theta/packs/*/*")}
 
 
 def test_nothing_to_repair_is_said(two: Repo) -> None:

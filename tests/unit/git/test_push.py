@@ -13,7 +13,7 @@ from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.transfer.complete import Complete, read_complete, write_complete
-from git_theta_ext.transfer.remote_index import held, read_remote_index
+from git_theta_ext.transfer.remote_index import read_remote_index
 
 ZERO = "0" * 40
 SPEC = TensorSpec.of("F32", (100,))
@@ -62,7 +62,7 @@ class Place:
         return open_remote(self.repo, remote, self.git("remote", "get-url", remote))
 
     def there(self, remote="origin"):
-        return held(read_remote_index(self.repo.store(), self.place(remote)).headers.values())
+        return read_remote_index(self.repo.store(), self.place(remote)).held()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from workbench import dense_payload
 
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.blobs import Store
@@ -69,5 +70,17 @@ def lean(plant):
         (blob,) = coded_blobs(digest, hint, lambda: MemorySource(spec, data), lambda: old)
         payload = b"".join(bytes(memoryview(piece).cast("B")) for piece in blob.encode(0))
         return plant(store, Entry(digest, spec, "delta", (len(payload),), bases=(parent[1],)), payload)
+
+    return adopt
+
+
+@pytest.fixture
+def poison(plant):
+    """Return a function that gives a store a pack whose tensor is not what its digest says; returns its name."""
+
+    def adopt(store, item, value=0):
+        spec, digest, data = item
+        payload = dense_payload(spec, bytes([value]) * len(data))
+        return plant(store, Entry(digest, spec, "dense", (len(payload),)), payload)
 
     return adopt

@@ -5,13 +5,13 @@ import time
 
 import msgpack
 import pytest
-from workbench import packs_of
+from workbench import dense_payload, make_pack, packs_of
 
 from git_theta_ext.store import gc
 from git_theta_ext.store.blobs import Store
 from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs
 from git_theta_ext.store.gc import Garbage, collect, find_garbage, repack, wasted
-from git_theta_ext.store.packs import MAGIC, VERSION
+from git_theta_ext.store.packs import MAGIC, VERSION, Entry
 from git_theta_ext.store.writer import SMALL, dense_blob, sha256_of
 
 LONG_AGO = 1000
@@ -320,3 +320,44 @@ def test_a_pack_that_only_the_index_remembers_is_not_counted_on(store, steps, ma
     age(store)
     repack(store, digests(base, new, small), now)
     assert store.missing(digests(base, new, small)) == set()
+
+
+def test_a_bad_pack_replaces_nothing_and_goes_once_something_better_is_there(store, make, poison, now):
+    item, lost = make(4096), make(4096, 1)
+    store.put([item])
+    good = names(store)
+    bad, only = poison(store, item), poison(store, lost)
+    age(store)
+    collected(store, digests(item, lost), now)
+    assert names(store) == good | {only}
+    store.put([lost])
+    collected(store, digests(item, lost), now)
+    assert not names(store) & {bad, only}
+    assert all(store.read(digest, spec) == data for spec, digest, data in (item, lost))
+
+
+def test_after_the_index_was_lost_the_smaller_of_two_is_kept(store, steps, lean, now):
+    base, new = steps(2)
+    store.put([base])
+    store.put([new])
+    smaller = lean(store, new, base)
+    assert store.missing(digests(base, new)) == set()
+    age(store)
+    fresh = Store(store.root)
+    with fresh.index.transaction() as db:
+        db.execute("UPDATE blobs SET verdict = (stored > 9000)")
+    collected(fresh, digests(base, new), now)
+    assert names(fresh) == {smaller, pack_of(fresh, base)}
+    fresh.close()
+
+
+def test_a_bad_entry_is_not_copied(store, make, plant, now):
+    dead, lost = make(8000), make(4096, 1)
+    payloads = [(dead, dense_payload(dead[0], dead[2])), (lost, dense_payload(lost[0], bytes(len(lost[2]))))]
+    name, data = make_pack(*((Entry(item[1], item[0], "dense", (len(p),)), p) for item, p in payloads))
+    (store.root / "come").write_bytes(data)
+    store.adopt(name, store.root / "come")
+    age(store)
+    assert repack(store, digests(lost), now) == 0
+    collected(store, digests(lost), now)
+    assert names(store) == {name}

@@ -239,6 +239,7 @@ def test_depth_counts_factors_that_lean_on_others(store, steps, item, lean):
     later = item(pair.old_spec, (np.frombuffer(data, "<f4") + np.float32(1e-6)).astype("<f4").tobytes())
     store.put([later])
     assert depth_of(store) == LIMIT + 1
+    store.prove([new[1]], smallest)
     assert Recoder(store, LIMIT).run([[Candidate(later[1], later[0], ((new[1], new[0]),))]]).tensors == {}
     assert intact(store, [*adapters, *factors, old, new, later])
 

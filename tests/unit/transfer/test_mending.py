@@ -10,6 +10,7 @@ from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs
 from git_theta_ext.store.fsck import check_packs
 from git_theta_ext.store.writer import pack_path
 from git_theta_ext.transfer import repair as mending
+from git_theta_ext.transfer.remote_index import Place
 from git_theta_ext.transfer.repair import QUARANTINE, plan_repair, repair
 
 
@@ -57,7 +58,7 @@ def damage(path, at) -> bytes:
 
 def mend(store, named, places=()):
     bad = {problem.pack.rsplit("/", 1)[1] for problem in check_packs(store)}
-    return repair(store, places, named, plan_repair(store, places, named, bad))
+    return repair(store, places, named, plan_repair(store, places, named, bad), lambda _: {})
 
 
 def put_difference(store, parent, changed) -> None:
@@ -152,9 +153,10 @@ def test_what_came_and_does_not_decode_counts_as_lost(fresh, monkeypatch):
     monkeypatch.setattr(mending, "fetch", bring)
     done = repair(
         store,
-        ["a place"],
+        [Place("a place", "", None)],
         specs((spec, digest, data)),
         mending.RepairPlan((path.name,), frozenset({digest}), frozenset()),
+        lambda _: {},
     )
     assert (done.fetched, done.lost, done.removed) == (set(), {digest}, ())
     assert [problem.kind for problem in done.problems] == ["corrupt"]

@@ -2,13 +2,14 @@ from functools import partial
 
 import numpy as np
 import pytest
-from workbench import packs_of
+from workbench import dense_payload, make_pack, packs_of
 
 from git_theta_ext.errors import RemoteError
 from git_theta_ext.model.keys import pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.blobs import Hint, Store
 from git_theta_ext.store.coded import MemorySource
+from git_theta_ext.store.packs import Entry
 from git_theta_ext.store.writer import dense_blob
 from git_theta_ext.transfer import retry
 from git_theta_ext.transfer.remote_index import Place
@@ -99,17 +100,82 @@ def test_a_tensor_without_its_base_does_not_count(store, place, items):
     assert verified(store, place, [leaning]) == set()
 
 
-def test_a_damaged_pack_gives_way_to_another_that_holds_the_same(store, place, items):
+def put_by_somebody_else(store, place, *items):
+    """Put a pack on the remote that holds the same under another name; returns its name."""
     other = Store(store.root.parent / "other", threads=1)
-    blobs = [dense_blob(digest, partial(MemorySource, spec, data)) for spec, digest, data in items[:2]]
-    other.write([blobs], loose=True)
-    ((_, path),) = other.pack_files()
+    blobs = [dense_blob(digest, partial(MemorySource, spec, data)) for spec, digest, data in items]
+    (name,) = other.write([blobs], loose=True)
+    place.remote.put(pack_key(name), other.pack_path(name))
     other.close()
-    place.remote.put(pack_key(path.name), path)
+    return name
+
+
+def test_a_damaged_pack_gives_way_to_another_that_holds_the_same(store, place, items):
+    wanted = {digest for _, digest, _ in items}
+    name = put_by_somebody_else(store, place, *items[:2])
     rewritten(on_remote(store, place, items[0][1]), lambda data: data[:-1])
-    assert verified(store, place, [items[0][1]]) == {items[0][1]}
-    place.remote.delete(pack_key(path.name))
-    assert verified(store, place, [items[0][1]]) == set()
+    assert verified(store, place, wanted, download=True) == wanted
+    place.remote.delete(pack_key(name))
+    assert verified(store, place, wanted, download=True) == wanted - {items[0][1]}
+    assert not list((store.root / "tmp").iterdir())
+
+
+def test_a_pack_that_was_never_here_counts_once_it_was_decoded(store, place, items):
+    wanted = {digest for _, digest, _ in items[:2]}
+    for digest in wanted:
+        on_remote(store, place, digest).unlink()
+    put_by_somebody_else(store, place, *items[:2])
+    assert verified(store, place, wanted) == set()
+    assert verified(store, place, wanted, download=True) == wanted
+    assert verified(store, place, wanted) == wanted
+
+
+def test_a_pack_that_was_dropped_here_since_it_was_pushed_counts(store, place, items):
+    wanted = {digest for _, digest, _ in items}
+    store.drop(packs_of(store, wanted))
+    assert verified(store, place, wanted) == wanted
+
+
+def bad(item):
+    payload = dense_payload(SPEC, bytes(len(item[2])))
+    return make_pack((Entry(item[1], SPEC, "dense", (len(payload),)), payload))
+
+
+def test_a_pack_that_holds_something_else_does_not_count(store, place, items):
+    digest = items[0][1]
+    on_remote(store, place, digest).unlink()
+    name, data = bad(items[0])
+    (store.root / "made").write_bytes(data)
+    place.remote.put(pack_key(name), store.root / "made")
+    assert verified(store, place, [digest]) == set()
+    assert verified(store, place, [digest], download=True) == set()
+    assert store.verdicts.bad_entries() == {(name, digest)}
+
+
+def test_a_pack_of_the_same_name_that_was_not_decoded_yet_is_decoded_here(store, place, items):
+    digests = [digest for _, digest, _ in items]
+    on_remote(store, place, digests[0]).unlink()
+    name, data = bad(items[0])
+    for folder in ("made", "come"):
+        (store.root / folder).write_bytes(data)
+    place.remote.put(pack_key(name), store.root / "made")
+    store.adopt(name, store.root / "come")
+    with store.index.transaction() as db:
+        db.execute("UPDATE blobs SET verdict = 0")
+    assert verified(store, place, digests) == set(digests[1:])
+
+
+def test_what_was_brought_may_lean_on_what_is_only_in_another_pack_that_was(store, place, items):
+    data = bytes([9]) + items[0][2][1:]
+    leaning = tensor_digest(SPEC, data)
+    store.put([(SPEC, leaning, data)], hints={leaning: Hint("delta", items[0][1], SPEC)})
+    push(store, place, [leaning])
+    empty = Store(store.root.parent / "empty", threads=1)
+    assert verified(empty, place, [leaning]) == set()
+    assert verified(empty, place, [leaning], download=True) == {leaning}
+    assert not list((empty.root / "tmp").iterdir())
+    assert verified(empty, place, [leaning]) == {leaning}
+    empty.close()
 
 
 def test_a_remote_that_cannot_be_reached_is_an_error(store, place, items):

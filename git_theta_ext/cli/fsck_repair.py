@@ -1,0 +1,74 @@
+"""What ``git theta fsck --repair`` says of what it did, for people and for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.diff.words import plural
+from git_theta_ext.store.fsck import few
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.transfer.repair import Repair, RepairPlan
+
+
+def plan_json(plan: RepairPlan) -> dict[str, Any]:
+    """Return what a repair would do, for programs."""
+    return {"packs": list(plan.packs), "broken": sorted(plan.broken), "fetchable": sorted(plan.fetchable)}
+
+
+def plan_lines(plan: RepairPlan) -> Iterator[str]:
+    """Say what a repair would do."""
+    if plan.packs:
+        yield f"would move aside {plural(len(plan.packs), 'damaged pack')}"
+    if plan.broken:
+        yield f"would fetch {plural(len(plan.fetchable), 'tensor')} of {len(plan.broken)} that are broken here"
+    if not plan.packs and not plan.broken:
+        yield "nothing to repair"
+
+
+def names_of(manifests: Mapping[str, Manifest], digests: AbstractSet[Digest]) -> dict[Digest, list[str]]:
+    """Return the parameters that some digests are the values of, each with its manifest's place."""
+    found: dict[Digest, list[str]] = {digest: [] for digest in digests}
+    for place, manifest in manifests.items():
+        named = [("the skeleton", manifest.skeleton.digest)]
+        named += [(name, parameter.digest) for name, parameter in manifest.parameters.items()]
+        for name, digest in named:
+            if digest in found:
+                found[digest].append(f"{place}: {name}")
+    return found
+
+
+def done_json(done: Repair, names: Mapping[Digest, Sequence[str]]) -> dict[str, Any]:
+    """Return what a repair did, for programs."""
+    digests = {"fetched": done.fetched, "saved": done.saved, "lost": done.lost}
+    found: dict[str, Any] = {kind: sorted(those) for kind, those in digests.items()}
+    return found | {
+        "mended": [
+            {"digest": digest, "from": source, "parameters": names[digest]}
+            for digest, source in sorted(done.sources.items())
+        ],
+        "lost_parameters": {digest: names[digest] for digest in sorted(done.lost)},
+        "removed": list(done.removed),
+        "quarantined": list(done.quarantined),
+        "put_back": list(done.put_back),
+    }
+
+
+def done_lines(store: Store, done: Repair, names: Mapping[Digest, Sequence[str]]) -> Iterator[str]:
+    """Say what a repair did."""
+    for digest, source in sorted(done.sources.items(), key=lambda item: (names[item[0]], item[0])):
+        yield f"mended {few(names[digest])}: from {source}"
+    for digest in sorted(done.lost, key=lambda digest: (names[digest], digest)):
+        yield f"lost {few(names[digest])}: no good copy was found"
+    if done.removed:
+        yield f"removed {plural(len(done.removed), 'damaged pack')}"
+    if done.quarantined:
+        yield f"moved {plural(len(done.quarantined), 'damaged pack')} to {store.root / 'quarantine'}"
+    if done.put_back:
+        yield f"left {plural(len(done.put_back), 'damaged pack')} in place: nothing could be had in their stead"

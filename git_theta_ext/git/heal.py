@@ -1,0 +1,72 @@
+"""Store again what checkpoints in work trees hold: often the nearest good copy of a tensor that was lost."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from git_theta_ext.checkpoint.clean import clean, describe
+from git_theta_ext.errors import ThetaError
+from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.worktrees import worktrees
+from git_theta_ext.model.manifest import is_manifest
+from git_theta_ext.store.file_bytes import open_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.file_bytes import FileBytes
+
+
+def store_again(repo: Repository, store: Store, paths: Iterable[str], lost: AbstractSet[Digest]) -> dict[Digest, str]:
+    """Read checkpoints of all work trees and store what the store has lost of them.
+
+    Args:
+        repo: The repository.
+        store: Its store.
+        paths: Of the checkpoints, relative to the top of a work tree; whether or not there are files.
+        lost: Digests that no verified pack holds.
+
+    Returns:
+        For each digest that is stored again the file that it comes from.
+
+    Raises:
+        StoreError: The store cannot be written.
+    """
+    found: dict[Digest, str] = {}
+    for top, (path, name) in ((tree.top, item) for tree in worktrees(repo) for item in _formats(repo, paths)):
+        left = lost - set(found)
+        data = _checkpoint(Path(top) / path) if left else None
+        if data is None:
+            continue
+        try:
+            held = {digest for digest, _ in describe(data, path, name, threads=store.threads).manifest.digests()}
+            if held & left:
+                clean(data, path, store, name)
+        except ThetaError:  # somebody writes to it, or it is no checkpoint any more: then it does not help
+            continue
+        found.update(dict.fromkeys((held & left) - store.missing(held & left), os.fspath(Path(top) / path)))
+    return found
+
+
+def _formats(repo: Repository, paths: Iterable[str]) -> list[tuple[str, str | None]]:
+    wanted = sorted(set(paths))
+    formats = theta_paths(repo.run, wanted)
+    return [(path, formats.get(path)) for path in wanted]
+
+
+def _checkpoint(path: Path) -> FileBytes | None:
+    """Open a file, unless it is none or a manifest lies in its place."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return None
+        data = open_bytes(path, os.fspath(path))
+    except OSError:
+        return None
+    return None if is_manifest(data) else data

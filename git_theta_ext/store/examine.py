@@ -1,0 +1,113 @@
+"""Decode entries of packs, each by itself, and tell which of them are what their digests say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from git_theta_ext.errors import CorruptError, MissingError, PluginError
+from git_theta_ext.model.tensor import TensorHasher
+from git_theta_ext.store.chains import ancestors
+from git_theta_ext.store.in_step import in_step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from git_theta_ext.errors import ThetaError
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.chains import Holder
+    from git_theta_ext.store.decode import Decoder
+    from git_theta_ext.store.packs import Entry
+
+    Held = tuple[Digest, Holder]
+    Chosen = Mapping[Digest, Holder]
+    Find = Callable[[Digest, Holder], tuple[Path, Entry]]
+
+UNREADABLE = (CorruptError, MissingError, PluginError)
+"""What reading a stored tensor may raise that says nothing of the others."""
+
+
+def outcomes(  # noqa: PLR0913 - named
+    decoder: Decoder,
+    find: Find,
+    held: Sequence[Held],
+    trusted: Chosen,
+    *,
+    threads: int,
+    advance: Callable[[int], None],
+) -> Iterator[ThetaError | OSError | None]:
+    """Decode entries of packs and yield what is wrong with each of them, None if nothing is.
+
+    Args:
+        decoder: Of chunks.
+        find: Returns pack and entry of a holder.
+        held: Digests and holders, of one digest several if need be.
+        trusted: What their bases are decoded from.
+        threads: So many.
+        advance: Told the number of bytes that were decoded, as it goes.
+    """
+    at = 0
+    while at < len(held):
+        try:
+            for error in _decoded(decoder, find, held[at:], trusted, threads, advance):
+                at += 1
+                yield error
+        except (*UNREADABLE, OSError) as error:  # noqa: PERF203 - of the entry at hand; then it goes on
+            at += 1
+            yield error
+
+
+def lacks_plugin(error: BaseException | None) -> bool:
+    """Tell whether something could not be decoded since what it needs is not installed."""
+    return error is not None and (isinstance(error, PluginError) or lacks_plugin(error.__cause__))
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Tell whether what was decoded is not what its digest says, whatever is installed."""
+    return isinstance(error, CorruptError) and not lacks_plugin(error)
+
+
+class _Here(str):
+    """A digest where one entry of a pack holds it, told apart from the same digest elsewhere."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def _decoded(  # noqa: PLR0913, PLR0917 - as outcomes
+    decoder: Decoder,
+    find: Find,
+    held: Sequence[Held],
+    trusted: Chosen,
+    threads: int,
+    advance: Callable[[int], None],
+) -> Iterator[CorruptError | None]:
+    """Decode entries up to the first that cannot be decoded, and compare each with its digest."""
+    places: dict[Digest, tuple[Path, Entry]] = {}
+    wanted: list[Digest] = []
+    for digest, holder in held:
+        here = cast("Digest", _Here(digest))
+        try:
+            for base in ancestors(holder.bases, trusted) - set(places):
+                places[base] = find(base, trusted[base])
+            places[here] = find(digest, holder)
+        except (*UNREADABLE, OSError):
+            if not wanted:
+                raise
+            break
+        wanted.append(here)
+    groups = [((here, places[here][1].spec),) for here in wanted]
+    hasher: TensorHasher | None = None
+    for item, _, chunks, _ in in_step(decoder, groups, places, threads=threads, verify=False):
+        path, entry = places[wanted[item]]
+        hasher = hasher or TensorHasher(entry.spec)
+        for chunk in chunks:
+            hasher.update(chunk)
+            advance(chunk.nbytes)
+        if not chunks:
+            same, hasher = hasher.digest() == entry.digest, None
+            wrong = f"pack {path.name}: the tensor stored as {entry.digest} is another"
+            yield None if same else CorruptError(wrong, hint="git theta fsck --full --repair")
