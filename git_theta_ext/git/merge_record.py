@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 LARGEST = 100_000
 """Bytes of a trailer: Linux gives no program an argument of more than 128 KiB."""
 
+_OBJECT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _LARGEST_FILE = 1 << 26
 
 
@@ -147,6 +149,12 @@ def records_of(repo: Repository, commit: str) -> list[Record]:
     wanted = f"--format=%(trailers:key={TRAILER},valueonly,unfold)"
     text = repo.run("show", "--no-patch", "--no-notes", wanted, "--end-of-options", f"{commit}^{{commit}}")
     records = [Record.from_json(line) for line in text.decode(errors="replace").splitlines() if line.strip()]
+    for record in records:
+        for name in (*record.sides, *record.commits, *([] if record.base is None else [record.base])):
+            if not _OBJECT.fullmatch(name):  # anybody can write a trailer, and git would take it for what it likes
+                raise MergeError(
+                    f"the record of how {record.path} was merged names {name[:80]!r}, which is no object id"
+                )
     return list({record.path: record for record in records}.values())
 
 

@@ -1,0 +1,97 @@
+"""Names, trailers and addresses that somebody made up: nothing of them reaches the terminal or ends a command."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+import pytest
+from workbench import Become, Repo, safetensors
+
+NAME = "\x1b]0;title\x07\x1b[2Jw\r<script>"
+MODEL = "dir\x1b[31m/m.safetensors"
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+GITS_OWN = ("Auto-merging", "CONFLICT", "Automatic merge", " 1 file", "Merge made", " dir")
+
+
+def versions(repo: Repo) -> None:
+    def write(seed: int) -> None:
+        data = bytes([seed]) * 400
+        repo.write(safetensors({NAME: ("U8", (400,), data), "plain": ("F32", (100,), data)}), MODEL)
+
+    write(1)
+    repo.commit("base")
+    repo.git("branch", "side")
+    write(2)
+    repo.commit("main")
+    repo.git("checkout", "--quiet", "side")
+    write(3)
+    repo.commit("side")
+    repo.git("checkout", "--quiet", "main")
+
+
+@pytest.fixture
+def hostile(become: Become) -> Repo:
+    """Return a repository whose checkpoint and parameter have names that control a terminal."""
+    return become(versions)
+
+
+def said(repo: Repo, *words: str) -> str:
+    """Run a command and return what it printed, without what git itself printed."""
+    done = repo.run(*words, check=False, env={**os.environ, "GIT_THETA_MERGE": "conflict"})
+    told = done.stdout + done.stderr
+    assert "Traceback" not in told
+    assert "is a bug" not in told
+    return "\n".join(line for line in told.split("\n") if not line.startswith(GITS_OWN))
+
+
+def test_names_that_control_a_terminal_are_escaped_wherever_they_are_printed(hostile: Repo) -> None:
+    commands = [
+        ("diff", "HEAD~1", "HEAD"),
+        ("theta", "ls-files", "--params"),
+        ("theta", "show", f"HEAD:{MODEL}"),
+        ("theta", "status"),
+        ("theta", "du", "--by", "parameter"),
+        ("theta", "merge", "--plan", "side"),
+        ("merge", "side"),
+        ("theta", "resolve", MODEL),
+        ("theta", "resolve", "--method=ours", MODEL),
+        ("theta", "fsck"),
+    ]
+    for words in commands:
+        assert not (found := CONTROL.findall(said(hostile, *words))), f"{words}: {found}"
+    for path in (hostile.path / ".git" / "theta" / "packs").glob("*/*"):
+        path.unlink()
+    (hostile.path / MODEL).unlink()
+    for words in (("theta", "fsck"), ("checkout", "--", MODEL), ("theta", "checkout", "-f")):
+        told = said(hostile, *words)
+        assert not CONTROL.search(told), words
+    assert r"\x1b" in told
+
+
+def test_trailers_that_anybody_can_write_are_errors(hostile: Repo) -> None:
+    record = {"path": MODEL, "base": None, "sides": ["HEAD:a b", "z"], "commits": [], "rules": {"method": "average"}}
+    trailers = [
+        json.dumps(record | {"git-theta": "0"}),
+        json.dumps(record | {"sides": ["--help", "-x"], "commits": ["--help"], "git-theta": "0"}),
+        json.dumps(record | {"git-theta": "0", "versions": {"x": 0}}).replace('"x": 0', '"x": 1e999'),
+        "[" * 3000,
+    ]
+    for trailer in trailers:
+        message = f"x\n\nTheta-Merge: {trailer}"
+        hostile.git("-c", f"core.hooksPath={os.devnull}", "commit", "--quiet", "--allow-empty", "--message", message)
+        done = hostile.run("theta", "merge", "--replay", check=False)
+        assert done.returncode == 10, done.stderr
+        assert "record" in done.stderr
+
+
+@pytest.mark.parametrize("setting", ["url", "endpoint"])
+def test_no_password_is_printed_whatever_it_holds(hostile: Repo, setting: str) -> None:
+    hostile.git("remote", "add", "origin", "https://me:p@ss@w@rd@host.invalid/x.git")
+    hostile.git("config", "theta.remote.origin.url", "s3://bucket/x")
+    hostile.git("config", f"theta.remote.origin.{setting}", "http://AKIA:p@ss@w@rd@127.0.0.1:1?token=t0k")
+    for words in (("theta", "env"), ("theta", "env", "--json"), ("theta", "status"), ("theta", "push", "origin")):
+        done = hostile.run(*words, check=False)
+        for secret in ("w@rd", "p@ss", "t0k", "AKIA"):
+            assert secret not in done.stdout + done.stderr, words
