@@ -17,6 +17,7 @@ from git_theta_ext.git.fetch import ensure_local
 from git_theta_ext.git.filter_process import SKIP_SMUDGE
 from git_theta_ext.git.paths import present_paths, worktree_of
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.unattributed import advice, unattributed
 from git_theta_ext.git.worktree import Wanted, manifest_at, populate_wanted
 from git_theta_ext.model.manifest import Manifest
 
@@ -52,11 +53,16 @@ def run(args: argparse.Namespace) -> int:
     gone = [path for path in paths if not os.path.lexists(top / path)]
     left = [path for path in wanted if manifest_at(repo, path) is not None]
     done = [path for path in wanted if path not in left]
+    chosen = set() if wanted else set(present_paths(repo, args.paths))
+    without = unattributed(repo, [path for path in repo.manifests(None) if path in chosen]) if chosen else []
     output.result(
-        {"written": done, "left": left, "gone": gone}, [f"wrote {path}" for path in done] or _nothing(left, gone)
+        {"written": done, "without_attribute": without, "left": left, "gone": gone},
+        [f"wrote {path}" for path in done] or _nothing(left, gone, without),
     )
     for failure in failures:
         output.error(failure)
+    if without:
+        output.warn(*advice(repo, without))
     for path in gone:
         output.warn(f"{path} was deleted from the work tree", f"git theta checkout --force {path}")
     if left and not failures:
@@ -64,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
     return failures[0].exit_code if failures else 0
 
 
-def _nothing(left: Sequence[str], gone: Sequence[str]) -> list[str]:
-    return [] if left or gone else ["every checkpoint is in place"]
+def _nothing(*unfinished: Sequence[str]) -> list[str]:
+    return [] if any(unfinished) else ["every checkpoint is in place"]
 
 
 def _size(job: Wanted) -> int:

@@ -237,8 +237,11 @@ def _raw(repo: Repository) -> list[Problem]:
     problems = []
     if tracked and not configured(repo):
         problems.append(Problem("config", "filter.theta.process", "not set; git theta install"))
-    infos = object_infos(repo, [files[path] for path in tracked])
+    infos = object_infos(repo, files.values())
     manifests = {oid for oid, _ in manifest_blobs(repo, infos)}
     raw = [path for path in tracked if files[path] not in manifests and infos[files[path]].nbytes]
     mend = "git holds the file itself; git theta add it and commit"
-    return problems + [Problem("raw", f"HEAD:{path}", mend) for path in raw]
+    problems += [Problem("raw", f"HEAD:{path}", mend) for path in raw]
+    mend = "a manifest that no committed .gitattributes gives to git theta, so that clones get its text"
+    bare = [path for path, oid in files.items() if oid in manifests and path not in tracked]
+    return problems + [Problem("attribute", f"HEAD:{path}", mend) for path in bare]

@@ -27,6 +27,7 @@ from git_theta_ext.git.pending import read_pending
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import head_of
 from git_theta_ext.git.state import in_worktree, unknown_bytes, unpushed, untracked
+from git_theta_ext.git.unattributed import advice, unattributed
 from git_theta_ext.git.written import finish_written
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     manifests = {path for path, here in found.items() if here.manifest and here.manifest.conflicted}
     conflicted = sorted(manifests | (twice & set(paths)))
     pushed = unpushed(repo)
+    without = unattributed(repo, [path for path in index if path in set(tracked)])
     told: dict[str, Any] = {
         "head": head,
         "staged": [to_json(path, diff, {}) for path, diff in staged.items()],
@@ -87,10 +89,13 @@ def run(args: argparse.Namespace) -> int:
         "one_sided": sorted((undecided & set(paths)).difference(conflicted)),
         "raw_in_index": _raw(repo, [e for e in entries if e.path in paths and e.path not in index]),
         "not_pushed": None if pushed is None else asdict(pushed),
+        "without_attribute": without,
         "filter_configured": configured(repo),
         "pre_push_hook": hook_present(repo),
     }
     output.result(told, _lines(output, told, staged, changed, tracked=bool(paths or index)))
+    if without:
+        output.warn(*advice(repo, without))
     if paths and not told["filter_configured"]:
         output.warn("git does not know the filter: models would be stored in git as they are", "git theta install")
     elif paths and not told["pre_push_hook"]:

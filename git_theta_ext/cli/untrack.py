@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git import attributes
+from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.octopus import index_info
 from git_theta_ext.git.paths import worktree_of
 from git_theta_ext.git.repository import Repository
 
@@ -25,7 +28,8 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Untrack."""
-    worktree_of(Repository.discover())
+    repo = Repository.discover()
+    worktree_of(repo)
     path = Path.cwd() / ".gitattributes"
     text = before = attributes.read(path)
     for pattern in args.patterns:
@@ -38,4 +42,23 @@ def run(args: argparse.Namespace) -> int:
     output_of(args).result(
         {"removed": args.patterns, "file": str(path)}, [f"no longer tracking {pattern}" for pattern in args.patterns]
     )
+    left = _forget(repo)
+    if left:
+        output_of(args).warn(
+            f"git still has the manifests of {plural(left, 'checkpoint')} that nothing tracks any more, and clones "
+            "would get their text; to commit the files themselves:",
+            "git add .gitattributes && git add --renormalize :/",
+        )
     return 0
+
+
+def _forget(repo: Repository) -> int:
+    """Let git look anew at the files of manifests that are not tracked any more, and return how many there are.
+
+    The index knows the files as those that the filter made of the manifests, and ``git add`` would pass them by.
+    """
+    manifests = repo.manifests(None)
+    left = set(manifests).difference(theta_paths(repo.run, manifests))
+    entries = [entry for entry in repo.entries(None) if entry.path in left and not entry.stage]
+    repo.run("update-index", "-z", "--index-info", input=index_info(entries))
+    return len(entries)

@@ -21,7 +21,6 @@ SETTINGS = {
     "filter.theta.process": "git-theta filter-process",
     "filter.theta.required": "true",
     "diff.theta.command": "git-theta diff-driver",
-    "diff.theta.binary": "false",
     "merge.theta.name": "merge the parameters of models",
     "merge.theta.driver": "git-theta merge-driver %O %A %B %L %P",
     "mergetool.theta.cmd": 'git theta mergetool "$MERGED"',
@@ -29,6 +28,8 @@ SETTINGS = {
 }
 _FORMER = {key: value.replace("git-theta ", "git theta ") for key, value in SETTINGS.items()}
 """What earlier versions wrote; it works but in submodules with an old git."""
+_DROPPED = {"diff.theta.binary": "false"}
+"""What earlier versions set: git then shows a raw checkpoint, as from before it was tracked, as megabytes of text."""
 _HOOK_SETTINGS = {key: value for hook in HOOKS for key, value in hook.settings.items()}
 
 
@@ -64,6 +65,8 @@ def install(scope: Scope, repo: Repository | None, *, force: bool = False) -> li
         if present[key] != [value]:
             _git_config(scope, repo, "--replace-all", key, value)
             changes.append(Change("set", f"{key} ({scope})", value))
+    for key, value in _DROPPED.items():
+        changes += _unset(scope, repo, key, {value})
     if scope == "global":
         changes += _remove_template(repo) if config_hooks else _place_template(repo)
     elif repo is not None and scope != "system":
@@ -103,15 +106,20 @@ def uninstall(scope: Scope, repo: Repository | None) -> list[Change]:
         RepositoryError: Git cannot write that file, or there is no repository for a scope that needs one.
     """
     changes = []
-    for key, value in {**SETTINGS, **_HOOK_SETTINGS}.items():
-        for ours in {value, _FORMER.get(key, value)}.intersection(_values(scope, key, repo)):
-            _git_config(scope, repo, "--unset-all", key, f"^{re.escape(ours)}$")
-            changes.append(Change("unset", f"{key} ({scope})"))
+    for key, value in {**SETTINGS, **_HOOK_SETTINGS, **_DROPPED}.items():
+        changes += _unset(scope, repo, key, {value, _FORMER.get(key, value)})
     if scope == "global":
         changes += _remove_template(repo)
     if repo is not None:
         changes += remove_hooks(repo)
     return changes
+
+
+def _unset(scope: Scope, repo: Repository | None, key: str, ours: set[str]) -> list[Change]:
+    found = ours.intersection(_values(scope, key, repo))
+    for value in found:
+        _git_config(scope, repo, "--unset-all", key, f"^{re.escape(value)}$")
+    return [Change("unset", f"{key} ({scope})")] if found else []
 
 
 def configured(repo: Repository) -> bool:

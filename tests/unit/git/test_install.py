@@ -43,7 +43,9 @@ def test_what_earlier_versions_wrote_is_ours(top):
     assert uninstall("local", Repository.discover(top))
     assert git(top, "config", "--get-regexp", "theta", check=False) == ""
     write()
-    install("local", Repository.discover(top))
+    git(top, "config", "diff.theta.binary", "false")
+    assert "diff.theta.binary (local)" in {change.where for change in install("local", Repository.discover(top))}
+    assert git(top, "config", "diff.theta.binary", check=False) == ""
     assert git(top, "config", "--get-all", "filter.theta.process") == SETTINGS["filter.theta.process"]
 
 

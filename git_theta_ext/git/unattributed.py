@@ -1,0 +1,47 @@
+"""Manifests at paths that no ``.gitattributes`` gives to git theta: git writes them as the text that they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.git.attributes import theta_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from typing_extensions import Buffer
+
+    from git_theta_ext.git.repository import Repository
+
+
+def unattributed(repo: Repository, paths: Collection[str]) -> list[str]:
+    """Return those of some paths that the index's ``.gitattributes`` do not give to git theta, sorted.
+
+    What lies in the work tree alone does not count: other clones get what is committed.
+
+    Args:
+        repo: With a work tree.
+        paths: Of manifests in the index.
+    """
+
+    def cached(*args: str, input: Buffer | None = None, check: bool = True) -> bytes:  # noqa: A002 - as Repository.run
+        command, *rest = args
+        return repo.run(command, "--cached", *rest, input=input, check=check)
+
+    return sorted(set(paths).difference(theta_paths(cached, paths)))
+
+
+def advice(repo: Repository, paths: list[str]) -> tuple[str, str]:
+    """Return what is wrong with manifests without our filter, and the command that mends it."""
+    others = len(paths) - 1
+    named = paths[0] + (f" and {others} other{'s' if others > 1 else ''}" if others else "")
+    verb = "are manifests" if others else "is a manifest"
+    if len(theta_paths(repo.run, paths)) == len(paths):
+        return (
+            f"{named} {verb}, but the .gitattributes that says so is not added: clones would get a manifest's text",
+            "git add .gitattributes && git commit",
+        )
+    return (
+        f"{named} {verb}, but no .gitattributes gives that path to git theta: the file has only the manifest's text",
+        f"git theta track {paths[0]} && git add .gitattributes && git theta checkout",
+    )
