@@ -44,7 +44,8 @@ class TensorSpec:
         if any(n < 0 for n in self.shape):
             raise FormatError(f"a tensor of negative size {list(self.shape)}")
         bits = self.elements * self.dtype.bits
-        if bits > MAX_BYTES * 8:
+        # Of no elements at all, as a dimension is zero, the others could have any size, which nothing could write down.
+        if bits > MAX_BYTES * 8 or (not bits and max(self.shape) > MAX_BYTES * 8):
             raise FormatError(f"a tensor of impossible size {list(self.shape)}")
         if bits % 8:
             raise FormatError(f"{self.elements} elements of {self.dtype.name} fill no whole number of bytes")

@@ -1,7 +1,8 @@
 """The server's side of git's long-running process filter protocol, version 2, as a state machine.
 
 Source: ``gitattributes(5)``, "Long Running Filter Process". Git speaks first and waits for every answer, so bytes that
-come before their turn are an error. Delayed checkout is never offered.
+come before their turn are an error. Delayed checkout is never offered. A list may have a mebibyte; content is passed on
+as it comes.
 
     connection.receive(data) -> Welcome         answer with send_welcome()
                                 Capabilities    answer with send_capabilities()

@@ -2,7 +2,8 @@
 
 Follows PKWARE's APPNOTE 6.3.10. Everything the archive says of itself is checked before it is believed. Its headers,
 members and directory have to account for every byte of the file: several archives in a row, as they are in files of
-torch.distributed, would else pass for one of them.
+torch.distributed, would else pass for one of them. Reading takes at most 16 times the directory's size in memory, and
+time in proportion: members do not overlap.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Quantised tensors consist of blocks, such as a scale
 and 32 integers. A block counts as one element of a type that is only bits, ``opaque272:Q8_0`` for example.
+Reading takes at most 16 times the head's size in memory: every value that it counts takes some bytes of it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What numpy writes: ``.npy`` (one array) and ``.npz`` (a zip of them).
 
 Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html. The header is a Python literal; it is
-read by ``ast.literal_eval`` under numpy's own limit of length.
+read by ``ast.literal_eval`` under numpy's own limit of length. It
+bounds what one header takes to a mebibyte, once; a zip's directory takes at most 16 times its size.
 """
 
 from __future__ import annotations

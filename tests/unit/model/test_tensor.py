@@ -15,7 +15,14 @@ def test_size_counts_elements_of_any_width():
 
 @pytest.mark.parametrize(
     ("kind", "shape"),
-    [("F4", (3,)), ("F32", (-1,)), ("F32", (1 << 60,)), ("U8", (1 << 40, 1 << 40)), ("U8", (1,) * 65)],
+    [
+        ("F4", (3,)),
+        ("F32", (-1,)),
+        ("F32", (1 << 60,)),
+        ("U8", (1 << 40, 1 << 40)),
+        ("U8", (1,) * 65),
+        ("U8", (0, 1 << 64)),
+    ],
 )
 def test_impossible_shapes_are_refused(kind, shape):
     with pytest.raises(FormatError):

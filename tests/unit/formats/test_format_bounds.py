@@ -1,0 +1,55 @@
+"""Formats take memory in proportion to a file's size, however small what it lists is."""
+
+import io
+import struct
+import zipfile
+
+import pytest
+from bounds import memory_of
+
+from git_theta_ext.registry import find_format
+
+COUNT = 1000
+EMPTY = b"{'descr':'|V0','fortran_order':False,'shape':()}"
+
+
+def text(data):
+    return struct.pack("<Q", len(data)) + data
+
+
+def gguf(pairs=b"", rows=(), count=0):
+    return b"GGUF" + struct.pack("<IQQ", 3, len(rows), count) + pairs + b"".join(rows) + bytes(64)
+
+
+def archive(names, data=b"", compression=zipfile.ZIP_STORED):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as made:
+        for name in names:
+            made.writestr(name, data)
+    return file.getvalue()
+
+
+def npy(header):
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header
+
+
+FILES = {
+    "tensors": ("gguf", gguf(rows=[text(b"%d" % n) + struct.pack("<IIQ", 0, 24, n) for n in range(COUNT)])),
+    "one name": ("gguf", gguf(rows=[text(b"") + struct.pack("<IIQ", 0, 24, 0)] * COUNT)),
+    "strings": ("gguf", gguf(text(b"") + struct.pack("<IIQ", 9, 8, COUNT) + text(b"") * COUNT, count=1)),
+    "pairs": ("gguf", gguf((text(b"") + struct.pack("<IB", 0, 0)) * COUNT, count=COUNT)),
+    "arrays": ("gguf", gguf(text(b"") + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * COUNT, count=1)),
+    "count": ("gguf", b"GGUF" + struct.pack("<IQQ", 3, 1 << 20, 1 << 60)),
+    "members": ("torch_zip", archive(["m/data.pkl", *(f"m/{n}" for n in range(COUNT))])),
+    "arrays in a zip": ("npz", archive([f"{n}.npy" for n in range(COUNT)], npy(EMPTY))),
+    "deep header": ("npz", npy(b"-" * 9000 + b"1")),
+    "deep lists": ("npz", npy(b"[" * 9000)),
+}
+
+
+@pytest.mark.parametrize(("name", "data"), FILES.values(), ids=FILES)
+def test_reading_takes_memory_in_proportion_to_the_size(name, data):
+    found = find_format(name)
+    view = memoryview(data)
+    # A header of numpy's may have 10 kB, and Python's parser takes what it takes, once.
+    assert memory_of(lambda: (found.detect(view), found.parse(view))) < 16 * len(data) + (1 << 19)
