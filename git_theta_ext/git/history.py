@@ -94,7 +94,9 @@ def outgoing(
     infos = object_infos(repo, reachable(repo, tips, complete))
     blobs = {oid: info for oid, info in infos.items() if info.kind == "blob"}
     paths, trees = _paths(repo, tips, blobs)
-    manifests: dict[str, frozenset[Digest]] = {}
+    manifests: set[str] = set()
+    digests: set[Digest] = set()
+    count = 0
     broken: dict[str, ManifestError] = {}
     conflicted = {}
     for oid, data in manifest_blobs(repo, blobs):
@@ -104,7 +106,10 @@ def outgoing(
         except ManifestError as error:
             broken[oid] = error
             continue
-        manifests[oid] = frozenset(digest for digest, _ in manifest.digests())
+        manifests.add(oid)
+        named = {digest for digest, _ in manifest.digests()}
+        count += not named <= there
+        digests |= named
         if manifest.conflicted:
             conflicted[oid] = place
     others = {oid: info for oid, info in blobs.items() if oid not in manifests and oid not in broken and info.nbytes}
@@ -116,8 +121,8 @@ def outgoing(
         conflicted = {oid: place for oid, place in conflicted.items() if oid in sent}
         raw = {path: oid for path, oid in raw.items() if oid in sent}
     return Outgoing(
-        frozenset().union(*manifests.values()),
-        sum(not digests <= there for digests in manifests.values()),
+        frozenset(digests),
+        count,
         {path: blobs[oid].nbytes for path, oid in raw.items()},
         tuple(sorted(conflicted.values())),
     )

@@ -161,7 +161,8 @@ def _beside_git(repo: Repository, name: str, address: str) -> str:
     if path is None:
         raise ConfigError(
             f"it is not known where {redacted(name)} ({redacted(address)}) keeps parameters: git's server takes none",
-            hint=f"git config theta.remote.{redacted(name)}.url URL (a folder, s3://bucket/prefix or gs://bucket/prefix)",
+            hint=f"git config theta.remote.{redacted(name)}.url URL (folder, s3://bucket/prefix, gs://bucket/prefix), "
+            "or for all who clone: git config -f .thetaconfig theta.url URL",
         )
     wanted = repo.folder / path
     for folder in (wanted, wanted.with_name(wanted.name + ".git")):
