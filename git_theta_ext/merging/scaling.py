@@ -140,11 +140,13 @@ def with_scales(plan: Plan, known: Known) -> Plan:
             joint.pop(names, None)
             state = f"part of a LoRA: {known.where} of the sides: {error.message}"
             affected = [*members, *_changed_biases(module_of(names[0]), decisions)]
-            decisions.update({d.name: replace(d, state=state, action="conflict", source=None) for d in affected})
+            decisions.update({decision.name: decision.undecided(state) for decision in affected})
             continue
         if pair is not None:
             joint[names] = pair
-            decisions.update({d.name: replace(d, action="compute", source=None, choice=pair.choice) for d in members})
+            decisions.update(
+                {d.name: replace(d, action="compute", source=None, into=None, choice=pair.choice) for d in members}
+            )
     if joint == {pair.names: pair for pair in plan.pairs} and tuple(decisions.values()) == plan.decisions:
         return plan
     return with_decisions(plan, tuple(decisions.values()), tuple(joint.values()))
