@@ -100,7 +100,7 @@ def _open(name: str) -> _Model:
 
         return _Model({key: extent.spec for key, extent in places.items()}, pieces)
     if ":" not in name:
-        raise UsageError(f"{name} is no file and no REV:PATH", hint=f"git theta compress ... HEAD:{name}")
+        raise UsageError(f"{name} is neither a file nor REV:PATH", hint=f"git theta show HEAD:{name}")
     repo = Repository.discover()
     manifest = manifest_of(repo, name)
     store = repo.store()

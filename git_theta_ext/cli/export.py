@@ -1,9 +1,12 @@
-"""Write a version of a checkpoint to a file, for git archive and for tools that know no git."""
+"""Write a version of a checkpoint to a file or to standard output, for git archive and for tools that know no git."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.populate import populate
@@ -18,13 +21,17 @@ from git_theta_ext.git.revisions import manifest_of
 if TYPE_CHECKING:
     import argparse
 
+    from git_theta_ext.model.manifest import Manifest
+
 EXAMPLE = "git theta export v1.0:model.safetensors /tmp/model.safetensors"
+
+_STDOUT = "-"
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("object", metavar="REV:PATH", help="a commit and a path in it; :PATH is the index's version")
-    parser.add_argument("file", metavar="FILE", type=Path, help="where to write")
+    parser.add_argument("file", metavar="FILE", type=Path, help="where to write; - is standard output")
     parser.add_argument("-f", "--force", action="store_true", help="write over a file that is there")
     add_options(parser)
 
@@ -33,7 +40,9 @@ def run(args: argparse.Namespace) -> int:
     """Export."""
     output = output_of(args)
     repo = Repository.discover()
-    manifest = manifest_of(repo, args.object)
+    manifest = manifest_of(repo, args.object, command=f"git theta export {{}} {args.file}")
+    if str(args.file) == _STDOUT:
+        return _to_stdout(repo, manifest)
     if args.file.is_dir():
         name = Path(args.object).name.rpartition(":")[2]
         raise UsageError(f"{args.file} is a folder", hint=f"git theta export {args.object} {args.file / name}")
@@ -56,4 +65,17 @@ def run(args: argparse.Namespace) -> int:
     os.utime(args.file)  # a file made now, for make and its like
     told = {"file": str(args.file), "bytes": stat.st_size}
     output.result(told, [f"wrote {args.file}"])
+    return 0
+
+
+def _to_stdout(repo: Repository, manifest: Manifest) -> int:
+    """Write the whole checkpoint elsewhere first: nothing of it can be believed before all of it is verified."""
+    store = repo.store()
+    with progress("fetching", 0) as advance:
+        ensure_local(repo, store, [manifest], advance)
+    with TemporaryDirectory(dir=store.root) as folder:
+        path = Path(folder) / "checkpoint"
+        populate(manifest, store, path, Expected.at(path))
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
     return 0

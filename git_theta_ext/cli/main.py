@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import os
 import sys
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 from git_theta_ext import __version__
 from git_theta_ext.cli.output import Output, wants_color
 from git_theta_ext.cli.process import accept_any_name, begin, silence
+from git_theta_ext.cli.suggest import GIT_DOES, nearest
 from git_theta_ext.errors import ThetaError, UsageError, understood
 from git_theta_ext.git.notes import say
 
@@ -74,11 +74,12 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, hint=self._hint(message))
 
     def _hint(self, message: str) -> str:
-        known = [option for action in self._actions for option in action.option_strings]
-        for word in message.replace(",", " ").replace(":", " ").split():
-            option = word.split("=")[0]
-            if word.startswith("-") and option not in known and (near := difflib.get_close_matches(option, known, 1)):
-                return f"did you mean {near[0]}?"
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            known = [option for action in self._actions for option in action.option_strings]
+            for word in unknown.split():
+                if word.startswith("-") and (near := nearest(word.split("=")[0], known)):
+                    return f"did you mean {near}?"
         return f"{self.prog} -h"
 
 
@@ -121,9 +122,10 @@ def _dispatch(arguments: list[str]) -> int:
         Output("human").result(None, [f"git-theta {__version__}"])
         return 0
     if name not in COMMANDS and name not in INTERNAL:
-        near = difflib.get_close_matches(name, [*COMMANDS, "--help", "--version"], 1)
         kind = "option" if name.startswith("-") else "command"
-        raise UsageError(f"there is no {kind} {name!r}", hint=f"did you mean {near[0]}?" if near else "git theta -h")
+        near = nearest(name, [*COMMANDS, "--help", "--version"])
+        hint = GIT_DOES.get(name) or (f"did you mean {near}?" if near else "git theta -h")
+        raise UsageError(f"git theta has no {kind} {name!r}", hint=hint)
     command = cast("Command", importlib.import_module(f"git_theta_ext.cli.{name.replace('-', '_')}"))
     parser = Parser(
         prog=f"git theta {name}",

@@ -33,7 +33,7 @@ _NAMED = 5
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    modes = parser.add_mutually_exclusive_group(required=True)
+    modes = parser.add_mutually_exclusive_group()
     modes.add_argument(
         "--plan",
         action="store_const",
@@ -70,6 +70,10 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look."""
+    if args.action is None:
+        branches = " ".join(args.revisions) or "BRANCH"
+        strategy = "-s theta " if len(args.revisions) > 1 else ""
+        raise UsageError("merges are git's own", hint=f"git merge {strategy}{branches}")
     if args.words and args.action is not _plan:
         raise UsageError("-X is for --plan: what was merged is known", hint="git theta merge --report HEAD")
     if args.html is not None and args.action is not _report:
@@ -81,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 def _plan(output: Output, repo: Repository, args: argparse.Namespace) -> int:
     revisions, words = args.revisions, args.words
     if not revisions:
-        raise UsageError("--plan needs the branches that would be merged", hint=f"such as {EXAMPLE}")
+        raise UsageError("--plan needs the branches that would be merged", hint=EXAMPLE)
     found = foresee(repo, revisions, words)
     lines = [line for path, foreseen in found.items() for line in plan_text.lines(path, foreseen)]
     data = [plan_text.told(path, foreseen) for path, foreseen in found.items()]

@@ -17,7 +17,7 @@ from git_theta_ext.cli.output import Output, wants_color
 from git_theta_ext.cli.process import begin
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import MergeError, UsageError
-from git_theta_ext.git.merge_rules import ENVIRONMENT
+from git_theta_ext.git.merge_rules import ENVIRONMENT, merge_rules
 from git_theta_ext.git.merge_strategy import CANNOT, run
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import head_of
@@ -112,6 +112,8 @@ def _merge(asked: Invocation) -> int:
 
 
 def _recursive(asked: Invocation) -> int:
+    if asked.words:
+        merge_rules(Repository.discover(), words=asked.words)  # the driver would blame the environment
     command = ["git", "merge-recursive", *asked.options, *asked.bases, "--", asked.head, *asked.remotes]
     # A side that is favoured counts for checkpoints, too, unless a method for them is named.
     favoured = [f"method={word[2:]}" for word in asked.options if word in {"--ours", "--theirs"}][-1:]

@@ -1,4 +1,7 @@
-"""Settle what a merge left undecided in a checkpoint; what is settled whole is written and staged."""
+"""Resolve merge conflicts in checkpoints. A fully resolved checkpoint is written and staged.
+
+Without a path: in all checkpoints that have conflicts. Words that name no file are names or patterns of parameters.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import UsageError
+from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.paths import tracked_paths
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.resolve import methods_for, sides_of
@@ -27,9 +31,9 @@ _MANY_SIDES = 4
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("path", metavar="PATH", help="a checkpoint with conflicts")
+    parser.add_argument("words", metavar="PATH|PARAM", nargs="*", help="checkpoints with conflicts, then parameters")
     parser.add_argument(
-        "patterns", metavar="PARAM", nargs="*", default=[], help="name or pattern of parameters; all where none"
+        "-p", "--param", dest="patterns", metavar="PARAM", action="append", default=[], help="only these parameters"
     )
     parser.add_argument(
         "-m", "--method", metavar="NAME", help="ours, theirs, base, or a merge method such as average; lists where none"
@@ -44,21 +48,65 @@ def run(args: argparse.Namespace) -> int:
     """Resolve."""
     output = output_of(args)
     repo = Repository.discover()
-    path = _only(tracked_paths(repo, [args.path]), args.path)
+    paths, patterns = _meant(repo, args.words)
+    patterns = [*patterns, *args.patterns]
+    asked = choice(args.method, _options(args.options), origin="command line") if args.method else None
     store = repo.store()
-    found = find(repo, store, path)
-    if found.manifest.conflicted:
-        if args.method is None:
-            output.result(_told(found), [*_left(found.manifest), f"{_settle(found.manifest)} {path} settles them"])
-            return 1
-        asked = choice(args.method, _options(args.options), origin="command line")
-        found = settle(repo, store, found, asked, args.patterns)
-    if found.manifest.conflicted:
-        output.result(_told(found), _left(found.manifest))
-        return 1
-    finish(repo, store, found)
-    output.result(_told(found), [f"resolved {path}"])
-    return 0
+    left, told, lines = 0, [], []
+    for path in paths:
+        found = find(repo, store, path)
+        if found.manifest.conflicted and asked is not None:
+            found = settle(repo, store, found, asked, patterns)
+        told.append(_told(found))
+        if found.manifest.conflicted:
+            left += 1
+            lines += [f"{path}:", *_left(found.manifest)]
+            if asked is None:
+                lines.append(f"to resolve them: {_settle(found.manifest)} {path}")
+        else:
+            finish(repo, store, found)
+            lines.append(f"resolved {path}")
+    output.result({"checkpoints": told}, lines)
+    return int(left > 0)
+
+
+def _meant(repo: Repository, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the checkpoints that words stand for, and the patterns of parameters among the words.
+
+    The first word names files as git's pathspecs do; of the others those that are exactly a file's path.
+    """
+    if not words:
+        paths = _conflicted(repo, tracked_paths(repo, []))
+        if not paths:
+            raise UsageError("no checkpoint has conflicts", hint="git theta status")
+        return paths, []
+    files = dict.fromkeys(_several(repo, words[0]))
+    patterns = []
+    for word in words[1:]:
+        path = _path_of(repo, word)
+        if path is None:
+            patterns.append(word)
+        else:
+            files[path] = None
+    return list(files), patterns
+
+
+def _path_of(repo: Repository, word: str) -> str | None:
+    try:
+        paths = tracked_paths(repo, [f":(literal){word}"])
+    except UsageError:
+        return None
+    return paths[0] if len(paths) == 1 else None
+
+
+def _several(repo: Repository, spec: str) -> list[str]:
+    paths = tracked_paths(repo, [spec])
+    return paths if len(paths) == 1 else _conflicted(repo, paths) or paths
+
+
+def _conflicted(repo: Repository, paths: Sequence[str]) -> list[str]:
+    unmerged = {entry.path for entry in repo.entries(None) if entry.stage}
+    return list(theta_paths(repo.run, [path for path in paths if path in unmerged]))
 
 
 def _settle(manifest: Manifest) -> str:
@@ -76,14 +124,6 @@ def _options(words: Sequence[str]) -> dict[str, str]:
                 f"--option {word} has no value", hint="git theta resolve --method ties --option density=0.2"
             )
     return {name: value for name, _, value in (word.partition("=") for word in words)}
-
-
-def _only(paths: Sequence[str], spec: str) -> str:
-    if len(paths) != 1:
-        raise UsageError(
-            f"{spec} is {len(paths)} files", hint=f"git theta resolve {paths[0]}, and so on: one at a time"
-        )
-    return paths[0]
 
 
 def _told(found: Undecided) -> dict[str, object]:

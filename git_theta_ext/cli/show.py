@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.cli.ls_files import describe, parameter_lines, summary
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.words import human_bytes
-from git_theta_ext.errors import UsageError
+from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.fetch import ensure_local
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import manifest_of
@@ -43,6 +43,9 @@ def run(args: argparse.Namespace) -> int:
     """Show."""
     output = output_of(args)
     repo = Repository.discover()
+    if args.parameter is not None and ":" not in args.object and _is_checkpoint(repo, args.object, args.parameter):
+        name = f"{args.object}:{args.parameter}"
+        raise UsageError(f"{args.object!r} does not name a version of a file", hint=f"git theta show {name}")
     manifest = manifest_of(repo, args.object)
     if args.parameter is None:
         if args.raw:
@@ -125,6 +128,13 @@ def _values(chunk: memoryview, dtype: Dtype) -> NDArray[Any] | None:
     if dtype.name in _INTEGERS:
         return np.frombuffer(chunk, _INTEGERS[dtype.name])
     return np.frombuffer(chunk, "u1") if dtype.kind == "bool" else None
+
+
+def _is_checkpoint(repo: Repository, rev: str, path: str) -> bool:
+    try:
+        return path in repo.manifests(rev)
+    except ThetaError:
+        return False
 
 
 def _find(manifest: Manifest, name: str, place: str) -> Parameter:

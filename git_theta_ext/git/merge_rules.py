@@ -74,7 +74,7 @@ def merge_rules(
     if idle and (idle := [rule for rule in idle if rule in rules.idle(_all_names(repo))]):
         raise MergeError(
             f"{idle[0].choice.origin}: no parameter of any checkpoint matches {idle[0].match!r}",
-            hint=f"git theta ls-files REV lists them; correct {FILE}",
+            hint=f"git theta ls-files --params lists them; correct {FILE}",
         )
     return _mapped(rules, _mean) if is_statistics(known) else rules
 

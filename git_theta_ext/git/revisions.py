@@ -45,13 +45,14 @@ def check_two_sides(repo: Repository, path: str) -> None:
         )
 
 
-def manifest_of(repo: Repository, name: str, cwd: Path | None = None) -> Manifest:
+def manifest_of(repo: Repository, name: str, cwd: Path | None = None, command: str = "git theta show {}") -> Manifest:
     """Return the manifest that ``REV:PATH`` names; a relative path counts from the current folder as ``./PATH``.
 
     Args:
         repo: The repository.
         name: A commit and a path in it; ``:PATH`` is the index's version.
         cwd: The current folder where None.
+        command: What the user typed, with ``{}`` for the name, for hints.
 
     Raises:
         UsageError: It is no such name.
@@ -59,18 +60,25 @@ def manifest_of(repo: Repository, name: str, cwd: Path | None = None) -> Manifes
         ManifestError: It is no manifest.
     """
     if ":" not in name:
-        raise UsageError(f"{name!r} names no version of a file", hint=f"git theta show HEAD:{name}")
+        whole = f"{name}:PATH" if _is_commit(repo, name) else f"HEAD:{name}"
+        raise UsageError(f"{name!r} does not name a version of a file, which is REV:PATH", hint=command.format(whole))
     rev, _, path = name.partition(":")
     try:
         data = repo.run("cat-file", "blob", name, cwd=cwd or Path.cwd())
     except RepositoryError as error:
-        raise RepositoryError(f"{name}: {error.message}", hint=f"git theta ls-files {rev}".rstrip()) from error
+        known = not rev or _is_commit(repo, rev)
+        hint = f"git theta ls-files {rev}".rstrip() if known else "git log --oneline --all"
+        raise RepositoryError(f"{name}: {error.message}", hint=hint) from error
     if not is_manifest(data):
         raise ManifestError(
             f"{name} is not a checkpoint that git theta tracks: git holds the file as it is",
-            hint=f"git theta track {path} && git theta add {path}, for versions to come",
+            hint=f"git theta track {path} && git theta add {path}",
         )
     try:
         return Manifest.parse(data)
     except ManifestError as error:
         raise ManifestError(f"{name}: {error.message}", hint=error.hint) from error
+
+
+def _is_commit(repo: Repository, name: str) -> bool:
+    return bool(repo.run("rev-parse", "-q", "--verify", "--end-of-options", f"{name}^{{commit}}", check=False))

@@ -8,6 +8,7 @@ method from there replaces the file's rules; options alone change every choice t
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping as AbstractMapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -108,10 +109,13 @@ def overridden(rules: Rules, overrides: Sequence[Override]) -> Rules:
 def _changed(rules: Rules, override: Override) -> Rules:
     """Change options in every choice that has them."""
     every = [rules.defaults, *(rule.choice for rule in rules.rules)]
-    for name in override.options:
+    for name, value in override.options.items():
         if not any(name in found.options for found in every):
+            known = {"method", "weights"}.union(*(found.options for found in every))
+            near = difflib.get_close_matches(name, sorted(known), 1)
             raise MergeError(
-                f"{override.origin}: no method that is asked for has an option {name!r}", hint="name the method as well"
+                f"{override.origin}: no method that is asked for has an option {name!r}",
+                hint=f"did you mean {near[0]}={value}?" if near else "name the method as well, such as method=ties",
             )
     return Rules(
         _with(rules.defaults, override), tuple(Rule(rule.match, _with(rule.choice, override)) for rule in rules.rules)

@@ -90,7 +90,7 @@ def check(statistics: Mapping[str, TensorSpec], parameters: Mapping[str, TensorS
         if parameter not in parameters:
             raise FormatError(
                 f"statistic {name!r} is of no parameter of the checkpoint",
-                hint="parameters have the names that git theta ls-files -l shows",
+                hint="parameters have the names that git theta ls-files --params shows",
             )
         shape = _shape(kind, parameters[parameter].shape)
         if shape is None:

@@ -39,6 +39,9 @@ def test_every_command_explains_itself_with_an_example(name, capsys):
         (["zzzz"], "no command 'zzzz'", "git theta -h"),
         (["gc", "--grace", "soon"], "invalid float value: 'soon'", "git theta gc -h"),
         (["env", "--jsn"], "unrecognized arguments: --jsn", "did you mean --json?"),
+        (["diff"], "no command 'diff'", "git diff shows which parameters changed, and by how much"),
+        (["merge", "side"], "merges are git's own", "git merge side"),
+        (["merge", "a", "b"], "merges are git's own", "git merge -s theta a b"),
         (["env", "--zzzz"], "unrecognized arguments: --zzzz", "git theta env -h"),
         (["add"], "required: PATH", "git theta add -h"),
         (["hook", "pre-pull", "a", "b"], "invalid choice", "git theta hook -h"),
@@ -49,6 +52,13 @@ def test_unknown_things_get_a_hint(arguments, message, hint, capsys):
     shown = capsys.readouterr().err
     assert message in shown
     assert f"hint: {hint}\n" in shown
+
+
+def test_options_that_exclude_each_other_are_no_misspelling(capsys):
+    assert main(["env", "--json", "-q"]) == 2
+    told = json.loads(capsys.readouterr().err)
+    assert "not allowed with argument" in told["error"]
+    assert told["hint"] == "git theta env -h"
 
 
 def test_options_are_never_guessed_from_their_beginning(capsys):

@@ -1,0 +1,58 @@
+"""What to type instead: the nearest known word, or the command of git that does what was asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_SWAP, _INSERT, _REPLACE, _DELETE = 1, 2, 3, 3
+_FARTHEST = 5
+
+GIT_DOES = {
+    "blame": "git blame MODEL shows the last commit of each parameter",
+    "clone": "git clone URL writes the models as well",
+    "commit": "git commit",
+    "diff": "git diff shows which parameters changed, and by how much",
+    "fetch": "git fetch, then git checkout or git theta checkout fetches what a version needs",
+    "init": "git theta install, then git theta track PATTERN",
+    "lock": "git lfs lock PATH, if the host offers locks: git theta has none",
+    "log": "git log -p --ext-diff -- MODEL",
+    "ls": "git theta ls-files",
+    "migrate": "git theta track PATTERN && git add --renormalize . && git commit takes over the current version",
+    "mv": "git mv",
+    "pull": "git pull",
+    "rebase": "git rebase",
+    "restore": "git restore MODEL",
+    "rm": "git rm",
+    "stash": "git stash",
+    "switch": "git switch BRANCH",
+    "unlock": "git lfs unlock PATH, if the host offers locks: git theta has none",
+    "update": "git theta add MODEL --update KIND=FILE",
+}
+"""Commands that people look for here, with what does that job."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that was most likely meant, or None if none is near.
+
+    Weighs mistakes as git does for its own commands: letters that changed places cost least, a missing letter less than
+    one too many.
+    """
+    ranked = sorted((_distance(word, other), other) for other in known)
+    return ranked[0][1] if ranked and ranked[0][0] <= min(_FARTHEST, len(word)) else None
+
+
+def _distance(word: str, other: str) -> int:
+    """Return the cost of making ``other`` of ``word`` (optimal string alignment)."""
+    before: list[int] = []
+    row = [at * _INSERT for at in range(len(other) + 1)]
+    for i, letter in enumerate(word):
+        last, before, row = before, row, [(i + 1) * _DELETE]
+        for j, wanted in enumerate(other):
+            cost = min(before[j] + (_REPLACE if letter != wanted else 0), before[j + 1] + _DELETE, row[j] + _INSERT)
+            if i and j and letter == other[j - 1] and word[i - 1] == wanted and letter != wanted:
+                cost = min(cost, last[j - 1] + _SWAP)
+            row.append(cost)
+    return row[-1]

@@ -1,0 +1,131 @@
+"""Every command that a message or a page of the documentation names can be typed."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from git_theta_ext.cli.main import COMMANDS, INTERNAL, Parser
+from git_theta_ext.cli.suggest import GIT_DOES, nearest
+from git_theta_ext.errors import UsageError
+
+PROJECT = Path(__file__).parents[3]
+# The command ends at punctuation that no argument of ours has, or at the next command.
+_END = r"(?= and git | then git |[;,`)&|…\"“\n]|$|\.(?:\s|$)|: |\? )"
+_COMMAND = re.compile(r"git[ -]theta (?!-|COMMAND|\.\.\.|…)([^;,`)&|…\"“\n]+?)'?" + _END)
+_PROSE = re.compile(r"(?:is|has|does|itself|installed|cannot|tracks|manifest|of|merged|writes|keeps|no|to|calls|X)\b")
+_FILE_HEADER = re.compile(r"\w+ \d+$")
+
+
+def _texts(tree: ast.AST) -> list[str]:
+    """Return all texts of a module, with ``X`` for what is filled in, and without docstrings."""
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    texts = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            texts.append("".join(str(p.value) if isinstance(p, ast.Constant) else "X" for p in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings | inside:
+            texts.append(node.value)
+    return texts
+
+
+def _commands() -> list[tuple[str, str]]:
+    found = []
+    for folder in ("git_theta_ext", "plugins"):
+        for path in sorted((PROJECT / folder).rglob("*.py")):
+            for text in _texts(ast.parse(path.read_text())):
+                found += [(str(path.relative_to(PROJECT)), match[1].strip()) for match in _COMMAND.finditer(text)]
+    for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]:
+        for match in re.finditer(r"`git theta ([^`\n]+)`", path.read_text()):
+            found.append((str(path.relative_to(PROJECT)), match[1].strip()))
+    return [(p, command) for p, command in found if not (_PROSE.match(command) or _FILE_HEADER.match(command))]
+
+
+def _parser(name: str) -> Parser:
+    module = importlib.import_module(f"git_theta_ext.cli.{name.replace('-', '_')}")
+    parser = Parser(prog=name, allow_abbrev=False)
+    module.register(parser)
+    return parser
+
+
+COMMANDS_NAMED = sorted(set(_commands()))
+
+
+def test_commands_are_found_in_messages() -> None:
+    named = {command for _, command in COMMANDS_NAMED}
+    assert {"checkout X", "fsck", "resolve X"} <= named
+    assert len(named) > 80
+
+
+@pytest.mark.parametrize(("place", "command"), COMMANDS_NAMED, ids=lambda text: text)
+def test_a_named_command_can_be_typed(place: str, command: str) -> None:
+    try:
+        name, *words = shlex.split(command)
+    except ValueError:
+        name, *words = command.split()
+    name = name.rstrip(".")
+    assert name in COMMANDS or name in INTERNAL, f"{place}: git theta {command}"
+    parser = _parser(name)
+    known = {option for action in parser._actions for option in action.option_strings} | _nested_options(parser)
+    options = [at for at, word in enumerate(words) if re.match(r"--?[a-z]", word)]
+    for at in options:
+        assert words[at].split("=")[0].rstrip(".") in known, f"{place}: git theta {command}"
+    # A message may go on behind the command: "git theta checkout PATH fetches it".
+    least = max(options, default=-1) + 1
+    assert any(_parses(parser, words[:end]) for end in range(len(words), least - 1, -1)), (
+        f"{place}: git theta {command}"
+    )
+
+
+def _parses(parser: Parser, words: list[str]) -> bool:
+    for filled in ("1", "X", "local"):  # it may have to be a number, or a scope
+        try:
+            parser.parse_args([word.replace("X", filled) for word in words])
+        except UsageError as error:
+            if "are required" not in error.message and "is required" not in error.message:
+                continue
+        except SystemExit:  # -h
+            pass
+        return True
+    return False
+
+
+def _nested_options(parser: argparse.ArgumentParser) -> set[str]:
+    """Return the options of a command's own subcommands."""
+    choices = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    nested = [action for group in choices for inner in group.values() for action in inner._actions]
+    return {option for action in nested for option in action.option_strings}
+
+
+@pytest.mark.parametrize("name", sorted(GIT_DOES))
+def test_a_command_of_git_is_answered_with_what_does_that_job(name: str) -> None:
+    assert name not in COMMANDS
+    assert GIT_DOES[name].startswith("git ")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("statsu", "status"),
+        ("stauts", "status"),
+        ("lsfiles", "ls-files"),
+        ("fcsk", "fsck"),
+        ("zzzz", None),
+        ("x", None),
+    ],
+)
+def test_the_nearest_command_is_the_one_that_was_meant(word: str, meant: str | None) -> None:
+    assert nearest(word, COMMANDS) == meant
