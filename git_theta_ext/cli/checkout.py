@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
-from git_theta_ext.errors import ManifestError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.fetch import ensure_local
 from git_theta_ext.git.filter_process import SKIP_SMUDGE
 from git_theta_ext.git.paths import present_paths, worktree_of
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.unattributed import advice, unattributed
-from git_theta_ext.git.worktree import Wanted, manifest_at, populate_wanted
-from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.git.worktree import Wanted, manifest_at, populate_wanted, total_bytes
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Sequence
+
+    from git_theta_ext.model.manifest import Manifest
 
 EXAMPLE = "git theta checkout            # all; or: git theta checkout model.safetensors"
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         if args.force:
             _restore_manifests(repo, paths, ensure)
         wanted = {path: Wanted(content) for path in paths if (content := manifest_at(repo, path)) is not None}
-        with show("writing", sum(map(_size, wanted.values()))) as written:
+        with show("writing", total_bytes(wanted.values())) as written:
             failures = populate_wanted(repo, store, wanted, ensure, written)
     top = worktree_of(repo)
     gone = [path for path in paths if not os.path.lexists(top / path)]
@@ -72,13 +72,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _nothing(*unfinished: Sequence[str]) -> list[str]:
     return [] if any(unfinished) else ["every checkpoint is in place"]
-
-
-def _size(job: Wanted) -> int:
-    try:
-        return sum(nbytes for _, nbytes in Manifest.parse(job.content).digests())
-    except ManifestError:  # reported, with its path, when its turn comes
-        return 0
 
 
 def _restore_manifests(repo: Repository, paths: Sequence[str], ensure: Callable[[Iterable[Manifest]], None]) -> None:

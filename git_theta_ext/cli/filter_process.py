@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from git_theta_ext.cli.progress import progress
 from git_theta_ext.git.filter_process import main
 
 if TYPE_CHECKING:
@@ -18,4 +19,4 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """Serve git until it closes the pipe."""
-    return main()
+    return main(progress)

@@ -26,6 +26,7 @@ _SHELLS = frozenset({b"sh", b"dash", b"bash", b"busybox"})
 _OURS = frozenset({b"git-theta", b"git-merge-theta"})
 _EXEC_PATH = "git-core"
 """The folder of git's own programs, which git puts first in the ``PATH`` of what it runs."""
+_QUIET = frozenset({b"-q", b"--quiet", b"--no-progress"})
 _WITH_VALUE = frozenset(
     {b"-c", b"-C", b"--git-dir", b"--work-tree", b"--namespace", b"--super-prefix", b"--config-env", b"--attr-source"}
 )
@@ -99,6 +100,20 @@ def pushes_dry(pid: int, proc: Path = _PROC) -> bool:
         words = _words(proc / str(process)) if is_git else []
         if words[:1] == [b"push"]:
             return _is_dry(words[1:])
+    return False
+
+
+def wants_quiet(pid: int, proc: Path = _PROC) -> bool:
+    """Report whether the git that runs a filter was told to show no progress.
+
+    Args:
+        pid: The filter's parent.
+        proc: Where the proc file system is mounted.
+    """
+    for process in _gits(pid, proc):
+        words = _words(proc / str(process))
+        if not _QUIET.isdisjoint(words[: words.index(b"--")] if b"--" in words else words):
+            return True
     return False
 
 

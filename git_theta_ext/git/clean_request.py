@@ -16,9 +16,11 @@ from git_theta_ext.git.doubts import doubt
 from git_theta_ext.git.notes import complain
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.store.file_bytes import FileBytes
+from git_theta_ext.store.pool import no_progress
 from git_theta_ext.store.writer import explained
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
@@ -40,9 +42,13 @@ class CleanRequest:
         repository: Whose work tree the path is in.
         store: Where tensors go.
         pathname: Relative to the top of the work tree.
+        advance: Told the number of bytes that are stored, as it goes.
     """
 
-    def __init__(self, repository: Repository, store: Store, pathname: str) -> None:
+    def __init__(
+        self, repository: Repository, store: Store, pathname: str, advance: Callable[[int], None] = no_progress
+    ) -> None:
+        self._advance = advance
         self._repository = repository
         self._store = store
         self._pathname = pathname
@@ -85,7 +91,7 @@ class CleanRequest:
                 self._spool.flush()
                 data = FileBytes(self._spool.fileno(), self._pathname)
             format_name = theta_paths(self._repository.run, [self._pathname]).get(self._pathname)
-            return clean_bytes(self._repository, self._store, self._pathname, data, format_name)
+            return clean_bytes(self._repository, self._store, data, format_name, self._advance)
         shown = calling_command(os.getppid()) in LOOKING
         return echo_manifest(bytes(self._head), self._pathname, undecided=shown)
 
@@ -100,7 +106,7 @@ class CleanRequest:
         self._decided = True
         if is_manifest(bytes(self._head)):
             return
-        self._reading = _FileReading.begin(self._repository, self._store, self._pathname)
+        self._reading = _FileReading.begin(self._repository, self._store, self._pathname, self._advance)
         if self._reading is None:
             with explained(self._store.root):
                 self._spool = _spool(self._store.root)
@@ -121,12 +127,18 @@ class _FileReading:
     """Reads the file that git sends, in a thread, while git is being drained."""
 
     def __init__(
-        self, repository: Repository, store: Store, pathname: str, descriptor: int, before: os.stat_result
+        self,
+        repository: Repository,
+        store: Store,
+        pathname: str,
+        descriptor: int,
+        advance: Callable[[int], None],
     ) -> None:
         self._pathname = pathname
+        self._advance = advance
         self._path = repository.folder / pathname
         self._descriptor = descriptor
-        self._before = before
+        self._before = os.fstat(descriptor)
         self._cache = StatCache(store)
         self._format: str | None = None
         self._manifest: bytes | None = None
@@ -136,7 +148,9 @@ class _FileReading:
         self._thread.start()
 
     @classmethod
-    def begin(cls, repository: Repository, store: Store, pathname: str) -> _FileReading | None:
+    def begin(
+        cls, repository: Repository, store: Store, pathname: str, advance: Callable[[int], None]
+    ) -> _FileReading | None:
         """Start if the calling git reads the path's very file; None if it sends something else, or that is unknown."""
         try:
             descriptor = os.open(repository.folder / pathname, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -146,7 +160,7 @@ class _FileReading:
         if not stat.S_ISREG(before.st_mode) or not before.st_size or not holds_open(before, os.getppid()):
             os.close(descriptor)
             return None
-        return cls(repository, store, pathname, descriptor, before)
+        return cls(repository, store, pathname, descriptor, advance)
 
     def _work(self, repository: Repository, store: Store) -> None:
         try:
@@ -154,9 +168,8 @@ class _FileReading:
             self._manifest = self._cache.get(self._path, self._format)
             if self._manifest is None:
                 self._clock = self._cache.clock(self._path)
-                self._manifest = clean_bytes(
-                    repository, store, self._pathname, FileBytes(self._descriptor, self._pathname), self._format
-                )
+                data = FileBytes(self._descriptor, self._pathname)
+                self._manifest = clean_bytes(repository, store, data, self._format, self._advance)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that asks for the result
             self._error = error
 
@@ -184,7 +197,9 @@ class _FileReading:
             self._descriptor = -1
 
 
-def clean_bytes(repository: Repository, store: Store, pathname: str, data: FileBytes, format_name: str | None) -> bytes:
+def clean_bytes(
+    repository: Repository, store: Store, data: FileBytes, format_name: str | None, advance: Callable[[int], None]
+) -> bytes:
     """Store a checkpoint and return its manifest; notes go to standard error.
 
     A command that only looks needs nothing stored, and works where nothing can be written.
@@ -192,14 +207,14 @@ def clean_bytes(repository: Repository, store: Store, pathname: str, data: FileB
     from git_theta_ext.checkpoint.clean import clean, describe
 
     try:
-        described = clean(data, pathname, store, format_name)
+        described = clean(data, data.path, store, format_name, advance)
     except StoreError:
         if calling_command(os.getppid()) not in LOOKING:
             raise
-        described = describe(data, pathname, format_name, threads=store.threads)
+        described = describe(data, data.path, format_name, threads=store.threads)
     note = described.scan.note
     if note is None and format_name is None:
-        note = doubt(repository, pathname, described.manifest, data)
+        note = doubt(repository, data.path, described.manifest, data)
     if note:
         complain(f"note: {note}")
     return described.manifest.to_bytes()

@@ -11,11 +11,11 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
-from functools import partial
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from git_theta_ext.errors import ProtocolError, ThetaError, understood
+from git_theta_ext.git.caller import calling_command, wants_quiet
 from git_theta_ext.git.clean_request import LOOKING, CleanRequest
 from git_theta_ext.git.notes import complain
 from git_theta_ext.git.repository import Repository
@@ -31,11 +31,15 @@ from git_theta_ext.protocol.filter import (
     Request,
     Welcome,
 )
+from git_theta_ext.store.pool import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
+    from git_theta_ext.git.merge_driver import Show
     from git_theta_ext.git.worktree import Wanted
+    from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.protocol.filter import Event
     from git_theta_ext.store.blobs import Store
 
@@ -66,10 +70,13 @@ class FilterProcess:
     Args:
         source: Descriptor that git writes to.
         sink: Descriptor that git reads from.
+        show: Opens a progress bar with a label and a number of bytes, 0 if unknown; None to show nothing.
     """
 
-    def __init__(self, source: int = 0, sink: int = 1) -> None:
+    def __init__(self, source: int = 0, sink: int = 1, show: Show | None = None) -> None:
         self._source = source
+        self._show = show
+        self._stored: Callable[[int], None] = no_progress
         self._sink = sink
         self._connection = Connection()
         self._repository: Repository | None = None
@@ -86,6 +93,14 @@ class FilterProcess:
         Returns:
             The exit code.
         """
+        with self._shown("storing checkpoints") as self._stored:
+            self._serve()
+        return self._finish()
+
+    def _shown(self, label: str, total: int = 0) -> AbstractContextManager[Callable[[int], None]]:
+        return nullcontext(no_progress) if self._show is None else self._show(label, total)
+
+    def _serve(self) -> None:
         with suppress(OSError):
             fcntl.fcntl(self._source, _F_SETPIPE_SZ, _PIPE)
         buffer = memoryview(bytearray(_BUFFER))
@@ -93,7 +108,7 @@ class FilterProcess:
             count = os.readv(self._source, [buffer])
             for event in self._connection.receive(buffer[:count]):
                 if isinstance(event, EndOfInput):
-                    return self._finish()
+                    return
                 self._handle(event)
 
     def _handle(self, event: Event) -> None:
@@ -114,7 +129,7 @@ class FilterProcess:
         if request.command == CLEAN:
             repository, store = self._open()
             self._cleaned = True
-            return CleanRequest(repository, store, request.pathname)
+            return CleanRequest(repository, store, request.pathname, self._stored)
         if request.command == SMUDGE:
             return _SmudgeRequest()
         raise ProtocolError(f"git asks to {request.command!r}, which this filter does not know")
@@ -163,7 +178,6 @@ class FilterProcess:
         if self._repository is None and not self._wanted:
             return 0
         from git_theta_ext.git.auto_gc import start_if_due
-        from git_theta_ext.git.caller import calling_command
         from git_theta_ext.git.hooks import ensure_hooks, notes
 
         try:
@@ -188,14 +202,20 @@ class FilterProcess:
         if os.environ.get(SKIP_SMUDGE, "").lower() not in {"", "0", "false", "no", "off"}:
             return 0
         from git_theta_ext.git.pending import read_pending
-        from git_theta_ext.git.worktree import populate_wanted
+        from git_theta_ext.git.worktree import populate_wanted, total_bytes
 
         if not self._wanted and not read_pending(repository):
             return 0
         from git_theta_ext.git.fetch import ensure_local
 
+        def ensure(manifests: Iterable[Manifest]) -> None:
+            with self._shown("fetching parameters") as fetched:
+                ensure_local(repository, store, manifests, fetched)
+
         try:
-            failures = populate_wanted(repository, store, self._wanted, partial(ensure_local, repository, store))
+            total = 0 if self._show is None else total_bytes(self._wanted.values())
+            with self._shown("writing checkpoints", total) as written:
+                failures = populate_wanted(repository, store, self._wanted, ensure, written)
         except ThetaError as error:
             failures = [error]
         for failure in failures:
@@ -227,8 +247,12 @@ def report(error: ThetaError, path: str = "") -> None:
     complain(f"error: {where}{error.message}{hint}")
 
 
-def main() -> int:
-    """Run the filter on standard input and output."""
+def main(show: Show) -> int:
+    """Run the filter on standard input and output.
+
+    Args:
+        show: Opens a progress bar, which is shown unless git was told to be quiet.
+    """
 
     # Git ends filters with SIGTERM when it fails itself, and a terminal that is closed ends them with SIGHUP. Unwinding
     # removes files in the making, and tells the index of those that are made.
@@ -238,7 +262,8 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     try:
-        return FilterProcess().run()
+        visible = sys.stderr.isatty() and not wants_quiet(os.getppid())
+        return FilterProcess(show=show if visible else None).run()
     except ProtocolError as error:
         report(error)
         return error.exit_code

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
-from git_theta_ext.errors import ChangedError, MissingError, ThetaError
+from git_theta_ext.errors import ChangedError, ManifestError, MissingError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pending import change_pending, read_pending
 from git_theta_ext.git.written import Written, finish_written
@@ -122,6 +122,15 @@ def populate_wanted(
         untold, problems = written.settle(hurry=stopped)
         change_pending(repo, drop=manifests.keys() - undone - untold)
     return [*failures, *problems]
+
+
+def total_bytes(wanted: Iterable[Wanted]) -> int:
+    """Return the number of bytes that some checkpoints have together."""
+    total = 0
+    for job in wanted:
+        with suppress(ManifestError):  # reported, with its path, when its turn comes
+            total += sum(nbytes for _, nbytes in Manifest.parse(job.content).digests())
+    return total
 
 
 def _parsed(todo: Mapping[str, Wanted], failures: list[ThetaError]) -> dict[str, Manifest]:

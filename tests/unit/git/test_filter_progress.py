@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+from workbench import MODEL, model
+
+from git_theta_ext.git.caller import wants_quiet
+from git_theta_ext.git.clean_request import CleanRequest
+from git_theta_ext.git.filter_process import FilterProcess
+from git_theta_ext.git.repository import Repository
+
+
+class Bars:
+    """Progress bars that remember what they were told."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, tuple[int, int]] = {}
+
+    @contextmanager
+    def __call__(self, label, total):
+        done = []
+        yield done.append
+        if done:
+            self.shown[label] = (total, sum(done))
+
+
+def test_the_filter_shows_what_it_stores(repo):
+    data, done = model(1), []
+    repository = Repository.discover(repo.path)
+    asked = CleanRequest(repository, repository.store(), MODEL, done.append)
+    asked.content(memoryview(data))
+    asked.end()
+    asked.close()
+    assert sum(done) == pytest.approx(len(data), rel=0.1)
+
+
+@pytest.mark.parametrize("visible", [True, False])
+def test_the_filter_shows_what_it_writes(two, monkeypatch, visible):
+    monkeypatch.chdir(two.path)
+    content = two.git("cat-file", "blob", f"HEAD:{MODEL}").encode() + b"\n"
+    two.write(content)
+    bars = Bars()
+    process = FilterProcess(show=bars if visible else None)
+    process._remember(MODEL, content)
+    two.write(content)  # git writes it when it has the answer
+    assert process._finish() == 0
+    assert two.read() == model(2)
+    if visible:
+        total, written = bars.shown["writing checkpoints"]
+        assert total == pytest.approx(len(model(2)), rel=0.1)
+        assert written == pytest.approx(total, rel=0.1)
+    else:
+        assert bars.shown == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "quiet"),
+    [
+        ([b"git", b"checkout", b"-q", b"main"], True),
+        ([b"git", b"-c", b"x.y=1", b"clone", b"--quiet", b"url"], True),
+        ([b"git", b"fetch", b"--no-progress"], True),
+        ([b"git", b"add", b"."], False),
+        ([b"git", b"checkout", b"--", b"-q"], False),
+    ],
+)
+def test_progress_is_hidden_if_git_was_told_to_be_quiet(tmp_path, words, quiet):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/stat").write_bytes(b"7 (git) S 1 7 7")
+    (tmp_path / "7/cmdline").write_bytes(b"\0".join(words) + b"\0")
+    assert wants_quiet(7, tmp_path) == quiet
