@@ -173,9 +173,9 @@ class TestCheckout:
         monkeypatch.chdir(two.path)
         two.git("checkout", "-q", "one", env={**os.environ, "GIT_THETA_SKIP_SMUDGE": "1"})
         assert two.read().startswith(b"git-theta manifest 1\n")
-        assert told("checkout") == {"written": [MODEL], "left": [], "gone": []}
+        assert told("checkout") == {"written": [MODEL], "left": [], "gone": [], "without_attribute": []}
         assert two.unsettled(MODEL, model(1)) == []
-        assert told("checkout", MODEL) == {"written": [], "left": [], "gone": []}
+        assert told("checkout", MODEL) == {"written": [], "left": [], "gone": [], "without_attribute": []}
 
     def test_leaves_changed_files_alone_unless_forced(self, two, told, monkeypatch):
         monkeypatch.chdir(two.path)
