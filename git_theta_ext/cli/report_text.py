@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.diff.words import aligned, percent, plural
+from git_theta_ext.model.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -130,16 +131,21 @@ def to_html(reports: Sequence[tuple[Mapping[str, Any], Sequence[Group]]]) -> str
     """Write reports as a page that needs nothing else."""
     body = []
     for about, groups in reports:
-        body.append(f"<h2>{html.escape(headline(about, groups))}</h2>")
+        body.append(f"<h2>{_shown(headline(about, groups))}</h2>")
         body.append("<table><thead><tr>" + "".join(f"<th>{name}</th>" for name in _COLUMNS) + "</tr></thead><tbody>")
         for group in groups:
-            cells = [f"<td>{html.escape(cell)}</td>" for cell in _cells(group)]
+            cells = [f"<td>{_shown(cell)}</td>" for cell in _cells(group)]
             share = group.measures.agreement if group.measures is not None else None
             if share is not None:
-                cells[4] = f'<td class="bar" style="--share:{100 * share:.1f}%">{html.escape(percent(share))}</td>'
+                cells[4] = f'<td class="bar" style="--share:{100 * share:.1f}%">{_shown(percent(share))}</td>'
             body.append(f"<tr>{''.join(cells)}</tr>")
         body.append("</tbody></table>")
     return _PAGE.replace("BODY", "\n".join(body))
+
+
+def _shown(text: str) -> str:
+    """Return a text for the page, in which names are nothing but text."""
+    return html.escape(printable(text))
 
 
 _PAGE = """<!doctype html>

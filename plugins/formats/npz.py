@@ -1,13 +1,14 @@
 """What numpy writes: ``.npy`` (one array) and ``.npz`` (a zip of them).
 
 Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html. The header is a Python literal; it is
-read by ``ast.literal_eval`` under numpy's own limit of length. It
-bounds what one header takes to a mebibyte, once; a zip's directory takes at most 16 times its size.
+read by ``ast.literal_eval`` under numpy's own limit of length, which bounds what a header takes to a mebibyte, once. A
+zip's directory takes at most 16 times its size.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 import zlib
 from typing import TYPE_CHECKING
 
@@ -137,7 +138,9 @@ def _evaluate(header: str) -> tuple[Dtype | None, tuple[int, ...]]:
     import ast
 
     try:
-        value = ast.literal_eval(header.strip())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes, which are the file's and not the user's
+            value = ast.literal_eval(header.strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise FormatError(f"a .npy header that is no Python literal: {error}") from error
     match value:

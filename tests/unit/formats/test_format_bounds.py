@@ -44,6 +44,7 @@ FILES = {
     "arrays in a zip": ("npz", archive([f"{n}.npy" for n in range(COUNT)], npy(EMPTY))),
     "deep header": ("npz", npy(b"-" * 9000 + b"1")),
     "deep lists": ("npz", npy(b"[" * 9000)),
+    "escapes": ("npz", npy(b"{'descr':'\\q'}")),
 }
 
 
