@@ -62,14 +62,14 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
         show: Shows how far the computation is.
 
     Returns:
-        0 for a clean merge, 1 for one with conflicts, 129 where the result could not be stored. Our file holds a
-        manifest in the first two cases, unless a side was none; it is then as it was.
+        0 for a clean merge and for an ancestor, 1 for a merge with conflicts, 129 if the result could not be stored.
+        Our file holds a manifest in the first two cases, unless a side was none; it is then as it was.
     """
     base_file, ours_file, theirs_file, marker_size, path = words
     virtual = int(marker_size) - _usual_size(repo, path) >= _ANCESTORS
     try:
         contents = [_content(name) for name in (base_file, ours_file, theirs_file)]
-        base = read_version(contents[0], "the common ancestor's version") if contents[0] else None
+        base = read_version(contents[0], "the common ancestor's version", undecided=True) if contents[0] else None
         ours, theirs = read_version(contents[1], "our version"), read_version(contents[2], "their version")
         heads = merged_commits(repo)
         operation = MERGE if virtual else current_operation(repo)
@@ -77,7 +77,7 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
             check_two_sides(repo, path)
         store = repo.store()
         if virtual:
-            rules = Rules.only("ours")
+            rules = Rules.only("conflict")
             asked = plan(base, (ours, theirs), rules)
         else:
             rules = _rules(repo, operation, path, ours, theirs)
@@ -86,8 +86,6 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
         total = bytes_to_compute(asked)
         with _undecided(Path(ours_file), contents[1], store, asked), show("merging", total) as advance:
             outcome = merge(repo, store, asked, path, advance, heads)
-        if virtual and outcome.conflicts:
-            return CLEAN  # an ancestor must not have conflicts; ours is one
         _write(Path(ours_file), outcome.manifest.to_bytes())
     except ThetaError as error:
         hint = error.hint or f"git checkout --ours {path}, or --theirs"
@@ -98,7 +96,7 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
         ids = [blob_id(repo, content) if content else None for content in contents]
         record = Record.of(path, ids, heads, rules, asked)
         remember(repo, heads, {path: (record, blob_id(repo, outcome.manifest.to_bytes()))})
-    return CONFLICT if outcome.conflicts else CLEAN
+    return CONFLICT if outcome.conflicts and not virtual else CLEAN
 
 
 def _rules(repo: Repository, operation: Operation, path: str, *sides: Manifest) -> Rules:
@@ -131,7 +129,7 @@ def read_version(data: bytes, whose: str, *, undecided: bool = False) -> Manifes
     Args:
         data: Its manifest.
         whose: What to call it in messages.
-        undecided: Whether it may hold conflicts, as common ancestors that git merged do; ours counts there.
+        undecided: Whether it may hold conflicts, as common ancestors that git merged do.
 
     Raises:
         ManifestError: It is none, is broken, or holds conflicts.
@@ -144,7 +142,7 @@ def read_version(data: bytes, whose: str, *, undecided: bool = False) -> Manifes
     manifest = Manifest.parse(data)
     if manifest.conflicted and not undecided:
         raise ManifestError(f"{whose} was committed with conflicts in it", hint="git theta resolve, and commit, there")
-    return replace(manifest, layout_conflict=None, conflicts=())
+    return replace(manifest, layout_conflict=None)
 
 
 def obtain(repo: Repository, store: Store, asked: Plan, path: str) -> None:

@@ -106,7 +106,7 @@ def common_ancestor(repo: Repository, bases: Sequence[str]) -> str | None:
     tip, *others = bases
     for other in others:
         # Nothing is asked or computed for it, and it may have conflicts in it, as git's own have.
-        tip = _commit(repo, _merge(repo, tip, other, env={ENVIRONMENT: "ours"}).tree, (tip, other))
+        tip = _commit(repo, _merge(repo, tip, other, env={ENVIRONMENT: "conflict"}).tree, (tip, other))
     return tip
 
 

@@ -186,7 +186,8 @@ def _manifests(repo: Repository, record: Record) -> Mapping[str, bytes]:
     infos = object_infos(repo, wanted)
     if record.base is not None and record.base not in infos:
         bases = repo.run("merge-base", "--octopus", "--all", *record.commits, check=False).decode().split()
-        common_ancestor(repo, bases)
+        for order in (bases, bases[::-1]):  # ours of several branches, and that of git's own strategies
+            common_ancestor(repo, order)
         infos = object_infos(repo, wanted)
     return dict(manifest_blobs(repo, infos))
 

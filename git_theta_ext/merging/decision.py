@@ -137,6 +137,26 @@ def decide(  # noqa: PLR0913 - named
     return _cast(fixed, base, casts.sides) or _merged(fixed, baseless=baseless)
 
 
+def decide_disputed(name: str, sides: Values, choice: Choice) -> Decision:
+    """Decide on a parameter on which several common ancestors disagree: which side changed it cannot be known.
+
+    Args:
+        name: The parameter.
+        sides: Ours, and those of the branches that are merged into it.
+        choice: The rule for it.
+    """
+    names = side_names(len(sides))
+    fixed = (name, None, tuple(sides), choice, tuple(range(len(sides))))
+    if len(set(sides)) == 1:
+        return _decision(fixed, "the same on all sides", "take", names[0])
+    state = "the common ancestors differ, and so do the sides"
+    if choice.method in names:
+        return _decision(fixed, state, "take", choice.method)
+    if choice.method == "base" or None in sides:
+        return _decision(fixed, state, "conflict", None)
+    return replace(_merged(fixed, baseless=True), state=state)
+
+
 def _cast(fixed: _Fixed, base: Parameter, casters: frozenset[int]) -> Decision | None:
     """Decide where sides only changed the element type: what the others changed is taken in that type."""
     name, _, sides, choice, changers = fixed

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.counters import for_counters
-from git_theta_ext.merging.decision import Decision, decide
+from git_theta_ext.merging.decision import Decision, decide, decide_disputed
 from git_theta_ext.merging.renames import follow_renames
 from git_theta_ext.merging.units import decide_units
 from git_theta_ext.model.manifest import side_names
@@ -143,7 +143,7 @@ def plan(
     """Plan the merge of several versions of a checkpoint.
 
     Args:
-        base: Their common ancestor, None where all were added.
+        base: Their common ancestor, None where all were added; in conflict there is what several of them disagree on.
         sides: The current branch's version, and those of the branches to be merged into it; without conflicts.
         rules: What is asked for where several sides changed a parameter.
         baseless: Whether methods that need no common ancestor may merge what has none, and several sides added.
@@ -161,11 +161,15 @@ def plan(
     known = [*([] if base is None else [base]), *sides]
     before = {} if base is None else base.parameters
     names = sorted({name for manifest in known for name in manifest.parameters})
+    disputed = {conflict.name for conflict in base.conflicts} if base is not None else set()
     found = {}
     for name in names:
         values = [side.parameters.get(name) for side in sides]
         asked = for_counters(name, values, rules.choose(name))
-        found[name] = decide(name, before.get(name), values, asked, baseless=baseless, casts=casts.get(name))
+        if name in disputed:
+            found[name] = decide_disputed(name, values, asked)
+        else:
+            found[name] = decide(name, before.get(name), values, asked, baseless=baseless, casts=casts.get(name))
     for decision in found.values():
         _check_weights(decision)
     decided, pairs = decide_units(found)

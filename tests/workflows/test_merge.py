@@ -226,7 +226,15 @@ def test_criss_cross_merge_of_a_tensor_that_both_sides_changed_asks_nothing(repo
     repo.git("checkout", "--quiet", "main")
     done = repo.run("merge", "--quiet", "side", check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+    assert "1 merged by average" in done.stderr, "each side kept its own, and neither is what the ancestor had"
     assert repo.cleans("status") == 0
+    repo.git("reset", "--quiet", "--hard", "HEAD~1")
+    for words in (["merge"], ["merge", "-s", "theta"]):
+        done = repo.run("-c", "theta.merge.method=task_arithmetic", *words, "side", check=False, timeout=60)
+        assert done.returncode == 1, done.stderr
+        told = repo.run("theta", "resolve", MODEL, check=False).stdout
+        assert f"{ATTENTION[2]}  (the common ancestors differ, and so do the sides)" in told
+        repo.git("merge", "--abort")
 
 
 @pytest.mark.parametrize("strategy", [["-s", "ort"], ["-s", "recursive"], ["-X", "renormalize"]], ids=" ".join)
