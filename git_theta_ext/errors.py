@@ -115,6 +115,21 @@ class ChangedError(ThetaError):
         super().__init__(message, hint=hint or "wait until it is written, then run the command again")
 
 
+class KeptError(ChangedError):
+    """Another program saved a file where a checkpoint was to be written; the file was kept.
+
+    Args:
+        path: Below the top of the work tree.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path}: another program saved a file there while git checked it out, and that file was kept",
+            hint=f"git add {path} takes it; git checkout -- {path} puts the version that was checked out there",
+        )
+        self.path = path
+
+
 class CrashError(ThetaError):
     """A bug, or memory that ended anywhere. Git takes lower codes of a merge driver for an answer."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
+from git_theta_ext.errors import KeptError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.fetch import ensure_local
 from git_theta_ext.git.filter_process import SKIP_SMUDGE
@@ -52,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     top = worktree_of(repo)
     gone = [path for path in paths if not os.path.lexists(top / path)]
     left = [path for path in wanted if manifest_at(repo, path) is not None]
-    done = [path for path in wanted if path not in left]
+    kept = {failure.path for failure in failures if isinstance(failure, KeptError)}
+    done = [path for path in wanted if path not in {*left, *gone, *kept}]
     chosen = set() if wanted else set(present_paths(repo, args.paths))
     without = unattributed(repo, [path for path in repo.manifests(None) if path in chosen]) if chosen else []
     output.result(

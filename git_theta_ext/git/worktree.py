@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
-from git_theta_ext.errors import ChangedError, ManifestError, MissingError, ThetaError
+from git_theta_ext.errors import ChangedError, KeptError, ManifestError, MissingError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pending import change_pending, read_pending
 from git_theta_ext.git.written import Written, finish_written
@@ -174,10 +174,7 @@ def _replace(
         raise ChangedError(f"{path}: another program has it open for writing", hint=f"git theta checkout {path}")
     # Another command may have written this version as well, or a later one, or somebody removed the file.
     if found is None and os.path.lexists(full) and not written.knows(path):
-        raise ChangedError(
-            f"{path}: another program saved a file there while git checked it out, and that file was kept",
-            hint=f"git add {path} takes it; git checkout -- {path} puts the version that was checked out there",
-        )
+        raise KeptError(path)
 
 
 def _inside(repo: Repository, path: str) -> Path | None:

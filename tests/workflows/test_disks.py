@@ -96,3 +96,48 @@ def test_no_file_of_zeros_is_taken_for_a_checkpoint(disk: Disk, two: Repo, asked
     assert repo.git("status", "--porcelain") == f" M {MODEL}"
     repo.git("theta", "checkout", "--force")
     assert repo.unsettled(MODEL, model(1)) == []
+
+
+def test_checkpoints_have_what_their_folder_gives_to_files(two: Repo) -> None:
+    (two.path / "models").mkdir()
+    if os.geteuid():
+        pytest.skip("giving a folder to another group needs root")
+    os.chown(two.path / "models", -1, 3000)
+    (two.path / "models").chmod(0o2770)
+    if shutil.which("setfacl"):
+        subprocess.run(["setfacl", "-d", "-m", "u:3005:r", two.path / "models"], check=False)
+    for seed in (1, 2):
+        two.write_model(f"models/{MODEL}", seed=seed)
+        (two.path / "models/plain").write_text(str(seed))
+        two.commit(str(seed))
+    two.git("checkout", "--quiet", "HEAD~")
+    given = []
+    for name in (MODEL, "plain"):
+        path = two.path / "models" / name
+        found = path.stat()
+        given.append((found.st_mode, found.st_gid, {key: os.getxattr(path, key) for key in os.listxattr(path)}))
+    assert given[0] == given[1]
+    assert given[0][1] == 3000
+
+
+def test_work_tree_and_store_in_two_mounts_of_one_file_system(tmp_path: Path, two: Repo) -> None:
+    mounted = []
+    for name in ("tree", "git"):
+        (tmp_path / "whole" / name).mkdir(parents=True)
+        (tmp_path / name).mkdir()
+        mount = ["mount", "--bind", tmp_path / "whole" / name, tmp_path / name]
+        if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+            pytest.skip("mounting a file system needs rights that this user has not")
+        mounted.append(tmp_path / name)
+    try:
+        two.git("clone", "--quiet", "--separate-git-dir", str(tmp_path / "git/r"), ".", str(tmp_path / "tree/r"))
+        repo = Repo(tmp_path / "tree/r")
+        repo.git("theta", "install", "--local")
+        repo.git("theta", "checkout")
+        assert repo.read() == model(2)
+        repo.git("checkout", "--quiet", "one")
+        assert repo.unsettled(MODEL, model(1)) == []
+        assert sorted(path.name for path in repo.path.iterdir()) == [".git", ".gitattributes", MODEL]
+    finally:
+        for place in mounted:
+            subprocess.run(["umount", place], check=True)

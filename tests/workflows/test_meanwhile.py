@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from workbench import MODEL, Repo, model
 
+from git_theta_ext.errors import ChangedError, KeptError
 from git_theta_ext.git import written as written_module
 from git_theta_ext.git.pending import change_pending, read_pending
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.stage import Rewrite, rewrite_and_stage
 from git_theta_ext.git.worktree import Wanted, manifest_at, populate_wanted
 from git_theta_ext.git.written import Written
 
@@ -62,7 +64,8 @@ def test_what_is_saved_meanwhile_is_kept_and_told(writing: Writing, careful: boo
         other.replace(place) if careful else (place.write_bytes(model(3)), other.unlink())
 
     (failure,) = writing.run(save)
-    assert f"{MODEL}: another program saved a file there" in failure.message
+    assert isinstance(failure, KeptError)
+    assert failure.path == MODEL
     assert writing.work.read() == model(3)
     assert writing.work.git("status", "--porcelain") == f" M {MODEL}"
     assert read_pending(writing.repo) == []
@@ -82,6 +85,29 @@ def test_of_two_checkouts_at_a_time_the_later_one_wins(writing: Writing) -> None
 def test_two_commands_may_write_the_same_checkpoint(writing: Writing) -> None:
     assert writing.run(lambda: writing.work.git("theta", "checkout")) == []
     assert writing.work.unsettled(MODEL, model(1)) == []
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_file_saved_while_it_is_rewritten_is_kept(two: Repo, first: bool) -> None:
+    repo = Repository.discover(two.path)
+    store = repo.store()
+    two.write_model("other.safetensors", seed=5)
+    two.commit("other")
+    (_, manifest) = repo.manifests("one")[MODEL]
+    rewrites = [Rewrite(path, (two.path / path).lstat(), manifest) for path in (MODEL, "other.safetensors")]
+    todo = [lambda: two.write_model(rewrites[not first].path, seed=4)]
+
+    def advance(_: int) -> None:
+        if todo and (first or two.read() == model(1)):
+            todo.pop()()
+
+    with pytest.raises(ChangedError):
+        rewrite_and_stage(repo, store, rewrites, [], advance)
+    assert two.read(rewrites[not first].path) == model(4)
+    assert two.read(rewrites[first].path) == model(2 if not first else 5)
+    assert two.git("diff", "--cached", "--name-only") == ""
+    assert [path.name for path in two.path.glob(".*theta")] == []
+    store.close()
 
 
 def test_a_file_that_is_open_for_writing_is_left_pending(writing: Writing) -> None:
