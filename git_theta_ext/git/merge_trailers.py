@@ -10,12 +10,13 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.caller import calling_commands
 from git_theta_ext.merging.record import TRAILER
 from git_theta_ext.model.bounded_json import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
@@ -32,6 +33,23 @@ def parents_of(repo: Repository, commit: str) -> list[str]:
     """
     head = repo.run("cat-file", "commit", commit).partition(b"\n\n")[0]
     return [line[7:].decode() for line in head.splitlines() if line.startswith(b"parent ")]
+
+
+def are_merged(repo: Repository, commits: Iterable[str], parents: Iterable[str]) -> bool:
+    """Tell whether a commit with these parents can have merged these commits.
+
+    Git leaves out of the parents of a merge what the others contain: the current commit in a merge of branches of it.
+    """
+    named, there = set(commits), set(parents)
+    if named <= there:
+        return True
+    if len(there) == 1 or not there <= named:
+        return False
+    try:
+        contained = (f"^{parent}" for parent in there)
+        return not repo.run("rev-list", "-n1", "--end-of-options", *(named - there), *contained)
+    except RepositoryError:
+        return False
 
 
 def drop_untrue(repo: Repository, message: Path, words: Sequence[str], known: Collection[str] = ()) -> list[str]:
@@ -60,7 +78,7 @@ def drop_untrue(repo: Repository, message: Path, words: Sequence[str], known: Co
     inside = False
     for line in lines:
         if line.startswith(_BEGINNING):
-            path = _path_of(line, amended)
+            path = _path_of(repo, line, amended)
             inside = path in known or path not in amended
             dropped += [path] if inside and path else []
         elif not line[:1].isspace() or not line.strip():
@@ -71,12 +89,12 @@ def drop_untrue(repo: Repository, message: Path, words: Sequence[str], known: Co
     return dropped
 
 
-def _path_of(line: bytes, amended: dict[str, set[str]]) -> str:
+def _path_of(repo: Repository, line: bytes, amended: dict[str, set[str]]) -> str:
     """Return the checkpoint that a trailer is about, nothing if it is not about a merge of the amended commit."""
     with suppress(ValueError, KeyError, TypeError):
         said = read_json(line.partition(b":")[2].decode())
         path, commits = str(said["path"]), set(map(str, said["commits"]))
-        return path if path not in amended or commits <= amended[path] else ""
+        return path if path not in amended or are_merged(repo, commits, amended[path]) else ""
     return ""
 
 

@@ -10,7 +10,7 @@ from git_theta_ext.git.adapters import config_in_commit, scales_to_resolve, with
 from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.merge_driver import read_version
 from git_theta_ext.git.merge_record import records_of
-from git_theta_ext.git.merge_trailers import parents_of
+from git_theta_ext.git.merge_trailers import are_merged, parents_of
 from git_theta_ext.git.merging import bytes_to_compute, engine, planned, statistics_for
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.octopus import common_ancestor
@@ -82,12 +82,12 @@ def recorded(repo: Repository, commit: str) -> list[Again]:
         )
     oid = repo.run("rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}").decode().strip()
     committed = repo.manifests(oid)
-    parents = set(parents_of(repo, oid))
+    parents = parents_of(repo, oid)
     found, store = [], repo.store()
     for record in records:
         if record.path not in committed:
             raise MergeError(f"{commit} has no checkpoint {record.path}, though it says how that was merged")
-        if not parents.issuperset(record.commits):
+        if not are_merged(repo, record.commits, parents):
             raise MergeError(
                 f"{commit} has a copy of another merge's record: {record.path} was merged there from"
                 f" {' and '.join(each[:12] for each in record.commits)}, which are no parents of {commit}",
