@@ -1,0 +1,145 @@
+"""Whatever is fetched, collected, pruned or forgotten: what was put can be read, and what counts as held decodes."""
+
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from workbench import dense_payload, make_pack
+
+from git_theta_ext.errors import MissingError
+from git_theta_ext.git.prune import local_packs, plan_prune
+from git_theta_ext.model.keys import pack_key
+from git_theta_ext.model.tensor import TensorSpec, tensor_digest
+from git_theta_ext.store.blobs import Hint, Store
+from git_theta_ext.store.coded import MemorySource, coded_blobs
+from git_theta_ext.store.gc import collect, find_garbage, repack
+from git_theta_ext.store.packs import Entry
+from git_theta_ext.transfer.remote_index import Place
+from git_theta_ext.transfer.sync import fetch, push
+from git_theta_ext.transfer.verify import verified
+from git_theta_plugins.remotes.directory import open_remote
+
+SPEC = TensorSpec.of("F32", (600,))
+
+
+def _items():
+    draw = np.random.default_rng(0)
+    values = draw.normal(0, 0.05, SPEC.elements).astype("<f4")
+    for _ in range(5):
+        yield tensor_digest(SPEC, values.data), values.tobytes()
+        values = values + draw.normal(0, 1e-5, SPEC.elements).astype("<f4")
+
+
+ITEMS = list(_items())
+NUMBERS = st.integers(0, len(ITEMS) - 1)
+
+
+def _entry(number, parent, payload_of):
+    """Return an entry that says to hold a tensor, with the payload of that or of another one."""
+    digest, _ = ITEMS[number]
+    data = ITEMS[payload_of][1]
+    if parent is None:
+        payload = dense_payload(SPEC, data)
+        return Entry(digest, SPEC, "dense", (len(payload),)), payload
+    base, values = ITEMS[parent]
+    hint = Hint("delta", base, SPEC)
+    (blob,) = coded_blobs(digest, hint, lambda: MemorySource(SPEC, data), lambda: MemorySource(SPEC, values))
+    payload = b"".join(bytes(memoryview(piece).cast("B")) for piece in blob.encode(0))
+    return Entry(digest, SPEC, "delta", (len(payload),), bases=(base,)), payload
+
+
+class Stores(RuleBasedStateMachine):
+    """A store and a remote that holds good packs, bad ones, and some that lean on what is nowhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.place = Place("origin", str(self.folder / "remote"), open_remote(str(self.folder / "remote"), {}))
+        self.store = Store(self.folder / "theta", threads=1)
+        self.kept = set()
+
+    def teardown(self):
+        self.store.close()
+        shutil.rmtree(self.folder)
+
+    @rule(number=NUMBERS)
+    def put(self, number):
+        digest, data = ITEMS[number]
+        self.store.put([(SPEC, digest, data)])
+        self.kept.add(number)
+
+    @rule(number=NUMBERS, parent=st.none() | NUMBERS, payload_of=NUMBERS, here=st.booleans())
+    def give(self, number, parent, payload_of, here):
+        """Put a pack on the remote, or into the store itself."""
+        name, data = make_pack(_entry(number, None if parent == number else parent, payload_of))
+        path = self.folder / "made"
+        path.write_bytes(data)
+        if here:
+            self.store.root.mkdir(exist_ok=True)
+            self.store.adopt(name, path)
+        else:
+            self.place.remote.put(pack_key(name), path)
+            path.unlink()
+
+    @rule(number=NUMBERS)
+    def fetch(self, number):
+        with suppress(MissingError):
+            fetch(self.store, [self.place], [ITEMS[number][0]])
+
+    @precondition(lambda self: self.kept)
+    @rule()
+    def push(self):
+        fetch(self.store, [self.place], self.digests())
+        push(self.store, self.place, self.digests())
+
+    @rule()
+    def collect(self):
+        now = time.time() + 60
+        live = self.digests()
+        collect(self.store, find_garbage(self.store, live, now), now)
+        repack(self.store, live, now)
+
+    @rule(download=st.booleans())
+    def prune(self, download):
+        packs = local_packs(self.store)
+        held = {entry.digest for header in packs.values() for entry in header.entries}
+        safe = verified(self.store, self.place, held, download=download)
+        self.store.drop(plan_prune(packs, set(), safe).drop)
+
+    @rule()
+    def lose_the_index(self):
+        self.store.close()
+        for path in self.store.root.glob("index.sqlite3*"):
+            path.unlink()
+        self.store = Store(self.folder / "theta", threads=1)
+
+    def digests(self):
+        return {ITEMS[number][0] for number in self.kept}
+
+    @invariant()
+    def what_counts_decodes(self):
+        missing = self.store.missing(digest for digest, _ in ITEMS)
+        for digest, data in ITEMS:
+            if digest not in missing:
+                assert bytes(self.store.read(digest, SPEC)) == data
+
+    @invariant()
+    def what_was_put_can_be_had(self):
+        absent = self.store.missing(self.digests())
+        if absent:  # pruned
+            other = Store(self.folder / "other", [self.store.root], threads=1)
+            try:
+                fetch(other, [self.place], absent)
+            finally:
+                other.close()
+                shutil.rmtree(self.folder / "other", ignore_errors=True)
+
+
+TestStores = Stores.TestCase
+TestStores.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
