@@ -177,7 +177,18 @@ def plan(
     layout = _decide_layout(base, sides, _specs(rows, pairs), followed.moved)
     if rules.defaults.method in (*side_names(len(sides)), "base"):
         layout = replace(layout, side=rules.defaults.method)
-    return Plan(base, tuple(sides), rows, layout, pairs, followed.moved, followed.notes)
+    return Plan(base, tuple(sides), rows, layout, pairs, followed.moved, (*followed.notes, *_out_of_reach(rows)))
+
+
+def _out_of_reach(decisions: Sequence[Decision]) -> list[str]:
+    """Say that options which were asked for do not change what only one side changed."""
+    alone = sum(d.action == "take" and len({d.sides[n] for n in d.changers}) == 1 for d in decisions)
+    asked = [d.choice for d in decisions if d.action == "compute" and d.choice.origin != "default"]
+    methods = sorted({choice.method for choice in asked if choice.options or choice.weights})
+    if not alone or not methods:
+        return []
+    what = f"{alone} parameter{' is' if alone == 1 else 's are'} taken whole, which only one side changed"
+    return [f"{what}: options and weights of {' and '.join(methods)} are for what several sides changed"]
 
 
 def with_decisions(plan: Plan, decisions: tuple[Decision, ...], pairs: tuple[PairDecision, ...]) -> Plan:

@@ -112,6 +112,25 @@ def test_only_the_branches_of_computed_parameters_are_read(bench):
     assert set(planned.reads()) == {ours.parameters["a"].digest, theirs.parameters["a"].digest}
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (choice("task_arithmetic", {"lambda": 0.3}, origin="here"), "options and weights of task_arithmetic"),
+        (choice("average", weights=[1, 9], origin="here"), "options and weights of average"),
+        (choice("average", origin="here"), ""),
+        (choice("ours", origin="here"), ""),
+        (choice("ties"), ""),
+    ],
+    ids=lambda value: getattr(value, "words", ""),
+)
+def test_options_that_do_not_reach_what_one_side_changed_are_said(bench, asked, said):
+    base = bench.manifest({"a": A, "b": A, "c": A})
+    ours, theirs = bench.manifest({"a": B, "b": A, "c": A}), bench.manifest({"a": C, "b": B, "c": A})
+    notes = plan(base, (ours, theirs), Rules(asked)).notes
+    assert [note.startswith("1 parameter is taken whole") and said in note for note in notes] == [True] * bool(said)
+    assert plan(base, (ours, base), Rules(asked)).notes == ()
+
+
 class TestLayout:
     def test_one_sided_changes_are_taken(self, bench):
         base = bench.manifest({"w": A})
