@@ -50,6 +50,8 @@ class Unfinished:
         self._name: Path | None = None
         self._marks: list[int] = []
         self.descriptor = -1
+        with suppress(OSError):  # a store that is only read
+            clear_stale(root)
         if NAMELESS and os.path.isdir(_OPENED):  # noqa: PTH112 - no path to be handled
             with suppress(OSError):  # not every file system has files without a name
                 self.descriptor = os.open(path.parent, os.O_RDWR | NAMELESS | os.O_CLOEXEC, _MODE)
@@ -110,7 +112,6 @@ class Unfinished:
 
     def _free_name(self) -> Path:
         try:
-            clear_stale(self._root)
             name = temporary(self._root)
             if name.parent.stat().st_dev == self._path.parent.stat().st_dev:
                 # Nothing has this name. Mounts of one file system look alike, and no file gets from one to another.

@@ -151,7 +151,9 @@ def clear_stale(root: Path) -> None:
     with suppress(FileNotFoundError):
         for left in (root / "tmp").iterdir():
             with suppress(OSError):
-                if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                found = left.stat()
+                # A second name of a file may be as old as the file, and be made this moment.
+                if found.st_nlink == 1 and time.time() - found.st_mtime > _STALE_SECONDS:
                     left.unlink()
 
 

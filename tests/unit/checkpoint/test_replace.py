@@ -173,6 +173,16 @@ class TestUnfinished:
         assert (tmp_path / "path").read_bytes() == b"new"
         assert list((tmp_path / "theta/tmp").iterdir()) == []
 
+    def test_what_was_left_in_the_store_a_day_ago_goes_but_no_second_names(self, tmp_path, made):
+        folder = tmp_path / "theta/tmp"
+        folder.mkdir(parents=True)
+        for name in ("left", "model"):
+            (folder / name).write_bytes(b"old")
+            os.utime(folder / name, (1, 1))
+        os.link(folder / "model", folder / "second")
+        assert self.put(tmp_path / "path", tmp_path / "theta", Expected(None))[0]
+        assert sorted(path.name for path in folder.iterdir()) == ["model", "second"]
+
     def test_a_store_on_another_file_system_or_mount_is_not_needed(self, tmp_path, made, monkeypatch):
         link = os.link
 
