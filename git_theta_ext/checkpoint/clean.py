@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _SHARED_HASH = 1 << 27
 """From this many bytes on, several threads hash one tensor."""
-_PIECE, _SHARED_PIECE = 1 << 18, 1 << 24
+_PIECE, _SHARED_PIECE = 1 << 18, 1 << 22
 """Bytes that are read and hashed in one go, by one thread and by several."""
 
 

@@ -9,7 +9,7 @@ from threading import Thread
 from typing import IO, TYPE_CHECKING
 
 from git_theta_ext.checkpoint.cache import StatCache
-from git_theta_ext.errors import ChangedError, ManifestError, StoreError, ThetaError
+from git_theta_ext.errors import ChangedError, FormatError, ManifestError, StoreError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.caller import calling_command, holds_open
 from git_theta_ext.git.doubts import doubt
@@ -180,10 +180,11 @@ class _FileReading:
             received: Bytes that git sent.
         """
         self._thread.join()
-        if self._error is not None:
-            raise self._error
         after = os.fstat(self._descriptor)
         same = all(getattr(self._before, name) == getattr(after, name) for name in _UNCHANGED)
+        # A file that is being written breaks its format.
+        if self._error is not None and (same or not isinstance(self._error, FormatError)):
+            raise self._error
         if not same or received != after.st_size or self._manifest is None:
             raise ChangedError(f"{self._pathname} changed while it was read")
         self._cache.put(self._path, after, self._manifest, self._format, self._clock)

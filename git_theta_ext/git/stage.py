@@ -14,7 +14,7 @@ from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected, replace_file
-from git_theta_ext.errors import ChangedError, RepositoryError, UsageError
+from git_theta_ext.errors import ChangedError, FormatError, RepositoryError, UsageError
 from git_theta_ext.git.clean_request import echo_manifest
 from git_theta_ext.git.doubts import doubt
 from git_theta_ext.git.index_stat import StatWords, Update, patch_file
@@ -124,7 +124,11 @@ def store_file(
         raise RepositoryError(f"{path}: {error.strerror}") from error
     if is_manifest(data):
         return Staged(path, before, Manifest.parse(echo_manifest(bytes(data[: MAX_MANIFEST + 1]), path)))
-    described = clean(data, path, store, format_name, advance)
+    try:
+        described = clean(data, path, store, format_name, advance)
+    except FormatError:  # as a file does that is being written
+        _check_unchanged(full, path, before)
+        raise
     _check_unchanged(full, path, before)
     cache.put(full, before, described.manifest.to_bytes(), format_name, clock)
     note = described.scan.note
@@ -224,7 +228,11 @@ def update_index(repo: Repository, staged: Sequence[Staged]) -> dict[str, str]:
 
 
 def _check_unchanged(full: Path, path: str, before: os.stat_result) -> None:
-    if _identity(full.lstat()) != _identity(before):
+    try:
+        same = _identity(full.lstat()) == _identity(before)
+    except OSError:  # somebody removed it
+        same = False
+    if not same:
         raise ChangedError(f"{path} changed while it was read", hint=f"git theta add {path}")
 
 

@@ -4,15 +4,19 @@ import json
 import mmap
 import os
 import struct
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+from workbench import MODEL, model
 
 from git_theta_ext.checkpoint.clean import clean, describe
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import ChangedError, FormatError
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.stage import store_file
 from git_theta_ext.store.blobs import Store
 from git_theta_ext.store.file_bytes import open_bytes
 
@@ -146,3 +150,21 @@ def test_large_reads_are_put_together(tmp_path, monkeypatch):
     assert opened[5110:9999] == path.read_bytes()[5110:]
     with pytest.raises(IndexError):
         opened[5120]
+
+
+def test_a_file_that_is_being_written_is_not_said_to_break_its_format(two, monkeypatch):
+    half = model(3)[:5000]
+    monkeypatch.chdir(two.path)
+    two.write(half)
+    repository = Repository.discover()
+    with closing(repository.store()) as store:
+        with pytest.raises(FormatError):
+            store_file(repository, store, MODEL, None, lambda _: None)
+
+        def clean_meanwhile(*args):
+            two.write(half + b"more")
+            return clean(*args)
+
+        monkeypatch.setattr("git_theta_ext.git.stage.clean", clean_meanwhile)
+        with pytest.raises(ChangedError, match=MODEL):
+            store_file(repository, store, MODEL, None, lambda _: None)
