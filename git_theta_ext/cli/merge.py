@@ -39,7 +39,8 @@ def register(parser: argparse.ArgumentParser) -> None:
         action="store_const",
         dest="action",
         const=_plan,
-        help="what becomes of each parameter if BRANCHes are merged; reads no tensor; exit code 1 where it conflicts",
+        help="what becomes of each parameter if BRANCHes are merged, almost without reading values;"
+        " exit code 1 if it conflicts",
     )
     modes.add_argument(
         "--replay",

@@ -1,4 +1,4 @@
-"""Decide what becomes of every parameter in a merge, from the manifests alone: no tensor is read.
+"""Decide what becomes of every parameter in a merge, from the manifests alone: no tensor is read here.
 
 The states and their defaults are those of docs/merging.md: what one side changed is taken, what several changed goes
 through the merge method where that means something, and all else is a conflict.
