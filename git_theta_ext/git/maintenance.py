@@ -86,8 +86,9 @@ def maintain(repo: Repository, store: Store, wish: Wish, show: Show) -> Collecte
     loose = store.index.loose(str(store.root))
     depth = repo.config.chain_depth
     history = versions(repo)
-    named = (digest for version in history for digest, _ in version.manifest.digests())
-    store.prove(named, partial(smallest, depth=depth))
+    named = {digest for version in history for digest, _ in version.manifest.digests()}
+    own = {digest for digest, held in store.all_holders().items() if any(h.root == str(store.root) for h in held)}
+    store.prove(named & own, partial(smallest, depth=depth))
     recoder = Recoder(store, depth, aggressive=wish.aggressive, dry_run=wish.dry_run)
     todo = {p.digest: p.spec.nbytes for v in history for p in v.manifest.parameters.values() if recoder.wants(p.digest)}
     with show(sum(todo.values())) as advance:

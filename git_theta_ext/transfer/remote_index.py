@@ -110,10 +110,10 @@ def read_remote_index(store: Store, place: Place) -> RemoteIndex:
 
 
 def known_better(store: Store, index: RemoteIndex, wanted: AbstractSet[Digest]) -> RemoteIndex:
-    """Decode those packs here that a remote has under the same names, if that was not done yet.
+    """Decode those packs of a store that a remote has under the same names, if that was not done yet.
 
     Args:
-        store: That has them.
+        store: Its alternates are not looked at: they may be large, and others use them.
         index: Of the remote.
         wanted: Digests that are of interest.
 
@@ -122,8 +122,9 @@ def known_better(store: Store, index: RemoteIndex, wanted: AbstractSet[Digest]) 
     """
     if store.verdicts.any_unknown():
         found = store.holders(wanted).items()
+        same = {(str(store.root), name) for name in index.headers}
         unknown = [
-            (d, h) for d, held_by in found for h in held_by if h.verdict is Verdict.UNKNOWN and h.pack in index.headers
+            (d, h) for d, held_by in found for h in held_by if h.verdict is Verdict.UNKNOWN and (h.root, h.pack) in same
         ]
         store.prove({base for _, holder in unknown for base in holder.bases} - {digest for digest, _ in unknown})
         store.judge(unknown)

@@ -192,3 +192,16 @@ def test_a_file_that_was_damaged_is_fetched_again(opened, place):
     fetch(mine, [origin], digests(items))
     assert path.read_bytes() == data
     assert holds(mine, items)
+
+
+def test_a_push_decodes_nothing_of_a_store_that_is_borrowed_from_but_what_it_uploads(opened, place, tmp_path):
+    items = tensors(1, 2, elements=70_000)
+    lender, origin = opened("lender"), place()
+    lender.put(items)
+    push(lender, origin, digests(items[:1]))
+    borrower = Store(tmp_path / "borrower", [lender.root], threads=1)
+    decoded, decode = [], borrower.decoder.decode
+    borrower.decoder.decode = lambda places, digest, *rest: decoded.append(str(digest)) or decode(places, digest, *rest)
+    push(borrower, origin, digests(items))
+    assert set(decoded) == digests(items[1:])
+    borrower.close()
