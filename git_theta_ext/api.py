@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping as AbstractMapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from git_theta_ext.store.memory import Memory
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import git
     import torch
 
     from git_theta_ext.merging.plan import Plan
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     StateDict = Mapping[str, torch.Tensor]
     Model = StateDict | str
+    Place = str | os.PathLike[str] | git.Repo
 
 _LOG = logging.getLogger("git_theta_ext")
 # State dicts have no file, so no layout; what stands for it is the same on all sides.
@@ -47,12 +50,12 @@ _FORMAT = "safetensors"
 _NAMED = 3
 
 
-def load(revision: str, *, repository: str | Path = ".") -> dict[str, torch.Tensor]:
+def load(revision: str, *, repository: Place = ".") -> dict[str, torch.Tensor]:
     """Read a version of a checkpoint, fetched from a remote where it is not here.
 
     Args:
         revision: ``REV:PATH``, as ``git show`` takes it, such as ``main:model.safetensors``; ``:PATH`` for the index.
-        repository: A folder in the repository.
+        repository: A folder in the repository, or a ``git.Repo`` of GitPython.
 
     Returns:
         Name to tensor, on the processor.
@@ -60,8 +63,9 @@ def load(revision: str, *, repository: str | Path = ".") -> dict[str, torch.Tens
     Raises:
         ThetaError: There is no such version, or it cannot be read; the message says which.
     """
-    repo = Repository.discover(Path(repository))
-    manifest = _manifest(repo, revision, Path(repository))
+    folder = _folder(repository)
+    repo = Repository.discover(folder)
+    manifest = _manifest(repo, revision, folder)
     store = repo.store()
     ensure_digests(repo, store, {p.digest for p in manifest.parameters.values()})
     return {name: to_tensor(p.spec, store.read(p.digest, p.spec)) for name, p in manifest.parameters.items()}
@@ -76,7 +80,7 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
     rules: str | None = None,
     statistics: Sequence[StateDict] = (),
     device: str = "auto",
-    repository: str | Path = ".",
+    repository: Place = ".",
     **options: float | str,
 ) -> dict[str, torch.Tensor]:
     """Merge models by parameter, with the methods, rules and bits of ``git merge``.
@@ -94,7 +98,7 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
         statistics: One for each model, as ``git_theta_ext.stats.collect.collect`` returns them; those of versions are
             found beside the checkpoint.
         device: ``auto``, ``cpu``, ``cuda`` (all CUDA devices) or ``cuda:N``; see docs/merging.md.
-        repository: A folder in the repository of the versions.
+        repository: A folder in the repository of the versions, or a ``git.Repo`` of GitPython.
         **options: Of the method; a name that Python reserves takes an underscore behind it, as in ``lambda_=0.5``.
 
     Returns:
@@ -107,7 +111,7 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
     if not models:
         raise UsageError("there is no model to merge", hint="git_theta_ext.merge([one, other])")
     asked = _rules(method, options, weights, rules)
-    folder = Path(repository)
+    folder = _folder(repository)
     names = [model for model in models if isinstance(model, str)]
     if len(names) == len(models) and not statistics and (base is None or isinstance(base, str)):
         found = _versions(Repository.discover(folder), folder, names, base)
@@ -151,7 +155,19 @@ def _rules(method: str | None, options: Mapping[str, float | str], weights: Sequ
     return read_rules(text.encode())
 
 
-def _loaded(model: Model, repository: str | Path) -> StateDict:
+def _folder(repository: Place) -> Path:
+    if isinstance(repository, str | os.PathLike):
+        return Path(repository)
+    from git import Repo
+
+    if not isinstance(repository, Repo):
+        raise UsageError(
+            f"a repository is a folder or a git.Repo, not {type(repository).__name__}", hint='repository="."'
+        )
+    return Path(repository.working_tree_dir or repository.git_dir)
+
+
+def _loaded(model: Model, repository: Place) -> StateDict:
     if isinstance(model, str):
         return load(model, repository=repository)
     if not isinstance(model, AbstractMapping):

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from git import Repo
 from safetensors.torch import load as load_bytes
 from workbench import ATTENTION, EMBEDDING, MODEL, fork, model
 
@@ -21,6 +22,15 @@ def same(found, expected):
     for name, tensor in expected.items():
         assert found[name].dtype == tensor.dtype, name
         assert torch.equal(found[name], tensor), name
+
+
+def test_a_repository_of_gitpython_is_taken_for_its_folder(two, tmp_path):
+    two.git("clone", "--quiet", "--bare", ".", str(tmp_path / "bare.git"))
+    with Repo(two.path) as opened, Repo(tmp_path / "bare.git") as bare:
+        same(git_theta_ext.load(f"one:{MODEL}", repository=opened), load_bytes(model(1)))
+        same(git_theta_ext.load(f"one:{MODEL}", repository=bare), load_bytes(model(1)))
+    with pytest.raises(UsageError, match=r"a folder or a git\.Repo, not int"):
+        git_theta_ext.load(f"one:{MODEL}", repository=7)
 
 
 def changed_by_both(repo):
