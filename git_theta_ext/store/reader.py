@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 _MOST_OPEN = 128
 
 
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """Return bytes of a file, fewer only where it ends: a read that comes back short is no damage."""
+    data = os.pread(descriptor, size, offset)
+    while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
+        data += more
+    return data
+
+
 class PackReader:
     """Opens packs as they are asked for. Safe to use from several threads."""
 
@@ -43,7 +51,7 @@ class PackReader:
         """
         pack = self._pack(path)
         size = entry.chunks[number]
-        data = os.pread(pack.descriptor, size, entry.offset + sum(entry.chunks[:number]))
+        data = read_at(pack.descriptor, size, entry.offset + sum(entry.chunks[:number]))
         if len(data) != size:
             raise CorruptError(f"pack {path.name} is cut short", hint="git theta fsck")
         return memoryview(data)
@@ -79,8 +87,8 @@ class _Pack:
             self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise MissingError(f"pack {path.name} is gone from the store", hint="git theta checkout") from error
-        prefix = os.pread(self.descriptor, PREFIX_BYTES, 0)
-        self.header = read_header(os.pread(self.descriptor, header_length(prefix), 0))
+        prefix = read_at(self.descriptor, PREFIX_BYTES, 0)
+        self.header = read_header(read_at(self.descriptor, header_length(prefix), 0))
 
     def __del__(self) -> None:
         if self.descriptor >= 0:
