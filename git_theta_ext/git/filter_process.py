@@ -18,7 +18,7 @@ from git_theta_ext.errors import ProtocolError, ThetaError, understood
 from git_theta_ext.git.caller import calling_command, wants_quiet
 from git_theta_ext.git.clean_request import LOOKING, CleanRequest
 from git_theta_ext.git.notes import complain
-from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.repository import NESTED, Repository
 from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.protocol.filter import (
     CLEAN,
@@ -175,8 +175,10 @@ class FilterProcess:
             return None
 
     def _finish(self) -> int:
-        if self._repository is None and not self._wanted:
+        # What refreshes an index for us cleans files, and so comes here; it would go on with the same work for ever.
+        if NESTED in os.environ or (self._repository is None and not self._wanted):
             return 0
+        os.environ[NESTED] = "1"
         from git_theta_ext.git.auto_gc import start_if_due
         from git_theta_ext.git.hooks import ensure_hooks, notes
 

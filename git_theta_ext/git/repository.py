@@ -46,6 +46,9 @@ LOCAL_VARIABLES = (
     "GIT_COMMON_DIR",
     "GIT_INTERNAL_SUPER_PREFIX",
 )
+NESTED = "GIT_THETA_NESTED"
+"""Set for commands of git that we run while we finish ours: a filter that they start has nothing to finish itself."""
+
 _QUESTIONS = ("--absolute-git-dir", "--git-common-dir", "--git-path", "index", "--show-object-format")
 
 

@@ -8,7 +8,7 @@ from workbench import MODEL, model
 from git_theta_ext.git.caller import wants_quiet
 from git_theta_ext.git.clean_request import CleanRequest
 from git_theta_ext.git.filter_process import FilterProcess
-from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.repository import NESTED, Repository
 
 
 class Bars:
@@ -38,6 +38,8 @@ def test_the_filter_shows_what_it_stores(repo):
 @pytest.mark.parametrize("visible", [True, False])
 def test_the_filter_shows_what_it_writes(two, monkeypatch, visible):
     monkeypatch.chdir(two.path)
+    monkeypatch.setenv(NESTED, "")  # so that it is not set behind this test
+    monkeypatch.delenv(NESTED)
     content = two.git("cat-file", "blob", f"HEAD:{MODEL}").encode() + b"\n"
     two.write(content)
     bars = Bars()
