@@ -101,7 +101,10 @@ def _path_of(repo: Repository, word: str) -> str | None:
 
 def _several(repo: Repository, spec: str) -> list[str]:
     paths = tracked_paths(repo, [spec])
-    return paths if len(paths) == 1 else _conflicted(repo, paths) or paths
+    found = paths if len(paths) == 1 else _conflicted(repo, paths)
+    if not found:
+        raise UsageError(f"no checkpoint in {spec} has conflicts", hint="git theta status")
+    return found
 
 
 def _conflicted(repo: Repository, paths: Sequence[str]) -> list[str]:

@@ -74,7 +74,7 @@ def quantised_units(versions: Versions) -> list[list[str]]:
         versions: All parameters of all sides, and of their common ancestor.
     """
     groups = [*_by_name(versions), *_by_type(versions)]
-    return [sorted(names) for names in _united(groups) if len(names) > 1]
+    return sorted(sorted(names) for names in _united(groups) if len(names) > 1)
 
 
 def _by_name(names: Iterable[str]) -> list[list[str]]:
@@ -110,7 +110,7 @@ def _in_module(module: str, versions: Versions, names: Mapping[str, str]) -> lis
         return []
     narrow = dict.fromkeys(spec for local in versions if local in numbers for spec in versions[local] if _narrow(spec))
     known = list(narrow)[:_MOST_SHAPES]
-    units: dict[_Stem, list[str]] = {_stem(local): [] for local in numbers}
+    units: dict[_Stem, list[str]] = {_stem(local): [] for local in versions if local in numbers}
     one = len(units) == 1 or units.keys() <= _ANY_WEIGHT
     everyones = []
     for local, specs in versions.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 
 import numpy as np
@@ -421,15 +422,15 @@ class TestResolve:
 
     def test_without_a_method_it_lists_and_changes_nothing(self, conflicted, told):
         before = conflicted.read()
-        found = told("resolve", MODEL, code=1)
+        (found,) = told("resolve", MODEL, code=1)["checkpoints"]
         assert [conflict["name"] for conflict in found["conflicts"]] == [ATTENTION[1], ATTENTION[2]]
         assert conflicted.read() == before
 
     def test_settles_one_by_one_and_stages_the_checkpoint_at_the_end(self, conflicted, told):
-        found = told("resolve", "--method", "theirs", MODEL, ATTENTION[1], code=1)
+        (found,) = told("resolve", "--method", "theirs", MODEL, ATTENTION[1], code=1)["checkpoints"]
         assert [conflict["name"] for conflict in found["conflicts"]] == [ATTENTION[2]]
         assert conflicted.git("ls-files", "-u") != ""
-        assert told("resolve", "--method", "ours", MODEL)["conflicts"] == []
+        assert told("resolve", "--method", "ours", MODEL)["checkpoints"][0]["conflicts"] == []
         merged = model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[2]: 9})
         assert conflicted.read() == merged
         assert conflicted.git("ls-files", "-u") == ""
@@ -442,10 +443,11 @@ class TestResolve:
         assert main(["resolve", MODEL]) == 2
         assert "has no conflicts" in capsys.readouterr().err
 
-    def test_a_folder_of_checkpoints_is_refused(self, two, monkeypatch, capsys):
+    @pytest.mark.parametrize("words", [["."], []])
+    def test_that_nothing_has_conflicts_is_an_error(self, two, monkeypatch, capsys, words):
         monkeypatch.chdir(two.path)
-        assert main(["resolve", "."]) == 2
-        assert "one at a time" in capsys.readouterr().err
+        assert main(["resolve", *words]) == 2
+        assert re.search("no checkpoint .*has conflicts", capsys.readouterr().err)
 
 
 class TestInstall:
@@ -481,7 +483,7 @@ def test_env_works_outside_of_a_repository(told, tmp_path, monkeypatch):
         (["ls-files", "nothing"], "nothing", "git log --oneline --all"),
         (["show", "HEAD:nothing"], "HEAD:nothing", "git theta ls-files HEAD"),
         (["add", "/"], "outside repository", "copy it below"),
-        (["resolve"], "required: PATH\n", "git theta resolve -h"),
+        (["resolve"], "no checkpoint has conflicts", "git theta status"),
     ],
 )
 def test_what_is_not_there_is_named_with_a_hint(words, message, hint, at, capsys):
