@@ -160,7 +160,7 @@ class TestVersions:
     def test_what_does_not_exist_is_named(self, three):
         with pytest.raises(RepositoryError, match=f"nowhere:{MODEL}"):
             git_theta_ext.merge([f"main:{MODEL}", f"nowhere:{MODEL}"], repository=three.path)
-        with pytest.raises(UsageError, match="names no version"):
+        with pytest.raises(UsageError, match="does not name a version"):
             git_theta_ext.load("main", repository=three.path)
 
 
