@@ -352,7 +352,7 @@ def test_plan_for_people_has_a_row_for_each_group_and_exits_with_1_for_conflicts
         (["--plan", "nowhere"], 3, "nowhere"),
         (["--replay", "a", "b"], 2, "one at a time"),
         (["--plan", "-X", "method=avarage", "a"], 12, "avarage"),
-        (["a"], 2, "required"),
+        (["a"], 2, "git merge a"),
     ],
 )
 def test_mistakes_are_named(three: Repo, args: list[str], code: int, words: str) -> None:
