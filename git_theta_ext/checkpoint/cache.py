@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from git_theta_ext.checkpoint.replace import being_written
 from git_theta_ext.checkpoint.unfinished import NAMELESS
+from git_theta_ext.checkpoint.writers import being_written
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.store.writer import temporary

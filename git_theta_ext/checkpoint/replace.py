@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import secrets
-import signal
 import stat
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.checkpoint.writers import being_written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,6 @@ _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 # What renameat2(2) answers if the kernel or the file system does not know a flag.
 _UNKNOWN = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
-_HELD = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
 
 
 @dataclass(frozen=True)
@@ -68,27 +67,6 @@ class Expected:
 def identity(found: os.stat_result) -> tuple[int, ...]:
     """Return what stays as it is when a file gets another name, and changes when somebody writes to it."""
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def being_written(descriptor: int) -> bool:
-    """Return whether some process has a file open, or mapped, for writing.
-
-    Linux grants a read lease (fcntl(2)) for files that nobody has open for writing, to their owner. False if the system
-    does not tell.
-
-    Args:
-        descriptor: Of the file, open for reading only.
-    """
-    if not hasattr(fcntl, "F_SETLEASE"):
-        return False
-    try:
-        # Somebody may open the file for writing in between. The signal that tells of it ends a process by default.
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except OSError as error:
-        return error.errno in _HELD
-    return False
 
 
 def replace_file(new: Path, path: Path, expected: Expected) -> bool:

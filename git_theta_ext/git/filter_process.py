@@ -14,6 +14,7 @@ import time
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from git_theta_ext.checkpoint.writers import close_inherited
 from git_theta_ext.errors import ProtocolError, ThetaError, understood
 from git_theta_ext.git.caller import calling_command, wants_quiet
 from git_theta_ext.git.clean_request import LOOKING, CleanRequest
@@ -261,6 +262,7 @@ def main(show: Show) -> int:
     def stop(number: int, _: object) -> None:
         sys.exit(128 + number)
 
+    close_inherited()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     try:

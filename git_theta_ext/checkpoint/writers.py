@@ -1,0 +1,80 @@
+"""Find out whether another program has a file open for writing."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+_PROC = Path("/proc")
+_GENERATIONS = 2
+_STDERR = 2
+_HELD = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
+
+
+def being_written(descriptor: int) -> bool:
+    """Return whether some process has a file open, or mapped, for writing.
+
+    Linux grants a read lease (fcntl(2)) for files that nobody has open for writing, to their owner. False if the system
+    does not tell.
+
+    Args:
+        descriptor: Of the file, open for reading only.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    try:
+        # Somebody may open the file for writing in between. The signal that tells of it ends a process by default.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return error.errno in _HELD and not _is_inherited(os.fstat(descriptor))
+    return False
+
+
+def close_inherited() -> None:
+    """Close the files that this process was started with and could write to: see ``_is_inherited``."""
+    with suppress(OSError):
+        for entry in list(Path("/proc/self/fd").iterdir()):
+            with suppress(OSError):
+                descriptor = int(entry.name)
+                mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+                if descriptor > _STDERR and mode != os.O_RDONLY and stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    os.close(descriptor)
+
+
+def _is_inherited(found: os.stat_result, proc: Path = _PROC) -> bool:
+    """Return whether only the processes that started this one have a file open, without meaning to write to it.
+
+    Git apply and git am start the filter while they have the very checkpoint open. The shell between git and the filter
+    keeps a copy of that descriptor, which it does not know of.
+    """
+    line = [os.getpid()]
+    for _ in range(_GENERATIONS):
+        with suppress(OSError, IndexError, ValueError):
+            line.append(int((proc / str(line[-1]) / "stat").read_bytes().rpartition(b")")[2].split()[1]))
+    holders = {pid for pid in _processes(proc) if _writes(proc / str(pid), found)}
+    return bool(holders) and holders <= set(line[1:])
+
+
+def _processes(proc: Path) -> list[int]:
+    try:
+        return [int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()]
+    except OSError:
+        return []
+
+
+def _writes(process: Path, found: os.stat_result) -> bool:
+    with suppress(OSError):
+        for entry in (process / "fd").iterdir():
+            with suppress(OSError, IndexError, ValueError):
+                if os.path.samestat(entry.stat(), found):
+                    flags = (process / "fdinfo" / entry.name).read_bytes().partition(b"flags:")[2].split()[0]
+                    if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
+                        return True
+    return False
