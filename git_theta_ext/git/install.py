@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from git_theta_ext.errors import ConfigError, RepositoryError
 from git_theta_ext.git.hooks import CONFIG_HOOKS_SINCE, HOOKS, Change, git_version, place_hooks, remove_hooks
 from git_theta_ext.git.repository import run_git
-from git_theta_ext.git.template import SETTING, remove_template, template_folder, template_is_current, write_template
+from git_theta_ext.git.template import SETTING, clear_template, template_folder, template_is_current, write_template
 
 if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
@@ -94,8 +94,8 @@ def _remove_template(repo: Repository | None) -> list[Change]:
     if folder in _values("global", SETTING, repo):
         _git_config("global", repo, "--unset-all", SETTING, f"^{re.escape(folder)}$")
         changes.append(Change("unset", f"{SETTING} (global)"))
-    if remove_template():
-        changes.append(Change("removed", folder))
+    if clear_template():
+        changes.append(Change("removed", f"{folder}/hooks"))
     return changes
 
 

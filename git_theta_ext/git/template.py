@@ -63,8 +63,14 @@ def template_is_current() -> bool:
         return False
 
 
-def remove_template() -> bool:
-    """Remove the template; report whether there was one."""
-    present = template_folder().exists()
-    shutil.rmtree(template_folder(), ignore_errors=True)
+def clear_template() -> bool:
+    """Remove our hooks from the template; report whether there were any.
+
+    The folder stays, with what git itself gives to new repositories: another configuration may name it, and git would
+    complain at each ``git init`` and ``git clone``.
+    """
+    hooks = [template_folder() / "hooks" / hook.event for hook in HOOKS]
+    present = any(path.exists() for path in hooks)
+    for path in hooks:
+        path.unlink(missing_ok=True)
     return present

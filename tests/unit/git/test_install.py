@@ -68,7 +68,11 @@ def test_new_repositories_have_the_hooks_beside_what_git_gives_them(top, tmp_pat
     (template / "hooks/pre-push").write_text("of an earlier version")
     assert [change.where for change in install("global", None)] == [str(template)]
     uninstall("global", None)
-    assert not template.exists()
+    assert not (template / "hooks/pre-push").exists()
+    made = subprocess.run(
+        ["git", "-c", f"init.templateDir={template}", "init", "other"], cwd=tmp_path, capture_output=True, check=True
+    )
+    assert b"warning" not in made.stderr  # for a configuration that still names the folder
     assert git(top, "config", "--global", "init.templateDir", check=False) == ""
 
 
