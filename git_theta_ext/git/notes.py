@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from functools import cache
 
 from git_theta_ext.model.text import printable
 
@@ -11,6 +12,17 @@ from git_theta_ext.model.text import printable
 def complain(text: str) -> None:
     """Write a line that begins with the program's name; a terminal that is gone is no failure."""
     say(f"git-theta: {text}")
+
+
+@cache
+def complain_once(text: str) -> None:
+    """Write a line as ``complain`` does, but the same line only once a process."""
+    complain(text)
+
+
+def warn_once(text: str) -> None:
+    """Write a warning, the same one only once a process."""
+    complain_once(f"warning: {text}")
 
 
 def say(text: str) -> None:

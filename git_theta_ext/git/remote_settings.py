@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from typing import TYPE_CHECKING
 
 from git_theta_ext.config import Config, RemoteSettings
-from git_theta_ext.git.notes import complain
+from git_theta_ext.git.notes import complain_once
 from git_theta_ext.git.tracked_config import read_tracked
 
 if TYPE_CHECKING:
@@ -74,12 +73,7 @@ def _renamed(repo: Repository, name: str) -> RemoteSettings | None:
     others = [one for one in config.git_remotes if one != name and config.remote(one).url is None]
     there = f"there is no remote {left[0]}"
     if len(left) > 1 or others:
-        _note(f"theta.remote.{left[0]}.url is set, but {there}; if {name} is its new name: {command}")
+        complain_once(f"note: theta.remote.{left[0]}.url is set, but {there}; if {name} is its new name: {command}")
         return None
-    _note(f"theta.remote.{left[0]}.url counts for {name}, as {there}; to keep it so: {command}")
+    complain_once(f"note: theta.remote.{left[0]}.url counts for {name}, as {there}; to keep it so: {command}")
     return here.remote(left[0])
-
-
-@cache
-def _note(text: str) -> None:
-    complain(f"note: {text}")

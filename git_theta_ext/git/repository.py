@@ -16,8 +16,8 @@ from git_theta_ext.config import CONFIG_REGEXP, Config
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.alternates import object_folders
 from git_theta_ext.git.entries import TreeEntry, index_entry, tree_entry
+from git_theta_ext.git.notes import warn_once
 from git_theta_ext.git.objects import read_manifests
-from git_theta_ext.git.warning import warn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -214,7 +214,7 @@ class Repository:
         from git_theta_ext.store.blobs import Store
 
         share(self.config.values.get("core.sharedrepository", ("umask",))[-1])
-        return Store(self.theta_dir, self.alternates(), self.config.threads, warn)
+        return Store(self.theta_dir, self.alternates(), self.config.threads, warn_once)
 
     def entries(self, rev: str | None) -> list[TreeEntry]:
         """List the files of a commit, or of the index where ``rev`` is None.
