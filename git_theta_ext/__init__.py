@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.version import __version__
+
 if TYPE_CHECKING:
     from git_theta_ext.api import load, merge
 
 __all__ = ["__version__", "load", "merge"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -10,24 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, RepositoryError, UsageError
-from git_theta_ext.git.fetch import ensure_digests
-from git_theta_ext.git.octopus import common_ancestor
+from git_theta_ext.git.merge_tree import common_ancestor
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import manifest_of
-from git_theta_ext.merging.casts import find_casts, values_to_read
-from git_theta_ext.merging.device import open_devices
-from git_theta_ext.merging.engine import Engine
-from git_theta_ext.merging.plan import plan
-from git_theta_ext.merging.rules import DEFAULT_METHOD, Rules, choice
-from git_theta_ext.merging.rules_file import read_rules
-from git_theta_ext.merging.state_dicts import to_bytes, to_tensor
-from git_theta_ext.merging.tasks import digests_of, tasks_of
+from git_theta_ext.merging.devices.open import open_devices
+from git_theta_ext.merging.devices.state_dicts import to_bytes, to_tensor
+from git_theta_ext.merging.execution.engine import Engine
+from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
+from git_theta_ext.merging.planning.casts import find_casts, values_to_read
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.rules.file import read_rules
+from git_theta_ext.merging.rules.rules import DEFAULT_METHOD, Rules, choice
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
+from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.operations.workspace import open_store
 from git_theta_ext.registry import find_format
-from git_theta_ext.stats.sidecar import is_statistics, sidecar_of
-from git_theta_ext.store.blobs import Store
+from git_theta_ext.statistics.sidecar import is_statistics, sidecar_of
 from git_theta_ext.store.memory import Memory
+from git_theta_ext.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     import git
     import torch
 
-    from git_theta_ext.merging.plan import Plan
-    from git_theta_ext.merging.tasks import Statistics
+    from git_theta_ext.merging.execution.tasks import Statistics
+    from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.tensor import Digest
 
     StateDict = Mapping[str, torch.Tensor]
@@ -66,7 +67,7 @@ def load(revision: str, *, repository: Place = ".") -> dict[str, torch.Tensor]:
     folder = _folder(repository)
     repo = Repository.discover(folder)
     manifest = _manifest(repo, revision, folder)
-    store = repo.store()
+    store = open_store(repo)
     ensure_digests(repo, store, {p.digest for p in manifest.parameters.values()})
     return {name: to_tensor(p.spec, store.read(p.digest, p.spec)) for name, p in manifest.parameters.items()}
 
@@ -95,8 +96,8 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
         base: The common ancestor. Of models that are all versions the one that git would merge against is found.
         weights: One for each model, for methods that take them.
         rules: Text of a ``.thetamerge``, in the place of a method.
-        statistics: One for each model, as ``git_theta_ext.stats.collect.collect`` returns them; those of versions are
-            found beside the checkpoint.
+        statistics: One for each model, as ``git_theta_ext.statistics.collect.collect`` returns them; those of
+            versions are found beside the checkpoint.
         device: ``auto``, ``cpu``, ``cuda`` (all CUDA devices) or ``cuda:N``; see docs/merging.md.
         repository: A folder in the repository of the versions, or a ``git.Repo`` of GitPython.
         **options: Of the method; a name that Python reserves takes an underscore behind it, as in ``lambda_=0.5``.
@@ -197,7 +198,7 @@ def _versions(repo: Repository, folder: Path, names: Sequence[str], base: str | 
     before = _ancestor(repo, folder, names) if base is None else _manifest(repo, base, folder)
     beside = {number: _there(repo, _sidecar(name), folder) for number, name in enumerate(names)}
     statistics = {number: found.parameters for number, found in beside.items() if found is not None}
-    return _Models(before, sides, repo.store(), repo, statistics)
+    return _Models(before, sides, open_store(repo), repo, statistics)
 
 
 def _ancestor(repo: Repository, folder: Path, names: Sequence[str]) -> Manifest | None:

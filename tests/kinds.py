@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from git_theta_ext.model.dtypes import dtype
-from git_theta_ext.model.numbers import from_float, to_float
+from git_theta_ext.model.floats import from_float, to_float
 from git_theta_ext.model.tensor import TensorSpec
 
 ROWS, COLUMNS = 96, 64

@@ -12,7 +12,8 @@ from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.dtypes import dtype
-from git_theta_ext.model.numbers import from_float, to_float
+from git_theta_ext.model.floats import from_float, to_float
+from git_theta_ext.operations.workspace import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -82,7 +83,7 @@ def differing(repo: Repo, commits: Mapping[str, Mapping[str, bytes]]) -> list[st
         commits: Path to content of every checkpoint of each commit.
     """
     repository = Repository.discover(repo.path)
-    store = repository.store()
+    store = open_store(repository)
     place = repo.path.parent / "restored"
     wrong = []
     for commit, files in commits.items():

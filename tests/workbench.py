@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.packs import Entry
+    from git_theta_ext.store.packs.format import Entry
+    from git_theta_ext.store.store import Store
 
 MODEL = "model.safetensors"
 
@@ -55,7 +55,7 @@ def dense_payload(spec: TensorSpec, data: bytes) -> bytes:
 
 def make_pack(*entries: tuple[Entry, bytes]) -> tuple[str, bytes]:
     """Return name and bytes of a pack of some entries, with whatever payloads."""
-    from git_theta_ext.store.packs import write_header
+    from git_theta_ext.store.packs.format import write_header
 
     data = write_header([entry for entry, _ in entries]) + b"".join(payload for _, payload in entries)
     return hashlib.sha256(data).hexdigest(), data

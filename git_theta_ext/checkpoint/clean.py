@@ -14,8 +14,8 @@ from git_theta_ext.model.layout import ChecksumField, Extent, Literal, in_file_o
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorHasher, skeleton_spec, tensor_digest
 from git_theta_ext.registry import detect_format, find_format
-from git_theta_ext.store.checked import FileSource
-from git_theta_ext.store.pool import no_progress, ordered_map, thread_count
+from git_theta_ext.store.packs.checked import FileSource
+from git_theta_ext.util.threads import no_progress, ordered_map, thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Format
     from git_theta_ext.model.content import Content
     from git_theta_ext.model.layout import Field, Layout
-    from git_theta_ext.store.blobs import Store, Value
-    from git_theta_ext.store.file_bytes import FileBytes
+    from git_theta_ext.store.store import Store, Value
+    from git_theta_ext.util.file_bytes import FileBytes
 
 _SHARED_HASH = 1 << 27
 """From this many bytes on, several threads hash one tensor."""

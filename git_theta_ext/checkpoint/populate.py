@@ -12,8 +12,8 @@ from git_theta_ext.checkpoint.unfinished import Unfinished
 from git_theta_ext.errors import CorruptError, FormatError, ManifestError
 from git_theta_ext.model.layout import Checksum, Layout, Literal, Slice
 from git_theta_ext.model.tensor import skeleton_spec
-from git_theta_ext.store.pool import no_progress
-from git_theta_ext.store.writer import explained
+from git_theta_ext.store.packs.writer import explained
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.checkpoint.replace import Expected
     from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 _BACKDATE_NS = 2_000_000_000
 """Git looks again at a file as young as its index; one that seems older than what it replaces is left alone."""

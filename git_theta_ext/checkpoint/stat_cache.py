@@ -14,12 +14,12 @@ from git_theta_ext.checkpoint.unfinished import NAMELESS
 from git_theta_ext.checkpoint.writers import being_written
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.model.manifest import Manifest
-from git_theta_ext.store.writer import temporary
+from git_theta_ext.store.packs.writer import temporary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 _COARSEST_NS = 2_100_000_000
 """Times of files have two seconds at the coarsest (FAT)."""

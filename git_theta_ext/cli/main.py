@@ -9,12 +9,12 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
-from git_theta_ext import __version__
 from git_theta_ext.cli.output import Output, wants_color
 from git_theta_ext.cli.process import accept_any_name, begin, silence
 from git_theta_ext.cli.suggest import GIT_DOES, nearest
 from git_theta_ext.errors import ThetaError, UsageError, understood
 from git_theta_ext.git.notes import say
+from git_theta_ext.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,7 +126,8 @@ def _dispatch(arguments: list[str]) -> int:
         near = nearest(name, [*COMMANDS, "--help", "--version"])
         hint = GIT_DOES.get(name) or (f"did you mean {near}?" if near else "git theta -h")
         raise UsageError(f"git theta has no {kind} {name!r}", hint=hint)
-    command = cast("Command", importlib.import_module(f"git_theta_ext.cli.{name.replace('-', '_')}"))
+    folder = "plumbing" if name in INTERNAL else "commands"
+    command = cast("Command", importlib.import_module(f"git_theta_ext.cli.{folder}.{name.replace('-', '_')}"))
     parser = Parser(
         prog=f"git theta {name}",
         description=command.__doc__,

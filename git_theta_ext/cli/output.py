@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.git.notes import say
-from git_theta_ext.model.text import printable, redacted
+from git_theta_ext.util.text import printable, redacted
 
 if TYPE_CHECKING:
     import argparse

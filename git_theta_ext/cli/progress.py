@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from git_theta_ext.model.text import printable
+from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.model.numbers import to_float
+from git_theta_ext.model.floats import to_float
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.group import Item, Row, fold, items_of, printable
 from git_theta_ext.diff.words import human_bytes, plural, shorten
-from git_theta_ext.model.text import printable as safe
+from git_theta_ext.util.text import printable as safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -1,1 +1,1 @@
-"""All that speaks to git."""
+"""Git plumbing: knows no store and no checkpoint."""

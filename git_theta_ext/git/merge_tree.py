@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError
 from git_theta_ext.git.entries import index_entry
 from git_theta_ext.git.hooks import git_version
-from git_theta_ext.git.merge_rules import ENVIRONMENT
-from git_theta_ext.git.repository import run_git
+from git_theta_ext.git.repository import MERGE_OPTIONS, run_git
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -106,7 +105,7 @@ def common_ancestor(repo: Repository, bases: Sequence[str]) -> str | None:
     tip, *others = bases
     for other in others:
         # Nothing is asked or computed for it, and it may have conflicts in it, as git's own have.
-        tip = _commit(repo, _merge(repo, tip, other, env={ENVIRONMENT: "conflict"}).tree, (tip, other))
+        tip = _commit(repo, _merge(repo, tip, other, env={MERGE_OPTIONS: "conflict"}).tree, (tip, other))
     return tip
 
 

@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from functools import cache
 
-from git_theta_ext.model.text import printable
+from git_theta_ext.util.text import printable
 
 
 def complain(text: str) -> None:

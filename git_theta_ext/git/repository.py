@@ -16,7 +16,6 @@ from git_theta_ext.config import CONFIG_REGEXP, Config
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.alternates import object_folders
 from git_theta_ext.git.entries import TreeEntry, index_entry, tree_entry
-from git_theta_ext.git.notes import warn_once
 from git_theta_ext.git.objects import read_manifests
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.store.blobs import Store
 
 # What `git rev-parse --local-env-vars` lists: these tie a process to one repository.
 LOCAL_VARIABLES = (
@@ -48,6 +46,8 @@ LOCAL_VARIABLES = (
 )
 NESTED = "GIT_THETA_NESTED"
 """Set for commands of git that we run while we finish ours: a filter that they start has nothing to finish itself."""
+MERGE_OPTIONS = "GIT_THETA_MERGE"
+"""Words that override the merge rules in what git starts: a method, and options as ``NAME=VALUE``."""
 
 _QUESTIONS = ("--absolute-git-dir", "--git-common-dir", "--git-path", "index", "--show-object-format")
 
@@ -202,19 +202,6 @@ class Repository:
     def alternates(self) -> tuple[Path, ...]:
         """Return the store folders of the repositories that this one borrows objects from."""
         return tuple(objects.parent / "theta" for objects in object_folders(self.common_dir / "objects", self.folder))
-
-    def store(self) -> Store:
-        """Open the store.
-
-        Raises:
-            ConfigError: ``theta.threads`` is no number.
-            StoreError: The store cannot be read.
-        """
-        from git_theta_ext.git.sharing import share
-        from git_theta_ext.store.blobs import Store
-
-        share(self.config.values.get("core.sharedrepository", ("umask",))[-1])
-        return Store(self.theta_dir, self.alternates(), self.config.threads, warn_once)
 
     def entries(self, rev: str | None) -> list[TreeEntry]:
         """List the files of a commit, or of the index where ``rev`` is None.

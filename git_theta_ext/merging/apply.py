@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging.engine import Engine
-from git_theta_ext.merging.exact import compute as compute_exactly
-from git_theta_ext.merging.layouts import with_facts_decided, written
+from git_theta_ext.merging.execution.engine import Engine
+from git_theta_ext.merging.execution.exact import compute as compute_exactly
+from git_theta_ext.merging.planning.layouts import with_facts_decided, written
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
 from git_theta_ext.registry import find_format
 from git_theta_ext.store.batches import Batches
-from git_theta_ext.store.pool import no_progress
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from git_theta_ext.merging.engine import Computed
-    from git_theta_ext.merging.plan import Plan
+    from git_theta_ext.merging.execution.engine import Computed
+    from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.tensor import TensorSpec
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 UNSETTLED = "depends on the parameters in conflict"
 CANNOT_LAY_OUT = "files of this format cannot be laid out anew for the merged parameters"
@@ -114,7 +114,7 @@ def _folded(notes: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _computed(plan: Plan, store: Store, start: Callable[[], Engine] | None, advance: Callable[[int], None]) -> Computed:
-    from git_theta_ext.merging.engine import Computed
+    from git_theta_ext.merging.execution.engine import Computed
 
     if any(decision.action == "compute" for decision in plan.decisions):
         return (start or partial(Engine, store))().compute(plan)

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext import __version__
 from git_theta_ext.errors import MergeError
-from git_theta_ext.merging.rules import APPLY, Rules, is_fixed
+from git_theta_ext.merging.rules.rules import APPLY, Rules, is_fixed
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.model.manifest import MOST_SIDES
 from git_theta_ext.registry import find_merge
+from git_theta_ext.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from git_theta_ext.merging.plan import Plan
+    from git_theta_ext.merging.planning.plan import Plan
 
 TRAILER = "Theta-Merge"
 _LEAST_SIDES = 2

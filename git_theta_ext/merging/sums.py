@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.model.dtypes import dtype as named
-from git_theta_ext.model.numbers import components, from_float, is_wide, largest, round_once, to_float
+from git_theta_ext.model.floats import components, from_float, is_wide, largest, round_once, to_float
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -18,7 +18,7 @@ from blake3 import blake3
 from git_theta_ext.errors import FormatError, ManifestError
 from git_theta_ext.model.layout import MAX_SKELETON
 from git_theta_ext.model.tensor import MAX_DIMENSIONS, Digest, TensorSpec, is_digest
-from git_theta_ext.model.text import quoted, unquoted
+from git_theta_ext.util.text import quoted, unquoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.clean import describe, scan
+from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.stats import Stats, measure
 from git_theta_ext.diff.text import Screen, render
@@ -22,8 +22,9 @@ from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
-from git_theta_ext.model.text import printable
-from git_theta_ext.store.file_bytes import open_bytes
+from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.util.file_bytes import open_bytes
+from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.content import Content
     from git_theta_ext.model.layout import Extent
     from git_theta_ext.model.manifest import Parameter
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 _UNMERGED, _SHORT, _LONG = 1, 7, 9
 
@@ -104,7 +105,7 @@ def run(words: Sequence[str], repo: Repository) -> int:
     if len(words) not in (_SHORT, _LONG):
         raise UsageError(f"{len(words)} arguments; git gives 1, 7 or 9", hint="git diff calls this command itself")
     path, old_file, old_oid, old_mode, new_file, new_oid, new_mode, *renamed = words
-    store = repo.store()
+    store = open_store(repo)
     new_path = renamed[0] if renamed else path
     formats = theta_paths(repo.run, [path, new_path])
     old = _side(repo, store, (path, old_file, old_oid), formats.get(path))

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from git_theta_ext.errors import UsageError
-from git_theta_ext.stats.sidecar import FISHER, GRAD_GRAM, GRAM, KINDS, statistic
+from git_theta_ext.statistics.sidecar import FISHER, GRAD_GRAM, GRAM, KINDS, statistic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -11,13 +11,13 @@ from git_theta_ext.model.layout import Extent
 from git_theta_ext.model.manifest import Parameter, is_manifest, values_digest
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.registry import detect_format
-from git_theta_ext.store.file_bytes import open_bytes
+from git_theta_ext.util.file_bytes import open_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.file_bytes import FileBytes
+    from git_theta_ext.util.file_bytes import FileBytes
 
 _MANY_BYTES = 1 << 27
 _THREADS = 8

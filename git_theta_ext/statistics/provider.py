@@ -23,7 +23,7 @@ _PARTS = 3
 
 @dataclass(frozen=True)
 class Provided:
-    """What ``git_theta_ext.stats.collect.collect`` needs.
+    """What ``git_theta_ext.statistics.collect.collect`` needs.
 
     Attributes:
         module: The model.

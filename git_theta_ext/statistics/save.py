@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, StoreError, UsageError
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.stats.opened import opened
-from git_theta_ext.stats.sidecar import CHECKPOINT, FORMAT, check, sidecar_of
-from git_theta_ext.store.writer import explained
+from git_theta_ext.statistics.opened import opened
+from git_theta_ext.statistics.sidecar import CHECKPOINT, FORMAT, check, sidecar_of
+from git_theta_ext.store.packs.writer import explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
 
     Args:
         checkpoint: The file with the values that the statistics were collected with.
-        statistics: As ``git_theta_ext.stats.collect.collect`` returns them.
+        statistics: As ``git_theta_ext.statistics.collect.collect`` returns them.
         samples: Number of examples.
 
     Returns:

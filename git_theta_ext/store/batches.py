@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.coded import Hint
+    from git_theta_ext.store.deltas.encode import Hint
     from git_theta_ext.store.memory import Memory
+    from git_theta_ext.store.store import Store
 
 BATCH_BYTES = 1 << 25
 """Of tensors that are stored together; as many more wait meanwhile."""

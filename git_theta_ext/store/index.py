@@ -16,15 +16,15 @@ from blake3 import blake3
 
 from git_theta_ext.errors import StoreError
 from git_theta_ext.model.tensor import Digest
-from git_theta_ext.store.chains import Holder, Verdict
-from git_theta_ext.store.damage import OtherVersionError, hint_of, is_damage, no_warning
+from git_theta_ext.store.deltas.chains import Holder, Verdict
+from git_theta_ext.store.index_damage import OtherVersionError, hint_of, is_damage, no_warning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from git_theta_ext.store.chains import Holders
-    from git_theta_ext.store.packs import Entry
+    from git_theta_ext.store.deltas.chains import Holders
+    from git_theta_ext.store.packs.format import Entry
 
 _VERSION = 3
 _SCHEMA = f"""

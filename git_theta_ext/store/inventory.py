@@ -7,13 +7,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
-from git_theta_ext.store.chains import Verdict, closure, only, shallowest, sound, sound_first
-from git_theta_ext.store.damage import no_warning
+from git_theta_ext.store.deltas.chains import Verdict, closure, only, shallowest, sound, sound_first
 from git_theta_ext.store.index import Index
+from git_theta_ext.store.index_damage import no_warning
 from git_theta_ext.store.locks import dropping, kept
-from git_theta_ext.store.reader import PackReader, read_pack_header
+from git_theta_ext.store.packs.reader import PackReader, read_pack_header
+from git_theta_ext.store.packs.writer import explained, pack_path, place_pack, sha256_of, sync_folders
 from git_theta_ext.store.verdicts import Verdicts
-from git_theta_ext.store.writer import explained, pack_path, place_pack, sha256_of, sync_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.chains import Holder, Holders
-    from git_theta_ext.store.decode import Places
-    from git_theta_ext.store.packs import Entry
+    from git_theta_ext.store.deltas.chains import Holder, Holders
+    from git_theta_ext.store.deltas.decode import Places
+    from git_theta_ext.store.packs.format import Entry
 
 
 _LOOKS = 3

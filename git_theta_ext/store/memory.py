@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.errors import MissingError
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import tensor_digest
-from git_theta_ext.store.in_step import piece_range
-from git_theta_ext.store.packs import chunk_count, chunk_range
-from git_theta_ext.store.pool import ordered_map, thread_count, window
+from git_theta_ext.store.packs.format import chunk_count, chunk_range
+from git_theta_ext.store.read_ahead import piece_range
+from git_theta_ext.util.threads import ordered_map, thread_count, window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.in_step import Groups, Work
+    from git_theta_ext.store.read_ahead import Groups, Work
 
 
 class Memory:

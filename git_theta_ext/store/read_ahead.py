@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.tensor import TensorHasher
-from git_theta_ext.store.packs import chunk_count, chunk_range
-from git_theta_ext.store.pool import ordered_map, window
+from git_theta_ext.store.packs.format import chunk_count, chunk_range
+from git_theta_ext.util.threads import ordered_map, window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.decode import Decoder, Places
+    from git_theta_ext.store.deltas.decode import Decoder, Places
 
     Groups = Sequence[Sequence[tuple[Digest, TensorSpec]]]
     Work = Callable[[int, int, tuple[memoryview, ...]], Any]

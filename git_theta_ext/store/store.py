@@ -7,15 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import ChangedError, CorruptError
-from git_theta_ext.store.chains import depths, sound_first
-from git_theta_ext.store.checked import FileSource, checked_blob
-from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs, dense_estimate, estimate
-from git_theta_ext.store.damage import no_warning
-from git_theta_ext.store.decode import StoredSource
-from git_theta_ext.store.in_step import in_step
-from git_theta_ext.store.pool import keep_freed_memory, no_progress, window
-from git_theta_ext.store.verifier import Verifier
-from git_theta_ext.store.writer import PackWriter, dense_blob, grouped
+from git_theta_ext.store.deltas.chains import depths, sound_first
+from git_theta_ext.store.deltas.decode import StoredSource
+from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs, dense_estimate, estimate
+from git_theta_ext.store.index_damage import no_warning
+from git_theta_ext.store.packs.checked import FileSource, checked_blob
+from git_theta_ext.store.packs.writer import PackWriter, dense_blob, grouped
+from git_theta_ext.store.read_ahead import in_step
+from git_theta_ext.store.verification.verifier import Verifier
+from git_theta_ext.util.threads import keep_freed_memory, no_progress, window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.decode import Places
-    from git_theta_ext.store.in_step import Groups, Work
-    from git_theta_ext.store.packs import Entry
-    from git_theta_ext.store.writer import NewBlob
+    from git_theta_ext.store.deltas.decode import Places
+    from git_theta_ext.store.packs.format import Entry
+    from git_theta_ext.store.packs.writer import NewBlob
+    from git_theta_ext.store.read_ahead import Groups, Work
 
     Value = Buffer | FileSource
     """A tensor's little-endian bytes, or where they are."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.model.tensor import Digest
-from git_theta_ext.store.chains import Verdict, only
+from git_theta_ext.store.deltas.chains import Verdict, only
 from git_theta_ext.store.index import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from git_theta_ext.store.chains import Holder, Holders
+    from git_theta_ext.store.deltas.chains import Holder, Holders
     from git_theta_ext.store.index import Index
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.store.chains import Verdict
-from git_theta_ext.store.copying import copies
+from git_theta_ext.store.deltas.chains import Verdict
+from git_theta_ext.store.maintenance.copying import copies
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.chains import Holder
+    from git_theta_ext.store.deltas.chains import Holder
+    from git_theta_ext.store.store import Store
 
 
 def keep_sound(store: Store, names: Collection[str]) -> dict[str, str]:

@@ -7,22 +7,22 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, StoreError
-from git_theta_ext.model.keys import pack_key
-from git_theta_ext.store.chains import Holder, shallowest, sound
-from git_theta_ext.store.examine import is_damage, outcomes
-from git_theta_ext.store.pool import ordered_map
-from git_theta_ext.store.writer import explained, sha256_of, temporary
+from git_theta_ext.model.remote_keys import pack_key
+from git_theta_ext.store.deltas.chains import Holder, shallowest, sound
+from git_theta_ext.store.packs.writer import explained, sha256_of, temporary
+from git_theta_ext.store.verification.examine import is_damage, outcomes
 from git_theta_ext.transfer.retry import retried
+from git_theta_ext.util.threads import ordered_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.chains import Holders
-    from git_theta_ext.store.examine import Held
-    from git_theta_ext.store.packs import Entry, PackHeader
+    from git_theta_ext.store.deltas.chains import Holders
+    from git_theta_ext.store.packs.format import Entry, PackHeader
+    from git_theta_ext.store.store import Store
+    from git_theta_ext.store.verification.examine import Held
     from git_theta_ext.transfer.remote_index import Place
 
 _DOWNLOADS = 8

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
-from git_theta_ext.store.chains import shallowest
-from git_theta_ext.store.fsck import specs_of
+from git_theta_ext.store.deltas.chains import shallowest
+from git_theta_ext.store.maintenance.fsck import specs_of
 from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.transfer.sync import fetch
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import Place
 
 

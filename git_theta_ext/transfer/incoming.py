@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, StoreError
-from git_theta_ext.model.keys import pack_key
+from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.store.locks import NO_LOCKS
 from git_theta_ext.transfer.retry import retried
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.errors import ThetaError
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import Place
 
 _ABANDONED_SECONDS = 14 * 24 * 3600

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError
-from git_theta_ext.model.keys import index_key, pack_key
-from git_theta_ext.store.pool import ordered_map
-from git_theta_ext.store.reader import read_head_of
+from git_theta_ext.model.remote_keys import index_key, pack_key
+from git_theta_ext.store.packs.reader import read_head_of
 from git_theta_ext.transfer.remote_index import heads_folder, read_head, save_head
 from git_theta_ext.transfer.retry import retried
+from git_theta_ext.util.threads import ordered_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import Place
 
 _UPLOADS = 8

@@ -10,18 +10,18 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, StoreError, ThetaError
-from git_theta_ext.store.blobs import Store
-from git_theta_ext.store.chains import ancestors, shallowest, smallest
-from git_theta_ext.store.pool import no_progress
+from git_theta_ext.store.deltas.chains import ancestors, shallowest, smallest
+from git_theta_ext.store.store import Store
 from git_theta_ext.transfer.remote_index import holders_in, read_remote_index
 from git_theta_ext.transfer.sync import fetch, push
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.chains import Holder
-    from git_theta_ext.store.packs import PackHeader
+    from git_theta_ext.store.deltas.chains import Holder
+    from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.transfer.remote_index import Place
 
 _BATCH = 1 << 30

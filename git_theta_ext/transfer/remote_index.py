@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from git_theta_ext.errors import CorruptError, MissingError
-from git_theta_ext.model.keys import index_key, pack_key, pack_of_index_key, pack_of_key
-from git_theta_ext.store.chains import Holder, Verdict, shallowest
-from git_theta_ext.store.packs import MAX_HEADER, PREFIX_BYTES, header_length, read_header
-from git_theta_ext.store.pool import ordered_map
-from git_theta_ext.store.reader import read_head_of, read_pack_header
+from git_theta_ext.model.remote_keys import index_key, pack_key, pack_of_index_key, pack_of_key
+from git_theta_ext.store.deltas.chains import Holder, Verdict, shallowest
+from git_theta_ext.store.packs.format import MAX_HEADER, PREFIX_BYTES, header_length, read_header
+from git_theta_ext.store.packs.reader import read_head_of, read_pack_header
 from git_theta_ext.transfer.retry import retried
+from git_theta_ext.util.threads import ordered_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import Remote
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.chains import Holders
-    from git_theta_ext.store.packs import PackHeader
+    from git_theta_ext.store.deltas.chains import Holders
+    from git_theta_ext.store.packs.format import PackHeader
+    from git_theta_ext.store.store import Store
 
 _READERS = 16
 _YOUNG = 24 * 3600  # seconds

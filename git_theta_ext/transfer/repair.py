@@ -8,16 +8,16 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, RemoteError
-from git_theta_ext.store.blobs import Store
-from git_theta_ext.store.chains import Holder, closure, shallowest, sound, sound_first
-from git_theta_ext.store.examine import UNREADABLE
-from git_theta_ext.store.fsck import check_tensors
+from git_theta_ext.store.deltas.chains import Holder, closure, shallowest, sound, sound_first
 from git_theta_ext.store.locks import dropping
-from git_theta_ext.store.pool import no_progress
-from git_theta_ext.store.reader import read_pack_header
-from git_theta_ext.store.writer import explained, pack_path, place_pack, sync_folders
+from git_theta_ext.store.maintenance.fsck import check_tensors
+from git_theta_ext.store.packs.reader import read_pack_header
+from git_theta_ext.store.packs.writer import explained, pack_path, place_pack, sync_folders
+from git_theta_ext.store.store import Store
+from git_theta_ext.store.verification.examine import UNREADABLE
 from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.transfer.sync import fetch
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.chains import Holders
-    from git_theta_ext.store.fsck import Problem
+    from git_theta_ext.store.deltas.chains import Holders
+    from git_theta_ext.store.maintenance.fsck import Problem
     from git_theta_ext.transfer.remote_index import Place
 
 QUARANTINE = "quarantine"

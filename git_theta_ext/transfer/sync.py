@@ -7,23 +7,23 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
-from git_theta_ext.store.chains import Holder, ancestors, shallowest, smallest
-from git_theta_ext.store.copying import whole_again
-from git_theta_ext.store.extract import extract_packs
-from git_theta_ext.store.pool import no_progress, ordered_map
-from git_theta_ext.store.reader import read_pack_header
-from git_theta_ext.store.writer import grouped
+from git_theta_ext.store.deltas.chains import Holder, ancestors, shallowest, smallest
+from git_theta_ext.store.maintenance.copying import whole_again
+from git_theta_ext.store.maintenance.extract import extract_packs
+from git_theta_ext.store.packs.reader import read_pack_header
+from git_theta_ext.store.packs.writer import grouped
 from git_theta_ext.transfer.arrived import keep_sound
 from git_theta_ext.transfer.incoming import bring_pack, forget_abandoned
 from git_theta_ext.transfer.outgoing import Going, PushPlan, PushSteps, keep, upload
 from git_theta_ext.transfer.remote_index import holders_in, known_better, read_remote_index
+from git_theta_ext.util.threads import no_progress, ordered_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.packs import PackHeader
+    from git_theta_ext.store.packs.format import PackHeader
+    from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import Place
 
 _DOWNLOADS = 8

@@ -6,20 +6,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
-from git_theta_ext.model.keys import pack_key
-from git_theta_ext.store.chains import ancestors, shallowest, sound
-from git_theta_ext.store.packs import read_header
-from git_theta_ext.store.pool import no_progress, ordered_map
+from git_theta_ext.model.remote_keys import pack_key
+from git_theta_ext.store.deltas.chains import ancestors, shallowest, sound
+from git_theta_ext.store.packs.format import read_header
 from git_theta_ext.transfer.downloads import Downloads
 from git_theta_ext.transfer.remote_index import holders_in, known_better, read_head, read_remote_index
 from git_theta_ext.transfer.retry import retried
+from git_theta_ext.util.threads import no_progress, ordered_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.packs import PackHeader
+    from git_theta_ext.store.packs.format import PackHeader
+    from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import Place
 
 _READERS = 16

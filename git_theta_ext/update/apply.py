@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, FormatError, UsageError
 from git_theta_ext.model.tensor import tensor_digest
-from git_theta_ext.store.coded import Hint
+from git_theta_ext.store.deltas.encode import Hint
 from git_theta_ext.update.change import is_real, new_value, to_double
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
     from git_theta_ext.update.change import Change
 
 _EXPLAINED = 0.25

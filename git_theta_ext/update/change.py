@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import Base, Chunk, Fit, Predictor
-from git_theta_ext.model.numbers import round_once, to_float
+from git_theta_ext.model.floats import round_once, to_float
 from git_theta_ext.registry import find_encoding
-from git_theta_ext.store.packs import chunk_count, chunk_range
-from git_theta_ext.store.pool import ordered_map
+from git_theta_ext.store.packs.format import chunk_count, chunk_range
+from git_theta_ext.util.threads import ordered_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable

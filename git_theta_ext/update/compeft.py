@@ -3,7 +3,7 @@
 A safetensors file. Its metadata has ``kind`` ("git-theta compeft 1"), ``scale``, ``density`` and ``alpha`` as decimal
 numbers, and ``shapes``, a JSON object with the shape of each parameter. A tensor ``NAME``, of bytes, has the signs of
 the parameter ``NAME``: for each 2^19 elements the size of what follows in four bytes, little-endian, and their signs
-as ``git_theta_ext.model.signs`` packs them.
+as ``git_theta_ext.model.packed_signs`` packs them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, FormatError
 from git_theta_ext.interfaces import Fit
 from git_theta_ext.model.bounded_json import read_json
-from git_theta_ext.model.numbers import round_once
-from git_theta_ext.model.signs import pack_signs, unpack_signs
+from git_theta_ext.model.floats import round_once
+from git_theta_ext.model.packed_signs import pack_signs, unpack_signs
 from git_theta_ext.update.change import Change, check_float, to_double
 from git_theta_ext.update.names import Names
 

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.model.numbers import round_once
+from git_theta_ext.model.floats import round_once
 from git_theta_ext.update.change import Change, check_float, to_double
 from git_theta_ext.update.names import Names
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError
-from git_theta_ext.model.numbers import round_once, to_float
+from git_theta_ext.model.floats import round_once, to_float
 
 from ._residual import decode_residual, encode_residual
 

@@ -2,7 +2,7 @@
 
 A value is predicted as ``parent + scale * s`` with s of -1, 0 and 1 (arXiv 2311.13171), in float64 and rounded once;
 where s is zero it is the parent's, bit for bit. A payload is the size of the packed signs in four bytes, the signs
-(``git_theta_ext.model.signs``) and the residual.
+(``git_theta_ext.model.packed_signs``) and the residual.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.interfaces import Fit
-from git_theta_ext.model.signs import pack_signs, unpack_signs
+from git_theta_ext.model.packed_signs import pack_signs, unpack_signs
 
 from . import _floats
 from ._planes import size_of

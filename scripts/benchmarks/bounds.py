@@ -21,7 +21,7 @@ from benchmarks.codecs import Held, chunks_of
 from benchmarks.report import markdown
 from git_theta_ext.interfaces import Fit
 from git_theta_ext.registry import find_encoding
-from git_theta_ext.store.packs import chunk_range
+from git_theta_ext.store.packs.format import chunk_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -15,7 +15,7 @@ from benchmarks.report import markdown
 from git_theta_ext.interfaces import Base, Chunk, Fit
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.registry import BUILT_IN, find_encoding
-from git_theta_ext.store.packs import chunk_count, chunk_range
+from git_theta_ext.store.packs.format import chunk_count, chunk_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable

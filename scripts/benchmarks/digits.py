@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
-from git_theta_ext.stats.collect import collect
-from git_theta_ext.stats.sidecar import KINDS
+from git_theta_ext.statistics.collect import collect
+from git_theta_ext.statistics.sidecar import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

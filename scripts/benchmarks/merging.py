@@ -13,11 +13,12 @@ import torch
 from benchmarks.checkpoints import write
 from benchmarks.report import markdown
 from benchmarks.tools import THETA, Repository, digest, environment, weighed
-from git_theta_ext.merging.device import Devices, open_devices
-from git_theta_ext.merging.engine import Engine
-from git_theta_ext.merging.plan import Plan, plan
-from git_theta_ext.merging.rules import Rules
-from git_theta_ext.merging.tasks import single_tasks
+from git_theta_ext.merging.devices.device import Devices
+from git_theta_ext.merging.devices.open import open_devices
+from git_theta_ext.merging.execution.engine import Engine
+from git_theta_ext.merging.execution.tasks import single_tasks
+from git_theta_ext.merging.planning.plan import Plan, plan
+from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import Manifest, Skeleton
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
 from git_theta_ext.store.memory import Memory
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.checkpoints import Family
-    from git_theta_ext.merging.device import Device
+    from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.model.manifest import Parameter
 
 METHODS = ("average", "ties")

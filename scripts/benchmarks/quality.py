@@ -18,7 +18,7 @@ import git_theta_ext
 from benchmarks.digits import CLASSES, SPLITS, digits
 from benchmarks.report import markdown
 from benchmarks.tools import MODEL, THETA, Repository, environment
-from git_theta_ext.stats.save import save
+from git_theta_ext.statistics.save import save
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

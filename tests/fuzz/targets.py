@@ -173,7 +173,7 @@ def _skeleton(data: bytes) -> None:
 
 
 def _pack_header(data: bytes) -> None:
-    from git_theta_ext.store.packs import read_header, write_header
+    from git_theta_ext.store.packs.format import read_header, write_header
 
     header = read_header(data)
     again = read_header(write_header(header.entries))
@@ -182,7 +182,7 @@ def _pack_header(data: bytes) -> None:
 
 
 def _packs() -> list[bytes]:
-    from git_theta_ext.store.packs import Entry, write_header
+    from git_theta_ext.store.packs.format import Entry, write_header
 
     head = write_header
     made = []
@@ -195,7 +195,7 @@ def _packs() -> list[bytes]:
 
 def _pack(data: bytes) -> None:
     """Read a pack as a clone does, entry by entry, chunk by chunk."""
-    from git_theta_ext.store.packs import chunk_range, read_header
+    from git_theta_ext.store.packs.format import chunk_range, read_header
 
     for entry in read_header(data).entries:
         encoding = find_encoding(entry.encoding)
@@ -210,8 +210,8 @@ def _pack(data: bytes) -> None:
 
 
 def _index_entry(data: bytes) -> None:
-    from git_theta_ext.model.keys import check_key
-    from git_theta_ext.store.packs import MAX_HEADER, PREFIX_BYTES
+    from git_theta_ext.model.remote_keys import check_key
+    from git_theta_ext.store.packs.format import MAX_HEADER, PREFIX_BYTES
     from git_theta_ext.transfer import remote_index
 
     def get(key: str, start: int = 0, end: int = MAX_HEADER + PREFIX_BYTES) -> bytes:
@@ -281,8 +281,8 @@ rules:
 
 
 def _rules(data: bytes) -> None:
-    from git_theta_ext.merging.globs import matcher
-    from git_theta_ext.merging.rules_file import read_rules
+    from git_theta_ext.merging.rules.file import read_rules
+    from git_theta_ext.merging.rules.globs import matcher
 
     for rule in read_rules(data).rules:
         matcher(rule.match).fullmatch("model.layers.0.mlp.down_proj.weight" * 4)
@@ -363,7 +363,7 @@ def _update(data: bytes) -> None:
 
 
 def _sidecar(data: bytes) -> None:
-    from git_theta_ext.stats.sidecar import check, facts_of
+    from git_theta_ext.statistics.sidecar import check, facts_of
 
     facts_of(memoryview(data))
     found = find_format("safetensors").parse(memoryview(data))

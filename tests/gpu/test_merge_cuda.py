@@ -12,15 +12,18 @@ from workbench import ATTENTION, EMBEDDING, MODEL, model  # noqa: E402
 
 from git_theta_ext.errors import ConfigError, MergeError  # noqa: E402
 from git_theta_ext.interfaces import Pair  # noqa: E402
-from git_theta_ext.merging import cuda  # noqa: E402
-from git_theta_ext.merging.cuda import LANES, SPAN, Cuda  # noqa: E402
-from git_theta_ext.merging.device import TORCH, Cpu, Devices, device_names, open_devices  # noqa: E402
-from git_theta_ext.merging.engine import Engine  # noqa: E402
-from git_theta_ext.merging.plan import plan  # noqa: E402
-from git_theta_ext.merging.rules import Rules  # noqa: E402
+from git_theta_ext.merging.devices import cuda  # noqa: E402
+from git_theta_ext.merging.devices.cpu import Cpu  # noqa: E402
+from git_theta_ext.merging.devices.cuda import LANES, SPAN, Cuda  # noqa: E402
+from git_theta_ext.merging.devices.device import Devices  # noqa: E402
+from git_theta_ext.merging.devices.numbers import TORCH  # noqa: E402
+from git_theta_ext.merging.devices.open import device_names, open_devices  # noqa: E402
+from git_theta_ext.merging.execution.engine import Engine  # noqa: E402
+from git_theta_ext.merging.planning.plan import plan  # noqa: E402
+from git_theta_ext.merging.rules.rules import Rules  # noqa: E402
 from git_theta_ext.model.dtypes import dtype  # noqa: E402
+from git_theta_ext.model.floats import from_float  # noqa: E402
 from git_theta_ext.model.manifest import Manifest, Skeleton  # noqa: E402
-from git_theta_ext.model.numbers import from_float  # noqa: E402
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest  # noqa: E402
 from git_theta_ext.registry import BUILT_IN, find_merge, find_pair  # noqa: E402
 from git_theta_ext.store.memory import Memory  # noqa: E402

@@ -4,7 +4,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
-from git_theta_ext.model.numbers import round_once  # noqa: E402
+from git_theta_ext.model.floats import round_once  # noqa: E402
 from git_theta_ext.model.tensor import TensorSpec  # noqa: E402
 from git_theta_plugins.encodings import _low_rank_fit  # noqa: E402
 

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_theta_ext.model.tensor import Digest
-from git_theta_ext.store.chains import MAX_CHAIN, Holder, ancestors, depths, shallowest, smallest
+from git_theta_ext.store.deltas.chains import MAX_CHAIN, Holder, ancestors, depths, shallowest, smallest
 
 NAMES = [Digest(f"{number:064x}") for number in range(8)]
 """Those of 6 and 7 nobody holds."""

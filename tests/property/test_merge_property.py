@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 from workbench import safetensors
 
 from git_theta_ext.checkpoint.clean import clean
-from git_theta_ext.git.resolve import resolve
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.device import Cpu
-from git_theta_ext.merging.plan import plan
-from git_theta_ext.merging.rules import Rules, choice
-from git_theta_ext.merging.stream import run
-from git_theta_ext.merging.tasks import Task
-from git_theta_ext.merging.work import Ballot
+from git_theta_ext.merging.devices.cpu import Cpu
+from git_theta_ext.merging.execution.stream import run
+from git_theta_ext.merging.execution.tasks import Task
+from git_theta_ext.merging.execution.work import Ballot
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.rules.rules import Rules, choice
+from git_theta_ext.model.floats import from_float, to_float
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Manifest, Parameter
-from git_theta_ext.model.numbers import from_float, to_float
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
-from git_theta_ext.store.blobs import Store
+from git_theta_ext.operations.merge.resolve import resolve
+from git_theta_ext.store.store import Store
 
 _TENSOR = st.tuples(st.sampled_from(["F32", "F16", "BF16", "I64"]), st.sampled_from([(2,), (1, 3)]), st.integers(0, 3))
 _SIDE = st.dictionaries(st.sampled_from("abcd"), _TENSOR, max_size=4)

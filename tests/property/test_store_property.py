@@ -13,13 +13,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from workbench import dense_payload, make_pack
 
 from git_theta_ext.errors import MissingError
-from git_theta_ext.git.prune import local_packs, plan_prune
-from git_theta_ext.model.keys import pack_key
+from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
-from git_theta_ext.store.blobs import Hint, Store
-from git_theta_ext.store.coded import MemorySource, coded_blobs
-from git_theta_ext.store.gc import collect, find_garbage, repack
-from git_theta_ext.store.packs import Entry
+from git_theta_ext.operations.maintenance.prune import local_packs, plan_prune
+from git_theta_ext.store.deltas.encode import MemorySource, coded_blobs
+from git_theta_ext.store.maintenance.gc import collect, find_garbage, repack
+from git_theta_ext.store.packs.format import Entry
+from git_theta_ext.store.store import Hint, Store
 from git_theta_ext.transfer.remote_index import Place
 from git_theta_ext.transfer.sync import fetch, push
 from git_theta_ext.transfer.verify import verified

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import ast
 import configparser
+from graphlib import TopologicalSorter
 from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 import git_theta_ext
 from git_theta_ext.registry import BUILT_IN
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
 PROJECT = Path(git_theta_ext.__file__).parents[1]
-TIERS = [
+LAYERS = [
     {"cli"},
-    {"git"},
-    {"merging", "diff", "checkpoint", "transfer", "update", "stats"},
-    {"store"},
-    {"model", "protocol"},
+    {"api"},
+    {"operations"},
+    {"git", "merging", "diff", "checkpoint", "transfer", "update", "statistics"},
+    {"store", "testing"},
+    {"registry"},
+    {"interfaces"},
+    {"model", "protocol", "config"},
+    {"util"},
+    {"errors", "version"},
 ]
-TIER = {package: tier for tier, packages in enumerate(TIERS) for package in packages}
-FOR_ALL = {"errors", "config", "registry", "interfaces"}
-# What the modules that all may use can themselves use.
-ABOVE_MODEL = {
-    "errors": set(),
-    "config": {"errors"},
-    "interfaces": {"errors", "interfaces", "model"},
-    "testing": {"errors", "model"},
-}
-ABOVE_MODEL |= {"registry": {"errors", "interfaces", "model"}, "__init__": {"api"}}
-ABOVE_MODEL["api"] = {"errors", "git", "merging", "model", "registry", "stats", "store"}
-ABOVE_MODEL["testing"] |= {"interfaces", "registry", "testing"}
+"""A module imports only its own package and those of lower layers, never a neighbour in its layer."""
+PURE = ("git_theta_ext/model", "git_theta_ext/protocol", "plugins/encodings", "plugins/merges")
 
 
 def sources(*folders: str) -> list[Path]:
@@ -65,46 +63,65 @@ def packages(path: Path) -> set[str]:
 
 def home(path: Path) -> str:
     """Return the package (or module) right below git_theta_ext that a file is part of."""
-    return path.relative_to(PROJECT / "git_theta_ext").parts[0].removesuffix(".py")
+    return (
+        path.relative_to(PROJECT).parts[1 if path.is_relative_to(PROJECT / "git_theta_ext") else 0].removesuffix(".py")
+    )
 
 
-@pytest.mark.parametrize("path", sources("git_theta_ext"), ids=lambda path: str(path.relative_to(PROJECT)))
-def test_module_imports_only_what_lies_below_it(path: Path) -> None:
-    own = home(path)
-    if own in ABOVE_MODEL:
-        assert packages(path) <= ABOVE_MODEL[own] | {"__version__"}
-        return
-    lower = {package for package, tier in TIER.items() if tier > TIER[own]}
-    allowed = lower | {own, "errors", "__version__"}
-    if own not in TIERS[-1]:
-        allowed |= FOR_ALL
-    assert packages(path) <= allowed
+def name_of(path: Path) -> str:
+    """Return a module's dotted name."""
+    return ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("path", sources("plugins"), ids=lambda path: str(path.relative_to(PROJECT)))
-def test_plugin_imports_only_what_a_third_party_would(path: Path) -> None:
-    assert packages(path) <= {"errors", "interfaces", "model"}
+def longest(names: Container[str]) -> Callable[[str], str]:
+    """Return a function from what an import statement names to the module that it loads, empty if none of these."""
+
+    def module(name: str) -> str:
+        while name and name not in names:
+            name = name.rpartition(".")[0]
+        return "" if name == "git_theta_ext" else name
+
+    return module
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in sources("git_theta_ext", "plugins") if not {"cli", "git"} & set(path.parts[-2:-1])],
-    ids=lambda path: str(path.relative_to(PROJECT)),
-)
-def test_only_cli_and_git_read_the_environment(path: Path) -> None:
-    names = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
-    assert not names & {"os.environ", "os.getenv", "os.environb"}
+def test_modules_import_only_lower_layers() -> None:
+    layer = {package: number for number, packages in enumerate(LAYERS) for package in packages}
+    upwards = [
+        f"{home(path)}: {path.name} imports {package}"
+        for path in sources("git_theta_ext")
+        if home(path) != "__init__"
+        for package in packages(path) - {home(path)}
+        if layer[package] <= layer[home(path)]
+    ]
+    assert not upwards
 
 
-@pytest.mark.parametrize(
-    "path",
-    sources("git_theta_ext/model", "git_theta_ext/protocol", "plugins/encodings", "plugins/merges"),
-    ids=lambda path: str(path.relative_to(PROJECT)),
-)
-def test_pure_module_touches_no_file_and_no_process(path: Path) -> None:
-    calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
-    assert not calls & {"open", "print", "input"}
-    assert not {name.split(".")[0] for name in imported(path)} & {"os", "io", "sys", "subprocess", "pathlib", "shutil"}
+def test_no_modules_import_each_other() -> None:
+    names = {name_of(path): path for path in sources("git_theta_ext")}
+    graph = {name: {found for found in map(longest(names), imported(path)) if found} for name, path in names.items()}
+    graph.pop("git_theta_ext")  # it loads what notebooks need when they ask for it
+    tuple(TopologicalSorter(graph).static_order())
+
+
+def test_plugins_import_only_what_a_third_party_would() -> None:
+    for path in sources("plugins"):
+        assert packages(path) <= {"errors", "interfaces", "model"}, path
+
+
+def test_only_the_top_reads_the_environment() -> None:
+    for path in sources("git_theta_ext", "plugins"):
+        if home(path) not in {"cli", "operations", "git"}:
+            nodes = ast.walk(ast.parse(path.read_text()))
+            names = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+            assert not names & {"os.environ", "os.getenv", "os.environb"}, path
+
+
+def test_pure_modules_touch_no_file_and_no_process() -> None:
+    for path in sources(*PURE):
+        nodes = ast.walk(ast.parse(path.read_text()))
+        assert not {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)} & {"open", "print", "input"}
+        impure = {"os", "io", "sys", "subprocess", "pathlib", "shutil"}
+        assert not {name.split(".")[0] for name in imported(path)} & impure, path
 
 
 def test_table_of_built_in_plugins_equals_the_entry_points() -> None:
@@ -128,8 +145,6 @@ def test_every_package_is_declared() -> None:
     assert there == set(setup["options"]["packages"].split())
 
 
-@pytest.mark.parametrize(
-    "path", sources("git_theta_ext", "plugins", "scripts"), ids=lambda path: str(path.relative_to(PROJECT))
-)
-def test_module_is_short_enough_to_read(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
+def test_modules_are_short_enough_to_read() -> None:
+    for path in sources("git_theta_ext", "plugins", "scripts"):
+        assert len(path.read_text().splitlines()) <= 300, path

@@ -8,7 +8,7 @@ import os
 import pytest
 from workbench import ATTENTION, MODEL, SPECS, Repo, model
 
-from git_theta_ext.cli.du import _times
+from git_theta_ext.cli.commands.du import _times
 
 
 def usage(repo: Repo, *options: str) -> dict[str, object]:

@@ -23,7 +23,7 @@ from git_theta_ext.checkpoint.populate import read_layout
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.model.layout import Slice
 from git_theta_ext.model.manifest import Manifest
-from git_theta_ext.store.blobs import Store
+from git_theta_ext.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

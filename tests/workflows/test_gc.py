@@ -13,8 +13,8 @@ import pytest
 import training
 from workbench import MODEL, Repo
 
-from git_theta_ext.store.blobs import Store
-from git_theta_ext.store.chains import depths, smallest
+from git_theta_ext.store.deltas.chains import depths, smallest
+from git_theta_ext.store.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,12 +10,13 @@ import pytest
 from workbench import MODEL, Repo, model
 
 from git_theta_ext.errors import ChangedError, KeptError
-from git_theta_ext.git import written as written_module
-from git_theta_ext.git.pending import change_pending, read_pending
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.git.stage import Rewrite, rewrite_and_stage
-from git_theta_ext.git.worktree import Wanted, manifest_at, populate_wanted
-from git_theta_ext.git.written import Written
+from git_theta_ext.operations.filter import index_refresh as written_module
+from git_theta_ext.operations.filter.index_refresh import Written
+from git_theta_ext.operations.filter.pending import change_pending, read_pending
+from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted
+from git_theta_ext.operations.staging.stage import Rewrite, rewrite_and_stage
+from git_theta_ext.operations.workspace import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ class Writing:
         repo.git("checkout", "--quiet", "one", env={**os.environ, **SKIPPING})
         self.work = repo
         self.repo = Repository.discover(repo.path)
-        self.store = self.repo.store()
+        self.store = open_store(self.repo)
 
     def run(self, meanwhile: Callable[[], object] = lambda: None) -> list[ThetaError]:
         """Write, and do something else in the middle of it."""
@@ -90,7 +91,7 @@ def test_two_commands_may_write_the_same_checkpoint(writing: Writing) -> None:
 @pytest.mark.parametrize("first", [True, False])
 def test_a_file_saved_while_it_is_rewritten_is_kept(two: Repo, first: bool) -> None:
     repo = Repository.discover(two.path)
-    store = repo.store()
+    store = open_store(repo)
     two.write_model("other.safetensors", seed=5)
     two.commit("other")
     (_, manifest) = repo.manifests("one")[MODEL]
@@ -182,7 +183,7 @@ def test_files_are_told_to_the_index_as_they_are_done(repo: Repo, monkeypatch: p
     monkeypatch.setattr(Written, "settle", lambda *_, **__: (set(), []))
     found = Repository.discover(repo.path)
     wanted = {name: Wanted(manifest_at(found, name) or b"") for name in names}
-    store = found.store()
+    store = open_store(found)
     assert populate_wanted(found, store, wanted, lambda _: None) == []
     store.close()
     for name in names:

@@ -14,11 +14,11 @@ from workbench import EMBEDDING, MODEL, SPECS, Repo, dense_payload, make_pack, m
 from git_theta_ext.cli.main import main
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
-from git_theta_ext.store.blobs import Store
-from git_theta_ext.store.copying import copies
 from git_theta_ext.store.locks import alone
-from git_theta_ext.store.packs import Entry
-from git_theta_ext.store.reader import read_pack_header
+from git_theta_ext.store.maintenance.copying import copies
+from git_theta_ext.store.packs.format import Entry
+from git_theta_ext.store.packs.reader import read_pack_header
+from git_theta_ext.store.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.diff.words import human_bytes, plural
-from git_theta_ext.git.opened import open_checkpoint
-from git_theta_ext.git.snap import snap
-from git_theta_ext.git.stage import store_file
-from git_theta_ext.git.update import store_update
-from git_theta_ext.git.worktree import manifest_at
+from git_theta_ext.operations.filter.populate import manifest_at
+from git_theta_ext.operations.staging.opened import open_checkpoint
+from git_theta_ext.operations.staging.stage import store_file
+from git_theta_ext.operations.staging.tolerance import snap
+from git_theta_ext.operations.staging.update import store_update
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.git.stage import Rewrite, Staged
-    from git_theta_ext.git.update import Source, UpdatedFile
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.operations.staging.stage import Rewrite, Staged
+    from git_theta_ext.operations.staging.update import Source, UpdatedFile
+    from git_theta_ext.store.store import Store
     from git_theta_ext.update.tolerance import Tolerance
 
 

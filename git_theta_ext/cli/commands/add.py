@@ -7,24 +7,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.cli.ls_files import summary
+from git_theta_ext.cli.commands.ls_files import summary
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import ConfigError, ThetaError, UsageError
 from git_theta_ext.git.attributes import theta_paths
-from git_theta_ext.git.auto_gc import start_if_due
 from git_theta_ext.git.hooks import ensure_hooks, notes
 from git_theta_ext.git.install import configured
-from git_theta_ext.git.paths import addable_paths, worktree_of
+from git_theta_ext.git.pathspecs import addable_paths, worktree_of
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.git.written import finish_written
+from git_theta_ext.operations.filter.index_refresh import finish_written
+from git_theta_ext.operations.maintenance.auto_gc import start_if_due
+from git_theta_ext.operations.workspace import open_store
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.git.update import Source
+    from git_theta_ext.operations.staging.update import Source
     from git_theta_ext.update.tolerance import Tolerance
 
 EXAMPLE = "git theta add model.safetensors checkpoints/"
@@ -50,13 +51,13 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Stage."""
-    from git_theta_ext.cli.staging import Staging
-    from git_theta_ext.git.stage import regular_file, rewrite_and_stage
+    from git_theta_ext.cli.commands._staging import Staging
+    from git_theta_ext.operations.staging.stage import regular_file, rewrite_and_stage
 
     output = output_of(args)
     update, tolerance = _update(args), _tolerance(args)
     repo = Repository.discover()
-    store = repo.store()
+    store = open_store(repo)
     with suppress(ThetaError):  # of other files
         finish_written(repo, store)
     formats, gone = _chosen(repo, args.paths, output)
@@ -128,7 +129,7 @@ def _update(args: argparse.Namespace) -> Source | None:
         raise UsageError(f"--update {args.update}: not KIND=FILE", hint=f"KIND is one of {', '.join(_KINDS)}")
     if args.atol is not None or args.rtol is not None:
         raise UsageError("--update and tolerances do not go together", hint="git theta add -h")
-    from git_theta_ext.git.update import Source
+    from git_theta_ext.operations.staging.update import Source
 
     return Source(kind, Path(file))
 

@@ -13,12 +13,13 @@ from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import KeptError
 from git_theta_ext.git.attributes import theta_paths
-from git_theta_ext.git.fetch import ensure_local
-from git_theta_ext.git.filter_process import SKIP_SMUDGE
-from git_theta_ext.git.paths import present_paths, worktree_of
+from git_theta_ext.git.pathspecs import present_paths, worktree_of
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.unattributed import advice, unattributed
-from git_theta_ext.git.worktree import Wanted, manifest_at, populate_wanted, total_bytes
+from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted, total_bytes
+from git_theta_ext.operations.filter.process import SKIP_SMUDGE
+from git_theta_ext.operations.sync.fetch import ensure_local
+from git_theta_ext.operations.workspace import open_store
 
 if TYPE_CHECKING:
     import argparse
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Populate."""
     output = output_of(args)
     repo = Repository.discover()
-    store = repo.store()
+    store = open_store(repo)
     show = partial(progress, wanted=output.mode == "human")
     paths = list(theta_paths(repo.run, present_paths(repo, args.paths)))
     with show("fetching", 0) as fetched:

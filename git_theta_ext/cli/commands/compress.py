@@ -20,15 +20,16 @@ from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.diff.words import human_bytes
 from git_theta_ext.errors import UsageError
-from git_theta_ext.git.fetch import ensure_local
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.model.manifest import is_manifest
-from git_theta_ext.store.file_bytes import open_bytes
-from git_theta_ext.store.writer import explained
+from git_theta_ext.operations.sync.fetch import ensure_local
+from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.store.packs.writer import explained
 from git_theta_ext.update.change import is_real
 from git_theta_ext.update.compeft import file_head
 from git_theta_ext.update.compress import Fidelity, Pair, Selection, select, write_signs
+from git_theta_ext.util.file_bytes import open_bytes
 
 if TYPE_CHECKING:
     import argparse
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 EXAMPLE = "git theta compress --compeft --density 0.05 HEAD:model.safetensors tuned.safetensors -o tuned.compeft"
 
@@ -103,7 +104,7 @@ def _open(name: str) -> _Model:
         raise UsageError(f"{name} is neither a file nor REV:PATH", hint=f"git theta show HEAD:{name}")
     repo = Repository.discover()
     manifest = manifest_of(repo, name)
-    store = repo.store()
+    store = open_store(repo)
     ensure_local(repo, store, [manifest])
     return _stored(store, manifest.parameters)
 

@@ -16,19 +16,20 @@ from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.group import printable
 from git_theta_ext.diff.words import human_bytes, plural, shorten
 from git_theta_ext.errors import CorruptError
-from git_theta_ext.git.paths import tracked_paths
+from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.git.usage import Usage, measure
-from git_theta_ext.git.versions import versions
-from git_theta_ext.store.reader import read_pack_header
+from git_theta_ext.operations.history.versions import versions
+from git_theta_ext.operations.maintenance.disk_usage import Usage, measure
+from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.store.packs.reader import read_pack_header
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from git_theta_ext.git.usage import Share
-    from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.packs import PackHeader
+    from git_theta_ext.operations.maintenance.disk_usage import Share
+    from git_theta_ext.store.packs.format import PackHeader
+    from git_theta_ext.store.store import Store
 
 EXAMPLE = "git theta du --by group model.safetensors"
 
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     """Show."""
     repo = Repository.discover()
     only = tracked_paths(repo, args.paths) if args.paths else None
-    headers, total = _packs(repo.store())
+    headers, total = _packs(open_store(repo))
     usage = measure(versions(repo), headers, total, only)
     output_of(args).result(_data(usage), map(_shown, _lines(usage, args.by)))
     return 0

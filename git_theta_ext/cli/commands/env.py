@@ -8,8 +8,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING
 
-from git_theta_ext import __version__
-from git_theta_ext.cli.install import current_repository
+from git_theta_ext.cli.commands.install import current_repository
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.words import human_bytes
 from git_theta_ext.errors import ThetaError
@@ -17,6 +16,7 @@ from git_theta_ext.git.hooks import hook_present
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.repository import run_git
 from git_theta_ext.git.tracked_config import FILE, read_tracked
+from git_theta_ext.version import __version__
 
 if TYPE_CHECKING:
     import argparse

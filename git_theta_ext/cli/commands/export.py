@@ -14,9 +14,10 @@ from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import ChangedError, UsageError
-from git_theta_ext.git.fetch import ensure_local
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import manifest_of
+from git_theta_ext.operations.sync.fetch import ensure_local
+from git_theta_ext.operations.workspace import open_store
 
 if TYPE_CHECKING:
     import argparse
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.file.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {args.file.parent}", hint=f"mkdir -p {args.file.parent}")
     expected = Expected.at(args.file)
-    store = repo.store()
+    store = open_store(repo)
     wanted = output.mode == "human"
     with progress("fetching", 0, wanted=wanted) as advance:
         ensure_local(repo, store, [manifest], advance)
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _to_stdout(repo: Repository, manifest: Manifest) -> int:
     """Write the whole checkpoint elsewhere first: nothing of it can be believed before all of it is verified."""
-    store = repo.store()
+    store = open_store(repo)
     with progress("fetching", 0) as advance:
         ensure_local(repo, store, [manifest], advance)
     with TemporaryDirectory(dir=store.root) as folder:

@@ -12,20 +12,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.cli.fsck_repair import done_json, done_lines, names_of, plan_json, plan_lines
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
+from git_theta_ext.cli.render.repair import done_json, done_lines, names_of, plan_json, plan_lines
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import CorruptError, ManifestError, MissingError, UsageError
-from git_theta_ext.git.history import theta_paths_at
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import manifest_blobs, object_infos
-from git_theta_ext.git.remotes import try_remotes
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import head_of
-from git_theta_ext.git.versions import versions
 from git_theta_ext.model.manifest import Manifest
-from git_theta_ext.store.fsck import (
+from git_theta_ext.operations.history.versions import versions
+from git_theta_ext.operations.sync.outgoing import theta_paths_at
+from git_theta_ext.operations.sync.remotes import try_remotes
+from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.store.locks import alone
+from git_theta_ext.store.maintenance.fsck import (
     Problem,
     check_manifests,
     check_packs,
@@ -36,7 +38,6 @@ from git_theta_ext.store.fsck import (
     stored_specs,
     users,
 )
-from git_theta_ext.store.locks import alone
 from git_theta_ext.transfer.elsewhere import Remotes
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.cli.output import Output
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
     Show = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     if args.remote is not None:
         if args.repair:
             raise UsageError("--repair is for this repository", hint=f"git theta push --all {args.remote}".rstrip())
-        from git_theta_ext.cli.fsck_remote import check
+        from git_theta_ext.cli.commands._fsck_remote import check
 
         return check(output, Repository.discover(), args.remote or None, full=args.full)
     return _here(output, args)
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 def _here(output: Output, args: argparse.Namespace) -> int:
     show = partial(progress, wanted=output.mode == "human")
     repo = Repository.discover()
-    store = repo.store()
+    store = open_store(repo)
     manifests, unreadable = _manifests(repo)
     unreadable += _raw(repo)
     # Others clone from a bare repository: what only its remotes hold is missing to them.
@@ -164,7 +165,7 @@ def _heal(
     repo: Repository, store: Store, manifests: Mapping[str, Manifest], lost: AbstractSet[Digest]
 ) -> dict[Digest, str]:
     """Store again what files of work trees hold of what was lost, at the paths of the manifests that name it."""
-    from git_theta_ext.git.heal import store_again
+    from git_theta_ext.operations.maintenance.worktree_recovery import store_again
 
     places = {place for place, manifest in manifests.items() if any(digest in lost for digest, _ in manifest.digests())}
     return store_again(repo, store, {place.rpartition(" (")[0] for place in places}, lost) if lost else {}

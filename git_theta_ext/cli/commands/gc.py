@@ -11,9 +11,10 @@ from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
-from git_theta_ext.git.auto_gc import be_considerate, log_path
-from git_theta_ext.git.maintenance import Wish, maintain
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.operations.maintenance.auto_gc import be_considerate, log_path
+from git_theta_ext.operations.maintenance.gc import Wish, maintain
+from git_theta_ext.operations.workspace import open_store
 from git_theta_ext.store.locks import alone
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.git.maintenance import Collected
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.operations.maintenance.gc import Collected
+    from git_theta_ext.store.store import Store
 
 EXAMPLE = "git theta gc --dry-run"
 
@@ -46,7 +47,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Recode and collect."""
     repo = Repository.discover()
-    store = repo.store()
+    store = open_store(repo)
     grace = repo.config.gc_grace if args.grace is None else args.grace
     if not grace >= 0:
         raise UsageError(f"--grace {grace:g} lies in the future", hint="git theta gc --grace 14")

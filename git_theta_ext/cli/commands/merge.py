@@ -8,23 +8,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli import plan_text, report_text
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
+from git_theta_ext.cli.render import plan as plan_text
+from git_theta_ext.cli.render import report as report_text
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import MergeError, UsageError
-from git_theta_ext.git.foresee import foresee
-from git_theta_ext.git.replay import measured, recorded, replay
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.merging.report import bytes_to_read, taken
-from git_theta_ext.store.writer import explained
+from git_theta_ext.merging.reporting.report import bytes_to_read, taken
+from git_theta_ext.operations.merge.preview import foresee
+from git_theta_ext.operations.merge.replay import measured, recorded, replay
+from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.store.packs.writer import explained
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.git.replay import Replayed
+    from git_theta_ext.operations.merge.replay import Replayed
 
 EXAMPLE = "git theta merge --plan -X method=ties -X density=0.1 alice bob"
 
@@ -96,7 +98,7 @@ def _plan(output: Output, repo: Repository, args: argparse.Namespace) -> int:
 
 def _replay(output: Output, repo: Repository, args: argparse.Namespace) -> int:
     commit = _single(args.revisions)
-    store = repo.store()
+    store = open_store(repo)
     found = [replay(repo, store, again, progress) for again in recorded(repo, commit)]
     output.result(
         [{"path": r.path, "computed": r.computed, "differing": list(r.differing)} for r in found],
@@ -132,7 +134,7 @@ def _single(revisions: Sequence[str]) -> str:
 
 def _report(output: Output, repo: Repository, args: argparse.Namespace) -> int:
     commit = _single(args.revisions)
-    store = repo.store()
+    store = open_store(repo)
     reports = []
     for again in recorded(repo, commit):
         with progress(f"measuring {again.record.path}", bytes_to_read(again.plan)) as advance:

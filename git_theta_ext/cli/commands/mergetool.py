@@ -6,31 +6,32 @@ import glob
 import sys
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli import mergetool_text as text
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
+from git_theta_ext.cli.render import mergetool as text
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.attributes import theta_paths
-from git_theta_ext.git.merging import engine
 from git_theta_ext.git.notes import say
-from git_theta_ext.git.paths import tracked_paths
-from git_theta_ext.git.preview import moved, preview
+from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.git.settle import find, finish, settle
-from git_theta_ext.merging.rules import choice
-from git_theta_ext.merging.rules_file import parse_override
-from git_theta_ext.model.text import printable
+from git_theta_ext.merging.rules.file import parse_override
+from git_theta_ext.merging.rules.rules import choice
+from git_theta_ext.operations.merge.conflict_preview import moved, preview
+from git_theta_ext.operations.merge.resolve_worktree import find, finish, settle
+from git_theta_ext.operations.merge.run import engine
+from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.git.settle import Undecided
-    from git_theta_ext.merging.device import Device
-    from git_theta_ext.merging.rules import Choice
+    from git_theta_ext.merging.devices.device import Device
+    from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.manifest import Conflict
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.operations.merge.resolve_worktree import Undecided
+    from git_theta_ext.store.store import Store
 
 EXAMPLE = "git theta mergetool model.safetensors"
 
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     paths = tracked_paths(repo, args.paths) if args.paths else _unmerged(repo)
     if not paths:
         raise UsageError("no checkpoint has conflicts", hint="git theta status")
-    store = repo.store()
+    store = open_store(repo)
     left = {}
     for path in paths:
         found = _Session(repo, store, output, find(repo, store, path)).run()

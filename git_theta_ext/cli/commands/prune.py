@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import human_bytes, plural
-from git_theta_ext.git.prune import local_packs, needed_here, plan_prune, prune_place
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.operations.maintenance.prune import local_packs, needed_here, plan_prune, prune_place
+from git_theta_ext.operations.workspace import open_store
 from git_theta_ext.store.locks import alone
 from git_theta_ext.transfer.verify import verified
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from git_theta_ext.git.prune import Prune
-    from git_theta_ext.store.packs import PackHeader
+    from git_theta_ext.operations.maintenance.prune import Prune
+    from git_theta_ext.store.packs.format import PackHeader
 
 EXAMPLE = "git theta prune --dry-run"
 
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Prune."""
     output = output_of(args)
     repo = Repository.discover()
-    store = repo.store()
+    store = open_store(repo)
     place = prune_place(repo, store, args.remote)
     start = time.time()
     # Nobody may code a tensor against another that is about to go.

@@ -11,18 +11,18 @@ from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import MissingError, UsageError
-from git_theta_ext.git.push import Push
-from git_theta_ext.git.push_refs import history_updates
-from git_theta_ext.git.remotes import push_addresses, remote_url
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.git.state import push_remote
-from git_theta_ext.model.text import redacted
+from git_theta_ext.operations.history.status import push_remote
+from git_theta_ext.operations.sync.push import Push
+from git_theta_ext.operations.sync.push_refs import history_updates
+from git_theta_ext.operations.sync.remotes import push_addresses, remote_url
+from git_theta_ext.util.text import redacted
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
 
-    from git_theta_ext.git.push import Pushed
+    from git_theta_ext.operations.sync.push import Pushed
 
 EXAMPLE = "git theta push --all origin"
 

@@ -11,18 +11,19 @@ from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
-from git_theta_ext.git.paths import tracked_paths
+from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.git.resolve import methods_for, sides_of
-from git_theta_ext.git.settle import find, finish, settle
-from git_theta_ext.merging.rules import choice
+from git_theta_ext.merging.rules.rules import choice
+from git_theta_ext.operations.merge.resolve import methods_for, sides_of
+from git_theta_ext.operations.merge.resolve_worktree import find, finish, settle
+from git_theta_ext.operations.workspace import open_store
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from git_theta_ext.git.settle import Undecided
     from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.operations.merge.resolve_worktree import Undecided
 
 
 EXAMPLE = "git theta resolve --method ours model.safetensors 'encoder.*'"
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     paths, patterns = _meant(repo, args.words)
     patterns = [*patterns, *args.patterns]
     asked = choice(args.method, _options(args.options), origin="command line") if args.method else None
-    store = repo.store()
+    store = open_store(repo)
     left, told, lines = 0, [], []
     for path in paths:
         found = find(repo, store, path)

@@ -6,14 +6,15 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.cli.ls_files import describe, parameter_lines, summary
+from git_theta_ext.cli.commands.ls_files import describe, parameter_lines, summary
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.words import human_bytes
 from git_theta_ext.errors import ThetaError, UsageError
-from git_theta_ext.git.fetch import ensure_local
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.operations.sync.fetch import ensure_local
+from git_theta_ext.operations.workspace import open_store
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.dtypes import Dtype
     from git_theta_ext.model.manifest import Parameter
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 EXAMPLE = "git theta show HEAD:model.safetensors encoder.layer.0.attention.self.query.weight"
 
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         output.result(data, [f"{args.object}  ({summary(manifest)})", *parameter_lines(manifest)])
         return 0
     parameter = _find(manifest, args.parameter, args.object)
-    store = repo.store()
+    store = open_store(repo)
     _fetch(repo, store, manifest, args.parameter)
     if args.raw:
         for chunk in store.stream(parameter.digest, parameter.spec):
@@ -121,7 +122,7 @@ def _plain(value: float) -> float | str:
 def _values(chunk: memoryview, dtype: Dtype) -> NDArray[Any] | None:
     import numpy as np
 
-    from git_theta_ext.model.numbers import to_float
+    from git_theta_ext.model.floats import to_float
 
     if dtype.arithmetic:
         return to_float(chunk, dtype)

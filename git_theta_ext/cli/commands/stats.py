@@ -22,16 +22,16 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import FormatError, RepositoryError, ThetaError, UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.stats.opened import opened
-from git_theta_ext.stats.sidecar import FISHER, GRAM, KINDS, check, facts_of, sidecar_of
+from git_theta_ext.statistics.opened import opened
+from git_theta_ext.statistics.sidecar import FISHER, GRAM, KINDS, check, facts_of, sidecar_of
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.stats.opened import Opened
-    from git_theta_ext.stats.provider import Provided
+    from git_theta_ext.statistics.opened import Opened
+    from git_theta_ext.statistics.provider import Provided
 
 EXAMPLE = "git theta stats collect model.safetensors --with train:statistics --samples 256"
 
@@ -73,10 +73,10 @@ def _collect(output: Output, args: argparse.Namespace) -> int:
     found = opened(checkpoint)
     values = found.values()
     # Before the user's folder is where modules are looked for: it may have files of any name.
-    from git_theta_ext.stats.collect import collect
-    from git_theta_ext.stats.provider import checked, find, importing_from
-    from git_theta_ext.stats.save import save
-    from git_theta_ext.stats.values import load, moving
+    from git_theta_ext.statistics.collect import collect
+    from git_theta_ext.statistics.provider import checked, find, importing_from
+    from git_theta_ext.statistics.save import save
+    from git_theta_ext.statistics.values import load, moving
 
     device = _device(args.device or "auto")
     with importing_from(Path.cwd()), _users(args.function):
@@ -144,7 +144,7 @@ def _device(name: str) -> str:
 
 
 def _tensors(found: Opened) -> dict[str, Any]:
-    from git_theta_ext.merging.state_dicts import to_tensor
+    from git_theta_ext.merging.devices.state_dicts import to_tensor
 
     return {name: to_tensor(spec, found.bytes_of(name)) for name, spec in found.specs.items()}
 

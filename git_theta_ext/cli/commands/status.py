@@ -22,13 +22,14 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.hooks import hook_present
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import object_infos
-from git_theta_ext.git.paths import present_paths
-from git_theta_ext.git.pending import read_pending
+from git_theta_ext.git.pathspecs import present_paths
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import head_of
-from git_theta_ext.git.state import in_worktree, unknown_bytes, unpushed, untracked
 from git_theta_ext.git.unattributed import advice, unattributed
-from git_theta_ext.git.written import finish_written
+from git_theta_ext.operations.filter.index_refresh import finish_written
+from git_theta_ext.operations.filter.pending import read_pending
+from git_theta_ext.operations.history.status import in_worktree, unknown_bytes, unpushed, untracked
+from git_theta_ext.operations.workspace import open_store
 
 if TYPE_CHECKING:
     import argparse
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     repo = Repository.discover()
     tracked = present_paths(repo, args.paths)
     paths = theta_paths(repo.run, tracked)
-    store = repo.store()
+    store = open_store(repo)
     with suppress(ThetaError):  # git's own status goes on being wrong, and the next command tries again
         finish_written(repo, store)
     head = head_of(repo)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.git import attributes
 from git_theta_ext.git.install import configured
-from git_theta_ext.git.paths import worktree_of
+from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.repository import Repository
 
 if TYPE_CHECKING:

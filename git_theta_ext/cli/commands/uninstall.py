@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.install import add_scopes, current_repository, report
+from git_theta_ext.cli.commands.install import add_scopes, current_repository, report
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.git.install import uninstall
 

@@ -10,8 +10,8 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git import attributes
 from git_theta_ext.git.attributes import theta_paths
-from git_theta_ext.git.octopus import index_info
-from git_theta_ext.git.paths import worktree_of
+from git_theta_ext.git.merge_tree import index_info
+from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.repository import Repository
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.process import silence
-from git_theta_ext.git.diff_driver import run as run_driver
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.operations.diff_driver import run as run_driver
 
 if TYPE_CHECKING:
     import argparse

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.progress import progress
-from git_theta_ext.git.filter_process import main
+from git_theta_ext.operations.filter.process import main
 
 if TYPE_CHECKING:
     import argparse

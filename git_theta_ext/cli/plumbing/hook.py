@@ -12,17 +12,17 @@ from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.caller import pushes_dry
-from git_theta_ext.git.history import parse_updates
-from git_theta_ext.git.push import Push
-from git_theta_ext.git.push_refs import tracking_updates
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.operations.sync.outgoing import parse_updates
+from git_theta_ext.operations.sync.push import Push
+from git_theta_ext.operations.sync.push_refs import tracking_updates
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.git.push import Pushed
+    from git_theta_ext.operations.sync.push import Pushed
 
 EXAMPLE = 'git theta hook pre-push "$@"     # in .git/hooks/pre-push'
 
@@ -87,7 +87,7 @@ def _say_dry(output: Output, push: Push, seen: Pushed) -> None:
 
 def _record(output: Output, words: Sequence[str]) -> int:
     """Say in a merge's message how models were merged; a commit without that is better than none."""
-    from git_theta_ext.git.merge_record import attach  # of all that merges need, and a push does not
+    from git_theta_ext.operations.merge.record import attach  # of all that merges need, and a push does not
 
     try:
         for path in attach(Repository.discover(), Path(*words[:1]), words[1:]):

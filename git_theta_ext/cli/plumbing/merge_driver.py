@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.progress import progress
-from git_theta_ext.git.merge_driver import run as run_driver
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.operations.merge.driver import run as run_driver
 
 if TYPE_CHECKING:
     import argparse

@@ -17,11 +17,11 @@ from git_theta_ext.cli.output import Output, wants_color
 from git_theta_ext.cli.process import begin
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import MergeError, UsageError
-from git_theta_ext.git.merge_rules import ENVIRONMENT, merge_rules
-from git_theta_ext.git.merge_strategy import CANNOT, run
-from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.repository import MERGE_OPTIONS, Repository
 from git_theta_ext.git.revisions import head_of
-from git_theta_ext.merging.rules_file import parse_override
+from git_theta_ext.merging.rules.file import parse_override
+from git_theta_ext.operations.merge.rules import merge_rules
+from git_theta_ext.operations.merge.strategy import CANNOT, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,10 +118,10 @@ def _recursive(asked: Invocation) -> int:
     # A side that is favoured counts for checkpoints, too, unless a method for them is named.
     favoured = [f"method={word[2:]}" for word in asked.options if word in {"--ours", "--theirs"}][-1:]
     words = [*favoured, *asked.words]
-    return subprocess.run(command, env={**os.environ, ENVIRONMENT: _environment(words)}, check=False).returncode
+    return subprocess.run(command, env={**os.environ, MERGE_OPTIONS: _environment(words)}, check=False).returncode
 
 
 def _environment(words: Sequence[str]) -> str:
     """Return words for the driver, which beat those that are in the environment: a method replaces them all."""
-    inherited = os.environ.get(ENVIRONMENT, "").split()
+    inherited = os.environ.get(MERGE_OPTIONS, "").split()
     return " ".join([*([] if parse_override("command line", words).method else inherited), *words])

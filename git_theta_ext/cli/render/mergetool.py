@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.diff.words import aligned, human_bytes, percent, plural
-from git_theta_ext.git.preview import movers
 from git_theta_ext.model.manifest import side_names
+from git_theta_ext.operations.merge.conflict_preview import movers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
-    from git_theta_ext.git.preview import Preview
-    from git_theta_ext.git.settle import Undecided
-    from git_theta_ext.merging.measures import Measures
+    from git_theta_ext.merging.reporting.measures import Measures
     from git_theta_ext.model.manifest import Conflict, Parameter
+    from git_theta_ext.operations.merge.conflict_preview import Preview
+    from git_theta_ext.operations.merge.resolve_worktree import Undecided
 
 _MOST_GROUPS = 40
 _TWO = 2

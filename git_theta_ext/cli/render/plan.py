@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.diff.words import human_bytes, plural
-from git_theta_ext.git.merging import announcement
+from git_theta_ext.operations.merge.run import announcement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from git_theta_ext.git.foresee import Foreseen
-    from git_theta_ext.merging.decision import Decision
-    from git_theta_ext.merging.plan import Plan
+    from git_theta_ext.merging.planning.decision import Decision
+    from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.tensor import TensorSpec
+    from git_theta_ext.operations.merge.preview import Foreseen
 
 _MOST_ROWS = 40
 _INDENT = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.diff.words import plural
-from git_theta_ext.store.fsck import few
+from git_theta_ext.store.maintenance.fsck import few
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.repair import Repair, RepairPlan
 
 

@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.diff.words import aligned, percent, plural
-from git_theta_ext.model.text import printable
+from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from git_theta_ext.merging.measures import Measures
-    from git_theta_ext.merging.report import Row
+    from git_theta_ext.merging.reporting.measures import Measures
+    from git_theta_ext.merging.reporting.report import Row
 
 SCHEMA = "git-theta merge report 1"
 _MOST_GROUPS = 60

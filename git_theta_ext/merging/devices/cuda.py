@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from queue import LifoQueue
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.merging.device import prepared, torch_dtype, viewed, widened
+from git_theta_ext.merging.devices.numbers import prepared, torch_dtype, viewed, widened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

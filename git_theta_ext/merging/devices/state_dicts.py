@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.merging.device import TORCH
+from git_theta_ext.merging.devices.numbers import TORCH
 from git_theta_ext.model.tensor import TensorSpec
 
 if TYPE_CHECKING:

@@ -7,32 +7,33 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
-from git_theta_ext.merging.device import Cpu, Devices, one_thread
-from git_theta_ext.merging.exact import compute as compute_exactly
-from git_theta_ext.merging.journal import Journal
-from git_theta_ext.merging.pairs import merge_pairs
-from git_theta_ext.merging.parallel import interleaved
-from git_theta_ext.merging.plan import scope_of
-from git_theta_ext.merging.scopes import is_exact, scopes
-from git_theta_ext.merging.stream import run
-from git_theta_ext.merging.tasks import single_tasks
-from git_theta_ext.merging.team import Team
-from git_theta_ext.merging.thresholds import search
-from git_theta_ext.merging.work import Ballot, Merged
+from git_theta_ext.merging.devices.cpu import Cpu, one_thread
+from git_theta_ext.merging.devices.device import Devices
+from git_theta_ext.merging.execution.exact import compute as compute_exactly
+from git_theta_ext.merging.execution.journal import Journal
+from git_theta_ext.merging.execution.pairs import merge_pairs
+from git_theta_ext.merging.execution.parallel import interleaved
+from git_theta_ext.merging.execution.scheduler import Team
+from git_theta_ext.merging.execution.stream import run
+from git_theta_ext.merging.execution.tasks import single_tasks
+from git_theta_ext.merging.execution.work import Ballot, Merged
+from git_theta_ext.merging.planning.plan import scope_of
+from git_theta_ext.merging.thresholds.scopes import is_exact, scopes
+from git_theta_ext.merging.thresholds.search import search
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.store.batches import Batches
-from git_theta_ext.store.pool import no_progress
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from git_theta_ext.interfaces import Trim
-    from git_theta_ext.merging.budget import Budget
-    from git_theta_ext.merging.device import Device
-    from git_theta_ext.merging.plan import Plan
-    from git_theta_ext.merging.tasks import Statistics, Task
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.merging.devices.device import Device
+    from git_theta_ext.merging.execution.memory import Budget
+    from git_theta_ext.merging.execution.tasks import Statistics, Task
+    from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.store.memory import Memory
+    from git_theta_ext.store.store import Store
 
 
 @dataclass

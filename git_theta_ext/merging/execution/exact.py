@@ -12,13 +12,13 @@ from git_theta_ext.merging.sums import apply_change, cast
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from git_theta_ext.merging.decision import Decision
-    from git_theta_ext.merging.engine import Computed
+    from git_theta_ext.merging.execution.engine import Computed
+    from git_theta_ext.merging.planning.decision import Decision
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.store.batches import Batches
-    from git_theta_ext.store.blobs import Store
     from git_theta_ext.store.memory import Memory
+    from git_theta_ext.store.store import Store
 
 
 @dataclass(frozen=True)

@@ -13,23 +13,23 @@ from heapq import nlargest
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging import cuda
-from git_theta_ext.merging.device import CPU
-from git_theta_ext.merging.scopes import counted_for, scopes
-from git_theta_ext.merging.select import HISTOGRAM_BYTES, SCRATCH
-from git_theta_ext.merging.tasks import chunk_elements
-from git_theta_ext.model.numbers import is_wide
+from git_theta_ext.merging.devices import cuda
+from git_theta_ext.merging.devices.device import CPU
+from git_theta_ext.merging.execution.tasks import chunk_elements
+from git_theta_ext.merging.thresholds.radix_select import HISTOGRAM_BYTES, SCRATCH
+from git_theta_ext.merging.thresholds.scopes import counted_for, scopes
+from git_theta_ext.model.floats import is_wide
 from git_theta_ext.registry import find_pair
 from git_theta_ext.store.batches import BATCH_BYTES
-from git_theta_ext.store.pool import window
+from git_theta_ext.util.threads import window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from git_theta_ext.merging.plan import Plan
-    from git_theta_ext.merging.scopes import Changed
-    from git_theta_ext.merging.tasks import Task
-    from git_theta_ext.merging.units import PairDecision
+    from git_theta_ext.merging.execution.tasks import Task
+    from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.merging.planning.units import PairDecision
+    from git_theta_ext.merging.thresholds.scopes import Changed
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec
 

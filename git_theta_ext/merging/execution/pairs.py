@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
 from git_theta_ext.interfaces import Pair
-from git_theta_ext.merging.cuda import give_back_memory, is_out_of_memory
-from git_theta_ext.merging.device import CPU, Cpu
-from git_theta_ext.model.numbers import is_wide, largest
+from git_theta_ext.merging.devices.cpu import Cpu
+from git_theta_ext.merging.devices.cuda import give_back_memory, is_out_of_memory
+from git_theta_ext.merging.devices.device import CPU
+from git_theta_ext.model.floats import is_wide, largest
 from git_theta_ext.registry import find_pair
 
 if TYPE_CHECKING:
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 
     import torch
 
-    from git_theta_ext.merging.device import Device, Lane
-    from git_theta_ext.merging.units import PairDecision
+    from git_theta_ext.merging.devices.device import Device, Lane
+    from git_theta_ext.merging.planning.units import PairDecision
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import TensorSpec
-    from git_theta_ext.store.blobs import Store
     from git_theta_ext.store.memory import Memory
+    from git_theta_ext.store.store import Store
 
 _NOTABLE = 1e-6
 """Share of the energy below which a loss is rounding."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import PluginError
 from git_theta_ext.interfaces import Elected, Piece
-from git_theta_ext.model.numbers import largest
+from git_theta_ext.model.floats import largest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.interfaces import Trim
-    from git_theta_ext.merging.device import Lane
-    from git_theta_ext.merging.tasks import Task
+    from git_theta_ext.merging.devices.device import Lane
+    from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.model.dtypes import Dtype
     from git_theta_ext.model.manifest import Parameter
 

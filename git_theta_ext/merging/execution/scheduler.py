@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.merging.budget import Place, budget, need, threads_each
-from git_theta_ext.merging.device import Devices
-from git_theta_ext.merging.parallel import shares
+from git_theta_ext.merging.devices.device import Devices
+from git_theta_ext.merging.execution.memory import Place, budget, need, threads_each
+from git_theta_ext.merging.execution.parallel import shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from git_theta_ext.merging.budget import Budget
-    from git_theta_ext.merging.device import Device
-    from git_theta_ext.merging.plan import Plan
-    from git_theta_ext.merging.tasks import Task
+    from git_theta_ext.merging.devices.device import Device
+    from git_theta_ext.merging.execution.memory import Budget
+    from git_theta_ext.merging.execution.tasks import Task
+    from git_theta_ext.merging.planning.plan import Plan
 
     Item = TypeVar("Item")
 

@@ -7,20 +7,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
-from git_theta_ext.merging.cuda import give_back_memory, is_out_of_memory
-from git_theta_ext.merging.device import CPU, Cpu
-from git_theta_ext.merging.work import Merged, Work
+from git_theta_ext.merging.devices.cpu import Cpu
+from git_theta_ext.merging.devices.cuda import give_back_memory, is_out_of_memory
+from git_theta_ext.merging.devices.device import CPU
+from git_theta_ext.merging.execution.work import Merged, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from git_theta_ext.merging.device import Device
-    from git_theta_ext.merging.pieces import Part
-    from git_theta_ext.merging.tasks import Task
-    from git_theta_ext.merging.work import Ballot
+    from git_theta_ext.merging.devices.device import Device
+    from git_theta_ext.merging.execution.pieces import Part
+    from git_theta_ext.merging.execution.tasks import Task
+    from git_theta_ext.merging.execution.work import Ballot
     from git_theta_ext.model.manifest import Parameter
-    from git_theta_ext.store.blobs import Store
     from git_theta_ext.store.memory import Memory
+    from git_theta_ext.store.store import Store
 
     Look = Callable[[int, int, tuple[memoryview, ...]], Any]
 

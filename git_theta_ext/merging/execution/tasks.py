@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from git_theta_ext.model.floats import components, is_wide
 from git_theta_ext.model.manifest import side_names
-from git_theta_ext.model.numbers import components, is_wide
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.registry import find_merge
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from git_theta_ext.interfaces import MergeMethod, Trim
-    from git_theta_ext.merging.decision import Decision
-    from git_theta_ext.merging.plan import Plan
-    from git_theta_ext.merging.rules import Choice
+    from git_theta_ext.merging.planning.decision import Decision
+    from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import Digest
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import Trim
-from git_theta_ext.merging.pieces import Checks, Part, Terms, Values, copy_piece, equals, loaded, merge_piece
-from git_theta_ext.merging.select import ALL_EQUALS
-from git_theta_ext.merging.tasks import ROW_ELEMENTS
+from git_theta_ext.merging.execution.pieces import Checks, Part, Terms, Values, copy_piece, equals, loaded, merge_piece
+from git_theta_ext.merging.execution.tasks import ROW_ELEMENTS
+from git_theta_ext.merging.thresholds.radix_select import ALL_EQUALS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from git_theta_ext.merging.device import Device
-    from git_theta_ext.merging.tasks import Task
+    from git_theta_ext.merging.devices.device import Device
+    from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.model.manifest import Parameter
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
     from git_theta_ext.store.memory import Memory
+    from git_theta_ext.store.store import Store
 
 WIDEST = 64
 """Bits of an element: wider ones are not read in step with others."""

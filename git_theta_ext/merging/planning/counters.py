@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging.rules import APPLY, choice, is_fixed
+from git_theta_ext.merging.rules.rules import APPLY, choice, is_fixed
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from git_theta_ext.merging.rules import Choice
+    from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.manifest import Parameter
 
 _NAME = "num_batches_tracked"

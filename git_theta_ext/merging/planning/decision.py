@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from git_theta_ext.merging.obstacles import new_types, obstacle, obstacle_to_change, reshaped, types_differ
-from git_theta_ext.merging.rules import APPLY
+from git_theta_ext.merging.planning.obstacles import new_types, obstacle, obstacle_to_change, reshaped, types_differ
+from git_theta_ext.merging.rules.rules import APPLY
 from git_theta_ext.model.manifest import MOST_SIDES, side_names
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from git_theta_ext.merging.casts import Casts
-    from git_theta_ext.merging.rules import Choice
+    from git_theta_ext.merging.planning.casts import Casts
+    from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.dtypes import Dtype
     from git_theta_ext.model.manifest import Parameter
 

@@ -18,9 +18,9 @@ from git_theta_ext.registry import find_format
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from git_theta_ext.merging.plan import LayoutDecision, Plan
+    from git_theta_ext.merging.planning.plan import LayoutDecision, Plan
     from git_theta_ext.model.manifest import Skeleton
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
     Facts = Mapping[str, bytes]
 

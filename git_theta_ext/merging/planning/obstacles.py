@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging.casts import WIDEST
+from git_theta_ext.merging.planning.casts import WIDEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,20 +11,20 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.merging.counters import for_counters
-from git_theta_ext.merging.decision import Decision, decide, decide_disputed
-from git_theta_ext.merging.renames import follow_renames
-from git_theta_ext.merging.units import decide_units
+from git_theta_ext.merging.planning.counters import for_counters
+from git_theta_ext.merging.planning.decision import Decision, decide, decide_disputed
+from git_theta_ext.merging.planning.renames import follow_renames
+from git_theta_ext.merging.planning.units import decide_units
 from git_theta_ext.model.manifest import side_names
 from git_theta_ext.registry import find_format, find_merge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from git_theta_ext.merging.casts import Casts
-    from git_theta_ext.merging.decision import Action
-    from git_theta_ext.merging.rules import Choice, Rules
-    from git_theta_ext.merging.units import PairDecision
+    from git_theta_ext.merging.planning.casts import Casts
+    from git_theta_ext.merging.planning.decision import Action
+    from git_theta_ext.merging.planning.units import PairDecision
+    from git_theta_ext.merging.rules.rules import Choice, Rules
     from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
     from git_theta_ext.model.tensor import Digest, TensorSpec
 
@@ -147,7 +147,7 @@ def plan(
         sides: The current branch's version, and those of the branches to be merged into it; without conflicts.
         rules: What is asked for where several sides changed a parameter.
         baseless: Whether methods that need no common ancestor may merge what has none, and several sides added.
-        casts: Parameter to the sides that only changed its element type; see ``git_theta_ext.merging.casts``.
+        casts: Parameter to the sides that only changed its element type; see ``git_theta_ext.merging.planning.casts``.
 
     Raises:
         MergeError: A rule that is needed has weights for another number of sides.

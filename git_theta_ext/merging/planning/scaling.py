@@ -13,17 +13,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.merging.adapters import alpha_of, lora_pairs, module_of, other_adapters
-from git_theta_ext.merging.plan import with_decisions
-from git_theta_ext.merging.units import pair_of
+from git_theta_ext.merging.planning.adapters import alpha_of, lora_pairs, module_of, other_adapters
+from git_theta_ext.merging.planning.plan import with_decisions
+from git_theta_ext.merging.planning.units import pair_of
 from git_theta_ext.model.manifest import side_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from git_theta_ext.merging.decision import Decision
-    from git_theta_ext.merging.plan import Plan
-    from git_theta_ext.merging.units import PairDecision
+    from git_theta_ext.merging.planning.decision import Decision
+    from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.merging.planning.units import PairDecision
 
 _KEYS = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
 _LITERAL = re.compile(r"[A-Za-z0-9_.\-]{1,500}")

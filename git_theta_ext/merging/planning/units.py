@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging.adapters import alpha_of, lora_pairs, other_adapters
-from git_theta_ext.merging.quantised import quantised_units
-from git_theta_ext.merging.rules import APPLY
+from git_theta_ext.merging.planning.adapters import alpha_of, lora_pairs, other_adapters
+from git_theta_ext.merging.planning.quantised import quantised_units
+from git_theta_ext.merging.rules.rules import APPLY
 from git_theta_ext.model.manifest import side_names
 from git_theta_ext.registry import find_merge, find_pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from git_theta_ext.merging.decision import Decision
-    from git_theta_ext.merging.rules import Choice
+    from git_theta_ext.merging.planning.decision import Decision
+    from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.tensor import TensorSpec
 
 _MATRIX = 2

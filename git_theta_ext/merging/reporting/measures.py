@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging.stream import readable
-from git_theta_ext.model.numbers import is_wide
+from git_theta_ext.merging.execution.stream import readable
+from git_theta_ext.model.floats import is_wide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import torch
 
     from git_theta_ext.interfaces import Trim
-    from git_theta_ext.merging.device import Device
+    from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.model.manifest import Parameter
-    from git_theta_ext.store.blobs import Store
     from git_theta_ext.store.memory import Memory
+    from git_theta_ext.store.store import Store
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging.measures import Measures, Versions, measure
+from git_theta_ext.merging.reporting.measures import Measures, Versions, measure
 from git_theta_ext.model.manifest import side_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from git_theta_ext.interfaces import Trim
-    from git_theta_ext.merging.decision import Decision
-    from git_theta_ext.merging.device import Device
-    from git_theta_ext.merging.plan import Plan
+    from git_theta_ext.merging.devices.device import Device
+    from git_theta_ext.merging.planning.decision import Decision
+    from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.tensor import TensorSpec
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 RESOLVED = "resolved"
 """Stands in the place of a method where a conflict was settled behind the merge."""

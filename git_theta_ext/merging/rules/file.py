@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.merging.globs import matcher
-from git_theta_ext.merging.rules import APPLY, DEFAULT_METHOD, Choice, Rule, Rules, choice, is_fixed
+from git_theta_ext.merging.rules.globs import matcher
+from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, Choice, Rule, Rules, choice, is_fixed
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging.plan import counted, scope_of
+from git_theta_ext.merging.planning.plan import counted, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from git_theta_ext.merging.plan import Plan
-    from git_theta_ext.merging.tasks import Task
+    from git_theta_ext.merging.execution.tasks import Task
+    from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.manifest import Parameter
 
     # The common ancestor's value, and the changed ones by the number of their side.

@@ -6,26 +6,26 @@ from functools import partial
 from math import floor
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging.cuda import is_out_of_memory
-from git_theta_ext.merging.device import Cpu
-from git_theta_ext.merging.parallel import interleaved
-from git_theta_ext.merging.scopes import counted_for
-from git_theta_ext.merging.select import Selection, counts
-from git_theta_ext.merging.stream import readable
-from git_theta_ext.model.numbers import is_wide
+from git_theta_ext.merging.devices.cpu import Cpu
+from git_theta_ext.merging.devices.cuda import is_out_of_memory
+from git_theta_ext.merging.execution.parallel import interleaved
+from git_theta_ext.merging.execution.stream import readable
+from git_theta_ext.merging.thresholds.radix_select import Selection, counts
+from git_theta_ext.merging.thresholds.scopes import counted_for
+from git_theta_ext.model.floats import is_wide
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     import torch
 
-    from git_theta_ext.merging.device import Device
-    from git_theta_ext.merging.plan import Plan
-    from git_theta_ext.merging.scopes import Changed
-    from git_theta_ext.merging.tasks import Task
-    from git_theta_ext.merging.team import Team
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.merging.devices.device import Device
+    from git_theta_ext.merging.execution.scheduler import Team
+    from git_theta_ext.merging.execution.tasks import Task
+    from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.merging.thresholds.scopes import Changed
     from git_theta_ext.store.memory import Memory
+    from git_theta_ext.store.store import Store
 
     # The numbers of the sides that changed a part, and the counts of each.
     Counted = tuple[list[int], list[torch.Tensor]]

@@ -8,23 +8,23 @@ import tempfile
 from threading import Thread
 from typing import IO, TYPE_CHECKING
 
-from git_theta_ext.checkpoint.cache import StatCache
+from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.errors import ChangedError, FormatError, ManifestError, StoreError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.caller import calling_command, holds_open
-from git_theta_ext.git.doubts import doubt
 from git_theta_ext.git.notes import complain
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
-from git_theta_ext.store.file_bytes import FileBytes
-from git_theta_ext.store.pool import no_progress
-from git_theta_ext.store.writer import explained
+from git_theta_ext.operations.filter.content_warnings import doubt
+from git_theta_ext.store.packs.writer import explained
+from git_theta_ext.util.file_bytes import FileBytes
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 LOOKING = frozenset({"blame", "diff", "diff-files", "diff-index", "ls-files", "status"})
 """Commands of git that clean a file only to look at it: what they are told gets into no index."""

@@ -9,16 +9,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.populate import read_layout
+from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.checkpoint.unfinished import clear_leftovers
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.attributes import theta_paths
-from git_theta_ext.git.index_stat import LOCK_SECONDS, StatWords, Update, patch_file, refresh
+from git_theta_ext.git.index_patch import LOCK_SECONDS, StatWords, Update, patch_file, refresh
 from git_theta_ext.git.objects import read_manifests
-from git_theta_ext.git.pending import change_pending, read_pending
 from git_theta_ext.model.manifest import MAX_MANIFEST, is_manifest
-from git_theta_ext.store.writer import explained
+from git_theta_ext.operations.filter.pending import change_pending, read_pending
+from git_theta_ext.store.packs.writer import explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 _PATIENCE = 10.0
 """Seconds to wait for another process that holds the index: until it knows, git calls the files modified."""
@@ -169,7 +169,7 @@ def _unchanged(
 ) -> os.stat_result | None:
     """Return the stat of a file that holds a manifest's checkpoint; None if it is another, or none."""
     from git_theta_ext.checkpoint.clean import describe
-    from git_theta_ext.store.file_bytes import open_bytes
+    from git_theta_ext.util.file_bytes import open_bytes
 
     full = repo.folder / path
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.store.locks import file_lock
-from git_theta_ext.store.writer import explained, temporary
+from git_theta_ext.store.packs.writer import explained, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -12,17 +12,17 @@ from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import ChangedError, KeptError, ManifestError, MissingError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
-from git_theta_ext.git.pending import change_pending, read_pending
-from git_theta_ext.git.written import Written, finish_written
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
-from git_theta_ext.store.pool import no_progress
+from git_theta_ext.operations.filter.index_refresh import Written, finish_written
+from git_theta_ext.operations.filter.pending import change_pending, read_pending
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 _CLOCK_NS = 20_000_000
 """The clock of file times may be this much behind the one that is asked for the time."""

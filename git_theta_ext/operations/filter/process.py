@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, TypeVar
 from git_theta_ext.checkpoint.writers import close_inherited
 from git_theta_ext.errors import ProtocolError, ThetaError, understood
 from git_theta_ext.git.caller import calling_command, wants_quiet
-from git_theta_ext.git.clean_request import LOOKING, CleanRequest
 from git_theta_ext.git.notes import complain
 from git_theta_ext.git.repository import NESTED, Repository
 from git_theta_ext.model.manifest import is_manifest
+from git_theta_ext.operations.filter.clean import LOOKING, CleanRequest
+from git_theta_ext.operations.workspace import open_store
 from git_theta_ext.protocol.filter import (
     CLEAN,
     SMUDGE,
@@ -32,17 +33,17 @@ from git_theta_ext.protocol.filter import (
     Request,
     Welcome,
 )
-from git_theta_ext.store.pool import no_progress
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
-    from git_theta_ext.git.merge_driver import Show
-    from git_theta_ext.git.worktree import Wanted
     from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.operations.filter.populate import Wanted
+    from git_theta_ext.operations.merge.driver import Show
     from git_theta_ext.protocol.filter import Event
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 Result = TypeVar("Result")
 
@@ -155,7 +156,7 @@ class FilterProcess:
         self._send(self._connection.send_success(reply))
 
     def _remember(self, path: str, content: bytes) -> None:
-        from git_theta_ext.git.worktree import Wanted
+        from git_theta_ext.operations.filter.populate import Wanted
 
         self._wanted.pop(path, None)
         if is_manifest(content):
@@ -180,8 +181,8 @@ class FilterProcess:
         if NESTED in os.environ or (self._repository is None and not self._wanted):
             return 0
         os.environ[NESTED] = "1"
-        from git_theta_ext.git.auto_gc import start_if_due
         from git_theta_ext.git.hooks import ensure_hooks, notes
+        from git_theta_ext.operations.maintenance.auto_gc import start_if_due
 
         try:
             repository, store = self._open()
@@ -204,12 +205,12 @@ class FilterProcess:
     def _populate(self, repository: Repository, store: Store) -> int:
         if os.environ.get(SKIP_SMUDGE, "").lower() not in {"", "0", "false", "no", "off"}:
             return 0
-        from git_theta_ext.git.pending import read_pending
-        from git_theta_ext.git.worktree import populate_wanted, total_bytes
+        from git_theta_ext.operations.filter.pending import read_pending
+        from git_theta_ext.operations.filter.populate import populate_wanted, total_bytes
 
         if not self._wanted and not read_pending(repository):
             return 0
-        from git_theta_ext.git.fetch import ensure_local
+        from git_theta_ext.operations.sync.fetch import ensure_local
 
         def ensure(manifests: Iterable[Manifest]) -> None:
             with self._shown("fetching parameters") as fetched:
@@ -234,7 +235,7 @@ class FilterProcess:
         if self._repository is None:
             self._repository = Repository.discover()
         if self._store is None:
-            self._store = self._repository.store()
+            self._store = open_store(self._repository)
         return self._repository, self._store
 
     def _send(self, data: bytes) -> None:

@@ -7,27 +7,27 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.clean import describe
+from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.errors import RepositoryError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
-from git_theta_ext.git.history import RefUpdate, outgoing
-from git_theta_ext.git.paths import worktree_of
-from git_theta_ext.git.push_refs import boundary, tracked
-from git_theta_ext.git.remotes import fetch_address, push_addresses, remote_url
+from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import branch_of, head_of
-from git_theta_ext.git.worktree import manifest_at
 from git_theta_ext.model.manifest import Manifest
-from git_theta_ext.store.chains import ancestors, shallowest
-from git_theta_ext.store.file_bytes import open_bytes
+from git_theta_ext.operations.filter.populate import manifest_at
+from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing
+from git_theta_ext.operations.sync.push_refs import boundary, tracked
+from git_theta_ext.operations.sync.remotes import fetch_address, push_addresses, remote_url
+from git_theta_ext.store.deltas.chains import ancestors, shallowest
 from git_theta_ext.transfer.complete import read_complete, write_complete
 from git_theta_ext.transfer.remote_index import RemoteIndex, holders_in, known_headers
+from git_theta_ext.util.file_bytes import open_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 _LOG_COUNTS = 24 * 3600
 """Seconds for which a failure keeps the next collection from starting by itself, as in git."""

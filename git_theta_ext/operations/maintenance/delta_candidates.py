@@ -6,14 +6,14 @@ from collections import defaultdict
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from git_theta_ext.store.recode import Candidate
+from git_theta_ext.store.maintenance.recode import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from git_theta_ext.git.versions import Version
     from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.operations.history.versions import Version
 
 _PARENTS = 32
 """The most earlier versions of a parameter that are looked at."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.model.tensor import skeleton_spec
-from git_theta_ext.store.chains import Holder, ancestors, smallest
+from git_theta_ext.store.deltas.chains import Holder, ancestors, smallest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from git_theta_ext.git.versions import Version
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.packs import Entry, PackHeader
+    from git_theta_ext.operations.history.versions import Version
+    from git_theta_ext.store.packs.format import Entry, PackHeader
 
 _MOST_GROUPS = 20
 _SKELETON = "(file layout)"

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.git.lineage import candidates
 from git_theta_ext.git.objects import local_blobs, named_digests
-from git_theta_ext.git.versions import versions
-from git_theta_ext.store.chains import smallest
-from git_theta_ext.store.gc import Garbage, collect, find_garbage, repack, wasted
-from git_theta_ext.store.recode import Recoded, Recoder
+from git_theta_ext.operations.history.versions import versions
+from git_theta_ext.operations.maintenance.delta_candidates import candidates
+from git_theta_ext.store.deltas.chains import smallest
+from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, repack, wasted
+from git_theta_ext.store.maintenance.recode import Recoded, Recoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
     Show = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 

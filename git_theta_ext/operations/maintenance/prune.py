@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, UsageError
 from git_theta_ext.git.objects import named_digests
-from git_theta_ext.git.remotes import fetch_address, local_path, open_remote
-from git_theta_ext.git.state import push_remote
-from git_theta_ext.git.versions import versions
 from git_theta_ext.git.worktrees import worktrees
-from git_theta_ext.store.reader import read_pack_header
+from git_theta_ext.operations.history.status import push_remote
+from git_theta_ext.operations.history.versions import versions
+from git_theta_ext.operations.sync.remotes import fetch_address, local_path, open_remote
+from git_theta_ext.store.packs.reader import read_pack_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.packs import PackHeader
+    from git_theta_ext.store.packs.format import PackHeader
+    from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import Place
 
 _DAY = 24 * 3600

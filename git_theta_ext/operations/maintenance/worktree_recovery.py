@@ -12,7 +12,7 @@ from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.worktrees import worktrees
 from git_theta_ext.model.manifest import is_manifest
-from git_theta_ext.store.file_bytes import open_bytes
+from git_theta_ext.util.file_bytes import open_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.file_bytes import FileBytes
+    from git_theta_ext.store.store import Store
+    from git_theta_ext.util.file_bytes import FileBytes
 
 
 def store_again(repo: Repository, store: Store, paths: Iterable[str], lost: AbstractSet[Digest]) -> dict[Digest, str]:

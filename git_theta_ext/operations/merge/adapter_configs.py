@@ -8,17 +8,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import ThetaError
-from git_theta_ext.git.fetch import ensure_digests
-from git_theta_ext.git.paths import worktree_of
-from git_theta_ext.merging.layouts import facts_of_sides
-from git_theta_ext.merging.scaling import Known, Scaling, Scalings, config_pairs, three_way, with_scales
+from git_theta_ext.git.pathspecs import worktree_of
+from git_theta_ext.merging.planning.layouts import facts_of_sides
+from git_theta_ext.merging.planning.scaling import Known, Scaling, Scalings, config_pairs, three_way, with_scales
+from git_theta_ext.operations.sync.fetch import ensure_digests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merging.plan import Plan
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.store.store import Store
 
 CONFIG = "adapter_config.json"
 _METADATA = "lora_adapter_metadata"

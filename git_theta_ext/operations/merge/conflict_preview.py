@@ -7,21 +7,22 @@ from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING
 
-from git_theta_ext.git.resolve import settled
-from git_theta_ext.merging.device import Cpu, Devices
-from git_theta_ext.merging.engine import Engine
-from git_theta_ext.merging.measures import Versions, measure
+from git_theta_ext.merging.devices.cpu import Cpu
+from git_theta_ext.merging.devices.device import Devices
+from git_theta_ext.merging.execution.engine import Engine
+from git_theta_ext.merging.reporting.measures import Versions, measure
 from git_theta_ext.model.manifest import side_names
+from git_theta_ext.operations.merge.resolve import settled
 from git_theta_ext.store.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from git_theta_ext.merging.device import Device
-    from git_theta_ext.merging.measures import Measures
-    from git_theta_ext.merging.rules import Choice
+    from git_theta_ext.merging.devices.device import Device
+    from git_theta_ext.merging.reporting.measures import Measures
+    from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.manifest import Conflict, Manifest
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 SAMPLE_BYTES = 1 << 27
 """Of the versions that a preview is computed from: so many are held in memory."""

@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import ManifestError, StoreError, ThetaError
-from git_theta_ext.git.fetch import ensure_digests
-from git_theta_ext.git.merge_record import blob_id, note_merge, records_of
-from git_theta_ext.git.merge_rules import merge_rules
-from git_theta_ext.git.merging import bytes_to_compute, merge, planned
 from git_theta_ext.git.notes import say
 from git_theta_ext.git.operation import FROM_INDEX, MERGE, current_operation
 from git_theta_ext.git.revisions import check_two_sides
-from git_theta_ext.git.statistics import merged_commits
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.plan import plan
+from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.record import Record
-from git_theta_ext.merging.rules import APPLY, Rules
+from git_theta_ext.merging.rules.rules import APPLY, Rules
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
-from git_theta_ext.store.writer import explained
+from git_theta_ext.operations.merge.record import blob_id, note_merge, records_of
+from git_theta_ext.operations.merge.rules import merge_rules
+from git_theta_ext.operations.merge.run import bytes_to_compute, merge, planned
+from git_theta_ext.operations.merge.statistics import merged_commits
+from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.store.packs.writer import explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from git_theta_ext.git.operation import Operation
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.apply import Outcome
-    from git_theta_ext.merging.plan import Plan
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.store.store import Store
 
     Show = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -53,7 +54,7 @@ _ANCESTORS = 2
 
 
 def run(words: Sequence[str], repo: Repository, show: Show) -> int:
-    """Merge a checkpoint for git, by the rules that ``git_theta_ext.git.merging`` finds.
+    """Merge a checkpoint for git, by the rules that ``git_theta_ext.operations.merge.run`` finds.
 
     Args:
         words: What ``%O %A %B %L %P`` stand for: files with the ancestor's, our and their manifest, the size of
@@ -75,7 +76,7 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
         operation = MERGE if virtual else current_operation(repo)
         if operation.name in FROM_INDEX:
             check_two_sides(repo, path)
-        store = repo.store()
+        store = open_store(repo)
         if virtual:
             rules = Rules.only("conflict")
             asked = plan(base, (ours, theirs), rules)

@@ -7,25 +7,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError, ThetaError, UsageError
-from git_theta_ext.git.adapters import with_adapter_scales
-from git_theta_ext.git.merge_strategy import checkpoints, planned
-from git_theta_ext.git.octopus import combine, common_ancestor
+from git_theta_ext.git.merge_tree import combine, common_ancestor
 from git_theta_ext.git.revisions import head_of
-from git_theta_ext.git.statistics import statistics_beside
-from git_theta_ext.merging.budget import Place, budget, threads_each
-from git_theta_ext.merging.device import device_names
-from git_theta_ext.merging.layouts import with_facts_decided
-from git_theta_ext.merging.tasks import single_tasks
+from git_theta_ext.merging.devices.open import device_names
+from git_theta_ext.merging.execution.memory import Place, budget, threads_each
+from git_theta_ext.merging.execution.tasks import single_tasks
+from git_theta_ext.merging.planning.layouts import with_facts_decided
 from git_theta_ext.model.manifest import MOST_SIDES
-from git_theta_ext.store.pool import thread_count
+from git_theta_ext.operations.merge.adapter_configs import with_adapter_scales
+from git_theta_ext.operations.merge.statistics import statistics_beside
+from git_theta_ext.operations.merge.strategy import checkpoints, planned
+from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.util.threads import thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from git_theta_ext.git.merge_strategy import Versions
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merging.budget import Budget
-    from git_theta_ext.merging.plan import Plan
+    from git_theta_ext.merging.execution.memory import Budget
+    from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.operations.merge.strategy import Versions
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def foresee(repo: Repository, revisions: Sequence[str], words: Sequence[str]) ->
 
 def _foreseen(repo: Repository, versions: Versions, plan: Plan) -> Foreseen:
     with suppress(ThetaError):  # a skeleton that is not here is no reason to say nothing
-        plan = with_adapter_scales(repo, repo.store(), plan, versions.merged.path, versions.heads)
-        plan = with_facts_decided(plan, repo.store())
+        plan = with_adapter_scales(repo, open_store(repo), plan, versions.merged.path, versions.heads)
+        plan = with_facts_decided(plan, open_store(repo))
     if all(decision.action != "compute" for decision in plan.decisions):
         return Foreseen(plan, None)
     names = device_names(repo.config.merge_device, guess=True)

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, PluginError
-from git_theta_ext.git.merge_trailers import drop_untrue
 from git_theta_ext.git.revisions import head_of, merge_heads
 from git_theta_ext.merging.record import TRAILER, Record
 from git_theta_ext.model.bounded_json import read_json
-from git_theta_ext.store.writer import explained
+from git_theta_ext.operations.merge.trailers import drop_untrue
+from git_theta_ext.store.packs.writer import explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

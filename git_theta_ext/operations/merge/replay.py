@@ -6,30 +6,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.git.adapters import config_in_commit, scales_to_resolve, with_adapter_scales
-from git_theta_ext.git.fetch import ensure_digests
-from git_theta_ext.git.merge_driver import read_version
-from git_theta_ext.git.merge_record import records_of
-from git_theta_ext.git.merge_trailers import are_merged, parents_of
-from git_theta_ext.git.merging import bytes_to_compute, engine, planned, statistics_for
+from git_theta_ext.git.merge_tree import common_ancestor
 from git_theta_ext.git.objects import manifest_blobs, object_infos
-from git_theta_ext.git.octopus import common_ancestor
-from git_theta_ext.git.resolve import candidates, resolve
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.record import versions_of
-from git_theta_ext.merging.report import rows, several
+from git_theta_ext.merging.reporting.report import rows, several
+from git_theta_ext.operations.merge.adapter_configs import config_in_commit, scales_to_resolve, with_adapter_scales
+from git_theta_ext.operations.merge.driver import read_version
+from git_theta_ext.operations.merge.record import records_of
+from git_theta_ext.operations.merge.resolve import candidates, resolve
+from git_theta_ext.operations.merge.run import bytes_to_compute, engine, planned, statistics_for
+from git_theta_ext.operations.merge.trailers import are_merged, parents_of
+from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.operations.workspace import open_store
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from git_theta_ext.git.merge_driver import Show
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merging.plan import Plan
+    from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.record import Record
-    from git_theta_ext.merging.report import Row
+    from git_theta_ext.merging.reporting.report import Row
     from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.operations.merge.driver import Show
+    from git_theta_ext.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def recorded(repo: Repository, commit: str) -> list[Again]:
     oid = repo.run("rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}").decode().strip()
     committed = repo.manifests(oid)
     parents = parents_of(repo, oid)
-    found, store = [], repo.store()
+    found, store = [], open_store(repo)
     for record in records:
         if record.path not in committed:
             raise MergeError(f"{commit} has no checkpoint {record.path}, though it says how that was merged")

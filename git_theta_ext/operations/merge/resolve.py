@@ -7,29 +7,29 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, PluginError, UsageError
-from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import read_manifests
-from git_theta_ext.git.resolve_layout import settle_layout
 from git_theta_ext.git.revisions import check_two_sides
-from git_theta_ext.merging.adapters import lora_pairs
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.decision import Decision
-from git_theta_ext.merging.engine import Engine
-from git_theta_ext.merging.obstacles import new_types, obstacle, obstacle_to_change
-from git_theta_ext.merging.plan import FORMATS_DIFFER, WHOLE_FILE, LayoutDecision, Plan, plan
-from git_theta_ext.merging.rules import APPLY, DEFAULT_METHOD, GROW, Rules, choice
-from git_theta_ext.merging.units import decide_units, units_of
+from git_theta_ext.merging.execution.engine import Engine
+from git_theta_ext.merging.planning.adapters import lora_pairs
+from git_theta_ext.merging.planning.decision import Decision
+from git_theta_ext.merging.planning.obstacles import new_types, obstacle, obstacle_to_change
+from git_theta_ext.merging.planning.plan import FORMATS_DIFFER, WHOLE_FILE, LayoutDecision, Plan, plan
+from git_theta_ext.merging.planning.units import decide_units, units_of
+from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, GROW, Rules, choice
 from git_theta_ext.model.manifest import Manifest, side_names
+from git_theta_ext.operations.merge.resolve_layout import settle_layout
+from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merging.rules import Choice
+    from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.manifest import Conflict, Parameter
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 
 def resolve(  # noqa: PLR0913 - named, and the last two have defaults

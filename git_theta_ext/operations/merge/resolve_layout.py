@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import LayoutConflict, Manifest, Skeleton
     from git_theta_ext.model.tensor import TensorSpec
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 
 def settle_layout(manifest: Manifest, store: Store, side: str | None) -> Manifest:

@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.checkpoint.unfinished import Unfinished
 from git_theta_ext.errors import ChangedError, UsageError
-from git_theta_ext.git.adapters import config_in_worktree, scales_to_resolve
-from git_theta_ext.git.fetch import ensure_digests, ensure_local
-from git_theta_ext.git.merge_record import blob_id, note_step
-from git_theta_ext.git.merging import engine
-from git_theta_ext.git.paths import worktree_of
-from git_theta_ext.git.resolve import candidates, resolve, undecided
+from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import head_of, merge_heads
-from git_theta_ext.git.stage import Staged, update_index
-from git_theta_ext.git.worktree import Wanted, manifest_at, populate_wanted
 from git_theta_ext.merging.record import Step
-from git_theta_ext.merging.rules import Rules
+from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import Manifest
-from git_theta_ext.store.writer import explained
+from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted
+from git_theta_ext.operations.merge.adapter_configs import config_in_worktree, scales_to_resolve
+from git_theta_ext.operations.merge.record import blob_id, note_step
+from git_theta_ext.operations.merge.resolve import candidates, resolve, undecided
+from git_theta_ext.operations.merge.run import engine
+from git_theta_ext.operations.staging.stage import Staged, update_index
+from git_theta_ext.operations.sync.fetch import ensure_digests, ensure_local
+from git_theta_ext.store.packs.writer import explained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merging.rules import Choice
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.merging.rules.rules import Choice
+    from git_theta_ext.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def settle(repo: Repository, store: Store, found: Undecided, choice: Choice, pat
         patterns: Of parameters; all where there are none.
 
     Raises:
-        ThetaError: As ``git_theta_ext.git.resolve.resolve``; or the manifest cannot be written.
+        ThetaError: As ``git_theta_ext.operations.merge.resolve.resolve``; or the manifest cannot be written.
     """
     ensure_digests(repo, store, candidates(found.manifest))
     heads = [head for head in (head_of(repo), *merge_heads(repo)) if head is not None]

@@ -15,19 +15,17 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.operation import MERGE
-from git_theta_ext.merging.rules import APPLY, DEFAULT_METHOD, Choice, Rule, Rules, choice, is_fixed
-from git_theta_ext.merging.rules_file import FILE, MOST_BYTES, Override, overridden, parse_override, read_rules
+from git_theta_ext.git.repository import MERGE_OPTIONS
+from git_theta_ext.merging.rules.file import FILE, MOST_BYTES, Override, overridden, parse_override, read_rules
+from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, Choice, Rule, Rules, choice, is_fixed
 from git_theta_ext.model.manifest import Manifest
-from git_theta_ext.stats.sidecar import is_statistics
+from git_theta_ext.statistics.sidecar import is_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from git_theta_ext.git.operation import Operation
     from git_theta_ext.git.repository import Repository
-
-ENVIRONMENT = "GIT_THETA_MERGE"
-"""Words that override the rules: a method, and options as ``NAME=VALUE``."""
 
 AS_MERGES = "rules"
 """The value of ``theta.merge.replay`` for which replays follow the rules as merges do."""
@@ -60,7 +58,7 @@ def merge_rules(
     favoured = [] if operation.favoured is None else [operation.favoured]
     commanded = [
         parse_override(_SETTINGS, given),
-        parse_override(ENVIRONMENT, os.environ.get(ENVIRONMENT, "").split()),
+        parse_override(MERGE_OPTIONS, os.environ.get(MERGE_OPTIONS, "").split()),
         parse_override("command line", [*favoured, *words]),
     ]
     known = {name for some in names for name in some}

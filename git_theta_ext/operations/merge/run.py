@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError
-from git_theta_ext.git.adapters import with_adapter_scales
-from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.notes import complain
-from git_theta_ext.git.statistics import outdated, statistics_beside
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.casts import find_casts, values_to_read
-from git_theta_ext.merging.plan import plan as plan_merge
-from git_theta_ext.merging.tasks import digests_of, tasks_of
-from git_theta_ext.stats.sidecar import is_statistics
-from git_theta_ext.store.pool import LARGEST_KEPT, keep_freed_memory, no_progress
+from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
+from git_theta_ext.merging.planning.casts import find_casts, values_to_read
+from git_theta_ext.merging.planning.plan import plan as plan_merge
+from git_theta_ext.operations.merge.adapter_configs import with_adapter_scales
+from git_theta_ext.operations.merge.statistics import outdated, statistics_beside
+from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.statistics.sidecar import is_statistics
+from git_theta_ext.util.threads import LARGEST_KEPT, keep_freed_memory, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.apply import Outcome
-    from git_theta_ext.merging.budget import Budget
-    from git_theta_ext.merging.engine import Engine
-    from git_theta_ext.merging.journal import Journal
-    from git_theta_ext.merging.plan import Plan
-    from git_theta_ext.merging.rules import Rules
-    from git_theta_ext.merging.tasks import Statistics
+    from git_theta_ext.merging.execution.engine import Engine
+    from git_theta_ext.merging.execution.journal import Journal
+    from git_theta_ext.merging.execution.memory import Budget
+    from git_theta_ext.merging.execution.tasks import Statistics
+    from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.merging.rules.rules import Rules
     from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 
 def bytes_to_compute(plan: Plan) -> int:
@@ -79,7 +79,7 @@ def merge(  # noqa: PLR0913, PLR0917 - all that a merge needs
         ConfigError: There is no such device.
         ThetaError: As ``git_theta_ext.merging.apply.apply``.
     """
-    from git_theta_ext.merging.journal import Journal
+    from git_theta_ext.merging.execution.journal import Journal
 
     def announce(budget: Budget) -> None:
         complain(f"{path}: {announcement(budget)}")
@@ -123,8 +123,8 @@ def engine(  # noqa: PLR0913, PLR0917 - as Engine
     Raises:
         ConfigError: There is no such device.
     """
-    from git_theta_ext.merging.device import open_devices
-    from git_theta_ext.merging.engine import Engine
+    from git_theta_ext.merging.devices.open import open_devices
+    from git_theta_ext.merging.execution.engine import Engine
 
     keep_freed_memory(LARGEST_KEPT)
     devices = open_devices(repo.config.merge_device)

@@ -7,22 +7,22 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError
-from git_theta_ext.git.fetch import ensure_digests
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.operation import NAMED
 from git_theta_ext.git.revisions import head_of, merge_heads
 from git_theta_ext.model.layout import Layout, Literal
 from git_theta_ext.model.manifest import Manifest, side_names, values_digest
 from git_theta_ext.model.tensor import skeleton_spec
+from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.registry import find_merge
-from git_theta_ext.stats.sidecar import facts_of, sidecar_of
+from git_theta_ext.statistics.sidecar import facts_of, sidecar_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merging.plan import Plan
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.store.store import Store
 
 
 def _needs_statistics(plan: Plan) -> bool:

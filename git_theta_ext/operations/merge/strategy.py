@@ -16,28 +16,29 @@ from typing import TYPE_CHECKING
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git.entries import TreeEntry
-from git_theta_ext.git.history import theta_paths_at
-from git_theta_ext.git.merge_driver import obtain, read_version, remember, report
-from git_theta_ext.git.merge_rules import merge_rules
-from git_theta_ext.git.merging import bytes_to_compute, merge
-from git_theta_ext.git.merging import planned as planned_merge
+from git_theta_ext.git.merge_tree import combine, common_ancestor, index_info, renames, with_files
 from git_theta_ext.git.notes import complain
 from git_theta_ext.git.objects import manifest_blobs, object_infos
-from git_theta_ext.git.octopus import combine, common_ancestor, index_info, renames, with_files
 from git_theta_ext.merging.record import Record
 from git_theta_ext.model.manifest import MOST_SIDES
-from git_theta_ext.model.text import printable
+from git_theta_ext.operations.merge.driver import obtain, read_version, remember, report
+from git_theta_ext.operations.merge.rules import merge_rules
+from git_theta_ext.operations.merge.run import bytes_to_compute, merge
+from git_theta_ext.operations.merge.run import planned as planned_merge
+from git_theta_ext.operations.sync.outgoing import theta_paths_at
+from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from git_theta_ext.git.merge_driver import Show
-    from git_theta_ext.git.octopus import Combined
+    from git_theta_ext.git.merge_tree import Combined
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.apply import Outcome
-    from git_theta_ext.merging.plan import Plan
-    from git_theta_ext.merging.rules import Rules
+    from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.merging.rules.rules import Rules
     from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.operations.merge.driver import Show
 
 MERGED = 0
 CONFLICTS = 1
@@ -152,7 +153,7 @@ def planned(repo: Repository, found: Sequence[Versions], words: Sequence[str]) -
         MergeError: The rules ask for something that does not exist.
         PluginError: A method is not installed.
     """
-    plans, store = {}, repo.store()
+    plans, store = {}, open_store(repo)
     for each in found:
         base, sides = _manifests(repo, each)
         rules = merge_rules(repo, *(side.parameters for side in sides), words=words)
@@ -185,7 +186,7 @@ def _manifests(repo: Repository, versions: Versions) -> tuple[Manifest | None, l
 
 
 def _merged(repo: Repository, asked: Plan, versions: Versions, show: Show) -> Outcome:
-    store, path = repo.store(), versions.merged.path
+    store, path = open_store(repo), versions.merged.path
     obtain(repo, store, asked, path)
     with show(f"merging {path}", bytes_to_compute(asked)) as advance:
         outcome = merge(repo, store, asked, path, advance, versions.heads)

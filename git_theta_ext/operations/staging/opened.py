@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from git_theta_ext.checkpoint.clean import describe, value_of
 from git_theta_ext.errors import ChangedError, RepositoryError, UsageError
 from git_theta_ext.git.objects import read_manifests
-from git_theta_ext.git.paths import worktree_of
-from git_theta_ext.git.stage import regular_file
+from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
-from git_theta_ext.store.file_bytes import open_bytes
-from git_theta_ext.store.pool import no_progress
+from git_theta_ext.operations.staging.stage import regular_file
+from git_theta_ext.util.file_bytes import open_bytes
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     import os
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.layout import Extent
     from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.file_bytes import FileBytes
+    from git_theta_ext.store.store import Store
+    from git_theta_ext.util.file_bytes import FileBytes
 
 
 @dataclass(frozen=True)

@@ -10,27 +10,27 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.checkpoint.cache import StatCache
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected, replace_file
+from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.errors import ChangedError, FormatError, RepositoryError, UsageError
-from git_theta_ext.git.clean_request import echo_manifest
-from git_theta_ext.git.doubts import doubt
-from git_theta_ext.git.index_stat import StatWords, Update, patch_file
-from git_theta_ext.git.paths import worktree_of
-from git_theta_ext.git.written import flush_if_asked
+from git_theta_ext.git.index_patch import StatWords, Update, patch_file
+from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
-from git_theta_ext.store.file_bytes import open_bytes
-from git_theta_ext.store.pool import no_progress
-from git_theta_ext.store.writer import explained, temporary
+from git_theta_ext.operations.filter.clean import echo_manifest
+from git_theta_ext.operations.filter.content_warnings import doubt
+from git_theta_ext.operations.filter.index_refresh import flush_if_asked
+from git_theta_ext.store.packs.writer import explained, temporary
+from git_theta_ext.util.file_bytes import open_bytes
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 _EXECUTABLE = 0o100
 # What `git update-index --index-info` writes: an entry that knows nothing of the file.

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.git.fetch import ensure_digests
-from git_theta_ext.git.opened import committed
-from git_theta_ext.git.stage import Rewrite
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.operations.staging.opened import committed
+from git_theta_ext.operations.staging.stage import Rewrite
+from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.update.tolerance import within
 
 if TYPE_CHECKING:
-    from git_theta_ext.git.opened import OpenCheckpoint
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.operations.staging.opened import OpenCheckpoint
+    from git_theta_ext.store.store import Store
     from git_theta_ext.update.tolerance import Tolerance
 
 

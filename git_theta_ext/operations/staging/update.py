@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, UsageError
-from git_theta_ext.git.fetch import ensure_digests
-from git_theta_ext.git.opened import committed
-from git_theta_ext.git.stage import Rewrite
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.operations.staging.opened import committed
+from git_theta_ext.operations.staging.stage import Rewrite
+from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.store.batches import Batches
-from git_theta_ext.store.file_bytes import open_bytes
 from git_theta_ext.update.apply import Update, is_applied, results
 from git_theta_ext.update.files import MAX_CONFIG, read_update
 from git_theta_ext.update.read import read_changes
+from git_theta_ext.util.file_bytes import open_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from git_theta_ext.git.opened import OpenCheckpoint
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.operations.staging.opened import OpenCheckpoint
+    from git_theta_ext.store.store import Store
     from git_theta_ext.update.files import UpdateFile
 
 _CONFIG = "adapter_config.json"

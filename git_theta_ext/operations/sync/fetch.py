@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MissingError
-from git_theta_ext.store.pool import no_progress
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.store.store import Store
 
 
 def ensure_local(
@@ -60,7 +60,7 @@ def ensure_digests(
     missing = store.missing(digests)
     if not missing:
         return
-    from git_theta_ext.git.remotes import open_remotes
+    from git_theta_ext.operations.sync.remotes import open_remotes
     from git_theta_ext.transfer.sync import fetch
 
     fetch(store, open_remotes(repo), missing, advance)

@@ -16,21 +16,22 @@ from git_theta_ext.errors import (
     StoreError,
     ThetaError,
 )
-from git_theta_ext.git.history import RefUpdate, outgoing, reachable, tips_of
 from git_theta_ext.git.notes import complain
 from git_theta_ext.git.objects import named_digests
 from git_theta_ext.git.partial import bring_history, promising_remotes
-from git_theta_ext.git.push_refs import boundary, tracked, uses_theta
-from git_theta_ext.store.pool import no_progress
+from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing, reachable, tips_of
+from git_theta_ext.operations.sync.push_refs import boundary, tracked, uses_theta
+from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
-    from git_theta_ext.git.history import Outgoing
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.operations.sync.outgoing import Outgoing
+    from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.complete import Complete
     from git_theta_ext.transfer.outgoing import Going
     from git_theta_ext.transfer.relay import Relayed
@@ -86,7 +87,7 @@ class Push:
     @property
     def shown(self) -> str:
         """The remote, for messages: an address without credentials."""
-        from git_theta_ext.model.text import redacted
+        from git_theta_ext.util.text import redacted
 
         return redacted(self.remote)
 
@@ -143,7 +144,7 @@ class Push:
             _refuse_raw(survey.found)
         if survey.place is None or not survey.found.digests:
             return Pushed(survey.found)
-        store = self.repo.store()
+        store = open_store(self.repo)
         lacking = survey.found.digests - read_remote_index(store, survey.place).held()
         lost = store.missing(lacking)
         for source in self._sources(survey.place) if lost else ():
@@ -153,7 +154,7 @@ class Push:
 
     def _survey(self, *, ask: bool) -> _Survey:
         """Find out what the remote is known to hold, and what is needed besides; open it only where that matters."""
-        from git_theta_ext.git.remotes import open_remote
+        from git_theta_ext.operations.sync.remotes import open_remote
 
         tips = tips_of(self.updates)
         if not uses_theta(self.repo, tips):
@@ -182,7 +183,7 @@ class Push:
 
     def _known_bad(self, packs: AbstractSet[str]) -> bool:
         """Tell whether one of some packs was found to hold something else than it says, since a push relied on it."""
-        return bool(packs) and any(name in packs for name, _ in self.repo.store().verdicts.bad_entries())
+        return bool(packs) and any(name in packs for name, _ in open_store(self.repo).verdicts.bad_entries())
 
     def _upload(
         self, place: Place, found: Outgoing, *, strict: bool, advance: Callable[[int], None]
@@ -191,7 +192,7 @@ class Push:
         from git_theta_ext.transfer.relay import relay
         from git_theta_ext.transfer.sync import push
 
-        store = self.repo.store()
+        store = open_store(self.repo)
         lacking: set[Digest] = set()
         lost: set[Digest] = set()
         through: list[Relayed] = []
@@ -215,7 +216,7 @@ class Push:
         return Pushed(found, frozenset(lacking), frozenset(lost), packs, nbytes), plan.relied_on
 
     def _sources(self, place: Place) -> list[Place]:
-        from git_theta_ext.git.remotes import try_remotes
+        from git_theta_ext.operations.sync.remotes import try_remotes
 
         return [source for source in try_remotes(self.repo)[0] if source.url != place.url]
 
@@ -249,7 +250,7 @@ def _refuse_raw(found: Outgoing) -> None:
 
 
 def _recode(repo: Repository, store: Store, going: Going) -> None:
-    from git_theta_ext.git.maintenance import recode_outgoing
+    from git_theta_ext.operations.maintenance.gc import recode_outgoing
     from git_theta_ext.store.locks import alone
 
     try:

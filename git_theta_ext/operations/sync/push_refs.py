@@ -5,8 +5,8 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from git_theta_ext.git.history import RefUpdate
 from git_theta_ext.git.revisions import head_of
+from git_theta_ext.operations.sync.outgoing import RefUpdate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

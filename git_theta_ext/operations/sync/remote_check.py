@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError, UsageError
-from git_theta_ext.git.history import reachable, tips_of
-from git_theta_ext.git.push_refs import history_updates
-from git_theta_ext.git.remotes import open_remote, push_addresses, try_remotes
-from git_theta_ext.git.state import push_remote
-from git_theta_ext.git.versions import versions
-from git_theta_ext.store.pool import no_progress
+from git_theta_ext.operations.history.status import push_remote
+from git_theta_ext.operations.history.versions import versions
+from git_theta_ext.operations.sync.outgoing import reachable, tips_of
+from git_theta_ext.operations.sync.push_refs import history_updates
+from git_theta_ext.operations.sync.remotes import open_remote, push_addresses, try_remotes
 from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.transfer.verify import verified
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.git.versions import Version
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
+    from git_theta_ext.operations.history.versions import Version
+    from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import Place
 
 

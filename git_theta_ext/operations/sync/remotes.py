@@ -18,9 +18,9 @@ from git_theta_ext.errors import ConfigError, RemoteError, RepositoryError, Thet
 from git_theta_ext.git.remote_settings import remote_settings
 from git_theta_ext.git.repository import Repository, foreign_environment
 from git_theta_ext.git.revisions import branch_of
-from git_theta_ext.model.text import redacted
 from git_theta_ext.registry import find_remote
 from git_theta_ext.transfer.remote_index import Place
+from git_theta_ext.util.text import redacted
 
 if TYPE_CHECKING:
     from git_theta_ext.config import RemoteSettings

@@ -10,15 +10,15 @@ from git_theta_ext.errors import CorruptError
 from git_theta_ext.interfaces import Base, Chunk
 from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.registry import find_encoding
-from git_theta_ext.store.packs import chunk_count, chunk_range
+from git_theta_ext.store.packs.format import chunk_count, chunk_range
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.packs import Entry
-    from git_theta_ext.store.reader import PackReader
+    from git_theta_ext.store.packs.format import Entry
+    from git_theta_ext.store.packs.reader import PackReader
 
     Places = Mapping[Digest, tuple[Path, Entry]]
 

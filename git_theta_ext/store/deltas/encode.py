@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from git_theta_ext.interfaces import Base, Chunk, Fit
 from git_theta_ext.model.tensor import Digest, tensor_digest
 from git_theta_ext.registry import find_encoding
-from git_theta_ext.store.packs import Entry, chunk_count, chunk_range, write_header
-from git_theta_ext.store.writer import NewBlob, dense_blob
+from git_theta_ext.store.packs.format import Entry, chunk_count, chunk_range, write_header
+from git_theta_ext.store.packs.writer import NewBlob, dense_blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from git_theta_ext.store.chains import ancestors, depths
+from git_theta_ext.store.deltas.chains import ancestors, depths
 
 if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.chains import Holder
+    from git_theta_ext.store.deltas.chains import Holder
 
 
 class Leaning:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError
-from git_theta_ext.store.checked import checked_blob
-from git_theta_ext.store.decode import StoredSource
-from git_theta_ext.store.writer import NewBlob
+from git_theta_ext.store.deltas.decode import StoredSource
+from git_theta_ext.store.packs.checked import checked_blob
+from git_theta_ext.store.packs.writer import NewBlob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.chains import Holder
+    from git_theta_ext.store.deltas.chains import Holder
+    from git_theta_ext.store.store import Store
 
 _PACK = 1 << 24
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from git_theta_ext.store.chains import ancestors, smallest, sound
-from git_theta_ext.store.copying import copies, whole_again
-from git_theta_ext.store.writer import grouped
+from git_theta_ext.store.deltas.chains import ancestors, smallest, sound
+from git_theta_ext.store.maintenance.copying import copies, whole_again
+from git_theta_ext.store.packs.writer import grouped
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.chains import Holder, Holders
+    from git_theta_ext.store.deltas.chains import Holder, Holders
+    from git_theta_ext.store.store import Store
 
 
 def starting_within(holders: Holders, digests: AbstractSet[Digest], parents: AbstractSet[Digest]) -> Holders:

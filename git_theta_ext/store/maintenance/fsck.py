@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, FormatError, MissingError, ThetaError
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.tensor import skeleton_spec
-from git_theta_ext.store.chains import closure, shallowest, usable
-from git_theta_ext.store.examine import UNREADABLE, lacks_plugin
-from git_theta_ext.store.pool import no_progress
-from git_theta_ext.store.reader import read_pack_header
-from git_theta_ext.store.writer import pack_path, sha256_of
+from git_theta_ext.store.deltas.chains import closure, shallowest, usable
+from git_theta_ext.store.packs.reader import read_pack_header
+from git_theta_ext.store.packs.writer import pack_path, sha256_of
+from git_theta_ext.store.verification.examine import UNREADABLE, lacks_plugin
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.chains import Holders
+    from git_theta_ext.store.deltas.chains import Holders
+    from git_theta_ext.store.store import Store
 
 
 @dataclass(frozen=True)

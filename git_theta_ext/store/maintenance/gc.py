@@ -11,17 +11,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
-from git_theta_ext.store.chains import MAX_CHAIN, Verdict, ancestors, smallest, sound_first
-from git_theta_ext.store.copying import copies
+from git_theta_ext.store.deltas.chains import MAX_CHAIN, Verdict, ancestors, smallest, sound_first
+from git_theta_ext.store.maintenance.copying import copies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.chains import Holder, Holders
-    from git_theta_ext.store.packs import Entry
+    from git_theta_ext.store.deltas.chains import Holder, Holders
+    from git_theta_ext.store.packs.format import Entry
+    from git_theta_ext.store.store import Store
 
 _LITTLE = 1 << 20
 """Bytes below which a pack is a little one."""

@@ -13,22 +13,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from git_theta_ext.registry import find_encoding, names
-from git_theta_ext.store.chains import Holder, smallest, sound_first
-from git_theta_ext.store.coded import Hint, coded_blobs, dense_estimate, estimate
-from git_theta_ext.store.decode import StoredSource
-from git_theta_ext.store.extract import starting_within
-from git_theta_ext.store.leaning import Leaning
-from git_theta_ext.store.pool import no_progress
-from git_theta_ext.store.writer import dense_blob
+from git_theta_ext.store.deltas.chains import Holder, smallest, sound_first
+from git_theta_ext.store.deltas.decode import StoredSource
+from git_theta_ext.store.deltas.encode import Hint, coded_blobs, dense_estimate, estimate
+from git_theta_ext.store.deltas.graph import Leaning
+from git_theta_ext.store.maintenance.extract import starting_within
+from git_theta_ext.store.packs.writer import dense_blob
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.blobs import Store
-    from git_theta_ext.store.decode import Places
-    from git_theta_ext.store.writer import NewBlob
+    from git_theta_ext.store.deltas.decode import Places
+    from git_theta_ext.store.packs.writer import NewBlob
+    from git_theta_ext.store.store import Store
 
 _SMALLEST = 256
 """Stored bytes below which a difference, with its part of the header, is no smaller."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from git_theta_ext.interfaces import Chunk
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.registry import find_encoding
-from git_theta_ext.store.packs import chunk_range
-from git_theta_ext.store.writer import NewBlob
+from git_theta_ext.store.packs.format import chunk_range
+from git_theta_ext.store.packs.writer import NewBlob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from git_theta_ext.errors import ThetaError
     from git_theta_ext.interfaces import Source
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.file_bytes import FileBytes
+    from git_theta_ext.util.file_bytes import FileBytes
 
 
 class FileSource:

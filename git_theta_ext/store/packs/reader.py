@@ -8,12 +8,12 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
-from git_theta_ext.store.packs import PREFIX_BYTES, PackHeader, header_length, read_header
+from git_theta_ext.store.packs.format import PREFIX_BYTES, PackHeader, header_length, read_header
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from git_theta_ext.store.packs import Entry
+    from git_theta_ext.store.packs.format import Entry
 
 _MOST_OPEN = 128
 

@@ -16,8 +16,8 @@ from git_theta_ext.errors import StoreError
 from git_theta_ext.interfaces import Chunk
 from git_theta_ext.model.dtypes import SKELETON
 from git_theta_ext.registry import find_encoding
-from git_theta_ext.store.packs import Entry, chunk_count, chunk_range, write_header
-from git_theta_ext.store.pool import ordered_map
+from git_theta_ext.store.packs.format import Entry, chunk_count, chunk_range, write_header
+from git_theta_ext.util.threads import ordered_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

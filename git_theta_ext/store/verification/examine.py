@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 from git_theta_ext.errors import CorruptError, MissingError, PluginError
 from git_theta_ext.model.tensor import TensorHasher
-from git_theta_ext.store.chains import ancestors
-from git_theta_ext.store.in_step import in_step
+from git_theta_ext.store.deltas.chains import ancestors
+from git_theta_ext.store.read_ahead import in_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from git_theta_ext.errors import ThetaError
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.chains import Holder
-    from git_theta_ext.store.decode import Decoder
-    from git_theta_ext.store.packs import Entry
+    from git_theta_ext.store.deltas.chains import Holder
+    from git_theta_ext.store.deltas.decode import Decoder
+    from git_theta_ext.store.packs.format import Entry
 
     Held = tuple[Digest, Holder]
     Chosen = Mapping[Digest, Holder]

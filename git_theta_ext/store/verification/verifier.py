@@ -7,24 +7,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, StoreError, ThetaError
-from git_theta_ext.store.chains import Holder, Verdict, ancestors, depths, shallowest, sound, sound_first, usable
-from git_theta_ext.store.damage import no_warning
-from git_theta_ext.store.decode import Decoder
-from git_theta_ext.store.examine import is_damage, outcomes
-from git_theta_ext.store.in_step import in_step
+from git_theta_ext.store.deltas.chains import Holder, Verdict, ancestors, depths, shallowest, sound, sound_first, usable
+from git_theta_ext.store.deltas.decode import Decoder
+from git_theta_ext.store.index_damage import no_warning
 from git_theta_ext.store.inventory import Inventory
-from git_theta_ext.store.pool import no_progress, thread_count
-from git_theta_ext.store.reader import read_pack_header
-from git_theta_ext.store.writer import sha256_of
+from git_theta_ext.store.packs.reader import read_pack_header
+from git_theta_ext.store.packs.writer import sha256_of
+from git_theta_ext.store.read_ahead import in_step
+from git_theta_ext.store.verification.examine import is_damage, outcomes
+from git_theta_ext.util.threads import no_progress, thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.chains import Holders
-    from git_theta_ext.store.decode import Places
-    from git_theta_ext.store.examine import Chosen, Held
+    from git_theta_ext.store.deltas.chains import Holders
+    from git_theta_ext.store.deltas.decode import Places
+    from git_theta_ext.store.verification.examine import Chosen, Held
 
 _REMEMBERED = 1 << 28
 """Bytes that are decoded at most before what came of it is written down."""

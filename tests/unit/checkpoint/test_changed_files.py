@@ -16,9 +16,10 @@ from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import ChangedError, FormatError
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.git.stage import store_file
-from git_theta_ext.store.blobs import Store
-from git_theta_ext.store.file_bytes import open_bytes
+from git_theta_ext.operations.staging.stage import store_file
+from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.store.store import Store
+from git_theta_ext.util.file_bytes import open_bytes
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "formats"
 ELEMENTS = (1 << 19) + 5
@@ -157,7 +158,7 @@ def test_a_file_that_is_being_written_is_not_said_to_break_its_format(two, monke
     monkeypatch.chdir(two.path)
     two.write(half)
     repository = Repository.discover()
-    with closing(repository.store()) as store:
+    with closing(open_store(repository)) as store:
         with pytest.raises(FormatError):
             store_file(repository, store, MODEL, None, lambda _: None)
 
@@ -165,6 +166,6 @@ def test_a_file_that_is_being_written_is_not_said_to_break_its_format(two, monke
             two.write(half + b"more")
             return clean(*args)
 
-        monkeypatch.setattr("git_theta_ext.git.stage.clean", clean_meanwhile)
+        monkeypatch.setattr("git_theta_ext.operations.staging.stage.clean", clean_meanwhile)
         with pytest.raises(ChangedError, match=MODEL):
             store_file(repository, store, MODEL, None, lambda _: None)

@@ -15,7 +15,7 @@ from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import CorruptError, FormatError, ManifestError, MissingError, PluginError, StoreError
 from git_theta_ext.model.manifest import LayoutConflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.store.blobs import Store
+from git_theta_ext.store.store import Store
 
 NOTHING = Expected(None)
 

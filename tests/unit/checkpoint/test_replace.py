@@ -8,7 +8,7 @@ from git_theta_ext.checkpoint import replace, unfinished
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.checkpoint.replace import Expected, being_written, replace_file
 from git_theta_ext.checkpoint.unfinished import Unfinished, clear_leftovers
-from git_theta_ext.store.blobs import Store
+from git_theta_ext.store.store import Store
 
 
 @pytest.fixture(params=["exchange", "links", "names"])

@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from git_theta_ext.checkpoint import cache as cache_module
-from git_theta_ext.checkpoint.cache import StatCache
+from git_theta_ext.checkpoint import stat_cache as cache_module
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
-from git_theta_ext.store.blobs import Store
+from git_theta_ext.checkpoint.stat_cache import StatCache
+from git_theta_ext.store.store import Store
 
 SECOND = 10**9
 

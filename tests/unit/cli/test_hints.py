@@ -55,7 +55,8 @@ def _commands() -> list[tuple[str, str]]:
 
 
 def _parser(name: str) -> Parser:
-    module = importlib.import_module(f"git_theta_ext.cli.{name.replace('-', '_')}")
+    folder = "plumbing" if name in INTERNAL else "commands"
+    module = importlib.import_module(f"git_theta_ext.cli.{folder}.{name.replace('-', '_')}")
     parser = Parser(prog=name, allow_abbrev=False)
     module.register(parser)
     return parser

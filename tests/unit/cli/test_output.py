@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from git_theta_ext.cli import progress as progress_module
-from git_theta_ext.cli.env import masked
+from git_theta_ext.cli.commands.env import masked
 from git_theta_ext.cli.output import Output, wants_color
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import human_bytes, plural

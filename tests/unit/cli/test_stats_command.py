@@ -163,7 +163,7 @@ def test_files_of_the_folder_are_not_taken_for_libraries(folder, capsys):
 
 
 def test_a_checkpoint_that_changes_meanwhile_gets_no_statistics(folder, capsys, monkeypatch):
-    from git_theta_ext.stats import collect as collecting
+    from git_theta_ext.statistics import collect as collecting
 
     def meanwhile(*args):
         saved(3)

@@ -5,7 +5,7 @@ import pytest
 
 from git_theta_ext.diff.stats import measure
 from git_theta_ext.model.dtypes import dtype
-from git_theta_ext.model.numbers import from_float
+from git_theta_ext.model.floats import from_float
 
 
 def stats(old, new, kind="F32"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from git_theta_ext.model.dtypes import dtype
-from git_theta_ext.model.numbers import round_once, to_float
+from git_theta_ext.model.floats import round_once, to_float
 from git_theta_plugins.encodings import _floats
 
 NARROW = ["BF16", "F16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"]

@@ -128,7 +128,7 @@ class TestLowRank(EncodingTests):
 
 
 def values_of_bytes(data, spec):
-    from git_theta_ext.model.numbers import to_float
+    from git_theta_ext.model.floats import to_float
 
     return to_float(data, spec.dtype).astype(np.float64).reshape(spec.shape)
 

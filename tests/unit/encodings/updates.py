@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from git_theta_ext.interfaces import Base, Chunk, Fit
-from git_theta_ext.model.numbers import round_once
+from git_theta_ext.model.floats import round_once
 from git_theta_ext.model.tensor import TensorSpec
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -30,7 +30,7 @@ def tensor(name, values):
 
 def values_of(name, shape, seed=0, size=0.03):
     """Return float64 values that the type can represent."""
-    from git_theta_ext.model.numbers import to_float
+    from git_theta_ext.model.floats import to_float
 
     made = tensor(name, np.random.default_rng(seed).standard_normal(shape) * size)
     return to_float(made.data, made.spec.dtype).astype(np.float64).reshape(shape)

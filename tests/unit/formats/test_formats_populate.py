@@ -13,7 +13,7 @@ from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import tensor_digest
-from git_theta_ext.store.blobs import Store
+from git_theta_ext.store.store import Store
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "formats"
 

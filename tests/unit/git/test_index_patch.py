@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from git_theta_ext.git import index_stat
-from git_theta_ext.git.index_stat import StatWords, Update, patch, patch_file, refresh
+from git_theta_ext.git import index_patch as index_stat
+from git_theta_ext.git.index_patch import StatWords, Update, patch, patch_file, refresh
 
 POINTER = b"pointer\n"
 OLD = StatWords(1, 2, 3, 4, 5, 6, 7, 8, 9)
@@ -400,5 +400,5 @@ def test_numbers_beyond_32_bits_are_cut_as_git_does(tmp_path):
 
 
 def test_large_libraries_are_not_imported():
-    code = "import sys, git_theta_ext.git.index_stat; print({'numpy', 'torch', 'git'} & set(sys.modules))"
+    code = "import sys, git_theta_ext.git.index_patch; print({'numpy', 'torch', 'git'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"set()\n"

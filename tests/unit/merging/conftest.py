@@ -6,7 +6,7 @@ import pytest
 from git_theta_ext.model.layout import Layout, Literal, Slice
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
-from git_theta_ext.store.blobs import Store
+from git_theta_ext.store.store import Store
 
 KINDS = {"float32": "F32", "float64": "F64", "float16": "F16", "int64": "I64", "complex64": "C64"}
 

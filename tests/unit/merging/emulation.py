@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import torch
 
-from git_theta_ext.merging import cuda
+from git_theta_ext.merging.devices import cuda
 
 
 class Event:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from git_theta_ext.merging.apply import CANNOT_LAY_OUT, UNSETTLED, apply
-from git_theta_ext.merging.plan import plan
-from git_theta_ext.merging.rules import Rules
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import Manifest
 
 A, B, C = [1.0, 2.0], [3.0, 4.0], [5.0, 8.0]
@@ -41,11 +41,11 @@ def test_a_merge_that_computes_nothing_loads_no_torch_and_reads_no_tensor(tmp_pa
 import sys
 from pathlib import Path
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.plan import plan
-from git_theta_ext.merging.rules import Rules
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.store.blobs import Store
+from git_theta_ext.store.store import Store
 made = lambda a, b: Manifest("safetensors", Skeleton("0" * 64, 9), {
     name: Parameter(TensorSpec.of("F32", (2,)), digit * 64) for name, digit in (("a", a), ("b", b))})
 outcome = apply(plan(made("1", "1"), (made("2", "1"), made("1", "2")), Rules.only()), Store(Path(sys.argv[1])))

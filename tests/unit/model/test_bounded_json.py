@@ -3,7 +3,7 @@ from bounds import memory_of
 
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.registry import find_format
-from git_theta_ext.stats.sidecar import facts_of
+from git_theta_ext.statistics.sidecar import facts_of
 from git_theta_ext.update.files import read_config
 
 COUNT = 1 << 16

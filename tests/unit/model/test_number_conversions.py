@@ -6,7 +6,7 @@ import torch
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.dtypes import dtype
-from git_theta_ext.model.numbers import components, from_float, largest, to_float
+from git_theta_ext.model.floats import components, from_float, largest, to_float
 
 EIGHT_BITS = {
     "F8_E4M3": torch.float8_e4m3fn,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_theta_ext.errors import CorruptError
-from git_theta_ext.model.signs import pack_signs, unpack_signs
+from git_theta_ext.model.packed_signs import pack_signs, unpack_signs
 
 
 def row(count, density):

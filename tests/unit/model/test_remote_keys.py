@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_theta_ext.errors import UsageError
-from git_theta_ext.model.keys import (
+from git_theta_ext.model.remote_keys import (
     check_key,
     check_prefix,
     index_key,

@@ -4,8 +4,8 @@ import pytest
 from workbench import EMBEDDING, MODEL, Repo, model
 
 from git_theta_ext.errors import UsageError
-from git_theta_ext.git.diff_driver import run
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.operations.diff_driver import run
 
 ZERO = "0" * 40
 

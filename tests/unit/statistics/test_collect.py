@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from git_theta_ext.errors import UsageError
-from git_theta_ext.stats.collect import collect
+from git_theta_ext.statistics.collect import collect
 
 ALL = ("fisher", "gram", "grad_gram")
 

@@ -7,8 +7,8 @@ from torch.nn.functional import cross_entropy
 
 from git_theta_ext.interfaces import Piece
 from git_theta_ext.registry import find_merge
-from git_theta_ext.stats.collect import collect
-from git_theta_ext.stats.sidecar import KINDS, statistic
+from git_theta_ext.statistics.collect import collect
+from git_theta_ext.statistics.sidecar import KINDS, statistic
 
 FEATURES, CLASSES, EXAMPLES = 8, 4, 60
 HALVES = ((0, 1), (2, 3))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from git_theta_ext.errors import UsageError
-from git_theta_ext.stats.provider import checked, find, importing_from
+from git_theta_ext.statistics.provider import checked, find, importing_from
 
 CODE = """
 import helper_of_probe

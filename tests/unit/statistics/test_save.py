@@ -11,9 +11,9 @@ from torch import nn
 from git_theta_ext.checkpoint.clean import describe
 from git_theta_ext.errors import FormatError, StoreError, UsageError
 from git_theta_ext.model.manifest import values_digest
-from git_theta_ext.stats.collect import collect
-from git_theta_ext.stats.save import save
-from git_theta_ext.stats.sidecar import Facts, check, facts_of
+from git_theta_ext.statistics.collect import collect
+from git_theta_ext.statistics.save import save
+from git_theta_ext.statistics.sidecar import Facts, check, facts_of
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.stats.sidecar import Facts, check, facts_of, is_statistics, sidecar_of, statistic
+from git_theta_ext.statistics.sidecar import Facts, check, facts_of, is_statistics, sidecar_of, statistic
 
 PARAMETERS = {
     "layer.weight": TensorSpec.of("BF16", (3, 5)),

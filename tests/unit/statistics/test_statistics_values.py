@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.stats.values import load, moved, moving
+from git_theta_ext.statistics.values import load, moved, moving
 
 
 def model():

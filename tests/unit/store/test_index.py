@@ -6,9 +6,9 @@ from blake3 import blake3
 
 from git_theta_ext.errors import StoreError
 from git_theta_ext.model.tensor import Digest, TensorSpec
-from git_theta_ext.store.chains import Holder
+from git_theta_ext.store.deltas.chains import Holder
 from git_theta_ext.store.index import Index
-from git_theta_ext.store.packs import Entry
+from git_theta_ext.store.packs.format import Entry
 
 SPEC = TensorSpec.of("F32", (2,))
 A, B, C = (Digest(letter * 64) for letter in "abc")

@@ -8,8 +8,8 @@ import pytest
 
 from git_theta_ext.errors import MissingError
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
-from git_theta_ext.store.blobs import Store
 from git_theta_ext.store.memory import Memory
+from git_theta_ext.store.store import Store
 
 SHAPES = [(3,), (), (0, 4), (700, 1500), (5, 1 << 19)]
 

@@ -14,13 +14,14 @@ from git_theta_ext.errors import CorruptError, MissingError, StoreError
 from git_theta_ext.interfaces import Fit
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
 from git_theta_ext.registry import find_encoding
-from git_theta_ext.store import inventory, writer
-from git_theta_ext.store.blobs import Store
-from git_theta_ext.store.chains import depths, shallowest
-from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs
-from git_theta_ext.store.copying import whole_again
-from git_theta_ext.store.reader import read_pack_header
-from git_theta_ext.store.writer import SMALL, sha256_of
+from git_theta_ext.store import inventory
+from git_theta_ext.store.deltas.chains import depths, shallowest
+from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs
+from git_theta_ext.store.maintenance.copying import whole_again
+from git_theta_ext.store.packs import writer
+from git_theta_ext.store.packs.reader import read_pack_header
+from git_theta_ext.store.packs.writer import SMALL, sha256_of
+from git_theta_ext.store.store import Store
 
 
 def packs(store):

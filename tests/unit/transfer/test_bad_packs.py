@@ -7,10 +7,10 @@ import pytest
 from workbench import dense_payload, make_pack, packs_of
 
 from git_theta_ext.errors import MissingError
-from git_theta_ext.model.keys import pack_key
+from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
-from git_theta_ext.store.blobs import Hint, Store
-from git_theta_ext.store.packs import Entry
+from git_theta_ext.store.packs.format import Entry
+from git_theta_ext.store.store import Hint, Store
 from git_theta_ext.transfer.remote_index import Place, read_remote_index
 from git_theta_ext.transfer.sync import fetch, push
 from git_theta_plugins.remotes.directory import open_remote

@@ -5,10 +5,10 @@ import pytest
 
 from git_theta_ext.errors import MissingError
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
-from git_theta_ext.store.blobs import Store
-from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs
-from git_theta_ext.store.fsck import check_packs
-from git_theta_ext.store.writer import pack_path
+from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs
+from git_theta_ext.store.maintenance.fsck import check_packs
+from git_theta_ext.store.packs.writer import pack_path
+from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import repair as mending
 from git_theta_ext.transfer.remote_index import Place
 from git_theta_ext.transfer.repair import QUARANTINE, plan_repair, repair

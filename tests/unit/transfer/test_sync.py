@@ -17,13 +17,13 @@ import pytest
 from workbench import packs_of
 
 from git_theta_ext.errors import MissingError, RemoteError
-from git_theta_ext.model.keys import index_key, pack_key
+from git_theta_ext.model.remote_keys import index_key, pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
-from git_theta_ext.store.blobs import Store
-from git_theta_ext.store.chains import MAX_CHAIN
-from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs
-from git_theta_ext.store.packs import Entry, write_header
-from git_theta_ext.store.writer import sha256_of
+from git_theta_ext.store.deltas.chains import MAX_CHAIN
+from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs
+from git_theta_ext.store.packs.format import Entry, write_header
+from git_theta_ext.store.packs.writer import sha256_of
+from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import incoming, remote_index, retry
 from git_theta_ext.transfer.outgoing import PushSteps
 from git_theta_ext.transfer.remote_index import Place, heads_folder, read_remote_index
@@ -457,7 +457,7 @@ def test_a_pack_that_another_process_just_put_in_place_is_found(mine, theirs, pl
 SLOW = """
 import os, sys, time
 from pathlib import Path
-from git_theta_ext.store.blobs import Store
+from git_theta_ext.store.store import Store
 from git_theta_ext.transfer.remote_index import Place
 from git_theta_ext.transfer.sync import fetch, push
 from git_theta_plugins.remotes import _files

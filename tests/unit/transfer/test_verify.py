@@ -5,12 +5,12 @@ import pytest
 from workbench import dense_payload, make_pack, packs_of
 
 from git_theta_ext.errors import RemoteError
-from git_theta_ext.model.keys import pack_key
+from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
-from git_theta_ext.store.blobs import Hint, Store
-from git_theta_ext.store.coded import MemorySource
-from git_theta_ext.store.packs import Entry
-from git_theta_ext.store.writer import dense_blob
+from git_theta_ext.store.deltas.encode import MemorySource
+from git_theta_ext.store.packs.format import Entry
+from git_theta_ext.store.packs.writer import dense_blob
+from git_theta_ext.store.store import Hint, Store
 from git_theta_ext.transfer import retry
 from git_theta_ext.transfer.remote_index import Place
 from git_theta_ext.transfer.sync import push

@@ -1,6 +1,6 @@
 import pytest
 
-from git_theta_ext.model.text import printable, quoted, redacted, unquoted
+from git_theta_ext.util.text import printable, quoted, redacted, unquoted
 
 ESCAPES = "\x1b]0;title\x07\x1b[2J\r\x9b31m\u202e\x00\x7f\udc9b"
 

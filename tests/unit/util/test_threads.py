@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from git_theta_ext.store.pool import ordered_map, thread_count
+from git_theta_ext.util.threads import ordered_map, thread_count
 
 
 def test_results_come_in_order_with_a_bounded_number_begun():

@@ -16,13 +16,16 @@ from emulation import Event, emulate
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from git_theta_ext.errors import ConfigError
-from git_theta_ext.merging import device
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.cuda import LANES
-from git_theta_ext.merging.device import TORCH, Cpu, Devices, device_names, open_devices
-from git_theta_ext.merging.engine import Engine
-from git_theta_ext.merging.plan import plan
-from git_theta_ext.merging.rules import Rules
+from git_theta_ext.merging.devices import open as opening
+from git_theta_ext.merging.devices.cpu import Cpu
+from git_theta_ext.merging.devices.cuda import LANES
+from git_theta_ext.merging.devices.device import Devices
+from git_theta_ext.merging.devices.numbers import TORCH
+from git_theta_ext.merging.devices.open import device_names, open_devices
+from git_theta_ext.merging.execution.engine import Engine
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.dtypes import dtype
 
 VIEWS = {"view", "split", "slice", "select", "unbind", "alias", "as_strided", "detach", "empty", "_to_copy"}
@@ -174,7 +177,7 @@ def test_devices_by_name(monkeypatch, count, asked, found):
 
 @pytest.mark.parametrize("driver", ["null", "no-such-driver"])
 def test_torch_is_asked_for_devices_only_where_there_is_a_driver(monkeypatch, driver):
-    monkeypatch.setattr(device, "_DRIVERS", (driver,))
+    monkeypatch.setattr(opening, "_DRIVERS", (driver,))
     asked = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: asked.append(1) or True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)

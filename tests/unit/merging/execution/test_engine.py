@@ -14,14 +14,15 @@ import torch
 from git_theta_ext import registry
 from git_theta_ext.errors import PluginError
 from git_theta_ext.interfaces import MergeContract, Option
-from git_theta_ext.merging import tasks
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.device import Cpu, Devices
-from git_theta_ext.merging.engine import Engine
-from git_theta_ext.merging.journal import Journal
-from git_theta_ext.merging.plan import plan
-from git_theta_ext.merging.rules import Rules
-from git_theta_ext.model.numbers import from_float, to_float
+from git_theta_ext.merging.devices.cpu import Cpu
+from git_theta_ext.merging.devices.device import Devices
+from git_theta_ext.merging.execution import tasks
+from git_theta_ext.merging.execution.engine import Engine
+from git_theta_ext.merging.execution.journal import Journal
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.rules.rules import Rules
+from git_theta_ext.model.floats import from_float, to_float
 from git_theta_ext.model.tensor import TensorSpec
 
 NUMBERS = count()

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from git_theta_ext.merging.engine import Engine
-from git_theta_ext.merging.plan import plan
-from git_theta_ext.merging.rules import Rules, choice
+from git_theta_ext.merging.execution.engine import Engine
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.rules.rules import Rules, choice
 
 
 def drawn(seed, *shape):

@@ -9,7 +9,7 @@ import pytest
 
 from git_theta_ext.merging.sums import apply_change, cast, is_cast
 from git_theta_ext.model.dtypes import dtype
-from git_theta_ext.model.numbers import from_float, largest, round_once, to_float
+from git_theta_ext.model.floats import from_float, largest, round_once, to_float
 
 FLOATS = ["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"]
 

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from emulation import emulate
 
-from git_theta_ext.merging import cuda, tasks
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.budget import Place, budget, need
-from git_theta_ext.merging.cuda import LANES
-from git_theta_ext.merging.device import Devices
-from git_theta_ext.merging.engine import Engine
-from git_theta_ext.merging.plan import plan
-from git_theta_ext.merging.rules import Rules
-from git_theta_ext.merging.tasks import single_tasks
+from git_theta_ext.merging.devices import cuda
+from git_theta_ext.merging.devices.cuda import LANES
+from git_theta_ext.merging.devices.device import Devices
+from git_theta_ext.merging.execution import tasks
+from git_theta_ext.merging.execution.engine import Engine
+from git_theta_ext.merging.execution.memory import Place, budget, need
+from git_theta_ext.merging.execution.tasks import single_tasks
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import Digest, TensorSpec
 from git_theta_ext.registry import find_merge
@@ -197,6 +198,6 @@ def test_loras_count_with_their_factors(bench):
 
 
 def test_foreseeing_loads_no_torch():
-    code = "import sys, git_theta_ext.merging.budget; print({'torch', 'numpy'} & set(sys.modules))"
+    code = "import sys, git_theta_ext.merging.execution.memory; print({'torch', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from git_theta_ext.merging.parallel import interleaved, shares
+from git_theta_ext.merging.execution.parallel import interleaved, shares
 
 
 def test_the_largest_goes_first_to_whoever_has_least_and_everybody_keeps_the_order():

@@ -8,10 +8,11 @@ import torch
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.device import Cpu, Devices
-from git_theta_ext.merging.engine import Engine
-from git_theta_ext.merging.plan import plan
-from git_theta_ext.merging.rules import Rules
+from git_theta_ext.merging.devices.cpu import Cpu
+from git_theta_ext.merging.devices.device import Devices
+from git_theta_ext.merging.execution.engine import Engine
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.registry import BUILT_IN, find_merge
 
 SINGLE = [
@@ -84,7 +85,7 @@ def test_what_pieces_depend_on_each_other_for_is_done_by_one_device(bench):
 
 
 def test_a_wrong_guess_of_the_majority_changes_nothing_on_any_number_of_devices(bench, monkeypatch):
-    from git_theta_ext.merging.select import Selection
+    from git_theta_ext.merging.thresholds.radix_select import Selection
 
     votes = Selection.votes
     values = {"a": ([0] * 4, [1] * 4, [0.5] * 4), "b": ([0] * 4, [1, -1, 1, -1], [-1, 1, 2, -2])}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.casts import find_casts
-from git_theta_ext.merging.plan import plan
-from git_theta_ext.merging.rules import Rules
+from git_theta_ext.merging.planning.casts import find_casts
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.rules.rules import Rules
 
 A = np.float32([1 / 3, 2 / 3, 1])
 TRAINED = np.float32([0.1, 0.2, 0.3])

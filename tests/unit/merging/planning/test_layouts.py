@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from git_theta_ext.checkpoint.clean import clean
-from git_theta_ext.git.resolve import resolve
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.layouts import with_facts_decided
-from git_theta_ext.merging.plan import plan
-from git_theta_ext.merging.rules import Rules, choice
+from git_theta_ext.merging.planning.layouts import with_facts_decided
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.rules.rules import Rules, choice
+from git_theta_ext.operations.merge.resolve import resolve
 from git_theta_ext.testing.formats import assemble
 
 

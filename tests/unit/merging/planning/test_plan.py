@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from git_theta_ext.errors import PluginError
-from git_theta_ext.merging.plan import FORMATS_DIFFER, WHOLE_FILE, plan
-from git_theta_ext.merging.rules import Rules, choice
+from git_theta_ext.merging.planning.plan import FORMATS_DIFFER, WHOLE_FILE, plan
+from git_theta_ext.merging.rules.rules import Rules, choice
 
 
 def decided(bench, base, ours, theirs, method="average"):

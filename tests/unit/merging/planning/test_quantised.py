@@ -2,7 +2,7 @@
 
 import pytest
 
-from git_theta_ext.merging.quantised import quantised_units
+from git_theta_ext.merging.planning.quantised import quantised_units
 from git_theta_ext.model.tensor import TensorSpec
 
 WEIGHT = (64, 64)

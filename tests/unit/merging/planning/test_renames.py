@@ -3,9 +3,9 @@
 import pytest
 
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.plan import plan
-from git_theta_ext.merging.renames import follow_renames
-from git_theta_ext.merging.rules import Rules
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.planning.renames import follow_renames
+from git_theta_ext.merging.rules.rules import Rules
 
 W, V, NEW = [[1.0, 2.0]], [[3.0, 4.0]], [[5.0, 7.0]]
 

@@ -5,9 +5,9 @@ import pytest
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.plan import plan
-from git_theta_ext.merging.rules import Rules
-from git_theta_ext.merging.scaling import Known, Scaling, Scalings, three_way, with_scales
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.planning.scaling import Known, Scaling, Scalings, three_way, with_scales
+from git_theta_ext.merging.rules.rules import Rules
 
 A, B = "base_model.model.l.lora_A.weight", "base_model.model.l.lora_B.weight"
 NOTHING = Scalings()

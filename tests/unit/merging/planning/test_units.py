@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from git_theta_ext.merging.plan import plan
-from git_theta_ext.merging.rules import Rule, Rules, choice
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.rules.rules import Rule, Rules, choice
 
 A, B, C = ([[value, value + 1.0]] for value in (0.0, 3.0, 6.0))
 UP = [[[1.0], [value]] for value in (0.0, 3.0, 6.0)]

@@ -1,6 +1,6 @@
 import pytest
 
-from git_theta_ext.merging.globs import matcher
+from git_theta_ext.merging.rules.globs import matcher
 
 
 @pytest.mark.parametrize(

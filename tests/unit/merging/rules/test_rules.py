@@ -3,8 +3,8 @@ import json
 import pytest
 
 from git_theta_ext.errors import MergeError, PluginError
-from git_theta_ext.merging.rules import Rules, choice
-from git_theta_ext.merging.rules_file import Override, parse_override, read_rules
+from git_theta_ext.merging.rules.file import Override, parse_override, read_rules
+from git_theta_ext.merging.rules.rules import Rules, choice
 
 TEXT = b"""version: 1
 defaults: {method: average}

@@ -6,9 +6,10 @@ import pytest
 from workbench import MODEL, model
 
 from git_theta_ext.git.caller import wants_quiet
-from git_theta_ext.git.clean_request import CleanRequest
-from git_theta_ext.git.filter_process import FilterProcess
 from git_theta_ext.git.repository import NESTED, Repository
+from git_theta_ext.operations.filter.clean import CleanRequest
+from git_theta_ext.operations.filter.process import FilterProcess
+from git_theta_ext.operations.workspace import open_store
 
 
 class Bars:
@@ -28,7 +29,7 @@ class Bars:
 def test_the_filter_shows_what_it_stores(repo):
     data, done = model(1), []
     repository = Repository.discover(repo.path)
-    asked = CleanRequest(repository, repository.store(), MODEL, done.append)
+    asked = CleanRequest(repository, open_store(repository), MODEL, done.append)
     asked.content(memoryview(data))
     asked.end()
     asked.close()

@@ -5,9 +5,9 @@ import subprocess
 import pytest
 
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.git.versions import versions
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
+from git_theta_ext.operations.history.versions import versions
 
 PATH = "m.pt"
 

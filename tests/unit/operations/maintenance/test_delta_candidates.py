@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from git_theta_ext.git.lineage import candidates
-from git_theta_ext.git.versions import Version
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
+from git_theta_ext.operations.history.versions import Version
+from git_theta_ext.operations.maintenance.delta_candidates import candidates
 
 
 def digest(name):

@@ -1,10 +1,10 @@
 import pytest
 
-from git_theta_ext.git.usage import measure
-from git_theta_ext.git.versions import Version
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.store.packs import Entry, PackHeader
+from git_theta_ext.operations.history.versions import Version
+from git_theta_ext.operations.maintenance.disk_usage import measure
+from git_theta_ext.store.packs.format import Entry, PackHeader
 
 SPEC = TensorSpec.of("U8", (100,))
 HEAD = 30

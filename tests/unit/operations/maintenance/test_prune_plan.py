@@ -1,8 +1,8 @@
 import pytest
 
-from git_theta_ext.git.prune import plan_prune
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.store.packs import Entry, PackHeader
+from git_theta_ext.operations.maintenance.prune import plan_prune
+from git_theta_ext.store.packs.format import Entry, PackHeader
 
 SPEC = TensorSpec.of("U8", (4,))
 

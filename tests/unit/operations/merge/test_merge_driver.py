@@ -3,9 +3,9 @@ import pytest
 from workbench import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, Repo, model, safetensors, tensors, values
 
 from git_theta_ext.cli.progress import progress
-from git_theta_ext.git import merge_driver
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.operations.merge import driver as merge_driver
 
 
 def floats(data):
@@ -135,7 +135,7 @@ class TestByHand:
             raise AssertionError("a method was looked up for an ancestor")
 
         ours, theirs = Manifest.parse(sides.read("A")), Manifest.parse(sides.read("B"))
-        monkeypatch.setattr("git_theta_ext.merging.plan.find_merge", refuse)
+        monkeypatch.setattr("git_theta_ext.merging.planning.plan.find_merge", refuse)
         monkeypatch.setenv("GIT_THETA_MERGE", "conflict")
         assert self.run(size) == 0
         merged = Manifest.parse(sides.read("A"))
@@ -184,7 +184,7 @@ class TestByHand:
         def full(*_, **__):
             raise StoreError("cannot write: No space left on device", hint="free some space")
 
-        monkeypatch.setattr("git_theta_ext.store.blobs.Store.put", full)
+        monkeypatch.setattr("git_theta_ext.store.store.Store.put", full)
         kept = sides.read("A")
         assert self.run() == 129
         assert sides.read("A") == kept

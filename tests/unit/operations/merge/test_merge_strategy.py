@@ -6,11 +6,12 @@ import pytest
 from workbench import ATTENTION, EMBEDDING, MODEL, fork, model
 
 from git_theta_ext.errors import MergeError, RepositoryError
-from git_theta_ext.git import merge_strategy, octopus
+from git_theta_ext.git import merge_tree as octopus
 from git_theta_ext.git.entries import TreeEntry
-from git_theta_ext.git.merge_strategy import checkpoints
-from git_theta_ext.git.octopus import combine, common_ancestor, renames, with_files
+from git_theta_ext.git.merge_tree import combine, common_ancestor, renames, with_files
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.operations.merge import strategy as merge_strategy
+from git_theta_ext.operations.merge.strategy import checkpoints
 
 OTHER = "other.safetensors"
 

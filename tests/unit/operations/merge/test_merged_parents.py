@@ -1,7 +1,7 @@
 """Which commits a commit can have merged, by its parents."""
 
-from git_theta_ext.git.merge_trailers import are_merged
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.operations.merge.trailers import are_merged
 
 
 def test_the_parents_and_what_git_leaves_out_of_them_were_merged(repo, monkeypatch):

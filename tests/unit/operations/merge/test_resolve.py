@@ -6,13 +6,13 @@ from workbench import values as drawn
 
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.errors import MergeError, UsageError
-from git_theta_ext.git.resolve import methods_for, resolve
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.plan import plan
-from git_theta_ext.merging.rules import Rules, choice
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.rules.rules import Rules, choice
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.tensor import skeleton_spec
-from git_theta_ext.store.blobs import Store
+from git_theta_ext.operations.merge.resolve import methods_for, resolve
+from git_theta_ext.store.store import Store
 
 
 @pytest.fixture

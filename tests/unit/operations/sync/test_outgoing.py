@@ -5,11 +5,11 @@ import subprocess
 import pytest
 
 from git_theta_ext.errors import ManifestError, RepositoryError, UsageError
-from git_theta_ext.git.history import RefUpdate, outgoing, parse_updates, theta_paths_at
-from git_theta_ext.git.push import Push
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import MAGIC, Conflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
+from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing, parse_updates, theta_paths_at
+from git_theta_ext.operations.sync.push import Push
 
 
 def digest(letter):

@@ -4,14 +4,15 @@ import subprocess
 import pytest
 
 from git_theta_ext.errors import ConfigError, MissingError, RemoteError
-from git_theta_ext.git import push as push_module
-from git_theta_ext.git.history import RefUpdate
-from git_theta_ext.git.push import Push
-from git_theta_ext.git.push_refs import tracking_updates
-from git_theta_ext.git.remotes import open_remote
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
+from git_theta_ext.operations.sync import push as push_module
+from git_theta_ext.operations.sync.outgoing import RefUpdate
+from git_theta_ext.operations.sync.push import Push
+from git_theta_ext.operations.sync.push_refs import tracking_updates
+from git_theta_ext.operations.sync.remotes import open_remote
+from git_theta_ext.operations.workspace import open_store
 from git_theta_ext.transfer.complete import Complete, read_complete, write_complete
 from git_theta_ext.transfer.remote_index import read_remote_index
 
@@ -40,7 +41,7 @@ class Place:
         data = bytes([seed]) * SPEC.nbytes
         digest = tensor_digest(SPEC, data)
         if stored:
-            self.repo.store().put([(SPEC, digest, data)])
+            open_store(self.repo).put([(SPEC, digest, data)])
         content = Manifest("opaque", Skeleton(digest, SPEC.nbytes), {"w": Parameter(SPEC, digest)})
         (self.path / path).write_bytes(content.to_bytes())
         self.git("add", "-A")
@@ -62,7 +63,7 @@ class Place:
         return open_remote(self.repo, remote, self.git("remote", "get-url", remote))
 
     def there(self, remote="origin"):
-        return read_remote_index(self.repo.store(), self.place(remote)).held()
+        return read_remote_index(open_store(self.repo), self.place(remote)).held()
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def test_what_only_another_remote_has_is_brought_through_a_folder_that_is_gone_a
     assert place.there("fork") == digests
     theta = place.path / ".git" / "theta"
     assert not (theta / "passing").exists()
-    assert place.repo.store().missing(digests) == digests
+    assert open_store(place.repo).missing(digests) == digests
 
 
 def test_what_a_killed_push_left_is_removed_a_day_later(place):
@@ -181,7 +182,7 @@ def test_a_remote_that_cannot_be_asked_stops_only_what_makes_it_worse(place):
 
 
 def test_a_repository_without_models_opens_no_remote_and_is_walked_as_far_as_git_sends_it(place, monkeypatch):
-    monkeypatch.setattr("git_theta_ext.git.remotes.open_remote", None)
+    monkeypatch.setattr("git_theta_ext.operations.sync.remotes.open_remote", None)
     (place.path / "notes").write_text("code")
     place.git("add", "-A")
     place.git("commit", "-qm", "code")

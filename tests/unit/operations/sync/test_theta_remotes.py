@@ -4,9 +4,9 @@ import subprocess
 import pytest
 
 from git_theta_ext.errors import ConfigError, PluginError, RemoteError
-from git_theta_ext.git.remotes import local_path, open_remote, open_remotes
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.model.text import redacted
+from git_theta_ext.operations.sync.remotes import local_path, open_remote, open_remotes
+from git_theta_ext.util.text import redacted
 
 
 def git(*args, cwd):

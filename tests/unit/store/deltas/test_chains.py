@@ -1,7 +1,7 @@
 import itertools
 
 from git_theta_ext.model.tensor import Digest
-from git_theta_ext.store.chains import MAX_CHAIN, Holder, ancestors, closure, depths, shallowest, smallest
+from git_theta_ext.store.deltas.chains import MAX_CHAIN, Holder, ancestors, closure, depths, shallowest, smallest
 
 
 def digest(letter):

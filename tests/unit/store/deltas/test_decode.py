@@ -9,11 +9,11 @@ from workbench import packs_of
 from git_theta_ext.errors import CorruptError, PluginError
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.registry import find_encoding
-from git_theta_ext.store import decode
-from git_theta_ext.store.coded import Hint, MemorySource
-from git_theta_ext.store.decode import StoredSource
-from git_theta_ext.store.packs import Entry
-from git_theta_ext.store.reader import read_pack_header
+from git_theta_ext.store.deltas import decode
+from git_theta_ext.store.deltas.decode import StoredSource
+from git_theta_ext.store.deltas.encode import Hint, MemorySource
+from git_theta_ext.store.packs.format import Entry
+from git_theta_ext.store.packs.reader import read_pack_header
 
 CHUNK = 1 << 19
 

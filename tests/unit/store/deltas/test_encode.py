@@ -5,8 +5,8 @@ from kinds import pairs
 from git_theta_ext.interfaces import Fit
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.registry import find_encoding
-from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs, dense_estimate, estimate
-from git_theta_ext.store.packs import chunk_count
+from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs, dense_estimate, estimate
+from git_theta_ext.store.packs.format import chunk_count
 
 PAIRS = {"fine-tune BF16": "delta", "low rank F32": "low_rank", "scaled rows BF16": "scale", "ternary F32": "ternary"}
 

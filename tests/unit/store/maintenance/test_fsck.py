@@ -4,8 +4,8 @@ import pytest
 from git_theta_ext.model.layout import Layout, Literal, Slice
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
-from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs
-from git_theta_ext.store.fsck import (
+from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs
+from git_theta_ext.store.maintenance.fsck import (
     check_manifests,
     check_packs,
     check_tensors,
@@ -14,8 +14,8 @@ from git_theta_ext.store.fsck import (
     stored_specs,
     users,
 )
-from git_theta_ext.store.packs import Entry
-from git_theta_ext.store.writer import pack_path, sha256_of
+from git_theta_ext.store.packs.format import Entry
+from git_theta_ext.store.packs.writer import pack_path, sha256_of
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import msgpack
 import pytest
 from workbench import dense_payload, make_pack, packs_of
 
-from git_theta_ext.store import gc
-from git_theta_ext.store.blobs import Store
-from git_theta_ext.store.coded import Hint, MemorySource, coded_blobs
-from git_theta_ext.store.gc import Garbage, collect, find_garbage, repack, wasted
-from git_theta_ext.store.packs import MAGIC, VERSION, Entry
-from git_theta_ext.store.writer import SMALL, dense_blob, sha256_of
+from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs
+from git_theta_ext.store.maintenance import gc
+from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, repack, wasted
+from git_theta_ext.store.packs.format import MAGIC, VERSION, Entry
+from git_theta_ext.store.packs.writer import SMALL, dense_blob, sha256_of
+from git_theta_ext.store.store import Store
 
 LONG_AGO = 1000
 NEVER = 0.0

@@ -10,12 +10,12 @@ from git_theta_ext.errors import CorruptError
 from git_theta_ext.interfaces import Fit
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.registry import find_encoding
-from git_theta_ext.store import recode
-from git_theta_ext.store.blobs import Store
-from git_theta_ext.store.chains import depths, shallowest, smallest
-from git_theta_ext.store.coded import Hint
-from git_theta_ext.store.gc import collect, find_garbage, repack
-from git_theta_ext.store.recode import Candidate, Recoder
+from git_theta_ext.store.deltas.chains import depths, shallowest, smallest
+from git_theta_ext.store.deltas.encode import Hint
+from git_theta_ext.store.maintenance import recode
+from git_theta_ext.store.maintenance.gc import collect, find_garbage, repack
+from git_theta_ext.store.maintenance.recode import Candidate, Recoder
+from git_theta_ext.store.store import Store
 
 LIMIT = 4
 

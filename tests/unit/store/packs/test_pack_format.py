@@ -6,7 +6,7 @@ from bounds import memory_of
 
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec
-from git_theta_ext.store.packs import (
+from git_theta_ext.store.packs.format import (
     MAGIC,
     MAX_HEADER,
     PREFIX_BYTES,
@@ -18,7 +18,7 @@ from git_theta_ext.store.packs import (
     write_header,
 )
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "pack-1.head"
+GOLDEN = Path(__file__).parents[3] / "golden" / "pack-1.head"
 BIG = TensorSpec.of("F32", (1 << 20,))
 ENTRIES = (
     Entry("a" * 64, BIG, "dense", (3, 4)),

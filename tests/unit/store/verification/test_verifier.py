@@ -6,10 +6,10 @@ import pytest
 from workbench import packs_of
 
 from git_theta_ext.errors import MissingError
-from git_theta_ext.store.blobs import Store
-from git_theta_ext.store.chains import Verdict
-from git_theta_ext.store.decode import Decoder
-from git_theta_ext.store.packs import Entry
+from git_theta_ext.store.deltas.chains import Verdict
+from git_theta_ext.store.deltas.decode import Decoder
+from git_theta_ext.store.packs.format import Entry
+from git_theta_ext.store.store import Store
 
 
 @pytest.fixture

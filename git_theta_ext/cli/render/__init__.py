@@ -1,0 +1,1 @@
+"""Format results for people and for programs."""

@@ -1,0 +1,1 @@
+"""Convert stored bytes to numbers and back, on CPUs and CUDA devices."""

@@ -1,0 +1,69 @@
+"""Convert between the store's bytes and tensors of numbers that torch computes with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.model.floats import components
+
+if TYPE_CHECKING:
+    import torch
+    from typing_extensions import Buffer
+
+    from git_theta_ext.model.dtypes import Dtype
+
+TORCH = {
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "C64": "float32",
+    "C128": "float64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "BOOL": "uint8",
+    "U8": "uint8",
+    "I8": "int8",
+    "U16": "uint16",
+    "I16": "int16",
+    "U32": "uint32",
+    "I32": "int32",
+    "U64": "uint64",
+    "I64": "int64",
+}
+"""Element type to that of the tensors that hold its numbers."""
+
+
+def torch_dtype(dtype: Dtype) -> torch.dtype:
+    """Return the type of a tensor of such elements; of complex ones that of their parts."""
+    import torch
+
+    found: torch.dtype = getattr(torch, TORCH[dtype.name])
+    return found
+
+
+def viewed(data: Buffer, kind: torch.dtype) -> torch.Tensor:
+    """Return bytes as a tensor that shares them, also where there are none, which torch.frombuffer refuses."""
+    import torch
+
+    return torch.frombuffer(data, dtype=kind) if memoryview(data).nbytes else torch.empty(0, dtype=kind)
+
+
+def widened(values: torch.Tensor, dtype: Dtype, *, wide: bool) -> torch.Tensor:
+    """Return elements as the numbers that are computed with; the same tensor where they are these."""
+    import torch
+
+    if dtype.kind in ("int", "uint", "bool"):
+        return values.to(torch.int64)
+    return values.to(torch.float64 if wide else torch.float32)
+
+
+def prepared(values: torch.Tensor, dtype: Dtype) -> torch.Tensor:
+    """Return numbers in one dimension, as float32 where float64 would be rounded otherwise than ``model.numbers``."""
+    import torch
+
+    flat = values.reshape(-1)
+    narrow = dtype.bits // components(dtype) <= 16  # noqa: PLR2004 - bits
+    return flat.to(torch.float32) if narrow and flat.dtype == torch.float64 else flat

@@ -1,0 +1,1 @@
+"""Compute what a plan says, piece by piece."""

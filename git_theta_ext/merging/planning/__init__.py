@@ -1,0 +1,1 @@
+"""Decide, without arithmetic, what becomes of each parameter."""

@@ -1,0 +1,1 @@
+"""Measure what a merge did, and report it."""

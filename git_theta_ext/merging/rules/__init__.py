@@ -1,0 +1,1 @@
+"""Which merge method applies to which parameter."""

@@ -1,0 +1,1 @@
+"""Find exact order statistics of values that do not fit in memory."""

@@ -1,0 +1,1 @@
+"""Answer git's clean and smudge filters."""

@@ -1,0 +1,1 @@
+"""List the versions that history holds, and what the work tree changed."""

@@ -1,0 +1,1 @@
+"""Reduce, check and restore what a repository stores."""

@@ -1,0 +1,1 @@
+"""Stage checkpoints as ``git theta add`` does."""

@@ -1,0 +1,1 @@
+"""Push parameters to remotes and fetch them."""

@@ -1,0 +1,1 @@
+"""Encode tensors against other tensors, and decode them."""

@@ -1,0 +1,1 @@
+"""Rewrite, collect, extract and check packs."""

@@ -1,0 +1,1 @@
+"""Decode what packs hold, and compare it with the digests."""
