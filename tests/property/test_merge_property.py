@@ -13,7 +13,7 @@ from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.execution.stream import run
 from git_theta_ext.merging.execution.tasks import Task
-from git_theta_ext.merging.execution.work import Ballot
+from git_theta_ext.merging.execution.work import SignElection
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules, choice
 from git_theta_ext.model.floats import from_float, to_float
@@ -101,6 +101,6 @@ def test_merging_a_tensor_with_itself_changes_nothing(values, kind, method):
         digest = tensor_digest(spec, data)
         store.put([(spec, digest, data)])
         task = Task(("w",), choice(method), None, (Parameter(spec, digest),) * 2, (0, 1), ("ours", "theirs"), spec)
-        (merged,) = run(store, Cpu(), [task], Ballot(), lambda _: None)
+        (merged,) = run(store, Cpu(), [task], SignElection(), lambda _: None)
         assert bytes(merged.data) == data
         store.close()

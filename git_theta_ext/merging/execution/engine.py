@@ -13,10 +13,10 @@ from git_theta_ext.merging.execution.exact import compute as compute_exactly
 from git_theta_ext.merging.execution.journal import Journal
 from git_theta_ext.merging.execution.pairs import merge_pairs
 from git_theta_ext.merging.execution.parallel import interleaved
-from git_theta_ext.merging.execution.scheduler import Team
+from git_theta_ext.merging.execution.scheduler import DeviceScheduler
 from git_theta_ext.merging.execution.stream import run
 from git_theta_ext.merging.execution.tasks import single_tasks
-from git_theta_ext.merging.execution.work import Ballot, Merged
+from git_theta_ext.merging.execution.work import MergedTensor, SignElection
 from git_theta_ext.merging.planning.plan import scope_of
 from git_theta_ext.merging.thresholds.scopes import is_exact, scopes
 from git_theta_ext.merging.thresholds.search import search
@@ -87,7 +87,7 @@ class Engine:
         announce: Callable[[Budget], None] | None = None,
     ) -> None:
         self._store = store
-        self._team = Team(devices or Devices((Cpu(),)), store.threads)
+        self._scheduler = DeviceScheduler(devices or Devices((Cpu(),)), store.threads)
         self._journal = journal or Journal(None)
         self._statistics = statistics or {}
         self._advance = advance
@@ -97,7 +97,7 @@ class Engine:
     @property
     def device(self) -> Device:
         """The first device, for work that is not shared."""
-        return self._team.devices[0]
+        return self._scheduler.devices[0]
 
     def compute(self, plan: Plan) -> Computed:
         """Merge all that is to be computed; durable on return.
@@ -109,16 +109,16 @@ class Engine:
         """
         found = Computed()
         here = [task for task in single_tasks(plan, self._statistics) if self._is_here(task, found)]
-        budget = self._team.budget(plan, here)
+        budget = self._scheduler.budget(plan, here)
         if self._announce is not None and budget.parameters:
             self._announce(budget)
-        found.notes += self._team.note(here)
+        found.notes += self._scheduler.note(here)
         plain = [task for task in here if not task.method.contract.trims]
-        self._take(self._run(self._team, [task for task in plain if not task.streams], Ballot()), found)
+        self._take(self._run(self._scheduler, [task for task in plain if not task.streams], SignElection()), found)
         with one_thread():  # pieces are merged side by side
-            self._take(self._run(self._team, [task for task in plain if task.streams], Ballot()), found)
+            self._take(self._run(self._scheduler, [task for task in plain if task.streams], SignElection()), found)
             together = [task for task in here if scope_of(task.choice) != "tensor"]
-            self._take(self._elect(self._team, plan, scopes(together)), found)
+            self._take(self._elect(self._scheduler, plan, scopes(together)), found)
             self._take(self._elect_apart(plan, [t for t in here if scope_of(t.choice) == "tensor"]), found)
         self._run_pairs(plan, found)
         compute_exactly(plan.decisions, self._store, self._results, found, self._advance)
@@ -135,7 +135,7 @@ class Engine:
         """
         found = {}
         for group in scopes(single_tasks(plan, self._statistics)):
-            selections = search(self._store, self._team, plan, group)
+            selections = search(self._store, self._scheduler, plan, group)
             trims = [selection.threshold(exact=is_exact(group)) for selection in selections]
             for task in group:
                 found.update(dict.fromkeys(task.names, tuple(trims[number] for number in task.changers)))
@@ -148,7 +148,7 @@ class Engine:
             found.failed.update(dict.fromkeys(task.names, reason))
         return not missing
 
-    def _take(self, results: Iterable[Merged], found: Computed) -> None:
+    def _take(self, results: Iterable[MergedTensor], found: Computed) -> None:
         """Store what comes, in this thread alone."""
         for merged in results:
             names, value = merged.task.names, merged.known
@@ -163,62 +163,72 @@ class Engine:
             if merged.lacking:
                 found.lacking.setdefault(merged.lacking, []).append(merged.task.name)
 
-    def _elect_apart(self, plan: Plan, tasks: Sequence[Task]) -> Iterator[Merged]:
+    def _elect_apart(self, plan: Plan, tasks: Sequence[Task]) -> Iterator[MergedTensor]:
         """Elect tasks that have each a scope of their own, on all devices side by side."""
-        shared = [(self._team.only(device), share) for device, share in self._team.tasks(tasks)]
-        return interleaved([partial(self._elect, team, plan, [[task] for task in share]) for team, share in shared])
+        shared = [(self._scheduler.only(device), share) for device, share in self._scheduler.tasks(tasks)]
+        return interleaved(
+            [partial(self._elect, scheduler, plan, [[task] for task in share]) for scheduler, share in shared]
+        )
 
-    def _elect(self, team: Team, plan: Plan, groups: Sequence[Sequence[Task]]) -> Generator[Merged, None, None]:
+    def _elect(
+        self, scheduler: DeviceScheduler, plan: Plan, groups: Sequence[Sequence[Task]]
+    ) -> Generator[MergedTensor, None, None]:
         """Run tasks that trim, scope by scope, and those again that a wrong guess of the majority decided."""
         for tasks in groups:
             try:
-                selections = search(self._store, team, plan, tasks)
+                selections = search(self._store, scheduler, plan, tasks)
             except (MissingError, CorruptError) as error:
                 for task in tasks:
-                    yield Merged(task, None, f"no threshold can be found: {error.message}")
+                    yield MergedTensor(task, None, f"no threshold can be found: {error.message}")
                 continue
             trims = [selection.threshold(exact=is_exact(tasks)) for selection in selections]
             pairs = list(zip(selections, trims, strict=True))
             guess = _sign(sum(selection.votes(trim, alone=False) for selection, trim in pairs))
-            done = yield from self._vote(team, tasks, Ballot(list(trims), guess))
+            done = yield from self._run_election(scheduler, tasks, SignElection(list(trims), guess))
             alone = sum(selection.votes(trim, alone=True) for selection, trim in pairs)
             majority = _sign(alone + sum(merged.votes for merged in done))
             if majority != guess:
-                ballot = Ballot(list(trims), majority)
-                again = {merged.task.name for merged in done if merged.ties or ballot.counts}
-                yield from self._vote(team, [task for task in tasks if task.name in again], ballot)
+                election = SignElection(list(trims), majority)
+                again = {merged.task.name for merged in done if merged.ties or election.ordered}
+                yield from self._run_election(scheduler, [task for task in tasks if task.name in again], election)
 
-    def _vote(self, team: Team, tasks: Sequence[Task], ballot: Ballot) -> Generator[Merged, None, list[Merged]]:
+    def _run_election(
+        self, scheduler: DeviceScheduler, tasks: Sequence[Task], election: SignElection
+    ) -> Generator[MergedTensor, None, list[MergedTensor]]:
         """Run tasks of one scope: in their order where that counts, else those apart that take most memory."""
-        if ballot.counts:
-            return (yield from self._run(team, tasks, ballot))
-        whole = yield from self._run(team, [task for task in tasks if not task.streams], ballot)
-        return whole + (yield from self._run(team, [task for task in tasks if task.streams], ballot))
+        if election.ordered:
+            return (yield from self._run(scheduler, tasks, election))
+        whole = yield from self._run(scheduler, [task for task in tasks if not task.streams], election)
+        return whole + (yield from self._run(scheduler, [task for task in tasks if task.streams], election))
 
-    def _run(self, team: Team, tasks: Sequence[Task], ballot: Ballot) -> Generator[Merged, None, list[Merged]]:
+    def _run(
+        self, scheduler: DeviceScheduler, tasks: Sequence[Task], election: SignElection
+    ) -> Generator[MergedTensor, None, list[MergedTensor]]:
         """Merge tasks, but for those that an earlier run had merged; returns the same as it yields, without data."""
         todo, done = [], []
-        identities = {task.name: task.identity(ballot.of(task), ballot.majority) for task in tasks}
+        identities = {task.name: task.identity(election.trims_of(task), election.majority) for task in tasks}
         for task in tasks:
-            before = None if ballot.counts else self._journal.get(identities[task.name])
+            before = None if election.ordered else self._journal.get(identities[task.name])
             if before is None or self._store.missing({before.digest}):
                 todo.append(task)
                 continue
             value = Parameter(task.spec, before.digest)
-            done.append(Merged(task, None, "", before.votes, before.ties, ballot.majority, known=value))
+            done.append(MergedTensor(task, None, "", before.votes, before.ties, election.majority, known=value))
             yield done[-1]
             self._advance(task.spec.nbytes)
-        shared = team.tasks(todo, together=ballot.counts)
-        for merged in interleaved([partial(self._share, device, share, ballot) for device, share in shared]):
+        shared = scheduler.tasks(todo, together=election.ordered)
+        for merged in interleaved([partial(self._share, device, share, election) for device, share in shared]):
             yield replace(merged, identity=identities[merged.task.name])
             done.append(replace(merged, data=None))
         return done
 
-    def _share(self, device: Device, tasks: Sequence[Task], ballot: Ballot) -> Generator[Merged, None, None]:
-        return run(self._store, device, tasks, ballot, self._advance, self._team.threads)
+    def _share(
+        self, device: Device, tasks: Sequence[Task], election: SignElection
+    ) -> Generator[MergedTensor, None, None]:
+        return run(self._store, device, tasks, election, self._advance, self._scheduler.threads)
 
     def _run_pairs(self, plan: Plan, found: Computed) -> None:
-        shared = self._team.work(plan.pairs, lambda pair: sum(spec.nbytes for spec in pair.specs.values()))
+        shared = self._scheduler.work(plan.pairs, lambda pair: sum(spec.nbytes for spec in pair.specs.values()))
         for merged in interleaved([partial(merge_pairs, self._store, *share, plan.sides) for share in shared]):
             pair = merged.pair
             if merged.fault:

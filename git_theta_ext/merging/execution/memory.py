@@ -41,8 +41,8 @@ _SMALL = 1 << 16
 
 
 @dataclass(frozen=True)
-class Place:
-    """A device, as far as memory matters.
+class DeviceMemory:
+    """How much memory a device has, and how much work it does at a time.
 
     Attributes:
         name: The device's.
@@ -59,8 +59,8 @@ class Place:
     free: int | None = None
 
     @classmethod
-    def of(cls, name: str, threads: int, free: int | None = None) -> Place:
-        """Return the place that a device is."""
+    def of(cls, name: str, threads: int, free: int | None = None) -> DeviceMemory:
+        """Return what is known of a device's memory."""
         if name == CPU:
             return cls(name, threads, threads, 1)
         return cls(name, threads, min(threads, cuda.LANES), cuda.SPAN, free)
@@ -99,17 +99,19 @@ def threads_each(threads: int, devices: int) -> int:
     return max(1, threads // devices)
 
 
-def budget(plan: Plan, tasks: Sequence[Task], places: Sequence[Place], spare: Place | None = None) -> Budget:
+def budget(
+    plan: Plan, tasks: Sequence[Task], devices: Sequence[DeviceMemory], spare: DeviceMemory | None = None
+) -> Budget:
     """Foresee a merge.
 
     Args:
         plan: Of the merge.
         tasks: What is computed of it, besides LoRAs.
-        places: Of the devices that share the work.
+        devices: Those that share the work.
         spare: Where what is too large for these is merged.
     """
-    held = [(place, [task for task in tasks if place.holds(task)]) for place in places]
-    spilled = [task for task in tasks if not any(place.holds(task) for place in places)]
+    held = [(device, [task for task in tasks if device.holds(task)]) for device in devices]
+    spilled = [task for task in tasks if not any(device.holds(task) for device in devices)]
     held += [(spare, spilled)] if spare is not None and spilled else []
     members = [member for task in tasks for member in task.members]
     members += [member for pair in plan.pairs for member in _members(plan, pair)]
@@ -118,39 +120,39 @@ def budget(plan: Plan, tasks: Sequence[Task], places: Sequence[Place], spare: Pl
         sum(len(task.names) for task in tasks) + sum(len(_names(pair)) for pair in plan.pairs),
         sum(member.spec.nbytes for member in members),
         tuple(sorted(methods)),
-        tuple((place.name, _peak(place, plan, some)) for place, some in held),
+        tuple((device.name, _peak(device, plan, some)) for device, some in held),
         tuple(task.name for task in spilled),
     )
 
 
-def need(place: Place, task: Task) -> int:
-    """Return the bytes that merging one task takes at a place."""
+def need(device: DeviceMemory, task: Task) -> int:
+    """Return the bytes that merging one task takes on a device."""
     if not task.streams:
-        return _block(task) + (0 if place.host else _LIBRARIES)
-    return _largest(place.lanes, [_piece(place, task)])
+        return _block(task) + (0 if device.host else _LIBRARIES)
+    return _largest(device.lanes, [_piece(device, task)])
 
 
-def _peak(place: Place, plan: Plan, tasks: Sequence[Task]) -> int:
-    """Return the bytes of all that is in memory at a place at most; the phases of a merge follow one another."""
+def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task]) -> int:
+    """Return the bytes of all that is in a device's memory at once; the phases of a merge follow one another."""
     streamed, whole = ([task for task in tasks if task.streams is streams] for streams in (True, False))
     results = [task.spec.nbytes for task in tasks] + [
         spec.nbytes for pair in plan.pairs for spec in pair.specs.values()
     ]
     counted = [group for scope in scopes(tasks) for group in counted_for(plan, scope) if group[1]]
-    merging = _largest(place.lanes, (_piece(place, task) for task in streamed))
-    counting = _largest(place.lanes, (_counting(place, group) for group in counted))
+    merging = _largest(device.lanes, (_piece(device, task) for task in streamed))
+    counting = _largest(device.lanes, (_counting(device, group) for group in counted))
     alone = [_block(task) for task in whole] + [_pair(plan, pair) for pair in plan.pairs]
-    if not place.host:
+    if not device.host:
         exact = all(task.method.contract.granularity == "element" for task in tasks) and not plan.pairs
         return max(merging, counting, *alone, 0) + (0 if exact else _LIBRARIES)
-    ahead = window(place.threads)
+    ahead = window(device.threads)
     largest = max(results, default=0)
     reading = max(
-        _largest(ahead, (_raw(place, [*_specs(task), task.spec]) for task in streamed)),
-        _largest(ahead, (_raw(place, [spec]) for task in whole for spec in _specs(task))),
+        _largest(ahead, (_raw(device, [*_specs(task), task.spec]) for task in streamed)),
+        _largest(ahead, (_raw(device, [spec]) for task in whole for spec in _specs(task))),
     )
     merging += min(sum(task.spec.nbytes for task in streamed), 2 * largest)
-    counting += _largest(ahead, (_counted(place, group) for group in counted))
+    counting += _largest(ahead, (_counted(device, group) for group in counted))
     gathered = max((sum(spec.nbytes for spec in _specs(task)) + task.spec.nbytes for task in whole), default=0)
     stored = min(sum(results), 2 * (BATCH_BYTES + largest))
     return max(merging + reading, counting, max(alone, default=0) + gathered + reading) + stored
@@ -161,21 +163,21 @@ def _largest(count: int, sizes: Iterable[tuple[int, int]]) -> int:
     return sum(nlargest(count, chain.from_iterable(repeat(size, min(times, count)) for size, times in sizes)))
 
 
-def _cut(place: Place, spec: TensorSpec) -> tuple[int, int]:
+def _cut(device: DeviceMemory, spec: TensorSpec) -> tuple[int, int]:
     """Return the elements of a tensor's largest piece, and the number of its pieces."""
-    elements = min(spec.elements, place.span * chunk_elements(spec))
+    elements = min(spec.elements, device.span * chunk_elements(spec))
     return elements, -(-spec.elements // max(elements, 1))
 
 
-def _raw(place: Place, specs: Sequence[TensorSpec]) -> tuple[int, int]:
+def _raw(device: DeviceMemory, specs: Sequence[TensorSpec]) -> tuple[int, int]:
     """Return the bytes of a piece of tensors that are read side by side, and the number of pieces."""
-    elements, count = _cut(place, specs[0])
+    elements, count = _cut(device, specs[0])
     return sum(elements * spec.dtype.bits // 8 for spec in specs), count
 
 
-def _piece(place: Place, task: Task) -> tuple[int, int]:
+def _piece(device: DeviceMemory, task: Task) -> tuple[int, int]:
     """Return the bytes that a piece of a task that streams takes while it is merged, and the number of pieces."""
-    elements, count = _cut(place, task.spec)
+    elements, count = _cut(device, task.spec)
     numbers = elements * task.numbers
     raw = elements * max(spec.dtype.bits for spec in _specs(task)) // 8
     return _merging(task, (numbers,), numbers * len(task.members), raw), count
@@ -202,16 +204,16 @@ def _merging(task: Task, shape: tuple[int, ...], inputs: int, raw: int) -> int:
     return inputs * width + max(raw, numbers * width + max(scratch, rounded)) + _SMALL
 
 
-def _counting(place: Place, group: Changed) -> tuple[int, int]:
+def _counting(device: DeviceMemory, group: Changed) -> tuple[int, int]:
     """Return the bytes that a piece takes while its magnitudes are counted, and the number of pieces."""
     specs = _counted_specs(group)
-    elements, count = _cut(place, specs[0])
+    elements, count = _cut(device, specs[0])
     return elements * (4 * _width(specs) + 4 * SCRATCH) + len(group[1]) * HISTOGRAM_BYTES, count
 
 
-def _counted(place: Place, group: Changed) -> tuple[int, int]:
+def _counted(device: DeviceMemory, group: Changed) -> tuple[int, int]:
     """Return the bytes of a piece that is read to be counted, and of its histograms, and the number of pieces."""
-    nbytes, count = _raw(place, _counted_specs(group))
+    nbytes, count = _raw(device, _counted_specs(group))
     return nbytes + len(group[1]) * HISTOGRAM_BYTES, count
 
 

@@ -27,7 +27,7 @@ _FINITE = (-sys.float_info.max, sys.float_info.max)
 
 
 @dataclass(frozen=True)
-class Part:
+class MergedPiece:
     """A merged piece.
 
     Attributes:
@@ -101,8 +101,8 @@ def _loaded(task: Task, lane: Lane, member: Parameter, chunk: Buffer) -> torch.T
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What a piece's result depends on beside its values.
+class PieceInputs:
+    """What a piece's result depends on besides its values.
 
     Attributes:
         trims: A threshold for each branch.
@@ -114,15 +114,15 @@ class Terms:
 
 
 def merge_piece(  # noqa: PLR0913, PLR0917 - all that a piece is
-    task: Task, lane: Lane, values: Values, terms: Terms, start: int, room: Buffer
-) -> Part:
+    task: Task, lane: Lane, values: Values, inputs: PieceInputs, start: int, room: Buffer
+) -> MergedPiece:
     """Merge one piece.
 
     Args:
         task: What it is a piece of.
         lane: Where its values are.
         values: From ``loaded``.
-        terms: Threshold and majority.
+        inputs: Thresholds and majority.
         start: Number of the piece's first element.
         room: Where the result's bytes go.
 
@@ -140,8 +140,8 @@ def merge_piece(  # noqa: PLR0913, PLR0917 - all that a piece is
         branches=branches,
         options=task.choice.options,
         weights=task.weights,
-        trims=terms.trims,
-        majority=terms.majority,
+        trims=inputs.trims,
+        majority=inputs.majority,
         keys=task.keys,
         start=start * task.numbers,
         sidecars={kind: tuple(rest.pop(0) for _ in found) for kind, found in task.sidecars.items()},
@@ -152,12 +152,12 @@ def merge_piece(  # noqa: PLR0913, PLR0917 - all that a piece is
         raise PluginError(f"method {task.method.name!r} returned something else than a tensor like its branches")
     fault = _written(task, lane, value, values.checks, room)
     if not isinstance(found, Elected):
-        return Part(fault)
+        return MergedPiece(fault)
     votes, ties = _on_host([found.votes, found.ties])
-    return Part(fault, int(votes), int(ties))
+    return MergedPiece(fault, int(votes), int(ties))
 
 
-def copy_piece(task: Task, lane: Lane, member: int, chunk: Buffer, room: Buffer) -> Part:
+def copy_piece(task: Task, lane: Lane, member: int, chunk: Buffer, room: Buffer) -> MergedPiece:
     """Take over elements that only one of ``Task.members`` has, in the result's element type.
 
     Args:
@@ -170,7 +170,7 @@ def copy_piece(task: Task, lane: Lane, member: int, chunk: Buffer, room: Buffer)
     checks = Checks()
     value = _loaded(task, lane, task.members[member], chunk)
     checks.add(f"{task.whose[member]} has NaN or infinite values", value, *_FINITE)
-    return Part(_written(task, lane, value, checks, room))
+    return MergedPiece(_written(task, lane, value, checks, room))
 
 
 def _written(task: Task, lane: Lane, value: torch.Tensor, checks: Checks, room: Buffer) -> str:

@@ -1,4 +1,4 @@
-"""The devices that share a merge's work."""
+"""Distribute a merge's work among devices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.devices.device import Devices
-from git_theta_ext.merging.execution.memory import Place, budget, need, threads_each
+from git_theta_ext.merging.execution.memory import DeviceMemory, budget, need, threads_each
 from git_theta_ext.merging.execution.parallel import shares
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     Item = TypeVar("Item")
 
 
-class Team:
-    """Shares tasks and other work out among devices, by bytes.
+class DeviceScheduler:
+    """Distributes tasks and other work among devices, by bytes.
 
     Args:
         devices: Which.
@@ -36,7 +36,7 @@ class Team:
         self.devices: tuple[Device, ...] = (*devices.used, *([] if devices.spare is None else [devices.spare]))
         self.threads = threads_each(threads, len(devices.used))
         self._used = len(devices.used)
-        self._places = [Place.of(device.name, self.threads, device.free()) for device in self.devices]
+        self._memories = [DeviceMemory.of(device.name, self.threads, device.free()) for device in self.devices]
 
     def budget(self, plan: Plan, tasks: Sequence[Task]) -> Budget:
         """Foresee what tasks need.
@@ -44,7 +44,7 @@ class Team:
         Raises:
             MergeError: No device has memory for one, and there is none to spare.
         """
-        used, spare = self._places[: self._used], self._places[self._used :]
+        used, spare = self._memories[: self._used], self._memories[self._used :]
         found = budget(plan, tasks, used, *spare)
         if found.spilled and not spare:
             task = next(task for task in tasks if task.name == found.spilled[0])
@@ -56,7 +56,7 @@ class Team:
         spilled = [task for task in tasks if self._allowed([task]) == [self._used]]
         if not spilled:
             return []
-        largest = max(spilled, key=lambda task: need(self._places[0], task))
+        largest = max(spilled, key=lambda task: need(self._memories[0], task))
         more = f" and {len(spilled) - 1} more" if len(spilled) > 1 else ""
         return [f"{largest.name!r}{more} {self._lack(largest)}: merged on the processor"]
 
@@ -72,9 +72,9 @@ class Team:
         sizes = [sum(member.spec.nbytes for member in task.members) for task in tasks]
         return self._devices(shares(tasks, sizes, [self._allowed([task]) for task in tasks]))
 
-    def only(self, device: Device) -> Team:
-        """Return the team that is one of the devices by itself."""
-        return Team(Devices((device,)), self.threads)
+    def only(self, device: Device) -> DeviceScheduler:
+        """Return a scheduler of one of the devices alone."""
+        return DeviceScheduler(Devices((device,)), self.threads)
 
     def work(self, items: Sequence[Item], size: Callable[[Item], int]) -> list[tuple[Device, list[Item]]]:
         """Share other work out, which needs little memory."""
@@ -85,13 +85,13 @@ class Team:
 
     def _allowed(self, tasks: Sequence[Task]) -> list[int]:
         """Return the numbers of the devices that have memory for tasks, or else of the last one."""
-        used = [n for n, place in enumerate(self._places[: self._used]) if all(map(place.holds, tasks))]
-        return used or [len(self._places) - 1]
+        used = [n for n, memory in enumerate(self._memories[: self._used]) if all(map(memory.holds, tasks))]
+        return used or [len(self._memories) - 1]
 
     def _lack(self, task: Task) -> str:
-        place = max(self._places[: self._used], key=lambda place: place.free or 0)
-        most = f"{place.name} has {_megabytes(place.free or 0)} free"
-        return f"needs {_megabytes(need(place, task))} of memory, and {most}"
+        memory = max(self._memories[: self._used], key=lambda memory: memory.free or 0)
+        most = f"{memory.name} has {_megabytes(memory.free or 0)} free"
+        return f"needs {_megabytes(need(memory, task))} of memory, and {most}"
 
 
 def _megabytes(count: int) -> str:

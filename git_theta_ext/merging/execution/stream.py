@@ -10,15 +10,15 @@ from git_theta_ext.errors import CorruptError, MergeError, MissingError
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.cuda import give_back_memory, is_out_of_memory
 from git_theta_ext.merging.devices.device import CPU
-from git_theta_ext.merging.execution.work import Merged, Work
+from git_theta_ext.merging.execution.work import MergedTensor, TensorMerge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from git_theta_ext.merging.devices.device import Device
-    from git_theta_ext.merging.execution.pieces import Part
+    from git_theta_ext.merging.execution.pieces import MergedPiece
     from git_theta_ext.merging.execution.tasks import Task
-    from git_theta_ext.merging.execution.work import Ballot
+    from git_theta_ext.merging.execution.work import SignElection
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.store.memory import Memory
     from git_theta_ext.store.store import Store
@@ -44,17 +44,17 @@ def run(  # noqa: PLR0913, PLR0917 - all that a merge has
     store: Store | Memory,
     device: Device,
     tasks: Sequence[Task],
-    ballot: Ballot,
+    election: SignElection,
     advance: Callable[[int], None],
     threads: int = 0,
-) -> Generator[Merged, None, None]:
+) -> Generator[MergedTensor, None, None]:
     """Compute tasks in their order; what cannot be merged or read is told and passed over.
 
     Args:
         store: Holds the values.
         device: Where to compute; what it has no memory for is merged on the processor.
         tasks: What to compute.
-        ballot: Thresholds, which change with what is kept, and the majority that elections fall back on.
+        election: The thresholds, and the majority that breaks ties.
         advance: Told the number of bytes of each result.
         threads: That read and merge, the store's own number if 0.
 
@@ -64,11 +64,11 @@ def run(  # noqa: PLR0913, PLR0917 - all that a merge has
     """
     left = list(tasks)
     while left:
-        before, fault, lacking = list(ballot.trims), "", False
+        before, fault, lacking = list(election.trims), "", False
         try:
-            for merged in _read_and_merged(store, device, tuple(left), ballot, threads):
+            for merged in _read_and_merged(store, device, tuple(left), election, threads):
                 del left[0]
-                before = list(ballot.trims)
+                before = list(election.trims)
                 yield merged
                 advance(merged.task.spec.nbytes)
         except (MergeError, MissingError, CorruptError) as error:
@@ -80,18 +80,18 @@ def run(  # noqa: PLR0913, PLR0917 - all that a merge has
         # The errors are gone by now, and with them the tensors that they knew of.
         if lacking:
             give_back_memory()
-            ballot.trims = before
-            for merged in run(store, Cpu(), [left.pop(0)], ballot, advance, threads):
+            election.trims = before
+            for merged in run(store, Cpu(), [left.pop(0)], election, advance, threads):
                 yield replace(merged, lacking=device.name)
         elif left:
             failed = left.pop(0)
-            yield Merged(failed, None, fault)
+            yield MergedTensor(failed, None, fault)
             advance(failed.spec.nbytes)
 
 
 def _read_and_merged(
-    store: Store | Memory, device: Device, tasks: Sequence[Task], ballot: Ballot, threads: int
-) -> Iterator[Merged]:
+    store: Store | Memory, device: Device, tasks: Sequence[Task], election: SignElection, threads: int
+) -> Iterator[MergedTensor]:
     # What streams is read side by side; the members of what does not may have any size, and come one after another.
     lots = [
         (number, lot)
@@ -99,12 +99,12 @@ def _read_and_merged(
         for lot in ([tuple(range(len(task.members)))] if task.streams else [(n,) for n in range(len(task.members))])
     ]
     groups = [[tasks[number].members[member] for member in lot] for number, lot in lots]
-    begun = _Begun(tasks, device, ballot)
+    begun = _Begun(tasks, device, election)
 
-    def ahead(item: int, start: int, chunks: tuple[memoryview, ...]) -> Part | None:
+    def ahead(item: int, start: int, chunks: tuple[memoryview, ...]) -> MergedPiece | None:
         """Merge a piece right where it was decoded, where pieces do not depend on each other."""
         number, _ = lots[item]
-        return begun.work(number).merge(start, chunks) if tasks[number].streams and not ballot.counts else None
+        return begun.work(number).merge(start, chunks) if tasks[number].streams and not election.ordered else None
 
     for item, start, chunks, part in readable(store, groups, ahead, span=device.span, threads=threads):
         number, lot = lots[item]
@@ -121,20 +121,20 @@ def _read_and_merged(
 class _Begun:
     """The tasks that are on their way, begun by whoever has their first piece."""
 
-    def __init__(self, tasks: Sequence[Task], device: Device, ballot: Ballot) -> None:
+    def __init__(self, tasks: Sequence[Task], device: Device, election: SignElection) -> None:
         self._tasks = tasks
         self._device = device
-        self._ballot = ballot
+        self._election = election
         self._lock = threading.Lock()
-        self._works: dict[int, Work] = {}
+        self._works: dict[int, TensorMerge] = {}
 
-    def work(self, number: int) -> Work:
+    def work(self, number: int) -> TensorMerge:
         with self._lock:
             if number not in self._works:
-                self._works[number] = Work(self._tasks[number], self._device, self._ballot)
+                self._works[number] = TensorMerge(self._tasks[number], self._device, self._election)
             return self._works[number]
 
-    def pop(self, number: int) -> Work:
+    def pop(self, number: int) -> TensorMerge:
         work = self.work(number)  # what has no elements was not begun yet
         del self._works[number]
         return work

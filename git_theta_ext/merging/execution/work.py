@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import Trim
-from git_theta_ext.merging.execution.pieces import Checks, Part, Terms, Values, copy_piece, equals, loaded, merge_piece
+from git_theta_ext.merging.execution.pieces import (
+    Checks,
+    MergedPiece,
+    PieceInputs,
+    Values,
+    copy_piece,
+    equals,
+    loaded,
+    merge_piece,
+)
 from git_theta_ext.merging.execution.tasks import ROW_ELEMENTS
 from git_theta_ext.merging.thresholds.radix_select import ALL_EQUALS
 
@@ -21,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergedTensor:
     """What came of a task.
 
     Attributes:
@@ -48,8 +57,8 @@ class Merged:
 
 
 @dataclass
-class Ballot:
-    """What the pieces of one scope have in common.
+class SignElection:
+    """The election of signs in one scope, whose state its pieces share.
 
     Attributes:
         trims: The threshold of each side of the merge; empty where the methods do not trim.
@@ -60,15 +69,15 @@ class Ballot:
     majority: int = 1
 
     @property
-    def counts(self) -> bool:
+    def ordered(self) -> bool:
         """Whether what a piece keeps depends on the pieces before it."""
         return any(trim.equal < ALL_EQUALS for trim in self.trims)
 
-    def of(self, task: Task) -> tuple[Trim, ...]:
+    def trims_of(self, task: Task) -> tuple[Trim, ...]:
         """Return the thresholds of a task's branches."""
         return tuple(self.trims[number] for number in task.changers) if self.trims else ()
 
-    def spend(self, task: Task, counts: Sequence[int]) -> None:
+    def use_up(self, task: Task, counts: Sequence[int]) -> None:
         """Note that so many elements that equal a branch's threshold are kept already."""
         for number, count in zip(task.changers, counts, strict=True):
             trim = self.trims[number]
@@ -76,26 +85,26 @@ class Ballot:
                 self.trims[number] = Trim(trim.bits, max(0, trim.equal - count))
 
 
-class Work:
-    """One task on its way.
+class TensorMerge:
+    """The merge of one tensor, in progress.
 
     Args:
         task: The task.
         device: Where it is merged.
-        ballot: What it has in common with the others of its scope.
+        election: The one of its scope.
     """
 
-    def __init__(self, task: Task, device: Device, ballot: Ballot) -> None:
+    def __init__(self, task: Task, device: Device, election: SignElection) -> None:
         self._task = task
         self._device = device
-        self._ballot = ballot
-        self._majority = ballot.majority
+        self._election = election
+        self._majority = election.majority
         self._data = bytearray(task.spec.nbytes)
         self._whole: list[bytearray] = []
-        self._sum = Part()
+        self._sum = MergedPiece()
 
-    def merge(self, start: int, chunks: Sequence[memoryview]) -> Part:
-        """Merge a piece of a tensor that streams; in any thread, where the ballot does not count.
+    def merge(self, start: int, chunks: Sequence[memoryview]) -> MergedPiece:
+        """Merge a piece of a tensor that streams; in any thread, if the election is not ordered.
 
         Args:
             start: Number of its first element.
@@ -104,10 +113,10 @@ class Work:
         count = chunks[0].nbytes * 8 // self._task.members[0].spec.dtype.bits
         return self._merged(start, count, chunks, None)
 
-    def keep(self, part: Part) -> None:
+    def keep(self, part: MergedPiece) -> None:
         """Take what came of the next piece into account."""
         before = self._sum
-        self._sum = Part(before.fault or part.fault, before.votes + part.votes, before.ties + part.ties)
+        self._sum = MergedPiece(before.fault or part.fault, before.votes + part.votes, before.ties + part.ties)
 
     def gather(self, member: int, start: int, chunk: memoryview) -> None:
         """Take the next chunk of a member of a tensor that does not stream; ``start`` is the number of its element."""
@@ -115,7 +124,7 @@ class Work:
         offset = start * self._task.members[member].spec.dtype.bits // 8
         self._whole[member][offset : offset + chunk.nbytes] = chunk
 
-    def done(self) -> Merged:
+    def done(self) -> MergedTensor:
         """Return what came of it.
 
         Raises:
@@ -126,22 +135,22 @@ class Work:
             self._append_rows()
         if self._sum.fault:
             raise MergeError(self._sum.fault)
-        return Merged(self._task, self._data, "", self._sum.votes, self._sum.ties, self._majority)
+        return MergedTensor(self._task, self._data, "", self._sum.votes, self._sum.ties, self._majority)
 
     def _merged(
         self, start: int, count: int, chunks: Sequence[memoryview], shapes: Sequence[Sequence[int]] | None
-    ) -> Part:
-        task, trims = self._task, self._ballot.of(self._task)
+    ) -> MergedPiece:
+        task, trims = self._task, self._election.trims_of(self._task)
         with self._device.lane() as lane:
             values = loaded(task, lane, chunks, shapes)
             if shapes is not None:
                 if fault := values.checks.fault():  # a decomposition of NaN does not end well
                     raise MergeError(fault)
                 values = Values(values.tensors, Checks())
-            part = merge_piece(task, lane, values, Terms(trims, self._majority), start, self._room(start, count))
-            if self._ballot.counts:
+            part = merge_piece(task, lane, values, PieceInputs(trims, self._majority), start, self._room(start, count))
+            if self._election.ordered:
                 base, *branches = values.tensors[: 1 + len(task.branches)]
-                self._ballot.spend(task, [equals(b, base, trim) for b, trim in zip(branches, trims, strict=True)])
+                self._election.use_up(task, [equals(b, base, trim) for b, trim in zip(branches, trims, strict=True)])
         return part
 
     def _room(self, start: int, count: int) -> memoryview:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from git_theta_ext.merging.devices.device import Device
-    from git_theta_ext.merging.execution.scheduler import Team
+    from git_theta_ext.merging.execution.scheduler import DeviceScheduler
     from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.thresholds.scopes import Changed
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Counted = tuple[list[int], list[torch.Tensor]]
 
 
-def search(store: Store | Memory, team: Team, plan: Plan, tasks: Sequence[Task]) -> list[Selection]:
+def search(store: Store | Memory, scheduler: DeviceScheduler, plan: Plan, tasks: Sequence[Task]) -> list[Selection]:
     """Find the threshold of every side over the scope of some tasks.
 
     Raises:
@@ -45,10 +45,10 @@ def search(store: Store | Memory, team: Team, plan: Plan, tasks: Sequence[Task])
     for base, values in changed:
         for number in set(range(sides)) - set(values):
             found[number].zeros += base.spec.elements
-    shared = team.work([group for group in changed if group[1]], _nbytes)
+    shared = scheduler.work([group for group in changed if group[1]], _nbytes)
     for again in (False, True):
         bins = [selection.bin for selection in found]
-        count = partial(_counted, store, bins=bins, threads=team.threads, again=again)
+        count = partial(_counted, store, bins=bins, threads=scheduler.threads, again=again)
         for numbers, pieces in interleaved([partial(count, device, groups) for device, groups in shared]):
             for number, piece in zip(numbers, pieces, strict=True):
                 found[number].add(piece, alone=len(numbers) == 1)

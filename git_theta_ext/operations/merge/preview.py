@@ -10,7 +10,7 @@ from git_theta_ext.errors import RepositoryError, ThetaError, UsageError
 from git_theta_ext.git.merge_tree import combine, common_ancestor
 from git_theta_ext.git.revisions import head_of
 from git_theta_ext.merging.devices.open import device_names
-from git_theta_ext.merging.execution.memory import Place, budget, threads_each
+from git_theta_ext.merging.execution.memory import DeviceMemory, budget, threads_each
 from git_theta_ext.merging.execution.tasks import single_tasks
 from git_theta_ext.merging.planning.layouts import with_facts_decided
 from git_theta_ext.model.manifest import MOST_SIDES
@@ -79,7 +79,7 @@ def _foreseen(repo: Repository, versions: Versions, plan: Plan) -> Foreseen:
     threads = threads_each(thread_count(repo.config.threads), len(names))
     beside = statistics_beside(repo, plan, versions.merged.path, versions.heads)
     tasks = single_tasks(plan, {number: manifest.parameters for number, manifest in beside.items()})
-    return Foreseen(plan, budget(plan, tasks, [Place.of(name, threads) for name in names]))
+    return Foreseen(plan, budget(plan, tasks, [DeviceMemory.of(name, threads) for name in names]))
 
 
 def _commit(repo: Repository, revision: str) -> str:

@@ -15,7 +15,7 @@ from git_theta_ext.merging.devices.cuda import LANES
 from git_theta_ext.merging.devices.device import Devices
 from git_theta_ext.merging.execution import tasks
 from git_theta_ext.merging.execution.engine import Engine
-from git_theta_ext.merging.execution.memory import Place, budget, need
+from git_theta_ext.merging.execution.memory import DeviceMemory, budget, need
 from git_theta_ext.merging.execution.tasks import single_tasks
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules
@@ -107,7 +107,7 @@ def test_values_on_a_device_take_no_more_than_was_foreseen(bench, watched, metho
         assert values <= 3 * total.peak + (1 << 20)
 
 
-def foreseen(bench, shapes, method="average", *, sides=2, kind="F32", places=None):
+def foreseen(bench, shapes, method="average", *, sides=2, kind="F32", devices=None):
     """Foresee the merge of versions of which nobody has the values."""
     base, *rest = (
         bench.manifest(
@@ -119,7 +119,7 @@ def foreseen(bench, shapes, method="average", *, sides=2, kind="F32", places=Non
         for seed in range(sides + 1)
     )
     asked = plan(base, rest, Rules.only(method))
-    return budget(asked, single_tasks(asked, {}), places or [Place.of("cuda:0", 99)])
+    return budget(asked, single_tasks(asked, {}), devices or [DeviceMemory.of("cuda:0", 99)])
 
 
 def peak(*args, **kwargs):
@@ -141,7 +141,9 @@ def test_nothing_is_needed_where_nothing_is_computed(bench):
 @pytest.mark.parametrize("name", ["cpu", "cuda:0"])
 @pytest.mark.parametrize(("method", "matrix"), [("average", False), ("ties", False), ("della", False), ("slerp", True)])
 def test_memory_grows_with_the_tensor_only_for_methods_of_matrices(bench, method, matrix, name):
-    one, two = (peak(bench, {"a": (rows, 1 << 12)}, method, places=[Place.of(name, 4)]) for rows in (1 << 15, 1 << 16))
+    one, two = (
+        peak(bench, {"a": (rows, 1 << 12)}, method, devices=[DeviceMemory.of(name, 4)]) for rows in (1 << 15, 1 << 16)
+    )
     grown = two - one
     values = 3 * (1 << 15) * (1 << 12) * 4
     if matrix:
@@ -157,7 +159,7 @@ def test_memory_does_not_grow_with_the_number_of_tensors(bench):
     for name in ("cpu", "cuda:0"):
         for method in ("ties", "slerp"):
             found = [
-                peak(bench, dict(list(shapes.items())[:count]), method, places=[Place.of(name, 4)])
+                peak(bench, dict(list(shapes.items())[:count]), method, devices=[DeviceMemory.of(name, 4)])
                 for count in (40, 90)
             ]
             assert found[0] == found[1], (name, method)
@@ -175,13 +177,13 @@ def test_lanes_that_nothing_is_merged_in_need_nothing(bench):
     assert found == [found[0] * count for count in (1, 2, LANES, LANES)]
 
 
-def test_a_place_holds_what_its_free_memory_is_enough_for(bench):
+def test_a_device_holds_a_task_that_its_free_memory_is_enough_for(bench):
     (task,) = single_tasks(plan_of(bench, {"a": (300, 200)}, "slerp"), {})
-    enough = need(Place.of("cuda:0", 4), task)
-    assert Place.of("cuda:0", 4, enough).holds(task)
-    assert not Place.of("cuda:0", 4, enough - 1).holds(task)
-    assert Place.of("cpu", 4, 0).holds(task)
-    found = foreseen(bench, {"a": (300, 200), "b": (2, 2)}, "slerp", places=[Place.of("cuda:0", 4, enough - 1)])
+    enough = need(DeviceMemory.of("cuda:0", 4), task)
+    assert DeviceMemory.of("cuda:0", 4, enough).holds(task)
+    assert not DeviceMemory.of("cuda:0", 4, enough - 1).holds(task)
+    assert DeviceMemory.of("cpu", 4, 0).holds(task)
+    found = foreseen(bench, {"a": (300, 200), "b": (2, 2)}, "slerp", devices=[DeviceMemory.of("cuda:0", 4, enough - 1)])
     assert found.spilled == ("a",)
 
 
