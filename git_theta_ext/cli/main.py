@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, NoReturn, Protocol, cast
+from itertools import groupby
+from typing import TYPE_CHECKING
 
+from git_theta_ext.cli.discovery import GROUPS, command_names, descriptions, internal_names, load
 from git_theta_ext.cli.output import Output, wants_color
+from git_theta_ext.cli.parser import parser_of
 from git_theta_ext.cli.process import accept_any_name, begin, silence
 from git_theta_ext.cli.suggest import GIT_DOES, nearest
 from git_theta_ext.errors import ThetaError, UsageError, understood
@@ -17,70 +18,13 @@ from git_theta_ext.git.notes import say
 from git_theta_ext.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 TRACEBACK = "GIT_THETA_TRACEBACK"
 """Environment variable that asks for the traceback of an error that nobody thought of."""
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
-
-# Name to summary; the module is the name with underscores. Those that git calls have no place in the help.
-COMMANDS = {
-    "install": "tell git about the filter, the drivers and the hook",
-    "uninstall": "take back what install did",
-    "track": "put checkpoints that match a pattern under git theta",
-    "untrack": "leave checkpoints that match a pattern to git alone",
-    "add": "stage checkpoints, faster than git add",
-    "checkout": "write checkpoints whose place in the work tree holds only a manifest",
-    "status": "show which parameters changed, what is pending and what is not pushed",
-    "push": "upload parameters that history names and a remote lacks",
-    "ls-files": "list checkpoints and their parameters",
-    "show": "describe a checkpoint or one of its parameters",
-    "export": "write a version of a checkpoint to a file",
-    "compress": "reduce the difference of two models to a small, lossy update",
-    "stats": "collect what some merge methods need to know of a checkpoint, or show it",
-    "merge": "look at merges: what one would do, and whether doing it again gives the same bits",
-    "resolve": "settle what a merge left undecided",
-    "mergetool": "settle what a merge left undecided by question and answer",
-    "gc": "hold versions as differences from each other, and remove what nobody needs",
-    "fsck": "check that everything is stored, intact and tracked as it should be",
-    "prune": "drop parameters here that a remote holds and nothing here needs",
-    "du": "show where the bytes are: by version, encoding and parameter",
-    "env": "print versions and settings for a bug report",
-}
-INTERNAL = ("filter-process", "diff-driver", "merge-driver", "hook")
-
-
-class Command(Protocol):
-    """What each module of a subcommand has."""
-
-    EXAMPLE: str
-
-    def register(self, parser: argparse.ArgumentParser) -> None:
-        """Add the command's arguments."""
-        ...
-
-    def run(self, args: argparse.Namespace) -> int:
-        """Do it and return the exit code."""
-        ...
-
-
-class Parser(argparse.ArgumentParser):
-    """Reports mistakes as ``UsageError``, with the nearest known option as a hint."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage."""
-        raise UsageError(message, hint=self._hint(message))
-
-    def _hint(self, message: str) -> str:
-        unknown = message.removeprefix("unrecognized arguments: ")
-        if unknown != message:
-            known = [option for action in self._actions for option in action.option_strings]
-            for word in unknown.split():
-                if word.startswith("-") and (near := nearest(word.split("=")[0], known)):
-                    return f"did you mean {near}?"
-        return f"{self.prog} -h"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,23 +65,16 @@ def _dispatch(arguments: list[str]) -> int:
     if name in ("--version", "version"):
         Output("human").result(None, [f"git-theta {__version__}"])
         return 0
-    if name not in COMMANDS and name not in INTERNAL:
+    internal = internal_names()
+    if name not in (known := command_names()) and name not in internal:
         kind = "option" if name.startswith("-") else "command"
-        near = nearest(name, [*COMMANDS, "--help", "--version"])
+        near = nearest(name, [*known, "--help", "--version"])
         hint = GIT_DOES.get(name) or (f"did you mean {near}?" if near else "git theta -h")
         raise UsageError(f"git theta has no {kind} {name!r}", hint=hint)
-    folder = "plumbing" if name in INTERNAL else "commands"
-    command = cast("Command", importlib.import_module(f"git_theta_ext.cli.{folder}.{name.replace('-', '_')}"))
-    parser = Parser(
-        prog=f"git theta {name}",
-        description=command.__doc__,
-        epilog=f"example:\n  {command.EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    command.register(parser)
+    command = load(name)
+    parser = parser_of(name, command)
     words = arguments[1:]
-    if name in INTERNAL and words not in ([], ["-h"], ["--help"]):
+    if name in internal and words not in ([], ["-h"], ["--help"]):
         words = ["--", *words]  # git passes paths, which may look like options
     try:
         return command.run(parser.parse_args(words))
@@ -145,14 +82,18 @@ def _dispatch(arguments: list[str]) -> int:
         return int(leaving.code or 0)
 
 
-def _overview() -> list[str]:
-    width = max(map(len, COMMANDS))
-    lines = [
-        "usage: git theta COMMAND [ARGUMENTS]",
-        "",
-        "Versions the parameters of machine-learning models in git.",
-        "",
-    ]
-    lines += [f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()]
-    lines += ["", "git theta COMMAND -h explains one of them.", "", "example:"]
-    return [*lines, "  git theta install && git theta track '*.safetensors' && git add model.safetensors"]
+def _overview() -> Iterator[str]:
+    commands = descriptions()
+    width = max(len(command.name) for command in commands)
+    yield "usage: git theta COMMAND [ARGUMENTS]"
+    yield ""
+    yield "Version the parameters of machine-learning models in git."
+    for group, members in groupby(commands, key=lambda command: command.group):
+        yield ""
+        yield GROUPS[group]
+        yield from (f"  {command.name:{width}}  {command.summary}" for command in members)
+    yield ""
+    yield "git theta COMMAND -h explains a command."
+    yield ""
+    yield "example:"
+    yield "  git theta install && git theta track '*.safetensors' && git add model.safetensors"

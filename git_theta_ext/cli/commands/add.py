@@ -1,4 +1,7 @@
-"""Stage checkpoints: as git add does, but without sending them through git's pipe."""
+"""Stage checkpoints, faster than git add.
+
+Does what git add does, but reads the files itself instead of receiving them through a pipe.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.staging.update import Source
     from git_theta_ext.update.tolerance import Tolerance
 
+GROUP = "daily"
 EXAMPLE = "git theta add model.safetensors checkpoints/"
 
 _KINDS = ("lora", "sparse", "ia3", "compeft")

@@ -1,6 +1,7 @@
-"""Write checkpoints whose place in the work tree holds only a manifest, fetching what is missing.
+"""Write checkpoints that are still manifests in the work tree.
 
-Goes on with what an interrupted git checkout left; also for hooks and "git rebase -x", which run before that work.
+Fetches missing parameters and finishes an interrupted git checkout. Hooks and "git rebase -x" commands run before
+checkpoints are written; let them call git theta checkout first.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Manifest
 
+GROUP = "daily"
 EXAMPLE = "git theta checkout            # all; or: git theta checkout model.safetensors"
 
 

@@ -1,6 +1,7 @@
-"""Reduce the difference of two models to the signs of its largest elements and one scale: ComPEFT, lossy.
+"""Compress the difference of two models to a small, lossy update.
 
-The file can be applied to the old model: git theta add PATH --update compeft=FILE.
+Keeps the signs of the largest elements of the difference and one scale (ComPEFT). The update can be applied to the old
+model: git theta add PATH --update compeft=FILE
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.store.store import Store
 
+GROUP = "share"
 EXAMPLE = "git theta compress --compeft --density 0.05 HEAD:model.safetensors tuned.safetensors -o tuned.compeft"
 
 _GROUPS = 24

@@ -1,6 +1,6 @@
-"""Show where the bytes are: what each version of a checkpoint added, and in what way it is stored.
+"""Show disk usage by version, encoding, group or parameter.
 
-Counts what is in this repository's store; versions are those that refs, reflogs and the index name.
+Counts what is in the local store, for versions that refs, reflogs and the index name.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
 
+GROUP = "maintain"
 EXAMPLE = "git theta du --by group model.safetensors"
 
 _KINDS = ("version", "encoding", "group", "parameter")

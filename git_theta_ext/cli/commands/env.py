@@ -1,4 +1,7 @@
-"""Print versions, settings and the store's size, for a bug report. What looks like a secret is masked."""
+"""Print versions and settings for a bug report.
+
+Values that look like secrets are masked.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
 
+GROUP = "maintain"
 EXAMPLE = "git theta env --json > report.json"
 
 _SECRET_KEY = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)

@@ -1,4 +1,7 @@
-"""Write a version of a checkpoint to a file or to standard output, for git archive and for tools that know no git."""
+"""Write a version of a checkpoint to a file or to standard output.
+
+For archives, and for tools that do not use git.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Manifest
 
+GROUP = "share"
 EXAMPLE = "git theta export v1.0:model.safetensors /tmp/model.safetensors"
 
 _STDOUT = "-"

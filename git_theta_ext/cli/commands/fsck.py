@@ -1,7 +1,7 @@
-"""Check that all that commits and the index name is stored and intact, and that nothing slipped past the filter.
+"""Check that parameters are stored, intact and tracked.
 
-With --repair, damaged packs make way for good copies from work trees, other packs and remotes. With --remote, a remote
-is checked for all that branches and tags name.
+Checks what commits and the index name. With --repair, replaces damaged packs with good copies from work trees, other
+packs and remotes. With --remote, checks that a remote has everything that branches and tags name.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     Show = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
+GROUP = "maintain"
 EXAMPLE = "git theta fsck --full"
 
 _MENDING = {

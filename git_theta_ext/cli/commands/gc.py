@@ -1,4 +1,4 @@
-"""Hold versions as differences from each other, and remove what nobody needs any more."""
+"""Store old versions as deltas and remove unreachable data."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.maintenance.gc import Collected
     from git_theta_ext.store.store import Store
 
+GROUP = "maintain"
 EXAMPLE = "git theta gc --dry-run"
 
 _DAY = 24 * 3600

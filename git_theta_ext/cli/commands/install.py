@@ -1,4 +1,7 @@
-"""Tell git about the filter, the drivers, the merge tool and the hooks. Running it again changes nothing."""
+"""Configure git to use git theta.
+
+Sets the filter, the diff and merge drivers, the merge tool and the hooks. Running it again changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.hooks import Change
 
+GROUP = "start"
 EXAMPLE = "git theta install            # once for you; --local for one repository"
 
 SCOPES = {

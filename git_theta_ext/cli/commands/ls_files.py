@@ -1,4 +1,4 @@
-"""List the checkpoints of a commit or, without one, of the index."""
+"""List the checkpoints of a commit or of the index."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Manifest
 
+GROUP = "daily"
 EXAMPLE = "git theta ls-files --params HEAD~1"
 
 

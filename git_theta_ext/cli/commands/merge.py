@@ -1,6 +1,6 @@
-"""Look at merges of models: what one would do, what one did, and whether doing it again gives the same bits.
+"""Preview a merge of models, report on one, or compute one again.
 
-Merges themselves are git's: git merge BRANCH, or git merge -s theta BRANCH ... for several at a time.
+To merge, use git merge BRANCH, or git merge -s theta BRANCH ... for several branches at once.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from git_theta_ext.cli.output import Output
     from git_theta_ext.operations.merge.replay import Replayed
 
+GROUP = "merge"
 EXAMPLE = "git theta merge --plan -X method=ties -X density=0.1 alice bob"
 
 _NAMED = 5

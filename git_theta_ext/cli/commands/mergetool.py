@@ -1,4 +1,7 @@
-"""Settle what a merge left undecided by question and answer, group by group. Also as: git mergetool --tool=theta."""
+"""Resolve merge conflicts in checkpoints interactively.
+
+Asks about groups of similar parameters. Also runs as: git mergetool --tool=theta
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.merge.resolve_worktree import Undecided
     from git_theta_ext.store.store import Store
 
+GROUP = "merge"
 EXAMPLE = "git theta mergetool model.safetensors"
 
 PREVIEWED = ("average", "task_arithmetic", "ties", "dare", "consensus_ta", "model_stock")

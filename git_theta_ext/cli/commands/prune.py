@@ -1,6 +1,7 @@
-"""Drop parameters here that a remote holds and that no work tree and no unpushed commit needs.
+"""Remove local parameters that a remote holds.
 
-A later checkout fetches them again. Nothing is dropped unless the remote was asked for it now.
+Keeps what a work tree or an unpushed commit needs. Asks the remote before anything is removed. A later checkout fetches
+the parameters again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.maintenance.prune import Prune
     from git_theta_ext.store.packs.format import PackHeader
 
+GROUP = "maintain"
 EXAMPLE = "git theta prune --dry-run"
 
 

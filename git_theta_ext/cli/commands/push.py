@@ -1,6 +1,7 @@
-"""Upload parameters that history names and a remote lacks, also those that only another remote has; sends no commits.
+"""Upload parameters that a remote lacks.
 
-For what got to a remote without parameters, for parameters that a remote lost, and for a new or a second store.
+Uploads what the history of the current branch needs, also from other remotes, and sends no commits. Use it if commits
+were pushed without their parameters, if a remote lost some, or for a new or a second store.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.operations.sync.push import Pushed
 
+GROUP = "share"
 EXAMPLE = "git theta push --all origin"
 
 

@@ -1,6 +1,7 @@
-"""Resolve merge conflicts in checkpoints. A fully resolved checkpoint is written and staged.
+"""Resolve merge conflicts in checkpoints.
 
-Without a path: in all checkpoints that have conflicts. Words that name no file are names or patterns of parameters.
+A fully resolved checkpoint is written and staged. Without PATH, resolves all checkpoints with conflicts. Words that
+name no file are names or patterns of parameters.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.merge.resolve_worktree import Undecided
 
 
+GROUP = "merge"
 EXAMPLE = "git theta resolve --method ours model.safetensors 'encoder.*'"
 _MANY_SIDES = 4
 

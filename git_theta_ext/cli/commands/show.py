@@ -1,4 +1,7 @@
-"""Describe a checkpoint, or one of its parameters with statistics of its values."""
+"""Describe a checkpoint or one of its parameters.
+
+For a parameter, prints statistics of its values.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.store.store import Store
 
+GROUP = "daily"
 EXAMPLE = "git theta show HEAD:model.safetensors encoder.layer.0.attention.self.query.weight"
 
 _FIRST = 8

@@ -1,8 +1,8 @@
-"""Collect what some merge methods need to know of a checkpoint besides its values, or show what lies beside it.
+"""Collect or show the statistics that some merge methods need.
 
-collect calls a function of yours, without arguments, that returns (module, examples, loss): a torch.nn.Module, what the
-loss is called with one after another, and a function that runs the module on an example and returns its loss. The
-checkpoint's values are loaded into the module. Modules are looked for in this folder first; nothing else of it is run.
+"collect" calls a function of yours without arguments. It returns (module, examples, loss): a torch.nn.Module, an
+iterable of examples, and a function that runs the module on an example and returns its loss. The checkpoint's values
+are loaded into the module. Python modules are looked up in the current directory first.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from git_theta_ext.statistics.opened import Opened
     from git_theta_ext.statistics.provider import Provided
 
+GROUP = "merge"
 EXAMPLE = "git theta stats collect model.safetensors --with train:statistics --samples 256"
 
 _DEVICES = ("auto", "cpu", "cuda")

@@ -1,6 +1,7 @@
-"""Show which parameters differ between the last commit, the index and the work tree, and what is pending or not pushed.
+"""Show which parameters changed, and what is pending or not pushed.
 
-Reads files that changed since git theta last saw them; stores nothing.
+Compares the last commit, the index and the work tree. Reads only files that changed since git theta last read them, and
+stores nothing.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.entries import TreeEntry
     from git_theta_ext.model.manifest import Manifest
 
+GROUP = "daily"
 EXAMPLE = "git theta status models/"
 
 

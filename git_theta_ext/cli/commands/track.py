@@ -1,6 +1,7 @@
-"""Put checkpoints that match a pattern under git theta, by a line in the .gitattributes of the current folder.
+"""Track checkpoints that match a pattern, or list the patterns.
 
-Without a pattern: list those that are tracked there.
+Adds a line to the .gitattributes of the current directory. Without a pattern, lists the patterns that are tracked
+there.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from git_theta_ext.git.repository import Repository
 if TYPE_CHECKING:
     import argparse
 
+GROUP = "start"
 EXAMPLE = "git theta track '*.safetensors' 'my models/**/*.pt'"
 
 

@@ -1,4 +1,7 @@
-"""Take back what install did: its settings and its hook, and nothing that is somebody else's."""
+"""Remove the settings and hooks that install added.
+
+Settings and hooks of other programs are kept.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from git_theta_ext.git.install import uninstall
 if TYPE_CHECKING:
     import argparse
 
+GROUP = "start"
 EXAMPLE = "git theta uninstall --local"
 
 

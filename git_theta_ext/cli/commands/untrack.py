@@ -1,4 +1,7 @@
-"""Leave checkpoints that match a pattern to git alone; versions already committed stay as they are."""
+"""Stop tracking checkpoints that match a pattern.
+
+Committed versions stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from git_theta_ext.git.repository import Repository
 if TYPE_CHECKING:
     import argparse
 
+GROUP = "start"
 EXAMPLE = "git theta untrack '*.safetensors'"
 
 

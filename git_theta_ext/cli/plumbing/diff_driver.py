@@ -1,4 +1,4 @@
-"""Git's external diff of a checkpoint; git calls it itself."""
+"""Print the difference of two versions of a checkpoint; git runs this."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Git's long-running filter process; git starts it itself."""
+"""Filter checkpoints on their way into and out of git; git runs this."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What git's hooks call."""
+"""Do what git's hooks need; git runs this."""
 
 from __future__ import annotations
 

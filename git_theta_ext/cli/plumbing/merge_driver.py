@@ -1,4 +1,4 @@
-"""Git's merge of a checkpoint; git calls it itself."""
+"""Merge a checkpoint; git runs this."""
 
 from __future__ import annotations
 

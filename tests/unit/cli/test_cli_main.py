@@ -8,14 +8,28 @@ import sys
 import pytest
 
 from git_theta_ext import __version__
-from git_theta_ext.cli.main import COMMANDS, INTERNAL, main
+from git_theta_ext.cli.discovery import GROUPS, command_names, descriptions, internal_names, load
+from git_theta_ext.cli.main import main
 
 
 def test_without_a_command_the_overview_lists_every_command_and_an_example(capsys):
     assert main([]) == 0
     shown = capsys.readouterr().out
-    assert all(re.search(rf"^  {name} +\S", shown, re.MULTILINE) for name in COMMANDS)
+    assert all(re.search(rf"^  {name} +\S", shown, re.MULTILINE) for name in command_names())
     assert "example:" in shown
+
+
+def test_the_overview_says_what_the_modules_say_and_imports_none_of_them():
+    for found in descriptions():
+        assert load(found.name).__doc__.splitlines()[0] == f"{found.summary}."
+        assert found.group == load(found.name).GROUP
+    assert {found.group for found in descriptions()} == set(GROUPS)
+    code = (
+        "import sys; from git_theta_ext.cli.main import main; main([])\n"
+        "print([name for name in sys.modules if name.startswith('git_theta_ext.cli.commands')], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stderr == b"[]\n"
 
 
 def test_the_version_is_printed(capsys):
@@ -23,7 +37,7 @@ def test_the_version_is_printed(capsys):
     assert capsys.readouterr().out == f"git-theta {__version__}\n"
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, *INTERNAL])
+@pytest.mark.parametrize("name", [*command_names(), *internal_names()])
 def test_every_command_explains_itself_with_an_example(name, capsys):
     assert main([name, "--help"]) == 0
     shown = capsys.readouterr().out
@@ -130,7 +144,7 @@ def test_a_closed_pipe_is_no_error_message():
         assert process.wait() == 141
 
 
-@pytest.mark.parametrize("name", ["filter-process", "merge-driver", "diff-driver", "hook"])
+@pytest.mark.parametrize("name", internal_names())
 def test_what_git_starts_loads_no_heavy_module(name):
     code = (
         "import sys, importlib; from git_theta_ext.cli import main\n"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import ast
-import importlib
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from git_theta_ext.cli.main import COMMANDS, INTERNAL, Parser
+from git_theta_ext.cli.discovery import command_names, internal_names, load
+from git_theta_ext.cli.parser import Parser, parser_of
 from git_theta_ext.cli.suggest import GIT_DOES, nearest
 from git_theta_ext.errors import UsageError
 
@@ -54,14 +54,6 @@ def _commands() -> list[tuple[str, str]]:
     return [(p, command) for p, command in found if not (_PROSE.match(command) or _FILE_HEADER.match(command))]
 
 
-def _parser(name: str) -> Parser:
-    folder = "plumbing" if name in INTERNAL else "commands"
-    module = importlib.import_module(f"git_theta_ext.cli.{folder}.{name.replace('-', '_')}")
-    parser = Parser(prog=name, allow_abbrev=False)
-    module.register(parser)
-    return parser
-
-
 COMMANDS_NAMED = sorted(set(_commands()))
 
 
@@ -78,8 +70,8 @@ def test_a_named_command_can_be_typed(place: str, command: str) -> None:
     except ValueError:
         name, *words = command.split()
     name = name.rstrip(".")
-    assert name in COMMANDS or name in INTERNAL, f"{place}: git theta {command}"
-    parser = _parser(name)
+    assert name in {*command_names(), *internal_names()}, f"{place}: git theta {command}"
+    parser = parser_of(name, load(name))
     known = {option for action in parser._actions for option in action.option_strings} | _nested_options(parser)
     options = [at for at, word in enumerate(words) if re.match(r"--?[a-z]", word)]
     for at in options:
@@ -113,7 +105,7 @@ def _nested_options(parser: argparse.ArgumentParser) -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(GIT_DOES))
 def test_a_command_of_git_is_answered_with_what_does_that_job(name: str) -> None:
-    assert name not in COMMANDS
+    assert name not in command_names()
     assert GIT_DOES[name].startswith("git ")
 
 
@@ -129,4 +121,4 @@ def test_a_command_of_git_is_answered_with_what_does_that_job(name: str) -> None
     ],
 )
 def test_the_nearest_command_is_the_one_that_was_meant(word: str, meant: str | None) -> None:
-    assert nearest(word, COMMANDS) == meant
+    assert nearest(word, command_names()) == meant

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from workbench import ATTENTION, EMBEDDING, MODEL, model
 
-from git_theta_ext.cli.plumbing.merge_theta import CANNOT, Invocation, main, parse
+from git_theta_ext.cli.merge_strategy import CANNOT, Invocation, main, parse
 from git_theta_ext.errors import UsageError
 
 

@@ -1,0 +1,97 @@
+"""Find commands by the names of their modules, and describe them without importing them.
+
+A command is a module of ``cli/commands/``, or of ``cli/plumbing/`` if git runs it. It has a docstring, whose first line
+is its summary, an ``EXAMPLE``, ``register`` and ``run``; a module of ``cli/commands/`` also has a ``GROUP``. Importing
+all of them takes a hundred times as long as reading the summaries out of the sources.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    import argparse
+
+GROUPS = {
+    "start": "Get started",
+    "daily": "Work with checkpoints",
+    "share": "Share models",
+    "merge": "Merge models",
+    "maintain": "Maintain a repository",
+}
+"""Values of ``GROUP``, in the order of the overview, and their titles."""
+
+_HERE = Path(__file__).parent
+_SUMMARY = re.compile(r'"""([^\n]+?)\.(?:"""|\n)')
+_GROUP = re.compile(r'^GROUP = "(\w+)"$', re.MULTILINE)
+
+
+class Command(Protocol):
+    """What the module of a command has."""
+
+    EXAMPLE: str
+
+    def register(self, parser: argparse.ArgumentParser) -> None:
+        """Add the command's arguments."""
+        ...
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Run the command and return the exit code."""
+        ...
+
+
+@dataclass(frozen=True)
+class Description:
+    """A command in the overview.
+
+    Attributes:
+        name: What users type.
+        group: A key of ``GROUPS``.
+        summary: The first line of the docstring, without the full stop.
+    """
+
+    name: str
+    group: str
+    summary: str
+
+
+def command_names() -> list[str]:
+    """Return the names of the commands that users run, in alphabetical order."""
+    return _names("commands")
+
+
+def internal_names() -> list[str]:
+    """Return the names of the commands that git runs, in alphabetical order."""
+    return _names("plumbing")
+
+
+def _names(folder: str) -> list[str]:
+    return sorted(path.stem.replace("_", "-") for path in (_HERE / folder).glob("[!_]*.py"))
+
+
+def descriptions() -> list[Description]:
+    """Describe the commands that users run, group by group."""
+    found = [_describe(name) for name in command_names()]
+    return sorted(found, key=lambda description: list(GROUPS).index(description.group))
+
+
+def _describe(name: str) -> Description:
+    source = (_HERE / "commands" / f"{_module(name)}.py").read_text(encoding="utf-8")
+    summary, group = _SUMMARY.match(source), _GROUP.search(source)
+    assert summary is not None, f"{name}: the first line of the docstring is no sentence"
+    assert group is not None, f"{name}: no GROUP"
+    return Description(name, group[1], summary[1])
+
+
+def load(name: str) -> Command:
+    """Import a command."""
+    folder = "plumbing" if name in internal_names() else "commands"
+    return cast("Command", importlib.import_module(f"git_theta_ext.cli.{folder}.{_module(name)}"))
+
+
+def _module(name: str) -> str:
+    return name.replace("-", "_")
