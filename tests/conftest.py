@@ -54,6 +54,8 @@ GLOBAL_CONFIGURATION = """\
 def _isolate(patch: pytest.MonkeyPatch, home: Path) -> None:
     for name in [name for name in os.environ if name.startswith(("GIT_", "AWS_"))]:
         patch.delenv(name)
+    # Without bytecode the many processes that git starts would each compile the package again, as no user's do.
+    patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     home.mkdir(exist_ok=True)
     configuration = home / "gitconfig"
     configuration.write_text(GLOBAL_CONFIGURATION)
