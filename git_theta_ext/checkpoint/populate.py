@@ -12,7 +12,7 @@ from git_theta_ext.checkpoint.unfinished import Unfinished
 from git_theta_ext.errors import CorruptError, FormatError, ManifestError
 from git_theta_ext.model.layout import Checksum, Layout, Literal, Slice
 from git_theta_ext.model.tensor import skeleton_spec
-from git_theta_ext.store.packs.writer import explained
+from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def populate(
     if manifest.conflicted:
         raise ManifestError(f"{path}: unresolved conflicts", hint=f"git theta resolve {path}")
     layout = read_layout(manifest, store, str(path))
-    with explained(path), Unfinished(path, store.root) as unfinished:
+    with reporting_os_errors(path), Unfinished(path, store.root) as unfinished:
         descriptor = unfinished.descriptor
         _write(descriptor, layout, manifest, store, advance)
         past = _past(expected)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import secrets
 import stat
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.checkpoint.writers import being_written
+from git_theta_ext.util.files import temporary_beside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,7 +125,7 @@ def _give_back(other: Path, path: Path, ours: tuple[int, ...]) -> None:
 
 def _replace_aside(new: Path, path: Path, expected: Expected) -> bool:
     """Replace a file on a system that cannot exchange names: move it aside, look at it, then put the new one there."""
-    aside = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}.theta")
+    aside = temporary_beside(path)
     try:
         path.rename(aside)
     except FileNotFoundError:

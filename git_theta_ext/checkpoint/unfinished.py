@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
-import secrets
 import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.checkpoint.replace import replace_file
 from git_theta_ext.model.manifest import MAGIC, is_manifest
 from git_theta_ext.store.packs.writer import clear_stale, temporary
+from git_theta_ext.util.files import temporaries_beside, temporary_beside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,7 +123,7 @@ class Unfinished:
 
     def _beside(self) -> Path:
         self._marks.append(_locked(self._path.parent, fcntl.LOCK_SH))
-        return self._path.with_name(f"{_prefix(self._path)}{secrets.token_hex(8)}.theta")
+        return temporary_beside(self._path)
 
 
 def clear_leftovers(path: Path) -> None:
@@ -135,9 +134,8 @@ def clear_leftovers(path: Path) -> None:
     Args:
         path: The place.
     """
-    name = re.compile(re.escape(_prefix(path)) + "[0-9a-f]{16}[.]theta")
     with suppress(OSError):
-        left = [entry for entry in path.parent.iterdir() if name.fullmatch(entry.name)]
+        left = temporaries_beside(path)
         if not left:
             return
         mark = _locked(path.parent, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,10 +145,6 @@ def clear_leftovers(path: Path) -> None:
                     entry.unlink()
         finally:
             os.close(mark)
-
-
-def _prefix(path: Path) -> str:
-    return f".{path.name[:64]}."
 
 
 def _locked(folder: Path, how: int) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.repository import run_git
+from git_theta_ext.util.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -163,15 +164,11 @@ def _insert(hook: Hook) -> str:
 
 
 def _write(path: Path, script: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.theta-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with replacing(path) as temporary:
             temporary.write_bytes(script)
             temporary.chmod(temporary.stat().st_mode | _EXECUTABLE)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise RepositoryError(f"cannot write the hook {path}: {error.strerror}") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from git_theta_ext.errors import FormatError, StoreError, UsageError
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.statistics.opened import opened
 from git_theta_ext.statistics.sidecar import CHECKPOINT, FORMAT, check, sidecar_of
-from git_theta_ext.store.packs.writer import explained
+from git_theta_ext.util.files import replacing, reporting_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,16 +56,12 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
         if not bool(tensor.isfinite().all()):
             raise UsageError(f"{path}: statistic {name!r} is not finite", hint="look for examples whose loss is not")
     facts = {"format": FORMAT, "samples": str(samples), CHECKPOINT: found.values()}
-    unfinished = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}.theta")
     try:
-        with explained(path):
-            save_file(_apart(kept), unfinished, facts)
-            shutil.copymode(checkpoint, unfinished)  # whoever may read the one may read the other
-            unfinished.replace(path)
+        with reporting_os_errors(path), replacing(path) as temporary:
+            save_file(_apart(kept), temporary, facts)
+            shutil.copymode(checkpoint, temporary)  # whoever may read the one may read the other
     except SafetensorError as error:
         raise StoreError(f"cannot write {path}: {error}", hint="check the disk's space and permissions") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

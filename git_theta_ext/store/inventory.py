@@ -12,8 +12,9 @@ from git_theta_ext.store.index import Index
 from git_theta_ext.store.index_damage import no_warning
 from git_theta_ext.store.locks import dropping, kept
 from git_theta_ext.store.packs.reader import PackReader, read_pack_header
-from git_theta_ext.store.packs.writer import explained, pack_path, place_pack, sha256_of, sync_folders
+from git_theta_ext.store.packs.writer import pack_path, place_pack
 from git_theta_ext.store.verdicts import Verdicts
+from git_theta_ext.util.files import reporting_os_errors, sha256_of, sync_directories, sync_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -147,11 +148,10 @@ class Inventory:
         header = read_pack_header(path)
         if header.pack_bytes != path.stat().st_size:
             raise CorruptError(f"pack {name} has another size than its header says")
-        with explained(path):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+        with reporting_os_errors(path):
+            sync_file(path)
             os.utime(path)  # linked to a remote's file it may be old, and must not look like garbage
-            sync_folders(place_pack(self.root, path, name))
+            sync_directories(place_pack(self.root, path, name))
         self.reader.forget(self.pack_path(name))
         known = self.verdicts.sound_pack(name)
         self.index.add_pack(str(self.root), name, header.entries, loose=False, verified=known)
@@ -172,7 +172,7 @@ class Inventory:
         for name in names:
             path = self.pack_path(name)
             # Nobody finds a pack and touches it between our look at its time and its end.
-            with dropping(self.root), explained(path), suppress(FileNotFoundError):
+            with dropping(self.root), reporting_os_errors(path), suppress(FileNotFoundError):
                 if older_than is not None and path.stat().st_mtime >= older_than:
                     continue
                 path.unlink()

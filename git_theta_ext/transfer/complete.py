@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass
-from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from git_theta_ext.transfer.remote_index import heads_folder
+from git_theta_ext.util.files import replace_content
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,8 +57,6 @@ def read_complete(root: Path, url: str, boundary: str) -> Complete:
 
 def write_complete(root: Path, url: str, complete: Complete) -> None:
     """Keep the note on a remote; that it cannot be written is no error."""
-    path = _path(root, url)
-    temporary = path.with_name(f"{path.name}.{token_hex(8)}")
     note = {
         "version": _VERSION,
         "tips": complete.tips,
@@ -66,12 +64,7 @@ def write_complete(root: Path, url: str, complete: Complete) -> None:
         "boundary": complete.boundary,
     }
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(json.dumps(note))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_content(_path(root, url), json.dumps(note).encode())
 
 
 def _path(root: Path, url: str) -> Path:

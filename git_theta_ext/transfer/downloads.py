@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, MissingError, StoreError
 from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.store.deltas.chains import Holder, shallowest, sound
-from git_theta_ext.store.packs.writer import explained, sha256_of, temporary
+from git_theta_ext.store.packs.writer import temporary
 from git_theta_ext.store.verification.examine import is_damage, outcomes
 from git_theta_ext.transfer.retry import retried
+from git_theta_ext.util.files import reporting_os_errors, sha256_of
 from git_theta_ext.util.threads import ordered_map
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Downloads:
         """Download a pack, and tell whether its bytes are those that its name stands for."""
         path = self._paths[name] = temporary(self._store.root)
         try:
-            with explained(path):
+            with reporting_os_errors(path):
                 retried(lambda: self._place.remote.fetch(pack_key(name), path, header.pack_bytes))
                 return sha256_of(path) == name and self._store.reader.header(path) == header
         except (CorruptError, MissingError):

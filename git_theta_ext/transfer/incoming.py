@@ -9,10 +9,11 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError, MissingError, RemoteError, StoreError
+from git_theta_ext.errors import CorruptError, MissingError, RemoteError
 from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.store.locks import NO_LOCKS
 from git_theta_ext.transfer.retry import retried
+from git_theta_ext.util.files import reporting_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,20 +43,14 @@ def bring_pack(store: Store, name: str, nbytes: int, places: Iterable[Place]) ->
         StoreError: The store cannot be written.
     """
     failures: list[ThetaError] = []
-    try:
-        with _alone(store.root / "incoming", name, store.warn) as part:
-            for place in places:
-                if store.has_intact(name):
-                    break
-                try:
-                    _bring(store, name, nbytes, place, part)
-                except (CorruptError, MissingError, RemoteError) as error:
-                    failures.append(error)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {error.filename or store.root}: {error.strerror or error}",
-            hint="free some space or mend the permissions, and run the command again; what has come is kept",
-        ) from error
+    with reporting_os_errors(store.root), _alone(store.root / "incoming", name, store.warn) as part:
+        for place in places:
+            if store.has_intact(name):
+                break
+            try:
+                _bring(store, name, nbytes, place, part)
+            except (CorruptError, MissingError, RemoteError) as error:
+                failures.append(error)
     return failures
 
 

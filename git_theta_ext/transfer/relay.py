@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError, MissingError, RemoteError, StoreError, ThetaError
+from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
 from git_theta_ext.store.deltas.chains import ancestors, shallowest, smallest
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer.remote_index import holders_in, read_remote_index
 from git_theta_ext.transfer.sync import fetch, push
+from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -120,13 +121,11 @@ def _passing(store: Store) -> Iterator[Store]:
     folder = store.root / "passing"
     _remove_abandoned(store)
     root = folder / token_hex(8)
-    try:
+    with reporting_os_errors(root):
         root.mkdir(parents=True)
         (store.root / "remotes").mkdir(exist_ok=True)
         # What is known of remotes is known whatever the store.
         (root / "remotes").symlink_to(store.root / "remotes")
-    except OSError as error:
-        raise StoreError(f"cannot write {root}: {error.strerror}", hint="free some space and push again") from error
     roots = dict.fromkeys([store.root, *(place for place, _ in store.pack_files())])
     try:
         with closing(Store(root, list(roots), store.threads)) as passing:

@@ -10,7 +10,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
@@ -21,6 +20,7 @@ from git_theta_ext.store.deltas.chains import Holder, Verdict, shallowest
 from git_theta_ext.store.packs.format import MAX_HEADER, PREFIX_BYTES, header_length, read_header
 from git_theta_ext.store.packs.reader import read_head_of, read_pack_header
 from git_theta_ext.transfer.retry import retried
+from git_theta_ext.util.files import replace_content
 from git_theta_ext.util.threads import ordered_map
 
 if TYPE_CHECKING:
@@ -155,13 +155,7 @@ def holders_in(
 def save_head(folder: Path, name: str, head: bytes) -> Path:
     """Keep the head of a pack, and return where."""
     path = folder / name
-    temporary = folder / f"tmp~{token_hex(8)}"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.write_bytes(head)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_content(path, head)
     return path
 
 

@@ -12,11 +12,12 @@ from git_theta_ext.store.deltas.chains import Holder, closure, shallowest, sound
 from git_theta_ext.store.locks import dropping
 from git_theta_ext.store.maintenance.fsck import check_tensors
 from git_theta_ext.store.packs.reader import read_pack_header
-from git_theta_ext.store.packs.writer import explained, pack_path, place_pack, sync_folders
+from git_theta_ext.store.packs.writer import pack_path, place_pack
 from git_theta_ext.store.store import Store
 from git_theta_ext.store.verification.examine import UNREADABLE
 from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.transfer.sync import fetch
+from git_theta_ext.util.files import reporting_os_errors, sync_directories
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -242,8 +243,8 @@ def _move_aside(store: Store, name: str) -> str:
 
 
 def _move(store: Store, source: Path, target: Path, name: str) -> None:
-    with dropping(store.root), explained(target):
-        sync_folders(place_pack(target, source, name))
+    with dropping(store.root), reporting_os_errors(target):
+        sync_directories(place_pack(target, source, name))
 
 
 def _salvage(store: Store, wanted: Mapping[Digest, TensorSpec]) -> dict[Digest, str]:

@@ -6,8 +6,6 @@ model: git theta add PATH --update compeft=FILE
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -26,11 +24,11 @@ from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.operations.workspace import open_store
-from git_theta_ext.store.packs.writer import explained
 from git_theta_ext.update.change import is_real
 from git_theta_ext.update.compeft import file_head
 from git_theta_ext.update.compress import Fidelity, Pair, Selection, select, write_signs
 from git_theta_ext.util.file_bytes import open_bytes
+from git_theta_ext.util.files import replacing, reporting_os_errors
 
 if TYPE_CHECKING:
     import argparse
@@ -143,24 +141,19 @@ def _pairs(old: _Model, new: _Model, args: argparse.Namespace) -> tuple[list[Pai
 def _write(
     path: Path, pairs: Sequence[Pair], selection: Selection, scale: float, args: argparse.Namespace
 ) -> dict[str, Fidelity]:
-    unfinished = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}.theta")
-    try:
-        with (
-            explained(path),
-            tempfile.TemporaryFile(dir=path.absolute().parent) as signs,
-            unfinished.open("xb") as file,
-        ):
-            told = write_signs(pairs, selection, signs)
-            sizes = {name: found.nbytes for name, found in told.items() if found.kept}
-            shapes = {pair.name: pair.spec.shape for pair in pairs}
-            file.write(file_head(shapes, sizes, scale, args.density, args.alpha))
-            signs.seek(0)
-            shutil.copyfileobj(signs, file)
-            file.flush()
-            os.replace(unfinished, path)  # noqa: PTH105 - as below, by name
-            return told
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with (
+        reporting_os_errors(path),
+        tempfile.TemporaryFile(dir=path.absolute().parent) as signs,
+        replacing(path) as temporary,
+        temporary.open("xb") as file,
+    ):
+        told = write_signs(pairs, selection, signs)
+        sizes = {name: found.nbytes for name, found in told.items() if found.kept}
+        shapes = {pair.name: pair.spec.shape for pair in pairs}
+        file.write(file_head(shapes, sizes, scale, args.density, args.alpha))
+        signs.seek(0)
+        shutil.copyfileobj(signs, file)
+    return told
 
 
 def _report(

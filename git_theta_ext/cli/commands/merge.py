@@ -19,7 +19,7 @@ from git_theta_ext.merging.reporting.report import bytes_to_read, taken
 from git_theta_ext.operations.merge.preview import foresee
 from git_theta_ext.operations.merge.replay import measured, recorded, replay
 from git_theta_ext.operations.workspace import open_store
-from git_theta_ext.store.packs.writer import explained
+from git_theta_ext.util.files import reporting_os_errors
 
 if TYPE_CHECKING:
     import argparse
@@ -143,7 +143,7 @@ def _report(output: Output, repo: Repository, args: argparse.Namespace) -> int:
         about = {"path": again.record.path, "commit": again.commit, **again.record.rules.told()}
         reports.append((about | {"taken": taken(again.plan)}, report_text.grouped(rows)))
     if args.html is not None:
-        with explained(args.html):
+        with reporting_os_errors(args.html):
             args.html.write_text(report_text.to_html(reports), encoding="utf-8")
     output.result(
         [report_text.to_json(about, groups) for about, groups in reports],

@@ -15,8 +15,8 @@ from git_theta_ext.git.caller import calling_command, holds_open
 from git_theta_ext.git.notes import complain
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.filter.content_warnings import doubt
-from git_theta_ext.store.packs.writer import explained
 from git_theta_ext.util.file_bytes import FileBytes
+from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class CleanRequest:
             if len(self._head) >= len(MAGIC):
                 self._decide()
         elif self._spool is not None:
-            with explained(self._store.root):
+            with reporting_os_errors(self._store.root):
                 self._spool.write(data)
         elif self._reading is None:
             if self._received > MAX_MANIFEST:
@@ -87,7 +87,7 @@ class CleanRequest:
         if self._reading is not None:
             return self._reading.result(self._received)
         if self._spool is not None:
-            with explained(self._store.root):
+            with reporting_os_errors(self._store.root):
                 self._spool.flush()
                 data = FileBytes(self._spool.fileno(), self._pathname)
             format_name = theta_paths(self._repository.run, [self._pathname]).get(self._pathname)
@@ -108,7 +108,7 @@ class CleanRequest:
             return
         self._reading = _FileReading.begin(self._repository, self._store, self._pathname, self._advance)
         if self._reading is None:
-            with explained(self._store.root):
+            with reporting_os_errors(self._store.root):
                 self._spool = _spool(self._store.root)
                 self._spool.write(self._head)
         self._head.clear()

@@ -18,7 +18,7 @@ from git_theta_ext.git.index_patch import LOCK_SECONDS, StatWords, Update, patch
 from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.model.manifest import MAX_MANIFEST, is_manifest
 from git_theta_ext.operations.filter.pending import change_pending, read_pending
-from git_theta_ext.store.packs.writer import explained
+from git_theta_ext.util.files import reporting_os_errors, sync_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,8 +124,8 @@ def flush_if_asked(repo: Repository, path: Path) -> None:
     """
     if not repo.config.fsync_index:
         return
-    with explained(path), path.open("rb") as file:
-        os.fdatasync(file.fileno())
+    with reporting_os_errors(path):
+        sync_file(path)
 
 
 def finish_written(repo: Repository, store: Store) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.store.locks import file_lock
-from git_theta_ext.store.packs.writer import explained, temporary
+from git_theta_ext.util.files import replace_content, reporting_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -39,7 +39,7 @@ def change_pending(repo: Repository, *, add: Iterable[str] = (), drop: Collectio
     add = list(add)
     if not add and not place.exists():
         return
-    with explained(place), file_lock(place.with_name("pending.lock")):
+    with reporting_os_errors(place), file_lock(place.with_name("pending.lock")):
         before = read_pending(repo)
         after = list(dict.fromkeys([*(path for path in before if path not in drop), *add]))
         if after == before:
@@ -47,10 +47,7 @@ def change_pending(repo: Repository, *, add: Iterable[str] = (), drop: Collectio
         if not after:
             place.unlink()
             return
-        place.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = temporary(place.parent)
-        unfinished.write_text("".join(json.dumps(path) + "\n" for path in after), "utf-8")
-        unfinished.replace(place)
+        replace_content(place, "".join(json.dumps(path) + "\n" for path in after).encode())
 
 
 def _place(repo: Repository) -> Path:

@@ -6,7 +6,6 @@ and uses what it leaves there whatever the exit code, so that must be a manifest
 
 from __future__ import annotations
 
-import secrets
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from git_theta_ext.operations.merge.run import bytes_to_compute, merge, planned
 from git_theta_ext.operations.merge.statistics import merged_commits
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.operations.workspace import open_store
-from git_theta_ext.store.packs.writer import explained
+from git_theta_ext.util.files import replacing, reporting_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -156,14 +155,9 @@ def obtain(repo: Repository, store: Store, asked: Plan, path: str) -> None:
 
 
 def _write(file: Path, data: bytes) -> None:
-    with explained(file):
-        unfinished = file.with_name(f".{file.name[:64]}.{secrets.token_hex(8)}.theta")
-        try:
-            unfinished.write_bytes(data)
-            unfinished.chmod(file.stat().st_mode)
-            unfinished.replace(file)
-        finally:
-            unfinished.unlink(missing_ok=True)
+    with reporting_os_errors(file), replacing(file) as temporary:
+        temporary.write_bytes(data)
+        temporary.chmod(file.stat().st_mode)
 
 
 @contextmanager

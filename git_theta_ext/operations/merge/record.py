@@ -19,7 +19,7 @@ from git_theta_ext.git.revisions import head_of, merge_heads
 from git_theta_ext.merging.record import TRAILER, Record
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.operations.merge.trailers import drop_untrue
-from git_theta_ext.store.packs.writer import explained
+from git_theta_ext.util.files import replace_content, reporting_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -180,11 +180,5 @@ def _write(repo: Repository, heads: Sequence[str], noted: Mapping[str, Noted]) -
         "heads": list(heads),
         "noted": [{"record": each.record.to_json(), "result": each.result} for each in noted.values()],
     }
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-        try:
-            unfinished.write_text(json.dumps(told))
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+    with reporting_os_errors(path):
+        replace_content(path, json.dumps(told).encode())

@@ -22,7 +22,7 @@ from git_theta_ext.operations.merge.resolve import candidates, resolve, undecide
 from git_theta_ext.operations.merge.run import engine
 from git_theta_ext.operations.staging.stage import Staged, update_index
 from git_theta_ext.operations.sync.fetch import ensure_digests, ensure_local
-from git_theta_ext.store.packs.writer import explained
+from git_theta_ext.util.files import reporting_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +110,7 @@ def finish(repo: Repository, store: Store, found: Undecided) -> None:
 
 def _write(repo: Repository, found: Undecided, content: bytes) -> Expected:
     full = worktree_of(repo) / found.path
-    with explained(full), Unfinished(full, repo.theta_dir) as unfinished:
+    with reporting_os_errors(full), Unfinished(full, repo.theta_dir) as unfinished:
         with open(unfinished.descriptor, "wb", closefd=False) as file:
             file.write(content)
         if not unfinished.put(found.file):

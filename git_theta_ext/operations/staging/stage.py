@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat as stat_module
 from contextlib import suppress
@@ -21,8 +20,9 @@ from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.filter.clean import echo_manifest
 from git_theta_ext.operations.filter.content_warnings import doubt
 from git_theta_ext.operations.filter.index_refresh import flush_if_asked
-from git_theta_ext.store.packs.writer import explained, temporary
+from git_theta_ext.store.packs.writer import temporary
 from git_theta_ext.util.file_bytes import open_bytes
+from git_theta_ext.util.files import reporting_os_errors, temporary_beside
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def rewrite_and_stage(
         for item in rewrites:
             full = worktree_of(repo) / item.path
             _check_unchanged(full, item.path, item.stat)
-            with explained(full):
+            with reporting_os_errors(full):
                 kept[full] = _second_name(full, store.root)
             after = _rewrite(item, store, full, advance)
             written[full] = after
@@ -194,7 +194,7 @@ def _rewrite(item: Rewrite, store: Store, full: Path, advance: Callable[[int], N
 
 def _second_name(path: Path, root: Path) -> Path:
     """Keep a file's content under another name, outside the work tree if it can be."""
-    beside = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}.theta")
+    beside = temporary_beside(path)
     for other in (temporary(root), beside):
         with suppress(OSError):  # another file system, or one that knows no links
             other.hardlink_to(path)

@@ -12,8 +12,9 @@ from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.tensor import skeleton_spec
 from git_theta_ext.store.deltas.chains import closure, shallowest, usable
 from git_theta_ext.store.packs.reader import read_pack_header
-from git_theta_ext.store.packs.writer import pack_path, sha256_of
+from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.store.verification.examine import UNREADABLE, lacks_plugin
+from git_theta_ext.util.files import sha256_of
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.errors import StoreError
 from git_theta_ext.interfaces import Chunk
 from git_theta_ext.model.dtypes import SKELETON
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.packs.format import Entry, chunk_count, chunk_range, write_header
+from git_theta_ext.util.files import reporting_os_errors, sha256_of, sync_directories, sync_file
 from git_theta_ext.util.threads import ordered_map
 
 if TYPE_CHECKING:
@@ -36,22 +34,7 @@ SHARED_PACK = 1 << 24
 """The most bytes, before encoding, of tensors that share a pack."""
 
 _STALE_SECONDS = 24 * 3600
-_READ = 1 << 18
-"""Bytes that are hashed in one go: they stay near the processor from one end to the other."""
 _FINISHERS = 4
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn a failure of the file system into an error that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-        hint = (
-            "free some space and run the command again; nothing was lost" if full else "check the folder's permissions"
-        )
-        raise StoreError(f"cannot write {error.filename or path}: {error.strerror}", hint=hint) from error
 
 
 @dataclass(frozen=True)
@@ -119,26 +102,6 @@ def pack_path(root: Path, name: str) -> Path:
     return root / "packs" / name[:2] / name
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(_READ))
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(buffer[:count])
-    return digest.hexdigest()
-
-
-def sync_folders(folders: Iterable[Path]) -> None:
-    """Make the names in some folders durable."""
-    for folder in folders:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def temporary(root: Path) -> Path:
     """Return a name for a file in the making, on the store's file system."""
     folder = root / "tmp"
@@ -203,7 +166,7 @@ class PackWriter:
         # Finished packs wait for the disk in threads of their own, so that encoding goes on meanwhile.
         finisher = ThreadPoolExecutor(_FINISHERS)
         try:
-            with explained(self._root):
+            with reporting_os_errors(self._root):
                 clear_stale(self._root)
                 for pack in packs:
                     path = temporary(self._root)
@@ -212,7 +175,7 @@ class PackWriter:
                     finishing.append(finisher.submit(_finish, self._root, path, entries))
                 done = [future.result() for future in finishing]
                 # All at once: one flush of a journal serves every folder.
-                sync_folders({folder for _, _, folders in done for folder in folders})
+                sync_directories({folder for _, _, folders in done for folder in folders})
                 return [(name, entries) for name, entries, _ in done]
         finally:
             coded.close()  # type: ignore[attr-defined]  # a generator, to be stopped before the buffers go
@@ -262,10 +225,6 @@ def _write_all(descriptor: int, pieces: list[Buffer]) -> int:
 
 def _finish(root: Path, path: Path, entries: tuple[Entry, ...]) -> tuple[str, tuple[Entry, ...], set[Path]]:
     name = sha256_of(path)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_file(path)
     path.chmod(path.stat().st_mode & 0o444)
     return name, entries, place_pack(root, path, name)

@@ -12,9 +12,9 @@ from git_theta_ext.store.deltas.decode import Decoder
 from git_theta_ext.store.index_damage import no_warning
 from git_theta_ext.store.inventory import Inventory
 from git_theta_ext.store.packs.reader import read_pack_header
-from git_theta_ext.store.packs.writer import sha256_of
 from git_theta_ext.store.read_ahead import in_step
 from git_theta_ext.store.verification.examine import is_damage, outcomes
+from git_theta_ext.util.files import sha256_of
 from git_theta_ext.util.threads import no_progress, thread_count
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from workbench import dense_payload
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs
 from git_theta_ext.store.packs.format import Entry, write_header
-from git_theta_ext.store.packs.writer import sha256_of
 from git_theta_ext.store.store import Store
+from git_theta_ext.util.files import sha256_of
 
 
 @pytest.fixture

@@ -20,8 +20,9 @@ from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs
 from git_theta_ext.store.maintenance.copying import whole_again
 from git_theta_ext.store.packs import writer
 from git_theta_ext.store.packs.reader import read_pack_header
-from git_theta_ext.store.packs.writer import SMALL, sha256_of
+from git_theta_ext.store.packs.writer import SMALL
 from git_theta_ext.store.store import Store
+from git_theta_ext.util.files import sha256_of
 
 
 def packs(store):

@@ -22,12 +22,12 @@ from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.deltas.chains import MAX_CHAIN
 from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs
 from git_theta_ext.store.packs.format import Entry, write_header
-from git_theta_ext.store.packs.writer import sha256_of
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import incoming, remote_index, retry
 from git_theta_ext.transfer.outgoing import PushSteps
 from git_theta_ext.transfer.remote_index import Place, heads_folder, read_remote_index
 from git_theta_ext.transfer.sync import choose, fetch, plan_push, push
+from git_theta_ext.util.files import sha256_of
 from git_theta_plugins.remotes.directory import open_remote
 
 

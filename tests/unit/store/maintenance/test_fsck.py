@@ -15,7 +15,8 @@ from git_theta_ext.store.maintenance.fsck import (
     users,
 )
 from git_theta_ext.store.packs.format import Entry
-from git_theta_ext.store.packs.writer import pack_path, sha256_of
+from git_theta_ext.store.packs.writer import pack_path
+from git_theta_ext.util.files import sha256_of
 
 
 @pytest.fixture

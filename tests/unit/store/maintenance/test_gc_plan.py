@@ -11,8 +11,9 @@ from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs
 from git_theta_ext.store.maintenance import gc
 from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, repack, wasted
 from git_theta_ext.store.packs.format import MAGIC, VERSION, Entry
-from git_theta_ext.store.packs.writer import SMALL, dense_blob, sha256_of
+from git_theta_ext.store.packs.writer import SMALL, dense_blob
 from git_theta_ext.store.store import Store
+from git_theta_ext.util.files import sha256_of
 
 LONG_AGO = 1000
 NEVER = 0.0
