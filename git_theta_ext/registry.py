@@ -1,102 +1,68 @@
-"""Find plug-ins by name: the built-in ones from a table, others through entry points.
+"""Find plug-ins by name: a built-in one is the module of that name, those of other packages are entry points.
 
-Scanning entry points costs 100 ms, so it happens only where the table does not know a name.
+The name of a plug-in is that of its module in ``git_theta_plugins.<group>``, and nothing else lists it. Other packages
+register theirs in the entry point group ``git_theta_ext.<group>``. Reading entry points takes tens of milliseconds, so
+it happens only if there is no built-in plug-in of the name; a built-in name cannot be taken over.
 """
 
 from __future__ import annotations
 
 import importlib
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
-from git_theta_ext.errors import PluginError
+from git_theta_ext.errors import PluginError, ThetaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from importlib.metadata import EntryPoint
 
     from git_theta_ext.interfaces import Encoding, Format, MergeMethod, OpenRemote, PairMethod
     from git_theta_ext.model.content import Content
 
 Group = Literal["formats", "encodings", "merges", "remotes"]
 
-# The same names as in setup.cfg; a test compares the two. Formats are tried in this order, `opaque` last.
-BUILT_IN: dict[Group, dict[str, str]] = {
-    "formats": {
-        "safetensors": "git_theta_plugins.formats.safetensors:FORMAT",
-        "torch_zip": "git_theta_plugins.formats.torch_zip:FORMAT",
-        "npz": "git_theta_plugins.formats.npz:FORMAT",
-        "gguf": "git_theta_plugins.formats.gguf:FORMAT",
-        "opaque": "git_theta_plugins.formats.opaque:FORMAT",
-    },
-    "encodings": {
-        "dense": "git_theta_plugins.encodings.dense:ENCODING",
-        "delta": "git_theta_plugins.encodings.delta:ENCODING",
-        "scale": "git_theta_plugins.encodings.scale:ENCODING",
-        "low_rank": "git_theta_plugins.encodings.low_rank:ENCODING",
-        "ternary": "git_theta_plugins.encodings.ternary:ENCODING",
-    },
-    "merges": {
-        "average": "git_theta_plugins.merges.average:METHOD",
-        "task_arithmetic": "git_theta_plugins.merges.task_arithmetic:METHOD",
-        "ties": "git_theta_plugins.merges.ties:METHOD",
-        "dare": "git_theta_plugins.merges.dare:METHOD",
-        "della": "git_theta_plugins.merges.della:METHOD",
-        "breadcrumbs": "git_theta_plugins.merges.breadcrumbs:METHOD",
-        "consensus_ta": "git_theta_plugins.merges.consensus_ta:METHOD",
-        "slerp": "git_theta_plugins.merges.slerp:METHOD",
-        "nuslerp": "git_theta_plugins.merges.nuslerp:METHOD",
-        "multislerp": "git_theta_plugins.merges.multislerp:METHOD",
-        "karcher": "git_theta_plugins.merges.karcher:METHOD",
-        "model_stock": "git_theta_plugins.merges.model_stock:METHOD",
-        "tsv_m": "git_theta_plugins.merges.tsv_m:METHOD",
-        "iso_c": "git_theta_plugins.merges.iso_c:METHOD",
-        "knots": "git_theta_plugins.merges.knots:METHOD",
-        "actmat": "git_theta_plugins.merges.actmat:METHOD",
-        "fisher": "git_theta_plugins.merges.fisher:METHOD",
-        "regmean": "git_theta_plugins.merges.regmean:METHOD",
-        "mats": "git_theta_plugins.merges.mats:METHOD",
-        "lora_concat": "git_theta_plugins.merges.lora_concat:METHOD",
-        "lora_svd": "git_theta_plugins.merges.lora_svd:METHOD",
-        "max": "git_theta_plugins.merges.max:METHOD",
-        "sum": "git_theta_plugins.merges.sum:METHOD",
-    },
-    "remotes": {
-        "directory": "git_theta_plugins.remotes.directory:open_remote",
-        "kvstore": "git_theta_plugins.remotes.kvstore:open_remote",
-    },
+
+class _Kind(NamedTuple):
+    noun: str
+    attribute: str
+    """What a module of the group calls its plug-in."""
+
+
+_KINDS: dict[Group, _Kind] = {
+    "formats": _Kind("format", "FORMAT"),
+    "encodings": _Kind("encoding", "ENCODING"),
+    "merges": _Kind("merge method", "METHOD"),
+    "remotes": _Kind("type of remote", "open_remote"),
 }
+_ASKED_FIRST = ("safetensors", "torch_zip")
+"""Formats of most checkpoints: if one of them recognises a file, the others need not be imported."""
 
 
-def _load(target: str) -> object:
-    module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+def built_in(group: Group) -> list[str]:
+    """Return the names of a group's built-in plug-ins, sorted; imports none of them."""
+    import pkgutil
 
-
-@cache
-def _entry_points(group: Group) -> dict[str, Any]:
-    from importlib.metadata import entry_points
-
-    return {point.name: point for point in entry_points(group=f"git_theta_ext.{group}")}
-
-
-@cache
-def _find(group: Group, name: str) -> object:
-    target = BUILT_IN[group].get(name)
-    if target is not None:
-        return _load(target)
-    point = _entry_points(group).get(name)
-    if point is None:
-        known = ", ".join(sorted({*BUILT_IN[group], *_entry_points(group)}))
-        raise PluginError(
-            f"there is no plug-in {name!r} among the {group}",
-            hint=f"known are {known}; install the package that brings it",
-        )
-    return cast("object", point.load())
+    package = importlib.import_module(f"git_theta_plugins.{group}")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
 
 
 def names(group: Group) -> list[str]:
-    """Return the names of all plug-ins of a group that are installed, the built-in ones first."""
-    return [*BUILT_IN[group], *sorted(set(_entry_points(group)) - set(BUILT_IN[group]))]
+    """Return the names of all plug-ins of a group that are installed, the built-in ones first; imports none of them."""
+    return [*built_in(group), *sorted(_entry_points(group))]
+
+
+def summaries(group: Group) -> dict[str, str]:
+    """Return the name and the summary of all plug-ins of a group that are installed, in the order of ``names``.
+
+    A summary is the first line of the module's docstring. Modules are read, not imported.
+
+    Raises:
+        PluginError: A module cannot be found.
+    """
+    own = {name: f"git_theta_plugins.{group}.{name}" for name in built_in(group)}
+    others = {name: points[0].module for name, points in sorted(_entry_points(group).items())}
+    return {name: _summary(group, name, module) for name, module in {**own, **others}.items()}
 
 
 def find_format(name: str) -> Format:
@@ -132,17 +98,17 @@ def find_pair(name: str) -> PairMethod:
     Raises:
         PluginError: No such method is installed, or it merges single tensors.
     """
-    found = _find("merges", name)
-    if cast("PairMethod", found).contract.granularity != "pair":
+    method = cast("PairMethod", _find("merges", name))
+    if method.contract.granularity != "pair":
         raise PluginError(f"method {name!r} does not merge the factors of a LoRA", hint="use lora_svd or lora_concat")
-    return cast("PairMethod", found)
+    return method
 
 
 def find_remote(name: str) -> OpenRemote:
-    """Return what opens remotes of a kind.
+    """Return the function that opens remotes of a type.
 
     Raises:
-        PluginError: No such kind is installed.
+        PluginError: No such type is installed.
     """
     return cast("OpenRemote", _find("remotes", name))
 
@@ -150,19 +116,94 @@ def find_remote(name: str) -> OpenRemote:
 def detect_format(data: Content) -> Format:
     """Return the first format that recognises a file by its content.
 
-    The built-in ones come first. Those of other packages are asked only before the file falls to ``opaque``, and only
-    where it is large enough for the scan of entry points not to matter.
+    The built-in formats are asked first, then those of other packages. A file that none of them recognises is
+    ``opaque``.
     """
-    for name in BUILT_IN["formats"]:
-        if name != "opaque" and (found := find_format(name)).detect(data):
-            return found
-    for found in _others(data.nbytes):
-        if found.detect(data):
-            return found
+    for name in _format_names():
+        if (candidate := find_format(name)).detect(data):
+            return candidate
     return find_format("opaque")
 
 
-def _others(nbytes: int) -> Iterator[Format]:
-    if nbytes >= 1 << 16:
-        for name in sorted(set(_entry_points("formats")) - set(BUILT_IN["formats"])):
-            yield find_format(name)
+def _format_names() -> Iterator[str]:
+    """Yield the formats in the order in which they are asked; what is listed later costs time to list."""
+    yield from _ASKED_FIRST
+    yield from (name for name in built_in("formats") if name not in {*_ASKED_FIRST, "opaque"})
+    yield from sorted(_entry_points("formats"))
+
+
+@cache
+def _find(group: Group, name: str) -> object:
+    plugin = _built_in_plugin(group, name) or _other_plugin(group, name)
+    own_name = getattr(plugin, "name", name)
+    if own_name != name:
+        raise PluginError(f"{_KINDS[group].noun} {name!r} calls itself {own_name!r}: the names must be equal")
+    return plugin
+
+
+def _built_in_plugin(group: Group, name: str) -> object | None:
+    if not name.isidentifier() or name.startswith("_"):
+        return None
+    module = f"git_theta_plugins.{group}.{name}"
+    try:
+        return cast("object", getattr(importlib.import_module(module), _KINDS[group].attribute))
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        return None
+
+
+def _other_plugin(group: Group, name: str) -> object:
+    """Return the plug-in of a name that another package registers.
+
+    Raises:
+        PluginError: No package does, it cannot be loaded, or two packages register different ones.
+    """
+    noun, points = _KINDS[group].noun, _entry_points(group).get(name, [])
+    if not points:
+        raise PluginError(
+            f"unknown {noun} {name!r}",
+            hint=f"installed are {', '.join(names(group))}; other packages may provide more",
+        )
+    point = points[0]
+    if different := [other for other in points if other.value != point.value]:
+        both = f"{_package(point)} and {_package(different[0])}"
+        raise PluginError(f"both {both} register the {noun} {name!r}", hint=f"pip uninstall {_package(point)}")
+    try:
+        return cast("object", point.load())
+    except ThetaError:
+        raise
+    except Exception as error:  # another package's code may raise anything
+        raise PluginError(f"cannot load {noun} {name!r} of {_package(point)}: {error}") from error
+
+
+@cache
+def _entry_points(group: Group) -> dict[str, list[EntryPoint]]:
+    """Return the entry points of a group, without those whose name is that of a built-in plug-in."""
+    from importlib.metadata import entry_points
+
+    own = built_in(group)
+    points: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=f"git_theta_ext.{group}"):
+        if point.name not in own:
+            points.setdefault(point.name, []).append(point)
+    return points
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else point.module
+
+
+def _summary(group: Group, name: str, module: str) -> str:
+    import ast
+    from importlib.util import find_spec
+
+    try:
+        spec = find_spec(module)
+    except ImportError:  # of the package that the module is in
+        spec = None
+    if spec is None or spec.origin is None:
+        raise PluginError(f"{_KINDS[group].noun} {name!r}: there is no module {module}")
+    with open(spec.origin, "rb") as file:  # noqa: PTH123 - pathlib is not needed for anything else here
+        lines = (ast.get_docstring(ast.parse(file.read())) or "").splitlines()
+    return lines[0] if lines else ""

@@ -14,7 +14,7 @@ import torch
 from benchmarks.report import markdown
 from git_theta_ext.interfaces import Base, Chunk, Fit
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.registry import BUILT_IN, find_encoding
+from git_theta_ext.registry import built_in, find_encoding
 from git_theta_ext.store.packs.format import chunk_count, chunk_range
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def measure(side: int, repetitions: int) -> list[dict[str, Any]]:
     rows = []
     for dtype, kind in DTYPES.items():
         base = (0.07 * torch.randn(side, side)).to(kind)
-        for name in BUILT_IN["encodings"]:
+        for name in built_in("encodings"):
             new = UPDATES[name](base.float()).to(kind)
             rows.append(_measure(find_encoding(name), Held.of(new, dtype), Held.of(base, dtype), repetitions))
     return rows

@@ -25,11 +25,11 @@ from git_theta_ext.model.dtypes import dtype  # noqa: E402
 from git_theta_ext.model.floats import from_float  # noqa: E402
 from git_theta_ext.model.manifest import Manifest, Skeleton  # noqa: E402
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest  # noqa: E402
-from git_theta_ext.registry import BUILT_IN, find_merge, find_pair  # noqa: E402
+from git_theta_ext.registry import built_in, find_merge, find_pair  # noqa: E402
 from git_theta_ext.store.memory import Memory  # noqa: E402
 from git_theta_ext.testing.merges import drawn  # noqa: E402
 
-SINGLE = [name for name in BUILT_IN["merges"] if find_merge(name).contract.granularity != "pair"]
+SINGLE = [name for name in built_in("merges") if find_merge(name).contract.granularity != "pair"]
 EXACT = [name for name in SINGLE if find_merge(name).contract.exact]
 STORED = [name for name in SINGLE if not find_merge(name).contract.sidecars]
 FLOATS = ["BF16", "F16", "F32", "F64"]

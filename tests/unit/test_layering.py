@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import git_theta_ext
-from git_theta_ext.registry import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -122,19 +121,6 @@ def test_pure_modules_touch_no_file_and_no_process() -> None:
         assert not {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)} & {"open", "print", "input"}
         impure = {"os", "io", "sys", "subprocess", "pathlib", "shutil"}
         assert not {name.split(".")[0] for name in imported(path)} & impure, path
-
-
-def test_table_of_built_in_plugins_equals_the_entry_points() -> None:
-    setup = configparser.ConfigParser()
-    setup.read(PROJECT / "setup.cfg")
-    declared = {
-        group.removeprefix("git_theta_ext."): dict(
-            (part.strip() for part in line.split("=")) for line in lines.strip().splitlines()
-        )
-        for group, lines in setup["options.entry_points"].items()
-        if group.startswith("git_theta_ext.")
-    }
-    assert declared == BUILT_IN
 
 
 def test_every_package_is_declared() -> None:

@@ -108,7 +108,7 @@ def test_an_empty_and_a_foreign_file_come_back_as_well(store, tmp_path):
 def test_a_format_can_be_forced(store):
     data = memoryview(safetensors(model()))
     assert scan(data, "m", "opaque").format == "opaque"
-    with pytest.raises(PluginError, match="no plug-in 'nosuch'"):
+    with pytest.raises(PluginError, match="unknown format 'nosuch'"):
         scan(data, "m", "nosuch")
 
 

@@ -12,7 +12,7 @@ import pytest
 import git_theta_ext
 from git_theta_ext import errors
 from git_theta_ext.cli.discovery import command_names
-from git_theta_ext.registry import BUILT_IN
+from git_theta_ext.registry import built_in
 
 DOCS = Path(git_theta_ext.__file__).parents[1] / "docs"
 MAN = DOCS / "man" / "git-theta.1"
@@ -68,7 +68,7 @@ def test_options_that_are_completed_are_those_that_the_command_takes(name, capsy
 
 
 def test_methods_are_completed():
-    assert completed("resolve", "--method", "") == ["ours", "theirs", "base", *BUILT_IN["merges"]]
+    assert completed("resolve", "--method", "") == ["ours", "theirs", "base", *built_in("merges")]
 
 
 def test_what_du_groups_by_is_completed():

@@ -10,9 +10,9 @@ import torch
 from cases import KINDS, SHAPES, drawn, largest, tensors, ulps
 from peers import kept, ours
 
-from git_theta_ext.registry import BUILT_IN, find_merge
+from git_theta_ext.registry import built_in, find_merge
 
-METHODS = [name for name in BUILT_IN["merges"] if find_merge(name).contract.granularity != "pair" and name != "mats"]
+METHODS = [name for name in built_in("merges") if find_merge(name).contract.granularity != "pair" and name != "mats"]
 DECOMPOSE = ("tsv_m", "iso_c", "knots", "actmat", "regmean")
 ARCS = ("slerp", "nuslerp", "model_stock")
 PLAIN = ["normal", "bfloat16", "few", "denormal", "huge", "spread"]

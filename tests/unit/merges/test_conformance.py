@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from git_theta_ext.interfaces import Pair
-from git_theta_ext.registry import BUILT_IN, find_merge, find_pair
+from git_theta_ext.registry import built_in, find_merge, find_pair
 from git_theta_ext.testing.memory import Watch
 from git_theta_ext.testing.merges import MergeMethodTests, drawn, scratch_bytes
 
-SINGLE = [name for name in BUILT_IN["merges"] if find_merge(name).contract.granularity != "pair"]
-PAIRS = [name for name in BUILT_IN["merges"] if name not in SINGLE]
+SINGLE = [name for name in built_in("merges") if find_merge(name).contract.granularity != "pair"]
+PAIRS = [name for name in built_in("merges") if name not in SINGLE]
 
 
 class TestBuiltIn(MergeMethodTests):
@@ -20,12 +20,12 @@ class TestBuiltIn(MergeMethodTests):
         return find_merge(request.param)
 
 
-@pytest.mark.parametrize("name", BUILT_IN["merges"])
+@pytest.mark.parametrize("name", built_in("merges"))
 def test_a_method_has_the_name_that_it_is_registered_under(name):
     assert find_merge(name).name == name
 
 
-@pytest.mark.parametrize("name", BUILT_IN["merges"])
+@pytest.mark.parametrize("name", built_in("merges"))
 def test_defaults_are_within_the_bounds(name):
     for option in find_merge(name).contract.options.values():
         if option.choices:

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from git_theta_ext.registry import BUILT_IN, find_merge
+from git_theta_ext.registry import built_in, find_merge
 from git_theta_ext.testing.merges import drawn
 
 EXACT = [
     name
-    for name in BUILT_IN["merges"]
+    for name in built_in("merges")
     if find_merge(name).contract.exact and find_merge(name).contract.granularity != "pair"
 ]
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from git_theta_ext import registry
 from git_theta_ext.errors import PluginError
 from git_theta_ext.interfaces import MergeContract, Option
 from git_theta_ext.merging.apply import apply
@@ -52,8 +51,7 @@ def probe(monkeypatch):
         name = f"probe{next(NUMBERS)}"
         module = types.ModuleType(name)
         module.METHOD = Method(name, function, **contract)
-        monkeypatch.setitem(sys.modules, name, module)
-        monkeypatch.setitem(registry.BUILT_IN["merges"], name, f"{name}:METHOD")
+        monkeypatch.setitem(sys.modules, f"git_theta_plugins.merges.{name}", module)
         return module.METHOD
 
     return register

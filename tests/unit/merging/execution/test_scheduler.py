@@ -13,11 +13,11 @@ from git_theta_ext.merging.devices.device import Devices
 from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules
-from git_theta_ext.registry import BUILT_IN, find_merge
+from git_theta_ext.registry import built_in, find_merge
 
 SINGLE = [
     name
-    for name in BUILT_IN["merges"]
+    for name in built_in("merges")
     if find_merge(name).contract.granularity != "pair" and not find_merge(name).contract.sidecars
 ]
 
