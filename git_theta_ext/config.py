@@ -1,4 +1,4 @@
-"""Settings out of ``git config``, typed and checked."""
+"""Settings from ``git config``, typed and checked."""
 
 from __future__ import annotations
 
@@ -8,20 +8,30 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ConfigError
+from git_theta_ext.settings import (
+    CHAIN_DEPTH,
+    GC_AUTO,
+    GC_GRACE,
+    MAX_CHAIN_DEPTH,
+    MERGE_DEVICE,
+    MERGE_METHOD,
+    MERGE_OPTIONS,
+    MERGE_REPLAY,
+    THREADS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What `git config --get-regexp` is asked for: all that any command reads, in one process.
+    from git_theta_ext.settings import Setting
+
+# For `git config --get-regexp`: all settings that any command reads, in one process.
 CONFIG_REGEXP = (
     r"^(theta|remote|branch|(filter|diff|merge|hook)\.theta(-record)?)\."
     r"|^core\.(hookspath|filemode|fsync|sharedrepository)$|^extensions\.partialclone$"
 )
 
-DEFAULT_CHAIN_DEPTH = 6
-MAX_CHAIN_DEPTH = 12
-DEFAULT_GC_AUTO = 256 << 20
-DEFAULT_GC_GRACE = 14
+_FORMER_MERGE_OPTIONS = "theta.merge.with"
 
 _TRUE = frozenset({"true", "yes", "on"})
 _FALSE = frozenset({"false", "no", "off", ""})
@@ -30,7 +40,7 @@ _SUFFIXES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def parse_bool(text: str | None) -> bool | None:
-    """Read a boolean as git does; None where git would complain.
+    """Read a boolean as git does; None if git would complain.
 
     Args:
         text: The value; None is a key without ``=``, which git takes as true.
@@ -47,7 +57,7 @@ def parse_bool(text: str | None) -> bool | None:
 
 
 def parse_int(text: str) -> int | None:
-    """Read a whole number with git's suffixes k, m and g; None where it is none."""
+    """Read an integer with git's suffixes k, m and g; None if it is not one."""
     word = text.strip().lower()
     scale = _SUFFIXES.get(word[-1:], 1)
     if scale != 1:
@@ -57,10 +67,10 @@ def parse_int(text: str) -> int | None:
 
 @dataclass(frozen=True)
 class RemoteSettings:
-    """What ``theta.remote.<name>.*`` says of one remote.
+    """The settings ``theta.remote.<name>.*`` of one remote.
 
     Attributes:
-        url: Where its packs are; None leaves that to the git remote's address.
+        url: Where its packs are; None if that follows from the git remote's address.
         options: Every other key, lower-case, as the remote plug-ins take them, for example ``endpoint``.
     """
 
@@ -74,7 +84,7 @@ class Config:
 
     Attributes:
         values: Key (section and variable in lower case, as git prints them) to its values, the weakest scope first;
-            None stands for a key without a value.
+            None is a key without a value.
     """
 
     values: Mapping[str, tuple[str | None, ...]]
@@ -89,7 +99,7 @@ class Config:
         return cls(MappingProxyType(values))
 
     def text(self, key: str) -> str | None:
-        """Return the value that counts, or None where the key is not set.
+        """Return the value that counts, or None if the key is not set.
 
         Raises:
             ConfigError: The key has no value.
@@ -105,7 +115,7 @@ class Config:
         """Return a boolean.
 
         Raises:
-            ConfigError: The value is none.
+            ConfigError: The value is not a boolean.
         """
         if key not in self.values:
             return default
@@ -115,30 +125,29 @@ class Config:
             raise ConfigError(f"{key} is {value!r}, which is not a boolean", hint=f"git config {key} true")
         return found
 
-    def number(self, key: str, *, default: int, least: int = 0) -> int:
-        """Return a whole number.
+    def number(self, setting: Setting) -> int:
+        """Return an integer, not below 0.
 
         Raises:
-            ConfigError: The value is none, or below ``least``.
+            ConfigError: The value is not a non-negative integer.
         """
-        value = self.text(key)
-        if value is None:
-            return default
-        found = parse_int(value)
-        if found is None or found < least:
+        value = self.text(setting.key.lower())
+        number = parse_int(setting.default if value is None else value)
+        if number is None or number < 0:
             raise ConfigError(
-                f"{key} is {value!r}, which is no whole number from {least} on", hint=f"git config {key} {default}"
+                f"{setting.key} is {value!r}, which is not a non-negative integer",
+                hint=f"git config {setting.key} {setting.default}",
             )
-        return found
+        return number
 
     @property
     def threads(self) -> int:
         """``theta.threads``; 0 means one for each core."""
-        return self.number("theta.threads", default=0)
+        return self.number(THREADS)
 
     @property
     def fsync_index(self) -> bool:
-        """Whether ``core.fsync`` asks that the index, and so what it says of files, outlasts a power cut."""
+        """Whether ``core.fsync`` includes the index, so that what it says of files survives a power cut."""
         wanted = False
         for word in (self.text("core.fsync") or "").split(","):
             part = word.strip().lower()
@@ -150,34 +159,37 @@ class Config:
 
     @property
     def merge_override(self) -> tuple[str, ...]:
-        """``theta.merge.method`` and ``theta.merge.with``, as words like those of ``GIT_THETA_MERGE``."""
-        method = self.text("theta.merge.method")
-        return (*([f"method={method}"] if method else []), *(self.text("theta.merge.with") or "").split())
+        """``theta.merge.method`` and ``theta.merge.options``, as words like those of ``GIT_THETA_MERGE``."""
+        options = self.text(MERGE_OPTIONS.key)
+        if options is None:
+            options = self.text(_FORMER_MERGE_OPTIONS)
+        method = self.text(MERGE_METHOD.key)
+        return (*([f"method={method}"] if method else []), *(options or "").split())
 
     @property
     def merge_replay(self) -> str | None:
         """``theta.merge.replay``: the method, with options, by which changes are replayed; or ``rules``."""
-        return self.text("theta.merge.replay")
+        return self.text(MERGE_REPLAY.key)
 
     @property
     def merge_device(self) -> str:
         """``theta.merge.device``: ``auto``, ``cpu``, ``cuda`` (all CUDA devices) or ``cuda:N``."""
-        return self.text("theta.merge.device") or "auto"
+        return self.text(MERGE_DEVICE.key) or MERGE_DEVICE.default
 
     @property
     def chain_depth(self) -> int:
-        """``theta.chainDepth``: how many others a stored tensor may lean on, one behind another."""
-        return min(self.number("theta.chaindepth", default=DEFAULT_CHAIN_DEPTH), MAX_CHAIN_DEPTH)
+        """``theta.chainDepth``: the longest chain of deltas that recoding makes."""
+        return min(self.number(CHAIN_DEPTH), MAX_CHAIN_DEPTH)
 
     @property
     def gc_auto(self) -> int:
-        """``theta.gcAuto``: stored bytes added since the last collection at which the next starts; 0 for never."""
-        return self.number("theta.gcauto", default=DEFAULT_GC_AUTO)
+        """``theta.gcAuto``: stored bytes added since the last gc after which the next starts; 0 disables it."""
+        return self.number(GC_AUTO)
 
     @property
     def gc_grace(self) -> int:
-        """``theta.gcGrace``: days for which tensors that nobody names are kept."""
-        return self.number("theta.gcgrace", default=DEFAULT_GC_GRACE)
+        """``theta.gcGrace``: days for which unreachable tensors are kept."""
+        return self.number(GC_GRACE)
 
     @property
     def git_remotes(self) -> tuple[str, ...]:
@@ -186,7 +198,7 @@ class Config:
         return tuple(dict.fromkeys(name for name in names if f"remote.{name}.url" in self.values))
 
     def for_all(self) -> RemoteSettings:
-        """Return what ``theta.url``, ``.endpoint``, ``.region`` and ``.type`` say of all remotes.
+        """Return the settings for all remotes: ``theta.url``, ``.endpoint``, ``.region`` and ``.type``.
 
         Raises:
             ConfigError: One of them has no value.
@@ -196,7 +208,7 @@ class Config:
         return RemoteSettings(self.text("theta.url"), MappingProxyType(options))
 
     def remote(self, name: str) -> RemoteSettings:
-        """Return what is set for one remote.
+        """Return the settings of one remote.
 
         Raises:
             ConfigError: One of its keys has no value.

@@ -40,6 +40,12 @@ def test_the_last_value_counts_and_values_may_have_line_breaks():
     assert config.flag("theta.flag", default=False) is True
 
 
+def test_the_former_name_of_the_merge_options_still_counts():
+    assert Config.parse(b"theta.merge.with\nlambda=0.5\0").merge_override == ("lambda=0.5",)
+    both = b"theta.merge.options\ndensity=0.1\0theta.merge.with\nlambda=0.5\0"
+    assert Config.parse(both).merge_override == ("density=0.1",)
+
+
 def test_unset_keys_give_the_defaults():
     config = Config.parse(b"")
     assert (config.threads, config.merge_override, config.git_remotes) == (0, (), ())

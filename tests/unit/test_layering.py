@@ -24,7 +24,7 @@ LAYERS = [
     {"interfaces"},
     {"model", "protocol", "config"},
     {"util"},
-    {"errors", "version"},
+    {"errors", "settings", "version"},
 ]
 """A module imports only its own package and those of lower layers, never a neighbour in its layer."""
 PURE = ("git_theta_ext/model", "git_theta_ext/protocol", "plugins/encodings", "plugins/merges")

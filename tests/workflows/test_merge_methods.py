@@ -106,7 +106,7 @@ def test_rules_are_not_looked_for_behind_a_link(branches: Repo, target: str, whe
 
 
 def test_environment_beats_settings_and_the_command_line_both(branches: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    branches.git("config", "theta.merge.with", "lambda=0.5")
+    branches.git("config", "theta.merge.options", "lambda=0.5")
     monkeypatch.setenv("GIT_THETA_MERGE", "task_arithmetic lambda=0.25")
     branches.git("merge", "--quiet", "side")
     expected = ((of(2) - of(1)) + (of(3) - of(1))) * np.float32(0.25) + of(1)

@@ -34,22 +34,22 @@ if TYPE_CHECKING:
 GROUP = "daily"
 EXAMPLE = "git theta add model.safetensors checkpoints/"
 
-_KINDS = ("lora", "sparse", "ia3", "compeft")
+UPDATE_KINDS = ("lora", "sparse", "ia3", "compeft")
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("paths", metavar="PATH", nargs="+", help="file, folder, or pattern in quotes")
-    parser.add_argument("-n", "--dry-run", action="store_true", help="only list what would be staged")
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="files, directories or quoted patterns")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="list what would be staged, and stage nothing")
     parser.add_argument(
         "--update",
         metavar="KIND=FILE",
-        help=f"apply an update to HEAD's version and keep it as such; KIND is {', '.join(_KINDS)}",
+        help=f"apply an update to HEAD's version and store only the update; KIND is {', '.join(UPDATE_KINDS)}",
     )
     parser.add_argument(
-        "--atol", metavar="X", type=float, help="keep HEAD's value of a parameter that moved by at most X everywhere"
+        "--atol", metavar="X", type=float, help="keep HEAD's value of a parameter if no element changed by more than X"
     )
-    parser.add_argument("--rtol", metavar="Y", type=float, help="as --atol, and by Y times the value before")
+    parser.add_argument("--rtol", metavar="Y", type=float, help="like --atol, plus Y times the previous value")
     add_options(parser)
 
 
@@ -129,8 +129,8 @@ def _update(args: argparse.Namespace) -> Source | None:
     if args.update is None:
         return None
     kind, found, file = args.update.partition("=")
-    if kind not in _KINDS or not found or not file:
-        raise UsageError(f"--update {args.update}: not KIND=FILE", hint=f"KIND is one of {', '.join(_KINDS)}")
+    if kind not in UPDATE_KINDS or not found or not file:
+        raise UsageError(f"--update {args.update}: not KIND=FILE", hint=f"KIND is one of {', '.join(UPDATE_KINDS)}")
     if args.atol is not None or args.rtol is not None:
         raise UsageError("--update and tolerances do not go together", hint="git theta add -h")
     from git_theta_ext.operations.staging.update import Source

@@ -34,8 +34,10 @@ EXAMPLE = "git theta checkout            # all; or: git theta checkout model.saf
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("paths", metavar="PATH", nargs="*", help="file, folder, or pattern in quotes; all where none")
-    parser.add_argument("-f", "--force", action="store_true", help="write the index's version over changed files too")
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="files, directories or quoted patterns; default: all")
+    parser.add_argument(
+        "-f", "--force", action="store_true", help="also replace changed and deleted files with the index's version"
+    )
     add_options(parser)
 
 

@@ -54,14 +54,22 @@ class _Model:
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--compeft", action="store_true", required=True, help="the method; there is no other yet")
-    parser.add_argument("--density", metavar="K", type=float, required=True, help="share of elements to keep, up to 1")
     parser.add_argument(
-        "--alpha", metavar="A", type=float, default=1.0, help="scale in standard deviations of the difference; 1"
+        "--compeft", action="store_true", required=True, help="the method, which is required; there is no other"
     )
-    parser.add_argument("old", metavar="OLD", help="a file, or REV:PATH")
-    parser.add_argument("new", metavar="NEW", help="a file, or REV:PATH")
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="where to write")
+    parser.add_argument(
+        "--density", metavar="K", type=float, required=True, help="share of elements to keep, above 0 and at most 1"
+    )
+    parser.add_argument(
+        "--alpha",
+        metavar="A",
+        type=float,
+        default=1.0,
+        help="scale of the signs, in standard deviations of the difference; default: 1",
+    )
+    parser.add_argument("old", metavar="OLD", help="model to start from: a file or REV:PATH")
+    parser.add_argument("new", metavar="NEW", help="model to reach: a file or REV:PATH")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="file to write")
     add_options(parser)
 
 

@@ -43,8 +43,8 @@ _LEAST_LABEL, _LEAST_BAR, _MOST_BAR = 24, 10, 40
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("paths", metavar="PATH", nargs="*", help="file, folder, or pattern in quotes; all where none")
-    parser.add_argument("--by", choices=_KINDS, default="version", help="what a line stands for: version where not set")
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="files, directories or quoted patterns; default: all")
+    parser.add_argument("--by", choices=_KINDS, default="version", help="what each line shows; default: version")
     add_options(parser)
 
 

@@ -35,9 +35,9 @@ _STDOUT = "-"
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("object", metavar="REV:PATH", help="a commit and a path in it; :PATH is the index's version")
-    parser.add_argument("file", metavar="FILE", type=Path, help="where to write; - is standard output")
-    parser.add_argument("-f", "--force", action="store_true", help="write over a file that is there")
+    parser.add_argument("object", metavar="REV:PATH", help="commit and path; :PATH is the index's version")
+    parser.add_argument("file", metavar="FILE", type=Path, help="file to write; - is standard output")
+    parser.add_argument("-f", "--force", action="store_true", help="replace an existing file")
     add_options(parser)
 
 

@@ -66,15 +66,17 @@ _MENDING = {
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--full", action="store_true", help="decode every tensor too and compare it with its digest")
+    parser.add_argument("--full", action="store_true", help="also decode every tensor and compare it with its digest")
     parser.add_argument(
         "--repair",
         action="store_true",
-        help="replace what is damaged or lost by good copies from work trees, other packs and remotes",
+        help="replace damaged or missing data with good copies from work trees, other packs and remotes",
     )
-    parser.add_argument("-n", "--dry-run", action="store_true", help="with --repair: say what it would do")
     parser.add_argument(
-        "--remote", metavar="NAME", nargs="?", const="", help="check a remote instead; as git push without NAME"
+        "-n", "--dry-run", action="store_true", help="with --repair: show what would be done, and do nothing"
+    )
+    parser.add_argument(
+        "--remote", metavar="REMOTE", nargs="?", const="", help="check a remote instead; default: the one git push uses"
     )
     add_options(parser)
 

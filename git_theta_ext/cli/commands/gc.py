@@ -33,15 +33,18 @@ _DAY = 24 * 3600
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be done")
-    parser.add_argument("--aggressive", action="store_true", help="reconsider everything, and try every encoding")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="show what would be done, and do nothing")
+    parser.add_argument("--aggressive", action="store_true", help="recode everything again, trying every encoding")
     parser.add_argument(
         "--grace",
         metavar="DAYS",
         type=float,
-        help="keep tensors that nobody names for so long (default: theta.gcGrace, 14); 0 where nothing else runs",
+        help="keep unreachable tensors for DAYS; default: theta.gcGrace (14);"
+        " use 0 only if no other git theta process is running",
     )
-    parser.add_argument("--auto", action="store_true", help="as git theta calls itself in the background")
+    parser.add_argument(
+        "--auto", action="store_true", help="run as in the background: quietly, and only if no other gc is running"
+    )
     add_options(parser)
 
 

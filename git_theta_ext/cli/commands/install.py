@@ -23,9 +23,9 @@ GROUP = "start"
 EXAMPLE = "git theta install            # once for you; --local for one repository"
 
 SCOPES = {
-    "global": "for you, in every repository (the default)",
+    "global": "for the current user, in all repositories (default)",
     "local": "for this repository",
-    "system": "for all users of this machine",
+    "system": "for all users of the machine",
     "worktree": "for this work tree",
 }
 
@@ -33,7 +33,9 @@ SCOPES = {
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_scopes(parser)
-    parser.add_argument("--force", action="store_true", help="replace settings of the same name that are not ours")
+    parser.add_argument(
+        "--force", action="store_true", help="replace settings of the same name that git theta did not set"
+    )
     add_options(parser)
 
 

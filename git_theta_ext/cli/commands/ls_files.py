@@ -20,8 +20,10 @@ EXAMPLE = "git theta ls-files --params HEAD~1"
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("rev", metavar="REV", nargs="?", help="a commit; the index where there is none")
-    parser.add_argument("--params", action="store_true", help="list the parameters too: element type, shape, digest")
+    parser.add_argument("rev", metavar="REV", nargs="?", help="commit; default: the index")
+    parser.add_argument(
+        "--params", action="store_true", help="also list the parameters, with element type, shape and digest"
+    )
     add_options(parser)
 
 

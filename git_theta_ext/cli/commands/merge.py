@@ -42,32 +42,32 @@ def register(parser: argparse.ArgumentParser) -> None:
         action="store_const",
         dest="action",
         const=_plan,
-        help="what becomes of each parameter if BRANCHes are merged, almost without reading values;"
-        " exit code 1 if it conflicts",
+        help="show what a merge of the branches would do to each parameter, reading few values;"
+        " exit code 1 on conflicts",
     )
     modes.add_argument(
         "--replay",
         action="store_const",
         dest="action",
         const=_replay,
-        help="compute again what the merge commit REV (HEAD) computed, and compare the bits",
+        help="compute the merge commit REV again and compare the bits; default: HEAD",
     )
     modes.add_argument(
         "--report",
         action="store_const",
         dest="action",
         const=_report,
-        help="what the merge commit REV (HEAD) did to each group of parameters that several sides changed",
+        help="show what the merge commit REV did to parameters that several sides changed; default: HEAD",
     )
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write the report there, as a page")
-    parser.add_argument("revisions", metavar="REV", nargs="*", help="branches to merge, or a merge commit")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="with --report: write the report as an HTML page")
+    parser.add_argument("revisions", metavar="REV", nargs="*", help="branches to merge, or one merge commit")
     parser.add_argument(
         "-X",
         dest="words",
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="as for git merge -s theta; with --plan",
+        help="with --plan: option of the merge, as for git merge -s theta",
     )
     add_options(parser)
 

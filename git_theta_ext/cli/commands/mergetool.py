@@ -45,7 +45,7 @@ PREVIEWED = ("average", "task_arithmetic", "ties", "dare", "consensus_ta", "mode
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("paths", metavar="PATH", nargs="*", help="checkpoints with conflicts; all where none is given")
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="checkpoints with conflicts; default: all")
     add_options(parser)
 
 

@@ -31,12 +31,14 @@ EXAMPLE = "git theta prune --dry-run"
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("-n", "--dry-run", action="store_true", help="list what would be dropped, and drop nothing")
-    parser.add_argument("--remote", metavar="NAME", help="the git remote that holds it; the one that is pushed to")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="list what would be removed, and remove nothing")
     parser.add_argument(
-        "--keep-recent", metavar="DAYS", type=_days, default=0, help="keep versions that were committed since then"
+        "--remote", metavar="REMOTE", help="remote that holds the parameters; default: the one git push uses"
     )
-    parser.add_argument("--verify", action="store_true", help="download what is relied on and check every byte of it")
+    parser.add_argument(
+        "--keep-recent", metavar="DAYS", type=_days, default=0, help="keep versions committed in the last DAYS days"
+    )
+    parser.add_argument("--verify", action="store_true", help="download the remote's copies and check every byte")
     add_options(parser)
 
 

@@ -31,13 +31,15 @@ EXAMPLE = "git theta push --all origin"
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("remote", metavar="REMOTE", nargs="?", help="a git remote or its address; as git push without")
+    parser.add_argument(
+        "remote", metavar="REMOTE", nargs="?", help="git remote or its address; default: the one git push uses"
+    )
     parser.add_argument(
         "--all",
         action="store_true",
-        help="for all branches and tags, and what is known of REMOTE's branches",
+        help="upload what all branches, tags and REMOTE's tracking branches need",
     )
-    parser.add_argument("-n", "--dry-run", action="store_true", help="say what would be uploaded, and upload nothing")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="show what would be uploaded, and upload nothing")
     add_options(parser)
 
 

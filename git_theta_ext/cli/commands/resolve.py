@@ -34,15 +34,29 @@ _MANY_SIDES = 4
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("words", metavar="PATH|PARAM", nargs="*", help="checkpoints with conflicts, then parameters")
     parser.add_argument(
-        "-p", "--param", dest="patterns", metavar="PARAM", action="append", default=[], help="only these parameters"
+        "words", metavar="PATH|PARAM", nargs="*", help="checkpoints with conflicts, then parameters or patterns"
     )
     parser.add_argument(
-        "-m", "--method", metavar="NAME", help="ours, theirs, base, or a merge method such as average; lists where none"
+        "-p",
+        "--param",
+        dest="patterns",
+        metavar="PARAM",
+        action="append",
+        default=[],
+        help="resolve only these parameters; may be repeated",
     )
     parser.add_argument(
-        "-o", "--option", dest="options", metavar="NAME=VALUE", action="append", default=[], help="of the method"
+        "-m", "--method", metavar="METHOD", help="ours, theirs, base or a merge method; default: list the conflicts"
+    )
+    parser.add_argument(
+        "-o",
+        "--option",
+        dest="options",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="option of the method; may be repeated",
     )
     add_options(parser)
 

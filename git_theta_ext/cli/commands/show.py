@@ -38,9 +38,11 @@ _INTEGERS = {"U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("object", metavar="REV:PATH", help="a commit and a path in it; :PATH is the index's version")
-    parser.add_argument("parameter", metavar="PARAM", nargs="?", help="name of a parameter")
-    parser.add_argument("--raw", action="store_true", help="write the parameter's little-endian bytes to stdout")
+    parser.add_argument("object", metavar="REV:PATH", help="commit and path; :PATH is the index's version")
+    parser.add_argument("parameter", metavar="PARAM", nargs="?", help="parameter to describe")
+    parser.add_argument(
+        "--raw", action="store_true", help="write the parameter's little-endian bytes to standard output"
+    )
     add_options(parser)
 
 

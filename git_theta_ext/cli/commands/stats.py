@@ -41,12 +41,21 @@ _DEVICES = ("auto", "cpu", "cuda")
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("action", choices=("collect", "show"), help="what to do")
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a file of the work tree")
-    parser.add_argument("--with", dest="function", metavar="MODULE:FUNCTION", help="yours, to collect with")
-    parser.add_argument("--kinds", metavar="KIND,KIND", help=f"of {', '.join(KINDS)}; fisher,gram if not given")
-    parser.add_argument("--samples", metavar="N", type=int, help="how many at most to run it on; all if not given")
-    parser.add_argument("--device", choices=_DEVICES, help="where to run the module; CUDA where there is one")
+    parser.add_argument("action", choices=("collect", "show"), help="what to do with the statistics")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="checkpoint in the work tree")
+    parser.add_argument(
+        "--with",
+        dest="function",
+        metavar="MODULE:FUNCTION",
+        help="function that returns module, examples and loss; required to collect",
+    )
+    parser.add_argument(
+        "--kinds", metavar="KIND,KIND", help=f"kinds to collect, of {', '.join(KINDS)}; default: fisher,gram"
+    )
+    parser.add_argument("--samples", metavar="N", type=int, help="number of examples to use; default: all")
+    parser.add_argument(
+        "--device", choices=_DEVICES, help="device for the module; default: auto, which is CUDA if available"
+    )
     add_options(parser)
 
 

@@ -47,9 +47,9 @@ EXAMPLE = "git theta status models/"
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("paths", metavar="PATH", nargs="*", help="file, folder, or pattern in quotes; all where none")
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="files, directories or quoted patterns; default: all")
     parser.add_argument(
-        "--exit-code", action="store_true", help="exit with 1 if a checkpoint is still to be written or in conflict"
+        "--exit-code", action="store_true", help="exit with 1 if a checkpoint is pending or has conflicts"
     )
     add_options(parser)
 

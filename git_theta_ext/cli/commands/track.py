@@ -24,7 +24,7 @@ EXAMPLE = "git theta track '*.safetensors' 'my models/**/*.pt'"
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="as in .gitattributes; quote it from the shell")
+    parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="patterns as in .gitattributes, quoted")
     add_options(parser)
 
 

@@ -26,7 +26,7 @@ EXAMPLE = "git theta untrack '*.safetensors'"
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("patterns", metavar="PATTERN", nargs="+", help="as it was given to track")
+    parser.add_argument("patterns", metavar="PATTERN", nargs="+", help="patterns as they were given to track")
     add_options(parser)
 
 

@@ -29,8 +29,8 @@ EXAMPLE = 'git theta hook pre-push "$@"     # in .git/hooks/pre-push'
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("name", choices=sorted(_HOOKS), help="the hook that git runs")
-    parser.add_argument("words", metavar="ARGUMENT", nargs="*", help="what git gives it")
+    parser.add_argument("name", choices=sorted(_HOOKS), help="name of the hook")
+    parser.add_argument("words", metavar="ARGUMENT", nargs="*", help="arguments that git passes to the hook")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,8 +20,8 @@ def register(parser: argparse.ArgumentParser) -> None:
         ("ancestor", "file with the common ancestor's version (%%O)"),
         ("ours", "file with our version, replaced by the result (%%A)"),
         ("theirs", "file with their version (%%B)"),
-        ("size", "length of conflict markers (%%L)"),
-        ("path", "where the result goes (%%P)"),
+        ("size", "size of conflict markers (%%L)"),
+        ("path", "path of the result (%%P)"),
     ):
         parser.add_argument(name, help=meaning)
 

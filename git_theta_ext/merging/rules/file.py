@@ -2,8 +2,8 @@
 
 The file is YAML of a few keys, read without tags, anchors or aliases, and in less than a second: PyYAML takes tens of
 microseconds an event, so the file's bytes, events and depth are limited. What overrides it, in rising order: the
-settings ``theta.merge.method`` and ``theta.merge.with``, the environment's ``GIT_THETA_MERGE``, and the command line. A
-method from there replaces the file's rules; options alone change every choice that has them.
+settings ``theta.merge.method`` and ``theta.merge.options``, the environment's ``GIT_THETA_MERGE``, and the command
+line. A method from there replaces the file's rules; options alone change every choice that has them.
 """
 
 from __future__ import annotations

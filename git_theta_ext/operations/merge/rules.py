@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 AS_MERGES = "rules"
 """The value of ``theta.merge.replay`` for which replays follow the rules as merges do."""
 
-_SETTINGS = "theta.merge.method and theta.merge.with"
+_SETTINGS = "theta.merge.method and theta.merge.options"
 _NO_FILE = f"write the rules into {FILE} itself"
 
 
@@ -82,15 +82,16 @@ def _settings(repo: Repository) -> tuple[Override, list[str]]:
     settings = parse_override(_SETTINGS, repo.config.merge_override)
     if settings == Override(_SETTINGS):
         return settings, []
-    asked = ("config", "-z", "--show-scope", "--get-regexp", r"^theta\.merge\.(method|with)$")
+    asked = ("config", "-z", "--show-scope", "--get-regexp", r"^theta\.merge\.(method|options|with)$")
     fields = repo.run(*asked, check=False).decode(errors="surrogateescape").split("\0")
     given = dict(
         item.split("\n", 1)
         for scope, item in zip(fields[::2], fields[1::2], strict=False)
         if scope == "command" and "\n" in item
     )
-    method = given.get("theta.merge.method", "")
-    return settings, [*([f"method={method}"] if method else []), *given.get("theta.merge.with", "").split()]
+    method, options = given.get("theta.merge.method", ""), given.get("theta.merge.options")
+    words = given.get("theta.merge.with", "") if options is None else options
+    return settings, [*([f"method={method}"] if method else []), *words.split()]
 
 
 def _instead(repo: Repository, operation: Operation) -> Callable[[Choice], Choice]:

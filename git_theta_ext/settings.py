@@ -1,0 +1,106 @@
+"""The settings and environment variables that git theta reads, as the documentation lists them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_CHAIN_DEPTH = 12
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting as the documentation lists it.
+
+    Attributes:
+        key: With ``<name>`` for a remote's name.
+        kind: What the value is.
+        default: As a user would write it; empty if there is none.
+        summary: What it is for, in Markdown.
+    """
+
+    key: str
+    kind: str
+    default: str
+    summary: str
+
+
+THREADS = Setting("theta.threads", "integer", "0", "Number of threads for encoding and decoding. 0 uses one per core.")
+CHAIN_DEPTH = Setting(
+    "theta.chainDepth",
+    "integer",
+    "6",
+    f"Longest chain of deltas that recoding makes, at most {MAX_CHAIN_DEPTH}. Longer chains make the store smaller and"
+    " checkouts slower.",
+)
+GC_AUTO = Setting(
+    "theta.gcAuto",
+    "size",
+    "256m",
+    "Number of bytes added since the last `git theta gc` after which it starts in the background. 0 disables it.",
+)
+GC_GRACE = Setting("theta.gcGrace", "days", "14", "Number of days for which `git theta gc` keeps unreachable tensors.")
+MERGE_METHOD = Setting(
+    "theta.merge.method", "method", "", "Merge method for all parameters. Overrides the methods of `.thetamerge`."
+)
+MERGE_OPTIONS = Setting("theta.merge.options", "NAME=VALUE ...", "", "Options of the merge method.")
+MERGE_REPLAY = Setting(
+    "theta.merge.replay",
+    "method",
+    "apply",
+    "Method by which rebase, cherry-pick, revert and stash merge parameters that both sides changed: `apply`, another"
+    " method with its options, `conflict`, or `rules` to follow the rules of merges.",
+)
+MERGE_DEVICE = Setting(
+    "theta.merge.device",
+    "device",
+    "auto",
+    "Device that computes merges: `cpu`, `cuda` (all CUDA devices), `cuda:N`, or `auto`, which is CUDA if available and"
+    " the CPU for what does not fit.",
+)
+SETTINGS = (
+    THREADS,
+    CHAIN_DEPTH,
+    GC_AUTO,
+    GC_GRACE,
+    MERGE_METHOD,
+    MERGE_OPTIONS,
+    MERGE_REPLAY,
+    MERGE_DEVICE,
+    Setting(
+        "theta.remote.<name>.url",
+        "URL",
+        "",
+        "Where the parameters of a git remote are stored: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or a directory."
+        " A git remote on this machine needs none.",
+    ),
+    Setting("theta.remote.<name>.type", "plug-in", "", "Remote plug-in, if the scheme of the URL does not name it."),
+    Setting("theta.remote.<name>.endpoint", "URL", "", "Address of an S3-compatible server."),
+    Setting("theta.remote.<name>.region", "text", "", "Region of the S3 bucket."),
+    Setting(
+        "theta.remote.<name>.credentials",
+        "word",
+        "",
+        "Source of S3 credentials: `environment`, `profile`, `imds`, `ecs` or `anonymous`. Secrets never go into the"
+        " configuration.",
+    ),
+    Setting(
+        "theta.remote.<name>.timeout",
+        "seconds",
+        "60",
+        "Time that an object store may be silent before a transfer fails.",
+    ),
+    Setting("theta.url", "URL", "", "As `theta.remote.<name>.url`, for all remotes without settings of their own."),
+    Setting("theta.endpoint", "URL", "", "Likewise for `endpoint`."),
+    Setting("theta.region", "text", "", "Likewise for `region`."),
+    Setting("theta.type", "plug-in", "", "Likewise for `type`."),
+)
+
+ENVIRONMENT = {
+    "GIT_THETA_MERGE": "Merge method and options for one command. Overrides `theta.merge.method` and"
+    " `theta.merge.options`.",
+    "GIT_THETA_SKIP_SMUDGE": "If `1`, checkouts leave manifests in the work tree. `git theta checkout` writes the"
+    " checkpoints later.",
+    "GIT_THETA_TRACEBACK": "If set, the traceback of a bug in git theta is printed.",
+    "NO_COLOR": "If set, output is not coloured.",
+}
+"""Environment variables and their meaning."""
