@@ -26,7 +26,7 @@ def begin() -> None:
     _clear_environment()
     sys.stderr = _Messages(open(2, "wb", closefd=False), sys.stderr.encoding, line_buffering=True)  # noqa: SIM115 - as above
     accept_any_name()
-    collect_seldom()
+    tune_gc()
 
 
 def _open_standard_files() -> None:
@@ -108,7 +108,7 @@ def _encode_name(error: UnicodeError) -> tuple[str | bytes, int]:
 codecs.register_error(NAMES, _encode_name)
 
 
-def collect_seldom() -> None:
+def tune_gc() -> None:
     """Let the garbage collector look for cycles seldom, and not when the process ends.
 
     To go through all that torch defines, as it is imported and once more at the end, takes a third of a small merge's

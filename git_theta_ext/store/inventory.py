@@ -10,7 +10,7 @@ from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.store.deltas.chains import Verdict, closure, only, shallowest, sound, sound_first
 from git_theta_ext.store.index import Index
 from git_theta_ext.store.index_damage import no_warning
-from git_theta_ext.store.locks import dropping, kept
+from git_theta_ext.store.locks import exclusive_lock, shared_lock
 from git_theta_ext.store.packs.reader import PackReader, read_pack_header
 from git_theta_ext.store.packs.writer import pack_path, place_pack
 from git_theta_ext.store.verdicts import Verdicts
@@ -59,7 +59,7 @@ class Inventory:
         Returns:
             What ``holders`` returns, and the holders that some digests and what these lean on are decoded from.
         """
-        with kept(self.root):
+        with shared_lock(self.root):
             for left in reversed(range(_LOOKS)):
                 found = self.holders(digests)
                 chosen = shallowest(sound(found))
@@ -81,7 +81,7 @@ class Inventory:
         """
         wanted = set(digests)
         # Else what a tensor leaned on a moment ago may be gone by now, and what it leans on instead not be seen.
-        with kept(self.root):
+        with shared_lock(self.root):
             found = closure(wanted, self._look_up)
             # An index that was found damaged meanwhile begins anew.
             if self._refreshed != self.index.renewed and not wanted <= set(shallowest(found)):
@@ -172,7 +172,7 @@ class Inventory:
         for name in names:
             path = self.pack_path(name)
             # Nobody finds a pack and touches it between our look at its time and its end.
-            with dropping(self.root), reporting_os_errors(path), suppress(FileNotFoundError):
+            with exclusive_lock(self.root), reporting_os_errors(path), suppress(FileNotFoundError):
                 if older_than is not None and path.stat().st_mtime >= older_than:
                     continue
                 path.unlink()

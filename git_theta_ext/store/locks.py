@@ -1,4 +1,4 @@
-"""Locks between the processes of a repository: files below the store, held by ``flock``, gone with their process."""
+"""Locks between processes that use a store: files in the store, locked with ``flock``, released if a process dies."""
 
 from __future__ import annotations
 
@@ -13,58 +13,65 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-NO_LOCKS = "packs are dropped and recoded only on file systems that have locks; over NFS these need lockd on the server"
-"""A hint for file systems without locks; what only reads and adds goes on without them."""
+NO_LOCKS = "removing and recoding packs needs a file system with locks; over NFS the server has to run lockd"
+"""The hint if a file system has no locks. Reading and adding packs works without them."""
 
 
 @contextmanager
-def kept(root: Path) -> Iterator[None]:
-    """Make sure for a block that no pack is dropped.
+def shared_lock(root: Path) -> Iterator[None]:
+    """Prevent packs from being removed during a block.
 
-    Any number of processes may do so at a time. Where the store cannot be written nobody drops packs either.
+    Any number of processes can hold this lock at the same time. If the store is not writable, or the file system has no
+    locks, the block runs without the lock, since no process can remove packs then.
+
+    Args:
+        root: Of the store.
     """
     with _locked(root / "drop.lock", fcntl.LOCK_SH):
         yield
 
 
 @contextmanager
-def dropping(root: Path) -> Iterator[None]:
-    """Wait until nobody needs that packs stay, and keep others from starting to, for a block.
+def exclusive_lock(root: Path) -> Iterator[None]:
+    """Wait until no process holds ``shared_lock``, and hold the lock exclusively during a block that removes packs.
+
+    Args:
+        root: Of the store.
 
     Raises:
-        StoreError: The file system has no locks, so that nobody could keep packs.
+        StoreError: The file system has no locks.
     """
     with _locked(root / "drop.lock", fcntl.LOCK_EX, needed=True):
         yield
 
 
 @contextmanager
-def alone(root: Path, *, wait: bool) -> Iterator[bool]:
-    """Keep others from recoding and collecting garbage for a block.
+def gc_lock(root: Path, *, wait: bool) -> Iterator[bool]:
+    """Prevent other processes from recoding packs and collecting garbage during a block.
 
     Args:
         root: Of the store.
-        wait: For somebody who is at it.
+        wait: Whether to wait for the process that holds the lock.
 
     Yields:
-        Whether nobody else is at it.
+        Whether the lock was acquired; always true with ``wait``.
 
     Raises:
         StoreError: The file system has no locks.
     """
-    with _locked(root / "gc.lock", fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), needed=True) as got:
-        yield got
+    with _locked(root / "gc.lock", fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), needed=True) as acquired:
+        yield acquired
 
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Wait until nobody else has a file locked, and have it locked for a block; do without if there are no locks."""
+    """Hold a lock on a file exclusively during a block; run without it if the file system has no locks."""
     with _locked(path, fcntl.LOCK_EX):
         yield
 
 
 @contextmanager
-def _locked(path: Path, how: int, *, needed: bool = False) -> Iterator[bool]:
+def _locked(path: Path, operation: int, *, needed: bool = False) -> Iterator[bool]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -73,14 +80,14 @@ def _locked(path: Path, how: int, *, needed: bool = False) -> Iterator[bool]:
         return
     try:
         try:
-            fcntl.flock(descriptor, how)
-            got = True
+            fcntl.flock(descriptor, operation)
+            acquired = True
         except BlockingIOError:
-            got = False
+            acquired = False
         except OSError as error:  # a file system without locks
             if needed:
                 raise StoreError(f"cannot lock {path}: {error.strerror}", hint=NO_LOCKS) from error
-            got = True
-        yield got
+            acquired = True
+        yield acquired
     finally:
         os.close(descriptor)

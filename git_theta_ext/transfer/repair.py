@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, RemoteError
 from git_theta_ext.store.deltas.chains import Holder, closure, shallowest, sound, sound_first
-from git_theta_ext.store.locks import dropping
+from git_theta_ext.store.locks import exclusive_lock
 from git_theta_ext.store.maintenance.fsck import check_tensors
 from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.packs.writer import pack_path, place_pack
@@ -243,7 +243,7 @@ def _move_aside(store: Store, name: str) -> str:
 
 
 def _move(store: Store, source: Path, target: Path, name: str) -> None:
-    with dropping(store.root), reporting_os_errors(target):
+    with exclusive_lock(store.root), reporting_os_errors(target):
         sync_directories(place_pack(target, source, name))
 
 

@@ -14,7 +14,7 @@ from workbench import EMBEDDING, MODEL, SPECS, Repo, dense_payload, make_pack, m
 from git_theta_ext.cli.main import main
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
-from git_theta_ext.store.locks import alone
+from git_theta_ext.store.locks import gc_lock
 from git_theta_ext.store.maintenance.copying import copies
 from git_theta_ext.store.packs.format import Entry
 from git_theta_ext.store.packs.reader import read_pack_header
@@ -172,7 +172,7 @@ def test_a_damaged_pack_stays_while_something_that_is_lost_leans_on_it(repo: Rep
     repo.git("theta", "gc")
     forgotten = repo.git("rev-parse", "HEAD~1")
     (leaning,) = set(packs(repo)) - set(base)
-    repo.git("checkout", "--quiet", "--orphan", "alone")
+    repo.git("checkout", "--quiet", "--orphan", "gc_lock")
     repo.git("commit", "--quiet", "--message", "near alone")
     repo.git("branch", "--quiet", "-D", "main")
     repo.git("reflog", "expire", "--expire=now", "--all")
@@ -323,8 +323,8 @@ def test_no_garbage_is_collected_during_a_repair(two: Repo, monkeypatch: pytest.
     held = []
 
     def watched(*_: object) -> None:
-        with alone(root, wait=False) as nobody_else:
-            held.append(not nobody_else)
+        with gc_lock(root, wait=False) as acquired:
+            held.append(not acquired)
         raise RepositoryError("seen enough")
 
     monkeypatch.setattr("git_theta_ext.transfer.repair.plan_repair", watched)

@@ -26,7 +26,7 @@ from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.sync.outgoing import theta_paths_at
 from git_theta_ext.operations.sync.remotes import try_remotes
 from git_theta_ext.operations.workspace import open_store
-from git_theta_ext.store.locks import alone
+from git_theta_ext.store.locks import gc_lock
 from git_theta_ext.store.maintenance.fsck import (
     Problem,
     check_manifests,
@@ -106,7 +106,7 @@ def _here(output: Output, args: argparse.Namespace) -> int:
     told: dict[str, Any] = {"manifests": len(manifests)}
     lines: list[str] = []
     # What a garbage collection takes for superfluous may be all that is left of a damaged pack.
-    with alone(store.root, wait=True) if args.repair and not args.dry_run else nullcontext():
+    with gc_lock(store.root, wait=True) if args.repair and not args.dry_run else nullcontext():
         if args.repair and not args.dry_run and not remotes.count:
             with show("fetching", 0) as advance:
                 remotes.fill(store, manifests, advance)

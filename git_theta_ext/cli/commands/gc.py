@@ -12,10 +12,10 @@ from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.operations.maintenance.auto_gc import be_considerate, log_path
-from git_theta_ext.operations.maintenance.gc import Wish, maintain
+from git_theta_ext.operations.maintenance.auto_gc import log_path, lower_priority
+from git_theta_ext.operations.maintenance.gc import GcOptions, maintain
 from git_theta_ext.operations.workspace import open_store
-from git_theta_ext.store.locks import alone
+from git_theta_ext.store.locks import gc_lock
 
 if TYPE_CHECKING:
     import argparse
@@ -56,22 +56,22 @@ def run(args: argparse.Namespace) -> int:
     if not grace >= 0:
         raise UsageError(f"--grace {grace:g} lies in the future", hint="git theta gc --grace 14")
     if args.auto:
-        be_considerate()
-    wish = Wish(time.time() - grace * _DAY, args.aggressive, args.dry_run)
+        lower_priority()
+    options = GcOptions(time.time() - grace * _DAY, args.aggressive, args.dry_run)
     output = output_of(args)
-    with alone(store.root, wait=False) as nobody_else:
-        if nobody_else:
-            return _collect(output, repo, store, wish, auto=args.auto)
+    with gc_lock(store.root, wait=False) as acquired:
+        if acquired:
+            return _collect(output, repo, store, options, auto=args.auto)
     if args.auto:
         return 0
     output.warn("another git theta gc, prune or repair is running; this one waits for it")
-    with alone(store.root, wait=True):
-        return _collect(output, repo, store, wish, auto=False)
+    with gc_lock(store.root, wait=True):
+        return _collect(output, repo, store, options, auto=False)
 
 
-def _collect(output: Output, repo: Repository, store: Store, wish: Wish, *, auto: bool) -> int:
+def _collect(output: Output, repo: Repository, store: Store, options: GcOptions, *, auto: bool) -> int:
     try:
-        _run(output, repo, store, wish)
+        _run(output, repo, store, options)
     except ThetaError as error:
         if auto:
             log_path(store).write_text(f"{error.message}\n")
@@ -79,16 +79,16 @@ def _collect(output: Output, repo: Repository, store: Store, wish: Wish, *, auto
     return 0
 
 
-def _run(output: Output, repo: Repository, store: Store, wish: Wish) -> None:
+def _run(output: Output, repo: Repository, store: Store, options: GcOptions) -> None:
     before = _stored(store)
-    done = maintain(repo, store, wish, partial(progress, "recoding", wanted=output.mode == "human"))
-    if not wish.dry_run:
+    done = maintain(repo, store, options, partial(progress, "recoding", wanted=output.mode == "human"))
+    if not options.dry_run:
         log_path(store).unlink(missing_ok=True)
-    after = before - done.freed + done.recoded.after if wish.dry_run else _stored(store)
-    had = "has {} and would have about {}" if wish.dry_run else "had {} and has {}"
+    after = before - done.freed + done.recoded.after if options.dry_run else _stored(store)
+    had = "has {} and would have about {}" if options.dry_run else "had {} and has {}"
     output.result(
         {
-            "dry_run": wish.dry_run,
+            "dry_run": options.dry_run,
             "recoded": asdict(done.recoded),
             "redundant": [name for name, _ in done.garbage.redundant],
             "dead": [name for name, _ in done.garbage.dead],
@@ -98,7 +98,7 @@ def _run(output: Output, repo: Repository, store: Store, wish: Wish) -> None:
             "store_bytes": [before, after],
         },
         [
-            *_lines(done, "would " if wish.dry_run else ""),
+            *_lines(done, "would " if options.dry_run else ""),
             f"the store {had.format(human_bytes(before), human_bytes(after))}",
         ],
     )

@@ -16,7 +16,7 @@ from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.maintenance.prune import local_packs, needed_here, plan_prune, prune_place
 from git_theta_ext.operations.workspace import open_store
-from git_theta_ext.store.locks import alone
+from git_theta_ext.store.locks import gc_lock
 from git_theta_ext.transfer.verify import verified
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     place = prune_place(repo, store, args.remote)
     start = time.time()
     # Nobody may code a tensor against another that is about to go.
-    with alone(store.root, wait=True):
+    with gc_lock(store.root, wait=True):
         needed = needed_here(repo, place.name, args.keep_recent)
         packs = local_packs(store)
         held = {entry.digest for header in packs.values() for entry in header.entries}

@@ -59,7 +59,7 @@ def start_if_due(repo: Repository, store: Store) -> bool:
     return True
 
 
-def be_considerate() -> None:
-    """Let whatever the user does go first."""
+def lower_priority() -> None:
+    """Lower the priority of this process, so that the commands of the user run first."""
     with suppress(OSError):
         os.nice(10)

@@ -1,4 +1,4 @@
-"""Make the store small, and remove from it what nobody needs: what ``git theta gc`` does, by hand or by itself."""
+"""Store old versions as deltas and remove unreachable data: ``git theta gc``, run by hand or automatically."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """How thorough a collection is to be.
+class GcOptions:
+    """Options of a garbage collection.
 
     Attributes:
-        older_than: Tensors that nobody names go if they were stored or asked for before this time, in seconds.
-        aggressive: Reconsider everything, and try every encoding.
-        dry_run: Change nothing.
+        older_than: Remove unreachable tensors that were stored or used before this time, in seconds since the epoch.
+        aggressive: Reconsider every tensor, and try every encoding.
+        dry_run: Only report what would change.
     """
 
     older_than: float
@@ -68,13 +68,13 @@ def live_digests(repo: Repository) -> set[Digest]:
     return named_digests(repo, local_blobs(repo))
 
 
-def maintain(repo: Repository, store: Store, wish: Wish, show: Show) -> Collected:
-    """Recode what history holds, and remove packs that are not needed. The caller holds ``store.locks.alone``.
+def maintain(repo: Repository, store: Store, options: GcOptions, show: Show) -> Collected:
+    """Recode what history holds, and remove packs that are not needed. The caller holds ``store.locks.gc_lock``.
 
     Args:
         repo: The repository.
         store: Its store.
-        wish: How thorough to be.
+        options: How thorough to be, and from which time on to keep unreachable tensors.
         show: Shows how much of so many bytes of tensors is recoded.
 
     Raises:
@@ -89,19 +89,19 @@ def maintain(repo: Repository, store: Store, wish: Wish, show: Show) -> Collecte
     named = {digest for version in history for digest, _ in version.manifest.digests()}
     own = {digest for digest, held in store.all_holders().items() if any(h.root == str(store.root) for h in held)}
     store.prove(named & own, partial(smallest, depth=depth))
-    recoder = Recoder(store, depth, aggressive=wish.aggressive, dry_run=wish.dry_run)
+    recoder = Recoder(store, depth, aggressive=options.aggressive, dry_run=options.dry_run)
     todo = {p.digest: p.spec.nbytes for v in history for p in v.manifest.parameters.values() if recoder.wants(p.digest)}
     with show(sum(todo.values())) as advance:
         recoded = recoder.run(candidates(history, recoder.wants), advance)
     store.refresh()  # recoding may have taken long
     live = live_digests(repo)
-    garbage = find_garbage(store, live, wish.older_than, recoder.planned, depth)
-    if wish.dry_run:
-        waste = wasted(store, live, wish.older_than, recoder.planned, depth)
+    garbage = find_garbage(store, live, options.older_than, recoder.planned, depth)
+    if options.dry_run:
+        waste = wasted(store, live, options.older_than, recoder.planned, depth)
         return Collected(recoded, garbage, garbage.nbytes + waste)
     store.index.settle(str(store.root), loose)
-    freed = collect(store, garbage, wish.older_than)
-    repacked = repack(store, live, wish.older_than, depth)
+    freed = collect(store, garbage, options.older_than)
+    repacked = repack(store, live, options.older_than, depth)
     store.index.compact()
     return Collected(recoded, garbage, freed, repacked)
 
@@ -109,7 +109,7 @@ def maintain(repo: Repository, store: Store, wish: Wish, show: Show) -> Collecte
 def recode_outgoing(
     repo: Repository, store: Store, digests: AbstractSet[Digest], there: AbstractSet[Digest]
 ) -> Recoded:
-    """Recode what a push is about to upload. The caller holds ``store.locks.alone``.
+    """Recode what a push is about to upload. The caller holds ``store.locks.gc_lock``.
 
     Args:
         repo: The repository.

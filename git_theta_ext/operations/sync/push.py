@@ -251,11 +251,11 @@ def _refuse_raw(found: Outgoing) -> None:
 
 def _recode(repo: Repository, store: Store, going: Going) -> None:
     from git_theta_ext.operations.maintenance.gc import recode_outgoing
-    from git_theta_ext.store.locks import alone
+    from git_theta_ext.store.locks import gc_lock
 
     try:
-        with alone(store.root, wait=False) as nobody_else:
-            if nobody_else:  # else somebody is recoding the very same tensors; what is done by now is used
+        with gc_lock(store.root, wait=False) as acquired:
+            if acquired:  # else somebody is recoding the very same tensors; what is done by now is used
                 recode_outgoing(repo, store, going.digests, going.there)
     except (CorruptError, StoreError) as error:
         # A damaged old version, a full disk or one without locks is no reason not to upload what is here.

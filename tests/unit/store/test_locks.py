@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from git_theta_ext.errors import StoreError
-from git_theta_ext.store.locks import alone, dropping, file_lock, kept
+from git_theta_ext.store.locks import exclusive_lock, file_lock, gc_lock, shared_lock
 
 HOLD = """
 import json, sys
@@ -19,8 +19,8 @@ with getattr(locks, sys.argv[2])(Path(sys.argv[1]), **json.loads(sys.argv[3])):
 """
 
 
-class Holder:
-    """Another process that holds a lock until it is told to let go, or killed."""
+class LockedElsewhere:
+    """Another process that holds a lock until it ends, or killed."""
 
     def __init__(self, root, name, options="{}"):
         self.process = subprocess.Popen(
@@ -49,13 +49,16 @@ def entered(lock):
 
 
 def test_any_number_may_keep_packs_at_a_time(tmp_path):
-    with Holder(tmp_path, "kept"), kept(tmp_path), kept(tmp_path):
+    with LockedElsewhere(tmp_path, "shared_lock"), shared_lock(tmp_path), shared_lock(tmp_path):
         pass
 
 
-@pytest.mark.parametrize(("holder", "other"), [("kept", dropping), ("dropping", kept), ("dropping", dropping)])
-def test_nobody_drops_packs_while_somebody_needs_them(tmp_path, holder, other):
-    with Holder(tmp_path, holder):
+@pytest.mark.parametrize(
+    ("holder", "other"),
+    [("shared_lock", exclusive_lock), ("exclusive_lock", shared_lock), ("exclusive_lock", exclusive_lock)],
+)
+def test_packs_are_not_dropped_while_a_process_needs_them(tmp_path, holder, other):
+    with LockedElsewhere(tmp_path, holder):
         inside, thread = entered(other(tmp_path))
         assert not inside.wait(0.1)
     thread.join(30)
@@ -63,33 +66,41 @@ def test_nobody_drops_packs_while_somebody_needs_them(tmp_path, holder, other):
 
 
 def test_one_process_collects_garbage_at_a_time(tmp_path):
-    with Holder(tmp_path, "alone", '{"wait": true}'):
-        with alone(tmp_path, wait=False) as free:
+    with LockedElsewhere(tmp_path, "gc_lock", '{"wait": true}'):
+        with gc_lock(tmp_path, wait=False) as free:
             assert not free
-        inside, thread = entered(alone(tmp_path, wait=True))
+        inside, thread = entered(gc_lock(tmp_path, wait=True))
         assert not inside.wait(0.1)
     thread.join(30)
     assert inside.is_set()
-    with alone(tmp_path, wait=False) as free:
+    with gc_lock(tmp_path, wait=False) as free:
         assert free
 
 
-def test_collecting_keeps_nobody_from_using_packs(tmp_path):
-    with Holder(tmp_path, "alone", '{"wait": true}'), kept(tmp_path), alone(tmp_path, wait=False) as free:
+def test_packs_can_be_used_during_a_garbage_collection(tmp_path):
+    with (
+        LockedElsewhere(tmp_path, "gc_lock", '{"wait": true}'),
+        shared_lock(tmp_path),
+        gc_lock(tmp_path, wait=False) as free,
+    ):
         assert not free
 
 
 def test_a_lock_goes_with_its_process(tmp_path):
-    with Holder(tmp_path, "alone", '{"wait": true}') as process:
+    with LockedElsewhere(tmp_path, "gc_lock", '{"wait": true}') as process:
         process.kill()
         process.wait()
-        with alone(tmp_path, wait=False) as free:
+        with gc_lock(tmp_path, wait=False) as free:
             assert free
 
 
 def test_a_store_that_cannot_be_written_needs_no_lock(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with kept(tmp_path / "file"), dropping(tmp_path / "file"), alone(tmp_path / "file", wait=False) as free:
+    with (
+        shared_lock(tmp_path / "file"),
+        exclusive_lock(tmp_path / "file"),
+        gc_lock(tmp_path / "file", wait=False) as free,
+    ):
         assert free
 
 
@@ -98,9 +109,9 @@ def test_a_file_system_without_locks_is_used_without_but_nothing_is_dropped(tmp_
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with kept(tmp_path), file_lock(tmp_path / "some.lock"):
+    with shared_lock(tmp_path), file_lock(tmp_path / "some.lock"):
         pass
-    for lock in (alone(tmp_path, wait=True), alone(tmp_path, wait=False), dropping(tmp_path)):
+    for lock in (gc_lock(tmp_path, wait=True), gc_lock(tmp_path, wait=False), exclusive_lock(tmp_path)):
         with pytest.raises(StoreError, match=r"cannot lock .*: No locks available") as raised, lock:
             pytest.fail("no lock was held")
         assert "locks" in raised.value.hint
