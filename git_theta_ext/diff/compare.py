@@ -69,10 +69,10 @@ class Diff:
     def empty(self) -> bool:
         """Whether nothing differs and nothing is undecided."""
         same = self.old_format == self.new_format and not self.layout_changed
-        return same and not (self.added or self.removed or self.modified or self.renamed or self.undecided)
+        return same and not (self.added or self.removed or self.modified or self.renamed or self.conflicted)
 
     @property
-    def undecided(self) -> bool:
+    def conflicted(self) -> bool:
         """Whether the newer version has conflicts."""
         return bool(self.conflicts or self.layout_conflict)
 

@@ -143,7 +143,7 @@ def _percent(share: float) -> str:
 
 
 def _conflicts(diff: Diff) -> Iterator[tuple[str, str]]:
-    if not diff.undecided:
+    if not diff.conflicted:
         return
     count = len(diff.conflicts) + (diff.layout_conflict is not None)
     yield "!", f"{plural(count, 'unresolved conflict')} (git theta resolve):"

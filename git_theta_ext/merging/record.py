@@ -76,7 +76,7 @@ class Record:
             rules: How.
             plan: What came of that.
         """
-        if not any(len({d.sides[number] for number in d.changers}) > 1 for d in plan.decisions):
+        if not any(len({d.sides[number] for number in d.changed_by}) > 1 for d in plan.decisions):
             return None
         base, *sides = manifests
         methods = {decision.choice.method for decision in plan.decisions if decision.action == "compute"}
@@ -90,13 +90,13 @@ class Record:
 
     def to_json(self) -> str:
         """Return one line of JSON, the value of the trailer."""
-        told: dict[str, Any] = {"path": self.path, "base": self.base, "sides": self.sides, "commits": self.commits}
-        told["rules"] = self.rules.told()
+        data: dict[str, Any] = {"path": self.path, "base": self.base, "sides": self.sides, "commits": self.commits}
+        data["rules"] = self.rules.to_dict()
         if self.versions:
-            told["versions"] = dict(self.versions)
+            data["versions"] = dict(self.versions)
         if self.steps:
-            told["resolved"] = [{**step.rules.told(), "parameters": step.patterns} for step in self.steps]
-        return json.dumps(told | {"git-theta": self.tool}, separators=(",", ":"), ensure_ascii=True)
+            data["resolved"] = [{**step.rules.to_dict(), "parameters": step.patterns} for step in self.steps]
+        return json.dumps(data | {"git-theta": self.tool}, separators=(",", ":"), ensure_ascii=True)
 
     @classmethod
     def from_json(cls, text: str) -> Record:
@@ -107,18 +107,18 @@ class Record:
             PluginError: A method is not installed.
         """
         try:
-            told = read_json(text)
-            steps = [Step(Rules.from_told(each), _texts(each["parameters"])) for each in told.get("resolved", [])]
-            base = None if told["base"] is None else _text(told["base"])
+            data = read_json(text)
+            steps = [Step(Rules.from_dict(each), _texts(each["parameters"])) for each in data.get("resolved", [])]
+            base = None if data["base"] is None else _text(data["base"])
             record = cls(
-                _text(told["path"]),
+                _text(data["path"]),
                 base,
-                _texts(told["sides"]),
-                _texts(told["commits"]),
-                Rules.from_told(told["rules"]),
-                {_text(name): int(number) for name, number in told.get("versions", {}).items()},
+                _texts(data["sides"]),
+                _texts(data["commits"]),
+                Rules.from_dict(data["rules"]),
+                {_text(name): int(number) for name, number in data.get("versions", {}).items()},
                 tuple(steps),
-                _text(told["git-theta"]),
+                _text(data["git-theta"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise MergeError(f"this is no record of a merge: {text[:80]}") from error

@@ -257,15 +257,15 @@ def test_state(outcomes: dict[str, Merged], state: str, sides: str) -> None:
             assert np.array_equal(found[1], wanted[1], equal_nan=True), found[1]
 
 
-@pytest.mark.parametrize(("sides", "changers"), [("two", 2), ("three", 3)])
+@pytest.mark.parametrize(("sides", "changed_by"), [("two", 2), ("three", 3)])
 @pytest.mark.parametrize("name", LORAS)
 def test_the_factors_of_a_lora_are_merged_as_one(
-    outcomes: dict[str, Merged], name: str, sides: str, changers: int
+    outcomes: dict[str, Merged], name: str, sides: str, changed_by: int
 ) -> None:
     merged = outcomes[sides]
     found = {parameter: value for parameter in lora(name, None) if (value := merged.value(parameter)) is not None}
     assert not set(found) & set(merged.reasons)
-    updates = [update(lora(name, side)) for side in range(2 if "halves" in name else changers)]
+    updates = [update(lora(name, side)) for side in range(2 if "halves" in name else changed_by)]
     left, sizes, right = np.linalg.svd(sum(updates) / len(updates))
     nearest = sizes[0] * np.outer(left[:, 0], right[0])
     np.testing.assert_allclose(update(found), nearest, atol=1e-5)

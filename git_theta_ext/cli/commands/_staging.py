@@ -9,7 +9,7 @@ from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.operations.filter.populate import manifest_at
 from git_theta_ext.operations.staging.opened import open_checkpoint
 from git_theta_ext.operations.staging.stage import store_file
-from git_theta_ext.operations.staging.tolerance import snap
+from git_theta_ext.operations.staging.tolerance import revert_small_changes
 from git_theta_ext.operations.staging.update import store_update
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Staging:
         note = _note(done) + ("" if self.dry_run else f", {human_bytes(done.stored_bytes)} stored")
         return Work(rewrites=[done.rewrite], told={path: told}, notes={path: note})
 
-    def snap(self, formats: Mapping[str, str | None], tolerance: Tolerance) -> Work:
+    def revert_small_changes(self, formats: Mapping[str, str | None], tolerance: Tolerance) -> Work:
         """Store files in which parameters that hardly moved are set back."""
         work = Work()
         for path, name in formats.items():
@@ -85,7 +85,7 @@ class Staging:
                 work.staged.extend(self.plain({path: name}).staged)
                 continue
             checkpoint = open_checkpoint(self.repo, self.store, path, name, self.advance)
-            found = snap(self.repo, self.store, checkpoint, tolerance)
+            found = revert_small_changes(self.repo, self.store, checkpoint, tolerance)
             work.told[path] = {"snapped": list(found.names)}
             work.notes[path] = f"{len(found.names)} of {plural(found.changed, 'changed parameter')} set back"
             if not found.names:

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         if update is not None:
             work = staging.update(formats, update)
         elif tolerance is not None:
-            work = staging.snap(formats, tolerance)
+            work = staging.revert_small_changes(formats, tolerance)
         else:
             work = staging.plain(formats)
     if args.dry_run:

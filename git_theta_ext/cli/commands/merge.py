@@ -16,8 +16,8 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import MergeError, UsageError
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.merging.reporting.report import bytes_to_read, taken
-from git_theta_ext.operations.merge.preview import foresee
-from git_theta_ext.operations.merge.replay import measured, recorded, replay
+from git_theta_ext.operations.merge.preview import plan_merge
+from git_theta_ext.operations.merge.replay import measure_merge, recorded_merges, replay
 from git_theta_ext.operations.workspace import open_store
 from git_theta_ext.util.files import reporting_os_errors
 
@@ -90,17 +90,17 @@ def _plan(output: Output, repo: Repository, args: argparse.Namespace) -> int:
     revisions, words = args.revisions, args.words
     if not revisions:
         raise UsageError("--plan needs the branches that would be merged", hint=EXAMPLE)
-    found = foresee(repo, revisions, words)
-    lines = [line for path, foreseen in found.items() for line in plan_text.lines(path, foreseen)]
-    data = [plan_text.told(path, foreseen) for path, foreseen in found.items()]
+    found = plan_merge(repo, revisions, words)
+    lines = [line for path, preview in found.items() for line in plan_text.lines(path, preview)]
+    data = [plan_text.to_json(path, preview) for path, preview in found.items()]
     output.result(data, lines or ["no checkpoint was changed by more than one side"])
-    return int(any(plan_text.conflicts(foreseen.plan) for foreseen in found.values()))
+    return int(any(plan_text.conflicts(preview.plan) for preview in found.values()))
 
 
 def _replay(output: Output, repo: Repository, args: argparse.Namespace) -> int:
     commit = _single(args.revisions)
     store = open_store(repo)
-    found = [replay(repo, store, again, progress) for again in recorded(repo, commit)]
+    found = [replay(repo, store, merge, progress) for merge in recorded_merges(repo, commit)]
     output.result(
         [{"path": r.path, "computed": r.computed, "differing": list(r.differing)} for r in found],
         [
@@ -137,11 +137,11 @@ def _report(output: Output, repo: Repository, args: argparse.Namespace) -> int:
     commit = _single(args.revisions)
     store = open_store(repo)
     reports = []
-    for again in recorded(repo, commit):
-        with progress(f"measuring {again.record.path}", bytes_to_read(again.plan)) as advance:
-            rows = measured(repo, store, again, advance)
-        about = {"path": again.record.path, "commit": again.commit, **again.record.rules.told()}
-        reports.append((about | {"taken": taken(again.plan)}, report_text.grouped(rows)))
+    for merge in recorded_merges(repo, commit):
+        with progress(f"measuring {merge.record.path}", bytes_to_read(merge.plan)) as advance:
+            rows = measure_merge(repo, store, merge, advance)
+        about = {"path": merge.record.path, "commit": merge.commit, **merge.record.rules.to_dict()}
+        reports.append((about | {"taken": taken(merge.plan)}, report_text.grouped(rows)))
     if args.html is not None:
         with reporting_os_errors(args.html):
             args.html.write_text(report_text.to_html(reports), encoding="utf-8")

@@ -20,7 +20,7 @@ from git_theta_ext.git.repository import Repository
 from git_theta_ext.merging.rules.file import parse_override
 from git_theta_ext.merging.rules.rules import choice
 from git_theta_ext.operations.merge.conflict_preview import moved, preview
-from git_theta_ext.operations.merge.resolve_worktree import find, finish, settle
+from git_theta_ext.operations.merge.resolve_worktree import find_conflicts, resolve_conflicts, stage_resolved
 from git_theta_ext.operations.merge.run import engine
 from git_theta_ext.operations.workspace import open_store
 from git_theta_ext.util.text import printable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.manifest import Conflict
-    from git_theta_ext.operations.merge.resolve_worktree import Undecided
+    from git_theta_ext.operations.merge.resolve_worktree import ConflictedCheckpoint
     from git_theta_ext.store.store import Store
 
 GROUP = "merge"
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     store = open_store(repo)
     left = {}
     for path in paths:
-        found = _Session(repo, store, output, find(repo, store, path)).run()
+        found = _Session(repo, store, output, find_conflicts(repo, store, path)).run()
         left[path] = len(found.manifest.conflicts) + (found.manifest.layout_conflict is not None)
     output.result(
         [{"path": path, "conflicts": count} for path, count in left.items()],
@@ -76,7 +76,7 @@ def _unmerged(repo: Repository) -> list[str]:
 class _Session:
     """The questions about one checkpoint; they go to stderr, answers come from stdin."""
 
-    def __init__(self, repo: Repository, store: Store, output: Output, found: Undecided) -> None:
+    def __init__(self, repo: Repository, store: Store, output: Output, found: ConflictedCheckpoint) -> None:
         self._repo = repo
         self._store = store
         self._output = output
@@ -85,7 +85,7 @@ class _Session:
         self._skipped: set[str] = set()
         self._over = False
 
-    def run(self) -> Undecided:
+    def run(self) -> ConflictedCheckpoint:
         """Ask until everything is settled or skipped; what is settled whole is staged and its file written."""
         self._say(text.headline(self._found))
         while not self._over:
@@ -98,7 +98,7 @@ class _Session:
         if not self._over and self._found.manifest.layout_conflict is not None and not self._found.manifest.conflicts:
             self._ask_layout()
         if not self._found.manifest.conflicted:
-            finish(self._repo, self._store, self._found)
+            stage_resolved(self._repo, self._store, self._found)
         return self._found
 
     def _device(self) -> Device:
@@ -136,7 +136,7 @@ class _Session:
             self._preview(conflicts, words)
             return False
         else:
-            self._settle(_choice(text.SHORT.get(word, word), words), conflicts)
+            self._resolve(_choice(text.SHORT.get(word, word), words), conflicts)
         return True
 
     def _preview(self, conflicts: Sequence[Conflict], words: Sequence[str]) -> None:
@@ -144,12 +144,12 @@ class _Session:
         count, found = preview(self._store, self._device(), self._found.manifest, conflicts, choices)
         self._say(text.previews(conflicts, count, found))
 
-    def _settle(self, asked: Choice, conflicts: Sequence[Conflict]) -> None:
+    def _resolve(self, asked: Choice, conflicts: Sequence[Conflict]) -> None:
         names = [conflict.name for conflict in conflicts]
         everything = len(names) == len(self._found.manifest.conflicts)
         patterns = [] if everything else list(map(glob.escape, names))
         with progress("merging", 0):
-            self._found = settle(self._repo, self._store, self._found, asked, patterns)
+            self._found = resolve_conflicts(self._repo, self._store, self._found, asked, patterns)
 
     def _ask_layout(self) -> None:
         self._say(text.layout(self._found))
@@ -158,7 +158,9 @@ class _Session:
             if word in {"", "k", "q"}:
                 return
             try:
-                self._found = settle(self._repo, self._store, self._found, _choice(text.SHORT.get(word, word), ()))
+                self._found = resolve_conflicts(
+                    self._repo, self._store, self._found, _choice(text.SHORT.get(word, word), ())
+                )
             except ThetaError as error:
                 self._output.error(error)
 

@@ -16,7 +16,7 @@ from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.merging.rules.rules import choice
 from git_theta_ext.operations.merge.resolve import methods_for, sides_of
-from git_theta_ext.operations.merge.resolve_worktree import find, finish, settle
+from git_theta_ext.operations.merge.resolve_worktree import find_conflicts, resolve_conflicts, stage_resolved
 from git_theta_ext.operations.workspace import open_store
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.operations.merge.resolve_worktree import Undecided
+    from git_theta_ext.operations.merge.resolve_worktree import ConflictedCheckpoint
 
 
 GROUP = "merge"
@@ -71,17 +71,17 @@ def run(args: argparse.Namespace) -> int:
     store = open_store(repo)
     left, told, lines = 0, [], []
     for path in paths:
-        found = find(repo, store, path)
+        found = find_conflicts(repo, store, path)
         if found.manifest.conflicted and asked is not None:
-            found = settle(repo, store, found, asked, patterns)
+            found = resolve_conflicts(repo, store, found, asked, patterns)
         told.append(_told(found))
         if found.manifest.conflicted:
             left += 1
             lines += [f"{path}:", *_left(found.manifest)]
             if asked is None:
-                lines.append(f"to resolve them: {_settle(found.manifest)} {path}")
+                lines.append(f"to resolve them: {_resolve_command(found.manifest)} {path}")
         else:
-            finish(repo, store, found)
+            stage_resolved(repo, store, found)
             lines.append(f"resolved {path}")
     output.result({"checkpoints": told}, lines)
     return int(left > 0)
@@ -129,7 +129,7 @@ def _conflicted(repo: Repository, paths: Sequence[str]) -> list[str]:
     return list(theta_paths(repo.run, [path for path in paths if path in unmerged]))
 
 
-def _settle(manifest: Manifest) -> str:
+def _resolve_command(manifest: Manifest) -> str:
     """Return the command that settles conflicts, with the methods that can settle some of these."""
     base, *sides = sides_of(manifest)
     if len(sides) > _MANY_SIDES:
@@ -146,7 +146,7 @@ def _options(words: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
-def _told(found: Undecided) -> dict[str, object]:
+def _told(found: ConflictedCheckpoint) -> dict[str, object]:
     layout = found.manifest.layout_conflict
     return {
         "path": found.path,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.reporting.measures import Measures
     from git_theta_ext.model.manifest import Conflict, Parameter
     from git_theta_ext.operations.merge.conflict_preview import Preview
-    from git_theta_ext.operations.merge.resolve_worktree import Undecided
+    from git_theta_ext.operations.merge.resolve_worktree import ConflictedCheckpoint
 
 _MOST_GROUPS = 40
 _TWO = 2
@@ -34,7 +34,7 @@ HELP = """\
 LAYOUT_QUESTION = "  whose order and metadata? [o t b k] "
 
 
-def headline(found: Undecided) -> str:
+def headline(found: ConflictedCheckpoint) -> str:
     """Say what is undecided."""
     return f"{found.path}: {plural(len(found.manifest.conflicts), 'parameter')} undecided"
 
@@ -94,7 +94,7 @@ def previews(conflicts: Sequence[Conflict], count: int, found: Sequence[Preview]
     return "\n".join([*aligned(rows), *part])
 
 
-def layout(found: Undecided) -> str:
+def layout(found: ConflictedCheckpoint) -> str:
     """Say what is undecided about the file."""
     conflict = found.manifest.layout_conflict
     assert conflict is not None

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.decision import Decision
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.tensor import TensorSpec
-    from git_theta_ext.operations.merge.preview import Foreseen
+    from git_theta_ext.operations.merge.preview import MergePreview
 
 _MOST_ROWS = 40
 _INDENT = 4
 
 
-def told(path: str, foreseen: Foreseen) -> dict[str, Any]:
+def to_json(path: str, preview: MergePreview) -> dict[str, Any]:
     """Describe a plan in types that ``json.dumps`` takes; ``reads`` and ``memory`` are bytes."""
-    plan, peaks = foreseen.plan, [] if foreseen.budget is None else foreseen.budget.peaks
+    plan, peaks = preview.plan, [] if preview.budget is None else preview.budget.peaks
     return {
         "path": path,
         "sides": len(plan.sides),
@@ -39,17 +39,17 @@ def conflicts(plan: Plan) -> int:
     return sum(d.action == "conflict" for d in plan.decisions) + (plan.layout.action == "conflict")
 
 
-def lines(path: str, foreseen: Foreseen) -> Iterator[str]:
+def lines(path: str, preview: MergePreview) -> Iterator[str]:
     """Describe a plan for people: parameters whose names differ only in numbers are one row."""
-    plan = foreseen.plan
+    plan = preview.plan
     groups: dict[str, list[Decision]] = {}
     for decision in plan.decisions:
         groups.setdefault(_heading(decision), []).append(decision)
     unchanged = groups.pop("", [])
     count = f"{plural(len(plan.decisions), 'parameter')} of {len(plan.sides)} sides"
     yield f"{path}: {count}, {len(unchanged)} unchanged"
-    if foreseen.budget is not None:
-        yield f"  {announcement(foreseen.budget)}"
+    if preview.budget is not None:
+        yield f"  {announcement(preview.budget)}"
     for heading, decisions in sorted(groups.items()):
         yield f"  {heading}: {plural(len(decisions), 'parameter')}"
         yield from _rows(decisions)

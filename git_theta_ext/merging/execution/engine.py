@@ -91,7 +91,7 @@ class Engine:
         self._journal = journal or Journal(None)
         self._statistics = statistics or {}
         self._advance = advance
-        self._results = Batches(results or store, self._journal.settle)
+        self._results = Batches(results or store, self._journal.record)
         self._announce = announce
 
     @property
@@ -138,7 +138,7 @@ class Engine:
             selections = search(self._store, self._scheduler, plan, group)
             trims = [selection.threshold(exact=is_exact(group)) for selection in selections]
             for task in group:
-                found.update(dict.fromkeys(task.names, tuple(trims[number] for number in task.changers)))
+                found.update(dict.fromkeys(task.names, tuple(trims[number] for number in task.changed_by)))
         return found
 
     def _is_here(self, task: Task, found: Computed) -> bool:

@@ -52,7 +52,7 @@ class Journal:
         """Return a result, if it was stored before."""
         return self._known.get(identity)
 
-    def settle(self, results: Iterable[tuple[Digest, tuple[str, int, int] | None]]) -> None:
+    def record(self, results: Iterable[tuple[Digest, tuple[str, int, int] | None]]) -> None:
         """Note results that became durable: digest, with identity, votes and ties where it is to be remembered."""
         lines = [
             # Begun with a line feed: the last line may have been cut short.

@@ -227,13 +227,13 @@ def _pair(plan: Plan, pair: PairDecision) -> int:
     specs = [member.spec for member in _members(plan, pair)]
     width = _width(specs)
     a, b = (pair.specs[name].shape for name in pair.names)
-    ranks = sum(plan.sides[number].parameters[pair.names[0]].spec.shape[0] for number in pair.changers)
-    scratch = find_pair(pair.choice.method).contract.scratch((b[0], a[1], ranks), len(pair.changers))
+    ranks = sum(plan.sides[number].parameters[pair.names[0]].spec.shape[0] for number in pair.changed_by)
+    scratch = find_pair(pair.choice.method).contract.scratch((b[0], a[1], ranks), len(pair.changed_by))
     return 2 * sum(spec.elements for spec in specs) * width + math.ceil(scratch * width)
 
 
 def _members(plan: Plan, pair: PairDecision) -> list[Parameter]:
-    return [plan.sides[number].parameters[name] for number in pair.changers for name in _names(pair)]
+    return [plan.sides[number].parameters[name] for number in pair.changed_by for name in _names(pair)]
 
 
 def _names(pair: PairDecision) -> tuple[str, ...]:

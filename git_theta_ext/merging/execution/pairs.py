@@ -89,7 +89,7 @@ def _merged(store: Store | Memory, lane: Lane, decision: PairDecision, sides: Se
 
     wide = any(is_wide(spec.dtype) for spec in decision.specs.values())
 
-    scales = dict(zip(decision.changers, decision.scales, strict=False))
+    scales = dict(zip(decision.changed_by, decision.scales, strict=False))
 
     def values(number: int, name: str) -> torch.Tensor:
         parameter = sides[number].parameters[name]
@@ -105,14 +105,14 @@ def _merged(store: Store | Memory, lane: Lane, decision: PairDecision, sides: Se
         return Pair(a, b, float(values(number, decision.alpha).reshape(-1)[0]) / a.shape[0])
 
     given = decision.choice.weights
-    weights = [given[number] if given else 1.0 for number in decision.changers]
+    weights = [given[number] if given else 1.0 for number in decision.changed_by]
     method = find_pair(decision.choice.method)
-    merged, lost = method([pair(number) for number in decision.changers], weights, decision.choice.options)
+    merged, lost = method([pair(number) for number in decision.changed_by], weights, decision.choice.options)
     found = dict(zip(decision.names, _padded(merged, decision), strict=True))
     specs = dict(decision.specs)
     notes = []
     if decision.alpha is not None:
-        alpha = sides[decision.changers[0]].parameters[decision.alpha].spec
+        alpha = sides[decision.changed_by[0]].parameters[decision.alpha].spec
         found[decision.alpha] = torch.full((alpha.elements,), float(merged.a.shape[0]), device=merged.a.device)
         specs[decision.alpha] = alpha
     if lost > _NOTABLE:

@@ -46,7 +46,7 @@ class Task:
         choice: How.
         base: The common ancestor's value, None where the method needs none.
         branches: The changed values.
-        changers: The numbers of their sides.
+        changed_by: Indices of the sides that have them.
         sides: The names of these sides.
         spec: Of the result: our element type, and the shape of the side that has the most rows.
         sidecars: Kind of statistics to a tensor for each branch.
@@ -56,7 +56,7 @@ class Task:
     choice: Choice
     base: Parameter | None
     branches: tuple[Parameter, ...]
-    changers: tuple[int, ...]
+    changed_by: tuple[int, ...]
     sides: tuple[str, ...]
     spec: TensorSpec
     sidecars: Mapping[str, tuple[Parameter, ...]] = field(default_factory=dict)
@@ -130,7 +130,7 @@ class Task:
     def weights(self) -> tuple[float, ...]:
         """A weight for each branch."""
         given = self.choice.weights
-        return tuple(given[number] if given else 1.0 for number in self.changers)
+        return tuple(given[number] if given else 1.0 for number in self.changed_by)
 
     @cached_property
     def keys(self) -> tuple[int, ...]:
@@ -181,7 +181,7 @@ def tasks_of(decisions: Iterable[Decision], statistics: Statistics) -> list[Task
         if decision.action != "compute":
             continue
         task = _task(decision, statistics)
-        key = (decision.base, decision.sides, task.choice.method, task.choice.number)
+        key = (decision.base, decision.sides, task.choice.method, task.choice.rule_index)
         before = found.get(key)
         names = (decision.name,) if before is None else (*before.names, decision.name)
         found[key] = replace(before or task, names=names)
@@ -196,7 +196,7 @@ def single_tasks(plan: Plan, statistics: Statistics) -> list[Task]:
 
 def _task(decision: Decision, statistics: Statistics) -> Task:
     contract = find_merge(decision.choice.method).contract
-    values = [(number, decision.sides[number]) for number in decision.changers]
+    values = [(number, decision.sides[number]) for number in decision.changed_by]
     branches = tuple(value for _, value in values if value is not None)
     merged = decision.value
     assert merged is not None
@@ -209,7 +209,7 @@ def _task(decision: Decision, statistics: Statistics) -> Task:
     base = decision.base if contract.needs_base else None
     every = side_names(len(decision.sides))
     names = tuple(every[number] for number, _ in values)
-    return Task((decision.name,), decision.choice, base, branches, decision.changers, names, merged.spec, sidecars)
+    return Task((decision.name,), decision.choice, base, branches, decision.changed_by, names, merged.spec, sidecars)
 
 
 def digests_of(tasks: Iterable[Task]) -> set[Digest]:

@@ -75,11 +75,11 @@ class SignElection:
 
     def trims_of(self, task: Task) -> tuple[Trim, ...]:
         """Return the thresholds of a task's branches."""
-        return tuple(self.trims[number] for number in task.changers) if self.trims else ()
+        return tuple(self.trims[number] for number in task.changed_by) if self.trims else ()
 
     def use_up(self, task: Task, counts: Sequence[int]) -> None:
         """Note that so many elements that equal a branch's threshold are kept already."""
-        for number, count in zip(task.changers, counts, strict=True):
+        for number, count in zip(task.changed_by, counts, strict=True):
             trim = self.trims[number]
             if trim.equal < ALL_EQUALS:
                 self.trims[number] = Trim(trim.bits, max(0, trim.equal - count))

@@ -36,4 +36,4 @@ def for_counters(name: str, versions: Iterable[Parameter | None], asked: Choice)
         return asked
     known = [value.spec for value in versions if value is not None]
     counted = all(spec.dtype.kind in ("int", "uint") and spec.elements == 1 for spec in known)
-    return choice(_METHOD, origin=_ORIGIN, number=asked.number) if counted else asked
+    return choice(_METHOD, origin=_ORIGIN, rule_index=asked.rule_index) if counted else asked

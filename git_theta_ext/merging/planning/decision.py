@@ -37,7 +37,7 @@ class Decision:
         base: The common ancestor's value, None where it has none.
         sides: Ours, and those of the branches that are merged into it.
         choice: The rule that asks for the method.
-        changers: Numbers of the sides that changed it; a side that only changed the element type is none of them.
+        changers: Indices of the sides that changed it, except those that changed only its element type.
         note: Something the user should know.
         into: Element type of what is computed, None if it is ours'.
     """
@@ -49,7 +49,7 @@ class Decision:
     base: Parameter | None
     sides: tuple[Parameter | None, ...]
     choice: Choice
-    changers: tuple[int, ...] = ()
+    changed_by: tuple[int, ...] = ()
     note: str = ""
     into: Dtype | None = None
 
@@ -75,11 +75,11 @@ class Decision:
         if self.action == "cast" and self.source is not None:
             wanted: list[Parameter | None] = [self.candidate(self.source)]
         elif self.action == "apply":
-            one, other = self.changers
+            one, other = self.changed_by
             wanted = [self.sides[one], self.base, self.sides[other]]
         elif self.action == "compute":
             before = self.base if find_merge(self.choice.method).contract.needs_base else None
-            wanted = [before, *(self.sides[number] for number in self.changers)]
+            wanted = [before, *(self.sides[number] for number in self.changed_by)]
         else:
             wanted = []
         return [parameter for parameter in wanted if parameter is not None]
@@ -93,7 +93,7 @@ class Decision:
             return self.sides[0] or next(iter(present), None)
         return replace(longest, spec=replace(longest.spec, dtype=present[0].spec.dtype))
 
-    def undecided(self, reason: str) -> Decision:
+    def in_conflict(self, reason: str) -> Decision:
         """Return the decision that leaves it in conflict, for a reason."""
         return replace(self, state=reason, action="conflict", source=None, into=None)
 
@@ -124,11 +124,11 @@ def decide(  # noqa: PLR0913 - named
         casts: What is known of sides that changed the element type, None if there are none.
     """
     names = side_names(len(sides))
-    changers = tuple(number for number, value in enumerate(sides) if value != base)
-    fixed = (name, base, tuple(sides), choice, changers)
-    if len({sides[number] for number in changers}) <= 1:
-        state = _agreed(base, sides, changers, names)
-        return _decision(fixed, state, "take", names[changers[0] if changers else 0])
+    changed_by = tuple(number for number, value in enumerate(sides) if value != base)
+    fixed = (name, base, tuple(sides), choice, changed_by)
+    if len({sides[number] for number in changed_by}) <= 1:
+        state = _agreed(base, sides, changed_by, names)
+        return _decision(fixed, state, "take", names[changed_by[0] if changed_by else 0])
     if casts is None or base is None:
         return _merged(fixed, baseless=baseless)
     if casts.unknown:
@@ -159,11 +159,11 @@ def decide_disputed(name: str, sides: Values, choice: Choice) -> Decision:
 
 def _cast(fixed: _Fixed, base: Parameter, casters: frozenset[int]) -> Decision | None:
     """Decide where sides only changed the element type: what the others changed is taken in that type."""
-    name, _, sides, choice, changers = fixed
+    name, _, sides, choice, changed_by = fixed
     names = side_names(len(sides))
-    others = tuple(number for number in changers if number not in casters)
+    others = tuple(number for number in changed_by if number not in casters)
     values = {sides[number] for number in others}
-    types = new_types(base, [sides[number] for number in changers])
+    types = new_types(base, [sides[number] for number in changed_by])
     if not casters or None in values:
         return None
     if len(types) > 1:
@@ -188,14 +188,14 @@ def _cast(fixed: _Fixed, base: Parameter, casters: frozenset[int]) -> Decision |
 
 def _merged(fixed: _Fixed, *, baseless: bool) -> Decision:
     """Decide by the rule on what several sides changed."""
-    _, base, sides, choice, changers = fixed
+    _, base, sides, choice, changed_by = fixed
     names = side_names(len(sides))
-    state = _differing(base, sides, changers, names)
+    state = _differing(base, sides, changed_by, names)
     if choice.method in ("base", *names):
         return _decision(fixed, state, "take", choice.method)
     if choice.method in ("conflict", "theirs", *side_names(MOST_SIDES)):  # there is no such side
         return _decision(fixed, state, "conflict", None)
-    values = [sides[number] for number in changers]
+    values = [sides[number] for number in changed_by]
     if choice.method == APPLY:
         reason = state if base is None or None in values else obstacle_to_change(base, values)
         if reason is not None:
@@ -219,23 +219,23 @@ _Fixed = tuple[str, "Parameter | None", "tuple[Parameter | None, ...]", "Choice"
 
 
 def _decision(fixed: _Fixed, state: str, action: Action, source: str | None, note: str = "") -> Decision:
-    name, base, sides, choice, changers = fixed
-    return Decision(name, state, action, source, base, sides, choice, changers, note)
+    name, base, sides, choice, changed_by = fixed
+    return Decision(name, state, action, source, base, sides, choice, changed_by, note)
 
 
-def _agreed(base: Parameter | None, sides: Values, changers: Sequence[int], names: Sequence[str]) -> str:
-    if not changers:
+def _agreed(base: Parameter | None, sides: Values, changed_by: Sequence[int], names: Sequence[str]) -> str:
+    if not changed_by:
         return "unchanged"
-    if len(changers) > 1:
+    if len(changed_by) > 1:
         return "changed identically"
-    verb = "added" if base is None else "deleted" if sides[changers[0]] is None else "changed"
-    return f"{verb} by {names[changers[0]]}"
+    verb = "added" if base is None else "deleted" if sides[changed_by[0]] is None else "changed"
+    return f"{verb} by {names[changed_by[0]]}"
 
 
-def _differing(base: Parameter | None, sides: Values, changers: Sequence[int], names: Sequence[str]) -> str:
+def _differing(base: Parameter | None, sides: Values, changed_by: Sequence[int], names: Sequence[str]) -> str:
     verb = "added" if base is None else "changed"
-    gone = [names[number] for number in changers if sides[number] is None]
-    there = [names[number] for number in changers if sides[number] is not None]
+    gone = [names[number] for number in changed_by if sides[number] is None]
+    there = [names[number] for number in changed_by if sides[number] is not None]
     if gone:
         parts = {names.index(side): f"deleted by {side}" for side in gone}
         parts |= {names.index(side): f"{verb} by {side}" for side in there}

@@ -112,7 +112,7 @@ class Plan:
 
     def postponed(self, reason: str) -> Plan:
         """Return the plan that leaves in conflict, for a reason, what this one computes."""
-        rows = tuple(row.undecided(reason) if row.computed else row for row in self.decisions)
+        rows = tuple(row.in_conflict(reason) if row.computed else row for row in self.decisions)
         return replace(self, decisions=rows, pairs=())
 
 
@@ -127,7 +127,7 @@ def counted(decision: Decision) -> list[Parameter]:
     base = decision.base
     if base is None or not base.spec.dtype.arithmetic:
         return []
-    values = [decision.sides[number] for number in decision.changers]
+    values = [decision.sides[number] for number in decision.changed_by]
     found = [v for v in values if v is not None and v.spec.shape == base.spec.shape and v.spec.dtype.arithmetic]
     return [base, *found] if found else []
 
@@ -182,7 +182,7 @@ def plan(
 
 def _out_of_reach(decisions: Sequence[Decision]) -> list[str]:
     """Say that options which were asked for do not change what only one side changed."""
-    alone = sum(d.action == "take" and len({d.sides[n] for n in d.changers}) == 1 for d in decisions)
+    alone = sum(d.action == "take" and len({d.sides[n] for n in d.changed_by}) == 1 for d in decisions)
     asked = [d.choice for d in decisions if d.action == "compute" and d.choice.origin != "default"]
     methods = sorted({choice.method for choice in asked if choice.options or choice.weights})
     if not alone or not methods:
@@ -219,12 +219,12 @@ def _decide_layout(
     def fits(side: Manifest) -> bool:
         return id(side) not in unnamed and {name: p.spec for name, p in side.parameters.items()} == merged
 
-    changers = [side for side in sides if base is None or side.skeleton != base.skeleton]
-    wanted = changers[0] if changers and sides[0] not in changers else sides[0]
+    changed_by = [side for side in sides if base is None or side.skeleton != base.skeleton]
+    wanted = changed_by[0] if changed_by and sides[0] not in changed_by else sides[0]
     if id(wanted) in unnamed:
         wanted = next(filter(fits, sides), wanted)
     if fits(wanted):
-        lost = len({side.skeleton for side in changers}) > 1
+        lost = len({side.skeleton for side in changed_by}) > 1
         names = side_names(len(sides))
         return LayoutDecision("take", wanted.skeleton, None, _kept(names[sides.index(wanted)]) if lost else "")
     fallbacks = dict(zip(side_names(len(sides)), sides, strict=True))

@@ -95,7 +95,7 @@ class Scalings:
 
 
 @dataclass(frozen=True)
-class Known:
+class AdapterScalings:
     """What is known of an adapter's configurations.
 
     Attributes:
@@ -128,7 +128,7 @@ def config_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
     return [pair for pair in lora_pairs(known) if pair[0] not in adapted and alpha_of(pair[0], known) is None]
 
 
-def with_scales(plan: Plan, known: Known) -> Plan:
+def with_scales(plan: Plan, known: AdapterScalings) -> Plan:
     """Merge LoRAs by what they do, such that they fit the configuration that the merge leaves, or not at all."""
     decisions = {decision.name: decision for decision in plan.decisions}
     joint = {pair.names: pair for pair in plan.pairs}
@@ -140,7 +140,7 @@ def with_scales(plan: Plan, known: Known) -> Plan:
             joint.pop(names, None)
             state = f"part of a LoRA: {known.where} of the sides: {error.message}"
             affected = [*members, *_changed_biases(module_of(names[0]), decisions)]
-            decisions.update({decision.name: decision.undecided(state) for decision in affected})
+            decisions.update({decision.name: decision.in_conflict(state) for decision in affected})
             continue
         if pair is not None:
             joint[names] = pair
@@ -155,7 +155,7 @@ def with_scales(plan: Plan, known: Known) -> Plan:
 def _scaled(
     members: tuple[Decision, Decision],
     pair: PairDecision | None,
-    known: Known,
+    known: AdapterScalings,
     module: str,
     decisions: Mapping[str, Decision],
 ) -> PairDecision | None:
@@ -164,7 +164,7 @@ def _scaled(
     Raises:
         MergeError: It cannot be merged such that it fits its configuration.
     """
-    touched = {number for decision in members for number in decision.changers}
+    touched = {number for decision in members for number in decision.changed_by}
     if not touched or any(value is None for decision in members for value in decision.sides):
         return None
     if not known.sides:
@@ -178,12 +178,12 @@ def _scaled(
     ranks = [value.spec.shape[0] for value in members[0].sides if value is not None]
     everywhere = len(said) == len(known.sides)
     if everywhere and {*said, before or said[0]} == {said[0]}:
-        return pair and _unscaled(pair, said[0], module, {ranks[number] for number in pair.changers})
+        return pair and _unscaled(pair, said[0], module, {ranks[number] for number in pair.changed_by})
     merged = None if known.merged is None else known.merged.of(module)
     if merged is None or not everywhere:
         raise MergeError("only some of them have one" if known.merged is not None else known.reason)
-    changers = tuple(n for n, scaling in enumerate(said) if n in touched or before is None or scaling != before)
-    return _rescaled(members, changers, said, merged, module, ranks, decisions)
+    changed_by = tuple(n for n, scaling in enumerate(said) if n in touched or before is None or scaling != before)
+    return _rescaled(members, changed_by, said, merged, module, ranks, decisions)
 
 
 def _unscaled(pair: PairDecision, said: Scaling, module: str, ranks: set[int]) -> PairDecision:
@@ -196,7 +196,7 @@ def _unscaled(pair: PairDecision, said: Scaling, module: str, ranks: set[int]) -
 
 def _rescaled(  # noqa: PLR0913, PLR0917 - all that is known of a LoRA
     members: tuple[Decision, Decision],
-    changers: tuple[int, ...],
+    changed_by: tuple[int, ...],
     said: Sequence[Scaling],
     merged: Scaling,
     module: str,
@@ -205,19 +205,21 @@ def _rescaled(  # noqa: PLR0913, PLR0917 - all that is known of a LoRA
 ) -> PairDecision | None:
     sides = side_names(len(said))
     rank, scale = merged.rank(module), merged.scale(module)
-    for number in changers:
+    for number in changed_by:
         if said[number].rank(module) != ranks[number]:
             raise MergeError(
                 f"that of {sides[number]} has rank {said[number].rank(module)}, and its tensors {ranks[number]}"
             )
-    scales = tuple(said[number].scale(module) / scale for number in changers)
-    if len(changers) == 1:
-        if scales[0] != 1 or ranks[changers[0]] != rank:
-            raise MergeError(f"the merge leaves another one than that of {sides[changers[0]]}, who changed the factors")
+    scales = tuple(said[number].scale(module) / scale for number in changed_by)
+    if len(changed_by) == 1:
+        if scales[0] != 1 or ranks[changed_by[0]] != rank:
+            raise MergeError(
+                f"the merge leaves another one than that of {sides[changed_by[0]]}, who changed the factors"
+            )
         return None
     if {*scales} != {1.0} and _changed_biases(module, decisions):
         raise MergeError("they scale a bias, too")
-    changed = {decision.name: replace(decision, changers=changers) for decision in members}
+    changed = {decision.name: replace(decision, changed_by=changed_by) for decision in members}
     pair = pair_of(changed, (members[0].name, members[1].name), None)
     if isinstance(pair, str):
         raise MergeError(f"they differ, and {pair}")
@@ -227,7 +229,7 @@ def _rescaled(  # noqa: PLR0913, PLR0917 - all that is known of a LoRA
 def _changed_biases(module: str, decisions: Mapping[str, Decision]) -> list[Decision]:
     """Return the decisions on biases of a LoRA that anybody changed; they are scaled with its product."""
     known = (decisions.get(f"{module}.lora_B{adapter}.bias") for adapter in ("", ".default"))
-    return [decision for decision in known if decision is not None and decision.changers]
+    return [decision for decision in known if decision is not None and decision.changed_by]
 
 
 def _fitted(pair: PairDecision, rank: int) -> PairDecision:

@@ -34,7 +34,7 @@ class PairDecision:
     Attributes:
         names: Of ``lora_A`` and ``lora_B``.
         alpha: Name of the tensor that holds alpha, where the checkpoint has one.
-        changers: Numbers of the sides that changed it.
+        changed_by: Indices of the sides that changed it.
         choice: The rule, whose method merges pairs.
         specs: Name and spec of what comes out.
         note: Something the user should know.
@@ -43,7 +43,7 @@ class PairDecision:
 
     names: tuple[str, str]
     alpha: str | None
-    changers: tuple[int, ...]
+    changed_by: tuple[int, ...]
     choice: Choice
     specs: Mapping[str, TensorSpec]
     note: str = ""
@@ -128,9 +128,9 @@ def _as_one(members: Sequence[Decision], what: str) -> dict[str, Decision]:
     methods = {decision.choice.method for decision in members}
     if len(methods) == 1 and methods <= {*names, "base"}:
         return {d.name: replace(d, action="take", source=d.choice.method, into=None) for d in members}
-    who = " and ".join(names[n] for n in sorted({n for member in members for n in member.changers}))
+    who = " and ".join(names[n] for n in sorted({n for member in members for n in member.changed_by}))
     state = f"{what} {who} changed something"
-    return {d.name: d.undecided(state) for d in members if d.changers}
+    return {d.name: d.in_conflict(state) for d in members if d.changed_by}
 
 
 def pair_of(decisions: Mapping[str, Decision], names: tuple[str, str], alpha: str | None) -> PairDecision | str:
@@ -142,8 +142,8 @@ def pair_of(decisions: Mapping[str, Decision], names: tuple[str, str], alpha: st
     if choice.method == APPLY:
         return "a change to one cannot be applied to another exactly"
     members = [a, b, *([] if alpha is None else [decisions[alpha]])]
-    changers = tuple(sorted({number for decision in members for number in decision.changers}))
-    values = [(a.sides[number], b.sides[number]) for number in changers]
+    changed_by = tuple(sorted({number for decision in members for number in decision.changed_by}))
+    values = [(a.sides[number], b.sides[number]) for number in changed_by]
     note = ""
     if find_merge(choice.method).contract.granularity != "pair":
         if choice.origin != "default":
@@ -168,4 +168,4 @@ def pair_of(decisions: Mapping[str, Decision], names: tuple[str, str], alpha: st
         names[0]: replace(first, shape=(rank, first.shape[1])),
         names[1]: replace(second, shape=(second.shape[0], rank)),
     }
-    return PairDecision(names, alpha, changers, choice, merged, note)
+    return PairDecision(names, alpha, changed_by, choice, merged, note)

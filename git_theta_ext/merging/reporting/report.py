@@ -72,13 +72,13 @@ def rows(
         values = (merged.parameters.get(name), decision.base, *decision.sides)
         spec = next(value.spec for value in values if value is not None)
         method = RESOLVED if decision.action == "conflict" else decision.choice.method
-        sides = tuple(names[number] for number in decision.changers)
+        sides = tuple(names[number] for number in decision.changed_by)
         yield Row(name, spec, method, decision.state, sides, measured.get(name))
 
 
 def several(decision: Decision) -> bool:
     """Tell whether several sides changed a parameter, and differently."""
-    return len({decision.sides[number] for number in decision.changers}) > 1
+    return len({decision.sides[number] for number in decision.changed_by}) > 1
 
 
 def bytes_to_read(plan: Plan) -> int:
@@ -96,7 +96,7 @@ def taken(plan: Plan) -> dict[str, int]:
 
 
 def _versions(decision: Decision, merged: Parameter | None, trims: tuple[Trim, ...]) -> Versions | None:
-    values = tuple(value for number in decision.changers if (value := decision.sides[number]) is not None)
-    if len(values) < len(decision.changers) or merged is None:
+    values = tuple(value for number in decision.changed_by if (value := decision.sides[number]) is not None)
+    if len(values) < len(decision.changed_by) or merged is None:
         return None
     return Versions(decision.base, values, merged, trims)

@@ -131,7 +131,7 @@ def _with(found: Choice, override: Override) -> Choice:
         return found
     if not (found.options or find_merge(found.method).contract.weighted):
         return found
-    changed = choice(found.method, options, weights, origin=override.origin, number=found.number)
+    changed = choice(found.method, options, weights, origin=override.origin, rule_index=found.rule_index)
     return replace(changed, grow=found.grow)
 
 
@@ -183,7 +183,7 @@ def _rules(node: yaml.Node) -> Rules:
     return Rules(defaults, tuple(_rule(entry, number, defaults.method) for number, entry in enumerate(entries, 1)))
 
 
-def _rule(entry: yaml.Node, number: int, fallback: str) -> Rule:
+def _rule(entry: yaml.Node, rule_index: int, fallback: str) -> Rule:
     keys = _mapping(entry, _RULE)
     if "match" not in keys:
         raise _bad(entry, "a rule has a key 'match'")
@@ -194,10 +194,10 @@ def _rule(entry: yaml.Node, number: int, fallback: str) -> Rule:
         matcher(pattern)
     except ValueError as error:
         raise _bad(keys["match"], str(error)) from error
-    return Rule(pattern, _choice(entry, keys, number, fallback))
+    return Rule(pattern, _choice(entry, keys, rule_index, fallback))
 
 
-def _choice(node: yaml.Node, keys: Mapping[str, yaml.Node], number: int, fallback: str) -> Choice:
+def _choice(node: yaml.Node, keys: Mapping[str, yaml.Node], rule_index: int, fallback: str) -> Choice:
     method = _plain(keys["method"]) if "method" in keys else fallback
     options = _plain(keys["with"]) if "with" in keys else {}
     weights = _plain(keys["weights"]) if "weights" in keys else ()
@@ -207,7 +207,7 @@ def _choice(node: yaml.Node, keys: Mapping[str, yaml.Node], number: int, fallbac
         raise _bad(keys["with"], "'with' has options by name")
     if not isinstance(weights, list | tuple):
         raise _bad(keys["weights"], "'weights' is a list of numbers")
-    return choice(method, options, weights, origin=f"{FILE} line {node.start_mark.line + 1}", number=number)
+    return choice(method, options, weights, origin=f"{FILE} line {node.start_mark.line + 1}", rule_index=rule_index)
 
 
 def _mapping(node: yaml.Node, known: Sequence[str]) -> dict[str, yaml.Node]:

@@ -40,7 +40,7 @@ class Choice:
         weights: One for each side of the merge; none where all count the same.
         grow: Whether rows that one side appended are appended to what the method makes of the others.
         origin: Where it comes from, for people.
-        number: Of the rule: its parameters have the scope ``rule`` in common.
+        rule_index: Index of the rule, whose parameters share the scope ``rule``; 0 for the defaults.
     """
 
     method: str
@@ -48,7 +48,7 @@ class Choice:
     weights: tuple[float, ...] = ()
     grow: bool = False
     origin: str = "default"
-    number: int = 0
+    rule_index: int = 0
 
     @property
     def words(self) -> str:
@@ -99,37 +99,40 @@ class Rules:
         known = list(parameters)
         return [rule for rule in self.rules if not any(map(matcher(rule.match).fullmatch, known))]
 
-    def told(self) -> dict[str, Any]:
-        """Return values for JSON, with all options filled in, from which ``from_told`` makes the same rules."""
-        rules = [{"match": rule.match, **_told(rule.choice)} for rule in self.rules]
-        return _told(self.defaults) | ({"rules": rules} if rules else {})
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rules, with all options filled in, as values for JSON; ``from_dict`` reads them."""
+        rules = [{"match": rule.match, **_choice_dict(rule.choice)} for rule in self.rules]
+        return _choice_dict(self.defaults) | ({"rules": rules} if rules else {})
 
     @classmethod
-    def from_told(cls, told: Mapping[str, Any]) -> Rules:
-        """Make the rules that ``told`` told.
+    def from_dict(cls, data: Mapping[str, Any]) -> Rules:
+        """Read what ``to_dict`` returned.
 
         Raises:
             ValueError, KeyError, TypeError: It is not that.
             MergeError: A method does not take what is asked of it.
             PluginError: A method is not installed.
         """
-        rules = [Rule(str(each["match"]), _read(each, number)) for number, each in enumerate(told.get("rules", []), 1)]
-        return cls(_read(told, 0), tuple(rules))
+        rules = [
+            Rule(str(each["match"]), _choice_from(each, rule_index))
+            for rule_index, each in enumerate(data.get("rules", []), 1)
+        ]
+        return cls(_choice_from(data, 0), tuple(rules))
 
 
-def _told(found: Choice) -> dict[str, object]:
-    told: dict[str, object] = {"method": found.method}
+def _choice_dict(found: Choice) -> dict[str, object]:
+    data: dict[str, object] = {"method": found.method}
     if found.options:
-        told["with"] = dict(found.options)
+        data["with"] = dict(found.options)
     if found.weights:
-        told["weights"] = list(found.weights)
-    return told | ({"grow": True} if found.grow else {})
+        data["weights"] = list(found.weights)
+    return data | ({"grow": True} if found.grow else {})
 
 
-def _read(told: Mapping[str, Any], number: int) -> Choice:
-    options = dict(told.get("with", {}))
-    found = choice(told["method"], options, told.get("weights", ()), origin="record", number=number)
-    return replace(found, grow=bool(told.get("grow", False)))
+def _choice_from(data: Mapping[str, Any], rule_index: int) -> Choice:
+    options = dict(data.get("with", {}))
+    found = choice(data["method"], options, data.get("weights", ()), origin="record", rule_index=rule_index)
+    return replace(found, grow=bool(data.get("grow", False)))
 
 
 def choice(
@@ -138,7 +141,7 @@ def choice(
     weights: Iterable[float] = (),
     *,
     origin: str = "default",
-    number: int = 0,
+    rule_index: int = 0,
 ) -> Choice:
     """Check a method's options and fill in the others.
 
@@ -147,7 +150,7 @@ def choice(
         given: Options by name; numbers may be texts.
         weights: One for each side of the merge.
         origin: Where this comes from, for people.
-        number: Of the rule.
+        rule_index: Index of the rule; 0 for the defaults.
 
     Raises:
         MergeError: There is no such option, or it does not take that value.
@@ -156,12 +159,12 @@ def choice(
     asked = dict(given)
     if method == GROW:
         inner = str(asked.pop("method", DEFAULT_METHOD))
-        return replace(choice(inner, asked, weights, origin=origin, number=number), grow=True)
+        return replace(choice(inner, asked, weights, origin=origin, rule_index=rule_index), grow=True)
     place = f"{origin}: "
     if is_fixed(method) or method == APPLY:
         if asked:
             raise MergeError(f"{place}method {method!r} takes no options, so not {min(asked)!r} either")
-        return Choice(method, origin=origin, number=number)
+        return Choice(method, origin=origin, rule_index=rule_index)
     contract = _contract(method, place)
     unknown = [name for name in asked if name not in contract.options]
     if unknown:
@@ -172,7 +175,11 @@ def choice(
         for name, option in contract.options.items()
     }
     return Choice(
-        method, MappingProxyType(options), _weights(place, method, weights, contract), origin=origin, number=number
+        method,
+        MappingProxyType(options),
+        _weights(place, method, weights, contract),
+        origin=origin,
+        rule_index=rule_index,
     )
 
 

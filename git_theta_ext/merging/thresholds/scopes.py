@@ -25,7 +25,7 @@ def scopes(tasks: Iterable[Task]) -> list[list[Task]]:
         if not task.method.contract.trims:
             continue
         scope, asked = scope_of(task.choice), (task.choice.method, tuple(sorted(task.choice.options.items())))
-        place = {"model": (), "rule": (task.choice.number,)}.get(scope, (task.name,))
+        place = {"model": (), "rule": (task.choice.rule_index,)}.get(scope, (task.name,))
         groups[scope, asked, place].append(task)
     return list(groups.values())
 
@@ -44,7 +44,7 @@ def counted_for(plan: Plan, tasks: Sequence[Task]) -> list[Changed]:
 
 def _inputs(task: Task) -> Changed:
     assert task.base is not None
-    return task.base, dict(zip(task.changers, task.branches, strict=True))
+    return task.base, dict(zip(task.changed_by, task.branches, strict=True))
 
 
 def _model(plan: Plan) -> list[Changed]:
@@ -55,6 +55,6 @@ def _model(plan: Plan) -> list[Changed]:
         if base is None or base.spec.dtype.kind != "float" or not base.spec.dtype.arithmetic:
             continue
         usable = set(counted(decision)[1:])
-        values = {n: value for n in decision.changers if (value := decision.sides[n]) in usable and value is not None}
+        values = {n: value for n in decision.changed_by if (value := decision.sides[n]) in usable and value is not None}
         found.setdefault((base, decision.sides), (base, values))
     return list(found.values())

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.merging.planning.layouts import facts_of_sides
-from git_theta_ext.merging.planning.scaling import Known, Scaling, Scalings, config_pairs, three_way, with_scales
+from git_theta_ext.merging.planning.scaling import (
+    AdapterScalings,
+    Scaling,
+    Scalings,
+    config_pairs,
+    three_way,
+    with_scales,
+)
 from git_theta_ext.operations.sync.fetch import ensure_digests
 
 if TYPE_CHECKING:
@@ -42,7 +49,7 @@ def with_adapter_scales(repo: Repository, store: Store, plan: Plan, path: str, c
         MissingError: A layout is neither here nor on a remote.
         CorruptError: A layout in the store is damaged.
     """
-    changed = {decision.name for decision in plan.decisions if decision.changers}
+    changed = {decision.name for decision in plan.decisions if decision.changed_by}
     names = [decision.name for decision in plan.decisions]
     if not any(changed.intersection(pair) for pair in config_pairs(names)):
         return plan
@@ -67,7 +74,7 @@ def scales_to_resolve(
         if not config_pairs(decision.name for decision in plan.decisions if decision.action == "compute"):
             return plan
         if any(_METADATA in facts for facts in facts_of_sides(plan, store).sides):
-            return with_scales(plan, Known(None, (), None, "the metadata", _NOT_READ))
+            return with_scales(plan, AdapterScalings(None, (), None, "the metadata", _NOT_READ))
         known = _beside(repo, path, commits, len(plan.sides))
         if known is None:
             return plan
@@ -95,7 +102,7 @@ def config_in_commit(repo: Repository, path: str, commit: str) -> bytes | None:
         return None
 
 
-def _in_metadata(repo: Repository, store: Store, plan: Plan) -> Known | None:
+def _in_metadata(repo: Repository, store: Store, plan: Plan) -> AdapterScalings | None:
     """Return what diffusers wrote into the file's header."""
     versions = plan.sides if plan.base is None else (plan.base, *plan.sides)
     ensure_digests(repo, store, {version.skeleton.digest for version in versions})
@@ -105,7 +112,7 @@ def _in_metadata(repo: Repository, store: Store, plan: Plan) -> Known | None:
     before = None if found.before is None else _components(found.before.get(_METADATA))
     sides = tuple(_components(facts.get(_METADATA)) for facts in found.sides)
     merged = _components(found.merged.get(_METADATA))
-    return Known(before, sides, merged, "the metadata")
+    return AdapterScalings(before, sides, merged, "the metadata")
 
 
 def _components(said: bytes | None) -> Scalings:
@@ -125,7 +132,7 @@ def _text(said: bytes | None) -> bytes:
     return value.encode() if isinstance(value, str) else b""
 
 
-def _beside(repo: Repository, path: str, commits: Sequence[str], sides: int) -> Known | None:
+def _beside(repo: Repository, path: str, commits: Sequence[str], sides: int) -> AdapterScalings | None:
     """Return what PEFT wrote into a file beside the checkpoint."""
 
     def scalings(commit: str) -> Scalings:
@@ -133,14 +140,14 @@ def _beside(repo: Repository, path: str, commits: Sequence[str], sides: int) -> 
 
     if len(commits) != sides:
         there = scalings("HEAD")
-        return Known(None, (), None, CONFIG, _UNKNOWN) if there.components else None
+        return AdapterScalings(None, (), None, CONFIG, _UNKNOWN) if there.components else None
     bases = repo.run("merge-base", "--octopus", "--all", *commits, check=False).decode().split()
     ancestors = {scalings(base) for base in bases}
     before = ancestors.pop() if len(ancestors) == 1 else None
     found = tuple(map(scalings, commits))
     if not any(side.components for side in found):
         return None
-    return Known(before, found, three_way(before, found), CONFIG, _DIFFER)
+    return AdapterScalings(before, found, three_way(before, found), CONFIG, _DIFFER)
 
 
 def _scalings_of(config: bytes | None) -> Scalings:

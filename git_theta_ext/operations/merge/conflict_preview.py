@@ -1,4 +1,4 @@
-"""Look at conflicts before they are settled: how the sides moved, and what methods would make of that."""
+"""Inspect conflicts before they are resolved: how far the sides moved, and what each method would compute."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from git_theta_ext.merging.devices.device import Devices
 from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.reporting.measures import Versions, measure
 from git_theta_ext.model.manifest import side_names
-from git_theta_ext.operations.merge.resolve import settled
+from git_theta_ext.operations.merge.resolve import resolved_values
 from git_theta_ext.store.memory import Memory
 
 if TYPE_CHECKING:
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store
 
 SAMPLE_BYTES = 1 << 27
-"""Of the versions that a preview is computed from: so many are held in memory."""
+"""The most bytes of versions that a preview holds in memory."""
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What a method would make of some conflicts.
+    """What a method would compute for some conflicts.
 
     Attributes:
         choice: The method.
-        measures: Of the sides, and behind them of what came of the method as if it were one more; None where it failed.
-        reason: Why it failed.
+        measures: Measures of the sides, with the method's result as an additional last side; None if the method failed.
+        reason: Why the method failed.
     """
 
     choice: Choice
@@ -50,10 +50,10 @@ def movers(conflict: Conflict) -> tuple[str, ...]:
 
 
 def moved(store: Store, device: Device, conflicts: Sequence[Conflict]) -> Measures | None:
-    """Measure how far the sides of conflicts moved, which are the same sides in all of them.
+    """Measure how far the sides of conflicts moved; the same sides must have changed each of them.
 
     Returns:
-        None where none of them can be compared.
+        The measures; None if no versions can be compared.
 
     Raises:
         MissingError: A value is not here.
@@ -66,17 +66,17 @@ def moved(store: Store, device: Device, conflicts: Sequence[Conflict]) -> Measur
 def preview(
     store: Store, device: Device, manifest: Manifest, conflicts: Sequence[Conflict], choices: Sequence[Choice]
 ) -> tuple[int, list[Preview]]:
-    """Settle some conflicts in memory by one method after another.
+    """Resolve some conflicts in memory, by one method after another.
 
     Args:
         store: Holds the values.
         device: Where to compute.
-        manifest: That has the conflicts.
-        conflicts: Some of them; the largest ones that fit into memory stand for all.
+        manifest: The manifest that has the conflicts.
+        conflicts: The conflicts; only the largest ones that fit in memory are computed.
         choices: The methods.
 
     Returns:
-        Of how many of the conflicts, and what came of each method.
+        The number of conflicts that were computed, and the result of each method.
 
     Raises:
         MissingError: A value is not here.
@@ -92,7 +92,7 @@ def preview(
 
 
 def _tried(memory: Memory, device: Device, manifest: Manifest, sample: Sequence[Conflict], choice: Choice) -> Preview:
-    values, failed = settled(manifest, sample, choice, lambda: Engine(memory, Devices((device,), Cpu())))
+    values, failed = resolved_values(manifest, sample, choice, lambda: Engine(memory, Devices((device,), Cpu())))
     if failed:
         return Preview(choice, None, next(iter(failed.values())).message)
     asked = {}
@@ -101,7 +101,7 @@ def _tried(memory: Memory, device: Device, manifest: Manifest, sample: Sequence[
         if known is not None and merged is not None:
             asked[conflict.name] = Versions(known.base, (*known.sides, merged))
     found = _sum([found for _, found in measure(memory, device, asked)])
-    return Preview(choice, found, "" if found is not None else "there is nothing to compare")
+    return Preview(choice, found, "" if found is not None else "the versions cannot be compared")
 
 
 def _versions(conflict: Conflict) -> Versions | None:

@@ -1,4 +1,4 @@
-"""What merging some branches would do to checkpoints, by their manifests and layouts: no tensor is read."""
+"""Preview a merge of checkpoints from their manifests and layouts, without reading a tensor."""
 
 from __future__ import annotations
 
@@ -30,56 +30,58 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Foreseen:
-    """What would become of a checkpoint.
+class MergePreview:
+    """What a merge would do to a checkpoint.
 
     Attributes:
-        plan: All decisions.
-        budget: What their computations need, None where nothing is computed.
+        plan: The plan of the merge.
+        budget: The memory that it takes; None if nothing is computed.
     """
 
     plan: Plan
     budget: Budget | None
 
 
-def foresee(repo: Repository, revisions: Sequence[str], words: Sequence[str]) -> dict[str, Foreseen]:
+def plan_merge(repo: Repository, revisions: Sequence[str], words: Sequence[str]) -> dict[str, MergePreview]:
     """Plan the merge of some branches into the current one.
 
     Args:
         repo: The repository.
-        revisions: What would be merged.
+        revisions: The branches to merge.
         words: Merge method and options that override the rules, as ``git merge -s theta -X`` takes them.
 
     Returns:
-        By path the checkpoints that several of them changed.
+        Path to preview, of each checkpoint that several branches changed.
 
     Raises:
         RepositoryError: There is no such commit.
-        ThetaError: The merge could not be done either, and why.
+        ThetaError: The merge is not possible; the message says why.
     """
     head = head_of(repo)
     if head is None:
-        raise RepositoryError("there is no commit yet that anything could be merged into", hint="git commit")
+        raise RepositoryError("the current branch has no commit to merge into", hint="git commit")
     if len(revisions) >= MOST_SIDES:
-        raise UsageError(f"{len(revisions)} branches; {MOST_SIDES - 1} are the most", hint="merge fewer at a time")
+        raise UsageError(
+            f"{len(revisions)} branches exceed the limit of {MOST_SIDES - 1}", hint="merge fewer branches at a time"
+        )
     heads = [head, *(_commit(repo, revision) for revision in revisions)]
     bases = repo.run("merge-base", "--octopus", "--all", *heads, check=False).decode().split()
     found = checkpoints(repo, common_ancestor(repo, bases), heads, combine(repo, heads).tree)
     plans = planned(repo, found, words)
-    return {each.merged.path: _foreseen(repo, each, plans[each.merged.path][1]) for each in found}
+    return {each.merged.path: _preview(repo, each, plans[each.merged.path][1]) for each in found}
 
 
-def _foreseen(repo: Repository, versions: Versions, plan: Plan) -> Foreseen:
-    with suppress(ThetaError):  # a skeleton that is not here is no reason to say nothing
+def _preview(repo: Repository, versions: Versions, plan: Plan) -> MergePreview:
+    with suppress(ThetaError):  # without a skeleton there is still a plan to show
         plan = with_adapter_scales(repo, open_store(repo), plan, versions.merged.path, versions.heads)
         plan = with_facts_decided(plan, open_store(repo))
     if all(decision.action != "compute" for decision in plan.decisions):
-        return Foreseen(plan, None)
+        return MergePreview(plan, None)
     names = device_names(repo.config.merge_device, guess=True)
     threads = threads_each(thread_count(repo.config.threads), len(names))
     beside = statistics_beside(repo, plan, versions.merged.path, versions.heads)
     tasks = single_tasks(plan, {number: manifest.parameters for number, manifest in beside.items()})
-    return Foreseen(plan, budget(plan, tasks, [DeviceMemory.of(name, threads) for name in names]))
+    return MergePreview(plan, budget(plan, tasks, [DeviceMemory.of(name, threads) for name in names]))
 
 
 def _commit(repo: Repository, revision: str) -> str:

@@ -36,7 +36,7 @@ _LARGEST_FILE = 1 << 26
 
 
 @dataclass(frozen=True)
-class Noted:
+class NotedMerge:
     """How a checkpoint was merged, and what it came to: git's id of the manifest."""
 
     record: Record
@@ -63,11 +63,11 @@ def note_merge(repo: Repository, heads: Sequence[str], merged: Mapping[str, tupl
         StoreError: It cannot be written down.
     """
     before = _read(repo)
-    noted = dict(before[1]) if before is not None and before[0] == tuple(heads) else {}
-    known = {path: Noted(record, result) for path, (record, result) in merged.items() if record is not None}
-    noted = {path: each for path, each in noted.items() if path not in merged} | known
-    if len(heads) > 1 and noted:
-        _write(repo, heads, noted)
+    merges = dict(before[1]) if before is not None and before[0] == tuple(heads) else {}
+    known = {path: NotedMerge(record, result) for path, (record, result) in merged.items() if record is not None}
+    merges = {path: each for path, each in merges.items() if path not in merged} | known
+    if len(heads) > 1 and merges:
+        _write(repo, heads, merges)
 
 
 def note_step(repo: Repository, path: str, step: Step, before: str, result: str) -> None:
@@ -86,9 +86,9 @@ def note_step(repo: Repository, path: str, step: Step, before: str, result: str)
     found = _read(repo)
     if found is None:
         return
-    heads, noted = found
-    if path in noted and noted[path].result == before:
-        _write(repo, heads, {**noted, path: Noted(noted[path].record.resolved(step), result)})
+    heads, merges = found
+    if path in merges and merges[path].result == before:
+        _write(repo, heads, {**merges, path: NotedMerge(merges[path].record.resolved(step), result)})
 
 
 def attach(repo: Repository, message: Path, words: Sequence[str] = ()) -> list[str]:
@@ -120,14 +120,14 @@ def _records_to_add(repo: Repository) -> list[Record]:
     found = _read(repo)
     if found is None:
         return []
-    heads, noted = found
+    heads, merges = found
     if head_of(repo) != heads[0]:
         _file(repo).unlink(missing_ok=True)  # that merge is committed, or was given up
         return []
     if set(merge_heads(repo)) != set(heads[1:]):
         return []
     staged = {entry.path: entry.oid for entry in repo.entries(None) if entry.stage == 0}
-    return [each.record for path, each in sorted(noted.items()) if staged.get(path) == each.result]
+    return [each.record for path, each in sorted(merges.items()) if staged.get(path) == each.result]
 
 
 def _end_line(message: Path) -> None:
@@ -162,23 +162,23 @@ def _file(repo: Repository) -> Path:
     return repo.git_dir / "theta" / "merge.json"
 
 
-def _read(repo: Repository) -> tuple[tuple[str, ...], dict[str, Noted]] | None:
+def _read(repo: Repository) -> tuple[tuple[str, ...], dict[str, NotedMerge]] | None:
     """Return the heads of the merge and what is noted by path; what cannot be understood is as if it were not there."""
     with suppress(OSError, ValueError, KeyError, TypeError, MergeError, PluginError):
         if _file(repo).stat().st_size > _LARGEST_FILE:
             return None
-        told = read_json(_file(repo).read_text("utf-8"))
-        noted = [Noted(Record.from_json(each["record"]), str(each["result"])) for each in told["noted"]]
-        heads = tuple(map(str, told["heads"]))
-        return (heads, {each.record.path: each for each in noted}) if heads else None
+        data = read_json(_file(repo).read_text("utf-8"))
+        merges = [NotedMerge(Record.from_json(each["record"]), str(each["result"])) for each in data["noted"]]
+        heads = tuple(map(str, data["heads"]))
+        return (heads, {each.record.path: each for each in merges}) if heads else None
     return None
 
 
-def _write(repo: Repository, heads: Sequence[str], noted: Mapping[str, Noted]) -> None:
+def _write(repo: Repository, heads: Sequence[str], merges: Mapping[str, NotedMerge]) -> None:
     path = _file(repo)
-    told = {
+    data = {
         "heads": list(heads),
-        "noted": [{"record": each.record.to_json(), "result": each.result} for each in noted.values()],
+        "noted": [{"record": each.record.to_json(), "result": each.result} for each in merges.values()],
     }
     with reporting_os_errors(path):
-        replace_content(path, json.dumps(told).encode())
+        replace_content(path, json.dumps(data).encode())

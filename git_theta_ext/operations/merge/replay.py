@@ -1,4 +1,4 @@
-"""Do again what a merge commit says was done to its checkpoints, and compare the bits."""
+"""Repeat the merges of checkpoints that a merge commit records, and compare the results bit by bit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from git_theta_ext.merging.reporting.report import rows, several
 from git_theta_ext.operations.merge.adapter_configs import config_in_commit, scales_to_resolve, with_adapter_scales
 from git_theta_ext.operations.merge.driver import read_version
 from git_theta_ext.operations.merge.record import records_of
-from git_theta_ext.operations.merge.resolve import candidates, resolve
+from git_theta_ext.operations.merge.resolve import digests_to_read, resolve
 from git_theta_ext.operations.merge.run import bytes_to_compute, engine, planned, statistics_for
 from git_theta_ext.operations.merge.trailers import are_merged, parents_of
 from git_theta_ext.operations.sync.fetch import ensure_digests
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Again:
-    """A merge that is known from its record.
+class RecordedMerge:
+    """A merge of a checkpoint, as its commit records it.
 
     Attributes:
-        commit: Its id.
-        record: What it says of a checkpoint.
-        plan: What that means.
-        committed: The version that the commit has.
+        commit: Id of the merge commit.
+        record: The record in its message.
+        plan: The plan that follows from the record.
+        committed: The version of the checkpoint in the commit.
     """
 
     commit: str
@@ -52,13 +52,13 @@ class Again:
 
 @dataclass(frozen=True)
 class Replayed:
-    """What came of doing a merge again.
+    """The result of repeating a merge.
 
     Attributes:
-        path: Of the checkpoint.
+        path: The checkpoint.
         computed: Number of parameters that were computed.
-        differing: Parameters that are not what was committed; ``None`` stands for the file's layout.
-        inexact: Methods that computed some of them and do not promise the same bits on every machine.
+        differing: Parameters whose values differ from the committed ones; ``None`` stands for the file's layout.
+        inexact: The methods used that do not guarantee the same bits on every machine.
     """
 
     path: str
@@ -67,127 +67,130 @@ class Replayed:
     inexact: tuple[str, ...]
 
 
-def recorded(repo: Repository, commit: str) -> list[Again]:
-    """Return the merges of checkpoints that a commit tells of.
+def recorded_merges(repo: Repository, commit: str) -> list[RecordedMerge]:
+    """Return the merges of checkpoints that a commit records.
 
     Raises:
         RepositoryError: There is no such commit.
-        MergeError: It tells of none, or what it tells of is not here, or another version of a method is installed.
+        MergeError: It records none, a version that was merged is not here, or another version of a method is installed.
         PluginError: A method is not installed.
     """
     records = records_of(repo, commit)
     if not records:
         raise MergeError(
             f"{commit} does not say how models were merged",
-            hint="merges do where the hook prepare-commit-msg is in place (git theta install) and a rule decided",
+            hint="git theta install adds the hook that records future merges in which a rule decided",
         )
     oid = repo.run("rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}").decode().strip()
     committed = repo.manifests(oid)
     parents = parents_of(repo, oid)
-    found, store = [], open_store(repo)
+    merges, store = [], open_store(repo)
     for record in records:
         if record.path not in committed:
-            raise MergeError(f"{commit} has no checkpoint {record.path}, though it says how that was merged")
+            raise MergeError(f"{commit} records a merge of {record.path} but has no such checkpoint")
         if not are_merged(repo, record.commits, parents):
             raise MergeError(
-                f"{commit} has a copy of another merge's record: {record.path} was merged there from"
-                f" {' and '.join(each[:12] for each in record.commits)}, which are no parents of {commit}",
+                f"{commit} has a copy of another merge's record: that merge of {record.path} had the parents"
+                f" {' and '.join(parent[:12] for parent in record.commits)}",
                 hint="git commit --amend removes it from the current commit",
             )
         _check_versions(record)
         known = _manifests(repo, record)
         base = None if record.base is None else _version(known, record.base, record.path, undecided=True)
         sides = [_version(known, side, record.path) for side in record.sides]
-        found.append(Again(oid, record, planned(repo, store, base, sides, record.rules), committed[record.path][1]))
-    return found
+        merges.append(
+            RecordedMerge(oid, record, planned(repo, store, base, sides, record.rules), committed[record.path][1])
+        )
+    return merges
 
 
-def replay(repo: Repository, store: Store, again: Again, show: Show) -> Replayed:
-    """Merge a checkpoint once more, and compare it with what was committed.
+def replay(repo: Repository, store: Store, merge: RecordedMerge, show: Show) -> Replayed:
+    """Repeat the merge of a checkpoint, and compare the result with the committed version.
 
     Args:
         repo: The repository.
-        store: Its store; what is computed goes into it.
-        again: The merge.
-        show: Shows how far the computation is.
+        store: Its store; results are written to it.
+        merge: The merge to repeat.
+        show: Shows progress.
 
     Raises:
-        ThetaError: As ``git_theta_ext.merging.apply.apply``, or a resolution does not work any more.
+        ThetaError: See ``git_theta_ext.merging.apply.apply``; or a recorded resolution does not work any more.
     """
-    record, asked = again.record, again.plan
-    ensure_digests(repo, store, set(asked.reads()))
-    asked = with_adapter_scales(repo, store, asked, record.path, record.commits)
-    statistics, _ = statistics_for(repo, store, asked, record.path, record.commits)
-    with show(f"merging {record.path}", bytes_to_compute(asked)) as advance:
-        outcome = apply(asked, store, lambda: engine(repo, store, statistics=statistics, advance=advance))
+    record, plan = merge.record, merge.plan
+    ensure_digests(repo, store, set(plan.reads()))
+    plan = with_adapter_scales(repo, store, plan, record.path, record.commits)
+    statistics, _ = statistics_for(repo, store, plan, record.path, record.commits)
+    with show(f"merging {record.path}", bytes_to_compute(plan)) as advance:
+        outcome = apply(plan, store, lambda: engine(repo, store, statistics=statistics, advance=advance))
     manifest = outcome.manifest
-    config = config_in_commit(repo, record.path, again.commit)
+    config = config_in_commit(repo, record.path, merge.commit)
     scaled = scales_to_resolve(repo, store, record.path, record.commits, config)
     for step in record.steps:
-        ensure_digests(repo, store, candidates(manifest))
+        ensure_digests(repo, store, digests_to_read(manifest))
         manifest = resolve(
             manifest, store, step.rules.defaults, step.patterns, lambda: engine(repo, store), scaled=scaled
         )
     inexact = tuple(name for name in record.versions if not find_merge(name).contract.exact)
     computed = sum(outcome.computed.values()) + len(outcome.manifest.conflicts) - len(manifest.conflicts)
-    return Replayed(record.path, computed, _differing(manifest, again.committed), inexact)
+    return Replayed(record.path, computed, _differing(manifest, merge.committed), inexact)
 
 
-def measured(repo: Repository, store: Store, again: Again, advance: Callable[[int], None]) -> list[Row]:
-    """Measure what a merge did to the parameters that several sides changed.
+def measure_merge(repo: Repository, store: Store, merge: RecordedMerge, advance: Callable[[int], None]) -> list[Row]:
+    """Measure the effect of a merge on the parameters that several sides changed.
 
     Args:
         repo: The repository.
         store: Its store.
-        again: The merge.
-        advance: Told the number of bytes of each parameter that is done.
+        merge: The merge to measure.
+        advance: Called with the size in bytes of each parameter that is done.
 
     Raises:
         MissingError: Values are neither here nor on a remote.
         CorruptError: Values in the store are damaged.
     """
-    asked = again.plan
-    kept = [d for d in asked.decisions if d.action == "take" and d.source is not None and not again.record.steps]
-    if other := [d.name for d in kept if again.committed.parameters.get(d.name) != d.value]:
+    plan = merge.plan
+    kept = [d for d in plan.decisions if d.action == "take" and d.source is not None and not merge.record.steps]
+    if other := [d.name for d in kept if merge.committed.parameters.get(d.name) != d.value]:
         raise MergeError(
-            f"{again.record.path}: {other[0]!r} in {again.commit[:12]} is not what its record says",
-            hint=f"git theta merge --replay {again.commit[:12]}",
+            f"{merge.record.path}: {other[0]!r} in {merge.commit[:12]} does not match the commit's record",
+            hint=f"git theta merge --replay {merge.commit[:12]}",
         )
-    changed = [decision for decision in asked.decisions if several(decision)]
-    values = [value for d in changed for value in (d.base, *d.sides, again.committed.parameters.get(d.name))]
+    changed = [decision for decision in plan.decisions if several(decision)]
+    values = [value for d in changed for value in (d.base, *d.sides, merge.committed.parameters.get(d.name))]
     digests = {value.digest for value in values if value is not None}
-    ensure_digests(repo, store, digests | set(asked.reads()))
+    ensure_digests(repo, store, digests | set(plan.reads()))
     worker = engine(repo, store)
-    found = []
-    for row in rows(store, worker.device, asked, again.committed, worker.thresholds(asked)):
-        found.append(row)
+    measured = []
+    for row in rows(store, worker.device, plan, merge.committed, worker.thresholds(plan)):
+        measured.append(row)
         advance(row.spec.nbytes)
-    return found
+    return measured
 
 
 def _differing(one: Manifest, other: Manifest) -> tuple[str | None, ...]:
     names = sorted({*one.parameters, *other.parameters})
-    found = [name for name in names if one.parameters.get(name) != other.parameters.get(name)]
-    return (*found, *([None] if one.skeleton != other.skeleton or one.conflicted != other.conflicted else []))
+    differing = [name for name in names if one.parameters.get(name) != other.parameters.get(name)]
+    return (*differing, *([None] if one.skeleton != other.skeleton or one.conflicted != other.conflicted else []))
 
 
 def _check_versions(record: Record) -> None:
-    here = versions_of(record.versions)
+    installed = versions_of(record.versions)
     for name, version in record.versions.items():
-        if here.get(name) != version:
+        if installed.get(name) != version:
             raise MergeError(
-                f"{record.path} was merged by version {version} of {name!r}, and here is version {here.get(name)}",
-                hint=f"git-theta {record.tool} merged it",
+                f"{record.path} was merged by version {version} of {name!r};"
+                f" the installed version is {installed.get(name)}",
+                hint=f"install git-theta {record.tool}, which made the merge",
             )
 
 
 def _manifests(repo: Repository, record: Record) -> Mapping[str, bytes]:
-    """Return the contents of the merged manifests; a common ancestor of git's own making is made again."""
+    """Return the manifests that were merged; a common ancestor that git itself merged is merged again."""
     wanted = {*record.sides, *([] if record.base is None else [record.base])}
     infos = object_infos(repo, wanted)
     if record.base is not None and record.base not in infos:
         bases = repo.run("merge-base", "--octopus", "--all", *record.commits, check=False).decode().split()
-        for order in (bases, bases[::-1]):  # ours of several branches, and that of git's own strategies
+        for order in (bases, bases[::-1]):  # the order of our strategy, and that of git's own ones
             common_ancestor(repo, order)
         infos = object_infos(repo, wanted)
     return dict(manifest_blobs(repo, infos))
@@ -195,5 +198,7 @@ def _manifests(repo: Repository, record: Record) -> Mapping[str, bytes]:
 
 def _version(known: Mapping[str, bytes], oid: str, path: str, *, undecided: bool = False) -> Manifest:
     if oid not in known:
-        raise MergeError(f"{path}: version {oid[:12]}, which was merged, is not here", hint="git fetch --unshallow")
+        raise MergeError(
+            f"{path}: version {oid[:12]}, which was merged, is not in this repository", hint="git fetch --unshallow"
+        )
     return read_version(known[oid], f"{path}: version {oid[:12]}", undecided=undecided)

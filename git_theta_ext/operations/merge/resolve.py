@@ -1,4 +1,4 @@
-"""Settle what a merge left undecided in a manifest."""
+"""Resolve the conflicts that a merge left in a manifest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from git_theta_ext.merging.planning.plan import FORMATS_DIFFER, WHOLE_FILE, Layo
 from git_theta_ext.merging.planning.units import decide_units, units_of
 from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, GROW, Rules, choice
 from git_theta_ext.model.manifest import Manifest, side_names
-from git_theta_ext.operations.merge.resolve_layout import settle_layout
+from git_theta_ext.operations.merge.resolve_layout import resolve_layout
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.registry import find_merge
 
@@ -41,34 +41,34 @@ def resolve(  # noqa: PLR0913 - named, and the last two have defaults
     *,
     scaled: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> Manifest:
-    """Settle conflicts by a side or by a merge method.
+    """Resolve conflicts by taking a side or by a merge method.
 
-    A side that does not have the parameter removes it. Where a method cannot settle a conflict that no pattern asks
-    for, that conflict stays. The file's layout is settled by a side when no patterns are given, and by itself as soon
-    as no parameter is in conflict and one layout fits.
+    Taking a side that lacks the parameter deletes it. A conflict that the method cannot resolve stays, unless a pattern
+    names it. Taking a side without patterns also resolves the layout. Otherwise the layout is resolved as soon as no
+    parameter is in conflict and exactly one layout fits.
 
     Args:
-        manifest: With conflicts.
-        store: Holds the values; what a method computes goes into it.
-        choice: By which side or method.
-        patterns: Names or globs (``*``, ``?``, ``[…]``) of parameters; all where there are none.
-        start: Makes the engine that computes; one on the processor if left out.
-        scaled: Lets LoRAs fit the configuration of their adapter.
+        manifest: A manifest with conflicts.
+        store: Holds the values; computed values are written to it.
+        choice: The side or method.
+        patterns: Names or globs (``*``, ``?``, ``[…]``) of parameters; empty for all.
+        start: Makes the engine that computes; by default one on the CPU.
+        scaled: Scales LoRAs by the configuration of their adapter.
 
     Returns:
-        A manifest with the conflicts that remain.
+        The manifest with the conflicts that remain.
 
     Raises:
-        UsageError: A pattern matches no conflict, or ``conflict`` is asked for.
-        MergeError: Nothing could be settled, or a conflict that a pattern asks for could not.
+        UsageError: A pattern matches no conflict, or the method is ``conflict``.
+        MergeError: No conflict could be resolved, or one that a pattern names could not.
         MissingError: A layout is not in the store.
         CorruptError: A layout in the store is damaged.
     """
     if choice.method == "conflict":
-        raise UsageError("'conflict' settles nothing", hint="git theta resolve --method=ours")
+        raise UsageError("the method 'conflict' resolves nothing", hint="git theta resolve --method=ours")
     chosen = _chosen(manifest, patterns)
     _check_whole(manifest, choice.method, patterns)
-    values, failed = settled(manifest, chosen, choice, start or (lambda: Engine(store)), scaled)
+    values, failed = resolved_values(manifest, chosen, choice, start or (lambda: Engine(store)), scaled)
     if failed and patterns:
         raise next(iter(failed.values()))
     parameters = dict(manifest.parameters)
@@ -80,32 +80,32 @@ def resolve(  # noqa: PLR0913 - named, and the last two have defaults
     remaining = tuple(conflict for conflict in manifest.conflicts if conflict.name not in values)
     result = replace(manifest, parameters=parameters, conflicts=remaining)
     if not remaining:
-        result = settle_layout(result, store, choice.method if not patterns else None)
+        result = resolve_layout(result, store, choice.method if not patterns else None)
     if result == manifest:
         first = next(iter(failed.values()), None)
         raise first or MergeError(
-            f"method {choice.method!r} settles none of the conflicts", hint="use ours, theirs or base"
+            f"method {choice.method!r} resolves none of the conflicts", hint="use ours, theirs or base"
         )
     return result
 
 
-def undecided(repo: Repository, store: Store, path: str) -> Manifest | None:
-    """Read from the index what a merge that did not run our driver left undecided.
+def conflicts_in_index(repo: Repository, store: Store, path: str) -> Manifest | None:
+    """Read the conflicts of a checkpoint from the index, after a merge that did not run our driver.
 
     Args:
         repo: The repository.
         store: Its store.
-        path: Below the top of the work tree.
+        path: Path of the checkpoint, relative to the top of the work tree.
 
     Returns:
-        A manifest with a conflict for each parameter that both sides changed, or None where the index has no two
-        versions to choose from.
+        A manifest with a conflict for each parameter that both sides changed; None if the index does not have a version
+        of each side.
 
     Raises:
         UsageError: Only one side has the file.
         MergeError: More than two sides are being merged.
-        ManifestError: A version is a broken manifest.
-        MissingError: The layout of a version is not in the store, or on no remote.
+        ManifestError: A version is not a valid manifest.
+        MissingError: The layout of a version is neither here nor on a remote.
     """
     stages = {entry.stage: entry.oid for entry in repo.entries(None) if entry.path == path and entry.stage}
     found = read_manifests(repo, dict.fromkeys(stages.values(), path))
@@ -113,8 +113,8 @@ def undecided(repo: Repository, store: Store, path: str) -> Manifest | None:
     if len({2, 3} & set(stages)) == 1:
         whose = "by the other side" if 2 in stages else "by ours"  # noqa: PLR2004 - stage 2 is ours
         raise UsageError(
-            f"{path} was deleted or renamed {whose}, and git asks whether there is to be a file",
-            hint=f"git add {path} keeps the one that is there, git rm {path} deletes it",
+            f"{path} was deleted or renamed {whose}: decide whether to keep the file",
+            hint=f"git add {path} keeps it, git rm {path} deletes it",
         )
     if sides[1] is None or sides[2] is None:
         return None
@@ -124,8 +124,8 @@ def undecided(repo: Repository, store: Store, path: str) -> Manifest | None:
     return apply(planned, store).manifest
 
 
-def candidates(manifest: Manifest) -> Iterator[Digest]:
-    """Yield the digest of every tensor and skeleton that settling a manifest's conflicts may read."""
+def digests_to_read(manifest: Manifest) -> Iterator[Digest]:
+    """Yield the digest of every tensor and skeleton that resolving a manifest's conflicts may read."""
     yield manifest.skeleton.digest
     layout = manifest.layout_conflict
     if layout is not None:
@@ -140,14 +140,14 @@ def _chosen(manifest: Manifest, patterns: Sequence[str]) -> list[Conflict]:
         matching = [c for c in manifest.conflicts if c.name == pattern or fnmatchcase(c.name, pattern)]
         if not matching:
             raise UsageError(
-                f"no parameter in conflict matches {pattern!r}", hint="git theta resolve PATH lists the conflicts"
+                f"{pattern!r} matches no parameter in conflict", hint="git theta resolve PATH lists the conflicts"
             )
         found.update({conflict.name: conflict for conflict in matching})
     return _with_units(manifest, found) if patterns else list(manifest.conflicts)
 
 
 def _with_units(manifest: Manifest, chosen: Mapping[str, Conflict]) -> list[Conflict]:
-    """Add to some conflicts those on parameters that mean something only together with theirs."""
+    """Add the conflicts on parameters that belong to the same units, such as the other factor of a LoRA."""
     versions = {name: [parameter.spec] for name, parameter in manifest.parameters.items()}
     for conflict in manifest.conflicts:
         versions[conflict.name] = [value.spec for value in {*conflict.candidates.values()} if value is not None]
@@ -166,66 +166,66 @@ def _check_whole(manifest: Manifest, method: str, patterns: Sequence[str]) -> No
     if FORMATS_DIFFER in reasons and method != "ours":
         raise MergeError(FORMATS_DIFFER, hint=f"git checkout --{method} PATH takes the other file as it is")
     if WHOLE_FILE in reasons and (patterns or method not in sides_of(manifest)):
-        raise MergeError(WHOLE_FILE, hint="git theta resolve with ours, theirs or base, and without names")
+        raise MergeError(WHOLE_FILE, hint="git theta resolve --method ours (or theirs, base), without parameters")
 
 
 def sides_of(manifest: Manifest) -> tuple[str, ...]:
-    """Return the names of the sides that a manifest's conflicts have candidates of."""
+    """Return the names of the sides between which a manifest's conflicts can be decided."""
     counts = [len(conflict.sides) for conflict in manifest.conflicts]
     counts += [len(manifest.layout_conflict.sides)] if manifest.layout_conflict is not None else []
     return ("base", *side_names(max(counts, default=2)))
 
 
-def settled(
+def resolved_values(
     manifest: Manifest,
     chosen: Sequence[Conflict],
     choice: Choice,
     start: Callable[[], Engine],
     scaled: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> tuple[dict[str, Parameter | None], dict[str, MergeError]]:
-    """Return the values of the conflicts that can be settled, and why others cannot.
+    """Return the values of the conflicts that can be resolved, and the errors of the others.
 
     Args:
-        manifest: With conflicts.
-        chosen: Some of them.
-        choice: By which side or method.
+        manifest: A manifest with conflicts.
+        chosen: The conflicts to resolve.
+        choice: The side or method.
         start: Makes the engine that computes.
-        scaled: Lets LoRAs fit the configuration of their adapter.
+        scaled: Scales LoRAs by the configuration of their adapter.
 
     Raises:
         PluginError: There is no such method.
     """
     if choice.method in sides_of(manifest):
         return {conflict.name: conflict.candidates[choice.method] for conflict in chosen}, {}
-    asked, failed = _asked(manifest, chosen, choice)
-    asked = scaled(asked)
-    found = start().compute(asked)
-    for name, decision in ((decision.name, decision) for decision in asked.decisions):
-        if name not in found.values:
-            failed[name] = _unsettled(name, found.failed.get(name, decision.state))
-    return dict(found.values), failed
+    plan, failed = _plan_for(manifest, chosen, choice)
+    plan = scaled(plan)
+    computed = start().compute(plan)
+    for decision in plan.decisions:
+        if decision.name not in computed.values:
+            failed[decision.name] = _not_resolved(decision.name, computed.failed.get(decision.name, decision.state))
+    return dict(computed.values), failed
 
 
 def methods_for(manifest: Manifest) -> list[str]:
-    """Return the methods that settle some of a manifest's conflicts as they stand, besides taking a side."""
+    """Return the methods that can resolve some of a manifest's conflicts, besides taking a side."""
     if {WHOLE_FILE, FORMATS_DIFFER}.intersection(conflict.reason for conflict in manifest.conflicts):
         return []
     found: list[str] = []
-    settled_by_now: set[str] = set()
+    covered: set[str] = set()
     for method in (DEFAULT_METHOD, GROW):
-        decisions = _asked(manifest, manifest.conflicts, choice(method))[0].decisions
+        decisions = _plan_for(manifest, manifest.conflicts, choice(method))[0].decisions
         computed = {decision.name for decision in decisions if decision.computed}
-        if computed - settled_by_now:
+        if computed - covered:
             found.append(method)
-        settled_by_now |= computed
+        covered |= computed
     return found
 
 
-def _asked(manifest: Manifest, chosen: Sequence[Conflict], choice: Choice) -> tuple[Plan, dict[str, MergeError]]:
-    """Return what there is to compute to settle conflicts by a method, and why others cannot be settled."""
+def _plan_for(manifest: Manifest, chosen: Sequence[Conflict], choice: Choice) -> tuple[Plan, dict[str, MergeError]]:
+    """Return the plan that resolves conflicts by a method, and the errors of those that it cannot resolve."""
     factors = {name for pair in lora_pairs(conflict.name for conflict in manifest.conflicts) for name in pair}
     try:
-        each = [_decided(conflict, choice, factor=conflict.name in factors) for conflict in chosen]
+        each = [_decision_on(conflict, choice, factor=conflict.name in factors) for conflict in chosen]
     except PluginError as error:
         raise PluginError(error.message, hint=f"{', '.join(sides_of(manifest))} always work; {error.hint}") from error
     decisions = {decision.name: decision for decision in each if decision.computed}
@@ -233,33 +233,33 @@ def _asked(manifest: Manifest, chosen: Sequence[Conflict], choice: Choice) -> tu
     failed = {}
     for conflict, decision in zip(chosen, each, strict=True):
         if not decision.computed:
-            more = [GROW] if _decided(conflict, growing).computed else []
-            failed[decision.name] = _unsettled(decision.name, decision.state, *more)
+            more = [GROW] if _decision_on(conflict, growing).computed else []
+            failed[decision.name] = _not_resolved(decision.name, decision.state, *more)
     decided, pairs = decide_units(decisions, {name: p.spec for name, p in manifest.parameters.items()})
     layout = LayoutDecision("take", manifest.skeleton)
-    return Plan(None, _versions(manifest), tuple(decided.values()), layout, pairs), failed
+    return Plan(None, _sides(manifest), tuple(decided.values()), layout, pairs), failed
 
 
-def _decided(conflict: Conflict, choice: Choice, *, factor: bool = False) -> Decision:
-    """Decide on a conflict by a method; if the method cannot settle it, the decision is a conflict that says why."""
+def _decision_on(conflict: Conflict, choice: Choice, *, factor: bool = False) -> Decision:
+    """Decide on a conflict by a method; the decision stays a conflict, with the reason, if the method cannot do it."""
     name, base, sides = conflict.name, conflict.base, conflict.sides
-    changers = tuple(number for number, side in enumerate(sides) if side != base)
-    values = [sides[number] for number in changers]
+    changed_by = tuple(number for number, side in enumerate(sides) if side != base)
+    values = [sides[number] for number in changed_by]
     if choice.method == APPLY:
         reason = obstacle_to_change(base, values)
         into = next(iter(new_types(base, values)), None)
-        found = Decision(name, conflict.reason, "apply", None, base, sides, choice, changers, into=into)
+        found = Decision(name, conflict.reason, "apply", None, base, sides, choice, changed_by, into=into)
     else:
         contract = find_merge(choice.method).contract
         reason = obstacle(base, values, contract, grow=choice.grow)
-        found = Decision(name, conflict.reason, "compute", None, base, sides, choice, changers)
+        found = Decision(name, conflict.reason, "compute", None, base, sides, choice, changed_by)
         if factor or contract.granularity == "pair":
-            reason = None  # decided later, for both factors together
-    return found if reason is None else found.undecided(reason)
+            reason = None  # decided later, for both factors at once
+    return found if reason is None else found.in_conflict(reason)
 
 
-def _versions(manifest: Manifest) -> tuple[Manifest, ...]:
-    """Return what is known of each side: its candidates."""
+def _sides(manifest: Manifest) -> tuple[Manifest, ...]:
+    """Return a manifest for each side that has that side's values of the conflicts."""
     count = max((len(conflict.sides) for conflict in manifest.conflicts), default=2)
     known: list[dict[str, Parameter]] = [{} for _ in range(count)]
     for conflict in manifest.conflicts:
@@ -269,7 +269,7 @@ def _versions(manifest: Manifest) -> tuple[Manifest, ...]:
     return tuple(Manifest(manifest.format, manifest.skeleton, parameters) for parameters in known)
 
 
-def _unsettled(name: str, reason: str, *methods: str) -> MergeError:
+def _not_resolved(name: str, reason: str, *methods: str) -> MergeError:
     return MergeError(
-        f"parameter {name!r}: {reason}", hint=f"settle it by {', '.join((*methods, 'ours', 'theirs'))} or base"
+        f"parameter {name!r}: {reason}", hint=f"resolve it by {', '.join((*methods, 'ours', 'theirs'))} or base"
     )

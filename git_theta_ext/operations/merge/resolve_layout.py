@@ -1,4 +1,4 @@
-"""Settle which layout a file has once none of its parameters is in conflict any more."""
+"""Choose a file's layout once none of its parameters is in conflict."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store
 
 
-def settle_layout(manifest: Manifest, store: Store, side: str | None) -> Manifest:
-    """Return a manifest with the layout of a side, or with the only one that fits, or with one that is made for it.
+def resolve_layout(manifest: Manifest, store: Store, side: str | None) -> Manifest:
+    """Return a manifest with a side's layout, with the only layout that fits, or with a newly composed one.
 
     Args:
-        manifest: Without conflicts of parameters.
+        manifest: A manifest without conflicts of parameters.
         store: Holds the layouts.
-        side: Which layout is preferred, None if the user did not say.
+        side: The side whose layout is preferred; None for no preference.
 
     Raises:
-        MergeError: No file of this format can hold the parameters.
+        MergeError: No file of this format can hold these parameters.
         MissingError: A layout is not in the store.
         CorruptError: A layout in the store is damaged.
     """
@@ -43,8 +43,8 @@ def settle_layout(manifest: Manifest, store: Store, side: str | None) -> Manifes
     composed = compose(manifest.format, manifest.skeleton, specs, store)
     if composed is None:
         raise MergeError(
-            f"no {manifest.format} file can hold this choice of parameters",
-            hint="settle all conflicts by the same side: git theta resolve --method=ours PATH",
+            f"a {manifest.format} file cannot hold this combination of parameters",
+            hint="take all conflicts from the same side: git theta resolve --method=ours PATH",
         )
     return replace(manifest, skeleton=composed, layout_conflict=None)
 

@@ -1,4 +1,4 @@
-"""Settle conflicts of a checkpoint in the work tree: resolve, write the manifest, stage what is settled whole."""
+"""Resolve conflicts of a checkpoint in the work tree: write the manifest, and stage what is fully resolved."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted
 from git_theta_ext.operations.merge.adapter_configs import config_in_worktree, scales_to_resolve
 from git_theta_ext.operations.merge.record import blob_id, note_step
-from git_theta_ext.operations.merge.resolve import candidates, resolve, undecided
+from git_theta_ext.operations.merge.resolve import conflicts_in_index, digests_to_read, resolve
 from git_theta_ext.operations.merge.run import engine
 from git_theta_ext.operations.staging.stage import Staged, update_index
 from git_theta_ext.operations.sync.fetch import ensure_digests, ensure_local
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Undecided:
-    """A checkpoint that a merge left undecided.
+class ConflictedCheckpoint:
+    """A checkpoint with merge conflicts.
 
     Attributes:
-        path: Below the top of the work tree.
-        manifest: With its conflicts, as far as there are any left.
-        content: What lies in the work tree, as far as it is a manifest.
-        file: What lies there in any case.
+        path: Path relative to the top of the work tree.
+        manifest: The manifest with the conflicts that remain.
+        content: The manifest in the work tree; None if the file there is not a manifest.
+        file: The state in which the file was found.
     """
 
     path: str
@@ -49,73 +49,75 @@ class Undecided:
     file: Expected
 
 
-def find(repo: Repository, store: Store, path: str) -> Undecided:
-    """Return a checkpoint that a merge left undecided, with everything here that settling it may read.
+def find_conflicts(repo: Repository, store: Store, path: str) -> ConflictedCheckpoint:
+    """Return a checkpoint that has merge conflicts.
 
     Raises:
         UsageError: It has no conflicts.
-        ManifestError: A version is a broken manifest.
-        MissingError: Values that the conflicts are about are neither here nor on a remote.
+        ManifestError: A version is not a valid manifest.
+        MissingError: The layout of a version is neither here nor on a remote.
     """
     file = Expected.at(worktree_of(repo) / path)
     content = manifest_at(repo, path)
     manifest = Manifest.parse(content) if content is not None else None
     if manifest is None or not manifest.conflicted:
-        # Strategies that run no driver, and drivers that could not merge at all, leave only the index's stages.
-        manifest = undecided(repo, store, path)
+        # A strategy that runs no driver, or a driver that failed, leaves the conflict in the index only.
+        manifest = conflicts_in_index(repo, store, path)
     if manifest is None:
         raise UsageError(f"{path} has no conflicts", hint="git theta status")
-    return Undecided(path, manifest, content, replace(file, content=content))
+    return ConflictedCheckpoint(path, manifest, content, replace(file, content=content))
 
 
-def settle(repo: Repository, store: Store, found: Undecided, choice: Choice, patterns: Sequence[str] = ()) -> Undecided:
-    """Settle conflicts by a side or a method, and write what is left of them into the work tree.
+def resolve_conflicts(
+    repo: Repository, store: Store, checkpoint: ConflictedCheckpoint, choice: Choice, patterns: Sequence[str] = ()
+) -> ConflictedCheckpoint:
+    """Resolve conflicts by a side or a method, and write the manifest with those that remain to the work tree.
 
     Args:
         repo: The repository.
         store: Its store.
-        found: The checkpoint.
-        choice: By which side or method.
-        patterns: Of parameters; all where there are none.
+        checkpoint: The checkpoint.
+        choice: The side or method.
+        patterns: Names or globs of parameters; empty for all.
 
     Raises:
-        ThetaError: As ``git_theta_ext.operations.merge.resolve.resolve``; or the manifest cannot be written.
+        ThetaError: See ``git_theta_ext.operations.merge.resolve.resolve``; or the manifest cannot be written.
     """
-    ensure_digests(repo, store, candidates(found.manifest))
+    ensure_digests(repo, store, digests_to_read(checkpoint.manifest))
     heads = [head for head in (head_of(repo), *merge_heads(repo)) if head is not None]
-    scaled = scales_to_resolve(repo, store, found.path, heads, config_in_worktree(repo, found.path))
-    settled = resolve(found.manifest, store, choice, patterns, lambda: engine(repo, store), scaled=scaled)
-    content = settled.to_bytes()
-    file = _write(repo, found, content)
-    if found.content is not None:
+    scaled = scales_to_resolve(repo, store, checkpoint.path, heads, config_in_worktree(repo, checkpoint.path))
+    resolved = resolve(checkpoint.manifest, store, choice, patterns, lambda: engine(repo, store), scaled=scaled)
+    content = resolved.to_bytes()
+    file = _write(repo, checkpoint, content)
+    if checkpoint.content is not None:
         step = Step(Rules(choice), tuple(patterns))
-        note_step(repo, found.path, step, blob_id(repo, found.content), blob_id(repo, content))
-    return Undecided(found.path, settled, content, file)
+        note_step(repo, checkpoint.path, step, blob_id(repo, checkpoint.content), blob_id(repo, content))
+    return ConflictedCheckpoint(checkpoint.path, resolved, content, file)
 
 
-def finish(repo: Repository, store: Store, found: Undecided) -> None:
-    """Stage a checkpoint without conflicts, and write its file.
+def stage_resolved(repo: Repository, store: Store, checkpoint: ConflictedCheckpoint) -> None:
+    """Stage a fully resolved checkpoint, and write its file.
 
     Raises:
         ThetaError: The index or the file cannot be written, or values are missing.
     """
-    content = found.manifest.to_bytes()
-    if content != found.content:
-        _write(repo, found, content)
-    full = worktree_of(repo) / found.path
-    update_index(repo, [Staged(found.path, full.lstat(), found.manifest)])
-    for failure in populate_wanted(repo, store, {found.path: Wanted(content)}, partial(ensure_local, repo, store)):
+    content = checkpoint.manifest.to_bytes()
+    if content != checkpoint.content:
+        _write(repo, checkpoint, content)
+    full = worktree_of(repo) / checkpoint.path
+    update_index(repo, [Staged(checkpoint.path, full.lstat(), checkpoint.manifest)])
+    for failure in populate_wanted(repo, store, {checkpoint.path: Wanted(content)}, partial(ensure_local, repo, store)):
         raise failure
 
 
-def _write(repo: Repository, found: Undecided, content: bytes) -> Expected:
-    full = worktree_of(repo) / found.path
+def _write(repo: Repository, checkpoint: ConflictedCheckpoint, content: bytes) -> Expected:
+    full = worktree_of(repo) / checkpoint.path
     with reporting_os_errors(full), Unfinished(full, repo.theta_dir) as unfinished:
         with open(unfinished.descriptor, "wb", closefd=False) as file:
             file.write(content)
-        if not unfinished.put(found.file):
+        if not unfinished.put(checkpoint.file):
             raise ChangedError(
-                f"{found.path} was changed by another program meanwhile, and was left as it is",
-                hint=f"git theta resolve {found.path}",
+                f"{checkpoint.path} was changed by another program in the meantime, and was left as it is",
+                hint=f"git theta resolve {checkpoint.path}",
             )
         return Expected(os.fstat(unfinished.descriptor), content)

@@ -104,14 +104,14 @@ def _instead(repo: Repository, operation: Operation) -> Callable[[Choice], Choic
     else:
         override = parse_override("theta.merge.replay", asked)
         found = choice(override.method or APPLY, override.options, override.weights, origin=f"git {operation.name}")
-    return lambda rule: rule if is_fixed(rule.method) else replace(found, number=rule.number)
+    return lambda rule: rule if is_fixed(rule.method) else replace(found, rule_index=rule.rule_index)
 
 
 def _mean(asked: Choice) -> Choice:
     """Let statistics be merged by their mean if the rules ask for a method that is meant for values."""
     if is_fixed(asked.method) or asked.method == APPLY:
         return asked
-    return choice(DEFAULT_METHOD, weights=asked.weights, origin=asked.origin, number=asked.number)
+    return choice(DEFAULT_METHOD, weights=asked.weights, origin=asked.origin, rule_index=asked.rule_index)
 
 
 def _mapped(rules: Rules, mapping: Callable[[Choice], Choice]) -> Rules:

@@ -80,7 +80,7 @@ def outdated(repo: Repository, store: Store, plan: Plan, beside: Mapping[int, Ma
         beside: The statistics' manifest for each side that has some.
     """
     asked = [decision for decision in plan.decisions if decision.action == "compute"]
-    used = {n for d in asked if find_merge(d.choice.method).contract.sidecars for n in d.changers} & set(beside)
+    used = {n for d in asked if find_merge(d.choice.method).contract.sidecars for n in d.changed_by} & set(beside)
     with suppress(ThetaError):  # then nothing is known of them
         ensure_digests(repo, store, {beside[number].skeleton.digest for number in used})
     names = side_names(len(plan.sides))

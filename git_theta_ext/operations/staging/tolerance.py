@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Snapped:
+class RevertedChanges:
     """A checkpoint after parameters were set back.
 
     Attributes:
@@ -33,7 +33,9 @@ class Snapped:
     changed: int
 
 
-def snap(repo: Repository, store: Store, checkpoint: OpenCheckpoint, tolerance: Tolerance) -> Snapped:
+def revert_small_changes(
+    repo: Repository, store: Store, checkpoint: OpenCheckpoint, tolerance: Tolerance
+) -> RevertedChanges:
     """Set parameters back to HEAD's values where all their elements moved within a tolerance; nothing is written yet.
 
     Args:
@@ -66,4 +68,4 @@ def snap(repo: Repository, store: Store, checkpoint: OpenCheckpoint, tolerance: 
     parameters = {**manifest.parameters, **{name: before[name] for name in names}}
     made = Manifest(manifest.format, manifest.skeleton, parameters)
     rewrite = Rewrite(checkpoint.path, checkpoint.stat, made, checkpoint.format_name, checkpoint.described.scan.note)
-    return Snapped(rewrite, tuple(names), len(changed))
+    return RevertedChanges(rewrite, tuple(names), len(changed))

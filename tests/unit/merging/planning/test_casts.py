@@ -63,7 +63,7 @@ def test_casts_to_different_types_are_a_conflict(bench):
 
 def test_of_several_that_trained_the_mean_is_in_the_type_that_another_cast_to(bench):
     decision, outcome = merged(bench, A, HALF, TRAINED, OTHER)
-    assert (decision.action, decision.changers) == ("compute", (1, 2))
+    assert (decision.action, decision.changed_by) == ("compute", (1, 2))
     found = outcome.manifest.parameters["w"]
     assert found.spec.dtype.name == "F16"
     assert bytes(bench.store.read(found.digest, found.spec)) == ((TRAINED + OTHER) / 2).astype("<f2").tobytes()

@@ -6,7 +6,7 @@ import pytest
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.planning.plan import plan
-from git_theta_ext.merging.planning.scaling import Known, Scaling, Scalings, three_way, with_scales
+from git_theta_ext.merging.planning.scaling import AdapterScalings, Scaling, Scalings, three_way, with_scales
 from git_theta_ext.merging.rules.rules import Rules
 
 A, B = "base_model.model.l.lora_A.weight", "base_model.model.l.lora_B.weight"
@@ -23,7 +23,7 @@ def factors(seed, rank):
 
 
 def known(before, *sides):
-    return Known(before, sides, three_way(before, sides), "adapter_config.json", "both changed it")
+    return AdapterScalings(before, sides, three_way(before, sides), "adapter_config.json", "both changed it")
 
 
 def merged(bench, versions, configs, method="average", **kept):
@@ -81,7 +81,7 @@ def test_rank_stabilised_and_patterns_count(bench):
 def test_a_pair_whose_scale_one_side_changed_counts_as_changed_by_it(bench):
     base, theirs = factors(0, 2), factors(1, 2)
     found, asked = merged(bench, [base, base, theirs], [said(2, 2), said(2, 4), said(2, 2)])
-    assert asked.pairs[0].changers == (0, 1)
+    assert asked.pairs[0].changed_by == (0, 1)
     wanted = (product(base, 2) + product(theirs, 1)) / 2
     np.testing.assert_allclose(update(bench, found, 2), best(wanted, 2), rtol=1e-4, atol=1e-4)
     found, asked = merged(bench, [base, base, base], [said(2, 2), said(2, 4), said(2, 2)], other=[[1.0]])

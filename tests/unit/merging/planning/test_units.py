@@ -77,7 +77,7 @@ PAIRS = [
 def test_both_factors_of_a_lora_are_one(bench, names, versions):
     found = planned(bench, names, versions)
     (pair,) = found.pairs
-    assert (pair.names, pair.alpha, pair.choice.method, pair.changers) == (names, None, "lora_svd", (0, 1))
+    assert (pair.names, pair.alpha, pair.choice.method, pair.changed_by) == (names, None, "lora_svd", (0, 1))
     assert set(actions(found).values()) == {"compute"}
 
 

@@ -124,8 +124,8 @@ def test_rules_that_match_nothing_are_found():
 
 def test_recorded_rules_are_read_back():
     rules = read_rules(TEXT)
-    again = Rules.from_told(json.loads(json.dumps(rules.told())))
-    assert again.told() == rules.told()
+    again = Rules.from_dict(json.loads(json.dumps(rules.to_dict())))
+    assert again.to_dict() == rules.to_dict()
     for name in ("model.w", "model.bias", "lm_head.w", "a.embed.weight", "other"):
         one, other = rules.choose(name), again.choose(name)
         assert (one.method, one.options, one.weights, one.grow) == (
