@@ -1,1 +1,1 @@
-"""Compare versions of a checkpoint and say what changed."""
+"""Compare two versions of a checkpoint and describe the differences."""

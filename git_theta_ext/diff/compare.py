@@ -1,4 +1,4 @@
-"""What differs between two manifests, found from their digests alone."""
+"""Compare two manifests by their digests alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A parameter's two versions."""
+class ParameterVersions:
+    """The two versions of a modified parameter."""
 
     old: Parameter
     new: Parameter
@@ -22,7 +22,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """A parameter that kept its value under another name."""
+    """A parameter that has the same value under a new name."""
 
     old_name: str
     parameter: Parameter
@@ -30,31 +30,31 @@ class Rename:
 
 @dataclass(frozen=True)
 class Diff:
-    """The difference of two manifests; either may be absent.
+    """The difference between two manifests; either may be absent.
 
     Attributes:
-        old_format: None where the checkpoint is new.
-        new_format: None where the checkpoint is gone.
+        old_format: None if the checkpoint is new.
+        new_format: None if the checkpoint was deleted.
         added: Name to parameter.
         removed: Name to parameter.
         modified: Name to both versions.
-        renamed: New name to where it was.
-        unchanged: Number of parameters that are the same.
-        layout_changed: Whether order, names or literal bytes of the file differ.
-        fresh: Number of tensors in the newer version that the older has under no name; of the older one's tensors
-            where the checkpoint is gone.
+        renamed: New name to the old name and the parameter.
+        unchanged: Number of unchanged parameters.
+        layout_changed: Whether the file's order, names or literal bytes differ.
+        fresh: Number of tensors in the newer version that the older version has under no name; all tensors of the older
+            version if the checkpoint was deleted.
         fresh_bytes: Their size.
-        total: Number of tensors in the version that ``fresh`` counts in.
+        total: Number of tensors in that version.
         total_bytes: Their size.
-        conflicts: What the newer version leaves undecided.
-        layout_conflict: What the newer version leaves undecided about its layout.
+        conflicts: Unresolved conflicts of the newer version.
+        layout_conflict: Unresolved conflict about the layout of the newer version.
     """
 
     old_format: str | None
     new_format: str | None
     added: Mapping[str, Parameter]
     removed: Mapping[str, Parameter]
-    modified: Mapping[str, Change]
+    modified: Mapping[str, ParameterVersions]
     renamed: Mapping[str, Rename]
     unchanged: int
     layout_changed: bool
@@ -67,7 +67,7 @@ class Diff:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing differs and nothing is undecided."""
+        """Whether there are neither differences nor conflicts."""
         same = self.old_format == self.new_format and not self.layout_changed
         return same and not (self.added or self.removed or self.modified or self.renamed or self.conflicted)
 
@@ -81,15 +81,15 @@ def compare(old: Manifest | None, new: Manifest | None) -> Diff:
     """Compare two versions of a checkpoint.
 
     Args:
-        old: The earlier version, None where there is none.
-        new: The later version, None where there is none.
+        old: The earlier version, or None.
+        new: The later version, or None.
     """
     before = {} if old is None else dict(old.parameters)
     after = {} if new is None else dict(new.parameters)
     added = {name: parameter for name, parameter in after.items() if name not in before}
     removed = {name: parameter for name, parameter in before.items() if name not in after}
     shared = [name for name in after if name in before]
-    modified = {name: Change(before[name], after[name]) for name in shared if before[name] != after[name]}
+    modified = {name: ParameterVersions(before[name], after[name]) for name in shared if before[name] != after[name]}
     renamed = _renames(removed, added)
     for name, rename in renamed.items():
         del added[name], removed[rename.old_name]

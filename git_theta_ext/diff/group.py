@@ -1,4 +1,4 @@
-"""Fold the parameters of a diff into few rows: names that differ only in whole numbers between dots are one."""
+"""Fold the parameters of a diff into few rows: names that differ only in their numbers share a row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from git_theta_ext.diff.compare import Diff
-    from git_theta_ext.diff.stats import Stats
+    from git_theta_ext.diff.distance import Distance
 
 _SEPARATOR = re.compile(r"([./])")
 _LONGEST_RANGES = 24
@@ -23,26 +23,26 @@ class Item:
 
     Attributes:
         sign: ``+`` added, ``-`` removed, ``~`` modified, ``>`` renamed.
-        name: The parameter's.
-        spec: Element type and shape, both versions' where they differ.
-        was: Its old name where it was renamed.
-        stats: None where the values are not at hand or cannot be compared.
+        name: The parameter's name.
+        spec: Element type and shape, of both versions if they differ.
+        was: The old name of a renamed parameter.
+        distance: None if the values are not available or cannot be compared.
     """
 
     sign: str
     name: str
     spec: str
     was: str = ""
-    stats: Stats | None = None
+    distance: Distance | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One or more changed parameters of one sign.
+    """One or more changed parameters with the same sign.
 
     Attributes:
-        label: The name, or what the names have in common.
-        spec: Element type and shape, or what they have in common.
+        label: The name, or the pattern that the names share.
+        spec: Element type and shape, or what the parameters' specs share.
         items: At least one.
     """
 
@@ -51,8 +51,8 @@ class Row:
     items: tuple[Item, ...]
 
 
-def items_of(diff: Diff, stats: Mapping[str, Stats]) -> list[Item]:
-    """List what changed, by name."""
+def items_of(diff: Diff, distances: Mapping[str, Distance]) -> list[Item]:
+    """List the changed parameters by name."""
     found = [Item("+", name, str(p.spec)) for name, p in diff.added.items()]
     found += [Item("-", name, str(p.spec)) for name, p in diff.removed.items()]
     found += [Item(">", name, str(r.parameter.spec), r.old_name) for name, r in diff.renamed.items()]
@@ -64,15 +64,15 @@ def items_of(diff: Diff, stats: Mapping[str, Stats]) -> list[Item]:
             spec = f"{old.dtype.name} -> {new}"
         else:
             spec = f"{old} -> {new}"
-        found.append(Item("~", name, spec, "", stats.get(name)))
+        found.append(Item("~", name, spec, "", distances.get(name)))
     return sorted(found, key=lambda item: item.name)
 
 
 def fold(items: Sequence[Item], most: int) -> list[Row]:
-    """Group parameters into at most ``most`` rows, losing as little detail as that takes.
+    """Group parameters into at most ``most`` rows with as much detail as possible.
 
-    Names that differ only in whole numbers are one row. Where that is not enough, names are cut to fewer and fewer
-    components until it is.
+    Names that differ only in their numbers share a row. If there are still too many rows, names are cut to fewer and
+    fewer components.
     """
     rows = _rows(items, None)
     depth = max((len(_pattern(item.name)[0]) for item in items), default=0)
@@ -83,7 +83,7 @@ def fold(items: Sequence[Item], most: int) -> list[Row]:
 
 
 def printable(name: str) -> str:
-    """Return a name fit for a terminal: as it is, or in JSON quotes with control characters escaped."""
+    """Return a name for a terminal: as it is, or in JSON quotes with control characters escaped."""
     return name if name.isprintable() and name == name.strip() and name else json.dumps(name)
 
 
@@ -94,7 +94,7 @@ def _pattern(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
 
 def _is_number(part: str) -> bool:
-    return part.isascii() and part.isdigit() and len(part) <= 9  # noqa: PLR2004 - a hash is no number
+    return part.isascii() and part.isdigit() and len(part) <= 9  # noqa: PLR2004 - longer ones are hashes
 
 
 def _rows(items: Iterable[Item], depth: int | None) -> list[Row]:

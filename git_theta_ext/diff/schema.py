@@ -2,11 +2,11 @@
 
 Version 1 is an object with these keys; keys may be added within a version:
 
-- ``schema``: the name of the version.
-- ``path``, ``format`` (``old`` and ``new``, null where there is none), ``summary`` (the counts of ``Diff``).
+- ``schema``: name and version of this schema.
+- ``path``, ``format`` (``old`` and ``new``, or null), ``summary`` (the counts of ``Diff``).
 - ``parameters``: one object each with ``name``, ``change`` (``added``, ``removed``, ``modified`` or ``renamed``),
   ``old`` and ``new`` (``dtype``, ``shape``, ``digest``, or null); ``old_name`` for renamed ones; ``stats`` (the fields
-  of ``Stats``) for modified ones whose values were at hand. Numbers that JSON lacks are the texts "nan" and "inf".
+  of ``Distance``) for modified ones whose values were available. Non-finite numbers are the strings "nan" and "inf".
 - ``conflicts``: ``layout`` (the reason, or null) and ``parameters`` with ``name``, ``reason`` and the candidates
   ``base``, ``ours`` and ``theirs``.
 """
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from git_theta_ext.diff.compare import Diff
-    from git_theta_ext.diff.stats import Stats
+    from git_theta_ext.diff.distance import Distance
     from git_theta_ext.model.manifest import Parameter
 
 SCHEMA = "git-theta diff 1"
 
 
-def to_json(path: str, diff: Diff, stats: Mapping[str, Stats]) -> dict[str, Any]:
-    """Describe a diff in types that ``json.dumps`` takes.
+def to_json(path: str, diff: Diff, distances: Mapping[str, Distance]) -> dict[str, Any]:
+    """Describe a diff in types that ``json.dumps`` accepts.
 
     Args:
         path: The checkpoint.
-        diff: What differs.
-        stats: Of modified parameters, by name, as far as known.
+        diff: The differences.
+        distances: The known distances of modified parameters, by name.
 
     Returns:
-        An object of the version that ``schema`` names.
+        An object of the schema above.
     """
     return {
         "schema": SCHEMA,
@@ -54,7 +54,7 @@ def to_json(path: str, diff: Diff, stats: Mapping[str, Stats]) -> dict[str, Any]
             "total": diff.total,
             "total_bytes": diff.total_bytes,
         },
-        "parameters": sorted(_parameters(diff, stats), key=lambda row: str(row["name"])),
+        "parameters": sorted(_parameters(diff, distances), key=lambda row: str(row["name"])),
         "conflicts": {
             "layout": None if diff.layout_conflict is None else diff.layout_conflict.reason,
             "parameters": [
@@ -69,7 +69,7 @@ def to_json(path: str, diff: Diff, stats: Mapping[str, Stats]) -> dict[str, Any]
     }
 
 
-def _parameters(diff: Diff, stats: Mapping[str, Stats]) -> Iterator[dict[str, Any]]:
+def _parameters(diff: Diff, distances: Mapping[str, Distance]) -> Iterator[dict[str, Any]]:
     for name, parameter in diff.added.items():
         yield {"name": name, "change": "added", "old": None, "new": _parameter(parameter)}
     for name, parameter in diff.removed.items():
@@ -79,8 +79,8 @@ def _parameters(diff: Diff, stats: Mapping[str, Stats]) -> Iterator[dict[str, An
         yield {"name": name, "change": "renamed", "old_name": rename.old_name, "old": same, "new": same}
     for name, change in diff.modified.items():
         row = {"name": name, "change": "modified", "old": _parameter(change.old), "new": _parameter(change.new)}
-        if name in stats:
-            row["stats"] = {key: _number(value) for key, value in asdict(stats[name]).items()}
+        if name in distances:
+            row["stats"] = {key: _number(value) for key, value in asdict(distances[name]).items()}
         yield row
 
 

@@ -1,4 +1,4 @@
-"""A diff as text for people: a full fine-tune of hundreds of parameters fits one screen."""
+"""A diff as text for people; a full fine-tune of hundreds of parameters fits on one screen."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from git_theta_ext.diff.compare import Diff
-    from git_theta_ext.diff.stats import Stats
+    from git_theta_ext.diff.distance import Distance
 
 MOST_LINES = 40
-"""The most lines a diff has."""
+"""The maximum number of lines in a diff."""
 
 _MOST_CONFLICTS = 8
 _LEAST_LABEL = 24
@@ -28,29 +28,29 @@ _WHOLE = 0.9995
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """Where text goes.
+    """The terminal that text is written to.
 
     Attributes:
-        width: Columns; 0 for lines of any length.
-        colour: Whether it understands ANSI colour sequences.
+        width: Number of columns; 0 for no limit.
+        colour: Whether it supports ANSI colour sequences.
     """
 
     width: int = 0
     colour: bool = False
 
 
-def render(path: str, diff: Diff, stats: Mapping[str, Stats], screen: Screen, notes: Sequence[str] = ()) -> str:
+def render(path: str, diff: Diff, distances: Mapping[str, Distance], screen: Screen, notes: Sequence[str] = ()) -> str:
     """Write a diff for people.
 
     Args:
-        path: The checkpoint, as in the headline.
-        diff: What differs.
-        stats: Of modified parameters, by name, as far as known.
-        screen: Where it goes.
+        path: The checkpoint, for the headline.
+        diff: The differences.
+        distances: The known distances of modified parameters, by name.
+        screen: The terminal.
         notes: Lines to add at the end.
 
     Returns:
-        At most ``MOST_LINES`` lines besides the notes, the last with a line break.
+        At most ``MOST_LINES`` lines, plus the notes; each ends with a newline.
     """
     lines = [("@", f"diff --theta {printable(path)}"), ("", _summary(diff))]
     if diff.old_format != diff.new_format and diff.old_format and diff.new_format:
@@ -58,7 +58,7 @@ def render(path: str, diff: Diff, stats: Mapping[str, Stats], screen: Screen, no
     tail = list(_conflicts(diff))
     if diff.layout_changed and not (diff.added or diff.removed or diff.renamed or _opaque(diff)):
         tail.insert(0, ("~", "~ the file's order or metadata"))
-    lines += _body(diff, stats, screen.width, MOST_LINES - len(lines) - len(tail))
+    lines += _body(diff, distances, screen.width, MOST_LINES - len(lines) - len(tail))
     lines += [*tail, *(("", note) for note in notes)]
     return "".join(f"{_paint(sign, safe(text)) if screen.colour else safe(text)}\n" for sign, text in lines)
 
@@ -73,9 +73,9 @@ def _summary(diff: Diff) -> str:
         chunks = plural(diff.total, "chunk")
         if diff.old_format is None or diff.new_format is None:
             gone = "new" if diff.old_format is None else "deleted"
-            return f"{gone} file of {chunks}, {size}, without known parameters"
+            return f"{gone} file of {chunks}, {size}, whose parameters are unknown"
         part = f"{human_bytes(diff.fresh_bytes)} of {size}"
-        return f"{diff.fresh} of {chunks}, {part} differ; the file's parameters are not known"
+        return f"{diff.fresh} of {chunks}, {part} differ; its parameters are unknown"
     if diff.old_format is None:
         return f"new file ({diff.new_format}): {plural(diff.total, 'parameter')}, {size}"
     if diff.new_format is None:
@@ -89,14 +89,14 @@ def _opaque(diff: Diff) -> bool:
     return {diff.old_format, diff.new_format} <= {"opaque", None}
 
 
-def _body(diff: Diff, stats: Mapping[str, Stats], width: int, most: int) -> Iterator[tuple[str, str]]:
+def _body(diff: Diff, distances: Mapping[str, Distance], width: int, most: int) -> Iterator[tuple[str, str]]:
     if _opaque(diff):
         return
-    rows = fold(items_of(diff, stats), most)
+    rows = fold(items_of(diff, distances), most)
     cells = [(row.label, row.spec, _what(row), _numbers(row.items)) for row in rows]
     widths = [max((len(cell[n]) for cell in cells), default=0) for n in range(3)]
     if width:
-        # The numbers go last and may be cut by the terminal; the name gives way first.
+        # The numbers come last, where the terminal may cut them off; names are shortened first.
         rest = 2 + 2 + widths[1] + 2 + widths[2] + 2 + max((len(cell[3]) for cell in cells), default=0)
         widths[0] = min(widths[0], max(_LEAST_LABEL, width - rest))
     for row, (label, spec, what, numbers) in zip(rows, cells, strict=True):
@@ -113,18 +113,18 @@ def _what(row: Row) -> str:
 
 
 def _numbers(items: Sequence[Item]) -> str:
-    known = [item.stats for item in items if item.stats is not None]
+    known = [item.distance for item in items if item.distance is not None]
     if not known:
         return ""
     parts = []
-    relative = [stats.relative for stats in known if stats.relative is not None]
+    relative = [distance.relative for distance in known if distance.relative is not None]
     if relative:
         parts.append(f"rel. change {_span(relative)}")
-    elements = sum(stats.elements for stats in known)
-    share = sum(stats.changed for stats in known) / elements if elements else 0.0
+    elements = sum(distance.elements for distance in known)
+    share = sum(distance.changed for distance in known) / elements if elements else 0.0
     if share < _WHOLE:
         parts.append(f"{_percent(share)} of elements")
-    if lost := sum(stats.nonfinite_new for stats in known):
+    if lost := sum(distance.nonfinite_new for distance in known):
         parts.append(f"{lost} NaN or inf")
     return ", ".join(parts)
 
@@ -138,7 +138,7 @@ def _span(values: Sequence[float]) -> str:
 
 
 def _percent(share: float) -> str:
-    # Never "0 %" for something that changed.
+    # A change is never shown as "0 %".
     return f"{share * 100:.2g} %" if share else "0 %"
 
 

@@ -1,4 +1,4 @@
-"""Numbers in words and tables, as commands and diffs print them."""
+"""Format numbers, shares and tables for the output of commands and diffs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _THOUSAND = 1000
 
 
 def human_bytes(count: int) -> str:
-    """Write a number of bytes with three digits and a decimal unit."""
+    """Format a number of bytes with three digits and a decimal unit."""
     if count < _THOUSAND:
         return f"{count} B"
     size = float(count)
@@ -24,25 +24,25 @@ def human_bytes(count: int) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Write a share in percent with three digits; nothing for None, and a word for an infinite one."""
+    """Format a share as a percentage with three digits; None is empty, and infinity is ``all new``."""
     if share is None:
         return ""
     return f"{100 * share:.3g} %" if math.isfinite(share) else "all new"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table, indented, with columns as wide as they need to be."""
+    """Return the indented lines of a table whose columns are as wide as their longest cell."""
     widths = [max(len(row[number]) for row in rows) for number in range(len(rows[0]))]
     return ["  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def plural(count: int, noun: str) -> str:
-    """Write a number and a noun, with an s unless it is one."""
+    """Return a number and a noun, with a plural s if needed."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def shorten(text: str, width: int) -> str:
-    """Cut the middle out of a text that is longer than ``width`` characters."""
+    """Cut the middle out of text that is longer than ``width`` characters."""
     if len(text) <= width:
         return text
     left = (width - 1) // 2

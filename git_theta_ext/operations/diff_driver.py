@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.checkpoint.clean import describe, scan
 from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.diff.compare import compare
-from git_theta_ext.diff.stats import Stats, measure
+from git_theta_ext.diff.distance import Distance, measure
 from git_theta_ext.diff.text import Screen, render
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
@@ -114,12 +114,12 @@ def run(words: Sequence[str], repo: Repository) -> int:
     notes = [f"mode {old_mode} -> {new_mode}"] if "." not in (old_mode, new_mode) and old_mode != new_mode else []
     if diff.empty and not notes and not renamed:
         return 0
-    stats, missing = _measure(diff, old, new, store)
+    distances, missing = _measure(diff, old, new, store)
     if missing:
         values = "1 parameter is" if missing == 1 else f"{missing} parameters are"
         notes.append(f"the values of {values} not here; git theta checkout fetches those of the current commit")
     headline = f"{path} -> {new_path}" if renamed else path
-    sys.stdout.write(render(headline, diff, stats, _screen(repo), notes))
+    sys.stdout.write(render(headline, diff, distances, _screen(repo), notes))
     return 0
 
 
@@ -144,7 +144,7 @@ def _side(repo: Repository, store: Store, words: tuple[str, str, str], format_na
     return _Side(described.manifest, file, format_name, described.scan)
 
 
-def _measure(diff: Diff, old: _Side, new: _Side, store: Store) -> tuple[dict[str, Stats], int]:
+def _measure(diff: Diff, old: _Side, new: _Side, store: Store) -> tuple[dict[str, Distance], int]:
     """Return the statistics of modified parameters, and of how many the values are not at hand."""
     if "opaque" in (diff.old_format, diff.new_format):
         return {}, 0
@@ -156,12 +156,12 @@ def _measure(diff: Diff, old: _Side, new: _Side, store: Store) -> tuple[dict[str
             return store.stream(parameter.digest, parameter.spec)
         return side.values(name) if side.has(name, parameter) else None
 
-    stats: dict[str, Stats] = {}
+    distances: dict[str, Distance] = {}
     for name, change in same.items():
         before, after = values(old, name, change.old), values(new, name, change.new)
         if before is not None and after is not None:
-            stats[name] = measure(before, after, change.new.spec.dtype)
-    return stats, len(same) - len(stats)
+            distances[name] = measure(before, after, change.new.spec.dtype)
+    return distances, len(same) - len(distances)
 
 
 def _screen(repo: Repository) -> Screen:

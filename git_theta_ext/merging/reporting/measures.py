@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Versions:
+class MergedVersions:
     """A parameter in a merge; all of one shape and of an element type that allows arithmetic.
 
     Attributes:
@@ -135,7 +135,9 @@ class Measures:
         return self.merged / mean if self.merged is not None and mean else None
 
 
-def measure(store: Store | Memory, device: Device, asked: Mapping[str, Versions]) -> Iterator[tuple[str, Measures]]:
+def measure(
+    store: Store | Memory, device: Device, asked: Mapping[str, MergedVersions]
+) -> Iterator[tuple[str, Measures]]:
     """Measure parameters, one after another, in pieces that are read and computed in threads.
 
     Args:
@@ -163,7 +165,7 @@ def measure(store: Store | Memory, device: Device, asked: Mapping[str, Versions]
             total = None
 
 
-def _piece(device: Device, versions: Versions, chunks: Sequence[memoryview]) -> Measures:
+def _piece(device: Device, versions: MergedVersions, chunks: Sequence[memoryview]) -> Measures:
     import torch
 
     members = versions.members

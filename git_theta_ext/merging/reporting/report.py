@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging.reporting.measures import Measures, Versions, measure
+from git_theta_ext.merging.reporting.measures import Measures, MergedVersions, measure
 from git_theta_ext.model.manifest import side_names
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ def taken(plan: Plan) -> dict[str, int]:
     return found
 
 
-def _versions(decision: Decision, merged: Parameter | None, trims: tuple[Trim, ...]) -> Versions | None:
+def _versions(decision: Decision, merged: Parameter | None, trims: tuple[Trim, ...]) -> MergedVersions | None:
     values = tuple(value for number in decision.changed_by if (value := decision.sides[number]) is not None)
     if len(values) < len(decision.changed_by) or merged is None:
         return None
-    return Versions(decision.base, values, merged, trims)
+    return MergedVersions(decision.base, values, merged, trims)

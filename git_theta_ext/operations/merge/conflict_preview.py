@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.device import Devices
 from git_theta_ext.merging.execution.engine import Engine
-from git_theta_ext.merging.reporting.measures import Versions, measure
+from git_theta_ext.merging.reporting.measures import MergedVersions, measure
 from git_theta_ext.model.manifest import side_names
 from git_theta_ext.operations.merge.resolve import resolved_values
 from git_theta_ext.store.memory import Memory
@@ -99,16 +99,16 @@ def _tried(memory: Memory, device: Device, manifest: Manifest, sample: Sequence[
     for conflict in sample:
         known, merged = _versions(conflict), values[conflict.name]
         if known is not None and merged is not None:
-            asked[conflict.name] = Versions(known.base, (*known.sides, merged))
+            asked[conflict.name] = MergedVersions(known.base, (*known.sides, merged))
     found = _sum([found for _, found in measure(memory, device, asked)])
     return Preview(choice, found, "" if found is not None else "the versions cannot be compared")
 
 
-def _versions(conflict: Conflict) -> Versions | None:
+def _versions(conflict: Conflict) -> MergedVersions | None:
     values = tuple(value for value in conflict.sides if value != conflict.base)
     if any(value is None for value in values):
         return None
-    versions = Versions(conflict.base, tuple(value for value in values if value is not None))
+    versions = MergedVersions(conflict.base, tuple(value for value in values if value is not None))
     return versions if versions.comparable else None
 
 

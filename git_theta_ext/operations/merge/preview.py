@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.execution.memory import Budget
     from git_theta_ext.merging.planning.plan import Plan
-    from git_theta_ext.operations.merge.strategy import Versions
+    from git_theta_ext.operations.merge.strategy import CheckpointVersions
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def plan_merge(repo: Repository, revisions: Sequence[str], words: Sequence[str])
     return {each.merged.path: _preview(repo, each, plans[each.merged.path][1]) for each in found}
 
 
-def _preview(repo: Repository, versions: Versions, plan: Plan) -> MergePreview:
+def _preview(repo: Repository, versions: CheckpointVersions, plan: Plan) -> MergePreview:
     with suppress(ThetaError):  # without a skeleton there is still a plan to show
         plan = with_adapter_scales(repo, open_store(repo), plan, versions.merged.path, versions.heads)
         plan = with_facts_decided(plan, open_store(repo))

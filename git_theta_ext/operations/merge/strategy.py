@@ -49,7 +49,7 @@ _REMOVED = "0"
 
 
 @dataclass(frozen=True)
-class Versions:
+class CheckpointVersions:
     """A checkpoint that several branches changed.
 
     Attributes:
@@ -100,13 +100,13 @@ def run(repo: Repository, bases: Sequence[str], heads: Sequence[str], words: Seq
         return CANNOT
     remember(repo, heads, _records(found, plans, merged))
     undecided = [each for each in found if outcomes[each.merged.path].conflicts]
-    _mark(repo, [*_stages(combined, found, merged), *chain.from_iterable(map(_candidates, undecided))])
+    _mark(repo, [*_stages(combined, found, merged), *chain.from_iterable(map(_conflict_stages, undecided))])
     for message in combined.messages:
         print(printable(message))  # noqa: T201 - as git's own strategies
     return MERGED if combined.clean and not undecided else CONFLICTS
 
 
-def checkpoints(repo: Repository, base: str | None, heads: Sequence[str], tree: str) -> list[Versions]:
+def checkpoints(repo: Repository, base: str | None, heads: Sequence[str], tree: str) -> list[CheckpointVersions]:
     """Find the checkpoints in a merged tree that more than one version has to be merged into.
 
     Renamed files are followed from the common ancestor.
@@ -131,7 +131,7 @@ def checkpoints(repo: Repository, base: str | None, heads: Sequence[str], tree: 
         known = {head: version for head, version in zip(heads, versions, strict=True) if version is not None}
         changed = {version.oid for version in known.values()} - {"" if ancestor is None else ancestor.oid}
         if len(changed) > 1:
-            found.append(Versions(entry, ancestor, tuple(known.values()), tuple(known)))
+            found.append(CheckpointVersions(entry, ancestor, tuple(known.values()), tuple(known)))
     tracked = set(theta_paths_at(repo, tree, [each.merged.path for each in found]))
     return [each for each in found if each.merged.path in tracked]
 
@@ -140,7 +140,9 @@ def _files(repo: Repository, rev: str) -> dict[str, TreeEntry]:
     return {entry.path: entry for entry in repo.entries(rev) if entry.regular}
 
 
-def planned(repo: Repository, found: Sequence[Versions], words: Sequence[str]) -> dict[str, tuple[Rules, Plan]]:
+def planned(
+    repo: Repository, found: Sequence[CheckpointVersions], words: Sequence[str]
+) -> dict[str, tuple[Rules, Plan]]:
     """Return by path the rules and the plan for merging checkpoints.
 
     Args:
@@ -162,7 +164,7 @@ def planned(repo: Repository, found: Sequence[Versions], words: Sequence[str]) -
 
 
 def _records(
-    found: Sequence[Versions], plans: Mapping[str, tuple[Rules, Plan]], merged: Mapping[str, TreeEntry]
+    found: Sequence[CheckpointVersions], plans: Mapping[str, tuple[Rules, Plan]], merged: Mapping[str, TreeEntry]
 ) -> dict[str, tuple[Record | None, str]]:
     records = {}
     for each in found:
@@ -172,7 +174,7 @@ def _records(
     return records
 
 
-def _manifests(repo: Repository, versions: Versions) -> tuple[Manifest | None, list[Manifest]]:
+def _manifests(repo: Repository, versions: CheckpointVersions) -> tuple[Manifest | None, list[Manifest]]:
     """Return the common ancestor's manifest and those of the sides."""
     path = versions.merged.path
     base, sides = versions.base, versions.sides
@@ -185,7 +187,7 @@ def _manifests(repo: Repository, versions: Versions) -> tuple[Manifest | None, l
     return read_version(content.get(base.oid, b""), whose, undecided=True), manifests
 
 
-def _merged(repo: Repository, asked: Plan, versions: Versions, show: Show) -> Outcome:
+def _merged(repo: Repository, asked: Plan, versions: CheckpointVersions, show: Show) -> Outcome:
     store, path = open_store(repo), versions.merged.path
     obtain(repo, store, asked, path)
     with show(f"merging {path}", bytes_to_compute(asked)) as advance:
@@ -211,7 +213,7 @@ def _check_index(repo: Repository) -> None:
         )
 
 
-def _check_worktree(repo: Repository, tree: str, found: Sequence[Versions]) -> None:
+def _check_worktree(repo: Repository, tree: str, found: Sequence[CheckpointVersions]) -> None:
     """Refuse, before anything is computed, what git would refuse at the end."""
     if found:
         nothing = _blob(repo, b"")  # stands for the manifests to come
@@ -235,7 +237,7 @@ def _warn(repo: Repository, bases: Sequence[str], heads: Sequence[str]) -> None:
         )
 
 
-def _candidates(versions: Versions) -> list[TreeEntry]:
+def _conflict_stages(versions: CheckpointVersions) -> list[TreeEntry]:
     """Return a checkpoint's stages: the ancestor's version, ours, and the first other one that differs."""
     ours, *others = versions.sides
     theirs = next(other for other in others if other.oid != ours.oid)
@@ -244,7 +246,9 @@ def _candidates(versions: Versions) -> list[TreeEntry]:
     return [replace(entry, path=path, stage=stage) for stage, entry in numbered.items() if entry is not None]
 
 
-def _stages(combined: Combined, found: Sequence[Versions], merged: Mapping[str, TreeEntry]) -> list[TreeEntry]:
+def _stages(
+    combined: Combined, found: Sequence[CheckpointVersions], merged: Mapping[str, TreeEntry]
+) -> list[TreeEntry]:
     """Return what git left undecided, with the merged checkpoint in the place of the one version that git knows."""
     kept = {(each.merged.path, each.merged.oid) for each in found}
     return [

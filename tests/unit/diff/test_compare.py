@@ -1,4 +1,4 @@
-from git_theta_ext.diff.compare import Change, Rename, compare
+from git_theta_ext.diff.compare import ParameterVersions, Rename, compare
 from git_theta_ext.model.manifest import Conflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
 
@@ -24,7 +24,7 @@ def test_each_parameter_is_told_once():
     diff = compare(manifest({"a": A, "b": B, "gone": C}), manifest({"a": A, "b": C, "new": parameter(9)}))
     assert dict(diff.added) == {"new": parameter(9)}
     assert dict(diff.removed) == {"gone": C}
-    assert dict(diff.modified) == {"b": Change(B, C)}
+    assert dict(diff.modified) == {"b": ParameterVersions(B, C)}
     assert diff.unchanged == 1
     assert not diff.empty
 

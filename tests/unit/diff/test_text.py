@@ -3,9 +3,9 @@ import json
 import pytest
 
 from git_theta_ext.diff.compare import compare
+from git_theta_ext.diff.distance import Distance
 from git_theta_ext.diff.group import fold, items_of, printable
 from git_theta_ext.diff.schema import SCHEMA, to_json
-from git_theta_ext.diff.stats import Stats
 from git_theta_ext.diff.text import MOST_LINES, Screen, render
 from git_theta_ext.model.manifest import Conflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
@@ -28,15 +28,15 @@ def model(seed, layers=24, towers=("model",)):
     return manifest({name: parameter(seed * 10_000 + number) for number, name in enumerate(names)})
 
 
-def lines(old, new, stats=None, screen=None, notes=()):
-    return render("m.safetensors", compare(old, new), stats or {}, screen or Screen(), notes).splitlines()
+def lines(old, new, distances=None, screen=None, notes=()):
+    return render("m.safetensors", compare(old, new), distances or {}, screen or Screen(), notes).splitlines()
 
 
 def test_a_full_fine_tune_of_hundreds_of_parameters_fits_a_screen():
     old, new = model(1), model(2)
     assert len(old.parameters) == 336
-    stats = {name: Stats(16, 16, 1e-3 * (1 + n % 5), 0.1) for n, name in enumerate(new.parameters)}
-    found = lines(old, new, stats)
+    distances = {name: Distance(16, 16, 1e-3 * (1 + n % 5), 0.1) for n, name in enumerate(new.parameters)}
+    found = lines(old, new, distances)
     assert len(found) == 2 + 2 * len(ROLES)
     assert "336 modified" in found[1]
     row = next(line for line in found if "attention.query.weight" in line)
@@ -78,13 +78,13 @@ def test_added_removed_and_renamed_are_marked():
 
 
 def test_partial_changes_tell_the_share_of_elements():
-    found = lines(manifest({"w": parameter(1)}), manifest({"w": parameter(2)}), {"w": Stats(1000, 3, 0.5, 1.0)})
+    found = lines(manifest({"w": parameter(1)}), manifest({"w": parameter(2)}), {"w": Distance(1000, 3, 0.5, 1.0)})
     assert "0.3 % of elements" in found[-1]
 
 
 def test_nan_values_are_told():
-    stats = {"w": Stats(16, 16, float("nan"), float("nan"), 0, 3)}
-    found = lines(manifest({"w": parameter(1)}), manifest({"w": parameter(2)}), stats)
+    distances = {"w": Distance(16, 16, float("nan"), float("nan"), 0, 3)}
+    found = lines(manifest({"w": parameter(1)}), manifest({"w": parameter(2)}), distances)
     assert "rel. change nan" in found[-1]
     assert "3 NaN or inf" in found[-1]
 
@@ -92,7 +92,7 @@ def test_nan_values_are_told():
 def test_opaque_files_tell_chunks_and_bytes():
     old = manifest({f"chunk/{n:06d}": parameter(n, "U8", (1000,)) for n in range(4)}, "opaque")
     new = manifest({f"chunk/{n:06d}": parameter(n + (n > 2) * 50, "U8", (1000,)) for n in range(4)}, "opaque")
-    assert lines(old, new)[1:] == ["1 of 4 chunks, 1 kB of 4 kB differ; the file's parameters are not known"]
+    assert lines(old, new)[1:] == ["1 of 4 chunks, 1 kB of 4 kB differ; its parameters are unknown"]
 
 
 def test_new_and_deleted_files_say_so():
@@ -148,8 +148,8 @@ def test_json_tells_everything_and_is_valid_json():
     conflict = Conflict("w", "changed by both", None, (parameter(1), parameter(2)))
     old = manifest({"w": parameter(1), "old": parameter(7), "gone": parameter(8)})
     new = manifest({"w": parameter(2), "now": parameter(7), "new": parameter(9)}, conflicts=(conflict,))
-    stats = {"w": Stats(16, 3, float("inf"), float("nan"), 0, 1)}
-    found = json.loads(json.dumps(to_json("m.safetensors", compare(old, new), stats), allow_nan=False))
+    distances = {"w": Distance(16, 3, float("inf"), float("nan"), 0, 1)}
+    found = json.loads(json.dumps(to_json("m.safetensors", compare(old, new), distances), allow_nan=False))
     assert found["schema"] == SCHEMA
     rows = {row["name"]: row for row in found["parameters"]}
     assert {name: row["change"] for name, row in rows.items()} == {

@@ -1,4 +1,4 @@
-"""How far two versions of a tensor are apart, in one pass and bounded memory."""
+"""Measure how far apart two versions of a tensor are, in one pass and in bounded memory."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _SAFE = (1e-140, 1e140)
 
 
 @dataclass(frozen=True, slots=True)
-class Stats:
-    """The distance of two tensors of the same element type and shape.
+class Distance:
+    """The distance between two tensors of the same element type and shape.
 
     Attributes:
         elements: Number of elements.
         changed: Number of elements whose bits differ.
-        relative: Norm of the difference over norm of the old, in float64; infinite where the old is all zero, infinite
-            or NaN where an element of either is. None for types without arithmetic.
-        largest: Largest absolute difference of two elements, of each component of complex ones; None as above.
+        relative: Norm of the difference over the norm of the old tensor, in float64. Infinite if the old tensor is
+            all zero; infinite or NaN if an element of either tensor is. None for types without arithmetic.
+        largest: Largest absolute difference between two elements, or two components of complex ones; None as above.
         nonfinite_old: Number of NaN and infinite values in the old tensor.
         nonfinite_new: Number of NaN and infinite values in the new tensor.
     """
@@ -48,22 +48,22 @@ class Stats:
         return self.changed / self.elements if self.elements else 0.0
 
 
-def measure(old: Iterable[Buffer], new: Iterable[Buffer], dtype: Dtype) -> Stats:
-    """Measure the distance of two versions of a tensor.
+def measure(old: Iterable[Buffer], new: Iterable[Buffer], dtype: Dtype) -> Distance:
+    """Measure the distance between two versions of a tensor.
 
     Args:
-        old: The little-endian bytes in pieces of whole elements and whole bytes.
-        new: As ``old``, in pieces of the same sizes. A piece is used only until the next is asked for.
+        old: The little-endian bytes, in chunks of whole elements and whole bytes.
+        new: The same, in chunks of the same sizes. A chunk is not used after the next one is requested.
         dtype: The element type of both.
 
     Raises:
-        ValueError: The two come in pieces of different sizes.
+        ValueError: The chunks of the two tensors have different sizes.
     """
     elements = changed = nonfinite_old = nonfinite_new = 0
     distance = norm = largest = 0.0
     for old_piece, new_piece in zip(old, new, strict=True):
         if memoryview(old_piece).nbytes != memoryview(new_piece).nbytes:
-            raise ValueError("the two tensors come in pieces of different sizes")
+            raise ValueError("the chunks of the two tensors have different sizes")
         elements += memoryview(old_piece).nbytes * 8 // dtype.bits
         here = _changed(old_piece, new_piece, dtype.bits)
         changed += here
@@ -76,8 +76,8 @@ def measure(old: Iterable[Buffer], new: Iterable[Buffer], dtype: Dtype) -> Stats
         nonfinite_old += piece.nonfinite_old
         nonfinite_new += piece.nonfinite_new
     if not dtype.arithmetic:
-        return Stats(elements, changed)
-    return Stats(elements, changed, _ratio(distance, norm), largest, nonfinite_old, nonfinite_new)
+        return Distance(elements, changed)
+    return Distance(elements, changed, _ratio(distance, norm), largest, nonfinite_old, nonfinite_new)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,19 +3,19 @@ import math
 import numpy as np
 import pytest
 
-from git_theta_ext.diff.stats import measure
+from git_theta_ext.diff.distance import measure
 from git_theta_ext.model.dtypes import dtype
 from git_theta_ext.model.floats import from_float
 
 
-def stats(old, new, kind="F32"):
+def distance(old, new, kind="F32"):
     one, two = (from_float(np.asarray(values), dtype(kind)) for values in (old, new))
     return measure([one], [two], dtype(kind))
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"])
 def test_the_relative_change_is_the_norm_of_the_difference_over_the_norm_of_the_old(kind):
-    found = stats([3.0, 4, 0, 0], [3.0, 4, 0, 1], kind)
+    found = distance([3.0, 4, 0, 0], [3.0, 4, 0, 1], kind)
     assert found.relative == pytest.approx(0.2)
     assert found.largest == 1
     assert (found.elements, found.changed, found.share) == (4, 1, 0.25)
@@ -54,16 +54,16 @@ def test_pieces_do_not_change_the_result():
 
 
 def test_a_change_of_sign_of_zero_counts_but_has_no_distance():
-    found = stats([0.0, 1], [-0.0, 1])
+    found = distance([0.0, 1], [-0.0, 1])
     assert (found.changed, found.relative) == (1, 0)
 
 
 def test_a_change_from_all_zeros_is_infinite():
-    assert stats([0.0], [1.0]).relative == math.inf
+    assert distance([0.0], [1.0]).relative == math.inf
 
 
 def test_nan_and_infinite_values_are_counted_and_not_hidden():
-    found = stats([1.0, 2, np.inf], [1.0, np.nan, np.inf])
+    found = distance([1.0, 2, np.inf], [1.0, np.nan, np.inf])
     assert (found.nonfinite_old, found.nonfinite_new) == (1, 2)
     assert math.isnan(found.largest)
     assert not math.isfinite(found.relative)
@@ -71,7 +71,7 @@ def test_nan_and_infinite_values_are_counted_and_not_hidden():
 
 def test_values_whose_squares_overflow_or_vanish_are_measured():
     for scale in (1e300, 1e-300):
-        found = stats(np.array([3.0, 4]) * scale, np.array([3.0, 5]) * scale, "F64")
+        found = distance(np.array([3.0, 4]) * scale, np.array([3.0, 5]) * scale, "F64")
         assert found.relative == pytest.approx(0.2)
 
 
