@@ -1,34 +1,61 @@
-"""The four seams at which the tool can be extended: formats, encodings, merge methods and remotes.
+"""Everything that a plug-in imports besides ``git_theta_ext.errors``: what it implements, what it is given, helpers.
 
-A plug-in is a module of ``plugins/`` (or of anybody's package) that an entry point of the matching group names.
-``git_theta_ext.testing`` holds a conformance suite for each seam.
+docs/plugins.md shows a plug-in of each kind. ``git_theta_ext.testing`` has a conformance suite for each.
 """
 
-from git_theta_ext.interfaces.encodings import Base, Chunk, Encoding, Fit, Predictor, Source
-from git_theta_ext.interfaces.formats import Format, NotSplittable
-from git_theta_ext.interfaces.merges import (
-    MAX_BRANCHES,
-    Elected,
-    MergeContract,
-    MergeMethod,
-    Option,
-    Pair,
-    PairMethod,
-    Piece,
-    Scratch,
-    Trim,
-    pieces,
-)
-from git_theta_ext.interfaces.remotes import OpenRemote, Remote
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from git_theta_ext.coding.dense import decode_dense, encode_dense
+    from git_theta_ext.coding.planes import payload_size
+    from git_theta_ext.coding.residual import decode_residual, encode_residual
+    from git_theta_ext.interfaces.encodings import Base, Chunk, Encoding, Fit, Predictor, Source
+    from git_theta_ext.interfaces.formats import Format, NotSplittable
+    from git_theta_ext.interfaces.merges import (
+        MAX_BRANCHES,
+        Elected,
+        MergeContract,
+        MergeMethod,
+        Option,
+        Pair,
+        PairMethod,
+        Piece,
+        Scratch,
+        Trim,
+        pieces,
+    )
+    from git_theta_ext.interfaces.prediction import PredictingEncoding
+    from git_theta_ext.interfaces.remotes import OpenRemote, Remote
+    from git_theta_ext.model.bounded_json import read_json
+    from git_theta_ext.model.content import Content
+    from git_theta_ext.model.dtypes import Dtype, dtype, opaque
+    from git_theta_ext.model.floats import is_real, round_once, to_float64
+    from git_theta_ext.model.layout import Checksum, ChecksumField, Extent, Field, Layout, Literal, Segment, Slice
+    from git_theta_ext.model.packed_signs import pack_signs, unpack_signs
+    from git_theta_ext.model.remote_keys import check_key, check_prefix, is_key
+    from git_theta_ext.model.tensor import MAX_BYTES, MAX_DIMENSIONS, TensorSpec
 
 __all__ = [
     "MAX_BRANCHES",
+    "MAX_BYTES",
+    "MAX_DIMENSIONS",
     "Base",
+    "Checksum",
+    "ChecksumField",
     "Chunk",
+    "Content",
+    "Dtype",
     "Elected",
     "Encoding",
+    "Extent",
+    "Field",
     "Fit",
     "Format",
+    "Layout",
+    "Literal",
     "MergeContract",
     "MergeMethod",
     "NotSplittable",
@@ -37,10 +64,58 @@ __all__ = [
     "Pair",
     "PairMethod",
     "Piece",
+    "PredictingEncoding",
     "Predictor",
     "Remote",
     "Scratch",
+    "Segment",
+    "Slice",
     "Source",
+    "TensorSpec",
     "Trim",
+    "check_key",
+    "check_prefix",
+    "decode_dense",
+    "decode_residual",
+    "dtype",
+    "encode_dense",
+    "encode_residual",
+    "is_key",
+    "is_real",
+    "opaque",
+    "pack_signs",
+    "payload_size",
     "pieces",
+    "read_json",
+    "round_once",
+    "to_float64",
+    "unpack_signs",
 ]
+
+# What the filters that git starts need comes first: a name is imported when it is first used, and nothing behind it.
+_MODULES = (
+    "interfaces.formats",
+    "model.layout",
+    "model.tensor",
+    "interfaces.encodings",
+    "model.dtypes",
+    "model.content",
+    "model.bounded_json",
+    "model.floats",
+    "model.packed_signs",
+    "model.remote_keys",
+    "interfaces.remotes",
+    "coding.planes",
+    "coding.dense",
+    "coding.residual",
+    "interfaces.prediction",
+    "interfaces.merges",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in map(import_module, (f"git_theta_ext.{module}" for module in _MODULES)):
+            if name in vars(module):
+                return globals().setdefault(name, vars(module)[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

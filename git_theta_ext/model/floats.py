@@ -35,6 +35,11 @@ def is_wide(dtype: Dtype) -> bool:
     return dtype.name in _WIDE
 
 
+def is_real(dtype: Dtype) -> bool:
+    """Return whether elements are real floats that allow arithmetic."""
+    return dtype.kind == "float" and dtype.arithmetic
+
+
 def to_float(data: Buffer, dtype: Dtype) -> NDArray[Any]:
     """Read elements as floats.
 
@@ -61,6 +66,14 @@ def to_float(data: Buffer, dtype: Dtype) -> NDArray[Any]:
     else:
         found = _values(dtype)[np.frombuffer(view, np.uint8)]
     return found
+
+
+def to_float64(data: Buffer, dtype: Dtype) -> NDArray[np.float64]:
+    """Read elements as a new array of float64, exact; see ``to_float``."""
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        return to_float(data, dtype).astype(np.float64, copy=False)
 
 
 def from_float(values: NDArray[Any], dtype: Dtype) -> bytes:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, FormatError, UsageError
+from git_theta_ext.model.floats import is_real, to_float64
 from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.store.deltas.encode import Hint
-from git_theta_ext.update.change import is_real, new_value, to_double
+from git_theta_ext.update.change import new_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -127,7 +128,7 @@ def _explains(spec: TensorSpec, before: memoryview, value: memoryview, result: m
     changed = missed = 0.0
     for start in range(0, spec.nbytes, spec.chunk_bytes):
         old, new, made = (
-            to_double(each[start : start + spec.chunk_bytes], spec.dtype) for each in (before, value, result)
+            to_float64(each[start : start + spec.chunk_bytes], spec.dtype) for each in (before, value, result)
         )
         with np.errstate(over="ignore", invalid="ignore"):
             changed += float(np.nansum((new - old) ** 2))

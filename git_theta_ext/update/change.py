@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import Base, Chunk, Fit, Predictor
-from git_theta_ext.model.floats import round_once, to_float
+from git_theta_ext.model.floats import is_real, round_once, to_float64
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.packs.format import chunk_count, chunk_range
 from git_theta_ext.util.threads import ordered_map
@@ -16,10 +16,6 @@ from git_theta_ext.util.threads import ordered_map
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from git_theta_ext.model.dtypes import Dtype
     from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.update.files import Tensor
 
@@ -104,7 +100,7 @@ def replaced(value: Tensor, spec: TensorSpec, name: str) -> Change:
         start = offset * 8 // spec.dtype.bits * given.dtype.bits // 8
         end = (offset + out.nbytes) * 8 // spec.dtype.bits * given.dtype.bits // 8
         data = value.data[start:end]
-        out[:] = data if given.dtype == spec.dtype else round_once(to_double(data, given.dtype), spec.dtype)
+        out[:] = data if given.dtype == spec.dtype else round_once(to_float64(data, given.dtype), spec.dtype)
 
     return Change("delta", apply)
 
@@ -118,19 +114,6 @@ def after(first: Change, second: Change) -> Change:
         second.apply(spec, offset, between, out)
 
     return Change(second.encoding, apply, second.fit)
-
-
-def to_double(data: memoryview, dtype: Dtype) -> NDArray[np.float64]:
-    """Read elements as float64; exact."""
-    import numpy as np
-
-    with np.errstate(invalid="ignore"):  # a signalling NaN
-        return to_float(data, dtype).astype(np.float64)
-
-
-def is_real(dtype: Dtype) -> bool:
-    """Tell whether elements are real floats on which arithmetic makes sense."""
-    return dtype.kind == "float" and dtype.arithmetic
 
 
 def check_float(name: str, spec: TensorSpec) -> None:
@@ -153,5 +136,5 @@ def check_factor(name: str, tensor: Tensor) -> None:
 
     if tensor.spec.dtype.name not in FLOATS:
         raise FormatError(f"the update's {name!r} is {tensor.spec}; factors are one of {', '.join(FLOATS)}")
-    if not np.isfinite(to_double(tensor.data, tensor.spec.dtype)).all():
+    if not np.isfinite(to_float64(tensor.data, tensor.spec.dtype)).all():
         raise FormatError(f"the update's {name!r} holds values that are NaN or infinite")

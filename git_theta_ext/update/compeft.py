@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, FormatError
 from git_theta_ext.interfaces import Fit
 from git_theta_ext.model.bounded_json import read_json
-from git_theta_ext.model.floats import round_once
+from git_theta_ext.model.floats import round_once, to_float64
 from git_theta_ext.model.packed_signs import pack_signs, unpack_signs
-from git_theta_ext.update.change import Change, check_float, to_double
+from git_theta_ext.update.change import Change, check_float
 from git_theta_ext.update.names import Names
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _change(name: str, spec: TensorSpec, signs: Tensor, scale: float) -> Change:
         out[:] = old
         elements = np.frombuffer(out, np.dtype((np.void, width)))
         moved = np.flatnonzero(found)
-        values = to_double(memoryview(elements[moved].tobytes()), spec.dtype)
+        values = to_float64(memoryview(elements[moved].tobytes()), spec.dtype)
         with np.errstate(over="ignore", invalid="ignore"):
             values += scale * found[moved]
         elements[moved] = np.frombuffer(round_once(values, spec.dtype), elements.dtype)

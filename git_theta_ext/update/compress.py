@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.update.change import to_double
+from git_theta_ext.model.floats import to_float64
 from git_theta_ext.update.compeft import framed_signs
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _deltas(pair: Pair) -> Iterator[NDArray[np.float64]]:
 
     for old, new in pair.chunks():
         with np.errstate(invalid="ignore", over="ignore"):
-            delta = to_double(new, pair.spec.dtype) - to_double(old, pair.spec.dtype)
+            delta = to_float64(new, pair.spec.dtype) - to_float64(old, pair.spec.dtype)
         if not np.isfinite(delta).all():
             raise FormatError(f"parameter {pair.name!r} has NaN or infinite values")
         yield delta

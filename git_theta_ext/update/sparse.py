@@ -10,8 +10,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.model.floats import round_once
-from git_theta_ext.update.change import Change, check_float, to_double
+from git_theta_ext.model.floats import round_once, to_float64
+from git_theta_ext.update.change import Change, check_float
 from git_theta_ext.update.names import Names
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def _change(name: str, spec: TensorSpec, indices: Tensor, values: Tensor, mode: 
         here = places[first:last] - offset // width
         fresh = given[first:last]
         if mode == "add" and here.size:
-            sums = to_double(memoryview(_elements(old, width)[here].tobytes()), spec.dtype)
-            sums += to_double(memoryview(fresh.tobytes()), spec.dtype)
+            sums = to_float64(memoryview(_elements(old, width)[here].tobytes()), spec.dtype)
+            sums += to_float64(memoryview(fresh.tobytes()), spec.dtype)
             fresh = np.frombuffer(round_once(sums, spec.dtype), fresh.dtype)
         np.frombuffer(out, fresh.dtype)[here] = fresh
 

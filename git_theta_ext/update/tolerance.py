@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import UsageError
-from git_theta_ext.update.change import to_double
+from git_theta_ext.model.floats import to_float64
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,8 +52,8 @@ def within(spec: TensorSpec, previous: Iterable[memoryview], value: memoryview, 
         return False
     at = 0
     for chunk in previous:
-        old = to_double(chunk, spec.dtype)
-        new = to_double(value[at : at + chunk.nbytes], spec.dtype)
+        old = to_float64(chunk, spec.dtype)
+        new = to_float64(value[at : at + chunk.nbytes], spec.dtype)
         at += chunk.nbytes
         with np.errstate(over="ignore", invalid="ignore"):
             near = np.abs(new - old) <= tolerance.absolute + tolerance.relative * np.abs(old)

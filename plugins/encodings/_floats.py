@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError
-from git_theta_ext.model.floats import round_once, to_float
-
-from ._residual import decode_residual, encode_residual
+from git_theta_ext.interfaces import is_real, round_once, to_float64
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,8 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Buffer
 
-    from git_theta_ext.interfaces import Base, Chunk
-    from git_theta_ext.model.dtypes import Dtype
+    from git_theta_ext.interfaces import Base, Chunk, Dtype
 
     Values = NDArray[np.float64]
 
@@ -25,19 +22,6 @@ BLOCK = 1 << 18
 """Elements to work on at a time: many enough that threads seldom wait for each other between two operations."""
 
 _LARGEST = 1.7976931348623157e308  # of float64; integers above it cannot become one
-
-
-def is_real(dtype: Dtype) -> bool:
-    """Tell whether elements are real floats on which arithmetic makes sense."""
-    return dtype.kind == "float" and dtype.arithmetic
-
-
-def read(data: Buffer, dtype: Dtype) -> Values:
-    """Return elements as a new array of float64, exact."""
-    import numpy as np
-
-    with np.errstate(invalid="ignore"):  # as a signalling NaN is
-        return to_float(data, dtype).astype(np.float64, copy=False)
 
 
 def write(values: Values, dtype: Dtype, out: memoryview) -> None:
@@ -74,12 +58,12 @@ def rounding_interval(data: Buffer, dtype: Dtype) -> tuple[Values, Values, Value
     bits = np.frombuffer(memoryview(data), f"<u{width}")
     sign = bits.dtype.type(1 << (dtype.bits - 1))
     size = bits & ~sign
-    values = read(data, dtype)
+    values = to_float64(data, dtype)
     with np.errstate(invalid="ignore", over="ignore"):
         middle = np.abs(values)
         # Bit patterns of one sign are in the order of their values; below zero comes the smallest of the other sign.
-        above = np.abs(read(np.where(size < sign - 1, size + 1, size).astype(bits.dtype).data, dtype))
-        below = np.abs(read(np.where(size > 0, size - 1, 1).astype(bits.dtype).data, dtype))
+        above = np.abs(to_float64(np.where(size < sign - 1, size + 1, size).astype(bits.dtype).data, dtype))
+        below = np.abs(to_float64(np.where(size > 0, size - 1, 1).astype(bits.dtype).data, dtype))
         below = np.where(size > 0, below, -below)
         above = np.where(np.isfinite(above) & (above > middle), above, 2 * middle - below)
         outer, inner = (middle + above) / 2, (middle + below) / 2
@@ -128,24 +112,4 @@ def factor(base: Base, shape: tuple[int, ...]) -> Values:
     """
     if base.spec.shape != shape or not is_real(base.spec.dtype) or base.data.nbytes != base.spec.nbytes:
         raise CorruptError("a factor that does not fit its tensor")
-    return read(base.data, base.spec.dtype).reshape(shape)
-
-
-class Predicting:
-    """What encodings share whose chunks are predicted from their bases alone: the rest is a residual."""
-
-    def predict(self, chunk: Chunk, out: memoryview) -> None:
-        """Write the prediction of one chunk; see ``git_theta_ext.interfaces.Predictor``."""
-        raise NotImplementedError
-
-    def encode(self, chunk: Chunk, data: memoryview) -> list[Buffer]:
-        """Encode one chunk; see ``git_theta_ext.interfaces.Encoding``."""
-        predicted = memoryview(bytearray(data.nbytes))
-        self.predict(chunk, predicted)
-        return encode_residual(chunk.spec, data, predicted)
-
-    def decode(self, chunk: Chunk, payload: memoryview, out: memoryview) -> None:
-        """Decode one chunk; see ``git_theta_ext.interfaces.Encoding``."""
-        predicted = memoryview(bytearray(out.nbytes))
-        self.predict(chunk, predicted)
-        decode_residual(chunk.spec, payload, predicted, out)
+    return to_float64(base.data, base.spec.dtype).reshape(shape)

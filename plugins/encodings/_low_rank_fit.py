@@ -8,13 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.interfaces import Base, Chunk, Fit
-from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.interfaces import (
+    Base,
+    Chunk,
+    Fit,
+    TensorSpec,
+    encode_dense,
+    encode_residual,
+    is_real,
+    payload_size,
+    to_float64,
+)
 
 from . import _floats, _range_finder
-from ._planes import size_of
-from ._residual import encode_residual
-from .dense import ENCODING as DENSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +53,7 @@ def fit(target: Source, parent: Source, predict: Predict) -> Fit | None:
     Float64 is left alone: what its updates are computed in decides over their rank, and nobody merges in it.
     """
     spec = target.spec
-    if parent.spec != spec or not _floats.is_real(spec.dtype) or spec.dtype.name == "F64" or len(spec.shape) < 2:  # noqa: PLR2004 - a matrix
+    if parent.spec != spec or not is_real(spec.dtype) or spec.dtype.name == "F64" or len(spec.shape) < 2:  # noqa: PLR2004 - a matrix
         return None
     rows, columns = _matrix(spec)
     if not _SMALLEST <= spec.elements <= _LARGEST or min(rows, columns) < 4 * _RANKS[0]:
@@ -111,7 +117,7 @@ def _update(target: Source, parent: Source, shape: tuple[int, int]) -> _range_fi
         for block in _floats.blocks(centre.size):
             piece, dtype = _floats.of_bytes(block, target.spec.dtype), target.spec.dtype
             _, low, high = _floats.rounding_interval(target.read(piece.start, piece.stop), dtype)
-            base = _floats.read(parent.read(piece.start, piece.stop), dtype)
+            base = to_float64(parent.read(piece.start, piece.stop), dtype)
             middle = (low + high) / 2 - base
             unknown = ~(np.abs(middle) < _range_finder.ANYTHING)
             middle[unknown] = 0
@@ -216,9 +222,9 @@ def _rounded(target: Source, parent: Source, left: Any, right: Any, predict: Pre
         found = Fit({"scale": 1.0, "swap": False}, (_stored(_keep(left, bits)), _stored(_keep(right, bits))))
         bases = (Base(parent.spec, base), *(Base(spec, memoryview(values)) for spec, values in found.tensors))
         predict(Chunk(target.spec, piece[0], bases, found.params), predicted)
-        missed = size_of(encode_residual(target.spec, data, predicted))
+        missed = payload_size(encode_residual(target.spec, data, predicted))
         size = missed * rows / taken + sum(
-            size_of(DENSE.encode(Chunk(spec), memoryview(values))) for spec, values in found.tensors
+            payload_size(encode_dense(spec, memoryview(values))) for spec, values in found.tensors
         )
         if size < smallest:
             best, smallest = found, size

@@ -10,11 +10,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError
-from git_theta_ext.interfaces import Fit
-
-from ._planes import size_of
-from ._residual import decode_residual, encode_residual
-from .dense import ENCODING as DENSE
+from git_theta_ext.interfaces import Fit, decode_dense, decode_residual, encode_dense, encode_residual, payload_size
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -40,7 +36,7 @@ class Delta:
         missed = encode_residual(chunk.spec, data[: guess.nbytes], guess)
         if guess.nbytes == data.nbytes:
             return missed
-        return [_SIZE.pack(size_of(missed)), *missed, *DENSE.encode(chunk, data[guess.nbytes :])]
+        return [_SIZE.pack(payload_size(missed)), *missed, *encode_dense(chunk.spec, data[guess.nbytes :])]
 
     def decode(self, chunk: Chunk, payload: memoryview, out: memoryview) -> None:
         """Decode one chunk; see ``git_theta_ext.interfaces.Encoding``."""
@@ -49,7 +45,7 @@ class Delta:
             if payload.nbytes < _SIZE.size:
                 raise CorruptError("a delta is cut short")
             end = _SIZE.size + _SIZE.unpack_from(payload)[0]
-            DENSE.decode(chunk, payload[end:], out[guess.nbytes :])
+            decode_dense(chunk.spec, payload[end:], out[guess.nbytes :])
             payload = payload[_SIZE.size : end]
         decode_residual(chunk.spec, payload, guess, out[: guess.nbytes])
 

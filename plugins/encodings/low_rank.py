@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError
+from git_theta_ext.interfaces import PredictingEncoding, to_float64
 
 from . import _floats, _low_rank_fit
 
@@ -25,7 +26,7 @@ _MOST_RANKS = 4
 """Times the longer side of a matrix: more would only cost time."""
 
 
-class LowRank(_floats.Predicting):
+class LowRank(PredictingEncoding):
     """Two thin factors and what they miss; lossless for any bytes."""
 
     name = "low_rank"
@@ -57,7 +58,7 @@ class LowRank(_floats.Predicting):
                     np.multiply(left[:, k : k + 1], right[k : k + 1], out=terms)
                     np.add(sums, terms, out=sums)
                 np.multiply(sums, scale, out=sums)
-                np.add(sums, _floats.read(parent.data[tile], dtype).reshape(shape), out=sums)
+                np.add(sums, to_float64(parent.data[tile], dtype).reshape(shape), out=sums)
                 _floats.write(sums, dtype, out[tile])
                 done += size
 

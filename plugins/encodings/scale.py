@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError
-from git_theta_ext.interfaces import Fit
-from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.interfaces import Fit, PredictingEncoding, TensorSpec, is_real, to_float64
 
 from . import _floats
 
@@ -23,7 +22,7 @@ _FITTING = 0.9  # of the slices must be multiplied by one number
 _ENOUGH = 4  # elements of a slice in a sample, below which one number explains too much by chance
 
 
-class Scale(_floats.Predicting):
+class Scale(PredictingEncoding):
     """A multiplier for each slice along an axis, and what they miss; lossless for any bytes."""
 
     name = "scale"
@@ -32,7 +31,7 @@ class Scale(_floats.Predicting):
     def fit(self, target: Source, parent: Source) -> Fit | None:
         """Find axis and multipliers, where they explain the tensor; see ``git_theta_ext.interfaces.Encoding``."""
         spec = target.spec
-        if parent.spec != spec or not _floats.is_real(spec.dtype) or len(spec.shape) < _MATRIX:
+        if parent.spec != spec or not is_real(spec.dtype) or len(spec.shape) < _MATRIX:
             return None
         if not 0 < spec.nbytes <= _LARGEST:
             return None
@@ -58,7 +57,7 @@ class Scale(_floats.Predicting):
         with np.errstate(all="ignore"):
             for block in _floats.blocks(out.nbytes // width):
                 piece = _floats.of_bytes(block, chunk.spec.dtype)
-                values = _floats.read(parent.data[piece], chunk.spec.dtype)
+                values = to_float64(parent.data[piece], chunk.spec.dtype)
                 values *= multiplier[_places(chunk.spec, axis, first + block.start, first + block.stop)]
                 _floats.write(values, chunk.spec.dtype, out[piece])
 
@@ -99,7 +98,7 @@ def _bounds(spec: TensorSpec, axis: int, first: int, data: memoryview, base: mem
         for block in _floats.blocks(data.nbytes * 8 // spec.dtype.bits):
             piece = _floats.of_bytes(block, spec.dtype)
             _, low, high = _floats.rounding_interval(data[piece], spec.dtype)
-            parent = _floats.read(base[piece], spec.dtype)
+            parent = to_float64(base[piece], spec.dtype)
             one, other = low / parent, high / parent
             known = np.isfinite(one) & np.isfinite(other)
             places = _places(spec, axis, first + block.start, first + block.stop)[known]
@@ -129,9 +128,7 @@ def _fitted(spec: TensorSpec, axis: int, data: memoryview, base: memoryview) -> 
         for each in (data, base)
     )
     for place in np.flatnonzero(~fits & (count > 0)):
-        value, parent = (
-            _floats.read(np.ascontiguousarray(each[place]).data, spec.dtype) for each in (targets, parents)
-        )
+        value, parent = (to_float64(np.ascontiguousarray(each[place]).data, spec.dtype) for each in (targets, parents))
         with np.errstate(all="ignore"):
             ratio = value.ravel() / parent.ravel()
         found[place] = np.median(ratio[np.isfinite(ratio)])

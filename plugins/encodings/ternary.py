@@ -2,7 +2,7 @@
 
 A value is predicted as ``parent + scale * s`` with s of -1, 0 and 1 (arXiv 2311.13171), in float64 and rounded once;
 where s is zero it is the parent's, bit for bit. A payload is the size of the packed signs in four bytes, the signs
-(``git_theta_ext.model.packed_signs``) and the residual.
+(``git_theta_ext.interfaces.pack_signs``) and the residual.
 """
 
 from __future__ import annotations
@@ -11,18 +11,23 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError
-from git_theta_ext.interfaces import Fit
-from git_theta_ext.model.packed_signs import pack_signs, unpack_signs
+from git_theta_ext.interfaces import (
+    Fit,
+    decode_residual,
+    encode_residual,
+    is_real,
+    pack_signs,
+    payload_size,
+    to_float64,
+    unpack_signs,
+)
 
 from . import _floats
-from ._planes import size_of
-from ._residual import decode_residual, encode_residual
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from git_theta_ext.interfaces import Chunk, Source
-    from git_theta_ext.model.tensor import TensorSpec
+    from git_theta_ext.interfaces import Chunk, Source, TensorSpec
 
 _SIZE = struct.Struct("<I")
 _SAMPLE = 1 << 18  # elements
@@ -41,7 +46,7 @@ class Ternary:
     def fit(self, target: Source, parent: Source) -> Fit | None:
         """Find the amount by which most changed elements moved; see ``git_theta_ext.interfaces.Encoding``."""
         spec = target.spec
-        if parent.spec != spec or not _floats.is_real(spec.dtype):
+        if parent.spec != spec or not is_real(spec.dtype):
             return None
         width = spec.dtype.bits // 8
         first = (spec.elements - min(spec.elements, _SAMPLE)) // 2
@@ -56,11 +61,11 @@ class Ternary:
         parent, scale = self._parent(chunk, data.nbytes)
         dtype = chunk.spec.dtype
         with np.errstate(all="ignore"):
-            moved = (_floats.read(data, dtype) - _floats.read(parent, dtype)) / scale
+            moved = (to_float64(data, dtype) - to_float64(parent, dtype)) / scale
         signs = np.clip(np.rint(np.nan_to_num(moved, posinf=1, neginf=-1)), -1, 1).astype(np.int8)
         pieces = _encode(chunk, data, parent, scale, signs)
-        if size_of(pieces) > _SUSPECT * data.nbytes:
-            return min(pieces, _encode(chunk, data, parent, scale, np.zeros_like(signs)), key=size_of)
+        if payload_size(pieces) > _SUSPECT * data.nbytes:
+            return min(pieces, _encode(chunk, data, parent, scale, np.zeros_like(signs)), key=payload_size)
         return pieces
 
     def decode(self, chunk: Chunk, payload: memoryview, out: memoryview) -> None:
@@ -96,7 +101,7 @@ def _moved(chunk: Chunk, parent: memoryview, scale: float, signs: Any) -> memory
     kind = f"<u{chunk.spec.dtype.bits // 8}"
     places = np.flatnonzero(signs)
     with np.errstate(all="ignore"):
-        values = _floats.read(np.frombuffer(parent, kind)[places].data, chunk.spec.dtype)
+        values = to_float64(np.frombuffer(parent, kind)[places].data, chunk.spec.dtype)
         values += scale * signs[places]
     moved = memoryview(bytearray(places.size * chunk.spec.dtype.bits // 8))
     _floats.write(values, chunk.spec.dtype, moved)
@@ -115,7 +120,7 @@ def _common_step(spec: TensorSpec, data: memoryview, base: memoryview) -> float 
         return None
     with np.errstate(all="ignore"):
         _, low, high = _floats.rounding_interval(values[changed].data, spec.dtype)
-        parent = _floats.read(parents[changed].data, spec.dtype)
+        parent = to_float64(parents[changed].data, spec.dtype)
         one, other = low - parent, high - parent
         slack = _F64_ERROR * (np.abs(low) + np.abs(parent))
         near, far = np.minimum(np.abs(one), np.abs(other)) - slack, np.maximum(np.abs(one), np.abs(other)) + slack

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.model.dtypes import Dtype, dtype, opaque
-from git_theta_ext.model.tensor import MAX_BYTES, MAX_DIMENSIONS
+from git_theta_ext.interfaces import MAX_BYTES, MAX_DIMENSIONS, Dtype, dtype, opaque
 
 from ._pickle import Machine
 from ._pickle_values import NODE, Budget, Global, Node

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import NotSplittable
-from git_theta_ext.model.layout import Literal, Slice
+from git_theta_ext.interfaces import Literal, NotSplittable, Slice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_theta_ext.model.content import Content
-    from git_theta_ext.model.layout import Layout, Segment
+    from git_theta_ext.interfaces import Content, Layout, Segment
 
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")

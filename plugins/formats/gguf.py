@@ -13,16 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import NotSplittable
-from git_theta_ext.model.dtypes import dtype, opaque
-from git_theta_ext.model.layout import Extent, Layout, Literal, Slice
-from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.interfaces import Extent, Layout, Literal, NotSplittable, Slice, TensorSpec, dtype, opaque
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from git_theta_ext.model.content import Content
-    from git_theta_ext.model.layout import Segment
+    from git_theta_ext.interfaces import Content, Segment
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)

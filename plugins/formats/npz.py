@@ -13,18 +13,14 @@ import zlib
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import NotSplittable
-from git_theta_ext.model.dtypes import Dtype, dtype, opaque
-from git_theta_ext.model.layout import ChecksumField, Extent, Literal
-from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.interfaces import ChecksumField, Dtype, Extent, Literal, NotSplittable, TensorSpec, dtype, opaque
 
 from . import _zip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from git_theta_ext.model.content import Content
-    from git_theta_ext.model.layout import Field, Layout
+    from git_theta_ext.interfaces import Content, Field, Layout
 
 _MAGIC = b"\x93NUMPY"
 _SUFFIX = ".npy"

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
-from git_theta_ext.model.layout import Extent
-from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.interfaces import Extent, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from git_theta_ext.model.content import Content
-    from git_theta_ext.model.layout import Layout
+    from git_theta_ext.interfaces import Content, Layout
 
 SMALLEST = 128 << 10
 """The fewest bytes of a chunk, but for the last."""

@@ -11,15 +11,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.model.bounded_json import read_json
-from git_theta_ext.model.dtypes import Dtype, dtype, opaque
-from git_theta_ext.model.layout import Extent, Layout, Literal, Slice
-from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.interfaces import Dtype, Extent, Layout, Literal, Slice, TensorSpec, dtype, opaque, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from git_theta_ext.model.content import Content
+    from git_theta_ext.interfaces import Content
 
 _LENGTH = 8
 _MAX_HEADER = 100_000_000  # the reference's own limit

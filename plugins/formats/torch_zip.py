@@ -10,18 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import NotSplittable
-from git_theta_ext.model.dtypes import Dtype, opaque
-from git_theta_ext.model.layout import ChecksumField, Extent
-from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.interfaces import ChecksumField, Dtype, Extent, NotSplittable, TensorSpec, opaque
 
 from . import _zip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from git_theta_ext.model.content import Content
-    from git_theta_ext.model.layout import Field, Layout
+    from git_theta_ext.interfaces import Content, Field, Layout
 
     from ._torch_objects import Leaf, Storage, Tensor
     from ._zip import Member

@@ -15,7 +15,7 @@ from threading import Condition
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError, RemoteTimeoutError
-from git_theta_ext.model.remote_keys import check_key, check_prefix, is_key
+from git_theta_ext.interfaces import check_key, check_prefix, is_key
 
 from ._files import own_size, write_all
 from ._kvstore_options import TIMEOUT, spec_of, timeout_of

@@ -21,10 +21,10 @@ from git_theta_ext.diff.words import human_bytes
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import manifest_of
+from git_theta_ext.model.floats import is_real
 from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.operations.workspace import open_store
-from git_theta_ext.update.change import is_real
 from git_theta_ext.update.compeft import file_head
 from git_theta_ext.update.compress import Fidelity, Pair, Selection, select, write_signs
 from git_theta_ext.util.file_bytes import open_bytes

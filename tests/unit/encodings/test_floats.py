@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from git_theta_ext.model.dtypes import dtype
-from git_theta_ext.model.floats import round_once, to_float
+from git_theta_ext.model.floats import round_once, to_float, to_float64
 from git_theta_plugins.encodings import _floats
 
 NARROW = ["BF16", "F16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"]
@@ -12,7 +12,7 @@ NARROW = ["BF16", "F16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"]
 
 def all_values(kind):
     codes = np.arange(1 << kind.bits, dtype=f"<u{kind.bits // 8}").tobytes()
-    values = _floats.read(codes, kind)
+    values = to_float64(codes, kind)
     return np.unique(values[np.isfinite(values)])
 
 

@@ -3,11 +3,11 @@ import struct
 import numpy as np
 import pytest
 
+from git_theta_ext.coding.residual import decode_residual, encode_residual
+from git_theta_ext.coding.stripe_plan import plan
+from git_theta_ext.coding.stripes import LAST_KEY, Stripe, encode_stripes, group, pack, unpack
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_plugins.encodings._residual import decode_residual, encode_residual
-from git_theta_plugins.encodings._stripe_plan import plan
-from git_theta_plugins.encodings._stripes import LAST_KEY, Stripe, encode_stripes, group, pack, unpack
 
 RECORD = struct.Struct("<BBBBI")
 SPEC = TensorSpec.of("BF16", (100,))

@@ -188,7 +188,7 @@ def code_plane(plane: memoryview) -> Coded:
     return codec, coded
 
 
-def size_of(pieces: Sequence[Buffer]) -> int:
+def payload_size(pieces: Sequence[Buffer]) -> int:
     """Return the octets of a payload that is made of these pieces."""
     return sum(memoryview(piece).nbytes for piece in pieces)
 

@@ -14,16 +14,15 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.coding.planes import as_integers, code_all, join_octets, octet, scratch
 from git_theta_ext.errors import CorruptError
-
-from ._planes import as_integers, code_all, join_octets, octet, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from typing_extensions import Buffer
 
-    from ._planes import Coded
+    from git_theta_ext.coding.planes import Coded
 
 LAST_KEY = 255
 SYMBOL_BITS = (1, 2, 4, 8)

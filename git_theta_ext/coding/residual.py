@@ -16,23 +16,21 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.errors import CorruptError
-from git_theta_ext.interfaces import Chunk
-
-from ._planes import (
+from git_theta_ext.coding.dense import decode_dense, encode_dense
+from git_theta_ext.coding.planes import (
     as_integers,
     block_width,
     code_symbols,
     integer_width,
+    payload_size,
     read_planes,
     read_some_planes,
     scratch,
-    size_of,
     write_planes,
 )
-from ._stripe_plan import plan
-from ._stripes import LAST_KEY, SYMBOL_BITS, Stripe, decode_stripes, encode_stripes, group
-from .dense import ENCODING as DENSE
+from git_theta_ext.coding.stripe_plan import plan
+from git_theta_ext.coding.stripes import LAST_KEY, SYMBOL_BITS, Stripe, decode_stripes, encode_stripes, group
+from git_theta_ext.errors import CorruptError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,8 +64,8 @@ def encode_residual(spec: TensorSpec, data: memoryview, predicted: memoryview) -
         The pieces of the payload; one octet where the bytes are equal.
     """
     pieces = _encode(spec, data, predicted)
-    if size_of(pieces) > _SUSPECT * data.nbytes:
-        return min(pieces, [_DENSE, *DENSE.encode(Chunk(spec), data)], key=size_of)
+    if payload_size(pieces) > _SUSPECT * data.nbytes:
+        return min(pieces, [_DENSE, *encode_dense(spec, data)], key=payload_size)
     return pieces
 
 
@@ -107,7 +105,7 @@ def decode_residual(spec: TensorSpec, payload: memoryview, predicted: memoryview
         out[:] = predicted
         return
     if payload[:1] == _DENSE:
-        DENSE.decode(Chunk(spec), payload[1:], out)
+        decode_dense(spec, payload[1:], out)
         return
     if out.nbytes % width or predicted.nbytes != out.nbytes:
         raise CorruptError("a residual of another size than its tensor")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._stripes import LAST_KEY, SYMBOL_BITS, Stripe
+from git_theta_ext.coding.stripes import LAST_KEY, SYMBOL_BITS, Stripe
 
 _MOST = 32
 _LEAST_BITS = 1 << 14  # a stripe's own tables pay from about 2 KiB on

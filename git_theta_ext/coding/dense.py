@@ -1,0 +1,175 @@
+"""Code bytes on their own: planes of bytes, entropy-coded if that makes them smaller.
+
+Trained weights have nearly random mantissas and exponents of some 2.6 bits, so the exponent is split from sign and
+mantissa.
+
+A payload is a byte for the arrangement, then planes. Arrangements: 0 the bytes as they are, 1 one plane an octet, 2
+exponent, mantissa's top with the sign, and all lower bytes as one plane, 3 as 2 with one plane for each lower octet, 4
+one plane for each place in a block of quantised numbers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.coding.planes import (
+    RAW,
+    SMALL,
+    as_integers,
+    block_width,
+    code_all,
+    code_plane,
+    code_text,
+    integer_width,
+    join_octets,
+    looks_random,
+    octet,
+    octets,
+    payload_size,
+    read_planes,
+    scratch,
+    write_planes,
+)
+from git_theta_ext.errors import CorruptError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Buffer
+
+    from git_theta_ext.model.tensor import TensorSpec
+
+_WHOLE, _OCTETS, _SPLIT, _SPLIT_OCTETS, _PLACES = range(5)
+
+
+def encode_dense(spec: TensorSpec, data: memoryview) -> list[Buffer]:
+    """Encode the bytes of a chunk on their own; lossless for any bytes.
+
+    Args:
+        spec: Of the whole tensor.
+        data: The chunk's little-endian bytes.
+
+    Returns:
+        The pieces of the payload, one of which may be ``data`` itself.
+    """
+    planes, arrangement = [data], _WHOLE
+    width = integer_width(spec)
+    if data.nbytes >= SMALL and width:
+        arrangement, arrays = _split(as_integers(data, width), split=_has_split_exponent(spec))
+        planes = [memoryview(array).cast("B") for array in arrays]
+    coded = [code_plane(plane) if width else code_text(plane) for plane in planes]
+    if all(codec == RAW for codec, _ in coded):
+        arrangement, coded = _WHOLE, [(RAW, data)]
+    pieces = write_planes(bytes([arrangement]), coded)
+    block = block_width(spec)
+    if block and data.nbytes >= SMALL * block and data.nbytes % block == 0:
+        return min(pieces, _by_place(data, block), key=payload_size)
+    return pieces
+
+
+def decode_dense(spec: TensorSpec, payload: memoryview, out: memoryview) -> None:
+    """Decode a chunk into ``out``, which has exactly its size.
+
+    Raises:
+        CorruptError: The payload cannot be that of a chunk of that size.
+    """
+    width = integer_width(spec) or 1
+    arrangement = payload[0] if payload.nbytes else -1
+    planes = read_planes(payload[1:], _plane_sizes(arrangement, out.nbytes, width, block_width(spec)))
+    if arrangement == _WHOLE:
+        out[:] = memoryview(planes[0])
+    elif arrangement == _PLACES:
+        _interleave(planes, out)
+    elif arrangement == _OCTETS:
+        join_octets(planes, as_integers(out, width))
+    else:
+        _join(arrangement, planes, as_integers(out, width))
+
+
+def _has_split_exponent(spec: TensorSpec) -> bool:
+    return spec.dtype.name in {"BF16", "F32", "C64"}
+
+
+def _split(values: Any, *, split: bool) -> tuple[int, list[Any]]:
+    """Return the arrangement and the planes of an array of unsigned integers."""
+    import numpy as np
+
+    if not split:
+        return _OCTETS, list(octets(values))
+    high, low = values, []
+    if values.itemsize == 4:  # noqa: PLR2004 - octets of a float32
+        shifted = scratch("shifted", values.size, "<u4")
+        np.right_shift(values, 16, out=shifted)
+        high = scratch("high", values.size, "<u2")
+        np.copyto(high, shifted, casting="unsafe")
+        low = [np.empty(values.size, np.uint16)]
+        np.copyto(low[0], values, casting="unsafe")
+    # Rotating the sign to the bottom puts the eight exponent bits into the upper octet.
+    rotated, sign = scratch("rotated", values.size, "<u2"), scratch("sign", values.size, "<u2")
+    np.left_shift(high, 1, out=rotated)
+    np.right_shift(high, 15, out=sign)
+    np.bitwise_or(rotated, sign, out=rotated)
+    top = [octet(rotated, 8), octet(rotated, 0)]
+    if low and not looks_random(low[0].data.cast("B")):
+        # Cast up from a narrower type, most likely: then the octets differ in kind.
+        return _SPLIT_OCTETS, [*top, octet(low[0], 8), octet(low[0], 0)]
+    return _SPLIT, [*top, *low]
+
+
+def _by_place(data: memoryview, width: int) -> list[Buffer]:
+    """Return a payload with a plane for each place in blocks of ``width`` octets."""
+    import numpy as np
+
+    places = np.ascontiguousarray(as_integers(data, 1).reshape(-1, width).T)
+    return write_planes(bytes([_PLACES]), code_all([place.data for place in places]))
+
+
+def _interleave(planes: Sequence[Buffer], out: memoryview) -> None:
+    """Write blocks, given a plane for each place; the inverse of ``_by_place``."""
+    import numpy as np
+
+    places = np.stack([as_integers(plane, 1) for plane in planes])
+    np.copyto(as_integers(out, 1).reshape(-1, len(planes)), places.T)
+
+
+def _plane_sizes(arrangement: int, nbytes: int, width: int, block: int) -> list[int]:
+    count = nbytes // width
+    if arrangement == _WHOLE:
+        return [nbytes]
+    if arrangement == _PLACES and block and nbytes % block == 0:
+        return [nbytes // block] * block
+    if nbytes % width == 0:
+        if arrangement == _OCTETS:
+            return [count] * width
+        if arrangement == _SPLIT and width in {2, 4}:
+            return [count, count] + [count * 2] * (width == 4)  # noqa: PLR2004 - octets of a float32
+        if arrangement == _SPLIT_OCTETS and width == 4:  # noqa: PLR2004 - octets of a float32
+            return [count] * 4
+    raise CorruptError("a dense chunk of unknown arrangement")
+
+
+def _join(arrangement: int, planes: Sequence[Buffer], out: Any) -> None:
+    import numpy as np
+
+    wide = out.itemsize == 4  # noqa: PLR2004 - octets of a float32
+    high = scratch("high", out.size, "<u2") if wide else out
+    rotated, sign = scratch("rotated", out.size, "<u2"), scratch("sign", out.size, "<u2")
+    join_octets(planes[:2], rotated)
+    np.right_shift(rotated, 1, out=sign)
+    np.left_shift(rotated, 15, out=rotated)
+    np.bitwise_or(rotated, sign, out=high)
+    if wide:
+        _join_low(arrangement, planes[2:], high, out)
+
+
+def _join_low(arrangement: int, planes: Sequence[Buffer], high: Any, out: Any) -> None:
+    import numpy as np
+
+    np.copyto(out, high)
+    np.left_shift(out, 16, out=out)
+    low = scratch("rotated", out.size, "<u2")
+    if arrangement == _SPLIT:
+        low.view(np.uint8)[:] = as_integers(planes[0], 1)  # which may begin at any byte of its pack
+    else:
+        join_octets(planes, low)
+    np.bitwise_or(out, low, out=out)
