@@ -29,6 +29,7 @@ from git_theta_ext.registry import find_format
 from git_theta_ext.statistics.sidecar import is_statistics, sidecar_of
 from git_theta_ext.store.memory import Memory
 from git_theta_ext.store.store import Store
+from git_theta_ext.util.libraries import require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,6 +65,7 @@ def load(revision: str, *, repository: Place = ".") -> dict[str, torch.Tensor]:
     Raises:
         ThetaError: There is no such version, or it cannot be read; the message says which.
     """
+    require("torch", "git_theta_ext.load")
     folder = _folder(repository)
     repo = Repository.discover(folder)
     manifest = _manifest(repo, revision, folder)
@@ -111,6 +113,7 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
     """
     if not models:
         raise UsageError("there is no model to merge", hint="git_theta_ext.merge([one, other])")
+    require("torch", "git_theta_ext.merge")
     asked = _rules(method, options, weights, rules)
     folder = _folder(repository)
     names = [model for model in models if isinstance(model, str)]
@@ -159,13 +162,12 @@ def _rules(method: str | None, options: Mapping[str, float | str], weights: Sequ
 def _folder(repository: Place) -> Path:
     if isinstance(repository, str | os.PathLike):
         return Path(repository)
-    from git import Repo
-
-    if not isinstance(repository, Repo):
+    folder = getattr(repository, "working_tree_dir", None) or getattr(repository, "git_dir", None)
+    if not isinstance(folder, str | os.PathLike):
         raise UsageError(
             f"a repository is a folder or a git.Repo, not {type(repository).__name__}", hint='repository="."'
         )
-    return Path(repository.working_tree_dir or repository.git_dir)
+    return Path(folder)
 
 
 def _loaded(model: Model, repository: Place) -> StateDict:

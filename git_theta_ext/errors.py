@@ -130,6 +130,12 @@ class KeptError(ChangedError):
         self.path = path
 
 
+class LibraryError(ThetaError):
+    """An optional library that a command needs is not installed."""
+
+    exit_code = 15
+
+
 class CrashError(ThetaError):
     """A bug, or memory that ended anywhere. Git takes lower codes of a merge driver for an answer."""
 

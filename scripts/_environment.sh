@@ -1,5 +1,5 @@
 # Sourced by the other scripts: activates a virtual environment that holds the project, and makes one if none is active.
-# ensure_environment EXTRAS: EXTRAS is "", "[dev]" or "[dev,oracles]".
+# ensure_environment EXTRAS: EXTRAS is "[all]", "[dev]" or "[dev,oracles]".
 
 fail() {
     printf 'error: %s\n' "$1" >&2

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.packed_signs import pack_signs, unpack_signs
     from git_theta_ext.model.remote_keys import check_key, check_prefix, is_key
     from git_theta_ext.model.tensor import MAX_BYTES, MAX_DIMENSIONS, TensorSpec
+    from git_theta_ext.util.libraries import is_installed, require
 
 __all__ = [
     "MAX_BRANCHES",
@@ -80,6 +81,7 @@ __all__ = [
     "dtype",
     "encode_dense",
     "encode_residual",
+    "is_installed",
     "is_key",
     "is_real",
     "opaque",
@@ -87,6 +89,7 @@ __all__ = [
     "payload_size",
     "pieces",
     "read_json",
+    "require",
     "round_once",
     "to_float64",
     "unpack_signs",
@@ -105,6 +108,7 @@ _MODULES = (
     "model.packed_signs",
     "model.remote_keys",
     "interfaces.remotes",
+    "util.libraries",
     "coding.planes",
     "coding.dense",
     "coding.residual",

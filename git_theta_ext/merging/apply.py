@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging.execution.engine import Engine
+from git_theta_ext.merging.execution.engine import Computed, Engine
 from git_theta_ext.merging.execution.exact import compute as compute_exactly
 from git_theta_ext.merging.planning.layouts import with_facts_decided, written
 from git_theta_ext.model.layout import Layout
@@ -19,9 +19,9 @@ from git_theta_ext.util.threads import no_progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from git_theta_ext.merging.execution.engine import Computed
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.tensor import TensorSpec
+    from git_theta_ext.store.memory import Memory
     from git_theta_ext.store.store import Store
 
 UNSETTLED = "depends on the parameters in conflict"
@@ -75,7 +75,7 @@ def apply(
         StoreError: The store cannot be written.
     """
     plan = with_facts_decided(plan, store)
-    found = _computed(plan, store, start, advance)
+    found = compute(plan, store, start, advance)
     parameters: dict[str, Parameter] = {}
     conflicts: list[Conflict] = []
     notes: dict[str, list[str]] = {}
@@ -113,9 +113,13 @@ def _folded(notes: Mapping[str, Sequence[str]]) -> list[str]:
     ]
 
 
-def _computed(plan: Plan, store: Store, start: Callable[[], Engine] | None, advance: Callable[[int], None]) -> Computed:
-    from git_theta_ext.merging.execution.engine import Computed
-
+def compute(
+    plan: Plan,
+    store: Store | Memory,
+    start: Callable[[], Engine] | None = None,
+    advance: Callable[[int], None] = no_progress,
+) -> Computed:
+    """Compute what a plan asks for, without torch if no merge method is involved; see ``apply``."""
     if any(decision.action == "compute" for decision in plan.decisions):
         return (start or partial(Engine, store))().compute(plan)
     found = Computed()

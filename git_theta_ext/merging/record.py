@@ -67,7 +67,7 @@ class Record:
     def of(
         cls, path: str, manifests: Sequence[str | None], commits: Sequence[str], rules: Rules, plan: Plan
     ) -> Record | None:
-        """Return the record of a merge, None where its rules had nothing to say.
+        """Return the record of a merge, None if its rules had nothing to say or were not carried out in full.
 
         Args:
             path: Of the merged checkpoint.
@@ -76,7 +76,7 @@ class Record:
             rules: How.
             plan: What came of that.
         """
-        if not any(len({d.sides[number] for number in d.changed_by}) > 1 for d in plan.decisions):
+        if not plan.complete or not any(len({d.sides[number] for number in d.changed_by}) > 1 for d in plan.decisions):
             return None
         base, *sides = manifests
         methods = {decision.choice.method for decision in plan.decisions if decision.action == "compute"}

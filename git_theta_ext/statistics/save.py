@@ -11,6 +11,7 @@ from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.statistics.opened import opened
 from git_theta_ext.statistics.sidecar import CHECKPOINT, FORMAT, check, sidecar_of
 from git_theta_ext.util.files import replacing, reporting_os_errors
+from git_theta_ext.util.libraries import require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +36,9 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
         FormatError: The checkpoint cannot be taken apart, or the statistics do not fit it.
         UsageError: A statistic is not finite.
         StoreError: The checkpoint cannot be read, or the file not written.
+        LibraryError: The library safetensors is not installed.
     """
+    require("safetensors", "saving statistics")
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 

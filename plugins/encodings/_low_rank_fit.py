@@ -15,6 +15,7 @@ from git_theta_ext.interfaces import (
     TensorSpec,
     encode_dense,
     encode_residual,
+    is_installed,
     is_real,
     payload_size,
     to_float64,
@@ -198,7 +199,9 @@ def _factor(known: _range_finder.Update, width: int) -> tuple[Any, Any]:
 
 
 def _has_device() -> bool:
-    """Tell whether CUDA works; torch, which takes seconds to import, is asked only where there is a driver."""
+    """Return whether torch can use CUDA. It takes seconds to import, so only if there is a driver is it asked."""
+    if not is_installed("torch"):
+        return False
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -15,7 +15,7 @@ from threading import Condition
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError, RemoteTimeoutError
-from git_theta_ext.interfaces import check_key, check_prefix, is_key
+from git_theta_ext.interfaces import check_key, check_prefix, is_key, require
 
 from ._files import own_size, write_all
 from ._kvstore_options import TIMEOUT, spec_of, timeout_of
@@ -48,8 +48,10 @@ def open_remote(url: str, options: Mapping[str, Any]) -> KvStore:
 
     Raises:
         ConfigError: The URL or an option is not understood.
+        LibraryError: Tensorstore is not installed.
     """
     timeout, spec = timeout_of(url, options), spec_of(url, options)
+    require("tensorstore", f"the remote {url}")
     import tensorstore
 
     try:

@@ -30,6 +30,8 @@ GROUP = "maintain"
 EXAMPLE = "git theta env --json > report.json"
 
 _SECRET_KEY = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
+_EXTRA = re.compile(r"""extra == ["']([\w-]+)["']""")
+_OPTIONAL = ("merge", "cloud")
 _URL_SECRET = re.compile(r"(?<=://)[^/\s]+(?=@)|(?<=[?&])[^\s#]+")
 
 
@@ -78,7 +80,8 @@ def _text(name: str, value: object) -> object:
 def _dependencies() -> dict[str, str]:
     found = {}
     for requirement in requires("git_theta_ext") or ():
-        if "extra ==" in requirement:
+        extra = _EXTRA.search(requirement)
+        if extra is not None and extra[1] not in _OPTIONAL:
             continue
         name = re.split(r"[^A-Za-z0-9_.-]", requirement, maxsplit=1)[0]
         try:

@@ -23,6 +23,7 @@ from git_theta_ext.operations.merge.conflict_preview import moved, preview
 from git_theta_ext.operations.merge.resolve_worktree import find_conflicts, resolve_conflicts, stage_resolved
 from git_theta_ext.operations.merge.run import engine
 from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.util.libraries import is_installed
 from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
@@ -106,9 +107,10 @@ class _Session:
 
     def _ask(self, label: str, conflicts: Sequence[Conflict], groups: int) -> None:
         """Ask about a group until it is settled, skipped or split."""
-        shown = progress("measuring", 0)
-        with shown:
-            measures = moved(self._store, self._device(), conflicts)
+        measures = None
+        if is_installed("torch"):
+            with progress("measuring", 0):
+                measures = moved(self._store, self._device(), conflicts)
         self._say(text.about(label, conflicts, measures, groups))
         before = self._found
         while self._found is before and not self._over:

@@ -24,6 +24,7 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.statistics.opened import opened
 from git_theta_ext.statistics.sidecar import FISHER, GRAM, KINDS, check, facts_of, sidecar_of
+from git_theta_ext.util.libraries import require
 
 if TYPE_CHECKING:
     import argparse
@@ -80,6 +81,7 @@ def _collect(output: Output, args: argparse.Namespace) -> int:
     kinds = tuple(dict.fromkeys(args.kinds.split(","))) if args.kinds else (FISHER, GRAM)
     if unknown := set(kinds) - set(KINDS):
         raise UsageError(f"there are no statistics {min(unknown)!r}", hint=f"kinds are {', '.join(KINDS)}")
+    require("torch", "git theta stats collect")
     found = opened(checkpoint)
     values = found.values()
     # Before the user's folder is where modules are looked for: it may have files of any name.

@@ -7,6 +7,7 @@ from pathlib import Path
 from git_theta_ext.errors import ConfigError
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.device import CPU, CUDA, Devices
+from git_theta_ext.util.libraries import require
 
 _DRIVERS = ("nvidiactl", "dxg", "kfd", "nvhost-ctrl", "nvmap")
 """In /dev: one of these is there where torch may find a CUDA device (NVIDIA's own, Windows', AMD's, two of Tegra's)."""
@@ -21,12 +22,14 @@ def device_names(asked: str, *, guess: bool = False) -> tuple[str, ...]:
 
     Raises:
         ConfigError: It is none of these, or not here.
+        LibraryError: Torch is not installed.
     """
     kind, _, number = asked.partition(":")
     if asked not in ("auto", CPU, CUDA) and (kind != CUDA or not number.isdecimal()):
         raise ConfigError(f"theta.merge.device is {asked!r}", hint="git config theta.merge.device auto")
     if asked == CPU or (asked == "auto" and guess and not any(Path("/dev", name).exists() for name in _DRIVERS)):
         return (CPU,)
+    require("torch", "a merge method")
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -44,6 +47,7 @@ def open_devices(asked: str) -> Devices:
 
     Raises:
         ConfigError: It asks for something that does not exist, or is not here.
+        LibraryError: Torch is not installed.
     """
     from git_theta_ext.merging.devices.cuda import Cuda
 

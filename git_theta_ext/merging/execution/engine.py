@@ -22,6 +22,7 @@ from git_theta_ext.merging.thresholds.scopes import is_exact, scopes
 from git_theta_ext.merging.thresholds.search import search
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.store.batches import Batches
+from git_theta_ext.util.libraries import require
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ class Engine:
         advance: Told the number of bytes of each tensor that is done; from any thread.
         results: Takes the results; the store if left out.
         announce: Told what is about to be computed and the memory that this needs, before it is.
+
+    Raises:
+        LibraryError: Torch is not installed.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - all but the first have a default that does nothing
@@ -86,6 +90,7 @@ class Engine:
         results: Store | Memory | None = None,
         announce: Callable[[Budget], None] | None = None,
     ) -> None:
+        require("torch", "a merge method")
         self._store = store
         self._scheduler = DeviceScheduler(devices or Devices((Cpu(),)), store.threads)
         self._journal = journal or Journal(None)

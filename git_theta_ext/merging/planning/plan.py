@@ -67,6 +67,7 @@ class Plan:
         pairs: LoRAs that are merged as one; their parameters' decisions are to ``compute``.
         moved: Numbers of the sides whose layout has other names for some parameters; -1 for the common ancestor.
         notes: What the user should know.
+        complete: Whether all that the rules decide is done; what is postponed is left in conflict.
     """
 
     base: Manifest | None
@@ -76,6 +77,7 @@ class Plan:
     pairs: tuple[PairDecision, ...] = ()
     moved: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
+    complete: bool = True
 
     @property
     def ours(self) -> Manifest:
@@ -110,10 +112,18 @@ class Plan:
                 for parameter in counted(decision):
                     yield parameter.digest
 
-    def postponed(self, reason: str) -> Plan:
-        """Return the plan that leaves in conflict, for a reason, what this one computes."""
-        rows = tuple(row.in_conflict(reason) if row.computed else row for row in self.decisions)
-        return replace(self, decisions=rows, pairs=())
+    def postponed(self, reason: str, *, exact: bool = True) -> Plan:
+        """Return the plan that leaves in conflict, for a reason, what this one computes.
+
+        Args:
+            reason: Of each conflict.
+            exact: Whether to postpone what is computed without a merge method, too.
+        """
+        rows = tuple(
+            row.in_conflict(reason) if row.computed and (exact or row.action == "compute") else row
+            for row in self.decisions
+        )
+        return replace(self, decisions=rows, pairs=(), complete=False)
 
 
 def scope_of(choice: Choice) -> str:

@@ -92,7 +92,9 @@ def preview(
 
 
 def _tried(memory: Memory, device: Device, manifest: Manifest, sample: Sequence[Conflict], choice: Choice) -> Preview:
-    values, failed = resolved_values(manifest, sample, choice, lambda: Engine(memory, Devices((device,), Cpu())))
+    values, failed = resolved_values(
+        manifest, sample, choice, memory, lambda: Engine(memory, Devices((device,), Cpu()))
+    )
     if failed:
         return Preview(choice, None, next(iter(failed.values())).message)
     asked = {}

@@ -23,7 +23,7 @@ from git_theta_ext.merging.rules.rules import APPLY, Rules
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.merge.record import blob_id, note_merge, records_of
 from git_theta_ext.operations.merge.rules import merge_rules
-from git_theta_ext.operations.merge.run import bytes_to_compute, merge, planned
+from git_theta_ext.operations.merge.run import bytes_to_compute, merge, planned, without_torch
 from git_theta_ext.operations.merge.statistics import merged_commits
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.operations.workspace import open_store
@@ -81,7 +81,7 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
             asked = plan(base, (ours, theirs), rules)
         else:
             rules = _rules(repo, operation, path, ours, theirs)
-            asked = planned(repo, store, base, (ours, theirs), rules)
+            asked = without_torch(planned(repo, store, base, (ours, theirs), rules))
         obtain(repo, store, asked, path)
         total = bytes_to_compute(asked)
         with _undecided(Path(ours_file), contents[1], store, asked), show("merging", total) as advance:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError, PluginError, UsageError
 from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.git.revisions import check_two_sides
-from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.execution.engine import Engine
+from git_theta_ext.merging.apply import apply, compute
 from git_theta_ext.merging.planning.adapters import lora_pairs
 from git_theta_ext.merging.planning.decision import Decision
 from git_theta_ext.merging.planning.obstacles import new_types, obstacle, obstacle_to_change
@@ -26,9 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.merging.execution.engine import Engine
     from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.manifest import Conflict, Parameter
     from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.memory import Memory
     from git_theta_ext.store.store import Store
 
 
@@ -68,7 +69,7 @@ def resolve(  # noqa: PLR0913 - named, and the last two have defaults
         raise UsageError("the method 'conflict' resolves nothing", hint="git theta resolve --method=ours")
     chosen = _chosen(manifest, patterns)
     _check_whole(manifest, choice.method, patterns)
-    values, failed = resolved_values(manifest, chosen, choice, start or (lambda: Engine(store)), scaled)
+    values, failed = resolved_values(manifest, chosen, choice, store, start, scaled)
     if failed and patterns:
         raise next(iter(failed.values()))
     parameters = dict(manifest.parameters)
@@ -176,11 +177,12 @@ def sides_of(manifest: Manifest) -> tuple[str, ...]:
     return ("base", *side_names(max(counts, default=2)))
 
 
-def resolved_values(
+def resolved_values(  # noqa: PLR0913, PLR0917 - as resolve
     manifest: Manifest,
     chosen: Sequence[Conflict],
     choice: Choice,
-    start: Callable[[], Engine],
+    store: Store | Memory,
+    start: Callable[[], Engine] | None = None,
     scaled: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> tuple[dict[str, Parameter | None], dict[str, MergeError]]:
     """Return the values of the conflicts that can be resolved, and the errors of the others.
@@ -189,7 +191,8 @@ def resolved_values(
         manifest: A manifest with conflicts.
         chosen: The conflicts to resolve.
         choice: The side or method.
-        start: Makes the engine that computes.
+        store: Holds the values; what a method computes goes into it.
+        start: Makes the engine that computes; one on the CPU if left out.
         scaled: Scales LoRAs by the configuration of their adapter.
 
     Raises:
@@ -199,7 +202,7 @@ def resolved_values(
         return {conflict.name: conflict.candidates[choice.method] for conflict in chosen}, {}
     plan, failed = _plan_for(manifest, chosen, choice)
     plan = scaled(plan)
-    computed = start().compute(plan)
+    computed = compute(plan, store, start)
     for decision in plan.decisions:
         if decision.name not in computed.values:
             failed[decision.name] = _not_resolved(decision.name, computed.failed.get(decision.name, decision.state))

@@ -18,6 +18,7 @@ from git_theta_ext.operations.merge.adapter_configs import with_adapter_scales
 from git_theta_ext.operations.merge.statistics import outdated, statistics_beside
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.statistics.sidecar import is_statistics
+from git_theta_ext.util.libraries import absent, is_installed
 from git_theta_ext.util.threads import LARGEST_KEPT, keep_freed_memory, no_progress
 
 if TYPE_CHECKING:
@@ -110,6 +111,16 @@ def planned(repo: Repository, store: Store, base: Manifest | None, sides: Sequen
     return plan_merge(base, sides, rules, baseless=baseless, casts=casts)
 
 
+def without_torch(plan: Plan) -> Plan:
+    """Return what can be done of a plan if torch is not installed: what methods would merge is left in conflict."""
+    methods = sorted({decision.choice.method for decision in plan.decisions if decision.action == "compute"})
+    if not methods or is_installed("torch"):
+        return plan
+    error = absent("torch", f"merging by {_listed(methods)}")
+    postponed = plan.postponed(error.message, exact=False)
+    return replace(postponed, notes=(*plan.notes, f"{error.message}: {error.hint}"))
+
+
 def engine(  # noqa: PLR0913, PLR0917 - as Engine
     repo: Repository,
     store: Store,
@@ -122,6 +133,7 @@ def engine(  # noqa: PLR0913, PLR0917 - as Engine
 
     Raises:
         ConfigError: There is no such device.
+        LibraryError: Torch is not installed.
     """
     from git_theta_ext.merging.devices.open import open_devices
     from git_theta_ext.merging.execution.engine import Engine

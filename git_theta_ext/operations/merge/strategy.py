@@ -23,7 +23,7 @@ from git_theta_ext.merging.record import Record
 from git_theta_ext.model.manifest import MOST_SIDES
 from git_theta_ext.operations.merge.driver import obtain, read_version, remember, report
 from git_theta_ext.operations.merge.rules import merge_rules
-from git_theta_ext.operations.merge.run import bytes_to_compute, merge
+from git_theta_ext.operations.merge.run import bytes_to_compute, merge, without_torch
 from git_theta_ext.operations.merge.run import planned as planned_merge
 from git_theta_ext.operations.sync.outgoing import theta_paths_at
 from git_theta_ext.operations.workspace import open_store
@@ -159,7 +159,7 @@ def planned(
     for each in found:
         base, sides = _manifests(repo, each)
         rules = merge_rules(repo, *(side.parameters for side in sides), words=words)
-        plans[each.merged.path] = rules, planned_merge(repo, store, base, sides, rules)
+        plans[each.merged.path] = rules, without_torch(planned_merge(repo, store, base, sides, rules))
     return plans
 
 

@@ -1,0 +1,119 @@
+"""Everything but merge methods, statistics and cloud remotes works without torch and tensorstore."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from workbench import ATTENTION, EMBEDDING, MODEL, Repo, fork, model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ABSENT = {"git", "safetensors", "tensorstore", "torch"}
+SITE = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name in {ABSENT}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+MERGE = "pip install 'git-theta-ext[merge]'"
+
+
+@pytest.fixture
+def bare(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
+    """Return a repository, in a test whose processes find no optional library."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(SITE)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    for name in ABSENT:
+        done = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, check=False)
+        assert f"No module named '{name}'" in done.stderr
+    return repo
+
+
+def test_a_model_is_tracked_compared_merged_pushed_cloned_and_kept_small(bare: Repo, tmp_path: Path) -> None:
+    fork(bare)
+    assert f"{ATTENTION[0]}" in bare.git("diff", "base", "main", "--", MODEL)
+    bare.git("merge", "--quiet", "--no-edit", "side")
+    merged = model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})
+    assert bare.unsettled(MODEL, merged) == []
+    bare.write_model(seed=1, changed={EMBEDDING: 9})
+    assert EMBEDDING in bare.git("theta", "status")
+    bare.git("theta", "add", MODEL)
+    bare.git("reset", "--quiet", "--hard")
+    for command in (("ls-files",), ("show", f"HEAD:{MODEL}"), ("gc",), ("fsck",), ("du",), ("env",)):
+        assert bare.git("theta", *command), command
+    bare.git("init", "--quiet", "--bare", str(tmp_path / "shared.git"))
+    bare.git("push", "--quiet", str(tmp_path / "shared.git"), "main", "side")
+    bare.git("theta", "install", "--global")
+    bare.git("clone", "--quiet", "--branch", "main", str(tmp_path / "shared.git"), str(tmp_path / "clone"))
+    clone = Repo(tmp_path / "clone")
+    assert clone.unsettled(MODEL, merged) == []
+    clone.git("checkout", "--quiet", "HEAD~")
+    assert clone.unsettled(MODEL, model(1, {ATTENTION[0]: 2})) == []
+
+
+def conflicting(repo: Repo) -> None:
+    repo.write_model(seed=1)
+    repo.commit("base")
+    repo.git("checkout", "--quiet", "-b", "side")
+    repo.write_model(seed=1, changed={EMBEDDING: 4, ATTENTION[1]: 3})
+    repo.commit("side")
+    repo.git("checkout", "--quiet", "-b", "ours", "HEAD~")
+    repo.write_model(seed=1, changed={EMBEDDING: 5, ATTENTION[0]: 2})
+    repo.commit("ours")
+
+
+def test_a_merge_without_torch_leaves_in_conflict_only_what_a_method_merges(
+    bare: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conflicting(bare)
+    bare.git("cherry-pick", "side")  # applies the change, exactly
+    bare.git("reset", "--quiet", "--hard", "HEAD~")
+    merged = bare.run("merge", "side", check=False)
+    assert merged.returncode == 1
+    assert f"merging by average needs torch, which is not installed: {MERGE}" in merged.stdout + merged.stderr
+    assert bare.run("commit", "--quiet", "--all", "--message", "no", check=False).returncode
+    assert bare.git("ls-files", "--unmerged", MODEL)
+    failed = bare.run("theta", "resolve", "--method", "average", MODEL, check=False)
+    assert failed.returncode == 15
+    assert f"hint: {MERGE}" in failed.stderr
+    with monkeypatch.context() as installed:
+        installed.delenv("PYTHONPATH")
+        bare.git("theta", "resolve", "--method", "average", MODEL)
+    bare.git("commit", "--quiet", "--message", "merged")
+    versions = [bare.git("show", f"{commit}:{MODEL}") for commit in ("HEAD", "side", "ours~")]
+    embedding, attention, other = (
+        [line for text in versions for line in text.splitlines() if name in line]
+        for name in (EMBEDDING, ATTENTION[1], ATTENTION[0])
+    )
+    assert len(set(embedding)) == 3  # the average of both
+    assert attention[0] == attention[1] != attention[2]
+    assert other[0] == other[2] != other[1]
+    assert "Theta-Merge" not in bare.git("log", "-1", "--format=%B")  # the rules were not carried out in full
+
+
+def test_what_needs_a_library_says_which_command_installs_it(bare: Repo) -> None:
+    bare.write_model(seed=1)
+    bare.commit("one")
+    bare.git("remote", "add", "cloud", "/nowhere")
+    bare.git("config", "theta.remote.cloud.url", "s3://bucket/models")
+    asked = {
+        ("theta", "stats", "collect", MODEL, "--with", "x:y"): MERGE,
+        ("theta", "push", "cloud"): "pip install 'git-theta-ext[cloud]'",
+    }
+    for command, hint in asked.items():
+        done = bare.run(*command, check=False)
+        assert done.returncode == 15, done.stderr
+        assert f"hint: {hint}" in done.stderr
+    code = "import git_theta_ext; git_theta_ext.load('HEAD:model.safetensors')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=bare.path, capture_output=True, text=True, check=False)
+    assert "LibraryError: git_theta_ext.load needs torch, which is not installed" in done.stderr
