@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.deltas.encode import Hint
+    from git_theta_ext.store.deltas.encode import DeltaHint
     from git_theta_ext.store.memory import Memory
     from git_theta_ext.store.store import Store
 
@@ -41,13 +41,13 @@ class Batches:
         self._store = store
         self._durable = durable
         self._waiting: list[tuple[TensorSpec, Digest, Buffer]] = []
-        self._hints: dict[Digest, Hint] = {}
+        self._hints: dict[Digest, DeltaHint] = {}
         self._notes: list[tuple[Digest, Any]] = []
         self._nbytes = 0
         self._executor = ThreadPoolExecutor(1)
         self._begun: Future[None] | None = None
 
-    def add(self, spec: TensorSpec, data: Buffer, hint: Hint | None = None, note: Any = None) -> Parameter:
+    def add(self, spec: TensorSpec, data: Buffer, hint: DeltaHint | None = None, note: Any = None) -> Parameter:
         """Take over a tensor; it is stored at the latest by ``flush``.
 
         Args:
@@ -79,7 +79,7 @@ class Batches:
     def _put(
         self,
         items: Sequence[tuple[TensorSpec, Digest, Buffer]],
-        hints: Mapping[Digest, Hint],
+        hints: Mapping[Digest, DeltaHint],
         notes: Sequence[tuple[Digest, Any]],
     ) -> None:
         self.written += self._store.put(items, hints=hints)

@@ -16,14 +16,14 @@ from blake3 import blake3
 
 from git_theta_ext.errors import StoreError
 from git_theta_ext.model.tensor import Digest
-from git_theta_ext.store.deltas.chains import Holder, Verdict
 from git_theta_ext.store.index_damage import OtherVersionError, hint_of, is_damage, no_warning
+from git_theta_ext.store.locations import Location, Verdict, by_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from git_theta_ext.store.deltas.chains import Holders
+    from git_theta_ext.store.locations import Locations
     from git_theta_ext.store.packs.format import Entry
 
 _VERSION = 3
@@ -43,7 +43,7 @@ CREATE TABLE manifests (id BLOB PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWI
 CREATE TABLE stats (path TEXT PRIMARY KEY, stat TEXT NOT NULL, manifest BLOB NOT NULL) WITHOUT ROWID;
 PRAGMA user_version = {_VERSION};
 """
-_HOLDERS = "SELECT digest, root, name, entry, stored, bases, verdict FROM blobs JOIN packs ON pack = id"
+_LOCATIONS = "SELECT digest, root, name, entry, stored, bases, verdict FROM blobs JOIN packs ON pack = id"
 _RECORDED_BEFORE = """ON CONFLICT (digest, pack) DO UPDATE SET
     entry = excluded.entry, stored = excluded.stored, bases = excluded.bases,
     verdict = CASE WHEN excluded.verdict THEN excluded.verdict WHEN verdict = 2 THEN 0 ELSE verdict END"""
@@ -176,23 +176,19 @@ class Index:
         """Return root and name of every pack that is known."""
         return {(_path(root), name) for root, name in self.rows("SELECT root, name FROM packs")}
 
-    def holders(self, digests: Iterable[Digest]) -> Holders:
+    def locations(self, digests: Iterable[Digest]) -> Locations:
         """Return every entry that says to hold one of some digests, bad ones too; what nothing holds is left out."""
         keys = [bytes.fromhex(digest) for digest in digests]
-        found: Holders = {}
+        rows: list[Any] = []
         for start in range(0, len(keys), _BATCH):
             batch = keys[start : start + _BATCH]
             marks = ",".join("?" * len(batch))
-            for row in self.rows(f"{_HOLDERS} WHERE digest IN ({marks})", batch):
-                _add(found, row)
-        return found
+            rows += self.rows(f"{_LOCATIONS} WHERE digest IN ({marks})", batch)
+        return by_digest(map(_location, rows))
 
-    def all_holders(self) -> Holders:
+    def all_locations(self) -> Locations:
         """Return every entry of every pack, bad ones too."""
-        found: Holders = {}
-        for row in self.rows(_HOLDERS):
-            _add(found, row)
-        return found
+        return by_digest(map(_location, self.rows(_LOCATIONS)))
 
     def loose(self, root: str) -> set[str]:
         """Return the names of packs that recoding may still make smaller."""
@@ -258,14 +254,11 @@ def _path(text: str | bytes) -> str:
     return text if isinstance(text, str) else os.fsdecode(text)
 
 
-def _add(found: Holders, row: tuple[bytes, str | bytes, str, int, int, bytes, int]) -> None:
+def _location(row: tuple[bytes, str | bytes, str, int, int, bytes, int]) -> tuple[Digest, Location]:
     digest, root, name, entry, stored, raw, verdict = row
     bases = tuple(Digest(raw[at : at + 32].hex()) for at in range(0, len(raw), 32))
-    key = Digest(digest.hex())
-    found[key] = (
-        *found.get(key, ()),
-        Holder(_path(root), name, entry, stored, bases, _VERDICTS.get(verdict, Verdict.UNKNOWN)),
-    )
+    location = Location(_path(root), name, entry, stored, bases, _VERDICTS.get(verdict, Verdict.UNKNOWN))
+    return Digest(digest.hex()), location
 
 
 def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:

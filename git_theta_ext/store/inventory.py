@@ -7,9 +7,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
-from git_theta_ext.store.deltas.chains import Verdict, closure, only, shallowest, sound, sound_first
+from git_theta_ext.store.deltas.chains import closure, shallowest, sound_first
 from git_theta_ext.store.index import Index
 from git_theta_ext.store.index_damage import no_warning
+from git_theta_ext.store.locations import Verdict, filtered, flattened, only, sound
 from git_theta_ext.store.locks import exclusive_lock, shared_lock
 from git_theta_ext.store.packs.reader import PackReader, read_pack_header
 from git_theta_ext.store.packs.writer import pack_path, place_pack
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.deltas.chains import Holder, Holders
     from git_theta_ext.store.deltas.decode import Places
+    from git_theta_ext.store.locations import Location, Locations
     from git_theta_ext.store.packs.format import Entry
 
 
@@ -53,18 +54,18 @@ class Inventory:
         """Return where this store keeps a pack, whether or not it is there."""
         return pack_path(self.root, name)
 
-    def touch_sound(self, digests: AbstractSet[Digest]) -> tuple[Holders, dict[Digest, Holder]]:
+    def touch_sound(self, digests: AbstractSet[Digest]) -> tuple[Locations, dict[Digest, Location]]:
         """Touch the packs that verified tensors are decoded from, so that no garbage collection takes them now.
 
         Returns:
-            What ``holders`` returns, and the holders that some digests and what these lean on are decoded from.
+            What ``locations`` returns, and the locations that some digests and what these lean on are decoded from.
         """
         with shared_lock(self.root):
             for left in reversed(range(_LOOKS)):
-                found = self.holders(digests)
+                found = self.locations(digests)
                 chosen = shallowest(sound(found))
                 try:
-                    for root, name in {(holder.root, holder.pack) for holder in chosen.values()}:
+                    for root, name in {location.pack_id for location in chosen.values()}:
                         _touch(self._path(root, name))
                 except FileNotFoundError:  # went this very moment, by other hands than ours
                     if not left:
@@ -74,7 +75,7 @@ class Inventory:
                     break
         return found, chosen
 
-    def holders(self, digests: Iterable[Digest]) -> Holders:
+    def locations(self, digests: Iterable[Digest]) -> Locations:
         """Return what holds some digests, and all that these lean on, as far as it is not known to be bad.
 
         Digests that nothing holds are left out.
@@ -100,22 +101,22 @@ class Inventory:
             CorruptError: A pack is not what the index says.
         """
         wanted = set(digests)
-        chosen = sound_first(self.holders(wanted))
+        chosen = sound_first(self.locations(wanted))
         if absent := wanted - set(chosen):
             raise self._absent(absent, len(wanted))
-        return {digest: self.place(digest, holder) for digest, holder in chosen.items()}
+        return {digest: self.place(digest, location) for digest, location in chosen.items()}
 
     def _absent(self, absent: AbstractSet[Digest], wanted: int) -> MissingError:
-        bad = only(self.index.holders(absent), Verdict.BAD)
+        bad = only(self.index.locations(absent), Verdict.BAD)
         if not bad:
             return MissingError(
                 f"{len(absent)} of {wanted} tensors are not in the store, {min(absent)} among them",
                 hint="git theta checkout fetches what a remote has; git theta fsck says which files need them",
             )
-        digest, (holder, *_) = min(bad.items())
+        digest, (location, *_) = min(bad.items())
         return MissingError(
             f"{len(absent)} of {wanted} tensors are not in the store: "
-            f"what pack {holder.pack} holds as {digest} is not that tensor",
+            f"what pack {location.pack} holds as {digest} is not that tensor",
             hint="git theta fsck --full --repair",
         )
 
@@ -209,36 +210,32 @@ class Inventory:
     def _path(self, root: str, name: str) -> Path:
         return pack_path(self._roots[root], name)
 
-    def _look_up(self, digests: set[Digest]) -> Holders:
-        found = self.index.holders(digests)
-        places = {(holder.root, holder.pack) for held in found.values() for holder in held}
-        gone = {(root, name) for root, name in places if root in self._roots and not self._path(root, name).exists()}
+    def _look_up(self, digests: set[Digest]) -> Locations:
+        locations = self.index.locations(digests)
+        packs = {location.pack_id for _, location in flattened(locations)}
+        gone = {(root, name) for root, name in packs if root in self._roots and not self._path(root, name).exists()}
         if gone:
             self.refresh()
-            found = self.index.holders(digests)
-        return {
-            digest: rest
-            for digest, held in found.items()
-            if (rest := tuple(h for h in held if h.root in self._roots and (h.root, h.pack) not in gone))
-        }
+            locations = self.index.locations(digests)
+        return filtered(locations, lambda _, location: location.root in self._roots and location.pack_id not in gone)
 
-    def place(self, digest: Digest, holder: Holder) -> tuple[Path, Entry]:
-        """Return the pack and the entry that a holder means.
+    def place(self, digest: Digest, location: Location) -> tuple[Path, Entry]:
+        """Return the pack and the entry that a location means.
 
         Raises:
             CorruptError: The pack is not what the index says.
             MissingError: The pack is gone.
         """
-        path = self._path(holder.root, holder.pack)
+        path = self._path(location.root, location.pack)
         entries = self.reader.header(path).entries
-        if holder.entry >= len(entries) or entries[holder.entry].digest != digest:
+        if location.entry >= len(entries) or entries[location.entry].digest != digest:
             raise CorruptError(f"pack {path.name} does not hold {digest}", hint="git theta fsck --full --repair")
-        if entries[holder.entry].bases != holder.bases:
+        if entries[location.entry].bases != location.bases:
             raise CorruptError(
                 f"pack {path.name}: {digest} leans on other tensors than when it was stored",
                 hint="git theta fsck --full --repair",
             )
-        return path, entries[holder.entry]
+        return path, entries[location.entry]
 
 
 def _touch(path: Path) -> None:

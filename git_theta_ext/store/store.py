@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.errors import ChangedError, CorruptError
 from git_theta_ext.store.deltas.chains import depths, sound_first
 from git_theta_ext.store.deltas.decode import StoredSource
-from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs, dense_estimate, estimate
+from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs, dense_estimate, estimate
 from git_theta_ext.store.index_damage import no_warning
 from git_theta_ext.store.packs.checked import FileSource, checked_blob
 from git_theta_ext.store.packs.writer import PackWriter, dense_blob, grouped
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Value = Buffer | FileSource
     """A tensor's little-endian bytes, or where they are."""
 
-__all__ = ["Hint", "Store"]
+__all__ = ["DeltaHint", "Store"]
 
 _DEEPEST_HINT = 8
 """Bases one behind another from which on a hint is not followed: recoding can do better, and reading stays quick."""
@@ -65,7 +65,7 @@ class Store(Verifier):
         self,
         items: Sequence[tuple[TensorSpec, Digest, Value]],
         advance: Callable[[int], None] = no_progress,
-        hints: Mapping[Digest, Hint] | None = None,
+        hints: Mapping[Digest, DeltaHint] | None = None,
     ) -> int:
         """Store what is not there yet; durable on return.
 
@@ -100,12 +100,12 @@ class Store(Verifier):
         self.drop_replaced()
         return sum(self.pack_path(name).stat().st_size for name in names)
 
-    def _blobs(self, item: tuple[TensorSpec, Digest, Value], hint: Hint | None) -> list[NewBlob]:
+    def _blobs(self, item: tuple[TensorSpec, Digest, Value], hint: DeltaHint | None) -> list[NewBlob]:
         spec, digest, data = item
         if isinstance(data, FileSource):
             return [checked_blob(digest, lambda: data, ChangedError(f"{data.origin} changed while it was read"))]
         if hint is not None:
-            chosen = sound_first(self.holders({hint.parent}))
+            chosen = sound_first(self.locations({hint.parent}))
             if hint.parent in chosen and depths(chosen)[hint.parent] < _DEEPEST_HINT:
                 target, places = MemorySource(spec, data), self.places({hint.parent})
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.model.tensor import Digest
-from git_theta_ext.store.deltas.chains import Verdict, only
 from git_theta_ext.store.index import as_text
+from git_theta_ext.store.locations import Verdict, only
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from git_theta_ext.store.deltas.chains import Holder, Holders
     from git_theta_ext.store.index import Index
+    from git_theta_ext.store.locations import Location, Locations
 
 
 class Verdicts:
@@ -28,7 +28,7 @@ class Verdicts:
     def __init__(self, index: Index) -> None:
         self._index = index
 
-    def record(self, found: Iterable[tuple[Digest, Holder]], verdict: Verdict) -> None:
+    def record(self, found: Iterable[tuple[Digest, Location]], verdict: Verdict) -> None:
         """Note what decoding some entries of packs that are here has shown.
 
         Raises:
@@ -36,7 +36,7 @@ class Verdicts:
         """
         pack = "SELECT id FROM packs WHERE root = ? AND name = ?"
         query = f"UPDATE blobs SET verdict = ? WHERE digest = ? AND pack = ({pack})"  # noqa: S608 - ours
-        rows = [(verdict, bytes.fromhex(digest), as_text(holder.root), holder.pack) for digest, holder in found]
+        rows = [(verdict, bytes.fromhex(digest), as_text(location.root), location.pack) for digest, location in found]
         with self._index.transaction() as db:
             db.executemany(query, rows)
 
@@ -97,7 +97,7 @@ class Verdicts:
         """
         return {name for (name,) in self._index.rows(query, (as_text(root),))}
 
-    def bad_here(self) -> Holders:
+    def bad_here(self) -> Locations:
         """Return the entries of packs in the index that are bad."""
         found = self._index.rows("SELECT digest FROM blobs WHERE verdict <> 1 AND verdict = 2")
-        return only(self._index.holders({Digest(digest.hex()) for (digest,) in found}), Verdict.BAD)
+        return only(self._index.locations({Digest(digest.hex()) for (digest,) in found}), Verdict.BAD)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.store.deltas.chains import Verdict
+from git_theta_ext.store.locations import Verdict, flattened
 from git_theta_ext.store.maintenance.copying import copies
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.deltas.chains import Holder
+    from git_theta_ext.store.locations import Location
     from git_theta_ext.store.store import Store
 
 
@@ -28,20 +28,19 @@ def keep_sound(store: Store, names: Collection[str]) -> dict[str, str]:
         StoreError: The store cannot be written.
     """
     held = [each for each in _entries(store, names) if each[1].verdict is Verdict.UNKNOWN]
-    store.prove({base for _, holder in held for base in holder.bases} - {digest for digest, _ in held})
+    store.prove({base for _, location in held for base in location.bases} - {digest for digest, _ in held})
     wrong: dict[str, str] = {}
-    for (_, holder), error in store.judge(held).bad().items():
-        wrong.setdefault(holder.pack, str(error))
+    for (_, location), error in store.judge(held).bad().items():
+        wrong.setdefault(location.pack, str(error))
     if wrong:
-        whole = [holder for _, holder in _entries(store, wrong) if holder.verdict is Verdict.SOUND]
+        whole = [location for _, location in _entries(store, wrong) if location.verdict is Verdict.SOUND]
         store.write(copies(store, whole), loose=False)
         store.drop(wrong)
     return wrong
 
 
-def _entries(store: Store, names: Iterable[str]) -> list[tuple[Digest, Holder]]:
+def _entries(store: Store, names: Iterable[str]) -> list[tuple[Digest, Location]]:
     """Return what some packs of a store hold, as far as it is not known to be bad."""
     packs = {(str(store.root), name) for name in names}
     digests = {entry.digest for _, name in packs for entry in store.reader.header(store.pack_path(name)).entries}
-    found = store.holders(digests).items()
-    return [(digest, holder) for digest, held in found for holder in held if (holder.root, holder.pack) in packs]
+    return [each for each in flattened(store.locations(digests)) if each[1].pack_id in packs]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, StoreError
 from git_theta_ext.model.remote_keys import pack_key
-from git_theta_ext.store.deltas.chains import Holder, shallowest, sound
+from git_theta_ext.store.deltas.chains import shallowest
+from git_theta_ext.store.locations import in_pack, sound
 from git_theta_ext.store.packs.writer import temporary
 from git_theta_ext.store.verification.examine import is_damage, outcomes
 from git_theta_ext.transfer.retry import retried
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.deltas.chains import Holders
+    from git_theta_ext.store.locations import Location, Locations
     from git_theta_ext.store.packs.format import Entry, PackHeader
     from git_theta_ext.store.store import Store
     from git_theta_ext.store.verification.examine import Held
@@ -74,9 +75,9 @@ class Downloads:
                     if intact:
                         whole.append(name)
                         self._waiting[name] = [
-                            (entry.digest, Holder(self._place.url, name, number, entry.stored, entry.bases))
-                            for number, entry in enumerate(headers[name].entries)
-                            if (name, entry.digest) not in self.good
+                            (digest, location)
+                            for digest, location in in_pack(self._place.url, name, headers[name].entries)
+                            if (name, digest) not in self.good
                         ]
                         self._examine()
                     advance(headers[name].pack_bytes)
@@ -117,32 +118,32 @@ class Downloads:
                 self._note(each, error)
             progress = bool(ready)
         for name in [name for name, held in self._waiting.items() if not held]:
-            if name in self._paths and not any(holder.pack == name for _, holder in self._proven):
+            if name in self._paths and not any(location.pack == name for _, location in self._proven):
                 self._remove(name)
 
-    def _believed(self) -> Holders:
-        """Return verified holders of what packs lean on that wait or that others may lean on."""
+    def _believed(self) -> Locations:
+        """Return verified locations of what packs lean on that wait or that others may lean on."""
         held = [*self._proven, *(each for held in self._waiting.values() for each in held)]
-        found = sound(self._store.holders({base for _, holder in held for base in holder.bases}))
-        for digest, holder in self._proven:
-            found[digest] = (*found.get(digest, ()), holder)
+        found = sound(self._store.locations({base for _, location in held for base in location.bases}))
+        for digest, location in self._proven:
+            found[digest] = (*found.get(digest, ()), location)
         return found
 
     def _note(self, held: Held, error: BaseException | None) -> None:
-        digest, holder = held
+        digest, location = held
         with suppress(StoreError):  # then it is found out again
             if error is None:
-                self.good.add((holder.pack, digest))
-                if digest not in sound(self._store.holders({digest})):
+                self.good.add((location.pack, digest))
+                if digest not in sound(self._store.locations({digest})):
                     self._proven.append(held)  # others may lean on it, and it is nowhere else
             elif is_damage(error):
-                self._store.verdicts.note_bad(holder.pack, digest)
+                self._store.verdicts.note_bad(location.pack, digest)
 
-    def _find(self, digest: Digest, holder: Holder) -> tuple[Path, Entry]:
-        if holder.root != self._place.url:
-            return self._store.place(digest, holder)
-        path = self._paths[holder.pack]
-        return path, self._store.reader.header(path).entries[holder.entry]
+    def _find(self, digest: Digest, location: Location) -> tuple[Path, Entry]:
+        if location.root != self._place.url:
+            return self._store.place(digest, location)
+        path = self._paths[location.pack]
+        return path, self._store.reader.header(path).entries[location.entry]
 
     def _remove(self, name: str) -> None:
         path = self._paths.pop(name)

@@ -42,7 +42,7 @@ class Remotes:
     def held(self, store: Store, manifests: Mapping[str, Manifest]) -> set[Digest]:
         """Return what remotes hold of what is not here."""
         named = specs_of(manifests.values())
-        missing = set(named) - set(shallowest(store.holders(named)))
+        missing = set(named) - set(shallowest(store.locations(named)))
         found: set[Digest] = set()
         for place in self.places if missing else ():
             try:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
 from git_theta_ext.store.deltas.chains import ancestors, shallowest, smallest
+from git_theta_ext.store.locations import in_packs
 from git_theta_ext.store.store import Store
-from git_theta_ext.transfer.remote_index import holders_in, read_remote_index
+from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.transfer.sync import fetch, push
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.threads import no_progress
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.deltas.chains import Holder
+    from git_theta_ext.store.locations import Location
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.transfer.remote_index import Place
 
@@ -78,7 +79,7 @@ def relay(
         except ThetaError as error:  # noqa: PERF203 - a handful of remotes
             failures.append(error)
     bases = {base for header in headers.values() for entry in header.entries for base in entry.bases}
-    best = smallest(holders_in(headers, bases & set(shallowest(store.holders(bases))), bad=store.rejected()))
+    best = smallest(in_packs(headers, bases & set(shallowest(store.locations(bases))), bad=store.rejected()))
     sizes = {name: header.pack_bytes for name, header in headers.items()}
     for batch in _batches(left & set(best), best, sizes):
         with _passing(store) as passing:
@@ -95,7 +96,7 @@ def relay(
 
 
 def _batches(
-    digests: Iterable[Digest], best: Mapping[Digest, Holder], sizes: Mapping[str, int]
+    digests: Iterable[Digest], best: Mapping[Digest, Location], sizes: Mapping[str, int]
 ) -> Iterator[set[Digest]]:
     """Share digests out so that the packs that a batch is decoded from stay below the limit."""
     batch: set[Digest] = set()

@@ -16,7 +16,8 @@ from blake3 import blake3
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.remote_keys import index_key, pack_key, pack_of_index_key, pack_of_key
-from git_theta_ext.store.deltas.chains import Holder, Verdict, shallowest
+from git_theta_ext.store.deltas.chains import shallowest
+from git_theta_ext.store.locations import Verdict, flattened, in_packs
 from git_theta_ext.store.packs.format import MAX_HEADER, PREFIX_BYTES, header_length, read_header
 from git_theta_ext.store.packs.reader import read_head_of, read_pack_header
 from git_theta_ext.transfer.retry import retried
@@ -24,13 +25,12 @@ from git_theta_ext.util.files import replace_content
 from git_theta_ext.util.threads import ordered_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from git_theta_ext.interfaces import Remote
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.deltas.chains import Holders
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
 
@@ -70,7 +70,7 @@ class RemoteIndex:
 
     def held(self) -> set[Digest]:
         """Return what the remote holds together with all that it is coded against, in chains that can be read."""
-        return set(shallowest(holders_in(self.headers, bad=self.bad)))
+        return set(shallowest(in_packs(self.headers, bad=self.bad)))
 
 
 def heads_folder(root: Path, url: str) -> Path:
@@ -121,35 +121,15 @@ def known_better(store: Store, index: RemoteIndex, wanted: AbstractSet[Digest]) 
         The index, with what turned out to be bad.
     """
     if store.verdicts.any_unknown():
-        found = store.holders(wanted).items()
         same = {(str(store.root), name) for name in index.headers}
         unknown = [
-            (d, h) for d, held_by in found for h in held_by if h.verdict is Verdict.UNKNOWN and (h.root, h.pack) in same
+            (digest, location)
+            for digest, location in flattened(store.locations(wanted))
+            if location.verdict is Verdict.UNKNOWN and location.pack_id in same
         ]
-        store.prove({base for _, holder in unknown for base in holder.bases} - {digest for digest, _ in unknown})
+        store.prove({base for _, location in unknown for base in location.bases} - {digest for digest, _ in unknown})
         store.judge(unknown)
     return replace(index, bad=store.verdicts.bad_entries())
-
-
-def holders_in(
-    headers: Mapping[str, PackHeader],
-    local: Iterable[Digest] = (),
-    *,
-    bad: AbstractSet[tuple[str, Digest]] = frozenset(),
-) -> Holders:
-    """Return what packs hold, by digest.
-
-    Args:
-        headers: Of the packs, by name.
-        local: Digests that are held besides, in a pack without a name.
-        bad: Name and digest of entries that are to be left out.
-    """
-    found: dict[Digest, list[Holder]] = {digest: [Holder("", "", 0, 0)] for digest in local}
-    for name, header in headers.items():
-        for number, entry in enumerate(header.entries):
-            if (name, entry.digest) not in bad:
-                found.setdefault(entry.digest, []).append(Holder("", name, number, entry.stored, entry.bases))
-    return {digest: tuple(held_by) for digest, held_by in found.items()}
 
 
 def save_head(folder: Path, name: str, head: bytes) -> Path:

@@ -8,7 +8,8 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, RemoteError
-from git_theta_ext.store.deltas.chains import Holder, closure, shallowest, sound, sound_first
+from git_theta_ext.store.deltas.chains import closure, shallowest, sound_first
+from git_theta_ext.store.locations import by_digest, filtered, flattened, in_pack, sound
 from git_theta_ext.store.locks import exclusive_lock
 from git_theta_ext.store.maintenance.fsck import check_tensors
 from git_theta_ext.store.packs.reader import read_pack_header
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.deltas.chains import Holders
+    from git_theta_ext.store.locations import Location, Locations
     from git_theta_ext.store.maintenance.fsck import Problem
     from git_theta_ext.transfer.remote_index import Place
 
@@ -90,14 +91,11 @@ def plan_repair(
         packs: Names of damaged packs of this store.
     """
     store.prove(named)
-    elsewhere = {
-        digest: rest
-        for digest, holders in store.holders(named).items()
-        if (rest := tuple(h for h in holders if h.root != str(store.root) or h.pack not in packs))
-    }
+    damaged = {(str(store.root), name) for name in packs}
+    elsewhere = filtered(store.locations(named), lambda _, location: location.pack_id not in damaged)
     absent = set(named) - set(shallowest(elsewhere))
     # A repair that was cut off left them there.
-    were_here = absent & {*store.index.holders(absent), *_holders_aside(store)}
+    were_here = absent & {*store.index.locations(absent), *_quarantined_locations(store)}
     fetchable: set[Digest] = set()
     asked = True
     for place in places if absent else ():
@@ -134,7 +132,7 @@ def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
     Raises:
         StoreError: The store cannot be written; the packs are where they were, or in ``quarantine``.
     """
-    known = store.index.all_holders()
+    known = store.index.all_locations()
     aside = {_move_aside(store, name): name for name in plan.packs}
     # Files that are open stay readable after they were moved; nothing may be read out of these.
     store.reader.close()
@@ -149,7 +147,7 @@ def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
     sources |= saved
     mended, problems = _decodable(store, wanted)
     lost = plan.broken - mended
-    held_aside = _holders_aside(store)
+    held_aside = _quarantined_locations(store)
     behind = _behind(
         lost, {digest: (*known.get(digest, ()), *held_aside.get(digest, ())) for digest in {*known, *held_aside}}
     )
@@ -180,13 +178,13 @@ def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
 
 def _other_packs(store: Store, digests: AbstractSet[Digest]) -> dict[Digest, str]:
     """Tell which other packs hold some tensors."""
-    chosen = shallowest(sound(store.holders(digests)))
+    chosen = shallowest(sound(store.locations(digests)))
     return {digest: _named(store, chosen[digest]) for digest in digests & set(chosen)}
 
 
-def _named(store: Store, holder: Holder) -> str:
-    place = "here" if holder.root == str(store.root) else f"in {holder.root}"
-    return f"pack {holder.pack[:16]} {place}"
+def _named(store: Store, location: Location) -> str:
+    place = "here" if location.root == str(store.root) else f"in {location.root}"
+    return f"pack {location.pack[:16]} {place}"
 
 
 def _fetch(
@@ -209,26 +207,24 @@ def _decodable(store: Store, wanted: Mapping[Digest, TensorSpec]) -> tuple[froze
     return frozenset(set(wanted) - store.missing(wanted)), problems
 
 
-def _behind(digests: Collection[Digest], holders: Holders) -> set[Digest]:
+def _behind(digests: Collection[Digest], locations: Locations) -> set[Digest]:
     """Return some digests and all that they lean on, in whatever pack."""
-    found = closure(digests, lambda wanted: {digest: holders[digest] for digest in wanted if digest in holders})
-    return {*digests, *found, *(base for held in found.values() for holder in held for base in holder.bases)}
+    found = closure(digests, lambda wanted: {digest: locations[digest] for digest in wanted if digest in locations})
+    return {*digests, *found, *(base for _, location in flattened(found) for base in location.bases)}
 
 
-def _contents(holders: Holders, root: str, name: str) -> set[Digest]:
-    return {digest for digest, held in holders.items() if any((h.root, h.pack) == (root, name) for h in held)}
+def _contents(locations: Locations, root: str, name: str) -> set[Digest]:
+    return {digest for digest, location in flattened(locations) if location.pack_id == (root, name)}
 
 
-def _holders_aside(store: Store) -> Holders:
+def _quarantined_locations(store: Store) -> Locations:
     """Return what packs that were moved aside hold, as far as their headers can be read."""
     root = store.root / QUARANTINE
-    found: Holders = {}
+    copies: list[tuple[Digest, Location]] = []
     for path in sorted((root / "packs").glob("*/*")):
         with suppress(CorruptError, FileNotFoundError):
-            for number, entry in enumerate(read_pack_header(path).entries):
-                holder = Holder(str(root), path.name, number, entry.stored, entry.bases)
-                found[entry.digest] = (*found.get(entry.digest, ()), holder)
-    return found
+            copies += in_pack(str(root), path.name, read_pack_header(path).entries)
+    return by_digest(copies)
 
 
 def _move_aside(store: Store, name: str) -> str:
@@ -257,7 +253,7 @@ def _salvage(store: Store, wanted: Mapping[Digest, TensorSpec]) -> dict[Digest, 
     with closing(Store(root, list(others), store.threads)) as aside:
         aside.refresh()
         whole = set(wanted) - aside.missing(wanted)
-        chosen = sound_first(aside.holders(whole))
+        chosen = sound_first(aside.locations(whole))
         for digest in sorted(whole):
             with suppress(*UNREADABLE):
                 store.put([(wanted[digest], digest, aside.read(digest, wanted[digest]))])

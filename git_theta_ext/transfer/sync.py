@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
-from git_theta_ext.store.deltas.chains import Holder, ancestors, shallowest, smallest
+from git_theta_ext.store.deltas.chains import ancestors, shallowest, smallest
+from git_theta_ext.store.locations import Location, in_packs
 from git_theta_ext.store.maintenance.copying import whole_again
 from git_theta_ext.store.maintenance.extract import extract_packs
 from git_theta_ext.store.packs.reader import read_pack_header
@@ -15,7 +16,7 @@ from git_theta_ext.store.packs.writer import grouped
 from git_theta_ext.transfer.arrived import keep_sound
 from git_theta_ext.transfer.incoming import bring_pack, forget_abandoned
 from git_theta_ext.transfer.outgoing import Going, PushPlan, PushSteps, keep, upload
-from git_theta_ext.transfer.remote_index import holders_in, known_better, read_remote_index
+from git_theta_ext.transfer.remote_index import known_better, read_remote_index
 from git_theta_ext.util.threads import no_progress, ordered_map
 
 if TYPE_CHECKING:
@@ -73,10 +74,10 @@ def plan_push(
     needed = extract_packs(store, lacking, there)
     after = {**index.headers, **{name: read_pack_header(store.path_of(name)) for name in needed}}
     if deep := wanted - replace(index, headers=after).held():
-        # Leaning on what leans on so much there that nobody could read it.
+        # DeltaGraph on what leans on so much there that nobody could read it.
         needed |= set(store.write(grouped([whole_again(store, digest) for digest in sorted(deep)]), loose=True))
         after = {**after, **{name: read_pack_header(store.path_of(name)) for name in needed}}
-    chosen = shallowest(holders_in(after, bad=index.bad))
+    chosen = shallowest(in_packs(after, bad=index.bad))
     relied_on = {chosen[digest].pack for digest in ancestors(wanted, chosen)}
     sizes = ((name, store.path_of(name).stat().st_size) for name in needed - set(index.headers))
     unlisted = {name for name in set(index.headers) - index.indexed if store.has_intact(name)}
@@ -209,12 +210,16 @@ def choose(missing: Iterable[Digest], headers: Mapping[str, PackHeader], store: 
     """
     wanted, rejected = set(missing), store.rejected()
     bases = {base for header in headers.values() for entry in header.entries for base in entry.bases}
-    here = store.holders(bases | wanted)
+    here = store.locations(bases | wanted)
     local = set(shallowest(here)) - wanted
-    offered = holders_in(headers, local, bad=rejected)
+    offered = in_packs(headers, local, bad=rejected)
     for digest in set(here) - local:
         # What is here and leans on something that is not: only that has to be fetched.
-        stranded = (Holder("", "", 0, 0, h.bases) for h in here[digest] if (h.pack, digest) not in rejected)
+        stranded = (
+            Location("", "", 0, 0, location.bases)
+            for location in here[digest]
+            if (location.pack, digest) not in rejected
+        )
         offered[digest] = (*offered.get(digest, ()), *stranded)
     best = smallest(offered)
     chosen: dict[str, int] = {}

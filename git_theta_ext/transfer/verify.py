@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.remote_keys import pack_key
-from git_theta_ext.store.deltas.chains import ancestors, shallowest, sound
+from git_theta_ext.store.deltas.chains import ancestors, shallowest
+from git_theta_ext.store.locations import filtered, flattened, in_packs, sound
 from git_theta_ext.store.packs.format import read_header
 from git_theta_ext.transfer.downloads import Downloads
-from git_theta_ext.transfer.remote_index import holders_in, known_better, read_head, read_remote_index
+from git_theta_ext.transfer.remote_index import known_better, read_head, read_remote_index
 from git_theta_ext.transfer.retry import retried
 from git_theta_ext.util.threads import no_progress, ordered_map
 
@@ -56,8 +57,10 @@ def verified(
     downloads = Downloads(store, place, good)
     checked: set[str] = set()
     while True:
-        every = holders_in(headers, bad=bad).items()
-        chosen = shallowest({d: [h for h in held if download or (h.pack, d) in good] for d, held in every})
+        offered = in_packs(headers, bad=bad)
+        if not download:
+            offered = filtered(offered, lambda digest, location: (location.pack, digest) in good)
+        chosen = shallowest(offered)
         needed = {chosen[digest].pack for digest in ancestors(digests & set(chosen), chosen)}
         names = sorted(needed - checked)
         if not names:
@@ -79,8 +82,8 @@ def _sound_entries(store: Store, headers: Mapping[str, PackHeader]) -> set[tuple
     """Return name and digest of what packs of these names were seen to hold."""
     before = store.verdicts.sound_packs()
     found = {(name, entry.digest) for name, header in headers.items() if name in before for entry in header.entries}
-    here = sound(store.holders({entry.digest for header in headers.values() for entry in header.entries}))
-    return found | {(holder.pack, digest) for digest, held in here.items() for holder in held}
+    here = sound(store.locations({entry.digest for header in headers.values() for entry in header.entries}))
+    return found | {(location.pack, digest) for digest, location in flattened(here)}
 
 
 def _there(place: Place, headers: Mapping[str, PackHeader], names: Sequence[str]) -> list[str]:

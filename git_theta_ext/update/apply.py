@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, FormatError, UsageError
 from git_theta_ext.model.floats import is_real, to_float64
 from git_theta_ext.model.tensor import tensor_digest
-from git_theta_ext.store.deltas.encode import Hint
+from git_theta_ext.store.deltas.encode import DeltaHint
 from git_theta_ext.update.change import new_value
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Updated:
     name: str
     spec: TensorSpec
     data: Buffer
-    hint: Hint
+    hint: DeltaHint
     exact: bool
 
 
@@ -97,7 +97,7 @@ def results(update: Update, store: Store, *, applied: bool) -> Iterator[Updated]
     """
     for name, change in update.changes.items():
         base = update.base[name]
-        hint = Hint(change.encoding, base.digest, base.spec, change.fit)
+        hint = DeltaHint(change.encoding, base.digest, base.spec, change.fit)
         if not applied:
             yield Updated(name, base.spec, _result(update, name, update.value(name), store.threads), hint, exact=True)
             continue

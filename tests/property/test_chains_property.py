@@ -2,20 +2,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_theta_ext.model.tensor import Digest
-from git_theta_ext.store.deltas.chains import MAX_CHAIN, Holder, ancestors, depths, shallowest, smallest
+from git_theta_ext.store.deltas.chains import MAX_CHAIN, ancestors, depths, shallowest, smallest
+from git_theta_ext.store.locations import Location
 
 NAMES = [Digest(f"{number:064x}") for number in range(8)]
 """Those of 6 and 7 nobody holds."""
 
-holders = st.builds(
-    Holder,
+locations = st.builds(
+    Location,
     st.just("store"),
     st.sampled_from(["p", "q", "r"]),
     st.just(0),
     st.integers(0, 20),
     st.lists(st.sampled_from(NAMES), max_size=3, unique=True).map(tuple),
 )
-graphs = st.dictionaries(st.sampled_from(NAMES[:6]), st.lists(holders, min_size=1, max_size=4).map(tuple))
+graphs = st.dictionaries(st.sampled_from(NAMES[:6]), st.lists(locations, min_size=1, max_size=4).map(tuple))
 long_chains = st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=MAX_CHAIN, max_size=3 * MAX_CHAIN)
 
 
@@ -25,17 +26,17 @@ def decodable(graph):
     while fresh := {
         name
         for name, held in graph.items()
-        if name not in found and any(found.issuperset(holder.bases) for holder in held)
+        if name not in found and any(found.issuperset(location.bases) for location in held)
     }:
         found |= fresh
     return found
 
 
 def check(graph, chosen):
-    for name, holder in chosen.items():
-        assert holder in graph[name]
-        assert set(holder.bases) <= set(chosen)
-        assert name not in ancestors(holder.bases, chosen)
+    for name, location in chosen.items():
+        assert location in graph[name]
+        assert set(location.bases) <= set(chosen)
+        assert name not in ancestors(location.bases, chosen)
     assert max(depths(chosen).values(), default=0) <= MAX_CHAIN
 
 
@@ -64,7 +65,7 @@ def test_chains_that_grow_too_long_are_read_where_links_are_held_whole(links):
     for number, (stored, whole) in enumerate(links):
         name = Digest(f"{number:064x}")
         before = (Digest(f"{number - 1:064x}"),) if number else ()
-        graph[name] = (Holder("store", "p", 0, stored, before), *([Holder("store", "q", 0, 20)] if whole else []))
+        graph[name] = (Location("store", "p", 0, stored, before), *([Location("store", "q", 0, 20)] if whole else []))
     shallow, small = shallowest(graph), smallest(graph)
     assert set(shallow) == set(small)
     check(graph, shallow)

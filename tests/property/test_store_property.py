@@ -19,7 +19,7 @@ from git_theta_ext.operations.maintenance.prune import local_packs, plan_prune
 from git_theta_ext.store.deltas.encode import MemorySource, coded_blobs
 from git_theta_ext.store.maintenance.gc import collect, find_garbage, repack
 from git_theta_ext.store.packs.format import Entry
-from git_theta_ext.store.store import Hint, Store
+from git_theta_ext.store.store import DeltaHint, Store
 from git_theta_ext.transfer.remote_index import Place
 from git_theta_ext.transfer.sync import fetch, push
 from git_theta_ext.transfer.verify import verified
@@ -48,7 +48,7 @@ def _entry(number, parent, payload_of):
         payload = dense_payload(SPEC, data)
         return Entry(digest, SPEC, "dense", (len(payload),)), payload
     base, values = ITEMS[parent]
-    hint = Hint("delta", base, SPEC)
+    hint = DeltaHint("delta", base, SPEC)
     (blob,) = coded_blobs(digest, hint, lambda: MemorySource(SPEC, data), lambda: MemorySource(SPEC, values))
     payload = b"".join(bytes(memoryview(piece).cast("B")) for piece in blob.encode(0))
     return Entry(digest, SPEC, "delta", (len(payload),), bases=(base,)), payload

@@ -51,7 +51,7 @@ def age(repo: Repo) -> None:
 def depth(repo: Repo) -> int:
     """Return the length of the longest chain, as it is stored."""
     store = Store(theta(repo))
-    found = max(depths(smallest(store.index.all_holders())).values(), default=0)
+    found = max(depths(smallest(store.index.all_locations())).values(), default=0)
     store.close()
     return found
 
@@ -464,14 +464,14 @@ def test_a_push_lets_nothing_of_other_branches_out(history: History, shared: Rep
         repo.git("theta", "gc", "--quiet")
         store = Store(theta(repo))
         main, side = (set(repo.git("show", f"{rev}:{MODEL}").split()) for rev in ("main", "private"))
-        assert {base for d in main - side for held in store.holders([d]).get(d, ()) for base in held.bases} & (
+        assert {base for d in main - side for held in store.locations([d]).get(d, ()) for base in held.bases} & (
             side - main
         )
         store.close()
     repo.git("push", "--quiet", "origin", "main")
     store = Store(theta(shared))
     store.refresh()
-    theirs = set(store.index.all_holders())
+    theirs = set(store.index.all_locations())
     store.close()
     named = {word for word in repo.git("show", f"private:{MODEL}").split() if len(word) == 64}
     known = {word for rev in ("main", "main~1") for word in repo.git("show", f"{rev}:{MODEL}").split()}

@@ -275,7 +275,7 @@ def poison(repo: Repo, seed: int) -> str:
             entries = read_pack_header(path).entries
             if any(entry.digest == digest for entry in entries):
                 assert len(entries) > 1
-                others = [h for e in entries if e.digest != digest for h in store.holders([e.digest])[e.digest]]
+                others = [h for e in entries if e.digest != digest for h in store.locations([e.digest])[e.digest]]
                 store.write(copies(store, others), loose=True)
                 store.drop([path.name])
         (store.root / "made").write_bytes(data)

@@ -19,8 +19,9 @@ from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing
 from git_theta_ext.operations.sync.push_refs import boundary, tracked
 from git_theta_ext.operations.sync.remotes import fetch_address, push_addresses, remote_url
 from git_theta_ext.store.deltas.chains import ancestors, shallowest
+from git_theta_ext.store.locations import in_packs
 from git_theta_ext.transfer.complete import read_complete, write_complete
-from git_theta_ext.transfer.remote_index import RemoteIndex, holders_in, known_headers
+from git_theta_ext.transfer.remote_index import RemoteIndex, known_headers
 from git_theta_ext.util.file_bytes import open_bytes
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def unpushed(repo: Repository) -> NotPushed | None:
     if head in complete.tips:
         return NotPushed(remote)
     headers = known_headers(repo.theta_dir, url)
-    chosen = shallowest(holders_in(headers))
+    chosen = shallowest(in_packs(headers))
     found = outgoing(repo, remote, updates, complete.tips, set(chosen))
     lacking = found.digests - set(chosen)
     if not lacking:

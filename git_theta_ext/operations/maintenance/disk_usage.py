@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.model.tensor import skeleton_spec
-from git_theta_ext.store.deltas.chains import Holder, ancestors, smallest
+from git_theta_ext.store.deltas.chains import ancestors, smallest
+from git_theta_ext.store.locations import in_packs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.operations.history.versions import Version
+    from git_theta_ext.store.locations import Location
     from git_theta_ext.store.packs.format import Entry, PackHeader
 
 _MOST_GROUPS = 20
@@ -130,7 +132,7 @@ class Usage:
 @dataclass(frozen=True)
 class _Stored:
     entries: Mapping[Digest, Entry]
-    chosen: Mapping[Digest, Holder]
+    chosen: Mapping[Digest, Location]
 
     def size(self, digest: Digest) -> int | None:
         return self.chosen[digest].stored if digest in self.chosen else None
@@ -189,13 +191,8 @@ def measure(
 
 
 def _stored(packs: Mapping[str, PackHeader]) -> _Stored:
-    holders: dict[Digest, list[Holder]] = {}
-    for name, header in packs.items():
-        for number, entry in enumerate(header.entries):
-            held = Holder("", name, number, entry.stored, entry.bases)
-            holders.setdefault(entry.digest, []).append(held)
-    chosen = smallest({digest: tuple(held) for digest, held in holders.items()})
-    return _Stored({d: packs[holder.pack].entries[holder.entry] for d, holder in chosen.items()}, chosen)
+    chosen = smallest(in_packs(packs))
+    return _Stored({d: packs[location.pack].entries[location.entry] for d, location in chosen.items()}, chosen)
 
 
 def _count_named(version: Version, tally: _Tally) -> VersionShare:
@@ -237,7 +234,7 @@ def _sum(label: str, shares: Iterable[Share]) -> Share:
 
 
 def _disk(
-    packs: Mapping[str, PackHeader], total: int, chosen: Mapping[Digest, Holder], named: Collection[Digest]
+    packs: Mapping[str, PackHeader], total: int, chosen: Mapping[Digest, Location], named: Collection[Digest]
 ) -> Disk:
     reachable = ancestors(set(named) & set(chosen), chosen)
     live = again = unreachable = 0

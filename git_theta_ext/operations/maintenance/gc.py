@@ -87,7 +87,11 @@ def maintain(repo: Repository, store: Store, options: GcOptions, show: Show) -> 
     depth = repo.config.chain_depth
     history = versions(repo)
     named = {digest for version in history for digest, _ in version.manifest.digests()}
-    own = {digest for digest, held in store.all_holders().items() if any(h.root == str(store.root) for h in held)}
+    own = {
+        digest
+        for digest, held in store.all_locations().items()
+        if any(location.root == str(store.root) for location in held)
+    }
     store.prove(named & own, partial(smallest, depth=depth))
     recoder = Recoder(store, depth, aggressive=options.aggressive, dry_run=options.dry_run)
     todo = {p.digest: p.spec.nbytes for v in history for p in v.manifest.parameters.values() if recoder.wants(p.digest)}

@@ -14,6 +14,7 @@ from git_theta_ext.git.worktrees import worktrees
 from git_theta_ext.operations.history.status import push_remote
 from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.sync.remotes import fetch_address, local_path, open_remote
+from git_theta_ext.store.locations import in_packs
 from git_theta_ext.store.packs.reader import read_pack_header
 
 if TYPE_CHECKING:
@@ -119,16 +120,13 @@ def plan_prune(packs: Mapping[str, PackHeader], needed: AbstractSet[Digest], saf
         needed: Digests that must stay.
         safe: Digests that the remote holds, with all that they lean on there.
     """
-    holders: dict[Digest, set[str]] = {}
-    for name, header in packs.items():
-        for entry in header.entries:
-            holders.setdefault(entry.digest, set()).add(name)
+    locations = {digest: {at.pack for at in several} for digest, several in in_packs(packs).items()}
     leans_on = {
-        name: {at for entry in header.entries for base in entry.bases for at in holders.get(base, ())} - {name}
+        name: {at for entry in header.entries for base in entry.bases for at in locations.get(base, ())} - {name}
         for name, header in packs.items()
     }
     unsafe = {name for name, header in packs.items() if any(entry.digest not in safe for entry in header.entries)}
-    wanted = {name for digest in needed for name in holders.get(digest, ())}
+    wanted = {name for digest in needed for name in locations.get(digest, ())}
     stays = set(unsafe | wanted)
     todo = set(stays)
     while todo:

@@ -27,7 +27,7 @@ _SAMPLED_ELEMENTS = 1 << 16
 
 
 @dataclass(frozen=True)
-class Hint:
+class DeltaHint:
     """A way to hold a tensor.
 
     Attributes:
@@ -60,7 +60,7 @@ class MemorySource:
         return self._data[start:end]
 
 
-def coded_blobs(digest: Digest, hint: Hint, target: OpenSource, parent: OpenSource) -> list[NewBlob]:
+def coded_blobs(digest: Digest, hint: DeltaHint, target: OpenSource, parent: OpenSource) -> list[NewBlob]:
     """Return what has to be written to hold a tensor in some way: the tensor's blob, and before it its factors.
 
     Args:
@@ -82,7 +82,7 @@ def coded_blobs(digest: Digest, hint: Hint, target: OpenSource, parent: OpenSour
     return [*(dense_blob(name, partial(MemorySource, kind, data)) for kind, name, data in factors), blob]
 
 
-def estimate(hint: Hint, target: Source, parent: Source) -> int:
+def estimate(hint: DeltaHint, target: Source, parent: Source) -> int:
     """Return about how many bytes a tensor takes in some way, with its factors and its part of the pack's header."""
     encoding = find_encoding(hint.encoding)
     bases = (hint.parent,) * len(encoding.needs)
@@ -97,7 +97,7 @@ def dense_estimate(target: Source) -> int:
     return total + _sampled(target, lambda part: Chunk(target.spec, part[0]), find_encoding("dense"))
 
 
-def _chunk(encoding: Encoding, hint: Hint, spec: TensorSpec, part: tuple[int, int], parent: Source) -> Chunk:
+def _chunk(encoding: Encoding, hint: DeltaHint, spec: TensorSpec, part: tuple[int, int], parent: Source) -> Chunk:
     first = parent.read(*part) if encoding.needs[0] == "range" else parent.read()
     factors = (Base(kind, memoryview(data).cast("B")) for kind, data in hint.fit.tensors)
     return Chunk(spec, part[0], (Base(parent.spec, first), *factors), hint.fit.params)

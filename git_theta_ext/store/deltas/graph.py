@@ -9,29 +9,29 @@ from git_theta_ext.store.deltas.chains import ancestors, depths
 
 if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.deltas.chains import Holder
+    from git_theta_ext.store.locations import Location
 
 
-class Leaning:
+class DeltaGraph:
     """Chains, seen from both ends.
 
     Args:
-        chosen: The holder of each digest, without circles; taken over.
+        chosen: The location of each digest, without circles; taken over.
 
     Attributes:
         chosen: The same, after all moves.
         depths: How many each digest leans on, one behind another.
     """
 
-    def __init__(self, chosen: dict[Digest, Holder]) -> None:
+    def __init__(self, chosen: dict[Digest, Location]) -> None:
         self.chosen = chosen
         self.depths = depths(chosen)
         self._above: dict[Digest, set[Digest]] = defaultdict(set)
-        for digest, holder in chosen.items():
-            for base in holder.bases:
+        for digest, location in chosen.items():
+            for base in location.bases:
                 self._above[base].add(digest)
 
-    def closes_circle(self, digest: Digest, parent: Digest) -> bool:
+    def would_cycle(self, digest: Digest, parent: Digest) -> bool:
         """Tell whether a parent is, or leans on, the tensor that is to lean on it."""
         return digest in ancestors({parent}, self.chosen)
 
@@ -43,12 +43,12 @@ class Leaning:
             level = {other for each in level for other in self._above.get(each, ())}
         return height
 
-    def move(self, digest: Digest, holder: Holder) -> None:
-        """Let a tensor be held by another holder, whose bases do not lean on it."""
+    def move(self, digest: Digest, location: Location) -> None:
+        """Let a tensor be held by another location, whose bases do not lean on it."""
         for base in self.chosen[digest].bases:
             self._above[base].discard(digest)
-        self.chosen[digest] = holder
-        for base in holder.bases:
+        self.chosen[digest] = location
+        for base in location.bases:
             self._above[base].add(digest)
         for moved in self._moved(digest):
             self.depths[moved] = 1 + max((self.depths[base] for base in self.chosen[moved].bases), default=-1)

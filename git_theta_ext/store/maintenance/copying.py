@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.deltas.chains import Holder
+    from git_theta_ext.store.locations import Location
     from git_theta_ext.store.store import Store
 
 _PACK = 1 << 24
 
 
-def copies(store: Store, holders: Iterable[Holder]) -> list[list[NewBlob]]:
+def copies(store: Store, locations: Iterable[Location]) -> list[list[NewBlob]]:
     """Return entries of packs as blobs to be written as they are, distributed over packs in the order they come."""
     packs: list[list[NewBlob]] = [[]]
     filled = 0
-    for holder in holders:
-        if packs[-1] and filled + holder.stored > _PACK:
+    for location in locations:
+        if packs[-1] and filled + location.stored > _PACK:
             packs.append([])
             filled = 0
-        packs[-1].append(_copy(store, holder))
-        filled += holder.stored
+        packs[-1].append(_copy(store, location))
+        filled += location.stored
     return [pack for pack in packs if pack]
 
 
@@ -46,9 +46,9 @@ def whole_again(store: Store, digest: Digest) -> NewBlob:
     return checked_blob(digest, lambda: StoredSource(store.decoder, places, digest), error)
 
 
-def _copy(store: Store, holder: Holder) -> NewBlob:
-    path = store.path_of(holder.pack)
-    entry = store.reader.header(path).entries[holder.entry]
+def _copy(store: Store, location: Location) -> NewBlob:
+    path = store.path_of(location.pack)
+    entry = store.reader.header(path).entries[location.entry]
 
     def encode(number: int) -> list[Buffer]:
         return [store.reader.chunk(path, entry, number)]

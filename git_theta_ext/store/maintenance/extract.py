@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from git_theta_ext.store.deltas.chains import ancestors, smallest, sound
+from git_theta_ext.store.deltas.chains import ancestors, smallest
+from git_theta_ext.store.locations import filtered, sound
 from git_theta_ext.store.maintenance.copying import copies, whole_again
 from git_theta_ext.store.packs.writer import grouped
 
@@ -13,19 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.deltas.chains import Holder, Holders
+    from git_theta_ext.store.locations import Location, Locations
     from git_theta_ext.store.store import Store
 
 
-def starting_within(holders: Holders, digests: AbstractSet[Digest], parents: AbstractSet[Digest]) -> Holders:
-    """Leave out holders of some digests that start from a parent which is not among those given.
+def starting_within(locations: Locations, digests: AbstractSet[Digest], parents: AbstractSet[Digest]) -> Locations:
+    """Leave out locations of some digests that start from a parent which is not among those given.
 
     Factors, the bases behind the parent, are part of the tensor.
     """
-    return {
-        digest: tuple(h for h in held if digest not in digests or not h.bases or h.bases[0] in parents)
-        for digest, held in holders.items()
-    }
+    return filtered(
+        locations,
+        lambda digest, location: digest not in digests or not location.bases or location.bases[0] in parents,
+    )
 
 
 def extract_packs(store: Store, digests: AbstractSet[Digest], there: AbstractSet[Digest]) -> set[str]:
@@ -43,13 +44,13 @@ def extract_packs(store: Store, digests: AbstractSet[Digest], there: AbstractSet
         MissingError: One cannot be decoded from what is here.
         StoreError: The store cannot be written.
     """
-    chosen = smallest(starting_within(sound(store.holders(digests)), digests, digests | there))
+    chosen = smallest(starting_within(sound(store.locations(digests)), digests, digests | there))
     anew = digests - set(chosen)
     names = set(store.write(grouped([whole_again(store, digest) for digest in sorted(anew)]), loose=True))
-    needed = ancestors(digests - anew, {d: holder for d, holder in chosen.items() if d not in there}) - there
-    parts: dict[str, list[Holder]] = defaultdict(list)
+    needed = ancestors(digests - anew, {d: location for d, location in chosen.items() if d not in there}) - there
+    parts: dict[str, list[Location]] = defaultdict(list)
     for digest in sorted(needed):
         parts[chosen[digest].pack].append(chosen[digest])
     mixed = [name for name, held in parts.items() if len(store.reader.header(store.path_of(name)).entries) > len(held)]
-    extracted = [holder for name in mixed for holder in parts[name]]
+    extracted = [location for name in mixed for location in parts[name]]
     return names | set(parts) - set(mixed) | set(store.write(copies(store, extracted), loose=False))

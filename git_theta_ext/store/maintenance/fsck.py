@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, FormatError, MissingError, ThetaError
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.tensor import skeleton_spec
-from git_theta_ext.store.deltas.chains import closure, shallowest, usable
+from git_theta_ext.store.deltas.chains import closure, shallowest
+from git_theta_ext.store.locations import filtered, flattened, usable
 from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.store.verification.examine import UNREADABLE, lacks_plugin
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.deltas.chains import Holders
+    from git_theta_ext.store.locations import Locations
     from git_theta_ext.store.store import Store
 
 
@@ -104,7 +105,7 @@ def check_manifests(
         elsewhere: Digests that a remote holds: not to have them here is no problem.
         advance: Told the number of tensor bytes dealt with, as it goes.
     """
-    here = set(shallowest(store.holders(specs_of(manifests.values()))))
+    here = set(shallowest(store.locations(specs_of(manifests.values()))))
     for place, manifest in manifests.items():
         if lost := {digest for digest, _ in manifest.digests()} - here - elsewhere:
             yield Problem("missing", place, _lost(manifest, lost))
@@ -153,11 +154,10 @@ def known_bad(store: Store) -> Iterator[Problem]:
     Args:
         store: With its alternates.
     """
-    for digest, held in store.verdicts.bad_here().items():
-        for holder in held:
-            path = str(pack_path(Path(holder.root), holder.pack))
-            what = f"pack {holder.pack}: the tensor stored as {digest} is another"
-            yield Problem("corrupt", f"{digest[:16]} in {path}", what, path)
+    for digest, location in flattened(store.verdicts.bad_here()):
+        path = str(pack_path(Path(location.root), location.pack))
+        what = f"pack {location.pack}: the tensor stored as {digest} is another"
+        yield Problem("corrupt", f"{digest[:16]} in {path}", what, path)
 
 
 def check_tensors(
@@ -174,11 +174,11 @@ def check_tensors(
         advance: Told the number of bytes that were decoded, as it goes.
     """
     judged = store.judge_again(wanted, advance)
-    for (digest, holder), error in judged.found.items():
-        path = pack_path(Path(holder.root), holder.pack)
+    for (digest, location), error in judged.found.items():
+        path = pack_path(Path(location.root), location.pack)
         where = f"{digest[:16]} in {path}"
         if error is None:
-            spec = store.place(digest, holder)[1].spec
+            spec = store.place(digest, location)[1].spec
             if spec != wanted[digest]:
                 yield (
                     digest,
@@ -190,9 +190,9 @@ def check_tensors(
         elif not isinstance(error, MissingError):  # else another process made a better pack of it
             yield digest, Problem("corrupt", where, str(error), str(path))
     damaged = {digest for digest, _ in judged.bad()}
-    for digest, holder in judged.stranded:
-        where = f"{digest[:16]} in {pack_path(Path(holder.root), holder.pack)}"
-        bases = [base for base in holder.bases if base in damaged]
+    for digest, location in judged.stranded:
+        where = f"{digest[:16]} in {pack_path(Path(location.root), location.pack)}"
+        bases = [base for base in location.bases if base in damaged]
         yield from ((digest, Problem("corrupt", where, f"leans on {base}, which is damaged")) for base in bases)
 
 
@@ -208,9 +208,8 @@ def users(store: Store, manifests: Mapping[str, Manifest], packs: Collection[str
         For each of the files the parameters that nothing else holds, each with the manifest's place.
     """
     damaged = {(str(root), path.name): str(path) for root, path in store.pack_files() if str(path) in set(packs)}
-    every = store.index.all_holders()
-    sound = {d: [h for h in held if (h.root, h.pack) not in damaged] for d, held in usable(every).items()}
-    left = set(shallowest({digest: held for digest, held in sound.items() if held}))
+    every = store.index.all_locations()
+    left = set(shallowest(filtered(usable(every), lambda _, location: location.pack_id not in damaged)))
     needed = {digest: _damage(digest, every, damaged) for digest in set(every) - left}
     found: dict[str, list[str]] = {pack: [] for pack in packs}
     for place, manifest in manifests.items():
@@ -222,8 +221,8 @@ def users(store: Store, manifests: Mapping[str, Manifest], packs: Collection[str
     return found
 
 
-def _damage(digest: Digest, holders: Holders, damaged: Mapping[tuple[str, str], str]) -> set[str]:
+def _damage(digest: Digest, locations: Locations, damaged: Mapping[tuple[str, str], str]) -> set[str]:
     """Return the damaged packs among those that hold a tensor or something that it leans on."""
-    behind = closure({digest}, lambda wanted: {d: holders[d] for d in wanted if d in holders})
-    places = {(holder.root, holder.pack) for held in behind.values() for holder in held}
-    return {damaged[place] for place in places if place in damaged}
+    behind = closure({digest}, lambda wanted: {d: locations[d] for d in wanted if d in locations})
+    packs = {location.pack_id for _, location in flattened(behind)}
+    return {damaged[pack] for pack in packs if pack in damaged}

@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
-from git_theta_ext.store.deltas.chains import MAX_CHAIN, Verdict, ancestors, smallest, sound_first
+from git_theta_ext.store.deltas.chains import MAX_CHAIN, ancestors, smallest, sound_first
+from git_theta_ext.store.locations import Verdict, filtered, flattened
 from git_theta_ext.store.maintenance.copying import copies
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.deltas.chains import Holder, Holders
+    from git_theta_ext.store.locations import Location, Locations
     from git_theta_ext.store.packs.format import Entry
     from git_theta_ext.store.store import Store
 
@@ -62,7 +63,7 @@ class Garbage:
 
 @dataclass(frozen=True)
 class _Needs:
-    chosen: Mapping[Digest, Holder]
+    chosen: Mapping[Digest, Location]
     needed: AbstractSet[Digest]
     young: int
     held: Mapping[str, AbstractSet[Digest]]
@@ -74,7 +75,7 @@ def find_garbage(
     store: Store,
     live: AbstractSet[Digest],
     older_than: float,
-    planned: Mapping[Digest, Holder] = MappingProxyType({}),
+    planned: Mapping[Digest, Location] = MappingProxyType({}),
     depth: int = MAX_CHAIN,
 ) -> Garbage:
     """Find the packs that are not needed.
@@ -83,7 +84,7 @@ def find_garbage(
         store: Only its own packs are looked at, never those of alternates, nor those that the index does not know.
         live: Digests that manifests name.
         older_than: Packs written or touched from this time on, in seconds, are taken to be needed.
-        planned: Holders of some digests that are taken to be there, in a pack without a name.
+        planned: Locations of some digests that are taken to be there, in a pack without a name.
         depth: What leans on more, one behind another, goes where it is held with fewer.
     """
     seen = _now()
@@ -130,8 +131,8 @@ def repack(store: Store, live: AbstractSet[Digest], older_than: float, depth: in
     if not chosen:
         return 0
     order = sorted(chosen, key=lambda name: (needs.sizes[name][1], name))
-    holders = [needs.chosen[digest] for name in order for digest in wanted[name]]
-    store.write(copies(store, holders), loose=False)
+    locations = [needs.chosen[digest] for name in order for digest in wanted[name]]
+    store.write(copies(store, locations), loose=False)
     return len(store.drop(chosen, seen))
 
 
@@ -139,7 +140,7 @@ def wasted(
     store: Store,
     live: AbstractSet[Digest],
     older_than: float,
-    planned: Mapping[Digest, Holder] = MappingProxyType({}),
+    planned: Mapping[Digest, Location] = MappingProxyType({}),
     depth: int = MAX_CHAIN,
 ) -> int:
     """Return the bytes that ``repack`` would free; see ``find_garbage``."""
@@ -151,9 +152,9 @@ def _wanted(store: Store, needs: _Needs) -> dict[str, list[Digest]]:
     """Return what is read from each pack that may be copied."""
     wanted: dict[str, list[Digest]] = defaultdict(list)
     for digest in sorted(needs.needed):
-        holder = needs.chosen[digest]
-        if holder.root == str(store.root) and holder.pack in needs.held and holder.pack not in needs.spared:
-            wanted[holder.pack].append(digest)
+        location = needs.chosen[digest]
+        if location.root == str(store.root) and location.pack in needs.held and location.pack not in needs.spared:
+            wanted[location.pack].append(digest)
     return wanted
 
 
@@ -171,23 +172,22 @@ def _now() -> float:
 
 
 def _needs(
-    store: Store, live: AbstractSet[Digest], older_than: float, planned: Mapping[Digest, Holder], depth: int
+    store: Store, live: AbstractSet[Digest], older_than: float, planned: Mapping[Digest, Location], depth: int
 ) -> _Needs:
     choose = partial(smallest, depth=depth)
     sizes, present = _on_disk(store)
-    own = _present(store.index.all_holders(), {(root, name) for root, name in present if root == str(store.root)})
+    own = _present(store.index.all_locations(), {(root, name) for root, name in present if root == str(store.root)})
     by_pack: dict[str, set[Digest]] = defaultdict(set)
-    for digest, held in own.items():
-        for holder in held:
-            by_pack[holder.pack].add(digest)
+    for digest, location in flattened(own):
+        by_pack[location.pack].add(digest)
     young = {digest for name, digests in by_pack.items() if sizes[name][1] >= older_than for digest in digests}
     # What was not verified takes the place of nothing that was.
     store.prove((live | young) & set(own), choose)
     # What the index does not know, such as a pack of a newer version, is nothing that it could condemn.
-    holders = _present(store.all_holders(), present)
+    locations = _present(store.all_locations(), present)
     # What an alternate holds as well is kept here too: it is somebody else's to delete.
-    mine = {d: kept for d, held in holders.items() if (kept := tuple(h for h in held if h.root == str(store.root)))}
-    chosen = {**sound_first(holders, choose), **sound_first(mine, choose), **planned}
+    mine = filtered(locations, lambda _, location: location.root == str(store.root))
+    chosen = {**sound_first(locations, choose), **sound_first(mine, choose), **planned}
     nameless = young - ancestors(live & set(chosen), chosen)
     return _Needs(
         chosen=chosen,
@@ -199,9 +199,9 @@ def _needs(
     )
 
 
-def _present(holders: Holders, packs: AbstractSet[tuple[str, str]]) -> Holders:
-    """Return the holders that are in some packs, given by root and name."""
-    return {d: kept for d, held in holders.items() if (kept := tuple(h for h in held if (h.root, h.pack) in packs))}
+def _present(locations: Locations, packs: AbstractSet[tuple[str, str]]) -> Locations:
+    """Return the locations that are in some packs, given by root and name."""
+    return filtered(locations, lambda _, location: location.pack_id in packs)
 
 
 def _on_disk(store: Store) -> tuple[dict[str, tuple[int, float]], set[tuple[str, str]]]:
@@ -216,16 +216,16 @@ def _on_disk(store: Store) -> tuple[dict[str, tuple[int, float]], set[tuple[str,
     return sizes, present
 
 
-def _packs_of_all(own: Holders, stranded: AbstractSet[Digest]) -> set[str]:
+def _packs_of_all(own: Locations, stranded: AbstractSet[Digest]) -> set[str]:
     """Return packs that hold any part of what cannot be decoded now: what it leans on may come back."""
     names: set[str] = set()
     seen: set[Digest] = set()
     todo = set(stranded)
     while todo:
         seen |= todo
-        held = [holder for digest in todo for holder in own.get(digest, ())]
-        names.update(holder.pack for holder in held)
-        todo = {base for holder in held for base in holder.bases} - seen
+        held = [location for digest in todo for location in own.get(digest, ())]
+        names.update(location.pack for location in held)
+        todo = {base for location in held for base in location.bases} - seen
     return names
 
 
@@ -244,7 +244,7 @@ def _replaced(store: Store, needs: _Needs, names: Sequence[str]) -> list[str]:
     return [name for name in names if not relied[name] & lost]
 
 
-def _come_back(store: Store, chosen: Mapping[Digest, Holder], digests: Sequence[Digest]) -> bool:
+def _come_back(store: Store, chosen: Mapping[Digest, Location], digests: Sequence[Digest]) -> bool:
     try:
         places = {digest: store.place(digest, chosen[digest]) for digest in ancestors(digests, chosen)}
         store.verify(digests, places)

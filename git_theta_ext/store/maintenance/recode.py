@@ -13,10 +13,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from git_theta_ext.registry import find_encoding, names
-from git_theta_ext.store.deltas.chains import Holder, smallest, sound_first
+from git_theta_ext.store.deltas.chains import smallest, sound_first
 from git_theta_ext.store.deltas.decode import StoredSource
-from git_theta_ext.store.deltas.encode import Hint, coded_blobs, dense_estimate, estimate
-from git_theta_ext.store.deltas.graph import Leaning
+from git_theta_ext.store.deltas.encode import DeltaHint, coded_blobs, dense_estimate, estimate
+from git_theta_ext.store.deltas.graph import DeltaGraph
+from git_theta_ext.store.locations import Location
 from git_theta_ext.store.maintenance.extract import starting_within
 from git_theta_ext.store.packs.writer import dense_blob
 from git_theta_ext.util.threads import no_progress
@@ -81,7 +82,7 @@ class _Plan:
     """How a tensor is to be held: leaning on nothing where there is no hint."""
 
     candidate: Candidate
-    hint: Hint | None
+    hint: DeltaHint | None
     stored: int
 
     @property
@@ -122,13 +123,13 @@ class Recoder:
         self._encodings = [name for name in names("encodings") if find_encoding(name).needs]
         self._loose = store.index.loose(str(store.root))
         self._parents_allowed = going[0] | going[1] if going else None
-        self._leaning = Leaning(self._best_holders(going[0] if going else frozenset()))
+        self._graph = DeltaGraph(self._best_locations(going[0] if going else frozenset()))
         self.result = Recoded()
-        self.planned: dict[Digest, Holder] = {}
+        self.planned: dict[Digest, Location] = {}
 
     def wants(self, digest: Digest) -> bool:
         """Tell whether a tensor is held here and was not dealt with before. Others need not be candidates."""
-        held = self._leaning.chosen.get(digest)
+        held = self._graph.chosen.get(digest)
         if held is None or held.root != str(self._store.root):
             return False
         return self._aggressive or held.pack in self._loose or not held.pack
@@ -160,16 +161,16 @@ class Recoder:
                 advance(sum(candidate.spec.nbytes for candidate in group))
         return self.result
 
-    def _best_holders(self, going: AbstractSet[Digest]) -> dict[Digest, Holder]:
-        holders = self._store.all_holders()
+    def _best_locations(self, going: AbstractSet[Digest]) -> dict[Digest, Location]:
+        locations = self._store.all_locations()
         choose = partial(smallest, depth=self._limit)
         if self._parents_allowed is None:
-            return sound_first(holders, choose)
-        chosen = sound_first(starting_within(holders, going, self._parents_allowed), choose)
+            return sound_first(locations, choose)
+        chosen = sound_first(starting_within(locations, going, self._parents_allowed), choose)
         root = str(self._store.root)
         # What starts from something else is taken to be held whole, in no pack: it will be, unless it starts anew here.
-        rest = {digest for digest in going if digest not in chosen and digest in holders}
-        return chosen | {digest: Holder(root, "", 0, 0) for digest in rest}
+        rest = {digest for digest in going if digest not in chosen and digest in locations}
+        return chosen | {digest: Location(root, "", 0, 0) for digest in rest}
 
     def _may_move(self, candidate: Candidate) -> bool:
         if not self.wants(candidate.digest):
@@ -178,7 +179,7 @@ class Recoder:
 
     def _too_deep(self, digest: Digest) -> bool:
         """Tell whether a tensor leans on more than it may, which was allowed once and is to end."""
-        return self._aggressive and self._leaning.depths[digest] > self._limit
+        return self._aggressive and self._graph.depths[digest] > self._limit
 
     def _plan(self, candidate: Candidate) -> _Plan | None:
         plan = self._difference(candidate)
@@ -210,7 +211,7 @@ class Recoder:
         return min(priced, key=lambda found: found[0])[1] if priced else None
 
     def _bytes_now(self, candidate: Candidate) -> int:
-        held = self._leaning.chosen[candidate.digest]
+        held = self._graph.chosen[candidate.digest]
         return held.stored if held.pack else candidate.spec.nbytes
 
     def _parents(self, candidate: Candidate) -> list[tuple[Digest, TensorSpec]]:
@@ -218,17 +219,17 @@ class Recoder:
         found: dict[int, tuple[Digest, TensorSpec]] = {}
         for digest, spec in candidate.parents:
             if spec.dtype == candidate.spec.dtype and self._may_lean(candidate.digest, digest):
-                found.setdefault(self._leaning.depths[digest], (digest, spec))
+                found.setdefault(self._graph.depths[digest], (digest, spec))
         return list(found.values())
 
     def _may_lean(self, digest: Digest, parent: Digest) -> bool:
         if self._parents_allowed is not None and parent not in self._parents_allowed:
             return False
-        if parent not in self._leaning.chosen or self._leaning.closes_circle(digest, parent):
+        if parent not in self._graph.chosen or self._graph.would_cycle(digest, parent):
             return False
         # What leans on something that is too deep is so itself, and comes to be moved later.
-        above = 0 if self._too_deep(digest) else self._leaning.height(digest)
-        return self._leaning.depths[parent] + 1 + above <= self._limit
+        above = 0 if self._too_deep(digest) else self._graph.height(digest)
+        return self._graph.depths[parent] + 1 + above <= self._limit
 
     def _priced(
         self, candidate: Candidate, parent: tuple[Digest, TensorSpec], name: str, places: Places
@@ -239,21 +240,21 @@ class Recoder:
         fit = find_encoding(name).fit(target, source)
         if fit is None:
             return []
-        hint = Hint(name, digest, spec, fit)
+        hint = DeltaHint(name, digest, spec, fit)
         stored = estimate(hint, target, source)
-        return [(stored * _DEPTH_PRICE ** self._leaning.depths[digest], _Plan(candidate, hint, stored))]
+        return [(stored * _DEPTH_PRICE ** self._graph.depths[digest], _Plan(candidate, hint, stored))]
 
     def _accept(self, plan: _Plan) -> bool:
         digest, bases = plan.candidate.digest, () if plan.parent is None else (plan.parent,)
         if not all(self._may_lean(digest, parent) for parent in bases):
             return False
-        before, encoding = self._leaning.chosen[digest], plan.hint.encoding if plan.hint else "dense"
+        before, encoding = self._graph.chosen[digest], plan.hint.encoding if plan.hint else "dense"
         self.result.before += self._bytes_now(plan.candidate)
         self.result.after += plan.stored
         self.result.tensors[encoding] = self.result.tensors.get(encoding, 0) + 1
-        self._leaning.move(digest, Holder(before.root, before.pack, before.entry, plan.stored, bases))
+        self._graph.move(digest, Location(before.root, before.pack, before.entry, plan.stored, bases))
         if self._dry_run:
-            self.planned[digest] = Holder(before.root, "", 0, plan.stored, bases)
+            self.planned[digest] = Location(before.root, "", 0, plan.stored, bases)
         return True
 
     def _write(self, plans: Sequence[_Plan]) -> None:

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from git_theta_ext.errors import ThetaError
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.deltas.chains import Holder
     from git_theta_ext.store.deltas.decode import Decoder
+    from git_theta_ext.store.locations import Location
     from git_theta_ext.store.packs.format import Entry
 
-    Held = tuple[Digest, Holder]
-    Chosen = Mapping[Digest, Holder]
-    Find = Callable[[Digest, Holder], tuple[Path, Entry]]
+    Held = tuple[Digest, Location]
+    Chosen = Mapping[Digest, Location]
+    Find = Callable[[Digest, Location], tuple[Path, Entry]]
 
 UNREADABLE = (CorruptError, MissingError, PluginError)
 """What reading a stored tensor may raise that says nothing of the others."""
@@ -40,8 +40,8 @@ def outcomes(  # noqa: PLR0913 - named
 
     Args:
         decoder: Of chunks.
-        find: Returns pack and entry of a holder.
-        held: Digests and holders, of one digest several if need be.
+        find: Returns pack and entry of a location.
+        held: Digests and locations, of one digest several if need be.
         trusted: What their bases are decoded from.
         threads: So many.
         advance: Told the number of bytes that were decoded, as it goes.
@@ -88,12 +88,12 @@ def _decoded(  # noqa: PLR0913, PLR0917 - as outcomes
     """Decode entries up to the first that cannot be decoded, and compare each with its digest."""
     places: dict[Digest, tuple[Path, Entry]] = {}
     wanted: list[Digest] = []
-    for digest, holder in held:
+    for digest, location in held:
         here = cast("Digest", _Here(digest))
         try:
-            for base in ancestors(holder.bases, trusted) - set(places):
+            for base in ancestors(location.bases, trusted) - set(places):
                 places[base] = find(base, trusted[base])
-            places[here] = find(digest, holder)
+            places[here] = find(digest, location)
         except (*UNREADABLE, OSError):
             if not wanted:
                 raise

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, StoreError, ThetaError
-from git_theta_ext.store.deltas.chains import Holder, Verdict, ancestors, depths, shallowest, sound, sound_first, usable
+from git_theta_ext.store.deltas.chains import ancestors, depths, shallowest, sound_first
 from git_theta_ext.store.deltas.decode import Decoder
 from git_theta_ext.store.index_damage import no_warning
 from git_theta_ext.store.inventory import Inventory
+from git_theta_ext.store.locations import Location, Verdict, filtered, flattened, sound, usable
 from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.read_ahead import in_step
 from git_theta_ext.store.verification.examine import is_damage, outcomes
@@ -19,11 +20,12 @@ from git_theta_ext.util.threads import no_progress, thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.deltas.chains import Holders
     from git_theta_ext.store.deltas.decode import Places
+    from git_theta_ext.store.locations import Locations
     from git_theta_ext.store.verification.examine import Chosen, Held
 
 _REMEMBERED = 1 << 28
@@ -88,7 +90,7 @@ class Verifier(Inventory):
             _, chosen = self.touch_sound(wanted)
         return wanted - set(chosen)
 
-    def prove(self, digests: Iterable[Digest], choose: Callable[[Holders], Chosen] = sound_first) -> None:
+    def prove(self, digests: Iterable[Digest], choose: Callable[[Locations], Chosen] = sound_first) -> None:
         """Decode what some tensors would be read from, until each is held by something verified if that is possible.
 
         Args:
@@ -100,9 +102,9 @@ class Verifier(Inventory):
         if not self._better and not self.verdicts.any_unknown():
             return
         while True:
-            chosen = choose(self._decidable(self.holders(wanted)))
+            chosen = choose(self._decidable(self.locations(wanted)))
             needed = ((digest, chosen[digest]) for digest in ancestors(wanted & set(chosen), chosen))
-            unknown = [(digest, holder) for digest, holder in needed if holder.verdict is Verdict.UNKNOWN]
+            unknown = [(digest, location) for digest, location in needed if location.verdict is Verdict.UNKNOWN]
             if tried.issuperset(unknown):
                 return
             tried.update(unknown)
@@ -112,13 +114,13 @@ class Verifier(Inventory):
         """Decode entries of packs through bases that are verified, and remember what came of it.
 
         Args:
-            held: Digests and holders.
+            held: Digests and locations.
             advance: Told the number of bytes that were decoded, as it goes.
         """
         todo = list(held)
         found: dict[Held, ThetaError | OSError | None] = {}
         while todo:
-            trusted = shallowest(sound(self.holders({base for _, holder in todo for base in holder.bases})))
+            trusted = shallowest(sound(self.locations({base for _, location in todo for base in location.bases})))
             ready = [each for each in todo if all(base in trusted for base in each[1].bases)]
             if not ready:
                 break
@@ -128,12 +130,12 @@ class Verifier(Inventory):
 
     def judge_again(self, digests: Iterable[Digest], advance: Callable[[int], None] = no_progress) -> Judged:
         """Decode every entry that says to hold one of some digests, whatever was known of it; see ``judge``."""
-        known = self.index.holders(digests)
-        held = [(digest, replace(h, verdict=Verdict.UNKNOWN)) for digest, holders in known.items() for h in holders]
+        known = self.index.locations(digests)
+        held = [(digest, replace(location, verdict=Verdict.UNKNOWN)) for digest, location in flattened(known)]
         self._better.update(dict.fromkeys(map(_key, held), Verdict.UNKNOWN))
         self._verified.clear()
         self._undecided.clear()
-        self.prove({base for _, holder in held for base in holder.bases} - set(known))
+        self.prove({base for _, location in held for base in location.bases} - set(known))
         return self.judge(held, advance)
 
     def verify(self, digests: Sequence[Digest], places: Places) -> None:
@@ -160,11 +162,11 @@ class Verifier(Inventory):
 
         Whoever relies on them next decodes them again.
         """
-        holders = {
-            digest: Holder(str(path.parents[2]), path.name, 0, entry.stored, entry.bases)
+        locations = {
+            digest: Location(str(path.parents[2]), path.name, 0, entry.stored, entry.bases)
             for digest, (path, entry) in places.items()
         }
-        self._remember([(digest, holders[digest]) for digest in ancestors(digests, holders)], Verdict.UNKNOWN)
+        self._remember([(digest, locations[digest]) for digest in ancestors(digests, locations)], Verdict.UNKNOWN)
 
     def doubt_pack(self, root: Path, name: str) -> None:
         """Forget what was found out of a pack's entries, since its file is not what it was."""
@@ -172,15 +174,16 @@ class Verifier(Inventory):
             self.verdicts.forget(str(root), name)
 
     def drop_replaced(self) -> None:
-        """Remove packs of this store that hold something bad, once others hold all that they say to hold."""
-        bad = {h.pack for held in self.verdicts.bad_here().values() for h in held if h.root == str(self.root)}
-        for name in sorted(bad):
-            with suppress(CorruptError, FileNotFoundError):  # else what it was to hold cannot be told
+        """Remove packs of this store that have a bad entry, if verified packs hold everything they claim to hold."""
+        bad = flattened(self.verdicts.bad_here())
+        for name in sorted({location.pack for _, location in bad if location.root == str(self.root)}):
+            with suppress(CorruptError, FileNotFoundError):  # without its header its content is unknown
                 digests = {entry.digest for entry in read_pack_header(self.pack_path(name)).entries}
-                others = sound(self.holders(digests))
-                others = {d: kept for d, held in others.items() if (kept := tuple(h for h in held if h.pack != name))}
-                if digests <= set(shallowest(others)):
+                if digests <= set(shallowest(self._sound_outside(name, digests))):
                     self.drop([name])
+
+    def _sound_outside(self, name: str, digests: AbstractSet[Digest]) -> Locations:
+        return filtered(sound(self.locations(digests)), lambda _, location: location.pack != name)
 
     def rejected(self) -> set[tuple[str, Digest]]:
         """Return name and digest of entries that are known not to help, wherever a pack of that name lies.
@@ -189,32 +192,31 @@ class Verifier(Inventory):
         """
         return self.verdicts.bad_entries() | {(pack, digest) for digest, _, pack in self._undecided}
 
-    def all_holders(self) -> Holders:
+    def all_locations(self) -> Locations:
         """Return what the packs in the index hold, as far as it is not known to be bad."""
-        return self._as_known(self.index.all_holders())
+        return self._as_known(self.index.all_locations())
 
-    def _look_up(self, digests: set[Digest]) -> Holders:
+    def _look_up(self, digests: set[Digest]) -> Locations:
         return self._as_known(super()._look_up(digests))
 
-    def _as_known(self, holders: Holders) -> Holders:
+    def _as_known(self, locations: Locations) -> Locations:
         if self._better:
-            holders = {digest: tuple(self._known(digest, h) for h in held) for digest, held in holders.items()}
-        return usable(holders)
+            locations = {
+                digest: tuple(self._known(digest, location) for location in held) for digest, held in locations.items()
+            }
+        return usable(locations)
 
-    def _known(self, digest: Digest, holder: Holder) -> Holder:
-        return replace(holder, verdict=self._better.get(_key((digest, holder)), holder.verdict))
+    def _known(self, digest: Digest, location: Location) -> Location:
+        return replace(location, verdict=self._better.get(_key((digest, location)), location.verdict))
 
-    def _decidable(self, holders: Holders) -> Holders:
+    def _decidable(self, locations: Locations) -> Locations:
         """Leave out what could not be decoded by this process, for other reasons than that it is damaged."""
-        return {
-            digest: tuple(h for h in held if (digest, h.root, h.pack) not in self._undecided)
-            for digest, held in holders.items()
-        }
+        return filtered(locations, lambda digest, location: _key((digest, location)) not in self._undecided)
 
     def _examine(
         self, held: Sequence[Held], trusted: Chosen, advance: Callable[[int], None]
     ) -> dict[Held, ThetaError | OSError | None]:
-        """Decode what leans on trusted holders; what leans on one that turns out to be damaged is left out."""
+        """Decode what leans on trusted locations; what leans on one that turns out to be damaged is left out."""
         found: dict[Held, ThetaError | OSError | None] = {}
         good: list[Held] = []
         nbytes = 0
@@ -260,17 +262,17 @@ class Verifier(Inventory):
         return None
 
     def _reject(self, held: Held) -> None:
-        digest, holder = held
+        digest, location = held
         self._remember([held], Verdict.BAD)
         with suppress(OSError, StoreError):
             # Else it is this file that was damaged, and another of that name may be sound.
-            if sha256_of(self._path(holder.root, holder.pack)) == holder.pack:
-                self.verdicts.note_bad(holder.pack, digest)
+            if sha256_of(self._path(location.root, location.pack)) == location.pack:
+                self.verdicts.note_bad(location.pack, digest)
 
     def _remember(self, held: Sequence[Held], verdict: Verdict) -> None:
         if not held:
             return
-        names = {(digest, holder.pack) for digest, holder in held}
+        names = {(digest, location.pack) for digest, location in held}
         if verdict is Verdict.SOUND:
             self._verified.update(names)
         else:

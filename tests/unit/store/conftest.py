@@ -3,7 +3,7 @@ import pytest
 from workbench import dense_payload
 
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
-from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs
+from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs
 from git_theta_ext.store.packs.format import Entry, write_header
 from git_theta_ext.store.store import Store
 from git_theta_ext.util.files import sha256_of
@@ -66,7 +66,7 @@ def lean(plant):
 
     def adopt(store, item, parent):
         spec, digest, data = item
-        hint, old = Hint("delta", parent[1], parent[0]), MemorySource(parent[0], parent[2])
+        hint, old = DeltaHint("delta", parent[1], parent[0]), MemorySource(parent[0], parent[2])
         (blob,) = coded_blobs(digest, hint, lambda: MemorySource(spec, data), lambda: old)
         payload = b"".join(bytes(memoryview(piece).cast("B")) for piece in blob.encode(0))
         return plant(store, Entry(digest, spec, "delta", (len(payload),), bases=(parent[1],)), payload)

@@ -6,8 +6,8 @@ from blake3 import blake3
 
 from git_theta_ext.errors import StoreError
 from git_theta_ext.model.tensor import Digest, TensorSpec
-from git_theta_ext.store.deltas.chains import Holder
 from git_theta_ext.store.index import Index
+from git_theta_ext.store.locations import Location
 from git_theta_ext.store.packs.format import Entry
 
 SPEC = TensorSpec.of("F32", (2,))
@@ -28,18 +28,18 @@ def index(tmp_path):
 def test_holders_are_told_with_their_size_and_what_they_lean_on(index):
     index.add_pack("/s", "p", [entry(A), entry(B, 3, A, C)], loose=False)
     index.add_pack("/t", "p", [entry(B, 7)], loose=False)
-    holders = {B: {Holder("/s", "p", 1, 3, (A, C)), Holder("/t", "p", 0, 7)}}
-    assert {digest: set(held) for digest, held in index.holders([B, C]).items()} == holders
-    assert {digest: set(held) for digest, held in index.all_holders().items()} == {
-        A: {Holder("/s", "p", 0, 8)},
-        **holders,
+    locations = {B: {Location("/s", "p", 1, 3, (A, C)), Location("/t", "p", 0, 7)}}
+    assert {digest: set(held) for digest, held in index.locations([B, C]).items()} == locations
+    assert {digest: set(held) for digest, held in index.all_locations().items()} == {
+        A: {Location("/s", "p", 0, 8)},
+        **locations,
     }
 
 
 def test_more_digests_than_one_query_takes_are_looked_up(index):
     digests = [Digest(f"{number:064x}") for number in range(1201)]
     index.add_pack("/s", "p", [entry(digest) for digest in digests], loose=False)
-    assert set(index.holders(digests)) == set(digests)
+    assert set(index.locations(digests)) == set(digests)
 
 
 def test_a_pack_of_one_store_goes_and_that_of_another_stays(index):
@@ -47,13 +47,13 @@ def test_a_pack_of_one_store_goes_and_that_of_another_stays(index):
         index.add_pack(root, "p", [entry(A)], loose=False)
     index.drop_pack("/s", "p")
     assert index.packs() == {("/t", "p")}
-    assert index.holders([A]) == {A: (Holder("/t", "p", 0, 8),)}
+    assert index.locations([A]) == {A: (Location("/t", "p", 0, 8),)}
 
 
 def test_a_pack_is_recorded_once_however_often_it_is_added(index):
     for _ in range(2):
         index.add_pack("/s", "p", [entry(A)], loose=True)
-    assert index.holders([A]) == {A: (Holder("/s", "p", 0, 8),)}
+    assert index.locations([A]) == {A: (Location("/s", "p", 0, 8),)}
 
 
 def test_what_recoding_may_still_make_smaller_is_counted_until_it_was_dealt_with(index):
@@ -91,7 +91,7 @@ def test_what_fails_half_way_is_not_recorded(index):
     with pytest.raises(ValueError, match="hex"):
         index.add_pack("/s", "p", [entry(A), entry("no digest")], loose=True)
     assert index.packs() == set()
-    assert index.all_holders() == {}
+    assert index.all_locations() == {}
 
 
 def test_a_database_that_cannot_be_written_is_an_error_and_can_be_used_again(index):
@@ -101,7 +101,7 @@ def test_a_database_that_cannot_be_written_is_an_error_and_can_be_used_again(ind
     assert "free some space" in caught.value.hint
     index._db.execute("PRAGMA max_page_count = 100000")
     index.add_pack("/s", "p", [entry(A)], loose=True)
-    assert set(index.all_holders()) == {A}
+    assert set(index.all_locations()) == {A}
 
 
 def test_an_index_is_the_same_when_it_is_opened_again(tmp_path):
@@ -110,7 +110,7 @@ def test_an_index_is_the_same_when_it_is_opened_again(tmp_path):
     first.record_manifest("m", "stat", blake3(b"manifest").digest(), b"manifest")
     first.close()
     second = Index(tmp_path / "index.sqlite3")
-    assert second.holders([B]) == {B: (Holder("/s", "p", 1, 3, (A,)),)}
+    assert second.locations([B]) == {B: (Location("/s", "p", 1, 3, (A,)),)}
     assert second.loose("/s") == {"p"}
     assert second.manifest_of("m", "stat") == b"manifest"
     second.close()
@@ -126,7 +126,7 @@ def test_an_older_index_without_bases_is_made_anew(tmp_path):
     index = Index(tmp_path / "index.sqlite3")
     assert index.packs() == set()
     index.add_pack("/s", "q", [entry(B, 3, A)], loose=True)
-    assert index.holders([B])[B][0].bases == (A,)
+    assert index.locations([B])[B][0].bases == (A,)
     index.close()
 
 
@@ -134,7 +134,7 @@ def test_paths_are_bytes_and_need_not_be_utf8(index):
     root = "/\udce8/s"
     index.add_pack(root, "p", [entry(A)], loose=True)
     assert index.packs() == {(root, "p")}
-    assert index.holders([A]) == index.all_holders() == {A: (Holder(root, "p", 0, 8),)}
+    assert index.locations([A]) == index.all_locations() == {A: (Location(root, "p", 0, 8),)}
     assert (index.loose(root), index.loose_bytes(root)) == ({"p"}, 8)
     index.settle(root, ["p"])
     assert index.loose(root) == set()
@@ -158,8 +158,8 @@ def use(index):
     """Do everything that is done with an index."""
     assert index.manifest_of("folder/7", "stat") in {None, b"7"}
     index.record_manifest("folder/7", "new", blake3(b"x").digest(), b"x")
-    index.holders([A, Digest("1".zfill(64))])
-    index.all_holders()
+    index.locations([A, Digest("1".zfill(64))])
+    index.all_locations()
     index.packs()
     for table in ("blobs INDEXED BY not_sound WHERE verdict <> 1", "sound_packs", "bad_entries"):
         index.rows(f"SELECT * FROM {table}")
@@ -197,7 +197,7 @@ def test_a_damaged_index_is_made_anew_wherever_that_shows_with_one_warning(tmp_p
         use(index)
         for _ in range(2):  # what is recorded when the damage shows is forgotten with all the rest
             index.add_pack("/s", "r", [entry(B)], loose=True)
-        assert set(index.holders([B])) == {B}, at
+        assert set(index.locations([B])) == {B}, at
         assert len(warnings) == index.renewed <= 1
         seen += len(warnings)
         index.close()

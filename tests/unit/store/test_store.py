@@ -16,7 +16,7 @@ from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store import inventory
 from git_theta_ext.store.deltas.chains import depths, shallowest
-from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs
+from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs
 from git_theta_ext.store.maintenance.copying import whole_again
 from git_theta_ext.store.packs import writer
 from git_theta_ext.store.packs.reader import read_pack_header
@@ -359,7 +359,7 @@ def test_a_pack_that_is_dropped_while_it_is_read_is_replaced_by_another_that_hol
     _, _, first = next(chunks)
     read = bytes(first)
     other = Store(store.root)
-    hint = Hint("delta", old[1], old[0])
+    hint = DeltaHint("delta", old[1], old[0])
     blobs = coded_blobs(new[1], hint, lambda: MemorySource(new[0], new[2]), lambda: MemorySource(old[0], old[2]))
     other.write([blobs], loose=False)
     other.drop(dense)
@@ -398,7 +398,7 @@ def test_a_hint_is_followed_where_that_takes_fewer_bytes(store, steps):
     old, new = steps(2)
     store.put([old])
     dense = store.put([steps(1, seed=1)[0]])
-    assert store.put([new], hints={new[1]: Hint("delta", old[1], old[0])}) < 0.8 * dense
+    assert store.put([new], hints={new[1]: DeltaHint("delta", old[1], old[0])}) < 0.8 * dense
     assert stored_as(store, new) == {"delta"}
     assert store.read(new[1], new[0]) == new[2]
 
@@ -406,13 +406,13 @@ def test_a_hint_is_followed_where_that_takes_fewer_bytes(store, steps):
 def test_a_hint_is_not_followed_where_it_saves_nothing(store, make):
     old, new = make(4096), make(4096, 1)
     store.put([old])
-    store.put([new], hints={new[1]: Hint("delta", old[1], old[0])})
+    store.put([new], hints={new[1]: DeltaHint("delta", old[1], old[0])})
     assert stored_as(store, new) == {"dense"}
 
 
 def test_a_hint_whose_parent_is_not_here_is_not_followed(store, steps):
     old, new = steps(2)
-    store.put([new], hints={new[1]: Hint("delta", old[1], old[0])})
+    store.put([new], hints={new[1]: DeltaHint("delta", old[1], old[0])})
     assert stored_as(store, new) == {"dense"}
     assert store.read(new[1], new[0]) == new[2]
 
@@ -421,8 +421,8 @@ def test_hints_do_not_make_chains_ever_deeper(store, steps):
     items = steps(12)
     store.put(items[:1])
     for old, new in pairwise(items):
-        store.put([new], hints={new[1]: Hint("delta", old[1], old[0])})
-    chosen = shallowest(store.holders(digest for _, digest, _ in items))
+        store.put([new], hints={new[1]: DeltaHint("delta", old[1], old[0])})
+    chosen = shallowest(store.locations(digest for _, digest, _ in items))
     assert max(depths(chosen).values()) <= 8
     assert all(store.read(digest, spec) == data for spec, digest, data in items)
 
@@ -446,7 +446,7 @@ def adapted():
 def test_factors_are_stored_beside_what_leans_on_them(store, adapted):
     old, new, fit = adapted
     store.put([old])
-    store.put([new], hints={new[1]: Hint("low_rank", old[1], old[0], fit)})
+    store.put([new], hints={new[1]: DeltaHint("low_rank", old[1], old[0], fit)})
     assert stored_as(store, new) == {"low_rank"}
     assert store.read(new[1], new[0]) == new[2]
     for spec, data in fit.tensors:
@@ -457,7 +457,7 @@ def test_factors_that_are_stored_already_are_not_stored_again(store, adapted):
     old, new, fit = adapted
     factors = [(spec, tensor_digest(spec, data), data) for spec, data in fit.tensors]
     store.put([old, factors[0]])
-    store.put([new, factors[1]], hints={new[1]: Hint("low_rank", old[1], old[0], fit)})
+    store.put([new, factors[1]], hints={new[1]: DeltaHint("low_rank", old[1], old[0], fit)})
     entries = [entry.digest for path in packs(store) for entry in read_pack_header(path).entries]
     assert sorted(entries) == sorted({old[1], new[1], *(digest for _, digest, _ in factors)})
     assert store.read(new[1], new[0]) == new[2]
@@ -475,7 +475,7 @@ def test_an_encoding_that_does_not_give_back_what_it_took_is_found_at_once(store
 
     monkeypatch.setattr(delta, "encode", careless)
     with pytest.raises(CorruptError, match="another"):
-        store.put([new], hints={new[1]: Hint("delta", old[1], old[0])})
+        store.put([new], hints={new[1]: DeltaHint("delta", old[1], old[0])})
     assert packs(store) == before
     monkeypatch.undo()
     assert store.missing([new[1]]) == {new[1]}
@@ -529,7 +529,7 @@ def test_a_tensor_that_is_recoded_while_it_is_looked_up_is_found(store, steps, l
         return found
 
     monkeypatch.setattr(store, "_look_up", slow_look_up)
-    assert new[1] in shallowest(store.holders([new[1]]))
+    assert new[1] in shallowest(store.locations([new[1]]))
     threads[0].join()
     assert store.read(new[1], new[0]) == new[2]
     other.close()

@@ -10,7 +10,7 @@ from git_theta_ext.errors import MissingError
 from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.packs.format import Entry
-from git_theta_ext.store.store import Hint, Store
+from git_theta_ext.store.store import DeltaHint, Store
 from git_theta_ext.transfer.remote_index import Place, read_remote_index
 from git_theta_ext.transfer.sync import fetch, push
 from git_theta_plugins.remotes.directory import open_remote
@@ -101,7 +101,7 @@ def test_an_honest_difference_counts_once_its_base_has_come(opened, place):
     new = (old[0], tensor_digest(old[0], bytes(4) + old[2][4:]), bytes(4) + old[2][4:])
     author, mine, origin, later = opened("author"), opened("mine"), place(), place("later")
     author.put([old])
-    author.put([new, other], hints={new[1]: Hint("delta", old[1], old[0])})
+    author.put([new, other], hints={new[1]: DeltaHint("delta", old[1], old[0])})
     push(author, origin, digests([old, new, other]))
     (base,) = packs_of(author, [old[1]])
     later.remote.put(pack_key(base), author.pack_path(base))

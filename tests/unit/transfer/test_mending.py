@@ -5,7 +5,7 @@ import pytest
 
 from git_theta_ext.errors import MissingError
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
-from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs
+from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs
 from git_theta_ext.store.maintenance.fsck import check_packs
 from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.store.store import Store
@@ -63,7 +63,7 @@ def mend(store, named, places=()):
 
 def put_difference(store, parent, changed) -> None:
     spec, digest, data = changed
-    hint, old = Hint("delta", parent[1], parent[0]), MemorySource(parent[0], parent[2])
+    hint, old = DeltaHint("delta", parent[1], parent[0]), MemorySource(parent[0], parent[2])
     store.write([coded_blobs(digest, hint, lambda: MemorySource(spec, data), lambda: old)], loose=False)
 
 

@@ -20,7 +20,7 @@ from git_theta_ext.errors import MissingError, RemoteError
 from git_theta_ext.model.remote_keys import index_key, pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.deltas.chains import MAX_CHAIN
-from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs
+from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs
 from git_theta_ext.store.packs.format import Entry, write_header
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import incoming, remote_index, retry
@@ -585,7 +585,7 @@ def test_what_would_lean_too_deep_on_a_remote_is_sent_whole(mine, theirs, place,
         store.put(part[:1])
         for old, new in itertools.pairwise(part):
             source = [partial(MemorySource, each[0], each[2]) for each in (new, old)]
-            store.write([coded_blobs(new[1], Hint("delta", old[1], old[0]), *source)], loose=False)
+            store.write([coded_blobs(new[1], DeltaHint("delta", old[1], old[0]), *source)], loose=False)
         push(store, place, digests(part))
     reader = Store(root.parent / "reader")
     fetch(reader, [place], digests(items))

@@ -10,7 +10,7 @@ from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.deltas.encode import MemorySource
 from git_theta_ext.store.packs.format import Entry
 from git_theta_ext.store.packs.writer import dense_blob
-from git_theta_ext.store.store import Hint, Store
+from git_theta_ext.store.store import DeltaHint, Store
 from git_theta_ext.transfer import retry
 from git_theta_ext.transfer.remote_index import Place
 from git_theta_ext.transfer.sync import push
@@ -92,7 +92,7 @@ def test_only_a_download_finds_other_bytes_of_the_same_size(store, place, items)
 def test_a_tensor_without_its_base_does_not_count(store, place, items):
     data = bytes([9]) + items[0][2][1:]
     leaning = tensor_digest(SPEC, data)
-    store.put([(SPEC, leaning, data)], hints={leaning: Hint("delta", items[0][1], SPEC)})
+    store.put([(SPEC, leaning, data)], hints={leaning: DeltaHint("delta", items[0][1], SPEC)})
     assert len(packs_of(store, [leaning])) == 2
     push(store, place, [leaning])
     assert verified(store, place, [leaning]) == {leaning}
@@ -168,7 +168,7 @@ def test_a_pack_of_the_same_name_that_was_not_decoded_yet_is_decoded_here(store,
 def test_what_was_brought_may_lean_on_what_is_only_in_another_pack_that_was(store, place, items):
     data = bytes([9]) + items[0][2][1:]
     leaning = tensor_digest(SPEC, data)
-    store.put([(SPEC, leaning, data)], hints={leaning: Hint("delta", items[0][1], SPEC)})
+    store.put([(SPEC, leaning, data)], hints={leaning: DeltaHint("delta", items[0][1], SPEC)})
     push(store, place, [leaning])
     empty = Store(store.root.parent / "empty", threads=1)
     assert verified(empty, place, [leaning]) == set()

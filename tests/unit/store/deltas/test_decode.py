@@ -11,7 +11,7 @@ from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.deltas import decode
 from git_theta_ext.store.deltas.decode import StoredSource
-from git_theta_ext.store.deltas.encode import Hint, MemorySource
+from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource
 from git_theta_ext.store.packs.format import Entry
 from git_theta_ext.store.packs.reader import read_pack_header
 
@@ -37,8 +37,8 @@ def far():
 def test_a_parent_may_have_fewer_or_more_elements(store, far, parent, child):
     old, new = far(parent), far(child, step=1e-5)
     store.put([old])
-    store.put([new], hints={new[1]: Hint("delta", old[1], old[0])})
-    assert bool(store.holders([new[1]])[new[1]][0].bases) == (parent >= CHUNK - 5)
+    store.put([new], hints={new[1]: DeltaHint("delta", old[1], old[0])})
+    assert bool(store.locations([new[1]])[new[1]][0].bases) == (parent >= CHUNK - 5)
     assert store.read(new[1], new[0]) == new[2]
 
 
@@ -47,8 +47,8 @@ def test_a_chain_through_tensors_of_many_sizes_is_decoded(store, far):
     items = [far(size, step=1e-6 * number) for number, size in enumerate(sizes)]
     store.put(items[:1])
     for old, new in itertools.pairwise(items):
-        store.put([new], hints={new[1]: Hint("delta", old[1], old[0])})
-    assert [len(store.holders([d])[d][0].bases) for _, d, _ in items] == [0, 1, 1, 1, 1]
+        store.put([new], hints={new[1]: DeltaHint("delta", old[1], old[0])})
+    assert [len(store.locations([d])[d][0].bases) for _, d, _ in items] == [0, 1, 1, 1, 1]
     assert all(store.read(digest, spec) == data for spec, digest, data in items)
 
 
@@ -118,7 +118,7 @@ def low_rank(store):
     old = (pair.old_spec, tensor_digest(pair.old_spec, pair.old), pair.old)
     new = (pair.new_spec, tensor_digest(pair.new_spec, pair.new), pair.new)
     store.put([old])
-    store.put([new], hints={new[1]: Hint("low_rank", old[1], old[0], fit)})
+    store.put([new], hints={new[1]: DeltaHint("low_rank", old[1], old[0], fit)})
     store.decoder = decode.Decoder(store.reader)  # that remembers nothing
     return new, fit
 

@@ -5,7 +5,7 @@ from kinds import pairs
 from git_theta_ext.interfaces import Fit
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.registry import find_encoding
-from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs, dense_estimate, estimate
+from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs, dense_estimate, estimate
 from git_theta_ext.store.packs.format import chunk_count
 
 PAIRS = {"fine-tune BF16": "delta", "low rank F32": "low_rank", "scaled rows BF16": "scale", "ternary F32": "ternary"}
@@ -19,7 +19,7 @@ def hint_for(pair, encoding):
     target, parent = sources(pair)
     fit = find_encoding(encoding).fit(target, parent)
     assert fit is not None
-    return Hint(encoding, tensor_digest(pair.old_spec, pair.old), pair.old_spec, fit)
+    return DeltaHint(encoding, tensor_digest(pair.old_spec, pair.old), pair.old_spec, fit)
 
 
 def blobs_of(pair, hint):
@@ -58,7 +58,7 @@ def test_large_tensors_are_estimated_by_samples():
     old = draw.normal(0, 0.05, spec.elements).astype("<f4")
     new = old + draw.normal(0, 1e-5, spec.elements).astype("<f4")
     target, parent = MemorySource(spec, new), MemorySource(spec, old)
-    hint = Hint("delta", tensor_digest(spec, old.data), spec)
+    hint = DeltaHint("delta", tensor_digest(spec, old.data), spec)
     blobs = coded_blobs(tensor_digest(spec, new.data), hint, lambda: target, lambda: parent)
     assert estimate(hint, target, parent) == pytest.approx(len(payload(blobs[0])), rel=0.05)
     assert estimate(hint, target, parent) < dense_estimate(target) < spec.nbytes
@@ -69,14 +69,14 @@ def test_an_empty_tensor_takes_its_part_of_the_header(shape):
     spec = TensorSpec.of("F32", shape)
     empty = MemorySource(spec, b"")
     assert 0 < dense_estimate(empty) < 200
-    assert 0 < estimate(Hint("delta", tensor_digest(spec, b""), spec), empty, empty) < 250
+    assert 0 < estimate(DeltaHint("delta", tensor_digest(spec, b""), spec), empty, empty) < 250
 
 
 def test_factors_count():
     pair = pairs()["low rank F32"]
     hint = hint_for(pair, "low_rank")
     factors = sum(spec.nbytes for spec, _ in hint.fit.tensors)
-    bare = Hint("delta", hint.parent, hint.parent_spec, Fit())
+    bare = DeltaHint("delta", hint.parent, hint.parent_spec, Fit())
     assert 0 < factors < estimate(bare, *sources(pair))
     assert estimate(hint, *sources(pair)) > 0.8 * factors
 

@@ -4,7 +4,7 @@ import pytest
 from git_theta_ext.model.layout import Layout, Literal, Slice
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
-from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs
+from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs
 from git_theta_ext.store.maintenance.fsck import (
     check_manifests,
     check_packs,
@@ -146,7 +146,7 @@ def test_only_the_pack_of_a_damaged_base_is_at_fault(store, steps):
     (spec, base, data), (_, leaning, other) = steps(2, elements=1 << 17)
     store.put([(spec, base, data)])
     ((_, path),) = store.pack_files()
-    hint, old = Hint("delta", base, spec), MemorySource(spec, data)
+    hint, old = DeltaHint("delta", base, spec), MemorySource(spec, data)
     store.write([coded_blobs(leaning, hint, lambda: MemorySource(spec, other), lambda: old)], loose=False)
     assert list(check_tensors(store, stored_specs(store))) == []
     sound = path.read_bytes()

@@ -7,7 +7,7 @@ import msgpack
 import pytest
 from workbench import dense_payload, make_pack, packs_of
 
-from git_theta_ext.store.deltas.encode import Hint, MemorySource, coded_blobs
+from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs
 from git_theta_ext.store.maintenance import gc
 from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, repack, wasted
 from git_theta_ext.store.packs.format import MAGIC, VERSION, Entry
@@ -78,7 +78,7 @@ def test_everything_that_something_named_leans_on_stays(store, steps, lean, now)
 
 
 def pack_of_leaning(store, item):
-    return store.holders([item[1]])[item[1]][0].pack
+    return store.locations([item[1]])[item[1]][0].pack
 
 
 def test_everything_that_something_young_leans_on_stays(store, steps, lean, now):
@@ -214,8 +214,8 @@ def test_differences_are_copied_as_they_are(store, steps, make, lean, now):
         store.put([make(50, seed)])
     age(store)
     repack(store, digests(old, new), now)
-    held = store.holders([new[1]])[new[1]]
-    assert [holder.bases for holder in held] == [(old[1],)]
+    held = store.locations([new[1]])[new[1]]
+    assert [location.bases for location in held] == [(old[1],)]
     assert store.read(new[1], new[0]) == new[2]
 
 
@@ -253,7 +253,7 @@ def test_what_leans_on_something_that_is_away_stays_until_it_is_back(tmp_path, s
     lender.put([base])
     lender.close()
     borrower = Store(tmp_path / "theta", [tmp_path / "lender"])
-    blobs = coded_blobs(new[1], Hint("delta", base[1], base[0]), memory(new), memory(base))
+    blobs = coded_blobs(new[1], DeltaHint("delta", base[1], base[0]), memory(new), memory(base))
     borrower.write([[*blobs, dense_blob(small[1], memory(small))]], loose=False)
     age(borrower)
     (tmp_path / "lender").rename(tmp_path / "away")
@@ -315,7 +315,7 @@ def test_a_pack_that_only_the_index_remembers_is_not_counted_on(store, steps, ma
     store.put([base])
     store.put([new, small])
     before = names(store)
-    store.write([coded_blobs(new[1], Hint("delta", base[1], base[0]), memory(new), memory(base))], loose=False)
+    store.write([coded_blobs(new[1], DeltaHint("delta", base[1], base[0]), memory(new), memory(base))], loose=False)
     (smaller,) = names(store) - before
     store.pack_path(smaller).unlink()
     age(store)

@@ -11,7 +11,7 @@ from git_theta_ext.interfaces import Fit
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.deltas.chains import depths, shallowest, smallest
-from git_theta_ext.store.deltas.encode import Hint
+from git_theta_ext.store.deltas.encode import DeltaHint
 from git_theta_ext.store.maintenance import recode
 from git_theta_ext.store.maintenance.gc import collect, find_garbage, repack
 from git_theta_ext.store.maintenance.recode import Candidate, Recoder
@@ -29,7 +29,7 @@ def line(items):
 
 
 def depth_of(store):
-    return max(depths(smallest(store.index.all_holders())).values())
+    return max(depths(smallest(store.index.all_locations())).values())
 
 
 def names(store):
@@ -107,7 +107,7 @@ def test_chains_stay_short_when_versions_come_one_by_one(store, steps):
         store.put(items[:count])
         Recoder(store, LIMIT).run(line(items[:count]))
         assert depth_of(store) <= LIMIT
-    assert sum(bool(store.holders([d])[d][0].bases or len(store.holders([d])[d]) > 1) for _, d, _ in items) == 13
+    assert sum(bool(store.locations([d])[d][0].bases or len(store.locations([d])[d]) > 1) for _, d, _ in items) == 13
     assert intact(store, items)
 
 
@@ -189,7 +189,7 @@ def test_the_version_that_is_nearest_is_chosen(store, item, steps):
     items = [item(spec, values.tobytes()) for values in (first, stranger, after)]
     store.put(items)
     Recoder(store, LIMIT, aggressive=True).run(line(items))
-    held = smallest(store.holders(digest for _, digest, _ in items))
+    held = smallest(store.locations(digest for _, digest, _ in items))
     assert held[items[2][1]].bases in {(items[0][1],), ()} or held[items[0][1]].bases == (items[2][1],)
     assert intact(store, items)
 
@@ -208,7 +208,7 @@ def test_chains_from_two_places_that_lean_the_other_way_round_make_no_circle(tmp
     other.close()
     for aggressive in (False, True):
         Recoder(store, LIMIT, aggressive=aggressive).run(line(items))
-        assert set(shallowest(store.index.all_holders())) >= {digest for _, digest, _ in items}
+        assert set(shallowest(store.index.all_locations())) >= {digest for _, digest, _ in items}
         assert intact(store, items)
 
 
@@ -235,7 +235,7 @@ def test_depth_counts_factors_that_lean_on_others(store, steps, item, lean):
     store.put([*adapters, old, *factors])
     for before, after in pairwise([*adapters, factors[1]]):
         lean(store, after, before)
-    store.put([new], hints={new[1]: Hint("low_rank", old[1], old[0], fit)})
+    store.put([new], hints={new[1]: DeltaHint("low_rank", old[1], old[0], fit)})
     later = item(pair.old_spec, (np.frombuffer(data, "<f4") + np.float32(1e-6)).astype("<f4").tobytes())
     store.put([later])
     assert depth_of(store) == LIMIT + 1

@@ -6,8 +6,8 @@ import pytest
 from workbench import packs_of
 
 from git_theta_ext.errors import MissingError
-from git_theta_ext.store.deltas.chains import Verdict
 from git_theta_ext.store.deltas.decode import Decoder
+from git_theta_ext.store.locations import Verdict
 from git_theta_ext.store.packs.format import Entry
 from git_theta_ext.store.store import Store
 
@@ -52,7 +52,7 @@ def rot(path):
 
 
 def verdicts(store):
-    return {(h.pack, digest): h.verdict for digest, held in store.index.all_holders().items() for h in held}
+    return {(h.pack, digest): h.verdict for digest, held in store.index.all_locations().items() for h in held}
 
 
 def test_what_leans_on_something_that_comes_later_counts_only_once_it_was_decoded(store, steps, plant, lean):
@@ -179,7 +179,7 @@ def test_a_tensor_is_judged_by_the_pack_at_hand_though_its_bases_lean_on_the_sam
     back = lean(store, two, one)
     round_about = lean(store, one, two)
     assert store.missing([two[1]]) == set()
-    (held,) = [h for h in store.holders([one[1]])[one[1]] if h.pack == round_about]
+    (held,) = [h for h in store.locations([one[1]])[one[1]] if h.pack == round_about]
     judged = store.judge([(one[1], held)])
     assert (list(judged.found.values()), judged.stranded) == ([None], ())
     assert verdicts(store)[back, two[1]] is verdicts(store)[round_about, one[1]] is Verdict.SOUND

@@ -1,0 +1,113 @@
+"""Locations: the entries of packs that claim to hold a tensor or a skeleton, and whether they do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.packs.format import Entry, PackHeader
+
+
+class Verdict(IntEnum):
+    """What decoding an entry of a pack has shown. The index stores these numbers."""
+
+    UNKNOWN = 0
+    SOUND = 1
+    BAD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """An entry of a pack that claims to hold a digest.
+
+    Attributes:
+        root: The root of the store that has the pack.
+        pack: The pack's name.
+        entry: The entry's number in the pack.
+        stored: Stored size in bytes.
+        bases: Digests of the tensors that the entry is a delta of.
+        verdict: Whether the entry decodes to the digest, given the tensors that its bases name.
+    """
+
+    root: str
+    pack: str
+    entry: int
+    stored: int
+    bases: tuple[Digest, ...] = ()
+    verdict: Verdict = Verdict.UNKNOWN
+
+    @property
+    def pack_id(self) -> tuple[str, str]:
+        """Root and name of the pack."""
+        return self.root, self.pack
+
+
+Locations = dict["Digest", "tuple[Location, ...]"]
+"""The locations of each digest. A digest without locations is left out."""
+
+
+def in_pack(root: str, name: str, entries: Iterable[Entry]) -> list[tuple[Digest, Location]]:
+    """Return digest and location of each entry of a pack, given in order."""
+    return [
+        (entry.digest, Location(root, name, number, entry.stored, entry.bases)) for number, entry in enumerate(entries)
+    ]
+
+
+def in_packs(
+    headers: Mapping[str, PackHeader],
+    local: Iterable[Digest] = (),
+    *,
+    bad: AbstractSet[tuple[str, Digest]] = frozenset(),
+) -> Locations:
+    """Return the locations of all entries of some packs.
+
+    Args:
+        headers: Of the packs, by name.
+        local: Digests that are available besides. Their locations are in a pack without a name.
+        bad: Pack name and digest of entries to leave out.
+    """
+    entries = [copy for name, header in headers.items() for copy in in_pack("", name, header.entries)]
+    available = [(digest, Location("", "", 0, 0)) for digest in local]
+    return by_digest([*available, *((digest, at) for digest, at in entries if (at.pack, digest) not in bad)])
+
+
+def by_digest(copies: Iterable[tuple[Digest, Location]]) -> Locations:
+    """Group locations by their digests."""
+    groups: dict[Digest, list[Location]] = {}
+    for digest, location in copies:
+        groups.setdefault(digest, []).append(location)
+    return {digest: tuple(several) for digest, several in groups.items()}
+
+
+def filtered(locations: Mapping[Digest, Iterable[Location]], keep: Callable[[Digest, Location], object]) -> Locations:
+    """Return the locations for which ``keep`` returns a true value."""
+    kept = {digest: tuple(at for at in several if keep(digest, at)) for digest, several in locations.items()}
+    return {digest: several for digest, several in kept.items() if several}
+
+
+def flattened(locations: Mapping[Digest, Iterable[Location]]) -> Iterator[tuple[Digest, Location]]:
+    """Yield each location with its digest."""
+    for digest, several in locations.items():
+        for location in several:
+            yield digest, location
+
+
+def only(locations: Mapping[Digest, Iterable[Location]], *verdicts: Verdict) -> Locations:
+    """Return the locations that have one of some verdicts."""
+    return filtered(locations, lambda _, location: location.verdict in verdicts)
+
+
+def usable(locations: Mapping[Digest, Iterable[Location]]) -> Locations:
+    """Return the locations that are not known to be bad."""
+    return only(locations, Verdict.UNKNOWN, Verdict.SOUND)
+
+
+def sound(locations: Mapping[Digest, Iterable[Location]]) -> Locations:
+    """Return the locations that were verified."""
+    return only(locations, Verdict.SOUND)
