@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.metadata import EntryPoint
 
-    from git_theta_ext.interfaces import Encoding, Format, MergeMethod, OpenRemote, PairMethod
+    from git_theta_ext.interfaces import Encoding, Format, MergeMethod, PairMethod, RemoteType
     from git_theta_ext.model.content import Content
 
 Group = Literal["formats", "encodings", "merges", "remotes"]
@@ -33,7 +33,7 @@ _KINDS: dict[Group, _Kind] = {
     "formats": _Kind("format", "FORMAT"),
     "encodings": _Kind("encoding", "ENCODING"),
     "merges": _Kind("merge method", "METHOD"),
-    "remotes": _Kind("type of remote", "open_remote"),
+    "remotes": _Kind("type of remote", "REMOTE"),
 }
 _ASKED_FIRST = ("safetensors", "torch_zip")
 """Formats of most checkpoints: if one of them recognises a file, the others need not be imported."""
@@ -104,13 +104,36 @@ def find_pair(name: str) -> PairMethod:
     return method
 
 
-def find_remote(name: str) -> OpenRemote:
-    """Return the function that opens remotes of a type.
+def find_remote(name: str) -> RemoteType:
+    """Return a type of remotes by name.
 
     Raises:
         PluginError: No such type is installed.
     """
-    return cast("OpenRemote", _find("remotes", name))
+    return cast("RemoteType", _find("remotes", name))
+
+
+def remote_of_scheme(scheme: str) -> RemoteType:
+    """Return the type of remotes that opens URLs of a scheme; the empty one is that of plain paths.
+
+    The built-in types are asked first, then those of other packages in the order of their names.
+
+    Raises:
+        PluginError: No installed type does.
+    """
+    for name in _remote_names():
+        if scheme in (candidate := find_remote(name)).schemes:
+            return candidate
+    raise PluginError(
+        f"no installed type of remote opens {scheme}:// URLs",
+        hint="install the package that does, or git config theta.remote.<name>.type TYPE "
+        f"(installed are {', '.join(names('remotes'))})",
+    )
+
+
+def _remote_names() -> Iterator[str]:
+    yield from built_in("remotes")
+    yield from sorted(_entry_points("remotes"))
 
 
 def detect_format(data: Content) -> Format:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         pieces,
     )
     from git_theta_ext.interfaces.prediction import PredictingEncoding
-    from git_theta_ext.interfaces.remotes import OpenRemote, Remote
+    from git_theta_ext.interfaces.remotes import Remote, RemoteType
     from git_theta_ext.model.bounded_json import read_json
     from git_theta_ext.model.content import Content
     from git_theta_ext.model.dtypes import Dtype, dtype, opaque
@@ -60,7 +60,6 @@ __all__ = [
     "MergeContract",
     "MergeMethod",
     "NotSplittable",
-    "OpenRemote",
     "Option",
     "Pair",
     "PairMethod",
@@ -68,6 +67,7 @@ __all__ = [
     "PredictingEncoding",
     "Predictor",
     "Remote",
+    "RemoteType",
     "Scratch",
     "Segment",
     "Slice",

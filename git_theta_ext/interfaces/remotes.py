@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 
@@ -66,9 +67,16 @@ class Remote(Protocol):
         ...
 
 
-class OpenRemote(Protocol):
-    """What the entry point of a remote plug-in names."""
+@dataclass(frozen=True)
+class RemoteType:
+    """A remote plug-in.
 
-    def __call__(self, url: str, options: Mapping[str, Any]) -> Remote:
-        """Open the remote at a URL whose scheme is one of the plug-in's."""
-        ...
+    Attributes:
+        schemes: Of the URLs that it opens, in lower case: ``("s3", "gs")``. The empty one is that of plain paths. The
+            setting ``theta.remote.<name>.type`` names a plug-in for a URL of any scheme.
+        open: Opens the remote at a URL, given the settings ``theta.remote.<name>.*`` but ``url`` and ``type``. Raises
+            ``ConfigError`` if it does not understand the URL or a setting.
+    """
+
+    schemes: tuple[str, ...]
+    open: Callable[[str, Mapping[str, Any]], Remote]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError
-from git_theta_ext.interfaces import check_key, check_prefix, is_key
+from git_theta_ext.interfaces import RemoteType, check_key, check_prefix, is_key
 
 from ._files import add_file, bring_file, make_folder, remove_stale
 
@@ -43,6 +43,9 @@ def open_remote(url: str, options: Mapping[str, Any]) -> Directory:
             hint="git config theta.remote.<name>.url /absolute/path",
         )
     return Directory(path)
+
+
+REMOTE = RemoteType(("", "file"), open_remote)
 
 
 class Directory:

@@ -15,7 +15,7 @@ from threading import Condition
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError, RemoteTimeoutError
-from git_theta_ext.interfaces import check_key, check_prefix, is_key, require
+from git_theta_ext.interfaces import RemoteType, check_key, check_prefix, is_key, require
 
 from ._files import own_size, write_all
 from ._kvstore_options import TIMEOUT, spec_of, timeout_of
@@ -60,6 +60,9 @@ def open_remote(url: str, options: Mapping[str, Any]) -> KvStore:
     except ValueError as error:
         raise ConfigError(f"{url}: {_brief(error)}", hint="git config theta.remote.<name>.url URL") from error
     return KvStore(url, store, timeout)
+
+
+REMOTE = RemoteType(("s3", "gs"), open_remote)
 
 
 class KvStore:

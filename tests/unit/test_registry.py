@@ -130,3 +130,17 @@ class FORMAT:
     others("zoo", "formats", {"zebra": "of_others_formats:FORMAT"}, of_others_formats=text)
     assert registry.detect_format(memoryview(b"zebra".ljust(size, b"."))).name == "zebra"
     assert registry.detect_format(memoryview(b"zebu".ljust(size, b"."))).name == "opaque"
+
+
+def test_a_remote_is_found_by_the_schemes_that_it_declares(others, monkeypatch) -> None:
+    text = """
+from git_theta_ext.interfaces import RemoteType
+
+REMOTE = RemoteType(("pigeon", "owl"), lambda url, options: url)
+"""
+    others("zoo", "remotes", {"birds": "of_others_remotes:REMOTE"}, of_others_remotes=text)
+    assert registry.remote_of_scheme("owl").open("owl://loft", {}) == "owl://loft"
+    assert registry.remote_of_scheme("s3") is registry.find_remote("kvstore")
+    with pytest.raises(PluginError, match="no installed type of remote opens cat:// URLs") as caught:
+        registry.remote_of_scheme("cat")
+    assert "birds" in caught.value.hint

@@ -2,7 +2,7 @@
 
 ``theta.remote.<name>.url`` says it, here or in ``.thetaconfig`` (see ``remote_settings``). Else a git remote on this
 machine keeps packs in the ``theta`` folder of its git directory, which is its own store where people work in it. Other
-keys go to the plug-in, but ``type``, which names the plug-in where the URL's scheme does not.
+keys go to the plug-in, but ``type``, which names the plug-in if it is not that of the URL's scheme.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from git_theta_ext.errors import ConfigError, RemoteError, RepositoryError, Thet
 from git_theta_ext.git.remote_settings import remote_settings
 from git_theta_ext.git.repository import Repository, foreign_environment
 from git_theta_ext.git.revisions import branch_of
-from git_theta_ext.registry import find_remote
+from git_theta_ext.registry import find_remote, remote_of_scheme
 from git_theta_ext.transfer.remote_index import Place
 from git_theta_ext.util.text import redacted
 
@@ -30,7 +30,6 @@ _MOST_FETCHED = 1 << 20
 _MOST_ADDRESSES = 4
 # What the user named may be a bare repository, whatever safe.bareRepository says of those that git comes across.
 _EXPLICIT = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.bareRepository", "GIT_CONFIG_VALUE_0": "all"}
-_PLUGINS = {"": "directory", "file": "directory", "s3": "kvstore", "gs": "kvstore"}
 
 
 def open_remote(repo: Repository, name: str, address: str) -> Place:
@@ -43,13 +42,14 @@ def open_remote(repo: Repository, name: str, address: str) -> Place:
 
     Raises:
         ConfigError: It is not known where the remote keeps parameters.
-        PluginError: No plug-in knows the URL's scheme.
+        PluginError: No plug-in opens URLs of that scheme.
         RemoteError: The git remote should be on this machine and is not there.
     """
     settings, url = _located(repo, name, address)
     options = dict(settings.options)
-    plugin = options.pop("type", None) or _plugin(url)
-    return Place(name, redacted(url), find_remote(plugin)(url, options))
+    named = options.pop("type", None)
+    remote_type = find_remote(named) if named else remote_of_scheme(_scheme(url))
+    return Place(name, redacted(url), remote_type.open(url, options))
 
 
 def remote_url(repo: Repository, name: str, address: str) -> str:
@@ -146,10 +146,9 @@ def _in_order(repo: Repository) -> list[str]:
     return sorted(names, key=lambda name: (name != upstream, name != "origin"))
 
 
-def _plugin(url: str) -> str:
+def _scheme(url: str) -> str:
     match = _SCHEME.match(url)
-    scheme = match[1].lower() if match else ""
-    return _PLUGINS.get(scheme, scheme)
+    return match[1].lower() if match else ""
 
 
 def _absolute(url: str, repo: Repository) -> str:
