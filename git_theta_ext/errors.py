@@ -31,83 +31,83 @@ class ThetaError(Exception):
 
 
 class UsageError(ThetaError):
-    """The command line asks for something that does not exist or does not fit."""
+    """The command line is not valid."""
 
     exit_code = 2
 
 
 class RepositoryError(ThetaError):
-    """The folder is no git repository, or git refused what was asked of it."""
+    """There is no git repository, or git refused a request."""
 
     exit_code = 3
 
 
 class FormatError(ThetaError):
-    """A checkpoint's bytes do not follow its format."""
+    """A checkpoint does not follow its format."""
 
     exit_code = 4
 
 
 class ManifestError(ThetaError):
-    """A manifest does not follow the canonical form, or still holds conflicts."""
+    """A manifest is not valid, or has conflicts."""
 
     exit_code = 5
 
 
 class CorruptError(ThetaError):
-    """Stored bytes do not match the name they are stored under."""
+    """Stored data is damaged: it does not match its digest."""
 
     exit_code = 6
 
 
 class MissingError(ThetaError):
-    """A blob or pack that a manifest needs is neither here nor on a remote that was asked."""
+    """Parameters are neither in the local store nor on a remote."""
 
     exit_code = 7
 
 
 class StoreError(ThetaError):
-    """The store could not be read or written: disk full, no permission, a file in the way."""
+    """The store cannot be read or written: disk full, no permission, a file in the way."""
 
     exit_code = 8
 
 
 class RemoteError(ThetaError):
-    """A remote could not be reached or refused a request."""
+    """A remote cannot be reached, or refused a request."""
 
     exit_code = 9
 
 
 class RemoteTimeoutError(RemoteError):
-    """A remote did not answer in time; asking it again would only take as long once more."""
+    """A remote did not answer in time; another request would take as long again."""
 
 
 class MergeError(ThetaError):
-    """A merge cannot be done as asked."""
+    """A merge cannot be done as requested."""
 
     exit_code = 10
 
 
 class ConfigError(ThetaError):
-    """A setting has a value that is not understood."""
+    """A setting is not valid."""
 
     exit_code = 11
 
 
 class PluginError(ThetaError):
-    """A plug-in that a file or a setting names is not installed, or does not keep its contract."""
+    """A plug-in is not installed, or breaks its contract."""
 
     exit_code = 12
 
 
 class ProtocolError(ThetaError):
-    """The program at the other end of a pipe or connection does not keep to the protocol."""
+    """A program at the other end of a pipe or connection breaks the protocol."""
 
     exit_code = 13
 
 
 class ChangedError(ThetaError):
-    """A file was written to, or cut short, while it was read."""
+    """A file changed while it was read."""
 
     exit_code = 14
 
@@ -137,7 +137,10 @@ class LibraryError(ThetaError):
 
 
 class CrashError(ThetaError):
-    """A bug, or memory that ended anywhere. Git takes lower codes of a merge driver for an answer."""
+    """A bug in git theta, or not enough memory.
+
+    Git takes lower codes of a merge driver for an answer.
+    """
 
     exit_code = 129
 

@@ -1,4 +1,4 @@
-"""The encoding of a tensor by what changed since an earlier version of it.
+"""The difference of the bit patterns from those of a parent.
 
 The parent may have fewer rows, as before an embedding grew: a chunk's bytes that it has no counterpart for are coded
 as the dense encoding does. A payload is the residual, preceded by its size in eight bytes where dense bytes follow.

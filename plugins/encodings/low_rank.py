@@ -1,4 +1,4 @@
-"""The encoding of a matrix to which a product of two thin factors was added: a merged LoRA (arXiv 2106.09685).
+"""The difference from a parent plus a product of two thin factors: a merged LoRA (https://arxiv.org/abs/2106.09685).
 
 A value is predicted as ``parent + scale * sum_k left[i, k] * right[k, j]``, the factors as PEFT has them: ``left`` of
 shape [rows, rank] is its ``lora_B``, ``right`` of shape [rank, columns] its ``lora_A``. With ``swap`` the tensor is

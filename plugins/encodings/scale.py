@@ -1,4 +1,4 @@
-"""The encoding of a tensor whose rows or columns were multiplied by one number each: IA3 (arXiv 2205.05638).
+"""The difference from a parent with multiplied rows or columns: a merged IA3 (https://arxiv.org/abs/2205.05638).
 
 A value is predicted as ``parent * multiplier[i]``, i its place along the axis, in float64 and rounded once.
 """

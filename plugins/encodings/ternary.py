@@ -1,4 +1,4 @@
-"""The encoding of a tensor whose elements all moved by the same amount, up, down or not at all: ComPEFT.
+"""The difference from a parent plus a scale times signs: an applied ComPEFT update (https://arxiv.org/abs/2311.13171).
 
 A value is predicted as ``parent + scale * s`` with s of -1, 0 and 1 (arXiv 2311.13171), in float64 and rounded once;
 where s is zero it is the parent's, bit for bit. A payload is the size of the packed signs in four bytes, the signs

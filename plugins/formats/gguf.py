@@ -1,4 +1,4 @@
-"""GGUF, the files of llama.cpp: key-value pairs, a table of tensors, their data.
+"""GGUF files of llama.cpp, with their quantised blocks.
 
 Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Quantised tensors consist of blocks, such as a scale
 and 32 integers. A block counts as one element of a type that is only bits, ``opaque272:Q8_0`` for example.

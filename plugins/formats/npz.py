@@ -1,4 +1,4 @@
-"""What numpy writes: ``.npy`` (one array) and ``.npz`` (a zip of them).
+"""Arrays of numpy: ``.npy`` (one array) and ``.npz`` (a zip of them).
 
 Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html. The header is a Python literal; it is
 read by ``ast.literal_eval`` under numpy's own limit of length, which bounds what a header takes to a mebibyte, once. A

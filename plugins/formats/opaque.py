@@ -1,4 +1,4 @@
-"""Any file at all: cut into chunks where its content says so, so that an insertion leaves most chunks as they were.
+"""Any other file, cut into chunks by its content.
 
 The cutting rule is a gear hash (Xia et al., "FastCDC", USENIX ATC 2016) over a window of 32 bytes: the hash at byte i
 is the sum of ``gear[byte i-k] << k`` for k from 0 to 31, modulo 2^32. numpy computes it for all bytes at once by

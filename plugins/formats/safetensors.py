@@ -1,4 +1,4 @@
-"""The safetensors format: a length, a JSON header, the tensors (https://github.com/huggingface/safetensors).
+"""Files of safetensors (https://github.com/huggingface/safetensors).
 
 More is accepted than the reference writes: gaps, tensors out of order and unaligned ones, since all come back as they
 were. What contradicts itself is refused. Reading a header takes at most 24 times its size in memory, and time in

@@ -1,4 +1,4 @@
-"""What ``torch.save`` writes since version 1.6: a zip of a pickle and one stored record a storage.
+"""Zip files that ``torch.save`` writes since version 1.6: ``.pt``, ``.pth``, ``.bin``.
 
 Each storage is one parameter, so tied tensors are kept once and strided ones as they lie. Everything else in the pickle
 (nested dictionaries, numbers, optimizer settings) stays literal. The pickle is read by ``_pickle``, which runs nothing.

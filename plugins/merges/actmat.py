@@ -1,4 +1,4 @@
-"""Merging by covariances that are estimated from the task vectors themselves (https://arxiv.org/abs/2604.01329)."""
+"""ACTMat: covariances estimated from the task vectors themselves (https://arxiv.org/abs/2604.01329)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mean of the branches: model soups (Wortsman et al., 2022, https://arxiv.org/abs/2203.05482)."""
+"""Weighted mean of the branches: model soups (Wortsman et al., 2022, https://arxiv.org/abs/2203.05482)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model breadcrumbs: neither outliers nor noise (Davari and Belilovsky, 2023, https://arxiv.org/abs/2312.06795)."""
+"""Model breadcrumbs: drop outliers and noise (Davari and Belilovsky, 2023, https://arxiv.org/abs/2312.06795)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Consensus task arithmetic (Wang et al., 2024, https://arxiv.org/abs/2405.07813)."""
+"""Consensus task arithmetic: keep what matters to k branches (Wang et al., 2024, https://arxiv.org/abs/2405.07813)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DARE: drop and rescale (Yu et al., 2023, https://arxiv.org/abs/2311.03099)."""
+"""DARE: drop at random and rescale (Yu et al., 2023, https://arxiv.org/abs/2311.03099)."""
 
 from __future__ import annotations
 

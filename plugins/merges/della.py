@@ -1,4 +1,4 @@
-"""DELLA: drop by magnitude (Deep et al., 2024, https://arxiv.org/abs/2406.11617)."""
+"""DELLA: drop by rank of magnitude in the row (Deep et al., 2024, https://arxiv.org/abs/2406.11617)."""
 
 from __future__ import annotations
 

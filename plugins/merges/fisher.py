@@ -1,4 +1,4 @@
-"""Fisher-weighted averaging (Matena and Raffel, 2021, https://arxiv.org/abs/2111.09832)."""
+"""Mean weighted by Fisher information (Matena and Raffel, 2021, https://arxiv.org/abs/2111.09832)."""
 
 from __future__ import annotations
 

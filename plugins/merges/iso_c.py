@@ -1,4 +1,4 @@
-"""Isotropic merging in the common subspace (Marczak et al., 2025, https://arxiv.org/abs/2502.04959)."""
+"""Iso-C: one singular value for all directions (Marczak et al., 2025, https://arxiv.org/abs/2502.04959)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Riemannian mean of the models on a sphere (Karcher, 1977, https://doi.org/10.1002/cpa.3160300502)."""
+"""Riemannian mean of the models on a sphere (Karcher, 1977, https://doi.org/10.1002/cpa.3160300502)."""
 
 from __future__ import annotations
 

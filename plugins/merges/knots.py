@@ -1,4 +1,4 @@
-"""KnOTS: align task matrices by their common decomposition (Stoica et al., 2024, https://arxiv.org/abs/2410.19735)."""
+"""KnOTS: TIES in the common singular basis (Stoica et al., 2024, https://arxiv.org/abs/2410.19735)."""
 
 from __future__ import annotations
 

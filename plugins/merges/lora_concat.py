@@ -1,4 +1,4 @@
-"""LoRAs merged exactly, by putting their factors side by side: the ranks add up (https://arxiv.org/abs/2106.09685)."""
+"""Exact merge of LoRAs: concatenates their factors, so that ranks add up (https://arxiv.org/abs/2106.09685)."""
 
 from __future__ import annotations
 

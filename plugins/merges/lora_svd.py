@@ -1,4 +1,4 @@
-"""LoRAs merged into one of a given rank, the nearest to the mean of their products (https://arxiv.org/abs/2106.09685)."""
+"""Merge of LoRAs into one of a given rank, nearest to the mean of their products (https://arxiv.org/abs/2106.09685)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MaTS: merging by conjugate gradients (Tam, Bansal and Raffel, 2023, https://arxiv.org/abs/2312.04339)."""
+"""MaTS: matches outputs by conjugate gradients (Tam, Bansal and Raffel, 2023, https://arxiv.org/abs/2312.04339)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The largest value: for masks, and for counters of which one side's holds."""
+"""Elementwise maximum, also of integers and booleans: for masks and counters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model stock: how near to the base the mean is best (Jang et al., 2024, https://arxiv.org/abs/2403.19522)."""
+"""Model stock: between base and mean, by the angle (Jang et al., 2024, https://arxiv.org/abs/2403.19522)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spherical linear interpolation of two task vectors (https://github.com/arcee-ai/mergekit, docs/merge_methods.md)."""
+"""Spherical linear interpolation of two task vectors (mergekit, https://github.com/arcee-ai/mergekit)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sum of the branches' values: for counters that every branch began at zero.
+"""Elementwise sum, also of integers: for counters that every branch started at zero.
 
 Where both sides raised a counter of the common ancestor, ``task_arithmetic`` adds what each of them added.
 """

@@ -1,4 +1,4 @@
-"""The sum of the task vectors (Ilharco et al., 2023, https://arxiv.org/abs/2212.04089)."""
+"""Base plus lambda times the weighted sum of task vectors (Ilharco et al., 2023, https://arxiv.org/abs/2212.04089)."""
 
 from __future__ import annotations
 

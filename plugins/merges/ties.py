@@ -1,4 +1,4 @@
-"""TIES: trim, elect sign, merge (Yadav et al., 2023, https://arxiv.org/abs/2306.01708)."""
+"""TIES: trim, elect signs, merge (Yadav et al., 2023, https://arxiv.org/abs/2306.01708)."""
 
 from __future__ import annotations
 

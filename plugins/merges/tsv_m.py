@@ -1,4 +1,4 @@
-"""Task singular vectors (Gargiulo et al., 2024, https://arxiv.org/abs/2412.00081)."""
+"""TSV-M: task singular vectors, decorrelated (Gargiulo et al., 2024, https://arxiv.org/abs/2412.00081)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A remote that is a folder: on this machine, or on a network file system.
+"""A directory on this machine or on a network file system.
 
 Objects are shared with the local store where the file system allows: as a reflink, else as a hard link, else as a copy.
 They are never changed in place, so a link is as good as a copy.

@@ -1,4 +1,4 @@
-"""Remotes behind tensorstore's key-value stores: Amazon S3 and what speaks like it, Google Cloud Storage, folders.
+"""Amazon S3 and compatible servers, and Google Cloud Storage, through tensorstore.
 
 Limits of tensorstore 0.1: an upload holds the whole object in memory (packs in flight are bounded, see ``_IN_FLIGHT``,
 but a single pack larger than that goes alone), S3 takes at most 5 GiB in one piece, and on S3 put-if-absent is a look

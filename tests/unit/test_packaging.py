@@ -51,9 +51,14 @@ def test_wheel_holds_code_plugins_hooks_and_type_marker(wheel: Path) -> None:
     } <= names
 
 
-def test_wheel_brings_the_man_page_and_the_completion(wheel: Path) -> None:
+def test_wheel_brings_the_man_page_and_the_completions(wheel: Path) -> None:
     names = [name.partition(".data/data/")[2] for name in zipfile.ZipFile(wheel).namelist() if ".data/data/" in name]
-    assert sorted(names) == ["share/bash-completion/completions/git-theta", "share/man/man1/git-theta.1"]
+    assert sorted(names) == [
+        "share/bash-completion/completions/git-theta",
+        "share/fish/vendor_completions.d/git-theta.fish",
+        "share/man/man1/git-theta.1",
+        "share/zsh/site-functions/_git-theta",
+    ]
 
 
 def test_wheel_holds_nothing_else(wheel: Path) -> None:
@@ -61,7 +66,7 @@ def test_wheel_holds_nothing_else(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith((".dist-info", ".data"))} == {"git_theta_ext", "git_theta_plugins"}
 
 
-@pytest.mark.parametrize("name", ["demo", "test", "check", "bench"])
+@pytest.mark.parametrize("name", ["demo", "test", "check", "bench", "docs"])
 def test_script_is_executable_and_parses(name: str) -> None:
     script = PROJECT / "scripts" / name
     assert script.stat().st_mode & stat.S_IXUSR

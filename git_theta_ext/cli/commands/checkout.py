@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Manifest
 
 GROUP = "daily"
-EXAMPLE = "git theta checkout            # all; or: git theta checkout model.safetensors"
+EXAMPLE = "git theta checkout model.safetensors"
 
 
 def register(parser: argparse.ArgumentParser) -> None:

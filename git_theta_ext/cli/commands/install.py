@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.hooks import Change
 
 GROUP = "start"
-EXAMPLE = "git theta install            # once for you; --local for one repository"
+EXAMPLE = "git theta install"
 
 SCOPES = {
     "global": "for the current user, in all repositories (default)",

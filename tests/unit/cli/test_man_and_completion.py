@@ -1,23 +1,22 @@
-"""The man page and bash's completion know the commands that there are."""
+"""The man page, the completions and the tables of the documentation are those of the code, and programs accept them."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from documentation.__main__ import PROJECT, generated, main
+from documentation.commands import commands, usage
 
-import git_theta_ext
-from git_theta_ext import errors
 from git_theta_ext.cli.discovery import command_names
+from git_theta_ext.cli.main import main as git_theta
 from git_theta_ext.registry import built_in
+from git_theta_ext.settings import ENVIRONMENT
 
-DOCS = Path(git_theta_ext.__file__).parents[1] / "docs"
-MAN = DOCS / "man" / "git-theta.1"
-COMPLETION = DOCS / "completion" / "git-theta"
-HARNESS = """
+COMPLETION = PROJECT / "docs" / "completion"
+BASH = """
 __gitcomp () { COMPREPLY=($(compgen -W "$1" -- "$cur")); }
 source "$1"; shift
 words=(git theta "$@"); cword=$((${#words[@]} - 1)); cur=${words[cword]}; prev=${words[cword - 1]}
@@ -28,29 +27,54 @@ echo "${COMPREPLY[@]}"
 
 def completed(*words: str) -> list[str]:
     done = subprocess.run(
-        ["bash", "-c", HARNESS, "bash", str(COMPLETION), *words], capture_output=True, text=True, check=True
+        ["bash", "-c", BASH, "bash", str(COMPLETION / "git-theta"), *words], capture_output=True, text=True, check=True
     )
     return done.stdout.split()
 
 
-def test_man_page_lists_every_command():
-    section = MAN.read_text().partition(".SH COMMANDS")[2].partition(".SH CONFIGURATION")[0]
-    found = re.findall(r"^\.TP\n\\fB([a-z\\-]+)\\fR", section, re.MULTILINE)
-    assert sorted(name.replace("\\-", "-") for name in found) == command_names()
+def needs(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
 
 
-def test_man_page_lists_every_exit_code():
-    codes = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)}
-    listed = {int(code) for code in re.findall(r"^(\d+)\t", MAN.read_text(), re.MULTILINE)}
-    assert listed == codes | {0, 130, 141}
+def test_generated_files_are_current():
+    assert [str(path) for path, text in generated().items() if path.read_text() != text] == []
 
 
-@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
+def test_a_stale_file_is_named_and_written_anew(tmp_path, monkeypatch, capsys):
+    from documentation import __main__ as documentation
+
+    monkeypatch.setattr(documentation, "PROJECT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text("<!-- generated: formats -->\nold\n<!-- end -->\nrest\n")
+    assert main(["--check"]) == 1
+    assert "stale: README.md" in capsys.readouterr().out
+    assert (tmp_path / "README.md").read_text().count("old") == 1
+    assert main([]) == 0
+    assert main(["--check"]) == 0
+    assert re.search(r"\| `safetensors` \|.*<!-- end -->\nrest\n$", (tmp_path / "README.md").read_text(), re.DOTALL)
+
+
+def test_every_environment_variable_is_documented():
+    read = set()
+    for path in (PROJECT / "git_theta_ext").rglob("*.py"):
+        read |= set(re.findall(r'"(GIT_THETA_[A-Z_]+)"', path.read_text()))
+    assert read - {"GIT_THETA_NESTED"} <= set(ENVIRONMENT)  # which only git theta itself sets
+
+
+@needs("groff")
 def test_man_page_renders_without_a_complaint():
-    done = subprocess.run(
-        ["groff", "-t", "-man", "-ww", "-Tutf8", str(MAN)], capture_output=True, text=True, check=True
-    )
+    page = PROJECT / "docs" / "man" / "git-theta.1"
+    done = subprocess.run(["groff", "-t", "-man", "-ww", "-Tutf8", page], capture_output=True, text=True, check=True)
     assert done.stderr == ""
+    shown = re.sub(r".\x08|\x1b\[[0-9;]*m", "", done.stdout)
+    assert all(re.search(rf"^ +{name}\b", shown, re.MULTILINE) for name in command_names())
+
+
+def test_a_usage_line_shows_what_is_optional_and_what_excludes_each_other():
+    lines = {command.name: usage(command) for command in commands()}
+    assert lines["export"] == "git theta export [--force] REV:PATH FILE"
+    assert lines["merge"].startswith("git theta merge [--plan | --replay | --report] [--html FILE] [-X NAME=VALUE] ...")
+    assert lines["compress"].startswith("git theta compress --compeft --density K [--alpha A] --output FILE OLD NEW")
 
 
 def test_every_command_is_completed():
@@ -58,23 +82,36 @@ def test_every_command_is_completed():
     assert completed("un") == ["uninstall", "untrack"]
 
 
-@pytest.mark.parametrize("name", command_names())
-def test_options_that_are_completed_are_those_that_the_command_takes(name, capsys):
-    from git_theta_ext.cli.main import main
-
-    assert main([name, "-h"]) == 0
+def test_options_that_are_completed_are_those_that_the_command_takes(capsys):
+    assert git_theta(["prune", "-h"]) == 0
     taken = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out.partition("options:")[2].partition("example")[0]))
-    assert set(completed(name, "--")) == taken
+    assert set(completed("prune", "--")) == taken
 
 
-def test_methods_are_completed():
+def test_values_are_completed():
     assert completed("resolve", "--method", "") == ["ours", "theirs", "base", *built_in("merges")]
-
-
-def test_what_du_groups_by_is_completed():
     assert completed("du", "--by", "") == ["version", "encoding", "group", "parameter"]
-
-
-def test_what_stats_does_is_completed():
+    assert completed("add", "--update", "l") == ["lora="]
     assert completed("stats", "") == ["collect", "show"]
     assert completed("stats", "collect", "--device", "") == ["auto", "cpu", "cuda"]
+
+
+@needs("zsh")
+def test_zsh_reads_its_completion():
+    done = subprocess.run(["zsh", "-n", COMPLETION / "_git-theta"], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+@needs("fish")
+def test_fish_completes_commands_options_and_values(tmp_path):
+    folder = tmp_path / "fish" / "completions"
+    folder.mkdir(parents=True)
+    shutil.copy(COMPLETION / "git-theta.fish", folder)
+    program = tmp_path / "git-theta"  # fish completes only commands that exist
+    program.touch(0o755)
+    lines = ["git-theta un", "git-theta add --dry", "git-theta du --by v"]
+    script = "; ".join(f"complete -C '{line}'" for line in lines)
+    environment = {"XDG_CONFIG_HOME": str(tmp_path), "HOME": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["fish", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    offered = [line.partition("\t")[0] for line in done.stdout.splitlines()]
+    assert offered == ["uninstall", "untrack", "--dry-run", "version"]

@@ -1,0 +1,48 @@
+"""Write what is generated, or with ``--check`` say what is stale: ``scripts/docs``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from documentation import bash, fish, man, tables, zsh
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+PROJECT = Path(__file__).parents[2]
+FILES: dict[str, Callable[[], str]] = {
+    "docs/man/git-theta.1": man.page,
+    "docs/completion/git-theta": bash.script,
+    "docs/completion/_git-theta": zsh.script,
+    "docs/completion/git-theta.fish": fish.script,
+}
+
+
+def generated() -> dict[Path, str]:
+    """Return every file that is generated, or has generated parts, and what it should hold."""
+    files = {PROJECT / name: make() for name, make in FILES.items()}
+    pages = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+    return files | {page: tables.filled(page.read_text(encoding="utf-8")) for page in pages}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write or check the files."""
+    parser = argparse.ArgumentParser(prog="scripts/docs", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is stale")
+    args = parser.parse_args(argv)
+    stale = [path for path, text in generated().items() if not path.exists() or path.read_text("utf-8") != text]
+    for path in stale:
+        print(f"{'stale' if args.check else 'wrote'}: {path.relative_to(PROJECT)}")
+        if not args.check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(generated()[path], encoding="utf-8")
+    if args.check and stale:
+        print("hint: scripts/docs", file=sys.stderr)
+    return int(args.check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""The commands, as their modules and parsers describe them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from git_theta_ext import registry
+from git_theta_ext.cli.commands.add import UPDATE_KINDS
+from git_theta_ext.cli.discovery import GROUPS, descriptions, load
+from git_theta_ext.cli.parser import parser_of
+from git_theta_ext.statistics.sidecar import KINDS
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from git_theta_ext.cli.parser import Parser
+
+FILES, REVISIONS, VERSIONS, REMOTES = "files", "revisions", "versions", "remotes"
+"""What a shell offers: files, commits, ``REV:PATH`` or files, and git remotes."""
+
+COMMON = ("--help", "--json", "--quiet")
+"""Options of every command."""
+
+_BY_METAVAR = {
+    "CHECKPOINT": FILES,
+    "FILE": FILES,
+    "NEW": VERSIONS,
+    "OLD": VERSIONS,
+    "PATH": FILES,
+    "PATH|PARAM": FILES,
+    "PATTERN": FILES,
+    "REMOTE": REMOTES,
+    "REV": REVISIONS,
+    "REV:PATH": VERSIONS,
+}
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An option or a positional argument.
+
+    Attributes:
+        flags: Of an option, the short one first; empty for a positional argument.
+        metavar: Name of the value; empty if the option takes none.
+        count: ``one``, ``optional``, ``any`` or ``some`` (one or more) values.
+        required: Whether an option must be given.
+        repeated: Whether an option may be given several times.
+        help: What it is for.
+        words: The values that a shell offers.
+        offers: What else it offers: one of the constants above, or nothing.
+    """
+
+    flags: tuple[str, ...]
+    metavar: str
+    count: str
+    required: bool
+    repeated: bool
+    help: str
+    words: tuple[str, ...]
+    offers: str
+
+    @property
+    def long(self) -> str:
+        """The option's long name, or the only one that it has."""
+        return self.flags[-1]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that users run.
+
+    Attributes:
+        name: What users type.
+        group: Title of its group.
+        summary: One line, without a full stop.
+        details: Further paragraphs.
+        options: Without those of all commands.
+        groups: Flags of options that exclude each other.
+        positionals: In their order.
+        example: A command line.
+    """
+
+    name: str
+    group: str
+    summary: str
+    details: tuple[str, ...]
+    options: tuple[Argument, ...]
+    groups: tuple[tuple[str, ...], ...]
+    positionals: tuple[Argument, ...]
+    example: str
+
+
+@cache
+def commands() -> list[Command]:
+    """Return all commands that users run, group by group."""
+    return [_command(found.name, GROUPS[found.group], found.summary) for found in descriptions()]
+
+
+def _command(name: str, group: str, summary: str) -> Command:
+    module = load(name)
+    parser = parser_of(name, module)
+    arguments = list(_arguments(parser))
+    paragraphs = (module.__doc__ or "").strip().split("\n\n")[1:]
+    exclusive = [tuple(a.option_strings[-1] for a in g._group_actions) for g in parser._mutually_exclusive_groups]
+    return Command(
+        name,
+        group,
+        summary,
+        tuple(" ".join(text.split()) for text in paragraphs),
+        tuple(argument for argument in arguments if argument.flags),
+        tuple(flags for flags in exclusive if flags[0] not in COMMON),
+        tuple(argument for argument in arguments if not argument.flags),
+        module.EXAMPLE,
+    )
+
+
+def _arguments(parser: Parser) -> Iterator[Argument]:
+    for action in parser._actions:
+        if not set(COMMON) & set(action.option_strings):
+            yield _argument(action)
+
+
+def _argument(action: argparse.Action) -> Argument:
+    takes = action.nargs != 0
+    words = tuple(map(str, action.choices or ()))
+    metavar = action.metavar if isinstance(action.metavar, str) else "|".join(words)
+    counts = {None: "one", 0: "one", "?": "optional", "*": "any", "+": "some"}
+    return Argument(
+        tuple(action.option_strings),
+        metavar if takes else "",
+        counts[action.nargs],
+        action.required,
+        action.default == [],
+        action.help or "",
+        words or _words(metavar),
+        _BY_METAVAR.get(metavar, ""),
+    )
+
+
+def _words(metavar: str) -> Sequence[str]:
+    """Return the values of which a metavar stands for one."""
+    if metavar == "METHOD":
+        return ("ours", "theirs", "base", *registry.built_in("merges"))
+    if metavar == "KIND=FILE":
+        return tuple(f"{kind}=" for kind in UPDATE_KINDS)
+    return KINDS if metavar == "KIND,KIND" else ()
+
+
+def synopsis(command: Command) -> Iterator[tuple[str, ...]]:
+    """Yield what may follow a command's name: alternatives, each as it is typed, for every argument."""
+    grouped = {flag: flags for flags in command.groups for flag in flags}
+    actions = [positional for positional in command.positionals if positional.words]
+    for action in actions:
+        yield (_typed(action),)
+    for option in command.options:
+        flags = grouped.get(option.long, (option.long,))
+        if option.long == flags[0]:
+            yield tuple(_typed(other) for other in command.options if other.long in flags)
+    for positional in command.positionals:
+        if positional not in actions:
+            yield (_typed(positional),)
+
+
+def _typed(argument: Argument) -> str:
+    word = " ".join([*argument.flags[-1:], *([_value(argument)] if argument.metavar else [])])
+    optional = argument.flags and not argument.required
+    return (f"[{word}]" if optional else word) + (" ..." if argument.repeated else "")
+
+
+def _value(argument: Argument) -> str:
+    name = argument.metavar
+    return {"one": name, "optional": f"[{name}]", "any": f"[{name} ...]", "some": f"{name} ..."}[argument.count]
+
+
+def usage(command: Command) -> str:
+    """Return a command line with all arguments, but for those that every command takes."""
+    words = []
+    for alternatives in synopsis(command):
+        inner = " | ".join(word[1:-1] if len(alternatives) > 1 else word for word in alternatives)
+        words.append(f"[{inner}]" if len(alternatives) > 1 else inner)
+    return " ".join(["git theta", command.name, *words])
