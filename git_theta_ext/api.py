@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, RepositoryError, UsageError
 from git_theta_ext.git.merge_tree import common_ancestor
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.merging.devices.open import open_devices
 from git_theta_ext.merging.devices.state_dicts import to_bytes, to_tensor
@@ -24,11 +23,10 @@ from git_theta_ext.merging.rules.rules import DEFAULT_METHOD, Rules, choice
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
 from git_theta_ext.operations.sync.fetch import ensure_digests
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.registry import find_format
 from git_theta_ext.statistics.sidecar import is_statistics, sidecar_of
 from git_theta_ext.store.memory import Memory
-from git_theta_ext.store.store import Store
 from git_theta_ext.util.libraries import require
 
 if TYPE_CHECKING:
@@ -37,9 +35,11 @@ if TYPE_CHECKING:
     import git
     import torch
 
+    from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.execution.tasks import Statistics
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.store import Store
 
     StateDict = Mapping[str, torch.Tensor]
     Model = StateDict | str
@@ -67,11 +67,10 @@ def load(revision: str, *, repository: Place = ".") -> dict[str, torch.Tensor]:
     """
     require("torch", "git_theta_ext.load")
     folder = _folder(repository)
-    repo = Repository.discover(folder)
-    manifest = _manifest(repo, revision, folder)
-    store = open_store(repo)
-    ensure_digests(repo, store, {p.digest for p in manifest.parameters.values()})
-    return {name: to_tensor(p.spec, store.read(p.digest, p.spec)) for name, p in manifest.parameters.items()}
+    with Workspace.discover(folder) as workspace:
+        values = _manifest(workspace.repo, revision, folder).parameters
+        ensure_digests(workspace, {value.digest for value in values.values()})
+        return {name: to_tensor(p.spec, workspace.store.read(p.digest, p.spec)) for name, p in values.items()}
 
 
 def merge(  # noqa: PLR0913 - named, and all but the first have defaults
@@ -118,33 +117,36 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
     folder = _folder(repository)
     names = [model for model in models if isinstance(model, str)]
     if len(names) == len(models) and not statistics and (base is None or isinstance(base, str)):
-        found = _versions(Repository.discover(folder), folder, names, base)
-    else:
-        dicts = [_loaded(model, repository) for model in models]
-        found = _state_dicts(dicts, None if base is None else _loaded(base, repository), statistics)
-    planned = _planned(found, asked)
-    _refuse({decision.name: decision.state for decision in planned.decisions if decision.action == "conflict"})
-    if found.repo is not None and isinstance(found.source, Store):
-        known = digests_of(tasks_of(planned.decisions, found.statistics))
-        ensure_digests(found.repo, found.source, {*planned.reads(), *known, *_taken(planned)} - {_NO_LAYOUT.digest})
-    return _computed(found, planned, device)
+        with Workspace.discover(folder) as workspace:
+            return _merged(_versions(workspace, folder, names, base), asked, device)
+    dicts = [_loaded(model, repository) for model in models]
+    return _merged(_state_dicts(dicts, None if base is None else _loaded(base, repository), statistics), asked, device)
 
 
 @dataclass(frozen=True)
 class _Models:
-    """What is merged, and where its values are; the repository is None where they are all in memory."""
+    """What is merged, and where its values are; the workspace is None if they are all in memory."""
 
     base: Manifest | None
     sides: tuple[Manifest, ...]
     source: Store | Memory
-    repo: Repository | None = None
+    workspace: Workspace | None = None
     statistics: Statistics = field(default_factory=dict)
+
+
+def _merged(found: _Models, asked: Rules, device: str) -> dict[str, torch.Tensor]:
+    planned = _planned(found, asked)
+    _refuse({decision.name: decision.state for decision in planned.decisions if decision.action == "conflict"})
+    if found.workspace is not None:
+        known = digests_of(tasks_of(planned.decisions, found.statistics))
+        ensure_digests(found.workspace, {*planned.reads(), *known, *_taken(planned)} - {_NO_LAYOUT.digest})
+    return _computed(found, planned, device)
 
 
 def _planned(found: _Models, asked: Rules) -> Plan:
     """Plan as git's merges do; only without a base, values that several models have may be merged all the same."""
-    if found.repo is not None and isinstance(found.source, Store):
-        ensure_digests(found.repo, found.source, set(values_to_read(found.base, found.sides)))
+    if found.workspace is not None:
+        ensure_digests(found.workspace, set(values_to_read(found.base, found.sides)))
     baseless = found.base is None or all(is_statistics(side.parameters) for side in found.sides)
     casts = find_casts(found.source, found.base, found.sides)
     return plan(found.base, found.sides, asked, baseless=baseless, casts=casts)
@@ -195,12 +197,13 @@ def _state_dicts(models: Sequence[StateDict], base: StateDict | None, statistics
     return _Models(None if base is None else before, tuple(sides), memory, statistics=beside)
 
 
-def _versions(repo: Repository, folder: Path, names: Sequence[str], base: str | None) -> _Models:
+def _versions(workspace: Workspace, folder: Path, names: Sequence[str], base: str | None) -> _Models:
+    repo = workspace.repo
     sides = tuple(_manifest(repo, name, folder) for name in names)
     before = _ancestor(repo, folder, names) if base is None else _manifest(repo, base, folder)
     beside = {number: _there(repo, _sidecar(name), folder) for number, name in enumerate(names)}
     statistics = {number: found.parameters for number, found in beside.items() if found is not None}
-    return _Models(before, sides, open_store(repo), repo, statistics)
+    return _Models(before, sides, workspace.store, workspace, statistics)
 
 
 def _ancestor(repo: Repository, folder: Path, names: Sequence[str]) -> Manifest | None:

@@ -10,10 +10,9 @@ from workbench import Repo, Tensor, safetensors
 
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.dtypes import dtype
 from git_theta_ext.model.floats import from_float, to_float
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -82,18 +81,16 @@ def differing(repo: Repo, commits: Mapping[str, Mapping[str, bytes]]) -> list[st
         repo: That holds them.
         commits: Path to content of every checkpoint of each commit.
     """
-    repository = Repository.discover(repo.path)
-    store = open_store(repository)
     place = repo.path.parent / "restored"
     wrong = []
-    for commit, files in commits.items():
-        found = {}
-        for path, (_, manifest) in repository.manifests(commit).items():
-            populate(manifest, store, place, Expected.at(place))
-            found[path] = place.read_bytes()
-        if found != files:
-            wrong.append(commit)
-    store.close()
+    with Workspace.discover(repo.path) as workspace:
+        for commit, files in commits.items():
+            found = {}
+            for path, (_, manifest) in workspace.repo.manifests(commit).items():
+                populate(manifest, workspace.store, place, Expected.at(place))
+                found[path] = place.read_bytes()
+            if found != files:
+                wrong.append(commit)
     return wrong
 
 

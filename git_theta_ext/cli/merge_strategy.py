@@ -22,6 +22,7 @@ from git_theta_ext.git.revisions import head_of
 from git_theta_ext.merging.rules.file import parse_override
 from git_theta_ext.operations.merge.rules import merge_rules
 from git_theta_ext.operations.merge.strategy import CANNOT, run
+from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,8 +108,9 @@ def _merge(asked: Invocation) -> int:
             f"-X {asked.options[0][2:]} works with one branch at a time, not with {len(asked.remotes)}",
             hint=f"git merge -s theta -X {asked.options[0][2:]} {asked.remotes[0]}",
         )
-    repo = Repository.discover()
-    return run(repo, asked.bases, (head_of(repo) or asked.head, *asked.remotes), asked.words, progress)
+    with Workspace.discover() as workspace:
+        heads = (head_of(workspace.repo) or asked.head, *asked.remotes)
+        return run(workspace, asked.bases, heads, asked.words, progress)
 
 
 def _recursive(asked: Invocation) -> int:

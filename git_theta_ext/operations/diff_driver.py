@@ -22,7 +22,6 @@ from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
-from git_theta_ext.operations.workspace import open_store
 from git_theta_ext.util.file_bytes import open_bytes
 from git_theta_ext.util.text import printable
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.content import Content
     from git_theta_ext.model.layout import Extent
     from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
 
 _UNMERGED, _SHORT, _LONG = 1, 7, 9
@@ -83,13 +83,13 @@ class _Side:
             yield self._data[start : min(start + extent.spec.chunk_bytes, extent.end)]
 
 
-def run(words: Sequence[str], repo: Repository) -> int:
+def run(words: Sequence[str], workspace: Workspace) -> int:
     """Print how two versions of a checkpoint differ.
 
     Args:
         words: As git gives them: path, old file, old id, old mode, new file, new id, new mode, and for a renamed file
             its new path and git's own headline; for one that a merge left undecided the path alone.
-        repo: The repository.
+        workspace: The repository and its store.
 
     Returns:
         0; anything else would make git stop.
@@ -105,25 +105,25 @@ def run(words: Sequence[str], repo: Repository) -> int:
     if len(words) not in (_SHORT, _LONG):
         raise UsageError(f"{len(words)} arguments; git gives 1, 7 or 9", hint="git diff calls this command itself")
     path, old_file, old_oid, old_mode, new_file, new_oid, new_mode, *renamed = words
-    store = open_store(repo)
     new_path = renamed[0] if renamed else path
-    formats = theta_paths(repo.run, [path, new_path])
-    old = _side(repo, store, (path, old_file, old_oid), formats.get(path))
-    new = _side(repo, store, (new_path, new_file, new_oid), formats.get(new_path))
+    formats = theta_paths(workspace.repo.run, [path, new_path])
+    old = _side(workspace, (path, old_file, old_oid), formats.get(path))
+    new = _side(workspace, (new_path, new_file, new_oid), formats.get(new_path))
     diff = compare(old.manifest, new.manifest)
     notes = [f"mode {old_mode} -> {new_mode}"] if "." not in (old_mode, new_mode) and old_mode != new_mode else []
     if diff.empty and not notes and not renamed:
         return 0
-    distances, missing = _measure(diff, old, new, store)
+    distances, missing = _measure(diff, old, new, workspace.store)
     if missing:
         values = "1 parameter is" if missing == 1 else f"{missing} parameters are"
         notes.append(f"the values of {values} not here; git theta checkout fetches those of the current commit")
     headline = f"{path} -> {new_path}" if renamed else path
-    sys.stdout.write(render(headline, diff, distances, _screen(repo), notes))
+    sys.stdout.write(render(headline, diff, distances, _screen(workspace.repo), notes))
     return 0
 
 
-def _side(repo: Repository, store: Store, words: tuple[str, str, str], format_name: str | None) -> _Side:
+def _side(workspace: Workspace, words: tuple[str, str, str], format_name: str | None) -> _Side:
+    repo = workspace.repo
     path, name, oid = words
     if name == os.devnull:
         return _Side(None)
@@ -134,7 +134,7 @@ def _side(repo: Repository, store: Store, words: tuple[str, str, str], format_na
             own = file if repo.worktree is not None and file == repo.worktree / path else None
             return _Side(Manifest.parse(content), own, format_name)
     else:
-        content = StatCache(store).get(file)
+        content = StatCache(workspace.store).get(file)
         if content is not None:
             return _Side(Manifest.parse(content), file, format_name)
     data = open_bytes(file)

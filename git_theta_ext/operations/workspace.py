@@ -1,23 +1,77 @@
-"""A repository's store, opened as its settings say."""
+"""What use cases work on: a repository, its settings and its store, opened once and closed."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.notes import warn_once
+from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.sharing import share
 from git_theta_ext.store.store import Store
 
 if TYPE_CHECKING:
-    from git_theta_ext.git.repository import Repository
+    from pathlib import Path
+
+    from typing_extensions import Self
+
+    from git_theta_ext.config import Config
 
 
-def open_store(repo: Repository) -> Store:
-    """Open the store of a repository.
+@dataclass(frozen=True)
+class Workspace:
+    """A repository with its store; a ``with`` statement closes the store.
 
-    Raises:
-        ConfigError: ``theta.threads`` is no number.
-        StoreError: The store cannot be read.
+    Attributes:
+        repo: The repository.
     """
-    share(repo.config.values.get("core.sharedrepository", ("umask",))[-1])
-    return Store(repo.theta_dir, repo.alternates(), repo.config.threads, warn_once)
+
+    repo: Repository
+
+    @classmethod
+    def discover(cls, folder: Path | None = None) -> Self:
+        """Find the repository that a folder belongs to; what this process writes is shared as its settings say.
+
+        Args:
+            folder: The current one if None.
+
+        Raises:
+            RepositoryError: There is none, or one that git does not trust.
+            ConfigError: ``core.sharedRepository`` has a value that git does not know.
+        """
+        found = cls(Repository.discover(folder))
+        share(found.settings.values.get("core.sharedrepository", ("umask",))[-1])
+        return found
+
+    @cached_property
+    def store(self) -> Store:
+        """The store, opened when it is first asked for.
+
+        Raises:
+            ConfigError: ``theta.threads`` is not a number.
+            StoreError: The store cannot be read.
+        """
+        return Store(self.repo.theta_dir, self.repo.alternates(), self.settings.threads, warn_once)
+
+    @property
+    def settings(self) -> Config:
+        """The repository's settings.
+
+        Raises:
+            RepositoryError: A configuration file is broken.
+        """
+        return self.repo.config
+
+    def close(self) -> None:
+        """Close the store if it was opened."""
+        if "store" in self.__dict__:
+            self.store.close()
+
+    def __enter__(self) -> Self:
+        """Return the workspace itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the store if it was opened."""
+        self.close()

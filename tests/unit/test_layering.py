@@ -116,6 +116,13 @@ def test_only_the_top_reads_the_environment() -> None:
             assert not names & {"os.environ", "os.getenv", "os.environb"}, path
 
 
+def test_only_the_workspace_opens_a_store() -> None:
+    for path in sources("git_theta_ext/operations", "git_theta_ext/cli", "git_theta_ext/git"):
+        nodes = ast.walk(ast.parse(path.read_text()))
+        opens = any(isinstance(node, ast.Call) and ast.unparse(node.func) == "Store" for node in nodes)
+        assert opens == (path.name == "workspace.py"), path
+
+
 def test_pure_modules_touch_no_file_and_no_process() -> None:
     for path in sources(*PURE):
         nodes = ast.walk(ast.parse(path.read_text()))

@@ -16,7 +16,7 @@ from git_theta_ext.operations.filter.index_refresh import Written
 from git_theta_ext.operations.filter.pending import change_pending, read_pending
 from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted
 from git_theta_ext.operations.staging.stage import Rewrite, rewrite_and_stage
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,8 +32,8 @@ class Writing:
     def __init__(self, repo: Repo) -> None:
         repo.git("checkout", "--quiet", "one", env={**os.environ, **SKIPPING})
         self.work = repo
-        self.repo = Repository.discover(repo.path)
-        self.store = open_store(self.repo)
+        self.workspace = Workspace.discover(repo.path)
+        self.repo, self.store = self.workspace.repo, self.workspace.store
 
     def run(self, meanwhile: Callable[[], object] = lambda: None) -> list[ThetaError]:
         """Write, and do something else in the middle of it."""
@@ -45,7 +45,7 @@ class Writing:
 
         manifest = manifest_at(self.repo, MODEL)
         assert manifest is not None
-        return populate_wanted(self.repo, self.store, {MODEL: Wanted(manifest)}, lambda _: None, advance)
+        return populate_wanted(self.workspace, {MODEL: Wanted(manifest)}, lambda _: None, advance)
 
 
 @pytest.fixture
@@ -90,11 +90,10 @@ def test_two_commands_may_write_the_same_checkpoint(writing: Writing) -> None:
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_file_saved_while_it_is_rewritten_is_kept(two: Repo, first: bool) -> None:
-    repo = Repository.discover(two.path)
-    store = open_store(repo)
+    workspace = Workspace.discover(two.path)
     two.write_model("other.safetensors", seed=5)
     two.commit("other")
-    (_, manifest) = repo.manifests("one")[MODEL]
+    (_, manifest) = workspace.repo.manifests("one")[MODEL]
     rewrites = [Rewrite(path, (two.path / path).lstat(), manifest) for path in (MODEL, "other.safetensors")]
     todo = [lambda: two.write_model(rewrites[not first].path, seed=4)]
 
@@ -102,13 +101,12 @@ def test_a_file_saved_while_it_is_rewritten_is_kept(two: Repo, first: bool) -> N
         if todo and (first or two.read() == model(1)):
             todo.pop()()
 
-    with pytest.raises(ChangedError):
-        rewrite_and_stage(repo, store, rewrites, [], advance)
+    with workspace, pytest.raises(ChangedError):
+        rewrite_and_stage(workspace, rewrites, [], advance)
     assert two.read(rewrites[not first].path) == model(4)
     assert two.read(rewrites[first].path) == model(2 if not first else 5)
     assert two.git("diff", "--cached", "--name-only") == ""
     assert [path.name for path in two.path.glob(".*theta")] == []
-    store.close()
 
 
 def test_a_file_that_is_open_for_writing_is_left_pending(writing: Writing) -> None:
@@ -181,11 +179,9 @@ def test_files_are_told_to_the_index_as_they_are_done(repo: Repo, monkeypatch: p
     repo.git("checkout", "--quiet", "HEAD~", env={**os.environ, **SKIPPING})
     monkeypatch.setattr(written_module, "_BATCH_SECONDS", 0.0)
     monkeypatch.setattr(Written, "settle", lambda *_, **__: (set(), []))
-    found = Repository.discover(repo.path)
-    wanted = {name: Wanted(manifest_at(found, name) or b"") for name in names}
-    store = open_store(found)
-    assert populate_wanted(found, store, wanted, lambda _: None) == []
-    store.close()
+    with Workspace.discover(repo.path) as workspace:
+        wanted = {name: Wanted(manifest_at(workspace.repo, name) or b"") for name in names}
+        assert populate_wanted(workspace, wanted, lambda _: None) == []
     for name in names:
         assert repo.unsettled(name, model(1)) == []
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from workbench import MODEL, Repo, safetensors
 
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import Manifest
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -206,7 +205,7 @@ class Merged:
     def __init__(self, path: Path) -> None:
         self.manifest = Manifest.parse((path / MODEL).read_bytes())
         self.reasons = {conflict.name: conflict.reason for conflict in self.manifest.conflicts}
-        self._store = open_store(Repository.discover(path))
+        self._store = Workspace.discover(path).store
 
     def value(self, name: str) -> Value | None:
         parameter = self.manifest.parameters.get(name)

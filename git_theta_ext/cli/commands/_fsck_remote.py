@@ -9,18 +9,17 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.operations.sync.remote_check import check_remote
 from git_theta_ext.operations.sync.remotes import local_path
-from git_theta_ext.operations.workspace import open_store
 
 if TYPE_CHECKING:
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.sync.remote_check import Lacking
+    from git_theta_ext.operations.workspace import Workspace
 
 
-def check(output: Output, repo: Repository, name: str | None, *, full: bool) -> int:
+def check(output: Output, workspace: Workspace, name: str | None, *, full: bool) -> int:
     """Say what a remote lacks, by path and version, and the command that mends it; return the exit code."""
     with progress("comparing packs", 0, wanted=output.mode == "human") as advance:
-        places, versions, found = check_remote(repo, open_store(repo), name, full=full, advance=advance)
+        places, versions, found = check_remote(workspace, name, full=full, advance=advance)
     told = {
         "remotes": [{"name": place.name, "url": place.url} for place in places],
         "versions": versions,

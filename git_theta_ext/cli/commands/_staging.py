@@ -15,10 +15,9 @@ from git_theta_ext.operations.staging.update import store_update
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.staging.stage import Rewrite, Staged
     from git_theta_ext.operations.staging.update import Source, UpdatedFile
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.update.tolerance import Tolerance
 
 
@@ -44,14 +43,12 @@ class Staging:
     """Stores files, given as path to format name.
 
     Attributes:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         advance: Told the number of bytes dealt with, as it goes.
         dry_run: Store nothing.
     """
 
-    repo: Repository
-    store: Store
+    workspace: Workspace
     advance: Callable[[int], None]
     dry_run: bool
 
@@ -59,13 +56,13 @@ class Staging:
         """Store files as they are."""
         if self.dry_run:
             return Work()
-        return Work([store_file(self.repo, self.store, path, name, self.advance) for path, name in formats.items()])
+        return Work([store_file(self.workspace, path, name, self.advance) for path, name in formats.items()])
 
     def update(self, formats: Mapping[str, str | None], source: Source) -> Work:
         """Store one file with an update."""
         ((path, name),) = formats.items()
-        checkpoint = open_checkpoint(self.repo, self.store, path, name, self.advance)
-        done = store_update(self.repo, self.store, checkpoint, source, dry_run=self.dry_run)
+        checkpoint = open_checkpoint(self.workspace, path, name, self.advance)
+        done = store_update(self.workspace, checkpoint, source, dry_run=self.dry_run)
         told = {
             "update": source.kind,
             "applied_here": not done.applied,
@@ -81,11 +78,11 @@ class Staging:
         """Store files in which parameters that hardly moved are set back."""
         work = Work()
         for path, name in formats.items():
-            if manifest_at(self.repo, path) is not None:  # it holds nothing to compare
+            if manifest_at(self.workspace.repo, path) is not None:  # it holds nothing to compare
                 work.staged.extend(self.plain({path: name}).staged)
                 continue
-            checkpoint = open_checkpoint(self.repo, self.store, path, name, self.advance)
-            found = revert_small_changes(self.repo, self.store, checkpoint, tolerance)
+            checkpoint = open_checkpoint(self.workspace, path, name, self.advance)
+            found = revert_small_changes(self.workspace, checkpoint, tolerance)
             work.told[path] = {"snapped": list(found.names)}
             work.notes[path] = f"{len(found.names)} of {plural(found.changed, 'changed parameter')} set back"
             if not found.names:
@@ -93,7 +90,7 @@ class Staging:
                 continue
             work.rewrites.append(found.rewrite)
             if not self.dry_run:
-                checkpoint.store(self.store, found.rewrite.manifest)
+                checkpoint.store(self.workspace.store, found.rewrite.manifest)
         return work
 
 

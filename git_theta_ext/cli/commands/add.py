@@ -18,16 +18,16 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.hooks import ensure_hooks, notes
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.pathspecs import addable_paths, worktree_of
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.filter.index_refresh import finish_written
 from git_theta_ext.operations.maintenance.auto_gc import start_if_due
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
     from git_theta_ext.cli.output import Output
+    from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.staging.update import Source
     from git_theta_ext.update.tolerance import Tolerance
 
@@ -55,21 +55,24 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Stage."""
+    update, tolerance = _update(args), _tolerance(args)
+    with Workspace.discover() as workspace:
+        return _stage(workspace, args, update, tolerance)
+
+
+def _stage(workspace: Workspace, args: argparse.Namespace, update: Source | None, tolerance: Tolerance | None) -> int:
     from git_theta_ext.cli.commands._staging import Staging
     from git_theta_ext.operations.staging.stage import regular_file, rewrite_and_stage
 
-    output = output_of(args)
-    update, tolerance = _update(args), _tolerance(args)
-    repo = Repository.discover()
-    store = open_store(repo)
+    output, repo = output_of(args), workspace.repo
     with suppress(ThetaError):  # of other files
-        finish_written(repo, store)
+        finish_written(workspace)
     formats, gone = _chosen(repo, args.paths, output)
     if update is not None and (len(formats) != 1 or gone):
         raise UsageError("an update is of one checkpoint", hint="git theta add PATH --update KIND=FILE")
     total = sum(regular_file(repo, path).st_size for path in formats)
     with progress("storing", total, wanted=output.mode == "human") as advance:
-        staging = Staging(repo, store, advance, dry_run=args.dry_run)
+        staging = Staging(workspace, advance, dry_run=args.dry_run)
         if update is not None:
             work = staging.update(formats, update)
         elif tolerance is not None:
@@ -84,14 +87,14 @@ def run(args: argparse.Namespace) -> int:
         output.result(told, [*lines, *(f"would remove {path}" for path in gone)])
         return 0
     before = {entry.path: entry.oid for entry in repo.entries(None) if not entry.stage}
-    staged, oids = rewrite_and_stage(repo, store, work.rewrites, work.staged)
+    staged, oids = rewrite_and_stage(workspace, work.rewrites, work.staged)
     if gone:
         names = "".join(f"{path}\0" for path in gone)
         repo.run("update-index", "--force-remove", "-z", "--stdin", input=names.encode(errors="surrogateescape"))
     for note in filter(None, (item.note for item in staged)):
         output.warn(note)
     _ensure_hook(repo, output)
-    start_if_due(repo, store)
+    start_if_due(workspace)
     changed = {path: before.get(path) != oid for path, oid in oids.items()}
     output.result(
         {

@@ -15,17 +15,18 @@ from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import KeptError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import present_paths, worktree_of
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.unattributed import advice, unattributed
 from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted, total_bytes
 from git_theta_ext.operations.filter.process import SKIP_SMUDGE
 from git_theta_ext.operations.sync.fetch import ensure_local
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Sequence
 
+    from git_theta_ext.cli.output import Output
+    from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.manifest import Manifest
 
 GROUP = "daily"
@@ -43,18 +44,21 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Populate."""
-    output = output_of(args)
-    repo = Repository.discover()
-    store = open_store(repo)
+    with Workspace.discover() as workspace:
+        return _populate(output_of(args), workspace, args)
+
+
+def _populate(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
+    repo = workspace.repo
     show = partial(progress, wanted=output.mode == "human")
     paths = list(theta_paths(repo.run, present_paths(repo, args.paths)))
     with show("fetching", 0) as fetched:
-        ensure = partial(ensure_local, repo, store, advance=fetched)
+        ensure = partial(ensure_local, workspace, advance=fetched)
         if args.force:
             _restore_manifests(repo, paths, ensure)
         wanted = {path: Wanted(content) for path in paths if (content := manifest_at(repo, path)) is not None}
         with show("writing", total_bytes(wanted.values())) as written:
-            failures = populate_wanted(repo, store, wanted, ensure, written)
+            failures = populate_wanted(workspace, wanted, ensure, written)
     top = worktree_of(repo)
     gone = [path for path in paths if not os.path.lexists(top / path)]
     left = [path for path in wanted if manifest_at(repo, path) is not None]

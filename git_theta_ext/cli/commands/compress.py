@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,11 @@ from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.diff.words import human_bytes
 from git_theta_ext.errors import UsageError
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.model.floats import is_real
 from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.operations.sync.fetch import ensure_local
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.update.compeft import file_head
 from git_theta_ext.update.compress import Fidelity, Pair, Selection, select, write_signs
 from git_theta_ext.util.file_bytes import open_bytes
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from git_theta_ext.cli.output import Output
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.store.store import Store
@@ -82,7 +83,17 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--alpha {args.alpha}: not a finite number above 0")
     if args.output.is_dir() or not args.output.absolute().parent.is_dir():
         raise UsageError(f"{args.output} is a folder, or is in none", hint="name a file with -o")
-    pairs, left_out = _pairs(_open(args.old), _open(args.new), args)
+    with ExitStack() as opened:
+
+        @cache
+        def workspace() -> Workspace:
+            return opened.enter_context(Workspace.discover())
+
+        return _compress(output, _open(args.old, workspace), _open(args.new, workspace), args)
+
+
+def _compress(output: Output, old: _Model, new: _Model, args: argparse.Namespace) -> int:
+    pairs, left_out = _pairs(old, new, args)
     selection = select(pairs, args.density)
     scale = args.alpha * selection.deviation
     if not scale:
@@ -95,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _open(name: str) -> _Model:
+def _open(name: str, workspace: Callable[[], Workspace]) -> _Model:
     if Path(name).is_file():
         data = open_bytes(Path(name))
         if is_manifest(data):
@@ -110,11 +121,9 @@ def _open(name: str) -> _Model:
         return _Model({key: extent.spec for key, extent in places.items()}, pieces)
     if ":" not in name:
         raise UsageError(f"{name} is neither a file nor REV:PATH", hint=f"git theta show HEAD:{name}")
-    repo = Repository.discover()
-    manifest = manifest_of(repo, name)
-    store = open_store(repo)
-    ensure_local(repo, store, [manifest])
-    return _stored(store, manifest.parameters)
+    manifest = manifest_of(workspace().repo, name)
+    ensure_local(workspace(), [manifest])
+    return _stored(workspace().store, manifest.parameters)
 
 
 def _stored(store: Store, parameters: Mapping[str, Parameter]) -> _Model:

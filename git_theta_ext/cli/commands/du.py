@@ -17,10 +17,9 @@ from git_theta_ext.diff.group import printable
 from git_theta_ext.diff.words import human_bytes, plural, shorten
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.git.pathspecs import tracked_paths
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.maintenance.disk_usage import Usage, measure
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.store.packs.reader import read_pack_header
 
 if TYPE_CHECKING:
@@ -50,10 +49,9 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show."""
-    repo = Repository.discover()
-    only = tracked_paths(repo, args.paths) if args.paths else None
-    headers, total = _packs(open_store(repo))
-    usage = measure(versions(repo), headers, total, only)
+    with Workspace.discover() as workspace:
+        only = tracked_paths(workspace.repo, args.paths) if args.paths else None
+        usage = measure(versions(workspace.repo), *_packs(workspace.store), only)
     output_of(args).result(_data(usage), map(_shown, _lines(usage, args.by)))
     return 0
 

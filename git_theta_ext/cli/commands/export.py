@@ -17,14 +17,14 @@ from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import ChangedError, UsageError
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.operations.sync.fetch import ensure_local
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     import argparse
 
+    from git_theta_ext.cli.output import Output
     from git_theta_ext.model.manifest import Manifest
 
 GROUP = "share"
@@ -43,11 +43,14 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export."""
-    output = output_of(args)
-    repo = Repository.discover()
-    manifest = manifest_of(repo, args.object, command=f"git theta export {{}} {args.file}")
+    with Workspace.discover() as workspace:
+        return _export(output_of(args), workspace, args)
+
+
+def _export(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
+    manifest = manifest_of(workspace.repo, args.object, command=f"git theta export {{}} {args.file}")
     if str(args.file) == _STDOUT:
-        return _to_stdout(repo, manifest)
+        return _to_stdout(workspace, manifest)
     if args.file.is_dir():
         name = Path(args.object).name.rpartition(":")[2]
         raise UsageError(f"{args.file} is a folder", hint=f"git theta export {args.object} {args.file / name}")
@@ -56,12 +59,11 @@ def run(args: argparse.Namespace) -> int:
     if not args.file.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {args.file.parent}", hint=f"mkdir -p {args.file.parent}")
     expected = Expected.at(args.file)
-    store = open_store(repo)
     wanted = output.mode == "human"
     with progress("fetching", 0, wanted=wanted) as advance:
-        ensure_local(repo, store, [manifest], advance)
+        ensure_local(workspace, [manifest], advance)
     with progress("writing", sum(nbytes for _, nbytes in manifest.digests()), wanted=wanted) as advance:
-        stat = populate(manifest, store, args.file, expected, advance)
+        stat = populate(manifest, workspace.store, args.file, expected, advance)
     if stat is None:
         raise ChangedError(
             f"{args.file} was changed by another program meanwhile, and was left as it is",
@@ -73,11 +75,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _to_stdout(repo: Repository, manifest: Manifest) -> int:
+def _to_stdout(workspace: Workspace, manifest: Manifest) -> int:
     """Write the whole checkpoint elsewhere first: nothing of it can be believed before all of it is verified."""
-    store = open_store(repo)
+    store = workspace.store
     with progress("fetching", 0) as advance:
-        ensure_local(repo, store, [manifest], advance)
+        ensure_local(workspace, [manifest], advance)
     with TemporaryDirectory(dir=store.root) as folder:
         path = Path(folder) / "checkpoint"
         populate(manifest, store, path, Expected.at(path))

@@ -19,13 +19,12 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import CorruptError, ManifestError, MissingError, UsageError
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import manifest_blobs, object_infos
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import head_of
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.sync.outgoing import theta_paths_at
 from git_theta_ext.operations.sync.remotes import try_remotes
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.store.locks import gc_lock
 from git_theta_ext.store.maintenance.fsck import (
     Problem,
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from git_theta_ext.cli.output import Output
+    from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.store import Store
 
@@ -91,14 +91,15 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError("--repair is for this repository", hint=f"git theta push --all {args.remote}".rstrip())
         from git_theta_ext.cli.commands._fsck_remote import check
 
-        return check(output, Repository.discover(), args.remote or None, full=args.full)
-    return _here(output, args)
+        with Workspace.discover() as workspace:
+            return check(output, workspace, args.remote or None, full=args.full)
+    with Workspace.discover() as workspace:
+        return _here(output, workspace, args)
 
 
-def _here(output: Output, args: argparse.Namespace) -> int:
+def _here(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     show = partial(progress, wanted=output.mode == "human")
-    repo = Repository.discover()
-    store = open_store(repo)
+    repo, store = workspace.repo, workspace.store
     manifests, unreadable = _manifests(repo)
     unreadable += _raw(repo)
     # Others clone from a bare repository: what only its remotes hold is missing to them.
@@ -112,7 +113,7 @@ def _here(output: Output, args: argparse.Namespace) -> int:
                 remotes.fill(store, manifests, advance)
         found = _check(remotes, store, manifests, show, full=args.full)
         if args.repair:
-            heal = partial(_heal, repo, store, manifests)
+            heal = partial(_heal, workspace, manifests)
             found, told["repair"], lines = _mend(remotes, store, manifests, found, heal, show, dry_run=args.dry_run)
     problems = unreadable + found
     needed = users(store, manifests, [problem.pack for problem in problems if problem.pack])
@@ -164,14 +165,12 @@ def _check(
     return problems
 
 
-def _heal(
-    repo: Repository, store: Store, manifests: Mapping[str, Manifest], lost: AbstractSet[Digest]
-) -> dict[Digest, str]:
+def _heal(workspace: Workspace, manifests: Mapping[str, Manifest], lost: AbstractSet[Digest]) -> dict[Digest, str]:
     """Store again what files of work trees hold of what was lost, at the paths of the manifests that name it."""
     from git_theta_ext.operations.maintenance.worktree_recovery import store_again
 
     places = {place for place, manifest in manifests.items() if any(digest in lost for digest, _ in manifest.digests())}
-    return store_again(repo, store, {place.rpartition(" (")[0] for place in places}, lost) if lost else {}
+    return store_again(workspace, {place.rpartition(" (")[0] for place in places}, lost) if lost else {}
 
 
 def _mend(  # noqa: PLR0913, PLR0917 - the one place where all of it comes together

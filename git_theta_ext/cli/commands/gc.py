@@ -11,10 +11,9 @@ from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.maintenance.auto_gc import log_path, lower_priority
 from git_theta_ext.operations.maintenance.gc import GcOptions, maintain
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.store.locks import gc_lock
 
 if TYPE_CHECKING:
@@ -50,38 +49,42 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Recode and collect."""
-    repo = Repository.discover()
-    store = open_store(repo)
-    grace = repo.config.gc_grace if args.grace is None else args.grace
+    with Workspace.discover() as workspace:
+        return _gc(output_of(args), workspace, args)
+
+
+def _gc(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
+    root = workspace.store.root
+    grace = workspace.settings.gc_grace if args.grace is None else args.grace
     if not grace >= 0:
         raise UsageError(f"--grace {grace:g} lies in the future", hint="git theta gc --grace 14")
     if args.auto:
         lower_priority()
     options = GcOptions(time.time() - grace * _DAY, args.aggressive, args.dry_run)
-    output = output_of(args)
-    with gc_lock(store.root, wait=False) as acquired:
+    with gc_lock(root, wait=False) as acquired:
         if acquired:
-            return _collect(output, repo, store, options, auto=args.auto)
+            return _collect(output, workspace, options, auto=args.auto)
     if args.auto:
         return 0
     output.warn("another git theta gc, prune or repair is running; this one waits for it")
-    with gc_lock(store.root, wait=True):
-        return _collect(output, repo, store, options, auto=False)
+    with gc_lock(root, wait=True):
+        return _collect(output, workspace, options, auto=False)
 
 
-def _collect(output: Output, repo: Repository, store: Store, options: GcOptions, *, auto: bool) -> int:
+def _collect(output: Output, workspace: Workspace, options: GcOptions, *, auto: bool) -> int:
     try:
-        _run(output, repo, store, options)
+        _run(output, workspace, options)
     except ThetaError as error:
         if auto:
-            log_path(store).write_text(f"{error.message}\n")
+            log_path(workspace.store).write_text(f"{error.message}\n")
         raise
     return 0
 
 
-def _run(output: Output, repo: Repository, store: Store, options: GcOptions) -> None:
+def _run(output: Output, workspace: Workspace, options: GcOptions) -> None:
+    store = workspace.store
     before = _stored(store)
-    done = maintain(repo, store, options, partial(progress, "recoding", wanted=output.mode == "human"))
+    done = maintain(workspace, options, partial(progress, "recoding", wanted=output.mode == "human"))
     if not options.dry_run:
         log_path(store).unlink(missing_ok=True)
     after = before - done.freed + done.recoded.after if options.dry_run else _stored(store)

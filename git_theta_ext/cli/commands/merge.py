@@ -14,11 +14,10 @@ from git_theta_ext.cli.render import plan as plan_text
 from git_theta_ext.cli.render import report as report_text
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import MergeError, UsageError
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.merging.reporting.report import bytes_to_read, taken
 from git_theta_ext.operations.merge.preview import plan_merge
 from git_theta_ext.operations.merge.replay import measure_merge, recorded_merges, replay
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.files import reporting_os_errors
 
 if TYPE_CHECKING:
@@ -82,25 +81,25 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("-X is for --plan: what was merged is known", hint="git theta merge --report HEAD")
     if args.html is not None and args.action is not _report:
         raise UsageError("--html is for --report", hint=f"git theta merge --report --html {args.html}")
-    code: int = args.action(output_of(args), Repository.discover(), args)
+    with Workspace.discover() as workspace:
+        code: int = args.action(output_of(args), workspace, args)
     return code
 
 
-def _plan(output: Output, repo: Repository, args: argparse.Namespace) -> int:
+def _plan(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     revisions, words = args.revisions, args.words
     if not revisions:
         raise UsageError("--plan needs the branches that would be merged", hint=EXAMPLE)
-    found = plan_merge(repo, revisions, words)
+    found = plan_merge(workspace, revisions, words)
     lines = [line for path, preview in found.items() for line in plan_text.lines(path, preview)]
     data = [plan_text.to_json(path, preview) for path, preview in found.items()]
     output.result(data, lines or ["no checkpoint was changed by more than one side"])
     return int(any(plan_text.conflicts(preview.plan) for preview in found.values()))
 
 
-def _replay(output: Output, repo: Repository, args: argparse.Namespace) -> int:
+def _replay(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     commit = _single(args.revisions)
-    store = open_store(repo)
-    found = [replay(repo, store, merge, progress) for merge in recorded_merges(repo, commit)]
+    found = [replay(workspace, merge, progress) for merge in recorded_merges(workspace, commit)]
     output.result(
         [{"path": r.path, "computed": r.computed, "differing": list(r.differing)} for r in found],
         [
@@ -133,13 +132,12 @@ def _single(revisions: Sequence[str]) -> str:
     return next(iter(revisions), "HEAD")
 
 
-def _report(output: Output, repo: Repository, args: argparse.Namespace) -> int:
+def _report(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     commit = _single(args.revisions)
-    store = open_store(repo)
     reports = []
-    for merge in recorded_merges(repo, commit):
+    for merge in recorded_merges(workspace, commit):
         with progress(f"measuring {merge.record.path}", bytes_to_read(merge.plan)) as advance:
-            rows = measure_merge(repo, store, merge, advance)
+            rows = measure_merge(workspace, merge, advance)
         about = {"path": merge.record.path, "commit": merge.commit, **merge.record.rules.to_dict()}
         reports.append((about | {"taken": taken(merge.plan)}, report_text.grouped(rows)))
     if args.html is not None:

@@ -16,13 +16,12 @@ from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.notes import say
 from git_theta_ext.git.pathspecs import tracked_paths
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.merging.rules.file import parse_override
 from git_theta_ext.merging.rules.rules import choice
 from git_theta_ext.operations.merge.conflict_preview import moved, preview
 from git_theta_ext.operations.merge.resolve_worktree import find_conflicts, resolve_conflicts, stage_resolved
 from git_theta_ext.operations.merge.run import engine
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.libraries import is_installed
 from git_theta_ext.util.text import printable
 
@@ -31,11 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from git_theta_ext.cli.output import Output
+    from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.manifest import Conflict
     from git_theta_ext.operations.merge.resolve_worktree import ConflictedCheckpoint
-    from git_theta_ext.store.store import Store
 
 GROUP = "merge"
 EXAMPLE = "git theta mergetool model.safetensors"
@@ -52,15 +51,18 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask, and settle."""
-    output = output_of(args)
-    repo = Repository.discover()
+    with Workspace.discover() as workspace:
+        return _settle_all(output_of(args), workspace, args)
+
+
+def _settle_all(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
+    repo = workspace.repo
     paths = tracked_paths(repo, args.paths) if args.paths else _unmerged(repo)
     if not paths:
         raise UsageError("no checkpoint has conflicts", hint="git theta status")
-    store = open_store(repo)
     left = {}
     for path in paths:
-        found = _Session(repo, store, output, find_conflicts(repo, store, path)).run()
+        found = _Session(workspace, output, find_conflicts(workspace, path)).run()
         left[path] = len(found.manifest.conflicts) + (found.manifest.layout_conflict is not None)
     output.result(
         [{"path": path, "conflicts": count} for path, count in left.items()],
@@ -77,9 +79,8 @@ def _unmerged(repo: Repository) -> list[str]:
 class _Session:
     """The questions about one checkpoint; they go to stderr, answers come from stdin."""
 
-    def __init__(self, repo: Repository, store: Store, output: Output, found: ConflictedCheckpoint) -> None:
-        self._repo = repo
-        self._store = store
+    def __init__(self, workspace: Workspace, output: Output, found: ConflictedCheckpoint) -> None:
+        self._workspace = workspace
         self._output = output
         self._found = found
         self._apart: set[str] = set()
@@ -99,18 +100,18 @@ class _Session:
         if not self._over and self._found.manifest.layout_conflict is not None and not self._found.manifest.conflicts:
             self._ask_layout()
         if not self._found.manifest.conflicted:
-            stage_resolved(self._repo, self._store, self._found)
+            stage_resolved(self._workspace, self._found)
         return self._found
 
     def _device(self) -> Device:
-        return engine(self._repo, self._store).device
+        return engine(self._workspace).device
 
     def _ask(self, label: str, conflicts: Sequence[Conflict], groups: int) -> None:
         """Ask about a group until it is settled, skipped or split."""
         measures = None
         if is_installed("torch"):
             with progress("measuring", 0):
-                measures = moved(self._store, self._device(), conflicts)
+                measures = moved(self._workspace.store, self._device(), conflicts)
         self._say(text.about(label, conflicts, measures, groups))
         before = self._found
         while self._found is before and not self._over:
@@ -143,7 +144,7 @@ class _Session:
 
     def _preview(self, conflicts: Sequence[Conflict], words: Sequence[str]) -> None:
         choices = [_choice(words[0], words[1:])] if words else [_choice(name, ()) for name in PREVIEWED]
-        count, found = preview(self._store, self._device(), self._found.manifest, conflicts, choices)
+        count, found = preview(self._workspace.store, self._device(), self._found.manifest, conflicts, choices)
         self._say(text.previews(conflicts, count, found))
 
     def _resolve(self, asked: Choice, conflicts: Sequence[Conflict]) -> None:
@@ -151,7 +152,7 @@ class _Session:
         everything = len(names) == len(self._found.manifest.conflicts)
         patterns = [] if everything else list(map(glob.escape, names))
         with progress("merging", 0):
-            self._found = resolve_conflicts(self._repo, self._store, self._found, asked, patterns)
+            self._found = resolve_conflicts(self._workspace, self._found, asked, patterns)
 
     def _ask_layout(self) -> None:
         self._say(text.layout(self._found))
@@ -160,9 +161,7 @@ class _Session:
             if word in {"", "k", "q"}:
                 return
             try:
-                self._found = resolve_conflicts(
-                    self._repo, self._store, self._found, _choice(text.SHORT.get(word, word), ())
-                )
+                self._found = resolve_conflicts(self._workspace, self._found, _choice(text.SHORT.get(word, word), ()))
             except ThetaError as error:
                 self._output.error(error)
 

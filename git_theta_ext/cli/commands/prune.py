@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import human_bytes, plural
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.maintenance.prune import local_packs, needed_here, plan_prune, prune_place
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.store.locks import gc_lock
 from git_theta_ext.transfer.verify import verified
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from git_theta_ext.cli.output import Output
     from git_theta_ext.operations.maintenance.prune import Prune
     from git_theta_ext.store.packs.format import PackHeader
 
@@ -50,10 +50,13 @@ def _days(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Prune."""
-    output = output_of(args)
-    repo = Repository.discover()
-    store = open_store(repo)
-    place = prune_place(repo, store, args.remote)
+    with Workspace.discover() as workspace:
+        return _prune(output_of(args), workspace, args)
+
+
+def _prune(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
+    repo, store = workspace.repo, workspace.store
+    place = prune_place(workspace, args.remote)
     start = time.time()
     # Nobody may code a tensor against another that is about to go.
     with gc_lock(store.root, wait=True):

@@ -12,17 +12,18 @@ from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import MissingError, UsageError
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.history.status import push_remote
 from git_theta_ext.operations.sync.push import Push
 from git_theta_ext.operations.sync.push_refs import history_updates
 from git_theta_ext.operations.sync.remotes import push_addresses, remote_url
+from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.text import redacted
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
 
+    from git_theta_ext.cli.output import Output
     from git_theta_ext.operations.sync.push import Pushed
 
 GROUP = "share"
@@ -45,15 +46,19 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Upload; exits with 7 if a remote lacks what is nowhere."""
-    output = output_of(args)
-    repo = Repository.discover()
+    with Workspace.discover() as workspace:
+        return _push(output_of(args), workspace, args)
+
+
+def _push(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
+    repo = workspace.repo
     remote = args.remote or push_remote(repo)
     if remote is None:
         raise UsageError("there is no remote to push to", hint="git remote add origin URL, or git theta push URL")
     updates = history_updates(repo, remote, every=args.all)
     if not updates:
         raise UsageError("there is no commit to push the parameters of", hint="git commit, or git theta push --all")
-    pushes = {remote_url(repo, remote, at): Push(repo, remote, at, updates) for at in push_addresses(repo, remote)}
+    pushes = {remote_url(repo, remote, at): Push(workspace, remote, at, updates) for at in push_addresses(repo, remote)}
     told: list[dict[str, Any]] = []
     lines: list[str] = []
     lost = 0

@@ -13,16 +13,17 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import tracked_paths
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.merging.rules.rules import choice
 from git_theta_ext.operations.merge.resolve import methods_for, sides_of
 from git_theta_ext.operations.merge.resolve_worktree import find_conflicts, resolve_conflicts, stage_resolved
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from git_theta_ext.cli.output import Output
+    from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.merge.resolve_worktree import ConflictedCheckpoint
 
@@ -63,17 +64,19 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Resolve."""
-    output = output_of(args)
-    repo = Repository.discover()
-    paths, patterns = _meant(repo, args.words)
+    with Workspace.discover() as workspace:
+        return _resolve(output_of(args), workspace, args)
+
+
+def _resolve(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
+    paths, patterns = _meant(workspace.repo, args.words)
     patterns = [*patterns, *args.patterns]
     asked = choice(args.method, _options(args.options), origin="command line") if args.method else None
-    store = open_store(repo)
     left, told, lines = 0, [], []
     for path in paths:
-        found = find_conflicts(repo, store, path)
+        found = find_conflicts(workspace, path)
         if found.manifest.conflicted and asked is not None:
-            found = resolve_conflicts(repo, store, found, asked, patterns)
+            found = resolve_conflicts(workspace, found, asked, patterns)
         told.append(_told(found))
         if found.manifest.conflicted:
             left += 1
@@ -81,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
             if asked is None:
                 lines.append(f"to resolve them: {_resolve_command(found.manifest)} {path}")
         else:
-            stage_resolved(repo, store, found)
+            stage_resolved(workspace, found)
             lines.append(f"resolved {path}")
     output.result({"checkpoints": told}, lines)
     return int(left > 0)

@@ -13,11 +13,10 @@ from git_theta_ext.cli.commands.ls_files import describe, parameter_lines, summa
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.words import human_bytes
 from git_theta_ext.errors import ThetaError, UsageError
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.sync.fetch import ensure_local
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     import argparse
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from git_theta_ext.cli.output import Output
+    from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.dtypes import Dtype
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.store.store import Store
@@ -48,8 +49,12 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show."""
-    output = output_of(args)
-    repo = Repository.discover()
+    with Workspace.discover() as workspace:
+        return _show(output_of(args), workspace, args)
+
+
+def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
+    repo = workspace.repo
     if args.parameter is not None and ":" not in args.object and _is_checkpoint(repo, args.object, args.parameter):
         name = f"{args.object}:{args.parameter}"
         raise UsageError(f"{args.object!r} does not name a version of a file", hint=f"git theta show {name}")
@@ -61,10 +66,9 @@ def run(args: argparse.Namespace) -> int:
         output.result(data, [f"{args.object}  ({summary(manifest)})", *parameter_lines(manifest)])
         return 0
     parameter = _find(manifest, args.parameter, args.object)
-    store = open_store(repo)
-    _fetch(repo, store, manifest, args.parameter)
+    _fetch(workspace, manifest, args.parameter)
     if args.raw:
-        for chunk in store.stream(parameter.digest, parameter.spec):
+        for chunk in workspace.store.stream(parameter.digest, parameter.spec):
             sys.stdout.buffer.write(chunk)
         return 0
     told: dict[str, Any] = {
@@ -73,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         "shape": list(parameter.spec.shape),
         "bytes": parameter.spec.nbytes,
         "digest": parameter.digest,
-        **statistics(store, parameter),
+        **statistics(workspace.store, parameter),
     }
     output.result(told, _lines(told))
     return 0
@@ -157,9 +161,9 @@ def _find(manifest: Manifest, name: str, place: str) -> Parameter:
     return parameter
 
 
-def _fetch(repo: Repository, store: Store, manifest: Manifest, name: str) -> None:
+def _fetch(workspace: Workspace, manifest: Manifest, name: str) -> None:
     alone = Manifest(manifest.format, manifest.skeleton, {name: manifest.parameters[name]})
-    ensure_local(repo, store, [alone])
+    ensure_local(workspace, [alone])
 
 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:

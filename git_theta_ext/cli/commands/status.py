@@ -24,13 +24,12 @@ from git_theta_ext.git.hooks import hook_present
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import object_infos
 from git_theta_ext.git.pathspecs import present_paths
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import head_of
 from git_theta_ext.git.unattributed import advice, unattributed
 from git_theta_ext.operations.filter.index_refresh import finish_written
 from git_theta_ext.operations.filter.pending import read_pending
 from git_theta_ext.operations.history.status import in_worktree, unknown_bytes, unpushed, untracked
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     import argparse
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from git_theta_ext.cli.output import Output
     from git_theta_ext.diff.compare import Diff
     from git_theta_ext.git.entries import TreeEntry
+    from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.manifest import Manifest
 
 GROUP = "daily"
@@ -56,18 +56,21 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show."""
-    output = output_of(args)
-    repo = Repository.discover()
+    with Workspace.discover() as workspace:
+        return _show(output_of(args), workspace, args)
+
+
+def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
+    repo = workspace.repo
     tracked = present_paths(repo, args.paths)
     paths = theta_paths(repo.run, tracked)
-    store = open_store(repo)
     with suppress(ThetaError):  # git's own status goes on being wrong, and the next command tries again
-        finish_written(repo, store)
+        finish_written(workspace)
     head = head_of(repo)
     committed = {path: manifest for path, (_, manifest) in (repo.manifests(head) if head else {}).items()}
     index = {path: manifest for path, (_, manifest) in repo.manifests(None).items()}
-    with progress("reading", unknown_bytes(repo, store, paths), wanted=output.mode == "human") as advance:
-        found = in_worktree(repo, store, paths, advance)
+    with progress("reading", unknown_bytes(workspace, paths), wanted=output.mode == "human") as advance:
+        found = in_worktree(workspace, paths, advance)
     # What a merge left undecided has three versions in the index and none to compare with.
     entries = repo.entries(None)
     undecided = {entry.path for entry in entries if entry.stage}

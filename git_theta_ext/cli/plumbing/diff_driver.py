@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.process import silence
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.diff_driver import run as run_driver
+from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +26,8 @@ def run(args: argparse.Namespace) -> int:
     If nobody reads it any more, as behind ``| head``, git finds out by itself; a failure it would call a crash.
     """
     try:
-        code = run_driver(args.words, Repository.discover())
+        with Workspace.discover() as workspace:
+            code = run_driver(args.words, workspace)
         sys.stdout.flush()
     except BrokenPipeError:
         silence(sys.stdout.fileno())

@@ -16,6 +16,7 @@ from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.sync.outgoing import parse_updates
 from git_theta_ext.operations.sync.push import Push
 from git_theta_ext.operations.sync.push_refs import tracking_updates
+from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     import argparse
@@ -43,18 +44,22 @@ def _push(output: Output, words: Sequence[str]) -> int:
     if len(words) != 2:  # noqa: PLR2004 - githooks(5): name of the remote, and its address
         raise UsageError(f"pre-push takes a remote and its address, not {len(words)} words", hint=EXAMPLE)
     updates = parse_updates(sys.stdin.buffer.read().decode(errors="surrogateescape"))
-    repo = Repository.discover()
-    if not updates and not repo.theta_dir.is_dir():
-        return 0  # nothing is sent, and nothing was ever stored here
-    push = Push(repo, words[0], words[1], tuple(updates) or tracking_updates(repo, words[0]))
+    with Workspace.discover() as workspace:
+        if not updates and not workspace.repo.theta_dir.is_dir():
+            return 0  # nothing is sent, and nothing was ever stored here
+        pushed = tuple(updates) or tracking_updates(workspace.repo, words[0])
+        return _upload(output, Push(workspace, words[0], words[1], pushed), strict=bool(updates))
+
+
+def _upload(output: Output, push: Push, *, strict: bool) -> int:
     if pushes_dry(os.getppid()):
-        _say_dry(output, push, push.look(strict=bool(updates)))
+        _say_dry(output, push, push.look(strict=strict))
         return 0
     try:
         with progress("uploading parameters", 0) as advance:
-            done = push.run(strict=bool(updates), advance=advance)
+            done = push.run(strict=strict, advance=advance)
     except ThetaError as error:
-        if updates:
+        if strict:
             raise
         # Git has nothing to send, so there is nothing to stop.
         output.warn(f"whether {push.shown} has all parameters is not known: {error.message}", error.hint)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.progress import progress
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.merge.driver import run as run_driver
+from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     import argparse
@@ -29,4 +29,5 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Merge."""
     words = (args.ancestor, args.ours, args.theirs, args.size, args.path)
-    return run_driver(words, Repository.discover(), progress)
+    with Workspace.discover() as workspace:
+        return run_driver(words, workspace, progress)

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from git_theta_ext.git.repository import Repository
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.operations.workspace import Workspace
 
 LOOKING = frozenset({"blame", "diff", "diff-files", "diff-index", "ls-files", "status"})
 """Commands of git that clean a file only to look at it: what they are told gets into no index."""
@@ -39,18 +38,15 @@ class CleanRequest:
     its own pages, if git reads that very file; otherwise the content is set aside first.
 
     Args:
-        repository: Whose work tree the path is in.
-        store: Where tensors go.
+        workspace: The repository and its store.
         pathname: Relative to the top of the work tree.
         advance: Told the number of bytes that are stored, as it goes.
     """
 
-    def __init__(
-        self, repository: Repository, store: Store, pathname: str, advance: Callable[[int], None] = no_progress
-    ) -> None:
+    def __init__(self, workspace: Workspace, pathname: str, advance: Callable[[int], None] = no_progress) -> None:
         self._advance = advance
-        self._repository = repository
-        self._store = store
+        self._workspace = workspace
+        self._root = workspace.store.root
         self._pathname = pathname
         self._head = bytearray()
         self._decided = False
@@ -66,7 +62,7 @@ class CleanRequest:
             if len(self._head) >= len(MAGIC):
                 self._decide()
         elif self._spool is not None:
-            with reporting_os_errors(self._store.root):
+            with reporting_os_errors(self._root):
                 self._spool.write(data)
         elif self._reading is None:
             if self._received > MAX_MANIFEST:
@@ -87,11 +83,11 @@ class CleanRequest:
         if self._reading is not None:
             return self._reading.result(self._received)
         if self._spool is not None:
-            with reporting_os_errors(self._store.root):
+            with reporting_os_errors(self._root):
                 self._spool.flush()
                 data = FileBytes(self._spool.fileno(), self._pathname)
-            format_name = theta_paths(self._repository.run, [self._pathname]).get(self._pathname)
-            return clean_bytes(self._repository, self._store, data, format_name, self._advance)
+            format_name = theta_paths(self._workspace.repo.run, [self._pathname]).get(self._pathname)
+            return clean_bytes(self._workspace, data, format_name, self._advance)
         shown = calling_command(os.getppid()) in LOOKING
         return echo_manifest(bytes(self._head), self._pathname, undecided=shown)
 
@@ -106,10 +102,10 @@ class CleanRequest:
         self._decided = True
         if is_manifest(bytes(self._head)):
             return
-        self._reading = _FileReading.begin(self._repository, self._store, self._pathname, self._advance)
+        self._reading = _FileReading.begin(self._workspace, self._pathname, self._advance)
         if self._reading is None:
-            with reporting_os_errors(self._store.root):
-                self._spool = _spool(self._store.root)
+            with reporting_os_errors(self._root):
+                self._spool = _spool(self._root)
                 self._spool.write(self._head)
         self._head.clear()
 
@@ -128,48 +124,45 @@ class _FileReading:
 
     def __init__(
         self,
-        repository: Repository,
-        store: Store,
+        workspace: Workspace,
         pathname: str,
         descriptor: int,
         advance: Callable[[int], None],
     ) -> None:
         self._pathname = pathname
         self._advance = advance
-        self._path = repository.folder / pathname
+        self._path = workspace.repo.folder / pathname
         self._descriptor = descriptor
         self._before = os.fstat(descriptor)
-        self._cache = StatCache(store)
+        self._cache = StatCache(workspace.store)
         self._format: str | None = None
         self._manifest: bytes | None = None
         self._clock = 0
         self._error: BaseException | None = None
-        self._thread = Thread(target=self._work, args=(repository, store), daemon=True)
+        self._thread = Thread(target=self._work, args=(workspace,), daemon=True)
         self._thread.start()
 
     @classmethod
-    def begin(
-        cls, repository: Repository, store: Store, pathname: str, advance: Callable[[int], None]
-    ) -> _FileReading | None:
+    def begin(cls, workspace: Workspace, pathname: str, advance: Callable[[int], None]) -> _FileReading | None:
         """Start if the calling git reads the path's very file; None if it sends something else, or that is unknown."""
         try:
-            descriptor = os.open(repository.folder / pathname, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(workspace.repo.folder / pathname, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             return None
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode) or not before.st_size or not holds_open(before, os.getppid()):
             os.close(descriptor)
             return None
-        return cls(repository, store, pathname, descriptor, advance)
+        return cls(workspace, pathname, descriptor, advance)
 
-    def _work(self, repository: Repository, store: Store) -> None:
+    def _work(self, workspace: Workspace) -> None:
         try:
-            self._format = theta_paths(repository.run, [self._pathname]).get(self._pathname)
+            self._format = theta_paths(workspace.repo.run, [self._pathname]).get(self._pathname)
             self._manifest = self._cache.get(self._path, self._format)
             if self._manifest is None:
                 self._clock = self._cache.clock(self._path)
                 data = FileBytes(self._descriptor, self._pathname)
-                self._manifest = clean_bytes(repository, store, data, self._format, self._advance)
+                self._manifest = clean_bytes(workspace, data, self._format, self._advance)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that asks for the result
             self._error = error
 
@@ -199,7 +192,7 @@ class _FileReading:
 
 
 def clean_bytes(
-    repository: Repository, store: Store, data: FileBytes, format_name: str | None, advance: Callable[[int], None]
+    workspace: Workspace, data: FileBytes, format_name: str | None, advance: Callable[[int], None]
 ) -> bytes:
     """Store a checkpoint and return its manifest; notes go to standard error.
 
@@ -208,14 +201,14 @@ def clean_bytes(
     from git_theta_ext.checkpoint.clean import clean, describe
 
     try:
-        described = clean(data, data.path, store, format_name, advance)
+        described = clean(data, data.path, workspace.store, format_name, advance)
     except StoreError:
         if calling_command(os.getppid()) not in LOOKING:
             raise
-        described = describe(data, data.path, format_name, threads=store.threads)
+        described = describe(data, data.path, format_name, threads=workspace.store.threads)
     note = described.scan.note
     if note is None and format_name is None:
-        note = doubt(repository, data.path, described.manifest, data)
+        note = doubt(workspace.repo, data.path, described.manifest, data)
     if note:
         complain(f"note: {note}")
     return described.manifest.to_bytes()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.operations.workspace import Workspace
 
 _PATIENCE = 10.0
 """Seconds to wait for another process that holds the index: until it knows, git calls the files modified."""
@@ -39,13 +39,11 @@ class Written:
     """Checkpoints that were written over their manifests.
 
     Args:
-        repo: With a work tree.
-        store: Its store.
+        workspace: The repository, with a work tree, and its store.
         formats: Path to the ``theta-format`` attribute.
     """
 
-    repo: Repository
-    store: Store
+    workspace: Workspace
     formats: Mapping[str, str | None]
     _new: dict[str, tuple[bytes, os.stat_result, os.stat_result]] = field(default_factory=dict)
     _patched_at: float = field(default_factory=time.monotonic)
@@ -62,15 +60,19 @@ class Written:
         Raises:
             StoreError: It cannot be flushed.
         """
-        flush_if_asked(self.repo, self.repo.folder / path)
-        StatCache(self.store).put_written(self.repo.folder / path, after, content, self.formats.get(path))
+        flush_if_asked(self.workspace.repo, self.workspace.repo.folder / path)
+        StatCache(self.workspace.store).put_written(
+            self.workspace.repo.folder / path, after, content, self.formats.get(path)
+        )
         self._new[path] = content, before, after
         if time.monotonic() - self._patched_at >= _BATCH_SECONDS:
             self._patch(0)
 
     def knows(self, path: str) -> bool:
         """Return whether a path's file is known, as one that another command of ours wrote or read."""
-        return StatCache(self.store).get(self.repo.folder / path, self.formats.get(path)) is not None
+        return (
+            StatCache(self.workspace.store).get(self.workspace.repo.folder / path, self.formats.get(path)) is not None
+        )
 
     def settle(self, *, hurry: bool = False) -> tuple[set[str], list[ThetaError]]:
         """Tell the index of all that it was not told of yet.
@@ -83,7 +85,7 @@ class Written:
         """
         self._patch(LOCK_SECONDS if hurry else _PATIENCE)
         try:
-            same = {} if hurry else refresh(self.repo.run, self._updates())
+            same = {} if hurry else refresh(self.workspace.repo.run, self._updates())
         except ThetaError as error:
             return set(self._new), [error]
         if not hurry:
@@ -95,22 +97,26 @@ class Written:
     def _updates(self) -> dict[bytes, Update]:
         return {
             os.fsencode(path): Update(
-                _blob_id(content, self.repo.object_format), StatWords.of(before), StatWords.of(after)
+                _blob_id(content, self.workspace.repo.object_format), StatWords.of(before), StatWords.of(after)
             )
             for path, (content, before, after) in self._new.items()
         }
 
     def _patch(self, wait: float) -> None:
         if self._new:
-            for path in patch_file(self.repo.index_path, self._updates(), self.repo.object_format, wait):
+            for path in patch_file(
+                self.workspace.repo.index_path, self._updates(), self.workspace.repo.object_format, wait
+            ):
                 del self._new[os.fsdecode(path)]
         self._patched_at = time.monotonic()
 
     def _date(self, path: str) -> None:
         content, before, after = self._new[path]
-        dated = _date_as_manifest(self.repo.folder / path, before, after)
+        dated = _date_as_manifest(self.workspace.repo.folder / path, before, after)
         if dated is not None:
-            StatCache(self.store).put_written(self.repo.folder / path, dated, content, self.formats.get(path))
+            StatCache(self.workspace.store).put_written(
+                self.workspace.repo.folder / path, dated, content, self.formats.get(path)
+            )
 
 
 def flush_if_asked(repo: Repository, path: Path) -> None:
@@ -128,12 +134,13 @@ def flush_if_asked(repo: Repository, path: Path) -> None:
         sync_file(path)
 
 
-def finish_written(repo: Repository, store: Store) -> None:
+def finish_written(workspace: Workspace) -> None:
     """Tell the index of checkpoints that an earlier command wrote, but was stopped before it could tell.
 
     Raises:
         ThetaError: A manifest is broken, or git cannot be asked.
     """
+    repo = workspace.repo
     pending = read_pending(repo)
     for path in pending:
         clear_leftovers(repo.folder / path)
@@ -147,7 +154,7 @@ def finish_written(repo: Repository, store: Store) -> None:
     updates: dict[bytes, Update] = {}
     for path, name in formats.items():
         manifest = manifests.get(entries[path])
-        found = None if manifest is None else _unchanged(repo, store, path, name, manifest)
+        found = None if manifest is None else _unchanged(workspace, path, name, manifest)
         if found is not None:
             updates[os.fsencode(path)] = Update(bytes.fromhex(entries[path]), None, StatWords.of(found))
     patched = patch_file(repo.index_path, updates, repo.object_format) if updates else set()
@@ -164,14 +171,13 @@ def _manifest_lies_at(full: Path) -> bool:
     return False
 
 
-def _unchanged(
-    repo: Repository, store: Store, path: str, format_name: str | None, manifest: Manifest
-) -> os.stat_result | None:
+def _unchanged(workspace: Workspace, path: str, format_name: str | None, manifest: Manifest) -> os.stat_result | None:
     """Return the stat of a file that holds a manifest's checkpoint; None if it is another, or none."""
+    store = workspace.store
     from git_theta_ext.checkpoint.clean import describe
     from git_theta_ext.util.file_bytes import open_bytes
 
-    full = repo.folder / path
+    full = workspace.repo.folder / path
     try:
         found = full.lstat()
         known = StatCache(store).get(full, format_name)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.operations.workspace import Workspace
 
 _CLOCK_NS = 20_000_000
 """The clock of file times may be this much behind the one that is asked for the time."""
@@ -61,8 +61,7 @@ def manifest_at(repo: Repository, path: str) -> bytes | None:
 
 
 def populate_wanted(
-    repo: Repository,
-    store: Store,
+    workspace: Workspace,
     wanted: Mapping[str, Wanted],
     ensure: Callable[[Iterable[Manifest]], None],
     advance: Callable[[int], None] = no_progress,
@@ -72,8 +71,7 @@ def populate_wanted(
     What is left undone, for whatever reason, is noted in ``$GIT_DIR/theta/pending`` for the next command.
 
     Args:
-        repo: With a work tree.
-        store: Its store.
+        workspace: The repository and its store.
         wanted: By path below the top of the work tree.
         ensure: Brings what the store lacks of some manifests from a remote; raises if it cannot.
         advance: Told the number of bytes written, as it goes.
@@ -81,9 +79,10 @@ def populate_wanted(
     Returns:
         What went wrong; the other files are in place.
     """
+    repo, store = workspace.repo, workspace.store
     failures: list[ThetaError] = []
     try:
-        finish_written(repo, store)
+        finish_written(workspace)
     except ThetaError as error:
         failures.append(error)
     pending = {path: Wanted(content) for path in read_pending(repo) if (content := manifest_at(repo, path))}
@@ -95,7 +94,7 @@ def populate_wanted(
     except ThetaError as error:
         # Files that need nothing from there are written all the same.
         failures.append(error)
-    written = Written(repo, store, theta_paths(repo.run, manifests))
+    written = Written(workspace, theta_paths(repo.run, manifests))
     undone = set(manifests)
     stopped = True
 
@@ -160,7 +159,7 @@ def _replace(
     written: Written, path: str, manifest: Manifest, write: Callable[[Manifest, Path, Expected], os.stat_result | None]
 ) -> None:
     """Populate one path, if its manifest still lies there."""
-    repo = written.repo
+    repo = written.workspace.repo
     full, content = repo.folder / path, manifest.to_bytes()
     before = Expected.at(full).stat
     if before is None or manifest_at(repo, path) != content:

@@ -18,10 +18,10 @@ from git_theta_ext.checkpoint.writers import close_inherited
 from git_theta_ext.errors import ProtocolError, ThetaError, understood
 from git_theta_ext.git.caller import calling_command, wants_quiet
 from git_theta_ext.git.notes import complain
-from git_theta_ext.git.repository import NESTED, Repository
+from git_theta_ext.git.repository import NESTED
 from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.operations.filter.clean import LOOKING, CleanRequest
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.protocol.filter import (
     CLEAN,
     SMUDGE,
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.filter.populate import Wanted
     from git_theta_ext.operations.merge.driver import Show
     from git_theta_ext.protocol.filter import Event
-    from git_theta_ext.store.store import Store
 
 Result = TypeVar("Result")
 
@@ -81,8 +80,7 @@ class FilterProcess:
         self._stored: Callable[[int], None] = no_progress
         self._sink = sink
         self._connection = Connection()
-        self._repository: Repository | None = None
-        self._store: Store | None = None
+        self._workspace: Workspace | None = None
         self._request: Request | None = None
         self._handler: CleanRequest | _SmudgeRequest | None = None
         self._failed = False
@@ -95,9 +93,13 @@ class FilterProcess:
         Returns:
             The exit code.
         """
-        with self._shown("storing checkpoints") as self._stored:
-            self._serve()
-        return self._finish()
+        try:
+            with self._shown("storing checkpoints") as self._stored:
+                self._serve()
+            return self._finish()
+        finally:
+            if self._workspace is not None:
+                self._workspace.close()
 
     def _shown(self, label: str, total: int = 0) -> AbstractContextManager[Callable[[int], None]]:
         return nullcontext(no_progress) if self._show is None else self._show(label, total)
@@ -129,9 +131,10 @@ class FilterProcess:
 
     def _begin(self, request: Request) -> CleanRequest | _SmudgeRequest:
         if request.command == CLEAN:
-            repository, store = self._open()
+            workspace = self._open()
+            asked = CleanRequest(workspace, request.pathname, self._stored)
             self._cleaned = True
-            return CleanRequest(repository, store, request.pathname, self._stored)
+            return asked
         if request.command == SMUDGE:
             return _SmudgeRequest()
         raise ProtocolError(f"git asks to {request.command!r}, which this filter does not know")
@@ -178,65 +181,63 @@ class FilterProcess:
 
     def _finish(self) -> int:
         # What refreshes an index for us cleans files, and so comes here; it would go on with the same work for ever.
-        if NESTED in os.environ or (self._repository is None and not self._wanted):
+        if NESTED in os.environ or (self._workspace is None and not self._wanted):
             return 0
         os.environ[NESTED] = "1"
         from git_theta_ext.git.hooks import ensure_hooks, notes
         from git_theta_ext.operations.maintenance.auto_gc import start_if_due
 
         try:
-            repository, store = self._open()
+            workspace = self._open()
         except ThetaError as error:
             report(error)
             return error.exit_code
         try:
             # With the global configuration alone nothing else puts the hook in place, and a push would upload nothing.
-            changes = ensure_hooks(repository)
+            changes = ensure_hooks(workspace.repo)
             if self._cleaned and calling_command(os.getppid()) not in LOOKING:
                 for note, hint in notes(changes):
                     complain(f"warning: {note}\ngit-theta: hint: {hint}")
         except ThetaError as error:
             report(error)
-        code = self._populate(repository, store)
+        code = self._populate(workspace)
         if self._cleaned:
-            start_if_due(repository, store)
+            start_if_due(workspace)
         return code
 
-    def _populate(self, repository: Repository, store: Store) -> int:
+    def _populate(self, workspace: Workspace) -> int:
         if os.environ.get(SKIP_SMUDGE, "").lower() not in {"", "0", "false", "no", "off"}:
             return 0
         from git_theta_ext.operations.filter.pending import read_pending
         from git_theta_ext.operations.filter.populate import populate_wanted, total_bytes
 
-        if not self._wanted and not read_pending(repository):
+        if not self._wanted and not read_pending(workspace.repo):
             return 0
         from git_theta_ext.operations.sync.fetch import ensure_local
 
         def ensure(manifests: Iterable[Manifest]) -> None:
             with self._shown("fetching parameters") as fetched:
-                ensure_local(repository, store, manifests, fetched)
+                ensure_local(workspace, manifests, fetched)
 
         try:
             total = 0 if self._show is None else total_bytes(self._wanted.values())
             with self._shown("writing checkpoints", total) as written:
-                failures = populate_wanted(repository, store, self._wanted, ensure, written)
+                failures = populate_wanted(workspace, self._wanted, ensure, written)
         except ThetaError as error:
             failures = [error]
         for failure in failures:
             report(failure)
-        if failures and (left := read_pending(repository)):
+        if failures and (left := read_pending(workspace.repo)):
             # Of the exit code of a filter git takes no notice here.
             what = f"{len(left)} of the checkpoints are not written, and git may exit with 0 all the same"
             mend = "git theta checkout goes on; git theta status --exit-code tells scripts"
             sys.stderr.write(f"git-theta: warning: {what}\ngit-theta: hint: {mend}\n")
         return failures[0].exit_code if failures else 0
 
-    def _open(self) -> tuple[Repository, Store]:
-        if self._repository is None:
-            self._repository = Repository.discover()
-        if self._store is None:
-            self._store = open_store(self._repository)
-        return self._repository, self._store
+    def _open(self) -> Workspace:
+        if self._workspace is None:
+            self._workspace = Workspace.discover()
+        return self._workspace
 
     def _send(self, data: bytes) -> None:
         view = memoryview(data)

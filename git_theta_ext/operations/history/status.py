@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.operations.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Found:
     manifest: Manifest | None = None
 
 
-def unknown_bytes(repo: Repository, store: Store, paths: Mapping[str, str | None]) -> int:
+def unknown_bytes(workspace: Workspace, paths: Mapping[str, str | None]) -> int:
     """Return the size of the files among some paths that have to be read to tell what they hold."""
-    cache, top = StatCache(store), worktree_of(repo)
+    cache, top = StatCache(workspace.store), worktree_of(workspace.repo)
     sizes = 0
     for path, name in paths.items():
         if cache.get(top / path, name, stored=False) is None and (top / path).is_file():
@@ -56,13 +56,12 @@ def unknown_bytes(repo: Repository, store: Store, paths: Mapping[str, str | None
 
 
 def in_worktree(
-    repo: Repository, store: Store, paths: Mapping[str, str | None], advance: Callable[[int], None]
+    workspace: Workspace, paths: Mapping[str, str | None], advance: Callable[[int], None]
 ) -> dict[str, Found]:
     """Tell what lies in the work tree; files that nothing is known of are read, and none is stored.
 
     Args:
-        repo: With a work tree.
-        store: Its store.
+        workspace: The repository and its store.
         paths: Path to format name.
         advance: Told the number of bytes read, as it goes.
 
@@ -72,26 +71,26 @@ def in_worktree(
         ChangedError: A file was cut short while it was read.
         RepositoryError: A file cannot be read.
     """
-    return {path: _found(repo, store, path, name, advance) for path, name in paths.items()}
+    return {path: _found(workspace, path, name, advance) for path, name in paths.items()}
 
 
-def _found(repo: Repository, store: Store, path: str, format_name: str | None, advance: Callable[[int], None]) -> Found:
-    full = worktree_of(repo) / path
+def _found(workspace: Workspace, path: str, format_name: str | None, advance: Callable[[int], None]) -> Found:
+    full = worktree_of(workspace.repo) / path
     try:
         stat = full.lstat()
     except OSError:
         return Found("gone")
     if not stat_module.S_ISREG(stat.st_mode):
         return Found("link")
-    if (known := StatCache(store).get(full, format_name, stored=False)) is not None:
+    if (known := StatCache(workspace.store).get(full, format_name, stored=False)) is not None:
         return Found("file", Manifest.parse(known))
-    if (content := manifest_at(repo, path)) is not None:
+    if (content := manifest_at(workspace.repo, path)) is not None:
         return Found("manifest", Manifest.parse(content))
     try:
         data = open_bytes(full, path)
     except OSError as error:
         raise RepositoryError(f"{path}: {error.strerror}") from error
-    return Found("file", describe(data, path, format_name, threads=store.threads, advance=advance).manifest)
+    return Found("file", describe(data, path, format_name, threads=workspace.store.threads, advance=advance).manifest)
 
 
 def untracked(repo: Repository) -> list[str]:

@@ -13,7 +13,7 @@ from git_theta_ext.git.repository import foreign_environment
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
 
 _LOG_COUNTS = 24 * 3600
@@ -25,7 +25,7 @@ def log_path(store: Store) -> Path:
     return store.root / "gc.log"
 
 
-def start_if_due(repo: Repository, store: Store) -> bool:
+def start_if_due(workspace: Workspace) -> bool:
     """Start ``git theta gc --auto`` in the background if enough was added since the last one.
 
     Returns:
@@ -34,7 +34,8 @@ def start_if_due(repo: Repository, store: Store) -> bool:
     Raises:
         ConfigError: ``theta.gcAuto`` is no number.
     """
-    limit = repo.config.gc_auto
+    repo, store = workspace.repo, workspace.store
+    limit = workspace.settings.gc_auto
     if not limit or store.index.loose_bytes(str(store.root)) < limit:
         return False
     with suppress(OSError):

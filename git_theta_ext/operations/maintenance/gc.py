@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.operations.workspace import Workspace
 
     Show = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
@@ -68,12 +68,11 @@ def live_digests(repo: Repository) -> set[Digest]:
     return named_digests(repo, local_blobs(repo))
 
 
-def maintain(repo: Repository, store: Store, options: GcOptions, show: Show) -> Collected:
+def maintain(workspace: Workspace, options: GcOptions, show: Show) -> Collected:
     """Recode what history holds, and remove packs that are not needed. The caller holds ``store.locks.gc_lock``.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         options: How thorough to be, and from which time on to keep unreachable tensors.
         show: Shows how much of so many bytes of tensors is recoded.
 
@@ -82,10 +81,11 @@ def maintain(repo: Repository, store: Store, options: GcOptions, show: Show) -> 
         CorruptError: Something stored cannot be decoded; what leans on it was left as it is.
         RepositoryError: Git cannot walk the history.
     """
+    store = workspace.store
     store.refresh()
     loose = store.index.loose(str(store.root))
-    depth = repo.config.chain_depth
-    history = versions(repo)
+    depth = workspace.settings.chain_depth
+    history = versions(workspace.repo)
     named = {digest for version in history for digest, _ in version.manifest.digests()}
     own = {
         digest
@@ -98,7 +98,7 @@ def maintain(repo: Repository, store: Store, options: GcOptions, show: Show) -> 
     with show(sum(todo.values())) as advance:
         recoded = recoder.run(candidates(history, recoder.wants), advance)
     store.refresh()  # recoding may have taken long
-    live = live_digests(repo)
+    live = live_digests(workspace.repo)
     garbage = find_garbage(store, live, options.older_than, recoder.planned, depth)
     if options.dry_run:
         waste = wasted(store, live, options.older_than, recoder.planned, depth)
@@ -110,14 +110,11 @@ def maintain(repo: Repository, store: Store, options: GcOptions, show: Show) -> 
     return Collected(recoded, garbage, freed, repacked)
 
 
-def recode_outgoing(
-    repo: Repository, store: Store, digests: AbstractSet[Digest], there: AbstractSet[Digest]
-) -> Recoded:
+def recode_outgoing(workspace: Workspace, digests: AbstractSet[Digest], there: AbstractSet[Digest]) -> Recoded:
     """Recode what a push is about to upload. The caller holds ``store.locks.gc_lock``.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         digests: What goes. It leans on nothing but itself and what is there already.
         there: What the remote has.
 
@@ -125,5 +122,5 @@ def recode_outgoing(
         StoreError: The file system refused; nothing is lost.
         CorruptError: Something stored cannot be decoded.
     """
-    recoder = Recoder(store, repo.config.chain_depth, going=(digests, there))
-    return recoder.run(candidates(versions(repo), lambda digest: digest in digests and recoder.wants(digest)))
+    recoder = Recoder(workspace.store, workspace.settings.chain_depth, going=(digests, there))
+    return recoder.run(candidates(versions(workspace.repo), lambda digest: digest in digests and recoder.wants(digest)))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import Place
@@ -45,26 +46,26 @@ class Prune:
     unverified: frozenset[str]
 
 
-def prune_place(repo: Repository, store: Store, name: str | None) -> Place:
+def prune_place(workspace: Workspace, name: str | None) -> Place:
     """Open the remote that is to hold what is dropped here.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         name: Of a git remote; the one that is pushed to where None.
 
     Raises:
         UsageError: There is none, or it keeps its parameters in this very store.
         ThetaError: It cannot be opened.
     """
+    repo = workspace.repo
     remote = name or push_remote(repo)
-    if remote is None or remote not in repo.config.git_remotes:
+    if remote is None or remote not in workspace.settings.git_remotes:
         what = f"there is no remote {name!r}" if name else "no remote holds what would be dropped"
         raise UsageError(what, hint="git remote add NAME URL, then git push NAME, then git theta prune --remote NAME")
     place = open_remote(repo, remote, fetch_address(repo, remote))
     folder = local_path(place.url)
     if folder is not None and any(
-        _same(Path(folder) / part, store.root / part) for part in (".", "packs")
+        _same(Path(folder) / part, workspace.store.root / part) for part in (".", "packs")
     ):  # what is dropped here would be gone there
         raise UsageError(
             f"{remote} keeps its parameters in this very store, {folder}", hint="git theta prune --remote another one"

@@ -20,16 +20,15 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.util.file_bytes import FileBytes
 
 
-def store_again(repo: Repository, store: Store, paths: Iterable[str], lost: AbstractSet[Digest]) -> dict[Digest, str]:
+def store_again(workspace: Workspace, paths: Iterable[str], lost: AbstractSet[Digest]) -> dict[Digest, str]:
     """Read checkpoints of all work trees and store what the store has lost of them.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         paths: Of the checkpoints, relative to the top of a work tree; whether or not there are files.
         lost: Digests that no verified pack holds.
 
@@ -39,8 +38,11 @@ def store_again(repo: Repository, store: Store, paths: Iterable[str], lost: Abst
     Raises:
         StoreError: The store cannot be written.
     """
+    store = workspace.store
     found: dict[Digest, str] = {}
-    for top, (path, name) in ((tree.top, item) for tree in worktrees(repo) for item in _formats(repo, paths)):
+    for top, (path, name) in (
+        (tree.top, item) for tree in worktrees(workspace.repo) for item in _formats(workspace.repo, paths)
+    ):
         left = lost - set(found)
         data = _checkpoint(Path(top) / path) if left else None
         if data is None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.planning.plan import Plan
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.operations.workspace import Workspace
 
 CONFIG = "adapter_config.json"
 _METADATA = "lora_adapter_metadata"
@@ -35,12 +35,11 @@ _UNKNOWN = "git does not say which commits are merged; take a side"
 _NOT_READ = "it may differ; take a side"
 
 
-def with_adapter_scales(repo: Repository, store: Store, plan: Plan, path: str, commits: Sequence[str]) -> Plan:
+def with_adapter_scales(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str]) -> Plan:
     """Let LoRAs be merged by their configurations.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         plan: Of the merge.
         path: Of the checkpoint.
         commits: Of each side, as far as they are known.
@@ -53,18 +52,17 @@ def with_adapter_scales(repo: Repository, store: Store, plan: Plan, path: str, c
     names = [decision.name for decision in plan.decisions]
     if not any(changed.intersection(pair) for pair in config_pairs(names)):
         return plan
-    known = _in_metadata(repo, store, plan) or _beside(repo, path, commits, len(plan.sides))
+    known = _in_metadata(workspace, plan) or _beside(workspace.repo, path, commits, len(plan.sides))
     return plan if known is None else with_scales(plan, known)
 
 
 def scales_to_resolve(
-    repo: Repository, store: Store, path: str, commits: Sequence[str], config: bytes | None
+    workspace: Workspace, path: str, commits: Sequence[str], config: bytes | None
 ) -> Callable[[Plan], Plan]:
     """Return what lets LoRAs that are resolved fit a configuration that is there by now.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         path: Of the checkpoint.
         commits: Of each side, as far as they are known.
         config: Content of the configuration beside the checkpoint, None if there is none.
@@ -73,9 +71,9 @@ def scales_to_resolve(
     def scaled(plan: Plan) -> Plan:
         if not config_pairs(decision.name for decision in plan.decisions if decision.action == "compute"):
             return plan
-        if any(_METADATA in facts for facts in facts_of_sides(plan, store).sides):
+        if any(_METADATA in facts for facts in facts_of_sides(plan, workspace.store).sides):
             return with_scales(plan, AdapterScalings(None, (), None, "the metadata", _NOT_READ))
-        known = _beside(repo, path, commits, len(plan.sides))
+        known = _beside(workspace.repo, path, commits, len(plan.sides))
         if known is None:
             return plan
         return with_scales(plan, replace(known, merged=_scalings_of(config or b"")) if known.sides else known)
@@ -102,11 +100,11 @@ def config_in_commit(repo: Repository, path: str, commit: str) -> bytes | None:
         return None
 
 
-def _in_metadata(repo: Repository, store: Store, plan: Plan) -> AdapterScalings | None:
+def _in_metadata(workspace: Workspace, plan: Plan) -> AdapterScalings | None:
     """Return what diffusers wrote into the file's header."""
     versions = plan.sides if plan.base is None else (plan.base, *plan.sides)
-    ensure_digests(repo, store, {version.skeleton.digest for version in versions})
-    found = facts_of_sides(plan, store)
+    ensure_digests(workspace, {version.skeleton.digest for version in versions})
+    found = facts_of_sides(plan, workspace.store)
     if not any(_METADATA in facts for facts in found.sides):
         return None
     before = None if found.before is None else _components(found.before.get(_METADATA))

@@ -26,7 +26,6 @@ from git_theta_ext.operations.merge.rules import merge_rules
 from git_theta_ext.operations.merge.run import bytes_to_compute, merge, planned, without_torch
 from git_theta_ext.operations.merge.statistics import merged_commits
 from git_theta_ext.operations.sync.fetch import ensure_digests
-from git_theta_ext.operations.workspace import open_store
 from git_theta_ext.util.files import replacing, reporting_os_errors
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.apply import Outcome
     from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
 
     Show = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -52,13 +52,13 @@ _ANCESTORS = 2
 """For each level of common ancestors that git merges itself its markers are longer by this; for renames by one."""
 
 
-def run(words: Sequence[str], repo: Repository, show: Show) -> int:
+def run(words: Sequence[str], workspace: Workspace, show: Show) -> int:
     """Merge a checkpoint for git, by the rules that ``git_theta_ext.operations.merge.run`` finds.
 
     Args:
         words: What ``%O %A %B %L %P`` stand for: files with the ancestor's, our and their manifest, the size of
             conflict markers, and the checkpoint's path.
-        repo: The repository.
+        workspace: The repository and its store.
         show: Shows how far the computation is.
 
     Returns:
@@ -66,6 +66,7 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
         Our file holds a manifest in the first two cases, unless a side was none; it is then as it was.
     """
     base_file, ours_file, theirs_file, marker_size, path = words
+    repo = workspace.repo
     virtual = int(marker_size) - _usual_size(repo, path) >= _ANCESTORS
     try:
         contents = [_content(name) for name in (base_file, ours_file, theirs_file)]
@@ -75,17 +76,16 @@ def run(words: Sequence[str], repo: Repository, show: Show) -> int:
         operation = MERGE if virtual else current_operation(repo)
         if operation.name in FROM_INDEX:
             check_two_sides(repo, path)
-        store = open_store(repo)
         if virtual:
             rules = Rules.only("conflict")
             asked = plan(base, (ours, theirs), rules)
         else:
             rules = _rules(repo, operation, path, ours, theirs)
-            asked = without_torch(planned(repo, store, base, (ours, theirs), rules))
-        obtain(repo, store, asked, path)
+            asked = without_torch(planned(workspace, base, (ours, theirs), rules))
+        obtain(workspace, asked, path)
         total = bytes_to_compute(asked)
-        with _undecided(Path(ours_file), contents[1], store, asked), show("merging", total) as advance:
-            outcome = merge(repo, store, asked, path, advance, heads)
+        with _undecided(Path(ours_file), contents[1], workspace.store, asked), show("merging", total) as advance:
+            outcome = merge(workspace, asked, path, advance, heads)
         _write(Path(ours_file), outcome.manifest.to_bytes())
     except ThetaError as error:
         hint = error.hint or f"git checkout --ours {path}, or --theirs"
@@ -145,10 +145,10 @@ def read_version(data: bytes, whose: str, *, undecided: bool = False) -> Manifes
     return replace(manifest, layout_conflict=None)
 
 
-def obtain(repo: Repository, store: Store, asked: Plan, path: str) -> None:
+def obtain(workspace: Workspace, asked: Plan, path: str) -> None:
     """Fetch the values that a plan reads, as far as a remote has them; say so where one cannot be had."""
     try:
-        ensure_digests(repo, store, set(asked.reads()))
+        ensure_digests(workspace, set(asked.reads()))
     except ThetaError as error:
         # What cannot be merged without these values becomes a conflict, and all else is merged.
         say(f"git-theta: {path}: {error.message}")

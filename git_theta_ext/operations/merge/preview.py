@@ -17,7 +17,6 @@ from git_theta_ext.model.manifest import MOST_SIDES
 from git_theta_ext.operations.merge.adapter_configs import with_adapter_scales
 from git_theta_ext.operations.merge.statistics import statistics_beside
 from git_theta_ext.operations.merge.strategy import checkpoints, planned
-from git_theta_ext.operations.workspace import open_store
 from git_theta_ext.util.threads import thread_count
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.memory import Budget
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.operations.merge.strategy import CheckpointVersions
+    from git_theta_ext.operations.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class MergePreview:
     budget: Budget | None
 
 
-def plan_merge(repo: Repository, revisions: Sequence[str], words: Sequence[str]) -> dict[str, MergePreview]:
+def plan_merge(workspace: Workspace, revisions: Sequence[str], words: Sequence[str]) -> dict[str, MergePreview]:
     """Plan the merge of some branches into the current one.
 
     Args:
-        repo: The repository.
+        workspace: The repository and its store.
         revisions: The branches to merge.
         words: Merge method and options that override the rules, as ``git merge -s theta -X`` takes them.
 
@@ -57,6 +57,7 @@ def plan_merge(repo: Repository, revisions: Sequence[str], words: Sequence[str])
         RepositoryError: There is no such commit.
         ThetaError: The merge is not possible; the message says why.
     """
+    repo = workspace.repo
     head = head_of(repo)
     if head is None:
         raise RepositoryError("the current branch has no commit to merge into", hint="git commit")
@@ -67,19 +68,19 @@ def plan_merge(repo: Repository, revisions: Sequence[str], words: Sequence[str])
     heads = [head, *(_commit(repo, revision) for revision in revisions)]
     bases = repo.run("merge-base", "--octopus", "--all", *heads, check=False).decode().split()
     found = checkpoints(repo, common_ancestor(repo, bases), heads, combine(repo, heads).tree)
-    plans = planned(repo, found, words)
-    return {each.merged.path: _preview(repo, each, plans[each.merged.path][1]) for each in found}
+    plans = planned(workspace, found, words)
+    return {each.merged.path: _preview(workspace, each, plans[each.merged.path][1]) for each in found}
 
 
-def _preview(repo: Repository, versions: CheckpointVersions, plan: Plan) -> MergePreview:
+def _preview(workspace: Workspace, versions: CheckpointVersions, plan: Plan) -> MergePreview:
     with suppress(ThetaError):  # without a skeleton there is still a plan to show
-        plan = with_adapter_scales(repo, open_store(repo), plan, versions.merged.path, versions.heads)
-        plan = with_facts_decided(plan, open_store(repo))
+        plan = with_adapter_scales(workspace, plan, versions.merged.path, versions.heads)
+        plan = with_facts_decided(plan, workspace.store)
     if all(decision.action != "compute" for decision in plan.decisions):
         return MergePreview(plan, None)
-    names = device_names(repo.config.merge_device, guess=True)
-    threads = threads_each(thread_count(repo.config.threads), len(names))
-    beside = statistics_beside(repo, plan, versions.merged.path, versions.heads)
+    names = device_names(workspace.settings.merge_device, guess=True)
+    threads = threads_each(thread_count(workspace.settings.threads), len(names))
+    beside = statistics_beside(workspace.repo, plan, versions.merged.path, versions.heads)
     tasks = single_tasks(plan, {number: manifest.parameters for number, manifest in beside.items()})
     return MergePreview(plan, budget(plan, tasks, [DeviceMemory.of(name, threads) for name in names]))
 

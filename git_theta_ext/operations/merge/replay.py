@@ -18,7 +18,6 @@ from git_theta_ext.operations.merge.resolve import digests_to_read, resolve
 from git_theta_ext.operations.merge.run import bytes_to_compute, engine, planned, statistics_for
 from git_theta_ext.operations.merge.trailers import are_merged, parents_of
 from git_theta_ext.operations.sync.fetch import ensure_digests
-from git_theta_ext.operations.workspace import open_store
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.reporting.report import Row
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.merge.driver import Show
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.operations.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Replayed:
     inexact: tuple[str, ...]
 
 
-def recorded_merges(repo: Repository, commit: str) -> list[RecordedMerge]:
+def recorded_merges(workspace: Workspace, commit: str) -> list[RecordedMerge]:
     """Return the merges of checkpoints that a commit records.
 
     Raises:
@@ -75,6 +74,7 @@ def recorded_merges(repo: Repository, commit: str) -> list[RecordedMerge]:
         MergeError: It records none, a version that was merged is not here, or another version of a method is installed.
         PluginError: A method is not installed.
     """
+    repo = workspace.repo
     records = records_of(repo, commit)
     if not records:
         raise MergeError(
@@ -84,7 +84,7 @@ def recorded_merges(repo: Repository, commit: str) -> list[RecordedMerge]:
     oid = repo.run("rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}").decode().strip()
     committed = repo.manifests(oid)
     parents = parents_of(repo, oid)
-    merges, store = [], open_store(repo)
+    merges = []
     for record in records:
         if record.path not in committed:
             raise MergeError(f"{commit} records a merge of {record.path} but has no such checkpoint")
@@ -99,17 +99,16 @@ def recorded_merges(repo: Repository, commit: str) -> list[RecordedMerge]:
         base = None if record.base is None else _version(known, record.base, record.path, undecided=True)
         sides = [_version(known, side, record.path) for side in record.sides]
         merges.append(
-            RecordedMerge(oid, record, planned(repo, store, base, sides, record.rules), committed[record.path][1])
+            RecordedMerge(oid, record, planned(workspace, base, sides, record.rules), committed[record.path][1])
         )
     return merges
 
 
-def replay(repo: Repository, store: Store, merge: RecordedMerge, show: Show) -> Replayed:
+def replay(workspace: Workspace, merge: RecordedMerge, show: Show) -> Replayed:
     """Repeat the merge of a checkpoint, and compare the result with the committed version.
 
     Args:
-        repo: The repository.
-        store: Its store; results are written to it.
+        workspace: The repository and its store.
         merge: The merge to repeat.
         show: Shows progress.
 
@@ -117,30 +116,29 @@ def replay(repo: Repository, store: Store, merge: RecordedMerge, show: Show) -> 
         ThetaError: See ``git_theta_ext.merging.apply.apply``; or a recorded resolution does not work any more.
     """
     record, plan = merge.record, merge.plan
-    ensure_digests(repo, store, set(plan.reads()))
-    plan = with_adapter_scales(repo, store, plan, record.path, record.commits)
-    statistics, _ = statistics_for(repo, store, plan, record.path, record.commits)
+    ensure_digests(workspace, set(plan.reads()))
+    plan = with_adapter_scales(workspace, plan, record.path, record.commits)
+    statistics, _ = statistics_for(workspace, plan, record.path, record.commits)
     with show(f"merging {record.path}", bytes_to_compute(plan)) as advance:
-        outcome = apply(plan, store, lambda: engine(repo, store, statistics=statistics, advance=advance))
+        outcome = apply(plan, workspace.store, lambda: engine(workspace, statistics=statistics, advance=advance))
     manifest = outcome.manifest
-    config = config_in_commit(repo, record.path, merge.commit)
-    scaled = scales_to_resolve(repo, store, record.path, record.commits, config)
+    config = config_in_commit(workspace.repo, record.path, merge.commit)
+    scaled = scales_to_resolve(workspace, record.path, record.commits, config)
     for step in record.steps:
-        ensure_digests(repo, store, digests_to_read(manifest))
+        ensure_digests(workspace, digests_to_read(manifest))
         manifest = resolve(
-            manifest, store, step.rules.defaults, step.patterns, lambda: engine(repo, store), scaled=scaled
+            manifest, workspace.store, step.rules.defaults, step.patterns, lambda: engine(workspace), scaled=scaled
         )
     inexact = tuple(name for name in record.versions if not find_merge(name).contract.exact)
     computed = sum(outcome.computed.values()) + len(outcome.manifest.conflicts) - len(manifest.conflicts)
     return Replayed(record.path, computed, _differing(manifest, merge.committed), inexact)
 
 
-def measure_merge(repo: Repository, store: Store, merge: RecordedMerge, advance: Callable[[int], None]) -> list[Row]:
+def measure_merge(workspace: Workspace, merge: RecordedMerge, advance: Callable[[int], None]) -> list[Row]:
     """Measure the effect of a merge on the parameters that several sides changed.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         merge: The merge to measure.
         advance: Called with the size in bytes of each parameter that is done.
 
@@ -158,10 +156,10 @@ def measure_merge(repo: Repository, store: Store, merge: RecordedMerge, advance:
     changed = [decision for decision in plan.decisions if several(decision)]
     values = [value for d in changed for value in (d.base, *d.sides, merge.committed.parameters.get(d.name))]
     digests = {value.digest for value in values if value is not None}
-    ensure_digests(repo, store, digests | set(plan.reads()))
-    worker = engine(repo, store)
+    ensure_digests(workspace, digests | set(plan.reads()))
+    worker = engine(workspace)
     measured = []
-    for row in rows(store, worker.device, plan, merge.committed, worker.thresholds(plan)):
+    for row in rows(workspace.store, worker.device, plan, merge.committed, worker.thresholds(plan)):
         measured.append(row)
         advance(row.spec.nbytes)
     return measured

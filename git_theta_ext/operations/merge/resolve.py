@@ -24,11 +24,11 @@ from git_theta_ext.registry import find_merge
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.execution.engine import Engine
     from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.manifest import Conflict, Parameter
     from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.memory import Memory
     from git_theta_ext.store.store import Store
 
@@ -90,12 +90,11 @@ def resolve(  # noqa: PLR0913 - named, and the last two have defaults
     return result
 
 
-def conflicts_in_index(repo: Repository, store: Store, path: str) -> Manifest | None:
+def conflicts_in_index(workspace: Workspace, path: str) -> Manifest | None:
     """Read the conflicts of a checkpoint from the index, after a merge that did not run our driver.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         path: Path of the checkpoint, relative to the top of the work tree.
 
     Returns:
@@ -108,6 +107,7 @@ def conflicts_in_index(repo: Repository, store: Store, path: str) -> Manifest | 
         ManifestError: A version is not a valid manifest.
         MissingError: The layout of a version is neither here nor on a remote.
     """
+    repo = workspace.repo
     stages = {entry.stage: entry.oid for entry in repo.entries(None) if entry.path == path and entry.stage}
     found = read_manifests(repo, dict.fromkeys(stages.values(), path))
     sides = [found.get(stages.get(stage, "")) for stage in (1, 2, 3)]
@@ -121,8 +121,8 @@ def conflicts_in_index(repo: Repository, store: Store, path: str) -> Manifest | 
         return None
     check_two_sides(repo, path)
     planned = plan(sides[0], (sides[1], sides[2]), Rules.only("conflict"))
-    ensure_digests(repo, store, planned.reads())
-    return apply(planned, store).manifest
+    ensure_digests(workspace, planned.reads())
+    return apply(planned, workspace.store).manifest
 
 
 def digests_to_read(manifest: Manifest) -> Iterator[Digest]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.rules.rules import Choice
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.operations.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ConflictedCheckpoint:
     file: Expected
 
 
-def find_conflicts(repo: Repository, store: Store, path: str) -> ConflictedCheckpoint:
+def find_conflicts(workspace: Workspace, path: str) -> ConflictedCheckpoint:
     """Return a checkpoint that has merge conflicts.
 
     Raises:
@@ -57,25 +57,24 @@ def find_conflicts(repo: Repository, store: Store, path: str) -> ConflictedCheck
         ManifestError: A version is not a valid manifest.
         MissingError: The layout of a version is neither here nor on a remote.
     """
-    file = Expected.at(worktree_of(repo) / path)
-    content = manifest_at(repo, path)
+    file = Expected.at(worktree_of(workspace.repo) / path)
+    content = manifest_at(workspace.repo, path)
     manifest = Manifest.parse(content) if content is not None else None
     if manifest is None or not manifest.conflicted:
         # A strategy that runs no driver, or a driver that failed, leaves the conflict in the index only.
-        manifest = conflicts_in_index(repo, store, path)
+        manifest = conflicts_in_index(workspace, path)
     if manifest is None:
         raise UsageError(f"{path} has no conflicts", hint="git theta status")
     return ConflictedCheckpoint(path, manifest, content, replace(file, content=content))
 
 
 def resolve_conflicts(
-    repo: Repository, store: Store, checkpoint: ConflictedCheckpoint, choice: Choice, patterns: Sequence[str] = ()
+    workspace: Workspace, checkpoint: ConflictedCheckpoint, choice: Choice, patterns: Sequence[str] = ()
 ) -> ConflictedCheckpoint:
     """Resolve conflicts by a side or a method, and write the manifest with those that remain to the work tree.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         checkpoint: The checkpoint.
         choice: The side or method.
         patterns: Names or globs of parameters; empty for all.
@@ -83,19 +82,25 @@ def resolve_conflicts(
     Raises:
         ThetaError: See ``git_theta_ext.operations.merge.resolve.resolve``; or the manifest cannot be written.
     """
-    ensure_digests(repo, store, digests_to_read(checkpoint.manifest))
-    heads = [head for head in (head_of(repo), *merge_heads(repo)) if head is not None]
-    scaled = scales_to_resolve(repo, store, checkpoint.path, heads, config_in_worktree(repo, checkpoint.path))
-    resolved = resolve(checkpoint.manifest, store, choice, patterns, lambda: engine(repo, store), scaled=scaled)
+    ensure_digests(workspace, digests_to_read(checkpoint.manifest))
+    heads = [head for head in (head_of(workspace.repo), *merge_heads(workspace.repo)) if head is not None]
+    scaled = scales_to_resolve(workspace, checkpoint.path, heads, config_in_worktree(workspace.repo, checkpoint.path))
+    resolved = resolve(checkpoint.manifest, workspace.store, choice, patterns, lambda: engine(workspace), scaled=scaled)
     content = resolved.to_bytes()
-    file = _write(repo, checkpoint, content)
+    file = _write(workspace.repo, checkpoint, content)
     if checkpoint.content is not None:
         step = Step(Rules(choice), tuple(patterns))
-        note_step(repo, checkpoint.path, step, blob_id(repo, checkpoint.content), blob_id(repo, content))
+        note_step(
+            workspace.repo,
+            checkpoint.path,
+            step,
+            blob_id(workspace.repo, checkpoint.content),
+            blob_id(workspace.repo, content),
+        )
     return ConflictedCheckpoint(checkpoint.path, resolved, content, file)
 
 
-def stage_resolved(repo: Repository, store: Store, checkpoint: ConflictedCheckpoint) -> None:
+def stage_resolved(workspace: Workspace, checkpoint: ConflictedCheckpoint) -> None:
     """Stage a fully resolved checkpoint, and write its file.
 
     Raises:
@@ -103,10 +108,10 @@ def stage_resolved(repo: Repository, store: Store, checkpoint: ConflictedCheckpo
     """
     content = checkpoint.manifest.to_bytes()
     if content != checkpoint.content:
-        _write(repo, checkpoint, content)
-    full = worktree_of(repo) / checkpoint.path
-    update_index(repo, [Staged(checkpoint.path, full.lstat(), checkpoint.manifest)])
-    for failure in populate_wanted(repo, store, {checkpoint.path: Wanted(content)}, partial(ensure_local, repo, store)):
+        _write(workspace.repo, checkpoint, content)
+    full = worktree_of(workspace.repo) / checkpoint.path
+    update_index(workspace.repo, [Staged(checkpoint.path, full.lstat(), checkpoint.manifest)])
+    for failure in populate_wanted(workspace, {checkpoint.path: Wanted(content)}, partial(ensure_local, workspace)):
         raise failure
 
 

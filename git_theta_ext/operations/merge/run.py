@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.rules.rules import Rules
     from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.operations.workspace import Workspace
 
 
 def bytes_to_compute(plan: Plan) -> int:
@@ -56,9 +56,8 @@ def _listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def merge(  # noqa: PLR0913, PLR0917 - all that a merge needs
-    repo: Repository,
-    store: Store,
+def merge(
+    workspace: Workspace,
     plan: Plan,
     path: str,
     advance: Callable[[int], None],
@@ -69,8 +68,7 @@ def merge(  # noqa: PLR0913, PLR0917 - all that a merge needs
     What it is going to compute is told on stderr before.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         plan: What to do.
         path: Of the checkpoint.
         advance: Told the number of bytes of each tensor that is done.
@@ -85,15 +83,15 @@ def merge(  # noqa: PLR0913, PLR0917 - all that a merge needs
     def announce(budget: Budget) -> None:
         complain(f"{path}: {announcement(budget)}")
 
-    plan = with_adapter_scales(repo, store, plan, path, commits)
-    statistics, notes = statistics_for(repo, store, plan, path, commits)
-    journal = Journal(_journal(repo, path))
-    outcome = apply(plan, store, lambda: engine(repo, store, journal, statistics, advance, announce), advance)
+    plan = with_adapter_scales(workspace, plan, path, commits)
+    statistics, notes = statistics_for(workspace, plan, path, commits)
+    journal = Journal(_journal(workspace.repo, path))
+    outcome = apply(plan, workspace.store, lambda: engine(workspace, journal, statistics, advance, announce), advance)
     journal.done()
     return replace(outcome, notes=(*outcome.notes, *notes))
 
 
-def planned(repo: Repository, store: Store, base: Manifest | None, sides: Sequence[Manifest], rules: Rules) -> Plan:
+def planned(workspace: Workspace, base: Manifest | None, sides: Sequence[Manifest], rules: Rules) -> Plan:
     """Plan a merge of git's; statistics that several sides added are merged, for they have no common ancestor.
 
     Values are read, and fetched from a remote if they are not here, only of parameters of which a side changed the
@@ -105,8 +103,8 @@ def planned(repo: Repository, store: Store, base: Manifest | None, sides: Sequen
         StoreError: The store cannot be read.
     """
     with suppress(ThetaError):  # what cannot be had ends as a conflict that says so
-        ensure_digests(repo, store, set(values_to_read(base, sides)))
-    casts = find_casts(store, base, sides)
+        ensure_digests(workspace, set(values_to_read(base, sides)))
+    casts = find_casts(workspace.store, base, sides)
     baseless = all(is_statistics(side.parameters) for side in sides)
     return plan_merge(base, sides, rules, baseless=baseless, casts=casts)
 
@@ -121,9 +119,8 @@ def without_torch(plan: Plan) -> Plan:
     return replace(postponed, notes=(*plan.notes, f"{error.message}: {error.hint}"))
 
 
-def engine(  # noqa: PLR0913, PLR0917 - as Engine
-    repo: Repository,
-    store: Store,
+def engine(
+    workspace: Workspace,
     journal: Journal | None = None,
     statistics: Statistics | None = None,
     advance: Callable[[int], None] = no_progress,
@@ -139,18 +136,15 @@ def engine(  # noqa: PLR0913, PLR0917 - as Engine
     from git_theta_ext.merging.execution.engine import Engine
 
     keep_freed_memory(LARGEST_KEPT)
-    devices = open_devices(repo.config.merge_device)
-    return Engine(store, devices, journal, statistics, advance, announce=announce)
+    devices = open_devices(workspace.settings.merge_device)
+    return Engine(workspace.store, devices, journal, statistics, advance, announce=announce)
 
 
-def statistics_for(
-    repo: Repository, store: Store, plan: Plan, path: str, commits: Sequence[str]
-) -> tuple[Statistics, list[str]]:
+def statistics_for(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str]) -> tuple[Statistics, list[str]]:
     """Find the statistics that a plan's methods need, fetched as far as a remote has them.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         plan: What is merged.
         path: Of the checkpoint.
         commits: Of each side, beside whose checkpoints statistics may lie.
@@ -158,13 +152,13 @@ def statistics_for(
     Returns:
         The statistics, and what the user should know of them.
     """
-    beside = statistics_beside(repo, plan, path, commits)
+    beside = statistics_beside(workspace.repo, plan, path, commits)
     if not beside:
         return {}, []
     found = {number: manifest.parameters for number, manifest in beside.items()}
     with suppress(ThetaError):  # what cannot be had ends as a conflict that says so
-        ensure_digests(repo, store, digests_of(tasks_of(plan.decisions, found)))
-    return found, outdated(repo, store, plan, beside)
+        ensure_digests(workspace, digests_of(tasks_of(plan.decisions, found)))
+    return found, outdated(workspace, plan, beside)
 
 
 def _journal(repo: Repository, path: str) -> Path:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
 
 
@@ -70,24 +71,23 @@ def statistics_beside(repo: Repository, plan: Plan, path: str, commits: Sequence
     return {number: Manifest.parse(found[oid]) for number, oid in oids.items() if oid in found}
 
 
-def outdated(repo: Repository, store: Store, plan: Plan, beside: Mapping[int, Manifest]) -> list[str]:
+def outdated(workspace: Workspace, plan: Plan, beside: Mapping[int, Manifest]) -> list[str]:
     """Say which sides' statistics were collected with other values than the side has.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         plan: What is merged.
         beside: The statistics' manifest for each side that has some.
     """
     asked = [decision for decision in plan.decisions if decision.action == "compute"]
     used = {n for d in asked if find_merge(d.choice.method).contract.sidecars for n in d.changed_by} & set(beside)
     with suppress(ThetaError):  # then nothing is known of them
-        ensure_digests(repo, store, {beside[number].skeleton.digest for number in used})
+        ensure_digests(workspace, {beside[number].skeleton.digest for number in used})
     names = side_names(len(plan.sides))
     return [
         f"the statistics beside {names[number]} were collected with other values: git theta stats collect"
         for number in sorted(used)
-        if (told := _values(store, beside[number])) and told != values_digest(plan.sides[number].parameters)
+        if (told := _values(workspace.store, beside[number])) and told != values_digest(plan.sides[number].parameters)
     ]
 
 

@@ -26,7 +26,6 @@ from git_theta_ext.operations.merge.rules import merge_rules
 from git_theta_ext.operations.merge.run import bytes_to_compute, merge, without_torch
 from git_theta_ext.operations.merge.run import planned as planned_merge
 from git_theta_ext.operations.sync.outgoing import theta_paths_at
-from git_theta_ext.operations.workspace import open_store
 from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.rules.rules import Rules
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.merge.driver import Show
+    from git_theta_ext.operations.workspace import Workspace
 
 MERGED = 0
 CONFLICTS = 1
@@ -66,11 +66,11 @@ class CheckpointVersions:
     heads: tuple[str, ...]
 
 
-def run(repo: Repository, bases: Sequence[str], heads: Sequence[str], words: Sequence[str], show: Show) -> int:
+def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words: Sequence[str], show: Show) -> int:
     """Merge branches into the work tree and the index.
 
     Args:
-        repo: The repository, with a work tree.
+        workspace: The repository, with a work tree, and its store.
         bases: The best common ancestors of all heads; none where they have none.
         heads: Ids of the current commit and of those to merge into it.
         words: Merge method and options that override the rules, such as ``method=ties`` and ``density=0.2``.
@@ -84,14 +84,15 @@ def run(repo: Repository, bases: Sequence[str], heads: Sequence[str], words: Seq
     """
     if len(heads) > MOST_SIDES:
         raise MergeError(f"{len(heads)} sides; {MOST_SIDES} are the most", hint="merge fewer branches at a time")
+    repo = workspace.repo
     _check_index(repo)
     combined = combine(repo, heads)
     found = checkpoints(repo, common_ancestor(repo, bases), heads, combined.tree)
-    plans = planned(repo, found, words)
+    plans = planned(workspace, found, words)
     _check_worktree(repo, combined.tree, found)
     if found:
         _warn(repo, bases, heads)
-    outcomes = {each.merged.path: _merged(repo, plans[each.merged.path][1], each, show) for each in found}
+    outcomes = {each.merged.path: _merged(workspace, plans[each.merged.path][1], each, show) for each in found}
     merged = {each.merged.path: _stored(repo, each.merged, outcomes[each.merged.path]) for each in found}
     tree = with_files(repo, combined.tree, list(merged.values()))
     # Not captured: the filter that writes the checkpoints shows its progress.
@@ -141,12 +142,12 @@ def _files(repo: Repository, rev: str) -> dict[str, TreeEntry]:
 
 
 def planned(
-    repo: Repository, found: Sequence[CheckpointVersions], words: Sequence[str]
+    workspace: Workspace, found: Sequence[CheckpointVersions], words: Sequence[str]
 ) -> dict[str, tuple[Rules, Plan]]:
     """Return by path the rules and the plan for merging checkpoints.
 
     Args:
-        repo: The repository.
+        workspace: The repository and its store.
         found: The checkpoints.
         words: Merge method and options that override the rules.
 
@@ -155,11 +156,11 @@ def planned(
         MergeError: The rules ask for something that does not exist.
         PluginError: A method is not installed.
     """
-    plans, store = {}, open_store(repo)
+    plans = {}
     for each in found:
-        base, sides = _manifests(repo, each)
-        rules = merge_rules(repo, *(side.parameters for side in sides), words=words)
-        plans[each.merged.path] = rules, without_torch(planned_merge(repo, store, base, sides, rules))
+        base, sides = _manifests(workspace.repo, each)
+        rules = merge_rules(workspace.repo, *(side.parameters for side in sides), words=words)
+        plans[each.merged.path] = rules, without_torch(planned_merge(workspace, base, sides, rules))
     return plans
 
 
@@ -187,11 +188,11 @@ def _manifests(repo: Repository, versions: CheckpointVersions) -> tuple[Manifest
     return read_version(content.get(base.oid, b""), whose, undecided=True), manifests
 
 
-def _merged(repo: Repository, asked: Plan, versions: CheckpointVersions, show: Show) -> Outcome:
-    store, path = open_store(repo), versions.merged.path
-    obtain(repo, store, asked, path)
+def _merged(workspace: Workspace, asked: Plan, versions: CheckpointVersions, show: Show) -> Outcome:
+    path = versions.merged.path
+    obtain(workspace, asked, path)
     with show(f"merging {path}", bytes_to_compute(asked)) as advance:
-        outcome = merge(repo, store, asked, path, advance, versions.heads)
+        outcome = merge(workspace, asked, path, advance, versions.heads)
     report(path, outcome)
     return outcome
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.layout import Extent
     from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
     from git_theta_ext.util.file_bytes import FileBytes
 
@@ -84,7 +85,7 @@ class OpenCheckpoint:
 
 
 def open_checkpoint(
-    repo: Repository, store: Store, path: str, format_name: str | None, advance: Callable[[int], None] = no_progress
+    workspace: Workspace, path: str, format_name: str | None, advance: Callable[[int], None] = no_progress
 ) -> OpenCheckpoint:
     """Read a checkpoint of the work tree.
 
@@ -94,14 +95,14 @@ def open_checkpoint(
         ChangedError: It was cut short while it was read.
         RepositoryError: It cannot be read.
     """
-    before = regular_file(repo, path)
+    before = regular_file(workspace.repo, path)
     try:
-        data = open_bytes(worktree_of(repo) / path, path)
+        data = open_bytes(worktree_of(workspace.repo) / path, path)
     except OSError as error:
         raise RepositoryError(f"{path}: {error.strerror}") from error
     if is_manifest(data):
         raise UsageError(f"{path} is only a manifest", hint=f"git theta checkout {path}")
-    described = describe(data, path, format_name, threads=store.threads, advance=advance)
+    described = describe(data, path, format_name, threads=workspace.store.threads, advance=advance)
     return OpenCheckpoint(path, before, format_name, data, described)
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
 
 _EXECUTABLE = 0o100
@@ -90,14 +91,11 @@ def regular_file(repo: Repository, path: str) -> os.stat_result:
     return stat
 
 
-def store_file(
-    repo: Repository, store: Store, path: str, format_name: str | None, advance: Callable[[int], None]
-) -> Staged:
+def store_file(workspace: Workspace, path: str, format_name: str | None, advance: Callable[[int], None]) -> Staged:
     """Store a checkpoint's tensors; the index stays as it is.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         path: Below the top of the work tree.
         format_name: From the ``theta-format`` attribute; None to detect it.
         advance: Told the number of bytes dealt with, as it goes.
@@ -110,9 +108,10 @@ def store_file(
         RepositoryError: It cannot be read.
         StoreError: The store cannot be written.
     """
+    repo = workspace.repo
     full = worktree_of(repo) / path
     before = regular_file(repo, path)
-    cache = StatCache(store)
+    cache = StatCache(workspace.store)
     known = cache.get(full, format_name)
     if known is not None:
         advance(before.st_size)
@@ -125,7 +124,7 @@ def store_file(
     if is_manifest(data):
         return Staged(path, before, Manifest.parse(echo_manifest(bytes(data[: MAX_MANIFEST + 1]), path)))
     try:
-        described = clean(data, path, store, format_name, advance)
+        described = clean(data, path, workspace.store, format_name, advance)
     except FormatError:  # as a file does that is being written
         _check_unchanged(full, path, before)
         raise
@@ -138,8 +137,7 @@ def store_file(
 
 
 def rewrite_and_stage(
-    repo: Repository,
-    store: Store,
+    workspace: Workspace,
     rewrites: Sequence[Rewrite],
     staged: Sequence[Staged],
     advance: Callable[[int], None] = no_progress,
@@ -147,8 +145,7 @@ def rewrite_and_stage(
     """Write checkpoints anew and put them into the index together with others; all or none.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         rewrites: Files to write.
         staged: Files that go into the index as they are.
         advance: Told the number of bytes written, as it goes.
@@ -161,6 +158,7 @@ def rewrite_and_stage(
         RepositoryError: The index is locked.
         StoreError: A file cannot be written.
     """
+    repo, store = workspace.repo, workspace.store
     kept: dict[Path, Path] = {}
     written: dict[Path, os.stat_result] = {}
     done = list(staged)

@@ -12,9 +12,8 @@ from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.update.tolerance import within
 
 if TYPE_CHECKING:
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.staging.opened import OpenCheckpoint
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.update.tolerance import Tolerance
 
 
@@ -33,14 +32,11 @@ class RevertedChanges:
     changed: int
 
 
-def revert_small_changes(
-    repo: Repository, store: Store, checkpoint: OpenCheckpoint, tolerance: Tolerance
-) -> RevertedChanges:
+def revert_small_changes(workspace: Workspace, checkpoint: OpenCheckpoint, tolerance: Tolerance) -> RevertedChanges:
     """Set parameters back to HEAD's values where all their elements moved within a tolerance; nothing is written yet.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         checkpoint: The file.
         tolerance: How far elements may have moved.
 
@@ -49,7 +45,7 @@ def revert_small_changes(
         CorruptError: What is stored is damaged.
     """
     manifest = checkpoint.described.manifest
-    head = committed(repo, checkpoint.path)
+    head = committed(workspace.repo, checkpoint.path)
     before = {} if head is None else head.parameters
     changed = [name for name, parameter in manifest.parameters.items() if name in before and before[name] != parameter]
     comparable = [
@@ -57,12 +53,15 @@ def revert_small_changes(
         for name in changed
         if before[name].spec == manifest.parameters[name].spec and before[name].spec.dtype.arithmetic
     ]
-    ensure_digests(repo, store, {before[name].digest for name in comparable})
+    ensure_digests(workspace, {before[name].digest for name in comparable})
     names = [
         name
         for name in comparable
         if within(
-            before[name].spec, store.stream(before[name].digest, before[name].spec), checkpoint.value(name), tolerance
+            before[name].spec,
+            workspace.store.stream(before[name].digest, before[name].spec),
+            checkpoint.value(name),
+            tolerance,
         )
     ]
     parameters = {**manifest.parameters, **{name: before[name] for name in names}}

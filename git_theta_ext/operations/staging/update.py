@@ -19,9 +19,8 @@ from git_theta_ext.util.file_bytes import open_bytes
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.staging.opened import OpenCheckpoint
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.update.files import UpdateFile
 
 _CONFIG = "adapter_config.json"
@@ -90,8 +89,7 @@ def open_update(path: Path) -> UpdateFile:
 
 
 def store_update(
-    repo: Repository,
-    store: Store,
+    workspace: Workspace,
     checkpoint: OpenCheckpoint,
     source: Source,
     *,
@@ -104,8 +102,7 @@ def store_update(
     misses.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         checkpoint: The file.
         source: The update.
         dry_run: Store nothing.
@@ -116,8 +113,9 @@ def store_update(
         MissingError: HEAD's values are neither here nor on a remote.
         StoreError: The store cannot be written.
     """
+    store = workspace.store
     path, manifest = checkpoint.path, checkpoint.described.manifest
-    head = committed(repo, path)
+    head = committed(workspace.repo, path)
     if head is None or head.conflicted:
         raise UsageError(f"HEAD has no version of {path} to update", hint=f"git add {path} && git commit, then update")
     file = open_update(source.path)
@@ -128,7 +126,7 @@ def store_update(
             state = "not there" if found is None else str(found.spec)
             raise UsageError(f"{path}: parameter {name!r} is {head.parameters[name].spec} in HEAD and here {state}")
     update = Update(changes, head.parameters, manifest.parameters, checkpoint.value)
-    ensure_digests(repo, store, {head.parameters[name].digest for name in changes})
+    ensure_digests(workspace, {head.parameters[name].digest for name in changes})
     batches = Batches(store)
     parameters = dict(manifest.parameters)
     exact: list[str] = []

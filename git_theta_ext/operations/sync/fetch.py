@@ -10,20 +10,18 @@ from git_theta_ext.util.threads import no_progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.operations.workspace import Workspace
 
 
 def ensure_local(
-    repo: Repository, store: Store, manifests: Iterable[Manifest], advance: Callable[[int], None] = no_progress
+    workspace: Workspace, manifests: Iterable[Manifest], advance: Callable[[int], None] = no_progress
 ) -> None:
     """Fetch all that the store lacks of some manifests.
 
     Args:
-        repo: Whose remotes are asked, the current branch's first.
-        store: Its store.
+        workspace: The repository and its store.
         manifests: What has to be complete afterwards.
         advance: Told the number of bytes fetched, as it goes.
 
@@ -33,9 +31,9 @@ def ensure_local(
     """
     wanted = list(manifests)
     try:
-        ensure_digests(repo, store, (digest for manifest in wanted for digest, _ in manifest.digests()), advance)
+        ensure_digests(workspace, (digest for manifest in wanted for digest, _ in manifest.digests()), advance)
     except MissingError as error:
-        absent = store.missing(digest for manifest in wanted for digest, _ in manifest.digests())
+        absent = workspace.store.missing(digest for manifest in wanted for digest, _ in manifest.digests())
         names = (name for manifest in wanted for name, p in manifest.parameters.items() if p.digest in absent)
         if (name := next(names, None)) is None:
             raise
@@ -43,13 +41,12 @@ def ensure_local(
 
 
 def ensure_digests(
-    repo: Repository, store: Store, digests: Iterable[Digest], advance: Callable[[int], None] = no_progress
+    workspace: Workspace, digests: Iterable[Digest], advance: Callable[[int], None] = no_progress
 ) -> None:
     """Fetch those of some tensors and skeletons that the store lacks.
 
     Args:
-        repo: Whose remotes are asked, the current branch's first.
-        store: Its store.
+        workspace: The repository and its store.
         digests: What has to be there afterwards.
         advance: Told the number of bytes fetched, as it goes.
 
@@ -57,10 +54,10 @@ def ensure_digests(
         MissingError: No remote has it.
         RemoteError: None could be asked.
     """
-    missing = store.missing(digests)
+    missing = workspace.store.missing(digests)
     if not missing:
         return
     from git_theta_ext.operations.sync.remotes import open_remotes
     from git_theta_ext.transfer.sync import fetch
 
-    fetch(store, open_remotes(repo), missing, advance)
+    fetch(workspace.store, open_remotes(workspace.repo), missing, advance)

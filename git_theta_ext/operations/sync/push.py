@@ -21,7 +21,6 @@ from git_theta_ext.git.objects import named_digests
 from git_theta_ext.git.partial import bring_history, promising_remotes
 from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing, reachable, tips_of
 from git_theta_ext.operations.sync.push_refs import boundary, tracked, uses_theta
-from git_theta_ext.operations.workspace import open_store
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.sync.outgoing import Outgoing
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.transfer.complete import Complete
     from git_theta_ext.transfer.outgoing import Going
     from git_theta_ext.transfer.relay import Relayed
@@ -73,16 +72,21 @@ class Push:
     """A push of some commits to one address of a git remote.
 
     Attributes:
-        repo: The repository that is pushed from.
+        workspace: The repository that is pushed from, and its store.
         remote: Name of the git remote, or its address where it has no name.
         address: Where git pushes to.
         updates: The refs that are pushed.
     """
 
-    repo: Repository
+    workspace: Workspace
     remote: str
     address: str
     updates: tuple[RefUpdate, ...]
+
+    @property
+    def repo(self) -> Repository:
+        """The repository that is pushed from."""
+        return self.workspace.repo
 
     @property
     def shown(self) -> str:
@@ -144,7 +148,7 @@ class Push:
             _refuse_raw(survey.found)
         if survey.place is None or not survey.found.digests:
             return Pushed(survey.found)
-        store = open_store(self.repo)
+        store = self.workspace.store
         lacking = survey.found.digests - read_remote_index(store, survey.place).held()
         lost = store.missing(lacking)
         for source in self._sources(survey.place) if lost else ():
@@ -183,7 +187,7 @@ class Push:
 
     def _known_bad(self, packs: AbstractSet[str]) -> bool:
         """Tell whether one of some packs was found to hold something else than it says, since a push relied on it."""
-        return bool(packs) and any(name in packs for name, _ in open_store(self.repo).verdicts.bad_entries())
+        return bool(packs) and any(name in packs for name, _ in self.workspace.store.verdicts.bad_entries())
 
     def _upload(
         self, place: Place, found: Outgoing, *, strict: bool, advance: Callable[[int], None]
@@ -192,7 +196,7 @@ class Push:
         from git_theta_ext.transfer.relay import relay
         from git_theta_ext.transfer.sync import push
 
-        store = open_store(self.repo)
+        store = self.workspace.store
         lacking: set[Digest] = set()
         lost: set[Digest] = set()
         through: list[Relayed] = []
@@ -208,7 +212,7 @@ class Push:
 
         def prepare(going: Going) -> None:
             lacking.update(going.digests)
-            _recode(self.repo, store, going)
+            _recode(self.workspace, going)
 
         plan = push(store, place, found.digests, PushSteps(prepare, obtain), advance)
         packs = len(plan.packs) + sum(relayed.packs for relayed in through)
@@ -249,14 +253,14 @@ def _refuse_raw(found: Outgoing) -> None:
         )
 
 
-def _recode(repo: Repository, store: Store, going: Going) -> None:
+def _recode(workspace: Workspace, going: Going) -> None:
     from git_theta_ext.operations.maintenance.gc import recode_outgoing
     from git_theta_ext.store.locks import gc_lock
 
     try:
-        with gc_lock(store.root, wait=False) as acquired:
+        with gc_lock(workspace.store.root, wait=False) as acquired:
             if acquired:  # else somebody is recoding the very same tensors; what is done by now is used
-                recode_outgoing(repo, store, going.digests, going.there)
+                recode_outgoing(workspace, going.digests, going.there)
     except (CorruptError, StoreError) as error:
         # A damaged old version, a full disk or one without locks is no reason not to upload what is here.
         complain(f"note: what is pushed was not made smaller: {error.message}")

@@ -19,10 +19,9 @@ from git_theta_ext.util.threads import no_progress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.history.versions import Version
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.transfer.remote_index import Place
 
 
@@ -46,13 +45,12 @@ class Lacking:
 
 
 def check_remote(
-    repo: Repository, store: Store, name: str | None, *, full: bool, advance: Callable[[int], None] = no_progress
+    workspace: Workspace, name: str | None, *, full: bool, advance: Callable[[int], None] = no_progress
 ) -> tuple[list[Place], int, list[Lacking]]:
     """Ask a remote for all that branches and tags name.
 
     Args:
-        repo: The repository.
-        store: Its store.
+        workspace: The repository and its store.
         name: A git remote or its address; the one that is pushed to where None.
         full: Download what is there, and compare its bytes with its names.
         advance: Told the bytes that were compared.
@@ -64,6 +62,7 @@ def check_remote(
         UsageError: There is no remote.
         RemoteError: It cannot be reached.
     """
+    repo = workspace.repo
     remote = name or push_remote(repo)
     if remote is None:
         raise UsageError("there is no remote to check", hint="git remote add origin URL")
@@ -74,9 +73,9 @@ def check_remote(
     places = {place.url: place for at in push_addresses(repo, remote) for place in [open_remote(repo, remote, at)]}
     found = []
     for place in places.values():
-        listed = digests & read_remote_index(store, place).held()
-        sound = verified(store, place, listed, download=True, advance=advance) if full else listed
-        elsewhere = _elsewhere(repo, store, place, digests - sound)
+        listed = digests & read_remote_index(workspace.store, place).held()
+        sound = verified(workspace.store, place, listed, download=True, advance=advance) if full else listed
+        elsewhere = _elsewhere(workspace, place, digests - sound)
         for version in wanted:
             named = [p.digest for p in version.manifest.parameters.values()] or [version.manifest.skeleton.digest]
             absent = [digest for digest in named if digest not in sound]
@@ -87,11 +86,11 @@ def check_remote(
     return list(places.values()), len(wanted), found
 
 
-def _elsewhere(repo: Repository, store: Store, place: Place, digests: set[Digest]) -> set[Digest]:
-    missing = store.missing(digests) if digests else set()
+def _elsewhere(workspace: Workspace, place: Place, digests: set[Digest]) -> set[Digest]:
+    missing = workspace.store.missing(digests) if digests else set()
     found = digests - missing
-    for source in try_remotes(repo)[0] if missing else ():
+    for source in try_remotes(workspace.repo)[0] if missing else ():
         if source.url != place.url:
             with suppress(ThetaError):
-                found |= digests & read_remote_index(store, source).held()
+                found |= digests & read_remote_index(workspace.store, source).held()
     return found

@@ -4,7 +4,6 @@ import json
 import mmap
 import os
 import struct
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,8 @@ from git_theta_ext.checkpoint.clean import clean, describe
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import ChangedError, FormatError
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.staging.stage import store_file
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.store.store import Store
 from git_theta_ext.util.file_bytes import open_bytes
 
@@ -157,10 +155,9 @@ def test_a_file_that_is_being_written_is_not_said_to_break_its_format(two, monke
     half = model(3)[:5000]
     monkeypatch.chdir(two.path)
     two.write(half)
-    repository = Repository.discover()
-    with closing(open_store(repository)) as store:
+    with Workspace.discover() as workspace:
         with pytest.raises(FormatError):
-            store_file(repository, store, MODEL, None, lambda _: None)
+            store_file(workspace, MODEL, None, lambda _: None)
 
         def clean_meanwhile(*args):
             two.write(half + b"more")
@@ -168,4 +165,4 @@ def test_a_file_that_is_being_written_is_not_said_to_break_its_format(two, monke
 
         monkeypatch.setattr("git_theta_ext.operations.staging.stage.clean", clean_meanwhile)
         with pytest.raises(ChangedError, match=MODEL):
-            store_file(repository, store, MODEL, None, lambda _: None)
+            store_file(workspace, MODEL, None, lambda _: None)

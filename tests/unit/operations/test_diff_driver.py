@@ -4,8 +4,8 @@ import pytest
 from workbench import EMBEDDING, MODEL, Repo, model
 
 from git_theta_ext.errors import UsageError
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.diff_driver import run
+from git_theta_ext.operations.workspace import Workspace
 
 ZERO = "0" * 40
 
@@ -26,7 +26,8 @@ def versions(become, monkeypatch) -> Repo:
 
 
 def driven(capsys, *words):
-    assert run(words, Repository.discover()) == 0
+    with Workspace.discover() as workspace:
+        assert run(words, workspace) == 0
     return capsys.readouterr().out.splitlines()
 
 
@@ -127,7 +128,7 @@ def test_git_decides_on_colour(versions):
 
 def test_other_numbers_of_arguments_are_refused(versions):
     with pytest.raises(UsageError, match="git gives 1, 7 or 9"):
-        run(["one", "two"], Repository.discover())
+        run(["one", "two"], Workspace.discover())
 
 
 def test_a_path_that_a_merge_left_undecided_comes_alone(versions, capsys):

@@ -6,10 +6,10 @@ import pytest
 from workbench import MODEL, model
 
 from git_theta_ext.git.caller import wants_quiet
-from git_theta_ext.git.repository import NESTED, Repository
+from git_theta_ext.git.repository import NESTED
 from git_theta_ext.operations.filter.clean import CleanRequest
 from git_theta_ext.operations.filter.process import FilterProcess
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 
 
 class Bars:
@@ -28,11 +28,11 @@ class Bars:
 
 def test_the_filter_shows_what_it_stores(repo):
     data, done = model(1), []
-    repository = Repository.discover(repo.path)
-    asked = CleanRequest(repository, open_store(repository), MODEL, done.append)
-    asked.content(memoryview(data))
-    asked.end()
-    asked.close()
+    with Workspace.discover(repo.path) as workspace:
+        asked = CleanRequest(workspace, MODEL, done.append)
+        asked.content(memoryview(data))
+        asked.end()
+        asked.close()
     assert sum(done) == pytest.approx(len(data), rel=0.1)
 
 

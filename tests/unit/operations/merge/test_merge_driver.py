@@ -3,9 +3,9 @@ import pytest
 from workbench import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, Repo, model, safetensors, tensors, values
 
 from git_theta_ext.cli.progress import progress
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.merge import driver as merge_driver
+from git_theta_ext.operations.workspace import Workspace
 
 
 def floats(data):
@@ -127,7 +127,8 @@ class TestByHand:
         return repo
 
     def run(self, size="7"):
-        return merge_driver.run(("O", "A", "B", size, MODEL), Repository.discover(), progress)
+        with Workspace.discover() as workspace:
+            return merge_driver.run(("O", "A", "B", size, MODEL), workspace, progress)
 
     @pytest.mark.parametrize("size", ["9", "10", "11"])
     def test_ancestors_that_git_makes_itself_are_never_computed(self, sides, monkeypatch, capsys, size):

@@ -12,6 +12,7 @@ from git_theta_ext.git.merge_tree import combine, common_ancestor, renames, with
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.merge import strategy as merge_strategy
 from git_theta_ext.operations.merge.strategy import checkpoints
+from git_theta_ext.operations.workspace import Workspace
 
 OTHER = "other.safetensors"
 
@@ -38,7 +39,9 @@ def here(become, monkeypatch):
 
 
 def merge(here, *heads, words=()):
-    return merge_strategy.run(here, [here.run("rev-parse", "base").decode().strip()], ("HEAD", *heads), words, silent)
+    base = here.run("rev-parse", "base").decode().strip()
+    with Workspace(here) as workspace:
+        return merge_strategy.run(workspace, [base], ("HEAD", *heads), words, silent)
 
 
 class TestCombine:

@@ -10,6 +10,7 @@ from git_theta_ext.model.manifest import MAGIC, Conflict, Manifest, Parameter, S
 from git_theta_ext.model.tensor import Digest, TensorSpec
 from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing, parse_updates, theta_paths_at
 from git_theta_ext.operations.sync.push import Push
+from git_theta_ext.operations.workspace import Workspace
 
 
 def digest(letter):
@@ -160,13 +161,13 @@ def test_a_raw_checkpoint_stops_the_push_with_its_path(place):
     place.commit(b"*.pt filter=theta\n", ".gitattributes")
     tip = place.commit(b"raw numbers")
     with pytest.raises(RepositoryError, match=r"m\.pt is tracked") as caught:
-        Push(Repository.discover(place.path), "origin", "../x", (place.new(tip),)).run(strict=True)
+        Push(Workspace.discover(place.path), "origin", "../x", (place.new(tip),)).run(strict=True)
     assert "git theta add m.pt" in caught.value.hint
 
 
 def test_a_push_without_checkpoints_asks_no_remote(place):
     tip = place.commit(b"text", "notes")
-    done = Push(Repository.discover(place.path), "origin", "nowhere://x", (place.new(tip),)).run(strict=True)
+    done = Push(Workspace.discover(place.path), "origin", "nowhere://x", (place.new(tip),)).run(strict=True)
     assert done.found.manifests == 0
 
 

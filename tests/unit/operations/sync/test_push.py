@@ -12,7 +12,7 @@ from git_theta_ext.operations.sync.outgoing import RefUpdate
 from git_theta_ext.operations.sync.push import Push
 from git_theta_ext.operations.sync.push_refs import tracking_updates
 from git_theta_ext.operations.sync.remotes import open_remote
-from git_theta_ext.operations.workspace import open_store
+from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.transfer.complete import Complete, read_complete, write_complete
 from git_theta_ext.transfer.remote_index import read_remote_index
 
@@ -31,6 +31,9 @@ class Place:
     def git(self, *args, check=True):
         return subprocess.run(["git", *args], cwd=self.path, capture_output=True, text=True, check=check).stdout.strip()
 
+    def workspace(self):
+        return Workspace.discover(self.path)
+
     @property
     def repo(self):
         return Repository.discover(self.path)
@@ -41,7 +44,8 @@ class Place:
         data = bytes([seed]) * SPEC.nbytes
         digest = tensor_digest(SPEC, data)
         if stored:
-            open_store(self.repo).put([(SPEC, digest, data)])
+            with self.workspace() as workspace:
+                workspace.store.put([(SPEC, digest, data)])
         content = Manifest("opaque", Skeleton(digest, SPEC.nbytes), {"w": Parameter(SPEC, digest)})
         (self.path / path).write_bytes(content.to_bytes())
         self.git("add", "-A")
@@ -57,13 +61,15 @@ class Place:
         tip = self.git("rev-parse", "HEAD")
         address = self.git("remote", "get-url", remote)
         update = RefUpdate("refs/heads/main", tip, "refs/heads/main", there)
-        return Push(self.repo, remote, address, (update,)).run(strict=strict)
+        with self.workspace() as workspace:
+            return Push(workspace, remote, address, (update,)).run(strict=strict)
 
     def place(self, remote="origin"):
         return open_remote(self.repo, remote, self.git("remote", "get-url", remote))
 
     def there(self, remote="origin"):
-        return read_remote_index(open_store(self.repo), self.place(remote)).held()
+        with self.workspace() as workspace:
+            return read_remote_index(workspace.store, self.place(remote)).held()
 
 
 @pytest.fixture
@@ -111,7 +117,8 @@ def test_a_remote_that_lost_something_gets_it_again_whatever_git_knows_of_it(pla
     else:
         next(path for path in (theta / "packs").rglob("*") if path.is_file()).unlink()
     updates = tracking_updates(place.repo, "origin")
-    assert Push(place.repo, "origin", "../origin.git", updates).run(strict=False).lacking
+    with place.workspace() as workspace:
+        assert Push(workspace, "origin", "../origin.git", updates).run(strict=False).lacking
     assert place.there() == {one, two}
 
 
@@ -128,7 +135,8 @@ def test_what_only_another_remote_has_is_brought_through_a_folder_that_is_gone_a
     assert place.there("fork") == digests
     theta = place.path / ".git" / "theta"
     assert not (theta / "passing").exists()
-    assert open_store(place.repo).missing(digests) == digests
+    with place.workspace() as workspace:
+        assert workspace.store.missing(digests) == digests
 
 
 def test_what_a_killed_push_left_is_removed_a_day_later(place):
