@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.packs.format import Entry, PackHeader
     from git_theta_ext.store.store import Store
     from git_theta_ext.store.verification.examine import Held
-    from git_theta_ext.transfer.remote_index import Place
+    from git_theta_ext.transfer.remote_index import OpenedRemote
 
 _DOWNLOADS = 8
 
@@ -35,17 +35,17 @@ class Downloads:
 
     Args:
         store: Whose temporary folder they lie in, and whose tensors their entries may lean on.
-        place: The remote.
+        remote: The remote.
         good: Name and digest of entries that need not be decoded; taken over.
 
     Attributes:
         good: The same, and those that were seen to be what they say.
     """
 
-    def __init__(self, store: Store, place: Place, good: set[tuple[str, Digest]]) -> None:
+    def __init__(self, store: Store, remote: OpenedRemote, good: set[tuple[str, Digest]]) -> None:
         self.good = good
         self._store = store
-        self._place = place
+        self._remote = remote
         self._paths: dict[str, Path] = {}
         self._waiting: dict[str, list[Held]] = {}
         self._proven: list[Held] = []
@@ -76,7 +76,7 @@ class Downloads:
                         whole.append(name)
                         self._waiting[name] = [
                             (digest, location)
-                            for digest, location in in_pack(self._place.url, name, headers[name].entries)
+                            for digest, location in in_pack(self._remote.url, name, headers[name].entries)
                             if (name, digest) not in self.good
                         ]
                         self._examine()
@@ -97,7 +97,7 @@ class Downloads:
         path = self._paths[name] = temporary(self._store.root)
         try:
             with reporting_os_errors(path):
-                retried(lambda: self._place.remote.fetch(pack_key(name), path, header.pack_bytes))
+                retried(lambda: self._remote.plugin.fetch(pack_key(name), path, header.pack_bytes))
                 return sha256_of(path) == name and self._store.reader.header(path) == header
         except (CorruptError, MissingError):
             return False
@@ -140,7 +140,7 @@ class Downloads:
                 self._store.verdicts.note_bad(location.pack, digest)
 
     def _find(self, digest: Digest, location: Location) -> tuple[Path, Entry]:
-        if location.root != self._place.url:
+        if location.root != self._remote.url:
             return self._store.place(digest, location)
         path = self._paths[location.pack]
         return path, self._store.reader.header(path).entries[location.entry]

@@ -18,20 +18,21 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.store import Store
-    from git_theta_ext.transfer.remote_index import Place
+    from git_theta_ext.transfer.remote_index import OpenedRemote
 
 
 @dataclass(frozen=True)
 class Remotes:
-    """Those that can be opened, and what the others said.
+    """The remotes of a repository for a check of its store.
 
     Attributes:
-        places: Those that can be opened.
-        failures: What the others said.
-        count: Whether what only they hold is as good as here, as in a clone that never checked out some commit.
+        opened: The remotes that can be opened.
+        failures: Why the others could not be opened.
+        count: Whether a tensor counts as present if only a remote has it, as in a clone that has not checked out every
+            commit.
     """
 
-    places: list[Place]
+    opened: list[OpenedRemote]
     failures: list[ThetaError]
     count: bool
 
@@ -44,9 +45,9 @@ class Remotes:
         named = specs_of(manifests.values())
         missing = set(named) - set(shallowest(store.locations(named)))
         found: set[Digest] = set()
-        for place in self.places if missing else ():
+        for remote in self.opened if missing else ():
             try:
-                found |= read_remote_index(store, place).held()
+                found |= read_remote_index(store, remote).held()
             except ThetaError as error:  # noqa: PERF203 - a handful of remotes
                 self.failures.append(error)
         return missing & found
@@ -54,4 +55,4 @@ class Remotes:
     def fill(self, store: Store, manifests: Mapping[str, Manifest], advance: Callable[[int], None]) -> None:
         """Fetch what is not here, as far as remotes give it."""
         with suppress(CorruptError, MissingError, RemoteError):
-            fetch(store, self.places, self.held(store, manifests), advance)
+            fetch(store, self.opened, self.held(store, manifests), advance)

@@ -21,34 +21,34 @@ if TYPE_CHECKING:
 
     from git_theta_ext.errors import ThetaError
     from git_theta_ext.store.store import Store
-    from git_theta_ext.transfer.remote_index import Place
+    from git_theta_ext.transfer.remote_index import OpenedRemote
 
 _ABANDONED_SECONDS = 14 * 24 * 3600
 _TRIES = 2
 
 
-def bring_pack(store: Store, name: str, nbytes: int, places: Iterable[Place]) -> list[ThetaError]:
-    """Download a pack from the first place that gives it whole, unless somebody else has just done so.
+def bring_pack(store: Store, name: str, nbytes: int, remotes: Iterable[OpenedRemote]) -> list[ThetaError]:
+    """Download a pack from the first remote that gives it whole, unless somebody else has just done so.
 
     Args:
         store: Where it goes.
         name: Of the pack.
         nbytes: Its size, as its header says it; not a byte more is taken.
-        places: The remotes that have it.
+        remotes: The remotes that have it.
 
     Returns:
-        What went wrong on the way; the pack is here if the last place was not among it.
+        What went wrong on the way; the pack is here if the last remote was not among it.
 
     Raises:
         StoreError: The store cannot be written.
     """
     failures: list[ThetaError] = []
     with reporting_os_errors(store.root), _alone(store.root / "incoming", name, store.warn) as part:
-        for place in places:
+        for remote in remotes:
             if store.has_intact(name):
                 break
             try:
-                _bring(store, name, nbytes, place, part)
+                _bring(store, name, nbytes, remote, part)
             except (CorruptError, MissingError, RemoteError) as error:
                 failures.append(error)
     return failures
@@ -63,17 +63,17 @@ def forget_abandoned(root: Path) -> None:
                     path.unlink()
 
 
-def _bring(store: Store, name: str, nbytes: int, place: Place, part: Path) -> None:
+def _bring(store: Store, name: str, nbytes: int, remote: OpenedRemote, part: Path) -> None:
     for left in reversed(range(_TRIES)):
         if part.exists() and part.stat().st_nlink > 1:
             part.unlink()  # it is the remote's own file, which must not be written to
         try:
-            retried(lambda: place.remote.fetch(pack_key(name), part, nbytes))
+            retried(lambda: remote.plugin.fetch(pack_key(name), part, nbytes))
             store.adopt(name, part)
         except CorruptError as error:
             part.unlink(missing_ok=True)
             if not left:
-                raise CorruptError(f"{place.url}: {error.message}", hint="git theta fsck there") from error
+                raise CorruptError(f"{remote.url}: {error.message}", hint="git theta fsck there") from error
         else:
             # Renaming does nothing where both are names of one file already.
             part.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.store import Store
-    from git_theta_ext.transfer.remote_index import Place
+    from git_theta_ext.transfer.remote_index import OpenedRemote
 
 _UPLOADS = 8
 
@@ -71,19 +71,19 @@ class PushSteps:
 
     Attributes:
         prepare: May recode what is about to go.
-        obtain: May bring here or there what is in neither place; returns those of it that are to be left out.
+        obtain: May bring here or there what is on neither side; returns those of it that are to be left out.
     """
 
     prepare: Callable[[Going], None] = _nothing
     obtain: Callable[[AbstractSet[Digest]], AbstractSet[Digest]] = _no_way
 
 
-def upload(store: Store, place: Place, plan: PushPlan, advance: Callable[[int], None] = lambda _: None) -> None:
+def upload(store: Store, remote: OpenedRemote, plan: PushPlan, advance: Callable[[int], None] = lambda _: None) -> None:
     """Carry out a plan; on return the remote holds all that it was made for.
 
     Args:
         store: As for the plan.
-        place: As for the plan.
+        remote: As for the plan.
         plan: From ``plan_push``.
         advance: Told the bytes of each pack that is done, out of ``plan.nbytes``.
 
@@ -95,13 +95,13 @@ def upload(store: Store, place: Place, plan: PushPlan, advance: Callable[[int], 
     def send(name: str) -> None:
         path = store.path_of(name)
         head = read_head_of(path)
-        if not retried(lambda: place.remote.put(pack_key(name), path)) and not _has_head(place, name, head):
+        if not retried(lambda: remote.plugin.put(pack_key(name), path)) and not _has_head(remote, name, head):
             raise RemoteError(
-                f"{place.url} holds something else under the name of pack {name}",
+                f"{remote.url} holds something else under the name of pack {name}",
                 hint=f"remove {pack_key(name)} there and push again",
             )
-        entry = save_head(heads_folder(store.root, place.url), name, head)
-        retried(lambda: place.remote.put(index_key(name), entry))
+        entry = save_head(heads_folder(store.root, remote.url), name, head)
+        retried(lambda: remote.plugin.put(index_key(name), entry))
 
     sizes = dict(plan.packs)
     names = [*sizes, *plan.entries]
@@ -110,18 +110,18 @@ def upload(store: Store, place: Place, plan: PushPlan, advance: Callable[[int], 
             advance(sizes.get(name, 0))
 
 
-def keep(place: Place, names: Iterable[str]) -> set[str]:
+def keep(remote: OpenedRemote, names: Iterable[str]) -> set[str]:
     """Protect packs on a remote from a garbage collection there, and return the names of those that it has.
 
     Raises:
         RemoteError: It cannot be reached.
     """
     keys = {pack_key(name): name for name in names}
-    return {keys[key] for key in retried(lambda: place.remote.keep(keys))} if keys else set()
+    return {keys[key] for key in retried(lambda: remote.plugin.keep(keys))} if keys else set()
 
 
-def _has_head(place: Place, name: str, head: bytes) -> bool:
+def _has_head(remote: OpenedRemote, name: str, head: bytes) -> bool:
     try:
-        return read_head(place, name) == head
+        return read_head(remote, name) == head
     except (CorruptError, MissingError):
         return False

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Location
     from git_theta_ext.store.packs.format import PackHeader
-    from git_theta_ext.transfer.remote_index import Place
+    from git_theta_ext.transfer.remote_index import OpenedRemote
 
 _BATCH = 1 << 30
 """Bytes of packs that are fetched before they are uploaded and removed; a single chain may take more."""
@@ -51,8 +51,8 @@ class Relayed:
 
 def relay(
     store: Store,
-    sources: Sequence[Place],
-    target: Place,
+    sources: Sequence[OpenedRemote],
+    target: OpenedRemote,
     digests: Iterable[Digest],
     advance: Callable[[int], None] = no_progress,
 ) -> Relayed:
@@ -127,7 +127,7 @@ def _passing(store: Store) -> Iterator[Store]:
         (store.root / "remotes").mkdir(exist_ok=True)
         # What is known of remotes is known whatever the store.
         (root / "remotes").symlink_to(store.root / "remotes")
-    roots = dict.fromkeys([store.root, *(place for place, _ in store.pack_files())])
+    roots = dict.fromkeys([store.root, *(root for root, _ in store.pack_files())])
     try:
         with closing(Store(root, list(roots), store.threads)) as passing:
             yield passing

@@ -40,18 +40,18 @@ _GUESS = 1 << 16  # most heads are smaller, and an object store charges by the r
 
 
 @dataclass(frozen=True)
-class Place:
+class OpenedRemote:
     """A remote, opened.
 
     Attributes:
         name: Of the git remote, or its URL where it has no name.
         url: Where the packs are; without credentials.
-        remote: What speaks to it.
+        plugin: The plug-in that accesses it.
     """
 
     name: str
     url: str
-    remote: Remote
+    plugin: Remote
 
 
 @dataclass(frozen=True)
@@ -88,20 +88,20 @@ def known_headers(root: Path, url: str) -> dict[str, PackHeader]:
     return found
 
 
-def read_remote_index(store: Store, place: Place) -> RemoteIndex:
+def read_remote_index(store: Store, remote: OpenedRemote) -> RemoteIndex:
     """Ask a remote what it holds.
 
     Raises:
         RemoteError: It cannot be reached.
     """
-    packs = _names(place, "packs/", pack_of_key)
-    indexed = _names(place, "index/", pack_of_index_key)
-    folder = heads_folder(store.root, place.url)
+    packs = _names(remote, "packs/", pack_of_key)
+    indexed = _names(remote, "index/", pack_of_index_key)
+    folder = heads_folder(store.root, remote.url)
     _forget(folder, packs)
     names = sorted(packs)
 
     def read(name: str) -> PackHeader | None:
-        return _header(store, place, folder, name, listed=name in indexed)
+        return _header(store, remote, folder, name, listed=name in indexed)
 
     with ThreadPoolExecutor(_READERS) as executor:
         headers = list(ordered_map(executor, read, names, 4 * _READERS))
@@ -139,7 +139,7 @@ def save_head(folder: Path, name: str, head: bytes) -> Path:
     return path
 
 
-def read_head(place: Place, name: str) -> bytes:
+def read_head(remote: OpenedRemote, name: str) -> bytes:
     """Read the head of a pack out of the remote's pack.
 
     Raises:
@@ -148,15 +148,15 @@ def read_head(place: Place, name: str) -> bytes:
         RemoteError: The remote cannot be reached.
     """
     key = pack_key(name)
-    data = retried(lambda: place.remote.get(key, 0, _GUESS))
+    data = retried(lambda: remote.plugin.get(key, 0, _GUESS))
     length = header_length(data)
     if length > len(data):
-        data += retried(lambda: place.remote.get(key, len(data), length))
+        data += retried(lambda: remote.plugin.get(key, len(data), length))
     read_header(data)
     return data[:length]
 
 
-def _header(store: Store, place: Place, folder: Path, name: str, *, listed: bool) -> PackHeader | None:
+def _header(store: Store, remote: OpenedRemote, folder: Path, name: str, *, listed: bool) -> PackHeader | None:
     with suppress(FileNotFoundError, CorruptError):
         header = read_pack_header(store.pack_path(name))
         if not (folder / name).exists():
@@ -165,10 +165,10 @@ def _header(store: Store, place: Place, folder: Path, name: str, *, listed: bool
         return header
     with suppress(FileNotFoundError, CorruptError):
         return read_pack_header(folder / name)
-    head = _index_entry(place, name) if listed else None
+    head = _index_entry(remote, name) if listed else None
     if head is None:
         try:
-            head = read_head(place, name)
+            head = read_head(remote, name)
         except (CorruptError, MissingError):
             return None  # what is damaged or just deleted counts as not there
     with suppress(OSError):
@@ -176,9 +176,9 @@ def _header(store: Store, place: Place, folder: Path, name: str, *, listed: bool
     return read_header(head)
 
 
-def _index_entry(place: Place, name: str) -> bytes | None:
+def _index_entry(remote: OpenedRemote, name: str) -> bytes | None:
     with suppress(CorruptError, MissingError):
-        data = retried(lambda: place.remote.get(index_key(name), 0, MAX_HEADER + PREFIX_BYTES))
+        data = retried(lambda: remote.plugin.get(index_key(name), 0, MAX_HEADER + PREFIX_BYTES))
         length = header_length(data)
         if length == len(data):
             read_header(data)
@@ -186,8 +186,8 @@ def _index_entry(place: Place, name: str) -> bytes | None:
     return None
 
 
-def _names(place: Place, prefix: str, name_of: Callable[[str], str | None]) -> set[str]:
-    keys = retried(lambda: list(place.remote.list(prefix)))
+def _names(remote: OpenedRemote, prefix: str, name_of: Callable[[str], str | None]) -> set[str]:
+    keys = retried(lambda: list(remote.plugin.list(prefix)))
     return {name for name in map(name_of, keys) if name is not None}
 
 

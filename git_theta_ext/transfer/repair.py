@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.locations import Location, Locations
     from git_theta_ext.store.maintenance.fsck import Problem
-    from git_theta_ext.transfer.remote_index import Place
+    from git_theta_ext.transfer.remote_index import OpenedRemote
 
 QUARANTINE = "quarantine"
 """The folder of the store that damaged packs are moved to, laid out as a store itself.
@@ -80,13 +80,13 @@ class Repair:
 
 
 def plan_repair(
-    store: Store, places: Sequence[Place], named: Mapping[Digest, TensorSpec], packs: Collection[str]
+    store: Store, remotes: Sequence[OpenedRemote], named: Mapping[Digest, TensorSpec], packs: Collection[str]
 ) -> RepairPlan:
     """Find out what a repair can do, and change nothing.
 
     Args:
         store: To be mended.
-        places: Remotes; those that cannot be reached hold nothing.
+        remotes: Remotes; those that cannot be reached hold nothing.
         named: What manifests name.
         packs: Names of damaged packs of this store.
     """
@@ -98,9 +98,9 @@ def plan_repair(
     were_here = absent & {*store.index.locations(absent), *_quarantined_locations(store)}
     fetchable: set[Digest] = set()
     asked = True
-    for place in places if absent else ():
+    for remote in remotes if absent else ():
         try:
-            fetchable |= absent & read_remote_index(store, place).held()
+            fetchable |= absent & read_remote_index(store, remote).held()
         except RemoteError:  # noqa: PERF203 - a handful of remotes
             asked = False
     broken = were_here | (absent - fetchable if asked else set())
@@ -109,13 +109,13 @@ def plan_repair(
 
 def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
     store: Store,
-    places: Sequence[Place],
+    remotes: Sequence[OpenedRemote],
     named: Mapping[Digest, TensorSpec],
     plan: RepairPlan,
     heal: Callable[[AbstractSet[Digest]], Mapping[Digest, str]],
     advance: Callable[[int], None] = no_progress,
 ) -> Repair:
-    """Move damaged packs aside and bring what they held; a pack goes back if nothing could be brought in its place.
+    """Move damaged packs aside and bring what they held; a pack goes back if nothing could be brought in its remote.
 
     Other packs are tried first, then files of work trees, remotes, and what is left of the damaged packs.
 
@@ -123,7 +123,7 @@ def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
 
     Args:
         store: To be mended.
-        places: Remotes, in the order in which they are asked.
+        remotes: Remotes, in the order in which they are asked.
         named: What manifests name.
         plan: From ``plan_repair``.
         heal: Stores again what files hold of some digests, and returns what it stored and where from.
@@ -141,7 +141,7 @@ def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
     sources = _other_packs(store, moved)
     left = plan.broken - set(sources)
     sources |= {digest: source for digest, source in heal(left).items() if digest in left}
-    fetched = _fetch(store, places, plan.broken - set(sources), advance)
+    fetched = _fetch(store, remotes, plan.broken - set(sources), advance)
     sources |= fetched
     saved = _salvage(store, {digest: wanted[digest] for digest in plan.broken - set(sources)})
     sources |= saved
@@ -183,17 +183,17 @@ def _other_packs(store: Store, digests: AbstractSet[Digest]) -> dict[Digest, str
 
 
 def _named(store: Store, location: Location) -> str:
-    place = "here" if location.root == str(store.root) else f"in {location.root}"
-    return f"pack {location.pack[:16]} {place}"
+    where = "here" if location.root == str(store.root) else f"in {location.root}"
+    return f"pack {location.pack[:16]} {where}"
 
 
 def _fetch(
-    store: Store, places: Sequence[Place], digests: AbstractSet[Digest], advance: Callable[[int], None]
+    store: Store, remotes: Sequence[OpenedRemote], digests: AbstractSet[Digest], advance: Callable[[int], None]
 ) -> dict[Digest, str]:
     """Fetch tensors from one remote after the other, and what they hold only together from all of them."""
     found: dict[Digest, str] = {}
-    together = [(places, "several remotes")] if len(places) > 1 else []
-    for some, name in [*(([place], place.name) for place in places), *together]:
+    together = [(remotes, "several remotes")] if len(remotes) > 1 else []
+    for some, name in [*(([remote], remote.name) for remote in remotes), *together]:
         if left := set(digests) - set(found):
             with suppress(*UNREADABLE, RemoteError):  # what is still missing is known below
                 fetch(store, some, left, advance)
@@ -249,7 +249,7 @@ def _salvage(store: Store, wanted: Mapping[Digest, TensorSpec]) -> dict[Digest, 
     found: dict[Digest, str] = {}
     if not wanted or not root.exists():
         return found
-    others = dict.fromkeys([store.root, *(place for place, _ in store.pack_files())])
+    others = dict.fromkeys([store.root, *(root for root, _ in store.pack_files())])
     with closing(Store(root, list(others), store.threads)) as aside:
         aside.refresh()
         whole = set(wanted) - aside.missing(wanted)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
-    from git_theta_ext.transfer.remote_index import Place
+    from git_theta_ext.transfer.remote_index import OpenedRemote
 
 _DOWNLOADS = 8
 _PLANS = 3
@@ -33,7 +33,7 @@ _PLANS = 3
 
 def plan_push(
     store: Store,
-    place: Place,
+    remote: OpenedRemote,
     digests: Iterable[Digest],
     steps: PushSteps | None = None,
 ) -> PushPlan:
@@ -44,7 +44,7 @@ def plan_push(
 
     Args:
         store: That has them.
-        place: Where they go.
+        remote: Where they go.
         digests: That must be on the remote afterwards, with all that they are coded against.
         steps: What else is done on the way.
 
@@ -56,16 +56,16 @@ def plan_push(
     wanted, steps = set(digests), steps or PushSteps()
     if not wanted:
         return PushPlan()
-    index = known_better(store, read_remote_index(store, place), wanted)
+    index = known_better(store, read_remote_index(store, remote), wanted)
     there = index.held()
     if absent := store.missing(wanted - there):
         wanted -= steps.obtain(absent)
-        index = known_better(store, read_remote_index(store, place), wanted)
+        index = known_better(store, read_remote_index(store, remote), wanted)
         there = index.held()
     lacking = wanted - there
     if absent := store.missing(lacking):
         raise MissingError(
-            f"{len(absent)} of {len(wanted)} tensors are neither here nor on {place.name} ({place.url}), "
+            f"{len(absent)} of {len(wanted)} tensors are neither here nor on {remote.name} ({remote.url}), "
             f"{min(absent)} among them",
             hint="run git theta push --all in a clone that has them; git theta fsck --remote says what needs them",
         )
@@ -88,7 +88,7 @@ def plan_push(
 
 def push(
     store: Store,
-    place: Place,
+    remote: OpenedRemote,
     digests: Iterable[Digest],
     steps: PushSteps | None = None,
     advance: Callable[[int], None] = no_progress,
@@ -103,21 +103,21 @@ def push(
     """
     wanted = set(digests)
     for left in reversed(range(_PLANS)):
-        plan = plan_push(store, place, wanted, steps)
+        plan = plan_push(store, remote, wanted, steps)
         try:
-            upload(store, place, plan, advance)
+            upload(store, remote, plan, advance)
         except (MissingError, RemoteError, FileNotFoundError):
             # Another process may have made better packs of those that were planned.
             if not left or all(store.has_pack(name) for name, _ in plan.packs):
                 raise
             store.refresh()
         else:
-            gone = plan.relied_on - keep(place, plan.relied_on)
+            gone = plan.relied_on - keep(remote, plan.relied_on)
             if not gone:
                 break
             if not left:
                 raise RemoteError(
-                    f"{place.name} ({place.url}) does not keep what is pushed to it: pack {min(gone)} is gone",
+                    f"{remote.name} ({remote.url}) does not keep what is pushed to it: pack {min(gone)} is gone",
                     hint="wait until the garbage collection there is over, and push again",
                 )
     return plan
@@ -138,20 +138,20 @@ class Fetched:
 
 @dataclass
 class _Offers:
-    """Packs on the remotes asked so far, with the places each can be had from."""
+    """Packs on the remotes asked so far, with the remotes each can be had from."""
 
     headers: dict[str, PackHeader] = field(default_factory=dict)
-    places: dict[str, list[Place]] = field(default_factory=dict)
+    remotes: dict[str, list[OpenedRemote]] = field(default_factory=dict)
 
-    def add(self, place: Place, headers: Mapping[str, PackHeader]) -> None:
+    def add(self, remote: OpenedRemote, headers: Mapping[str, PackHeader]) -> None:
         for name, header in headers.items():
             self.headers.setdefault(name, header)
-            self.places.setdefault(name, []).append(place)
+            self.remotes.setdefault(name, []).append(remote)
 
 
 def fetch(
     store: Store,
-    places: Sequence[Place],
+    remotes: Sequence[OpenedRemote],
     digests: Iterable[Digest],
     advance: Callable[[int], None] = no_progress,
 ) -> Fetched:
@@ -161,7 +161,7 @@ def fetch(
 
     Args:
         store: Where packs go.
-        places: The remotes.
+        remotes: The remotes.
         digests: That must be in the store afterwards, with all that they are coded against.
         advance: Told the bytes of each pack that has come.
 
@@ -174,14 +174,14 @@ def fetch(
     missing = store.missing(wanted)
     offers, fetched = _Offers(), Fetched()
     failures: list[ThetaError] = []
-    queue = list(places)
+    queue = list(remotes)
     forget_abandoned(store.root)
     while missing:
         packs, complete = choose(missing, offers.headers, store)
         if queue and not (complete and packs):
-            place = queue.pop(0)
+            remote = queue.pop(0)
             try:
-                offers.add(place, read_remote_index(store, place).headers)
+                offers.add(remote, read_remote_index(store, remote).headers)
             except ThetaError as error:
                 failures.append(error)
             continue
@@ -193,7 +193,7 @@ def fetch(
         failures += _download(store, offers, packs, fetched, advance)
         missing = store.missing(wanted)
     if missing:
-        raise _explain(missing, len(wanted), places, failures)
+        raise _explain(missing, len(wanted), remotes, failures)
     return fetched
 
 
@@ -241,7 +241,7 @@ def _download(
     names = sorted(packs, key=lambda name: (-packs[name], name))
 
     def bring(name: str) -> list[ThetaError]:
-        return bring_pack(store, name, packs[name], offers.places[name])
+        return bring_pack(store, name, packs[name], offers.remotes[name])
 
     with ThreadPoolExecutor(_DOWNLOADS) as executor:
         for name, problems in zip(names, ordered_map(executor, bring, names, 2 * _DOWNLOADS), strict=True):
@@ -251,15 +251,17 @@ def _download(
                 advance(packs[name])
             failures += problems
     for name, wrong in keep_sound(store, [name for name in names if store.has_intact(name)]).items():
-        failures.append(CorruptError(f"{offers.places[name][0].url}: {wrong}", hint="git theta fsck --full there"))
+        failures.append(CorruptError(f"{offers.remotes[name][0].url}: {wrong}", hint="git theta fsck --full there"))
     for name in names:
         # Done or not: what a remote said of a pack and did not keep is not believed again.
-        del offers.headers[name], offers.places[name]
+        del offers.headers[name], offers.remotes[name]
     return failures
 
 
-def _explain(missing: set[Digest], wanted: int, places: Sequence[Place], failures: Sequence[ThetaError]) -> ThetaError:
-    where = ", ".join(f"{place.name} ({place.url})" for place in places) or "no remote: none is configured"
+def _explain(
+    missing: set[Digest], wanted: int, remotes: Sequence[OpenedRemote], failures: Sequence[ThetaError]
+) -> ThetaError:
+    where = ", ".join(f"{remote.name} ({remote.url})" for remote in remotes) or "no remote: none is configured"
     message = f"{len(missing)} of {wanted} tensors are not in the store, {min(missing)} among them; looked on {where}"
     if failures:
         message += "; " + "; ".join(dict.fromkeys(failure.message for failure in failures))

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
-    from git_theta_ext.transfer.remote_index import Place
+    from git_theta_ext.transfer.remote_index import OpenedRemote
 
 _READERS = 16
 
 
 def verified(
     store: Store,
-    place: Place,
+    remote: OpenedRemote,
     wanted: Iterable[Digest],
     *,
     download: bool = False,
@@ -42,7 +42,7 @@ def verified(
 
     Args:
         store: That keeps notes on the remote.
-        place: The remote.
+        remote: The remote.
         wanted: Digests that are of interest.
         download: Bring those packs too, compare all their bytes with their names, and decode what was not decoded here.
         advance: Told the size of each pack that was checked.
@@ -52,9 +52,9 @@ def verified(
         StoreError: There is no room to decode what was brought.
     """
     digests = set(wanted)
-    index = known_better(store, read_remote_index(store, place), digests)
+    index = known_better(store, read_remote_index(store, remote), digests)
     headers, bad, good = dict(index.headers), set(index.bad), _sound_entries(store, index.headers)
-    downloads = Downloads(store, place, good)
+    downloads = Downloads(store, remote, good)
     checked: set[str] = set()
     while True:
         offered = in_packs(headers, bad=bad)
@@ -66,7 +66,7 @@ def verified(
         if not names:
             return digests & set(chosen)
         checked.update(names)
-        found = _there(place, headers, names)
+        found = _there(remote, headers, names)
         if download:
             found = downloads.decode(headers, found, advance)
             bad.update(
@@ -86,17 +86,17 @@ def _sound_entries(store: Store, headers: Mapping[str, PackHeader]) -> set[tuple
     return found | {(location.pack, digest) for digest, location in flattened(here)}
 
 
-def _there(place: Place, headers: Mapping[str, PackHeader], names: Sequence[str]) -> list[str]:
+def _there(remote: OpenedRemote, headers: Mapping[str, PackHeader], names: Sequence[str]) -> list[str]:
     """Return those of some packs that are on a remote now, with these heads and of the sizes that they give."""
     with ThreadPoolExecutor(_READERS) as executor:
-        answers = ordered_map(executor, lambda name: _is_there(place, name, headers[name]), names, 2 * _READERS)
+        answers = ordered_map(executor, lambda name: _is_there(remote, name, headers[name]), names, 2 * _READERS)
         return [name for name, there in zip(names, answers, strict=True) if there]
 
 
-def _is_there(place: Place, name: str, header: PackHeader) -> bool:
+def _is_there(remote: OpenedRemote, name: str, header: PackHeader) -> bool:
     last = header.pack_bytes - 1
     try:
-        same = read_header(read_head(place, name)) == header
-        return same and len(retried(lambda: place.remote.get(pack_key(name), last, last + 2))) == 1
+        same = read_header(read_head(remote, name)) == header
+        return same and len(retried(lambda: remote.plugin.get(pack_key(name), last, last + 2))) == 1
     except (CorruptError, MissingError):
         return False

@@ -20,7 +20,7 @@ from git_theta_ext.store.deltas.encode import MemorySource, coded_blobs
 from git_theta_ext.store.maintenance.gc import collect, find_garbage, repack
 from git_theta_ext.store.packs.format import Entry
 from git_theta_ext.store.store import DeltaHint, Store
-from git_theta_ext.transfer.remote_index import Place
+from git_theta_ext.transfer.remote_index import OpenedRemote
 from git_theta_ext.transfer.sync import fetch, push
 from git_theta_ext.transfer.verify import verified
 from git_theta_plugins.remotes.directory import open_remote
@@ -60,7 +60,7 @@ class Stores(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.place = Place("origin", str(self.folder / "remote"), open_remote(str(self.folder / "remote"), {}))
+        self.place = OpenedRemote("origin", str(self.folder / "remote"), open_remote(str(self.folder / "remote"), {}))
         self.store = Store(self.folder / "theta", threads=1)
         self.kept = set()
 
@@ -84,7 +84,7 @@ class Stores(RuleBasedStateMachine):
             self.store.root.mkdir(exist_ok=True)
             self.store.adopt(name, path)
         else:
-            self.place.remote.put(pack_key(name), path)
+            self.place.plugin.put(pack_key(name), path)
             path.unlink()
 
     @rule(number=NUMBERS)

@@ -187,7 +187,7 @@ def _mend(  # noqa: PLR0913, PLR0917 - the one place where all of it comes toget
     from git_theta_ext.transfer.repair import plan_repair, repair
 
     named = specs_of(manifests.values())
-    places = remotes.places
+    places = remotes.opened
     paths = {Path(problem.pack) for problem in problems if problem.pack}
     packs = {path.name for path in paths if path == store.pack_path(path.name)}
     plan = plan_repair(store, places, named, packs)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
-    from git_theta_ext.transfer.remote_index import Place
+    from git_theta_ext.transfer.remote_index import OpenedRemote
 
 _DAY = 24 * 3600
 
@@ -46,7 +46,7 @@ class Prune:
     unverified: frozenset[str]
 
 
-def prune_place(workspace: Workspace, name: str | None) -> Place:
+def prune_place(workspace: Workspace, name: str | None) -> OpenedRemote:
     """Open the remote that is to hold what is dropped here.
 
     Args:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from git_theta_ext.transfer.complete import Complete
     from git_theta_ext.transfer.outgoing import Going
     from git_theta_ext.transfer.relay import Relayed
-    from git_theta_ext.transfer.remote_index import Place
+    from git_theta_ext.transfer.remote_index import OpenedRemote
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class _Survey:
     """What a push needs; where the repository has no parameters, no remote is opened."""
 
     found: Outgoing
-    place: Place | None = None
+    place: OpenedRemote | None = None
     complete: Complete | None = None
 
 
@@ -190,7 +190,7 @@ class Push:
         return bool(packs) and any(name in packs for name, _ in self.workspace.store.verdicts.bad_entries())
 
     def _upload(
-        self, place: Place, found: Outgoing, *, strict: bool, advance: Callable[[int], None]
+        self, place: OpenedRemote, found: Outgoing, *, strict: bool, advance: Callable[[int], None]
     ) -> tuple[Pushed, frozenset[str]]:
         from git_theta_ext.transfer.outgoing import PushSteps
         from git_theta_ext.transfer.relay import relay
@@ -219,7 +219,7 @@ class Push:
         nbytes = plan.nbytes + sum(relayed.nbytes for relayed in through)
         return Pushed(found, frozenset(lacking), frozenset(lost), packs, nbytes), plan.relied_on
 
-    def _sources(self, place: Place) -> list[Place]:
+    def _sources(self, place: OpenedRemote) -> list[OpenedRemote]:
         from git_theta_ext.operations.sync.remotes import try_remotes
 
         return [source for source in try_remotes(self.repo)[0] if source.url != place.url]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.history.versions import Version
     from git_theta_ext.operations.workspace import Workspace
-    from git_theta_ext.transfer.remote_index import Place
+    from git_theta_ext.transfer.remote_index import OpenedRemote
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Lacking:
         lost: How many of them are neither here nor on another remote.
     """
 
-    place: Place
+    place: OpenedRemote
     version: Version
     parameters: int
     damaged: int
@@ -46,7 +46,7 @@ class Lacking:
 
 def check_remote(
     workspace: Workspace, name: str | None, *, full: bool, advance: Callable[[int], None] = no_progress
-) -> tuple[list[Place], int, list[Lacking]]:
+) -> tuple[list[OpenedRemote], int, list[Lacking]]:
     """Ask a remote for all that branches and tags name.
 
     Args:
@@ -86,7 +86,7 @@ def check_remote(
     return list(places.values()), len(wanted), found
 
 
-def _elsewhere(workspace: Workspace, place: Place, digests: set[Digest]) -> set[Digest]:
+def _elsewhere(workspace: Workspace, place: OpenedRemote, digests: set[Digest]) -> set[Digest]:
     missing = workspace.store.missing(digests) if digests else set()
     found = digests - missing
     for source in try_remotes(workspace.repo)[0] if missing else ():

@@ -19,7 +19,7 @@ from git_theta_ext.git.remote_settings import remote_settings
 from git_theta_ext.git.repository import Repository, foreign_environment
 from git_theta_ext.git.revisions import branch_of
 from git_theta_ext.registry import find_remote, remote_of_scheme
-from git_theta_ext.transfer.remote_index import Place
+from git_theta_ext.transfer.remote_index import OpenedRemote
 from git_theta_ext.util.text import redacted
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _MOST_ADDRESSES = 4
 _EXPLICIT = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.bareRepository", "GIT_CONFIG_VALUE_0": "all"}
 
 
-def open_remote(repo: Repository, name: str, address: str) -> Place:
+def open_remote(repo: Repository, name: str, address: str) -> OpenedRemote:
     """Open the theta remote of a git remote.
 
     Args:
@@ -49,11 +49,11 @@ def open_remote(repo: Repository, name: str, address: str) -> Place:
     options = dict(settings.options)
     named = options.pop("type", None)
     remote_type = find_remote(named) if named else remote_of_scheme(_scheme(url))
-    return Place(name, redacted(url), remote_type.open(url, options))
+    return OpenedRemote(name, redacted(url), remote_type.open(url, options))
 
 
 def remote_url(repo: Repository, name: str, address: str) -> str:
-    """Return the ``Place.url`` of a git remote without opening it.
+    """Return the ``OpenedRemote.url`` of a git remote without opening it.
 
     Raises:
         ThetaError: As by ``open_remote``.
@@ -66,7 +66,7 @@ def _located(repo: Repository, name: str, address: str) -> tuple[RemoteSettings,
     return settings, _absolute(settings.url, repo) if settings.url else _beside_git(repo, name, address)
 
 
-def open_remotes(repo: Repository) -> list[Place]:
+def open_remotes(repo: Repository) -> list[OpenedRemote]:
     """Open the theta remotes of all git remotes to fetch from, the current branch's first, then ``origin``.
 
     Those that keep no parameters, or cannot be opened, are left out.
@@ -80,9 +80,9 @@ def open_remotes(repo: Repository) -> list[Place]:
     return places
 
 
-def try_remotes(repo: Repository) -> tuple[list[Place], list[ThetaError]]:
+def try_remotes(repo: Repository) -> tuple[list[OpenedRemote], list[ThetaError]]:
     """Open all remotes as ``open_remotes`` does; also return what those said that cannot be opened."""
-    places: list[Place] = []
+    places: list[OpenedRemote] = []
     failures: list[ThetaError] = []
     for name in _in_order(repo):
         try:

@@ -11,7 +11,7 @@ from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.packs.format import Entry
 from git_theta_ext.store.store import DeltaHint, Store
-from git_theta_ext.transfer.remote_index import Place, read_remote_index
+from git_theta_ext.transfer.remote_index import OpenedRemote, read_remote_index
 from git_theta_ext.transfer.sync import fetch, push
 from git_theta_plugins.remotes.directory import open_remote
 
@@ -61,7 +61,7 @@ def opened(tmp_path):
 
 @pytest.fixture
 def place(tmp_path):
-    return lambda name="origin": Place(name, str(tmp_path / name), open_remote(str(tmp_path / name), {}))
+    return lambda name="origin": OpenedRemote(name, str(tmp_path / name), open_remote(str(tmp_path / name), {}))
 
 
 def give(place, *entries):
@@ -69,7 +69,7 @@ def give(place, *entries):
     name, data = make_pack(*entries)
     path = Path(place.url + "-pack")
     path.write_bytes(data)
-    place.remote.put(pack_key(name), path)
+    place.plugin.put(pack_key(name), path)
     path.unlink()
     return name
 
@@ -104,8 +104,8 @@ def test_an_honest_difference_counts_once_its_base_has_come(opened, place):
     author.put([new, other], hints={new[1]: DeltaHint("delta", old[1], old[0])})
     push(author, origin, digests([old, new, other]))
     (base,) = packs_of(author, [old[1]])
-    later.remote.put(pack_key(base), author.pack_path(base))
-    origin.remote.delete(pack_key(base))
+    later.plugin.put(pack_key(base), author.pack_path(base))
+    origin.plugin.delete(pack_key(base))
     with pytest.raises(MissingError):
         fetch(mine, [origin], digests([new, other]))
     assert mine.missing(digests([new])) == digests([new])
@@ -132,8 +132,8 @@ def test_what_is_known_to_be_bad_is_not_fetched_again_and_another_pack_is(opened
         fetch(mine, [origin], digests([item]))
     give(backup, good(item))
     fetched = []
-    real = origin.remote.fetch
-    origin.remote.fetch = lambda key, path: fetched.append(key) or real(key, path)
+    real = origin.plugin.fetch
+    origin.plugin.fetch = lambda key, path: fetched.append(key) or real(key, path)
     fetch(mine, [origin, backup], digests([item]))
     assert holds(mine, [item])
     assert fetched == []
@@ -147,12 +147,12 @@ def test_a_bad_pack_is_never_uploaded(opened, place):
     name = adopt(mine, bad(item), good(other))
     with pytest.raises(MissingError, match="neither here nor on origin"):
         push(mine, origin, digests([item, other]))
-    assert not list(origin.remote.list("packs/"))
+    assert not list(origin.plugin.list("packs/"))
     push(mine, origin, digests([other]))
-    assert pack_key(name) not in set(origin.remote.list("packs/"))
+    assert pack_key(name) not in set(origin.plugin.list("packs/"))
     mine.put([item])
     push(mine, origin, digests([item, other]))
-    assert pack_key(name) not in set(origin.remote.list("packs/"))
+    assert pack_key(name) not in set(origin.plugin.list("packs/"))
     theirs = opened("theirs")
     fetch(theirs, [origin], digests([item, other]))
     assert holds(theirs, [item, other])

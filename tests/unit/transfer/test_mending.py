@@ -10,7 +10,7 @@ from git_theta_ext.store.maintenance.fsck import check_packs
 from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import repair as mending
-from git_theta_ext.transfer.remote_index import Place
+from git_theta_ext.transfer.remote_index import OpenedRemote
 from git_theta_ext.transfer.repair import QUARANTINE, plan_repair, repair
 
 
@@ -153,7 +153,7 @@ def test_what_came_and_does_not_decode_counts_as_lost(fresh, monkeypatch):
     monkeypatch.setattr(mending, "fetch", bring)
     done = repair(
         store,
-        [Place("a place", "", None)],
+        [OpenedRemote("a place", "", None)],
         specs((spec, digest, data)),
         mending.RepairPlan((path.name,), frozenset({digest}), frozenset()),
         lambda _: {},

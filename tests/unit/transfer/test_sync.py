@@ -25,7 +25,7 @@ from git_theta_ext.store.packs.format import Entry, write_header
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import incoming, remote_index, retry
 from git_theta_ext.transfer.outgoing import PushSteps
-from git_theta_ext.transfer.remote_index import Place, heads_folder, read_remote_index
+from git_theta_ext.transfer.remote_index import OpenedRemote, heads_folder, read_remote_index
 from git_theta_ext.transfer.sync import choose, fetch, plan_push, push
 from git_theta_ext.util.files import sha256_of
 from git_theta_plugins.remotes.directory import open_remote
@@ -118,7 +118,7 @@ def faulty(root):
 
 @pytest.fixture
 def place(root, faulty):
-    return Place("origin", str(root), faulty)
+    return OpenedRemote("origin", str(root), faulty)
 
 
 def packs_in(root):
@@ -269,7 +269,7 @@ def test_something_else_under_a_packs_name_stops_the_push(mine, place, root):
 def test_a_working_repository_serves_packs_without_index_entries(mine, theirs, tmp_path):
     items = tensors(1, 2) + tensors(3, large=True)
     mine.put(items)
-    place = Place("origin", str(mine.root), open_remote(str(mine.root), {}))
+    place = OpenedRemote("origin", str(mine.root), open_remote(str(mine.root), {}))
     fetch(theirs, [place], digests(items))
     assert holds(theirs, items)
     assert not (mine.root / "index").exists()
@@ -279,7 +279,7 @@ def test_a_head_larger_than_the_first_guess_is_read_whole(mine, theirs, monkeypa
     monkeypatch.setattr(remote_index, "_GUESS", 20)
     items = tensors(1, 2)
     mine.put(items)
-    fetch(theirs, [Place("origin", str(mine.root), open_remote(str(mine.root), {}))], digests(items))
+    fetch(theirs, [OpenedRemote("origin", str(mine.root), open_remote(str(mine.root), {}))], digests(items))
     assert holds(theirs, items)
 
 
@@ -366,7 +366,7 @@ def test_a_damaged_remote_copy_leaves_the_local_pack_alone(mine, place, root):
 def test_another_remote_helps_out(mine, theirs, place, root, tmp_path):
     items = tensors(1, 2, large=True)
     mine.put(items)
-    backup = Place("backup", str(tmp_path / "backup"), open_remote(str(tmp_path / "backup"), {}))
+    backup = OpenedRemote("backup", str(tmp_path / "backup"), open_remote(str(tmp_path / "backup"), {}))
     push(mine, place, digests(items))
     push(mine, backup, digests(items))
     flip(root / pack_key(*packs_of(mine, digests(items[:1]))))
@@ -379,7 +379,7 @@ def test_a_later_remote_is_not_asked_without_need(mine, theirs, place, tmp_path)
     mine.put(items)
     push(mine, place, digests(items))
     other = Faulty(open_remote(str(tmp_path / "other"), {}))
-    fetch(theirs, [place, Place("other", "other", other)], digests(items))
+    fetch(theirs, [place, OpenedRemote("other", "other", other)], digests(items))
     assert other.calls == []
 
 
@@ -387,7 +387,7 @@ def test_an_unreachable_remote_does_not_stop_the_next(mine, theirs, place, tmp_p
     items = tensors(1)
     mine.put(items)
     push(mine, place, digests(items))
-    gone = Place("gone", "gone", open_remote(str(tmp_path / "unmounted" / "theta"), {}))
+    gone = OpenedRemote("gone", "gone", open_remote(str(tmp_path / "unmounted" / "theta"), {}))
     fetch(theirs, [gone, place], digests(items))
     assert holds(theirs, items)
 
@@ -398,7 +398,7 @@ def test_what_is_nowhere_is_told_with_where_it_was_looked_for(theirs, place, roo
     assert caught.value.hint
     with pytest.raises(MissingError, match="none is configured"):
         fetch(theirs, [], digests(tensors(1)))
-    gone = Place("gone", "gone", open_remote(str(tmp_path / "unmounted" / "theta"), {}))
+    gone = OpenedRemote("gone", "gone", open_remote(str(tmp_path / "unmounted" / "theta"), {}))
     with pytest.raises(RemoteError, match="no such folder"):
         fetch(theirs, [gone, place], digests(tensors(1)))
 
@@ -458,7 +458,7 @@ SLOW = """
 import os, sys, time
 from pathlib import Path
 from git_theta_ext.store.store import Store
-from git_theta_ext.transfer.remote_index import Place
+from git_theta_ext.transfer.remote_index import OpenedRemote
 from git_theta_ext.transfer.sync import fetch, push
 from git_theta_plugins.remotes import _files
 from git_theta_plugins.remotes.directory import open_remote
@@ -472,7 +472,7 @@ def write_slowly(fd, data):
 _files.hard_link = lambda *_: False
 _files.write_all = write_slowly
 store, remote, command = Store(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
-place = Place("origin", remote, open_remote(remote, {}))
+place = OpenedRemote("origin", remote, open_remote(remote, {}))
 {"push": lambda d: push(store, place, d), "fetch": lambda d: fetch(store, [place], d)}[command](sys.argv[4:])
 """
 
@@ -493,7 +493,7 @@ def test_a_killed_push_leaves_no_half_objects_and_the_next_finishes(mine, theirs
     items = [(spec, tensor_digest(spec, data), data) for spec, data in noise(4)]
     mine.put(items)
     killed(mine, root, "push", digests(items))
-    assert all("~" not in key for key in place.remote.list(""))
+    assert all("~" not in key for key in place.plugin.list(""))
     push(mine, place, digests(items))
     fetch(theirs, [place], digests(items))
     assert holds(theirs, items)

@@ -12,7 +12,7 @@ from git_theta_ext.store.packs.format import Entry
 from git_theta_ext.store.packs.writer import dense_blob
 from git_theta_ext.store.store import DeltaHint, Store
 from git_theta_ext.transfer import retry
-from git_theta_ext.transfer.remote_index import Place
+from git_theta_ext.transfer.remote_index import OpenedRemote
 from git_theta_ext.transfer.sync import push
 from git_theta_ext.transfer.verify import verified
 from git_theta_plugins.remotes.directory import open_remote
@@ -38,7 +38,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def place(tmp_path):
-    return Place("origin", str(tmp_path / "remote"), open_remote(str(tmp_path / "remote"), {}))
+    return OpenedRemote("origin", str(tmp_path / "remote"), open_remote(str(tmp_path / "remote"), {}))
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def put_by_somebody_else(store, place, *items):
     other = Store(store.root.parent / "other", threads=1)
     blobs = [dense_blob(digest, partial(MemorySource, spec, data)) for spec, digest, data in items]
     (name,) = other.write([blobs], loose=True)
-    place.remote.put(pack_key(name), other.pack_path(name))
+    place.plugin.put(pack_key(name), other.pack_path(name))
     other.close()
     return name
 
@@ -115,7 +115,7 @@ def test_a_damaged_pack_gives_way_to_another_that_holds_the_same(store, place, i
     name = put_by_somebody_else(store, place, *items[:2])
     rewritten(on_remote(store, place, items[0][1]), lambda data: data[:-1])
     assert verified(store, place, wanted, download=True) == wanted
-    place.remote.delete(pack_key(name))
+    place.plugin.delete(pack_key(name))
     assert verified(store, place, wanted, download=True) == wanted - {items[0][1]}
     assert not list((store.root / "tmp").iterdir())
 
@@ -146,7 +146,7 @@ def test_a_pack_that_holds_something_else_does_not_count(store, place, items):
     on_remote(store, place, digest).unlink()
     name, data = bad(items[0])
     (store.root / "made").write_bytes(data)
-    place.remote.put(pack_key(name), store.root / "made")
+    place.plugin.put(pack_key(name), store.root / "made")
     assert verified(store, place, [digest]) == set()
     assert verified(store, place, [digest], download=True) == set()
     assert store.verdicts.bad_entries() == {(name, digest)}
@@ -158,7 +158,7 @@ def test_a_pack_of_the_same_name_that_was_not_decoded_yet_is_decoded_here(store,
     name, data = bad(items[0])
     for folder in ("made", "come"):
         (store.root / folder).write_bytes(data)
-    place.remote.put(pack_key(name), store.root / "made")
+    place.plugin.put(pack_key(name), store.root / "made")
     store.adopt(name, store.root / "come")
     with store.index.transaction() as db:
         db.execute("UPDATE blobs SET verdict = 0")
@@ -187,4 +187,4 @@ def test_a_remote_that_cannot_be_reached_is_an_error(store, place, items):
             return call
 
     with pytest.raises(RemoteError):
-        verified(store, Place("origin", place.url, Silent()), [items[0][1]])
+        verified(store, OpenedRemote("origin", place.url, Silent()), [items[0][1]])

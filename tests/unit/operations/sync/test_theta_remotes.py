@@ -91,7 +91,7 @@ def test_the_setting_overrides_the_address(work, tmp_path):
     git("config", "theta.remote.origin.url", "../share", cwd=work)
     place = opened(work, "origin", "https://host/a.git")
     assert os.path.normpath(place.url) == str(tmp_path / "share")
-    assert list(place.remote.list("")) == []
+    assert list(place.plugin.list("")) == []
 
 
 def test_settings_reach_the_plugin(work):
@@ -104,7 +104,7 @@ def test_settings_reach_the_plugin(work):
 def test_the_type_names_another_plugin(work, tmp_path):
     git("config", "theta.remote.origin.url", f"file://{tmp_path}/share", cwd=work)
     git("config", "theta.remote.origin.type", "kvstore", cwd=work)
-    assert type(opened(work, "origin", "x").remote).__name__ == "KvStore"
+    assert type(opened(work, "origin", "x").plugin).__name__ == "KvStore"
 
 
 def test_an_unknown_scheme_asks_for_a_plugin(work):
