@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -17,27 +18,42 @@ PROJECT = Path(git_theta_ext.__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from what git would archive, as a release does."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel and the source distribution from what git would archive, as a release does."""
     pytest.importorskip("setuptools")
-    place = tmp_path_factory.mktemp("wheel")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=PROJECT,
-        capture_output=True,
-        check=True,
-    ).stdout.split(b"\0")
+    place = tmp_path_factory.mktemp("built")
     source = place / "source"
-    for name in {os.fsdecode(name) for name in listed if name}:
-        if (PROJECT / name).is_file() and not name.startswith("tests/"):
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((PROJECT / name).read_bytes())
-    build = "import sys, setuptools.build_meta as b; print(b.build_wheel(sys.argv[1]))"
+    for name in sources():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((PROJECT / name).read_bytes())
+    build = "import sys, setuptools.build_meta as b; to = sys.argv[1]; b.build_sdist(to); b.build_wheel(to)"
     done = subprocess.run(
         [sys.executable, "-c", build, str(place)], cwd=source, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return next(place.glob("*.whl"))
+    return place
+
+
+def sources() -> list[str]:
+    """Return the files that git tracks or would track; in an unpacked source distribution, all files."""
+    if not (PROJECT / ".git").exists():
+        return [path.relative_to(PROJECT).as_posix() for path in PROJECT.rglob("*") if path.is_file()]
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(listed, cwd=PROJECT, capture_output=True, check=True).stdout.split(b"\0")
+    return [os.fsdecode(name) for name in names if name and (PROJECT / os.fsdecode(name)).is_file()]
+
+
+@pytest.fixture
+def wheel(built: Path) -> Path:
+    """Return the wheel."""
+    return next(built.glob("*.whl"))
+
+
+def test_a_source_distribution_can_be_checked_and_tested(built: Path) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    lacking = {name for name in sources() if not name.startswith(".git/")} - names
+    assert not lacking
 
 
 def test_wheel_holds_code_plugins_hooks_and_type_marker(wheel: Path) -> None:
@@ -66,7 +82,7 @@ def test_wheel_holds_nothing_else(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith((".dist-info", ".data"))} == {"git_theta_ext", "git_theta_plugins"}
 
 
-@pytest.mark.parametrize("name", ["demo", "test", "check", "bench", "docs"])
+@pytest.mark.parametrize("name", ["demo", "test", "check", "bench", "docs", "smoke", "release"])
 def test_script_is_executable_and_parses(name: str) -> None:
     script = PROJECT / "scripts" / name
     assert script.stat().st_mode & stat.S_IXUSR
