@@ -7,8 +7,8 @@ Version 1 is an object with these keys; keys may be added within a version:
 - ``parameters``: one object each with ``name``, ``change`` (``added``, ``removed``, ``modified`` or ``renamed``),
   ``old`` and ``new`` (``dtype``, ``shape``, ``digest``, or null); ``old_name`` for renamed ones; ``stats`` (the fields
   of ``Distance``) for modified ones whose values were available. Non-finite numbers are the strings "nan" and "inf".
-- ``conflicts``: ``layout`` (the reason, or null) and ``parameters`` with ``name``, ``reason`` and the candidates
-  ``base``, ``ours`` and ``theirs``.
+- ``conflicts``: ``layout`` (the reason, or null) and ``parameters`` with ``name``, ``reason``, ``code`` (the kind of
+  conflict, see docs/manifest.md) and the candidates ``base``, ``ours`` and ``theirs``.
 """
 
 from __future__ import annotations
@@ -56,11 +56,12 @@ def to_json(path: str, diff: Diff, distances: Mapping[str, Distance]) -> dict[st
         },
         "parameters": sorted(_parameters(diff, distances), key=lambda row: str(row["name"])),
         "conflicts": {
-            "layout": None if diff.layout_conflict is None else diff.layout_conflict.reason,
+            "layout": None if diff.layout_conflict is None else diff.layout_conflict.reason.text,
             "parameters": [
                 {
                     "name": conflict.name,
-                    "reason": conflict.reason,
+                    "reason": conflict.reason.text,
+                    "code": conflict.reason.code.value,
                     **{side: _parameter(candidate) for side, candidate in conflict.candidates.items()},
                 }
                 for conflict in diff.conflicts

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.merging.execution.engine import Computed, Engine
 from git_theta_ext.merging.execution.exact import compute as compute_exactly
 from git_theta_ext.merging.planning.layouts import with_facts_decided, written
+from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from git_theta_ext.store.memory import Memory
     from git_theta_ext.store.store import Store
 
-UNSETTLED = "depends on the parameters in conflict"
-CANNOT_LAY_OUT = "files of this format cannot be laid out anew for the merged parameters"
+_DEPENDS = Reason.of(ConflictCode.LAYOUT, "depends on the parameters in conflict")
+_CANNOT_COMPOSE = Reason.of(ConflictCode.LAYOUT, "no layout for the merged parameters can be composed in this format")
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,9 @@ def apply(
     taken = 0
     for decision in plan.decisions:
         value = decision.value
-        reason = decision.state if decision.action == "conflict" else found.failed.get(decision.name)
+        reason = decision.reason
+        if decision.name in found.failed:
+            reason = Reason.of(ConflictCode.FAILED, found.failed[decision.name])
         if decision.name in found.values:
             value = found.values[decision.name]
             taken += decision.action == "cast"
@@ -92,7 +95,7 @@ def apply(
         elif reason is not None:
             value = decision.sides[0]
             conflicts.append(Conflict(decision.name, reason, decision.base, decision.sides))
-        elif decision.state != "unchanged":
+        elif not decision.unchanged:
             taken += 1
         if value is not None:
             parameters[decision.name] = value
@@ -180,15 +183,15 @@ def _lay_out(
     alike = len({side.skeleton for side in plan.sides}) == 1
     if layout.action == "take" and merged == plan.specs and (not structural or alike):
         return layout.skeleton, None, layout.note
-    reason = layout.note
-    if layout.action != "conflict":
+    reason = layout.reason
+    if reason is None:
         composed = compose(plan.ours.format, layout.skeleton, merged, store, layout.facts)
         if composed is not None:
             taken = layout.action == "take" and merged == plan.specs
             return (layout.skeleton if taken else composed), None, layout.note
         if layout.fallback is not None and not structural:
             return layout.fallback, None, layout.fallback_note
-        reason = UNSETTLED if structural else CANNOT_LAY_OUT
+        reason = _DEPENDS if structural else _CANNOT_COMPOSE
     base = None if plan.base is None else plan.base.skeleton
     undecided = LayoutConflict(reason, base, tuple(side.skeleton for side in plan.sides))
     return plan.ours.skeleton, undecided, ""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from git_theta_ext.errors import FormatError, ManifestError
+from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.layout import MAX_SKELETON
 from git_theta_ext.model.tensor import MAX_DIMENSIONS, Digest, TensorSpec, is_digest
 from git_theta_ext.util.text import quoted, unquoted
@@ -62,17 +63,17 @@ def side_names(count: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A parameter that a merge could not decide, with its candidates; None where a side does not have it.
+    """A parameter that is in conflict, with its candidates; None stands for a side that does not have it.
 
     Attributes:
         name: The parameter.
-        reason: Why it could not be decided.
+        reason: Why there is a conflict.
         base: The common ancestor's value.
-        sides: Ours, and those of the branches that were merged into it; two or more.
+        sides: Our value, and those of the branches that were merged; two or more.
     """
 
     name: str
-    reason: str
+    reason: Reason
     base: Parameter | None
     sides: tuple[Parameter | None, ...]
 
@@ -89,9 +90,9 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class LayoutConflict:
-    """A merge could not decide on the order, the literal bytes or the format of the file; see ``Conflict``."""
+    """A conflict about the order, the literal bytes or the format of the file; see ``Conflict``."""
 
-    reason: str
+    reason: Reason
     base: Skeleton | None
     sides: tuple[Skeleton, ...]
 
@@ -103,7 +104,7 @@ class LayoutConflict:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A checkpoint's format, skeleton and parameters, and what a merge left undecided."""
+    """A checkpoint's format, skeleton and parameters, and its merge conflicts."""
 
     format: str
     skeleton: Skeleton
@@ -118,7 +119,7 @@ class Manifest:
 
     @property
     def conflicted(self) -> bool:
-        """Whether a merge left something undecided."""
+        """Whether there are merge conflicts."""
         return bool(self.conflicts or self.layout_conflict)
 
     def digests(self) -> Iterator[tuple[Digest, int]]:
@@ -135,10 +136,10 @@ class Manifest:
             lines.append("conflict")
         if self.layout_conflict is not None:
             layouts = (self.layout_conflict.base, *self.layout_conflict.sides)
-            lines.append("\t".join(["layout", quoted(self.layout_conflict.reason), *map(_skeleton, layouts)]))
+            lines.append("\t".join(["layout", quoted(self.layout_conflict.reason.written), *map(_skeleton, layouts)]))
         for conflict in self.conflicts:
             candidates = (conflict.base, *conflict.sides)
-            columns = [quoted(conflict.name), quoted(conflict.reason), *(_columns(p, " ") for p in candidates)]
+            columns = [quoted(conflict.name), quoted(conflict.reason.written), *(_columns(p, " ") for p in candidates)]
             lines.append("\t".join(columns))
         return MAGIC + "".join(line + "\n" for line in lines).encode()
 
@@ -234,11 +235,11 @@ class _Parser:
             if name == "layout" and layout is None and not conflicts:
                 base = None if columns[1] == "-" else self._read_skeleton(columns[1])
                 sides = [self._read_skeleton(column) for column in columns[2:]]
-                layout = LayoutConflict(self._text(columns[0]), base, tuple(sides))
+                layout = LayoutConflict(Reason(self._text(columns[0])), base, tuple(sides))
                 continue
             last = self._ordered(self._text(name), last)
             before, *candidates = (None if c == "-" else self._parameter(c.split(" ")) for c in columns[1:])
-            conflicts.append(Conflict(last, self._text(columns[0]), before, tuple(candidates)))
+            conflicts.append(Conflict(last, Reason(self._text(columns[0])), before, tuple(candidates)))
         return layout, tuple(conflicts)
 
     def _next(self) -> str:

@@ -4,6 +4,7 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
+from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.dtypes import dtype
 from git_theta_ext.model.layout import Checksum, ChecksumField, Extent, Layout, Literal, Slice, layout_of
 from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
@@ -20,6 +21,7 @@ specs = st.builds(
 )
 parameters = st.builds(Parameter, specs, digests)
 sides = st.none() | parameters
+reasons = st.builds(Reason, names)
 layouts = st.builds(Skeleton, digests, st.integers(1, 1 << 28))
 manifests = st.builds(
     Manifest,
@@ -27,9 +29,9 @@ manifests = st.builds(
     layouts,
     st.dictionaries(names, parameters, max_size=6),
     st.none()
-    | st.builds(LayoutConflict, names, st.none() | layouts, st.lists(layouts, min_size=2, max_size=4).map(tuple)),
+    | st.builds(LayoutConflict, reasons, st.none() | layouts, st.lists(layouts, min_size=2, max_size=4).map(tuple)),
     st.lists(
-        st.builds(Conflict, names, names, sides, st.lists(sides, min_size=2, max_size=4).map(tuple)),
+        st.builds(Conflict, names, reasons, sides, st.lists(sides, min_size=2, max_size=4).map(tuple)),
         max_size=4,
         unique_by=lambda conflict: conflict.name,
     ).map(tuple),

@@ -66,7 +66,7 @@ def test_diff_says_what_is_undecided(undecided: Repo) -> None:
     text = undecided.git("diff", "HEAD")
     assert f"~ {ATTENTION[1]}" in text
     assert f"! {IDS}: changed by both, and I64 values are not merged by arithmetic" in text
-    assert f'++"{IDS}"\t"changed by both' in undecided.git("diff")
+    assert f'++"{IDS}"\t"arithmetic: changed by both' in undecided.git("diff")
 
 
 @pytest.mark.parametrize("words", [["side"], ["-s", "theta", "other", "side"]], ids=["two sides", "three sides"])

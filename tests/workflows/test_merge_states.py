@@ -204,7 +204,7 @@ class Merged:
 
     def __init__(self, path: Path) -> None:
         self.manifest = Manifest.parse((path / MODEL).read_bytes())
-        self.reasons = {conflict.name: conflict.reason for conflict in self.manifest.conflicts}
+        self.reasons = {conflict.name: conflict.reason.text for conflict in self.manifest.conflicts}
         self._store = Workspace.discover(path).store
 
     def value(self, name: str) -> Value | None:

@@ -153,8 +153,11 @@ def _told(found: ConflictedCheckpoint) -> dict[str, object]:
     layout = found.manifest.layout_conflict
     return {
         "path": found.path,
-        "layout": None if layout is None else layout.reason,
-        "conflicts": [{"name": conflict.name, "reason": conflict.reason} for conflict in found.manifest.conflicts],
+        "layout": None if layout is None else layout.reason.text,
+        "conflicts": [
+            {"name": conflict.name, "reason": conflict.reason.text, "code": conflict.reason.code.value}
+            for conflict in found.manifest.conflicts
+        ],
     }
 
 

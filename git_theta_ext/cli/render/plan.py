@@ -67,7 +67,7 @@ def _rows(decisions: Sequence[Decision]) -> Iterator[str]:
 
 
 def _heading(decision: Decision) -> str:
-    if decision.state == "unchanged":
+    if decision.unchanged:
         return ""
     if decision.action == "compute":
         return f"merged by {decision.choice.words} ({decision.choice.origin})"
@@ -83,6 +83,7 @@ def _parameter(decision: Decision) -> dict[str, Any]:
     row: dict[str, Any] = {"name": decision.name, "state": decision.state, "action": decision.action}
     row |= {"dtype": spec.dtype.name, "shape": list(spec.shape)} if spec else {}
     row |= {"source": decision.source} if decision.source else {}
+    row |= {"code": decision.reason.code.value} if decision.reason else {}
     if decision.action == "compute":
         choice = decision.choice
         row |= {"method": choice.method, "options": dict(choice.options), "weights": list(choice.weights)}

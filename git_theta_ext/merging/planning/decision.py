@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.merging.planning.obstacles import new_types, obstacle, obstacle_to_change, reshaped, types_differ
 from git_theta_ext.merging.rules.rules import APPLY
+from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.manifest import MOST_SIDES, side_names
 from git_theta_ext.registry import find_merge
 
@@ -40,6 +41,7 @@ class Decision:
         changers: Indices of the sides that changed it, except those that changed only its element type.
         note: Something the user should know.
         into: Element type of what is computed, None if it is ours'.
+        reason: Why it is in conflict; None if it is not.
     """
 
     name: str
@@ -52,6 +54,12 @@ class Decision:
     changed_by: tuple[int, ...] = ()
     note: str = ""
     into: Dtype | None = None
+    reason: Reason | None = None
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether no side changed it."""
+        return self.action == "take" and not self.changed_by
 
     @property
     def value(self) -> Parameter | None:
@@ -93,9 +101,9 @@ class Decision:
             return self.sides[0] or next(iter(present), None)
         return replace(longest, spec=replace(longest.spec, dtype=present[0].spec.dtype))
 
-    def in_conflict(self, reason: str) -> Decision:
+    def in_conflict(self, reason: Reason) -> Decision:
         """Return the decision that leaves it in conflict, for a reason."""
-        return replace(self, state=reason, action="conflict", source=None, into=None)
+        return replace(self, state=reason.text, action="conflict", source=None, into=None, reason=reason)
 
     def candidate(self, side: str) -> Parameter | None:
         """Return the value of a side by its name."""
@@ -132,8 +140,8 @@ def decide(  # noqa: PLR0913 - named
     if casts is None or base is None:
         return _merged(fixed, baseless=baseless)
     if casts.unknown:
-        reason = f"whether a side only changed the element type is not known: {casts.unknown}"
-        return _decision(fixed, reason, "conflict", None)
+        text = f"cannot tell whether a side only changed the element type: {casts.unknown}"
+        return _conflict(fixed, Reason.of(ConflictCode.FAILED, text))
     return _cast(fixed, base, casts.sides) or _merged(fixed, baseless=baseless)
 
 
@@ -152,9 +160,10 @@ def decide_disputed(name: str, sides: Values, choice: Choice) -> Decision:
     state = "the common ancestors differ, and so do the sides"
     if choice.method in names:
         return _decision(fixed, state, "take", choice.method)
-    if choice.method == "base" or None in sides:
-        return _decision(fixed, state, "conflict", None)
-    return replace(_merged(fixed, baseless=True), state=state)
+    merged = None if choice.method == "base" or None in sides else _merged(fixed, baseless=True)
+    if merged is None or merged.action == "conflict":
+        return _conflict(fixed, Reason.of(ConflictCode.ANCESTOR, state))
+    return replace(merged, state=state)
 
 
 def _cast(fixed: _Fixed, base: Parameter, casters: frozenset[int]) -> Decision | None:
@@ -167,7 +176,7 @@ def _cast(fixed: _Fixed, base: Parameter, casters: frozenset[int]) -> Decision |
     if not casters or None in values:
         return None
     if len(types) > 1:
-        return _decision(fixed, types_differ(types), "conflict", None)
+        return _conflict(fixed, types_differ(types))
     (into,) = types
     cast = f"cast to {into.name} by {' and '.join(names[number] for number in sorted(casters))}"
     if not others:
@@ -190,25 +199,26 @@ def _merged(fixed: _Fixed, *, baseless: bool) -> Decision:
     """Decide by the rule on what several sides changed."""
     _, base, sides, choice, changed_by = fixed
     names = side_names(len(sides))
-    state = _differing(base, sides, changed_by, names)
+    differing = _differing(base, sides, changed_by, names)
+    state = differing.text
     if choice.method in ("base", *names):
         return _decision(fixed, state, "take", choice.method)
     if choice.method in ("conflict", "theirs", *side_names(MOST_SIDES)):  # there is no such side
-        return _decision(fixed, state, "conflict", None)
+        return _conflict(fixed, differing)
     values = [sides[number] for number in changed_by]
     if choice.method == APPLY:
-        reason = state if base is None or None in values else obstacle_to_change(base, values)
+        reason = differing if base is None or None in values else obstacle_to_change(base, values)
         if reason is not None:
-            return _decision(fixed, reason, "conflict", None)
+            return _conflict(fixed, reason)
         types = new_types(base, values)
         return replace(_decision(fixed, state, "apply", None), into=next(iter(types), None))
     contract = find_merge(choice.method).contract
     lacking = None in values or (base is None and not baseless)
-    reason = state if lacking else obstacle(base, values, contract, grow=choice.grow)
+    reason = differing if lacking else obstacle(base, values, contract, grow=choice.grow)
     if reason is None and base is not None and not baseless:
         reason = reshaped(base, values)
     if reason is not None:
-        return _decision(fixed, reason, "conflict", None)
+        return _conflict(fixed, reason)
     kinds = {value.spec.dtype.name for value in values if value is not None}
     ours = next(value for value in sides if value is not None).spec.dtype.name
     note = f"merged {' and '.join(sorted(kinds - {ours}))} into our {ours}" if kinds - {ours} else ""
@@ -223,6 +233,10 @@ def _decision(fixed: _Fixed, state: str, action: Action, source: str | None, not
     return Decision(name, state, action, source, base, sides, choice, changed_by, note)
 
 
+def _conflict(fixed: _Fixed, reason: Reason) -> Decision:
+    return _decision(fixed, reason.text, "conflict", None).in_conflict(reason)
+
+
 def _agreed(base: Parameter | None, sides: Values, changed_by: Sequence[int], names: Sequence[str]) -> str:
     if not changed_by:
         return "unchanged"
@@ -232,13 +246,16 @@ def _agreed(base: Parameter | None, sides: Values, changed_by: Sequence[int], na
     return f"{verb} by {names[changed_by[0]]}"
 
 
-def _differing(base: Parameter | None, sides: Values, changed_by: Sequence[int], names: Sequence[str]) -> str:
+def _differing(base: Parameter | None, sides: Values, changed_by: Sequence[int], names: Sequence[str]) -> Reason:
+    """Return what several sides did to a parameter, as the reason of a conflict."""
     verb = "added" if base is None else "changed"
     gone = [names[number] for number in changed_by if sides[number] is None]
     there = [names[number] for number in changed_by if sides[number] is not None]
     if gone:
         parts = {names.index(side): f"deleted by {side}" for side in gone}
         parts |= {names.index(side): f"{verb} by {side}" for side in there}
-        return ", ".join(parts[number] for number in sorted(parts))
+        return Reason.of(ConflictCode.DELETED, ", ".join(parts[number] for number in sorted(parts)))
     who = "both" if len(sides) == 2 else f"{len(there)} of {len(sides)} sides"  # noqa: PLR2004 - ours and theirs
-    return f"{verb} by {who}, differently" if base is None else f"{verb} by {who}"
+    if base is None:
+        return Reason.of(ConflictCode.ADDED, f"{verb} by {who}, differently")
+    return Reason.of(ConflictCode.CHANGED, f"{verb} by {who}")

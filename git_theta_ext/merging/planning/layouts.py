@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
+from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.layout import Layout, Literal
 from git_theta_ext.model.manifest import side_names
 from git_theta_ext.model.tensor import skeleton_spec
@@ -103,7 +104,8 @@ def _decided(
         return replace(clean, action="compute", facts=merged.facts, note=note)
     before = {} if plan.base is None else facts[plan.base.skeleton]
     keys = merged.clashes or [key for key, value in merged.facts.items() if value != before.get(key)]
-    return replace(clean, action="conflict", note=f"{who} changed what lies beside the tensors: {_listed(keys)}")
+    reason = Reason.of(ConflictCode.METADATA, f"{who} changed the file's contents besides its tensors: {_listed(keys)}")
+    return replace(clean, action="conflict", note=reason.text, reason=reason)
 
 
 def written(kind: str, layout: Layout, facts: Facts) -> Layout | None:

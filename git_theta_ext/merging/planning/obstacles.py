@@ -1,10 +1,11 @@
-"""Why a parameter that several sides changed cannot be merged by arithmetic: told from types and shapes alone."""
+"""Find out from types and shapes alone why a parameter that several sides changed cannot be merged by arithmetic."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.planning.casts import WIDEST
+from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,38 +20,40 @@ if TYPE_CHECKING:
 _TWO = 2
 
 
-def obstacle(base: Parameter | None, values: Values, contract: MergeContract, *, grow: bool = False) -> str | None:
-    """Return why a method cannot settle a parameter that several sides changed, or None.
+def obstacle(base: Parameter | None, values: Values, contract: MergeContract, *, grow: bool = False) -> Reason | None:
+    """Return why a method cannot merge a parameter that several sides changed, or None if it can.
 
     Args:
         base: The common ancestor's value.
-        values: Those of the sides that changed it, two or more.
-        contract: The method's.
-        grow: Whether rows that one side appended are no obstacle.
+        values: The values of the sides that changed it, two or more.
+        contract: The method's contract.
+        grow: Whether one side may have appended rows.
     """
     present = [value.spec for value in values if value is not None]
     if len(present) < len(values):
-        return "deleted by one side, changed by another"
+        return Reason.of(ConflictCode.DELETED, "deleted by one side and changed by another")
     if len({spec.shape for spec in present}) > 1 and (reason := _growth(base, present, grow=grow)):
         return reason
     return _numeric_obstacle(present, contract) or _lack_of_base(base, present, contract, grow=grow)
 
 
-def obstacle_to_change(base: Parameter | None, values: Values) -> str | None:
-    """Return why what one side changed cannot be applied to what the other side has, or None."""
+def obstacle_to_change(base: Parameter | None, values: Values) -> Reason | None:
+    """Return why one side's change cannot be applied to the other side's value, or None if it can."""
     present = [value.spec for value in values if value is not None]
     if len(present) != _TWO or len(present) < len(values):
-        return f"changed by {len(values)} sides, and a change is applied to one other"
+        return Reason.of(
+            ConflictCode.METHOD, f"changed by {len(values)} sides, but a change is applied to one other side"
+        )
     if base is None or len({base.spec.shape, *(spec.shape for spec in present)}) > 1:
-        return f"shapes differ: {_listed([*([] if base is None else [base.spec]), *present])}"
+        return _shapes_differ([*([] if base is None else [base.spec]), *present])
     specs = [base.spec, *present]
     for spec in present:
         if not spec.dtype.arithmetic:
-            return f"changed by both, and {spec.dtype.name} values are not merged by arithmetic"
+            return _not_arithmetic(spec, "both")
     if len({_numbers(spec) for spec in specs}) > 1 or (
         len({spec.dtype for spec in specs}) > 1 and max(spec.dtype.bits for spec in specs) > WIDEST
     ):
-        return f"the sides have numbers of different kinds: {_listed(specs)}"
+        return _kinds_differ(specs)
     types = new_types(base, values)
     return types_differ(types) if len(types) > 1 else None
 
@@ -60,52 +63,71 @@ def new_types(base: Parameter | None, values: Values) -> set[Dtype]:
     return {value.spec.dtype for value in values if value is not None} - {None if base is None else base.spec.dtype}
 
 
-def types_differ(types: set[Dtype]) -> str:
-    """Return the reason not to merge what sides converted to different element types."""
-    return f"the element type was changed to {' and '.join(sorted(kind.name for kind in types))}"
+def types_differ(types: set[Dtype]) -> Reason:
+    """Return the reason not to merge values that sides converted to different element types."""
+    names = " and ".join(sorted(kind.name for kind in types))
+    return Reason.of(ConflictCode.ELEMENT_TYPE, f"the sides changed the element type to {names}")
 
 
-def _numeric_obstacle(present: Sequence[TensorSpec], contract: MergeContract) -> str | None:
+def _numeric_obstacle(present: Sequence[TensorSpec], contract: MergeContract) -> Reason | None:
     if contract.granularity == "pair":
-        return "only the two factors of a LoRA can be merged by this method"
+        return Reason.of(ConflictCode.METHOD, "the method merges only the two factors of a LoRA")
     for spec in present:
         if not (spec.dtype.arithmetic or (contract.integers and spec.dtype.kind in ("int", "uint", "bool"))):
-            return f"changed by {_count(present)}, and {spec.dtype.name} values are not merged by arithmetic"
+            return _not_arithmetic(spec, _count(present))
     if len({_numbers(spec) for spec in present}) > 1:
-        return f"the sides have numbers of different kinds: {_listed(present)}"
+        return _kinds_differ(present)
     if not contract.branches[0] <= len(present) <= contract.branches[1]:
-        return f"changed by {len(present)} sides, and the method merges {_span(contract.branches)}"
+        text = f"changed by {len(present)} sides, but the method merges {_span(contract.branches)}"
+        return Reason.of(ConflictCode.METHOD, text)
     return None
 
 
 def _lack_of_base(
     base: Parameter | None, present: Sequence[TensorSpec], contract: MergeContract, *, grow: bool
-) -> str | None:
+) -> Reason | None:
     if contract.needs_base and (base is None or not _alike(base.spec, present, grow=grow)):
-        found = "has no such tensor" if base is None else f"has {base.spec}"
-        return f"changed by {_count(present)}, and the common ancestor {found}"
+        ancestor = "does not have it" if base is None else f"has {base.spec}"
+        return Reason.of(ConflictCode.ANCESTOR, f"changed by {_count(present)}, but the common ancestor {ancestor}")
     return None
 
 
-def _growth(base: Parameter | None, specs: Sequence[TensorSpec], *, grow: bool) -> str | None:
+def _growth(base: Parameter | None, specs: Sequence[TensorSpec], *, grow: bool) -> Reason | None:
     shapes = {spec.shape for spec in specs}
     if not grow or base is None:
-        return f"shapes differ: {_listed(specs)}"
+        return _shapes_differ(specs)
     common = base.spec.shape
     grown = [shape for shape in shapes if shape != common]
     if len(grown) > 1 or sum(spec.shape != common for spec in specs) > 1:
-        return f"several sides changed the number of rows: {_listed(specs)}"
+        return Reason.of(ConflictCode.SHAPE, f"several sides changed the number of rows: {_listed(specs)}")
     if not common or grown[0][1:] != common[1:] or grown[0][0] < common[0]:
-        return f"shapes differ by more than appended rows: {_listed(specs)}"
+        return Reason.of(ConflictCode.SHAPE, f"shapes differ by more than appended rows: {_listed(specs)}")
     return None
 
 
-def reshaped(base: Parameter, values: Values) -> str | None:
-    """Return why values of one shape are not to be merged unasked: rows that each side appended are not the same."""
+def reshaped(base: Parameter, values: Values) -> Reason | None:
+    """Return the reason not to merge values whose shape all sides changed alike, or None.
+
+    Rows that each side appended do not correspond to each other.
+    """
     present = [value.spec for value in values if value is not None]
     if len({spec.shape for spec in present}) > 1 or present[0].shape == base.spec.shape:
         return None
-    return f"shape changed by {_count(present)}: {base.spec} became {_listed(present)}"
+    text = f"shape changed by {_count(present)}: {base.spec} became {_listed(present)}"
+    return Reason.of(ConflictCode.SHAPE, text)
+
+
+def _shapes_differ(specs: Sequence[TensorSpec]) -> Reason:
+    return Reason.of(ConflictCode.SHAPE, f"shapes differ: {_listed(specs)}")
+
+
+def _kinds_differ(specs: Sequence[TensorSpec]) -> Reason:
+    return Reason.of(ConflictCode.ELEMENT_TYPE, f"the sides have different kinds of numbers: {_listed(specs)}")
+
+
+def _not_arithmetic(spec: TensorSpec, who: str) -> Reason:
+    text = f"changed by {who}, and {spec.dtype.name} values are not merged by arithmetic"
+    return Reason.of(ConflictCode.ARITHMETIC, text)
 
 
 def _listed(specs: Sequence[TensorSpec]) -> str:
@@ -122,7 +144,7 @@ def _span(branches: tuple[int, int]) -> str:
 
 
 def _numbers(spec: TensorSpec) -> str:
-    """Return the kind of a type's numbers, all integers being one."""
+    """Return the kind of a type's numbers; all integers are one kind."""
     return {"uint": "int", "bool": "int"}.get(spec.dtype.kind, spec.dtype.kind)
 
 

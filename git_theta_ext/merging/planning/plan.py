@@ -15,6 +15,7 @@ from git_theta_ext.merging.planning.counters import for_counters
 from git_theta_ext.merging.planning.decision import Decision, decide, decide_disputed
 from git_theta_ext.merging.planning.renames import follow_renames
 from git_theta_ext.merging.planning.units import decide_units
+from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.manifest import side_names
 from git_theta_ext.registry import find_format, find_merge
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
     from git_theta_ext.model.tensor import Digest, TensorSpec
 
-FORMATS_DIFFER = "the sides have different formats"
-WHOLE_FILE = "files of this format are merged as a whole"
+_FORMATS_DIFFER = Reason.of(ConflictCode.FORMAT, "the sides have different formats")
+_WHOLE_FILE = Reason.of(ConflictCode.WHOLE_FILE, "files of this format are merged as a whole")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class LayoutDecision:
         note: What is lost by taking ``skeleton`` or by computing one from it.
         fallback_note: What is lost by taking ``fallback``.
         facts: What the computed layout says besides where tensors are, None where ``skeleton`` tells.
-        side: The side that the rules take where several changed the same.
+        side: The side that the rules take if several sides changed the same.
+        reason: Why the layout is in conflict; None if it is not.
     """
 
     action: Action
@@ -53,6 +55,7 @@ class LayoutDecision:
     fallback_note: str = ""
     facts: Mapping[str, bytes] | None = None
     side: str = ""
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True)
@@ -112,12 +115,12 @@ class Plan:
                 for parameter in counted(decision):
                     yield parameter.digest
 
-    def postponed(self, reason: str, *, exact: bool = True) -> Plan:
-        """Return the plan that leaves in conflict, for a reason, what this one computes.
+    def postponed(self, reason: Reason, *, exact: bool = True) -> Plan:
+        """Return a plan that leaves in conflict, for a reason, what this plan computes.
 
         Args:
-            reason: Of each conflict.
-            exact: Whether to postpone what is computed without a merge method, too.
+            reason: Why the parameters are in conflict.
+            exact: Whether this includes what is computed without a merge method.
         """
         rows = tuple(
             row.in_conflict(reason) if row.computed and (exact or row.action == "compute") else row
@@ -193,7 +196,7 @@ def plan(
 def _out_of_reach(decisions: Sequence[Decision]) -> list[str]:
     """Say that options which were asked for do not change what only one side changed."""
     alone = sum(d.action == "take" and len({d.sides[n] for n in d.changed_by}) == 1 for d in decisions)
-    asked = [d.choice for d in decisions if d.action == "compute" and d.choice.origin != "default"]
+    asked = [d.choice for d in decisions if d.action == "compute" and d.choice.explicit]
     methods = sorted({choice.method for choice in asked if choice.options or choice.weights})
     if not alone or not methods:
         return []
@@ -258,18 +261,18 @@ def _plan_whole(base: Manifest | None, sides: Sequence[Manifest], rules: Rules) 
     if all(sides[number] == sides[changed[0]] for number in changed):
         source = names[changed[0]] if changed else names[0]
     if source is not None:
-        taken = known[source]
+        taken, every = known[source], tuple(range(len(sides)))
         rows = [
-            Decision(name, f"taken from {source}", "take", names[0], None, (p,) * len(sides), choice)
+            Decision(name, f"taken from {source}", "take", names[0], None, (p,) * len(sides), choice, every)
             for name, p in taken.parameters.items()
         ]
         return Plan(base, (taken,) * len(sides), tuple(rows), LayoutDecision("take", taken.skeleton))
-    reason = WHOLE_FILE if len({side.format for side in known.values()}) == 1 else FORMATS_DIFFER
+    reason = _WHOLE_FILE if len({side.format for side in known.values()}) == 1 else _FORMATS_DIFFER
     before = {} if base is None else base.parameters
     decisions = []
     for name in sorted({name for side in sides for name in side.parameters}):
         values = tuple(side.parameters.get(name) for side in sides)
-        same = len(set(values)) == 1
-        state, action, origin = ("unchanged", "take", names[0]) if same else (reason, "conflict", None)
-        decisions.append(Decision(name, state, action, origin, before.get(name), values, choice))  # type: ignore[arg-type]
-    return Plan(base, tuple(sides), tuple(decisions), LayoutDecision("conflict", sides[0].skeleton, None, reason))
+        unchanged = Decision(name, "unchanged", "take", names[0], before.get(name), values, choice)
+        decisions.append(unchanged if len(set(values)) == 1 else unchanged.in_conflict(reason))
+    layout = LayoutDecision("conflict", sides[0].skeleton, note=reason.text, reason=reason)
+    return Plan(base, tuple(sides), tuple(decisions), layout)

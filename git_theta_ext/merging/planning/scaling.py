@@ -16,6 +16,7 @@ from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.planning.adapters import alpha_of, lora_pairs, module_of, other_adapters
 from git_theta_ext.merging.planning.plan import with_decisions
 from git_theta_ext.merging.planning.units import pair_of
+from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.manifest import side_names
 
 if TYPE_CHECKING:
@@ -138,9 +139,9 @@ def with_scales(plan: Plan, known: AdapterScalings) -> Plan:
             pair = _scaled(members, joint.get(names), known, module_of(names[0]), decisions)
         except MergeError as error:
             joint.pop(names, None)
-            state = f"part of a LoRA: {known.where} of the sides: {error.message}"
+            reason = Reason.of(ConflictCode.UNIT, f"part of a LoRA: {known.where} of the sides: {error.message}")
             affected = [*members, *_changed_biases(module_of(names[0]), decisions)]
-            decisions.update({decision.name: decision.in_conflict(state) for decision in affected})
+            decisions.update({decision.name: decision.in_conflict(reason) for decision in affected})
             continue
         if pair is not None:
             joint[names] = pair

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.merging.planning.adapters import alpha_of, lora_pairs, other_adapters
 from git_theta_ext.merging.planning.quantised import quantised_units
 from git_theta_ext.merging.rules.rules import APPLY
+from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.manifest import side_names
 from git_theta_ext.registry import find_merge, find_pair
 
@@ -68,7 +69,7 @@ def decide_units(
         adapted.update(names)
         members = [decisions[name] for name in names if name in decisions]
         if members and _mixed(members):
-            decided.update(_as_one(members, f"part of {what}, of which"))
+            decided.update(_as_one(members, what))
     pairs = []
     for first, second in lora_pairs(decisions):
         alpha = alpha_of(first, decisions)
@@ -77,7 +78,7 @@ def decide_units(
             continue
         pair = pair_of(decisions, (first, second), alpha)
         if isinstance(pair, str):
-            decided.update(_as_one(members, f"part of a LoRA ({pair}), of which"))
+            decided.update(_as_one(members, f"a LoRA ({pair})"))
         else:
             pairs.append(pair)
             joint = [replace(d, action="compute", source=None, into=None, choice=pair.choice) for d in members]
@@ -102,7 +103,7 @@ def _indivisible(versions: Mapping[str, Sequence[TensorSpec]]) -> Iterator[tuple
     for names in quantised_units(versions):
         yield "a quantised weight", names
     for kind, names in other_adapters(versions):
-        yield f"a {kind} adapter, whose factors are not merged one by one", names
+        yield f"a {kind} adapter, whose factors are not merged one by one,", names
 
 
 def _versions(decisions: Mapping[str, Decision], others: Mapping[str, TensorSpec]) -> dict[str, list[TensorSpec]]:
@@ -129,8 +130,8 @@ def _as_one(members: Sequence[Decision], what: str) -> dict[str, Decision]:
     if len(methods) == 1 and methods <= {*names, "base"}:
         return {d.name: replace(d, action="take", source=d.choice.method, into=None) for d in members}
     who = " and ".join(names[n] for n in sorted({n for member in members for n in member.changed_by}))
-    state = f"{what} {who} changed something"
-    return {d.name: d.in_conflict(state) for d in members if d.changed_by}
+    reason = Reason.of(ConflictCode.UNIT, f"part of {what} that {who} changed")
+    return {d.name: d.in_conflict(reason) for d in members if d.changed_by}
 
 
 def pair_of(decisions: Mapping[str, Decision], names: tuple[str, str], alpha: str | None) -> PairDecision | str:
@@ -146,7 +147,7 @@ def pair_of(decisions: Mapping[str, Decision], names: tuple[str, str], alpha: st
     values = [(a.sides[number], b.sides[number]) for number in changed_by]
     note = ""
     if find_merge(choice.method).contract.granularity != "pair":
-        if choice.origin != "default":
+        if choice.explicit:
             note = f"{names[0]!r}: the factors of a LoRA are merged as one, by {DEFAULT_PAIR_METHOD}"
         defaults = {name: option.default for name, option in find_pair(DEFAULT_PAIR_METHOD).contract.options.items()}
         choice = replace(choice, method=DEFAULT_PAIR_METHOD, options=defaults)

@@ -90,7 +90,7 @@ def taken(plan: Plan) -> dict[str, int]:
     """Return by side how many parameters only it changed, or all that changed them in the same way."""
     found: dict[str, int] = {}
     for decision in plan.decisions:
-        if decision.source is not None and decision.state != "unchanged" and not several(decision):
+        if decision.source is not None and not decision.unchanged and not several(decision):
             found[decision.source] = found.get(decision.source, 0) + 1
     return found
 

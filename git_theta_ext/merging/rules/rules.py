@@ -25,6 +25,7 @@ APPLY = "apply"
 """The method that applies what theirs changed to ours: ours + (theirs - base), exactly. It takes no options."""
 
 DEFAULT_METHOD = "average"
+DEFAULT_ORIGIN = "default"
 GROW = "grow"
 _NO_OPTIONS: Mapping[str, float | str] = MappingProxyType({})
 
@@ -41,14 +42,16 @@ class Choice:
         grow: Whether rows that one side appended are appended to what the method makes of the others.
         origin: Where it comes from, for people.
         rule_index: Index of the rule, whose parameters share the scope ``rule``; 0 for the defaults.
+        explicit: Whether somebody asked for it; False for the built-in default.
     """
 
     method: str
     options: Mapping[str, float | str] = field(default_factory=lambda: _NO_OPTIONS)
     weights: tuple[float, ...] = ()
     grow: bool = False
-    origin: str = "default"
+    origin: str = DEFAULT_ORIGIN
     rule_index: int = 0
+    explicit: bool = False
 
     @property
     def words(self) -> str:
@@ -79,7 +82,7 @@ class Rules:
 
     @classmethod
     def only(
-        cls, method: str = DEFAULT_METHOD, given: Mapping[str, object] = _NO_OPTIONS, origin: str = "default"
+        cls, method: str = DEFAULT_METHOD, given: Mapping[str, object] = _NO_OPTIONS, origin: str | None = None
     ) -> Rules:
         """Return the same choice for every parameter.
 
@@ -140,7 +143,7 @@ def choice(
     given: Mapping[str, object] = _NO_OPTIONS,
     weights: Iterable[float] = (),
     *,
-    origin: str = "default",
+    origin: str | None = None,
     rule_index: int = 0,
 ) -> Choice:
     """Check a method's options and fill in the others.
@@ -149,7 +152,7 @@ def choice(
         method: Its name; ``grow`` stands for another one, given as the option ``method``, on the rows of all sides.
         given: Options by name; numbers may be texts.
         weights: One for each side of the merge.
-        origin: Where this comes from, for people.
+        origin: Where the choice comes from, for people; None for the built-in default.
         rule_index: Index of the rule; 0 for the defaults.
 
     Raises:
@@ -160,11 +163,11 @@ def choice(
     if method == GROW:
         inner = str(asked.pop("method", DEFAULT_METHOD))
         return replace(choice(inner, asked, weights, origin=origin, rule_index=rule_index), grow=True)
-    place = f"{origin}: "
+    place = "" if origin is None else f"{origin}: "
     if is_fixed(method) or method == APPLY:
         if asked:
             raise MergeError(f"{place}method {method!r} takes no options, so not {min(asked)!r} either")
-        return Choice(method, origin=origin, rule_index=rule_index)
+        return Choice(method, origin=origin or DEFAULT_ORIGIN, rule_index=rule_index, explicit=origin is not None)
     contract = _contract(method, place)
     unknown = [name for name in asked if name not in contract.options]
     if unknown:
@@ -178,8 +181,9 @@ def choice(
         method,
         MappingProxyType(options),
         _weights(place, method, weights, contract),
-        origin=origin,
+        origin=origin or DEFAULT_ORIGIN,
         rule_index=rule_index,
+        explicit=origin is not None,
     )
 
 

@@ -20,6 +20,7 @@ from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.record import Record
 from git_theta_ext.merging.rules.rules import APPLY, Rules
+from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.merge.record import blob_id, note_merge, records_of
 from git_theta_ext.operations.merge.rules import merge_rules
@@ -46,7 +47,7 @@ CONFLICT = 1
 CRASHED = 129
 """From this exit code on git 2.42 stops the whole merge instead of leaving a conflict."""
 
-_KILLED = "the merge was killed before it was computed"
+_INTERRUPTED = Reason.of(ConflictCode.INTERRUPTED, "the merge was interrupted before it was computed")
 _MARKER_SIZE = 7
 _ANCESTORS = 2
 """For each level of common ancestors that git merges itself its markers are longer by this; for renames by one."""
@@ -169,7 +170,7 @@ def _undecided(file: Path, ours: bytes, store: Store, asked: Plan) -> Iterator[N
     """
     if any(decision.computed for decision in asked.decisions):
         with suppress(ThetaError):
-            _write(file, apply(asked.postponed(_KILLED), store).manifest.to_bytes())
+            _write(file, apply(asked.postponed(_INTERRUPTED), store).manifest.to_bytes())
     try:
         yield
     except ThetaError:

@@ -13,9 +13,10 @@ from git_theta_ext.merging.apply import apply, compute
 from git_theta_ext.merging.planning.adapters import lora_pairs
 from git_theta_ext.merging.planning.decision import Decision
 from git_theta_ext.merging.planning.obstacles import new_types, obstacle, obstacle_to_change
-from git_theta_ext.merging.planning.plan import FORMATS_DIFFER, WHOLE_FILE, LayoutDecision, Plan, plan
+from git_theta_ext.merging.planning.plan import LayoutDecision, Plan, plan
 from git_theta_ext.merging.planning.units import decide_units, units_of
 from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, GROW, Rules, choice
+from git_theta_ext.model.conflict_reasons import ConflictCode
 from git_theta_ext.model.manifest import Manifest, side_names
 from git_theta_ext.operations.merge.resolve_layout import resolve_layout
 from git_theta_ext.operations.sync.fetch import ensure_digests
@@ -164,10 +165,14 @@ def _check_whole(manifest: Manifest, method: str, patterns: Sequence[str]) -> No
     reasons = {conflict.reason for conflict in manifest.conflicts}
     if manifest.layout_conflict is not None:
         reasons.add(manifest.layout_conflict.reason)
-    if FORMATS_DIFFER in reasons and method != "ours":
-        raise MergeError(FORMATS_DIFFER, hint=f"git checkout --{method} PATH takes the other file as it is")
-    if WHOLE_FILE in reasons and (patterns or method not in sides_of(manifest)):
-        raise MergeError(WHOLE_FILE, hint="git theta resolve --method ours (or theirs, base), without parameters")
+    texts = {reason.code: reason.text for reason in reasons}
+    if ConflictCode.FORMAT in texts and method != "ours":
+        hint = f"git checkout --{method} PATH takes the other file as it is"
+        raise MergeError(texts[ConflictCode.FORMAT], hint=hint)
+    if ConflictCode.WHOLE_FILE in texts and (patterns or method not in sides_of(manifest)):
+        raise MergeError(
+            texts[ConflictCode.WHOLE_FILE], hint="git theta resolve --method ours (or theirs, base), without parameters"
+        )
 
 
 def sides_of(manifest: Manifest) -> tuple[str, ...]:
@@ -211,7 +216,8 @@ def resolved_values(  # noqa: PLR0913, PLR0917 - as resolve
 
 def methods_for(manifest: Manifest) -> list[str]:
     """Return the methods that can resolve some of a manifest's conflicts, besides taking a side."""
-    if {WHOLE_FILE, FORMATS_DIFFER}.intersection(conflict.reason for conflict in manifest.conflicts):
+    codes = {conflict.reason.code for conflict in manifest.conflicts}
+    if codes & {ConflictCode.WHOLE_FILE, ConflictCode.FORMAT}:
         return []
     found: list[str] = []
     covered: set[str] = set()
@@ -251,11 +257,11 @@ def _decision_on(conflict: Conflict, choice: Choice, *, factor: bool = False) ->
     if choice.method == APPLY:
         reason = obstacle_to_change(base, values)
         into = next(iter(new_types(base, values)), None)
-        found = Decision(name, conflict.reason, "apply", None, base, sides, choice, changed_by, into=into)
+        found = Decision(name, conflict.reason.text, "apply", None, base, sides, choice, changed_by, into=into)
     else:
         contract = find_merge(choice.method).contract
         reason = obstacle(base, values, contract, grow=choice.grow)
-        found = Decision(name, conflict.reason, "compute", None, base, sides, choice, changed_by)
+        found = Decision(name, conflict.reason.text, "compute", None, base, sides, choice, changed_by)
         if factor or contract.granularity == "pair":
             reason = None  # decided later, for both factors at once
     return found if reason is None else found.in_conflict(reason)

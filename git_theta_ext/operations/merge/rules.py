@@ -111,7 +111,8 @@ def _mean(asked: Choice) -> Choice:
     """Let statistics be merged by their mean if the rules ask for a method that is meant for values."""
     if is_fixed(asked.method) or asked.method == APPLY:
         return asked
-    return choice(DEFAULT_METHOD, weights=asked.weights, origin=asked.origin, rule_index=asked.rule_index)
+    origin = asked.origin if asked.explicit else None
+    return choice(DEFAULT_METHOD, weights=asked.weights, origin=origin, rule_index=asked.rule_index)
 
 
 def _mapped(rules: Rules, mapping: Callable[[Choice], Choice]) -> Rules:

@@ -14,6 +14,7 @@ from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
 from git_theta_ext.merging.planning.casts import find_casts, values_to_read
 from git_theta_ext.merging.planning.plan import plan as plan_merge
+from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.operations.merge.adapter_configs import with_adapter_scales
 from git_theta_ext.operations.merge.statistics import outdated, statistics_beside
 from git_theta_ext.operations.sync.fetch import ensure_digests
@@ -115,7 +116,7 @@ def without_torch(plan: Plan) -> Plan:
     if not methods or is_installed("torch"):
         return plan
     error = absent("torch", f"merging by {_listed(methods)}")
-    postponed = plan.postponed(error.message, exact=False)
+    postponed = plan.postponed(Reason.of(ConflictCode.FAILED, error.message), exact=False)
     return replace(postponed, notes=(*plan.notes, f"{error.message}: {error.hint}"))
 
 

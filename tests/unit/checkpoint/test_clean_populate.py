@@ -13,6 +13,7 @@ from git_theta_ext.checkpoint.clean import clean, describe, scan
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import CorruptError, FormatError, ManifestError, MissingError, PluginError, StoreError
+from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.manifest import LayoutConflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.store.store import Store
@@ -134,7 +135,7 @@ def test_a_failing_plugin_does_not_look_like_a_crash(store, monkeypatch):
 def test_a_conflict_is_never_written_as_a_checkpoint(store, tmp_path):
     manifest = clean(memoryview(safetensors(model())), "m", store).manifest
     s = manifest.skeleton
-    conflicted = Manifest(manifest.format, s, manifest.parameters, LayoutConflict("both", s, (s, s)))
+    conflicted = Manifest(manifest.format, s, manifest.parameters, LayoutConflict(Reason("both"), s, (s, s)))
     with pytest.raises(ManifestError, match="unresolved"):
         populate(conflicted, store, tmp_path / "m", Expected.at(tmp_path / "m"))
 

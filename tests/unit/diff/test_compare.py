@@ -1,4 +1,5 @@
 from git_theta_ext.diff.compare import ParameterVersions, Rename, compare
+from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.manifest import Conflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
 
@@ -60,7 +61,7 @@ def test_a_change_of_order_or_metadata_is_a_change():
 
 
 def test_conflicts_of_the_newer_version_are_told():
-    conflict = Conflict("a", "changed by both", A, (B, C))
+    conflict = Conflict("a", Reason("changed by both"), A, (B, C))
     diff = compare(manifest({"a": B}), manifest({"a": B}, conflicts=(conflict,)))
     assert diff.conflicts == (conflict,)
     assert not diff.empty

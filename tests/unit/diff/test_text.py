@@ -7,6 +7,7 @@ from git_theta_ext.diff.distance import Distance
 from git_theta_ext.diff.group import fold, items_of, printable
 from git_theta_ext.diff.schema import SCHEMA, to_json
 from git_theta_ext.diff.text import MOST_LINES, Screen, render
+from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.manifest import Conflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
 
@@ -105,7 +106,7 @@ def test_a_change_of_metadata_alone_is_shown():
 
 
 def test_conflicts_are_listed_within_the_limit():
-    conflicts = tuple(Conflict(f"w{n}", "changed by both", None, (None, None)) for n in range(50))
+    conflicts = tuple(Conflict(f"w{n}", Reason("changed by both"), None, (None, None)) for n in range(50))
     found = lines(model(1), manifest(model(2).parameters, conflicts=conflicts))
     assert len(found) <= MOST_LINES
     assert "! w0: changed by both" in found
@@ -145,7 +146,7 @@ def test_scattered_numbers_are_told_as_ranges():
 
 
 def test_json_tells_everything_and_is_valid_json():
-    conflict = Conflict("w", "changed by both", None, (parameter(1), parameter(2)))
+    conflict = Conflict("w", Reason("changed by both"), None, (parameter(1), parameter(2)))
     old = manifest({"w": parameter(1), "old": parameter(7), "gone": parameter(8)})
     new = manifest({"w": parameter(2), "now": parameter(7), "new": parameter(9)}, conflicts=(conflict,))
     distances = {"w": Distance(16, 3, float("inf"), float("nan"), 0, 1)}

@@ -4,9 +4,10 @@ import sys
 import numpy as np
 import pytest
 
-from git_theta_ext.merging.apply import CANNOT_LAY_OUT, UNSETTLED, apply
+from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules
+from git_theta_ext.model.conflict_reasons import ConflictCode
 from git_theta_ext.model.manifest import Manifest
 
 A, B, C = [1.0, 2.0], [3.0, 4.0], [5.0, 8.0]
@@ -62,8 +63,8 @@ def test_values_that_are_not_finite_end_as_a_conflict_with_ours_in_place(bench, 
     outcome = merged(bench, base, ours, broken)
     (conflict,) = outcome.manifest.conflicts
     assert conflict.name == "w"
-    assert words in conflict.reason
-    assert "theirs" in conflict.reason
+    assert words in conflict.reason.text
+    assert "theirs" in conflict.reason.text
     assert (conflict.base, *conflict.sides) == tuple(side.parameters["w"] for side in (base, ours, broken))
     assert outcome.manifest.parameters["w"] == ours.parameters["w"]
     assert bench.values(outcome.manifest.parameters["v"]) == [4, 6]
@@ -75,7 +76,7 @@ def test_values_that_are_missing_end_as_a_conflict(bench, tmp_path):
     theirs = other.manifest({"w": C})
     other.store.close()
     outcome = merged(bench, bench.manifest({"w": A}), bench.manifest({"w": B}), theirs)
-    assert "not in the store" in outcome.manifest.conflicts[0].reason
+    assert "not in the store" in outcome.manifest.conflicts[0].reason.text
 
 
 def test_a_conflict_over_a_deletion_stands_at_ours(bench):
@@ -108,7 +109,7 @@ class TestLayout:
         sides = bench.manifest({"w": A, "x": B}, kind="npz"), bench.manifest({"w": A, "y": C}, kind="npz")
         outcome = merged(bench, base, *sides)
         conflict = outcome.manifest.layout_conflict
-        assert conflict.reason == CANNOT_LAY_OUT
+        assert conflict.reason.code is ConflictCode.LAYOUT
         assert conflict.sides == (sides[0].skeleton, sides[1].skeleton)
 
     def test_one_that_cannot_falls_back_to_a_side_that_fits(self, bench):
@@ -122,4 +123,4 @@ class TestLayout:
         base, changed = (bench.manifest({"k": A, "w": value}, kind="npz") for value in (A, B))
         gone = bench.manifest({"k": A}, kind="npz")
         outcome = merged(bench, base, changed, gone)
-        assert outcome.manifest.layout_conflict.reason == UNSETTLED
+        assert outcome.manifest.layout_conflict.reason.code is ConflictCode.LAYOUT

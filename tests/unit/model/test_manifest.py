@@ -4,6 +4,7 @@ import pytest
 from bounds import memory_of
 
 from git_theta_ext.errors import ManifestError
+from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton, is_manifest
 from git_theta_ext.model.tensor import TensorSpec
 
@@ -20,10 +21,10 @@ CONFLICTED = Manifest(
     "safetensors",
     Skeleton(C, 70),
     {"w": parameter(), "a\tb\n": parameter(B), "ünï \ud800\u2028": parameter(B, "I64", (0,))},
-    LayoutConflict("both sides added parameters", None, (Skeleton(A, 1), Skeleton(B, 2))),
+    LayoutConflict(Reason("both sides added parameters"), None, (Skeleton(A, 1), Skeleton(B, 2))),
     (
-        Conflict("w", "changed by both", parameter(B), (parameter(A), None)),
-        Conflict("gone", "deleted", parameter(), (None, parameter(C))),
+        Conflict("w", Reason("changed by both"), parameter(B), (parameter(A), None)),
+        Conflict("gone", Reason("deleted"), parameter(), (None, parameter(C))),
     ),
 )
 

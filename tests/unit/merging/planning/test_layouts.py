@@ -62,8 +62,11 @@ class TestTorch:
     def test_values_that_both_changed_in_the_pickle_are_a_conflict_that_a_side_resolves(self, bench):
         files = [torch_file(value, epoch=value, vocab={"a": 0}) for value in (0, 2, 4)]
         outcome, layout = merged(bench, *files)
-        assert (layout.action, layout.note) == ("conflict", "both changed what lies beside the tensors: 'data.pkl'")
-        assert (outcome.conflicts, outcome.manifest.layout_conflict.reason) == (1, layout.note)
+        assert (layout.action, layout.note) == (
+            "conflict",
+            "both changed the file's contents besides its tensors: 'data.pkl'",
+        )
+        assert (outcome.conflicts, outcome.manifest.layout_conflict.reason.text) == (1, layout.note)
         for side, epoch in (("ours", 2), ("theirs", 4), ("base", 0)):
             settled = resolve(outcome.manifest, bench.store, choice(side))
             assert not settled.conflicted
@@ -93,7 +96,7 @@ class TestTorch:
 class TestNpz:
     def test_headers_that_both_changed_are_a_conflict(self, bench):
         outcome, _ = merged(bench, npz_file(0), npz_file(2, "a"), npz_file(4, "b"))
-        assert "'notes.npy'" in outcome.manifest.layout_conflict.reason
+        assert "'notes.npy'" in outcome.manifest.layout_conflict.reason.text
 
     def test_the_time_of_writing_is_no_change(self, bench):
         outcome, _ = merged(bench, npz_file(0), npz_file(2, year=2021), npz_file(4, "b", 2022))

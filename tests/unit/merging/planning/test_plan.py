@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from git_theta_ext.errors import PluginError
-from git_theta_ext.merging.planning.plan import FORMATS_DIFFER, WHOLE_FILE, plan
+from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules, choice
+from git_theta_ext.model.conflict_reasons import ConflictCode
 
 
 def decided(bench, base, ours, theirs, method="average"):
@@ -168,7 +169,7 @@ class TestWholeFiles:
         base, *sides = (bench.manifest(row, kind="opaque") for row in rows)
         planned = plan(base, sides, Rules.only())
         assert [d.action for d in planned.decisions] == ["take", "conflict"]
-        assert (planned.layout.action, planned.layout.note) == ("conflict", WHOLE_FILE)
+        assert (planned.layout.action, planned.layout.reason.code) == ("conflict", ConflictCode.WHOLE_FILE)
 
     def test_a_side_as_method_takes_it_whole(self, bench):
         sides = [bench.manifest({"chunk/000000": value}, kind="opaque") for value in (A, B, C)]
@@ -178,4 +179,4 @@ class TestWholeFiles:
 
     def test_different_formats_are_a_conflict(self, bench):
         sides = [bench.manifest({"w": v}, kind=k) for v, k in [(A, "npz"), (B, "npz"), (C, "safetensors")]]
-        assert plan(sides[0], sides[1:], Rules.only()).layout.note == FORMATS_DIFFER
+        assert plan(sides[0], sides[1:], Rules.only()).layout.reason.code is ConflictCode.FORMAT

@@ -101,7 +101,7 @@ def test_what_cannot_fit_the_merged_configuration_is_in_conflict(bench, configs,
     versions = [factors(number, rank) for number, rank in enumerate(ranks)]
     found, _ = merged(bench, versions, [said(*config) for config in configs], method)
     assert [conflict.name for conflict in found.conflicts] == [A, B]
-    assert words in found.conflicts[0].reason
+    assert words in found.conflicts[0].reason.text
 
 
 def test_a_scaled_bias_is_in_conflict_with_its_factors(bench):
@@ -119,7 +119,7 @@ def test_without_any_configuration_scales_are_one(bench):
     assert asked.pairs[0].scales == ()
     assert not found.conflicted
     found, _ = merged(bench, versions, [NOTHING, said(2, 2), NOTHING])
-    assert "only some of them have one" in found.conflicts[0].reason
+    assert "only some of them have one" in found.conflicts[0].reason.text
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_parts_of_a_quantised_weight_come_from_one_side_or_are_all_in_conflict(b
     mixed = [(A, B, A), *((A, A, C) for _ in names[1:])]
     found = planned(bench, names, mixed)
     assert actions(found) == dict.fromkeys(names, "conflict")
-    assert "part of a quantised weight, of which ours and theirs changed something" in found.decisions[0].state
+    assert "part of a quantised weight that ours and theirs changed" in found.decisions[0].state
     assert {d.source for d in planned(bench, names, mixed, Rules.only("theirs")).decisions[:-1]} == {"theirs"}
 
 
@@ -149,7 +149,7 @@ def test_factors_of_other_adapters_are_never_merged_one_by_one(bench, names, met
     found = planned(bench, names, mixed, Rules.only(method))
     assert found.pairs == ()
     assert actions(found) == dict.fromkeys(names, "conflict")
-    assert "adapter, whose factors are not merged one by one, of which ours and theirs" in found.decisions[0].state
+    assert "adapter, whose factors are not merged one by one, that ours and theirs" in found.decisions[0].state
     assert set(actions(planned(bench, names, [(A, A, C) for _ in names])).values()) == {"take"}
     taken = planned(bench, names, mixed, Rules.only("ours")).decisions
     assert {d.source for d in taken if d.name in names} == {"ours"}

@@ -6,6 +6,7 @@ import pytest
 
 from git_theta_ext.errors import ManifestError, RepositoryError, UsageError
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.manifest import MAGIC, Conflict, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
 from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing, parse_updates, theta_paths_at
@@ -183,7 +184,7 @@ def test_what_is_wrong_with_commits_that_the_remote_has_does_not_stop_a_push(pla
 
 def test_conflicted_manifests_are_told(place):
     parameter = Parameter(TensorSpec.of("F32", (2,)), digest("a"))
-    conflict = Conflict("wa", "both changed it", None, (parameter, parameter))
+    conflict = Conflict("wa", Reason("both changed it"), None, (parameter, parameter))
     tip = place.commit(manifest("a", conflicts=[conflict]).to_bytes())
     assert place.found(place.new(tip)).conflicted == ("m.pt",)
 
