@@ -26,7 +26,8 @@ from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.registry import find_format
 from git_theta_ext.statistics.sidecar import is_statistics, sidecar_of
-from git_theta_ext.store.memory import Memory
+from git_theta_ext.store.memory import MemoryStore
+from git_theta_ext.store.tensor_store import TensorStore
 from git_theta_ext.util.libraries import require
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.tasks import Statistics
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.store.tensor_store import TensorStore
 
     StateDict = Mapping[str, torch.Tensor]
     Model = StateDict | str
@@ -129,7 +130,7 @@ class _Models:
 
     base: Manifest | None
     sides: tuple[Manifest, ...]
-    source: Store | Memory
+    source: TensorStore
     workspace: Workspace | None = None
     statistics: Statistics = field(default_factory=dict)
 
@@ -185,7 +186,7 @@ def _state_dicts(models: Sequence[StateDict], base: StateDict | None, statistics
         raise UsageError(
             f"{len(statistics)} statistics for {len(models)} models", hint="one for each model, in their order"
         )
-    memory = Memory()
+    memory = MemoryStore()
 
     def parameters(found: StateDict) -> dict[str, Parameter]:
         return {name: memory.add(*to_bytes(name, tensor)) for name, tensor in found.items()}
@@ -241,7 +242,7 @@ def _taken(planned: Plan) -> set[Digest]:
 
 
 def _computed(models: _Models, planned: Plan, device: str) -> dict[str, torch.Tensor]:
-    results = Memory()
+    results = MemoryStore()
     values = {decision.name: decision.value for decision in planned.decisions}
     if any(decision.computed for decision in planned.decisions):
         engine = Engine(models.source, open_devices(device), statistics=models.statistics, results=results)
@@ -253,9 +254,9 @@ def _computed(models: _Models, planned: Plan, device: str) -> dict[str, torch.Te
     return {name: _tensor(results, models.source, value) for name, value in values.items() if value is not None}
 
 
-def _tensor(results: Memory, source: Store | Memory, value: Parameter) -> torch.Tensor:
+def _tensor(results: MemoryStore, source: TensorStore, value: Parameter) -> torch.Tensor:
     """Return a tensor that shares memory with nothing, also where another parameter has the same values."""
-    held: Store | Memory = source if results.missing({value.digest}) else results
+    held: TensorStore = source if results.touch_and_find_missing({value.digest}) else results
     data = held.read(value.digest, value.spec)
     return to_tensor(value.spec, data if isinstance(data, bytearray) else bytearray(data))
 

@@ -54,7 +54,7 @@ class StatCache:
             digests = [digest for digest, _ in Manifest.parse(manifest).digests()]
         except ThetaError:
             return None
-        return None if stored and self._store.missing(digests) else manifest
+        return None if stored and self._store.touch_and_find_missing(digests) else manifest
 
     def clock(self, path: Path) -> int:
         """Return the time that the file system gives to a file that is changed now, in ns since the epoch.

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.tensor import TensorSpec
-    from git_theta_ext.store.memory import Memory
     from git_theta_ext.store.store import Store
+    from git_theta_ext.store.tensor_store import TensorStore
 
 _DEPENDS = Reason.of(ConflictCode.LAYOUT, "depends on the parameters in conflict")
 _CANNOT_COMPOSE = Reason.of(ConflictCode.LAYOUT, "no layout for the merged parameters can be composed in this format")
@@ -118,7 +118,7 @@ def _folded(notes: Mapping[str, Sequence[str]]) -> list[str]:
 
 def compute(
     plan: Plan,
-    store: Store | Memory,
+    store: TensorStore,
     start: Callable[[], Engine] | None = None,
     advance: Callable[[int], None] = no_progress,
 ) -> Computed:

@@ -149,7 +149,7 @@ def _measure(diff: Diff, old: _Side, new: _Side, store: Store) -> tuple[dict[str
     if "opaque" in (diff.old_format, diff.new_format):
         return {}, 0
     same = {name: change for name, change in diff.modified.items() if change.old.spec == change.new.spec}
-    absent = store.missing(p.digest for change in same.values() for p in (change.old, change.new))
+    absent = store.touch_and_find_missing(p.digest for change in same.values() for p in (change.old, change.new))
 
     def values(side: _Side, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
         if parameter.digest not in absent:

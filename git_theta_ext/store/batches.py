@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.encode import DeltaHint
-    from git_theta_ext.store.memory import Memory
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.store.tensor_store import TensorStore
 
 BATCH_BYTES = 1 << 25
 """Of tensors that are stored together; as many more wait meanwhile."""
@@ -35,7 +34,7 @@ class Batches:
     """
 
     def __init__(
-        self, store: Store | Memory, durable: Callable[[Sequence[tuple[Digest, Any]]], None] = lambda _: None
+        self, store: TensorStore, durable: Callable[[Sequence[tuple[Digest, Any]]], None] = lambda _: None
     ) -> None:
         self.written = 0
         self._store = store

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.read_ahead import Groups, Work
 
 
-class Memory:
+class MemoryStore:
     """Holds tensors by digest, as a store does, for as long as the process runs.
 
     Args:
@@ -48,7 +48,7 @@ class Memory:
             self._values.setdefault(digest, view.cast("B") if spec.nbytes else memoryview(b""))
         return 0
 
-    def missing(self, digests: Iterable[Digest]) -> set[Digest]:
+    def touch_and_find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return the digests of what is not here."""
         return set(digests) - set(self._values)
 

@@ -81,7 +81,7 @@ class Store(Verifier):
             ChangedError: A file does not hold what a digest names; nothing is stored under that digest.
             StoreError: The file system refused; nothing half written is left.
         """
-        missing = self.missing(digest for _, digest, _ in items)
+        missing = self.touch_and_find_missing(digest for _, digest, _ in items)
         fresh: dict[Digest, tuple[TensorSpec, Digest, Value]] = {}
         for item in items:
             if item[1] in missing:
@@ -94,7 +94,7 @@ class Store(Verifier):
             for blob in self._blobs(item, (hints or {}).get(item[1])):
                 blobs.setdefault(blob.digest, blob)
         factors = set(blobs) - missing
-        for digest in factors - self.missing(factors):
+        for digest in factors - self.touch_and_find_missing(factors):
             del blobs[digest]
         names = self.write(grouped(blobs.values()), advance, loose=True)
         self.drop_replaced()
@@ -160,7 +160,7 @@ class Store(Verifier):
                 if (str(self.root), name) not in known:
                     self.pack_path(name).unlink(missing_ok=True)
             # Where it was made from a pack that is damaged, that is the one to name.
-            there = set(wanted) - self.missing(wanted)
+            there = set(wanted) - self.touch_and_find_missing(wanted)
             for _ in self.chunks([(digest, places[digest][1].spec) for digest in sorted(there)]):
                 pass
             raise

@@ -87,7 +87,7 @@ def relay(
                 fetch(passing, sources, batch, advance)
             except (CorruptError, MissingError, RemoteError) as error:
                 failures.append(error)
-            come = batch - passing.missing(batch)
+            come = batch - passing.touch_and_find_missing(batch)
             plan = push(passing, target, come, advance=advance)
             left -= come
             packs += len(plan.packs)

@@ -197,14 +197,14 @@ def _fetch(
         if left := set(digests) - set(found):
             with suppress(*UNREADABLE, RemoteError):  # what is still missing is known below
                 fetch(store, some, left, advance)
-            found |= dict.fromkeys(left - store.missing(left), name)
+            found |= dict.fromkeys(left - store.touch_and_find_missing(left), name)
     return found
 
 
 def _decodable(store: Store, wanted: Mapping[Digest, TensorSpec]) -> tuple[frozenset[Digest], list[Problem]]:
     """Return what can be decoded and is what its digest says, and what is wrong with the others that are here."""
     problems = [problem for _, problem in check_tensors(store, wanted)]
-    return frozenset(set(wanted) - store.missing(wanted)), problems
+    return frozenset(set(wanted) - store.touch_and_find_missing(wanted)), problems
 
 
 def _behind(digests: Collection[Digest], locations: Locations) -> set[Digest]:
@@ -252,7 +252,7 @@ def _salvage(store: Store, wanted: Mapping[Digest, TensorSpec]) -> dict[Digest, 
     others = dict.fromkeys([store.root, *(root for root, _ in store.pack_files())])
     with closing(Store(root, list(others), store.threads)) as aside:
         aside.refresh()
-        whole = set(wanted) - aside.missing(wanted)
+        whole = set(wanted) - aside.touch_and_find_missing(wanted)
         chosen = sound_first(aside.locations(whole))
         for digest in sorted(whole):
             with suppress(*UNREADABLE):

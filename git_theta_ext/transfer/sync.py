@@ -58,12 +58,12 @@ def plan_push(
         return PushPlan()
     index = known_better(store, read_remote_index(store, remote), wanted)
     there = index.held()
-    if absent := store.missing(wanted - there):
+    if absent := store.touch_and_find_missing(wanted - there):
         wanted -= steps.obtain(absent)
         index = known_better(store, read_remote_index(store, remote), wanted)
         there = index.held()
     lacking = wanted - there
-    if absent := store.missing(lacking):
+    if absent := store.touch_and_find_missing(lacking):
         raise MissingError(
             f"{len(absent)} of {len(wanted)} tensors are neither here nor on {remote.name} ({remote.url}), "
             f"{min(absent)} among them",
@@ -171,7 +171,7 @@ def fetch(
         StoreError: The store cannot be written.
     """
     wanted = set(digests)
-    missing = store.missing(wanted)
+    missing = store.touch_and_find_missing(wanted)
     offers, fetched = _Offers(), Fetched()
     failures: list[ThetaError] = []
     queue = list(remotes)
@@ -188,10 +188,10 @@ def fetch(
         if not packs:
             # Another process may have put them in place and not into the index yet, or have been killed in between.
             store.refresh()
-            missing = store.missing(wanted)
+            missing = store.touch_and_find_missing(wanted)
             break
         failures += _download(store, offers, packs, fetched, advance)
-        missing = store.missing(wanted)
+        missing = store.touch_and_find_missing(wanted)
     if missing:
         raise _explain(missing, len(wanted), remotes, failures)
     return fetched

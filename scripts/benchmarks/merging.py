@@ -21,7 +21,7 @@ from git_theta_ext.merging.planning.plan import Plan, plan
 from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import Manifest, Skeleton
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
-from git_theta_ext.store.memory import Memory
+from git_theta_ext.store.memory import MemoryStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,7 +149,7 @@ def on_devices(side: int, repetitions: int) -> list[dict[str, Any]]:
     for device in used:
         bus = _bandwidth(device.name) if device.name != "cpu" else None
         for methods, size, count in ((STREAMED, side, _TENSORS), (MATRICES, max(side // 4, 1), 1)):
-            memory = Memory()
+            memory = MemoryStore()
             versions = [_version(memory, size, count, seed) for seed in range(3)]
             for method in methods:
                 asked = plan(versions[0], versions[1:], Rules.only(method))
@@ -163,7 +163,7 @@ def on_devices(side: int, repetitions: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _version(memory: Memory, side: int, count: int, seed: int) -> Manifest:
+def _version(memory: MemoryStore, side: int, count: int, seed: int) -> Manifest:
     parameters: dict[str, Parameter] = {}
     for number in range(count):
         torch.manual_seed(number)
@@ -175,10 +175,10 @@ def _version(memory: Memory, side: int, count: int, seed: int) -> Manifest:
     return Manifest("safetensors", _NO_LAYOUT, parameters)
 
 
-def _timed(memory: Memory, device: Device, asked: Plan, repetitions: int) -> list[float]:
+def _timed(memory: MemoryStore, device: Device, asked: Plan, repetitions: int) -> list[float]:
     samples = []
     for _ in range(repetitions + 1):
-        engine = Engine(memory, Devices((device,)), results=Memory())
+        engine = Engine(memory, Devices((device,)), results=MemoryStore())
         start = time.perf_counter()
         found = engine.compute(asked)
         samples.append(time.perf_counter() - start)

@@ -26,7 +26,7 @@ from git_theta_ext.model.floats import from_float  # noqa: E402
 from git_theta_ext.model.manifest import Manifest, Skeleton  # noqa: E402
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest  # noqa: E402
 from git_theta_ext.registry import built_in, find_merge, find_pair  # noqa: E402
-from git_theta_ext.store.memory import Memory  # noqa: E402
+from git_theta_ext.store.memory import MemoryStore  # noqa: E402
 from git_theta_ext.testing.merges import drawn  # noqa: E402
 
 SINGLE = [name for name in built_in("merges") if find_merge(name).contract.granularity != "pair"]
@@ -175,7 +175,7 @@ def versions(memory, kind, shapes, sides=2):
 
 
 def computed(memory, rows, devices, method, options=None, told=None):
-    results = Memory()
+    results = MemoryStore()
     announce = None if told is None else told.append
     engine = Engine(memory, devices, results=results, announce=announce)
     found = engine.compute(plan(rows[0], rows[1:], Rules.only(method, options or {})))
@@ -190,7 +190,7 @@ SMALL = {"a": (300, 200), "b": (70,), "c": (40, 90)}
 @pytest.mark.parametrize("kind", FLOATS)
 @pytest.mark.parametrize("name", [name for name in EXACT if name in STORED])
 def test_merges_of_stored_tensors_have_the_processors_bits(device, name, kind):
-    memory = Memory()
+    memory = MemoryStore()
     shapes = SMALL if find_merge(name).contract.granularity == "matrix" else SHAPES
     rows = versions(memory, kind, shapes)
     assert computed(memory, rows, Devices((device,)), name) == computed(memory, rows, Devices((Cpu(),)), name)
@@ -199,7 +199,7 @@ def test_merges_of_stored_tensors_have_the_processors_bits(device, name, kind):
 @pytest.mark.parametrize("options", [{}, {"scope": "tensor"}, {"ties": "exact"}, {"density": 1.0, "majority": "count"}])
 @pytest.mark.parametrize("kind", ["BF16", "F32"])
 def test_ties_over_a_model_has_the_processors_bits(device, kind, options):
-    memory = Memory()
+    memory = MemoryStore()
     rows = versions(memory, kind, SHAPES, sides=3)
     found = computed(memory, rows, Devices((device,)), "ties", options)
     assert found == computed(memory, rows, Devices((Cpu(),)), "ties", options)
@@ -208,7 +208,7 @@ def test_ties_over_a_model_has_the_processors_bits(device, kind, options):
 @pytest.mark.parametrize("span", [1, 2, 3])
 def test_pieces_may_have_any_size(device, monkeypatch, span):
     monkeypatch.setattr(device, "span", span)
-    memory = Memory(5)
+    memory = MemoryStore(5)
     rows = versions(memory, "BF16", SHAPES)
     for name in ("average", "ties", "dare"):
         assert computed(memory, rows, Devices((device,)), name) == computed(memory, rows, Devices((Cpu(),)), name)
@@ -219,7 +219,7 @@ def test_pieces_may_have_any_size(device, monkeypatch, span):
 def test_no_more_memory_is_taken_than_was_foreseen(device, monkeypatch, name, kind):
     monkeypatch.setattr(cuda, "SPAN", 2)
     monkeypatch.setattr(device, "span", 2)
-    memory, told = Memory(LANES + 2), []
+    memory, told = MemoryStore(LANES + 2), []
     large = find_merge(name).contract.granularity == "element"
     rows = versions(memory, kind, {"a": (7 << 20, 1), "b": (1 << 20,)} if large else SMALL | {"d": (1500, 800)})
     torch.cuda.synchronize()
@@ -233,7 +233,7 @@ def test_no_more_memory_is_taken_than_was_foreseen(device, monkeypatch, name, ki
 
 
 def test_a_lack_of_memory_is_told_or_made_up_for_by_the_processor(device, monkeypatch):
-    memory = Memory()
+    memory = MemoryStore()
     rows = versions(memory, "F32", {"a": (1000, 1000), "b": (10, 10)})
     expected, _ = computed(memory, rows, Devices((Cpu(),)), "slerp")
     monkeypatch.setattr(device, "free", lambda: 70 << 20)
@@ -246,7 +246,7 @@ def test_a_lack_of_memory_is_told_or_made_up_for_by_the_processor(device, monkey
 
 @pytest.mark.parametrize("name", ["average", "slerp", "ties"])
 def test_what_the_device_runs_out_of_memory_over_is_merged_on_the_processor(device, name):
-    memory = Memory()
+    memory = MemoryStore()
     rows = versions(memory, "F32", {"a": (4000, 3000), "b": (10, 10)})
     expected, _ = computed(memory, rows, Devices((Cpu(),)), name)
     torch.cuda.empty_cache()
@@ -276,7 +276,7 @@ def test_devices_by_name():
 def test_all_devices_share_a_merge():
     if torch.cuda.device_count() < 2:
         pytest.skip("one CUDA device")
-    memory = Memory()
+    memory = MemoryStore()
     rows = versions(memory, "BF16", {f"w{n}": (1200, 1000 + n) for n in range(8)})
     devices = open_devices("cuda")
     for name in ("average", "ties", "slerp"):
@@ -291,7 +291,7 @@ def test_nothing_is_allocated_on_a_device_that_was_not_asked_for():
         pytest.skip("one CUDA device")
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(0)
-    memory = Memory()
+    memory = MemoryStore()
     computed(memory, versions(memory, "BF16", SMALL), open_devices("cuda:1"), "ties")
     assert torch.cuda.max_memory_allocated(0) == torch.cuda.memory_allocated(0)
 
@@ -301,7 +301,7 @@ def test_pinned_memory_is_taken_once(device, monkeypatch):
         raise AssertionError("pinned memory is taken anew")
 
     monkeypatch.setattr(cuda, "_pinned", refuse)
-    memory = Memory()
+    memory = MemoryStore()
     rows = versions(memory, "F32", {"a": (5000, 1000)})
     for name in ("average", "slerp"):
         computed(memory, rows, Devices((device,)), name)

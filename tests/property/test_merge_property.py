@@ -52,7 +52,7 @@ def test_every_merge_is_valid_and_every_conflict_can_be_settled(sides, method):
         base, ours, theirs = (_cleaned(side, store) for side in sides)
         manifest = apply(plan(base, (ours, theirs), Rules.only(method)), store).manifest
         assert Manifest.parse(manifest.to_bytes()) == manifest
-        assert not store.missing(digest for digest, _ in manifest.digests())
+        assert not store.touch_and_find_missing(digest for digest, _ in manifest.digests())
         assert _fits(manifest, store)
         undecided = {conflict.name for conflict in manifest.conflicts}
         for name in {*base.parameters, *ours.parameters, *theirs.parameters} - undecided:

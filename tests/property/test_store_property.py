@@ -124,14 +124,14 @@ class Stores(RuleBasedStateMachine):
 
     @invariant()
     def what_counts_decodes(self):
-        missing = self.store.missing(digest for digest, _ in ITEMS)
+        missing = self.store.touch_and_find_missing(digest for digest, _ in ITEMS)
         for digest, data in ITEMS:
             if digest not in missing:
                 assert bytes(self.store.read(digest, SPEC)) == data
 
     @invariant()
     def what_was_put_can_be_had(self):
-        absent = self.store.missing(self.digests())
+        absent = self.store.touch_and_find_missing(self.digests())
         if absent:  # pruned
             other = Store(self.folder / "other", [self.store.root], threads=1)
             try:

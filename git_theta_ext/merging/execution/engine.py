@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.memory import Budget
     from git_theta_ext.merging.execution.tasks import Statistics, Task
     from git_theta_ext.merging.planning.plan import Plan
-    from git_theta_ext.store.memory import Memory
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.store.tensor_store import TensorStore
 
 
 @dataclass
@@ -82,12 +81,12 @@ class Engine:
 
     def __init__(  # noqa: PLR0913, PLR0917 - all but the first have a default that does nothing
         self,
-        store: Store | Memory,
+        store: TensorStore,
         devices: Devices | None = None,
         journal: Journal | None = None,
         statistics: Statistics | None = None,
         advance: Callable[[int], None] = no_progress,
-        results: Store | Memory | None = None,
+        results: TensorStore | None = None,
         announce: Callable[[Budget], None] | None = None,
     ) -> None:
         require("torch", "a merge method")
@@ -147,7 +146,7 @@ class Engine:
         return found
 
     def _is_here(self, task: Task, found: Computed) -> bool:
-        missing = self._store.missing({member.digest for member in task.members})
+        missing = self._store.touch_and_find_missing({member.digest for member in task.members})
         if missing:
             reason = f"{min(missing)} is not in the store"
             found.failed.update(dict.fromkeys(task.names, reason))
@@ -214,7 +213,7 @@ class Engine:
         identities = {task.name: task.identity(election.trims_of(task), election.majority) for task in tasks}
         for task in tasks:
             before = None if election.ordered else self._journal.get(identities[task.name])
-            if before is None or self._store.missing({before.digest}):
+            if before is None or self._store.touch_and_find_missing({before.digest}):
                 todo.append(task)
                 continue
             value = Parameter(task.spec, before.digest)

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.store.batches import Batches
-    from git_theta_ext.store.memory import Memory
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.store.tensor_store import TensorStore
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class _Job:
 
 def compute(
     decisions: Iterable[Decision],
-    store: Store | Memory,
+    store: TensorStore,
     results: Batches,
     found: Computed,
     advance: Callable[[int], None],
@@ -67,7 +66,7 @@ def compute(
     """
     left = []
     for job in _jobs(decisions):
-        missing = store.missing({member.digest for member in job.members})
+        missing = store.touch_and_find_missing({member.digest for member in job.members})
         found.failed.update(
             dict.fromkeys(job.names if missing else (), f"{min(missing, default='')} is not in the store")
         )
@@ -99,7 +98,7 @@ def _jobs(decisions: Iterable[Decision]) -> list[_Job]:
     return list(found.values())
 
 
-def _computed(store: Store | Memory, jobs: Sequence[_Job]) -> Iterator[bytearray]:
+def _computed(store: TensorStore, jobs: Sequence[_Job]) -> Iterator[bytearray]:
     """Yield the bytes of each result, in order."""
     lock = threading.Lock()
     rooms: dict[int, bytearray] = {}

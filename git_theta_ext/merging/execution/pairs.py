@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.units import PairDecision
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import TensorSpec
-    from git_theta_ext.store.memory import Memory
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.store.tensor_store import TensorStore
 
 _NOTABLE = 1e-6
 """Share of the energy below which a loss is rounding."""
@@ -49,7 +48,7 @@ class MergedPair:
 
 
 def merge_pairs(
-    store: Store | Memory, device: Device, pairs: Sequence[PairDecision], sides: Sequence[Manifest]
+    store: TensorStore, device: Device, pairs: Sequence[PairDecision], sides: Sequence[Manifest]
 ) -> Generator[MergedPair, None, None]:
     """Merge LoRAs.
 
@@ -76,7 +75,7 @@ def merge_pairs(
         yield merged
 
 
-def _reported(store: Store | Memory, device: Device, pair: PairDecision, sides: Sequence[Manifest]) -> MergedPair:
+def _reported(store: TensorStore, device: Device, pair: PairDecision, sides: Sequence[Manifest]) -> MergedPair:
     try:
         with device.lane() as lane:
             return _merged(store, lane, pair, sides)
@@ -84,7 +83,7 @@ def _reported(store: Store | Memory, device: Device, pair: PairDecision, sides: 
         return MergedPair(pair, fault=error.message)
 
 
-def _merged(store: Store | Memory, lane: Lane, decision: PairDecision, sides: Sequence[Manifest]) -> MergedPair:
+def _merged(store: TensorStore, lane: Lane, decision: PairDecision, sides: Sequence[Manifest]) -> MergedPair:
     import torch
 
     wide = any(is_wide(spec.dtype) for spec in decision.specs.values())

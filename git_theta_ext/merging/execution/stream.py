@@ -20,14 +20,13 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.merging.execution.work import SignElection
     from git_theta_ext.model.manifest import Parameter
-    from git_theta_ext.store.memory import Memory
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.store.tensor_store import TensorStore
 
     Look = Callable[[int, int, tuple[memoryview, ...]], Any]
 
 
 def readable(  # noqa: PLR0913 - as Store.side_by_side
-    store: Store | Memory,
+    store: TensorStore,
     groups: Sequence[Sequence[Parameter]],
     work: Look | None = None,
     *,
@@ -41,7 +40,7 @@ def readable(  # noqa: PLR0913 - as Store.side_by_side
 
 
 def run(  # noqa: PLR0913, PLR0917 - all that a merge has
-    store: Store | Memory,
+    store: TensorStore,
     device: Device,
     tasks: Sequence[Task],
     election: SignElection,
@@ -90,7 +89,7 @@ def run(  # noqa: PLR0913, PLR0917 - all that a merge has
 
 
 def _read_and_merged(
-    store: Store | Memory, device: Device, tasks: Sequence[Task], election: SignElection, threads: int
+    store: TensorStore, device: Device, tasks: Sequence[Task], election: SignElection, threads: int
 ) -> Iterator[MergedTensor]:
     # What streams is read side by side; the members of what does not may have any size, and come one after another.
     lots = [

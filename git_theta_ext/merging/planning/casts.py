@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.memory import Memory
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.store.tensor_store import TensorStore
 
 WIDEST = 64
 """Bits of an element: wider ones are not read in step with others."""
@@ -56,7 +55,7 @@ def values_to_read(base: Manifest | None, sides: Sequence[Manifest]) -> Iterator
         yield from (value.digest for value in asked.values())
 
 
-def find_casts(store: Store | Memory, base: Manifest | None, sides: Sequence[Manifest]) -> dict[str, Casts]:
+def find_casts(store: TensorStore, base: Manifest | None, sides: Sequence[Manifest]) -> dict[str, Casts]:
     """Tell by parameter which sides only changed the element type.
 
     A tensor is read as far as the first chunk that differs.
@@ -74,7 +73,7 @@ def find_casts(store: Store | Memory, base: Manifest | None, sides: Sequence[Man
 
 
 def _found(
-    store: Store | Memory,
+    store: TensorStore,
     before: Parameter,
     asked: Mapping[int, Parameter],
     known: dict[tuple[Parameter, Parameter], bool],
@@ -100,7 +99,7 @@ def _may_be_cast(before: Parameter, value: Parameter) -> bool:
     )
 
 
-def _is_cast(store: Store | Memory, before: Parameter, value: Parameter) -> bool:
+def _is_cast(store: TensorStore, before: Parameter, value: Parameter) -> bool:
     def same(_: int, __: int, chunks: tuple[memoryview, ...]) -> bool:
         return is_cast(chunks[0], before.spec.dtype, chunks[1], value.spec.dtype)
 

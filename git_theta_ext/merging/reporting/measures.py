@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Trim
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.model.manifest import Parameter
-    from git_theta_ext.store.memory import Memory
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.store.tensor_store import TensorStore
 
 
 @dataclass(frozen=True)
@@ -135,9 +134,7 @@ class Measures:
         return self.merged / mean if self.merged is not None and mean else None
 
 
-def measure(
-    store: Store | Memory, device: Device, asked: Mapping[str, MergedVersions]
-) -> Iterator[tuple[str, Measures]]:
+def measure(store: TensorStore, device: Device, asked: Mapping[str, MergedVersions]) -> Iterator[tuple[str, Measures]]:
     """Measure parameters, one after another, in pieces that are read and computed in threads.
 
     Args:

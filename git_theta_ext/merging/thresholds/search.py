@@ -24,14 +24,13 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.thresholds.scopes import Changed
-    from git_theta_ext.store.memory import Memory
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.store.tensor_store import TensorStore
 
     # The numbers of the sides that changed a part, and the counts of each.
     Counted = tuple[list[int], list[torch.Tensor]]
 
 
-def search(store: Store | Memory, scheduler: DeviceScheduler, plan: Plan, tasks: Sequence[Task]) -> list[Selection]:
+def search(store: TensorStore, scheduler: DeviceScheduler, plan: Plan, tasks: Sequence[Task]) -> list[Selection]:
     """Find the threshold of every side over the scope of some tasks.
 
     Raises:
@@ -63,7 +62,7 @@ def _nbytes(group: Changed) -> int:
 
 
 def _counted(  # noqa: PLR0913 - all but one named
-    store: Store | Memory,
+    store: TensorStore,
     device: Device,
     groups: Sequence[Changed],
     *,

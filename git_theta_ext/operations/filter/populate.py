@@ -107,7 +107,7 @@ def populate_wanted(
 
     try:
         for path, manifest in manifests.items():
-            if failures and store.missing(digest for digest, _ in manifest.digests()):
+            if failures and store.touch_and_find_missing(digest for digest, _ in manifest.digests()):
                 continue
             try:
                 _replace(written, path, manifest, write)

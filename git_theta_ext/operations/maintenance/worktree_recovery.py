@@ -53,7 +53,9 @@ def store_again(workspace: Workspace, paths: Iterable[str], lost: AbstractSet[Di
                 clean(data, path, store, name)
         except ThetaError:  # somebody writes to it, or it is no checkpoint any more: then it does not help
             continue
-        found.update(dict.fromkeys((held & left) - store.missing(held & left), os.fspath(Path(top) / path)))
+        found.update(
+            dict.fromkeys((held & left) - store.touch_and_find_missing(held & left), os.fspath(Path(top) / path))
+        )
     return found
 
 

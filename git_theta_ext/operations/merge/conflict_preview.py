@@ -13,7 +13,7 @@ from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.reporting.measures import MergedVersions, measure
 from git_theta_ext.model.manifest import side_names
 from git_theta_ext.operations.merge.resolve import resolved_values
-from git_theta_ext.store.memory import Memory
+from git_theta_ext.store.memory import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,16 +82,18 @@ def preview(
         MissingError: A value is not here.
         CorruptError: A value is damaged.
     """
-    memory = Memory()
+    memory = MemoryStore()
     sample = _sample(conflicts)
     for conflict in sample:
         for value in filter(None, conflict.candidates.values()):
-            if memory.missing({value.digest}):
+            if memory.touch_and_find_missing({value.digest}):
                 memory.put([(value.spec, value.digest, store.read(value.digest, value.spec))])
     return len(sample), [_tried(memory, device, manifest, sample, choice) for choice in choices]
 
 
-def _tried(memory: Memory, device: Device, manifest: Manifest, sample: Sequence[Conflict], choice: Choice) -> Preview:
+def _tried(
+    memory: MemoryStore, device: Device, manifest: Manifest, sample: Sequence[Conflict], choice: Choice
+) -> Preview:
     values, failed = resolved_values(
         manifest, sample, choice, memory, lambda: Engine(memory, Devices((device,), Cpu()))
     )

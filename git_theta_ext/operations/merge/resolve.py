@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Conflict, Parameter
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.workspace import Workspace
-    from git_theta_ext.store.memory import Memory
     from git_theta_ext.store.store import Store
+    from git_theta_ext.store.tensor_store import TensorStore
 
 
 def resolve(  # noqa: PLR0913 - named, and the last two have defaults
@@ -186,7 +186,7 @@ def resolved_values(  # noqa: PLR0913, PLR0917 - as resolve
     manifest: Manifest,
     chosen: Sequence[Conflict],
     choice: Choice,
-    store: Store | Memory,
+    store: TensorStore,
     start: Callable[[], Engine] | None = None,
     scaled: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> tuple[dict[str, Parameter | None], dict[str, MergeError]]:

@@ -33,7 +33,9 @@ def ensure_local(
     try:
         ensure_digests(workspace, (digest for manifest in wanted for digest, _ in manifest.digests()), advance)
     except MissingError as error:
-        absent = workspace.store.missing(digest for manifest in wanted for digest, _ in manifest.digests())
+        absent = workspace.store.touch_and_find_missing(
+            digest for manifest in wanted for digest, _ in manifest.digests()
+        )
         names = (name for manifest in wanted for name, p in manifest.parameters.items() if p.digest in absent)
         if (name := next(names, None)) is None:
             raise
@@ -54,7 +56,7 @@ def ensure_digests(
         MissingError: No remote has it.
         RemoteError: None could be asked.
     """
-    missing = workspace.store.missing(digests)
+    missing = workspace.store.touch_and_find_missing(digests)
     if not missing:
         return
     from git_theta_ext.operations.sync.remotes import open_remotes

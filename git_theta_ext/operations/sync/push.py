@@ -150,7 +150,7 @@ class Push:
             return Pushed(survey.found)
         store = self.workspace.store
         lacking = survey.found.digests - read_remote_index(store, survey.place).held()
-        lost = store.missing(lacking)
+        lost = store.touch_and_find_missing(lacking)
         for source in self._sources(survey.place) if lost else ():
             with suppress(RemoteError):
                 lost -= read_remote_index(store, source).held()

@@ -87,7 +87,7 @@ def check_remote(
 
 
 def _elsewhere(workspace: Workspace, place: OpenedRemote, digests: set[Digest]) -> set[Digest]:
-    missing = workspace.store.missing(digests) if digests else set()
+    missing = workspace.store.touch_and_find_missing(digests) if digests else set()
     found = digests - missing
     for source in try_remotes(workspace.repo)[0] if missing else ():
         if source.url != place.url:

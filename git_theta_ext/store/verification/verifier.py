@@ -77,7 +77,7 @@ class Verifier(Inventory):
         self._better: dict[tuple[Digest, str, str], Verdict] = {}
         self._undecided: set[tuple[Digest, str, str]] = set()
 
-    def missing(self, digests: Iterable[Digest]) -> set[Digest]:
+    def touch_and_find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those that no verified pack holds, here or in the alternates.
 
         What was not decoded before is decoded now. Packs that the others need are touched, so that no garbage

@@ -64,14 +64,14 @@ def by_cutting(path, at):
 
 def between_readings(monkeypatch, change):
     """Have something happen once, when a file was hashed and nothing of it is stored."""
-    missing, todo = Store.missing, [change]
+    missing, todo = Store.touch_and_find_missing, [change]
 
     def changing(self, digests):
         if todo:
             todo.pop()()
         return missing(self, digests)
 
-    monkeypatch.setattr(Store, "missing", changing)
+    monkeypatch.setattr(Store, "touch_and_find_missing", changing)
 
 
 # In the metadata, the second chunk of the first tensor, the last tensor of those that share a pack.

@@ -8,7 +8,7 @@ import pytest
 
 from git_theta_ext.errors import MissingError
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
-from git_theta_ext.store.memory import Memory
+from git_theta_ext.store.memory import MemoryStore
 from git_theta_ext.store.store import Store
 
 SHAPES = [(3,), (), (0, 4), (700, 1500), (5, 1 << 19)]
@@ -24,7 +24,7 @@ def drawn(shape, kind, seed):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_groups_come_in_the_same_pieces_as_from_the_store(tmp_path, shape, span):
     items = [drawn(shape, kind, seed) for seed, kind in enumerate(("f4", "u1", "f4"))]
-    memory, store = Memory(2), Store(tmp_path / "theta")
+    memory, store = MemoryStore(2), Store(tmp_path / "theta")
     memory.put(items)
     store.put(items)
     groups = [[(digest, spec) for spec, digest, _ in items[:2]], [(items[2][1], items[2][0])]]
@@ -45,7 +45,9 @@ def test_groups_come_in_the_same_pieces_as_from_the_store(tmp_path, shape, span)
     store.close()
 
 
-@pytest.mark.parametrize("make", [lambda path: Store(path, threads=5), lambda _: Memory(5)], ids=["store", "memory"])
+@pytest.mark.parametrize(
+    "make", [lambda path: Store(path, threads=5), lambda _: MemoryStore(5)], ids=["store", "memory"]
+)
 def test_groups_are_read_in_as_many_threads_as_are_asked_for(tmp_path, make):
     source = make(tmp_path / "theta")
     items = [drawn((700, 1500), "f4", seed) for seed in range(4)]
@@ -62,13 +64,13 @@ def test_groups_are_read_in_as_many_threads_as_are_asked_for(tmp_path, make):
 
 
 def test_what_is_not_there_is_named():
-    memory = Memory()
+    memory = MemoryStore()
     spec, digest, data = drawn((4,), "f4", 1)
-    assert memory.missing({digest}) == {digest}
+    assert memory.touch_and_find_missing({digest}) == {digest}
     with pytest.raises(MissingError, match=digest):
         memory.read(digest, spec)
     with pytest.raises(MissingError, match=digest):
         list(memory.side_by_side([[(digest, spec)]]))
     assert memory.add(spec, data).digest == digest
-    assert memory.missing({digest}) == set()
+    assert memory.touch_and_find_missing({digest}) == set()
     assert bytes(memory.read(digest, spec)) == data

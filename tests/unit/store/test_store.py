@@ -49,7 +49,7 @@ def test_what_was_put_comes_back(store, make):
     for spec, digest, data in items:
         assert store.read(digest, spec) == data
         assert b"".join(map(bytes, store.stream(digest, spec))) == data
-    assert store.missing([digest for _, digest, _ in items]) == set()
+    assert store.touch_and_find_missing([digest for _, digest, _ in items]) == set()
 
 
 def test_what_is_there_is_not_stored_again(store, make):
@@ -97,14 +97,14 @@ def test_the_same_tensor_gives_the_same_pack(tmp_path, make):
 
 def test_a_missing_tensor_is_named(store, make):
     spec, digest, _ = make(5)
-    assert store.missing([digest]) == {digest}
+    assert store.touch_and_find_missing([digest]) == {digest}
     with pytest.raises(MissingError, match=digest):
         store.read(digest, spec)
 
 
 def test_packs_written_by_another_process_are_found(store, make, tmp_path):
     item = make(1000)
-    assert store.missing([item[1]])
+    assert store.touch_and_find_missing([item[1]])
     other = Store(store.root)
     other.put([item])
     other.close()
@@ -153,7 +153,7 @@ def test_a_pack_that_vanished_is_noticed_and_stored_again(store, make):
     store.put([item])
     for path in packs(store):
         path.unlink()
-    assert store.missing([item[1]]) == {item[1]}
+    assert store.touch_and_find_missing([item[1]]) == {item[1]}
     assert store.put([item]) > 0
     assert store.read(item[1], item[0]) == item[2]
 
@@ -286,7 +286,7 @@ def test_tensors_that_lean_on_each_other_and_nothing_else_are_missing(store, ste
     one, two = steps(2)
     lean(store, one, two)
     lean(store, two, one)
-    assert store.missing([one[1], two[1]]) == {one[1], two[1]}
+    assert store.touch_and_find_missing([one[1], two[1]]) == {one[1], two[1]}
     with pytest.raises(MissingError, match=one[1]):
         store.read(one[1], one[0])
 
@@ -303,7 +303,7 @@ def test_tensors_that_lean_on_each_other_are_read_by_the_way_that_leads_out(stor
 def test_a_tensor_whose_base_is_missing_is_missing_and_stored_again(store, steps, lean):
     old, new = steps(2)
     lean(store, new, old)
-    assert store.missing([new[1]]) == {new[1]}
+    assert store.touch_and_find_missing([new[1]]) == {new[1]}
     assert store.put([new]) > 0
     assert store.read(new[1], new[0]) == new[2]
 
@@ -315,7 +315,7 @@ def test_asking_for_a_tensor_makes_all_that_it_leans_on_young_again(store, steps
     lean(store, new, middle)
     for path in packs(store):
         os.utime(path, (1, 1))
-    assert store.missing([new[1]]) == set()
+    assert store.touch_and_find_missing([new[1]]) == set()
     assert all(path.stat().st_mtime > 1000 for path in packs(store))
 
 
@@ -327,7 +327,7 @@ def test_a_store_on_a_read_only_file_system_is_read(store, make, monkeypatch):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(inventory.os, "utime", refuse)
-    assert store.missing([item[1]]) == set()
+    assert store.touch_and_find_missing([item[1]]) == set()
     assert store.read(item[1], item[0]) == item[2]
 
 
@@ -337,10 +337,10 @@ def test_dropping_takes_what_is_old_and_leaves_what_was_touched(store, make):
     names = {digest: min(packs_of(store, [digest])) for _, digest, _ in items}
     for name in names.values():
         os.utime(store.pack_path(name), (100, 100))
-    assert store.missing([items[1][1]]) == set()
+    assert store.touch_and_find_missing([items[1][1]]) == set()
     gone = store.drop(names.values(), older_than=200)
     assert sorted(gone) == sorted(name for digest, name in names.items() if digest != items[1][1])
-    assert store.missing(digest for _, digest, _ in items) == {items[0][1], items[2][1]}
+    assert store.touch_and_find_missing(digest for _, digest, _ in items) == {items[0][1], items[2][1]}
 
 
 def test_dropping_what_is_gone_forgets_it(store, make):
@@ -478,7 +478,7 @@ def test_an_encoding_that_does_not_give_back_what_it_took_is_found_at_once(store
         store.put([new], hints={new[1]: DeltaHint("delta", old[1], old[0])})
     assert packs(store) == before
     monkeypatch.undo()
-    assert store.missing([new[1]]) == {new[1]}
+    assert store.touch_and_find_missing([new[1]]) == {new[1]}
     store.put([new])
     assert store.read(new[1], new[0]) == new[2]
 
@@ -490,7 +490,7 @@ def test_a_pack_that_is_a_dangling_link_is_not_there(store, make):
     path.rename(store.root / "elsewhere")
     path.symlink_to(store.root / "unmounted")
     fresh = Store(store.root)
-    assert fresh.missing([item[1]]) == {item[1]}
+    assert fresh.touch_and_find_missing([item[1]]) == {item[1]}
     fresh.close()
 
 
@@ -504,7 +504,7 @@ def test_an_index_that_is_damaged_behind_its_first_page_is_made_anew(store, make
     data[4096:] = bytes(b ^ 0x5A for b in data[4096:])
     path.write_bytes(data)
     fresh = Store(store.root)
-    assert fresh.missing(digest for _, digest, _ in items) == set()
+    assert fresh.touch_and_find_missing(digest for _, digest, _ in items) == set()
     fresh.close()
 
 

@@ -108,7 +108,7 @@ def test_an_honest_difference_counts_once_its_base_has_come(opened, place):
     origin.plugin.delete(pack_key(base))
     with pytest.raises(MissingError):
         fetch(mine, [origin], digests([new, other]))
-    assert mine.missing(digests([new])) == digests([new])
+    assert mine.touch_and_find_missing(digests([new])) == digests([new])
     fetch(mine, [later], digests([new]))
     assert holds(mine, [old, new])
 
@@ -119,7 +119,7 @@ def test_of_a_fetched_pack_the_good_part_is_kept_and_the_bad_one_is_not_handed_o
     name = give(origin, *map(good, items[:2]), bad(items[2]))
     with pytest.raises(MissingError, match=name):
         fetch(mine, [origin], digests(items))
-    assert mine.missing(digests(items)) == digests(items[2:])
+    assert mine.touch_and_find_missing(digests(items)) == digests(items[2:])
     assert holds(mine, items[:2])
     assert not mine.has_pack(name)
 

@@ -120,11 +120,11 @@ def test_a_repair_that_was_cut_off_is_continued_by_the_next(fresh, monkeypatch):
         patch.setattr(mending, "_salvage", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             mend(store, specs(*items))
-    assert fresh().missing(specs(*items)) == set(specs(*items))
+    assert fresh().touch_and_find_missing(specs(*items)) == set(specs(*items))
     done = mend(fresh(), specs(*items))
     assert done.lost == {items[-1][1]}
     assert done.saved == set(specs(*items[:-1]))
-    assert fresh().missing(specs(*items)) == done.lost
+    assert fresh().touch_and_find_missing(specs(*items)) == done.lost
 
 
 def test_a_pack_that_something_lost_leans_on_is_not_removed_though_nothing_names_what_it_holds(fresh):

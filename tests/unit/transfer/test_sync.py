@@ -164,7 +164,7 @@ def test_only_what_is_asked_for_moves(mine, theirs, place, root):
     push(mine, place, digests(items[:2]))
     assert packs_in(root) == packs_of(mine, digests(items[:2]))
     fetch(theirs, [place], digests(items[:1]))
-    assert theirs.missing(digests(items)) == set(digests(items[1:]))
+    assert theirs.touch_and_find_missing(digests(items)) == set(digests(items[1:]))
 
 
 def test_index_entries_are_the_heads_of_packs(mine, place, root):
@@ -351,7 +351,7 @@ def test_a_damaged_pack_is_never_stored_and_named(mine, theirs, place, root, spo
     spoil(root / pack_key(name))
     with pytest.raises(MissingError, match=name):
         fetch(theirs, [place], digests(items))
-    assert theirs.missing(digests(items)) == set(digests(items[:1]))
+    assert theirs.touch_and_find_missing(digests(items)) == set(digests(items[:1]))
     assert list((theirs.root / "incoming").iterdir()) == []
 
 
@@ -446,7 +446,7 @@ def test_a_pack_that_another_process_just_put_in_place_is_found(mine, theirs, pl
     items = tensors(1)
     mine.put(items)
     push(mine, place, digests(items))
-    assert theirs.missing(digests(items))
+    assert theirs.touch_and_find_missing(digests(items))
     (name,) = packs_of(mine, digests(items))
     theirs.pack_path(name).parent.mkdir(parents=True)
     theirs.pack_path(name).write_bytes(mine.pack_path(name).read_bytes())

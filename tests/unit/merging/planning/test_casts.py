@@ -75,9 +75,9 @@ def test_a_cast_and_a_deletion_are_a_conflict(bench):
 
 def test_values_that_are_not_here_leave_a_conflict_that_says_so(bench):
     manifests = [bench.manifest({"w": value}) for value in (A, HALF, TRAINED)]
-    from git_theta_ext.store.memory import Memory
+    from git_theta_ext.store.memory import MemoryStore
 
-    casts = find_casts(Memory(), manifests[0], manifests[1:])
+    casts = find_casts(MemoryStore(), manifests[0], manifests[1:])
     (decision,) = plan(manifests[0], manifests[1:], Rules.only(), casts=casts).decisions
     assert decision.action == "conflict"
     assert decision.state.startswith("cannot tell whether a side only changed the element type: tensor")

@@ -136,7 +136,7 @@ def test_what_only_another_remote_has_is_brought_through_a_folder_that_is_gone_a
     theta = place.path / ".git" / "theta"
     assert not (theta / "passing").exists()
     with place.workspace() as workspace:
-        assert workspace.store.missing(digests) == digests
+        assert workspace.store.touch_and_find_missing(digests) == digests
 
 
 def test_what_a_killed_push_left_is_removed_a_day_later(place):

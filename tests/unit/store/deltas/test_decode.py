@@ -106,7 +106,7 @@ def test_a_flipped_bit_in_the_name_of_a_base_is_an_error_that_names_the_pack(sto
         store.verify([new[1]], {new[1]: (path, read_pack_header(path).entries[0])})
     store.index.drop_pack(str(store.root), name)
     store.refresh()
-    assert store.missing([new[1]]) == {new[1]}
+    assert store.touch_and_find_missing([new[1]]) == {new[1]}
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ def test_every_pack_that_holds_a_tensor_is_decoded_and_the_bad_one_is_named(stor
     bad = poison(store, item)
     assert [problem.pack for _, problem in check_tensors(store, stored_specs(store))] == [str(store.pack_path(bad))]
     assert [problem.pack for problem in known_bad(store)] == [str(store.pack_path(bad))]
-    assert store.missing([item[1]]) == set()
+    assert store.touch_and_find_missing([item[1]]) == set()
 
 
 def test_a_pack_that_is_put_right_is_believed_again(store, make):
@@ -205,8 +205,8 @@ def test_a_pack_that_is_put_right_is_believed_again(store, make):
         damage(path, flipped(sound, len(sound) - 3))
         store.reader.close()
         assert check()
-        assert store.missing([item[1]]) == {item[1]}
+        assert store.touch_and_find_missing([item[1]]) == {item[1]}
         damage(path, sound)
         store.reader.close()
         assert not check()
-        assert store.missing([item[1]]) == set()
+        assert store.touch_and_find_missing([item[1]]) == set()

@@ -60,7 +60,7 @@ def test_what_nobody_names_goes_when_it_is_old(store, make, now):
     assert found.redundant == ()
     assert found.young == store.pack_path(pack_of(store, young)).stat().st_size - header_bytes(store, young)
     assert collect(store, found, now - 3600) == found.nbytes
-    assert store.missing(digests(named, old, young)) == digests(old)
+    assert store.touch_and_find_missing(digests(named, old, young)) == digests(old)
 
 
 def header_bytes(store, item):
@@ -110,9 +110,9 @@ def test_a_pack_that_somebody_touched_since_it_was_found_stays(store, make, now)
     age(store)
     found = find_garbage(store, set(), now)
     assert len(found.dead) == 2
-    assert store.missing([item[1]]) == set()
+    assert store.touch_and_find_missing([item[1]]) == set()
     collect(store, found, now)
-    assert store.missing(digests(item, other)) == digests(other)
+    assert store.touch_and_find_missing(digests(item, other)) == digests(other)
 
 
 @pytest.mark.parametrize("first", range(4))
@@ -123,7 +123,7 @@ def test_a_collection_that_was_cut_short_is_finished_by_the_next(store, steps, l
     order += [lean(store, new, old) for old, new in itertools.pairwise(items)]
     age(store)
     store.drop([order[first]])
-    assert store.missing(digests(*items)) == digests(*items[first:])
+    assert store.touch_and_find_missing(digests(*items)) == digests(*items[first:])
     age(store)
     collect(store, find_garbage(store, set(), now), now)
     assert names(store) == set()
@@ -159,7 +159,7 @@ def test_alternates_are_counted_on_by_nobody_and_never_deleted_from(tmp_path, st
     assert before == {path: path.stat().st_mtime for path in (tmp_path / "lender" / "packs").rglob("*")}
     store.close()
     alone = Store(tmp_path / "borrower")
-    assert alone.missing(digests(old, new)) == set()
+    assert alone.touch_and_find_missing(digests(old, new)) == set()
     alone.close()
 
 
@@ -173,7 +173,7 @@ def test_what_is_needed_is_copied_out_of_packs_that_are_mostly_waste(store, make
     (after,) = names(store)
     assert store.pack_path(after).stat().st_size < 0.2 * size
     assert store.read(items[3][1], items[3][0]) == items[3][2]
-    assert store.missing(digests(*items)) == digests(*items) - digests(items[3])
+    assert store.touch_and_find_missing(digests(*items)) == digests(*items) - digests(items[3])
 
 
 @pytest.mark.parametrize(("needed", "copied"), [(7, 0), (6, 1)])
@@ -226,12 +226,12 @@ def test_a_pack_that_was_touched_while_it_was_copied_stays_beside_the_copy(store
     write = Store.write
 
     def touched(self, *args, **options):
-        self.missing([items[5][1]])
+        self.touch_and_find_missing([items[5][1]])
         return write(self, *args, **options)
 
     monkeypatch.setattr(Store, "write", touched)
     assert repack(store, digests(items[3]), now) == 0
-    assert store.missing(digests(*items)) == set()
+    assert store.touch_and_find_missing(digests(*items)) == set()
 
 
 def test_nothing_is_garbage_in_a_store_without_packs(store, now):
@@ -260,7 +260,7 @@ def test_what_leans_on_something_that_is_away_stays_until_it_is_back(tmp_path, s
     collected(borrower, digests(base, new, small), now)
     (tmp_path / "away").rename(tmp_path / "lender")
     borrower.refresh()
-    assert borrower.missing(digests(new, small)) == set()
+    assert borrower.touch_and_find_missing(digests(new, small)) == set()
     borrower.close()
 
 
@@ -320,7 +320,7 @@ def test_a_pack_that_only_the_index_remembers_is_not_counted_on(store, steps, ma
     store.pack_path(smaller).unlink()
     age(store)
     repack(store, digests(base, new, small), now)
-    assert store.missing(digests(base, new, small)) == set()
+    assert store.touch_and_find_missing(digests(base, new, small)) == set()
 
 
 def test_a_bad_pack_replaces_nothing_and_goes_once_something_better_is_there(store, make, poison, now):
@@ -342,7 +342,7 @@ def test_after_the_index_was_lost_the_smaller_of_two_is_kept(store, steps, lean,
     store.put([base])
     store.put([new])
     smaller = lean(store, new, base)
-    assert store.missing(digests(base, new)) == set()
+    assert store.touch_and_find_missing(digests(base, new)) == set()
     age(store)
     fresh = Store(store.root)
     with fresh.index.transaction() as db:

@@ -60,7 +60,7 @@ def test_what_leans_on_something_that_comes_later_counts_only_once_it_was_decode
     lean(store, honest, base)
     bad = plant(store, Entry(other[1], other[0], "delta", (1,), bases=(base[1],)), b"\0")
     store.put([base])
-    assert store.missing([honest[1], other[1]]) == {other[1]}
+    assert store.touch_and_find_missing([honest[1], other[1]]) == {other[1]}
     assert store.put([other]) > 0
     assert all(store.read(digest, spec) == data for spec, digest, data in (base, honest, other))
     assert store.verdicts.bad_entries() == {(bad, other[1])}
@@ -70,7 +70,7 @@ def test_what_leans_on_something_that_comes_later_counts_only_once_it_was_decode
 def test_what_an_unknown_encoding_holds_does_not_count(store, make, plant):
     item = make(100)
     plant(store, Entry(item[1], item[0], "from_tomorrow", (4,)), b"abcd")
-    assert store.missing([item[1]]) == {item[1]}
+    assert store.touch_and_find_missing([item[1]]) == {item[1]}
     store.put([item])
     assert store.read(item[1], item[0]) == item[2]
 
@@ -79,7 +79,7 @@ def test_the_true_tensor_takes_the_place_of_a_bad_one(store, make, poison, fresh
     items = [make(100, seed) for seed in range(3)]
     for item in items[:2]:
         poison(store, item)
-    assert store.missing([items[0][1]]) == {items[0][1]}
+    assert store.touch_and_find_missing([items[0][1]]) == {items[0][1]}
     with pytest.raises(MissingError, match="is not that tensor") as caught:
         store.read(items[0][1], items[0][0])
     assert "fsck --full --repair" in caught.value.hint
@@ -95,15 +95,15 @@ def test_another_pack_is_tried_after_a_bad_one(store, make, poison, fresh):
     forget(store)
     again = fresh()
     poison(again, item)  # much smaller, and nobody has decoded either of them
-    assert again.missing([item[1]]) == set()
+    assert again.touch_and_find_missing([item[1]]) == set()
     assert again.read(item[1], item[0]) == item[2]
 
 
 def test_what_was_written_here_is_not_decoded_to_be_believed(store, make, fresh, decoded):
     items = [make(100, seed) for seed in range(3)]
     store.put(items)
-    assert store.missing(digest for _, digest, _ in items) == set()
-    assert fresh().missing(digest for _, digest, _ in items) == set()
+    assert store.touch_and_find_missing(digest for _, digest, _ in items) == set()
+    assert fresh().touch_and_find_missing(digest for _, digest, _ in items) == set()
     assert decoded == []
 
 
@@ -111,14 +111,14 @@ def test_after_the_index_was_lost_only_what_is_asked_for_is_decoded_and_only_onc
     old, new, other = steps(3)
     store.put([old, other])
     lean(store, new, old)
-    assert store.missing([new[1]]) == set()
+    assert store.touch_and_find_missing([new[1]]) == set()
     forget(store)
     decoded.clear()
     again = fresh()
-    assert again.missing([new[1]]) == set()
+    assert again.touch_and_find_missing([new[1]]) == set()
     assert {*map(str, decoded)} == {old[1], new[1]}
     decoded.clear()
-    assert again.missing([new[1]]) == fresh().missing([new[1], old[1]]) == set()
+    assert again.touch_and_find_missing([new[1]]) == fresh().touch_and_find_missing([new[1], old[1]]) == set()
     assert decoded == []
 
 
@@ -126,7 +126,7 @@ def test_of_a_store_that_is_borrowed_from_only_what_is_asked_for_is_decoded(stor
     items = [make(100, seed) for seed in range(3)]
     store.put(items)
     borrower = fresh(store.root, root=tmp_path / "borrower")
-    assert borrower.missing([items[0][1]]) == set()
+    assert borrower.touch_and_find_missing([items[0][1]]) == set()
     assert [str(each) for each in decoded] == [items[0][1]]
 
 
@@ -137,14 +137,14 @@ def test_a_base_that_was_damaged_is_to_blame_and_not_what_leans_on_it(store, ste
     name = lean(store, new, old)
     rot(store.pack_path(damaged))
     store.reader.close()
-    assert store.missing([new[1]]) == {new[1]}
+    assert store.touch_and_find_missing([new[1]]) == {new[1]}
     assert (verdicts(store)[damaged, old[1]], verdicts(store)[name, new[1]]) == (Verdict.BAD, Verdict.UNKNOWN)
     # The file is damaged, which says nothing of packs of that name elsewhere.
     assert store.verdicts.bad_entries() == set()
     assert store.verdicts.damaged(str(store.root)) == {damaged}
     assert not store.has_intact(damaged)
     store.put([old])
-    assert fresh().missing([new[1]]) == set()
+    assert fresh().touch_and_find_missing([new[1]]) == set()
     assert store.has_intact(damaged)
 
 
@@ -168,7 +168,7 @@ def test_where_the_index_cannot_be_written_what_was_found_holds_for_this_process
         db.execute("UPDATE blobs SET verdict = 0")
     store.index._db.execute("PRAGMA query_only = 1")
     for _ in range(2):
-        assert store.missing([good[1], bad[1]]) == {bad[1]}
+        assert store.touch_and_find_missing([good[1], bad[1]]) == {bad[1]}
         assert len(decoded) == 2
     assert store.read(good[1], good[0]) == good[2]
 
@@ -178,7 +178,7 @@ def test_a_tensor_is_judged_by_the_pack_at_hand_though_its_bases_lean_on_the_sam
     store.put([one])
     back = lean(store, two, one)
     round_about = lean(store, one, two)
-    assert store.missing([two[1]]) == set()
+    assert store.touch_and_find_missing([two[1]]) == set()
     (held,) = [h for h in store.locations([one[1]])[one[1]] if h.pack == round_about]
     judged = store.judge([(one[1], held)])
     assert (list(judged.found.values()), judged.stranded) == ([None], ())
@@ -193,18 +193,18 @@ def test_that_a_pack_was_sound_is_remembered_after_it_was_dropped(store, make, d
     store.drop([name])
     (store.root / "come").write_bytes(data)
     store.adopt(name, store.root / "come")
-    assert store.missing([item[1]]) == set()
+    assert store.touch_and_find_missing([item[1]]) == set()
     assert decoded == []
 
 
 def test_that_a_pack_was_bad_is_remembered_after_it_was_dropped(store, make, poison, decoded):
     item = make(100)
     name = poison(store, item)
-    assert store.missing([item[1]]) == {item[1]}
+    assert store.touch_and_find_missing([item[1]]) == {item[1]}
     store.drop([name])
     assert poison(store, item) == name
     decoded.clear()
-    assert store.missing([item[1]]) == {item[1]}
+    assert store.touch_and_find_missing([item[1]]) == {item[1]}
     assert decoded == []
     assert store.rejected() == {(name, item[1])}
 
@@ -218,4 +218,4 @@ def test_many_bad_ones_among_many_good_ones_are_told_apart(store, make, poison):
     for item, value in itertools.product(items, (1, 2)):
         if item[1] in wrong:
             poison(store, item, value)
-    assert store.missing(digest for _, digest, _ in items) == wrong
+    assert store.touch_and_find_missing(digest for _, digest, _ in items) == wrong
