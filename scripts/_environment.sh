@@ -1,5 +1,5 @@
 # Sourced by the other scripts: activates a virtual environment that holds the project, and makes one if none is active.
-# ensure_environment EXTRAS: EXTRAS is "[all]", "[dev]" or "[dev,oracles]".
+# ensure_environment EXTRAS: EXTRAS is "[all]", "[dev]", "[dev,oracles]" or "[docs]".
 
 fail() {
     printf 'error: %s\n' "$1" >&2
@@ -24,12 +24,18 @@ ensure_environment() {
     [ -n "${VIRTUAL_ENV:-}" ] || make_environment
     stamp="$VIRTUAL_ENV/git-theta-ext.installed"
     key="$PWD $(cat setup.cfg pyproject.toml constraints.txt | git hash-object --stdin)"
-    for done in "$key $1" "$key [dev]" "$key [dev,oracles]"; do
-        if grep -qxF -- "$done" "$stamp" 2>/dev/null; then return; fi
+    case $1 in # what is installed with more extras is there, too
+        "[all]") enough=("[all]" "[dev]" "[dev,oracles]" "[docs]") ;;
+        "[dev]") enough=("[dev]" "[dev,oracles]") ;;
+        *) enough=("$1") ;;
+    esac
+    for done in "${enough[@]}"; do
+        if grep -qxF -- "$key $done" "$stamp" 2>/dev/null; then return; fi
     done
     printf 'Installing the project into %s …\n' "$VIRTUAL_ENV" >&2
     # The exact torch first: a range could bring gigabytes of GPU libraries.
     pip install --quiet -c constraints.txt torch
     pip install --quiet -c constraints.txt -e ".$1"
-    printf '%s\n' "$key $1" >"$stamp"
+    grep -qF -- "$key " "$stamp" 2>/dev/null || : >"$stamp"
+    printf '%s\n' "$key $1" >>"$stamp"
 }

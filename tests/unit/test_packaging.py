@@ -82,7 +82,7 @@ def test_wheel_holds_nothing_else(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith((".dist-info", ".data"))} == {"git_theta_ext", "git_theta_plugins"}
 
 
-@pytest.mark.parametrize("name", ["demo", "test", "check", "bench", "docs", "smoke", "release"])
+@pytest.mark.parametrize("name", ["demo", "test", "check", "bench", "docs", "docs-site", "smoke", "release"])
 def test_script_is_executable_and_parses(name: str) -> None:
     script = PROJECT / "scripts" / name
     assert script.stat().st_mode & stat.S_IXUSR
