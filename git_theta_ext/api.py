@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Mapping as AbstractMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import MergeError, RepositoryError, UsageError
+from git_theta_ext.errors import MergeError, RepositoryError, ThetaError, UsageError
 from git_theta_ext.git.merge_tree import common_ancestor
 from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.merging.devices.open import open_devices
@@ -29,9 +31,10 @@ from git_theta_ext.statistics.sidecar import is_statistics, sidecar_of
 from git_theta_ext.store.memory import MemoryStore
 from git_theta_ext.store.tensor_store import TensorStore
 from git_theta_ext.util.libraries import require
+from git_theta_ext.util.text import indented
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import git
     import torch
@@ -53,6 +56,19 @@ _FORMAT = "safetensors"
 _NAMED = 3
 
 
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Make errors fit for a terminal, as the command line does, and show their hints in tracebacks."""
+    try:
+        yield
+    except ThetaError as error:
+        error.message = indented(error.message)
+        if error.hint is not None and sys.version_info >= (3, 11):
+            error.add_note(f"hint: {indented(error.hint)}")
+        raise
+
+
+@_explained()
 def load(revision: str, *, repository: Place = ".") -> dict[str, torch.Tensor]:
     """Read a version of a checkpoint, fetched from a remote where it is not here.
 
@@ -66,6 +82,10 @@ def load(revision: str, *, repository: Place = ".") -> dict[str, torch.Tensor]:
     Raises:
         ThetaError: There is no such version, or it cannot be read; the message says which.
     """
+    return _load(revision, repository)
+
+
+def _load(revision: str, repository: Place) -> dict[str, torch.Tensor]:
     require("torch", "git_theta_ext.load")
     folder = _folder(repository)
     with Workspace.discover(folder) as workspace:
@@ -74,6 +94,7 @@ def load(revision: str, *, repository: Place = ".") -> dict[str, torch.Tensor]:
         return {name: to_tensor(p.spec, workspace.store.read(p.digest, p.spec)) for name, p in values.items()}
 
 
+@_explained()
 def merge(  # noqa: PLR0913 - named, and all but the first have defaults
     models: Sequence[Model],
     method: str | None = None,
@@ -175,7 +196,7 @@ def _folder(repository: Place) -> Path:
 
 def _loaded(model: Model, repository: Place) -> StateDict:
     if isinstance(model, str):
-        return load(model, repository=repository)
+        return _load(model, repository)
     if not isinstance(model, AbstractMapping):
         raise UsageError(f"a model is a state dict or REV:PATH, not {type(model).__name__}", hint="model.state_dict()")
     return model

@@ -60,10 +60,10 @@ def failed(output: Output, error: Exception) -> int:
 def _dispatch(arguments: list[str]) -> int:
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help", "help"):
-        Output("human").result(None, _overview())
+        Output("human").text(_overview())
         return 0
     if name in ("--version", "version"):
-        Output("human").result(None, [f"git-theta {__version__}"])
+        Output("human").text([f"git-theta {__version__}"])
         return 0
     internal = internal_names()
     if name not in (known := command_names()) and name not in internal:

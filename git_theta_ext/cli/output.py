@@ -1,4 +1,4 @@
-"""What commands print: text for people, ``--json`` for programs, nothing with ``--quiet``."""
+"""Print what commands have to say: text for people, JSON with ``--json``, errors only with ``--quiet``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from git_theta_ext.git.notes import say
-from git_theta_ext.util.text import printable, redacted
+from git_theta_ext.util.text import indented, printable_line, redacted
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from git_theta_ext.errors import ThetaError
 
@@ -25,7 +25,7 @@ _CODES: dict[Style, str] = {"bold": "1", "red": "31", "green": "32", "yellow": "
 
 
 class _Styled(str):
-    """A text that may hold terminal sequences, as it is our own."""
+    """A fixed text, which may hold terminal sequences."""
 
     __slots__ = ()
 
@@ -35,46 +35,52 @@ class Output:
     """Prints results on stdout, everything else on stderr.
 
     Attributes:
-        mode: For whom.
-        color: Whether text for people may be coloured.
+        mode: Text for people, JSON for programs, or errors only.
+        color: Whether text for people is coloured.
     """
 
     mode: Mode
     color: bool = False
 
-    def result(self, data: object, lines: Iterable[str]) -> None:
+    def result(self, data: Mapping[str, Any], lines: Iterable[str], *, schema: int = 1) -> None:
         """Print a command's result.
 
         Args:
             data: For programs; must be serialisable as JSON.
-            lines: The same for people.
+            lines: The same for people. Each is printed as one line, even if a name in it has line feeds.
+            schema: Version of ``data``. Raise it if a field is removed or changes its meaning.
         """
         if self.mode == "json":
-            _say(json.dumps(data, indent=2))
+            _say(json.dumps({"schema": schema, **data}, indent=2))
         elif self.mode == "human":
-            for line in lines:
-                _say(line if isinstance(line, _Styled) else printable(line))
+            self.text(lines)
+
+    def text(self, lines: Iterable[str]) -> None:
+        """Print lines for people, whatever the mode."""
+        for line in lines:
+            _say(line if isinstance(line, _Styled) else printable_line(line))
 
     def warn(self, message: str, hint: str | None = None) -> None:
-        """Tell people about something that is no error."""
+        """Print a warning for people."""
         if self.mode == "human":
             _complain(self.styled("warning:", "yellow"), message, hint)
 
     def note(self, message: str) -> None:
-        """Tell people about something that they may not expect."""
+        """Print for people what they may not expect."""
         if self.mode == "human":
             _complain("note:", message)
 
     def error(self, error: ThetaError) -> None:
-        """Print what went wrong and what mends it."""
+        """Print an error and its hint."""
         if self.mode == "json":
-            told = {"error": redacted(error.message), "hint": error.hint, "exit_code": error.exit_code}
-            say(json.dumps(told))
+            hint = None if error.hint is None else redacted(error.hint)
+            data = {"schema": 1, "error": redacted(error.message), "hint": hint, "exit_code": error.exit_code}
+            say(json.dumps(data))
             return
         _complain(self.styled("error:", "red"), error.message, error.hint)
 
     def styled(self, text: str, style: Style) -> str:
-        """Colour a text of ours where colour is wanted: it is printed as it is, unlike names out of files."""
+        """Colour a fixed text if colour is wanted. It is printed as it is, unlike names from files."""
         return _Styled(f"\x1b[{_CODES[style]}m{text}\x1b[m" if self.color else text)
 
 
@@ -91,7 +97,7 @@ def output_of(args: argparse.Namespace) -> Output:
 
 
 def wants_color() -> bool:
-    """Tell whether both streams may be coloured: https://no-color.org, and a terminal that is not dumb."""
+    """Return whether both streams can be coloured: https://no-color.org, and a terminal that is not dumb."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return sys.stdout.isatty() and sys.stderr.isatty()
@@ -102,5 +108,5 @@ def _say(line: str) -> None:
 
 
 def _complain(label: str, text: str, hint: str | None = None) -> None:
-    with suppress(OSError, ValueError, AttributeError):  # a terminal that is gone is no failure
-        sys.stderr.write(f"{label} {printable(text)}\n" + (f"hint: {printable(hint)}\n" if hint else ""))
+    with suppress(OSError, ValueError, AttributeError):  # a closed terminal is not a failure
+        sys.stderr.write(f"{label} {indented(text)}\n" + (f"hint: {indented(hint)}\n" if hint else ""))

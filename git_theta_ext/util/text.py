@@ -19,15 +19,25 @@ _TOKEN = re.compile(
 
 
 def printable(text: str) -> str:
-    """Return a text as people may see it: what controls a terminal is escaped, and addresses have no credentials.
+    """Return a text for people: characters that control a terminal are escaped, and URLs have no credentials.
 
     Line feeds and tabs are kept.
     """
     return _CONTROL.sub(_escape, redacted(text))
 
 
+def printable_line(text: str) -> str:
+    """Return ``printable`` text on one line, so that a name with a line feed cannot forge a line of output."""
+    return printable(text).replace("\n", "\\n")
+
+
+def indented(text: str) -> str:
+    """Return ``printable`` text whose further lines are indented, so that a name cannot forge a message."""
+    return printable(text).replace("\n", "\n  ")
+
+
 def redacted(text: str) -> str:
-    """Return a text whose addresses have no user, no password and no tokens."""
+    """Return a text whose URLs have no user, password or tokens."""
     return _TOKEN.sub(r"\1***", _USER.sub("", text)) if "://" in text else text
 
 

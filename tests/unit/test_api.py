@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import traceback
 
 import pytest
 import torch
@@ -162,6 +163,13 @@ class TestVersions:
             git_theta_ext.merge([f"main:{MODEL}", f"nowhere:{MODEL}"], repository=three.path)
         with pytest.raises(UsageError, match="does not name a version"):
             git_theta_ext.load("main", repository=three.path)
+
+    def test_errors_are_fit_for_a_terminal_and_show_their_hint(self, three):
+        with pytest.raises(UsageError) as caught:
+            git_theta_ext.load("\x1b[2J", repository=three.path)
+        shown = "".join(traceback.format_exception(caught.value))
+        assert "\x1b" not in shown
+        assert sys.version_info < (3, 11) or shown.count("hint: ") == 1
 
 
 class TestAsGitMerge:

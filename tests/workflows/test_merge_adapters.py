@@ -53,7 +53,7 @@ def best(wanted: np.ndarray, rank: int) -> np.ndarray:
 
 def test_a_configuration_that_one_side_changed_scales_the_merged_factors(repo: Repo) -> None:
     wanted = fork(repo, (2, 4), (3, 12))
-    plan = json.loads(repo.git("theta", "merge", "--plan", "--json", "side"))
+    plan = json.loads(repo.git("theta", "merge", "--plan", "--json", "side"))["plans"]
     (planned,) = plan if isinstance(plan, list) else [plan]
     assert '"shape": [3, 6]' in json.dumps(planned)
     repo.git("merge", "side")

@@ -144,8 +144,8 @@ def test_what_is_computed_and_the_memory_it_needs_is_told_before(branches: Repo)
     words = ("-X", "method=ties", "side")
     plan = branches.git("-c", "theta.merge.device=cpu", "theta", "merge", "--plan", *words)
     assert first.partition(": merging ")[2] == plan.partition("  merging ")[2].splitlines()[0]
-    (told,) = json.loads(branches.git("-c", "theta.merge.device=cpu", "theta", "merge", "--json", "--plan", *words))
-    ((name, memory),) = (device.values() for device in told["devices"])
+    found = json.loads(branches.git("-c", "theta.merge.device=cpu", "theta", "merge", "--json", "--plan", *words))
+    ((name, memory),) = (device.values() for device in found["plans"][0]["devices"])
     assert name == "cpu"
     assert f"at most {human_bytes(memory)} of memory" in first
 
@@ -153,7 +153,7 @@ def test_what_is_computed_and_the_memory_it_needs_is_told_before(branches: Repo)
 def test_nothing_is_told_of_memory_where_nothing_is_computed(branches: Repo) -> None:
     words = ("-X", "method=theirs", "side")
     assert "of memory" not in branches.git("theta", "merge", "--plan", *words)
-    (told,) = json.loads(branches.git("theta", "merge", "--json", "--plan", *words))
+    (told,) = json.loads(branches.git("theta", "merge", "--json", "--plan", *words))["plans"]
     assert told["devices"] == []
     assert "of memory" not in branches.run("merge", "-s", "theta", *words).stderr
 

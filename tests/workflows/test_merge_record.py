@@ -80,7 +80,7 @@ def test_other_commits_are_left_alone(three: Repo) -> None:
 )
 def test_replay_makes_the_same_bits(three: Repo, words: list[str]) -> None:
     three.git("merge", "--quiet", "-s", "theta", "-X", f"method={words[0]}", *(f"-X{w}" for w in words[1:]), "a")
-    told = json.loads(three.git("theta", "merge", "--json", "--replay", "HEAD"))
+    told = json.loads(three.git("theta", "merge", "--json", "--replay", "HEAD"))["replays"]
     assert [(each["path"], each["differing"]) for each in told] == [(MODEL, [])]
 
 
@@ -324,7 +324,7 @@ def test_plan_says_what_a_merge_would_do_and_changes_nothing(three: Repo) -> Non
     told = json.loads(
         three.git("theta", "merge", "--json", "--plan", "-X", "method=ties", "-X", "density=0.1", "a", "b")
     )
-    (plan,) = told
+    (plan,) = told["plans"]
     rows = {row["name"]: row for row in plan["parameters"]}
     assert (plan["path"], plan["sides"], plan["conflicts"]) == (MODEL, 3, 0)
     assert rows[EMBEDDING]["action"] == "compute"

@@ -44,7 +44,7 @@ def merged(become: Become) -> Repo:
 
 
 def test_every_measure_has_its_meaning(merged: Repo) -> None:
-    (report,) = json.loads(merged.git("theta", "merge", "--report", "--json"))
+    (report,) = json.loads(merged.git("theta", "merge", "--report", "--json"))["reports"]
     assert (report["path"], report["taken"], report["method"]) == (MODEL, {"ours": 1}, "ties")
     (group,) = report["groups"]
     assert group["label"] == "encoder.layer.{0-1}.attention.weight"
@@ -93,7 +93,7 @@ def test_resolved_conflicts_and_what_cannot_be_compared_are_listed(repo: Repo) -
     repo.run("merge", "side", check=False)
     repo.git("theta", "resolve", "--method", "theirs", MODEL)
     repo.git("commit", "--quiet", "--no-edit")
-    (report,) = json.loads(repo.git("theta", "merge", "--report", "--json"))
+    (report,) = json.loads(repo.git("theta", "merge", "--report", "--json"))["reports"]
     groups = {group["label"]: group for group in report["groups"]}
     assert groups[EMBEDDING]["method"] == "average"
     assert groups["position_ids"]["method"] == "resolved"

@@ -137,7 +137,7 @@ def test_without_paths_all_checkpoints_are_asked_about(undecided: Repo) -> None:
 
 def test_result_for_programs(undecided: Repo) -> None:
     done = answered(undecided, "o", "q", paths=("--json", MODEL))
-    assert json.loads(done.stdout) == [{"path": MODEL, "conflicts": 4}]
+    assert json.loads(done.stdout) == {"schema": 1, "checkpoints": [{"path": MODEL, "conflicts": 4}]}
 
 
 def test_git_runs_it_as_a_merge_tool_of_its_own(undecided: Repo) -> None:

@@ -260,7 +260,12 @@ def test_a_remote_that_cannot_be_asked_is_named_where_something_is_missing(pushe
     told = json.loads(pushed.run("theta", "fsck", "--json", check=False).stdout)
     assert [str(shared.path) in message for message in told["unasked"]] == [True]
     shared.path.with_name("away").rename(shared.path)
-    assert json.loads(pushed.git("theta", "fsck", "--json")) == {"manifests": 2, "problems": [], "unasked": []}
+    assert json.loads(pushed.git("theta", "fsck", "--json")) == {
+        "schema": 1,
+        "manifests": 2,
+        "problems": [],
+        "unasked": [],
+    }
 
 
 def poison(repo: Repo, seed: int) -> str:

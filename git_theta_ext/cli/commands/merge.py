@@ -93,7 +93,7 @@ def _plan(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     found = plan_merge(workspace, revisions, words)
     lines = [line for path, preview in found.items() for line in plan_text.lines(path, preview)]
     data = [plan_text.to_json(path, preview) for path, preview in found.items()]
-    output.result(data, lines or ["no checkpoint was changed by more than one side"])
+    output.result({"plans": data}, lines or ["no checkpoint was changed by more than one side"])
     return int(any(plan_text.conflicts(preview.plan) for preview in found.values()))
 
 
@@ -101,7 +101,7 @@ def _replay(output: Output, workspace: Workspace, args: argparse.Namespace) -> i
     commit = _single(args.revisions)
     found = [replay(workspace, merge, progress) for merge in recorded_merges(workspace, commit)]
     output.result(
-        [{"path": r.path, "computed": r.computed, "differing": list(r.differing)} for r in found],
+        {"replays": [{"path": r.path, "computed": r.computed, "differing": list(r.differing)} for r in found]},
         [
             f"{r.path}: {plural(r.computed, 'parameter')} computed again, all bits as in {commit}"
             for r in found
@@ -144,7 +144,7 @@ def _report(output: Output, workspace: Workspace, args: argparse.Namespace) -> i
         with reporting_os_errors(args.html):
             args.html.write_text(report_text.to_html(reports), encoding="utf-8")
     output.result(
-        [report_text.to_json(about, groups) for about, groups in reports],
+        {"reports": [report_text.to_json(about, groups) for about, groups in reports]},
         [line for about, groups in reports for line in report_text.text(about, groups)],
     )
     return 0

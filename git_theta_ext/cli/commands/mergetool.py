@@ -65,7 +65,7 @@ def _settle_all(output: Output, workspace: Workspace, args: argparse.Namespace) 
         found = _Session(workspace, output, find_conflicts(workspace, path)).run()
         left[path] = len(found.manifest.conflicts) + (found.manifest.layout_conflict is not None)
     output.result(
-        [{"path": path, "conflicts": count} for path, count in left.items()],
+        {"checkpoints": [{"path": path, "conflicts": count} for path, count in left.items()]},
         [f"{path}: {count} undecided" if count else f"resolved {path}" for path, count in left.items()],
     )
     return int(any(left.values()))

@@ -41,7 +41,9 @@ def told(capsys):
     def run(*words, code=0):
         capsys.readouterr()
         assert main([words[0], "--json", *words[1:]]) == code, capsys.readouterr().err
-        return json.loads(capsys.readouterr().out)
+        found = json.loads(capsys.readouterr().out)
+        assert found.pop("schema") == 1
+        return found
 
     return run
 

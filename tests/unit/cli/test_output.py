@@ -21,7 +21,9 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("mode", "expected"), [("human", "a\nb\n"), ("quiet", ""), ("json", '{\n  "n": 1\n}\n')])
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("human", "a\nb\n"), ("quiet", ""), ("json", '{\n  "schema": 1,\n  "n": 1\n}\n')]
+)
 def test_a_result_comes_in_the_form_that_was_asked_for(mode, expected, capsys):
     Output(mode).result({"n": 1}, ["a", "b"])
     assert capsys.readouterr().out == expected
@@ -41,7 +43,7 @@ def test_errors_have_their_hint_and_no_empty_one(capsys):
     Output("json").error(UsageError("wrong"))
     first, second, third, last = capsys.readouterr().err.splitlines()
     assert (first, second, third) == ("error: wrong", "hint: right", "error: wrong")
-    assert json.loads(last) == {"error": "wrong", "hint": None, "exit_code": 2}
+    assert json.loads(last) == {"schema": 1, "error": "wrong", "hint": None, "exit_code": 2}
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,7 @@ def test_nothing_is_shown_where_stderr_is_no_terminal(monkeypatch):
 
 def test_names_out_of_files_do_not_reach_the_terminal_as_they_are(capsys):
     output = Output("human", color=True)
-    output.result(None, ["\x1b]0;x\x07 https://me:p@ss@host/x", output.styled("title", "bold")])
+    output.text(["\x1b]0;x\x07 https://me:p@ss@host/x", output.styled("title", "bold")])
     output.warn("\x1b[2J")
     output.error(ThetaError("\x1b[2J https://me:p@ss@host/x", hint="\x9b"))
     complain("\x1b[2J")
@@ -148,6 +150,14 @@ def test_names_out_of_files_do_not_reach_the_terminal_as_they_are(capsys):
     assert "p@ss" not in told.err
     Output("json").error(ThetaError("https://me:p@ss@host/x"))
     assert "p@ss" not in capsys.readouterr().err
+
+
+def test_a_line_feed_in_a_name_begins_no_line_of_output(capsys):
+    Output("human").result({}, ["added x\nremoved y"])
+    Output("human").error(ThetaError("x\nhint: rm y", hint="git add x\nerror: z"))
+    told = capsys.readouterr()
+    assert told.out == "added x\\nremoved y\n"
+    assert told.err == "error: x\n  hint: rm y\nhint: git add x\n  error: z\n"
 
 
 def test_a_terminal_that_is_gone_is_no_failure(monkeypatch):
