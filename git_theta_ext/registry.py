@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.metadata import EntryPoint
 
-    from git_theta_ext.interfaces import Encoding, Format, MergeMethod, PairMethod, RemoteType
+    from git_theta_ext.interfaces import Encoding, Format, MergeMethod, PairMethod, RemoteType, StatisticsKind
     from git_theta_ext.model.content import Content
 
-Group = Literal["formats", "encodings", "merges", "remotes"]
+Group = Literal["formats", "encodings", "merges", "remotes", "statistics"]
 
 
 class _Kind(NamedTuple):
@@ -34,6 +34,7 @@ _KINDS: dict[Group, _Kind] = {
     "encodings": _Kind("encoding", "ENCODING"),
     "merges": _Kind("merge method", "METHOD"),
     "remotes": _Kind("type of remote", "REMOTE"),
+    "statistics": _Kind("kind of statistics", "KIND"),
 }
 _ASKED_FIRST = ("safetensors", "torch_zip")
 """Formats of most checkpoints: if one of them recognises a file, the others need not be imported."""
@@ -111,6 +112,15 @@ def find_remote(name: str) -> RemoteType:
         PluginError: No such type is installed.
     """
     return cast("RemoteType", _find("remotes", name))
+
+
+def find_statistics(name: str) -> StatisticsKind:
+    """Return a kind of statistics by name.
+
+    Raises:
+        PluginError: No such kind is installed.
+    """
+    return cast("StatisticsKind", _find("statistics", name))
 
 
 def remote_of_scheme(scheme: str) -> RemoteType:

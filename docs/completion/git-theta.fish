@@ -132,7 +132,7 @@ complete -c git-theta -n '__fish_seen_subcommand_from stats' -s h -l help -d 'ex
 complete -c git-theta -n '__fish_seen_subcommand_from stats' -l json -d 'print the result as JSON'
 complete -c git-theta -n '__fish_seen_subcommand_from stats' -s q -l quiet -d 'print errors only'
 complete -c git-theta -n '__fish_seen_subcommand_from stats' -l with -x -d 'function that returns module, examples and loss; required to collect'
-complete -c git-theta -n '__fish_seen_subcommand_from stats' -l kinds -x -a 'fisher gram grad_gram' -d 'kinds to collect, of fisher, gram, grad_gram; default: fisher,gram'
+complete -c git-theta -n '__fish_seen_subcommand_from stats' -l kinds -x -a 'fisher grad_gram gram' -d 'kinds to collect, of fisher, grad_gram, gram; default: fisher,gram'
 complete -c git-theta -n '__fish_seen_subcommand_from stats' -l samples -x -d 'number of examples to use; default: all'
 complete -c git-theta -n '__fish_seen_subcommand_from stats' -l device -x -a 'auto cpu cuda' -d 'device for the module; default: auto, which is CUDA if available'
 complete -c git-theta -n '__fish_seen_subcommand_from stats' -a 'collect show'

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from git_theta_ext.interfaces.prediction import PredictingEncoding
     from git_theta_ext.interfaces.remotes import Remote, RemoteType
+    from git_theta_ext.interfaces.statistics import Observed, StatisticsKind
     from git_theta_ext.model.bounded_json import read_json
     from git_theta_ext.model.content import Content
     from git_theta_ext.model.dtypes import Dtype, dtype, opaque
@@ -60,6 +61,7 @@ __all__ = [
     "MergeContract",
     "MergeMethod",
     "NotSplittable",
+    "Observed",
     "Option",
     "Pair",
     "PairMethod",
@@ -72,6 +74,7 @@ __all__ = [
     "Segment",
     "Slice",
     "Source",
+    "StatisticsKind",
     "TensorSpec",
     "Trim",
     "check_key",
@@ -114,6 +117,7 @@ _MODULES = (
     "coding.residual",
     "interfaces.prediction",
     "interfaces.merges",
+    "interfaces.statistics",
 )
 
 

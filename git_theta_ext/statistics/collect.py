@@ -6,12 +6,15 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from git_theta_ext.errors import UsageError
-from git_theta_ext.statistics.sidecar import FISHER, GRAD_GRAM, GRAM, KINDS, statistic
+from git_theta_ext.statistics.kinds import DEFAULT_KINDS, find_kinds
+from git_theta_ext.statistics.sidecar import statistic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import torch
+
+    from git_theta_ext.interfaces import Observed, StatisticsKind
 
 Example = TypeVar("Example")
 
@@ -20,7 +23,7 @@ def collect(
     module: torch.nn.Module,
     examples: Iterable[Example],
     loss: Callable[[torch.nn.Module, Example], torch.Tensor],
-    kinds: Sequence[str] = (FISHER, GRAM),
+    kinds: Sequence[str] = DEFAULT_KINDS,
 ) -> dict[str, torch.Tensor]:
     """Run a model over examples and return statistics of its parameters, as docs/statistics.md defines them.
 
@@ -47,61 +50,59 @@ def collect(
     """
     import torch
 
-    if unknown := sorted(set(kinds) - set(KINDS)):
-        raise UsageError(f"there are no statistics {unknown[0]!r}", hint=f"kinds are {', '.join(KINDS)}")
+    wanted = find_kinds(kinds)
     learned = [p for p in module.parameters() if p.requires_grad and p.is_floating_point()]
-    differentiate = bool({FISHER, GRAD_GRAM} & set(kinds))
+    differentiate = any(kind.observes != "inputs" for kind in wanted)
     if differentiate and not learned:
         raise UsageError("no parameter requires a gradient", hint="call module.requires_grad_()")
     means = _Means(module)
     with ExitStack() as hooks:
         for layer in _linears(module):
-            handle = layer.register_forward_hook(_watcher(means, kinds), with_kwargs=True)
+            handle = layer.register_forward_hook(_watcher(means, wanted), with_kwargs=True)
             hooks.callback(handle.remove)
         for number, example in enumerate(examples, 1):
             with torch.set_grad_enabled(differentiate):
                 value = loss(module, example)
             if differentiate:
                 gradients = torch.autograd.grad(_single(value, number), learned, allow_unused=True)
-            if FISHER in kinds:
-                for parameter, gradient in zip(learned, gradients, strict=True):
-                    means.add_square(parameter, gradient)
+                for kind in _observing(wanted, "gradients"):
+                    for parameter, gradient in zip(learned, gradients, strict=True):
+                        means.add_gradient(kind, parameter, gradient)
     return means.result()
 
 
 class _Means:
-    """Sums of statistics, and over how many rows; float32, since they may be larger than the model."""
+    """Sums of statistics, and of how many terms; float32, since they may be larger than the model."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._named = list(module.named_parameters(remove_duplicate=False))
         self._sums: dict[tuple[str, int], torch.Tensor] = {}
-        self._rows: dict[tuple[str, int], int] = {}
+        self._counts: dict[tuple[str, int], int] = {}
 
-    def add_square(self, parameter: torch.nn.Parameter, gradient: torch.Tensor | None) -> None:
-        """Add the square of a gradient; None is that of a loss that does not depend on the parameter."""
+    def add_gradient(self, kind: StatisticsKind, parameter: torch.Tensor, gradient: torch.Tensor | None) -> None:
+        """Add a gradient; None is that of a loss that does not depend on the parameter."""
         import torch
 
-        if gradient is None:
-            square = torch.zeros_like(parameter, dtype=torch.float32)
-        else:
-            square = gradient.to_dense().float().square()
-        self._add((FISHER, id(parameter)), square, 1)
+        values = torch.zeros_like(parameter, dtype=torch.float32) if gradient is None else gradient.to_dense().float()
+        self._add(kind, parameter, values)
 
-    def add_gram(self, kind: str, parameter: torch.Tensor, values: torch.Tensor) -> None:
-        """Add the Gram matrix of rows, which are all that the last dimension is behind."""
-        import torch
-
+    def add_rows(self, kind: StatisticsKind, parameter: torch.Tensor, values: torch.Tensor) -> None:
+        """Add what goes through a Linear: all dimensions but the last one count rows."""
         rows = values.detach().reshape(-1, values.shape[-1]).float()
         if len(rows):
-            with torch.autocast(rows.device.type, enabled=False):
-                self._add((kind, id(parameter)), rows.T @ rows, len(rows))
+            self._add(kind, parameter, rows)
 
-    def _add(self, key: tuple[str, int], values: torch.Tensor, rows: int) -> None:
+    def _add(self, kind: StatisticsKind, parameter: torch.Tensor, values: torch.Tensor) -> None:
+        import torch
+
+        with torch.autocast(values.device.type, enabled=False):
+            total, count = kind.terms(values)
+        key = kind.name, id(parameter)
         if key in self._sums:
-            self._sums[key] += values
-            self._rows[key] += rows
+            self._sums[key] += total
+            self._counts[key] += count
         else:
-            self._sums[key], self._rows[key] = values, rows
+            self._sums[key], self._counts[key] = total, count
 
     def result(self) -> dict[str, torch.Tensor]:
         """Return the means under all names of their parameters.
@@ -111,12 +112,12 @@ class _Means:
         """
         if not self._sums:
             raise UsageError("there was no example, or none that went through a Linear")
-        means = {key: total / self._rows[key] for key, total in self._sums.items()}
+        means = {key: total / self._counts[key] for key, total in self._sums.items()}
         return {
-            statistic(kind, name): means[kind, id(parameter)]
-            for kind in KINDS
+            statistic(kind, name): mean
+            for (kind, identity), mean in means.items()
             for name, parameter in self._named
-            if (kind, id(parameter)) in means
+            if id(parameter) == identity
         }
 
 
@@ -129,18 +130,22 @@ def _linears(module: torch.nn.Module) -> Iterator[torch.nn.Linear]:
             yield layer
 
 
-def _watcher(means: _Means, kinds: Sequence[str]) -> Callable[..., None]:
+def _watcher(means: _Means, kinds: Sequence[StatisticsKind]) -> Callable[..., None]:
     def watch(
         layer: torch.nn.Linear, args: tuple[torch.Tensor, ...], kwargs: dict[str, Any], output: torch.Tensor
     ) -> None:
-        if GRAM in kinds:
-            means.add_gram(GRAM, layer.weight, args[0] if args else kwargs["input"])
-        if GRAD_GRAM in kinds and output.requires_grad:
+        for kind in _observing(kinds, "inputs"):
+            means.add_rows(kind, layer.weight, args[0] if args else kwargs["input"])
+        for kind in _observing(kinds, "output_gradients") if output.requires_grad else ():
             output.register_hook(  # type: ignore[no-untyped-call]
-                lambda gradient: means.add_gram(GRAD_GRAM, layer.weight, gradient)
+                lambda gradient, kind=kind: means.add_rows(kind, layer.weight, gradient)
             )
 
     return watch
+
+
+def _observing(kinds: Sequence[StatisticsKind], what: Observed) -> list[StatisticsKind]:
+    return [kind for kind in kinds if kind.observes == what]
 
 
 def _single(value: torch.Tensor, number: int) -> torch.Tensor:

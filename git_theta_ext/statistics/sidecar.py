@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.bounded_json import read_json
+from git_theta_ext.registry import find_statistics, names
+from git_theta_ext.statistics.kinds import are_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,16 +20,12 @@ if TYPE_CHECKING:
 FORMAT = "git-theta-stats 1"
 """Value of ``format`` in the file's metadata."""
 
-FISHER, GRAM, GRAD_GRAM = "fisher", "gram", "grad_gram"
-KINDS = (FISHER, GRAM, GRAD_GRAM)
-
 CHECKPOINT = "checkpoint"
 """Key of the metadata that names the values which the statistics were collected with."""
 
 _MOST_HEADER = 1 << 27
 _SUFFIX = ".stats.safetensors"
 _TYPES = ("F32", "F64")
-_MATRIX = 2
 
 
 @dataclass(frozen=True)
@@ -57,10 +55,10 @@ def facts_of(header: Content) -> Facts:
     return Facts(int(samples) if known else None, values if isinstance(values, str) else "")
 
 
-def is_statistics(names: Iterable[str]) -> bool:
-    """Tell whether a checkpoint's parameters are statistics of another one."""
-    found = list(names)
-    return bool(found) and all(name.partition("/")[0] in KINDS and "/" in name for name in found)
+def is_statistics(parameters: Iterable[str]) -> bool:
+    """Return whether a checkpoint's parameters are statistics of another one."""
+    parts = [name.partition("/") for name in parameters]
+    return bool(parts) and all(slash for _, slash, _ in parts) and are_kinds({kind for kind, _, _ in parts})
 
 
 def sidecar_of(checkpoint: str) -> str:
@@ -85,26 +83,18 @@ def check(statistics: Mapping[str, TensorSpec], parameters: Mapping[str, TensorS
     """
     for name, spec in statistics.items():
         kind, _, parameter = name.partition("/")
-        if kind not in KINDS:
-            raise FormatError(f"statistic {name!r} is of no known kind", hint=f"kinds are {', '.join(KINDS)}")
+        if not are_kinds([kind]):
+            raise FormatError(
+                f"statistic {name!r} is of no known kind", hint=f"kinds are {', '.join(names('statistics'))}"
+            )
         if parameter not in parameters:
             raise FormatError(
                 f"statistic {name!r} is of no parameter of the checkpoint",
                 hint="parameters have the names that git theta ls-files --params shows",
             )
-        shape = _shape(kind, parameters[parameter].shape)
+        shape = find_statistics(kind).shape(parameters[parameter].shape)
         if shape is None:
             raise FormatError(f"statistic {name!r} is of a parameter that is no weight of a Linear")
         if spec.shape != shape or spec.dtype.name not in _TYPES:
             expected = " or ".join(_TYPES)
             raise FormatError(f"statistic {name!r} is {spec}, not {expected} [{','.join(map(str, shape))}]")
-
-
-def _shape(kind: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return the shape of a statistic of a parameter; None where there can be none."""
-    if kind == FISHER:
-        return shape
-    if len(shape) != _MATRIX:
-        return None
-    outputs, inputs = shape
-    return (inputs, inputs) if kind == GRAM else (outputs, outputs)

@@ -10,6 +10,8 @@ import pytest
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import Elected, Piece, Trim
+from git_theta_ext.registry import find_statistics
+from git_theta_ext.testing.statistics import observed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,16 +186,11 @@ def scratch_bytes(method: MergeMethod, piece: Piece) -> int:
     return max(peaks)
 
 
-def _statistics(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor | None:
-    import torch
-
-    if kind == "fisher":
-        return torch.rand(shape, generator=generator)
-    if len(shape) != 2:
+def _statistics(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor | None:
+    kind = find_statistics(name)
+    if kind.shape(shape) is None:
         return None
-    side = shape[1] if kind == "gram" else shape[0]
-    inputs = torch.randn((3 * side, side), generator=generator)
-    return inputs.T @ inputs
+    return kind.terms(observed(kind, shape, generator))[0]
 
 
 def _allowed(method: MergeMethod, count: int) -> int:

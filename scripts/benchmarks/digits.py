@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
+from git_theta_ext.registry import built_in
 from git_theta_ext.statistics.collect import collect
-from git_theta_ext.statistics.sidecar import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -158,7 +158,7 @@ class Trainer:
     def statistics(self, values: Values, data: Data) -> Values:
         """Collect all kinds of statistics, with the labels that the data has."""
         pairs = list(zip(data.inputs, data.labels, strict=True))
-        return collect(self.loaded(values), pairs, _loss, KINDS)
+        return collect(self.loaded(values), pairs, _loss, built_in("statistics"))
 
     def accuracy(self, values: Values, data: Data, among: Sequence[int] = CLASSES) -> float:
         """Return the share of examples whose class is predicted, where it is known to be one of some."""

@@ -10,7 +10,6 @@ from git_theta_ext import registry
 from git_theta_ext.cli.commands.add import UPDATE_KINDS
 from git_theta_ext.cli.discovery import GROUPS, descriptions, load
 from git_theta_ext.cli.parser import parser_of
-from git_theta_ext.statistics.sidecar import KINDS
 
 if TYPE_CHECKING:
     import argparse
@@ -146,7 +145,7 @@ def _words(metavar: str) -> Sequence[str]:
         return ("ours", "theirs", "base", *registry.built_in("merges"))
     if metavar == "KIND=FILE":
         return tuple(f"{kind}=" for kind in UPDATE_KINDS)
-    return KINDS if metavar == "KIND,KIND" else ()
+    return registry.built_in("statistics") if metavar == "KIND,KIND" else ()
 
 
 def synopsis(command: Command) -> Iterator[tuple[str, ...]]:

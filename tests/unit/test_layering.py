@@ -28,7 +28,10 @@ LAYERS = [
     {"errors", "settings", "version"},
 ]
 """A module imports only its own package and those of lower layers, never a neighbour in its layer."""
-PURE = ("git_theta_ext/coding", "git_theta_ext/model", "git_theta_ext/protocol", "plugins/encodings", "plugins/merges")
+PURE = (
+    *(f"git_theta_ext/{package}" for package in ("coding", "model", "protocol")),
+    *(f"plugins/{group}" for group in ("encodings", "merges", "statistics")),
+)
 
 
 def sources(*folders: str) -> list[Path]:

@@ -22,8 +22,10 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import FormatError, RepositoryError, ThetaError, UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.registry import built_in
+from git_theta_ext.statistics.kinds import DEFAULT_KINDS, find_kinds
 from git_theta_ext.statistics.opened import opened
-from git_theta_ext.statistics.sidecar import FISHER, GRAM, KINDS, check, facts_of, sidecar_of
+from git_theta_ext.statistics.sidecar import check, facts_of, sidecar_of
 from git_theta_ext.util.libraries import require
 
 if TYPE_CHECKING:
@@ -51,7 +53,9 @@ def register(parser: argparse.ArgumentParser) -> None:
         help="function that returns module, examples and loss; required to collect",
     )
     parser.add_argument(
-        "--kinds", metavar="KIND,KIND", help=f"kinds to collect, of {', '.join(KINDS)}; default: fisher,gram"
+        "--kinds",
+        metavar="KIND,KIND",
+        help=f"kinds to collect, of {', '.join(built_in('statistics'))}; default: {','.join(DEFAULT_KINDS)}",
     )
     parser.add_argument("--samples", metavar="N", type=int, help="number of examples to use; default: all")
     parser.add_argument(
@@ -78,9 +82,8 @@ def _collect(output: Output, args: argparse.Namespace) -> int:
         raise UsageError("collect needs a function of yours: --with MODULE:FUNCTION", hint=f"such as {EXAMPLE}")
     if args.samples is not None and args.samples < 1:
         raise UsageError(f"--samples {args.samples}: one is the least")
-    kinds = tuple(dict.fromkeys(args.kinds.split(","))) if args.kinds else (FISHER, GRAM)
-    if unknown := set(kinds) - set(KINDS):
-        raise UsageError(f"there are no statistics {min(unknown)!r}", hint=f"kinds are {', '.join(KINDS)}")
+    kinds = tuple(dict.fromkeys(args.kinds.split(","))) if args.kinds else DEFAULT_KINDS
+    find_kinds(kinds)
     require("torch", "git theta stats collect")
     found = opened(checkpoint)
     values = found.values()
@@ -212,7 +215,7 @@ def _misfit(beside: Opened, found: Opened) -> str | None:
 
 def _counted(names: Iterable[str]) -> dict[str, int]:
     counts = Counter(name.partition("/")[0] for name in names)
-    return {kind: counts[kind] for kind in KINDS if counts[kind]}
+    return dict(sorted(counts.items()))
 
 
 def _kinds(counts: dict[str, int]) -> str:

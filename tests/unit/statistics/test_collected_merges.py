@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from git_theta_ext.interfaces import Piece
-from git_theta_ext.registry import find_merge
+from git_theta_ext.registry import built_in, find_merge
 from git_theta_ext.statistics.collect import collect
-from git_theta_ext.statistics.sidecar import KINDS, statistic
+from git_theta_ext.statistics.sidecar import statistic
 
 FEATURES, CLASSES, EXAMPLES = 8, 4, 60
 HALVES = ((0, 1), (2, 3))
@@ -57,7 +57,7 @@ class Round:
         self.base = trained(fresh(), self.all, 3).state_dict()
         models = [trained(self.base, examples, 60) for examples in self.data]
         self.statistics = [
-            collect(model, list(zip(*examples, strict=True)), loss, KINDS)
+            collect(model, list(zip(*examples, strict=True)), loss, built_in("statistics"))
             for model, examples in zip(models, self.data, strict=True)
         ]
         self.branches = [model.state_dict() for model in models]
