@@ -55,9 +55,19 @@ class ManifestError(ThetaError):
 
 
 class CorruptError(ThetaError):
-    """Stored data is damaged: it does not match its digest."""
+    """Stored data is damaged: it does not match its digest.
+
+    Args:
+        message: What is damaged.
+        hint: See ``ThetaError``.
+        pack: Name of the damaged pack, if the message says it.
+    """
 
     exit_code = 6
+
+    def __init__(self, message: str, *, hint: str | None = None, pack: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.pack = pack
 
 
 class MissingError(ThetaError):

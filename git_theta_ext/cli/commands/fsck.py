@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 def _here(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     show = partial(progress, wanted=output.mode == "human")
     repo, store = workspace.repo, workspace.store
-    manifests, unreadable = _manifests(repo)
+    manifests, paths, unreadable = _manifests(repo)
     unreadable += _raw(repo)
     # Others clone from a bare repository: what only its remotes hold is missing to them.
     remotes = Remotes(*try_remotes(repo), count=repo.worktree is not None)
@@ -113,7 +113,7 @@ def _here(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
                 remotes.fill(store, manifests, advance)
         found = _check(remotes, store, manifests, show, full=args.full)
         if args.repair:
-            heal = partial(_heal, workspace, manifests)
+            heal = partial(_heal, workspace, manifests, paths)
             found, told["repair"], lines = _mend(remotes, store, manifests, found, heal, show, dry_run=args.dry_run)
     problems = unreadable + found
     needed = users(store, manifests, [problem.pack for problem in problems if problem.pack])
@@ -165,12 +165,14 @@ def _check(
     return problems
 
 
-def _heal(workspace: Workspace, manifests: Mapping[str, Manifest], lost: AbstractSet[Digest]) -> dict[Digest, str]:
+def _heal(
+    workspace: Workspace, manifests: Mapping[str, Manifest], paths: Mapping[str, str], lost: AbstractSet[Digest]
+) -> dict[Digest, str]:
     """Store again what files of work trees hold of what was lost, at the paths of the manifests that name it."""
     from git_theta_ext.operations.maintenance.worktree_recovery import store_again
 
-    places = {place for place, manifest in manifests.items() if any(digest in lost for digest, _ in manifest.digests())}
-    return store_again(workspace, {place.rpartition(" (")[0] for place in places}, lost) if lost else {}
+    lacking = (name for name, manifest in manifests.items() if any(digest in lost for digest, _ in manifest.digests()))
+    return store_again(workspace, {paths[name] for name in lacking}, lost) if lost else {}
 
 
 def _mend(  # noqa: PLR0913, PLR0917 - the one place where all of it comes together
@@ -205,29 +207,34 @@ def _mend(  # noqa: PLR0913, PLR0917 - the one place where all of it comes toget
     return left, done_json(done, names), list(done_lines(store, done, names))
 
 
-def _manifests(repo: Repository) -> tuple[dict[str, Manifest], list[Problem]]:
-    """Return every manifest that a ref, a reflog or an index reaches, by its path and the commit that brought it."""
+def _manifests(repo: Repository) -> tuple[dict[str, Manifest], dict[str, str], list[Problem]]:
+    """Return every manifest that a ref, a reflog or an index reaches, and its path, both by a name for people.
+
+    The name is the path and the first commit that has the manifest there.
+    """
     manifests: dict[str, Manifest] = {}
+    paths: dict[str, str] = {}
     known = set()
     for version in versions(repo):
         known.add(version.oid)
         commit = "staged" if version.commit is None else version.commit[:12]
-        manifests[f"{version.path} ({commit})"] = version.manifest
-    paths = {}
+        name = f"{version.path} ({commit})"
+        manifests[name], paths[name] = version.manifest, version.path
+    others = {}
     lines = repo.run("rev-list", "--objects", "--missing=allow-promisor", "--all", "--reflog", "--indexed-objects")
     for line in lines.decode(errors="surrogateescape").split("\n")[:-1]:
         oid, _, path = line.partition(" ")
         if path and oid not in known:
-            paths[oid] = path
+            others[oid] = path
     problems: list[Problem] = []
     # Broken ones, and those that only another work tree's index has.
-    for oid, data in manifest_blobs(repo, object_infos(repo, paths)):
-        place = f"{paths[oid]} (object {oid[:12]})"
+    for oid, data in manifest_blobs(repo, object_infos(repo, others)):
+        name = f"{others[oid]} (object {oid[:12]})"
         try:
-            manifests[place] = Manifest.parse(data)
+            manifests[name], paths[name] = Manifest.parse(data), others[oid]
         except ManifestError as error:
-            problems.append(Problem("corrupt", place, error.message))
-    return manifests, problems
+            problems.append(Problem("corrupt", name, error.message))
+    return manifests, paths, problems
 
 
 def _raw(repo: Repository) -> list[Problem]:

@@ -96,9 +96,10 @@ class _Descent:
             chunk = Chunk(entry.spec, start, bases, entry.params)
             encoding.decode(chunk, self._decoder.reader.chunk(path, entry, number), out)
         except CorruptError as error:
-            if error.message.startswith("pack "):
+            if error.pack is not None:
                 raise
-            raise CorruptError(f"pack {path.name}: {digest}: {error.message}", hint="git theta fsck") from error
+            message = f"pack {path.name}: {digest}: {error.message}"
+            raise CorruptError(message, hint="git theta fsck", pack=path.name) from error
 
     def _place(self, digest: Digest) -> tuple[Path, Entry]:
         if digest not in self._places:

@@ -53,7 +53,7 @@ class PackReader:
         size = entry.chunks[number]
         data = read_at(pack.descriptor, size, entry.offset + sum(entry.chunks[:number]))
         if len(data) != size:
-            raise CorruptError(f"pack {path.name} is cut short", hint="git theta fsck")
+            raise CorruptError(f"pack {path.name} is cut short", hint="git theta fsck", pack=path.name)
         return memoryview(data)
 
     def forget(self, path: Path) -> None:
