@@ -31,7 +31,7 @@ from git_theta_ext.statistics.sidecar import is_statistics, sidecar_of
 from git_theta_ext.store.memory import MemoryStore
 from git_theta_ext.store.tensor_store import TensorStore
 from git_theta_ext.util.libraries import require
-from git_theta_ext.util.text import indented
+from git_theta_ext.util.text import indented, shortlist
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,7 +53,6 @@ _LOG = logging.getLogger("git_theta_ext")
 # State dicts have no file, so no layout; what stands for it is the same on all sides.
 _NO_LAYOUT = Skeleton(tensor_digest(skeleton_spec(0), b""), 0)
 _FORMAT = "safetensors"
-_NAMED = 3
 
 
 @contextmanager
@@ -285,7 +284,4 @@ def _tensor(results: MemoryStore, source: TensorStore, value: Parameter) -> torc
 def _refuse(conflicts: Mapping[str, str]) -> None:
     if conflicts:
         named = [f"{name!r} ({reason})" for name, reason in conflicts.items()]
-        more = f", and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-        raise MergeError(
-            f"in conflict: {', '.join(named[:_NAMED])}{more}", hint="another method, or rules that take a side there"
-        )
+        raise MergeError(f"in conflict: {shortlist(named, 3)}", hint="another method, or rules that take a side there")

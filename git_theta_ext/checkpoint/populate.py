@@ -13,6 +13,7 @@ from git_theta_ext.errors import CorruptError, FormatError, ManifestError
 from git_theta_ext.model.layout import Checksum, Layout, Literal, Slice
 from git_theta_ext.model.tensor import skeleton_spec
 from git_theta_ext.util.files import reporting_os_errors
+from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -45,8 +46,7 @@ def read_layout(manifest: Manifest, store: Store, path: str) -> Layout:
     if layout.parameters != specs:
         odd = sorted(name for name in {*specs, *layout.parameters} if specs.get(name) != layout.parameters.get(name))
         raise ManifestError(
-            f"{path}: the manifest's parameters and its layout disagree on {odd[0]!r}"
-            + (f" and {len(odd) - 1} others" if len(odd) > 1 else ""),
+            f"{path}: the manifest's parameters and its layout disagree on {shortlist(map(repr, odd), 1)}",
             hint="a textual merge may have mixed two layouts; merge again with git theta installed",
         )
     return layout

@@ -15,6 +15,7 @@ from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Par
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
 from git_theta_ext.registry import find_format
 from git_theta_ext.store.batches import Batches
+from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -111,9 +112,7 @@ def apply(
 
 def _folded(notes: Mapping[str, Sequence[str]]) -> list[str]:
     """Return one line for each note, whatever the number of parameters that it is about."""
-    return [
-        f"{names[0]!r}{f' and {len(names) - 1} more' if names[1:] else ''}: {note}" for note, names in notes.items()
-    ]
+    return [f"{shortlist(map(repr, names), 1)}: {note}" for note, names in notes.items()]
 
 
 def compute(

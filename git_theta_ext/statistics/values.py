@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from git_theta_ext.errors import FormatError
+from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     import torch
 
 Example = TypeVar("Example")
-
-_NAMED = 5
 
 
 def load(module: torch.nn.Module, values: Mapping[str, torch.Tensor], whose: str) -> None:
@@ -47,7 +46,7 @@ def load(module: torch.nn.Module, values: Mapping[str, torch.Tensor], whose: str
         if filled[name].shape != known[name].shape
     ]
     wrong = [
-        f"{what} {_listed(found)}"
+        f"{what} {shortlist(found)}"
         for what, found in (("lacks", lacking), ("has, and the model lacks,", extra), ("has other shapes:", shapes))
         if found
     ]
@@ -74,11 +73,6 @@ def moved(example: Any, device: str) -> Any:
 def moving(loss: Callable[[torch.nn.Module, Any], torch.Tensor], device: str) -> Callable[..., torch.Tensor]:
     """Return a loss that takes examples to a device first."""
     return lambda module, example: loss(module, moved(example, device))
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def _prefix(lacking: Sequence[str], extra: Sequence[str]) -> str:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LONG = 1 << 10  # characters
@@ -46,6 +50,13 @@ def _escape(match: re.Match[str]) -> str:
     if 0xDC80 <= code <= 0xDC9F:  # noqa: PLR2004 - as Python holds a byte that is not UTF-8
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004 - of one byte
+
+
+def shortlist(names: Iterable[str], most: int = 5) -> str:
+    """Return names separated by commas; of those beyond the first ``most`` only how many there are."""
+    listed = list(names)
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
 
 
 def quoted(text: str) -> str:

@@ -256,7 +256,7 @@ def test_what_the_device_runs_out_of_memory_over_is_merged_on_the_processor(devi
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert found == expected
-    assert notes[0].startswith("cuda:0 ran out of memory over 'a'")
+    assert notes[0].startswith("cuda:0 ran out of memory: merged 'a'")
     again, notes = computed(memory, rows, Devices((device,)), name)
     assert (again, notes) == (expected, [])
 

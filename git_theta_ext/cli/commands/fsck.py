@@ -27,17 +27,18 @@ from git_theta_ext.operations.sync.remotes import try_remotes
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.store.locks import gc_lock
 from git_theta_ext.store.maintenance.fsck import (
+    NAMED,
     Problem,
     check_manifests,
     check_packs,
     check_tensors,
-    few,
     known_bad,
     specs_of,
     stored_specs,
     users,
 )
 from git_theta_ext.transfer.elsewhere import Remotes
+from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
     import argparse
@@ -141,7 +142,7 @@ def _line(problem: Problem, needed: Mapping[str, Sequence[str]]) -> str:
     if not problem.pack:
         return text
     users = needed.get(problem.pack)
-    return f"{text}; needed by {few(users)}" if users else f"{text}; nothing that manifests name needs it"
+    return f"{text}; needed by {shortlist(users, NAMED)}" if users else f"{text}; nothing that manifests name needs it"
 
 
 def _check(

@@ -19,6 +19,7 @@ from git_theta_ext.operations.merge.preview import plan_merge
 from git_theta_ext.operations.merge.replay import measure_merge, recorded_merges, replay
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.files import reporting_os_errors
+from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
     import argparse
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 GROUP = "merge"
 EXAMPLE = "git theta merge --plan -X method=ties -X density=0.1 alice bob"
-
-_NAMED = 5
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -116,12 +115,11 @@ def _replay(output: Output, workspace: Workspace, args: argparse.Namespace) -> i
 
 def _differs(commit: str, found: Replayed) -> MergeError:
     names = [name or "the file's layout" for name in found.differing]
-    more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     hint = "the file was changed between the merge and its commit, or the record is another merge's"
     if found.inexact:
         hint = f"{' and '.join(found.inexact)} may round otherwise on another machine or device"
     return MergeError(
-        f"{found.path}: {plural(len(names), 'parameter')} differ from {commit}: {', '.join(names[:_NAMED])}{more}",
+        f"{found.path}: {plural(len(names), 'parameter')} differ from {commit}: {shortlist(names)}",
         hint=hint,
     )
 

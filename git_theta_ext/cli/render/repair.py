@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.diff.words import plural
-from git_theta_ext.store.maintenance.fsck import few
+from git_theta_ext.store.maintenance.fsck import NAMED
+from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -63,9 +64,9 @@ def done_json(done: Repair, names: Mapping[Digest, Sequence[str]]) -> dict[str, 
 def done_lines(store: Store, done: Repair, names: Mapping[Digest, Sequence[str]]) -> Iterator[str]:
     """Say what a repair did."""
     for digest, source in sorted(done.sources.items(), key=lambda item: (names[item[0]], item[0])):
-        yield f"mended {few(names[digest])}: from {source}"
+        yield f"mended {shortlist(names[digest], NAMED)}: from {source}"
     for digest in sorted(done.lost, key=lambda digest: (names[digest], digest)):
-        yield f"lost {few(names[digest])}: no good copy was found"
+        yield f"lost {shortlist(names[digest], NAMED)}: no good copy was found"
     if done.removed:
         yield f"removed {plural(len(done.removed), 'damaged pack')}"
     if done.quarantined:

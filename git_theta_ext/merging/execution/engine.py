@@ -23,6 +23,7 @@ from git_theta_ext.merging.thresholds.search import search
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.store.batches import Batches
 from git_theta_ext.util.libraries import require
+from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ class Computed:
     def lacks(self) -> list[str]:
         """Return a note for each device that ran out of memory."""
         return [
-            f"{device} ran out of memory over {names[0]!r}{f' and {len(names) - 1} more' if names[1:] else ''}:"
-            " merged on the processor"
+            f"{device} ran out of memory: merged {shortlist(map(repr, names), 1)} on the CPU"
             for device, names in self.lacking.items()
         ]
 

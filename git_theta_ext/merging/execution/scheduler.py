@@ -8,6 +8,7 @@ from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.devices.device import Devices
 from git_theta_ext.merging.execution.memory import DeviceMemory, budget, need, threads_each
 from git_theta_ext.merging.execution.parallel import shares
+from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,9 +57,9 @@ class DeviceScheduler:
         spilled = [task for task in tasks if self._allowed([task]) == [self._used]]
         if not spilled:
             return []
-        largest = max(spilled, key=lambda task: need(self._memories[0], task))
-        more = f" and {len(spilled) - 1} more" if len(spilled) > 1 else ""
-        return [f"{largest.name!r}{more} {self._lack(largest)}: merged on the processor"]
+        spilled.sort(key=lambda task: need(self._memories[0], task), reverse=True)
+        names = shortlist((repr(task.name) for task in spilled), 1)
+        return [f"{names} {self._lack(spilled[0])}: merged on the CPU"]
 
     def tasks(self, tasks: Sequence[Task], *, together: bool = False) -> list[tuple[Device, list[Task]]]:
         """Share tasks out among the devices that have memory for them.

@@ -15,6 +15,7 @@ from git_theta_ext.model.layout import Layout, Literal
 from git_theta_ext.model.manifest import side_names
 from git_theta_ext.model.tensor import skeleton_spec
 from git_theta_ext.registry import find_format
+from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store
 
     Facts = Mapping[str, bytes]
-
-_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -100,11 +99,17 @@ def _decided(
     who = "both" if len(plan.sides) == 2 else "several sides"  # noqa: PLR2004 - ours and theirs
     if written(plan.ours.format, start, merged.facts) is not None:
         kept = asked.side or side_names(len(plan.sides))[0]
-        note = f"{who} changed the metadata {_listed(merged.clashes)}, and {kept} is kept" if merged.clashes else ""
+        note = (
+            f"{who} changed the metadata {shortlist(map(repr, merged.clashes))}, and {kept} is kept"
+            if merged.clashes
+            else ""
+        )
         return replace(clean, action="compute", facts=merged.facts, note=note)
     before = {} if plan.base is None else facts[plan.base.skeleton]
     keys = merged.clashes or [key for key, value in merged.facts.items() if value != before.get(key)]
-    reason = Reason.of(ConflictCode.METADATA, f"{who} changed the file's contents besides its tensors: {_listed(keys)}")
+    reason = Reason.of(
+        ConflictCode.METADATA, f"{who} changed the file's contents besides its tensors: {shortlist(map(repr, keys))}"
+    )
     return replace(clean, action="conflict", note=reason.text, reason=reason)
 
 
@@ -114,11 +119,6 @@ def written(kind: str, layout: Layout, facts: Facts) -> Layout | None:
         return find_format(kind).with_facts(layout, facts)
     except FormatError:
         return None
-
-
-def _listed(keys: Sequence[str]) -> str:
-    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-    return ", ".join(map(repr, keys[:_NAMED])) + more
 
 
 def _merge(before: Facts | None, sides: Sequence[Facts], preferred: str) -> _Merged:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.model.manifest import side_names
 from git_theta_ext.model.tensor import tensor_digest
+from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -63,10 +64,8 @@ def follow_renames(base: Manifest | None, sides: Sequence[Manifest]) -> Followed
         own = {old: new for old, new in renames.items() if _counts(base, others, old, new)}
         wanted |= own
         if own:
-            old, new = next(iter(own.items()))
-            who = side_names(len(sides))[number]
-            more = f" and {len(own) - 1} more" if len(own) > 1 else ""
-            notes.append(f"renamed by {who}: {old!r} to {new!r}{more}")
+            names = shortlist((f"{old!r} to {new!r}" for old, new in own.items()), 1)
+            notes.append(f"renamed by {side_names(len(sides))[number]}: {names}")
     if not wanted:
         return unchanged
     moved = {n for n, side in enumerate(sides) if not wanted.keys().isdisjoint(side.parameters)} | {_BASE}

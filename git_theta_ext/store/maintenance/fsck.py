@@ -16,6 +16,7 @@ from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.store.verification.examine import UNREADABLE, lacks_plugin
 from git_theta_ext.util.files import sha256_of
+from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class Problem:
     pack: str = ""
 
 
-_NAMED = 3
+NAMED = 3
+"""How many parameters a message names."""
 
 
 def specs_of(manifests: Iterable[Manifest]) -> dict[Digest, TensorSpec]:
@@ -118,13 +120,7 @@ def _lost(manifest: Manifest, lost: AbstractSet[Digest]) -> str:
     names = [repr(name) for name, parameter in manifest.parameters.items() if parameter.digest in lost]
     if manifest.skeleton.digest in lost:
         names.append("the skeleton")
-    return f"neither here nor on a remote: {few(names)}"
-
-
-def few(names: Collection[str]) -> str:
-    """List some names, the first of them where they are many."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(list(names)[:_NAMED]) + more
+    return f"neither here nor on a remote: {shortlist(names, NAMED)}"
 
 
 def _check_skeleton(store: Store, place: str, manifest: Manifest) -> Iterator[Problem]:

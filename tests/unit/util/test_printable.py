@@ -1,6 +1,6 @@
 import pytest
 
-from git_theta_ext.util.text import printable, quoted, redacted, unquoted
+from git_theta_ext.util.text import printable, quoted, redacted, shortlist, unquoted
 
 ESCAPES = "\x1b]0;title\x07\x1b[2J\r\x9b31m\u202e\x00\x7f\udc9b"
 
@@ -35,3 +35,9 @@ def test_what_is_quoted_can_be_read_back():
 def test_addresses_are_shown_without_credentials(text, shown):
     assert redacted(text) == shown
     assert printable(text) == shown
+
+
+def test_a_long_list_of_names_says_how_many_it_leaves_out():
+    assert shortlist(["a", "b"], 2) == "a, b"
+    assert shortlist(iter("abcd"), 2) == "a, b and 2 more"
+    assert shortlist([]) == ""

@@ -304,7 +304,7 @@ def test_what_a_device_has_no_memory_left_for_is_merged_on_the_processor(bench, 
     assert found.manifest == expected.manifest
     assert not expected.conflicts
     enough = pieces >= (12 if method == "ties" else 4)  # two of three readings look for the threshold
-    assert [note.partition(" over ")[0] for note in found.notes] == ([] if enough else ["cuda:0 ran out of memory"])
+    assert [note.partition(": ")[0] for note in found.notes] == ([] if enough else ["cuda:0 ran out of memory"])
 
 
 def test_other_errors_of_a_device_are_not_taken_for_a_lack_of_memory(bench, probe):

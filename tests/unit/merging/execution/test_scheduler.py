@@ -126,7 +126,7 @@ def test_what_no_device_has_memory_for_goes_to_the_one_to_spare_with_a_note(benc
     assert spare.loaded > 0
     (note,) = found.notes
     assert note.startswith("'w5' and ")
-    assert "MB of memory, and cuda:1 has 0 MB free: merged on the processor" in note
+    assert "MB of memory, and cuda:1 has 0 MB free: merged on the CPU" in note
 
 
 def test_without_one_to_spare_a_lack_of_memory_is_told_before_anything_is_computed(bench):
