@@ -5,9 +5,10 @@ from __future__ import annotations
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from git_theta_ext.checkpoint.writers import being_written
 from git_theta_ext.errors import ChangedError, FormatError
 from git_theta_ext.interfaces import NotSplittable
 from git_theta_ext.model.layout import ChecksumField, Extent, Literal, in_file_order, layout_of
@@ -15,10 +16,11 @@ from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorHasher, skeleton_spec, tensor_digest
 from git_theta_ext.registry import detect_format, find_format
 from git_theta_ext.store.packs.checked import FileSource
+from git_theta_ext.store.packs.writer import SMALL
 from git_theta_ext.util.threads import no_progress, ordered_map, thread_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from git_theta_ext.interfaces import Format
     from git_theta_ext.model.content import Content
@@ -28,8 +30,12 @@ if TYPE_CHECKING:
 
 _SHARED_HASH = 1 << 27
 """From this many bytes on, several threads hash one tensor."""
-_PIECE, _SHARED_PIECE = 1 << 18, 1 << 22
+_PIECE, _SHARED_PIECE = 1 << 19, 1 << 22
 """Bytes that are read and hashed in one go, by one thread and by several."""
+_SAMPLED = 5
+"""One large tensor in this many is looked up first; layers seldom have a multiple of five tensors of one size."""
+_FEWEST = 4
+"""A smaller sample says nothing about the other tensors."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,26 @@ class Scan:
     note: str | None = None
 
     @cached_property
+    def seeds(self) -> dict[str, set[int]]:
+        """Where the checksums of each tensor begin that has some."""
+        found: dict[str, set[int]] = {}
+        for field in self.fields:
+            if isinstance(field, ChecksumField):
+                found.setdefault(field.name, set()).add(field.seed)
+        return found
+
+    @cached_property
     def extents(self) -> tuple[Extent, ...]:
         """Where the tensors are, in file order."""
         return tuple(field for field in self.fields if isinstance(field, Extent))
+
+
+@dataclass(frozen=True)
+class _Hashed:
+    """A tensor's digest, and its checksums by where they begin."""
+
+    parameter: Parameter
+    checksums: Mapping[int, int]
 
 
 @dataclass(frozen=True)
@@ -122,42 +145,50 @@ def describe(
         PluginError: As ``scan``.
     """
     found = scan(data, path, format_name)
+    return _described(data, path, found, _hash(data, found, found.extents, threads, advance))
+
+
+def _hash(
+    data: Content,
+    found: Scan,
+    extents: Sequence[Extent],
+    threads: int,
+    advance: Callable[[int], None] = no_progress,
+) -> dict[str, _Hashed]:
     count = thread_count(threads)
-    seeds: dict[str, set[int]] = {}
-    for field in found.fields:
-        if isinstance(field, ChecksumField):
-            seeds.setdefault(field.name, set()).add(field.seed)
 
-    def digest(extent: Extent) -> tuple[Parameter, dict[int, int]]:
+    def digest(extent: Extent) -> _Hashed:
         shared = count if extent.spec.nbytes >= _SHARED_HASH else 1
-        return _digest(data, extent, seeds.get(extent.name, ()), shared)
+        return _digest(data, extent, found.seeds.get(extent.name, ()), shared)
 
-    parameters: dict[str, Parameter] = {}
-    sums: dict[str, dict[int, int]] = {}
+    hashed: dict[str, _Hashed] = {}
     with ThreadPoolExecutor(count) as executor:
-        hashed = ordered_map(executor, digest, found.extents, 4 * count)
-        for extent, (parameter, checksums) in zip(found.extents, hashed, strict=True):
-            parameters[extent.name] = parameter
-            sums[extent.name] = checksums
+        for extent, one in zip(extents, ordered_map(executor, digest, extents, 4 * count), strict=True):
+            hashed[extent.name] = one
             advance(extent.spec.nbytes)
+    return hashed
+
+
+def _described(data: Content, path: str, found: Scan, hashed: Mapping[str, _Hashed]) -> Described:
     try:
-        layout = layout_of(data, found.fields, lambda extent, seed: sums[extent.name][seed])
+        layout = layout_of(data, found.fields, lambda extent, seed: hashed[extent.name].checksums[seed])
         skeleton = layout.to_skeleton()
     except FormatError as error:
         raise _named(error, path) from error
     name = tensor_digest(skeleton_spec(len(skeleton)), skeleton)
+    parameters = {extent.name: hashed[extent.name].parameter for extent in found.extents}
     return Described(Manifest(found.format, Skeleton(name, len(skeleton)), parameters), layout, found)
 
 
-def _digest(data: Content, extent: Extent, seeds: Iterable[int], threads: int) -> tuple[Parameter, dict[int, int]]:
-    """Return a tensor's digest, and its checksums from where they begin, both of the same bytes."""
+def _digest(data: Content, extent: Extent, seeds: Iterable[int], threads: int) -> _Hashed:
+    """Return a tensor's digest and its checksums, both of the same bytes."""
     hasher, sums = TensorHasher(extent.spec, threads=threads), {seed: seed for seed in seeds}
     size = _PIECE if threads == 1 else _SHARED_PIECE
     for start in range(extent.offset, extent.end, size):
         piece = data[start : min(start + size, extent.end)]
         hasher.update(piece)
         sums.update({seed: zlib.crc32(piece, value) for seed, value in sums.items()})
-    return Parameter(extent.spec, hasher.digest()), sums
+    return _Hashed(Parameter(extent.spec, hasher.digest()), sums)
 
 
 def clean(
@@ -169,8 +200,10 @@ def clean(
 ) -> Described:
     """Store a checkpoint's tensors and skeleton, and return its manifest; all is durable on return.
 
-    The file is read twice: to name what is in it, and to store what the store lacks. Both have to find the same. So
-    what is stored anew is what the file held when the first reading ended, however others write to it.
+    A tensor's digest is always that of the bytes that are encoded. Tensors are hashed to find out which of them the
+    store lacks, and these are read again and hashed once more as they are encoded: both readings must agree. Tensors
+    that are likely new are read once and hashed only as they are encoded, unless somebody has the file open for
+    writing: any change of it then shows in its times, which are the caller's to compare.
 
     Args:
         data: The whole file.
@@ -185,12 +218,18 @@ def clean(
         PluginError: As ``scan``.
         StoreError: The store cannot be written.
     """
-    found = describe(data, path, format_name, threads=store.threads)
-    parameters = found.manifest.parameters
-    skeleton = found.layout.to_skeleton()
+    scanned = scan(data, path, format_name)
+    hashed: dict[str, _Hashed] = {}
+    stored: set[str] = set()
+    if not isinstance(data, memoryview):
+        hashed, stored = _store_likely_new(data, scanned, store, advance)
+    rest = [extent for extent in scanned.extents if extent.name not in hashed]
+    found = _described(data, path, scanned, hashed | _hash(data, scanned, rest, store.threads))
+    parameters, skeleton = found.manifest.parameters, found.layout.to_skeleton()
+    left = [extent for extent in scanned.extents if extent.name not in stored]
     store.put(
         [
-            *((extent.spec, parameters[extent.name].digest, value_of(data, extent)) for extent in found.scan.extents),
+            *((extent.spec, parameters[extent.name].digest, value_of(data, extent)) for extent in left),
             (skeleton_spec(len(skeleton)), found.manifest.skeleton.digest, memoryview(skeleton)),
         ],
         advance,
@@ -198,6 +237,32 @@ def clean(
     if not isinstance(data, memoryview):
         _check_literals(data, found.layout)
     return found
+
+
+def _store_likely_new(
+    data: FileBytes, found: Scan, store: Store, advance: Callable[[int], None]
+) -> tuple[dict[str, _Hashed], set[str]]:
+    """Store large tensors without knowing their digests, if all tensors of a sample are new.
+
+    Not of files that somebody may write to through a mapping without a trace, that have checksums of tensors, or that
+    have two tensors of one name.
+
+    Returns:
+        What was hashed, and the names of the tensors that were stored.
+    """
+    large = [extent for extent in found.extents if extent.spec.nbytes >= SMALL]
+    sample = sorted(large, key=lambda extent: -extent.spec.nbytes)[::_SAMPLED]
+    unusual = found.seeds or len({extent.name for extent in large}) < len(large)
+    if len(sample) < _FEWEST or unusual or being_written(data.fileno()):
+        return {}, set()
+    hashed = _hash(data, found, sample, store.threads)
+    digests = {one.parameter.digest for one in hashed.values()}
+    if store.touch_and_find_missing(digests) != digests:
+        return hashed, set()
+    targets = [partial(FileSource, extent.spec, data, extent.offset, extent.name) for extent in large]
+    for extent, digest in zip(large, store.put_unnamed(targets, advance), strict=True):
+        hashed[extent.name] = _Hashed(Parameter(extent.spec, digest), {})
+    return hashed, set(hashed)
 
 
 def value_of(data: FileBytes | memoryview, extent: Extent) -> Value:

@@ -11,7 +11,7 @@ from git_theta_ext.store.deltas.chains import depths, sound_first
 from git_theta_ext.store.deltas.decode import StoredSource
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs, dense_estimate, estimate
 from git_theta_ext.store.index_damage import no_warning
-from git_theta_ext.store.packs.checked import FileSource, checked_blob
+from git_theta_ext.store.packs.checked import FileSource, checked_blob, hashed_blob
 from git_theta_ext.store.packs.writer import PackWriter, dense_blob, grouped
 from git_theta_ext.store.read_ahead import in_step
 from git_theta_ext.store.verification.verifier import Verifier
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from git_theta_ext.interfaces import Source
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.decode import Places
     from git_theta_ext.store.packs.format import Entry
@@ -100,6 +101,29 @@ class Store(Verifier):
         self.drop_replaced()
         return sum(self.pack_path(name).stat().st_size for name in names)
 
+    def put_unnamed(
+        self, targets: Sequence[Callable[[], Source]], advance: Callable[[int], None] = no_progress
+    ) -> list[Digest]:
+        """Store tensors whose digests are not known yet, reading each of them once; durable on return.
+
+        Meant for tensors that are likely new. A tensor that is stored already is encoded in vain, and not kept twice.
+
+        Args:
+            targets: Open a tensor for reading, each large enough for a pack of its own.
+            advance: Told the number of bytes dealt with, as it goes.
+
+        Returns:
+            Their digests.
+
+        Raises:
+            ChangedError: A file was cut short.
+            StoreError: The file system refused; nothing half written is left.
+        """
+        blobs = [hashed_blob(target) for target in targets]
+        packs = [[blob] for blob in blobs]
+        self.write(packs, advance, loose=True, wanted=lambda digest: bool(self.touch_and_find_missing([digest])))
+        return [blob.encoded() for blob in blobs]
+
     def _blobs(self, item: tuple[TensorSpec, Digest, Value], hint: DeltaHint | None) -> list[NewBlob]:
         spec, digest, data = item
         if isinstance(data, FileSource):
@@ -117,7 +141,12 @@ class Store(Verifier):
         return [dense_blob(digest, partial(MemorySource, spec, data))]
 
     def write(
-        self, packs: Sequence[Sequence[NewBlob]], advance: Callable[[int], None] = no_progress, *, loose: bool
+        self,
+        packs: Sequence[Sequence[NewBlob]],
+        advance: Callable[[int], None] = no_progress,
+        *,
+        loose: bool,
+        wanted: Callable[[Digest], bool] = lambda _: True,
     ) -> list[str]:
         """Write packs; durable on return, and read back unless they hold tensors fresh from memory as they are.
 
@@ -125,16 +154,17 @@ class Store(Verifier):
             packs: What each of them holds.
             advance: Told the number of tensor bytes that were encoded.
             loose: Whether recoding may still make them smaller; else they take the place of what is stored already.
+            wanted: As for ``PackWriter``.
 
         Returns:
-            Their names.
+            The names of those that are kept.
 
         Raises:
             StoreError: The file system refused; nothing half written is left.
             CorruptError: What was read back is not what was written; the packs are removed.
         """
         with ThreadPoolExecutor(self.threads) as executor:
-            made = PackWriter(self.root, executor, window(self.threads)).write(packs, advance)
+            made = PackWriter(self.root, executor, window(self.threads), wanted).write(packs, advance)
         for name, _ in made:
             self.reader.forget(self.pack_path(name))
         self._read_back(dict(made), everything=not loose)

@@ -42,6 +42,10 @@ class FileBytes:
         if self._descriptor >= 0:
             os.close(self._descriptor)
 
+    def fileno(self) -> int:
+        """Return the descriptor that is read from."""
+        return self._descriptor
+
     def read(self, start: int, end: int) -> memoryview:
         """Return a copy of the bytes from ``start`` up to ``end``, which must lie in the file.
 

@@ -1,7 +1,8 @@
-"""Store a tensor that may not be what its digest names: what is encoded is, or an error."""
+"""Store a tensor whose digest is not known or not trusted: it is taken of the bytes that are encoded."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from git_theta_ext.interfaces import Chunk
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.packs.format import chunk_range
-from git_theta_ext.store.packs.writer import NewBlob
+from git_theta_ext.store.packs.writer import UNNAMED, NewBlob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,13 +52,11 @@ class FileSource:
         return self._file.read(self._offset + start, self._offset + max(start, end))
 
 
-def checked_blob(digest: Digest, target: Callable[[], Source], wrong: ThetaError) -> NewBlob:
-    """Return a blob that leans on nothing, and is written only if what was encoded is what the digest names.
+def hashed_blob(target: Callable[[], Source]) -> NewBlob:
+    """Return a blob that leans on nothing, and whose digest is that of what was encoded.
 
     Args:
-        digest: Of the tensor.
-        target: Opens the tensor for reading; called for each chunk.
-        wrong: Raised if what was read is another tensor.
+        target: Opens the tensor for reading; called once for each chunk.
     """
     spec = target().spec
     encoding, hasher = find_encoding("dense"), ChunkHasher(spec)
@@ -68,11 +67,25 @@ def checked_blob(digest: Digest, target: Callable[[], Source], wrong: ThetaError
         hasher.add(number, data)
         return encoding.encode(Chunk(spec, start), data)
 
-    def check() -> None:
-        if hasher.digest() != digest:
-            raise wrong
+    return NewBlob(UNNAMED, spec, encode, check=hasher.digest)
 
-    return NewBlob(digest, spec, encode, check=check)
+
+def checked_blob(digest: Digest, target: Callable[[], Source], wrong: ThetaError) -> NewBlob:
+    """Return a blob that leans on nothing, and is written only if what was encoded is what the digest names.
+
+    Args:
+        digest: Of the tensor.
+        target: Opens the tensor for reading; called once for each chunk.
+        wrong: Raised if what was read is another tensor.
+    """
+    blob = hashed_blob(target)
+
+    def check() -> Digest:
+        if blob.encoded() != digest:
+            raise wrong
+        return digest
+
+    return replace(blob, digest=digest, check=check)
 
 
 class ChunkHasher:

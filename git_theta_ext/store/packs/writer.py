@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.interfaces import Chunk
 from git_theta_ext.model.dtypes import SKELETON
+from git_theta_ext.model.tensor import Digest
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.packs.format import Entry, chunk_count, chunk_range, write_header
 from git_theta_ext.util.files import reporting_os_errors, sha256_of, sync_directories, sync_file
@@ -25,13 +26,16 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.interfaces import Source
-    from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.model.tensor import TensorSpec
 
 SMALL = 1 << 18
 """Tensors below this many bytes share packs."""
 
 SHARED_PACK = 1 << 24
 """The most bytes, before encoding, of tensors that share a pack."""
+
+UNNAMED = Digest("0" * 64)
+"""The digest of a blob whose tensor was not read yet."""
 
 _STALE_SECONDS = 24 * 3600
 _FINISHERS = 4
@@ -42,13 +46,14 @@ class NewBlob:
     """A tensor or skeleton to be written.
 
     Attributes:
-        digest: Trusted, unless there is a check.
+        digest: Trusted, unless there is a check; ``UNNAMED`` if only the check knows it.
         spec: Element type and shape.
         encode: Returns the payload of a chunk, in pieces, by its number; called in threads.
         encoding: Name of the encoding.
         bases: What it is coded against.
         params: What the decoder has to know.
-        check: Called when every chunk is encoded; raises an error if that is not what the digest names.
+        check: Called when every chunk is encoded; returns the digest of what was encoded, and raises an error if that
+            is not the tensor that was meant.
     """
 
     digest: Digest
@@ -57,7 +62,11 @@ class NewBlob:
     encoding: str = "dense"
     bases: tuple[Digest, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
-    check: Callable[[], None] = lambda: None
+    check: Callable[[], Digest] | None = None
+
+    def encoded(self) -> Digest:
+        """Return the digest of what was encoded, once every chunk was."""
+        return self.digest if self.check is None else self.check()
 
 
 def dense_blob(digest: Digest, target: Callable[[], Source]) -> NewBlob:
@@ -135,12 +144,20 @@ class PackWriter:
         root: Of the store.
         executor: Where chunks are encoded.
         window: The most chunks in flight.
+        wanted: Asked for each digest when it was encoded; a pack of which nothing is wanted is not kept.
     """
 
-    def __init__(self, root: Path, executor: ThreadPoolExecutor, window: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        executor: ThreadPoolExecutor,
+        window: int,
+        wanted: Callable[[Digest], bool] = lambda _: True,
+    ) -> None:
         self._root = root
         self._executor = executor
         self._window = window
+        self._wanted = wanted
 
     def write(
         self, packs: Sequence[Sequence[NewBlob]], advance: Callable[[int], None]
@@ -152,7 +169,7 @@ class PackWriter:
             advance: Told the number of tensor bytes that were encoded.
 
         Returns:
-            Name and entries of each pack.
+            Name and entries of each pack that is kept.
 
         Raises:
             ChangedError: What somebody else wrote to meanwhile is not what its digest names; no pack holds it, and no
@@ -172,6 +189,9 @@ class PackWriter:
                     path = temporary(self._root)
                     made.append(path)
                     entries = _stream(path, pack, coded, advance)
+                    if not any(self._wanted(entry.digest) for entry in entries):
+                        path.unlink()
+                        continue
                     finishing.append(finisher.submit(_finish, self._root, path, entries))
                 done = [future.result() for future in finishing]
                 # All at once: one flush of a journal serves every folder.
@@ -205,8 +225,7 @@ def _stream(
                 sizes.append(_write_all(file.fileno(), next(coded)))
                 start, end = chunk_range(entry.spec, number)
                 advance(end - start)
-            blob.check()
-            entries[at] = replace(entry, chunks=tuple(sizes), offset=head)
+            entries[at] = replace(entry, digest=blob.encoded(), chunks=tuple(sizes), offset=head)
             head += sum(sizes)
         file.seek(0)
         _write_all(file.fileno(), [write_header(entries)])
