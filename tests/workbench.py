@@ -7,15 +7,19 @@ import json
 import os
 import struct
 import subprocess
+import sys
+import threading
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.packs.format import Entry
@@ -94,6 +98,52 @@ def model(seed: int = 0, changed: Mapping[str, int] | None = None) -> bytes:
     return safetensors(tensors(seed, changed), {"format": "pt", "note": "kept to the byte"})
 
 
+def run_here(args: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``git theta`` in this process, with streams of its own, also for the programs that it starts."""
+    from git_theta_ext.cli.main import main
+    from git_theta_ext.git.notes import complain_once
+
+    complain_once.cache_clear()
+    with _process_state(folder), TemporaryFile() as out, TemporaryFile() as err:
+        with _redirected(1, out), _redirected(2, err):
+            code = main(args)
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(["git", "theta", *args], code, out.read().decode(), err.read().decode())
+
+
+@contextmanager
+def _process_state(folder: Path) -> Iterator[None]:
+    """Work in a folder, and undo afterwards what a command changes of its process."""
+    before, environment, mask = Path.cwd(), dict(os.environ), os.umask(0)
+    os.umask(mask)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        os.umask(mask)
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+@contextmanager
+def _redirected(descriptor: int, file: IO[bytes]) -> Iterator[None]:
+    """Let a stream of this process, and of its children, go to a file."""
+    name = {1: "stdout", 2: "stderr"}[descriptor]
+    before, kept = getattr(sys, name), os.dup(descriptor)
+    before.flush()
+    os.dup2(file.fileno(), descriptor)
+    try:
+        with open(descriptor, "w", encoding="utf-8", closefd=False, buffering=1) as stream:
+            setattr(sys, name, stream)
+            yield
+    finally:
+        setattr(sys, name, before)
+        os.dup2(kept, descriptor)
+        os.close(kept)
+
+
 @dataclass(frozen=True)
 class Repo:
     """A work tree, or a bare repository, and the git commands that run in it."""
@@ -101,8 +151,15 @@ class Repo:
     path: Path
 
     def run(self, *args: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
-        """Run ``git`` with arguments; fails with git's own words where ``check`` is set."""
-        done = subprocess.run(["git", *args], cwd=self.path, capture_output=True, text=True, check=False, **options)
+        """Run ``git`` with arguments; fails with git's own words if ``check`` is set.
+
+        A command of ours runs in this process, which has imported torch already, unless there are options: they are
+        those of ``subprocess.run``.
+        """
+        if args[0] == "theta" and not options and threading.current_thread() is threading.main_thread():
+            done = run_here(args[1:], self.path)
+        else:
+            done = subprocess.run(["git", *args], cwd=self.path, capture_output=True, text=True, check=False, **options)
         if check and done.returncode:
             raise AssertionError(f"git {' '.join(args)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
