@@ -40,6 +40,21 @@ def three(become: Become) -> Repo:
     return become(_three)
 
 
+def _merged(repo: Repo) -> None:
+    _three(repo)
+    repo.git("merge", "--quiet", "a")
+
+
+@pytest.fixture
+def merged(become: Become) -> Repo:
+    """Return a repository as ``three`` whose ``main`` has the mean of ``main`` and ``a``."""
+    return become(_merged)
+
+
+TAKE = ("-c", "theta.merge.method=theirs")
+"""For merges in which something is decided and nothing computed."""
+
+
 def test_a_merge_commit_says_what_was_merged_how_and_by_which_version(three: Repo) -> None:
     three.git("-c", "theta.merge.method=ties", "-c", "theta.merge.with=density=0.5", "merge", "--quiet", "a")
     (record,) = records(three)
@@ -67,20 +82,27 @@ def test_a_merge_in_which_no_rule_mattered_says_nothing(forked: Repo) -> None:
     assert "does not say how models were merged" in done.stderr
 
 
-def test_other_commits_are_left_alone(three: Repo) -> None:
-    three.git("merge", "--quiet", "a")
-    three.write(b"text", "notes.txt")
-    three.commit("not a merge")
-    assert records(three) == []
-    assert not (three.path / ".git/theta/merge.json").exists(), "what is committed is forgotten with the next commit"
+def test_other_commits_are_left_alone(merged: Repo) -> None:
+    merged.write(b"text", "notes.txt")
+    merged.commit("not a merge")
+    assert records(merged) == []
+    assert not (merged.path / ".git/theta/merge.json").exists(), "what is committed is forgotten with the next commit"
 
 
-@pytest.mark.parametrize(
-    "words", [["average"], ["ties", "density=0.3"], ["dare", "seed=5"], ["slerp", "t=0.3"], ["theirs"]], ids=" ".join
-)
-def test_replay_makes_the_same_bits(three: Repo, words: list[str]) -> None:
-    three.git("merge", "--quiet", "-s", "theta", "-X", f"method={words[0]}", *(f"-X{w}" for w in words[1:]), "a")
-    told = json.loads(three.git("theta", "merge", "--json", "--replay", "HEAD"))["replays"]
+def test_replay_makes_the_same_bits(repo: Repo) -> None:
+    methods = ["average", "ties, with: {density: 0.3}", "dare, with: {seed: 5}", "slerp, with: {t: 0.3}", "theirs"]
+    names = [EMBEDDING, *ATTENTION]
+    rules = "".join(f"- {{match: {name}, method: {method}}}\n" for name, method in zip(names, methods, strict=True))
+    repo.write(f"version: 1\nrules:\n{rules}".encode(), ".thetamerge")
+    repo.write_model(seed=1)
+    repo.commit("base")
+    repo.git("tag", "base")
+    branch(repo, "a", dict.fromkeys(names, 3))
+    branch(repo, "main", dict.fromkeys(names, 2))
+    repo.git("merge", "--quiet", "a")
+    (record,) = records(repo)
+    assert record["versions"] == {"average": 1, "dare": 1, "slerp": 1, "ties": 1}
+    told = json.loads(repo.git("theta", "merge", "--json", "--replay", "HEAD"))["replays"]
     assert [(each["path"], each["differing"]) for each in told] == [(MODEL, [])]
 
 
@@ -107,7 +129,7 @@ def test_rules_of_the_file_and_resolutions_are_recorded_in_their_order(three: Re
 
 
 def test_a_version_that_was_chosen_by_hand_is_not_said_to_be_merged(three: Repo) -> None:
-    three.git("merge", "--quiet", "--no-commit", "a")
+    three.git(*TAKE, "merge", "--quiet", "--no-commit", "a")
     three.write_model(seed=9)
     three.git("add", MODEL)
     three.git("commit", "--quiet", "--no-edit")
@@ -115,13 +137,13 @@ def test_a_version_that_was_chosen_by_hand_is_not_said_to_be_merged(three: Repo)
 
 
 def test_a_merge_that_was_given_up_leaves_no_trace_in_the_next(three: Repo) -> None:
-    three.git("-c", "theta.merge.method=ties", "merge", "--quiet", "--no-commit", "a")
+    three.git(*TAKE, "merge", "--quiet", "--no-commit", "a")
     three.git("merge", "--abort")
     three.git("merge", "--quiet", "-s", "ours", "a")
     assert records(three) == []
     three.git("reset", "--quiet", "--hard", "HEAD^1")
-    three.git("merge", "--quiet", "b")
-    assert [record["rules"]["method"] for record in records(three)] == ["average"]
+    three.git("-c", "theta.merge.method=base", "merge", "--quiet", "b")
+    assert [record["rules"]["method"] for record in records(three)] == ["base"]
 
 
 def test_replay_makes_a_common_ancestor_of_gits_own_again(three: Repo) -> None:
@@ -139,13 +161,12 @@ def test_replay_makes_a_common_ancestor_of_gits_own_again(three: Repo) -> None:
     three.git("theta", "merge", "--replay", "HEAD")
 
 
-def test_replay_tells_what_differs(three: Repo) -> None:
-    three.git("merge", "--quiet", "a")
-    message = three.git("log", "-1", "--format=%B").replace('"method":"average"', '"method":"sum"')
-    three.git(
+def test_replay_tells_what_differs(merged: Repo) -> None:
+    message = merged.git("log", "-1", "--format=%B").replace('"method":"average"', '"method":"sum"')
+    merged.git(
         "commit", "--quiet", "--amend", "--message", message.replace('"versions":{"average":1}', '"versions":{"sum":1}')
     )
-    done = three.run("theta", "merge", "--replay", check=False)
+    done = merged.run("theta", "merge", "--replay", check=False)
     assert done.returncode == 10
     assert EMBEDDING in done.stderr
 
@@ -177,7 +198,7 @@ def test_the_trailer_stands_behind_whatever_message_git_makes(
         three.git("theta", "resolve", "--method", "theirs", MODEL)
         three.git("commit", "--quiet", *(["--verbose"] if "commit.verbose=true" in settings else []), env=edited)
     else:
-        three.git("merge", "--quiet", *words, "a", env=edited)
+        three.git(*TAKE, "merge", "--quiet", *words, "a", env=edited)
     shown = three.git("log", "-1", "--format=%B")
     assert shown.splitlines()[0] == (subject.replace("branch", "topic") if stopped or "--edit" in words else subject)
     assert len(records(three)) == 1
@@ -194,18 +215,6 @@ def test_a_merge_that_was_ended_without_a_commit_says_nothing_in_the_next(three:
     three.git("theta", "resolve", "--method", "theirs", MODEL)
     three.git("commit", "--quiet", "--message", "not a merge")
     assert records(three) == []
-
-
-@pytest.mark.parametrize("branches", [["a"], ["a", "b"]], ids=" and ".join)
-def test_a_merge_that_a_rebase_makes_again_says_how_that_was_done(three: Repo, branches: list[str]) -> None:
-    three.git("merge", "--quiet", "-s", "theta", *branches)
-    branch(three, "upstream", {ATTENTION[3]: 9})
-    three.git("checkout", "--quiet", "main")
-    three.git("rebase", "--quiet", "--rebase-merges", *(["-s", "theta"] if "b" in branches else []), "upstream")
-    assert len(three.git("log", "-1", "--format=%P").split()) == 1 + len(branches)
-    commits = records(three)[-1]["commits"]
-    assert commits == [three.git("rev-parse", f"HEAD^{number}") for number in range(1, 2 + len(branches))]
-    three.git("theta", "merge", "--replay")
 
 
 def test_a_record_goes_where_it_is_not_true_and_stays_where_it_is(three: Repo) -> None:
@@ -237,16 +246,21 @@ def test_a_record_goes_where_it_is_not_true_and_stays_where_it_is(three: Repo) -
     assert records(three) == [], "as the hint says"
 
 
-def test_a_merge_that_is_made_again_is_made_by_the_method_that_it_was_made_by(three: Repo) -> None:
-    three.git("merge", "--quiet", "-s", "theta", "-X", "method=theirs", "a")
+@pytest.mark.parametrize("branches", [["a"], ["a", "b"]], ids=" and ".join)
+def test_a_merge_that_a_rebase_makes_again_is_made_by_the_same_method_and_says_so(
+    three: Repo, branches: list[str]
+) -> None:
+    method, seed = ("theirs", 3) if len(branches) == 1 else ("base", 1)
+    three.git("merge", "--quiet", "-s", "theta", "-X", f"method={method}", *branches)
     branch(three, "upstream", {ATTENTION[3]: 9})
     three.git("checkout", "--quiet", "main")
-    three.git("rebase", "--quiet", "--rebase-merges", "upstream")
-    merged = model(1, {EMBEDDING: 3, ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[3]: 9})
-    assert three.unsettled(MODEL, merged) == []
-    (record,) = records(three)
-    assert record["rules"]["method"] == "theirs"
+    three.git("rebase", "--quiet", "--rebase-merges", *(["-s", "theta"] if "b" in branches else []), "upstream")
+    changed = {EMBEDDING: seed, ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[3]: 9}
+    assert three.unsettled(MODEL, model(1, changed | ({ATTENTION[2]: 4} if "b" in branches else {}))) == []
+    record = records(three)[-1]
+    assert record["rules"]["method"] == method
     assert record["commits"] == three.git("log", "-1", "--format=%P").split()
+    assert len(record["commits"]) == 1 + len(branches)
     three.git("theta", "merge", "--replay")
 
 
@@ -268,24 +282,22 @@ def test_commits_that_are_replayed_are_no_merges_and_say_nothing(three: Repo) ->
         ('"sides":["', '"sides":["0', "is no object id"),
         ('"rules":{', '"rules":[{', "no record of a merge"),
         ('"method":"average"', '"method":"avarage"', "avarage"),
-        (f'"path":"{MODEL}"', '"path":"other"', "has no checkpoint other"),
+        (f'"path":"{MODEL}"', '"path":"other"', "records a merge of other but has no such checkpoint"),
     ],
 )
-def test_records_that_cannot_be_followed_are_named(three: Repo, old: str, new: str, words: str) -> None:
-    three.git("merge", "--quiet", "a")
-    message = three.git("log", "-1", "--format=%B")
+def test_records_that_cannot_be_followed_are_named(merged: Repo, old: str, new: str, words: str) -> None:
+    message = merged.git("log", "-1", "--format=%B")
     assert old in message
     unhooked = ("-c", f"core.hooksPath={os.devnull}")
-    three.git(*unhooked, "commit", "--quiet", "--amend", "--message", message.replace(old, new))
-    done = three.run("theta", "merge", "--replay", check=False)
+    merged.git(*unhooked, "commit", "--quiet", "--amend", "--message", message.replace(old, new))
+    done = merged.run("theta", "merge", "--replay", check=False)
     assert done.returncode in {10, 12}
     assert words in done.stderr
 
 
-def test_a_clone_replays_what_it_fetched(three: Repo, shared: Repo, tmp_path: Path) -> None:
-    three.git("merge", "--quiet", "a")
-    three.git("push", "--quiet", "origin", "main", "a")
-    three.git("clone", "--quiet", str(shared.path), str(tmp_path / "clone"))
+def test_a_clone_replays_what_it_fetched(merged: Repo, shared: Repo, tmp_path: Path) -> None:
+    merged.git("push", "--quiet", "origin", "main", "a")
+    merged.git("clone", "--quiet", str(shared.path), str(tmp_path / "clone"))
     Repo(tmp_path / "clone").git("theta", "merge", "--replay", "HEAD")
 
 
@@ -302,7 +314,7 @@ def test_the_hook_starts_no_python_where_nothing_was_merged(three: Repo, tmp_pat
 
 
 def test_a_commit_is_made_also_where_the_program_is_gone(three: Repo) -> None:
-    three.git("merge", "--quiet", "--no-commit", "a")
+    three.git(*TAKE, "merge", "--quiet", "--no-commit", "a")
     hooks = three.path / ".git/hooks"
     script = (hooks / "prepare-commit-msg").read_text().replace("git-theta", "git-theta-that-is-gone")
     (hooks / "prepare-commit-msg").write_text(script)
@@ -314,7 +326,7 @@ def test_a_commit_is_made_also_where_the_program_is_gone(three: Repo) -> None:
 def test_a_linked_work_tree_has_its_own_record(three: Repo, tmp_path: Path) -> None:
     three.git("worktree", "add", "--quiet", str(tmp_path / "linked"), "a")
     linked = Repo(tmp_path / "linked")
-    linked.git("merge", "--quiet", "b")
+    linked.git(*TAKE, "merge", "--quiet", "b")
     assert len(records(linked)) == 1
     assert not (three.path / ".git/theta/merge.json").exists()
 
