@@ -17,10 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.metadata import EntryPoint
 
-    from git_theta_ext.interfaces import Encoding, Format, MergeMethod, PairMethod, RemoteType, StatisticsKind
+    from git_theta_ext.interfaces import (
+        Encoding,
+        Format,
+        MergeMethod,
+        PairMethod,
+        RemoteType,
+        StatisticsKind,
+        UpdateKind,
+    )
     from git_theta_ext.model.content import Content
 
-Group = Literal["formats", "encodings", "merges", "remotes", "statistics"]
+Group = Literal["formats", "encodings", "merges", "remotes", "statistics", "updates"]
 
 
 class _Kind(NamedTuple):
@@ -35,6 +43,7 @@ _KINDS: dict[Group, _Kind] = {
     "merges": _Kind("merge method", "METHOD"),
     "remotes": _Kind("type of remote", "REMOTE"),
     "statistics": _Kind("kind of statistics", "KIND"),
+    "updates": _Kind("kind of update", "KIND"),
 }
 _ASKED_FIRST = ("safetensors", "torch_zip")
 """Formats of most checkpoints: if one of them recognises a file, the others need not be imported."""
@@ -121,6 +130,15 @@ def find_statistics(name: str) -> StatisticsKind:
         PluginError: No such kind is installed.
     """
     return cast("StatisticsKind", _find("statistics", name))
+
+
+def find_update(name: str) -> UpdateKind:
+    """Return a kind of updates by name.
+
+    Raises:
+        PluginError: No such kind is installed.
+    """
+    return cast("UpdateKind", _find("updates", name))
 
 
 def remote_of_scheme(scheme: str) -> RemoteType:

@@ -9,13 +9,15 @@ import numpy as np
 from workbench import ATTENTION, SPECS, safetensors
 
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.update.files import UpdateFile, read_update
+from git_theta_ext.update.files import read_update
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from workbench import Tensor
+
+    from git_theta_ext.interfaces import UpdateFile
 
 RANK = 4
 MODEL_SPECS = {name: TensorSpec.of(*spec) for name, spec in SPECS.items()}

@@ -52,7 +52,7 @@ complete -c git-theta -n '__fish_seen_subcommand_from add' -s h -l help -d 'expl
 complete -c git-theta -n '__fish_seen_subcommand_from add' -l json -d 'print the result as JSON'
 complete -c git-theta -n '__fish_seen_subcommand_from add' -s q -l quiet -d 'print errors only'
 complete -c git-theta -n '__fish_seen_subcommand_from add' -s n -l dry-run -d 'list what would be staged, and stage nothing'
-complete -c git-theta -n '__fish_seen_subcommand_from add' -l update -x -a 'lora= sparse= ia3= compeft=' -d 'apply an update to HEAD\'s version and store only the update; KIND is lora, sparse, ia3, compeft'
+complete -c git-theta -n '__fish_seen_subcommand_from add' -l update -x -a 'compeft= ia3= lora= sparse=' -d 'apply an update to HEAD\'s version and store only the update; KIND is compeft, ia3, lora, sparse'
 complete -c git-theta -n '__fish_seen_subcommand_from add' -l atol -x -d 'keep HEAD\'s value of a parameter if no element changed by more than X'
 complete -c git-theta -n '__fish_seen_subcommand_from add' -l rtol -x -d 'like --atol, plus Y times the previous value'
 complete -c git-theta -n '__fish_seen_subcommand_from add' -a '(__fish_complete_path (commandline -ct))'

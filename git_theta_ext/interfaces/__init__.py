@@ -27,15 +27,26 @@ if TYPE_CHECKING:
         Trim,
         pieces,
     )
+    from git_theta_ext.interfaces.parameter_names import ParameterNames
     from git_theta_ext.interfaces.prediction import PredictingEncoding
     from git_theta_ext.interfaces.remotes import Remote, RemoteType
     from git_theta_ext.interfaces.statistics import Observed, StatisticsKind
+    from git_theta_ext.interfaces.updates import (
+        ParameterUpdate,
+        UpdateFile,
+        UpdateKind,
+        UpdateTensor,
+        check_factor,
+        check_float_parameter,
+        predicted_update,
+        replacing_update,
+    )
     from git_theta_ext.model.bounded_json import read_json
     from git_theta_ext.model.content import Content
     from git_theta_ext.model.dtypes import Dtype, dtype, opaque
     from git_theta_ext.model.floats import is_real, round_once, to_float64
     from git_theta_ext.model.layout import Checksum, ChecksumField, Extent, Field, Layout, Literal, Segment, Slice
-    from git_theta_ext.model.packed_signs import pack_signs, unpack_signs
+    from git_theta_ext.model.packed_signs import SIGNS_PER_FRAME, pack_signs, sign_frames, unpack_signs
     from git_theta_ext.model.remote_keys import check_key, check_prefix, is_key
     from git_theta_ext.model.tensor import MAX_BYTES, MAX_DIMENSIONS, TensorSpec
     from git_theta_ext.util.libraries import is_installed, require
@@ -44,6 +55,7 @@ __all__ = [
     "MAX_BRANCHES",
     "MAX_BYTES",
     "MAX_DIMENSIONS",
+    "SIGNS_PER_FRAME",
     "Base",
     "Checksum",
     "ChecksumField",
@@ -65,6 +77,8 @@ __all__ = [
     "Option",
     "Pair",
     "PairMethod",
+    "ParameterNames",
+    "ParameterUpdate",
     "Piece",
     "PredictingEncoding",
     "Predictor",
@@ -77,6 +91,11 @@ __all__ = [
     "StatisticsKind",
     "TensorSpec",
     "Trim",
+    "UpdateFile",
+    "UpdateKind",
+    "UpdateTensor",
+    "check_factor",
+    "check_float_parameter",
     "check_key",
     "check_prefix",
     "decode_dense",
@@ -91,9 +110,12 @@ __all__ = [
     "pack_signs",
     "payload_size",
     "pieces",
+    "predicted_update",
     "read_json",
+    "replacing_update",
     "require",
     "round_once",
+    "sign_frames",
     "to_float64",
     "unpack_signs",
 ]
@@ -118,6 +140,8 @@ _MODULES = (
     "interfaces.prediction",
     "interfaces.merges",
     "interfaces.statistics",
+    "interfaces.parameter_names",
+    "interfaces.updates",
 )
 
 

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
     Signs = NDArray[np.int8]
 
+SIGNS_PER_FRAME = 1 << 19
+"""Signs that are packed together: those of a chunk's elements."""
+
 _DIGITS, _GAPS = range(2)
+_SIZE = struct.Struct("<I")
 _HEAD = struct.Struct("<BQQQ")
 _PER_BYTE = 5
 _DENSE = 0.12  # above this share of non-zeros, digits take less than gaps
@@ -72,6 +76,34 @@ def unpack_signs(data: Buffer, count: int) -> Signs:
     signs = np.zeros(count, np.int8)
     signs[places] = 1 - 2 * negative.astype(np.int8)
     return signs
+
+
+def frame_signs(signs: Signs) -> bytes:
+    """Pack at most SIGNS_PER_FRAME signs, preceded by the size of the result in four bytes."""
+    packed = pack_signs(signs)
+    return _SIZE.pack(len(packed)) + packed
+
+
+def sign_frames(data: memoryview, count: int) -> list[memoryview]:
+    """Return the packed signs in each frame of a long row.
+
+    Args:
+        data: The frames of the row, one after another.
+        count: Signs in the row; all frames but the last one have SIGNS_PER_FRAME.
+
+    Raises:
+        CorruptError: There are more or fewer bytes or frames than that.
+    """
+    wanted = -(-count // SIGNS_PER_FRAME)
+    frames: list[memoryview] = []
+    position = 0
+    while len(frames) < wanted and position + _SIZE.size <= data.nbytes:
+        start = position + _SIZE.size
+        position = start + _SIZE.unpack_from(data, position)[0]
+        frames.append(data[start:position])
+    if len(frames) != wanted or position != data.nbytes:
+        raise CorruptError(f"signs that are not {wanted} frames")
+    return frames
 
 
 def _read_gaps(view: memoryview, count: int) -> tuple[Any, Any]:

@@ -9,17 +9,17 @@ from git_theta_ext.errors import CorruptError, FormatError, UsageError
 from git_theta_ext.model.floats import is_real, to_float64
 from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.store.deltas.encode import DeltaHint
-from git_theta_ext.update.change import new_value
+from git_theta_ext.update.value import new_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from typing_extensions import Buffer
 
+    from git_theta_ext.interfaces import ParameterUpdate
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.store.store import Store
-    from git_theta_ext.update.change import Change
 
 _EXPLAINED = 0.25
 """The share of a parameter's squared change that may be left beside an update that is said to have made it."""
@@ -36,7 +36,7 @@ class Update:
         value: Returns a parameter's bytes in the file.
     """
 
-    changes: Mapping[str, Change]
+    changes: Mapping[str, ParameterUpdate]
     base: Mapping[str, Parameter]
     current: Mapping[str, Parameter]
     value: Callable[[str], memoryview]

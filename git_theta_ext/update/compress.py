@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.floats import to_float64
-from git_theta_ext.update.compeft import framed_signs
+from git_theta_ext.model.packed_signs import frame_signs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -166,7 +166,7 @@ def write_signs(pairs: Sequence[Pair], selection: Selection, file: IO[bytes]) ->
         for delta in _deltas(pair):
             signs, left = _signs(delta, selection.threshold, left)
             kept = signs != 0
-            frames.append(framed_signs(signs))
+            frames.append(frame_signs(signs))
             found += Fidelity(
                 delta.size,
                 int(kept.sum()),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import FormatError
+from git_theta_ext.interfaces import UpdateFile, UpdateTensor
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.model.layout import Extent
 from git_theta_ext.registry import find_format
@@ -14,43 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from git_theta_ext.model.content import Content
-    from git_theta_ext.model.tensor import TensorSpec
 
 MAX_CONFIG = 1 << 20
 """The most bytes that a configuration may have."""
 
 _LENGTH = 8
 _METADATA = "__metadata__"
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """A tensor of an update.
-
-    Attributes:
-        spec: Its element type and shape.
-        data: Its little-endian bytes.
-    """
-
-    spec: TensorSpec
-    data: memoryview
-
-
-@dataclass(frozen=True)
-class UpdateFile:
-    """What an update file holds.
-
-    Attributes:
-        label: Its name in messages.
-        tensors: By name.
-        metadata: The texts of its header.
-        config: Of the configuration beside it; None where there is none.
-    """
-
-    label: str
-    tensors: Mapping[str, Tensor]
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    config: Mapping[str, Any] | None = None
 
 
 def read_update(data: Content, label: str, config: bytes | None = None) -> UpdateFile:
@@ -69,7 +38,9 @@ def read_update(data: Content, label: str, config: bytes | None = None) -> Updat
         found = find_format("safetensors").parse(data)
     except FormatError as error:
         raise FormatError(f"{label}: {error.message}", hint="updates are read from safetensors files") from error
-    tensors = {part.name: Tensor(part.spec, data[part.offset : part.end]) for part in found if isinstance(part, Extent)}
+    tensors = {
+        part.name: UpdateTensor(part.spec, data[part.offset : part.end]) for part in found if isinstance(part, Extent)
+    }
     # The format has read the header, so it is there and it is JSON.
     length = int.from_bytes(data[:_LENGTH], "little")
     metadata = read_json(str(data[_LENGTH : _LENGTH + length], "utf-8")).get(_METADATA, {})

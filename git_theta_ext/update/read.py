@@ -1,47 +1,37 @@
-"""The kinds of updates, by the name that a user gives them."""
+"""Read an update of any kind."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, UsageError
-from git_theta_ext.update.compeft import read_compeft
-from git_theta_ext.update.ia3 import read_ia3
-from git_theta_ext.update.lora import read_lora
-from git_theta_ext.update.sparse import read_sparse
+from git_theta_ext.registry import find_update
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from git_theta_ext.interfaces import ParameterUpdate, UpdateFile
     from git_theta_ext.model.tensor import TensorSpec
-    from git_theta_ext.update.change import Change
-    from git_theta_ext.update.files import UpdateFile
-
-READERS: dict[str, Callable[[UpdateFile, Mapping[str, TensorSpec]], dict[str, Change]]] = {
-    "lora": read_lora,
-    "sparse": read_sparse,
-    "ia3": read_ia3,
-    "compeft": read_compeft,
-}
 
 
-def read_changes(kind: str, file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str, Change]:
+def read_changes(kind: str, file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> Mapping[str, ParameterUpdate]:
     """Return what an update makes of a checkpoint's parameters.
 
     Args:
-        kind: One of READERS.
+        kind: Name of the kind, such as ``lora``.
         file: What the update holds.
         parameters: The checkpoint's.
 
     Returns:
-        A change for each parameter that it names, by its name in the checkpoint; at least one.
+        An update of each parameter that it names, by its name in the checkpoint; at least one.
 
     Raises:
+        PluginError: No such kind is installed.
         FormatError: The update contradicts itself, does not fit a parameter, which is named, or is empty.
         UsageError: It is of a kind that cannot be applied, or names a parameter that the checkpoint does not have.
     """
     try:
-        changes = READERS[kind](file, parameters)
+        changes = find_update(kind).read(file, parameters)
     except (FormatError, UsageError) as error:
         raise type(error)(f"{file.label}: {error.message}", hint=error.hint) from error
     if not changes:

@@ -7,7 +7,6 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from git_theta_ext import registry
-from git_theta_ext.cli.commands.add import UPDATE_KINDS
 from git_theta_ext.cli.discovery import GROUPS, descriptions, load
 from git_theta_ext.cli.parser import parser_of
 
@@ -144,7 +143,7 @@ def _words(metavar: str) -> Sequence[str]:
     if metavar == "METHOD":
         return ("ours", "theirs", "base", *registry.built_in("merges"))
     if metavar == "KIND=FILE":
-        return tuple(f"{kind}=" for kind in UPDATE_KINDS)
+        return tuple(f"{kind}=" for kind in registry.built_in("updates"))
     return registry.built_in("statistics") if metavar == "KIND,KIND" else ()
 
 

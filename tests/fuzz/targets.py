@@ -17,7 +17,7 @@ from git_theta_ext.interfaces import Base, Chunk, NotSplittable
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
-from git_theta_ext.registry import find_encoding, find_format
+from git_theta_ext.registry import built_in, find_encoding, find_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -350,11 +350,11 @@ def _update_seeds() -> list[bytes]:
 
 
 def _update(data: bytes) -> None:
-    from git_theta_ext.update.change import new_value
     from git_theta_ext.update.files import read_update
-    from git_theta_ext.update.read import READERS, read_changes
+    from git_theta_ext.update.read import read_changes
+    from git_theta_ext.update.value import new_value
 
-    for kind in READERS:
+    for kind in built_in("updates"):
         with suppress(ThetaError):
             changes = read_changes(kind, read_update(memoryview(data), "u", _config_seeds()[0]), SPECS)
             for name, change in changes.items():

@@ -21,6 +21,7 @@ from git_theta_ext.git.pathspecs import addable_paths, worktree_of
 from git_theta_ext.operations.filter.index_refresh import finish_written
 from git_theta_ext.operations.maintenance.auto_gc import start_if_due
 from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.registry import built_in, names
 
 if TYPE_CHECKING:
     import argparse
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 GROUP = "daily"
 EXAMPLE = "git theta add model.safetensors checkpoints/"
 
-UPDATE_KINDS = ("lora", "sparse", "ia3", "compeft")
-
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
@@ -44,7 +43,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--update",
         metavar="KIND=FILE",
-        help=f"apply an update to HEAD's version and store only the update; KIND is {', '.join(UPDATE_KINDS)}",
+        help=f"apply an update to HEAD's version and store only the update; KIND is {', '.join(built_in('updates'))}",
     )
     parser.add_argument(
         "--atol", metavar="X", type=float, help="keep HEAD's value of a parameter if no element changed by more than X"
@@ -132,8 +131,9 @@ def _update(args: argparse.Namespace) -> Source | None:
     if args.update is None:
         return None
     kind, found, file = args.update.partition("=")
-    if kind not in UPDATE_KINDS or not found or not file:
-        raise UsageError(f"--update {args.update}: not KIND=FILE", hint=f"KIND is one of {', '.join(UPDATE_KINDS)}")
+    if not found or not file or (kind not in built_in("updates") and kind not in names("updates")):
+        hint = f"KIND is one of {', '.join(names('updates'))}"
+        raise UsageError(f"--update {args.update}: not KIND=FILE", hint=hint)
     if args.atol is not None or args.rtol is not None:
         raise UsageError("--update and tolerances do not go together", hint="git theta add -h")
     from git_theta_ext.operations.staging.update import Source

@@ -25,7 +25,7 @@ from git_theta_ext.model.floats import is_real
 from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.operations.workspace import Workspace
-from git_theta_ext.update.compeft import file_head
+from git_theta_ext.update.compeft_file import file_head
 from git_theta_ext.update.compress import Fidelity, Pair, Selection, select, write_signs
 from git_theta_ext.util.file_bytes import open_bytes
 from git_theta_ext.util.files import replacing, reporting_os_errors

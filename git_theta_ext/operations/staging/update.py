@@ -19,9 +19,9 @@ from git_theta_ext.util.file_bytes import open_bytes
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from git_theta_ext.interfaces import UpdateFile
     from git_theta_ext.operations.staging.opened import OpenCheckpoint
     from git_theta_ext.operations.workspace import Workspace
-    from git_theta_ext.update.files import UpdateFile
 
 _CONFIG = "adapter_config.json"
 _TENSORS = "adapter_model.safetensors"
@@ -33,7 +33,7 @@ class Source:
     """Where an update comes from.
 
     Attributes:
-        kind: ``lora``, ``sparse``, ``ia3`` or ``compeft``.
+        kind: The name of its kind, such as ``lora``.
         path: Of its file, or of the folder that holds that.
     """
 

@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_theta_ext.errors import FormatError, UsageError
+from git_theta_ext.interfaces import UpdateFile
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.update.change import new_value
-from git_theta_ext.update.compeft import file_head, read_compeft
+from git_theta_ext.update.compeft_file import file_head
 from git_theta_ext.update.compress import Fidelity, Pair, select, write_signs
-from git_theta_ext.update.files import UpdateFile, read_update
+from git_theta_ext.update.files import read_update
 from git_theta_ext.update.read import read_changes
+from git_theta_ext.update.value import new_value
+from git_theta_plugins.updates.compeft import read_compeft
 
 
 def pairs_of(deltas):

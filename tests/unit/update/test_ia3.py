@@ -8,8 +8,8 @@ from adapters import floats, update_of
 
 from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.update.change import new_value
-from git_theta_ext.update.ia3 import read_ia3
+from git_theta_ext.update.value import new_value
+from git_theta_plugins.updates.ia3 import read_ia3
 
 SPECS = {
     "k.weight": TensorSpec.of("F32", (6, 4)),

@@ -11,9 +11,9 @@ from workbench import ATTENTION, EMBEDDING, MLP, values
 
 from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.update.change import new_value
 from git_theta_ext.update.files import MAX_CONFIG, read_update
-from git_theta_ext.update.lora import read_lora
+from git_theta_ext.update.value import new_value
+from git_theta_plugins.updates.lora import read_lora
 
 
 def read(tensors=None, specs=MODEL_SPECS, **config):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from git_theta_ext.errors import UsageError
-from git_theta_ext.update.names import Names
+from git_theta_ext.interfaces import ParameterNames
 
 KNOWN = ["bert.layer.0.weight", "bert.layer.1.weight", "head.weight", "other.head.weight"]
 
@@ -19,19 +19,19 @@ KNOWN = ["bert.layer.0.weight", "bert.layer.1.weight", "head.weight", "other.hea
     ],
 )
 def test_exact_name_or_an_ending_is_found(name, parameter):
-    assert Names(KNOWN).get(name) == parameter
+    assert ParameterNames(KNOWN).get(name) == parameter
 
 
 def test_name_that_may_mean_two_parameters_is_refused():
     with pytest.raises(UsageError, match=r"'weight' may mean"):
-        Names(KNOWN).get("weight")
+        ParameterNames(KNOWN).get("weight")
 
 
 def test_ending_inside_a_component_is_none():
-    assert Names(["attention.weight"]).find("tion.weight") is None
+    assert ParameterNames(["attention.weight"]).find("tion.weight") is None
 
 
 def test_unknown_name_is_an_error_that_names_it_and_its_neighbour():
     with pytest.raises(UsageError, match=r"bert\.layer\.7\.weight") as raised:
-        Names(KNOWN).get("bert.layer.7.weight")
+        ParameterNames(KNOWN).get("bert.layer.7.weight")
     assert "bert.layer" in raised.value.hint

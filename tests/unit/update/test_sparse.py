@@ -8,9 +8,9 @@ from adapters import floats, update_of
 
 from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.update.change import new_value
 from git_theta_ext.update.read import read_changes
-from git_theta_ext.update.sparse import read_sparse
+from git_theta_ext.update.value import new_value
+from git_theta_plugins.updates.sparse import read_sparse
 
 SPECS = {
     "w": TensorSpec.of("F32", (3, 4)),

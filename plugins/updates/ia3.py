@@ -10,23 +10,31 @@ import re
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, UsageError
-from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.update.change import Change, check_factor, check_float, predicted, replaced
-from git_theta_ext.update.files import Tensor
-from git_theta_ext.update.names import Names
-from git_theta_ext.update.peft import flag, from_starts, is_start, once, unwrapped
+from git_theta_ext.interfaces import (
+    ParameterNames,
+    ParameterUpdate,
+    TensorSpec,
+    UpdateFile,
+    UpdateKind,
+    UpdateTensor,
+    check_factor,
+    check_float_parameter,
+    predicted_update,
+    replacing_update,
+)
+
+from ._peft import flag, from_starts, is_start, once, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from git_theta_ext.update.files import UpdateFile
 
 _VECTOR = re.compile(r"(?P<module>.+)\.ia3_l(?:\.default)?(?:\.weight)?")
 _SCALE = ".scale"
 _MATRIX = 2
 
 
-def read_ia3(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str, Change]:
+def read_ia3(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str, ParameterUpdate]:
     """Return what an IA3 adapter, or a file of plain vectors, makes of a checkpoint's parameters.
 
     Args:
@@ -43,9 +51,9 @@ def read_ia3(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str
     kind = str((file.config or {}).get("peft_type", "IA3")).upper()
     if kind != "IA3":
         raise UsageError(f"an adapter of kind {kind[:40]!r}, not IA3")
-    names = Names(parameters)
-    changes: dict[str, Change] = {}
-    starts: dict[str, Change] = {}
+    names = ParameterNames(parameters)
+    changes: dict[str, ParameterUpdate] = {}
+    starts: dict[str, ParameterUpdate] = {}
     for key, tensor in file.tensors.items():
         match = _VECTOR.fullmatch(key)
         if match is not None:
@@ -63,11 +71,14 @@ def read_ia3(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str
             once(changes, name, _scaled(name, parameters[name], tensor, axis))
         else:
             name = names.get(unwrapped(key))
-            once(starts if is_start(key) else changes, name, replaced(tensor, parameters[name], name))
+            once(starts if is_start(key) else changes, name, replacing_update(tensor, parameters[name], name))
     return from_starts(changes, starts)
 
 
-def _axis(file: UpdateFile, key: str, vector: Tensor, spec: TensorSpec, module: str) -> int:
+KIND = UpdateKind(read_ia3)
+
+
+def _axis(file: UpdateFile, key: str, vector: UpdateTensor, spec: TensorSpec, module: str) -> int:
     """Return the axis of a parameter along which a vector has one number for each place."""
     long = [axis for axis, size in enumerate(vector.spec.shape) if size != 1]
     if len(long) > 1 or not vector.spec.elements:
@@ -91,11 +102,11 @@ def _axis(file: UpdateFile, key: str, vector: Tensor, spec: TensorSpec, module: 
     raise FormatError(f"{key!r} has {vector.spec.elements} numbers, which do not fit {spec}")
 
 
-def _scaled(name: str, spec: TensorSpec, vector: Tensor, axis: int) -> Change:
-    check_float(name, spec)
+def _scaled(name: str, spec: TensorSpec, vector: UpdateTensor, axis: int) -> ParameterUpdate:
+    check_float_parameter(name, spec)
     check_factor(name, vector)
     size = spec.shape[axis] if axis < len(spec.shape) else 0
     if size != vector.spec.elements:
         raise FormatError(f"{vector.spec.elements} numbers for axis {axis} of {name!r}, which is {spec}")
-    flat = Tensor(TensorSpec(vector.spec.dtype, (size,)), vector.data)
-    return predicted("scale", {"axis": axis}, flat)
+    flat = UpdateTensor(TensorSpec(vector.spec.dtype, (size,)), vector.data)
+    return predicted_update("scale", {"axis": axis}, flat)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.update.change import after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from git_theta_ext.update.change import Change
-    from git_theta_ext.update.files import UpdateFile
+    from git_theta_ext.interfaces import ParameterUpdate, UpdateFile
+
 
 PREFIX = "base_model.model."
 """What PEFT puts before a module's name."""
@@ -44,9 +44,11 @@ def is_start(key: str) -> bool:
     return f"{_BASE}." in key
 
 
-def from_starts(changes: Mapping[str, Change], starts: Mapping[str, Change]) -> dict[str, Change]:
+def from_starts(
+    changes: Mapping[str, ParameterUpdate], starts: Mapping[str, ParameterUpdate]
+) -> dict[str, ParameterUpdate]:
     """Return changes to what their modules began with, where an adapter tells that."""
-    begun = {name: after(start, changes[name]) if name in changes else start for name, start in starts.items()}
+    begun = {name: replace(changes[name], start=start) if name in changes else start for name, start in starts.items()}
     return {**changes, **begun}
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _LONGEST = 4096
 
 
-class Names:
+class ParameterNames:
     """Finds parameters by the names that an update gives them.
 
     A model that was trained inside another one has a prefix more or less than the checkpoint, so where no parameter has

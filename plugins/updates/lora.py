@@ -14,16 +14,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import FormatError, UsageError
-from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.update.change import Change, check_factor, check_float, predicted, replaced
-from git_theta_ext.update.files import Tensor
-from git_theta_ext.update.names import Names
-from git_theta_ext.update.peft import PREFIX, flag, from_starts, is_start, once, unwrapped
+from git_theta_ext.interfaces import (
+    ParameterNames,
+    ParameterUpdate,
+    TensorSpec,
+    UpdateFile,
+    UpdateKind,
+    UpdateTensor,
+    check_factor,
+    check_float_parameter,
+    predicted_update,
+    replacing_update,
+)
+
+from ._peft import PREFIX, flag, from_starts, is_start, once, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from git_theta_ext.update.files import UpdateFile
 
 _FACTOR = re.compile(r"(?P<module>.+)\.(?P<kind>lora_(?:embedding_)?)(?P<side>[AB])(?:\.default)?(?:\.weight)?")
 _PLAIN = re.compile(r"\^?(?P<name>(?:[\w-]|\\?\.)+)\$?")
@@ -66,8 +74,8 @@ class _Pair:
     name: str
     module: str
     key: str
-    left: Tensor
-    right: Tensor
+    left: UpdateTensor
+    right: UpdateTensor
     embedding: bool
 
     @property
@@ -85,7 +93,7 @@ class _Pair:
         return fitting if self.rank else []
 
 
-def read_lora(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str, Change]:
+def read_lora(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str, ParameterUpdate]:
     """Return what a PEFT adapter makes of a checkpoint's parameters.
 
     Args:
@@ -100,10 +108,10 @@ def read_lora(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[st
         UsageError: It is of a kind that cannot be applied, or names a parameter that the checkpoint does not have.
     """
     settings = _settings(file)
-    names = Names(parameters)
+    names = ParameterNames(parameters)
     pairs: dict[tuple[str, bool], dict[str, str]] = {}
-    changes: dict[str, Change] = {}
-    starts: dict[str, Change] = {}
+    changes: dict[str, ParameterUpdate] = {}
+    starts: dict[str, ParameterUpdate] = {}
     for key in file.tensors:
         match = _FACTOR.fullmatch(key.removeprefix(PREFIX))
         if match is not None:
@@ -113,7 +121,9 @@ def read_lora(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[st
             raise UsageError(f"{key!r} belongs to a kind of LoRA that is not known")
         else:
             name = names.get(unwrapped(key))
-            once(starts if is_start(key) else changes, name, replaced(file.tensors[key], parameters[name], name))
+            once(
+                starts if is_start(key) else changes, name, replacing_update(file.tensors[key], parameters[name], name)
+            )
     found = [_pair(file, names, module, sides, embedding=embedding) for (module, embedding), sides in pairs.items()]
     told = [(pair, pair.ways(parameters[pair.name])) for pair in found]
     # PEFT writes down what its last layer wanted, which is wrong for others where only some are like GPT-2's.
@@ -123,7 +133,10 @@ def read_lora(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[st
     return from_starts(changes, starts)
 
 
-def _pair(file: UpdateFile, names: Names, module: str, sides: Mapping[str, str], *, embedding: bool) -> _Pair:
+KIND = UpdateKind(read_lora)
+
+
+def _pair(file: UpdateFile, names: ParameterNames, module: str, sides: Mapping[str, str], *, embedding: bool) -> _Pair:
     if len(sides) < _MATRIX:
         raise FormatError(f"{next(iter(sides.values()))!r} lacks its other factor")
     name = names.get(f"{unwrapped(module)}.weight")
@@ -133,9 +146,11 @@ def _pair(file: UpdateFile, names: Names, module: str, sides: Mapping[str, str],
     return _Pair(name, module, sides["A"], left, right, embedding)
 
 
-def _change(settings: _Settings, pair: _Pair, spec: TensorSpec, ways: Sequence[bool], *, wrong: bool) -> Change:
+def _change(
+    settings: _Settings, pair: _Pair, spec: TensorSpec, ways: Sequence[bool], *, wrong: bool
+) -> ParameterUpdate:
     """Return what a pair of factors makes of a parameter that it fits in some ways: transposed or not."""
-    check_float(pair.name, spec)
+    check_float_parameter(pair.name, spec)
     if not ways:
         raise FormatError(
             f"factors {pair.left.spec} and {pair.right.spec} do not fit parameter {pair.name!r}, which is {spec}",
@@ -151,15 +166,15 @@ def _change(settings: _Settings, pair: _Pair, spec: TensorSpec, ways: Sequence[b
     transposed = settings.transposed if settings.transposed in ways else ways[0]
     scale = settings.scaling(pair.module, pair.rank)
     params = {"scale": scale, "swap": True} if transposed else {"scale": scale}
-    return predicted("low_rank", params, pair.left, pair.right)
+    return predicted_update("low_rank", params, pair.left, pair.right)
 
 
-def _matrix(factor: Tensor) -> Tensor:
+def _matrix(factor: UpdateTensor) -> UpdateTensor:
     """Return a convolution's factor as a matrix: its kernel belongs to the columns."""
     shape = factor.spec.shape
     if len(shape) <= _MATRIX:
         return factor
-    return Tensor(TensorSpec(factor.spec.dtype, (shape[0], math.prod(shape[1:]))), factor.data)
+    return UpdateTensor(TensorSpec(factor.spec.dtype, (shape[0], math.prod(shape[1:]))), factor.data)
 
 
 def _settings(file: UpdateFile) -> _Settings:

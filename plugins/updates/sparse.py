@@ -10,17 +10,23 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.model.floats import round_once, to_float64
-from git_theta_ext.update.change import Change, check_float
-from git_theta_ext.update.names import Names
+from git_theta_ext.interfaces import (
+    ParameterNames,
+    ParameterUpdate,
+    TensorSpec,
+    UpdateFile,
+    UpdateKind,
+    UpdateTensor,
+    check_float_parameter,
+    round_once,
+    to_float64,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from git_theta_ext.model.tensor import TensorSpec
-    from git_theta_ext.update.files import Tensor, UpdateFile
 
 _INDICES, _VALUES = ".indices", ".values"
 _INTEGERS = {"I64": "<i8", "I32": "<i4"}
@@ -28,7 +34,7 @@ _MODES = ("set", "add")
 _MATRIX = 2
 
 
-def read_sparse(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str, Change]:
+def read_sparse(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str, ParameterUpdate]:
     """Return what a sparse update makes of a checkpoint's parameters.
 
     Args:
@@ -45,8 +51,8 @@ def read_sparse(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[
     mode = file.metadata.get("mode", "set")
     if mode not in _MODES:
         raise FormatError(f"mode {mode[:40]!r} in its metadata; it is one of {', '.join(_MODES)}")
-    names = Names(parameters)
-    changes: dict[str, Change] = {}
+    names = ParameterNames(parameters)
+    changes: dict[str, ParameterUpdate] = {}
     for key in file.tensors:
         stem = key.removesuffix(_INDICES).removesuffix(_VALUES)
         if stem == key or not {stem + _INDICES, stem + _VALUES} <= set(file.tensors):
@@ -60,13 +66,16 @@ def read_sparse(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[
     return changes
 
 
-def _change(name: str, spec: TensorSpec, indices: Tensor, values: Tensor, mode: str) -> Change:
+KIND = UpdateKind(read_sparse)
+
+
+def _change(name: str, spec: TensorSpec, indices: UpdateTensor, values: UpdateTensor, mode: str) -> ParameterUpdate:
     import numpy as np
 
     if spec.dtype.bits % 8:
         raise FormatError(f"parameter {name!r} is {spec}, whose elements are no whole bytes")
     if mode == "add":
-        check_float(name, spec)
+        check_float_parameter(name, spec)
     places = _places(name, spec, indices)
     if values.spec.dtype != spec.dtype or values.spec.elements != places.size:
         raise FormatError(f"parameter {name!r} is {spec}, and there are {places.size} places and {values.spec} values")
@@ -88,7 +97,7 @@ def _change(name: str, spec: TensorSpec, indices: Tensor, values: Tensor, mode: 
             fresh = np.frombuffer(round_once(sums, spec.dtype), fresh.dtype)
         np.frombuffer(out, fresh.dtype)[here] = fresh
 
-    return Change("delta", apply)
+    return ParameterUpdate("delta", apply=apply)
 
 
 def _elements(data: memoryview, width: int) -> NDArray[Any]:
@@ -97,7 +106,7 @@ def _elements(data: memoryview, width: int) -> NDArray[Any]:
     return np.frombuffer(data, np.dtype((np.void, width)))
 
 
-def _places(name: str, spec: TensorSpec, indices: Tensor) -> NDArray[Any]:
+def _places(name: str, spec: TensorSpec, indices: UpdateTensor) -> NDArray[Any]:
     """Return the flat places, each inside the parameter."""
     import numpy as np
 
