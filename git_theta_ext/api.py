@@ -29,8 +29,8 @@ from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.registry import find_format
 from git_theta_ext.statistics.sidecar import is_statistics, sidecar_of
 from git_theta_ext.store.memory import MemoryStore
-from git_theta_ext.store.tensor_store import TensorStore
 from git_theta_ext.util.libraries import require
+from git_theta_ext.util.reporter import LogReporter
 from git_theta_ext.util.text import indented, shortlist
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def load(revision: str, *, repository: Place = ".") -> dict[str, torch.Tensor]:
 def _load(revision: str, repository: Place) -> dict[str, torch.Tensor]:
     require("torch", "git_theta_ext.load")
     folder = _folder(repository)
-    with Workspace.discover(folder) as workspace:
+    with Workspace.discover(LogReporter(_LOG), folder) as workspace:
         values = _manifest(workspace.repo, revision, folder).parameters
         ensure_digests(workspace, {value.digest for value in values.values()})
         return {name: to_tensor(p.spec, workspace.store.read(p.digest, p.spec)) for name, p in values.items()}
@@ -138,7 +138,7 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
     folder = _folder(repository)
     names = [model for model in models if isinstance(model, str)]
     if len(names) == len(models) and not statistics and (base is None or isinstance(base, str)):
-        with Workspace.discover(folder) as workspace:
+        with Workspace.discover(LogReporter(_LOG), folder) as workspace:
             return _merged(_versions(workspace, folder, names, base), asked, device)
     dicts = [_loaded(model, repository) for model in models]
     return _merged(_state_dicts(dicts, None if base is None else _loaded(base, repository), statistics), asked, device)

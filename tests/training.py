@@ -6,6 +6,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
+from reports import Reports
 from workbench import Repo, Tensor, safetensors
 
 from git_theta_ext.checkpoint.populate import populate
@@ -83,7 +84,7 @@ def differing(repo: Repo, commits: Mapping[str, Mapping[str, bytes]]) -> list[st
     """
     place = repo.path.parent / "restored"
     wrong = []
-    with Workspace.discover(repo.path) as workspace:
+    with Workspace.discover(Reports(), repo.path) as workspace:
         for commit, files in commits.items():
             found = {}
             for path, (_, manifest) in workspace.repo.manifests(commit).items():

@@ -9,12 +9,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.discovery import GROUPS, command_names, descriptions, internal_names, load
-from git_theta_ext.cli.output import Output, wants_color
+from git_theta_ext.cli.output import Output, output_to_git, wants_color
 from git_theta_ext.cli.parser import parser_of
 from git_theta_ext.cli.process import accept_any_name, begin, silence
 from git_theta_ext.cli.suggest import GIT_DOES, nearest
 from git_theta_ext.errors import ThetaError, UsageError, understood
-from git_theta_ext.git.notes import say
+from git_theta_ext.util.text import printable
 from git_theta_ext.version import __version__
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         begin()
     arguments = list(sys.argv[1:] if argv is None else argv)
     accept_any_name()
-    output = Output("json" if "--json" in arguments else "human", color=wants_color())
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
@@ -44,17 +43,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         silence(sys.stdout.fileno())
         return _BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - git needs a code that is no answer
-        return failed(output, error)
+        return failed(_output(arguments), error)
     return code
 
 
 def failed(output: Output, error: Exception) -> int:
     """Print what went wrong, whatever it was, and return the exit code."""
     if os.environ.get(TRACEBACK) and not isinstance(error, ThetaError):
-        say("".join(traceback.format_exception(error)))
+        output.say(printable("".join(traceback.format_exception(error))))
     told = understood(error)
     output.error(told)
     return told.exit_code
+
+
+def _output(arguments: Sequence[str]) -> Output:
+    if arguments[:1] and arguments[0] in internal_names():
+        return output_to_git()
+    return Output("json" if "--json" in arguments else "human", color=wants_color())
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.main import failed
-from git_theta_ext.cli.output import Output, wants_color
+from git_theta_ext.cli.output import output_to_git
 from git_theta_ext.cli.process import begin
-from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import MergeError, UsageError
 from git_theta_ext.git.repository import MERGE_OPTIONS, Repository
 from git_theta_ext.git.revisions import head_of
@@ -26,6 +25,8 @@ from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from git_theta_ext.cli.output import Output
 
 GIT_OPTIONS = frozenset(
     {
@@ -91,16 +92,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the strategy and return its exit code: 0 merged, 1 conflicts, 2 cannot do that."""
     if argv is None:
         begin()
+    output = output_to_git()
     try:
-        return _merge(parse(sys.argv[1:] if argv is None else argv))
+        return _merge(output, parse(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         return CANNOT
     except Exception as error:  # noqa: BLE001 - git needs one of the codes that it knows
-        failed(Output("human", color=wants_color()), error)
+        failed(output, error)
         return CANNOT
 
 
-def _merge(asked: Invocation) -> int:
+def _merge(output: Output, asked: Invocation) -> int:
     if len(asked.remotes) == 1:
         return _recursive(asked)
     if asked.options:
@@ -108,9 +110,11 @@ def _merge(asked: Invocation) -> int:
             f"-X {asked.options[0][2:]} works with one branch at a time, not with {len(asked.remotes)}",
             hint=f"git merge -s theta -X {asked.options[0][2:]} {asked.remotes[0]}",
         )
-    with Workspace.discover() as workspace:
+    with Workspace.discover(output) as workspace:
         heads = (head_of(workspace.repo) or asked.head, *asked.remotes)
-        return run(workspace, asked.bases, heads, asked.words, progress)
+        merged = run(workspace, asked.bases, heads, asked.words)
+    output.text(merged.messages)  # as git's own strategies print them
+    return merged.code
 
 
 def _recursive(asked: Invocation) -> int:

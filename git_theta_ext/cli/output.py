@@ -6,15 +6,16 @@ import json
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from git_theta_ext.git.notes import say
+from git_theta_ext.cli.progress import progress
 from git_theta_ext.util.text import indented, printable_line, redacted
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
 
     from git_theta_ext.errors import ThetaError
 
@@ -32,15 +33,20 @@ class _Styled(str):
 
 @dataclass(frozen=True)
 class Output:
-    """Prints results on stdout, everything else on stderr.
+    """Prints results on stdout, everything else on stderr; the ``Reporter`` of what a command calls.
 
     Attributes:
         mode: Text for people, JSON for programs, or errors only.
         color: Whether text for people is coloured.
+        prefix: Precedes every line on stderr.
+        bars: Whether to show progress.
     """
 
     mode: Mode
     color: bool = False
+    prefix: str = ""
+    bars: bool = True
+    _reported: set[str] = field(default_factory=set, compare=False)
 
     def result(self, data: Mapping[str, Any], lines: Iterable[str], *, schema: int = 1) -> None:
         """Print a command's result.
@@ -60,24 +66,44 @@ class Output:
         for line in lines:
             _say(line if isinstance(line, _Styled) else printable_line(line))
 
-    def warn(self, message: str, hint: str | None = None) -> None:
-        """Print a warning for people."""
-        if self.mode == "human":
-            _complain(self.styled("warning:", "yellow"), message, hint)
-
     def note(self, message: str) -> None:
-        """Print for people what they may not expect."""
-        if self.mode == "human":
-            _complain("note:", message)
+        """Print something that is not a problem; the same only once."""
+        self._report("" if self.prefix else "note: ", message, None)
+
+    def warning(self, message: str, hint: str | None = None) -> None:
+        """Print something that may be a problem, and the command that solves it; the same only once."""
+        self._report(self.styled("warning:", "yellow") + " ", message, hint)
 
     def error(self, error: ThetaError) -> None:
         """Print an error and its hint."""
         if self.mode == "json":
             hint = None if error.hint is None else redacted(error.hint)
             data = {"schema": 1, "error": redacted(error.message), "hint": hint, "exit_code": error.exit_code}
-            say(json.dumps(data))
+            self.say(json.dumps(data))
             return
-        _complain(self.styled("error:", "red"), error.message, error.hint)
+        self._complain(self.styled("error:", "red") + " ", error.message, error.hint)
+
+    def progress(
+        self, label: str, total: int = 0, *, counted: bool = False
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Show the progress of some work, as ``cli.progress.progress`` does."""
+        return progress(label, total, wanted=self.bars and self.mode == "human", counted=counted)
+
+    def say(self, text: str) -> None:
+        """Print a line on stderr. A terminal that is gone is not a failure, nor is a descriptor that was never open."""
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(f"{text}\n")
+
+    def _report(self, label: str, message: str, hint: str | None) -> None:
+        if self.mode == "human" and message not in self._reported:
+            self._reported.add(message)
+            self._complain(label, message, hint)
+
+    def _complain(self, label: str, message: str, hint: str | None) -> None:
+        lines = [f"{self.prefix}{label}{indented(message)}"]
+        if hint:
+            lines.append(f"{self.prefix}hint: {indented(hint)}")
+        self.say("\n".join(lines))
 
     def styled(self, text: str, style: Style) -> str:
         """Colour a fixed text if colour is wanted. It is printed as it is, unlike names from files."""
@@ -96,6 +122,11 @@ def output_of(args: argparse.Namespace) -> Output:
     return Output(getattr(args, "mode", None) or "human", color=wants_color())
 
 
+def output_to_git(*, bars: bool = True) -> Output:
+    """Return the output of a program that git runs, whose lines appear among git's own."""
+    return Output("human", color=wants_color(), prefix="git-theta: ", bars=bars)
+
+
 def wants_color() -> bool:
     """Return whether both streams can be coloured: https://no-color.org, and a terminal that is not dumb."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
@@ -105,8 +136,3 @@ def wants_color() -> bool:
 
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
-
-
-def _complain(label: str, text: str, hint: str | None = None) -> None:
-    with suppress(OSError, ValueError, AttributeError):  # a closed terminal is not a failure
-        sys.stderr.write(f"{label} {indented(text)}\n" + (f"hint: {indented(hint)}\n" if hint else ""))

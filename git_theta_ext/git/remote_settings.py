@@ -6,16 +6,16 @@ import re
 from typing import TYPE_CHECKING
 
 from git_theta_ext.config import Config, RemoteSettings
-from git_theta_ext.git.notes import complain_once
 from git_theta_ext.git.tracked_config import read_tracked
 
 if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.util.reporter import Reporter
 
 _SECTION = re.compile(r"theta\.remote\.(.+)\.[^.]+", re.DOTALL)
 
 
-def remote_settings(repo: Repository, name: str, address: str) -> RemoteSettings:
+def remote_settings(repo: Repository, name: str, address: str, reporter: Reporter) -> RemoteSettings:
     """Find the settings of a git remote.
 
     What this repository's configuration says wins over what ``.thetaconfig`` says.
@@ -24,6 +24,7 @@ def remote_settings(repo: Repository, name: str, address: str) -> RemoteSettings
         repo: The repository.
         name: Of the git remote, or its address where it has no name.
         address: Where git finds it.
+        reporter: Takes a note about settings of a remote that was renamed.
 
     Raises:
         ConfigError: A setting is broken or not allowed.
@@ -33,7 +34,7 @@ def remote_settings(repo: Repository, name: str, address: str) -> RemoteSettings
     keys = list(dict.fromkeys([*names, name, address, *(url for one in names for url in _urls(config, one))]))
     found = next((settings for key in keys if (settings := config.remote(key)).url is not None), None)
     if found is None and names:
-        found = _renamed(repo, names[0])
+        found = _renamed(repo, names[0], reporter)
     if found is None and config.for_all().url is not None:
         found = config.for_all()
     if found is not None:
@@ -55,7 +56,7 @@ def _urls(config: Config, name: str) -> list[str]:
     return [value for value in values if value]
 
 
-def _renamed(repo: Repository, name: str) -> RemoteSettings | None:
+def _renamed(repo: Repository, name: str, reporter: Reporter) -> RemoteSettings | None:
     """Return the settings of a remote that is gone, if this one must be that one: ``git remote rename`` leaves them."""
     config = repo.config
     if config.remote(name).options:
@@ -73,7 +74,7 @@ def _renamed(repo: Repository, name: str) -> RemoteSettings | None:
     others = [one for one in config.git_remotes if one != name and config.remote(one).url is None]
     there = f"there is no remote {left[0]}"
     if len(left) > 1 or others:
-        complain_once(f"note: theta.remote.{left[0]}.url is set, but {there}; if {name} is its new name: {command}")
+        reporter.note(f"theta.remote.{left[0]}.url is set, but {there}; if {name} is its new name: {command}")
         return None
-    complain_once(f"note: theta.remote.{left[0]}.url counts for {name}, as {there}; to keep it so: {command}")
+    reporter.note(f"theta.remote.{left[0]}.url counts for {name}, as {there}; to keep it so: {command}")
     return here.remote(left[0])

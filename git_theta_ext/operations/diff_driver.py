@@ -7,8 +7,6 @@ of the work tree; so what has an id is read by that, and only the rest from the 
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,28 +15,25 @@ from git_theta_ext.checkpoint.clean import describe, scan
 from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.distance import Distance, measure
-from git_theta_ext.diff.text import Screen, render
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.util.file_bytes import open_bytes
-from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from git_theta_ext.checkpoint.clean import Scan
     from git_theta_ext.diff.compare import Diff
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.content import Content
     from git_theta_ext.model.layout import Extent
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
 
-_UNMERGED, _SHORT, _LONG = 1, 7, 9
+_SHORT, _LONG = 7, 9
 
 
 @dataclass(frozen=True)
@@ -83,25 +78,39 @@ class _Side:
             yield self._data[start : min(start + extent.spec.chunk_bytes, extent.end)]
 
 
-def run(words: Sequence[str], workspace: Workspace) -> int:
-    """Print how two versions of a checkpoint differ.
+@dataclass(frozen=True)
+class FileDiff:
+    """How two versions of a checkpoint differ.
+
+    Attributes:
+        headline: The path, or both of a renamed file.
+        diff: By parameter.
+        distances: Of parameters that were modified, by name.
+        notes: What to say besides.
+    """
+
+    headline: str
+    diff: Diff
+    distances: Mapping[str, Distance]
+    notes: Sequence[str]
+
+
+def diff_versions(words: Sequence[str], workspace: Workspace) -> FileDiff | None:
+    """Compare two versions of a checkpoint.
 
     Args:
         words: As git gives them: path, old file, old id, old mode, new file, new id, new mode, and for a renamed file
-            its new path and git's own headline; for one that a merge left undecided the path alone.
+            its new path and git's own headline.
         workspace: The repository and its store.
 
     Returns:
-        0; anything else would make git stop.
+        None if they do not differ.
 
     Raises:
         UsageError: The number of words is none that git gives.
         FormatError: A version breaks its format.
         ManifestError: A version is a broken manifest.
     """
-    if len(words) == _UNMERGED:
-        sys.stdout.write(f"* Unmerged path {printable(words[0])}\n")  # as git itself
-        return 0
     if len(words) not in (_SHORT, _LONG):
         raise UsageError(f"{len(words)} arguments; git gives 1, 7 or 9", hint="git diff calls this command itself")
     path, old_file, old_oid, old_mode, new_file, new_oid, new_mode, *renamed = words
@@ -112,14 +121,12 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
     diff = compare(old.manifest, new.manifest)
     notes = [f"mode {old_mode} -> {new_mode}"] if "." not in (old_mode, new_mode) and old_mode != new_mode else []
     if diff.empty and not notes and not renamed:
-        return 0
+        return None
     distances, missing = _measure(diff, old, new, workspace.store)
     if missing:
         values = "1 parameter is" if missing == 1 else f"{missing} parameters are"
         notes.append(f"the values of {values} not here; git theta checkout fetches those of the current commit")
-    headline = f"{path} -> {new_path}" if renamed else path
-    sys.stdout.write(render(headline, diff, distances, _screen(workspace.repo), notes))
-    return 0
+    return FileDiff(f"{path} -> {new_path}" if renamed else path, diff, distances, notes)
 
 
 def _side(workspace: Workspace, words: tuple[str, str, str], format_name: str | None) -> _Side:
@@ -162,11 +169,3 @@ def _measure(diff: Diff, old: _Side, new: _Side, store: Store) -> tuple[dict[str
         if before is not None and after is not None:
             distances[name] = measure(before, after, change.new.spec.dtype)
     return distances, len(same) - len(distances)
-
-
-def _screen(repo: Repository) -> Screen:
-    terminal = "true" if sys.stdout.isatty() else "false"
-    colour = repo.run("config", "--get-colorbool", "color.diff", terminal, check=False).strip() == b"true"
-    # Git tells a pager's width in COLUMNS; a file or pipe has none.
-    width = shutil.get_terminal_size((0, 0)).columns
-    return Screen(width, colour)

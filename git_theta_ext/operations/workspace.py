@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from git_theta_ext.git.notes import warn_once
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.sharing import share
 from git_theta_ext.store.store import Store
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from git_theta_ext.config import Config
+    from git_theta_ext.util.reporter import Reporter
 
 
 @dataclass(frozen=True)
@@ -25,22 +25,25 @@ class Workspace:
 
     Attributes:
         repo: The repository.
+        reporter: Takes what the user should know.
     """
 
     repo: Repository
+    reporter: Reporter
 
     @classmethod
-    def discover(cls, folder: Path | None = None) -> Self:
+    def discover(cls, reporter: Reporter, folder: Path | None = None) -> Self:
         """Find the repository that a folder belongs to; what this process writes is shared as its settings say.
 
         Args:
+            reporter: Takes what the user should know.
             folder: The current one if None.
 
         Raises:
             RepositoryError: There is none, or one that git does not trust.
             ConfigError: ``core.sharedRepository`` has a value that git does not know.
         """
-        found = cls(Repository.discover(folder))
+        found = cls(Repository.discover(folder), reporter)
         share(found.settings.values.get("core.sharedrepository", ("umask",))[-1])
         return found
 
@@ -52,7 +55,7 @@ class Workspace:
             ConfigError: ``theta.threads`` is not a number.
             StoreError: The store cannot be read.
         """
-        return Store(self.repo.theta_dir, self.repo.alternates(), self.settings.threads, warn_once)
+        return Store(self.repo.theta_dir, self.repo.alternates(), self.settings.threads, self.reporter.warning)
 
     @property
     def settings(self) -> Config:

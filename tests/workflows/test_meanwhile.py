@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from reports import Reports
 from workbench import MODEL, Repo, model
 
 from git_theta_ext.errors import ChangedError, KeptError
@@ -32,7 +33,7 @@ class Writing:
     def __init__(self, repo: Repo) -> None:
         repo.git("checkout", "--quiet", "one", env={**os.environ, **SKIPPING})
         self.work = repo
-        self.workspace = Workspace.discover(repo.path)
+        self.workspace = Workspace.discover(Reports(), repo.path)
         self.repo, self.store = self.workspace.repo, self.workspace.store
 
     def run(self, meanwhile: Callable[[], object] = lambda: None) -> list[ThetaError]:
@@ -90,7 +91,7 @@ def test_two_commands_may_write_the_same_checkpoint(writing: Writing) -> None:
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_file_saved_while_it_is_rewritten_is_kept(two: Repo, first: bool) -> None:
-    workspace = Workspace.discover(two.path)
+    workspace = Workspace.discover(Reports(), two.path)
     two.write_model("other.safetensors", seed=5)
     two.commit("other")
     (_, manifest) = workspace.repo.manifests("one")[MODEL]
@@ -179,7 +180,7 @@ def test_files_are_told_to_the_index_as_they_are_done(repo: Repo, monkeypatch: p
     repo.git("checkout", "--quiet", "HEAD~", env={**os.environ, **SKIPPING})
     monkeypatch.setattr(written_module, "_BATCH_SECONDS", 0.0)
     monkeypatch.setattr(Written, "settle", lambda *_, **__: (set(), []))
-    with Workspace.discover(repo.path) as workspace:
+    with Workspace.discover(Reports(), repo.path) as workspace:
         wanted = {name: Wanted(manifest_at(workspace.repo, name) or b"") for name in names}
         assert populate_wanted(workspace, wanted, lambda _: None) == []
     for name in names:

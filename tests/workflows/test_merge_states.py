@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from reports import Reports
 from workbench import MODEL, Repo, safetensors
 
 from git_theta_ext.model.manifest import Manifest
@@ -205,7 +206,7 @@ class Merged:
     def __init__(self, path: Path) -> None:
         self.manifest = Manifest.parse((path / MODEL).read_bytes())
         self.reasons = {conflict.name: conflict.reason.text for conflict in self.manifest.conflicts}
-        self._store = Workspace.discover(path).store
+        self._store = Workspace.discover(Reports(), path).store
 
     def value(self, name: str) -> Value | None:
         parameter = self.manifest.parameters.get(name)

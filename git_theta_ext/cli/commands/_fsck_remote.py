@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.operations.sync.remote_check import check_remote
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 def check(output: Output, workspace: Workspace, name: str | None, *, full: bool) -> int:
     """Say what a remote lacks, by path and version, and the command that mends it; return the exit code."""
-    with progress("comparing packs", 0, wanted=output.mode == "human") as advance:
+    with output.progress("comparing packs", 0) as advance:
         places, versions, found = check_remote(workspace, name, full=full, advance=advance)
     told = {
         "remotes": [{"name": place.name, "url": place.url} for place in places],
@@ -32,13 +31,13 @@ def check(output: Output, workspace: Workspace, name: str | None, *, full: bool)
     for url, place in damaged.items():
         local = local_path(url) is not None
         mend = f"run git theta fsck --full --repair in {url}" if local else f"remove the damaged packs from {url}"
-        output.warn(f"{place.name} has damaged packs", mend)
+        output.warning(f"{place.name} has damaged packs", mend)
     if any(lacking.parameters > lacking.damaged or not lacking.parameters for lacking in found):
         command = f"git theta push --all {found[0].place.name}"
         if any(lacking.lost for lacking in found):
-            output.warn("not all of it is here or on another remote", f"run {command} in a clone that has it")
+            output.warning("not all of it is here or on another remote", f"run {command} in a clone that has it")
         else:
-            output.warn(f"{found[0].place.name} lacks parameters that branches or tags name", command)
+            output.warning(f"{found[0].place.name} lacks parameters that branches or tags name", command)
     if not found:
         return 0
     return CorruptError.exit_code if damaged else MissingError.exit_code

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.commands.ls_files import summary
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import ConfigError, ThetaError, UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.hooks import ensure_hooks, notes
@@ -55,22 +54,29 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Stage."""
     update, tolerance = _update(args), _tolerance(args)
-    with Workspace.discover() as workspace:
-        return _stage(workspace, args, update, tolerance)
+    output = output_of(args)
+    with Workspace.discover(output) as workspace:
+        return _stage(output, workspace, args, update, tolerance)
 
 
-def _stage(workspace: Workspace, args: argparse.Namespace, update: Source | None, tolerance: Tolerance | None) -> int:
+def _stage(
+    output: Output,
+    workspace: Workspace,
+    args: argparse.Namespace,
+    update: Source | None,
+    tolerance: Tolerance | None,
+) -> int:
     from git_theta_ext.cli.commands._staging import Staging
     from git_theta_ext.operations.staging.stage import regular_file, rewrite_and_stage
 
-    output, repo = output_of(args), workspace.repo
+    repo = workspace.repo
     with suppress(ThetaError):  # of other files
         finish_written(workspace)
     formats, gone = _chosen(repo, args.paths, output)
     if update is not None and (len(formats) != 1 or gone):
         raise UsageError("an update is of one checkpoint", hint="git theta add PATH --update KIND=FILE")
     total = sum(regular_file(repo, path).st_size for path in formats)
-    with progress("storing", total, wanted=output.mode == "human") as advance:
+    with output.progress("storing", total) as advance:
         staging = Staging(workspace, advance, dry_run=args.dry_run)
         if update is not None:
             work = staging.update(formats, update)
@@ -91,7 +97,7 @@ def _stage(workspace: Workspace, args: argparse.Namespace, update: Source | None
         names = "".join(f"{path}\0" for path in gone)
         repo.run("update-index", "--force-remove", "-z", "--stdin", input=names.encode(errors="surrogateescape"))
     for note in filter(None, (item.note for item in staged)):
-        output.warn(note)
+        output.warning(note)
     _ensure_hook(repo, output)
     start_if_due(workspace)
     changed = {path: before.get(path) != oid for path, oid in oids.items()}
@@ -167,11 +173,11 @@ def _chosen(repo: Repository, specs: Sequence[str], output: Output) -> tuple[dic
     links = [path for path in found if (top / path).is_symlink() and str(top / path) not in named]
     if len(found) > len(links):
         for path in links:
-            output.warn(f"{path} is a symbolic link, which holds no parameters", f"git add {path}")
+            output.warning(f"{path} is a symbolic link, which holds no parameters", f"git add {path}")
             del found[path]
     return {path: name for path, name in found.items() if path not in gone}, gone
 
 
 def _ensure_hook(repo: Repository, output: Output) -> None:
     for note, hint in notes(ensure_hooks(repo)):
-        output.warn(note, hint)
+        output.warning(note, hint)

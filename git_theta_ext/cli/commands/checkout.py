@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import KeptError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import present_paths, worktree_of
@@ -44,20 +43,20 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Populate."""
-    with Workspace.discover() as workspace:
-        return _populate(output_of(args), workspace, args)
+    output = output_of(args)
+    with Workspace.discover(output) as workspace:
+        return _populate(output, workspace, args)
 
 
 def _populate(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     repo = workspace.repo
-    show = partial(progress, wanted=output.mode == "human")
     paths = list(theta_paths(repo.run, present_paths(repo, args.paths)))
-    with show("fetching", 0) as fetched:
+    with output.progress("fetching", 0) as fetched:
         ensure = partial(ensure_local, workspace, advance=fetched)
         if args.force:
             _restore_manifests(repo, paths, ensure)
         wanted = {path: Wanted(content) for path in paths if (content := manifest_at(repo, path)) is not None}
-        with show("writing", total_bytes(wanted.values())) as written:
+        with output.progress("writing", total_bytes(wanted.values())) as written:
             failures = populate_wanted(workspace, wanted, ensure, written)
     top = worktree_of(repo)
     gone = [path for path in paths if not os.path.lexists(top / path)]
@@ -73,11 +72,11 @@ def _populate(output: Output, workspace: Workspace, args: argparse.Namespace) ->
     for failure in failures:
         output.error(failure)
     if without:
-        output.warn(*advice(repo, without))
+        output.warning(*advice(repo, without))
     for path in gone:
-        output.warn(f"{path} was deleted from the work tree", f"git theta checkout --force {path}")
+        output.warning(f"{path} was deleted from the work tree", f"git theta checkout --force {path}")
     if left and not failures:
-        output.warn(f"{left[0]}: a merge left conflicts in it", f"git theta resolve {left[0]}")
+        output.warning(f"{left[0]}: a merge left conflicts in it", f"git theta resolve {left[0]}")
     return failures[0].exit_code if failures else 0
 
 

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
         @cache
         def workspace() -> Workspace:
-            return opened.enter_context(Workspace.discover())
+            return opened.enter_context(Workspace.discover(output))
 
         return _compress(output, _open(args.old, workspace), _open(args.new, workspace), args)
 
@@ -100,8 +100,8 @@ def _compress(output: Output, old: _Model, new: _Model, args: argparse.Namespace
         raise UsageError(f"{args.new} has no difference from {args.old} that signs could hold")
     told = _write(args.output, pairs, selection, scale, args)
     for name in left_out:
-        output.warn(f"{name} differs and is no float, so it is not in the update")
-    output.warn("the update is lossy: it does not give the new model, but one that is near it")
+        output.warning(f"{name} differs and is no float, so it is not in the update")
+    output.warning("the update is lossy: it does not give the new model, but one that is near it")
     output.result(*_report(args, told, left_out, selection.deviation))
     return 0
 

@@ -49,10 +49,11 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show."""
-    with Workspace.discover() as workspace:
+    output = output_of(args)
+    with Workspace.discover(output) as workspace:
         only = tracked_paths(workspace.repo, args.paths) if args.paths else None
         usage = measure(versions(workspace.repo), *_packs(workspace.store), only)
-    output_of(args).result(_data(usage), map(_shown, _lines(usage, args.by)))
+    output.result(_data(usage), map(_shown, _lines(usage, args.by)))
     return 0
 
 

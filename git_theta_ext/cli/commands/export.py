@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.cli.progress import progress
 from git_theta_ext.errors import ChangedError, UsageError
 from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.operations.sync.fetch import ensure_local
@@ -43,8 +42,9 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export."""
-    with Workspace.discover() as workspace:
-        return _export(output_of(args), workspace, args)
+    output = output_of(args)
+    with Workspace.discover(output) as workspace:
+        return _export(output, workspace, args)
 
 
 def _export(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
@@ -59,10 +59,9 @@ def _export(output: Output, workspace: Workspace, args: argparse.Namespace) -> i
     if not args.file.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {args.file.parent}", hint=f"mkdir -p {args.file.parent}")
     expected = Expected.at(args.file)
-    wanted = output.mode == "human"
-    with progress("fetching", 0, wanted=wanted) as advance:
+    with output.progress("fetching", 0) as advance:
         ensure_local(workspace, [manifest], advance)
-    with progress("writing", sum(nbytes for _, nbytes in manifest.digests()), wanted=wanted) as advance:
+    with output.progress("writing", sum(nbytes for _, nbytes in manifest.digests())) as advance:
         stat = populate(manifest, workspace.store, args.file, expected, advance)
     if stat is None:
         raise ChangedError(
@@ -78,7 +77,7 @@ def _export(output: Output, workspace: Workspace, args: argparse.Namespace) -> i
 def _to_stdout(workspace: Workspace, manifest: Manifest) -> int:
     """Write the whole checkpoint elsewhere first: nothing of it can be believed before all of it is verified."""
     store = workspace.store
-    with progress("fetching", 0) as advance:
+    with workspace.reporter.progress("fetching", 0) as advance:
         ensure_local(workspace, [manifest], advance)
     with TemporaryDirectory(dir=store.root) as folder:
         path = Path(folder) / "checkpoint"

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.cli.progress import progress
 from git_theta_ext.cli.render.repair import done_json, done_lines, names_of, plan_json, plan_lines
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import CorruptError, ManifestError, MissingError, UsageError
@@ -44,14 +43,12 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
-    from contextlib import AbstractContextManager
 
     from git_theta_ext.cli.output import Output
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.store import Store
 
-    Show = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 GROUP = "maintain"
 EXAMPLE = "git theta fsck --full"
@@ -92,30 +89,29 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError("--repair is for this repository", hint=f"git theta push --all {args.remote}".rstrip())
         from git_theta_ext.cli.commands._fsck_remote import check
 
-        with Workspace.discover() as workspace:
+        with Workspace.discover(output) as workspace:
             return check(output, workspace, args.remote or None, full=args.full)
-    with Workspace.discover() as workspace:
+    with Workspace.discover(output) as workspace:
         return _here(output, workspace, args)
 
 
 def _here(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
-    show = partial(progress, wanted=output.mode == "human")
     repo, store = workspace.repo, workspace.store
     manifests, paths, unreadable = _manifests(repo)
     unreadable += _raw(repo)
     # Others clone from a bare repository: what only its remotes hold is missing to them.
-    remotes = Remotes(*try_remotes(repo), count=repo.worktree is not None)
+    remotes = Remotes(*try_remotes(workspace), count=repo.worktree is not None)
     told: dict[str, Any] = {"manifests": len(manifests)}
     lines: list[str] = []
     # What a garbage collection takes for superfluous may be all that is left of a damaged pack.
     with gc_lock(store.root, wait=True) if args.repair and not args.dry_run else nullcontext():
         if args.repair and not args.dry_run and not remotes.count:
-            with show("fetching", 0) as advance:
+            with output.progress("fetching", 0) as advance:
                 remotes.fill(store, manifests, advance)
-        found = _check(remotes, store, manifests, show, full=args.full)
+        found = _check(remotes, store, manifests, output, full=args.full)
         if args.repair:
             heal = partial(_heal, workspace, manifests, paths)
-            found, told["repair"], lines = _mend(remotes, store, manifests, found, heal, show, dry_run=args.dry_run)
+            found, told["repair"], lines = _mend(remotes, store, manifests, found, heal, output, dry_run=args.dry_run)
     problems = unreadable + found
     needed = users(store, manifests, [problem.pack for problem in problems if problem.pack])
     told["problems"] = [asdict(p) | {"needed_by": needed.get(p.pack, [])} for p in problems]
@@ -127,11 +123,11 @@ def _here(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     told["unasked"] = unasked
     output.result(told, lines)
     for message in unasked:
-        output.warn(f"{message}; what only that remote holds counts as missing")
+        output.warning(f"{message}; what only that remote holds counts as missing")
     if not remotes.count and remotes.held(store, manifests):
-        output.warn("remotes of this repository hold what it lacks", "git theta fsck --repair")
+        output.warning("remotes of this repository hold what it lacks", "git theta fsck --repair")
     for kind in sorted((kinds & set(_MENDING)) - ({"corrupt"} if args.repair else set())):
-        output.warn(*_MENDING[kind])
+        output.warning(*_MENDING[kind])
     if not kinds:
         return 0
     return MissingError.exit_code if kinds == {"missing"} else CorruptError.exit_code
@@ -146,11 +142,11 @@ def _line(problem: Problem, needed: Mapping[str, Sequence[str]]) -> str:
 
 
 def _check(
-    remotes: Remotes, store: Store, manifests: Mapping[str, Manifest], show: Show, *, full: bool
+    remotes: Remotes, store: Store, manifests: Mapping[str, Manifest], output: Output, *, full: bool
 ) -> list[Problem]:
-    with show("checking packs", sum(path.stat().st_size for _, path in store.pack_files())) as advance:
+    with output.progress("checking packs", sum(path.stat().st_size for _, path in store.pack_files())) as advance:
         problems = list(check_packs(store, advance))
-    with show("checking manifests", sum(n for m in manifests.values() for _, n in m.digests())) as advance:
+    with output.progress("checking manifests", sum(n for m in manifests.values() for _, n in m.digests())) as advance:
         elsewhere = remotes.elsewhere(store, manifests)
         problems += check_manifests(store, manifests, elsewhere=elsewhere, advance=advance)
     if not full:
@@ -158,7 +154,7 @@ def _check(
         problems += [problem for problem in known_bad(store) if problem.pack not in damaged]
     else:
         wanted = {**stored_specs(store), **specs_of(manifests.values())}
-        with show("decoding", sum(spec.nbytes for spec in wanted.values())) as advance:
+        with output.progress("decoding", sum(spec.nbytes for spec in wanted.values())) as advance:
             damaged = {problem.pack for problem in problems}
             decoded = check_tensors(store, wanted, advance)
             # What a damaged pack holds is wrong for a reason that was told.
@@ -182,7 +178,7 @@ def _mend(  # noqa: PLR0913, PLR0917 - the one place where all of it comes toget
     manifests: Mapping[str, Manifest],
     problems: Sequence[Problem],
     heal: Callable[[AbstractSet[Digest]], Mapping[Digest, str]],
-    show: Show,
+    output: Output,
     *,
     dry_run: bool,
 ) -> tuple[list[Problem], dict[str, Any], list[str]]:
@@ -198,7 +194,7 @@ def _mend(  # noqa: PLR0913, PLR0917 - the one place where all of it comes toget
         return list(problems), plan_json(plan), list(plan_lines(plan))
     if not plan.packs and not plan.broken:
         return list(problems), {}, ["nothing to repair"]
-    with show("fetching", 0) as advance:
+    with output.progress("fetching", 0) as advance:
         done = repair(store, places, named, plan, heal, advance)
     moved = {str(store.pack_path(name)) for name in (*done.removed, *done.quarantined)}
     left = [problem for problem in problems if problem.pack and problem.pack not in moved]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.operations.maintenance.auto_gc import log_path, lower_priority
@@ -49,8 +47,9 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Recode and collect."""
-    with Workspace.discover() as workspace:
-        return _gc(output_of(args), workspace, args)
+    output = output_of(args)
+    with Workspace.discover(output) as workspace:
+        return _gc(output, workspace, args)
 
 
 def _gc(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
@@ -66,7 +65,7 @@ def _gc(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
             return _collect(output, workspace, options, auto=args.auto)
     if args.auto:
         return 0
-    output.warn("another git theta gc, prune or repair is running; this one waits for it")
+    output.warning("another git theta gc, prune or repair is running; this one waits for it")
     with gc_lock(root, wait=True):
         return _collect(output, workspace, options, auto=False)
 
@@ -84,7 +83,7 @@ def _collect(output: Output, workspace: Workspace, options: GcOptions, *, auto: 
 def _run(output: Output, workspace: Workspace, options: GcOptions) -> None:
     store = workspace.store
     before = _stored(store)
-    done = maintain(workspace, options, partial(progress, "recoding", wanted=output.mode == "human"))
+    done = maintain(workspace, options)
     if not options.dry_run:
         log_path(store).unlink(missing_ok=True)
     after = before - done.freed + done.recoded.after if options.dry_run else _stored(store)

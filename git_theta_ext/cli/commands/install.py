@@ -69,4 +69,4 @@ def report(output: Output, changes: Sequence[Change], nothing: str) -> None:
     output.result({"changes": [asdict(change) for change in changes]}, lines or [nothing])
     for change in changes:
         if change.note:
-            output.warn(change.note, change.hint)
+            output.warning(change.note, change.hint)

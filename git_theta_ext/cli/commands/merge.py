@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.cli.progress import progress
 from git_theta_ext.cli.render import plan as plan_text
 from git_theta_ext.cli.render import report as report_text
 from git_theta_ext.diff.words import plural
@@ -80,8 +79,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("-X is for --plan: what was merged is known", hint="git theta merge --report HEAD")
     if args.html is not None and args.action is not _report:
         raise UsageError("--html is for --report", hint=f"git theta merge --report --html {args.html}")
-    with Workspace.discover() as workspace:
-        code: int = args.action(output_of(args), workspace, args)
+    output = output_of(args)
+    with Workspace.discover(output) as workspace:
+        code: int = args.action(output, workspace, args)
     return code
 
 
@@ -98,7 +98,7 @@ def _plan(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
 
 def _replay(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     commit = _single(args.revisions)
-    found = [replay(workspace, merge, progress) for merge in recorded_merges(workspace, commit)]
+    found = [replay(workspace, merge) for merge in recorded_merges(workspace, commit)]
     output.result(
         {"replays": [{"path": r.path, "computed": r.computed, "differing": list(r.differing)} for r in found]},
         [
@@ -134,7 +134,7 @@ def _report(output: Output, workspace: Workspace, args: argparse.Namespace) -> i
     commit = _single(args.revisions)
     reports = []
     for merge in recorded_merges(workspace, commit):
-        with progress(f"measuring {merge.record.path}", bytes_to_read(merge.plan)) as advance:
+        with output.progress(f"measuring {merge.record.path}", bytes_to_read(merge.plan)) as advance:
             rows = measure_merge(workspace, merge, advance)
         about = {"path": merge.record.path, "commit": merge.commit, **merge.record.rules.to_dict()}
         reports.append((about | {"taken": taken(merge.plan)}, report_text.grouped(rows)))

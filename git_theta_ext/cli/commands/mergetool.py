@@ -10,11 +10,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.cli.progress import progress
 from git_theta_ext.cli.render import mergetool as text
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.attributes import theta_paths
-from git_theta_ext.git.notes import say
 from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.merging.rules.file import parse_override
 from git_theta_ext.merging.rules.rules import choice
@@ -51,8 +49,9 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask, and settle."""
-    with Workspace.discover() as workspace:
-        return _settle_all(output_of(args), workspace, args)
+    output = output_of(args)
+    with Workspace.discover(output) as workspace:
+        return _settle_all(output, workspace, args)
 
 
 def _settle_all(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
@@ -110,7 +109,7 @@ class _Session:
         """Ask about a group until it is settled, skipped or split."""
         measures = None
         if is_installed("torch"):
-            with progress("measuring", 0):
+            with self._output.progress("measuring", 0):
                 measures = moved(self._workspace.store, self._device(), conflicts)
         self._say(text.about(label, conflicts, measures, groups))
         before = self._found
@@ -151,7 +150,7 @@ class _Session:
         names = [conflict.name for conflict in conflicts]
         everything = len(names) == len(self._found.manifest.conflicts)
         patterns = [] if everything else list(map(glob.escape, names))
-        with progress("merging", 0):
+        with self._output.progress("merging", 0):
             self._found = resolve_conflicts(self._workspace, self._found, asked, patterns)
 
     def _ask_layout(self) -> None:
@@ -174,9 +173,8 @@ class _Session:
             self._say("")
         return line.strip()
 
-    @staticmethod
-    def _say(words: str) -> None:
-        say(words)
+    def _say(self, words: str) -> None:
+        self._output.say(printable(words))
 
 
 def _choice(method: str, words: Sequence[str]) -> Choice:

@@ -11,7 +11,6 @@ import time
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.operations.maintenance.prune import local_packs, needed_here, plan_prune, prune_place
 from git_theta_ext.operations.workspace import Workspace
@@ -50,8 +49,9 @@ def _days(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Prune."""
-    with Workspace.discover() as workspace:
-        return _prune(output_of(args), workspace, args)
+    output = output_of(args)
+    with Workspace.discover(output) as workspace:
+        return _prune(output, workspace, args)
 
 
 def _prune(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
@@ -64,7 +64,7 @@ def _prune(output: Output, workspace: Workspace, args: argparse.Namespace) -> in
         packs = local_packs(store)
         held = {entry.digest for header in packs.values() for entry in header.entries}
         candidates = held - needed
-        with progress(f"asking {place.name}", 0, wanted=output.mode == "human") as advance:
+        with output.progress(f"asking {place.name}", 0) as advance:
             safe = verified(store, place, candidates, download=args.verify, advance=advance) if candidates else set()
         plan = plan_prune(packs, needed, safe)
         gone = list(plan.drop) if args.dry_run else store.drop(plan.drop, older_than=start)

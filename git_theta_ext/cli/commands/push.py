@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import MissingError, UsageError
 from git_theta_ext.operations.history.status import push_remote
@@ -46,8 +45,9 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Upload; exits with 7 if a remote lacks what is nowhere."""
-    with Workspace.discover() as workspace:
-        return _push(output_of(args), workspace, args)
+    output = output_of(args)
+    with Workspace.discover(output) as workspace:
+        return _push(output, workspace, args)
 
 
 def _push(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
@@ -58,7 +58,9 @@ def _push(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     updates = history_updates(repo, remote, every=args.all)
     if not updates:
         raise UsageError("there is no commit to push the parameters of", hint="git commit, or git theta push --all")
-    pushes = {remote_url(repo, remote, at): Push(workspace, remote, at, updates) for at in push_addresses(repo, remote)}
+    pushes = {
+        remote_url(workspace, remote, at): Push(workspace, remote, at, updates) for at in push_addresses(repo, remote)
+    }
     told: list[dict[str, Any]] = []
     lines: list[str] = []
     lost = 0
@@ -66,14 +68,14 @@ def _push(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
         if args.dry_run:
             done = push.look(strict=False)
         else:
-            with progress("uploading parameters", 0, wanted=output.mode == "human") as advance:
+            with output.progress("uploading parameters", 0) as advance:
                 done = push.run(strict=False, advance=advance)
         told.append(_told(push, url, done, dry=args.dry_run))
         lines += _lines(told[-1], dry=args.dry_run)
         lost += len(done.lost)
     output.result({"remotes": told}, lines)
     if lost:
-        output.warn(
+        output.warning(
             f"{plural(lost, 'tensor')} are neither here nor on any remote",
             f"run git theta push --all {redacted(remote)} in a clone that has them; git theta fsck names their files",
         )

@@ -64,8 +64,9 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Resolve."""
-    with Workspace.discover() as workspace:
-        return _resolve(output_of(args), workspace, args)
+    output = output_of(args)
+    with Workspace.discover(output) as workspace:
+        return _resolve(output, workspace, args)
 
 
 def _resolve(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:

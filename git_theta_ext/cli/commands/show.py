@@ -49,8 +49,9 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show."""
-    with Workspace.discover() as workspace:
-        return _show(output_of(args), workspace, args)
+    output = output_of(args)
+    with Workspace.discover(output) as workspace:
+        return _show(output, workspace, args)
 
 
 def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import FormatError, RepositoryError, ThetaError, UsageError
 from git_theta_ext.git.attributes import theta_paths
@@ -99,7 +98,7 @@ def _collect(output: Output, args: argparse.Namespace) -> int:
         load(provided.module, _tensors(found), str(checkpoint))
         provided.module.to(device)
         examples = _Examples(provided, args.samples)
-        with progress("collecting", examples.total, wanted=output.mode == "human", counted=True) as advance:
+        with output.progress("collecting", examples.total, counted=True) as advance:
             statistics = collect(provided.module, examples.each(advance), moving(provided.loss, device), kinds)
     if opened(checkpoint).values() != values:
         raise FormatError(f"{checkpoint} was written to while statistics were collected", hint="run it again")
@@ -174,7 +173,7 @@ def _check_tracked(output: Output, path: Path) -> None:
     if repo.worktree is None or not place.is_relative_to(repo.worktree):
         return
     if not theta_paths(repo.run, [place.relative_to(repo.worktree).as_posix()]):
-        output.warn(f"{path} is not tracked, and merges find only what is", "git theta track '*.stats.safetensors'")
+        output.warning(f"{path} is not tracked, and merges find only what is", "git theta track '*.stats.safetensors'")
 
 
 def _show(output: Output, checkpoint: Path) -> int:

@@ -13,7 +13,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.schema import to_json
 from git_theta_ext.diff.text import Screen, render
@@ -56,8 +55,9 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show."""
-    with Workspace.discover() as workspace:
-        return _show(output_of(args), workspace, args)
+    output = output_of(args)
+    with Workspace.discover(output) as workspace:
+        return _show(output, workspace, args)
 
 
 def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
@@ -69,7 +69,7 @@ def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     head = head_of(repo)
     committed = {path: manifest for path, (_, manifest) in (repo.manifests(head) if head else {}).items()}
     index = {path: manifest for path, (_, manifest) in repo.manifests(None).items()}
-    with progress("reading", unknown_bytes(workspace, paths), wanted=output.mode == "human") as advance:
+    with output.progress("reading", unknown_bytes(workspace, paths)) as advance:
         found = in_worktree(workspace, paths, advance)
     # What a merge left undecided has three versions in the index and none to compare with.
     entries = repo.entries(None)
@@ -83,7 +83,7 @@ def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     twice = {path for path in undecided if {(path, 2), (path, 3)} <= stages}
     manifests = {path for path, here in found.items() if here.manifest and here.manifest.conflicted}
     conflicted = sorted(manifests | (twice & set(paths)))
-    pushed = unpushed(repo)
+    pushed = unpushed(workspace)
     without = unattributed(repo, [path for path in index if path in set(tracked)])
     told: dict[str, Any] = {
         "head": head,
@@ -101,11 +101,11 @@ def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     }
     output.result(told, _lines(output, told, staged, changed, tracked=bool(paths or index)))
     if without:
-        output.warn(*advice(repo, without))
+        output.warning(*advice(repo, without))
     if paths and not told["filter_configured"]:
-        output.warn("git does not know the filter: models would be stored in git as they are", "git theta install")
+        output.warning("git does not know the filter: models would be stored in git as they are", "git theta install")
     elif paths and not told["pre_push_hook"]:
-        output.warn("pushes do not upload parameters: no pre-push hook calls git theta", "git theta install --local")
+        output.warning("pushes do not upload parameters: no pre-push hook calls git theta", "git theta install --local")
     return int(args.exit_code and bool(told["pending"] or told["conflicted"]))
 
 

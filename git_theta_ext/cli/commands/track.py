@@ -47,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
             added.append(pattern)
         lines.append(f"tracking {pattern}" if outcome.text != text else f"tracked already: {pattern}")
         if outcome.kept:
-            output.warn(f"{pattern} keeps {', '.join(outcome.kept)}, which git uses in the place of ours")
+            output.warning(f"{pattern} keeps {', '.join(outcome.kept)}, which git uses in the place of ours")
         if outcome.replaced:
-            output.warn(
+            output.warning(
                 f"{pattern}: {', '.join(outcome.replaced)} made way for git theta; models in Git LFS move when "
                 "they are added again",
                 "git lfs pull && git theta add .",
@@ -59,5 +59,7 @@ def run(args: argparse.Namespace) -> int:
         attributes.write(path, text)
     output.result({"added": added, "file": str(path)}, lines)
     if not configured(repo):
-        output.warn("git does not know the filter yet; models would be stored in git as they are", "git theta install")
+        output.warning(
+            "git does not know the filter yet; models would be stored in git as they are", "git theta install"
+        )
     return 0

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     )
     left = _forget(repo)
     if left:
-        output_of(args).warn(
+        output_of(args).warning(
             f"git still has the manifests of {plural(left, 'checkpoint')} that nothing tracks any more, and clones "
             "would get their text; to commit the files themselves:",
             "git add .gitattributes && git add --renormalize :/",

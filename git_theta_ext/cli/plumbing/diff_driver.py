@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
+from git_theta_ext.cli.output import output_to_git
 from git_theta_ext.cli.process import silence
-from git_theta_ext.operations.diff_driver import run as run_driver
+from git_theta_ext.diff.text import Screen, render
+from git_theta_ext.operations.diff_driver import diff_versions
 from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
+
+    from git_theta_ext.git.repository import Repository
 
 EXAMPLE = "git config diff.theta.command 'git-theta diff-driver'"
 
@@ -26,10 +33,27 @@ def run(args: argparse.Namespace) -> int:
     If nobody reads it any more, as behind ``| head``, git finds out by itself; a failure it would call a crash.
     """
     try:
-        with Workspace.discover() as workspace:
-            code = run_driver(args.words, workspace)
+        if len(args.words) == 1:
+            sys.stdout.write(f"* Unmerged path {printable(args.words[0])}\n")  # as git itself
+        else:
+            _print_diff(args.words)
         sys.stdout.flush()
     except BrokenPipeError:
         silence(sys.stdout.fileno())
-        return 0
-    return code
+    return 0
+
+
+def _print_diff(words: Sequence[str]) -> None:
+    with Workspace.discover(output_to_git()) as workspace:
+        found = diff_versions(words, workspace)
+        if found is not None:
+            screen = _screen(workspace.repo)
+            sys.stdout.write(render(found.headline, found.diff, found.distances, screen, found.notes))
+
+
+def _screen(repo: Repository) -> Screen:
+    terminal = "true" if sys.stdout.isatty() else "false"
+    colour = repo.run("config", "--get-colorbool", "color.diff", terminal, check=False).strip() == b"true"
+    # Git tells a pager's width in COLUMNS; a file or pipe has none.
+    width = shutil.get_terminal_size((0, 0)).columns
+    return Screen(width, colour)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.progress import progress
+from git_theta_ext.cli.output import output_to_git
+from git_theta_ext.git.caller import wants_quiet
 from git_theta_ext.operations.filter.process import main
 
 if TYPE_CHECKING:
@@ -19,4 +21,4 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """Serve git until it closes the pipe."""
-    return main(progress)
+    return main(output_to_git(bars=not wants_quiet(os.getppid())))

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.output import output_of
-from git_theta_ext.cli.progress import progress
+from git_theta_ext.cli.output import output_to_git
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.caller import pushes_dry
@@ -36,7 +35,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what a hook is for; fails, and so stops what git is about to do, where that cannot be done."""
-    return _HOOKS[args.name](output_of(args), args.words)
+    return _HOOKS[args.name](output_to_git(), args.words)
 
 
 def _push(output: Output, words: Sequence[str]) -> int:
@@ -44,7 +43,7 @@ def _push(output: Output, words: Sequence[str]) -> int:
     if len(words) != 2:  # noqa: PLR2004 - githooks(5): name of the remote, and its address
         raise UsageError(f"pre-push takes a remote and its address, not {len(words)} words", hint=EXAMPLE)
     updates = parse_updates(sys.stdin.buffer.read().decode(errors="surrogateescape"))
-    with Workspace.discover() as workspace:
+    with Workspace.discover(output) as workspace:
         if not updates and not workspace.repo.theta_dir.is_dir():
             return 0  # nothing is sent, and nothing was ever stored here
         pushed = tuple(updates) or tracking_updates(workspace.repo, words[0])
@@ -56,13 +55,13 @@ def _upload(output: Output, push: Push, *, strict: bool) -> int:
         _say_dry(output, push, push.look(strict=strict))
         return 0
     try:
-        with progress("uploading parameters", 0) as advance:
+        with output.progress("uploading parameters", 0) as advance:
             done = push.run(strict=strict, advance=advance)
     except ThetaError as error:
         if strict:
             raise
         # Git has nothing to send, so there is nothing to stop.
-        output.warn(f"whether {push.shown} has all parameters is not known: {error.message}", error.hint)
+        output.warning(f"whether {push.shown} has all parameters is not known: {error.message}", error.hint)
         return 0
     _warn(output, push, done)
     return 0
@@ -70,12 +69,12 @@ def _upload(output: Output, push: Push, *, strict: bool) -> int:
 
 def _warn(output: Output, push: Push, done: Pushed) -> None:
     for path in done.found.conflicted:
-        output.warn(f"{path}: a merge left conflicts in a manifest that is pushed", f"git theta resolve {path}")
+        output.warning(f"{path}: a merge left conflicts in a manifest that is pushed", f"git theta resolve {path}")
     if done.failure is not None:
         message = f"no parameters are pushed, and none are needed that {push.shown} does not name already"
-        output.warn(f"{message}: {done.failure.message}", done.failure.hint)
+        output.warning(f"{message}: {done.failure.message}", done.failure.hint)
     if done.lost:
-        output.warn(
+        output.warning(
             f"{push.shown} names {plural(len(done.lost), 'tensor')} that {push.shown} does not have; no remote does",
             f"run git theta push --all {push.shown} in a clone that has them",
         )
@@ -87,7 +86,7 @@ def _say_dry(output: Output, push: Push, seen: Pushed) -> None:
         f"dry run: {f'{tensors} would be' if seen.lacking else 'no parameters need to be'} uploaded to {push.shown}"
     )
     if seen.lost:
-        output.warn(f"{plural(len(seen.lost), 'tensor')} of them are neither here nor on any remote")
+        output.warning(f"{plural(len(seen.lost), 'tensor')} of them are neither here nor on any remote")
 
 
 def _record(output: Output, words: Sequence[str]) -> int:
@@ -96,9 +95,9 @@ def _record(output: Output, words: Sequence[str]) -> int:
 
     try:
         for path in attach(Repository.discover(), Path(*words[:1]), words[1:]):
-            output.warn(f"{path}: the commit will not say how it was merged: its rules are too long")
+            output.warning(f"{path}: the commit will not say how it was merged: its rules are too long")
     except ThetaError as error:
-        output.warn(f"the commit will not say how models were merged: {error.message}")
+        output.warning(f"the commit will not say how models were merged: {error.message}")
     return 0
 
 

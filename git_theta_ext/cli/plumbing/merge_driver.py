@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.progress import progress
+from git_theta_ext.cli.output import output_to_git
 from git_theta_ext.operations.merge.driver import run as run_driver
 from git_theta_ext.operations.workspace import Workspace
 
@@ -29,5 +29,5 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Merge."""
     words = (args.ancestor, args.ours, args.theirs, args.size, args.path)
-    with Workspace.discover() as workspace:
-        return run_driver(words, workspace, progress)
+    with Workspace.discover(output_to_git()) as workspace:
+        return run_driver(words, workspace)

@@ -12,7 +12,6 @@ from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.errors import ChangedError, FormatError, ManifestError, StoreError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.caller import calling_command, holds_open
-from git_theta_ext.git.notes import complain
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.filter.content_warnings import doubt
 from git_theta_ext.util.file_bytes import FileBytes
@@ -194,7 +193,7 @@ class _FileReading:
 def clean_bytes(
     workspace: Workspace, data: FileBytes, format_name: str | None, advance: Callable[[int], None]
 ) -> bytes:
-    """Store a checkpoint and return its manifest; notes go to standard error.
+    """Store a checkpoint and return its manifest.
 
     A command that only looks needs nothing stored, and works where nothing can be written.
     """
@@ -210,7 +209,7 @@ def clean_bytes(
     if note is None and format_name is None:
         note = doubt(workspace.repo, data.path, described.manifest, data)
     if note:
-        complain(f"note: {note}")
+        workspace.reporter.note(note)
     return described.manifest.to_bytes()
 
 

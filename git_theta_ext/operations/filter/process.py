@@ -11,13 +11,12 @@ import os
 import signal
 import sys
 import time
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from git_theta_ext.checkpoint.writers import close_inherited
 from git_theta_ext.errors import ProtocolError, ThetaError, understood
-from git_theta_ext.git.caller import calling_command, wants_quiet
-from git_theta_ext.git.notes import complain
+from git_theta_ext.git.caller import calling_command
 from git_theta_ext.git.repository import NESTED
 from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.operations.filter.clean import LOOKING, CleanRequest
@@ -37,12 +36,11 @@ from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from contextlib import AbstractContextManager
 
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.filter.populate import Wanted
-    from git_theta_ext.operations.merge.driver import Show
     from git_theta_ext.protocol.filter import Event
+    from git_theta_ext.util.reporter import Reporter
 
 Result = TypeVar("Result")
 
@@ -71,12 +69,12 @@ class FilterProcess:
     Args:
         source: Descriptor that git writes to.
         sink: Descriptor that git reads from.
-        show: Opens a progress bar with a label and a number of bytes, 0 if unknown; None to show nothing.
+        reporter: Takes what the user should know.
     """
 
-    def __init__(self, source: int = 0, sink: int = 1, show: Show | None = None) -> None:
+    def __init__(self, reporter: Reporter, source: int = 0, sink: int = 1) -> None:
         self._source = source
-        self._show = show
+        self._reporter = reporter
         self._stored: Callable[[int], None] = no_progress
         self._sink = sink
         self._connection = Connection()
@@ -94,15 +92,12 @@ class FilterProcess:
             The exit code.
         """
         try:
-            with self._shown("storing checkpoints") as self._stored:
+            with self._reporter.progress("storing checkpoints") as self._stored:
                 self._serve()
             return self._finish()
         finally:
             if self._workspace is not None:
                 self._workspace.close()
-
-    def _shown(self, label: str, total: int = 0) -> AbstractContextManager[Callable[[int], None]]:
-        return nullcontext(no_progress) if self._show is None else self._show(label, total)
 
     def _serve(self) -> None:
         with suppress(OSError):
@@ -173,11 +168,16 @@ class FilterProcess:
             return work()
         except Exception as error:  # noqa: BLE001 - git goes on with other paths
             self._failed = True
-            report(understood(error), self._request.pathname if self._request else "")
+            self._report(understood(error), self._request.pathname if self._request else "")
             if isinstance(self._handler, CleanRequest):
                 self._handler.close()
             self._handler = None
             return None
+
+    def _report(self, error: ThetaError, path: str) -> None:
+        if path and path not in error.message:
+            error = ThetaError(f"{path}: {error.message}", hint=error.hint)
+        self._reporter.error(error)
 
     def _finish(self) -> int:
         # What refreshes an index for us cleans files, and so comes here; it would go on with the same work for ever.
@@ -190,16 +190,16 @@ class FilterProcess:
         try:
             workspace = self._open()
         except ThetaError as error:
-            report(error)
+            self._reporter.error(error)
             return error.exit_code
         try:
             # With the global configuration alone nothing else puts the hook in place, and a push would upload nothing.
             changes = ensure_hooks(workspace.repo)
             if self._cleaned and calling_command(os.getppid()) not in LOOKING:
                 for note, hint in notes(changes):
-                    complain(f"warning: {note}\ngit-theta: hint: {hint}")
+                    self._reporter.warning(note, hint)
         except ThetaError as error:
-            report(error)
+            self._reporter.error(error)
         code = self._populate(workspace)
         if self._cleaned:
             start_if_due(workspace)
@@ -216,27 +216,27 @@ class FilterProcess:
         from git_theta_ext.operations.sync.fetch import ensure_local
 
         def ensure(manifests: Iterable[Manifest]) -> None:
-            with self._shown("fetching parameters") as fetched:
+            with self._reporter.progress("fetching parameters") as fetched:
                 ensure_local(workspace, manifests, fetched)
 
         try:
-            total = 0 if self._show is None else total_bytes(self._wanted.values())
-            with self._shown("writing checkpoints", total) as written:
+            total = total_bytes(self._wanted.values())
+            with self._reporter.progress("writing checkpoints", total) as written:
                 failures = populate_wanted(workspace, self._wanted, ensure, written)
         except ThetaError as error:
             failures = [error]
         for failure in failures:
-            report(failure)
+            self._reporter.error(failure)
         if failures and (left := read_pending(workspace.repo)):
             # Of the exit code of a filter git takes no notice here.
             what = f"{len(left)} of the checkpoints are not written, and git may exit with 0 all the same"
             mend = "git theta checkout goes on; git theta status --exit-code tells scripts"
-            sys.stderr.write(f"git-theta: warning: {what}\ngit-theta: hint: {mend}\n")
+            self._reporter.warning(what, mend)
         return failures[0].exit_code if failures else 0
 
     def _open(self) -> Workspace:
         if self._workspace is None:
-            self._workspace = Workspace.discover()
+            self._workspace = Workspace.discover(self._reporter)
         return self._workspace
 
     def _send(self, data: bytes) -> None:
@@ -245,18 +245,11 @@ class FilterProcess:
             view = view[os.write(self._sink, view) :]
 
 
-def report(error: ThetaError, path: str = "") -> None:
-    """Say on standard error what went wrong; git shows it as it comes."""
-    where = f"{path}: " if path and path not in error.message else ""
-    hint = f"\ngit-theta: hint: {error.hint}" if error.hint else ""
-    complain(f"error: {where}{error.message}{hint}")
-
-
-def main(show: Show) -> int:
+def main(reporter: Reporter) -> int:
     """Run the filter on standard input and output.
 
     Args:
-        show: Opens a progress bar, which is shown unless git was told to be quiet.
+        reporter: Takes what the user should know.
     """
 
     # Git ends filters with SIGTERM when it fails itself, and a terminal that is closed ends them with SIGHUP. Unwinding
@@ -268,10 +261,9 @@ def main(show: Show) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     try:
-        visible = sys.stderr.isatty() and not wants_quiet(os.getppid())
-        return FilterProcess(show=show if visible else None).run()
+        return FilterProcess(reporter).run()
     except ProtocolError as error:
-        report(error)
+        reporter.error(error)
         return error.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

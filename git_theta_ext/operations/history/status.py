@@ -117,7 +117,7 @@ class NotPushed:
     nowhere: int = 0
 
 
-def unpushed(repo: Repository) -> NotPushed | None:
+def unpushed(workspace: Workspace) -> NotPushed | None:
     """Return what the remote that the current branch is pushed to lacks; None where there is no remote or no commit.
 
     By what this repository was told when it last pushed or fetched: nobody is asked.
@@ -126,12 +126,13 @@ def unpushed(repo: Repository) -> NotPushed | None:
         RepositoryError: Git cannot walk the history.
         ManifestError: A manifest is broken.
     """
+    repo = workspace.repo
     head, remote = head_of(repo), push_remote(repo)
     if head is None or remote is None:
         return None
     updates = [RefUpdate("HEAD", head, "HEAD", "0" * len(head))]
     try:
-        url = remote_url(repo, remote, push_addresses(repo, remote)[0])
+        url = remote_url(workspace, remote, push_addresses(repo, remote)[0])
     except ThetaError:  # a push says why
         found = outgoing(repo, remote, updates, tracked(repo, remote))
         return NotPushed(remote, found.manifests, len(found.digests), len(found.digests))
@@ -150,7 +151,7 @@ def unpushed(repo: Repository) -> NotPushed | None:
     for name in repo.config.git_remotes:
         with suppress(ThetaError):
             nowhere -= RemoteIndex(
-                known_headers(repo.theta_dir, remote_url(repo, name, fetch_address(repo, name)))
+                known_headers(repo.theta_dir, remote_url(workspace, name, fetch_address(repo, name)))
             ).held()
     return NotPushed(remote, found.manifests, len(lacking), len(nowhere))
 

@@ -14,15 +14,11 @@ from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, r
 from git_theta_ext.store.maintenance.recode import Recoded, Recoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from collections.abc import Set as AbstractSet
-    from contextlib import AbstractContextManager
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.workspace import Workspace
-
-    Show = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ def live_digests(repo: Repository) -> set[Digest]:
     return named_digests(repo, local_blobs(repo))
 
 
-def maintain(workspace: Workspace, options: GcOptions, show: Show) -> Collected:
+def maintain(workspace: Workspace, options: GcOptions) -> Collected:
     """Recode what history holds, and remove packs that are not needed. The caller holds ``store.locks.gc_lock``.
 
     Args:
@@ -95,7 +91,7 @@ def maintain(workspace: Workspace, options: GcOptions, show: Show) -> Collected:
     store.prove(named & own, partial(smallest, depth=depth))
     recoder = Recoder(store, depth, aggressive=options.aggressive, dry_run=options.dry_run)
     todo = {p.digest: p.spec.nbytes for v in history for p in v.manifest.parameters.values() if recoder.wants(p.digest)}
-    with show(sum(todo.values())) as advance:
+    with workspace.reporter.progress("recoding", sum(todo.values())) as advance:
         recoded = recoder.run(candidates(history, recoder.wants), advance)
     store.refresh()  # recoding may have taken long
     live = live_digests(workspace.repo)

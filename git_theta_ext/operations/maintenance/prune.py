@@ -62,7 +62,7 @@ def prune_place(workspace: Workspace, name: str | None) -> OpenedRemote:
     if remote is None or remote not in workspace.settings.git_remotes:
         what = f"there is no remote {name!r}" if name else "no remote holds what would be dropped"
         raise UsageError(what, hint="git remote add NAME URL, then git push NAME, then git theta prune --remote NAME")
-    place = open_remote(repo, remote, fetch_address(repo, remote))
+    place = open_remote(workspace, remote, fetch_address(repo, remote))
     folder = local_path(place.url)
     if folder is not None and any(
         _same(Path(folder) / part, workspace.store.root / part) for part in (".", "packs")

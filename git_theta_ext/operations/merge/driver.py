@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import ManifestError, StoreError, ThetaError
-from git_theta_ext.git.notes import say
 from git_theta_ext.git.operation import FROM_INDEX, MERGE, current_operation
 from git_theta_ext.git.revisions import check_two_sides
 from git_theta_ext.merging.apply import apply
@@ -30,8 +29,7 @@ from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.util.files import replacing, reporting_os_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Mapping, Sequence
 
     from git_theta_ext.git.operation import Operation
     from git_theta_ext.git.repository import Repository
@@ -39,8 +37,8 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
+    from git_theta_ext.util.reporter import Reporter
 
-    Show = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 CLEAN = 0
 CONFLICT = 1
@@ -53,14 +51,13 @@ _ANCESTORS = 2
 """For each level of common ancestors that git merges itself its markers are longer by this; for renames by one."""
 
 
-def run(words: Sequence[str], workspace: Workspace, show: Show) -> int:
+def run(words: Sequence[str], workspace: Workspace) -> int:
     """Merge a checkpoint for git, by the rules that ``git_theta_ext.operations.merge.run`` finds.
 
     Args:
         words: What ``%O %A %B %L %P`` stand for: files with the ancestor's, our and their manifest, the size of
             conflict markers, and the checkpoint's path.
         workspace: The repository and its store.
-        show: Shows how far the computation is.
 
     Returns:
         0 for a clean merge and for an ancestor, 1 for a merge with conflicts, 129 if the result could not be stored.
@@ -85,18 +82,21 @@ def run(words: Sequence[str], workspace: Workspace, show: Show) -> int:
             asked = without_torch(planned(workspace, base, (ours, theirs), rules))
         obtain(workspace, asked, path)
         total = bytes_to_compute(asked)
-        with _undecided(Path(ours_file), contents[1], workspace.store, asked), show("merging", total) as advance:
+        with (
+            _undecided(Path(ours_file), contents[1], workspace.store, asked),
+            workspace.reporter.progress("merging", total) as advance,
+        ):
             outcome = merge(workspace, asked, path, advance, heads)
         _write(Path(ours_file), outcome.manifest.to_bytes())
     except ThetaError as error:
         hint = error.hint or f"git checkout --ours {path}, or --theirs"
-        say(f"git-theta: {path}: {error.message}; ours is left as it was\nhint: {hint}")
+        workspace.reporter.error(ThetaError(f"{path}: {error.message}; ours is left as it was", hint=hint))
         return CRASHED if isinstance(error, StoreError) else CONFLICT
     if not virtual:
-        report(path, outcome, operation)
+        report(workspace.reporter, path, outcome, operation)
         ids = [blob_id(repo, content) if content else None for content in contents]
         record = Record.of(path, ids, heads, rules, asked)
-        remember(repo, heads, {path: (record, blob_id(repo, outcome.manifest.to_bytes()))})
+        remember(workspace, heads, {path: (record, blob_id(repo, outcome.manifest.to_bytes()))})
     return CONFLICT if outcome.conflicts and not virtual else CLEAN
 
 
@@ -152,7 +152,7 @@ def obtain(workspace: Workspace, asked: Plan, path: str) -> None:
         ensure_digests(workspace, set(asked.reads()))
     except ThetaError as error:
         # What cannot be merged without these values becomes a conflict, and all else is merged.
-        say(f"git-theta: {path}: {error.message}")
+        workspace.reporter.warning(f"{path}: {error.message}", error.hint)
 
 
 def _write(file: Path, data: bytes) -> None:
@@ -179,21 +179,21 @@ def _undecided(file: Path, ours: bytes, store: Store, asked: Plan) -> Iterator[N
         raise
 
 
-def remember(repo: Repository, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, str]]) -> None:
+def remember(workspace: Workspace, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, str]]) -> None:
     """Note how checkpoints were merged; that it cannot be written down spoils no merge.
 
     Args:
-        repo: The repository.
+        workspace: The repository and its store.
         heads: The current commit, and those that are merged into it.
         merged: Path to how it was merged, None where no rule mattered, and to git's id of the merged manifest.
     """
     try:
-        note_merge(repo, heads, merged)
+        note_merge(workspace.repo, heads, merged)
     except StoreError as error:
-        say(f"git-theta: the commit will not say how models were merged: {error.message}")
+        workspace.reporter.warning(f"the commit will not say how models were merged: {error.message}", error.hint)
 
 
-def report(path: str, outcome: Outcome, operation: Operation = MERGE) -> None:
+def report(reporter: Reporter, path: str, outcome: Outcome, operation: Operation = MERGE) -> None:
     """Tell the user what a merge came to, and what to do if something is undecided."""
     counts = sorted(outcome.computed.items())
     parts = [f"{outcome.taken} taken"]
@@ -201,13 +201,15 @@ def report(path: str, outcome: Outcome, operation: Operation = MERGE) -> None:
     parts += [f"the change applied to {plural(n, 'parameter')} that both changed" for m, n in counts if m == APPLY]
     if outcome.conflicts:
         parts.append("1 conflict" if outcome.conflicts == 1 else f"{outcome.conflicts} conflicts")
-    say(f"git-theta: {path}: {'' if operation.kind != 'replay' else f'{operation.name}: '}{', '.join(parts)}")
+    reporter.note(f"{path}: {'' if operation.kind != 'replay' else f'{operation.name}: '}{', '.join(parts)}")
     for note in outcome.notes:
-        say(f"git-theta: {path}: {note}")
+        reporter.note(f"{path}: {note}")
     if not outcome.conflicts:
         return
     if operation.kind == "unknown":
-        say(f"git-theta: {path}: {operation.name} may be a merge or the replay of a change")
-        say(f"hint: git theta resolve --method apply {path} replays the change, --method average merges")
+        reporter.warning(
+            f"{path}: {operation.name} may be a merge or the replay of a change",
+            f"git theta resolve --method apply {path} replays the change, --method average merges",
+        )
     else:
-        say(f"hint: git theta resolve {path}")
+        reporter.warning(f"{path} has conflicts", f"git theta resolve {path}")

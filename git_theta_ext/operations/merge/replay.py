@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.record import Record
     from git_theta_ext.merging.reporting.report import Row
     from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.operations.merge.driver import Show
     from git_theta_ext.operations.workspace import Workspace
 
 
@@ -104,13 +103,12 @@ def recorded_merges(workspace: Workspace, commit: str) -> list[RecordedMerge]:
     return merges
 
 
-def replay(workspace: Workspace, merge: RecordedMerge, show: Show) -> Replayed:
+def replay(workspace: Workspace, merge: RecordedMerge) -> Replayed:
     """Repeat the merge of a checkpoint, and compare the result with the committed version.
 
     Args:
         workspace: The repository and its store.
         merge: The merge to repeat.
-        show: Shows progress.
 
     Raises:
         ThetaError: See ``git_theta_ext.merging.apply.apply``; or a recorded resolution does not work any more.
@@ -119,7 +117,7 @@ def replay(workspace: Workspace, merge: RecordedMerge, show: Show) -> Replayed:
     ensure_digests(workspace, set(plan.reads()))
     plan = with_adapter_scales(workspace, plan, record.path, record.commits)
     statistics, _ = statistics_for(workspace, plan, record.path, record.commits)
-    with show(f"merging {record.path}", bytes_to_compute(plan)) as advance:
+    with workspace.reporter.progress(f"merging {record.path}", bytes_to_compute(plan)) as advance:
         outcome = apply(plan, workspace.store, lambda: engine(workspace, statistics=statistics, advance=advance))
     manifest = outcome.manifest
     config = config_in_commit(workspace.repo, record.path, merge.commit)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError
-from git_theta_ext.git.notes import complain
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
 from git_theta_ext.merging.planning.casts import find_casts, values_to_read
@@ -66,7 +65,7 @@ def merge(
 ) -> Outcome:
     """Carry out a plan on the devices that ``theta.merge.device`` names, going on where a merge that was killed was.
 
-    What it is going to compute is told on stderr before.
+    What it is going to compute is reported before.
 
     Args:
         workspace: The repository and its store.
@@ -82,7 +81,7 @@ def merge(
     from git_theta_ext.merging.execution.journal import Journal
 
     def announce(budget: Budget) -> None:
-        complain(f"{path}: {announcement(budget)}")
+        workspace.reporter.note(f"{path}: {announcement(budget)}")
 
     plan = with_adapter_scales(workspace, plan, path, commits)
     statistics, notes = statistics_for(workspace, plan, path, commits)

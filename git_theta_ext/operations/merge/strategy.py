@@ -17,7 +17,6 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git.entries import TreeEntry
 from git_theta_ext.git.merge_tree import combine, common_ancestor, index_info, renames, with_files
-from git_theta_ext.git.notes import complain
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.merging.record import Record
 from git_theta_ext.model.manifest import MOST_SIDES
@@ -26,7 +25,6 @@ from git_theta_ext.operations.merge.rules import merge_rules
 from git_theta_ext.operations.merge.run import bytes_to_compute, merge, without_torch
 from git_theta_ext.operations.merge.run import planned as planned_merge
 from git_theta_ext.operations.sync.outgoing import theta_paths_at
-from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.rules.rules import Rules
     from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.operations.merge.driver import Show
     from git_theta_ext.operations.workspace import Workspace
 
 MERGED = 0
@@ -66,7 +63,20 @@ class CheckpointVersions:
     heads: tuple[str, ...]
 
 
-def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words: Sequence[str], show: Show) -> int:
+@dataclass(frozen=True)
+class StrategyResult:
+    """What a merge of several branches came to.
+
+    Attributes:
+        code: The exit code of the strategy.
+        messages: Git's messages about other files.
+    """
+
+    code: int
+    messages: tuple[str, ...] = ()
+
+
+def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words: Sequence[str]) -> StrategyResult:
     """Merge branches into the work tree and the index.
 
     Args:
@@ -74,10 +84,10 @@ def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words:
         bases: The best common ancestors of all heads; none where they have none.
         heads: Ids of the current commit and of those to merge into it.
         words: Merge method and options that override the rules, such as ``method=ties`` and ``density=0.2``.
-        show: Shows how far the computation is.
 
     Returns:
-        0 where all is merged, 1 where conflicts are left in the work tree and the index, 2 where git refused.
+        The exit code: 0 if all is merged, 1 if conflicts are left in the work tree and the index, 2 if git refused. And
+        git's messages about other files.
 
     Raises:
         ThetaError: It cannot be done as asked, and nothing has changed.
@@ -91,20 +101,18 @@ def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words:
     plans = planned(workspace, found, words)
     _check_worktree(repo, combined.tree, found)
     if found:
-        _warn(repo, bases, heads)
-    outcomes = {each.merged.path: _merged(workspace, plans[each.merged.path][1], each, show) for each in found}
+        _warn(workspace, bases, heads)
+    outcomes = {each.merged.path: _merged(workspace, plans[each.merged.path][1], each) for each in found}
     merged = {each.merged.path: _stored(repo, each.merged, outcomes[each.merged.path]) for each in found}
     tree = with_files(repo, combined.tree, list(merged.values()))
     # Not captured: the filter that writes the checkpoints shows its progress.
     update = ["git", "read-tree", "-m", "-u", "HEAD", tree]
     if subprocess.run(update, cwd=repo.folder, env=repo.environment(), check=False).returncode:
-        return CANNOT
-    remember(repo, heads, _records(found, plans, merged))
+        return StrategyResult(CANNOT)
+    remember(workspace, heads, _records(found, plans, merged))
     undecided = [each for each in found if outcomes[each.merged.path].conflicts]
     _mark(repo, [*_stages(combined, found, merged), *chain.from_iterable(map(_conflict_stages, undecided))])
-    for message in combined.messages:
-        print(printable(message))  # noqa: T201 - as git's own strategies
-    return MERGED if combined.clean and not undecided else CONFLICTS
+    return StrategyResult(MERGED if combined.clean and not undecided else CONFLICTS, tuple(combined.messages))
 
 
 def checkpoints(repo: Repository, base: str | None, heads: Sequence[str], tree: str) -> list[CheckpointVersions]:
@@ -188,12 +196,12 @@ def _manifests(repo: Repository, versions: CheckpointVersions) -> tuple[Manifest
     return read_version(content.get(base.oid, b""), whose, undecided=True), manifests
 
 
-def _merged(workspace: Workspace, asked: Plan, versions: CheckpointVersions, show: Show) -> Outcome:
+def _merged(workspace: Workspace, asked: Plan, versions: CheckpointVersions) -> Outcome:
     path = versions.merged.path
     obtain(workspace, asked, path)
-    with show(f"merging {path}", bytes_to_compute(asked)) as advance:
+    with workspace.reporter.progress(f"merging {path}", bytes_to_compute(asked)) as advance:
         outcome = merge(workspace, asked, path, advance, versions.heads)
-    report(path, outcome)
+    report(workspace.reporter, path, outcome)
     return outcome
 
 
@@ -225,14 +233,14 @@ def _check_worktree(repo: Repository, tree: str, found: Sequence[CheckpointVersi
         raise MergeError(error.message, hint="git commit, or git stash, what is changed in the work tree") from error
 
 
-def _warn(repo: Repository, bases: Sequence[str], heads: Sequence[str]) -> None:
+def _warn(workspace: Workspace, bases: Sequence[str], heads: Sequence[str]) -> None:
     """Say where branches have more in common than the ancestor that their changes are measured from."""
     counts: Counter[str] = Counter()
     for head in heads:
-        counts.update(repo.run("rev-list", head, "--not", *bases).decode().split())
+        counts.update(workspace.repo.run("rev-list", head, "--not", *bases).decode().split())
     shared = sum(count > 1 for count in counts.values())
     if shared:
-        complain(
+        workspace.reporter.warning(
             f"{plural(shared, 'commit')} since the common ancestor of all branches are in several of them;"
             " what these changed counts for each"
         )

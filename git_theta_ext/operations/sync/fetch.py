@@ -62,4 +62,4 @@ def ensure_digests(
     from git_theta_ext.operations.sync.remotes import open_remotes
     from git_theta_ext.transfer.sync import fetch
 
-    fetch(workspace.store, open_remotes(workspace.repo), missing, advance)
+    fetch(workspace.store, open_remotes(workspace), missing, advance)

@@ -16,7 +16,6 @@ from git_theta_ext.errors import (
     StoreError,
     ThetaError,
 )
-from git_theta_ext.git.notes import complain
 from git_theta_ext.git.objects import named_digests
 from git_theta_ext.git.partial import bring_history, promising_remotes
 from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing, reachable, tips_of
@@ -170,7 +169,7 @@ class Push:
         if (promising := promising_remotes(self.repo)) and self.remote not in promising:
             bring_history(self.repo, tips)
         try:
-            place = open_remote(self.repo, self.remote, self.address)
+            place = open_remote(self.workspace, self.remote, self.address)
         except ThetaError:
             found = outgoing(self.repo, self.remote, self.updates)
             if found.digests:
@@ -222,7 +221,7 @@ class Push:
     def _sources(self, place: OpenedRemote) -> list[OpenedRemote]:
         from git_theta_ext.operations.sync.remotes import try_remotes
 
-        return [source for source in try_remotes(self.repo)[0] if source.url != place.url]
+        return [source for source in try_remotes(self.workspace)[0] if source.url != place.url]
 
     def _refuse_new(self, lost: AbstractSet[Digest], failures: Sequence[ThetaError]) -> None:
         """Stop the push if the remote would name something for the first time that is nowhere."""
@@ -263,4 +262,4 @@ def _recode(workspace: Workspace, going: Going) -> None:
                 recode_outgoing(workspace, going.digests, going.there)
     except (CorruptError, StoreError) as error:
         # A damaged old version, a full disk or one without locks is no reason not to upload what is here.
-        complain(f"note: what is pushed was not made smaller: {error.message}")
+        workspace.reporter.note(f"what is pushed was not made smaller: {error.message}")

@@ -70,7 +70,7 @@ def check_remote(
     reached = set(reachable(repo, tips, ())) if tips else set()
     wanted = [version for version in versions(repo) if version.oid in reached]
     digests = {digest for version in wanted for digest, _ in version.manifest.digests()}
-    places = {place.url: place for at in push_addresses(repo, remote) for place in [open_remote(repo, remote, at)]}
+    places = {place.url: place for at in push_addresses(repo, remote) for place in [open_remote(workspace, remote, at)]}
     found = []
     for place in places.values():
         listed = digests & read_remote_index(workspace.store, place).held()
@@ -89,7 +89,7 @@ def check_remote(
 def _elsewhere(workspace: Workspace, place: OpenedRemote, digests: set[Digest]) -> set[Digest]:
     missing = workspace.store.touch_and_find_missing(digests) if digests else set()
     found = digests - missing
-    for source in try_remotes(workspace.repo)[0] if missing else ():
+    for source in try_remotes(workspace)[0] if missing else ():
         if source.url != place.url:
             with suppress(ThetaError):
                 found |= digests & read_remote_index(workspace.store, source).held()

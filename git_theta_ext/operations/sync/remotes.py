@@ -24,6 +24,7 @@ from git_theta_ext.util.text import redacted
 
 if TYPE_CHECKING:
     from git_theta_ext.config import RemoteSettings
+    from git_theta_ext.operations.workspace import Workspace
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _MOST_FETCHED = 1 << 20
@@ -32,11 +33,11 @@ _MOST_ADDRESSES = 4
 _EXPLICIT = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.bareRepository", "GIT_CONFIG_VALUE_0": "all"}
 
 
-def open_remote(repo: Repository, name: str, address: str) -> OpenedRemote:
+def open_remote(workspace: Workspace, name: str, address: str) -> OpenedRemote:
     """Open the theta remote of a git remote.
 
     Args:
-        repo: The repository whose settings count.
+        workspace: The repository whose settings count.
         name: Of the git remote, or its address where it has no name.
         address: Where git finds it.
 
@@ -45,28 +46,29 @@ def open_remote(repo: Repository, name: str, address: str) -> OpenedRemote:
         PluginError: No plug-in opens URLs of that scheme.
         RemoteError: The git remote should be on this machine and is not there.
     """
-    settings, url = _located(repo, name, address)
+    settings, url = _located(workspace, name, address)
     options = dict(settings.options)
     named = options.pop("type", None)
     remote_type = find_remote(named) if named else remote_of_scheme(_scheme(url))
     return OpenedRemote(name, redacted(url), remote_type.open(url, options))
 
 
-def remote_url(repo: Repository, name: str, address: str) -> str:
+def remote_url(workspace: Workspace, name: str, address: str) -> str:
     """Return the ``OpenedRemote.url`` of a git remote without opening it.
 
     Raises:
         ThetaError: As by ``open_remote``.
     """
-    return redacted(_located(repo, name, address)[1])
+    return redacted(_located(workspace, name, address)[1])
 
 
-def _located(repo: Repository, name: str, address: str) -> tuple[RemoteSettings, str]:
-    settings = remote_settings(repo, name, address)
+def _located(workspace: Workspace, name: str, address: str) -> tuple[RemoteSettings, str]:
+    repo = workspace.repo
+    settings = remote_settings(repo, name, address, workspace.reporter)
     return settings, _absolute(settings.url, repo) if settings.url else _beside_git(repo, name, address)
 
 
-def open_remotes(repo: Repository) -> list[OpenedRemote]:
+def open_remotes(workspace: Workspace) -> list[OpenedRemote]:
     """Open the theta remotes of all git remotes to fetch from, the current branch's first, then ``origin``.
 
     Those that keep no parameters, or cannot be opened, are left out.
@@ -74,24 +76,24 @@ def open_remotes(repo: Repository) -> list[OpenedRemote]:
     Raises:
         ThetaError: All of them cannot be opened; this is what the first of them said.
     """
-    places, failures = try_remotes(repo)
+    places, failures = try_remotes(workspace)
     if failures and not places:
         raise failures[0]
     return places
 
 
-def try_remotes(repo: Repository) -> tuple[list[OpenedRemote], list[ThetaError]]:
+def try_remotes(workspace: Workspace) -> tuple[list[OpenedRemote], list[ThetaError]]:
     """Open all remotes as ``open_remotes`` does; also return what those said that cannot be opened."""
     places: list[OpenedRemote] = []
     failures: list[ThetaError] = []
-    for name in _in_order(repo):
+    for name in _in_order(workspace.repo):
         try:
-            places.append(open_remote(repo, name, fetch_address(repo, name)))
+            places.append(open_remote(workspace, name, fetch_address(workspace.repo, name)))
         except ThetaError as error:  # noqa: PERF203 - a handful of remotes
             failures.append(error)
-    for address in _fetched_from(repo):
+    for address in _fetched_from(workspace.repo):
         with suppress(ThetaError):  # nobody said that it has any parameters
-            place = open_remote(repo, address, address)
+            place = open_remote(workspace, address, address)
             places += [place] if place.url not in {known.url for known in places} else []
     return places, failures
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reports import Reports
 from workbench import MODEL, model
 
 from git_theta_ext.checkpoint.clean import clean, describe
@@ -155,7 +156,7 @@ def test_a_file_that_is_being_written_is_not_said_to_break_its_format(two, monke
     half = model(3)[:5000]
     monkeypatch.chdir(two.path)
     two.write(half)
-    with Workspace.discover() as workspace:
+    with Workspace.discover(Reports()) as workspace:
         with pytest.raises(FormatError):
             store_file(workspace, MODEL, None, lambda _: None)
 

@@ -129,7 +129,7 @@ def test_too_little_memory_is_no_oversight_of_ours(monkeypatch, capsys, error):
     monkeypatch.setattr("git_theta_ext.cli.main._dispatch", fail)
     assert main(["merge-driver"]) == 129
     told = capsys.readouterr().err
-    assert told.startswith("error: there is not enough memory\nhint: ")
+    assert told.startswith("git-theta: error: there is not enough memory\ngit-theta: hint: ")
     assert "Traceback" not in told
 
 

@@ -9,11 +9,10 @@ import pytest
 
 from git_theta_ext.cli import progress as progress_module
 from git_theta_ext.cli.commands.env import masked
-from git_theta_ext.cli.output import Output, wants_color
+from git_theta_ext.cli.output import Output, output_to_git, wants_color
 from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
-from git_theta_ext.git.notes import complain
 
 
 class Terminal(io.StringIO):
@@ -30,11 +29,25 @@ def test_a_result_comes_in_the_form_that_was_asked_for(mode, expected, capsys):
 
 
 def test_warnings_are_for_people_only(capsys):
-    Output("json").warn("odd", "mend")
-    Output("quiet").warn("odd", "mend")
+    Output("json").warning("odd", "mend")
+    Output("quiet").warning("odd", "mend")
     assert capsys.readouterr().err == ""
-    Output("human").warn("odd", "mend")
+    Output("human").warning("odd", "mend")
     assert capsys.readouterr().err == "warning: odd\nhint: mend\n"
+
+
+def test_a_note_or_warning_is_printed_once_and_git_s_programs_begin_each_line_with_their_name(capsys):
+    output = output_to_git()
+    for _ in range(2):
+        output.warning("odd", "mend")
+        output.note("known")
+    output.error(UsageError("wrong"))
+    assert capsys.readouterr().err.splitlines() == [
+        "git-theta: warning: odd",
+        "git-theta: hint: mend",
+        "git-theta: known",
+        "git-theta: error: wrong",
+    ]
 
 
 def test_errors_have_their_hint_and_no_empty_one(capsys):
@@ -139,9 +152,9 @@ def test_nothing_is_shown_where_stderr_is_no_terminal(monkeypatch):
 def test_names_out_of_files_do_not_reach_the_terminal_as_they_are(capsys):
     output = Output("human", color=True)
     output.text(["\x1b]0;x\x07 https://me:p@ss@host/x", output.styled("title", "bold")])
-    output.warn("\x1b[2J")
+    output.warning("\x1b[2J")
     output.error(ThetaError("\x1b[2J https://me:p@ss@host/x", hint="\x9b"))
-    complain("\x1b[2J")
+    output_to_git().note("\x1b[2J")
     told = capsys.readouterr()
     assert told.out == "\\x1b]0;x\\x07 https://host/x\n\x1b[1mtitle\x1b[m\n"
     assert "[2J" in told.err
@@ -165,5 +178,5 @@ def test_a_terminal_that_is_gone_is_no_failure(monkeypatch):
     closed.close()
     for gone in (None, closed):
         monkeypatch.setattr(sys, "stderr", gone)
-        complain("x")
+        output_to_git().note("x")
         Output("human").error(ThetaError("x"))

@@ -3,9 +3,7 @@ import shutil
 import pytest
 from workbench import EMBEDDING, MODEL, Repo, model
 
-from git_theta_ext.errors import UsageError
-from git_theta_ext.operations.diff_driver import run
-from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.cli.main import main
 
 ZERO = "0" * 40
 
@@ -26,8 +24,7 @@ def versions(become, monkeypatch) -> Repo:
 
 
 def driven(capsys, *words):
-    with Workspace.discover() as workspace:
-        assert run(words, workspace) == 0
+    assert main(["diff-driver", *words]) == 0
     return capsys.readouterr().out.splitlines()
 
 
@@ -126,9 +123,9 @@ def test_git_decides_on_colour(versions):
     assert "\x1b[33m~" in versions.git("-c", "color.diff=always", "diff", "HEAD~", "HEAD")
 
 
-def test_other_numbers_of_arguments_are_refused(versions):
-    with pytest.raises(UsageError, match="git gives 1, 7 or 9"):
-        run(["one", "two"], Workspace.discover())
+def test_other_numbers_of_arguments_are_refused(versions, capsys):
+    assert main(["diff-driver", "one", "two"]) != 0
+    assert "git gives 1, 7 or 9" in capsys.readouterr().err
 
 
 def test_a_path_that_a_merge_left_undecided_comes_alone(versions, capsys):

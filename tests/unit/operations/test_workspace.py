@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 
 import pytest
+from reports import Reports
 
 from git_theta_ext.operations.workspace import Workspace
 
@@ -15,7 +16,7 @@ def folder(tmp_path):
 
 
 def test_the_store_is_opened_once_and_closed(folder):
-    with Workspace.discover(folder) as workspace:
+    with Workspace.discover(Reports(), folder) as workspace:
         store = workspace.store
         assert workspace.store is store
         store.index.packs()
@@ -24,6 +25,6 @@ def test_the_store_is_opened_once_and_closed(folder):
 
 
 def test_a_store_that_nobody_asks_for_is_not_made(folder):
-    with Workspace.discover(folder) as workspace:
+    with Workspace.discover(Reports(), folder) as workspace:
         assert workspace.settings.threads == 0
     assert not (folder / ".git" / "theta").exists()

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import pytest
+from reports import Reports
 from workbench import MODEL, model
 
 from git_theta_ext.git.caller import wants_quiet
@@ -12,23 +11,9 @@ from git_theta_ext.operations.filter.process import FilterProcess
 from git_theta_ext.operations.workspace import Workspace
 
 
-class Bars:
-    """Progress bars that remember what they were told."""
-
-    def __init__(self) -> None:
-        self.shown: dict[str, tuple[int, int]] = {}
-
-    @contextmanager
-    def __call__(self, label, total):
-        done = []
-        yield done.append
-        if done:
-            self.shown[label] = (total, sum(done))
-
-
 def test_the_filter_shows_what_it_stores(repo):
     data, done = model(1), []
-    with Workspace.discover(repo.path) as workspace:
+    with Workspace.discover(Reports(), repo.path) as workspace:
         asked = CleanRequest(workspace, MODEL, done.append)
         asked.content(memoryview(data))
         asked.end()
@@ -36,25 +21,21 @@ def test_the_filter_shows_what_it_stores(repo):
     assert sum(done) == pytest.approx(len(data), rel=0.1)
 
 
-@pytest.mark.parametrize("visible", [True, False])
-def test_the_filter_shows_what_it_writes(two, monkeypatch, visible):
+def test_the_filter_shows_what_it_writes(two, monkeypatch):
     monkeypatch.chdir(two.path)
     monkeypatch.setenv(NESTED, "")  # so that it is not set behind this test
     monkeypatch.delenv(NESTED)
     content = two.git("cat-file", "blob", f"HEAD:{MODEL}").encode() + b"\n"
     two.write(content)
-    bars = Bars()
-    process = FilterProcess(show=bars if visible else None)
+    reports = Reports()
+    process = FilterProcess(reports)
     process._remember(MODEL, content)
     two.write(content)  # git writes it when it has the answer
     assert process._finish() == 0
     assert two.read() == model(2)
-    if visible:
-        total, written = bars.shown["writing checkpoints"]
-        assert total == pytest.approx(len(model(2)), rel=0.1)
-        assert written == pytest.approx(total, rel=0.1)
-    else:
-        assert bars.shown == {}
+    total, written = reports.done["writing checkpoints"]
+    assert total == pytest.approx(len(model(2)), rel=0.1)
+    assert written == pytest.approx(total, rel=0.1)
 
 
 @pytest.mark.parametrize(

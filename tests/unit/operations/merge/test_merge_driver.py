@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from workbench import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, Repo, model, safetensors, tensors, values
 
-from git_theta_ext.cli.progress import progress
+from git_theta_ext.cli.output import output_to_git
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.merge import driver as merge_driver
 from git_theta_ext.operations.workspace import Workspace
@@ -127,8 +127,8 @@ class TestByHand:
         return repo
 
     def run(self, size="7"):
-        with Workspace.discover() as workspace:
-            return merge_driver.run(("O", "A", "B", size, MODEL), workspace, progress)
+        with Workspace.discover(output_to_git()) as workspace:
+            return merge_driver.run(("O", "A", "B", size, MODEL), workspace)
 
     @pytest.mark.parametrize("size", ["9", "10", "11"])
     def test_ancestors_that_git_makes_itself_are_never_computed(self, sides, monkeypatch, capsys, size):

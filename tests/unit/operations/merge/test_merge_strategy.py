@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import pytest
+from reports import Reports
 from workbench import ATTENTION, EMBEDDING, MODEL, fork, model
 
 from git_theta_ext.errors import MergeError, RepositoryError
@@ -15,11 +14,6 @@ from git_theta_ext.operations.merge.strategy import checkpoints
 from git_theta_ext.operations.workspace import Workspace
 
 OTHER = "other.safetensors"
-
-
-@contextmanager
-def silent(label, total):
-    yield lambda _: None
 
 
 def third(repo):
@@ -40,8 +34,8 @@ def here(become, monkeypatch):
 
 def merge(here, *heads, words=()):
     base = here.run("rev-parse", "base").decode().strip()
-    with Workspace(here) as workspace:
-        return merge_strategy.run(workspace, [base], ("HEAD", *heads), words, silent)
+    with Workspace(here, Reports()) as workspace:
+        return merge_strategy.run(workspace, [base], ("HEAD", *heads), words).code
 
 
 class TestCombine:

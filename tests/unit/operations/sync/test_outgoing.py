@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+from reports import Reports
 
 from git_theta_ext.errors import ManifestError, RepositoryError, UsageError
 from git_theta_ext.git.repository import Repository
@@ -162,13 +163,13 @@ def test_a_raw_checkpoint_stops_the_push_with_its_path(place):
     place.commit(b"*.pt filter=theta\n", ".gitattributes")
     tip = place.commit(b"raw numbers")
     with pytest.raises(RepositoryError, match=r"m\.pt is tracked") as caught:
-        Push(Workspace.discover(place.path), "origin", "../x", (place.new(tip),)).run(strict=True)
+        Push(Workspace.discover(Reports(), place.path), "origin", "../x", (place.new(tip),)).run(strict=True)
     assert "git theta add m.pt" in caught.value.hint
 
 
 def test_a_push_without_checkpoints_asks_no_remote(place):
     tip = place.commit(b"text", "notes")
-    done = Push(Workspace.discover(place.path), "origin", "nowhere://x", (place.new(tip),)).run(strict=True)
+    done = Push(Workspace.discover(Reports(), place.path), "origin", "nowhere://x", (place.new(tip),)).run(strict=True)
     assert done.found.manifests == 0
 
 

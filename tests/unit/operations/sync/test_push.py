@@ -2,6 +2,7 @@ import shutil
 import subprocess
 
 import pytest
+from reports import Reports
 
 from git_theta_ext.errors import ConfigError, MissingError, RemoteError
 from git_theta_ext.git.repository import Repository
@@ -32,7 +33,7 @@ class Place:
         return subprocess.run(["git", *args], cwd=self.path, capture_output=True, text=True, check=check).stdout.strip()
 
     def workspace(self):
-        return Workspace.discover(self.path)
+        return Workspace.discover(Reports(), self.path)
 
     @property
     def repo(self):
@@ -65,7 +66,7 @@ class Place:
             return Push(workspace, remote, address, (update,)).run(strict=strict)
 
     def place(self, remote="origin"):
-        return open_remote(self.repo, remote, self.git("remote", "get-url", remote))
+        return open_remote(self.workspace(), remote, self.git("remote", "get-url", remote))
 
     def there(self, remote="origin"):
         with self.workspace() as workspace:

@@ -2,10 +2,11 @@ import os
 import subprocess
 
 import pytest
+from reports import Reports
 
 from git_theta_ext.errors import ConfigError, PluginError, RemoteError
-from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.sync.remotes import local_path, open_remote, open_remotes
+from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.text import redacted
 
 
@@ -20,8 +21,12 @@ def work(tmp_path):
     return tmp_path / "work"
 
 
-def opened(work, name, address):
-    return open_remote(Repository.discover(work), name, address)
+def opened(work, name, address, reports=None):
+    return open_remote(Workspace.discover(reports or Reports(), work), name, address)
+
+
+def every(work):
+    return open_remotes(Workspace.discover(Reports(), work))
 
 
 @pytest.mark.parametrize(
@@ -61,9 +66,9 @@ def test_a_work_tree_shares_its_own_store(work, tmp_path):
 
 
 def test_a_hooks_environment_does_not_lead_back_to_the_own_repository(work, tmp_path, monkeypatch):
-    repo = Repository.discover(work)
+    workspace = Workspace.discover(Reports(), work)
     monkeypatch.setenv("GIT_DIR", str(work / ".git"))
-    place = open_remote(repo, "origin", str(tmp_path / "bare.git"))
+    place = open_remote(workspace, "origin", str(tmp_path / "bare.git"))
     assert place.url == str(tmp_path / "bare.git" / "theta")
 
 
@@ -118,25 +123,25 @@ def test_the_branchs_remote_is_asked_first_and_useless_ones_are_left_out(work, t
         git("init", "-q", "--bare", f"{name}.git", cwd=tmp_path)
         git("remote", "add", name, f"../{name}.git", cwd=work)
     git("remote", "add", "web", "https://host/a.git", cwd=work)
-    assert [place.name for place in open_remotes(Repository.discover(work))] == ["origin", "alpha", "upstream"]
+    assert [place.name for place in every(work)] == ["origin", "alpha", "upstream"]
     git("config", "branch.main.remote", "upstream", cwd=work)
-    assert [place.name for place in open_remotes(Repository.discover(work))] == ["upstream", "origin", "alpha"]
+    assert [place.name for place in every(work)] == ["upstream", "origin", "alpha"]
 
 
 def test_when_no_remote_can_be_opened_the_reason_is_told(work):
     git("remote", "add", "web", "https://host/a.git", cwd=work)
     with pytest.raises(ConfigError, match="keeps parameters"):
-        open_remotes(Repository.discover(work))
+        every(work)
 
 
 def test_a_repository_without_remotes_has_none(work):
-    assert open_remotes(Repository.discover(work)) == []
+    assert every(work) == []
 
 
 def test_rewritten_addresses_are_followed(work, tmp_path):
     git("config", f"url.{tmp_path}/.insteadOf", "short:", cwd=work)
     git("remote", "add", "origin", "short:bare.git", cwd=work)
-    assert [place.url for place in open_remotes(Repository.discover(work))] == [str(tmp_path / "bare.git" / "theta")]
+    assert [place.url for place in every(work)] == [str(tmp_path / "bare.git" / "theta")]
 
 
 def test_credentials_are_not_shown():
@@ -158,30 +163,33 @@ def test_a_push_to_a_remotes_address_finds_what_is_set_for_its_name(work, tmp_pa
     assert opened(work, "https://host/a.git", "https://host/a.git").url == str(tmp_path / "share")
 
 
-def test_settings_follow_a_remote_that_was_renamed_and_the_command_that_keeps_them_works(work, tmp_path, capsys):
+def test_settings_follow_a_remote_that_was_renamed_and_the_command_that_keeps_them_works(work, tmp_path):
+    reports = Reports()
     git("remote", "add", "origin", "../bare.git", cwd=work)
     git("config", "theta.remote.origin.url", str(tmp_path / "share"), cwd=work)
     git("remote", "rename", "origin", "upstream", cwd=work)
-    assert opened(work, "upstream", "../bare.git").url == str(tmp_path / "share")
-    command = capsys.readouterr().err.partition("to keep it so: git ")[2].split()
-    git(*command, cwd=work)
-    assert opened(work, "upstream", "../bare.git").url == str(tmp_path / "share")
-    assert capsys.readouterr().err == ""
+    assert opened(work, "upstream", "../bare.git", reports).url == str(tmp_path / "share")
+    (line,) = reports.lines
+    git(*line.partition("to keep it so: git ")[2].split(), cwd=work)
+    assert opened(work, "upstream", "../bare.git", reports).url == str(tmp_path / "share")
+    assert reports.lines == [line]
 
 
-def test_where_more_than_one_remote_may_be_the_renamed_one_it_is_said_and_not_guessed(work, tmp_path, capsys):
+def test_where_more_than_one_remote_may_be_the_renamed_one_it_is_said_and_not_guessed(work, tmp_path):
+    reports = Reports()
     for name in ("one", "two"):
         git("remote", "add", name, "../bare.git", cwd=work)
     git("config", "theta.remote.before.url", str(tmp_path / "share"), cwd=work)
-    assert opened(work, "two", "../bare.git").url == str(tmp_path / "bare.git" / "theta")
-    assert "if two is its new name: git config --rename-section theta.remote.before" in capsys.readouterr().err
+    assert opened(work, "two", "../bare.git", reports).url == str(tmp_path / "bare.git" / "theta")
+    assert "if two is its new name: git config --rename-section theta.remote.before" in reports.lines[0]
 
 
-def test_what_the_user_set_for_other_repositories_is_of_no_remote_that_was_renamed(work, tmp_path, capsys):
+def test_what_the_user_set_for_other_repositories_is_of_no_remote_that_was_renamed(work, tmp_path):
+    reports = Reports()
     git("remote", "add", "origin", "../bare.git", cwd=work)
     git("config", "--global", "theta.remote.backup.url", str(tmp_path / "share"), cwd=work)
-    assert opened(work, "origin", "../bare.git").url == str(tmp_path / "bare.git" / "theta")
-    assert capsys.readouterr().err == ""
+    assert opened(work, "origin", "../bare.git", reports).url == str(tmp_path / "bare.git" / "theta")
+    assert reports.lines == []
 
 
 def tracked(work, text):
@@ -210,7 +218,7 @@ def test_a_tracked_file_says_where_parameters_are_in_the_work_tree_the_index_or_
     assert opened(work, "origin", "https://host/a.git").url == "s3://bucket/models"
     git("commit", "-q", "-m", "x", cwd=work)
     git("rm", "-q", "--cached", ".thetaconfig", cwd=work)
-    assert [place.url for place in open_remotes(Repository.discover(work))] == ["s3://bucket/models"]
+    assert [place.url for place in every(work)] == ["s3://bucket/models"]
     git("clone", "-q", "--bare", "work", "copy.git", cwd=tmp_path)
     assert opened(tmp_path / "copy.git", "x", "https://host/a.git").url == "s3://bucket/models"
 
@@ -264,6 +272,6 @@ def test_an_address_that_was_fetched_from_without_a_name_is_asked_last(work, tmp
     git("remote", "add", "origin", "../bare.git", cwd=work)
     git("fetch", "-q", "../other.git", "main", cwd=work)
     expected = [str(tmp_path / name / "theta") for name in ("bare.git", "other.git")]
-    assert [place.url for place in open_remotes(Repository.discover(work))] == expected
+    assert [place.url for place in every(work)] == expected
     git("fetch", "-q", "origin", cwd=work)
-    assert [place.url for place in open_remotes(Repository.discover(work))] == expected[:1]
+    assert [place.url for place in every(work)] == expected[:1]

@@ -1,0 +1,67 @@
+"""How code below the commands reports to the user: through an object that is passed in."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from git_theta_ext.util.threads import no_progress
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from git_theta_ext.errors import ThetaError
+
+
+class Reporter(Protocol):
+    """Reports what happens while an operation runs. Methods may be called from any thread."""
+
+    def note(self, message: str) -> None:
+        """Report something that is not a problem."""
+        ...
+
+    def warning(self, message: str, hint: str | None = None) -> None:
+        """Report something that may be a problem, and the command that solves it."""
+        ...
+
+    def error(self, error: ThetaError) -> None:
+        """Report a failure after which the operation continues with something else."""
+        ...
+
+    def progress(self, label: str, total: int = 0) -> AbstractContextManager[Callable[[int], None]]:
+        """Show the progress of some work.
+
+        Args:
+            label: What is being done.
+            total: Its size in bytes, 0 if unknown.
+
+        Returns:
+            A context manager, whose value takes the number of bytes done since the last call.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LogReporter:
+    """Reports to Python's logging, as a library does, and shows no progress."""
+
+    log: logging.Logger
+
+    def note(self, message: str) -> None:
+        """Log for information."""
+        self.log.info(message)
+
+    def warning(self, message: str, hint: str | None = None) -> None:
+        """Log a warning, with its hint."""
+        self.log.warning("%s; %s" if hint else "%s%s", message, hint or "")
+
+    def error(self, error: ThetaError) -> None:
+        """Log an error, with its hint."""
+        self.log.error("%s; %s" if error.hint else "%s%s", error.message, error.hint or "")
+
+    def progress(self, label: str, total: int = 0) -> AbstractContextManager[Callable[[int], None]]:  # noqa: ARG002 - as Reporter
+        """Show nothing."""
+        return nullcontext(no_progress)

@@ -1,0 +1,35 @@
+"""A reporter that remembers what it is given."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from git_theta_ext.errors import ThetaError
+
+
+class Reports:
+    """What an operation reported: lines as the user would see them, and bytes done by label."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.done: dict[str, tuple[int, int]] = {}
+
+    def note(self, message: str) -> None:
+        self.lines.append(message)
+
+    def warning(self, message: str, hint: str | None = None) -> None:
+        self.lines += [f"warning: {message}", *([f"hint: {hint}"] if hint else [])]
+
+    def error(self, error: ThetaError) -> None:
+        self.lines += [f"error: {error.message}", *([f"hint: {error.hint}"] if error.hint else [])]
+
+    @contextmanager
+    def progress(self, label: str, total: int = 0) -> Iterator[Callable[[int], None]]:
+        done: list[int] = []
+        yield done.append
+        if done:
+            self.done[label] = total, sum(done)
