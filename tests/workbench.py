@@ -45,7 +45,7 @@ Tensor = tuple[str, tuple[int, ...], bytes]
 
 def packs_of(store: Store, digests: Iterable[Digest]) -> set[str]:
     """Return the names of the packs that some tensors are decoded from, with all that they lean on."""
-    return {path.name for path, _ in store.places(digests).values()}
+    return {path.name for path, _ in store.blobs(digests).values()}
 
 
 def dense_payload(spec: TensorSpec, data: bytes) -> bytes:

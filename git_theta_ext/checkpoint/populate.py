@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.checkpoint.replace import Expected
     from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.store.read_ahead import Piece
     from git_theta_ext.store.store import Store
 
 _BACKDATE_NS = 2_000_000_000
@@ -117,14 +118,14 @@ def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, ad
         else:
             sums.setdefault(segment.name, {})[segment.seed] = segment.seed
 
-    def sink(item: int, offset: int, chunk: memoryview) -> None:
-        _write_at(descriptor, chunk, slices[item][0] + offset)
+    def write(piece: Piece) -> None:
+        _write_at(descriptor, piece.data, slices[piece.group][0] + piece.offset)
 
     wanted = [(manifest.parameters[part.name].digest, part.spec) for _, part in slices]
-    for item, _, chunk in store.chunks(wanted, sink):
-        advance(chunk.nbytes)
-        begun = sums.get(slices[item][1].name, {})
-        begun.update({seed: zlib.crc32(chunk, value) for seed, value in begun.items()})
+    for piece in store.read_ahead(wanted, write):
+        advance(piece.data.nbytes)
+        begun = sums.get(slices[piece.group][1].name, {})
+        begun.update({seed: zlib.crc32(piece.data, value) for seed, value in begun.items()})
     for offset, segment in layout.located():
         if isinstance(segment, Checksum):
             _write_at(descriptor, memoryview(sums[segment.name][segment.seed].to_bytes(4, "little")), offset)

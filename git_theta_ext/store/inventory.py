@@ -12,7 +12,7 @@ from git_theta_ext.store.index import Index
 from git_theta_ext.store.index_damage import no_warning
 from git_theta_ext.store.locations import Verdict, filtered, flattened, only, sound
 from git_theta_ext.store.locks import exclusive_lock, shared_lock
-from git_theta_ext.store.packs.reader import PackReader, read_pack_header
+from git_theta_ext.store.packs.reader import PackReader, StoredBlob, read_pack_header
 from git_theta_ext.store.packs.writer import pack_path, place_pack
 from git_theta_ext.store.verdicts import Verdicts
 from git_theta_ext.util.files import reporting_os_errors, sha256_of, sync_directories, sync_file
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.deltas.decode import Places
+    from git_theta_ext.store.deltas.decode import Blobs
     from git_theta_ext.store.locations import Location, Locations
-    from git_theta_ext.store.packs.format import Entry
 
 
 _LOOKS = 3
@@ -91,10 +90,10 @@ class Inventory:
                 found = closure(wanted, self._look_up)
         return found
 
-    def places(self, digests: Iterable[Digest]) -> Places:
-        """Return where some digests, and all that they lean on, are decoded from with the least work.
+    def blobs(self, digests: Iterable[Digest]) -> Blobs:
+        """Return the blobs that some digests and all of their bases are decoded from with the least work.
 
-        What was verified comes before what was not.
+        Verified blobs come before unverified ones.
 
         Raises:
             MissingError: One cannot be decoded from what is here, or only from what is known to be bad.
@@ -104,7 +103,7 @@ class Inventory:
         chosen = sound_first(self.locations(wanted))
         if absent := wanted - set(chosen):
             raise self._absent(absent, len(wanted))
-        return {digest: self.place(digest, location) for digest, location in chosen.items()}
+        return {digest: self.blob_at(digest, location) for digest, location in chosen.items()}
 
     def _absent(self, absent: AbstractSet[Digest], wanted: int) -> MissingError:
         bad = only(self.index.locations(absent), Verdict.BAD)
@@ -219,8 +218,8 @@ class Inventory:
             locations = self.index.locations(digests)
         return filtered(locations, lambda _, location: location.root in self._roots and location.pack_id not in gone)
 
-    def place(self, digest: Digest, location: Location) -> tuple[Path, Entry]:
-        """Return the pack and the entry that a location means.
+    def blob_at(self, digest: Digest, location: Location) -> StoredBlob:
+        """Return the blob at a location.
 
         Raises:
             CorruptError: The pack is not what the index says.
@@ -235,7 +234,7 @@ class Inventory:
                 f"pack {path.name}: {digest} leans on other tensors than when it was stored",
                 hint="git theta fsck --full --repair",
             )
-        return path, entries[location.entry]
+        return StoredBlob(path, entries[location.entry])
 
 
 def _touch(path: Path) -> None:

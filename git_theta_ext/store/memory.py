@@ -1,15 +1,16 @@
-"""Tensors in memory, with what a merge asks of a store."""
+"""A store of tensors in memory."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MissingError
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import tensor_digest
-from git_theta_ext.store.packs.format import chunk_count, chunk_range
-from git_theta_ext.store.read_ahead import piece_range
+from git_theta_ext.store.packs.format import chunk_count
+from git_theta_ext.store.read_ahead import piece_at, piece_range
 from git_theta_ext.util.threads import ordered_map, thread_count, window
 
 if TYPE_CHECKING:
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.read_ahead import Groups, Work
+    from git_theta_ext.store.read_ahead import Groups, Piece, Work
 
 
 class MemoryStore:
-    """Holds tensors by digest, as a store does, for as long as the process runs.
+    """Stores tensors for as long as the process runs; see ``TensorStore``.
 
     Args:
-        threads: For reading side by side; 0 for one each processor.
+        threads: Number of threads; 0 for one per CPU.
     """
 
     def __init__(self, threads: int = 0) -> None:
@@ -33,7 +34,7 @@ class MemoryStore:
         self._values: dict[Digest, memoryview] = {}
 
     def add(self, spec: TensorSpec, data: Buffer) -> Parameter:
-        """Take over a tensor, as its little-endian bytes, which must not change any more."""
+        """Add a tensor, given by its little-endian bytes, which must not change afterwards."""
         digest = tensor_digest(spec, data, threads=self.threads)
         self.put([(spec, digest, data)])
         return Parameter(spec, digest)
@@ -41,7 +42,7 @@ class MemoryStore:
     def put(
         self, items: Iterable[tuple[TensorSpec, Digest, Buffer]], hints: Mapping[Digest, object] | None = None
     ) -> int:
-        """Take over tensors; see ``Store.put``. Hints make nothing smaller here."""
+        """Add tensors; see ``Store.put``. Hints are ignored."""
         del hints
         for spec, digest, data in items:
             view = memoryview(data)
@@ -49,44 +50,41 @@ class MemoryStore:
         return 0
 
     def touch_and_find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return the digests of what is not here."""
+        """Return the digests of the tensors that are not in memory."""
         return set(digests) - set(self._values)
 
     def read(self, digest: Digest, spec: TensorSpec) -> memoryview:
         """Return a tensor's bytes, which must not be changed.
 
         Raises:
-            MissingError: It is not here.
+            MissingError: It is not in memory.
         """
         if digest not in self._values:
             raise MissingError(f"tensor {digest} ({spec}) is not in memory")
         return self._values[digest]
 
-    def side_by_side(
+    def read_aligned(
         self, groups: Groups, work: Work | None = None, *, verify: bool = True, span: int = 1, threads: int = 0
-    ) -> Iterator[tuple[int, int, tuple[memoryview, ...], Any]]:
-        """Yield the tensors of each group in step, piece by piece; see ``Store.side_by_side``.
+    ) -> Iterator[Piece]:
+        """Yield the same part of all tensors of a group at a time; see ``Store.read_aligned``.
 
         Raises:
-            MissingError: A tensor is not here.
+            MissingError: A tensor is not in memory.
         """
-        del verify  # nobody but us can have changed them
+        del verify  # the tensors were hashed when they were added, and do not change
         threads = threads or self.threads
         jobs = ((n, number) for n, group in enumerate(groups) for number in range(0, chunk_count(group[0][1]), span))
 
-        def first(spec: TensorSpec, number: int) -> int:
-            return chunk_range(spec, number)[0] * 8 // spec.dtype.bits
-
-        def cut(job: tuple[int, int]) -> tuple[tuple[memoryview, ...], Any]:
+        def cut(job: tuple[int, int]) -> Piece:
             item, number = job
             ranges = [(digest, spec, *piece_range(spec, number, span)) for digest, spec in groups[item]]
             chunks = tuple(self.read(digest, spec)[start:end] for digest, spec, start, end in ranges)
-            return chunks, None if work is None else work(item, first(groups[item][0][1], number), chunks)
+            piece = piece_at(item, groups[item][0][1], ranges[0][2], chunks)
+            return piece if work is None else replace(piece, result=work(piece))
 
         with ThreadPoolExecutor(threads) as executor:
-            done = ordered_map(executor, cut, jobs, window(threads))
+            pieces = ordered_map(executor, cut, jobs, window(threads))
             for item, group in enumerate(groups):
-                for number in range(0, chunk_count(group[0][1]), span):
-                    chunks, result = next(done)
-                    yield item, first(group[0][1], number), chunks, result
-                yield item, group[0][1].elements, (), None
+                for _ in range(0, chunk_count(group[0][1]), span):
+                    yield next(pieces)
+                yield piece_at(item, group[0][1], group[0][1].nbytes)

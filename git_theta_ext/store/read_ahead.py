@@ -1,8 +1,9 @@
-"""Decode tensors in threads, several of them in step, and verify them."""
+"""Decode tensors in threads ahead of the caller, and verify them."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError, MissingError
@@ -14,97 +15,127 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.deltas.decode import Decoder, Places
+    from git_theta_ext.store.deltas.decode import Blobs, Decoder
 
-    Groups = Sequence[Sequence[tuple[Digest, TensorSpec]]]
-    Work = Callable[[int, int, tuple[memoryview, ...]], Any]
+    Group = Sequence[tuple[Digest, TensorSpec]]
+    Groups = Sequence[Group]
+    Work = Callable[["Piece"], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The same part of every tensor of a group; a group without a second tensor is a tensor.
+
+    Attributes:
+        group: Index of the group.
+        offset: Position of the part's first byte in the first tensor.
+        element: Index of the part's first element.
+        chunks: Bytes of the part in each tensor, valid until the next piece is requested. The last piece of a group has
+            none: it follows when all tensors of the group are verified.
+        result: What ``work`` returned for this piece.
+    """
+
+    group: int
+    offset: int
+    element: int
+    chunks: tuple[memoryview, ...] = ()
+    result: Any = None
+
+    @property
+    def data(self) -> memoryview:
+        """Bytes of the part in the first tensor."""
+        return self.chunks[0]
 
 
 def piece_range(spec: TensorSpec, number: int, span: int) -> tuple[int, int]:
-    """Return the byte range of some chunks of a tensor, as far as it has them, from the one of that number on."""
+    """Return the byte range of up to ``span`` chunks of a tensor that begin with a chunk."""
     last = min(number + span, chunk_count(spec)) - 1
     return chunk_range(spec, number)[0], chunk_range(spec, last)[1]
 
 
-def in_step(  # noqa: PLR0913 - named
+def piece_at(group: int, spec: TensorSpec, offset: int, chunks: tuple[memoryview, ...] = ()) -> Piece:
+    """Return the piece that begins at a byte of the first tensor of a group."""
+    return Piece(group, offset, offset * 8 // spec.dtype.bits, chunks)
+
+
+def read_ahead(  # noqa: PLR0913 - named
     decoder: Decoder,
     groups: Groups,
-    places: Places,
+    blobs: Blobs,
     work: Work | None = None,
     *,
     threads: int,
     span: int = 1,
     verify: bool = True,
-    again: Callable[[Digest], Places] | None = None,
-) -> Iterator[tuple[int, int, tuple[memoryview, ...], Any]]:
+    relocate: Callable[[Digest], Blobs] | None = None,
+) -> Iterator[Piece]:
     """Decode the tensors of each group in step, piece by piece.
 
     Args:
-        decoder: Of chunks.
-        groups: Digest and spec of each tensor; those of a group have as many chunks of as many elements.
-        places: Where they are, and all that they lean on.
-        work: Called in the threads with number in ``groups``, offset in bytes in the first tensor, and the bytes of
-            that piece of each tensor.
-        threads: So many.
-        span: Chunks that make a piece.
+        decoder: Decodes chunks.
+        groups: Digest and spec of each tensor. The tensors of a group have the same number of chunks and elements.
+        blobs: The blobs of all these tensors and of their bases.
+        work: Called with each piece, in the thread that decoded it.
+        threads: Number of threads.
+        span: Number of chunks in a piece.
         verify: Whether to compare the tensors with their digests.
-        again: Finds a tensor of which the pack is gone.
+        relocate: Returns the blobs of a tensor whose pack is gone.
 
     Yields:
-        The same, and what ``work`` returned; in order, with bytes that are valid until the next are asked for. Without
-        bytes, and with the whole size as the offset, when all tensors of a group were verified.
+        Pieces in order, and after each group one without bytes.
 
     Raises:
         MissingError: A pack is gone.
-        CorruptError: What is stored is not what a digest names.
+        CorruptError: The stored bytes do not match a digest.
     """
     largest = max((min(span * spec.chunk_bytes, spec.nbytes) for group in groups for _, spec in group), default=0)
     buffers: list[memoryview] = []  # used over and over: fresh memory costs more than decoding
 
-    def decode(job: tuple[int, int]) -> tuple[list[memoryview], tuple[memoryview, ...], Any]:
+    def decode(job: tuple[int, int]) -> tuple[list[memoryview], Piece]:
         item, number = job
-        rooms, pieces = [], []
+        used, chunks = [], []
         for digest, spec in groups[item]:
-            rooms.append(buffers.pop() if buffers else memoryview(bytearray(largest)))
+            used.append(buffers.pop() if buffers else memoryview(bytearray(largest)))
             first, last = piece_range(spec, number, span)
-            pieces.append(rooms[-1][: last - first])
-            for each in range(number, min(number + span, chunk_count(spec))):
-                start, end = chunk_range(spec, each)
-                _decode(decoder, places, digest, each, pieces[-1][start - first : end - first], again)
-        first, _ = piece_range(groups[item][0][1], number, span)
-        return rooms, tuple(pieces), None if work is None else work(item, first, tuple(pieces))
+            chunks.append(used[-1][: last - first])
+            for at in range(number, min(number + span, chunk_count(spec))):
+                start, end = chunk_range(spec, at)
+                _decode(decoder, blobs, digest, at, chunks[-1][start - first : end - first], relocate)
+        spec = groups[item][0][1]
+        piece = piece_at(item, spec, piece_range(spec, number, span)[0], tuple(chunks))
+        return used, piece if work is None else replace(piece, result=work(piece))
 
     jobs = ((item, number) for item, group in enumerate(groups) for number in range(0, chunk_count(group[0][1]), span))
     with ThreadPoolExecutor(threads) as executor:
         decoded = ordered_map(executor, decode, jobs, window(threads))
         for item, group in enumerate(groups):
-            hashers = [TensorHasher(spec) for _, spec in group]
-            for number in range(0, chunk_count(group[0][1]), span):
-                rooms, pieces, result = next(decoded)
-                for hasher, piece in zip(hashers, pieces, strict=True) if verify else ():
-                    hasher.update(piece)
-                yield item, piece_range(group[0][1], number, span)[0], pieces, result
-                buffers += rooms
-            for hasher, (digest, _) in zip(hashers, group, strict=True) if verify else ():
+            hashers = [TensorHasher(spec) for _, spec in group] if verify else []
+            for _ in range(0, chunk_count(group[0][1]), span):
+                used, piece = next(decoded)
+                for hasher, chunk in zip(hashers, piece.chunks, strict=False):
+                    hasher.update(chunk)
+                yield piece
+                buffers += used
+            for hasher, (digest, _) in zip(hashers, group, strict=False):
                 if hasher.digest() != digest:
                     raise CorruptError(
-                        f"pack {places[digest][0].name}: the tensor stored as {digest} is another",
+                        f"pack {blobs[digest].path.name}: the tensor stored as {digest} is another",
                         hint="git theta fsck",
                     )
-            yield item, group[0][1].nbytes, (), None
+            yield piece_at(item, group[0][1], group[0][1].nbytes)
 
 
-def _decode(  # noqa: PLR0913, PLR0917 - as Decoder.decode, and what to do where that does not find it
+def _decode(  # noqa: PLR0913, PLR0917 - as Decoder.decode, and how to find a tensor again
     decoder: Decoder,
-    places: Places,
+    blobs: Blobs,
     digest: Digest,
     number: int,
     out: memoryview,
-    again: Callable[[Digest], Places] | None,
+    relocate: Callable[[Digest], Blobs] | None,
 ) -> None:
     try:
-        decoder.decode(places, digest, number, out)
-    except MissingError:  # recoded by another process, and the pack that we knew is gone
-        if again is None:
+        decoder.decode(blobs, digest, number, out)
+    except MissingError:  # another process recoded the tensor and removed the pack
+        if relocate is None:
             raise
-        decoder.decode(again(digest), digest, number, out)
+        decoder.decode(relocate(digest), digest, number, out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ChangedError, CorruptError
 from git_theta_ext.store.deltas.chains import depths, sound_first
@@ -12,8 +12,9 @@ from git_theta_ext.store.deltas.decode import StoredSource
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs, dense_estimate, estimate
 from git_theta_ext.store.index_damage import no_warning
 from git_theta_ext.store.packs.checked import FileSource, checked_blob, hashed_blob
+from git_theta_ext.store.packs.reader import StoredBlob
 from git_theta_ext.store.packs.writer import PackWriter, dense_blob, grouped
-from git_theta_ext.store.read_ahead import in_step
+from git_theta_ext.store.read_ahead import read_ahead
 from git_theta_ext.store.verification.verifier import Verifier
 from git_theta_ext.util.threads import keep_freed_memory, no_progress, window
 
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import Source
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.deltas.decode import Places
+    from git_theta_ext.store.deltas.decode import Blobs
     from git_theta_ext.store.packs.format import Entry
     from git_theta_ext.store.packs.writer import NewBlob
-    from git_theta_ext.store.read_ahead import Groups, Work
+    from git_theta_ext.store.read_ahead import Groups, Piece, Work
 
     Value = Buffer | FileSource
     """A tensor's little-endian bytes, or where they are."""
@@ -131,10 +132,10 @@ class Store(Verifier):
         if hint is not None:
             chosen = sound_first(self.locations({hint.parent}))
             if hint.parent in chosen and depths(chosen)[hint.parent] < _DEEPEST_HINT:
-                target, places = MemorySource(spec, data), self.places({hint.parent})
+                target, blobs = MemorySource(spec, data), self.blobs({hint.parent})
 
                 def parent() -> StoredSource:
-                    return StoredSource(self.decoder, places, hint.parent)
+                    return StoredSource(self.decoder, blobs, hint.parent)
 
                 if estimate(hint, target, parent()) < dense_estimate(target):
                     return coded_blobs(digest, hint, lambda: target, parent)
@@ -174,16 +175,18 @@ class Store(Verifier):
 
     def _read_back(self, made: Mapping[str, Sequence[Entry]], *, everything: bool) -> None:
         """Decode what leans on others, or everything, before anybody relies on it."""
-        fresh = {entry.digest: (self.pack_path(name), entry) for name, entries in made.items() for entry in entries}
+        fresh = {
+            entry.digest: StoredBlob(self.pack_path(name), entry) for name, entries in made.items() for entry in entries
+        }
         wanted = [digest for digest, (_, entry) in fresh.items() if entry.bases or everything]
         if not wanted:
             return
         bases = {base for _, entry in fresh.values() for base in entry.bases} - set(fresh)
-        places = {**self.places(bases), **fresh}
+        blobs = {**self.blobs(bases), **fresh}
         # A difference from a damaged base would be lost on the day when the base is mended.
-        wanted += sorted(base for base in bases if not self.was_verified(base, places[base][0].name))
+        wanted += sorted(base for base in bases if not self.was_verified(base, blobs[base].path.name))
         try:
-            self.verify(wanted, places)
+            self.verify(wanted, blobs)
         except CorruptError:
             known = self.index.packs()
             for name in made:
@@ -191,110 +194,98 @@ class Store(Verifier):
                     self.pack_path(name).unlink(missing_ok=True)
             # Where it was made from a pack that is damaged, that is the one to name.
             there = set(wanted) - self.touch_and_find_missing(wanted)
-            for _ in self.chunks([(digest, places[digest][1].spec) for digest in sorted(there)]):
+            for _ in self.read_ahead([(digest, blobs[digest].entry.spec) for digest in sorted(there)]):
                 pass
             raise
 
     def read(self, digest: Digest, spec: TensorSpec) -> bytearray:
-        """Return a whole tensor or skeleton.
+        """Return the bytes of a tensor or skeleton.
 
         Raises:
-            MissingError: It is not here.
-            CorruptError: What is stored is not what the digest names.
+            MissingError: It is not in the store.
+            CorruptError: The stored bytes do not match the digest.
         """
-        data = bytearray()  # grows as bytes come: the size is somebody's claim until then
-        for _, _, chunk in self.chunks([(digest, spec)]):
-            data += chunk
+        data = bytearray()  # grows as bytes come: until then the size is only what a manifest claims
+        for piece in self.read_ahead([(digest, spec)]):
+            data += piece.data
         return data
 
     def stream(self, digest: Digest, spec: TensorSpec) -> Iterator[memoryview]:
-        """Yield a tensor chunk by chunk; believe none of it before the last has come.
+        """Yield a tensor chunk by chunk. Its bytes are verified only when the last chunk was taken.
 
         Raises:
-            MissingError: It is not here.
-            CorruptError: After the last chunk: what is stored is not what the digest names.
+            MissingError: It is not in the store.
+            CorruptError: After the last chunk: the stored bytes do not match the digest.
         """
-        for _, _, chunk in self.chunks([(digest, spec)]):
-            yield chunk
+        for piece in self.read_ahead([(digest, spec)]):
+            yield piece.data
 
-    def chunks(
-        self,
-        wanted: Sequence[tuple[Digest, TensorSpec]],
-        sink: Callable[[int, int, memoryview], None] | None = None,
-    ) -> Iterator[tuple[int, int, memoryview]]:
-        """Decode tensors in threads and yield their chunks in order, each tensor verified behind its last chunk.
+    def read_ahead(self, tensors: Sequence[tuple[Digest, TensorSpec]], work: Work | None = None) -> Iterator[Piece]:
+        """Decode tensors in threads and yield their chunks in order, each tensor verified after its last chunk.
 
         Args:
-            wanted: Digest and spec of each.
-            sink: Called in the threads with number in ``wanted``, offset and bytes of each chunk, in any order.
+            tensors: Digest and spec of each.
+            work: Called with each piece in the thread that decoded it, in any order.
 
         Yields:
-            Number in ``wanted``, offset in the tensor, and bytes that are valid until the next are asked for.
+            Pieces, in which a group is a tensor.
 
         Raises:
-            MissingError: A tensor is not here; nothing was decoded yet, unless somebody dropped its pack meanwhile.
-            CorruptError: What is stored is not what a digest names.
+            MissingError: A tensor is not in the store. No tensor was decoded yet, unless another process removed its
+                pack in the meantime.
+            CorruptError: The stored bytes do not match a digest.
         """
-        groups, places = [(each,) for each in wanted], self._places_of(wanted)
-        work = None if sink is None else lambda item, start, chunks: sink(item, start, chunks[0])
-        for item, start, chunks, _ in self._in_step(groups, places, work, threads=self.threads):
-            for chunk in chunks:
-                yield item, start, chunk
+        for piece in self.read_aligned([(tensor,) for tensor in tensors], work):
+            if piece.chunks:
+                yield piece
 
-    def side_by_side(
+    def read_aligned(
         self, groups: Groups, work: Work | None = None, *, verify: bool = True, span: int = 1, threads: int = 0
-    ) -> Iterator[tuple[int, int, tuple[memoryview, ...], Any]]:
-        """Decode the tensors of each group in step, piece by piece, in threads.
+    ) -> Iterator[Piece]:
+        """Decode the tensors of each group in threads, and yield the same part of all of them at a time.
 
         Args:
-            groups: Digest and spec of each tensor; those of a group have as many elements, of 64 bits at most.
-            work: Called in the threads with number in ``groups``, number of the first element, and the bytes of that
-                piece of each tensor.
-            verify: Whether to compare the tensors with their digests; not to if that was done a moment ago.
-            span: Chunks that make a piece.
-            threads: So many, the store's own if 0.
+            groups: Digest and spec of each tensor. The tensors of a group have the same number of elements, of at most
+                64 bits.
+            work: Called with each piece in the thread that decoded it, in any order.
+            verify: Whether to compare the tensors with their digests; not needed again right after that was done.
+            span: Number of chunks in a piece.
+            threads: Number of threads; 0 for the number of the store.
 
         Yields:
-            The same, and what ``work`` returned; in order, with bytes that are valid until the next are asked for.
-            Without bytes when all tensors of a group were verified.
+            Pieces in order, and after each group one without bytes: then its tensors are verified.
 
         Raises:
-            MissingError: As ``chunks``.
-            CorruptError: As ``chunks``.
+            MissingError: As ``read_ahead``.
+            CorruptError: As ``read_ahead``.
         """
-        places = self._places_of([each for group in groups for each in group])
-
-        def counted(item: int, start: int, chunks: tuple[memoryview, ...]) -> Any:
-            return None if work is None else work(item, start * 8 // groups[item][0][1].dtype.bits, chunks)
-
-        threads = threads or self.threads
-        read = self._in_step(groups, places, counted, threads=threads, span=span, verify=verify)
-        for item, start, chunks, result in read:
-            yield item, start * 8 // groups[item][0][1].dtype.bits, chunks, result
-
-    def _in_step(  # noqa: PLR0913 - named
-        self, groups: Groups, places: Places, work: Work | None, *, threads: int, span: int = 1, verify: bool = True
-    ) -> Iterator[tuple[int, int, tuple[memoryview, ...], Any]]:
+        blobs = self._blobs_of([tensor for group in groups for tensor in group])
         done = 0
         try:
-            for item, start, chunks, result in in_step(
-                self.decoder, groups, places, work, threads=threads, span=span, verify=verify, again=self._again
+            for piece in read_ahead(
+                self.decoder,
+                groups,
+                blobs,
+                work,
+                threads=threads or self.threads,
+                span=span,
+                verify=verify,
+                relocate=self._relocate,
             ):
-                yield item, start, chunks, result
-                done += not chunks
+                yield piece
+                done += not piece.chunks
         except CorruptError:
-            self.doubt([digest for digest, _ in groups[done]], places)
+            self.doubt([digest for digest, _ in groups[done]], blobs)
             raise
 
-    def _again(self, digest: Digest) -> Places:
-        """Return where a tensor is now."""
+    def _relocate(self, digest: Digest) -> Blobs:
         self.refresh()
-        return self.places([digest])
+        return self.blobs([digest])
 
-    def _places_of(self, wanted: Sequence[tuple[Digest, TensorSpec]]) -> Places:
-        places = self.places(digest for digest, _ in wanted)
-        for digest, spec in wanted:
-            path, entry = places[digest]
+    def _blobs_of(self, tensors: Sequence[tuple[Digest, TensorSpec]]) -> Blobs:
+        blobs = self.blobs(digest for digest, _ in tensors)
+        for digest, spec in tensors:
+            path, entry = blobs[digest]
             if entry.spec != spec:
                 raise CorruptError(f"pack {path.name} holds {digest} as {entry.spec}, not as {spec}")
-        return places
+        return blobs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.encode import DeltaHint
-    from git_theta_ext.store.read_ahead import Groups, Work
+    from git_theta_ext.store.read_ahead import Groups, Piece, Work
 
 
 class TensorStore(Protocol):
@@ -47,7 +47,7 @@ class TensorStore(Protocol):
             CorruptError: The stored bytes do not match the digest.
         """
 
-    def side_by_side(
+    def read_aligned(
         self, groups: Groups, work: Work | None = None, *, verify: bool = True, span: int = 1, threads: int = 0
-    ) -> Iterator[tuple[int, int, tuple[memoryview, ...], Any]]:
-        """Read the tensors of each group side by side; see ``Store.side_by_side``."""
+    ) -> Iterator[Piece]:
+        """Yield the same part of all tensors of a group at a time; see ``Store.read_aligned``."""

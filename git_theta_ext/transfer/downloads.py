@@ -10,6 +10,7 @@ from git_theta_ext.errors import CorruptError, MissingError, StoreError
 from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.store.deltas.chains import shallowest
 from git_theta_ext.store.locations import in_pack, sound
+from git_theta_ext.store.packs.reader import StoredBlob
 from git_theta_ext.store.packs.writer import temporary
 from git_theta_ext.store.verification.examine import is_damage, outcomes
 from git_theta_ext.transfer.retry import retried
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Location, Locations
-    from git_theta_ext.store.packs.format import Entry, PackHeader
+    from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
     from git_theta_ext.store.verification.examine import Held
     from git_theta_ext.transfer.remote_index import OpenedRemote
@@ -139,11 +140,11 @@ class Downloads:
             elif is_damage(error):
                 self._store.verdicts.note_bad(location.pack, digest)
 
-    def _find(self, digest: Digest, location: Location) -> tuple[Path, Entry]:
+    def _find(self, digest: Digest, location: Location) -> StoredBlob:
         if location.root != self._remote.url:
-            return self._store.place(digest, location)
+            return self._store.blob_at(digest, location)
         path = self._paths[location.pack]
-        return path, self._store.reader.header(path).entries[location.entry]
+        return StoredBlob(path, self._store.reader.header(path).entries[location.entry])
 
     def _remove(self, name: str) -> None:
         path = self._paths.pop(name)

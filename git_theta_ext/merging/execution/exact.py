@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.store.batches import Batches
+    from git_theta_ext.store.read_ahead import Piece
     from git_theta_ext.store.tensor_store import TensorStore
 
 
@@ -109,17 +110,17 @@ def _computed(store: TensorStore, jobs: Sequence[_Job]) -> Iterator[bytearray]:
                 rooms[item] = bytearray(jobs[item].spec.nbytes)
             return rooms[item]
 
-    def work(item: int, start: int, chunks: tuple[memoryview, ...]) -> str:
-        return jobs[item].work(start, chunks, memoryview(room(item)))
+    def work(piece: Piece) -> str:
+        return jobs[piece.group].work(piece.element, piece.chunks, memoryview(room(piece.group)))
 
     groups = [[(member.digest, member.spec) for member in job.members] for job in jobs]
     faults: list[str] = []
-    for item, _, chunks, fault in store.side_by_side(groups, work):
-        if chunks:
-            faults += [fault] if fault else []
+    for piece in store.read_aligned(groups, work):
+        if piece.chunks:
+            faults += [piece.result] if piece.result else []
             continue
         if faults:
             raise MergeError(faults[0])
-        data = room(item)
-        del rooms[item]
+        data = room(piece.group)
+        del rooms[piece.group]
         yield data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
 from git_theta_ext.merging.devices.cpu import Cpu
@@ -20,23 +20,22 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.merging.execution.work import SignElection
     from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.store.read_ahead import Piece, Work
     from git_theta_ext.store.tensor_store import TensorStore
 
-    Look = Callable[[int, int, tuple[memoryview, ...]], Any]
 
-
-def readable(  # noqa: PLR0913 - as Store.side_by_side
+def readable(  # noqa: PLR0913 - as Store.read_aligned
     store: TensorStore,
     groups: Sequence[Sequence[Parameter]],
-    work: Look | None = None,
+    work: Work | None = None,
     *,
     verify: bool = True,
     span: int = 1,
     threads: int = 0,
-) -> Iterator[tuple[int, int, tuple[memoryview, ...], Any]]:
-    """Read tensors side by side; see ``Store.side_by_side``."""
+) -> Iterator[Piece]:
+    """Read the tensors of each group in step; see ``Store.read_aligned``."""
     pairs = [[(member.digest, member.spec) for member in group] for group in groups]
-    return store.side_by_side(pairs, work, verify=verify, span=span, threads=threads)
+    return store.read_aligned(pairs, work, verify=verify, span=span, threads=threads)
 
 
 def run(  # noqa: PLR0913, PLR0917 - all that a merge has
@@ -100,20 +99,24 @@ def _read_and_merged(
     groups = [[tasks[number].members[member] for member in lot] for number, lot in lots]
     begun = _Begun(tasks, device, election)
 
-    def ahead(item: int, start: int, chunks: tuple[memoryview, ...]) -> MergedPiece | None:
+    def ahead(piece: Piece) -> MergedPiece | None:
         """Merge a piece right where it was decoded, where pieces do not depend on each other."""
-        number, _ = lots[item]
-        return begun.work(number).merge(start, chunks) if tasks[number].streams and not election.ordered else None
+        number, _ = lots[piece.group]
+        return (
+            begun.work(number).merge(piece.element, piece.chunks)
+            if tasks[number].streams and not election.ordered
+            else None
+        )
 
-    for item, start, chunks, part in readable(store, groups, ahead, span=device.span, threads=threads):
-        number, lot = lots[item]
-        if part is not None:
-            begun.work(number).keep(part)
-        elif chunks and tasks[number].streams:
-            begun.work(number).keep(begun.work(number).merge(start, chunks))
-        elif chunks:
-            begun.work(number).gather(lot[0], start, chunks[0])
-        elif item + 1 == len(lots) or lots[item + 1][0] != number:
+    for piece in readable(store, groups, ahead, span=device.span, threads=threads):
+        number, lot = lots[piece.group]
+        if piece.result is not None:
+            begun.work(number).keep(piece.result)
+        elif piece.chunks and tasks[number].streams:
+            begun.work(number).keep(begun.work(number).merge(piece.element, piece.chunks))
+        elif piece.chunks:
+            begun.work(number).gather(lot[0], piece.element, piece.data)
+        elif piece.group + 1 == len(lots) or lots[piece.group + 1][0] != number:
             yield begun.pop(number).done()
 
 

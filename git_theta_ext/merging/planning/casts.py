@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.read_ahead import Piece
     from git_theta_ext.store.tensor_store import TensorStore
 
 WIDEST = 64
@@ -100,8 +101,8 @@ def _may_be_cast(before: Parameter, value: Parameter) -> bool:
 
 
 def _is_cast(store: TensorStore, before: Parameter, value: Parameter) -> bool:
-    def same(_: int, __: int, chunks: tuple[memoryview, ...]) -> bool:
-        return is_cast(chunks[0], before.spec.dtype, chunks[1], value.spec.dtype)
+    def same(piece: Piece) -> bool:
+        return is_cast(piece.chunks[0], before.spec.dtype, piece.chunks[1], value.spec.dtype)
 
     group = [(before.digest, before.spec), (value.digest, value.spec)]
-    return all(not chunks or alike for _, _, chunks, alike in store.side_by_side([group], same))
+    return all(not piece.chunks or piece.result for piece in store.read_aligned([group], same))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Trim
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.store.read_ahead import Piece
     from git_theta_ext.store.tensor_store import TensorStore
 
 
@@ -149,16 +150,16 @@ def measure(store: TensorStore, device: Device, asked: Mapping[str, MergedVersio
     names = list(asked)
     groups = [asked[name].members for name in names]
 
-    def work(item: int, _start: int, chunks: tuple[memoryview, ...]) -> Measures:
-        return _piece(device, asked[names[item]], chunks)
+    def work(piece: Piece) -> Measures:
+        return _piece(device, asked[names[piece.group]], piece.chunks)
 
     total: Measures | None = None
-    for item, _, chunks, found in readable(store, groups, work if device.threads else None):
-        if chunks:
-            part = found if device.threads else work(item, 0, chunks)
+    for piece in readable(store, groups, work if device.threads else None):
+        if piece.chunks:
+            part = piece.result if device.threads else work(piece)
             total = part if total is None else total + part
         elif total is not None:
-            yield names[item], total
+            yield names[piece.group], total
             total = None
 
 

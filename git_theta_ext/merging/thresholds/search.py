@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.thresholds.scopes import Changed
+    from git_theta_ext.store.read_ahead import Piece
     from git_theta_ext.store.tensor_store import TensorStore
 
     # The numbers of the sides that changed a part, and the counts of each.
@@ -84,16 +85,16 @@ def _counted(  # noqa: PLR0913 - all but one named
                 found.append(counts(vector.to(torch.float32), bins[number]))
         return found
 
-    def count(item: int, _start: int, chunks: tuple[memoryview, ...]) -> list[torch.Tensor]:
+    def count(piece: Piece) -> list[torch.Tensor]:
         try:
-            return counted(device, groups[item], chunks)
+            return counted(device, groups[piece.group], piece.chunks)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        return counted(Cpu(), groups[item], chunks)  # to the same counts
+        return counted(Cpu(), groups[piece.group], piece.chunks)  # to the same counts
 
     pairs = [[base, *values.values()] for base, values in groups]
     read = readable(store, pairs, count, verify=not again, span=device.span, threads=threads)
-    for item, _, chunks, found in read:
-        if chunks:
-            yield list(groups[item][1]), found
+    for piece in read:
+        if piece.chunks:
+            yield list(groups[piece.group][1]), piece.result

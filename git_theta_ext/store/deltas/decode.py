@@ -14,13 +14,13 @@ from git_theta_ext.store.packs.format import chunk_count, chunk_range
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.packs.format import Entry
-    from git_theta_ext.store.packs.reader import PackReader
+    from git_theta_ext.store.packs.reader import PackReader, StoredBlob
 
-    Places = Mapping[Digest, tuple[Path, Entry]]
+    Blobs = Mapping[Digest, StoredBlob]
+    """The blobs of some tensors and of all their bases, without circles."""
 
 _LARGEST_WHOLE = 1 << 28
 """Bytes of a base that is needed whole: it is held in memory."""
@@ -42,11 +42,11 @@ class Decoder:
         self._lock = threading.Lock()
         self._whole: OrderedDict[Digest, memoryview] = OrderedDict()
 
-    def decode(self, places: Places, digest: Digest, number: int, out: memoryview) -> None:
+    def decode(self, blobs: Blobs, digest: Digest, number: int, out: memoryview) -> None:
         """Decode one chunk; its tensor is not verified yet.
 
         Args:
-            places: Where the tensor is, and all that it leans on; without circles.
+            blobs: Of the tensor and all its bases; without circles.
             digest: Of the tensor.
             number: Of the chunk.
             out: Of exactly its size.
@@ -55,7 +55,7 @@ class Decoder:
             CorruptError: What is stored cannot be decoded.
             MissingError: A pack is gone.
         """
-        _Descent(self, places).decode(digest, number, out)
+        _Descent(self, blobs).decode(digest, number, out)
 
     def recall(self, digest: Digest) -> memoryview | None:
         """Return a whole base that was decoded before, if it is still here."""
@@ -80,13 +80,13 @@ class Decoder:
 class _Descent:
     """The way from a chunk down to what it leans on."""
 
-    def __init__(self, decoder: Decoder, places: Places) -> None:
+    def __init__(self, decoder: Decoder, blobs: Blobs) -> None:
         self._decoder = decoder
-        self._places = places
+        self._blobs = blobs
         self._depth = 0
 
     def decode(self, digest: Digest, number: int, out: memoryview) -> None:
-        path, entry = self._place(digest)
+        path, entry = self._blob(digest)
         try:
             encoding = find_encoding(entry.encoding)
             start, end = chunk_range(entry.spec, number)
@@ -101,10 +101,10 @@ class _Descent:
             message = f"pack {path.name}: {digest}: {error.message}"
             raise CorruptError(message, hint="git theta fsck", pack=path.name) from error
 
-    def _place(self, digest: Digest) -> tuple[Path, Entry]:
-        if digest not in self._places:
+    def _blob(self, digest: Digest) -> StoredBlob:
+        if digest not in self._blobs:
             raise CorruptError(f"leans on {digest}, which it did not when it was stored")
-        return self._places[digest]
+        return self._blobs[digest]
 
     def _bases(self, entry: Entry, needs: Sequence[str], part: tuple[int, int]) -> tuple[Base, ...]:
         if len(needs) != len(entry.bases):
@@ -115,7 +115,7 @@ class _Descent:
         )
 
     def _range(self, base: Digest, spec: TensorSpec, part: tuple[int, int], at: int) -> Base:
-        other = self._place(base)[1].spec
+        other = self._blob(base).entry.spec
         if other.dtype != spec.dtype:
             raise CorruptError(f"leans on {base}, which is {other.dtype.name}")
         start, end = part[0], min(part[1], other.nbytes)
@@ -129,7 +129,7 @@ class _Descent:
         return Base(other, room[: end - start])
 
     def _all(self, base: Digest) -> Base:
-        spec = self._place(base)[1].spec
+        spec = self._blob(base).entry.spec
         data = self._decoder.recall(base)
         if data is None:
             if spec.nbytes > _LARGEST_WHOLE:
@@ -150,14 +150,14 @@ class StoredSource:
 
     Args:
         decoder: Decodes it.
-        places: Where it is, and all that it leans on.
+        blobs: Of the tensor and all its bases.
         digest: Of the tensor.
     """
 
-    def __init__(self, decoder: Decoder, places: Places, digest: Digest) -> None:
-        self.spec = places[digest][1].spec
+    def __init__(self, decoder: Decoder, blobs: Blobs, digest: Digest) -> None:
+        self.spec = blobs[digest].entry.spec
         self._decoder = decoder
-        self._places = places
+        self._blobs = blobs
         self._digest = digest
         self._last: tuple[int, memoryview] = (-1, memoryview(b""))
 
@@ -182,6 +182,6 @@ class StoredSource:
         if self._last[0] != number:
             start, end = chunk_range(self.spec, number)
             out = memoryview(bytearray(end - start))
-            self._decoder.decode(self._places, self._digest, number, out)
+            self._decoder.decode(self._blobs, self._digest, number, out)
             self._last = (number, out)
         return self._last[1]

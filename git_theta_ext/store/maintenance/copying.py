@@ -40,10 +40,10 @@ def whole_again(store: Store, digest: Digest) -> NewBlob:
     Raises:
         MissingError: It cannot be decoded from what is here.
     """
-    places = store.places({digest})
-    wrong = f"pack {places[digest][0].name}: the tensor stored as {digest} is another"
+    blobs = store.blobs({digest})
+    wrong = f"pack {blobs[digest].path.name}: the tensor stored as {digest} is another"
     error = CorruptError(wrong, hint="git theta fsck --full --repair")
-    return checked_blob(digest, lambda: StoredSource(store.decoder, places, digest), error)
+    return checked_blob(digest, lambda: StoredSource(store.decoder, blobs, digest), error)
 
 
 def _copy(store: Store, location: Location) -> NewBlob:

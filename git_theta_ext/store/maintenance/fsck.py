@@ -174,7 +174,7 @@ def check_tensors(
         path = pack_path(Path(location.root), location.pack)
         where = f"{digest[:16]} in {path}"
         if error is None:
-            spec = store.place(digest, location)[1].spec
+            spec = store.blob_at(digest, location).entry.spec
             if spec != wanted[digest]:
                 yield (
                     digest,

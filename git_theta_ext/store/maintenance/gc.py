@@ -246,8 +246,8 @@ def _replaced(store: Store, needs: _Needs, names: Sequence[str]) -> list[str]:
 
 def _come_back(store: Store, chosen: Mapping[Digest, Location], digests: Sequence[Digest]) -> bool:
     try:
-        places = {digest: store.place(digest, chosen[digest]) for digest in ancestors(digests, chosen)}
-        store.verify(digests, places)
+        blobs = {digest: store.blob_at(digest, chosen[digest]) for digest in ancestors(digests, chosen)}
+        store.verify(digests, blobs)
     except (CorruptError, MissingError):
         return False
     return True

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.deltas.decode import Places
+    from git_theta_ext.store.deltas.decode import Blobs
     from git_theta_ext.store.packs.writer import NewBlob
     from git_theta_ext.store.store import Store
 
@@ -185,8 +185,8 @@ class Recoder:
         plan = self._difference(candidate)
         if not self._too_deep(candidate.digest):
             return plan if plan is not None and plan.stored < _WORTH * self._bytes_now(candidate) else None
-        places = self._store.places({candidate.digest})
-        whole = dense_estimate(StoredSource(self._store.decoder, places, candidate.digest))
+        blobs = self._store.blobs({candidate.digest})
+        whole = dense_estimate(StoredSource(self._store.decoder, blobs, candidate.digest))
         return plan if plan is not None and plan.stored < whole else _Plan(candidate, None, whole)
 
     def _difference(self, candidate: Candidate) -> _Plan | None:
@@ -195,10 +195,10 @@ class Recoder:
         if not parents:
             return None
         digests = {candidate.digest, *(digest for digest, _ in parents)}
-        places = self._store.places(digests)
+        blobs = self._store.blobs(digests)
         priced: list[tuple[float, _Plan]] = []
         for parent in parents:
-            priced += self._priced(candidate, parent, "delta", places)
+            priced += self._priced(candidate, parent, "delta", blobs)
         likely = parents
         if priced and not self._aggressive:
             best = min(priced, key=lambda found: found[0])[1]
@@ -207,7 +207,7 @@ class Recoder:
         for parent in likely:
             for name in self._encodings:
                 if name != "delta":
-                    priced += self._priced(candidate, parent, name, places)
+                    priced += self._priced(candidate, parent, name, blobs)
         return min(priced, key=lambda found: found[0])[1] if priced else None
 
     def _bytes_now(self, candidate: Candidate) -> int:
@@ -232,11 +232,11 @@ class Recoder:
         return self._graph.depths[parent] + 1 + above <= self._limit
 
     def _priced(
-        self, candidate: Candidate, parent: tuple[Digest, TensorSpec], name: str, places: Places
+        self, candidate: Candidate, parent: tuple[Digest, TensorSpec], name: str, blobs: Blobs
     ) -> list[tuple[float, _Plan]]:
         digest, spec = parent
-        target = StoredSource(self._store.decoder, places, candidate.digest)
-        source = StoredSource(self._store.decoder, places, digest)
+        target = StoredSource(self._store.decoder, blobs, candidate.digest)
+        source = StoredSource(self._store.decoder, blobs, digest)
         fit = find_encoding(name).fit(target, source)
         if fit is None:
             return []
@@ -260,10 +260,10 @@ class Recoder:
     def _write(self, plans: Sequence[_Plan]) -> None:
         store = self._store
         digests = {digest for plan in plans for digest in (plan.candidate.digest, plan.parent) if digest is not None}
-        places = store.places(digests)
+        blobs = store.blobs(digests)
 
         def opener(digest: Digest) -> Callable[[], StoredSource]:
-            return lambda: StoredSource(store.decoder, places, digest)
+            return lambda: StoredSource(store.decoder, blobs, digest)
 
         packs: list[list[NewBlob]] = [[]]
         filled = 0

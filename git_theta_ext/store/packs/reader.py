@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.store.packs.format import PREFIX_BYTES, PackHeader, header_length, read_header
@@ -24,6 +24,18 @@ def read_at(descriptor: int, size: int, offset: int) -> bytes:
     while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
         data += more
     return data
+
+
+class StoredBlob(NamedTuple):
+    """A blob in a pack file.
+
+    Attributes:
+        path: Path of the pack.
+        entry: Its entry in the pack's header.
+    """
+
+    path: Path
+    entry: Entry
 
 
 class PackReader:

@@ -7,21 +7,20 @@ from typing import TYPE_CHECKING, cast
 from git_theta_ext.errors import CorruptError, MissingError, PluginError
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.store.deltas.chains import ancestors
-from git_theta_ext.store.read_ahead import in_step
+from git_theta_ext.store.read_ahead import read_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from git_theta_ext.errors import ThetaError
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.deltas.decode import Decoder
     from git_theta_ext.store.locations import Location
-    from git_theta_ext.store.packs.format import Entry
+    from git_theta_ext.store.packs.reader import StoredBlob
 
     Held = tuple[Digest, Location]
     Chosen = Mapping[Digest, Location]
-    Find = Callable[[Digest, Location], tuple[Path, Entry]]
+    Find = Callable[[Digest, Location], StoredBlob]
 
 UNREADABLE = (CorruptError, MissingError, PluginError)
 """What reading a stored tensor may raise that says nothing of the others."""
@@ -40,7 +39,7 @@ def outcomes(  # noqa: PLR0913 - named
 
     Args:
         decoder: Of chunks.
-        find: Returns pack and entry of a location.
+        find: Returns the blob at a location.
         held: Digests and locations, of one digest several if need be.
         trusted: What their bases are decoded from.
         threads: So many.
@@ -86,28 +85,28 @@ def _decoded(  # noqa: PLR0913, PLR0917 - as outcomes
     advance: Callable[[int], None],
 ) -> Iterator[CorruptError | None]:
     """Decode entries up to the first that cannot be decoded, and compare each with its digest."""
-    places: dict[Digest, tuple[Path, Entry]] = {}
+    blobs: dict[Digest, StoredBlob] = {}
     wanted: list[Digest] = []
     for digest, location in held:
         here = cast("Digest", _Here(digest))
         try:
-            for base in ancestors(location.bases, trusted) - set(places):
-                places[base] = find(base, trusted[base])
-            places[here] = find(digest, location)
+            for base in ancestors(location.bases, trusted) - set(blobs):
+                blobs[base] = find(base, trusted[base])
+            blobs[here] = find(digest, location)
         except (*UNREADABLE, OSError):
             if not wanted:
                 raise
             break
         wanted.append(here)
-    groups = [((here, places[here][1].spec),) for here in wanted]
+    groups = [((here, blobs[here].entry.spec),) for here in wanted]
     hasher: TensorHasher | None = None
-    for item, _, chunks, _ in in_step(decoder, groups, places, threads=threads, verify=False):
-        path, entry = places[wanted[item]]
+    for piece in read_ahead(decoder, groups, blobs, threads=threads, verify=False):
+        path, entry = blobs[wanted[piece.group]]
         hasher = hasher or TensorHasher(entry.spec)
-        for chunk in chunks:
-            hasher.update(chunk)
-            advance(chunk.nbytes)
-        if not chunks:
+        if piece.chunks:
+            hasher.update(piece.data)
+            advance(piece.data.nbytes)
+        else:
             same, hasher = hasher.digest() == entry.digest, None
             wrong = f"pack {path.name}: the tensor stored as {entry.digest} is another"
             yield None if same else CorruptError(wrong, hint="git theta fsck --full --repair")

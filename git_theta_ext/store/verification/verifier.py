@@ -13,7 +13,7 @@ from git_theta_ext.store.index_damage import no_warning
 from git_theta_ext.store.inventory import Inventory
 from git_theta_ext.store.locations import Location, Verdict, filtered, flattened, sound, usable
 from git_theta_ext.store.packs.reader import read_pack_header
-from git_theta_ext.store.read_ahead import in_step
+from git_theta_ext.store.read_ahead import read_ahead
 from git_theta_ext.store.verification.examine import is_damage, outcomes
 from git_theta_ext.util.files import sha256_of
 from git_theta_ext.util.threads import no_progress, thread_count
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.deltas.decode import Places
+    from git_theta_ext.store.deltas.decode import Blobs
     from git_theta_ext.store.locations import Locations
     from git_theta_ext.store.verification.examine import Chosen, Held
 
@@ -138,17 +138,17 @@ class Verifier(Inventory):
         self.prove({base for _, location in held for base in location.bases} - set(known))
         return self.judge(held, advance)
 
-    def verify(self, digests: Sequence[Digest], places: Places) -> None:
-        """Decode tensors from given places, and remember for this process that they came back from there.
+    def verify(self, digests: Sequence[Digest], blobs: Blobs) -> None:
+        """Decode tensors from given blobs, and remember for this process that this succeeded.
 
         Raises:
-            CorruptError: One is not what its digest names, or leans on something that has no place.
+            CorruptError: A tensor does not match its digest, or depends on a tensor that has no blob.
             MissingError: A pack is gone.
         """
-        wanted = [(digest, places[digest][1].spec) for digest in digests]
-        for _ in in_step(self.decoder, [(each,) for each in wanted], places, threads=self.threads):
+        wanted = [(digest, blobs[digest].entry.spec) for digest in digests]
+        for _ in read_ahead(self.decoder, [(tensor,) for tensor in wanted], blobs, threads=self.threads):
             pass
-        self._verified.update((digest, places[digest][0].name) for digest in digests)
+        self._verified.update((digest, blobs[digest].path.name) for digest in digests)
 
     def was_verified(self, digest: Digest, pack: str) -> bool:
         """Tell whether a tensor was decoded out of a pack by this object, and came back.
@@ -157,14 +157,14 @@ class Verifier(Inventory):
         """
         return (digest, pack) in self._verified
 
-    def doubt(self, digests: Iterable[Digest], places: Places) -> None:
-        """Forget that some tensors were verified, and what they lean on: reading them from these places failed.
+    def doubt(self, digests: Iterable[Digest], blobs: Blobs) -> None:
+        """Forget that some tensors were verified, and what they lean on: reading these blobs failed.
 
         Whoever relies on them next decodes them again.
         """
         locations = {
             digest: Location(str(path.parents[2]), path.name, 0, entry.stored, entry.bases)
-            for digest, (path, entry) in places.items()
+            for digest, (path, entry) in blobs.items()
         }
         self._remember([(digest, locations[digest]) for digest in ancestors(digests, locations)], Verdict.UNKNOWN)
 
@@ -242,7 +242,7 @@ class Verifier(Inventory):
     def _outcomes(
         self, held: Sequence[Held], trusted: Chosen, advance: Callable[[int], None] = no_progress
     ) -> Iterator[ThetaError | OSError | None]:
-        return outcomes(self.decoder, self.place, held, trusted, threads=self.threads, advance=advance)
+        return outcomes(self.decoder, self.blob_at, held, trusted, threads=self.threads, advance=advance)
 
     def _damage_below(self, held: Held, trusted: Chosen) -> ThetaError | OSError | None:
         """Decode again what an entry leans on, and return what is wrong with it: it may have been damaged since."""

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,19 +30,19 @@ def test_groups_come_in_the_same_pieces_as_from_the_store(tmp_path, shape, span)
     store.put(items)
     groups = [[(digest, spec) for spec, digest, _ in items[:2]], [(items[2][1], items[2][0])]]
 
-    def told(source):
-        read = source.side_by_side(groups, lambda item, start, chunks: (item, start, len(chunks)), span=span)
-        return [
-            (item, start if chunks else None, list(map(bytes, chunks)), found) for item, start, chunks, found in read
-        ]
+    def pieces(source):
+        read = source.read_aligned(groups, lambda piece: (piece.group, piece.element, len(piece.chunks)), span=span)
+        return [replace(piece, chunks=tuple(map(bytes, piece.chunks))) for piece in read]
 
-    found = told(memory)
-    assert found == told(store)
-    elements = span << 19
-    assert [start for item, start, pieces, _ in found if item == 0 and pieces] == [
-        *range(0, items[0][0].elements, elements)
-    ]
-    assert b"".join(pieces[0] for item, _, pieces, _ in found if item == 0 and pieces) == items[0][2]
+    found = pieces(memory)
+    assert found == pieces(store)
+    first = [piece for piece in found if piece.group == 0]
+    elements = items[0][0].elements
+    assert [piece.element for piece in first] == [*range(0, elements, span << 19), elements]
+    assert [piece.offset for piece in first] == [4 * piece.element for piece in first]
+    assert [piece.result for piece in first] == [*((0, piece.element, 2) for piece in first[:-1]), None]
+    assert b"".join(piece.data for piece in first[:-1]) == items[0][2]
+    assert first[-1].chunks == ()
     store.close()
 
 
@@ -55,11 +56,11 @@ def test_groups_are_read_in_as_many_threads_as_are_asked_for(tmp_path, make):
     for threads in (0, 1):
         seen = set()
 
-        def work(item, start, chunks, seen=seen):
+        def work(_, seen=seen):
             seen.add(threading.get_ident())
             time.sleep(0.02)
 
-        list(source.side_by_side([[(digest, spec)] for spec, digest, _ in items], work, threads=threads))
+        list(source.read_aligned([[(digest, spec)] for spec, digest, _ in items], work, threads=threads))
         assert len(seen) == (threads or 5)
 
 
@@ -70,7 +71,7 @@ def test_what_is_not_there_is_named():
     with pytest.raises(MissingError, match=digest):
         memory.read(digest, spec)
     with pytest.raises(MissingError, match=digest):
-        list(memory.side_by_side([[(digest, spec)]]))
+        list(memory.read_aligned([[(digest, spec)]]))
     assert memory.add(spec, data).digest == digest
     assert memory.touch_and_find_missing({digest}) == set()
     assert bytes(memory.read(digest, spec)) == data

@@ -355,9 +355,8 @@ def test_a_pack_that_is_dropped_while_it_is_read_is_replaced_by_another_that_hol
     old, new = steps(2, elements=(1 << 19) + 4096)
     store.put([old, new])
     dense = packs_of(store, [new[1]])
-    chunks = store.chunks([(new[1], new[0])])
-    _, _, first = next(chunks)
-    read = bytes(first)
+    pieces = store.read_ahead([(new[1], new[0])])
+    read = bytes(next(pieces).data)
     other = Store(store.root)
     hint = DeltaHint("delta", old[1], old[0])
     blobs = coded_blobs(new[1], hint, lambda: MemorySource(new[0], new[2]), lambda: MemorySource(old[0], old[2]))
@@ -365,7 +364,7 @@ def test_a_pack_that_is_dropped_while_it_is_read_is_replaced_by_another_that_hol
     other.drop(dense)
     other.close()
     store.reader.close()
-    assert read + b"".join(bytes(chunk) for _, _, chunk in chunks) == new[2]
+    assert read + b"".join(bytes(piece.data) for piece in pieces) == new[2]
     assert store.read(new[1], new[0]) == new[2]
 
 

@@ -201,7 +201,7 @@ def test_a_push_decodes_nothing_of_a_store_that_is_borrowed_from_but_what_it_upl
     push(lender, origin, digests(items[:1]))
     borrower = Store(tmp_path / "borrower", [lender.root], threads=1)
     decoded, decode = [], borrower.decoder.decode
-    borrower.decoder.decode = lambda places, digest, *rest: decoded.append(str(digest)) or decode(places, digest, *rest)
+    borrower.decoder.decode = lambda blobs, digest, *rest: decoded.append(str(digest)) or decode(blobs, digest, *rest)
     push(borrower, origin, digests(items))
     assert set(decoded) == digests(items[1:])
     borrower.close()

@@ -13,7 +13,7 @@ from git_theta_ext.store.deltas import decode
 from git_theta_ext.store.deltas.decode import StoredSource
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource
 from git_theta_ext.store.packs.format import Entry
-from git_theta_ext.store.packs.reader import read_pack_header
+from git_theta_ext.store.packs.reader import StoredBlob, read_pack_header
 
 CHUNK = 1 << 19
 
@@ -103,7 +103,7 @@ def test_a_flipped_bit_in_the_name_of_a_base_is_an_error_that_names_the_pack(sto
     with pytest.raises(CorruptError, match=f"pack {name}"):
         store.read(new[1], new[0])
     with pytest.raises(CorruptError, match=f"pack {name}.*leans on"):
-        store.verify([new[1]], {new[1]: (path, read_pack_header(path).entries[0])})
+        store.verify([new[1]], {new[1]: StoredBlob(path, read_pack_header(path).entries[0])})
     store.index.drop_pack(str(store.root), name)
     store.refresh()
     assert store.touch_and_find_missing([new[1]]) == {new[1]}
@@ -170,7 +170,7 @@ def test_a_chain_of_a_lying_header_is_an_error(store, make, plant):
 def test_any_piece_of_a_stored_tensor_can_be_read(store, far, part):
     spec, digest, data = far(2 * CHUNK + 9)
     store.put([(spec, digest, data)])
-    source = StoredSource(store.decoder, store.places([digest]), digest)
+    source = StoredSource(store.decoder, store.blobs([digest]), digest)
     assert source.spec == spec
     assert source.read(*part) == data[slice(*part)]
 

@@ -33,7 +33,7 @@ def decoded(monkeypatch):
     monkeypatch.setattr(
         Decoder,
         "decode",
-        lambda self, places, digest, *rest: seen.append(digest) or decode(self, places, digest, *rest),
+        lambda self, blobs, digest, *rest: seen.append(digest) or decode(self, blobs, digest, *rest),
     )
     return seen
 
