@@ -101,9 +101,7 @@ def model(seed: int = 0, changed: Mapping[str, int] | None = None) -> bytes:
 def run_here(args: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run ``git theta`` in this process, with streams of its own, also for the programs that it starts."""
     from git_theta_ext.cli.main import main
-    from git_theta_ext.git.notes import complain_once
 
-    complain_once.cache_clear()
     with _process_state(folder), TemporaryFile() as out, TemporaryFile() as err:
         with _redirected(1, out), _redirected(2, err):
             code = main(args)
