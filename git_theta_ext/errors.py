@@ -6,6 +6,7 @@ Raise the narrowest class that fits. The message names the file and, where there
 from __future__ import annotations
 
 import pathlib
+from shlex import quote
 from traceback import walk_tb
 
 _TORCH_HAS_NO_MEMORY = "can't allocate memory"
@@ -135,7 +136,7 @@ class KeptError(ChangedError):
     def __init__(self, path: str) -> None:
         super().__init__(
             f"{path}: another program saved a file there while git checked it out, and that file was kept",
-            hint=f"git add {path} takes it; git checkout -- {path} puts the version that was checked out there",
+            hint=f"git add {quote(path)} keeps it, git checkout -- {quote(path)} replaces it",
         )
         self.path = path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import zlib
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.replace import identity
@@ -76,7 +77,7 @@ def populate(
         StoreError: The file cannot be written; ``path`` is as it was.
     """
     if manifest.conflicted:
-        raise ManifestError(f"{path}: unresolved conflicts", hint=f"git theta resolve {path}")
+        raise ManifestError(f"{path}: unresolved conflicts", hint=f"git theta resolve {quote(str(path))}")
     layout = read_layout(manifest, store, str(path))
     with reporting_os_errors(path), Unfinished(path, store.root) as unfinished:
         descriptor = unfinished.descriptor

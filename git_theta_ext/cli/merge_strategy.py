@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.main import failed
@@ -108,7 +109,7 @@ def _merge(output: Output, asked: Invocation) -> int:
     if asked.options:
         raise MergeError(
             f"-X {asked.options[0][2:]} works with one branch at a time, not with {len(asked.remotes)}",
-            hint=f"git merge -s theta -X {asked.options[0][2:]} {asked.remotes[0]}",
+            hint=f"git merge -s theta -X {quote(asked.options[0][2:])} {quote(asked.remotes[0])}",
         )
     with Workspace.discover(output) as workspace:
         heads = (head_of(workspace.repo) or asked.head, *asked.remotes)

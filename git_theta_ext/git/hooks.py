@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.errors import RepositoryError
@@ -152,7 +153,9 @@ def _place(repo: Repository, hook: Hook) -> list[Change]:
     _write(path, hook.script())
     if chosen is None:
         return [Change("wrote", str(path))]
-    return [Change("wrote", str(path), note=f"{path} is new: it uploads parameters", hint=f"git add {path}")]
+    return [
+        Change("wrote", str(path), note=f"{path} is new: it uploads parameters", hint=f"git add {quote(str(path))}")
+    ]
 
 
 def _todo(hook: Hook, path: Path, problem: str, hint: str) -> Change:

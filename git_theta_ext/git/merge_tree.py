@@ -12,6 +12,7 @@ import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
@@ -84,7 +85,7 @@ def combine(repo: Repository, commits: Sequence[str]) -> Combined:
             where = f" in {found.stages[0].path}" if found.stages else ""
             raise MergeError(
                 f"{name} conflicts with the branches before it{where}; only the last branch may",
-                hint=f"name it last, or merge it by itself: git merge {name}",
+                hint=f"name it last, or merge it by itself: git merge {quote(name)}",
             )
         tip = _commit(repo, found.tree, (tip, other))
     return found

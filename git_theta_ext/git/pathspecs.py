@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError, UsageError
@@ -80,7 +81,9 @@ def addable_paths(repo: Repository, specs: Sequence[str], cwd: Path | None = Non
         folder = first.rpartition("/")[0]
         raise UsageError(
             f"{first} is outside the sparse checkout, or marked with --skip-worktree",
-            hint=f"git sparse-checkout add {folder}" if folder else f"git update-index --no-skip-worktree {first}",
+            hint=f"git sparse-checkout add {quote(folder)}"
+            if folder
+            else f"git update-index --no-skip-worktree {quote(first)}",
         )
     return paths
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.config import Config, RemoteSettings
@@ -70,7 +71,7 @@ def _renamed(repo: Repository, name: str, reporter: Reporter) -> RemoteSettings 
     left = sorted(one for one in gone if here.remote(one).url is not None)
     if not left:
         return None
-    command = f"git config --rename-section theta.remote.{left[0]} theta.remote.{name}"
+    command = f"git config --rename-section theta.remote.{quote(left[0])} theta.remote.{quote(name)}"
     others = [one for one in config.git_remotes if one != name and config.remote(one).url is None]
     there = f"there is no remote {left[0]}"
     if len(left) > 1 or others:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError, MergeError, RepositoryError, UsageError
@@ -61,18 +62,20 @@ def manifest_of(repo: Repository, name: str, cwd: Path | None = None, command: s
     """
     if ":" not in name:
         whole = f"{name}:PATH" if _is_commit(repo, name) else f"HEAD:{name}"
-        raise UsageError(f"{name!r} does not name a version of a file, which is REV:PATH", hint=command.format(whole))
+        raise UsageError(
+            f"{name!r} does not name a version of a file, which is REV:PATH", hint=command.replace("{}", quote(whole))
+        )
     rev, _, path = name.partition(":")
     try:
         data = repo.run("cat-file", "blob", name, cwd=cwd or Path.cwd())
     except RepositoryError as error:
         known = not rev or _is_commit(repo, rev)
-        hint = f"git theta ls-files {rev}".rstrip() if known else "git log --oneline --all"
+        hint = " ".join(["git theta ls-files", *([quote(rev)] if rev else [])]) if known else "git log --oneline --all"
         raise RepositoryError(f"{name}: {error.message}", hint=hint) from error
     if not is_manifest(data):
         raise ManifestError(
             f"{name} is not a checkpoint that git theta tracks: git holds the file as it is",
-            hint=f"git theta track {path} && git theta add {path}",
+            hint=f"git theta track {quote(path)} && git theta add {quote(path)}",
         )
     try:
         return Manifest.parse(data)

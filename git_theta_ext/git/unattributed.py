@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.attributes import theta_paths
@@ -43,5 +44,5 @@ def advice(repo: Repository, paths: list[str]) -> tuple[str, str]:
         )
     return (
         f"{named} {verb}, but no .gitattributes gives that path to git theta: the file has only the manifest's text",
-        f"git theta track {paths[0]} && git add .gitattributes && git theta checkout",
+        f"git theta track {quote(paths[0])} && git add .gitattributes && git theta checkout",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, StoreError
@@ -79,7 +80,7 @@ def opened(path: Path) -> Opened:
     if not data.nbytes:
         raise FormatError(f"{path}: the file is empty", hint="save the checkpoint first")
     if is_manifest(data):
-        raise FormatError(f"{path}: in its place lies only its manifest", hint=f"git theta checkout {path}")
+        raise FormatError(f"{path}: in its place lies only its manifest", hint=f"git theta checkout {quote(str(path))}")
     try:
         fields = detect_format(data).parse(data)
     except (NotSplittable, FormatError) as error:

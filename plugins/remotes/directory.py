@@ -10,6 +10,7 @@ import errno
 import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -160,7 +161,9 @@ class Directory:
         """Refuse symbolic links below the root: they may lead anywhere."""
         while target != self._root:
             if target.is_symlink():
-                raise RemoteError(f"{target} is a symbolic link, which a remote may not hold", hint=f"rm {target}")
+                raise RemoteError(
+                    f"{target} is a symbolic link, which a remote may not hold", hint=f"rm {quote(str(target))}"
+                )
             target = target.parent
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import plural
@@ -30,10 +31,12 @@ def check(output: Output, workspace: Workspace, name: str | None, *, full: bool)
     damaged = {lacking.place.url: lacking.place for lacking in found if lacking.damaged}
     for url, place in damaged.items():
         local = local_path(url) is not None
-        mend = f"run git theta fsck --full --repair in {url}" if local else f"remove the damaged packs from {url}"
+        mend = (
+            f"run git theta fsck --full --repair in {quote(url)}" if local else f"remove the damaged packs from {url}"
+        )
         output.warning(f"{place.name} has damaged packs", mend)
     if any(lacking.parameters > lacking.damaged or not lacking.parameters for lacking in found):
-        command = f"git theta push --all {found[0].place.name}"
+        command = f"git theta push --all {quote(found[0].place.name)}"
         if any(lacking.lost for lacking in found):
             output.warning("not all of it is here or on another remote", f"run {command} in a clone that has it")
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.commands.ls_files import summary
@@ -173,7 +174,7 @@ def _chosen(repo: Repository, specs: Sequence[str], output: Output) -> tuple[dic
     links = [path for path in found if (top / path).is_symlink() and str(top / path) not in named]
     if len(found) > len(links):
         for path in links:
-            output.warning(f"{path} is a symbolic link, which holds no parameters", f"git add {path}")
+            output.warning(f"{path} is a symbolic link, which holds no parameters", f"git add {quote(path)}")
             del found[path]
     return {path: name for path, name in found.items() if path not in gone}, gone
 

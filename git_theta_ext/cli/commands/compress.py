@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache, reduce
 from operator import add
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.checkpoint.clean import scan
@@ -78,9 +79,9 @@ def run(args: argparse.Namespace) -> int:
     """Compress."""
     output = output_of(args)
     if not 0 < args.density <= 1:
-        raise UsageError(f"--density {args.density}: a share is above 0 and at most 1")
+        raise UsageError("--density must be above 0 and at most 1", hint="git theta compress -h")
     if not 0 < args.alpha < float("inf"):
-        raise UsageError(f"--alpha {args.alpha}: not a finite number above 0")
+        raise UsageError("--alpha must be above 0 and finite", hint="git theta compress -h")
     if args.output.is_dir() or not args.output.absolute().parent.is_dir():
         raise UsageError(f"{args.output} is a folder, or is in none", hint="name a file with -o")
     with ExitStack() as opened:
@@ -97,7 +98,10 @@ def _compress(output: Output, old: _Model, new: _Model, args: argparse.Namespace
     selection = select(pairs, args.density)
     scale = args.alpha * selection.deviation
     if not scale:
-        raise UsageError(f"{args.new} has no difference from {args.old} that signs could hold")
+        raise UsageError(
+            f"{args.new} and {args.old} have the same real floats: there is nothing to compress",
+            hint="git theta compress -h",
+        )
     told = _write(args.output, pairs, selection, scale, args)
     for name in left_out:
         output.warning(f"{name} differs and is no float, so it is not in the update")
@@ -110,7 +114,7 @@ def _open(name: str, workspace: Callable[[], Workspace]) -> _Model:
     if Path(name).is_file():
         data = open_bytes(Path(name))
         if is_manifest(data):
-            raise UsageError(f"{name} is only a manifest", hint=f"git theta checkout {name}")
+            raise UsageError(f"{name} is only a manifest", hint=f"git theta checkout {quote(name)}")
         places = {extent.name: extent for extent in scan(data, name).extents}
 
         def pieces(parameter: str) -> Iterator[memoryview]:
@@ -120,7 +124,7 @@ def _open(name: str, workspace: Callable[[], Workspace]) -> _Model:
 
         return _Model({key: extent.spec for key, extent in places.items()}, pieces)
     if ":" not in name:
-        raise UsageError(f"{name} is neither a file nor REV:PATH", hint=f"git theta show HEAD:{name}")
+        raise UsageError(f"{name} is neither a file nor REV:PATH", hint=f"git theta show HEAD:{quote(name)}")
     manifest = manifest_of(workspace().repo, name)
     ensure_local(workspace(), [manifest])
     return _stored(workspace().store, manifest.parameters)

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -48,16 +49,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _export(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
-    manifest = manifest_of(workspace.repo, args.object, command=f"git theta export {{}} {args.file}")
+    manifest = manifest_of(workspace.repo, args.object, command=f"git theta export {{}} {quote(str(args.file))}")
     if str(args.file) == _STDOUT:
         return _to_stdout(workspace, manifest)
     if args.file.is_dir():
         name = Path(args.object).name.rpartition(":")[2]
-        raise UsageError(f"{args.file} is a folder", hint=f"git theta export {args.object} {args.file / name}")
+        raise UsageError(
+            f"{args.file} is a folder", hint=f"git theta export {quote(args.object)} {quote(str(args.file / name))}"
+        )
     if os.path.lexists(args.file) and not args.force:
-        raise UsageError(f"{args.file} is there already", hint=f"git theta export --force {args.object} {args.file}")
+        raise UsageError(
+            f"{args.file} is there already",
+            hint=f"git theta export --force {quote(args.object)} {quote(str(args.file))}",
+        )
     if not args.file.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {args.file.parent}", hint=f"mkdir -p {args.file.parent}")
+        raise UsageError(f"there is no folder {args.file.parent}", hint=f"mkdir -p {quote(str(args.file.parent))}")
     expected = Expected.at(args.file)
     with output.progress("fetching", 0) as advance:
         ensure_local(workspace, [manifest], advance)
@@ -66,7 +72,7 @@ def _export(output: Output, workspace: Workspace, args: argparse.Namespace) -> i
     if stat is None:
         raise ChangedError(
             f"{args.file} was changed by another program meanwhile, and was left as it is",
-            hint=f"git theta export --force {args.object} {args.file}",
+            hint=f"git theta export --force {quote(args.object)} {quote(str(args.file))}",
         )
     os.utime(args.file)  # a file made now, for make and its like
     told = {"file": str(args.file), "bytes": stat.st_size}

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.output import add_options, output_of
@@ -86,7 +87,10 @@ def run(args: argparse.Namespace) -> int:
     output = output_of(args)
     if args.remote is not None:
         if args.repair:
-            raise UsageError("--repair is for this repository", hint=f"git theta push --all {args.remote}".rstrip())
+            raise UsageError(
+                "--repair is for this repository",
+                hint=" ".join(["git theta push --all", *([quote(args.remote)] if args.remote else [])]),
+            )
         from git_theta_ext.cli.commands._fsck_remote import check
 
         with Workspace.discover(output) as workspace:

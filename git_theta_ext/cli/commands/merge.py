@@ -6,6 +6,7 @@ To merge, use git merge BRANCH, or git merge -s theta BRANCH ... for several bra
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     if args.words and args.action is not _plan:
         raise UsageError("-X is for --plan: what was merged is known", hint="git theta merge --report HEAD")
     if args.html is not None and args.action is not _report:
-        raise UsageError("--html is for --report", hint=f"git theta merge --report --html {args.html}")
+        raise UsageError("--html is for --report", hint=f"git theta merge --report --html {quote(str(args.html))}")
     output = output_of(args)
     with Workspace.discover(output) as workspace:
         code: int = args.action(output, workspace, args)

@@ -6,6 +6,7 @@ were pushed without their parameters, if a remote lost some, or for a new or a s
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.output import add_options, output_of
@@ -77,7 +78,8 @@ def _push(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     if lost:
         output.warning(
             f"{plural(lost, 'tensor')} are neither here nor on any remote",
-            f"run git theta push --all {redacted(remote)} in a clone that has them; git theta fsck names their files",
+            f"run git theta push --all {quote(redacted(remote))} in a clone that has them; "
+            "git theta fsck names their files",
         )
     return MissingError.exit_code if lost else 0
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.commands.ls_files import describe, parameter_lines, summary
@@ -58,11 +59,11 @@ def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     repo = workspace.repo
     if args.parameter is not None and ":" not in args.object and _is_checkpoint(repo, args.object, args.parameter):
         name = f"{args.object}:{args.parameter}"
-        raise UsageError(f"{args.object!r} does not name a version of a file", hint=f"git theta show {name}")
+        raise UsageError(f"{args.object!r} does not name a version of a file", hint=f"git theta show {quote(name)}")
     manifest = manifest_of(repo, args.object)
     if args.parameter is None:
         if args.raw:
-            raise UsageError("--raw needs a parameter", hint=f"git theta show --raw {args.object} PARAM")
+            raise UsageError("--raw needs a parameter", hint=f"git theta show --raw {quote(args.object)} PARAM")
         data = describe(args.object, manifest, parameters=True)
         output.result(data, [f"{args.object}  ({summary(manifest)})", *parameter_lines(manifest)])
         return 0
@@ -157,7 +158,7 @@ def _find(manifest: Manifest, name: str, place: str) -> Parameter:
         near = difflib.get_close_matches(name, manifest.parameters, 1)
         raise UsageError(
             f"{place} has no parameter {name!r}",
-            hint=f"did you mean {near[0]}?" if near else f"git theta show {place} lists them",
+            hint=f"did you mean {near[0]}?" if near else f"git theta show {quote(place)} lists them",
         )
     return parameter
 

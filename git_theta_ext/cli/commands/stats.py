@@ -14,6 +14,7 @@ from collections.abc import Sized
 from contextlib import contextmanager, redirect_stdout
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.output import add_options, output_of
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     given = [name for name in ("function", "kinds", "samples", "device") if getattr(args, name) is not None]
     if given:
         option = given[0].replace("function", "with")
-        raise UsageError(f"--{option} is for collect", hint=f"git theta stats collect {args.checkpoint}")
+        raise UsageError(f"--{option} is for collect", hint=f"git theta stats collect {quote(str(args.checkpoint))}")
     return _show(output, args.checkpoint)
 
 
@@ -80,7 +81,7 @@ def _collect(output: Output, args: argparse.Namespace) -> int:
     if args.function is None:
         raise UsageError("collect needs a function of yours: --with MODULE:FUNCTION", hint=f"such as {EXAMPLE}")
     if args.samples is not None and args.samples < 1:
-        raise UsageError(f"--samples {args.samples}: one is the least")
+        raise UsageError("--samples must be at least 1", hint="git theta stats -h")
     kinds = tuple(dict.fromkeys(args.kinds.split(","))) if args.kinds else DEFAULT_KINDS
     find_kinds(kinds)
     require("torch", "git theta stats collect")
@@ -110,7 +111,11 @@ def _collect(output: Output, args: argparse.Namespace) -> int:
         "kinds": _counted(statistics),
     }
     output.result(
-        told, [f"wrote {path}: {_kinds(_counted(statistics))}, {plural(examples.done, 'example')}", f"git add {path}"]
+        told,
+        [
+            f"wrote {path}: {_kinds(_counted(statistics))}, {plural(examples.done, 'example')}",
+            f"git add {quote(str(path))}",
+        ],
     )
     _check_tracked(output, path)
     return 0
@@ -194,7 +199,7 @@ def _show(output: Output, checkpoint: Path) -> int:
 
 
 def _verdict(checkpoint: Path, misfit: str | None, *, same: bool | None) -> Sequence[str]:
-    again = f"hint: git theta stats collect {checkpoint}"
+    again = f"hint: git theta stats collect {quote(str(checkpoint))}"
     if misfit is not None:
         return [f"they do not fit {checkpoint}: {misfit}", again]
     if same is None:

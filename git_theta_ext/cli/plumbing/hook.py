@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import output_to_git
@@ -69,14 +70,16 @@ def _upload(output: Output, push: Push, *, strict: bool) -> int:
 
 def _warn(output: Output, push: Push, done: Pushed) -> None:
     for path in done.found.conflicted:
-        output.warning(f"{path}: a merge left conflicts in a manifest that is pushed", f"git theta resolve {path}")
+        output.warning(
+            f"{path}: a merge left conflicts in a manifest that is pushed", f"git theta resolve {quote(path)}"
+        )
     if done.failure is not None:
         message = f"no parameters are pushed, and none are needed that {push.shown} does not name already"
         output.warning(f"{message}: {done.failure.message}", done.failure.hint)
     if done.lost:
         output.warning(
             f"{push.shown} names {plural(len(done.lost), 'tensor')} that {push.shown} does not have; no remote does",
-            f"run git theta push --all {push.shown} in a clone that has them",
+            f"run git theta push --all {quote(push.shown)} in a clone that has them",
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from shlex import quote
 from threading import Thread
 from typing import IO, TYPE_CHECKING
 
@@ -227,7 +228,7 @@ def echo_manifest(data: bytes, path: str, *, undecided: bool = False) -> bytes:
     try:
         manifest = Manifest.parse(data)
     except ThetaError as error:
-        raise ManifestError(f"{path}: {error.message}", hint=f"git checkout HEAD -- {path}") from error
+        raise ManifestError(f"{path}: {error.message}", hint=f"git checkout HEAD -- {quote(path)}") from error
     if manifest.conflicted and not undecided:
-        raise ManifestError(f"{path}: the merge left conflicts in it", hint=f"git theta resolve {path}")
+        raise ManifestError(f"{path}: the merge left conflicts in it", hint=f"git theta resolve {quote(path)}")
     return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.objects import manifest_blobs, object_infos
@@ -37,7 +38,7 @@ def doubt(repo: Repository, path: str, manifest: Manifest, data: Content) -> str
     what = "begins with zeros" if not any(head) else f"has {data.nbytes} bytes in a format that is not known"
     return (
         f"{path} {what}, and the version before is {before.format} with {len(before.parameters)} parameters; "
-        f"if it is damaged: git restore --source=HEAD --staged --worktree {path}"
+        f"if it is damaged: git restore --source=HEAD --staged --worktree {quote(path)}"
     )
 
 

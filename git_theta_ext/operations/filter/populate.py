@@ -6,6 +6,7 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.populate import populate
@@ -170,7 +171,7 @@ def _replace(
         return
     found = manifest_at(repo, path)
     if found == content:
-        raise ChangedError(f"{path}: another program has it open for writing", hint=f"git theta checkout {path}")
+        raise ChangedError(f"{path}: another program has it open for writing", hint=f"git theta checkout {quote(path)}")
     # Another command may have written this version as well, or a later one, or somebody removed the file.
     if found is None and os.path.lexists(full) and not written.knows(path):
         raise KeptError(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import plural
@@ -89,7 +90,7 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
             outcome = merge(workspace, asked, path, advance, heads)
         _write(Path(ours_file), outcome.manifest.to_bytes())
     except ThetaError as error:
-        hint = error.hint or f"git checkout --ours {path}, or --theirs"
+        hint = error.hint or f"git checkout --ours {quote(path)}, or --theirs"
         workspace.reporter.error(ThetaError(f"{path}: {error.message}; ours is left as it was", hint=hint))
         return CRASHED if isinstance(error, StoreError) else CONFLICT
     if not virtual:
@@ -209,7 +210,7 @@ def report(reporter: Reporter, path: str, outcome: Outcome, operation: Operation
     if operation.kind == "unknown":
         reporter.warning(
             f"{path}: {operation.name} may be a merge or the replay of a change",
-            f"git theta resolve --method apply {path} replays the change, --method average merges",
+            f"git theta resolve --method apply {quote(path)} replays the change, --method average merges",
         )
     else:
-        reporter.warning(f"{path} has conflicts", f"git theta resolve {path}")
+        reporter.warning(f"{path} has conflicts", f"git theta resolve {quote(path)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, PluginError, UsageError
@@ -116,7 +117,7 @@ def conflicts_in_index(workspace: Workspace, path: str) -> Manifest | None:
         whose = "by the other side" if 2 in stages else "by ours"  # noqa: PLR2004 - stage 2 is ours
         raise UsageError(
             f"{path} was deleted or renamed {whose}: decide whether to keep the file",
-            hint=f"git add {path} keeps it, git rm {path} deletes it",
+            hint=f"git add {quote(path)} keeps it, git rm {quote(path)} deletes it",
         )
     if sides[1] is None or sides[2] is None:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from functools import partial
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.replace import Expected
@@ -123,6 +124,6 @@ def _write(repo: Repository, checkpoint: ConflictedCheckpoint, content: bytes) -
         if not unfinished.put(checkpoint.file):
             raise ChangedError(
                 f"{checkpoint.path} was changed by another program in the meantime, and was left as it is",
-                hint=f"git theta resolve {checkpoint.path}",
+                hint=f"git theta resolve {quote(checkpoint.path)}",
             )
         return Expected(os.fstat(unfinished.descriptor), content)

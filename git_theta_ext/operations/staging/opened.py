@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.clean import describe, value_of
@@ -101,7 +102,7 @@ def open_checkpoint(
     except OSError as error:
         raise RepositoryError(f"{path}: {error.strerror}") from error
     if is_manifest(data):
-        raise UsageError(f"{path} is only a manifest", hint=f"git theta checkout {path}")
+        raise UsageError(f"{path} is only a manifest", hint=f"git theta checkout {quote(path)}")
     described = describe(data, path, format_name, threads=workspace.store.threads, advance=advance)
     return OpenCheckpoint(path, before, format_name, data, described)
 

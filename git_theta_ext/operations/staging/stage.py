@@ -7,6 +7,7 @@ import shutil
 import stat as stat_module
 from contextlib import suppress
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.clean import clean
@@ -83,7 +84,7 @@ def regular_file(repo: Repository, path: str) -> os.stat_result:
     try:
         stat = (worktree_of(repo) / path).lstat()
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}", hint=f"git rm --cached {path}") from error
+        raise UsageError(f"{path}: {error.strerror}", hint=f"git rm --cached {quote(path)}") from error
     if stat_module.S_ISLNK(stat.st_mode):
         raise UsageError(f"{path} is a symbolic link", hint="git add stages the link; add the file that it points to")
     if not stat_module.S_ISREG(stat.st_mode):
@@ -186,7 +187,7 @@ def rewrite_and_stage(
 def _rewrite(item: Rewrite, store: Store, full: Path, advance: Callable[[int], None]) -> os.stat_result:
     after = populate(item.manifest, store, full, Expected(item.stat), advance)
     if after is None:
-        raise ChangedError(f"{item.path} changed while it was rewritten", hint=f"git theta add {item.path}")
+        raise ChangedError(f"{item.path} changed while it was rewritten", hint=f"git theta add {quote(item.path)}")
     return after
 
 
@@ -231,7 +232,7 @@ def _check_unchanged(full: Path, path: str, before: os.stat_result) -> None:
     except OSError:  # somebody removed it
         same = False
     if not same:
-        raise ChangedError(f"{path} changed while it was read", hint=f"git theta add {path}")
+        raise ChangedError(f"{path} changed while it was read", hint=f"git theta add {quote(path)}")
 
 
 def _identity(stat: os.stat_result) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import (
@@ -231,7 +232,8 @@ class Push:
         raise MissingError(
             f"{len(new)} tensors of the pushed history are neither here nor on any remote, {min(new)} among them"
             + (f"; {causes}" if causes else ""),
-            hint=f"run git theta push --all {self.shown} in a clone that has them; git theta fsck names their files",
+            hint=f"run git theta push --all {quote(self.shown)} in a clone that has them; "
+            "git theta fsck names their files",
         )
 
     def _named_anew(self) -> set[Digest]:
@@ -248,7 +250,7 @@ def _refuse_raw(found: Outgoing) -> None:
     for path, nbytes in found.raw.items():
         raise RepositoryError(
             f"{path} is tracked by git theta, but a pushed commit holds the file itself ({nbytes} bytes)",
-            hint=f"git theta install && git theta add {path} && git commit --amend",
+            hint=f"git theta install && git theta add {quote(path)} && git commit --amend",
         )
 
 

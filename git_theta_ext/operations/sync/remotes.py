@@ -11,6 +11,7 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -162,8 +163,8 @@ def _beside_git(repo: Repository, name: str, address: str) -> str:
     if path is None:
         raise ConfigError(
             f"it is not known where {redacted(name)} ({redacted(address)}) keeps parameters: git's server takes none",
-            hint=f"git config theta.remote.{redacted(name)}.url URL (folder, s3://bucket/prefix, gs://bucket/prefix), "
-            "or for all who clone: git config -f .thetaconfig theta.url URL",
+            hint=f"git config theta.remote.{quote(redacted(name))}.url URL, or for everybody who clones: "
+            "git config -f .thetaconfig theta.url URL",
         )
     wanted = repo.folder / path
     for folder in (wanted, wanted.with_name(wanted.name + ".git")):
@@ -175,5 +176,6 @@ def _beside_git(repo: Repository, name: str, address: str) -> str:
             except RepositoryError as error:
                 raise RemoteError(f"{name}: {folder}: {error.message}", hint=error.hint) from error
     raise RemoteError(
-        f"{name}: there is no git repository {wanted}", hint=f"git remote set-url {name} URL, or mount the file system"
+        f"{name}: there is no git repository {wanted}",
+        hint=f"git remote set-url {quote(name)} URL, or mount the file system",
     )

@@ -6,16 +6,20 @@ import argparse
 import ast
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from git_theta_ext import errors
 from git_theta_ext.cli.discovery import command_names, internal_names, load
 from git_theta_ext.cli.parser import Parser, parser_of
 from git_theta_ext.cli.suggest import GIT_DOES, nearest
 from git_theta_ext.errors import UsageError
+from git_theta_ext.settings import SETTINGS
 
 PROJECT = Path(__file__).parents[3]
+ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.ThetaError)}
 # The command ends at punctuation that no argument of ours has, or at the next command.
 _END = r"(?= and git | then git |[;,`)&|…\"“\n]|$|\.(?:\s|$)|: |\? )"
 _COMMAND = re.compile(r"git[ -]theta (?!-|COMMAND|\.\.\.|…)([^;,`)&|…\"“\n]+?)'?" + _END)
@@ -122,3 +126,66 @@ def test_a_command_of_git_is_answered_with_what_does_that_job(name: str) -> None
 )
 def test_the_nearest_command_is_the_one_that_was_meant(word: str, meant: str | None) -> None:
     assert nearest(word, command_names()) == meant
+
+
+_AS_THEY_ARE = re.compile(r"setting\.|key$|TIMEOUT|FILE$|min\(unknown\)|commit\[:12\]|scope$|method$|strategy|branches")
+"""What holds no character that a shell reads otherwise."""
+
+
+def _sources(folder: str) -> list[tuple[str, ast.AST]]:
+    paths = sorted((PROJECT / folder).rglob("*.py"))
+    return [(str(path.relative_to(PROJECT)), ast.parse(path.read_text())) for path in paths]
+
+
+def _hints() -> list[tuple[str, str, list[str]]]:
+    """Return place, text with ``X`` for what is filled in, and these expressions, of all hints of errors."""
+    found = []
+    for place, tree in [*_sources("git_theta_ext"), *_sources("plugins")]:
+        calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+        for value in (word.value for call in calls for word in call.keywords if word.arg == "hint"):
+            inside = {id(part) for node in ast.walk(value) if isinstance(node, ast.JoinedStr) for part in node.values}
+            for node in ast.walk(value):
+                if id(node) in inside:
+                    continue
+                if isinstance(node, ast.JoinedStr):
+                    filled = [ast.unparse(part.value) for part in node.values if isinstance(part, ast.FormattedValue)]
+                    text = "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values)
+                    found.append((f"{place}:{node.lineno}", text, filled))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.append((f"{place}:{node.lineno}", node.value, []))
+    return found
+
+
+def test_what_is_filled_into_a_command_is_quoted_for_the_shell() -> None:
+    bare = [
+        (place, value)
+        for place, text, filled in _hints()
+        for value in filled
+        if re.match(r"(git|mkdir|rm) ", text) and "quote(" not in value and not _AS_THEY_ARE.search(value)
+    ]
+    assert bare == []
+
+
+def test_every_error_of_a_command_has_a_hint() -> None:
+    bare = []
+    for place, tree in _sources("git_theta_ext/cli"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ERRORS:
+                bare += [f"{place}:{node.lineno}"] * all(word.arg != "hint" for word in node.keywords)
+    assert bare == []
+
+
+def test_every_setting_that_a_hint_names_exists() -> None:
+    known = {re.sub("<name>", "X", setting.key).lower() for setting in SETTINGS}
+    pattern = r"git config (?:--unset |-f \.thetaconfig )?(theta\.[\w.<>]*\w)"
+    named = {name for _, text, _ in _hints() for name in re.findall(pattern, text.replace("<name>", "X"))}
+    assert len(named) > 4
+    assert {name.lower() for name in named} - known <= {"theta.remote.x.x"}
+
+
+def test_every_command_of_git_that_a_hint_names_exists() -> None:
+    done = subprocess.run(["git", "--list-cmds=main,nohelpers"], capture_output=True, text=True, check=True)
+    known = {*done.stdout.split(), "theta", "lfs", "sparse-checkout"}
+    named = {(place, name) for place, text, _ in _hints() for name in re.findall(r"(?:^|[;`(] ?)git ([a-z-]+)", text)}
+    assert len(named) > 20
+    assert [place for place, name in named if name not in known] == []

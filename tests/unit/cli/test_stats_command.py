@@ -129,7 +129,7 @@ def test_show_names_what_does_not_fit(folder, capsys):
         (["collect", MODEL, "--with", "mine_to_collect:other"], 4, "does not fit the model"),
         (["collect", MODEL, "--with", "mine_to_collect:failing"], 2, "failed: ZeroDivisionError: division by zero"),
         (["collect", MODEL, "--with", "mine_to_collect:collected", "--kinds", "hessian"], 2, "statistics 'hessian'"),
-        (["collect", MODEL, "--with", "mine_to_collect:collected", "--samples", "0"], 2, "one is the least"),
+        (["collect", MODEL, "--with", "mine_to_collect:collected", "--samples", "0"], 2, "must be at least 1"),
         (["collect", "gone.safetensors", "--with", "mine_to_collect:collected"], 8, "cannot read gone.safetensors"),
         (["show", MODEL, "--with", "mine_to_collect:collected"], 2, "--with is for collect"),
         (["measure", MODEL], 2, "measure"),
