@@ -1,8 +1,6 @@
 """Reduce the difference of two models to the signs of its largest elements (ComPEFT, arXiv 2311.13171).
 
-The exact share of largest elements over a whole model is found in bounded memory: bit patterns of non-negative floats
-are in the order of their values, so a histogram of the upper halves of all patterns leads to the half in which the
-threshold lies, and one of the lower halves there to the threshold itself.
+The exact share of largest elements over a whole model is found in bounded memory (``git_theta_ext.util.streaming``).
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ from typing import IO, TYPE_CHECKING
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.floats import to_float64
 from git_theta_ext.model.packed_signs import frame_signs
+from git_theta_ext.util.streaming import HALF_BITS, KthLargest, Moments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import TensorSpec
 
-_HALF = 16
-_LOW = (1 << _HALF) - 1
+_LOW = (1 << HALF_BITS) - 1
 
 
 @dataclass(frozen=True)
@@ -124,27 +122,20 @@ def select(pairs: Sequence[Pair], density: float) -> Selection:
     """
     import numpy as np
 
-    upper = np.zeros(1 << _HALF, np.int64)
-    count, mean, squares = 0, 0.0, 0.0
+    upper = np.zeros(1 << HALF_BITS, np.int64)
+    moments = Moments()
     for pair in pairs:
         for delta in _deltas(pair):
-            upper += np.bincount(_patterns(delta) >> _HALF, minlength=upper.size)
-            # Joined as Chan, Golub and LeVeque (1979) do: no cancellation.
-            here = float(delta.mean())
-            total = count + delta.size
-            squares += float(((delta - here) ** 2).sum()) + (here - mean) ** 2 * count * delta.size / total
-            mean += (here - mean) * delta.size / total
-            count = total
-    wanted = min(count, max(1, round(density * count)))
-    high, above = _reach(upper, wanted)
-    lower = np.zeros(1 << _HALF, np.int64)
+            upper += np.bincount(_patterns(delta) >> HALF_BITS, minlength=upper.size)
+            moments.add(delta)
+    search = KthLargest(max(1, round(density * moments.count)))
+    search.narrow(upper)
+    lower = np.zeros(1 << HALF_BITS, np.int64)
     for pair in pairs:
         for delta in _deltas(pair):
             patterns = _patterns(delta)
-            lower += np.bincount(patterns[patterns >> _HALF == high] & _LOW, minlength=lower.size)
-    low, more = _reach(lower, wanted - above)
-    deviation = math.sqrt(squares / count) if count else 0.0
-    return Selection(count, high << _HALF | low, wanted - above - more, deviation)
+            lower += np.bincount(patterns[patterns >> HALF_BITS == search.bin] & _LOW, minlength=lower.size)
+    return Selection(moments.count, *search.find(lower), moments.deviation)
 
 
 def write_signs(pairs: Sequence[Pair], selection: Selection, file: IO[bytes]) -> dict[str, Fidelity]:
@@ -207,12 +198,3 @@ def _patterns(delta: NDArray[np.float64]) -> NDArray[np.int64]:
 
     with np.errstate(over="ignore", under="ignore"):
         return np.abs(delta).astype(np.float32).view(np.uint32).astype(np.int64)
-
-
-def _reach(histogram: NDArray[np.int64], wanted: int) -> tuple[int, int]:
-    """Return the bin, from the top, with the ``wanted``-th element, and how many lie in the bins above it."""
-    import numpy as np
-
-    counts = np.cumsum(histogram[::-1])
-    place = min(int(np.searchsorted(counts, wanted)), histogram.size - 1)
-    return histogram.size - 1 - place, int(counts[place] - histogram[::-1][place])

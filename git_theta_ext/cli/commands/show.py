@@ -18,6 +18,7 @@ from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.util.streaming import Moments
 
 if TYPE_CHECKING:
     import argparse
@@ -98,7 +99,7 @@ def statistics(store: Store, parameter: Parameter) -> dict[str, Any]:
     import numpy as np
 
     first: list[float] = []
-    count, mean, squares, nan, inf = 0, 0.0, 0.0, 0, 0
+    moments, nan, inf = Moments(), 0, 0
     least, most = math.inf, -math.inf
     for chunk in store.stream(parameter.digest, parameter.spec):
         values = _values(chunk, parameter.spec.dtype)
@@ -112,17 +113,11 @@ def statistics(store: Store, parameter: Parameter) -> dict[str, Any]:
         finite = wide[np.isfinite(wide)]
         if not finite.size:
             continue
-        # Means and squared deviations of chunks are joined as Chan, Golub and LeVeque (1979) do: no cancellation.
-        total = count + finite.size
-        here = float(finite.mean())
-        shift = here - mean
-        squares += float(((finite - here) ** 2).sum()) + shift * shift * count * finite.size / total
-        mean += shift * finite.size / total
-        count = total
+        moments.add(finite)
         least, most = min(least, float(finite.min())), max(most, float(finite.max()))
     told: dict[str, Any] = {"first": [_plain(value) for value in first]} if first else {}
-    if count:
-        told |= {"min": least, "max": most, "mean": mean, "std": math.sqrt(squares / count)}
+    if moments.count:
+        told |= {"min": least, "max": most, "mean": moments.mean, "std": moments.deviation}
     return told | ({"nan": nan, "inf": inf} if first else {})
 
 

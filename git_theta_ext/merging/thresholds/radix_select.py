@@ -1,8 +1,6 @@
-"""Find exact thresholds of magnitude over many tensors in bounded memory.
+"""Find exact thresholds of magnitude over many tensors in bounded memory: see ``git_theta_ext.util.streaming``.
 
-The bits of a float32 without its sign, read as an integer, are in the order of magnitudes. One read of all values
-counts their upper bits in 2^16 bins, signs apart; a second one the lower bits of those in the bin where the threshold
-lies. The counts do not depend on the order of reading.
+The values are counted on the device that merges them, positive and negative ones separately.
 """
 
 from __future__ import annotations
@@ -11,20 +9,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import Trim
+from git_theta_ext.util.streaming import HALF_BITS, KthLargest
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 ALL_EQUALS = 1 << 62
-"""For ``Trim.equal``: however many."""
+"""For ``Trim.equal``: all of them."""
 
 SCRATCH = 12
 """How many int32 ``counts`` holds at most for each element, besides its result."""
 
 HISTOGRAM_BYTES = 1 << 20
-"""Of what ``counts`` returns at most."""
+"""The most bytes that ``counts`` returns."""
 
-_HALF = 16
 _SIGN = 1 << 15
 _LOW = 0xFFFF
 
@@ -33,23 +33,23 @@ def counts(vector: torch.Tensor, within: int) -> torch.Tensor:
     """Count the magnitudes of a task vector.
 
     Args:
-        vector: Float32, of any device.
-        within: Behind the first pass the bin in which the threshold lies, else -1.
+        vector: Float32, on any device.
+        within: In the second pass the bin of the threshold; -1 in the first pass.
 
     Returns:
-        How many elements have each value of their upper 16 bits, sign and all; or of those in the bin how many have
-        each sign and lower 16 bits.
+        The number of elements by their upper 16 bits, including the sign; in the second pass the number of elements in
+        the bin by sign and lower 16 bits.
     """
     import torch
 
     bits = vector.reshape(-1).view(torch.int32)
-    upper = bits >> _HALF
+    upper = bits >> HALF_BITS
     if within < 0:  # the sign is the highest bit of these
-        return torch.bincount(upper & _LOW, minlength=1 << _HALF).cpu()
+        return torch.bincount(upper & _LOW, minlength=1 << HALF_BITS).cpu()
     chosen = _chosen(bits, (upper.to(torch.int16) & (_SIGN - 1)) == within)
     # The sign on top, so that both halves of the histogram are one sign's.
-    signed = (chosen & _LOW) | ((chosen >> (_HALF - 1)) & (1 << _HALF))
-    return torch.bincount(signed, minlength=1 << (_HALF + 1)).cpu()
+    signed = (chosen & _LOW) | ((chosen >> (HALF_BITS - 1)) & (1 << HALF_BITS))
+    return torch.bincount(signed, minlength=1 << (HALF_BITS + 1)).cpu()
 
 
 def _chosen(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -58,64 +58,64 @@ def _chosen(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     import numpy as np
     import torch
 
-    # What torch takes for the same on the processor is five times as long.
+    # On the CPU torch takes five times as long for the same.
     return torch.from_numpy(np.compress(mask.numpy(), values.numpy()))
 
 
 @dataclass
 class Selection:
-    """The search for one branch's threshold.
+    """The search for the threshold of one branch.
 
     Attributes:
-        keep: How many of the largest magnitudes are to stay, at least.
-        zeros: Elements that are known to be zero without being read.
-        bin: Where the threshold lies, known behind the first pass.
+        keep: How many of the largest magnitudes to keep, at least.
+        zeros: Number of elements that are known to be zero without being read.
     """
 
     keep: int
     zeros: int = 0
-    bin: int = -1
     _counts: list[torch.Tensor | None] = field(default_factory=lambda: [None, None])
     _alone: list[torch.Tensor | None] = field(default_factory=lambda: [None, None])
-    _above: int = 0
 
-    def add(self, found: torch.Tensor, *, alone: bool) -> None:
-        """Take the counts of a piece into account, in the first and in the second pass.
+    def __post_init__(self) -> None:
+        self._search = KthLargest(self.keep)
+
+    @property
+    def bin(self) -> int:
+        """The bin of the threshold; -1 in the first pass."""
+        return self._search.bin
+
+    def add(self, counted: torch.Tensor, *, alone: bool) -> None:
+        """Add the counts of a piece, in the first or the second pass.
 
         Args:
-            found: From ``counts``.
-            alone: Whether no other branch changed this part.
+            counted: From ``counts``.
+            alone: Whether no other branch changed this piece.
         """
-        number = 0 if self.bin < 0 else 1
+        second = self.bin >= 0
         for sums in (self._counts, self._alone) if alone else (self._counts,):
-            before = sums[number]
-            sums[number] = found if before is None else before + found
+            before = sums[second]
+            sums[second] = counted if before is None else before + counted
 
     def narrow(self) -> None:
-        """End the first pass: find the bin in which the threshold lies."""
-        upper = self._folded(self._counts[0], _HALF)
-        upper[0] += self.zeros
-        self.keep = min(self.keep, sum(upper))
-        self.bin, self._above = _last(upper, self.keep, 0)
+        """End the first pass: find the bin of the threshold."""
+        self._search.narrow(self._folded(self._counts[0], HALF_BITS, self.zeros))
 
     def threshold(self, *, exact: bool) -> Trim:
         """End the second pass.
 
         Args:
-            exact: Whether exactly ``keep`` elements stay, and not all that equal the smallest of them.
+            exact: Whether to keep exactly ``keep`` elements, and not all that equal the smallest of them.
         """
-        lower = self._folded(self._counts[1], _HALF + 1)
-        if self.bin == 0:
-            lower[0] += self.zeros
-        low, above = _last(lower, self.keep, self._above)
-        return Trim((self.bin << _HALF) | low, self.keep - above if exact else ALL_EQUALS)
+        zeros = self.zeros if self.bin == 0 else 0
+        bits, equal = self._search.find(self._folded(self._counts[1], HALF_BITS + 1, zeros))
+        return Trim(bits, equal if exact else ALL_EQUALS)
 
     def votes(self, trim: Trim, *, alone: bool) -> int:
-        """Return positive less negative elements at or above a threshold.
+        """Return the number of positive minus that of negative elements at or above a threshold.
 
         Args:
             trim: The threshold.
-            alone: Whether only the parts count that no other branch changed.
+            alone: Whether to count only the pieces that no other branch changed.
         """
         upper, lower = self._alone if alone else self._counts
         total = 0
@@ -123,27 +123,19 @@ class Selection:
             positive, negative = upper[:_SIGN], upper[_SIGN:]
             total += int((positive - negative)[self.bin + 1 :].sum())
         if lower is not None:
-            positive, negative = lower[: 1 << _HALF], lower[1 << _HALF :]
+            positive, negative = lower[: 1 << HALF_BITS], lower[1 << HALF_BITS :]
             low = trim.bits & _LOW
-            # A zero has no sign.
+            # Zero has no sign.
             first = max(low, 1) if self.bin == 0 else low
             total += int((positive - negative)[first:].sum())
         return total
 
     @staticmethod
-    def _folded(counts: torch.Tensor | None, bits: int) -> list[int]:
-        """Return the counts of magnitudes, both signs together."""
+    def _folded(counts: torch.Tensor | None, bits: int, zeros: int) -> NDArray[np.int64]:
+        """Return the counts of magnitudes, both signs together, with zeros that were not read."""
+        import numpy as np
+
         half = 1 << (bits - 1)
-        if counts is None:
-            return [0] * half
-        found: list[int] = (counts[:half] + counts[half:]).tolist()
-        return found
-
-
-def _last(counts: list[int], keep: int, above: int) -> tuple[int, int]:
-    """Return the bin of the ``keep``-th largest, and how many are above that bin."""
-    for number in range(len(counts) - 1, -1, -1):
-        if above + counts[number] >= keep:
-            return number, above
-        above += counts[number]
-    return 0, above
+        folded = np.zeros(half, np.int64) if counts is None else (counts[:half] + counts[half:]).numpy()
+        folded[0] += zeros
+        return folded
