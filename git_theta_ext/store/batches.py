@@ -22,6 +22,15 @@ BATCH_BYTES = 1 << 25
 """Of tensors that are stored together; as many more wait meanwhile."""
 
 
+def waiting_bytes(sizes: Sequence[int]) -> int:
+    """Return the most bytes of tensors that wait to be stored: two batches are in memory at the same time.
+
+    Args:
+        sizes: Size of each tensor that is stored.
+    """
+    return min(sum(sizes), 2 * (BATCH_BYTES + max(sizes, default=0)))
+
+
 class Batches:
     """Takes tensors and stores them some at a time, while the next are made.
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.store.packs.format import chunk_count, chunk_range
-from git_theta_ext.util.threads import ordered_map, window
+from git_theta_ext.util.threads import largest_sum, ordered_map, window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.decode import Blobs, Decoder
@@ -56,6 +56,33 @@ def piece_range(spec: TensorSpec, number: int, span: int) -> tuple[int, int]:
 def piece_at(group: int, spec: TensorSpec, offset: int, chunks: tuple[memoryview, ...] = ()) -> Piece:
     """Return the piece that begins at a byte of the first tensor of a group."""
     return Piece(group, offset, offset * 8 // spec.dtype.bits, chunks)
+
+
+def largest_piece(spec: TensorSpec, span: int) -> tuple[int, int]:
+    """Return the number of elements in the largest piece of a tensor, and the number of its pieces.
+
+    Args:
+        spec: The tensor.
+        span: Number of chunks in a piece.
+    """
+    elements = min(spec.elements, span * spec.chunk_bytes * 8 // spec.dtype.bits)
+    return elements, -(-spec.elements // max(elements, 1))
+
+
+def reading_bytes(groups: Iterable[tuple[Sequence[TensorSpec], int]], *, span: int, threads: int) -> int:
+    """Return the most bytes that are in memory because they were read ahead.
+
+    Args:
+        groups: The tensors of each group, and the size of what ``work`` returns for a piece.
+        span: Number of chunks in a piece.
+        threads: Number of threads.
+    """
+
+    def size(specs: Sequence[TensorSpec], result: int) -> tuple[int, int]:
+        elements, count = largest_piece(specs[0], span)
+        return sum(elements * spec.dtype.bits // 8 for spec in specs) + result, count
+
+    return largest_sum(window(threads), (size(*group) for group in groups))
 
 
 def read_ahead(  # noqa: PLR0913 - named

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from heapq import nlargest
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -43,6 +45,16 @@ def thread_count(wanted: int = 0) -> int:
 def window(threads: int) -> int:
     """Return how many pieces may be begun and not yet taken, so that no thread waits for the one who takes them."""
     return 2 * threads + 2
+
+
+def largest_sum(count: int, sizes: Iterable[tuple[int, int]]) -> int:
+    """Return the most bytes that some pieces take at the same time.
+
+    Args:
+        count: Number of pieces that are in memory at the same time.
+        sizes: Size of a piece, and the number of pieces of this size.
+    """
+    return sum(nlargest(count, chain.from_iterable(repeat(size, min(times, count)) for size, times in sizes)))
 
 
 def ordered_map(

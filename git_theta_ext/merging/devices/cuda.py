@@ -30,6 +30,9 @@ LANES = 6
 SPAN = 8
 """Chunks of a piece: 2^22 elements. Python needs some 0.3 ms for a piece, in which the bus brings ten megabytes."""
 
+LIBRARY_BYTES = 1 << 26
+"""For the workspaces of matrix products, and what allocations are rounded up by."""
+
 _SLABS = 2
 _SLAB_BYTES = 1 << 22
 

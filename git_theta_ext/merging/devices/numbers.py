@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.model.floats import components
+from git_theta_ext.model.floats import components, is_wide
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import torch
     from typing_extensions import Buffer
 
@@ -58,6 +60,12 @@ def widened(values: torch.Tensor, dtype: Dtype, *, wide: bool) -> torch.Tensor:
     if dtype.kind in ("int", "uint", "bool"):
         return values.to(torch.int64)
     return values.to(torch.float64 if wide else torch.float32)
+
+
+def number_bytes(dtypes: Iterable[Dtype]) -> int:
+    """Return the size of the numbers that elements of some types are computed with, all in the same type."""
+    wide = any(is_wide(dtype) or dtype.kind in ("int", "uint", "bool") for dtype in dtypes)
+    return 8 if wide else 4
 
 
 def prepared(values: torch.Tensor, dtype: Dtype) -> torch.Tensor:

@@ -1,27 +1,26 @@
-"""Foresee the memory that a merge's computations need: from specs and contracts alone, without a tensor or torch.
+"""Estimate the memory that a merge takes, from specs and contracts alone: no tensor is read, and torch is not loaded.
 
-What counts are values: those that are read ahead, the inputs as the numbers that are computed with, what methods hold
-besides (``MergeContract.scratch``), results that are gathered and those that wait to be stored. What libraries take
-inside a decomposition does not, but for an allowance.
+Each module that takes memory in proportion to tensors says how much, next to the code that takes it. Here these numbers
+are added up for what is in memory at the same time. Memory that libraries take inside a decomposition is not counted,
+except for an allowance.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from heapq import nlargest
-from itertools import chain, repeat
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.devices import cuda
 from git_theta_ext.merging.devices.device import CPU
-from git_theta_ext.merging.execution.tasks import chunk_elements
-from git_theta_ext.merging.thresholds.radix_select import HISTOGRAM_BYTES, SCRATCH
-from git_theta_ext.merging.thresholds.scopes import counted_for, scopes
-from git_theta_ext.model.floats import is_wide
-from git_theta_ext.registry import find_pair
-from git_theta_ext.store.batches import BATCH_BYTES
-from git_theta_ext.util.threads import window
+from git_theta_ext.merging.execution.pairs import pair_bytes
+from git_theta_ext.merging.execution.stream import results_bytes
+from git_theta_ext.merging.execution.work import gathered_bytes, piece_bytes, rows_bytes
+from git_theta_ext.merging.thresholds.scopes import changed_specs, counted_for, scopes
+from git_theta_ext.merging.thresholds.search import counting_bytes, histogram_bytes
+from git_theta_ext.store.batches import waiting_bytes
+from git_theta_ext.store.read_ahead import largest_piece, reading_bytes
+from git_theta_ext.util.threads import largest_sum
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,23 +32,17 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec
 
-_LIBRARIES = 1 << 26
-"""Bytes on a CUDA device for the workspaces of matrix products, and for what allocations are rounded up by."""
-
-_SMALL = 1 << 16
-"""Bytes of a piece's extremes and votes: CUDA gives no tensor less than 512."""
-
 
 @dataclass(frozen=True)
 class DeviceMemory:
     """How much memory a device has, and how much work it does at a time.
 
     Attributes:
-        name: The device's.
-        threads: That read for it.
-        lanes: How many pieces are merged there at a time.
-        span: Chunks of a piece.
-        free: Bytes of memory that it has left, None where that is not limited or not known.
+        name: Name of the device.
+        threads: Number of threads that read for it.
+        lanes: Number of pieces that are merged on it at the same time.
+        span: Number of chunks in a piece.
+        free: Bytes of free memory; None if this is unlimited or unknown.
     """
 
     name: str
@@ -60,31 +53,31 @@ class DeviceMemory:
 
     @classmethod
     def of(cls, name: str, threads: int, free: int | None = None) -> DeviceMemory:
-        """Return what is known of a device's memory."""
+        """Return the memory of a device, from its name."""
         if name == CPU:
             return cls(name, threads, threads, 1)
         return cls(name, threads, min(threads, cuda.LANES), cuda.SPAN, free)
 
     @property
     def host(self) -> bool:
-        """Whether what is read ahead and what comes out lies in the same memory."""
+        """Whether it shares its memory with tensors that are read ahead and with results."""
         return self.name == CPU
 
     def holds(self, task: Task) -> bool:
-        """Tell whether there is memory for a task."""
+        """Return whether there is enough memory for a task."""
         return self.free is None or need(self, task) <= self.free
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a merge's computations come to.
+    """What the computations of a merge take.
 
     Attributes:
-        parameters: Number of those that are computed.
-        reads: Bytes of what they are computed from.
-        methods: By which they are, in order of names.
-        peaks: The devices, and the bytes of memory that values take there at most.
-        spilled: Parameters that are merged on the processor as no other device has memory for them.
+        parameters: Number of parameters that are computed.
+        reads: Bytes of the tensors that they are computed from.
+        methods: Names of the methods, sorted.
+        peaks: Each device with the most bytes of memory that values take on it.
+        spilled: Parameters that are merged on the CPU because no other device has enough memory.
     """
 
     parameters: int
@@ -95,20 +88,20 @@ class Budget:
 
 
 def threads_each(threads: int, devices: int) -> int:
-    """Return how many of some threads read for each of the devices that share the work."""
+    """Return the number of threads that read for each of the devices that share the work."""
     return max(1, threads // devices)
 
 
 def budget(
     plan: Plan, tasks: Sequence[Task], devices: Sequence[DeviceMemory], spare: DeviceMemory | None = None
 ) -> Budget:
-    """Foresee a merge.
+    """Estimate what a merge takes.
 
     Args:
-        plan: Of the merge.
-        tasks: What is computed of it, besides LoRAs.
-        devices: Those that share the work.
-        spare: Where what is too large for these is merged.
+        plan: The plan of the merge.
+        tasks: The tensors to compute, without the LoRAs that are merged as pairs.
+        devices: The devices that share the work.
+        spare: The device that merges tensors that are too large for the others.
     """
     held = [(device, [task for task in tasks if device.holds(task)]) for device in devices]
     spilled = [task for task in tasks if not any(device.holds(task) for device in devices)]
@@ -117,7 +110,7 @@ def budget(
     members += [member for pair in plan.pairs for member in _members(plan, pair)]
     methods = {task.choice.method for task in tasks} | {pair.choice.method for pair in plan.pairs}
     return Budget(
-        sum(len(task.names) for task in tasks) + sum(len(_names(pair)) for pair in plan.pairs),
+        sum(len(task.names) for task in tasks) + sum(len(pair.members) for pair in plan.pairs),
         sum(member.spec.nbytes for member in members),
         tuple(sorted(methods)),
         tuple((device.name, _peak(device, plan, some)) for device, some in held),
@@ -128,122 +121,51 @@ def budget(
 def need(device: DeviceMemory, task: Task) -> int:
     """Return the bytes that merging one task takes on a device."""
     if not task.streams:
-        return _block(task) + (0 if device.host else _LIBRARIES)
-    return _largest(device.lanes, [_piece(device, task)])
+        return rows_bytes(task) + (0 if device.host else cuda.LIBRARY_BYTES)
+    return largest_sum(device.lanes, [_piece(device, task)])
 
 
 def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task]) -> int:
-    """Return the bytes of all that is in a device's memory at once; the phases of a merge follow one another."""
+    """Return the most bytes that are in a device's memory at once; the phases of a merge follow each other."""
     streamed, whole = ([task for task in tasks if task.streams is streams] for streams in (True, False))
-    results = [task.spec.nbytes for task in tasks] + [
-        spec.nbytes for pair in plan.pairs for spec in pair.specs.values()
-    ]
-    counted = [group for scope in scopes(tasks) for group in counted_for(plan, scope) if group[1]]
-    merging = _largest(device.lanes, (_piece(device, task) for task in streamed))
-    counting = _largest(device.lanes, (_counting(device, group) for group in counted))
-    alone = [_block(task) for task in whole] + [_pair(plan, pair) for pair in plan.pairs]
+    changes = [change for scope in scopes(tasks) for change in counted_for(plan, scope) if change[1]]
+    merging = largest_sum(device.lanes, (_piece(device, task) for task in streamed))
+    counting = largest_sum(device.lanes, (_counting(device, change) for change in changes))
+    alone = [rows_bytes(task) for task in whole] + [pair_bytes(plan.sides, pair) for pair in plan.pairs]
     if not device.host:
-        exact = all(task.method.contract.granularity == "element" for task in tasks) and not plan.pairs
-        return max(merging, counting, *alone, 0) + (0 if exact else _LIBRARIES)
-    ahead = window(device.threads)
-    largest = max(results, default=0)
+        elementwise = all(task.method.contract.granularity == "element" for task in tasks) and not plan.pairs
+        return max(merging, counting, *alone, 0) + (0 if elementwise else cuda.LIBRARY_BYTES)
     reading = max(
-        _largest(ahead, (_raw(device, [*_specs(task), task.spec]) for task in streamed)),
-        _largest(ahead, (_raw(device, [spec]) for task in whole for spec in _specs(task))),
+        _reading(device, ([*_specs(task), task.spec] for task in streamed)),
+        _reading(device, ([spec] for task in whole for spec in _specs(task))),
     )
-    merging += min(sum(task.spec.nbytes for task in streamed), 2 * largest)
-    counting += _largest(ahead, (_counted(device, group) for group in counted))
-    gathered = max((sum(spec.nbytes for spec in _specs(task)) + task.spec.nbytes for task in whole), default=0)
-    stored = min(sum(results), 2 * (BATCH_BYTES + largest))
+    merging += results_bytes([task.spec.nbytes for task in streamed])
+    counting += _reading(device, map(changed_specs, changes), [histogram_bytes(change) for change in changes])
+    gathered = max((gathered_bytes(task) for task in whole), default=0)
+    results = [task.spec for task in tasks] + [spec for pair in plan.pairs for spec in pair.specs.values()]
+    stored = waiting_bytes([spec.nbytes for spec in results])
     return max(merging + reading, counting, max(alone, default=0) + gathered + reading) + stored
 
 
-def _largest(count: int, sizes: Iterable[tuple[int, int]]) -> int:
-    """Return the sum of the largest of some sizes, each of which is there a number of times."""
-    return sum(nlargest(count, chain.from_iterable(repeat(size, min(times, count)) for size, times in sizes)))
-
-
-def _cut(device: DeviceMemory, spec: TensorSpec) -> tuple[int, int]:
-    """Return the elements of a tensor's largest piece, and the number of its pieces."""
-    elements = min(spec.elements, device.span * chunk_elements(spec))
-    return elements, -(-spec.elements // max(elements, 1))
-
-
-def _raw(device: DeviceMemory, specs: Sequence[TensorSpec]) -> tuple[int, int]:
-    """Return the bytes of a piece of tensors that are read side by side, and the number of pieces."""
-    elements, count = _cut(device, specs[0])
-    return sum(elements * spec.dtype.bits // 8 for spec in specs), count
-
-
 def _piece(device: DeviceMemory, task: Task) -> tuple[int, int]:
-    """Return the bytes that a piece of a task that streams takes while it is merged, and the number of pieces."""
-    elements, count = _cut(device, task.spec)
-    numbers = elements * task.numbers
-    raw = elements * max(spec.dtype.bits for spec in _specs(task)) // 8
-    return _merging(task, (numbers,), numbers * len(task.members), raw), count
+    """Return the bytes that merging a piece of a task that streams takes, and the number of pieces."""
+    elements, count = largest_piece(task.spec, device.span)
+    return piece_bytes(task, elements), count
 
 
-def _block(task: Task) -> int:
-    """Return the bytes that the largest block of a task that does not stream takes while it is merged."""
-    shape = task.common.shape
-    if shape:
-        shape = (min(task.rows, shape[0]), *shape[1:])
-    elements = math.prod(shape)
-    cut = [(elements if task.has_rows(member) else member.spec.elements, member.spec) for member in task.members]
-    raw = max(count * spec.dtype.bits // 8 for count, spec in cut)
-    numbers = (task.numbers,) if task.numbers > 1 else ()
-    return _merging(task, (*shape, *numbers), sum(count for count, _ in cut) * task.numbers, raw)
+def _counting(device: DeviceMemory, change: Changed) -> tuple[int, int]:
+    """Return the bytes that counting a piece takes, and the number of pieces."""
+    elements, count = largest_piece(change[0].spec, device.span)
+    return counting_bytes(change, elements), count
 
 
-def _merging(task: Task, shape: tuple[int, ...], inputs: int, raw: int) -> int:
-    """Return the bytes of a piece's inputs, of what its method holds, and of the result, as numbers and rounded."""
-    width = _width([task.spec, *_specs(task)])
-    numbers = math.prod(shape)
-    scratch = math.ceil(task.method.contract.scratch(shape, len(task.branches)) * width)
-    rounded = numbers * task.spec.dtype.bits // (8 * task.numbers) + numbers * 4
-    return inputs * width + max(raw, numbers * width + max(scratch, rounded)) + _SMALL
-
-
-def _counting(device: DeviceMemory, group: Changed) -> tuple[int, int]:
-    """Return the bytes that a piece takes while its magnitudes are counted, and the number of pieces."""
-    specs = _counted_specs(group)
-    elements, count = _cut(device, specs[0])
-    return elements * (4 * _width(specs) + 4 * SCRATCH) + len(group[1]) * HISTOGRAM_BYTES, count
-
-
-def _counted(device: DeviceMemory, group: Changed) -> tuple[int, int]:
-    """Return the bytes of a piece that is read to be counted, and of its histograms, and the number of pieces."""
-    nbytes, count = _raw(device, _counted_specs(group))
-    return nbytes + len(group[1]) * HISTOGRAM_BYTES, count
-
-
-def _counted_specs(group: Changed) -> list[TensorSpec]:
-    base, values = group
-    return [base.spec, *(value.spec for value in values.values())]
-
-
-def _pair(plan: Plan, pair: PairDecision) -> int:
-    """Return the bytes that a LoRA takes while it is merged."""
-    specs = [member.spec for member in _members(plan, pair)]
-    width = _width(specs)
-    a, b = (pair.specs[name].shape for name in pair.names)
-    ranks = sum(plan.sides[number].parameters[pair.names[0]].spec.shape[0] for number in pair.changed_by)
-    scratch = find_pair(pair.choice.method).contract.scratch((b[0], a[1], ranks), len(pair.changed_by))
-    return 2 * sum(spec.elements for spec in specs) * width + math.ceil(scratch * width)
+def _reading(device: DeviceMemory, groups: Iterable[Sequence[TensorSpec]], results: Iterable[int] = repeat(0)) -> int:
+    return reading_bytes(zip(groups, results, strict=False), span=device.span, threads=device.threads)
 
 
 def _members(plan: Plan, pair: PairDecision) -> list[Parameter]:
-    return [plan.sides[number].parameters[name] for number in pair.changed_by for name in _names(pair)]
-
-
-def _names(pair: PairDecision) -> tuple[str, ...]:
-    return (*pair.names, *([] if pair.alpha is None else [pair.alpha]))
+    return [plan.sides[number].parameters[name] for number in pair.changed_by for name in pair.members]
 
 
 def _specs(task: Task) -> list[TensorSpec]:
     return [member.spec for member in task.members]
-
-
-def _width(specs: Iterable[TensorSpec]) -> int:
-    """Return the bytes of a number that is computed with."""
-    return 8 if any(is_wide(spec.dtype) or spec.dtype.kind in ("int", "uint", "bool") for spec in specs) else 4

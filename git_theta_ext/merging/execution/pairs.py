@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from git_theta_ext.interfaces import Pair
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.cuda import give_back_memory, is_out_of_memory
 from git_theta_ext.merging.devices.device import CPU
+from git_theta_ext.merging.devices.numbers import number_bytes
 from git_theta_ext.model.floats import is_wide, largest
 from git_theta_ext.registry import find_pair
 
@@ -45,6 +47,21 @@ class MergedPair:
     notes: tuple[str, ...] = ()
     fault: str = ""
     lacking: str = ""
+
+
+def pair_bytes(sides: Sequence[Manifest], pair: PairDecision) -> int:
+    """Return the bytes that merging a LoRA takes: its factors as numbers, twice, and what the method holds.
+
+    Args:
+        sides: The versions that are merged.
+        pair: The LoRA.
+    """
+    specs = [sides[number].parameters[name].spec for number in pair.changed_by for name in pair.members]
+    width = number_bytes(spec.dtype for spec in specs)
+    a, b = (pair.specs[name].shape for name in pair.names)
+    ranks = sum(sides[number].parameters[pair.names[0]].spec.shape[0] for number in pair.changed_by)
+    scratch = find_pair(pair.choice.method).contract.scratch((b[0], a[1], ranks), len(pair.changed_by))
+    return 2 * sum(spec.elements for spec in specs) * width + math.ceil(scratch * width)
 
 
 def merge_pairs(

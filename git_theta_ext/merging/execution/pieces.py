@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import PluginError
 from git_theta_ext.interfaces import Elected, Piece
+from git_theta_ext.merging.devices.numbers import number_bytes
 from git_theta_ext.model.floats import largest
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Parameter
 
 
+_CHECKS_BYTES = 1 << 16
+"""For extremes and votes: CUDA allocates no less than 512 bytes for a tensor."""
 _FINITE = (-sys.float_info.max, sys.float_info.max)
 
 
@@ -155,6 +159,22 @@ def merge_piece(  # noqa: PLR0913, PLR0917 - all that a piece is
         return MergedPiece(fault)
     votes, ties = _on_host([found.votes, found.ties])
     return MergedPiece(fault, int(votes), int(ties))
+
+
+def merging_bytes(task: Task, shape: tuple[int, ...], inputs: int, raw: int) -> int:
+    """Return the bytes that merging a piece takes: its inputs, what the method holds, and the result, also rounded.
+
+    Args:
+        task: The tensor that it is a piece of.
+        shape: Shape of the piece, in numbers.
+        inputs: How many numbers all inputs have.
+        raw: Bytes of the largest input, before it is converted to numbers.
+    """
+    width = number_bytes(spec.dtype for spec in (task.spec, *(member.spec for member in task.members)))
+    numbers = math.prod(shape)
+    scratch = math.ceil(task.method.contract.scratch(shape, len(task.branches)) * width)
+    rounded = numbers * task.spec.dtype.bits // (8 * task.numbers) + numbers * 4
+    return inputs * width + max(raw, numbers * width + max(scratch, rounded)) + _CHECKS_BYTES
 
 
 def copy_piece(task: Task, lane: Lane, member: int, chunk: Buffer, room: Buffer) -> MergedPiece:

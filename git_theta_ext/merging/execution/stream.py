@@ -38,6 +38,15 @@ def readable(  # noqa: PLR0913 - as Store.read_aligned
     return store.read_aligned(pairs, work, verify=verify, span=span, threads=threads)
 
 
+def results_bytes(sizes: Sequence[int]) -> int:
+    """Return the most bytes of results that are merged as they are read: one waits while the next is computed.
+
+    Args:
+        sizes: Size of each result.
+    """
+    return min(sum(sizes), 2 * max(sizes, default=0))
+
+
 def run(  # noqa: PLR0913, PLR0917 - all that a merge has
     store: TensorStore,
     device: Device,

@@ -17,6 +17,7 @@ from git_theta_ext.merging.execution.pieces import (
     equals,
     loaded,
     merge_piece,
+    merging_bytes,
 )
 from git_theta_ext.merging.execution.tasks import ROW_ELEMENTS
 from git_theta_ext.merging.thresholds.radix_select import ALL_EQUALS
@@ -83,6 +84,35 @@ class SignElection:
             trim = self.trims[number]
             if trim.equal < ALL_EQUALS:
                 self.trims[number] = Trim(trim.bits, max(0, trim.equal - count))
+
+
+def piece_bytes(task: Task, elements: int) -> int:
+    """Return the bytes that merging a piece of a tensor that streams takes.
+
+    Args:
+        task: The tensor.
+        elements: Number of elements in the piece.
+    """
+    numbers = elements * task.numbers
+    raw = elements * max(member.spec.dtype.bits for member in task.members) // 8
+    return merging_bytes(task, (numbers,), numbers * len(task.members), raw)
+
+
+def rows_bytes(task: Task) -> int:
+    """Return the bytes that merging as many rows at a time takes as a tensor that does not stream is merged by."""
+    shape = task.common.shape
+    if shape:
+        shape = (min(task.rows, shape[0]), *shape[1:])
+    elements = math.prod(shape)
+    inputs = [(elements if task.has_rows(member) else member.spec.elements, member.spec) for member in task.members]
+    raw = max(count * spec.dtype.bits // 8 for count, spec in inputs)
+    numbers = (task.numbers,) if task.numbers > 1 else ()
+    return merging_bytes(task, (*shape, *numbers), sum(count for count, _ in inputs) * task.numbers, raw)
+
+
+def gathered_bytes(task: Task) -> int:
+    """Return the bytes of a tensor that does not stream: all its inputs, and its result."""
+    return sum(member.spec.nbytes for member in task.members) + task.spec.nbytes
 
 
 class TensorMerge:

@@ -50,6 +50,11 @@ class PairDecision:
     note: str = ""
     scales: tuple[float, ...] = ()
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of all its parameters."""
+        return (*self.names, *([] if self.alpha is None else [self.alpha]))
+
 
 def decide_units(
     decisions: Mapping[str, Decision], others: Mapping[str, TensorSpec] = _NO_SPECS

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 ALL_EQUALS = 1 << 62
 """For ``Trim.equal``: all of them."""
 
-SCRATCH = 12
-"""How many int32 ``counts`` holds at most for each element, besides its result."""
+SCRATCH_BYTES = 4 * 12
+"""The most bytes that ``counts`` takes for each element, besides its result."""
 
 HISTOGRAM_BYTES = 1 << 20
 """The most bytes that ``counts`` returns."""

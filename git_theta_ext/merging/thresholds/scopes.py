@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.model.tensor import TensorSpec
 
     # The common ancestor's value, and the changed ones by the number of their side.
     Changed = tuple[Parameter, dict[int, Parameter]]
@@ -40,6 +41,12 @@ def counted_for(plan: Plan, tasks: Sequence[Task]) -> list[Changed]:
     if scope_of(tasks[0].choice) == "model":
         return _model(plan)
     return [_inputs(task) for task in tasks]
+
+
+def changed_specs(change: Changed) -> list[TensorSpec]:
+    """Return the specs of the base and of the changed values."""
+    base, values = change
+    return [base.spec, *(value.spec for value in values.values())]
 
 
 def _inputs(task: Task) -> Changed:

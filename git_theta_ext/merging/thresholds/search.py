@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.cuda import is_out_of_memory
+from git_theta_ext.merging.devices.numbers import number_bytes
 from git_theta_ext.merging.execution.parallel import interleaved
 from git_theta_ext.merging.execution.stream import readable
-from git_theta_ext.merging.thresholds.radix_select import Selection, counts
-from git_theta_ext.merging.thresholds.scopes import counted_for
+from git_theta_ext.merging.thresholds.radix_select import HISTOGRAM_BYTES, SCRATCH_BYTES, Selection, counts
+from git_theta_ext.merging.thresholds.scopes import changed_specs, counted_for
 from git_theta_ext.model.floats import is_wide
 
 if TYPE_CHECKING:
@@ -55,6 +56,17 @@ def search(store: TensorStore, scheduler: DeviceScheduler, plan: Plan, tasks: Se
         for selection in [] if again else found:
             selection.narrow()
     return found
+
+
+def histogram_bytes(change: Changed) -> int:
+    """Return the bytes of the counts of a piece."""
+    return len(change[1]) * HISTOGRAM_BYTES
+
+
+def counting_bytes(change: Changed, elements: int) -> int:
+    """Return the bytes that counting a piece takes on a device: four tensors of numbers, and what ``counts`` takes."""
+    width = number_bytes(spec.dtype for spec in changed_specs(change))
+    return elements * (4 * width + SCRATCH_BYTES) + histogram_bytes(change)
 
 
 def _nbytes(group: Changed) -> int:
