@@ -17,9 +17,9 @@ PROJECT = Path(git_theta_ext.__file__).parents[1]
 LAYERS = [
     {"cli"},
     {"api"},
-    {"operations"},
+    {"operations", "testing"},
     {"git", "merging", "diff", "checkpoint", "transfer", "update", "statistics"},
-    {"store", "testing"},
+    {"store"},
     {"registry"},
     {"interfaces"},
     {"coding"},
