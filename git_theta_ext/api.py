@@ -23,7 +23,6 @@ from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.file import read_rules
 from git_theta_ext.merging.rules.rules import DEFAULT_METHOD, Rules, choice
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
-from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.registry import find_format
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("git_theta_ext")
 # State dicts have no file, so no layout; what stands for it is the same on all sides.
-_NO_LAYOUT = Skeleton(tensor_digest(skeleton_spec(0), b""), 0)
+_NO_LAYOUT = Skeleton.of(b"")
 _FORMAT = "safetensors"
 
 

@@ -13,7 +13,7 @@ from git_theta_ext.errors import ChangedError, FormatError
 from git_theta_ext.interfaces import NotSplittable
 from git_theta_ext.model.layout import ChecksumField, Extent, Literal, in_file_order, layout_of
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
-from git_theta_ext.model.tensor import TensorHasher, skeleton_spec, tensor_digest
+from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.registry import detect_format, find_format
 from git_theta_ext.store.packs.checked import FileSource
 from git_theta_ext.store.packs.writer import SMALL
@@ -175,9 +175,8 @@ def _described(data: Content, path: str, found: Scan, hashed: Mapping[str, _Hash
         skeleton = layout.to_skeleton()
     except FormatError as error:
         raise _named(error, path) from error
-    name = tensor_digest(skeleton_spec(len(skeleton)), skeleton)
     parameters = {extent.name: hashed[extent.name].parameter for extent in found.extents}
-    return Described(Manifest(found.format, Skeleton(name, len(skeleton)), parameters), layout, found)
+    return Described(Manifest(found.format, Skeleton.of(skeleton), parameters), layout, found)
 
 
 def _digest(data: Content, extent: Extent, seeds: Iterable[int], threads: int) -> _Hashed:
@@ -230,7 +229,7 @@ def clean(
     store.put(
         [
             *((extent.spec, parameters[extent.name].digest, value_of(data, extent)) for extent in left),
-            (skeleton_spec(len(skeleton)), found.manifest.skeleton.digest, memoryview(skeleton)),
+            (found.manifest.skeleton.spec, found.manifest.skeleton.digest, memoryview(skeleton)),
         ],
         advance,
     )

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.replace import identity
 from git_theta_ext.checkpoint.unfinished import Unfinished
-from git_theta_ext.errors import CorruptError, FormatError, ManifestError
+from git_theta_ext.errors import ManifestError
 from git_theta_ext.model.layout import Checksum, Layout, Literal, Slice
-from git_theta_ext.model.tensor import skeleton_spec
+from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
@@ -38,12 +38,7 @@ def read_layout(manifest: Manifest, store: Store, path: str) -> Layout:
         MissingError: The skeleton is not in the store.
         CorruptError: What is stored is another.
     """
-    skeleton = manifest.skeleton
-    data = store.read(skeleton.digest, skeleton_spec(skeleton.nbytes))
-    try:
-        layout = Layout.from_skeleton(data, len(manifest.parameters))
-    except FormatError as error:
-        raise CorruptError(f"{path}: skeleton {skeleton.digest}: {error.message}") from error
+    layout = read_skeleton(store, manifest.skeleton, parameters=len(manifest.parameters), path=path)
     specs = {name: parameter.spec for name, parameter in manifest.parameters.items()}
     if layout.parameters != specs:
         odd = sorted(name for name in {*specs, *layout.parameters} if specs.get(name) != layout.parameters.get(name))

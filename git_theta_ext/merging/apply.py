@@ -10,11 +10,10 @@ from git_theta_ext.merging.execution.engine import Computed, Engine
 from git_theta_ext.merging.execution.exact import compute as compute_exactly
 from git_theta_ext.merging.planning.layouts import with_facts_decided, written
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
-from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
-from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
 from git_theta_ext.registry import find_format
 from git_theta_ext.store.batches import Batches
+from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
 
@@ -154,16 +153,16 @@ def compose(
         MissingError: The skeleton is not in the store.
         CorruptError: It is damaged.
     """
-    layout = Layout.from_skeleton(store.read(skeleton.digest, skeleton_spec(skeleton.nbytes)))
+    layout = read_skeleton(store, skeleton)
     composed = find_format(format_name).compose(layout, specs)
     if composed is not None and facts is not None:
         composed = written(format_name, composed, facts)
     if composed is None:
         return None
     data = composed.to_skeleton()
-    digest = tensor_digest(skeleton_spec(len(data)), data)
-    store.put([(skeleton_spec(len(data)), digest, data)])
-    return Skeleton(digest, len(data))
+    made = Skeleton.of(data)
+    store.put([(made.spec, made.digest, data)])
+    return made
 
 
 def _spec(parameter: Parameter | None) -> TensorSpec | None:

@@ -18,7 +18,7 @@ from blake3 import blake3
 from git_theta_ext.errors import FormatError, ManifestError
 from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.layout import MAX_SKELETON
-from git_theta_ext.model.tensor import MAX_DIMENSIONS, Digest, TensorSpec, is_digest
+from git_theta_ext.model.tensor import MAX_DIMENSIONS, Digest, TensorSpec, is_digest, skeleton_spec, tensor_digest
 from git_theta_ext.util.text import quoted, unquoted
 
 if TYPE_CHECKING:
@@ -54,6 +54,16 @@ class Skeleton:
 
     digest: Digest
     nbytes: int
+
+    @classmethod
+    def of(cls, data: bytes) -> Skeleton:
+        """Return digest and size of a skeleton's bytes."""
+        return cls(tensor_digest(skeleton_spec(len(data)), data), len(data))
+
+    @property
+    def spec(self) -> TensorSpec:
+        """The spec that a store keeps the skeleton's bytes under."""
+        return skeleton_spec(self.nbytes)
 
 
 def side_names(count: int) -> tuple[str, ...]:

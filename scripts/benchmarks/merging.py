@@ -20,7 +20,7 @@ from git_theta_ext.merging.execution.tasks import single_tasks
 from git_theta_ext.merging.planning.plan import Plan, plan
 from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import Manifest, Skeleton
-from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
+from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.store.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ OF_BUS = 0.6
 """The least that a CUDA device may merge, as a share of what the bus brings it."""
 STEP = 7e-5
 _TENSORS = 8
-_NO_LAYOUT = Skeleton(tensor_digest(skeleton_spec(0), b""), 0)
+_NO_LAYOUT = Skeleton.of(b"")
 _BUS_BYTES = 1 << 28
 _DTYPES = {"BF16": "bfloat16", "F32": "float32"}
 

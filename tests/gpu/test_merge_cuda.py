@@ -24,7 +24,7 @@ from git_theta_ext.merging.rules.rules import Rules  # noqa: E402
 from git_theta_ext.model.dtypes import dtype  # noqa: E402
 from git_theta_ext.model.floats import from_float  # noqa: E402
 from git_theta_ext.model.manifest import Manifest, Skeleton  # noqa: E402
-from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest  # noqa: E402
+from git_theta_ext.model.tensor import TensorSpec  # noqa: E402
 from git_theta_ext.registry import built_in, find_merge, find_pair  # noqa: E402
 from git_theta_ext.store.memory import MemoryStore  # noqa: E402
 from git_theta_ext.testing.merges import drawn  # noqa: E402
@@ -37,7 +37,7 @@ ALL_FLOATS = [*FLOATS, "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"]
 PIECE = SPAN << 19
 # Relative to the largest change that a merge made; docs/merging.md promises it of matrices of full rank.
 FLOAT32, FLOAT64 = 2.0**-20, 1e-9
-_NO_LAYOUT = Skeleton(tensor_digest(skeleton_spec(0), b""), 0)
+_NO_LAYOUT = Skeleton.of(b"")
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from git_theta_ext.errors import FormatError
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.layout import Layout, Literal
 from git_theta_ext.model.manifest import side_names
-from git_theta_ext.model.tensor import skeleton_spec
 from git_theta_ext.registry import find_format
+from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def facts_of_sides(plan: Plan, store: Store) -> SidesFacts:
     """
     versions = plan.sides if plan.base is None else (plan.base, *plan.sides)
     kind = plan.ours.format
-    facts = {skeleton: _facts(kind, _read(skeleton, store)) for skeleton in {each.skeleton for each in versions}}
+    facts = {
+        skeleton: _facts(kind, read_skeleton(store, skeleton)) for skeleton in {each.skeleton for each in versions}
+    }
     before = None if plan.base is None else facts[plan.base.skeleton]
     sides = [facts[side.skeleton] for side in plan.sides]
     return SidesFacts(before, sides, _merge(before, sides, plan.layout.side).facts)
@@ -77,7 +79,7 @@ def with_facts_decided(plan: Plan, store: Store) -> Plan:
         return plan
     sides = [side.skeleton for side in plan.sides]
     before = None if plan.base is None else plan.base.skeleton
-    layouts = {skeleton: _read(skeleton, store) for skeleton in {*sides, *([] if before is None else [before])}}
+    layouts = {skeleton: read_skeleton(store, skeleton) for skeleton in {*sides, *([] if before is None else [before])}}
     kind = plan.ours.format
     facts = {skeleton: _facts(kind, layout) for skeleton, layout in layouts.items()}
     merged = _merge(None if before is None else facts[before], [facts[side] for side in sides], plan.layout.side)
@@ -144,7 +146,3 @@ def _facts(kind: str, layout: Layout) -> Facts:
         return find_format(kind).facts(layout)
     except FormatError:
         return {"bytes": b"".join(part.data for part in layout.segments if isinstance(part, Literal))}
-
-
-def _read(skeleton: Skeleton, store: Store) -> Layout:
-    return Layout.from_skeleton(store.read(skeleton.digest, skeleton_spec(skeleton.nbytes)))

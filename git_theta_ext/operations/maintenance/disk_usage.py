@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.group import Item, fold
-from git_theta_ext.model.tensor import skeleton_spec
 from git_theta_ext.store.deltas.chains import ancestors, smallest
 from git_theta_ext.store.locations import in_packs
 
@@ -198,7 +197,7 @@ def _stored(packs: Mapping[str, PackHeader]) -> _Stored:
 def _count_named(version: Version, tally: _Tally) -> VersionShare:
     manifest = version.manifest
     share = VersionShare(version.path, version.commit, version.time, 0, Share(version.path))
-    named = [(_SKELETON, skeleton_spec(manifest.skeleton.nbytes), manifest.skeleton.digest)]
+    named = [(_SKELETON, manifest.skeleton.spec, manifest.skeleton.digest)]
     named += [(name, parameter.spec, parameter.digest) for name, parameter in manifest.parameters.items()]
     for name, spec, digest in named:
         share.raw += spec.nbytes

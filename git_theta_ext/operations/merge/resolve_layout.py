@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.apply import compose
-from git_theta_ext.model.layout import Layout
-from git_theta_ext.model.tensor import skeleton_spec
+from git_theta_ext.store.skeletons import read_skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,4 +55,4 @@ def _layouts(conflict: LayoutConflict, side: str | None) -> list[Skeleton]:
 
 
 def _parameters(skeleton: Skeleton, store: Store) -> dict[str, TensorSpec]:
-    return Layout.from_skeleton(store.read(skeleton.digest, skeleton_spec(skeleton.nbytes))).parameters
+    return read_skeleton(store, skeleton).parameters

@@ -10,12 +10,12 @@ from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.operation import NAMED
 from git_theta_ext.git.revisions import head_of, merge_heads
-from git_theta_ext.model.layout import Layout, Literal
+from git_theta_ext.model.layout import Literal
 from git_theta_ext.model.manifest import Manifest, side_names, values_digest
-from git_theta_ext.model.tensor import skeleton_spec
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.registry import find_merge
 from git_theta_ext.statistics.sidecar import facts_of, sidecar_of
+from git_theta_ext.store.skeletons import read_skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,10 +93,8 @@ def outdated(workspace: Workspace, plan: Plan, beside: Mapping[int, Manifest]) -
 
 def _values(store: Store, statistics: Manifest) -> str:
     """Return the digest of the values that statistics were collected with, empty where it is not known."""
-    skeleton = statistics.skeleton
     with suppress(ThetaError):
-        data = store.read(skeleton.digest, skeleton_spec(skeleton.nbytes))
-        layout = Layout.from_skeleton(data, len(statistics.parameters))
+        layout = read_skeleton(store, statistics.skeleton, parameters=len(statistics.parameters))
         first = (memoryview(part.data) for part in layout.segments[:1] if isinstance(part, Literal))
         return next((facts_of(header).values for header in first), "")
     return ""

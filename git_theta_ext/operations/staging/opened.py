@@ -12,7 +12,7 @@ from git_theta_ext.errors import ChangedError, RepositoryError, UsageError
 from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.model.manifest import is_manifest
-from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
+from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.operations.staging.stage import regular_file
 from git_theta_ext.util.file_bytes import open_bytes
 from git_theta_ext.util.threads import no_progress
@@ -80,7 +80,7 @@ class OpenCheckpoint:
                     for extent in self.described.scan.extents
                     if parameters[extent.name] == own[extent.name]
                 ),
-                (skeleton_spec(len(skeleton)), kept.skeleton.digest, memoryview(skeleton)),
+                (kept.skeleton.spec, kept.skeleton.digest, memoryview(skeleton)),
             ]
         )
 

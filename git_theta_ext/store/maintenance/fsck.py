@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError, FormatError, MissingError, ThetaError
-from git_theta_ext.model.layout import Layout
-from git_theta_ext.model.tensor import skeleton_spec
+from git_theta_ext.errors import CorruptError, MissingError, ThetaError
 from git_theta_ext.store.deltas.chains import closure, shallowest
 from git_theta_ext.store.locations import filtered, flattened, usable
 from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.packs.writer import pack_path
+from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.store.verification.examine import UNREADABLE, lacks_plugin
 from git_theta_ext.util.files import sha256_of
 from git_theta_ext.util.text import shortlist
@@ -54,7 +53,7 @@ def specs_of(manifests: Iterable[Manifest]) -> dict[Digest, TensorSpec]:
     """Return every tensor and skeleton that some manifests name."""
     specs: dict[Digest, TensorSpec] = {}
     for manifest in manifests:
-        specs[manifest.skeleton.digest] = skeleton_spec(manifest.skeleton.nbytes)
+        specs[manifest.skeleton.digest] = manifest.skeleton.spec
         specs.update((parameter.digest, parameter.spec) for parameter in manifest.parameters.values())
     return specs
 
@@ -124,11 +123,9 @@ def _lost(manifest: Manifest, lost: AbstractSet[Digest]) -> str:
 
 
 def _check_skeleton(store: Store, place: str, manifest: Manifest) -> Iterator[Problem]:
-    skeleton = manifest.skeleton
     try:
-        data = store.read(skeleton.digest, skeleton_spec(skeleton.nbytes))
-        layout = Layout.from_skeleton(data, len(manifest.parameters))
-    except (*UNREADABLE, FormatError) as error:
+        layout = read_skeleton(store, manifest.skeleton, parameters=len(manifest.parameters))
+    except UNREADABLE as error:
         yield Problem("corrupt", place, error.message)
     else:
         if layout.parameters != {name: parameter.spec for name, parameter in manifest.parameters.items()}:
