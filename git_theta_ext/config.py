@@ -31,7 +31,8 @@ CONFIG_REGEXP = (
     r"|^core\.(hookspath|filemode|fsync|sharedrepository)$|^extensions\.partialclone$"
 )
 
-_FORMER_MERGE_OPTIONS = "theta.merge.with"
+FORMER_MERGE_OPTIONS = "theta.merge.with"
+"""The name of ``theta.merge.options`` in earlier versions; it still counts."""
 
 _TRUE = frozenset({"true", "yes", "on"})
 _FALSE = frozenset({"false", "no", "off", ""})
@@ -162,7 +163,7 @@ class Config:
         """``theta.merge.method`` and ``theta.merge.options``, as words like those of ``GIT_THETA_MERGE``."""
         options = self.text(MERGE_OPTIONS.key)
         if options is None:
-            options = self.text(_FORMER_MERGE_OPTIONS)
+            options = self.text(FORMER_MERGE_OPTIONS)
         method = self.text(MERGE_METHOD.key)
         return (*([f"method={method}"] if method else []), *(options or "").split())
 

@@ -23,7 +23,7 @@ from git_theta_ext.merging.rules.rules import APPLY, Rules
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.merge.record import blob_id, note_merge, records_of
-from git_theta_ext.operations.merge.rules import merge_rules
+from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
 from git_theta_ext.operations.merge.run import bytes_to_compute, merge, planned, without_torch
 from git_theta_ext.operations.merge.statistics import merged_commits
 from git_theta_ext.operations.sync.fetch import ensure_digests
@@ -79,6 +79,7 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
             rules = Rules.only("conflict")
             asked = plan(base, (ours, theirs), rules)
         else:
+            warn_of_former_settings(workspace)
             rules = _rules(repo, operation, path, ours, theirs)
             asked = without_torch(planned(workspace, base, (ours, theirs), rules))
         obtain(workspace, asked, path)

@@ -12,6 +12,7 @@ import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from git_theta_ext.config import FORMER_MERGE_OPTIONS
 from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.operation import MERGE
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.operation import Operation
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.operations.workspace import Workspace
 
 AS_MERGES = "rules"
 """The value of ``theta.merge.replay`` for which replays follow the rules as merges do."""
@@ -75,6 +77,15 @@ def merge_rules(
             hint=f"git theta ls-files --params lists them; correct {FILE}",
         )
     return _mapped(rules, _mean) if is_statistics(known) else rules
+
+
+def warn_of_former_settings(workspace: Workspace) -> None:
+    """Report settings of merges that have another name now."""
+    if FORMER_MERGE_OPTIONS in workspace.settings.values:
+        workspace.reporter.warning(
+            f"the setting {FORMER_MERGE_OPTIONS} is now called theta.merge.options; the former name still works",
+            f"git config --unset {FORMER_MERGE_OPTIONS}; git config theta.merge.options NAME=VALUE",
+        )
 
 
 def _settings(repo: Repository) -> tuple[Override, list[str]]:

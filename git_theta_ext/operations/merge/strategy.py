@@ -21,7 +21,7 @@ from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.merging.record import Record
 from git_theta_ext.model.manifest import MOST_SIDES
 from git_theta_ext.operations.merge.driver import obtain, read_version, remember, report
-from git_theta_ext.operations.merge.rules import merge_rules
+from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
 from git_theta_ext.operations.merge.run import bytes_to_compute, merge, without_torch
 from git_theta_ext.operations.merge.run import planned as planned_merge
 from git_theta_ext.operations.sync.outgoing import theta_paths_at
@@ -164,6 +164,7 @@ def planned(
         MergeError: The rules ask for something that does not exist.
         PluginError: A method is not installed.
     """
+    warn_of_former_settings(workspace)
     plans = {}
     for each in found:
         base, sides = _manifests(workspace.repo, each)
