@@ -161,11 +161,14 @@ class Config:
     @property
     def merge_override(self) -> tuple[str, ...]:
         """``theta.merge.method`` and ``theta.merge.options``, as words like those of ``GIT_THETA_MERGE``."""
-        options = self.text(MERGE_OPTIONS.key)
-        if options is None:
-            options = self.text(FORMER_MERGE_OPTIONS)
+        options = self.former_merge_options or self.text(MERGE_OPTIONS.key)
         method = self.text(MERGE_METHOD.key)
         return (*([f"method={method}"] if method else []), *(options or "").split())
+
+    @property
+    def former_merge_options(self) -> str | None:
+        """``theta.merge.with``, if it is what sets the options of merges."""
+        return None if MERGE_OPTIONS.key in self.values else self.text(FORMER_MERGE_OPTIONS)
 
     @property
     def merge_replay(self) -> str | None:

@@ -7,7 +7,11 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from reports import Reports
 from workbench import ATTENTION, EMBEDDING, MODEL, Become, Repo, model
+
+from git_theta_ext.operations.merge.record import recorded_rules
+from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +60,7 @@ TAKE = ("-c", "theta.merge.method=theirs")
 
 
 def test_a_merge_commit_says_what_was_merged_how_and_by_which_version(three: Repo) -> None:
-    three.git("-c", "theta.merge.method=ties", "-c", "theta.merge.with=density=0.5", "merge", "--quiet", "a")
+    three.git("-c", "theta.merge.method=ties", "-c", "theta.merge.options=density=0.5", "merge", "--quiet", "a")
     (record,) = records(three)
     assert record["path"] == MODEL
     assert record["base"] == three.git("rev-parse", f"base:{MODEL}")
@@ -262,6 +266,14 @@ def test_a_merge_that_a_rebase_makes_again_is_made_by_the_same_method_and_says_s
     assert record["commits"] == three.git("log", "-1", "--format=%P").split()
     assert len(record["commits"]) == 1 + len(branches)
     three.git("theta", "merge", "--replay")
+
+
+def test_a_record_that_cannot_be_read_is_reported_before_the_current_rules_are_used(merged: Repo) -> None:
+    message = merged.git("log", "-1", "--format=%B").replace('"rules":{', '"rules":[{')
+    merged.git("-c", f"core.hooksPath={os.devnull}", "commit", "--quiet", "--amend", "--message", message)
+    with Workspace.discover(reports := Reports(), merged.path) as workspace:
+        assert recorded_rules(workspace, merged.git("rev-parse", "HEAD"), MODEL) is None
+    assert f"{MODEL}: cannot read how merge" in reports.lines[0]
 
 
 def test_commits_that_are_replayed_are_no_merges_and_say_nothing(three: Repo) -> None:

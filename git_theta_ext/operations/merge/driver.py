@@ -22,7 +22,7 @@ from git_theta_ext.merging.record import Record
 from git_theta_ext.merging.rules.rules import APPLY, Rules
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
-from git_theta_ext.operations.merge.record import blob_id, note_merge, records_of
+from git_theta_ext.operations.merge.record import blob_id, note_merge, recorded_rules
 from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
 from git_theta_ext.operations.merge.run import bytes_to_compute, merge, planned, without_torch
 from git_theta_ext.operations.merge.statistics import merged_commits
@@ -80,7 +80,7 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
             asked = plan(base, (ours, theirs), rules)
         else:
             warn_of_former_settings(workspace)
-            rules = _rules(repo, operation, path, ours, theirs)
+            rules = _rules(workspace, operation, path, ours, theirs)
             asked = without_torch(planned(workspace, base, (ours, theirs), rules))
         obtain(workspace, asked, path)
         total = bytes_to_compute(asked)
@@ -102,14 +102,11 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
     return CONFLICT if outcome.conflicts and not virtual else CLEAN
 
 
-def _rules(repo: Repository, operation: Operation, path: str, *sides: Manifest) -> Rules:
-    """Return the rules for a checkpoint: of a merge that is made again those that its commit tells of."""
-    recorded = None
-    if operation.remade is not None:
-        with suppress(ThetaError):
-            recorded = next((each.rules for each in records_of(repo, operation.remade) if each.path == path), None)
+def _rules(workspace: Workspace, operation: Operation, path: str, *sides: Manifest) -> Rules:
+    """Return the rules for a checkpoint; if git repeats a merge, the rules that its commit records."""
+    recorded = None if operation.remade is None else recorded_rules(workspace, operation.remade, path)
     names = [side.parameters for side in sides]
-    return merge_rules(repo, *names, operation=operation, recorded=recorded)
+    return merge_rules(workspace.repo, *names, operation=operation, recorded=recorded)
 
 
 def _usual_size(repo: Repository, path: str) -> int:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import MergeError, PluginError
+from git_theta_ext.errors import MergeError, PluginError, ThetaError
 from git_theta_ext.git.revisions import head_of, merge_heads
 from git_theta_ext.merging.record import TRAILER, Record
 from git_theta_ext.model.bounded_json import read_json
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.record import Step
+    from git_theta_ext.merging.rules.rules import Rules
+    from git_theta_ext.operations.workspace import Workspace
 
 LARGEST = 100_000
 """Bytes of a trailer: Linux gives no program an argument of more than 128 KiB."""
@@ -156,6 +158,22 @@ def records_of(repo: Repository, commit: str) -> list[Record]:
                     f"the record of how {record.path} was merged names {name[:80]!r}, which is no object id"
                 )
     return list({record.path: record for record in records}.values())
+
+
+def recorded_rules(workspace: Workspace, commit: str, path: str) -> Rules | None:
+    """Return the rules by which a merge commit says that a checkpoint was merged; None if it does not say.
+
+    If its message cannot be understood, this is reported, and the rules of the repository apply.
+    """
+    try:
+        records = records_of(workspace.repo, commit)
+    except ThetaError as error:
+        workspace.reporter.warning(
+            f"{path}: cannot read how merge {commit[:12]} was made: {error.message}; using the current rules",
+            error.hint or f"git theta merge --report {commit[:12]}",
+        )
+        return None
+    return next((record.rules for record in records if record.path == path), None)
 
 
 def _file(repo: Repository) -> Path:

@@ -80,12 +80,11 @@ def merge_rules(
 
 
 def warn_of_former_settings(workspace: Workspace) -> None:
-    """Report settings of merges that have another name now."""
-    if FORMER_MERGE_OPTIONS in workspace.settings.values:
-        workspace.reporter.warning(
-            f"the setting {FORMER_MERGE_OPTIONS} is now called theta.merge.options; the former name still works",
-            f"git config --unset {FORMER_MERGE_OPTIONS}; git config theta.merge.options NAME=VALUE",
-        )
+    """Report a setting that has a new name, if only the old name is set."""
+    former = workspace.settings.former_merge_options
+    if former:
+        hint = f"git config theta.merge.options '{former}'; git config --unset {FORMER_MERGE_OPTIONS}"
+        workspace.reporter.warning(f"the setting {FORMER_MERGE_OPTIONS} is now called theta.merge.options", hint)
 
 
 def _settings(repo: Repository) -> tuple[Override, list[str]]:
@@ -101,7 +100,7 @@ def _settings(repo: Repository) -> tuple[Override, list[str]]:
         if scope == "command" and "\n" in item
     )
     method, options = given.get("theta.merge.method", ""), given.get("theta.merge.options")
-    words = given.get("theta.merge.with", "") if options is None else options
+    words = given.get(FORMER_MERGE_OPTIONS, "") if options is None else options
     return settings, [*([f"method={method}"] if method else []), *words.split()]
 
 
