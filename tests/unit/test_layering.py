@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,6 +98,19 @@ def test_modules_import_only_lower_layers() -> None:
         if layer[package] <= layer[home(path)]
     ]
     assert not upwards
+
+
+def test_architecture_lists_the_layers_and_names_modules_that_exist() -> None:
+    text = (PROJECT / "ARCHITECTURE.md").read_text()
+    layer = {package: number for number, packages in enumerate(LAYERS) for package in packages}
+    listed = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", text, re.MULTILINE)
+    assert set(listed) == set(layer)
+    assert listed == sorted(listed, key=lambda package: layer[package])
+    tops = {path.name for path in (PROJECT / "git_theta_ext").iterdir()} | {"plugins", "hooks", "scripts", "tests"}
+    named = [name for name in re.findall(r"(?<![\w/.])[a-z_]+/[\w/]*(?:\.py)?", text) if name.split("/")[0] in tops]
+    assert len(named) > len(layer)
+    roots = (PROJECT, PROJECT / "git_theta_ext")
+    assert [name for name in named if not any((root / name).exists() for root in roots)] == []
 
 
 def test_no_modules_import_each_other() -> None:
