@@ -1,0 +1,1 @@
+"""A plug-in of each kind, as docs/plugins.md shows them."""

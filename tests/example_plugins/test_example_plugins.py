@@ -1,0 +1,150 @@
+"""The example plug-ins of docs/plugins.md: installed, found by their entry points, and conforming."""
+
+from __future__ import annotations
+
+import re
+import struct
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+from workbench import safetensors
+
+from git_theta_ext import registry
+from git_theta_ext.interfaces import TensorSpec, UpdateFile, UpdateTensor
+from git_theta_ext.testing import (
+    EncodingTests,
+    FormatTests,
+    MergeMethodTests,
+    PairMethodTests,
+    RemoteTests,
+    StatisticsTests,
+    UpdateKindTests,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from workbench import Repo
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "plugins.md"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def entry_points(installed: Path) -> Iterator[None]:
+    """Let this process find what is installed."""
+    caches = (registry._find, registry._entry_points)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(installed)
+        for function in caches:
+            function.cache_clear()
+        yield
+        for function in caches:
+            function.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("example_plugins")]:
+        del sys.modules[name]
+
+
+def floats(*values: float) -> UpdateTensor:
+    return UpdateTensor(TensorSpec.of("F32", (len(values),)), memoryview(struct.pack(f"<{len(values)}f", *values)))
+
+
+def bag(**vectors: tuple[float, ...]) -> bytes:
+    records = (
+        struct.pack("<HQ", len(name), len(vector)) + name.encode() + struct.pack(f"<{len(vector)}f", *vector)
+        for name, vector in vectors.items()
+    )
+    return b"BAG1" + b"".join(records)
+
+
+class TestBag(FormatTests):
+    examples: ClassVar = {"two": bag(weight=(1.0, 2.0, 3.0), bias=(0.5,)), "empty vector": bag(none=()), "empty": bag()}
+
+    @property
+    def format(self) -> Any:
+        return registry.find_format("bag")
+
+
+class TestShift(EncodingTests):
+    specs = ("F32", "BF16", "F64", "F8_E4M3")
+    params: ClassVar = {"amount": 0.25}
+    grows = False
+
+    @property
+    def encoding(self) -> Any:
+        return registry.find_encoding("shift")
+
+
+class TestMedian(MergeMethodTests):
+    @pytest.fixture
+    def method(self) -> Any:
+        from example_plugins.median import METHOD
+
+        return METHOD
+
+
+class TestLoraBalanced(PairMethodTests):
+    @pytest.fixture
+    def method(self) -> Any:
+        return registry.find_pair("lora_balanced")
+
+
+class TestSqlite(RemoteTests):
+    @pytest.fixture
+    def remote(self, tmp_path: Path) -> Any:
+        return registry.remote_of_scheme("sqlite").open(f"sqlite://{tmp_path}/objects.db", {})
+
+
+class TestInputNorm(StatisticsTests):
+    @pytest.fixture
+    def kind(self) -> Any:
+        return registry.find_statistics("input_norm")
+
+
+class TestShiftUpdate(UpdateKindTests):
+    @pytest.fixture
+    def kind(self) -> Any:
+        return registry.find_update("shift")
+
+    @pytest.fixture
+    def parameters(self) -> Any:
+        return {"layer.weight": TensorSpec.of("F32", (3, 5)), "layer.bias": TensorSpec.of("BF16", (3,))}
+
+    @pytest.fixture
+    def file(self) -> UpdateFile:
+        return UpdateFile("shifts", {"layer.weight.shift": floats(0.5), "bias.shift": floats(-2.0)})
+
+
+def test_every_group_of_entry_points_has_an_example() -> None:
+    for group, noun in registry._KINDS.items():
+        others = set(registry.names(group)) - set(registry.built_in(group))
+        assert others, noun
+        assert all(registry.summaries(group)[name] for name in others)
+
+
+def test_the_page_shows_the_code_of_the_package() -> None:
+    files = [path.read_text() for path in HERE.rglob("*") if path.suffix in {".py", ".toml"}]
+    blocks = re.findall(r"^```(?:python|toml)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    assert len(blocks) >= 9
+    for block in blocks:
+        assert any(block in text for text in files), block
+
+
+def test_git_theta_uses_them(repo: Repo, installed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    repo.git("theta", "track", "*.bag")
+    (repo.path / "model.bag").write_bytes(bag(weight=tuple(range(600)), bias=(0.5,)))
+    repo.commit("a bag")
+    assert "format bag" in repo.git("show", "HEAD:model.bag")
+    shifts = safetensors({"weight.shift": ("F32", (), struct.pack("<f", 0.25))})
+    (repo.path / "shifts.safetensors").write_bytes(shifts)
+    repo.git("theta", "add", "model.bag", "--update", "shift=shifts.safetensors")
+    assert (repo.path / "model.bag").read_bytes() == bag(weight=tuple(0.25 + n for n in range(600)), bias=(0.5,))
+    repo.git("commit", "-q", "-m", "shifted")
+    assert "shift" in repo.git("theta", "du", "--by", "encoding")
+    repo.git("config", "theta.remote.origin.url", f"sqlite://{tmp_path}/objects.db")
+    repo.git("remote", "add", "origin", str(tmp_path / "nowhere"))
+    repo.git("theta", "push", "origin")
+    assert list(registry.remote_of_scheme("sqlite").open(f"sqlite://{tmp_path}/objects.db", {}).list("packs/"))
