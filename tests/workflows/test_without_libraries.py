@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -24,6 +25,14 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 """
 MERGE = "pip install 'git-theta-ext[merge]'"
+CLOUD = "pip install 'git-theta-ext[cloud]'"
+
+
+class Outside(Repo):
+    """Runs every command in a process of its own: this one has imported torch."""
+
+    def run(self, *args: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
+        return super().run(*args, check=check, **{"env": dict(os.environ), **options})
 
 
 @pytest.fixture
@@ -36,7 +45,7 @@ def bare(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
     for name in ABSENT:
         done = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, check=False)
         assert f"No module named '{name}'" in done.stderr
-    return repo
+    return Outside(repo.path)
 
 
 def test_a_model_is_tracked_compared_merged_pushed_cloned_and_kept_small(bare: Repo, tmp_path: Path) -> None:
@@ -55,7 +64,7 @@ def test_a_model_is_tracked_compared_merged_pushed_cloned_and_kept_small(bare: R
     bare.git("push", "--quiet", str(tmp_path / "shared.git"), "main", "side")
     bare.git("theta", "install", "--global")
     bare.git("clone", "--quiet", "--branch", "main", str(tmp_path / "shared.git"), str(tmp_path / "clone"))
-    clone = Repo(tmp_path / "clone")
+    clone = Outside(tmp_path / "clone")
     assert clone.unsettled(MODEL, merged) == []
     clone.git("checkout", "--quiet", "HEAD~")
     assert clone.unsettled(MODEL, model(1, {ATTENTION[0]: 2})) == []
@@ -104,16 +113,23 @@ def test_a_merge_without_torch_leaves_in_conflict_only_what_a_method_merges(
 def test_what_needs_a_library_says_which_command_installs_it(bare: Repo) -> None:
     bare.write_model(seed=1)
     bare.commit("one")
-    bare.git("remote", "add", "cloud", "/nowhere")
+    bare.git("init", "--quiet", "--bare", "../cloud.git")
+    bare.git("remote", "add", "cloud", "../cloud.git")
     bare.git("config", "theta.remote.cloud.url", "s3://bucket/models")
     asked = {
         ("theta", "stats", "collect", MODEL, "--with", "x:y"): MERGE,
-        ("theta", "push", "cloud"): "pip install 'git-theta-ext[cloud]'",
+        ("theta", "push", "cloud"): CLOUD,
     }
     for command, hint in asked.items():
         done = bare.run(*command, check=False)
         assert done.returncode == 15, done.stderr
         assert f"hint: {hint}" in done.stderr
+    pushed = bare.run("push", "cloud", "main", check=False)
+    assert pushed.returncode, "the remote would have commits whose parameters are nowhere"
+    assert CLOUD in pushed.stderr
+    bare.git("push", "--no-verify", "cloud", "main")
+    bare.git("tag", "same")
+    assert "needs tensorstore" in bare.run("push", "cloud", "same").stderr  # commits that are there already: a warning
     code = "import git_theta_ext; git_theta_ext.load('HEAD:model.safetensors')"
     done = subprocess.run([sys.executable, "-c", code], cwd=bare.path, capture_output=True, text=True, check=False)
     assert "LibraryError: git_theta_ext.load needs torch, which is not installed" in done.stderr

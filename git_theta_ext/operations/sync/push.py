@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import (
     ConfigError,
     CorruptError,
+    LibraryError,
     MissingError,
     PluginError,
     RemoteError,
@@ -112,7 +113,7 @@ class Push:
         """
         try:
             return self._run(strict=strict, advance=advance)
-        except (ConfigError, PluginError, RemoteError) as error:
+        except (ConfigError, LibraryError, PluginError, RemoteError) as error:
             # Without a way to its parameters a remote can still be pushed to, if that makes nothing worse.
             if not strict or self._named_anew():
                 raise
