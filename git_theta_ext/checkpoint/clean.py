@@ -102,7 +102,7 @@ def scan(data: Content, path: str, format_name: str | None = None) -> Scan:
         try:
             fields = _parse(found, data)
         except NotSplittable as reason:
-            note = f"{path}: {reason}; stored without knowing its tensors"
+            note = f"{path}: {reason}; stored as an opaque file"
             found = find_format("opaque")
             fields = found.parse(data)
         return Scan(found.name, tuple(in_file_order(fields, data.nbytes)), note)
@@ -111,7 +111,7 @@ def scan(data: Content, path: str, format_name: str | None = None) -> Scan:
 
 
 def _named(error: FormatError, path: str) -> FormatError:
-    hint = error.hint or f"to track it without looking inside, add 'theta-format=opaque' to {path} in .gitattributes"
+    hint = error.hint or f"to track it as an opaque file, add 'theta-format=opaque' to {path} in .gitattributes"
     return FormatError(f"{path}: {error.message}", hint=hint)
 
 

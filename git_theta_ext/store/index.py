@@ -106,7 +106,7 @@ class Index:
     def _give_up(self) -> None:
         self._discard()
         self.renewed += 1
-        self._warn(f"{self._path} was damaged and is made anew; nothing is lost")
+        self._warn(f"{self._path} was damaged and is rebuilt; no data is lost")
 
     def _renew(self) -> None:
         """Begin anew: the packs tell what is in them."""

@@ -30,4 +30,4 @@ def hint_of(error: sqlite3.Error) -> str:
         return "free some space and run the command again; nothing was lost"
     if "locked" in str(error):
         return "another process is writing to it; run the command again"
-    return "check the disk and the folder's permissions, and run the command again; nothing was lost"
+    return "check the disk and the directory's permissions, and run the command again; nothing was lost"

@@ -109,13 +109,13 @@ class Inventory:
         bad = only(self.index.locations(absent), Verdict.BAD)
         if not bad:
             return MissingError(
-                f"{len(absent)} of {wanted} tensors are not in the store, {min(absent)} among them",
+                f"{len(absent)} of {wanted} tensors are not in the store, including {min(absent)}",
                 hint="git theta checkout fetches what a remote has; git theta fsck says which files need them",
             )
         digest, (location, *_) = min(bad.items())
         return MissingError(
             f"{len(absent)} of {wanted} tensors are not in the store: "
-            f"what pack {location.pack} holds as {digest} is not that tensor",
+            f"the copy of {digest} in pack {location.pack} is damaged",
             hint="git theta fsck --full --repair",
         )
 
@@ -144,10 +144,10 @@ class Inventory:
             CorruptError: Its bytes do not have that name, or are no pack. The file is left where it is.
         """
         if (actual := sha256_of(path)) != name:
-            raise CorruptError(f"a file that should be pack {name} has SHA-256 {actual}")
+            raise CorruptError(f"the file of pack {name} has the SHA-256 {actual}")
         header = read_pack_header(path)
         if header.pack_bytes != path.stat().st_size:
-            raise CorruptError(f"pack {name} has another size than its header says")
+            raise CorruptError(f"the size of pack {name} differs from the size in its header")
         with reporting_os_errors(path):
             sync_file(path)
             os.utime(path)  # linked to a remote's file it may be old, and must not look like garbage
@@ -231,7 +231,7 @@ class Inventory:
             raise CorruptError(f"pack {path.name} does not hold {digest}", hint="git theta fsck --full --repair")
         if entries[location.entry].bases != location.bases:
             raise CorruptError(
-                f"pack {path.name}: {digest} leans on other tensors than when it was stored",
+                f"pack {path.name}: {digest} has other bases than the index lists",
                 hint="git theta fsck --full --repair",
             )
         return StoredBlob(path, entries[location.entry])

@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.errors import CorruptError, MissingError
+from git_theta_ext.errors import MissingError
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.store.packs.format import chunk_count, chunk_range
+from git_theta_ext.store.packs.reader import wrong_tensor
 from git_theta_ext.util.threads import largest_sum, ordered_map, window
 
 if TYPE_CHECKING:
@@ -145,10 +146,7 @@ def read_ahead(  # noqa: PLR0913 - named
                 buffers += used
             for hasher, (digest, _) in zip(hashers, group, strict=False):
                 if hasher.digest() != digest:
-                    raise CorruptError(
-                        f"pack {blobs[digest].path.name}: the tensor stored as {digest} is another",
-                        hint="git theta fsck",
-                    )
+                    raise wrong_tensor(blobs[digest].path.name, digest)
             yield piece_at(item, group[0][1], group[0][1].nbytes)
 
 

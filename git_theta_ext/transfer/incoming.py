@@ -73,7 +73,7 @@ def _bring(store: Store, name: str, nbytes: int, remote: OpenedRemote, part: Pat
         except CorruptError as error:
             part.unlink(missing_ok=True)
             if not left:
-                raise CorruptError(f"{remote.url}: {error.message}", hint="git theta fsck there") from error
+                raise CorruptError(f"{remote.url}: {error.message}", hint="run git theta fsck on the remote") from error
         else:
             # Renaming does nothing where both are names of one file already.
             part.unlink(missing_ok=True)
@@ -94,7 +94,7 @@ def _alone(folder: Path, name: str, warn: Callable[[str], None]) -> Iterator[Pat
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
             except OSError as error:
-                warn(f"cannot lock files in {folder}: {error.strerror}; downloads go on without. {NO_LOCKS}")
+                warn(f"cannot lock files in {folder}: {error.strerror}; downloading without locks. {NO_LOCKS}")
                 with _own(folder, name) as part:
                     yield part
                 lock.unlink(missing_ok=True)

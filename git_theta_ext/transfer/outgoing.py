@@ -97,8 +97,8 @@ def upload(store: Store, remote: OpenedRemote, plan: PushPlan, advance: Callable
         head = read_head_of(path)
         if not retried(lambda: remote.plugin.put(pack_key(name), path)) and not _has_head(remote, name, head):
             raise RemoteError(
-                f"{remote.url} holds something else under the name of pack {name}",
-                hint=f"remove {pack_key(name)} there and push again",
+                f"{remote.url} has a different file under the name of pack {name}",
+                hint=f"remove {pack_key(name)} on the remote and push again",
             )
         entry = save_head(heads_folder(store.root, remote.url), name, head)
         retried(lambda: remote.plugin.put(index_key(name), entry))

@@ -183,7 +183,7 @@ def _other_packs(store: Store, digests: AbstractSet[Digest]) -> dict[Digest, str
 
 
 def _named(store: Store, location: Location) -> str:
-    where = "here" if location.root == str(store.root) else f"in {location.root}"
+    where = "in this store" if location.root == str(store.root) else f"in {location.root}"
     return f"pack {location.pack[:16]} {where}"
 
 
@@ -257,7 +257,7 @@ def _salvage(store: Store, wanted: Mapping[Digest, TensorSpec]) -> dict[Digest, 
         for digest in sorted(whole):
             with suppress(*UNREADABLE):
                 store.put([(wanted[digest], digest, aside.read(digest, wanted[digest]))])
-                found[digest] = f"what is whole of pack {chosen[digest].pack[:16]}"
+                found[digest] = f"the intact part of pack {chosen[digest].pack[:16]}"
     return found
 
 

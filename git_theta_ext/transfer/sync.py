@@ -65,8 +65,8 @@ def plan_push(
     lacking = wanted - there
     if absent := store.touch_and_find_missing(lacking):
         raise MissingError(
-            f"{len(absent)} of {len(wanted)} tensors are neither here nor on {remote.name} ({remote.url}), "
-            f"{min(absent)} among them",
+            f"{len(absent)} of {len(wanted)} tensors are neither in the store nor on {remote.name} ({remote.url}), "
+            f"including {min(absent)}",
             hint="run git theta push --all in a clone that has them; git theta fsck --remote says what needs them",
         )
     if lacking:
@@ -117,8 +117,8 @@ def push(
                 break
             if not left:
                 raise RemoteError(
-                    f"{remote.name} ({remote.url}) does not keep what is pushed to it: pack {min(gone)} is gone",
-                    hint="wait until the garbage collection there is over, and push again",
+                    f"{remote.name} ({remote.url}) removed pack {min(gone)} right after the push",
+                    hint="wait until the garbage collection on the remote has finished, and push again",
                 )
     return plan
 
@@ -251,7 +251,9 @@ def _download(
                 advance(packs[name])
             failures += problems
     for name, wrong in keep_sound(store, [name for name in names if store.has_intact(name)]).items():
-        failures.append(CorruptError(f"{offers.remotes[name][0].url}: {wrong}", hint="git theta fsck --full there"))
+        failures.append(
+            CorruptError(f"{offers.remotes[name][0].url}: {wrong}", hint="run git theta fsck --full on the remote")
+        )
     for name in names:
         # Done or not: what a remote said of a pack and did not keep is not believed again.
         del offers.headers[name], offers.remotes[name]
@@ -261,13 +263,14 @@ def _download(
 def _explain(
     missing: set[Digest], wanted: int, remotes: Sequence[OpenedRemote], failures: Sequence[ThetaError]
 ) -> ThetaError:
-    where = ", ".join(f"{remote.name} ({remote.url})" for remote in remotes) or "no remote: none is configured"
-    message = f"{len(missing)} of {wanted} tensors are not in the store, {min(missing)} among them; looked on {where}"
+    searched = ", ".join(f"{remote.name} ({remote.url})" for remote in remotes)
+    where = f"searched {searched}" if remotes else "no remote is configured"
+    message = f"{len(missing)} of {wanted} tensors are not in the store, including {min(missing)}; {where}"
     if failures:
         message += "; " + "; ".join(dict.fromkeys(failure.message for failure in failures))
     unreachable = [failure for failure in failures if isinstance(failure, RemoteError)]
     if unreachable:
-        return RemoteError(message, hint=unreachable[0].hint or "try again; what has come is kept")
+        return RemoteError(message, hint=unreachable[0].hint or "try again; downloaded packs are kept")
     return MissingError(
         message, hint="run git theta push --all in a clone that has them; git theta fsck says which files need them"
     )

@@ -66,9 +66,9 @@ class FileBytes:
         try:
             data = os.pread(self._descriptor, count, offset)
         except OSError as error:
-            raise StoreError(f"cannot read {self.path}: {error.strerror}", hint="check its disk") from error
+            raise StoreError(f"cannot read {self.path}: {error.strerror}", hint="check the disk") from error
         if count and not data:
-            raise ChangedError(f"{self.path} was cut short while it was read")
+            raise ChangedError(f"{self.path} was truncated while it was read")
         return data
 
     @overload

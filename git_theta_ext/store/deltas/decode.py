@@ -11,6 +11,7 @@ from git_theta_ext.interfaces import Base, Chunk
 from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.packs.format import chunk_count, chunk_range
+from git_theta_ext.store.packs.reader import wrong_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,12 +104,12 @@ class _Descent:
 
     def _blob(self, digest: Digest) -> StoredBlob:
         if digest not in self._blobs:
-            raise CorruptError(f"leans on {digest}, which it did not when it was stored")
+            raise CorruptError(f"base {digest} is not one that the index lists")
         return self._blobs[digest]
 
     def _bases(self, entry: Entry, needs: Sequence[str], part: tuple[int, int]) -> tuple[Base, ...]:
         if len(needs) != len(entry.bases):
-            raise CorruptError(f"{len(entry.bases)} bases for the encoding {entry.encoding}")
+            raise CorruptError(f"{len(entry.bases)} bases instead of {len(needs)} for the encoding {entry.encoding}")
         return tuple(
             self._range(base, entry.spec, part, at) if need == "range" else self._all(base)
             for at, (base, need) in enumerate(zip(entry.bases, needs, strict=True))
@@ -117,7 +118,7 @@ class _Descent:
     def _range(self, base: Digest, spec: TensorSpec, part: tuple[int, int], at: int) -> Base:
         other = self._blob(base).entry.spec
         if other.dtype != spec.dtype:
-            raise CorruptError(f"leans on {base}, which is {other.dtype.name}")
+            raise CorruptError(f"base {base} has type {other.dtype.name}, not {spec.dtype.name}")
         start, end = part[0], min(part[1], other.nbytes)
         if start >= end:
             return Base(other, memoryview(b""))
@@ -133,13 +134,13 @@ class _Descent:
         data = self._decoder.recall(base)
         if data is None:
             if spec.nbytes > _LARGEST_WHOLE:
-                raise CorruptError(f"leans on all of {base}, which has {spec.nbytes} bytes")
+                raise CorruptError(f"base {base} of {spec.nbytes} bytes exceeds the limit of {_LARGEST_WHOLE}")
             data = memoryview(bytearray(spec.nbytes))
             for number in range(chunk_count(spec)):
                 start, end = chunk_range(spec, number)
                 self.decode(base, number, data[start:end])
             if tensor_digest(spec, data) != base:
-                raise CorruptError(f"the tensor stored as {base} is another")
+                raise wrong_tensor(self._blob(base).path.name, base)
             data = data.toreadonly()
             self._decoder.remember(base, data)
         return Base(spec, data)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError
 from git_theta_ext.store.deltas.decode import StoredSource
 from git_theta_ext.store.packs.checked import checked_blob
+from git_theta_ext.store.packs.reader import wrong_tensor
 from git_theta_ext.store.packs.writer import NewBlob
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def whole_again(store: Store, digest: Digest) -> NewBlob:
         MissingError: It cannot be decoded from what is here.
     """
     blobs = store.blobs({digest})
-    wrong = f"pack {blobs[digest].path.name}: the tensor stored as {digest} is another"
-    error = CorruptError(wrong, hint="git theta fsck --full --repair")
+    error = wrong_tensor(blobs[digest].path.name, digest)
     return checked_blob(digest, lambda: StoredSource(store.decoder, blobs, digest), error)
 
 

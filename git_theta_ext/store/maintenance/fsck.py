@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, MissingError, ThetaError
 from git_theta_ext.store.deltas.chains import closure, shallowest
 from git_theta_ext.store.locations import filtered, flattened, usable
-from git_theta_ext.store.packs.reader import read_pack_header
+from git_theta_ext.store.packs.reader import read_pack_header, wrong_tensor
 from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.store.verification.examine import UNREADABLE, lacks_plugin
@@ -80,12 +80,12 @@ def check_packs(store: Store, advance: Callable[[int], None] = no_progress) -> I
 
 def _wrong_pack(root: Path, path: Path, size: int) -> str:
     if path != pack_path(root, path.name):
-        return "no pack of that name belongs there"
+        return "a pack of this name does not belong there"
     if (actual := sha256_of(path)) != path.name:
-        return f"its bytes have the SHA-256 {actual}"
+        return f"its SHA-256 is {actual}"
     try:
         if read_pack_header(path).pack_bytes != size:
-            return f"{size} bytes are not what its header says"
+            return f"its size of {size} bytes differs from the size in its header"
     except CorruptError as error:
         return error.message
     return ""
@@ -119,7 +119,7 @@ def _lost(manifest: Manifest, lost: AbstractSet[Digest]) -> str:
     names = [repr(name) for name, parameter in manifest.parameters.items() if parameter.digest in lost]
     if manifest.skeleton.digest in lost:
         names.append("the skeleton")
-    return f"neither here nor on a remote: {shortlist(names, NAMED)}"
+    return f"neither in the store nor on a remote: {shortlist(names, NAMED)}"
 
 
 def _check_skeleton(store: Store, place: str, manifest: Manifest) -> Iterator[Problem]:
@@ -149,8 +149,7 @@ def known_bad(store: Store) -> Iterator[Problem]:
     """
     for digest, location in flattened(store.verdicts.bad_here()):
         path = str(pack_path(Path(location.root), location.pack))
-        what = f"pack {location.pack}: the tensor stored as {digest} is another"
-        yield Problem("corrupt", f"{digest[:16]} in {path}", what, path)
+        yield Problem("corrupt", f"{digest[:16]} in {path}", str(wrong_tensor(location.pack, digest)), path)
 
 
 def check_tensors(
@@ -175,7 +174,7 @@ def check_tensors(
             if spec != wanted[digest]:
                 yield (
                     digest,
-                    Problem("corrupt", where, f"it is {spec}, and a manifest says that it is {wanted[digest]}"),
+                    Problem("corrupt", where, f"stored as {spec}, but a manifest says {wanted[digest]}"),
                 )
         elif lacks_plugin(error):
             hint = f"; {error.hint}" if isinstance(error, ThetaError) and error.hint else ""
@@ -186,7 +185,7 @@ def check_tensors(
     for digest, location in judged.stranded:
         where = f"{digest[:16]} in {pack_path(Path(location.root), location.pack)}"
         bases = [base for base in location.bases if base in damaged]
-        yield from ((digest, Problem("corrupt", where, f"leans on {base}, which is damaged")) for base in bases)
+        yield from ((digest, Problem("corrupt", where, f"depends on {base}, which is damaged")) for base in bases)
 
 
 def users(store: Store, manifests: Mapping[str, Manifest], packs: Collection[str]) -> dict[str, list[str]]:

@@ -116,14 +116,14 @@ def header_length(prefix: bytes) -> int:
         CorruptError: It is no pack, of another version, or its header is too long.
     """
     if len(prefix) < PREFIX_BYTES:
-        raise CorruptError("a pack is cut short")
+        raise CorruptError("the pack is truncated")
     magic, version, length = _PREFIX.unpack(prefix[:PREFIX_BYTES])
     if magic != MAGIC:
         raise CorruptError("not a pack")
     if version != VERSION:
-        raise CorruptError(f"a pack of version {version}; this program knows {VERSION}", hint="upgrade git_theta_ext")
+        raise CorruptError(f"pack version {version} is not supported, only {VERSION}", hint="upgrade git_theta_ext")
     if length > MAX_HEADER:
-        raise CorruptError(f"a pack whose header claims {length} bytes")
+        raise CorruptError(f"the pack has a header of {length} bytes, which exceeds the limit of {MAX_HEADER}")
     return PREFIX_BYTES + int(length)
 
 
@@ -137,12 +137,12 @@ def read_header(data: bytes) -> PackHeader:
     try:
         return PackHeader(_read_entries(memoryview(data)[PREFIX_BYTES:nbytes], nbytes), nbytes)
     except (ValueError, TypeError, OverflowError, FormatError) as error:
-        raise CorruptError(f"a pack's header is damaged: {error}") from error
+        raise CorruptError(f"the header of the pack is damaged: {error}") from error
 
 
 def _read_entries(header: memoryview, nbytes: int) -> tuple[Entry, ...]:
     if header.nbytes != nbytes - PREFIX_BYTES:
-        raise ValueError("it is cut short")
+        raise ValueError("it is truncated")
     reader = RowReader(header)
     if reader.mapping() != 1 or reader.value() != "entries":
         raise ValueError("it does not begin with the entries")
@@ -158,28 +158,28 @@ def _read_entries(header: memoryview, nbytes: int) -> tuple[Entry, ...]:
 def _read_entry(row: Any, offset: int) -> Entry:
     digest, kind, shape, encoding, params, bases, sizes = row
     if not (isinstance(sizes, bytes) and isinstance(encoding, str) and isinstance(params, dict)):
-        raise TypeError("an entry of unknown form")
+        raise TypeError("an entry has fields of the wrong types")
     if not all(type(length) is int for length in shape):
-        raise TypeError("a shape that is no list of whole numbers")
+        raise TypeError("a shape is not a list of integers")
     if kind == SKELETON.name:
         (length,) = shape
         spec = skeleton_spec(length)
     else:
         spec = TensorSpec.of(kind, shape)
     if len(sizes) != 4 * chunk_count(spec):
-        raise ValueError("a chunk table of another length than its tensor's")
+        raise ValueError("the length of a chunk table does not fit its tensor")
     chunks = struct.unpack(f"<{chunk_count(spec)}I", sizes)
     for number, stored in enumerate(chunks):
         start, end = chunk_range(spec, number)
         # Every encoding falls back to the bytes as they are, so a chunk never grows by more than its own head.
         if stored > 2 * (end - start) + 1024:
-            raise ValueError("a chunk larger than its tensor")
+            raise ValueError("a chunk is larger than its tensor allows")
     if len(bases) > MAX_BASES:
-        raise ValueError(f"{len(bases)} bases")
+        raise ValueError(f"{len(bases)} bases exceed the limit of {MAX_BASES}")
     return Entry(_digest(digest), spec, encoding, chunks, offset, tuple(map(_digest, bases)), params)
 
 
 def _digest(raw: object) -> Digest:
     if not isinstance(raw, bytes) or len(raw) != 32:  # noqa: PLR2004 - bytes of a BLAKE3-256
-        raise ValueError("a digest of a wrong length")
+        raise ValueError("a digest has the wrong length")
     return Digest(raw.hex())

@@ -13,6 +13,7 @@ from git_theta_ext.store.packs.format import PREFIX_BYTES, PackHeader, header_le
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.packs.format import Entry
 
 _MOST_OPEN = 128
@@ -36,6 +37,15 @@ class StoredBlob(NamedTuple):
 
     path: Path
     entry: Entry
+
+
+def wrong_tensor(pack: str, digest: Digest) -> CorruptError:
+    """Return the error for an entry of a pack that decodes to other bytes than its digest names."""
+    return CorruptError(
+        f"pack {pack}: the stored tensor does not match its digest {digest}",
+        hint="git theta fsck --full --repair",
+        pack=pack,
+    )
 
 
 class PackReader:
@@ -65,7 +75,7 @@ class PackReader:
         size = entry.chunks[number]
         data = read_at(pack.descriptor, size, entry.offset + sum(entry.chunks[:number]))
         if len(data) != size:
-            raise CorruptError(f"pack {path.name} is cut short", hint="git theta fsck", pack=path.name)
+            raise CorruptError(f"pack {path.name} is truncated", hint="git theta fsck", pack=path.name)
         return memoryview(data)
 
     def forget(self, path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from git_theta_ext.errors import CorruptError, MissingError, PluginError
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.store.deltas.chains import ancestors
+from git_theta_ext.store.packs.reader import wrong_tensor
 from git_theta_ext.store.read_ahead import read_ahead
 
 if TYPE_CHECKING:
@@ -108,5 +109,4 @@ def _decoded(  # noqa: PLR0913, PLR0917 - as outcomes
             advance(piece.data.nbytes)
         else:
             same, hasher = hasher.digest() == entry.digest, None
-            wrong = f"pack {path.name}: the tensor stored as {entry.digest} is another"
-            yield None if same else CorruptError(wrong, hint="git theta fsck --full --repair")
+            yield None if same else wrong_tensor(path.name, entry.digest)

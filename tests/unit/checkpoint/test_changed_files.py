@@ -81,7 +81,7 @@ def between_readings(monkeypatch, change):
 def test_nothing_wrong_is_stored_of_a_file_that_changes(store, checkpoint, monkeypatch, tmp_path, change, place):
     before = checkpoint.read_bytes()
     between_readings(monkeypatch, lambda: change(checkpoint, len(before) + place))
-    with pytest.raises(ChangedError, match=r"m\.safetensors.* was cut short|m\.safetensors.* changed"):
+    with pytest.raises(ChangedError, match=r"m\.safetensors.* was truncated|m\.safetensors.* changed"):
         clean(open_bytes(checkpoint), checkpoint.name, store)
     assert list((store.root / "tmp").iterdir()) == []
     # What may have been stored is right: the old content can be had back.

@@ -130,6 +130,6 @@ def test_a_manifest_names_what_was_stored_of_a_file_that_changes(store, tmp_path
 def test_a_file_that_is_cut_short_is_an_error_and_leaves_nothing_unfinished(store, tmp_path, monkeypatch):
     path = written(tmp_path / "m.safetensors", tensors())
     once_sampled(monkeypatch, lambda: os.truncate(path, path.stat().st_size - 1))
-    with pytest.raises(ChangedError, match=r"m\.safetensors was cut short"):
+    with pytest.raises(ChangedError, match=r"m\.safetensors was truncated"):
         cleaned(path, store)
     assert list((store.root / "tmp").iterdir()) == []

@@ -194,7 +194,7 @@ def test_a_pack_cut_short_is_an_error(store, make):
     (path,) = packs(store)
     path.chmod(0o644)
     os.truncate(path, path.stat().st_size - 10)
-    with pytest.raises(CorruptError, match="cut short"):
+    with pytest.raises(CorruptError, match="truncated"):
         store.read(digest, spec)
 
 
@@ -208,7 +208,7 @@ def test_a_digest_asked_for_as_another_type_is_an_error(store, make):
 def test_a_wrong_digest_is_found_when_read(store, make):
     spec, digest, _ = make(8)
     store.put([(spec, digest, bytes(32))])
-    with pytest.raises(CorruptError, match="another"):
+    with pytest.raises(CorruptError, match="does not match its digest"):
         store.read(digest, spec)
 
 
@@ -473,7 +473,7 @@ def test_an_encoding_that_does_not_give_back_what_it_took_is_found_at_once(store
         return real(self, chunk, memoryview(bytes([data[0] ^ 1]) + data[1:]))
 
     monkeypatch.setattr(delta, "encode", careless)
-    with pytest.raises(CorruptError, match="another"):
+    with pytest.raises(CorruptError, match="does not match its digest"):
         store.put([new], hints={new[1]: DeltaHint("delta", old[1], old[0])})
     assert packs(store) == before
     monkeypatch.undo()

@@ -145,7 +145,7 @@ def test_a_bad_pack_is_never_uploaded(opened, place):
     item, other = tensors(1, 2)
     mine, origin = opened("mine"), place()
     name = adopt(mine, bad(item), good(other))
-    with pytest.raises(MissingError, match="neither here nor on origin"):
+    with pytest.raises(MissingError, match="neither in the store nor on origin"):
         push(mine, origin, digests([item, other]))
     assert not list(origin.plugin.list("packs/"))
     push(mine, origin, digests([other]))

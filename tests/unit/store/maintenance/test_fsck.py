@@ -101,7 +101,7 @@ def test_a_pack_in_the_folder_of_another_is_named(store, make):
     folder = path.parent.with_name("zz")
     folder.mkdir()
     path.rename(folder / path.name)
-    assert [problem.what for problem in check_packs(store)] == ["no pack of that name belongs there"]
+    assert [problem.what for problem in check_packs(store)] == ["a pack of this name does not belong there"]
 
 
 def test_bytes_behind_the_last_chunk_are_found_even_under_the_right_name(store, make):
@@ -121,7 +121,7 @@ def test_missing_and_wrong_tensors_are_named_by_parameter(store, manifest, make)
         manifest.format, manifest.skeleton, {**manifest.parameters, "absent": Parameter(absent[0], absent[1])}
     )
     (lost, layout) = check_manifests(store, {"HEAD:m": odd})
-    assert (lost.kind, lost.where, lost.what) == ("missing", "HEAD:m", "neither here nor on a remote: 'absent'")
+    assert (lost.kind, lost.where, lost.what) == ("missing", "HEAD:m", "neither in the store nor on a remote: 'absent'")
     assert "layout disagree" in layout.what
     assert [p.kind for p in check_manifests(store, {"x": odd}, elsewhere={absent[1]})] == ["corrupt"]
 
