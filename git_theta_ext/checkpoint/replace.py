@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -167,11 +166,15 @@ def _rename(one: Path, other: Path, flag: int) -> int:
         return errno.ENOSYS
     if call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), flag) == 0:
         return 0
+    import ctypes
+
     return ctypes.get_errno()
 
 
 @cache
 def _renameat2() -> Any:
+    import ctypes
+
     function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if function is not None:
         function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)

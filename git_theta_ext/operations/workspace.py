@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.sharing import share
-from git_theta_ext.store.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from git_theta_ext.config import Config
+    from git_theta_ext.store.store import Store
     from git_theta_ext.util.reporter import Reporter
 
 
@@ -55,6 +55,8 @@ class Workspace:
             ConfigError: ``theta.threads`` is not a number.
             StoreError: The store cannot be read.
         """
+        from git_theta_ext.store.store import Store  # a filter that has nothing to do starts without it
+
         return Store(self.repo.theta_dir, self.repo.alternates(), self.settings.threads, self.reporter.warning)
 
     @property
