@@ -1,6 +1,7 @@
-"""Every error that a user can meet: a message, the command that mends it, a stable exit code.
+"""All errors that users see: a message, a hint and a stable exit code.
 
-Raise the narrowest class that fits. The message names the file and, where there is one, the parameter.
+Raise the narrowest class that fits. The message names the file and, if there is one, the parameter. The first line of a
+class's docstring describes its exit code in the documentation.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ _TORCH_HAS_NO_MEMORY = "can't allocate memory"
 
 
 class ThetaError(Exception):
-    """Something that the user can understand and mend.
+    """An error that the user can understand and solve.
 
     Args:
         message: What is wrong, naming the file and the parameter.
-        hint: The command or edit that mends it, without a full stop.
+        hint: The command or edit that solves it, without a full stop.
     """
 
     exit_code = 1
@@ -123,19 +124,19 @@ class ChangedError(ThetaError):
     exit_code = 14
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint or "wait until it is written, then run the command again")
+        super().__init__(message, hint=hint or "wait until the file is written, then run the command again")
 
 
 class KeptError(ChangedError):
-    """Another program saved a file where a checkpoint was to be written; the file was kept.
+    """Another program saved a file in the place of a checkpoint; the file was kept.
 
     Args:
-        path: Below the top of the work tree.
+        path: Relative to the top of the work tree.
     """
 
     def __init__(self, path: str) -> None:
         super().__init__(
-            f"{path}: another program saved a file there while git checked it out, and that file was kept",
+            f"{path}: another program saved this file during the checkout; its file was kept",
             hint=f"git add {quote(path)} keeps it, git checkout -- {quote(path)} replaces it",
         )
         self.path = path
@@ -156,28 +157,28 @@ class CrashError(ThetaError):
     exit_code = 129
 
 
-def understood(error: Exception) -> ThetaError:
-    """Return an exception as an error that can be shown: itself, what it means, or that it is a bug and where."""
+def to_theta_error(error: Exception) -> ThetaError:
+    """Return an exception as an error for the user: itself, its meaning, or a report of a bug and its place."""
     if isinstance(error, ThetaError):
         return error
     if isinstance(error, MemoryError) or _TORCH_HAS_NO_MEMORY in str(error):
-        hint = "free some, raise the limit that ulimit sets, or take less: git config theta.threads 1"
-        return CrashError("there is not enough memory", hint=hint)
+        hint = "free memory, raise the limit of ulimit, or use less: git config theta.threads 1"
+        return CrashError("not enough memory", hint=hint)
     if isinstance(error, OSError):
-        # A full disk, a folder without permission, a file in the place of a folder.
+        # A full disk, a directory without permission, a file in the place of a directory.
         place = f"{error.filename}: " if error.filename else ""
-        return StoreError(f"{place}{error.strerror or error}", hint="check that place's permissions and free space")
+        return StoreError(f"{place}{error.strerror or error}", hint="check permissions and free space there")
     return CrashError(
         f"this is a bug in git theta: {type(error).__name__}: {str(error)[:300]} ({_place(error)})",
-        hint="run it again with GIT_THETA_TRACEBACK=1, and report what it prints, with git theta env",
+        hint="run the command again with GIT_THETA_TRACEBACK=1; report its output and that of git theta env",
     )
 
 
 def _place(error: Exception) -> str:
-    """Return file and line of the innermost of our functions that an exception came through."""
+    """Return the file and line of the innermost function of git theta in an exception's traceback."""
     frames = [(pathlib.PurePath(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]
     ours = [place for place in frames if any(part.startswith("git_theta") for part in place[0].parts)]
     if not frames:
-        return "nowhere"
+        return "unknown place"
     path, line = (ours or frames)[-1]
     return f"{path.parent.name}/{path.name}:{line}"

@@ -1,1 +1,1 @@
-"""Commands, one module each."""
+"""The command line: arguments, output and progress."""

@@ -75,14 +75,14 @@ def _names(folder: str) -> list[str]:
 
 def descriptions() -> list[Description]:
     """Describe the commands that users run, group by group."""
-    found = [_describe(name) for name in command_names()]
-    return sorted(found, key=lambda description: list(GROUPS).index(description.group))
+    commands = [_describe(name) for name in command_names()]
+    return sorted(commands, key=lambda description: list(GROUPS).index(description.group))
 
 
 def _describe(name: str) -> Description:
     source = (_HERE / "commands" / f"{_module(name)}.py").read_text(encoding="utf-8")
     summary, group = _SUMMARY.match(source), _GROUP.search(source)
-    assert summary is not None, f"{name}: the first line of the docstring is no sentence"
+    assert summary is not None, f"{name}: the docstring does not begin with a sentence"
     assert group is not None, f"{name}: no GROUP"
     return Description(name, group[1], summary[1])
 

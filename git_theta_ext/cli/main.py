@@ -12,8 +12,8 @@ from git_theta_ext.cli.discovery import GROUPS, command_names, descriptions, int
 from git_theta_ext.cli.output import Output, output_to_git, wants_color
 from git_theta_ext.cli.parser import parser_of
 from git_theta_ext.cli.process import accept_any_name, begin, silence
-from git_theta_ext.cli.suggest import GIT_DOES, nearest
-from git_theta_ext.errors import ThetaError, UsageError, understood
+from git_theta_ext.cli.suggest import GIT_EQUIVALENTS, nearest
+from git_theta_ext.errors import ThetaError, UsageError, to_theta_error
 from git_theta_ext.util.text import printable
 from git_theta_ext.version import __version__
 
@@ -21,14 +21,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 TRACEBACK = "GIT_THETA_TRACEBACK"
-"""Environment variable that asks for the traceback of an error that nobody thought of."""
+"""Environment variable that enables the traceback of a bug."""
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``git theta`` with the given arguments, the process's own where None, and return the exit code."""
+    """Run ``git theta`` and return its exit code.
+
+    Args:
+        argv: The arguments; None for those of the process.
+    """
     if argv is None:
         begin()
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -39,21 +43,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # Somebody else closed our output, as `| head` does; Python must not complain again when it exits.
+        # The reader of the output is gone, as with `| head`. Python must not complain about it when it exits.
         silence(sys.stdout.fileno())
         return _BROKEN_PIPE
-    except Exception as error:  # noqa: BLE001 - git needs a code that is no answer
+    except Exception as error:  # noqa: BLE001 - git reads low exit codes as answers
         return failed(_output(arguments), error)
     return code
 
 
 def failed(output: Output, error: Exception) -> int:
-    """Print what went wrong, whatever it was, and return the exit code."""
+    """Print an error of any kind and return the exit code."""
     if os.environ.get(TRACEBACK) and not isinstance(error, ThetaError):
         output.say(printable("".join(traceback.format_exception(error))))
-    told = understood(error)
-    output.error(told)
-    return told.exit_code
+    failure = to_theta_error(error)
+    output.error(failure)
+    return failure.exit_code
 
 
 def _output(arguments: Sequence[str]) -> Output:
@@ -71,16 +75,16 @@ def _dispatch(arguments: list[str]) -> int:
         Output("human").text([f"git-theta {__version__}"])
         return 0
     internal = internal_names()
-    if name not in (known := command_names()) and name not in internal:
+    if name not in (names := command_names()) and name not in internal:
         kind = "option" if name.startswith("-") else "command"
-        near = nearest(name, [*known, "--help", "--version"])
-        hint = GIT_DOES.get(name) or (f"did you mean {near}?" if near else "git theta -h")
-        raise UsageError(f"git theta has no {kind} {name!r}", hint=hint)
+        near = nearest(name, [*names, "--help", "--version"])
+        hint = GIT_EQUIVALENTS.get(name) or (f"did you mean {near}?" if near else "git theta -h")
+        raise UsageError(f"unknown {kind} {name!r}", hint=hint)
     command = load(name)
     parser = parser_of(name, command)
     words = arguments[1:]
     if name in internal and words not in ([], ["-h"], ["--help"]):
-        words = ["--", *words]  # git passes paths, which may look like options
+        words = ["--", *words]  # git passes paths, which can look like options
     try:
         return command.run(parser.parse_args(words))
     except SystemExit as leaving:  # argparse, after it printed the help

@@ -1,7 +1,7 @@
 """The merge strategy ``git merge -s theta``; git runs ``git-merge-theta``.
 
-A merge of one branch goes to git's own recursive strategy, in which the theta driver merges the checkpoints. Several
-branches are merged at once.
+One branch is merged by git's recursive strategy, in which the theta driver merges the checkpoints. Several branches are
+merged at once.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ GIT_OPTIONS = frozenset(
         "theirs",
     }
 )
-"""The options of git's own strategies (git-merge(1), "Merge strategies"); all others are for checkpoints."""
+"""Options of git's own strategies (git-merge(1), "Merge strategies"). All others are for checkpoints."""
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """What git asks a strategy for.
+    """Arguments that git passes to a merge strategy.
 
     Attributes:
         bases: Common ancestors.
@@ -74,10 +74,10 @@ def parse(arguments: Sequence[str]) -> Invocation:
     """Read ``[--key[=value] ...] BASE... -- HEAD BRANCH...``.
 
     Raises:
-        UsageError: It is not that.
+        UsageError: The arguments have another form.
     """
     given = list(arguments)
-    if "--" not in given or len(given) - given.index("--") < 3:  # noqa: PLR2004 - itself, HEAD and one branch
+    if "--" not in given or len(given) - given.index("--") < 3:  # noqa: PLR2004 - the separator, HEAD and one branch
         raise UsageError(
             "usage: git-merge-theta [--OPTION[=VALUE] ...] BASE... -- HEAD BRANCH...", hint="git merge -s theta BRANCH"
         )
@@ -90,7 +90,7 @@ def parse(arguments: Sequence[str]) -> Invocation:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the strategy and return its exit code: 0 merged, 1 conflicts, 2 cannot do that."""
+    """Run the strategy and return its exit code: 0 for a merge, 1 for conflicts, 2 if it cannot merge."""
     if argv is None:
         begin()
     output = output_to_git()
@@ -98,37 +98,47 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _merge(output, parse(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         return CANNOT
-    except Exception as error:  # noqa: BLE001 - git needs one of the codes that it knows
+    except Exception as error:  # noqa: BLE001 - git expects one of three exit codes
         failed(output, error)
         return CANNOT
 
 
-def _merge(output: Output, asked: Invocation) -> int:
-    if len(asked.remotes) == 1:
-        return _recursive(asked)
-    if asked.options:
+def _merge(output: Output, invocation: Invocation) -> int:
+    if len(invocation.remotes) == 1:
+        return _recursive(invocation)
+    if invocation.options:
         raise MergeError(
-            f"-X {asked.options[0][2:]} works with one branch at a time, not with {len(asked.remotes)}",
-            hint=f"git merge -s theta -X {quote(asked.options[0][2:])} {quote(asked.remotes[0])}",
+            f"-X {invocation.options[0][2:]} works with one branch at a time, not with {len(invocation.remotes)}",
+            hint=f"git merge -s theta -X {quote(invocation.options[0][2:])} {quote(invocation.remotes[0])}",
         )
     with Workspace.discover(output) as workspace:
-        heads = (head_of(workspace.repo) or asked.head, *asked.remotes)
-        merged = run(workspace, asked.bases, heads, asked.words)
+        heads = (head_of(workspace.repo) or invocation.head, *invocation.remotes)
+        merged = run(workspace, invocation.bases, heads, invocation.words)
     output.text(merged.messages)  # as git's own strategies print them
     return merged.code
 
 
-def _recursive(asked: Invocation) -> int:
-    if asked.words:
-        merge_rules(Repository.discover(), words=asked.words)  # the driver would blame the environment
-    command = ["git", "merge-recursive", *asked.options, *asked.bases, "--", asked.head, *asked.remotes]
-    # A side that is favoured counts for checkpoints, too, unless a method for them is named.
-    favoured = [f"method={word[2:]}" for word in asked.options if word in {"--ours", "--theirs"}][-1:]
-    words = [*favoured, *asked.words]
+def _recursive(invocation: Invocation) -> int:
+    if invocation.words:
+        merge_rules(
+            Repository.discover(), words=invocation.words
+        )  # else the driver would report them as set in the environment
+    command = [
+        "git",
+        "merge-recursive",
+        *invocation.options,
+        *invocation.bases,
+        "--",
+        invocation.head,
+        *invocation.remotes,
+    ]
+    # -X ours and -X theirs decide checkpoints too, unless a method is named.
+    favoured = [f"method={word[2:]}" for word in invocation.options if word in {"--ours", "--theirs"}][-1:]
+    words = [*favoured, *invocation.words]
     return subprocess.run(command, env={**os.environ, MERGE_OPTIONS: _environment(words)}, check=False).returncode
 
 
 def _environment(words: Sequence[str]) -> str:
-    """Return words for the driver, which beat those that are in the environment: a method replaces them all."""
+    """Return words for the driver. They override those in the environment; a method replaces all of them."""
     inherited = os.environ.get(MERGE_OPTIONS, "").split()
     return " ".join([*([] if parse_override("command line", words).method else inherited), *words])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports mistakes as ``UsageError``, with the nearest known option as a hint."""
+    """Reports mistakes as ``UsageError``, with a similar option as a hint."""
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""
@@ -22,9 +22,9 @@ class Parser(argparse.ArgumentParser):
     def _hint(self, message: str) -> str:
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message:
-            known = [option for action in self._actions for option in action.option_strings]
+            options = [option for action in self._actions for option in action.option_strings]
             for word in unknown.split():
-                if word.startswith("-") and (near := nearest(word.split("=")[0], known)):
+                if word.startswith("-") and (near := nearest(word.split("=")[0], options)):
                     return f"did you mean {near}?"
         return f"{self.prog} -h"
 

@@ -1,4 +1,4 @@
-"""What holds for the whole process of a command."""
+"""Prepare the process of a command: streams, encoding, environment, garbage collector."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 NAMES = "git-theta-names"
-"""The error handler of our streams: bytes of a path stay as they are, and a character without bytes is escaped."""
+"""Error handler of the standard streams: keeps the bytes of a path, escapes characters that cannot be encoded."""
 
-# Git hands this to the filter in a submodule; until 2.41 most commands of git refuse to run with it.
+# Git sets this for the filter in a submodule; before 2.41 most commands of git refuse to run with it.
 _NOT_FOR_GIT = "GIT_INTERNAL_SUPER_PREFIX"
 _TRACE = "GIT_TRACE"
 
@@ -30,7 +30,7 @@ def begin() -> None:
 
 
 def _open_standard_files() -> None:
-    # A file that is opened must not become the standard output of a program that was started without one.
+    # If the program was started without standard output, the next file that is opened would become it.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error
         os.set_inheritable(descriptor, True)  # noqa: FBT003 - the only parameter there is
     os.close(descriptor)
@@ -46,14 +46,14 @@ def _use_utf8() -> None:
     """Start this program again in Python's UTF-8 mode if the locale has another encoding.
 
     Manifests, attributes, rules and JSON are UTF-8 and git's paths are bytes. In that mode (PEP 540) a path is the same
-    text in all of them whatever the locale is, and bytes that are not UTF-8 are kept as surrogate escapes.
+    text in all of them, whatever the locale is. Bytes that are not UTF-8 are kept as surrogate escapes.
     """
     if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
         os.execv(sys.executable, [os.fsencode(sys.executable), b"-X", b"utf8", *_raw_arguments()])  # noqa: S606 - this very program
 
 
 def _raw_arguments() -> list[bytes]:
-    # Python decodes arguments by the C library, and not all that it decodes its own codec encodes again (EUC-JP).
+    # Python decodes arguments with the C library, and its own codec cannot always encode them again (EUC-JP).
     with suppress(OSError):
         words = Path("/proc/self/cmdline").read_bytes().split(b"\0")[1:-1]
         if len(words) == len(sys.orig_argv) - 1:
@@ -62,16 +62,16 @@ def _raw_arguments() -> list[bytes]:
 
 
 def _clear_environment() -> None:
-    """Remove variables that keep the git commands that we run from answering as they should."""
+    """Remove variables that change the output of the git commands that are run."""
     os.environ.pop(_NOT_FOR_GIT, None)
     for name, value in list(os.environ.items()):
-        # Traces to standard error would mix with the messages that we read there; those to files do no harm.
+        # Traces on standard error would mix with messages that are read there. Traces to files can stay.
         if name.startswith(_TRACE) and (value.isdigit() or value.lower() == "true"):
             del os.environ[name]
 
 
 class _Messages(io.TextIOWrapper):
-    """Standard error: what cannot be printed, as the reader is gone, is no reason to fail."""
+    """Standard error. A closed reader is not a failure."""
 
     def write(self, text: str) -> int:
         try:
@@ -82,14 +82,14 @@ class _Messages(io.TextIOWrapper):
 
 
 def silence(descriptor: int) -> None:
-    """Send what is still to be written to a descriptor nowhere: Python would complain when it exits."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+    """Discard what is still to be written to a descriptor. Python would complain about it when it exits."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
 
 
 def accept_any_name() -> None:
-    """Let standard output and error print every path and every name of a parameter."""
+    """Let standard output and standard error print any path and any parameter name."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -109,10 +109,9 @@ codecs.register_error(NAMES, _encode_name)
 
 
 def tune_gc() -> None:
-    """Let the garbage collector look for cycles seldom, and not when the process ends.
+    """Run the garbage collector rarely, and not when the process ends.
 
-    To go through all that torch defines, as it is imported and once more at the end, takes a third of a small merge's
-    time.
+    Scanning the objects of torch, while it is imported and again at the end, takes a third of a small merge's time.
     """
     gc.set_threshold(100_000, *gc.get_threshold()[1:])
     atexit.register(gc.freeze)

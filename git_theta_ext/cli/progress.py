@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-_PATIENCE = 1.0
-"""Seconds before anything is shown."""
+_DELAY = 1.0
+"""Seconds before a bar is shown."""
 
 
 @contextmanager
 def progress(label: str, total: int, *, wanted: bool = True, counted: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show how far some work is, where stderr is a terminal and the work takes longer than a second.
+    """Show a progress bar if stderr is a terminal and the work takes longer than a second.
 
     Args:
-        label: What is being done.
-        total: Bytes of it; 0 where unknown.
-        wanted: Whether to show anything at all.
-        counted: Whether it is a number of things instead of bytes.
+        label: Name of the work.
+        total: Its size in bytes; 0 if unknown.
+        wanted: Whether to show a bar at all.
+        counted: Whether the size is a number of items instead of bytes.
 
     Yields:
-        A function to call with the number of bytes done since the last call, from any thread.
+        A function to call with the number of bytes done since the last call. Any thread can call it.
     """
     if not wanted or not sys.stderr.isatty():
         yield lambda _: None
@@ -43,7 +43,7 @@ def progress(label: str, total: int, *, wanted: bool = True, counted: bool = Fal
 
 
 class _Bar:
-    """Starts the real bar, and imports rich, when the patience is over."""
+    """Starts the real bar, and imports rich, only after the delay."""
 
     def __init__(self, label: str, total: int, *, counted: bool) -> None:
         self._label = label
@@ -57,7 +57,7 @@ class _Bar:
     def advance(self, count: int) -> None:
         with self._lock:
             self._done += count
-            if self._shown is None and time.monotonic() - self._start > _PATIENCE:
+            if self._shown is None and time.monotonic() - self._start > _DELAY:
                 self._shown = self._show()
             if self._shown is not None:
                 bar, task = self._shown

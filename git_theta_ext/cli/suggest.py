@@ -1,4 +1,4 @@
-"""What to type instead: the nearest known word, or the command of git that does what was asked for."""
+"""Suggest what to type instead: a similar word, or the command of git that does it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
 _SWAP, _INSERT, _REPLACE, _DELETE = 1, 2, 3, 3
 _FARTHEST = 5
 
-GIT_DOES = {
+GIT_EQUIVALENTS = {
     "blame": "git blame MODEL shows the last commit of each parameter",
-    "clone": "git clone URL writes the models as well",
+    "clone": "git clone URL",
     "commit": "git commit",
     "diff": "git diff shows which parameters changed, and by how much",
-    "fetch": "git fetch, then git checkout or git theta checkout fetches what a version needs",
+    "fetch": "git fetch, then git checkout REV, which fetches the parameters",
     "init": "git theta install, then git theta track PATTERN",
-    "lock": "git lfs lock PATH, if the host offers locks: git theta has none",
+    "lock": "git lfs lock PATH, if the server supports locks",
     "log": "git log -p --ext-diff -- MODEL",
     "ls": "git theta ls-files",
-    "migrate": "git theta track PATTERN && git add --renormalize . && git commit takes over the current version",
+    "migrate": "git theta track PATTERN && git add --renormalize . && git commit converts the current version",
     "mv": "git mv",
     "pull": "git pull",
     "rebase": "git rebase",
@@ -28,19 +28,19 @@ GIT_DOES = {
     "rm": "git rm",
     "stash": "git stash",
     "switch": "git switch BRANCH",
-    "unlock": "git lfs unlock PATH, if the host offers locks: git theta has none",
+    "unlock": "git lfs unlock PATH, if the server supports locks",
     "update": "git theta add MODEL --update KIND=FILE",
 }
-"""Commands that people look for here, with what does that job."""
+"""Commands that git theta does not have, and how to do the same."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that was most likely meant, or None if none is near.
+def nearest(word: str, candidates: Iterable[str]) -> str | None:
+    """Return the candidate that was most likely meant, or None if none is similar.
 
     Weighs mistakes as git does for its own commands: letters that changed places cost least, a missing letter less than
     one too many.
     """
-    ranked = sorted((_distance(word, other), other) for other in known)
+    ranked = sorted((_distance(word, other), other) for other in candidates)
     return ranked[0][1] if ranked and ranked[0][0] <= min(_FARTHEST, len(word)) else None
 
 

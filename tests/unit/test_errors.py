@@ -5,7 +5,7 @@ import msgpack
 import pytest
 import zstandard
 
-from git_theta_ext.errors import FormatError, understood
+from git_theta_ext.errors import FormatError, to_theta_error
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from git_theta_ext.errors import FormatError, understood
     ids=lambda error: type(error).__name__,
 )
 def test_an_exception_that_nobody_thought_of_is_said_to_be_a_bug(error):
-    told = understood(error)
+    told = to_theta_error(error)
     assert told.exit_code == 129
     assert "bug" in told.message
     assert type(error).__name__ in told.message
@@ -32,7 +32,7 @@ def test_an_exception_that_nobody_thought_of_is_said_to_be_a_bug(error):
 
 def test_errors_that_mean_something_are_no_bugs():
     error = FormatError("x")
-    assert understood(error) is error
-    assert understood(MemoryError()).exit_code == 129
-    assert "not enough memory" in understood(MemoryError()).message
-    assert understood(OSError(28, "No space left on device", "/x")).message == "/x: No space left on device"
+    assert to_theta_error(error) is error
+    assert to_theta_error(MemoryError()).exit_code == 129
+    assert "not enough memory" in to_theta_error(MemoryError()).message
+    assert to_theta_error(OSError(28, "No space left on device", "/x")).message == "/x: No space left on device"

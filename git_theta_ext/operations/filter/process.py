@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from git_theta_ext.checkpoint.writers import close_inherited
-from git_theta_ext.errors import ProtocolError, ThetaError, understood
+from git_theta_ext.errors import ProtocolError, ThetaError, to_theta_error
 from git_theta_ext.git.caller import calling_command
 from git_theta_ext.git.repository import NESTED
 from git_theta_ext.model.manifest import is_manifest
@@ -168,7 +168,7 @@ class FilterProcess:
             return work()
         except Exception as error:  # noqa: BLE001 - git goes on with other paths
             self._failed = True
-            self._report(understood(error), self._request.pathname if self._request else "")
+            self._report(to_theta_error(error), self._request.pathname if self._request else "")
             if isinstance(self._handler, CleanRequest):
                 self._handler.close()
             self._handler = None

@@ -48,12 +48,12 @@ def test_every_command_explains_itself_with_an_example(name, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (["statuss"], "no command 'statuss'", "did you mean status?"),
-        (["--vresion"], "no option '--vresion'", "did you mean --version?"),
-        (["zzzz"], "no command 'zzzz'", "git theta -h"),
+        (["statuss"], "unknown command 'statuss'", "did you mean status?"),
+        (["--vresion"], "unknown option '--vresion'", "did you mean --version?"),
+        (["zzzz"], "unknown command 'zzzz'", "git theta -h"),
         (["gc", "--grace", "soon"], "invalid float value: 'soon'", "git theta gc -h"),
         (["env", "--jsn"], "unrecognized arguments: --jsn", "did you mean --json?"),
-        (["diff"], "no command 'diff'", "git diff shows which parameters changed, and by how much"),
+        (["diff"], "unknown command 'diff'", "git diff shows which parameters changed, and by how much"),
         (["merge", "side"], "merges are git's own", "git merge side"),
         (["merge", "a", "b"], "merges are git's own", "git merge -s theta a b"),
         (["env", "--zzzz"], "unrecognized arguments: --zzzz", "git theta env -h"),
@@ -129,7 +129,7 @@ def test_too_little_memory_is_no_oversight_of_ours(monkeypatch, capsys, error):
     monkeypatch.setattr("git_theta_ext.cli.main._dispatch", fail)
     assert main(["merge-driver"]) == 129
     told = capsys.readouterr().err
-    assert told.startswith("git-theta: error: there is not enough memory\ngit-theta: hint: ")
+    assert told.startswith("git-theta: error: not enough memory\ngit-theta: hint: ")
     assert "Traceback" not in told
 
 

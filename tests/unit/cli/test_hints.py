@@ -14,7 +14,7 @@ import pytest
 from git_theta_ext import errors
 from git_theta_ext.cli.discovery import command_names, internal_names, load
 from git_theta_ext.cli.parser import Parser, parser_of
-from git_theta_ext.cli.suggest import GIT_DOES, nearest
+from git_theta_ext.cli.suggest import GIT_EQUIVALENTS, nearest
 from git_theta_ext.errors import UsageError
 from git_theta_ext.settings import SETTINGS
 
@@ -107,10 +107,10 @@ def _nested_options(parser: argparse.ArgumentParser) -> set[str]:
     return {option for action in nested for option in action.option_strings}
 
 
-@pytest.mark.parametrize("name", sorted(GIT_DOES))
+@pytest.mark.parametrize("name", sorted(GIT_EQUIVALENTS))
 def test_a_command_of_git_is_answered_with_what_does_that_job(name: str) -> None:
     assert name not in command_names()
-    assert GIT_DOES[name].startswith("git ")
+    assert GIT_EQUIVALENTS[name].startswith("git ")
 
 
 @pytest.mark.parametrize(

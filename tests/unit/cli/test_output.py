@@ -110,7 +110,7 @@ def terminal(monkeypatch, patience):
     # Not a fixture: pytest puts its own streams back between set-up and test.
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr(progress_module, "_PATIENCE", patience)
+    monkeypatch.setattr(progress_module, "_DELAY", patience)
     monkeypatch.setenv("TERM", "xterm")
     return stream
 
