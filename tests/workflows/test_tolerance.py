@@ -81,7 +81,7 @@ def test_dry_run_changes_nothing(one):
     before = one.git("ls-files", "--stage")
     assert add(one, "-n", "--atol", "1e-6")["details"] == [{"path": MODEL, "snapped": [EMBEDDING]}]
     assert (one.read(), one.git("ls-files", "--stage")) == (new, before)
-    assert "1 of 2 changed parameters set back" in one.git("theta", "add", "-n", "--atol", "1e-6", MODEL)
+    assert "1 of 2 changed parameters reverted" in one.git("theta", "add", "-n", "--atol", "1e-6", MODEL)
 
 
 def test_values_of_the_committed_version_count_not_those_staged(one):

@@ -1,4 +1,4 @@
-"""The ways in which ``git theta add`` takes files: as they are, with an update, or set back where they hardly moved."""
+"""The ways in which ``git theta add`` stores files: as they are, with an update, or with small changes reverted."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be staged; all of it is stored.
+    """Files to stage, whose parameters are stored.
 
     Attributes:
-        staged: Files that go into the index as they are.
-        rewrites: Files to write first.
-        told: What programs get to know of a path besides.
-        notes: What people get to know of a path besides.
+        staged: Files to stage as they are.
+        rewrites: Files to rewrite first.
+        details: Further JSON fields of a path.
+        notes: Further text about a path.
     """
 
     staged: list[Staged] = field(default_factory=list)
     rewrites: list[Rewrite] = field(default_factory=list)
-    told: dict[str, dict[str, Any]] = field(default_factory=dict)
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Staging:
-    """Stores files, given as path to format name.
+    """Stores files, given as a mapping of paths to format names.
 
     Attributes:
         workspace: The repository and its store.
-        advance: Told the number of bytes dealt with, as it goes.
-        dry_run: Store nothing.
+        advance: Takes the number of bytes that were processed since the last call.
+        dry_run: Whether to store nothing.
     """
 
     workspace: Workspace
@@ -63,7 +63,7 @@ class Staging:
         ((path, name),) = formats.items()
         checkpoint = open_checkpoint(self.workspace, path, name, self.advance)
         done = store_update(self.workspace, checkpoint, source, dry_run=self.dry_run)
-        told = {
+        details = {
             "update": source.kind,
             "applied_here": not done.applied,
             "exact": list(done.exact),
@@ -72,25 +72,25 @@ class Staging:
             "stored_bytes": None if self.dry_run else done.stored_bytes,
         }
         note = _note(done) + ("" if self.dry_run else f", {human_bytes(done.stored_bytes)} stored")
-        return Work(rewrites=[done.rewrite], told={path: told}, notes={path: note})
+        return Work(rewrites=[done.rewrite], details={path: details}, notes={path: note})
 
     def revert_small_changes(self, formats: Mapping[str, str | None], tolerance: Tolerance) -> Work:
-        """Store files in which parameters that hardly moved are set back."""
+        """Store files after reverting parameters that changed by less than a tolerance."""
         work = Work()
         for path, name in formats.items():
-            if manifest_at(self.workspace.repo, path) is not None:  # it holds nothing to compare
+            if manifest_at(self.workspace.repo, path) is not None:  # a manifest has no values to compare
                 work.staged.extend(self.plain({path: name}).staged)
                 continue
             checkpoint = open_checkpoint(self.workspace, path, name, self.advance)
-            found = revert_small_changes(self.workspace, checkpoint, tolerance)
-            work.told[path] = {"snapped": list(found.names)}
-            work.notes[path] = f"{len(found.names)} of {plural(found.changed, 'changed parameter')} set back"
-            if not found.names:
+            reverted = revert_small_changes(self.workspace, checkpoint, tolerance)
+            work.details[path] = {"snapped": list(reverted.names)}
+            work.notes[path] = f"{len(reverted.names)} of {plural(reverted.changed, 'changed parameter')} reverted"
+            if not reverted.names:
                 work.staged.extend(self.plain({path: name}).staged)
                 continue
-            work.rewrites.append(found.rewrite)
+            work.rewrites.append(reverted.rewrite)
             if not self.dry_run:
-                checkpoint.store(self.workspace.store, found.rewrite.manifest)
+                checkpoint.store(self.workspace.store, reverted.rewrite.manifest)
         return work
 
 
@@ -98,7 +98,7 @@ def _note(done: UpdatedFile) -> str:
     count = plural(len(done.exact) + len(done.residual), "parameter")
     what = f"{count} updated"
     if done.applied:
-        what = f"the file held the update of {count} already, so that it was not applied again"
+        what = f"the file already contained the update of {count}"
         if done.residual:
-            what += f"; {len(done.residual)} of them differ from it by rounding, which is kept beside it"
-    return f"{what}; an update of {human_bytes(done.update_bytes)}"
+            what += f"; rounding differences of {len(done.residual)} of them are stored as well"
+    return f"{what}; size of the update: {human_bytes(done.update_bytes)}"

@@ -53,7 +53,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Stage."""
+    """Stage checkpoints."""
     update, tolerance = _update(args), _tolerance(args)
     output = output_of(args)
     with Workspace.discover(output) as workspace:
@@ -71,11 +71,11 @@ def _stage(
     from git_theta_ext.operations.staging.stage import regular_file, rewrite_and_stage
 
     repo = workspace.repo
-    with suppress(ThetaError):  # of other files
+    with suppress(ThetaError):  # it concerns other files
         finish_written(workspace)
     formats, gone = _chosen(repo, args.paths, output)
     if update is not None and (len(formats) != 1 or gone):
-        raise UsageError("an update is of one checkpoint", hint="git theta add PATH --update KIND=FILE")
+        raise UsageError("--update takes exactly one checkpoint", hint="git theta add PATH --update KIND=FILE")
     total = sum(regular_file(repo, path).st_size for path in formats)
     with output.progress("storing", total) as advance:
         staging = Staging(workspace, advance, dry_run=args.dry_run)
@@ -86,11 +86,11 @@ def _stage(
         else:
             work = staging.plain(formats)
     if args.dry_run:
-        lines = [f"would add {path}{_behind(work.notes.get(path))}" for path in formats]
-        told: dict[str, Any] = {"would_add": list(formats), "would_remove": gone}
-        if work.told:
-            told["details"] = [{"path": path, **facts} for path, facts in work.told.items()]
-        output.result(told, [*lines, *(f"would remove {path}" for path in gone)])
+        lines = [f"would add {path}{_in_brackets(work.notes.get(path))}" for path in formats]
+        data: dict[str, Any] = {"would_add": list(formats), "would_remove": gone}
+        if work.details:
+            data["details"] = [{"path": path, **details} for path, details in work.details.items()]
+        output.result(data, [*lines, *(f"would remove {path}" for path in gone)])
         return 0
     before = {entry.path: entry.oid for entry in repo.entries(None) if not entry.stage}
     staged, oids = rewrite_and_stage(workspace, work.rewrites, work.staged)
@@ -112,7 +112,7 @@ def _stage(
                     "parameters": len(item.manifest.parameters),
                     "bytes": item.stat.st_size,
                     "changed": changed[item.path],
-                    **work.told.get(item.path, {}),
+                    **work.details.get(item.path, {}),
                 }
                 for item in staged
             ],
@@ -121,7 +121,7 @@ def _stage(
         [
             *(
                 f"{'added' if changed[item.path] else 'unchanged'} {item.path}: {summary(item.manifest)}"
-                f"{_behind(work.notes.get(item.path))}"
+                f"{_in_brackets(work.notes.get(item.path))}"
                 for item in staged
             ),
             *(f"removed {path}" for path in gone),
@@ -130,19 +130,19 @@ def _stage(
     return 0
 
 
-def _behind(note: str | None) -> str:
+def _in_brackets(note: str | None) -> str:
     return f" ({note})" if note else ""
 
 
 def _update(args: argparse.Namespace) -> Source | None:
     if args.update is None:
         return None
-    kind, found, file = args.update.partition("=")
-    if not found or not file or (kind not in built_in("updates") and kind not in names("updates")):
+    kind, equals, file = args.update.partition("=")
+    if not equals or not file or (kind not in built_in("updates") and kind not in names("updates")):
         hint = f"KIND is one of {', '.join(names('updates'))}"
-        raise UsageError(f"--update {args.update}: not KIND=FILE", hint=hint)
+        raise UsageError(f"--update {args.update} does not have the form KIND=FILE", hint=hint)
     if args.atol is not None or args.rtol is not None:
-        raise UsageError("--update and tolerances do not go together", hint="git theta add -h")
+        raise UsageError("--update excludes --atol and --rtol", hint="git theta add -h")
     from git_theta_ext.operations.staging.update import Source
 
     return Source(kind, Path(file))
@@ -157,26 +157,26 @@ def _tolerance(args: argparse.Namespace) -> Tolerance | None:
 
 
 def _chosen(repo: Repository, specs: Sequence[str], output: Output) -> tuple[dict[str, str | None], list[str]]:
-    """Return path to format name of the checkpoints among what the user named, and those deleted from the work tree."""
+    """Return the checkpoints that the user named, with their formats, and those deleted from the work tree."""
     top = worktree_of(repo)
     paths = [path for path in addable_paths(repo, specs) if not (top / path).is_dir() or (top / path).is_symlink()]
-    found = theta_paths(repo.run, paths)
-    if not found:
+    formats = theta_paths(repo.run, paths)
+    if not formats:
         raise UsageError(
             f"{paths[0] if paths else specs[0]} is not tracked by git theta",
-            hint="git theta track PATTERN, or git add for files that are no models",
+            hint="git theta track PATTERN; use git add for other files",
         )
     if not configured(repo):
-        raise ConfigError("git does not know the filter yet", hint="git theta install")
-    gone = [path for path in found if not os.path.lexists(top / path)]
-    # Those that were named are refused later on; a folder may well have some beside its checkpoints.
-    named = {os.path.abspath(spec) for spec in specs}  # noqa: PTH100 - resolving would follow the link
-    links = [path for path in found if (top / path).is_symlink() and str(top / path) not in named]
-    if len(found) > len(links):
+        raise ConfigError("git is not configured to use git theta", hint="git theta install")
+    gone = [path for path in formats if not os.path.lexists(top / path)]
+    # A link that the user named is refused later. A directory may contain links besides its checkpoints.
+    named = {os.path.abspath(spec) for spec in specs}  # noqa: PTH100 - resolve() would follow the link
+    links = [path for path in formats if (top / path).is_symlink() and str(top / path) not in named]
+    if len(formats) > len(links):
         for path in links:
-            output.warning(f"{path} is a symbolic link, which holds no parameters", f"git add {quote(path)}")
-            del found[path]
-    return {path: name for path, name in found.items() if path not in gone}, gone
+            output.warning(f"{path} is a symbolic link and has no parameters", f"git add {quote(path)}")
+            del formats[path]
+    return {path: name for path, name in formats.items() if path not in gone}, gone
 
 
 def _ensure_hook(repo: Repository, output: Output) -> None:

@@ -43,7 +43,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Populate."""
+    """Write checkpoints."""
     output = output_of(args)
     with Workspace.discover(output) as workspace:
         return _populate(output, workspace, args)
@@ -77,18 +77,18 @@ def _populate(output: Output, workspace: Workspace, args: argparse.Namespace) ->
     for path in gone:
         output.warning(f"{path} was deleted from the work tree", f"git theta checkout --force {quote(path)}")
     if left and not failures:
-        output.warning(f"{left[0]}: a merge left conflicts in it", f"git theta resolve {quote(left[0])}")
+        output.warning(f"{left[0]} has merge conflicts", f"git theta resolve {quote(left[0])}")
     return failures[0].exit_code if failures else 0
 
 
 def _nothing(*unfinished: Sequence[str]) -> list[str]:
-    return [] if any(unfinished) else ["every checkpoint is in place"]
+    return [] if any(unfinished) else ["all checkpoints are written"]
 
 
 def _restore_manifests(repo: Repository, paths: Sequence[str], ensure: Callable[[Iterable[Manifest]], None]) -> None:
-    """Put the index's manifests over changed files, as an interrupted git checkout would leave them."""
+    """Replace changed files with the index's manifests, as an interrupted git checkout would leave them."""
     chosen = set(paths)
-    # First all that is needed: a changed file must not make way for a manifest that nobody can turn into a checkpoint.
+    # Parameters are fetched first: without them, a changed file would be replaced by a manifest that cannot be written.
     ensure(manifest for path, (_, manifest) in repo.manifests(None).items() if path in chosen)
     data = "".join(f"{path}\0" for path in paths).encode(errors="surrogateescape")
     repo.run("checkout-index", "-f", "-u", "-z", "--stdin", input=data, env={SKIP_SMUDGE: "1"})

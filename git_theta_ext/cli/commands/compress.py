@@ -48,7 +48,7 @@ _GROUPS = 24
 
 @dataclass(frozen=True)
 class _Model:
-    """Parameters, and how to read each of them in chunks."""
+    """Parameters, and a function that reads one in chunks."""
 
     specs: Mapping[str, TensorSpec]
     chunks: Callable[[str], Iterable[memoryview]]
@@ -76,14 +76,14 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compress."""
+    """Compress a difference."""
     output = output_of(args)
     if not 0 < args.density <= 1:
         raise UsageError("--density must be above 0 and at most 1", hint="git theta compress -h")
     if not 0 < args.alpha < float("inf"):
         raise UsageError("--alpha must be above 0 and finite", hint="git theta compress -h")
     if args.output.is_dir() or not args.output.absolute().parent.is_dir():
-        raise UsageError(f"{args.output} is a folder, or is in none", hint="name a file with -o")
+        raise UsageError(f"{args.output} is a directory, or its directory does not exist", hint="git theta compress -h")
     with ExitStack() as opened:
 
         @cache
@@ -102,11 +102,11 @@ def _compress(output: Output, old: _Model, new: _Model, args: argparse.Namespace
             f"{args.new} and {args.old} have the same real floats: there is nothing to compress",
             hint="git theta compress -h",
         )
-    told = _write(args.output, pairs, selection, scale, args)
+    fidelities = _write(args.output, pairs, selection, scale, args)
     for name in left_out:
-        output.warning(f"{name} differs and is no float, so it is not in the update")
-    output.warning("the update is lossy: it does not give the new model, but one that is near it")
-    output.result(*_report(args, told, left_out, selection.deviation))
+        output.warning(f"{name} differs but is not a float, so the update does not contain it")
+    output.warning("the update is lossy: it results in a model near the new one")
+    output.result(*_report(args, fidelities, left_out, selection.deviation))
     return 0
 
 
@@ -115,14 +115,14 @@ def _open(name: str, workspace: Callable[[], Workspace]) -> _Model:
         data = open_bytes(Path(name))
         if is_manifest(data):
             raise UsageError(f"{name} is only a manifest", hint=f"git theta checkout {quote(name)}")
-        places = {extent.name: extent for extent in scan(data, name).extents}
+        extents = {extent.name: extent for extent in scan(data, name).extents}
 
         def pieces(parameter: str) -> Iterator[memoryview]:
-            place = places[parameter]
-            for start in range(place.offset, place.end, place.spec.chunk_bytes):
-                yield data[start : min(start + place.spec.chunk_bytes, place.end)]
+            extent = extents[parameter]
+            for start in range(extent.offset, extent.end, extent.spec.chunk_bytes):
+                yield data[start : min(start + extent.spec.chunk_bytes, extent.end)]
 
-        return _Model({key: extent.spec for key, extent in places.items()}, pieces)
+        return _Model({key: extent.spec for key, extent in extents.items()}, pieces)
     if ":" not in name:
         raise UsageError(f"{name} is neither a file nor REV:PATH", hint=f"git theta show HEAD:{quote(name)}")
     manifest = manifest_of(workspace().repo, name)
@@ -138,12 +138,12 @@ def _stored(store: Store, parameters: Mapping[str, Parameter]) -> _Model:
 
 
 def _pairs(old: _Model, new: _Model, args: argparse.Namespace) -> tuple[list[Pair], list[str]]:
-    """Return the parameters of real floats, and the names of others that differ."""
+    """Return the real float parameters, and the names of others that differ."""
     odd = sorted(name for name in {*old.specs, *new.specs} if old.specs.get(name) != new.specs.get(name))
     if odd:
         raise UsageError(
-            f"parameter {odd[0]!r} is not of one element type and shape in {args.old} and {args.new}",
-            hint="only models with the same parameters have a difference",
+            f"parameter {odd[0]!r} does not have the same element type and shape in {args.old} and {args.new}",
+            hint="compress the difference of models with the same parameters",
         )
 
     def chunks(name: str) -> Iterator[tuple[memoryview, memoryview]]:
@@ -168,24 +168,24 @@ def _write(
         replacing(path) as temporary,
         temporary.open("xb") as file,
     ):
-        told = write_signs(pairs, selection, signs)
-        sizes = {name: found.nbytes for name, found in told.items() if found.kept}
+        fidelities = write_signs(pairs, selection, signs)
+        sizes = {name: fidelity.nbytes for name, fidelity in fidelities.items() if fidelity.kept}
         shapes = {pair.name: pair.spec.shape for pair in pairs}
         file.write(file_head(shapes, sizes, scale, args.density, args.alpha))
         signs.seek(0)
         shutil.copyfileobj(signs, file)
-    return told
+    return fidelities
 
 
 def _report(
-    args: argparse.Namespace, told: Mapping[str, Fidelity], left_out: Sequence[str], deviation: float
+    args: argparse.Namespace, fidelities: Mapping[str, Fidelity], left_out: Sequence[str], deviation: float
 ) -> tuple[dict[str, Any], list[str]]:
     scale = args.alpha * deviation
-    whole = reduce(add, told.values(), Fidelity())
+    whole = reduce(add, fidelities.values(), Fidelity())
     size = args.output.stat().st_size
     groups = [
-        (row.label, reduce(add, (told[item.name] for item in row.items), Fidelity()))
-        for row in fold([Item("~", name, "") for name in told], _GROUPS)
+        (row.label, reduce(add, (fidelities[item.name] for item in row.items), Fidelity()))
+        for row in fold([Item("~", name, "") for name in fidelities], _GROUPS)
     ]
     data = {
         "file": str(args.output),
@@ -204,25 +204,25 @@ def _report(
         "groups": [
             {
                 "name": label,
-                "elements": found.elements,
-                "kept": found.kept,
-                "relative_error": found.relative_error(scale),
-                "cosine": found.cosine,
+                "elements": group.elements,
+                "kept": group.kept,
+                "relative_error": group.relative_error(scale),
+                "cosine": group.cosine,
             }
-            for label, found in groups
+            for label, group in groups
         ],
     }
     width = max(len(label) for label, _ in groups)
     lines = [
         f"wrote {args.output}: {human_bytes(size)}, {whole.kept} signs of {whole.elements} elements, scale {scale:.4g}",
         f"{'':{width}}  error  cosine    kept",
-        *(f"{label:{width}}  {_columns(found, scale)}" for label, found in groups),
+        *(f"{label:{width}}  {_columns(group, scale)}" for label, group in groups),
         f"{'whole model':{width}}  {_columns(whole, scale)}",
         f"the smallest error is at --alpha {data['best_alpha']:.3g}",
     ]
     return data, lines
 
 
-def _columns(found: Fidelity, scale: float) -> str:
-    share = found.kept / found.elements if found.elements else 0.0
-    return f"{found.relative_error(scale):5.1%}  {found.cosine:6.3f}  {share:6.2%}"
+def _columns(fidelity: Fidelity, scale: float) -> str:
+    share = fidelity.kept / fidelity.elements if fidelity.elements else 0.0
+    return f"{fidelity.relative_error(scale):5.1%}  {fidelity.cosine:6.3f}  {share:6.2%}"
