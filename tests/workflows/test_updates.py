@@ -83,7 +83,7 @@ def test_lora_is_applied_and_costs_no_more_than_itself(one, adapter):
     assert one.unsettled(MODEL, model(1)) == []
     one.git("checkout", "--quiet", "main")
     assert one.unsettled(MODEL, new) == []
-    assert "nothing wrong" in one.git("theta", "fsck", "--full")
+    assert "no problems" in one.git("theta", "fsck", "--full")
 
 
 def test_update_reaches_a_clone(one, adapter, shared, tmp_path):

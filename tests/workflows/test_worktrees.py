@@ -99,7 +99,7 @@ def test_git_dir_and_work_tree_are_named_on_the_command_line(two: Repo, tmp_path
     # From another folder, as tools do that keep a repository apart from its files.
     two.git("--git-dir=../elsewhere.git", "--work-tree=../tree", "checkout", "--quiet", "main")
     assert there.read() == model(2)
-    assert two.git("--git-dir=../elsewhere.git", "theta", "fsck") == "5 versions of checkpoints, nothing wrong"
+    assert two.git("--git-dir=../elsewhere.git", "theta", "fsck") == "5 versions of checkpoints, no problems"
 
 
 def test_submodule_has_a_store_of_its_own(two: Repo, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show."""
+    """Show disk usage."""
     output = output_of(args)
     with Workspace.discover(output) as workspace:
         only = tracked_paths(workspace.repo, args.paths) if args.paths else None
@@ -61,7 +61,7 @@ def _packs(store: Store) -> tuple[dict[str, PackHeader], int]:
     headers, total = {}, 0
     for _, path in store.pack_files():
         with suppress(FileNotFoundError):
-            if path.name in headers:  # in an alternate as well
+            if path.name in headers:  # seen already, in this store or an alternate
                 continue
             total += path.stat().st_size
             with suppress(CorruptError):  # counted as damaged; fsck names it
@@ -78,7 +78,7 @@ def _data(usage: Usage) -> dict[str, object]:
         "absent_bytes": usage.absent,
         "disk": asdict(usage.disk),
         "versions": [_version_data(asdict(version)) for version in usage.versions],
-        **{name: [asdict(share) for share in found] for name, found in shares.items()},
+        **{name: [asdict(share) for share in group] for name, group in shares.items()},
     }
 
 
@@ -91,7 +91,7 @@ def _version_data(version: dict[str, object]) -> dict[str, object]:
 
 def _lines(usage: Usage, kind: str) -> Iterator[str]:
     if not usage.versions:
-        yield "no checkpoint is in any commit or staged; git theta track PATTERN, then git theta add PATH"
+        yield "no checkpoint is committed or staged; git theta track PATTERN, then git theta add PATH"
     else:
         yield from _chart(_rows(usage, kind), shutil.get_terminal_size((_WIDTH, 0)).columns)
         yield ""
@@ -100,7 +100,7 @@ def _lines(usage: Usage, kind: str) -> Iterator[str]:
 
 
 def _rows(usage: Usage, kind: str) -> list[tuple[str, int, Share]]:
-    """Return label, raw bytes and share of each line."""
+    """Return the label, the raw bytes and the share of each line."""
     if kind == "version":
         return [(_when(v.path, v.commit, v.time), v.raw, v.new) for v in usage.versions]
     shares = {"encoding": usage.encodings, "group": usage.groups, "parameter": usage.parameters}[kind]
@@ -119,7 +119,7 @@ def _chart(rows: Sequence[tuple[str, int, Share]], width: int) -> Iterator[str]:
     widths = [max(len(cell[n]) for cell in cells) for n in range(4)]
     numbers = sum(widths[1:]) + 2 * 4
     widths[0] = min(widths[0], max(_LEAST_LABEL, width - numbers - _LEAST_BAR))
-    # The bar takes what the words leave.
+    # The bar takes the remaining width.
     room = min(_MOST_BAR, max(_LEAST_BAR, width - numbers - widths[0]))
     bars = ["", *(_bar(share.stored, largest, room) for _, _, share in rows)]
     for (label, raw, stored, ratio), bar in zip(cells, bars, strict=True):
@@ -130,7 +130,7 @@ def _chart(rows: Sequence[tuple[str, int, Share]], width: int) -> Iterator[str]:
 
 def _ratio(raw: int, share: Share) -> str:
     if share.absent:
-        return "not all here" if share.stored else "not here"
+        return "partly local" if share.stored else "not local"
     return _times(raw, share.stored) if share.stored else "-"
 
 
@@ -147,7 +147,7 @@ def _bar(count: int, largest: int, width: int) -> str:
 
 
 def _shown(line: str) -> str:
-    """Return a line in characters that stdout has."""
+    """Return a line in characters that standard output can encode."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         line.encode(encoding, "surrogateescape")
@@ -162,18 +162,18 @@ def _totals(usage: Usage) -> Iterator[str]:
     ratio = f", {_times(usage.raw, usage.stored)}" if usage.stored and not usage.absent else ""
     yield f"{what}: {human_bytes(usage.raw)} raw, {human_bytes(usage.stored)} stored{ratio}"
     if usage.raw > usage.unique:
-        yield f"  {human_bytes(usage.raw - usage.unique)} are the same in several places and stored once"
+        yield f"  {human_bytes(usage.raw - usage.unique)} are stored once and used several times"
     if usage.absent:
-        yield f"  {human_bytes(usage.absent)} are not here"
+        yield f"  {human_bytes(usage.absent)} are not in the local store"
 
 
 def _disk(usage: Usage) -> Iterator[str]:
     disk = usage.disk
     yield f"{plural(disk.packs, 'pack')} on disk: {human_bytes(disk.total)}"
     for count, what in (
-        (disk.heads, "heads of packs"),
-        (disk.again, "stored elsewhere in fewer bytes (git theta gc)"),
-        (disk.unreachable, "named by no ref, reflog or index (git theta gc)"),
+        (disk.heads, "pack headers"),
+        (disk.again, "redundant: also stored in fewer bytes (git theta gc)"),
+        (disk.unreachable, "unreachable from refs, reflogs and the index (git theta gc)"),
         (disk.damaged, "damaged (git theta fsck)"),
     ):
         if count:

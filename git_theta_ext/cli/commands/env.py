@@ -41,7 +41,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print."""
+    """Print versions and settings."""
     repo = current_repository()
     versions = {
         "git-theta": __version__,
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def masked(key: str, value: str) -> str:
-    """Hide what may be a secret: values of keys that sound like one, users, passwords and queries in addresses."""
+    """Mask what may be a secret: values of keys that sound like one; users, passwords and queries in URLs."""
     if _SECRET_KEY.search(key.rpartition(".")[2]):
         return "***"
     return _URL_SECRET.sub("***", value)
@@ -78,17 +78,17 @@ def _text(name: str, value: object) -> object:
 
 
 def _dependencies() -> dict[str, str]:
-    found = {}
+    versions = {}
     for requirement in requires("git_theta_ext") or ():
         extra = _EXTRA.search(requirement)
         if extra is not None and extra[1] not in _OPTIONAL:
             continue
         name = re.split(r"[^A-Za-z0-9_.-]", requirement, maxsplit=1)[0]
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions
 
 
 def _repository(repo: Repository) -> dict[str, object]:
@@ -111,13 +111,14 @@ def _repository(repo: Repository) -> dict[str, object]:
 
 
 def _tracked(repo: Repository) -> dict[str, str]:
-    """Return what ``.thetaconfig`` says, with the place that it was read from before each key."""
+    """Return the settings of ``.thetaconfig``; each key names the place that it was read from."""
     try:
-        found = read_tracked(repo)
+        tracked = read_tracked(repo)
     except ThetaError as error:
         return {FILE: error.message}
-    if found is None:
+    if tracked is None:
         return {}
-    told = {f"{FILE} ({found.place}) {key}": values[-1] or "" for key, values in found.config.values.items()}
-    told |= {f"{FILE} ({found.place}) {key}": "not allowed there" for key in found.ignored}
-    return {key: masked(key, value) for key, value in told.items()}
+    place = f"{FILE} ({tracked.place})"
+    settings = {f"{place} {key}": values[-1] or "" for key, values in tracked.config.values.items()}
+    settings |= {f"{place} {key}": "not allowed there" for key in tracked.ignored}
+    return {key: masked(key, value) for key, value in settings.items()}

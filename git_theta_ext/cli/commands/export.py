@@ -42,7 +42,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export."""
+    """Export a version."""
     output = output_of(args)
     with Workspace.discover(output) as workspace:
         return _export(output, workspace, args)
@@ -55,15 +55,17 @@ def _export(output: Output, workspace: Workspace, args: argparse.Namespace) -> i
     if args.file.is_dir():
         name = Path(args.object).name.rpartition(":")[2]
         raise UsageError(
-            f"{args.file} is a folder", hint=f"git theta export {quote(args.object)} {quote(str(args.file / name))}"
+            f"{args.file} is a directory", hint=f"git theta export {quote(args.object)} {quote(str(args.file / name))}"
         )
     if os.path.lexists(args.file) and not args.force:
         raise UsageError(
-            f"{args.file} is there already",
+            f"{args.file} already exists",
             hint=f"git theta export --force {quote(args.object)} {quote(str(args.file))}",
         )
     if not args.file.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {args.file.parent}", hint=f"mkdir -p {quote(str(args.file.parent))}")
+        raise UsageError(
+            f"directory {args.file.parent} does not exist", hint=f"mkdir -p {quote(str(args.file.parent))}"
+        )
     expected = Expected.at(args.file)
     with output.progress("fetching", 0) as advance:
         ensure_local(workspace, [manifest], advance)
@@ -71,22 +73,21 @@ def _export(output: Output, workspace: Workspace, args: argparse.Namespace) -> i
         stat = populate(manifest, workspace.store, args.file, expected, advance)
     if stat is None:
         raise ChangedError(
-            f"{args.file} was changed by another program meanwhile, and was left as it is",
+            f"another program changed {args.file} during the export; its file was kept",
             hint=f"git theta export --force {quote(args.object)} {quote(str(args.file))}",
         )
-    os.utime(args.file)  # a file made now, for make and its like
-    told = {"file": str(args.file), "bytes": stat.st_size}
-    output.result(told, [f"wrote {args.file}"])
+    os.utime(args.file)  # make and similar tools expect a current date
+    output.result({"file": str(args.file), "bytes": stat.st_size}, [f"wrote {args.file}"])
     return 0
 
 
 def _to_stdout(workspace: Workspace, manifest: Manifest) -> int:
-    """Write the whole checkpoint elsewhere first: nothing of it can be believed before all of it is verified."""
+    """Write the checkpoint to a temporary file first, as no part of it is verified before the whole is."""
     store = workspace.store
     with workspace.reporter.progress("fetching", 0) as advance:
         ensure_local(workspace, [manifest], advance)
-    with TemporaryDirectory(dir=store.root) as folder:
-        path = Path(folder) / "checkpoint"
+    with TemporaryDirectory(dir=store.root) as directory:
+        path = Path(directory) / "checkpoint"
         populate(manifest, store, path, Expected.at(path))
         with path.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)

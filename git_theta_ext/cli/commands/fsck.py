@@ -54,10 +54,10 @@ if TYPE_CHECKING:
 GROUP = "maintain"
 EXAMPLE = "git theta fsck --full"
 
-_MENDING = {
-    "corrupt": ("damaged packs are of no more use", "git theta fsck --full --repair"),
+_REMEDIES = {
+    "corrupt": ("some packs are damaged", "git theta fsck --full --repair"),
     "missing": (
-        "some tensors are lost here",
+        "some tensors are missing",
         "run git theta push --all in a clone that has them, then git theta checkout --force",
     ),
 }
@@ -81,14 +81,14 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check, and mend where that is asked for."""
+    """Check, and repair if requested."""
     if args.dry_run and not args.repair:
-        raise UsageError("--dry-run is for --repair: a check changes nothing", hint="git theta fsck --repair --dry-run")
+        raise UsageError("--dry-run needs --repair: a check changes nothing", hint="git theta fsck --repair --dry-run")
     output = output_of(args)
     if args.remote is not None:
         if args.repair:
             raise UsageError(
-                "--repair is for this repository",
+                "--repair and --remote exclude each other",
                 hint=" ".join(["git theta push --all", *([quote(args.remote)] if args.remote else [])]),
             )
         from git_theta_ext.cli.commands._fsck_remote import check
@@ -103,35 +103,37 @@ def _here(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     repo, store = workspace.repo, workspace.store
     manifests, paths, unreadable = _manifests(repo)
     unreadable += _raw(repo)
-    # Others clone from a bare repository: what only its remotes hold is missing to them.
+    # A bare repository is cloned from: what only its remotes hold is missing for the clones.
     remotes = Remotes(*try_remotes(workspace), count=repo.worktree is not None)
-    told: dict[str, Any] = {"manifests": len(manifests)}
+    data: dict[str, Any] = {"manifests": len(manifests)}
     lines: list[str] = []
-    # What a garbage collection takes for superfluous may be all that is left of a damaged pack.
+    # A garbage collection could remove the last good copy of what a damaged pack holds.
     with gc_lock(store.root, wait=True) if args.repair and not args.dry_run else nullcontext():
         if args.repair and not args.dry_run and not remotes.count:
             with output.progress("fetching", 0) as advance:
                 remotes.fill(store, manifests, advance)
-        found = _check(remotes, store, manifests, output, full=args.full)
+        problems = _check(remotes, store, manifests, output, full=args.full)
         if args.repair:
             heal = partial(_heal, workspace, manifests, paths)
-            found, told["repair"], lines = _mend(remotes, store, manifests, found, heal, output, dry_run=args.dry_run)
-    problems = unreadable + found
+            problems, data["repair"], lines = _repair(
+                remotes, store, manifests, problems, heal, output, dry_run=args.dry_run
+            )
+    problems = unreadable + problems
     needed = users(store, manifests, [problem.pack for problem in problems if problem.pack])
-    told["problems"] = [asdict(p) | {"needed_by": needed.get(p.pack, [])} for p in problems]
+    data["problems"] = [asdict(p) | {"needed_by": needed.get(p.pack, [])} for p in problems]
     lines += [_line(problem, needed) for problem in problems]
     if not problems:
-        lines.append(f"{plural(len(manifests), 'version')} of checkpoints, nothing wrong")
+        lines.append(f"{plural(len(manifests), 'version')} of checkpoints, no problems")
     kinds = {problem.kind for problem in problems}
     unasked = list(dict.fromkeys(error.message for error in remotes.failures)) if "missing" in kinds else []
-    told["unasked"] = unasked
-    output.result(told, lines)
+    data["unasked"] = unasked
+    output.result(data, lines)
     for message in unasked:
-        output.warning(f"{message}; what only that remote holds counts as missing")
+        output.warning(f"{message}; parameters that only this remote holds count as missing")
     if not remotes.count and remotes.held(store, manifests):
-        output.warning("remotes of this repository hold what it lacks", "git theta fsck --repair")
-    for kind in sorted((kinds & set(_MENDING)) - ({"corrupt"} if args.repair else set())):
-        output.warning(*_MENDING[kind])
+        output.warning("remotes hold parameters that this repository lacks", "git theta fsck --repair")
+    for kind in sorted((kinds & set(_REMEDIES)) - ({"corrupt"} if args.repair else set())):
+        output.warning(*_REMEDIES[kind])
     if not kinds:
         return 0
     return MissingError.exit_code if kinds == {"missing"} else CorruptError.exit_code
@@ -142,7 +144,7 @@ def _line(problem: Problem, needed: Mapping[str, Sequence[str]]) -> str:
     if not problem.pack:
         return text
     users = needed.get(problem.pack)
-    return f"{text}; needed by {shortlist(users, NAMED)}" if users else f"{text}; nothing that manifests name needs it"
+    return f"{text}; needed by {shortlist(users, NAMED)}" if users else f"{text}; not needed by any manifest"
 
 
 def _check(
@@ -161,7 +163,7 @@ def _check(
         with output.progress("decoding", sum(spec.nbytes for spec in wanted.values())) as advance:
             damaged = {problem.pack for problem in problems}
             decoded = check_tensors(store, wanted, advance)
-            # What a damaged pack holds is wrong for a reason that was told.
+            # The damage of the pack is reported already.
             problems += [problem for _, problem in decoded if not problem.pack or problem.pack not in damaged]
     return problems
 
@@ -169,14 +171,14 @@ def _check(
 def _heal(
     workspace: Workspace, manifests: Mapping[str, Manifest], paths: Mapping[str, str], lost: AbstractSet[Digest]
 ) -> dict[Digest, str]:
-    """Store again what files of work trees hold of what was lost, at the paths of the manifests that name it."""
+    """Store lost tensors again from files in work trees, at the paths of the manifests that name them."""
     from git_theta_ext.operations.maintenance.worktree_recovery import store_again
 
     lacking = (name for name, manifest in manifests.items() if any(digest in lost for digest, _ in manifest.digests()))
     return store_again(workspace, {paths[name] for name in lacking}, lost) if lost else {}
 
 
-def _mend(  # noqa: PLR0913, PLR0917 - the one place where all of it comes together
+def _repair(  # noqa: PLR0913, PLR0917 - it joins the remotes, the store and the manifests
     remotes: Remotes,
     store: Store,
     manifests: Mapping[str, Manifest],
@@ -186,7 +188,7 @@ def _mend(  # noqa: PLR0913, PLR0917 - the one place where all of it comes toget
     *,
     dry_run: bool,
 ) -> tuple[list[Problem], dict[str, Any], list[str]]:
-    """Return the problems that are left, and what was done, for programs and for people."""
+    """Repair, and return the remaining problems and what was done, as JSON and as text."""
     from git_theta_ext.transfer.repair import plan_repair, repair
 
     named = specs_of(manifests.values())
@@ -209,15 +211,15 @@ def _mend(  # noqa: PLR0913, PLR0917 - the one place where all of it comes toget
 
 
 def _manifests(repo: Repository) -> tuple[dict[str, Manifest], dict[str, str], list[Problem]]:
-    """Return every manifest that a ref, a reflog or an index reaches, and its path, both by a name for people.
+    """Return every manifest that a ref, a reflog or an index reaches, and its path, both by a readable name.
 
     The name is the path and the first commit that has the manifest there.
     """
     manifests: dict[str, Manifest] = {}
     paths: dict[str, str] = {}
-    known = set()
+    seen = set()
     for version in versions(repo):
-        known.add(version.oid)
+        seen.add(version.oid)
         commit = "staged" if version.commit is None else version.commit[:12]
         name = f"{version.path} ({commit})"
         manifests[name], paths[name] = version.manifest, version.path
@@ -225,10 +227,10 @@ def _manifests(repo: Repository) -> tuple[dict[str, Manifest], dict[str, str], l
     lines = repo.run("rev-list", "--objects", "--missing=allow-promisor", "--all", "--reflog", "--indexed-objects")
     for line in lines.decode(errors="surrogateescape").split("\n")[:-1]:
         oid, _, path = line.partition(" ")
-        if path and oid not in known:
+        if path and oid not in seen:
             others[oid] = path
     problems: list[Problem] = []
-    # Broken ones, and those that only another work tree's index has.
+    # Invalid manifests, and those that only the index of another work tree has.
     for oid, data in manifest_blobs(repo, object_infos(repo, others)):
         name = f"{others[oid]} (object {oid[:12]})"
         try:
@@ -239,7 +241,7 @@ def _manifests(repo: Repository) -> tuple[dict[str, Manifest], dict[str, str], l
 
 
 def _raw(repo: Repository) -> list[Problem]:
-    """Find checkpoints that the current commit holds as they are, though its attributes ask for a manifest."""
+    """Find checkpoints that the current commit stores as files, although its attributes ask for manifests."""
     head = head_of(repo)
     if head is None:
         return []
@@ -247,12 +249,12 @@ def _raw(repo: Repository) -> list[Problem]:
     tracked = theta_paths_at(repo, head, files)
     problems = []
     if tracked and not configured(repo):
-        problems.append(Problem("config", "filter.theta.process", "not set; git theta install"))
+        problems.append(Problem("config", "filter.theta.process", "is not set; git theta install"))
     infos = object_infos(repo, files.values())
     manifests = {oid for oid, _ in manifest_blobs(repo, infos)}
     raw = [path for path in tracked if files[path] not in manifests and infos[files[path]].nbytes]
-    mend = "git holds the file itself; git theta add it and commit"
-    problems += [Problem("raw", f"HEAD:{path}", mend) for path in raw]
-    mend = "a manifest that no committed .gitattributes gives to git theta, so that clones get its text"
+    what = "git stores the file itself; git theta add it and commit"
+    problems += [Problem("raw", f"HEAD:{path}", what) for path in raw]
+    what = "the committed .gitattributes do not track this manifest, so clones get its text"
     bare = [path for path, oid in files.items() if oid in manifests and path not in tracked]
-    return problems + [Problem("attribute", f"HEAD:{path}", mend) for path in bare]
+    return problems + [Problem("attribute", f"HEAD:{path}", what) for path in bare]

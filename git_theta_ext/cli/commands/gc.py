@@ -46,7 +46,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Recode and collect."""
+    """Recode and collect garbage."""
     output = output_of(args)
     with Workspace.discover(output) as workspace:
         return _gc(output, workspace, args)
@@ -56,7 +56,7 @@ def _gc(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     root = workspace.store.root
     grace = workspace.settings.gc_grace if args.grace is None else args.grace
     if not grace >= 0:
-        raise UsageError(f"--grace {grace:g} lies in the future", hint="git theta gc --grace 14")
+        raise UsageError("--grace must not be negative", hint="git theta gc --grace 14")
     if args.auto:
         lower_priority()
     options = GcOptions(time.time() - grace * _DAY, args.aggressive, args.dry_run)
@@ -65,7 +65,7 @@ def _gc(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
             return _collect(output, workspace, options, auto=args.auto)
     if args.auto:
         return 0
-    output.warning("another git theta gc, prune or repair is running; this one waits for it")
+    output.warning("waiting for another git theta gc, prune or fsck --repair")
     with gc_lock(root, wait=True):
         return _collect(output, workspace, options, auto=False)
 
@@ -87,7 +87,7 @@ def _run(output: Output, workspace: Workspace, options: GcOptions) -> None:
     if not options.dry_run:
         log_path(store).unlink(missing_ok=True)
     after = before - done.freed + done.recoded.after if options.dry_run else _stored(store)
-    had = "has {} and would have about {}" if options.dry_run else "had {} and has {}"
+    sizes = "store: {}, would become about {}" if options.dry_run else "store: {} before, {} now"
     output.result(
         {
             "dry_run": options.dry_run,
@@ -101,7 +101,7 @@ def _run(output: Output, workspace: Workspace, options: GcOptions) -> None:
         },
         [
             *_lines(done, "would " if options.dry_run else ""),
-            f"the store {had.format(human_bytes(before), human_bytes(after))}",
+            sizes.format(human_bytes(before), human_bytes(after)),
         ],
     )
 
@@ -119,12 +119,12 @@ def _lines(done: Collected, would: str) -> Iterator[str]:
         yield f"{would}recode {plural(count, 'tensor')} ({ways}): {sizes}"
     garbage = done.garbage
     if garbage.redundant:
-        yield f"{would}remove {plural(len(garbage.redundant), 'pack')} whose tensors are held in fewer bytes"
+        yield f"{would}remove {plural(len(garbage.redundant), 'pack')} whose tensors are also stored in fewer bytes"
     if garbage.dead:
-        yield f"{would}remove {plural(len(garbage.dead), 'pack')} of tensors that nobody names"
+        yield f"{would}remove {plural(len(garbage.dead), 'pack')} of unreachable tensors"
     if garbage.young:
-        yield f"{human_bytes(garbage.young)} that nobody names are too young to go"
+        yield f"kept {human_bytes(garbage.young)} of unreachable tensors that are younger than the grace period"
     if done.repacked:
-        yield f"put together what {plural(done.repacked, 'pack')} held"
+        yield f"combined the contents of {plural(done.repacked, 'pack')}"
     if done.freed:
-        yield f"{would}remove {human_bytes(done.freed)} in all"
+        yield f"{would}remove {human_bytes(done.freed)} in total"

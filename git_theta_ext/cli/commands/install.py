@@ -40,8 +40,8 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Install."""
-    report(output_of(args), install(args.scope, current_repository(), force=args.force), "installed already")
+    """Configure git."""
+    report(output_of(args), install(args.scope, current_repository(), force=args.force), "already installed")
     return 0
 
 
@@ -55,7 +55,7 @@ def add_scopes(parser: argparse.ArgumentParser) -> None:
 
 
 def current_repository() -> Repository | None:
-    """Return the repository of the current folder, or None outside of any."""
+    """Return the repository of the current directory, or None if there is none."""
     try:
         return Repository.discover()
     except RepositoryError:
@@ -63,7 +63,7 @@ def current_repository() -> Repository | None:
 
 
 def report(output: Output, changes: Sequence[Change], nothing: str) -> None:
-    """Print what was changed, and on stderr what the user has to change."""
+    """Print what was changed, and on stderr what the user has to do."""
     done = [change for change in changes if change.what not in {"todo", "option"}]
     lines = [f"{change.what} {change.where}{' = ' + change.value if change.value else ''}" for change in done]
     output.result({"changes": [asdict(change) for change in changes]}, lines or [nothing])

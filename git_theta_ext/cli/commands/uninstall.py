@@ -25,6 +25,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Uninstall."""
-    report(output_of(args), uninstall(args.scope, current_repository()), "nothing of ours is there")
+    """Remove the configuration."""
+    report(output_of(args), uninstall(args.scope, current_repository()), "nothing to remove")
     return 0

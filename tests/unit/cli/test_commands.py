@@ -361,7 +361,7 @@ class TestExport:
     def test_a_missing_folder_is_named(self, two, monkeypatch, tmp_path, capsys):
         monkeypatch.chdir(two.path)
         assert main(["export", f"one:{MODEL}", str(tmp_path / "no" / "out")]) == 2
-        assert "there is no folder" in capsys.readouterr().err
+        assert "does not exist" in capsys.readouterr().err
 
 
 class TestTrack:
