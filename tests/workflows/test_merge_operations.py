@@ -210,7 +210,7 @@ def test_what_cannot_be_applied_is_a_conflict_and_the_stash_is_kept(forked: Repo
     assert done.returncode == 1, done.stderr
     assert forked.git("stash", "list")
     left = forked.run("theta", "resolve", MODEL, check=False).stdout
-    assert "1 parameter undecided:" in left
+    assert "1 parameter in conflict:" in left
     assert IDS in left
 
 

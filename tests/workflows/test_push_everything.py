@@ -128,7 +128,7 @@ def test_parameters_are_pushed_without_commits_and_what_is_nowhere_is_told(
     assert sorted(problems) == [(14, 0), (14, 14)]
     said = copy.run("theta", "push", "--all", "origin", check=False)
     assert said.returncode == 7
-    assert "14 tensors are neither here nor on any remote" in said.stderr
+    assert "14 tensors are neither in the local store nor on a remote" in said.stderr
     two.git(*said.stderr.partition("hint: run git ")[2].partition(" in a clone")[0].split())
     assert "has everything" in copy.git("theta", "push", "--all", "origin")
     assert "has everything" in copy.git("theta", "fsck", "--remote", "origin")

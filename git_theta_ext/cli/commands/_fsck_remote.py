@@ -17,36 +17,38 @@ if TYPE_CHECKING:
 
 
 def check(output: Output, workspace: Workspace, name: str | None, *, full: bool) -> int:
-    """Say what a remote lacks, by path and version, and the command that mends it; return the exit code."""
+    """Report what a remote lacks, by path and version; return the exit code."""
     with output.progress("comparing packs", 0) as advance:
-        places, versions, found = check_remote(workspace, name, full=full, advance=advance)
-    told = {
-        "remotes": [{"name": place.name, "url": place.url} for place in places],
+        remotes, versions, problems = check_remote(workspace, name, full=full, advance=advance)
+    data = {
+        "remotes": [{"name": remote.name, "url": remote.url} for remote in remotes],
         "versions": versions,
-        "problems": [_told(lacking) for lacking in found],
+        "problems": [_data(lacking) for lacking in problems],
     }
-    where = ", ".join(f"{place.name} ({place.url})" for place in places)
-    good = f"{plural(versions, 'version')} of checkpoints, {where} has everything"
-    output.result(told, [_line(lacking) for lacking in found] or [good])
-    damaged = {lacking.place.url: lacking.place for lacking in found if lacking.damaged}
-    for url, place in damaged.items():
+    where = ", ".join(f"{remote.name} ({remote.url})" for remote in remotes)
+    good = f"{plural(versions, 'version')} of checkpoints; {where} has everything"
+    output.result(data, [_line(lacking) for lacking in problems] or [good])
+    damaged = {lacking.place.url: lacking.place for lacking in problems if lacking.damaged}
+    for url, remote in damaged.items():
         local = local_path(url) is not None
-        mend = (
+        hint = (
             f"run git theta fsck --full --repair in {quote(url)}" if local else f"remove the damaged packs from {url}"
         )
-        output.warning(f"{place.name} has damaged packs", mend)
-    if any(lacking.parameters > lacking.damaged or not lacking.parameters for lacking in found):
-        command = f"git theta push --all {quote(found[0].place.name)}"
-        if any(lacking.lost for lacking in found):
-            output.warning("not all of it is here or on another remote", f"run {command} in a clone that has it")
+        output.warning(f"{remote.name} has damaged packs", hint)
+    if any(lacking.parameters > lacking.damaged or not lacking.parameters for lacking in problems):
+        command = f"git theta push --all {quote(problems[0].place.name)}"
+        if any(lacking.lost for lacking in problems):
+            output.warning(
+                "some parameters are neither here nor on a remote", f"run {command} in a clone that has them"
+            )
         else:
-            output.warning(f"{found[0].place.name} lacks parameters that branches or tags name", command)
-    if not found:
+            output.warning(f"{problems[0].place.name} lacks parameters that branches or tags name", command)
+    if not problems:
         return 0
     return CorruptError.exit_code if damaged else MissingError.exit_code
 
 
-def _told(lacking: Lacking) -> dict[str, object]:
+def _data(lacking: Lacking) -> dict[str, object]:
     return {
         "url": lacking.place.url,
         "path": lacking.version.path,

@@ -28,16 +28,16 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List."""
-    found = {path: manifest for path, (_, manifest) in Repository.discover().manifests(args.rev).items()}
-    data = [describe(path, manifest, parameters=args.params) for path, manifest in found.items()]
-    output_of(args).result({"checkpoints": data}, _lines(found, parameters=args.params))
+    """List checkpoints."""
+    checkpoints = {path: manifest for path, (_, manifest) in Repository.discover().manifests(args.rev).items()}
+    data = [describe(path, manifest, parameters=args.params) for path, manifest in checkpoints.items()]
+    output_of(args).result({"checkpoints": data}, _lines(checkpoints, parameters=args.params))
     return 0
 
 
 def describe(path: str, manifest: Manifest, *, parameters: bool) -> dict[str, object]:
-    """Return what programs get to know of a checkpoint."""
-    told: dict[str, object] = {
+    """Describe a checkpoint for JSON."""
+    data: dict[str, object] = {
         "path": path,
         "format": manifest.format,
         "skeleton": manifest.skeleton.digest,
@@ -46,35 +46,35 @@ def describe(path: str, manifest: Manifest, *, parameters: bool) -> dict[str, ob
         "conflicted": manifest.conflicted,
     }
     if parameters:
-        told["parameters"] = [
+        data["parameters"] = [
             {"name": name, "dtype": p.spec.dtype.name, "shape": list(p.spec.shape), "digest": p.digest}
             for name, p in manifest.parameters.items()
         ]
-    return told
+    return data
 
 
 def tensor_bytes(manifest: Manifest) -> int:
-    """Return the bytes of all tensors, without the rest of the file."""
+    """Return the size of all tensors, without the rest of the file."""
     return sum(parameter.spec.nbytes for parameter in manifest.parameters.values())
 
 
 def summary(manifest: Manifest) -> str:
     """Describe a manifest in one line."""
     conflicts = ", CONFLICTED" if manifest.conflicted else ""
-    # What no format knows is cut into pieces that only look like parameters.
+    # The chunks of an unknown format are stored like parameters, but are none.
     count = plural(len(manifest.parameters), "chunk" if manifest.format == "opaque" else "parameter")
     return f"{manifest.format}, {count}, {human_bytes(tensor_bytes(manifest))}{conflicts}"
 
 
 def parameter_lines(manifest: Manifest) -> Iterator[str]:
-    """Yield one line a parameter: name, element type and shape, digest."""
+    """Yield a line for each parameter: name, element type, shape and digest."""
     width = max((len(name) for name in manifest.parameters), default=0)
     for name, parameter in manifest.parameters.items():
         yield f"  {name:{width}}  {parameter.spec!s:20}  {parameter.digest[:16]}"
 
 
-def _lines(found: dict[str, Manifest], *, parameters: bool) -> Iterator[str]:
-    for path, manifest in found.items():
+def _lines(checkpoints: dict[str, Manifest], *, parameters: bool) -> Iterator[str]:
+    for path, manifest in checkpoints.items():
         yield f"{path}  ({summary(manifest)})"
         if parameters:
             yield from parameter_lines(manifest)

@@ -71,15 +71,15 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look."""
+    """Look at a merge."""
     if args.action is None:
         branches = " ".join(args.revisions) or "BRANCH"
         strategy = "-s theta " if len(args.revisions) > 1 else ""
-        raise UsageError("merges are git's own", hint=f"git merge {strategy}{branches}")
+        raise UsageError("git merges, not git theta", hint=f"git merge {strategy}{branches}")
     if args.words and args.action is not _plan:
-        raise UsageError("-X is for --plan: what was merged is known", hint="git theta merge --report HEAD")
+        raise UsageError("-X needs --plan", hint="git theta merge --report HEAD")
     if args.html is not None and args.action is not _report:
-        raise UsageError("--html is for --report", hint=f"git theta merge --report --html {quote(str(args.html))}")
+        raise UsageError("--html needs --report", hint=f"git theta merge --report --html {quote(str(args.html))}")
     output = output_of(args)
     with Workspace.discover(output) as workspace:
         code: int = args.action(output, workspace, args)
@@ -89,45 +89,45 @@ def run(args: argparse.Namespace) -> int:
 def _plan(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     revisions, words = args.revisions, args.words
     if not revisions:
-        raise UsageError("--plan needs the branches that would be merged", hint=EXAMPLE)
-    found = plan_merge(workspace, revisions, words)
-    lines = [line for path, preview in found.items() for line in plan_text.lines(path, preview)]
-    data = [plan_text.to_json(path, preview) for path, preview in found.items()]
-    output.result({"plans": data}, lines or ["no checkpoint was changed by more than one side"])
-    return int(any(plan_text.conflicts(preview.plan) for preview in found.values()))
+        raise UsageError("--plan needs the branches to merge", hint=EXAMPLE)
+    previews = plan_merge(workspace, revisions, words)
+    lines = [line for path, preview in previews.items() for line in plan_text.lines(path, preview)]
+    data = [plan_text.to_json(path, preview) for path, preview in previews.items()]
+    output.result({"plans": data}, lines or ["no checkpoint was changed on more than one side"])
+    return int(any(plan_text.conflicts(preview.plan) for preview in previews.values()))
 
 
 def _replay(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     commit = _single(args.revisions)
-    found = [replay(workspace, merge) for merge in recorded_merges(workspace, commit)]
+    replays = [replay(workspace, merge) for merge in recorded_merges(workspace, commit)]
     output.result(
-        {"replays": [{"path": r.path, "computed": r.computed, "differing": list(r.differing)} for r in found]},
+        {"replays": [{"path": r.path, "computed": r.computed, "differing": list(r.differing)} for r in replays]},
         [
-            f"{r.path}: {plural(r.computed, 'parameter')} computed again, all bits as in {commit}"
-            for r in found
+            f"{r.path}: {plural(r.computed, 'parameter')} computed again, identical to {commit}"
+            for r in replays
             if not r.differing
         ],
     )
-    for each in found:
-        if each.differing:
-            raise _differs(commit, each)
+    for result in replays:
+        if result.differing:
+            raise _differs(commit, result)
     return 0
 
 
-def _differs(commit: str, found: Replayed) -> MergeError:
-    names = [name or "the file's layout" for name in found.differing]
-    hint = "the file was changed between the merge and its commit, or the record is another merge's"
-    if found.inexact:
-        hint = f"{' and '.join(found.inexact)} may round otherwise on another machine or device"
+def _differs(commit: str, result: Replayed) -> MergeError:
+    names = [name or "the file's layout" for name in result.differing]
+    hint = "the file was changed before the merge was committed, or the record is that of another merge"
+    if result.inexact:
+        hint = f"{' and '.join(result.inexact)} can round differently on another machine or device"
     return MergeError(
-        f"{found.path}: {plural(len(names), 'parameter')} differ from {commit}: {shortlist(names)}",
+        f"{result.path}: {plural(len(names), 'parameter')} differ from {commit}: {shortlist(names)}",
         hint=hint,
     )
 
 
 def _single(revisions: Sequence[str]) -> str:
     if len(revisions) > 1:
-        raise UsageError(f"{len(revisions)} commits; one at a time is looked at", hint="git theta merge --report HEAD")
+        raise UsageError(f"expected one commit, not {len(revisions)}", hint="git theta merge --report HEAD")
     return next(iter(revisions), "HEAD")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.render import mergetool as text
+from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import tracked_paths
@@ -38,7 +39,7 @@ GROUP = "merge"
 EXAMPLE = "git theta mergetool model.safetensors"
 
 PREVIEWED = ("average", "task_arithmetic", "ties", "dare", "consensus_ta", "model_stock")
-"""What a preview shows where no method is asked for."""
+"""Methods of a preview for which the user names none."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -48,24 +49,24 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask, and settle."""
+    """Ask, and resolve conflicts."""
     output = output_of(args)
     with Workspace.discover(output) as workspace:
-        return _settle_all(output, workspace, args)
+        return _resolve_all(output, workspace, args)
 
 
-def _settle_all(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
+def _resolve_all(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     repo = workspace.repo
     paths = tracked_paths(repo, args.paths) if args.paths else _unmerged(repo)
     if not paths:
         raise UsageError("no checkpoint has conflicts", hint="git theta status")
     left = {}
     for path in paths:
-        found = _Session(workspace, output, find_conflicts(workspace, path)).run()
-        left[path] = len(found.manifest.conflicts) + (found.manifest.layout_conflict is not None)
+        manifest = _Session(workspace, output, find_conflicts(workspace, path)).run().manifest
+        left[path] = len(manifest.conflicts) + (manifest.layout_conflict is not None)
     output.result(
         {"checkpoints": [{"path": path, "conflicts": count} for path, count in left.items()]},
-        [f"{path}: {count} undecided" if count else f"resolved {path}" for path, count in left.items()],
+        [f"{path}: {plural(count, 'conflict')} left" if count else f"resolved {path}" for path, count in left.items()],
     )
     return int(any(left.values()))
 
@@ -76,44 +77,48 @@ def _unmerged(repo: Repository) -> list[str]:
 
 
 class _Session:
-    """The questions about one checkpoint; they go to stderr, answers come from stdin."""
+    """The dialogue about one checkpoint: questions go to stderr, answers come from stdin."""
 
-    def __init__(self, workspace: Workspace, output: Output, found: ConflictedCheckpoint) -> None:
+    def __init__(self, workspace: Workspace, output: Output, checkpoint: ConflictedCheckpoint) -> None:
         self._workspace = workspace
         self._output = output
-        self._found = found
+        self._checkpoint = checkpoint
         self._apart: set[str] = set()
         self._skipped: set[str] = set()
         self._over = False
 
     def run(self) -> ConflictedCheckpoint:
-        """Ask until everything is settled or skipped; what is settled whole is staged and its file written."""
-        self._say(text.headline(self._found))
+        """Ask until all conflicts are resolved or skipped. A fully resolved checkpoint is written and staged."""
+        self._say(text.headline(self._checkpoint))
         while not self._over:
             groups = text.groups_of(
-                [c for c in self._found.manifest.conflicts if c.name not in self._skipped], self._apart
+                [c for c in self._checkpoint.manifest.conflicts if c.name not in self._skipped], self._apart
             )
             if not groups:
                 break
             self._ask(*groups[0], len(groups))
-        if not self._over and self._found.manifest.layout_conflict is not None and not self._found.manifest.conflicts:
+        if (
+            not self._over
+            and self._checkpoint.manifest.layout_conflict is not None
+            and not self._checkpoint.manifest.conflicts
+        ):
             self._ask_layout()
-        if not self._found.manifest.conflicted:
-            stage_resolved(self._workspace, self._found)
-        return self._found
+        if not self._checkpoint.manifest.conflicted:
+            stage_resolved(self._workspace, self._checkpoint)
+        return self._checkpoint
 
     def _device(self) -> Device:
         return engine(self._workspace).device
 
     def _ask(self, label: str, conflicts: Sequence[Conflict], groups: int) -> None:
-        """Ask about a group until it is settled, skipped or split."""
+        """Ask about a group until it is resolved, skipped or split."""
         measures = None
         if is_installed("torch"):
             with self._output.progress("measuring", 0):
                 measures = moved(self._workspace.store, self._device(), conflicts)
         self._say(text.about(label, conflicts, measures, groups))
-        before = self._found
-        while self._found is before and not self._over:
+        before = self._checkpoint
+        while self._checkpoint is before and not self._over:
             answer = self._read(text.question(conflicts[0]))
             try:
                 if self._answered(answer, conflicts):
@@ -122,7 +127,7 @@ class _Session:
                 self._output.error(error)
 
     def _answered(self, answer: str, conflicts: Sequence[Conflict]) -> bool:
-        """Do what an answer says, and tell whether the group is done with."""
+        """Do what an answer says, and return whether the group is finished."""
         word, *words = answer.split() or ["k"]
         names = {conflict.name for conflict in conflicts}
         if word == "q":
@@ -143,24 +148,26 @@ class _Session:
 
     def _preview(self, conflicts: Sequence[Conflict], words: Sequence[str]) -> None:
         choices = [_choice(words[0], words[1:])] if words else [_choice(name, ()) for name in PREVIEWED]
-        count, found = preview(self._workspace.store, self._device(), self._found.manifest, conflicts, choices)
-        self._say(text.previews(conflicts, count, found))
+        count, previews = preview(self._workspace.store, self._device(), self._checkpoint.manifest, conflicts, choices)
+        self._say(text.previews(conflicts, count, previews))
 
-    def _resolve(self, asked: Choice, conflicts: Sequence[Conflict]) -> None:
+    def _resolve(self, method: Choice, conflicts: Sequence[Conflict]) -> None:
         names = [conflict.name for conflict in conflicts]
-        everything = len(names) == len(self._found.manifest.conflicts)
+        everything = len(names) == len(self._checkpoint.manifest.conflicts)
         patterns = [] if everything else list(map(glob.escape, names))
         with self._output.progress("merging", 0):
-            self._found = resolve_conflicts(self._workspace, self._found, asked, patterns)
+            self._checkpoint = resolve_conflicts(self._workspace, self._checkpoint, method, patterns)
 
     def _ask_layout(self) -> None:
-        self._say(text.layout(self._found))
-        while self._found.manifest.conflicted and not self._over:
+        self._say(text.layout(self._checkpoint))
+        while self._checkpoint.manifest.conflicted and not self._over:
             word = self._read(text.LAYOUT_QUESTION)
             if word in {"", "k", "q"}:
                 return
             try:
-                self._found = resolve_conflicts(self._workspace, self._found, _choice(text.SHORT.get(word, word), ()))
+                self._checkpoint = resolve_conflicts(
+                    self._workspace, self._checkpoint, _choice(text.SHORT.get(word, word), ())
+                )
             except ThetaError as error:
                 self._output.error(error)
 
@@ -168,7 +175,7 @@ class _Session:
         sys.stderr.write(printable(question))
         sys.stderr.flush()
         line = sys.stdin.readline()
-        if not line:  # nobody is there any more
+        if not line:  # standard input is closed
             self._over = True
             self._say("")
         return line.strip()
@@ -178,5 +185,5 @@ class _Session:
 
 
 def _choice(method: str, words: Sequence[str]) -> Choice:
-    asked = parse_override("answer", [f"method={method}", *words])
-    return choice(method, asked.options, asked.weights, origin="answer")
+    override = parse_override("answer", [f"method={method}", *words])
+    return choice(method, override.options, override.weights, origin="answer")

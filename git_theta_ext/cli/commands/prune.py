@@ -43,12 +43,12 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def _days(text: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of days")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days")
     return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prune."""
+    """Remove local parameters."""
     output = output_of(args)
     with Workspace.discover(output) as workspace:
         return _prune(output, workspace, args)
@@ -58,24 +58,24 @@ def _prune(output: Output, workspace: Workspace, args: argparse.Namespace) -> in
     repo, store = workspace.repo, workspace.store
     place = prune_place(workspace, args.remote)
     start = time.time()
-    # Nobody may code a tensor against another that is about to go.
+    # Meanwhile no other process can store a delta of a tensor that is being removed.
     with gc_lock(store.root, wait=True):
         needed = needed_here(repo, place.name, args.keep_recent)
         packs = local_packs(store)
         held = {entry.digest for header in packs.values() for entry in header.entries}
         candidates = held - needed
-        with output.progress(f"asking {place.name}", 0) as advance:
+        with output.progress(f"checking {place.name}", 0) as advance:
             safe = verified(store, place, candidates, download=args.verify, advance=advance) if candidates else set()
         plan = plan_prune(packs, needed, safe)
         gone = list(plan.drop) if args.dry_run else store.drop(plan.drop, older_than=start)
-    told = {
+    data = {
         "remote": place.name,
         "would_drop" if args.dry_run else "dropped": gone,
         "bytes": _nbytes(packs, gone),
         "needed": sorted(plan.needed),
         "unverified": sorted(plan.unverified),
     }
-    output.result(told, _lines(place.name, packs, plan, gone, "would drop" if args.dry_run else "dropped"))
+    output.result(data, _lines(place.name, packs, plan, gone, "would remove" if args.dry_run else "removed"))
     return 0
 
 
@@ -85,7 +85,10 @@ def _nbytes(packs: Mapping[str, PackHeader], names: Iterable[str]) -> int:
 
 def _lines(remote: str, packs: Mapping[str, PackHeader], plan: Prune, gone: list[str], verb: str) -> list[str]:
     lines = [f"{verb} {plural(len(gone), 'pack')}, {human_bytes(_nbytes(packs, gone))}, which {remote} holds"]
-    for names, why in ((plan.needed, "needed here"), (plan.unverified, f"not for sure on {remote}")):
+    for names, why in (
+        (plan.needed, "needed here"),
+        (plan.unverified, f"not verified on {remote}"),
+    ):
         if names:
             lines.append(f"kept {plural(len(names), 'pack')}, {human_bytes(_nbytes(packs, names))}: {why}")
     return lines

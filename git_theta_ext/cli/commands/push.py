@@ -45,7 +45,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Upload; exits with 7 if a remote lacks what is nowhere."""
+    """Upload parameters. The exit code is 7 if a remote lacks parameters that are nowhere else."""
     output = output_of(args)
     with Workspace.discover(output) as workspace:
         return _push(output, workspace, args)
@@ -58,11 +58,11 @@ def _push(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
         raise UsageError("there is no remote to push to", hint="git remote add origin URL, or git theta push URL")
     updates = history_updates(repo, remote, every=args.all)
     if not updates:
-        raise UsageError("there is no commit to push the parameters of", hint="git commit, or git theta push --all")
+        raise UsageError("there is no commit to push parameters of", hint="git commit, or git theta push --all")
     pushes = {
         remote_url(workspace, remote, at): Push(workspace, remote, at, updates) for at in push_addresses(repo, remote)
     }
-    told: list[dict[str, Any]] = []
+    remotes: list[dict[str, Any]] = []
     lines: list[str] = []
     lost = 0
     for url, push in pushes.items():
@@ -71,20 +71,20 @@ def _push(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
         else:
             with output.progress("uploading parameters", 0) as advance:
                 done = push.run(strict=False, advance=advance)
-        told.append(_told(push, url, done, dry=args.dry_run))
-        lines += _lines(told[-1], dry=args.dry_run)
+        remotes.append(_data(push, url, done, dry=args.dry_run))
+        lines += _lines(remotes[-1], dry=args.dry_run)
         lost += len(done.lost)
-    output.result({"remotes": told}, lines)
+    output.result({"remotes": remotes}, lines)
     if lost:
         output.warning(
-            f"{plural(lost, 'tensor')} are neither here nor on any remote",
+            f"{plural(lost, 'tensor')} are neither in the local store nor on a remote",
             f"run git theta push --all {quote(redacted(remote))} in a clone that has them; "
             "git theta fsck names their files",
         )
     return MissingError.exit_code if lost else 0
 
 
-def _told(push: Push, url: str, done: Pushed, *, dry: bool) -> dict[str, Any]:
+def _data(push: Push, url: str, done: Pushed, *, dry: bool) -> dict[str, Any]:
     return {
         "remote": push.shown,
         "url": url,
@@ -96,13 +96,13 @@ def _told(push: Push, url: str, done: Pushed, *, dry: bool) -> dict[str, Any]:
     }
 
 
-def _lines(told: Mapping[str, Any], *, dry: bool) -> Iterator[str]:
-    where = f"{told['remote']} ({told['url']})"
-    count = told["lacking"] - told["lost"]
-    if not told["lacking"]:
+def _lines(data: Mapping[str, Any], *, dry: bool) -> Iterator[str]:
+    where = f"{data['remote']} ({data['url']})"
+    count = data["lacking"] - data["lost"]
+    if not data["lacking"]:
         yield f"{where} has everything"
     elif dry:
-        yield f"{where} lacks {plural(told['lacking'], 'tensor')}; {plural(count, 'tensor')} would be uploaded"
+        yield f"{where} lacks {plural(data['lacking'], 'tensor')}; {plural(count, 'tensor')} would be uploaded"
     else:
-        size = f"{plural(told['packs'], 'pack')}, {human_bytes(told['bytes'])}"
-        yield f"{where} lacked {plural(told['lacking'], 'tensor')}; uploaded {plural(count, 'tensor')} ({size})"
+        size = f"{plural(data['packs'], 'pack')}, {human_bytes(data['bytes'])}"
+        yield f"{where} lacked {plural(data['lacking'], 'tensor')}; uploaded {plural(count, 'tensor')} ({size})"

@@ -6,6 +6,7 @@ name no file are names or patterns of parameters.
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
@@ -63,38 +64,38 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Resolve."""
+    """Resolve conflicts."""
     output = output_of(args)
     with Workspace.discover(output) as workspace:
         return _resolve(output, workspace, args)
 
 
 def _resolve(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
-    paths, patterns = _meant(workspace.repo, args.words)
+    paths, patterns = _selected(workspace.repo, args.words)
     patterns = [*patterns, *args.patterns]
-    asked = choice(args.method, _options(args.options), origin="command line") if args.method else None
-    left, told, lines = 0, [], []
+    method = choice(args.method, _options(args.options), origin="command line") if args.method else None
+    left, data, lines = 0, [], []
     for path in paths:
-        found = find_conflicts(workspace, path)
-        if found.manifest.conflicted and asked is not None:
-            found = resolve_conflicts(workspace, found, asked, patterns)
-        told.append(_told(found))
-        if found.manifest.conflicted:
+        checkpoint = find_conflicts(workspace, path)
+        if checkpoint.manifest.conflicted and method is not None:
+            checkpoint = resolve_conflicts(workspace, checkpoint, method, patterns)
+        data.append(_data(checkpoint))
+        if checkpoint.manifest.conflicted:
             left += 1
-            lines += [f"{path}:", *_left(found.manifest)]
-            if asked is None:
-                lines.append(f"to resolve them: {_resolve_command(found.manifest)} {path}")
+            lines += [f"{path}:", *_conflict_lines(checkpoint.manifest)]
+            if method is None:
+                lines.append(f"to resolve them: {_resolve_command(checkpoint.manifest)} {quote(path)}")
         else:
-            stage_resolved(workspace, found)
+            stage_resolved(workspace, checkpoint)
             lines.append(f"resolved {path}")
-    output.result({"checkpoints": told}, lines)
+    output.result({"checkpoints": data}, lines)
     return int(left > 0)
 
 
-def _meant(repo: Repository, words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the checkpoints that words stand for, and the patterns of parameters among the words.
+def _selected(repo: Repository, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the checkpoints and the patterns of parameters that words name.
 
-    The first word names files as git's pathspecs do; of the others those that are exactly a file's path.
+    The first word is a pathspec. Another word names a checkpoint if it is exactly its path.
     """
     if not words:
         paths = _conflicted(repo, tracked_paths(repo, []))
@@ -122,10 +123,10 @@ def _path_of(repo: Repository, word: str) -> str | None:
 
 def _several(repo: Repository, spec: str) -> list[str]:
     paths = tracked_paths(repo, [spec])
-    found = paths if len(paths) == 1 else _conflicted(repo, paths)
-    if not found:
+    checkpoints = paths if len(paths) == 1 else _conflicted(repo, paths)
+    if not checkpoints:
         raise UsageError(f"no checkpoint in {spec} has conflicts", hint="git theta status")
-    return found
+    return checkpoints
 
 
 def _conflicted(repo: Repository, paths: Sequence[str]) -> list[str]:
@@ -134,7 +135,7 @@ def _conflicted(repo: Repository, paths: Sequence[str]) -> list[str]:
 
 
 def _resolve_command(manifest: Manifest) -> str:
-    """Return the command that settles conflicts, with the methods that can settle some of these."""
+    """Return the command that resolves conflicts, with the methods that can resolve some of them."""
     base, *sides = sides_of(manifest)
     if len(sides) > _MANY_SIDES:
         sides = [*sides[:2], "…", sides[-1]]
@@ -150,20 +151,20 @@ def _options(words: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
-def _told(found: ConflictedCheckpoint) -> dict[str, object]:
-    layout = found.manifest.layout_conflict
+def _data(checkpoint: ConflictedCheckpoint) -> dict[str, object]:
+    layout = checkpoint.manifest.layout_conflict
     return {
-        "path": found.path,
+        "path": checkpoint.path,
         "layout": None if layout is None else layout.reason.text,
         "conflicts": [
             {"name": conflict.name, "reason": conflict.reason.text, "code": conflict.reason.code.value}
-            for conflict in found.manifest.conflicts
+            for conflict in checkpoint.manifest.conflicts
         ],
     }
 
 
-def _left(manifest: Manifest) -> list[str]:
-    lines = [f"{plural(len(manifest.conflicts), 'parameter')} undecided:"] if manifest.conflicts else []
+def _conflict_lines(manifest: Manifest) -> list[str]:
+    lines = [f"{plural(len(manifest.conflicts), 'parameter')} in conflict:"] if manifest.conflicts else []
     lines += [f"  {conflict.name}  ({conflict.reason})" for conflict in manifest.conflicts]
     if manifest.layout_conflict is not None:
         lines.append(f"  the file's layout  ({manifest.layout_conflict.reason})")
