@@ -23,7 +23,9 @@ ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) 
 # The command ends at punctuation that no argument of ours has, or at the next command.
 _END = r"(?= and git | then git |[;,`)&|…\"“\n]|$|\.(?:\s|$)|: |\? )"
 _COMMAND = re.compile(r"git[ -]theta (?!-|COMMAND|\.\.\.|…)([^;,`)&|…\"“\n]+?)'?" + _END)
-_PROSE = re.compile(r"(?:is|has|does|itself|installed|cannot|tracks|manifest|of|merged|writes|keeps|no|to|calls|X)\b")
+_PROSE = re.compile(
+    r"(?:COMMAND|is|has|did|does|process|itself|installed|cannot|tracks|manifest|of|merged|writes|keeps|no|to|calls|X)\b"
+)
 _FILE_HEADER = re.compile(r"\w+ \d+$")
 
 
