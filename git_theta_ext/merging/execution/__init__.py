@@ -1,1 +1,1 @@
-"""Compute what a plan says, piece by piece."""
+"""Compute the values that a plan asks for, piece by piece."""

@@ -1,4 +1,4 @@
-"""Carry out the computations of a merge: thresholds first, then every tensor, then what an election overturned."""
+"""Carry out the computations of a merge: thresholds, then all tensors, then those that a sign election changed."""
 
 from __future__ import annotations
 
@@ -39,47 +39,47 @@ if TYPE_CHECKING:
 
 @dataclass
 class Computed:
-    """What came of a merge's computations.
+    """The results of a merge's computations.
 
     Attributes:
         values: Parameter to its merged value.
-        failed: Parameter to why it could not be merged.
-        notes: What the user should know.
-        resumed: Number of results that an earlier run had stored.
-        lacking: Device to the parameters that it had no memory left for.
+        failed: Parameter to the reason why it could not be merged.
+        notes: Messages for the user.
+        resumed: Number of results that an earlier, interrupted run had stored.
+        out_of_memory: Device to the parameters for which it ran out of memory.
     """
 
     values: dict[str, Parameter] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     resumed: int = 0
-    lacking: dict[str, list[str]] = field(default_factory=dict)
+    out_of_memory: dict[str, list[str]] = field(default_factory=dict)
 
-    def lacks(self) -> list[str]:
+    def memory_notes(self) -> list[str]:
         """Return a note for each device that ran out of memory."""
         return [
             f"{device} ran out of memory: merged {shortlist(map(repr, names), 1)} on the CPU"
-            for device, names in self.lacking.items()
+            for device, names in self.out_of_memory.items()
         ]
 
 
 class Engine:
-    """Computes what a plan asks for.
+    """Computes the values that a plan asks for.
 
     Args:
         store: Holds the values.
-        devices: Where to compute; the processor if left out.
-        journal: Remembers results, so that a merge that was killed goes on where it was.
-        statistics: What lies beside the checkpoint for methods with sidecars.
-        advance: Told the number of bytes of each tensor that is done; from any thread.
-        results: Takes the results; the store if left out.
-        announce: Told what is about to be computed and the memory that this needs, before it is.
+        devices: Where to compute; by default on the CPU.
+        journal: Remembers results, so that an interrupted merge can be resumed.
+        statistics: The statistics beside the checkpoints, for methods that need them.
+        advance: Called with the size in bytes of each tensor that is done, from any thread.
+        results: Where to store the results; by default in ``store``.
+        announce: Called with an estimate of what the merge takes, before it starts.
 
     Raises:
         LibraryError: Torch is not installed.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - all but the first have a default that does nothing
+    def __init__(  # noqa: PLR0913, PLR0917 - all but the first have a default
         self,
         store: TensorStore,
         devices: Devices | None = None,
@@ -100,75 +100,75 @@ class Engine:
 
     @property
     def device(self) -> Device:
-        """The first device, for work that is not shared."""
+        """The first device, for work that is not distributed."""
         return self._scheduler.devices[0]
 
     def compute(self, plan: Plan) -> Computed:
-        """Merge all that is to be computed; durable on return.
+        """Compute all values that a plan asks for; they are durable on return.
 
         Raises:
-            MergeError: A device that was asked for by name has no memory for a tensor.
-            PluginError: A method is missing or does not keep its contract.
+            MergeError: A device that was asked for by name has too little memory for a tensor.
+            PluginError: A method is not installed, or violates its contract.
             StoreError: The store cannot be written.
         """
-        found = Computed()
-        here = [task for task in single_tasks(plan, self._statistics) if self._is_here(task, found)]
-        budget = self._scheduler.budget(plan, here)
+        computed = Computed()
+        available = [task for task in single_tasks(plan, self._statistics) if self._is_available(task, computed)]
+        budget = self._scheduler.budget(plan, available)
         if self._announce is not None and budget.parameters:
             self._announce(budget)
-        found.notes += self._scheduler.note(here)
-        plain = [task for task in here if not task.method.contract.trims]
-        self._take(self._run(self._scheduler, [task for task in plain if not task.streams], SignElection()), found)
-        with one_thread():  # pieces are merged side by side
-            self._take(self._run(self._scheduler, [task for task in plain if task.streams], SignElection()), found)
-            together = [task for task in here if scope_of(task.choice) != "tensor"]
-            self._take(self._elect(self._scheduler, plan, scopes(together)), found)
-            self._take(self._elect_apart(plan, [t for t in here if scope_of(t.choice) == "tensor"]), found)
-        self._run_pairs(plan, found)
-        compute_exactly(plan.decisions, self._store, self._results, found, self._advance)
+        computed.notes += self._scheduler.note(available)
+        plain = [task for task in available if not task.method.contract.trims]
+        self._take(self._run(self._scheduler, [task for task in plain if not task.streams], SignElection()), computed)
+        with one_thread():  # pieces are merged in parallel
+            self._take(self._run(self._scheduler, [task for task in plain if task.streams], SignElection()), computed)
+            together = [task for task in available if scope_of(task.choice) != "tensor"]
+            self._take(self._elect(self._scheduler, plan, scopes(together)), computed)
+            self._take(self._elect_apart(plan, [t for t in available if scope_of(t.choice) == "tensor"]), computed)
+        self._run_pairs(plan, computed)
+        compute_exactly(plan.decisions, self._store, self._results, computed, self._advance)
         self._results.flush()
-        found.notes += found.lacks()
-        return found
+        computed.notes += computed.memory_notes()
+        return computed
 
     def thresholds(self, plan: Plan) -> dict[str, tuple[Trim, ...]]:
-        """Return the thresholds by which parameters are trimmed, one for each side that changed them.
+        """Return the thresholds for trimming each parameter, one for each side that changed it.
 
         Raises:
-            MissingError: A value is not here.
+            MissingError: A value is not in the store.
             CorruptError: A value is damaged.
         """
-        found = {}
+        thresholds = {}
         for group in scopes(single_tasks(plan, self._statistics)):
             selections = search(self._store, self._scheduler, plan, group)
             trims = [selection.threshold(exact=is_exact(group)) for selection in selections]
             for task in group:
-                found.update(dict.fromkeys(task.names, tuple(trims[number] for number in task.changed_by)))
-        return found
+                thresholds.update(dict.fromkeys(task.names, tuple(trims[number] for number in task.changed_by)))
+        return thresholds
 
-    def _is_here(self, task: Task, found: Computed) -> bool:
+    def _is_available(self, task: Task, computed: Computed) -> bool:
         missing = self._store.touch_and_find_missing({member.digest for member in task.members})
         if missing:
             reason = f"{min(missing)} is not in the store"
-            found.failed.update(dict.fromkeys(task.names, reason))
+            computed.failed.update(dict.fromkeys(task.names, reason))
         return not missing
 
-    def _take(self, results: Iterable[MergedTensor], found: Computed) -> None:
-        """Store what comes, in this thread alone."""
+    def _take(self, results: Iterable[MergedTensor], computed: Computed) -> None:
+        """Store results; only one thread does so."""
         for merged in results:
-            names, value = merged.task.names, merged.known
+            names, value = merged.task.names, merged.stored
             if merged.data is not None:
                 note = (merged.identity, merged.votes, merged.ties)
                 value = self._results.add(merged.task.spec, merged.data, note=note)
             if value is None:
-                found.failed.update(dict.fromkeys(names, merged.reason))
+                computed.failed.update(dict.fromkeys(names, merged.reason))
             else:
-                found.values.update(dict.fromkeys(names, value))
-            found.resumed += merged.known is not None
-            if merged.lacking:
-                found.lacking.setdefault(merged.lacking, []).append(merged.task.name)
+                computed.values.update(dict.fromkeys(names, value))
+            computed.resumed += merged.stored is not None
+            if merged.out_of_memory:
+                computed.out_of_memory.setdefault(merged.out_of_memory, []).append(merged.task.name)
 
     def _elect_apart(self, plan: Plan, tasks: Sequence[Task]) -> Iterator[MergedTensor]:
-        """Elect tasks that have each a scope of their own, on all devices side by side."""
+        """Run tasks that each have their own scope, on all devices in parallel."""
         shared = [(self._scheduler.only(device), share) for device, share in self._scheduler.tasks(tasks)]
         return interleaved(
             [partial(self._elect, scheduler, plan, [[task] for task in share]) for scheduler, share in shared]
@@ -177,29 +177,29 @@ class Engine:
     def _elect(
         self, scheduler: DeviceScheduler, plan: Plan, groups: Sequence[Sequence[Task]]
     ) -> Generator[MergedTensor, None, None]:
-        """Run tasks that trim, scope by scope, and those again that a wrong guess of the majority decided."""
+        """Run tasks that trim, scope by scope; repeat those that depend on the majority if it was guessed wrong."""
         for tasks in groups:
             try:
                 selections = search(self._store, scheduler, plan, tasks)
             except (MissingError, CorruptError) as error:
                 for task in tasks:
-                    yield MergedTensor(task, None, f"no threshold can be found: {error.message}")
+                    yield MergedTensor(task, None, f"cannot find the threshold: {error.message}")
                 continue
             trims = [selection.threshold(exact=is_exact(tasks)) for selection in selections]
             pairs = list(zip(selections, trims, strict=True))
             guess = _sign(sum(selection.votes(trim, alone=False) for selection, trim in pairs))
-            done = yield from self._run_election(scheduler, tasks, SignElection(list(trims), guess))
+            merged_tensors = yield from self._run_election(scheduler, tasks, SignElection(list(trims), guess))
             alone = sum(selection.votes(trim, alone=True) for selection, trim in pairs)
-            majority = _sign(alone + sum(merged.votes for merged in done))
+            majority = _sign(alone + sum(merged.votes for merged in merged_tensors))
             if majority != guess:
                 election = SignElection(list(trims), majority)
-                again = {merged.task.name for merged in done if merged.ties or election.ordered}
-                yield from self._run_election(scheduler, [task for task in tasks if task.name in again], election)
+                repeated = {merged.task.name for merged in merged_tensors if merged.ties or election.ordered}
+                yield from self._run_election(scheduler, [task for task in tasks if task.name in repeated], election)
 
     def _run_election(
         self, scheduler: DeviceScheduler, tasks: Sequence[Task], election: SignElection
     ) -> Generator[MergedTensor, None, list[MergedTensor]]:
-        """Run tasks of one scope: in their order where that counts, else those apart that take most memory."""
+        """Run the tasks of one scope: in order if the order matters, else those that do not stream first."""
         if election.ordered:
             return (yield from self._run(scheduler, tasks, election))
         whole = yield from self._run(scheduler, [task for task in tasks if not task.streams], election)
@@ -208,40 +208,44 @@ class Engine:
     def _run(
         self, scheduler: DeviceScheduler, tasks: Sequence[Task], election: SignElection
     ) -> Generator[MergedTensor, None, list[MergedTensor]]:
-        """Merge tasks, but for those that an earlier run had merged; returns the same as it yields, without data."""
-        todo, done = [], []
+        """Merge tasks, except those that an earlier run merged. Returns what it yields, without the data."""
+        remaining, merged_tensors = [], []
         identities = {task.name: task.identity(election.trims_of(task), election.majority) for task in tasks}
         for task in tasks:
-            before = None if election.ordered else self._journal.get(identities[task.name])
-            if before is None or self._store.touch_and_find_missing({before.digest}):
-                todo.append(task)
+            earlier = None if election.ordered else self._journal.get(identities[task.name])
+            if earlier is None or self._store.touch_and_find_missing({earlier.digest}):
+                remaining.append(task)
                 continue
-            value = Parameter(task.spec, before.digest)
-            done.append(MergedTensor(task, None, "", before.votes, before.ties, election.majority, known=value))
-            yield done[-1]
+            value = Parameter(task.spec, earlier.digest)
+            merged_tensors.append(
+                MergedTensor(task, None, "", earlier.votes, earlier.ties, election.majority, stored=value)
+            )
+            yield merged_tensors[-1]
             self._advance(task.spec.nbytes)
-        shared = scheduler.tasks(todo, together=election.ordered)
+        shared = scheduler.tasks(remaining, together=election.ordered)
         for merged in interleaved([partial(self._share, device, share, election) for device, share in shared]):
             yield replace(merged, identity=identities[merged.task.name])
-            done.append(replace(merged, data=None))
-        return done
+            merged_tensors.append(replace(merged, data=None))
+        return merged_tensors
 
     def _share(
         self, device: Device, tasks: Sequence[Task], election: SignElection
     ) -> Generator[MergedTensor, None, None]:
         return run(self._store, device, tasks, election, self._advance, self._scheduler.threads)
 
-    def _run_pairs(self, plan: Plan, found: Computed) -> None:
+    def _run_pairs(self, plan: Plan, computed: Computed) -> None:
         shared = self._scheduler.work(plan.pairs, lambda pair: sum(spec.nbytes for spec in pair.specs.values()))
         for merged in interleaved([partial(merge_pairs, self._store, *share, plan.sides) for share in shared]):
             pair = merged.pair
-            if merged.fault:
-                found.failed.update(dict.fromkeys(filter(None, (*pair.names, pair.alpha)), merged.fault))
+            if merged.reason:
+                computed.failed.update(dict.fromkeys(filter(None, (*pair.names, pair.alpha)), merged.reason))
                 continue
-            found.values.update({name: self._results.add(spec, data) for name, (spec, data) in merged.values.items()})
-            found.notes += [*merged.notes, *filter(None, [pair.note])]
-            if merged.lacking:
-                found.lacking.setdefault(merged.lacking, []).append(pair.names[0])
+            computed.values.update(
+                {name: self._results.add(spec, data) for name, (spec, data) in merged.values.items()}
+            )
+            computed.notes += [*merged.notes, *filter(None, [pair.note])]
+            if merged.out_of_memory:
+                computed.out_of_memory.setdefault(merged.out_of_memory, []).append(pair.names[0])
 
 
 def _sign(votes: int) -> int:

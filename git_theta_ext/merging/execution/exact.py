@@ -1,4 +1,4 @@
-"""Compute, without a merge method and without torch, the parameters to which a change is applied or that are cast."""
+"""Compute parameters to which a change is applied, or whose element type changes; needs no torch."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Job:
-    """One result.
+    """A value to compute.
 
     Attributes:
-        names: The parameters that it is the value of: several if they are tied.
-        members: What is read: one value that is cast; or ours, base and theirs.
-        spec: Of the result.
+        names: The parameters that have this value; several if they are tied.
+        members: The inputs: one value that is cast, or ours, the base and theirs.
+        spec: Element type and shape of the result.
     """
 
     names: tuple[str, ...]
@@ -36,7 +36,7 @@ class _Job:
     spec: TensorSpec
 
     def work(self, start: int, chunks: Sequence[memoryview], room: memoryview) -> str:
-        """Compute the elements from ``start`` on; return why they may not be used."""
+        """Compute the elements from ``start`` on; return the reason if they cannot be used, else nothing."""
         kinds = [member.spec.dtype for member in self.members]
         count = chunks[0].nbytes * 8 // kinds[0].bits
         into = self.spec.dtype
@@ -50,53 +50,53 @@ def compute(
     decisions: Iterable[Decision],
     store: TensorStore,
     results: Batches,
-    found: Computed,
+    computed: Computed,
     advance: Callable[[int], None],
 ) -> None:
-    """Compute what a plan applies and casts; what cannot be computed is a failure with its reason.
+    """Compute the changes that a plan applies, and its casts.
 
     Args:
-        decisions: Of the plan; those that need no arithmetic of this kind are passed over.
+        decisions: The decisions of the plan; other kinds of decisions are skipped.
         store: Holds the values.
-        results: Takes the results; they are durable when it is flushed.
-        found: Takes their names, and the failures.
-        advance: Told the number of bytes of each result.
+        results: Stores the results; they are durable after a flush.
+        computed: Receives the results, and the reasons of those that failed.
+        advance: Called with the size in bytes of each result.
 
     Raises:
         StoreError: The store cannot be read or written.
     """
-    left = []
+    remaining = []
     for job in _jobs(decisions):
         missing = store.touch_and_find_missing({member.digest for member in job.members})
-        found.failed.update(
+        computed.failed.update(
             dict.fromkeys(job.names if missing else (), f"{min(missing, default='')} is not in the store")
         )
-        left += [] if missing else [job]
-    while left:
-        fault = ""
+        remaining += [] if missing else [job]
+    while remaining:
+        reason = ""
         try:
-            for data in _computed(store, tuple(left)):
-                job = left.pop(0)
-                found.values.update(dict.fromkeys(job.names, results.add(job.spec, data)))
+            for data in _computed(store, tuple(remaining)):
+                job = remaining.pop(0)
+                computed.values.update(dict.fromkeys(job.names, results.add(job.spec, data)))
                 advance(job.spec.nbytes)
         except (MergeError, MissingError, CorruptError) as error:
-            fault = error.message
-        if fault:
-            failed = left.pop(0)
-            found.failed.update(dict.fromkeys(failed.names, fault))
+            reason = error.message
+        if reason:
+            failed = remaining.pop(0)
+            computed.failed.update(dict.fromkeys(failed.names, reason))
             advance(failed.spec.nbytes)
 
 
 def _jobs(decisions: Iterable[Decision]) -> list[_Job]:
-    found: dict[tuple[object, ...], _Job] = {}
+    computed: dict[tuple[object, ...], _Job] = {}
     for decision in decisions:
         if decision.action not in {"apply", "cast"} or decision.value is None:
             continue
         members, spec = tuple(decision.inputs), decision.value.spec
-        before = found.get((members, spec))
-        names = (*(() if before is None else before.names), decision.name)
-        found[members, spec] = _Job(names, members, spec)
-    return list(found.values())
+        same = computed.get((members, spec))
+        names = (*(() if same is None else same.names), decision.name)
+        computed[members, spec] = _Job(names, members, spec)
+    return list(computed.values())
 
 
 def _computed(store: TensorStore, jobs: Sequence[_Job]) -> Iterator[bytearray]:
@@ -114,13 +114,13 @@ def _computed(store: TensorStore, jobs: Sequence[_Job]) -> Iterator[bytearray]:
         return jobs[piece.group].work(piece.element, piece.chunks, memoryview(room(piece.group)))
 
     groups = [[(member.digest, member.spec) for member in job.members] for job in jobs]
-    faults: list[str] = []
+    reasons: list[str] = []
     for piece in store.read_aligned(groups, work):
         if piece.chunks:
-            faults += [piece.result] if piece.result else []
+            reasons += [piece.result] if piece.result else []
             continue
-        if faults:
-            raise MergeError(faults[0])
+        if reasons:
+            raise MergeError(reasons[0])
         data = room(piece.group)
         del rooms[piece.group]
         yield data

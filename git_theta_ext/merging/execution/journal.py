@@ -1,4 +1,4 @@
-"""What a merge has computed and stored so far, so that one that was killed goes on where it was."""
+"""Remember what a merge has computed and stored, so that an interrupted merge can be resumed."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Result:
     """A tensor that was computed.
 
     Attributes:
-        digest: Of the tensor.
-        votes: Sum of the signs that were elected.
+        digest: Digest of the tensor.
+        votes: Sum of the elected signs.
         ties: Number of elements that the majority decided.
     """
 
@@ -33,12 +33,12 @@ class Result:
 
 
 class Journal:
-    """A file with a line for each result: what was merged how, and what came of it.
+    """A file with one line for each result: an identity of its inputs and method, and the digest of the result.
 
-    A line that was cut short is passed over. Results that nobody named are garbage after the store's usual grace.
+    Truncated lines are skipped. Results that no manifest names are garbage after the store's usual grace period.
 
     Args:
-        path: Of the file; None keeps no journal.
+        path: Path of the file; None for no journal.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -49,25 +49,25 @@ class Journal:
                 self._known = dict(filter(None, map(_entry, path.read_text(errors="replace").splitlines())))
 
     def get(self, identity: str) -> Result | None:
-        """Return a result, if it was stored before."""
+        """Return the stored result with an identity, or None."""
         return self._known.get(identity)
 
     def record(self, results: Iterable[tuple[Digest, tuple[str, int, int] | None]]) -> None:
-        """Note results that became durable: digest, with identity, votes and ties where it is to be remembered."""
+        """Record results that became durable: their digest with identity, votes and ties; None is not recorded."""
         lines = [
-            # Begun with a line feed: the last line may have been cut short.
+            # The newline comes first because the last line may be truncated.
             "\n" + json.dumps({"identity": note[0], **asdict(Result(digest, *note[1:]))})
             for digest, note in results
             if note is not None
         ]
         if self._path is not None and lines:
-            with suppress(OSError):  # it would only have saved time
+            with suppress(OSError):  # the journal only saves time
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 with self._path.open("a") as file:
                     file.writelines(lines)
 
     def done(self) -> None:
-        """Forget everything: the merge is complete."""
+        """Delete the journal of a completed merge."""
         if self._path is not None:
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
@@ -75,7 +75,7 @@ class Journal:
 
 def _entry(line: str) -> tuple[str, Result] | None:
     with suppress(ValueError, TypeError, KeyError, OverflowError):
-        found = read_json(line)
-        if isinstance(found["identity"], str) and is_digest(found["digest"]):
-            return found["identity"], Result(Digest(found["digest"]), int(found["votes"]), int(found["ties"]))
+        entry = read_json(line)
+        if isinstance(entry["identity"], str) and is_digest(entry["digest"]):
+            return entry["identity"], Result(Digest(entry["digest"]), int(entry["votes"]), int(entry["ties"]))
     return None

@@ -1,4 +1,4 @@
-"""Merge the factors of a LoRA that several sides changed, as one."""
+"""Merge LoRAs that several sides changed, both factors together."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
     from git_theta_ext.store.tensor_store import TensorStore
 
 _NOTABLE = 1e-6
-"""Share of the energy below which a loss is rounding."""
+"""The share of the energy below which a loss is a rounding error."""
 
 
 @dataclass(frozen=True)
 class MergedPair:
-    """What came of a LoRA.
+    """The result of merging a LoRA.
 
     Attributes:
-        pair: Which, and how it was merged.
-        values: Spec and bytes of its parameters; none where it could not be merged.
-        notes: What the user should know.
-        fault: Why it could not be merged.
-        lacking: The device that had no memory for it, so that it was merged on the processor.
+        pair: The LoRA, and how it was merged.
+        values: Spec and bytes of each parameter; empty if it could not be merged.
+        notes: Messages for the user.
+        reason: Why it could not be merged.
+        out_of_memory: The device that had too little memory for it, so that it was merged on the CPU.
     """
 
     pair: PairDecision
     values: Mapping[str, tuple[TensorSpec, bytearray]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    fault: str = ""
-    lacking: str = ""
+    reason: str = ""
+    out_of_memory: str = ""
 
 
 def pair_bytes(sides: Sequence[Manifest], pair: PairDecision) -> int:
@@ -69,26 +69,26 @@ def merge_pairs(
 ) -> Generator[MergedPair, None, None]:
     """Merge LoRAs.
 
-    If the checkpoint has a tensor with alpha, it becomes the rank, so that the scale is one; if it has none, the sides
-    have the scales that their configurations say.
+    If the checkpoint has a tensor with alpha, the merged alpha is the rank, so that the scale is 1. If it has none, the
+    scales of the sides come from their configurations.
 
     Args:
         store: Holds the values.
-        device: Where to compute; what it has no memory for is merged on the processor.
-        pairs: Which, and how.
+        device: Where to compute; what it has too little memory for is merged on the CPU.
+        pairs: The LoRAs, and how to merge them.
         sides: The versions that are merged.
     """
     for pair in pairs:
-        lacking = ""
+        out_of_memory = ""
         try:
             merged = _reported(store, device, pair, sides)
         except RuntimeError as error:
             if device.name == CPU or not is_out_of_memory(error):
                 raise
-            lacking = device.name
-        if lacking:  # and the error is forgotten, with the tensors that it knew of
+            out_of_memory = device.name
+        if out_of_memory:  # the error is released by now, and with it the tensors that it referenced
             give_back_memory()
-            merged = replace(_reported(store, Cpu(), pair, sides), lacking=lacking)
+            merged = replace(_reported(store, Cpu(), pair, sides), out_of_memory=out_of_memory)
         yield merged
 
 
@@ -97,7 +97,7 @@ def _reported(store: TensorStore, device: Device, pair: PairDecision, sides: Seq
         with device.lane() as lane:
             return _merged(store, lane, pair, sides)
     except (MergeError, MissingError, CorruptError) as error:
-        return MergedPair(pair, fault=error.message)
+        return MergedPair(pair, reason=error.message)
 
 
 def _merged(store: TensorStore, lane: Lane, decision: PairDecision, sides: Sequence[Manifest]) -> MergedPair:
@@ -109,10 +109,10 @@ def _merged(store: TensorStore, lane: Lane, decision: PairDecision, sides: Seque
 
     def values(number: int, name: str) -> torch.Tensor:
         parameter = sides[number].parameters[name]
-        found = lane.load(store.read(parameter.digest, parameter.spec), parameter.spec.dtype, wide=wide)
-        if not bool(found.isfinite().all()):
+        loaded = lane.load(store.read(parameter.digest, parameter.spec), parameter.spec.dtype, wide=wide)
+        if not bool(loaded.isfinite().all()):
             raise MergeError(f"{name} has NaN or infinite values")
-        return found.reshape(parameter.spec.shape)
+        return loaded.reshape(parameter.spec.shape)
 
     def pair(number: int) -> Pair:
         a, b = (values(number, name) for name in decision.names)
@@ -120,31 +120,31 @@ def _merged(store: TensorStore, lane: Lane, decision: PairDecision, sides: Seque
             return Pair(a, b, scales.get(number, 1.0))
         return Pair(a, b, float(values(number, decision.alpha).reshape(-1)[0]) / a.shape[0])
 
-    given = decision.choice.weights
-    weights = [given[number] if given else 1.0 for number in decision.changed_by]
+    choice_weights = decision.choice.weights
+    weights = [choice_weights[number] if choice_weights else 1.0 for number in decision.changed_by]
     method = find_pair(decision.choice.method)
     merged, lost = method([pair(number) for number in decision.changed_by], weights, decision.choice.options)
-    found = dict(zip(decision.names, _padded(merged, decision), strict=True))
+    tensors = dict(zip(decision.names, _padded(merged, decision), strict=True))
     specs = dict(decision.specs)
     notes = []
     if decision.alpha is not None:
         alpha = sides[decision.changed_by[0]].parameters[decision.alpha].spec
-        found[decision.alpha] = torch.full((alpha.elements,), float(merged.a.shape[0]), device=merged.a.device)
+        tensors[decision.alpha] = torch.full((alpha.elements,), float(merged.a.shape[0]), device=merged.a.device)
         specs[decision.alpha] = alpha
     if lost > _NOTABLE:
         notes.append(f"{decision.names[0]!r}: {method.name} to rank {merged.a.shape[0]} lost {lost:.2%} of the energy")
-    values_of = {name: (specs[name], _bytes(lane, name, found[name], specs[name])) for name in found}
+    values_of = {name: (specs[name], _bytes(lane, name, tensors[name], specs[name])) for name in tensors}
     return MergedPair(decision, values_of, tuple(notes))
 
 
 def _padded(merged: Pair, decision: PairDecision) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the factors with as many ranks as a configuration asks for, though the update may have fewer."""
+    """Return the factors padded to the rank of the configuration, which may exceed that of the update."""
     import torch
 
-    lacking = decision.specs[decision.names[0]].shape[0] - merged.a.shape[0]
-    if lacking <= 0:
+    missing = decision.specs[decision.names[0]].shape[0] - merged.a.shape[0]
+    if missing <= 0:
         return merged.a, merged.b
-    return torch.nn.functional.pad(merged.a, (0, 0, 0, lacking)), torch.nn.functional.pad(merged.b, (0, lacking))
+    return torch.nn.functional.pad(merged.a, (0, 0, 0, missing)), torch.nn.functional.pad(merged.b, (0, missing))
 
 
 def _bytes(lane: Lane, name: str, values: torch.Tensor, spec: TensorSpec) -> bytearray:

@@ -1,4 +1,4 @@
-"""Share work out, and do the shares side by side."""
+"""Distribute work, and run the shares in parallel."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ Item = TypeVar("Item")
 
 
 def shares(items: Sequence[Item], sizes: Sequence[int], allowed: Sequence[Sequence[int]]) -> dict[int, list[Item]]:
-    """Share items out, the largest first, each to the one who has least so far.
+    """Distribute items among workers: the largest first, each to the worker with the smallest load so far.
 
     Args:
-        items: What to share out.
-        sizes: Of each item.
-        allowed: Who may get each item, by number; at least one.
+        items: The items.
+        sizes: Size of each item.
+        allowed: Indices of the workers that may get each item; at least one.
 
     Returns:
-        Number to items, in the order in which they were given; without those who got none.
+        Index of each worker that got items to these items, in their original order.
     """
     loads: dict[int, int] = {}
-    found: dict[int, list[int]] = {}
+    given: dict[int, list[int]] = {}
     for item in sorted(range(len(items)), key=lambda number: -sizes[number]):
-        who = min(allowed[item], key=lambda number: (loads.get(number, 0), number))
-        loads[who] = loads.get(who, 0) + sizes[item]
-        found.setdefault(who, []).append(item)
-    return {who: [items[number] for number in sorted(found[who])] for who in sorted(found)}
+        worker = min(allowed[item], key=lambda number: (loads.get(number, 0), number))
+        loads[worker] = loads.get(worker, 0) + sizes[item]
+        given.setdefault(worker, []).append(item)
+    return {worker: [items[number] for number in sorted(given[worker])] for worker in sorted(given)}
 
 
 @dataclass(frozen=True)
-class _News(Generic[Item]):
-    """What a thread has to say: one item, or that it is at its end, perhaps by an error."""
+class _Message(Generic[Item]):
+    """A message of a thread: an item, or that it has ended, possibly with an error."""
 
     thread: _Thread[Item]
     items: tuple[Item, ...] = ()
@@ -44,12 +44,12 @@ class _News(Generic[Item]):
 
 
 class _Thread(threading.Thread, Generic[Item]):
-    """Runs a generator, one item ahead of whoever takes them."""
+    """Runs a generator, one item ahead of the consumer."""
 
-    def __init__(self, source: Callable[[], Generator[Item, None, None]], told: SimpleQueue[_News[Item]]) -> None:
+    def __init__(self, source: Callable[[], Generator[Item, None, None]], queue: SimpleQueue[_Message[Item]]) -> None:
         super().__init__()
         self._source = source
-        self._told = told
+        self._told = queue
         self._taken = threading.Semaphore(1)
         self._stopped = False
 
@@ -61,12 +61,12 @@ class _Thread(threading.Thread, Generic[Item]):
                     self._taken.acquire()
                     if self._stopped:
                         break
-                    self._told.put(_News(self, (item,)))
+                    self._told.put(_Message(self, (item,)))
         except BaseException as raised:  # noqa: BLE001 - the consumer raises it
             error = raised
-        self._told.put(_News(self, (), error))
+        self._told.put(_Message(self, (), error))
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._taken.release()
 
     def stop(self) -> None:
@@ -75,30 +75,31 @@ class _Thread(threading.Thread, Generic[Item]):
 
 
 def interleaved(sources: Sequence[Callable[[], Generator[Item, None, None]]]) -> Iterator[Item]:
-    """Yield what several generators yield as it comes, each of them run in a thread of its own; a single one in ours.
+    """Yield the items of several generators as they come; each runs in its own thread, a single one in this thread.
 
-    Each is one item ahead of the consumer. When it stops early, or one of them fails, all are stopped and awaited.
+    Each generator is one item ahead of the consumer. If the consumer stops early or a generator fails, all are stopped
+    and awaited.
 
     Raises:
-        BaseException: What the first one raised that failed.
+        BaseException: The exception of the first generator that failed.
     """
     if len(sources) == 1:
         with closing(sources[0]()) as only:
             yield from only
         return
-    told: SimpleQueue[_News[Item]] = SimpleQueue()
-    threads = [_Thread(source, told) for source in sources]
+    queue: SimpleQueue[_Message[Item]] = SimpleQueue()
+    threads = [_Thread(source, queue) for source in sources]
     for thread in threads:
         thread.start()
     try:
         running = len(threads)
         while running:
-            news = told.get()
-            if news.error is not None:
-                raise news.error
-            running -= not news.items
-            yield from news.items
-            news.thread.go_on()
+            message = queue.get()
+            if message.error is not None:
+                raise message.error
+            running -= not message.items
+            yield from message.items
+            message.thread.resume()
     finally:
         for thread in threads:
             thread.stop()

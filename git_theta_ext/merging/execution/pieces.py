@@ -1,4 +1,4 @@
-"""Merge one piece: call the method, round and write what it returns, check that all numbers are what they may be."""
+"""Merge one piece: call the method, check all numbers, and write the rounded result."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class MergedPiece:
     """A merged piece.
 
     Attributes:
-        fault: Why it may not be used, empty where it may.
-        votes: As in ``Elected``.
-        ties: As in ``Elected``.
+        fault: Why it cannot be used; empty if it can.
+        votes: See ``Elected``.
+        ties: See ``Elected``.
     """
 
     fault: str = ""
@@ -47,26 +47,26 @@ class MergedPiece:
 
 @dataclass
 class Checks:
-    """Bounds for the numbers of some tensors, looked at when the device is done, all in one go.
+    """Bounds for the numbers of some tensors, which are checked all at once when the device is done.
 
     Attributes:
-        words: What to say of a tensor that is out of bounds, and the bounds.
-        extremes: The least and the largest number of each tensor, NaN if one is NaN.
+        words: The message about a tensor that is out of bounds, and the bounds.
+        extremes: The smallest and the largest number of each tensor; NaN if one is NaN.
     """
 
     words: list[tuple[str, float, float]] = field(default_factory=list)
     extremes: list[torch.Tensor] = field(default_factory=list)
 
     def add(self, words: str, values: torch.Tensor, least: float, most: float) -> None:
-        """Check that all numbers of a tensor lie between two others."""
+        """Check that all numbers of a tensor are within bounds."""
         if values.numel():
             self.words.append((words, least, most))
             self.extremes += values.aminmax()
 
     def fault(self) -> str:
-        """Wait for the device, and return the words for the first tensor that is out of bounds, if one is."""
-        found = _on_host(self.extremes)
-        for (words, least, most), low, high in zip(self.words, found[::2], found[1::2], strict=True):
+        """Wait for the device, and return the message about the first tensor out of bounds, or an empty string."""
+        bounds = _on_host(self.extremes)
+        for (words, least, most), low, high in zip(self.words, bounds[::2], bounds[1::2], strict=True):
             if not (least <= low and high <= most):
                 return words
         return ""
@@ -74,7 +74,7 @@ class Checks:
 
 @dataclass(frozen=True)
 class Values:
-    """The inputs of a piece, in the order of ``Task.members``, and whether they are finite."""
+    """The inputs of a piece, in the order of ``Task.members``, and the checks that they are finite."""
 
     tensors: list[torch.Tensor]
     checks: Checks
@@ -84,10 +84,10 @@ def loaded(task: Task, lane: Lane, chunks: Sequence[Buffer], shapes: Sequence[Se
     """Move the values of a piece to the device.
 
     Args:
-        task: What it is a piece of.
-        lane: Where to.
-        chunks: Bytes of each of ``Task.members``.
-        shapes: Of these; one-dimensional if left out.
+        task: The task that it is a piece of.
+        lane: The lane of the device.
+        chunks: Bytes of the piece in each of ``Task.members``.
+        shapes: Their shapes; one-dimensional by default.
     """
     tensors, checks = [], Checks()
     for number, (member, chunk) in enumerate(zip(task.members, chunks, strict=True)):
@@ -95,7 +95,7 @@ def loaded(task: Task, lane: Lane, chunks: Sequence[Buffer], shapes: Sequence[Se
         tensors.append(value if shapes is None else value.reshape(shapes[number]))
         if member.spec.dtype.kind in ("float", "complex"):
             checks.add(f"{task.whose[number]} has NaN or infinite values", value, *_FINITE)
-        elif member.spec.dtype.name == "U64":  # computed with as int64
+        elif member.spec.dtype.name == "U64":  # computed as int64
             checks.add(f"{task.whose[number]} has integers of more than 63 bits", value, 0, (1 << 63) - 1)
     return Values(tensors, checks)
 
@@ -110,29 +110,29 @@ class PieceInputs:
 
     Attributes:
         trims: A threshold for each branch.
-        majority: The sign that elections fall back on.
+        majority: The sign that decides elements without a majority.
     """
 
     trims: tuple[Trim, ...]
     majority: int
 
 
-def merge_piece(  # noqa: PLR0913, PLR0917 - all that a piece is
+def merge_piece(  # noqa: PLR0913, PLR0917 - a piece consists of these
     task: Task, lane: Lane, values: Values, inputs: PieceInputs, start: int, room: Buffer
 ) -> MergedPiece:
     """Merge one piece.
 
     Args:
-        task: What it is a piece of.
-        lane: Where its values are.
-        values: From ``loaded``.
+        task: The task that it is a piece of.
+        lane: The lane that has its values.
+        values: The values, from ``loaded``.
         inputs: Thresholds and majority.
-        start: Number of the piece's first element.
-        room: Where the result's bytes go.
+        start: Index of the piece's first element.
+        room: Memory for the bytes of the result.
 
     Raises:
-        MergeError: The method refuses these values.
-        PluginError: The method does not keep its contract.
+        MergeError: The method rejects these values.
+        PluginError: The method violates its contract.
     """
     rest = list(values.tensors)
     base = rest.pop(0) if task.base is not None else None
@@ -148,16 +148,16 @@ def merge_piece(  # noqa: PLR0913, PLR0917 - all that a piece is
         majority=inputs.majority,
         keys=task.keys,
         start=start * task.numbers,
-        sidecars={kind: tuple(rest.pop(0) for _ in found) for kind, found in task.sidecars.items()},
+        sidecars={kind: tuple(rest.pop(0) for _ in tensors) for kind, tensors in task.sidecars.items()},
     )
-    found = task.method(piece)
-    value = found.value if isinstance(found, Elected) else found
+    merged = task.method(piece)
+    value = merged.value if isinstance(merged, Elected) else merged
     if value.shape != branches[0].shape or value.dtype != branches[0].dtype:
-        raise PluginError(f"method {task.method.name!r} returned something else than a tensor like its branches")
+        raise PluginError(f"method {task.method.name!r} did not return a tensor of the branches' shape and type")
     fault = _written(task, lane, value, values.checks, room)
-    if not isinstance(found, Elected):
+    if not isinstance(merged, Elected):
         return MergedPiece(fault)
-    votes, ties = _on_host([found.votes, found.ties])
+    votes, ties = _on_host([merged.votes, merged.ties])
     return MergedPiece(fault, int(votes), int(ties))
 
 
@@ -178,14 +178,14 @@ def merging_bytes(task: Task, shape: tuple[int, ...], inputs: int, raw: int) -> 
 
 
 def copy_piece(task: Task, lane: Lane, member: int, chunk: Buffer, room: Buffer) -> MergedPiece:
-    """Take over elements that only one of ``Task.members`` has, in the result's element type.
+    """Copy elements that only one of ``Task.members`` has, in the result's element type.
 
     Args:
-        task: What they are a part of.
-        lane: Where to convert them.
-        member: Number of the one that has them.
+        task: The task that they are a part of.
+        lane: The lane that converts them.
+        member: Index of the member that has them.
         chunk: Their bytes.
-        room: Where the result's bytes go.
+        room: Memory for the bytes of the result.
     """
     checks = Checks()
     value = _loaded(task, lane, task.members[member], chunk)
@@ -194,7 +194,7 @@ def copy_piece(task: Task, lane: Lane, member: int, chunk: Buffer, room: Buffer)
 
 
 def _written(task: Task, lane: Lane, value: torch.Tensor, checks: Checks, room: Buffer) -> str:
-    """Round numbers and write them; return what is wrong with them or what they came from."""
+    """Write rounded numbers; return what is wrong with them or with the inputs, or an empty string."""
     result = Checks()
     result.add(f"the result does not fit {task.spec.dtype.name}", value, *_range(task.spec.dtype))
     lane.save(value, task.spec.dtype, room)
@@ -202,14 +202,14 @@ def _written(task: Task, lane: Lane, value: torch.Tensor, checks: Checks, room: 
 
 
 def _on_host(numbers: Sequence[torch.Tensor]) -> list[float]:
-    """Return tensors of one number each, all of one type, as numbers; the only wait for the device."""
+    """Return the numbers of tensors of one number and one type; this is the only wait for the device."""
     import torch
 
     return torch.stack(list(numbers)).tolist() if numbers else []
 
 
 def _range(dtype: Dtype) -> tuple[float, float]:
-    """Return the least and the largest value of an element type."""
+    """Return the smallest and the largest value of an element type."""
     if dtype.kind == "bool":
         return 0, 1
     if dtype.kind == "uint":
@@ -220,7 +220,7 @@ def _range(dtype: Dtype) -> tuple[float, float]:
 
 
 def equals(branch: torch.Tensor, base: torch.Tensor | None, trim: Trim) -> int:
-    """Return how many elements of a branch's task vector equal its threshold."""
+    """Return the number of elements of a branch's task vector that equal its threshold."""
     import torch
 
     vector = (branch - base if base is not None else branch).to(torch.float32)

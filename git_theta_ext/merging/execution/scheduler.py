@@ -25,12 +25,12 @@ class DeviceScheduler:
     """Distributes tasks and other work among devices, by bytes.
 
     Args:
-        devices: Which.
-        threads: That read and merge, for all of them together.
+        devices: The devices.
+        threads: Number of threads that read and merge, for all of them together.
 
     Attributes:
-        devices: Those that share the work, and behind them the one to spare, if there is one.
-        threads: That read for each of them.
+        devices: The devices that share the work, followed by the spare device, if there is one.
+        threads: Number of threads that read for each of them.
     """
 
     def __init__(self, devices: Devices, threads: int) -> None:
@@ -40,20 +40,20 @@ class DeviceScheduler:
         self._memories = [DeviceMemory.of(device.name, self.threads, device.free()) for device in self.devices]
 
     def budget(self, plan: Plan, tasks: Sequence[Task]) -> Budget:
-        """Foresee what tasks need.
+        """Estimate what tasks take.
 
         Raises:
-            MergeError: No device has memory for one, and there is none to spare.
+            MergeError: No device has enough memory for a task, and there is no spare one.
         """
         used, spare = self._memories[: self._used], self._memories[self._used :]
-        found = budget(plan, tasks, used, *spare)
-        if found.spilled and not spare:
-            task = next(task for task in tasks if task.name == found.spilled[0])
+        estimate = budget(plan, tasks, used, *spare)
+        if estimate.spilled and not spare:
+            task = next(task for task in tasks if task.name == estimate.spilled[0])
             raise MergeError(f"{task.name!r} {self._lack(task)}", hint="git config theta.merge.device auto")
-        return found
+        return estimate
 
     def note(self, tasks: Sequence[Task]) -> list[str]:
-        """Return what the user should know of tasks that are merged by the device to spare."""
+        """Return a note about the tasks that the spare device merges."""
         spilled = [task for task in tasks if self._allowed([task]) == [self._used]]
         if not spilled:
             return []
@@ -62,11 +62,11 @@ class DeviceScheduler:
         return [f"{names} {self._lack(spilled[0])}: merged on the CPU"]
 
     def tasks(self, tasks: Sequence[Task], *, together: bool = False) -> list[tuple[Device, list[Task]]]:
-        """Share tasks out among the devices that have memory for them.
+        """Distribute tasks among the devices that have enough memory for them.
 
         Args:
-            tasks: In their order, which each device keeps.
-            together: Whether all of them have to be merged by one device.
+            tasks: The tasks; each device keeps their order.
+            together: Whether one device has to merge all of them.
         """
         if together:
             return [(self.devices[self._allowed(tasks)[0]], list(tasks))] if tasks else []
@@ -78,14 +78,14 @@ class DeviceScheduler:
         return DeviceScheduler(Devices((device,)), self.threads)
 
     def work(self, items: Sequence[Item], size: Callable[[Item], int]) -> list[tuple[Device, list[Item]]]:
-        """Share other work out, which needs little memory."""
+        """Distribute other work, which takes little memory."""
         return self._devices(shares(items, list(map(size, items)), [range(self._used)] * len(items)))
 
     def _devices(self, shared: dict[int, list[Item]]) -> list[tuple[Device, list[Item]]]:
         return [(self.devices[number], items) for number, items in shared.items()]
 
     def _allowed(self, tasks: Sequence[Task]) -> list[int]:
-        """Return the numbers of the devices that have memory for tasks, or else of the last one."""
+        """Return the indices of the devices that have enough memory for tasks; else that of the last device."""
         used = [n for n, memory in enumerate(self._memories[: self._used]) if all(map(memory.holds, tasks))]
         return used or [len(self._memories) - 1]
 

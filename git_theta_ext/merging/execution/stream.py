@@ -1,4 +1,4 @@
-"""Run merge methods over stored tensors: read ahead in threads, merge piece by piece, gather, hand on."""
+"""Run merge methods on stored tensors: read ahead in threads, and merge piece by piece."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.tensor_store import TensorStore
 
 
-def readable(  # noqa: PLR0913 - as Store.read_aligned
+def read_parameters(  # noqa: PLR0913 - as Store.read_aligned
     store: TensorStore,
     groups: Sequence[Sequence[Parameter]],
     work: Work | None = None,
@@ -55,97 +55,97 @@ def run(  # noqa: PLR0913, PLR0917 - all that a merge has
     advance: Callable[[int], None],
     threads: int = 0,
 ) -> Generator[MergedTensor, None, None]:
-    """Compute tasks in their order; what cannot be merged or read is told and passed over.
+    """Compute tasks in order; a task that cannot be read or merged gives a result with the reason.
 
     Args:
         store: Holds the values.
-        device: Where to compute; what it has no memory for is merged on the processor.
-        tasks: What to compute.
+        device: Where to compute; what it has too little memory for is merged on the CPU.
+        tasks: The tasks.
         election: The thresholds, and the majority that breaks ties.
-        advance: Told the number of bytes of each result.
-        threads: That read and merge, the store's own number if 0.
+        advance: Called with the size in bytes of each result.
+        threads: Number of threads that read and merge; 0 for the store's own number.
 
     Raises:
-        PluginError: A method does not keep its contract.
+        PluginError: A method violates its contract.
         StoreError: The store cannot be read.
     """
-    left = list(tasks)
-    while left:
-        before, fault, lacking = list(election.trims), "", False
+    remaining = list(tasks)
+    while remaining:
+        trims, reason, out_of_memory = list(election.trims), "", False
         try:
-            for merged in _read_and_merged(store, device, tuple(left), election, threads):
-                del left[0]
-                before = list(election.trims)
+            for merged in _read_and_merged(store, device, tuple(remaining), election, threads):
+                del remaining[0]
+                trims = list(election.trims)
                 yield merged
                 advance(merged.task.spec.nbytes)
         except (MergeError, MissingError, CorruptError) as error:
-            fault = error.message
+            reason = error.message
         except RuntimeError as error:
             if device.name == CPU or not is_out_of_memory(error):
                 raise
-            lacking = True
-        # The errors are gone by now, and with them the tensors that they knew of.
-        if lacking:
+            out_of_memory = True
+        # The errors are released by now, and with them the tensors that they referenced.
+        if out_of_memory:
             give_back_memory()
-            election.trims = before
-            for merged in run(store, Cpu(), [left.pop(0)], election, advance, threads):
-                yield replace(merged, lacking=device.name)
-        elif left:
-            failed = left.pop(0)
-            yield MergedTensor(failed, None, fault)
+            election.trims = trims
+            for merged in run(store, Cpu(), [remaining.pop(0)], election, advance, threads):
+                yield replace(merged, out_of_memory=device.name)
+        elif remaining:
+            failed = remaining.pop(0)
+            yield MergedTensor(failed, None, reason)
             advance(failed.spec.nbytes)
 
 
 def _read_and_merged(
     store: TensorStore, device: Device, tasks: Sequence[Task], election: SignElection, threads: int
 ) -> Iterator[MergedTensor]:
-    # What streams is read side by side; the members of what does not may have any size, and come one after another.
-    lots = [
-        (number, lot)
-        for number, task in enumerate(tasks)
-        for lot in ([tuple(range(len(task.members)))] if task.streams else [(n,) for n in range(len(task.members))])
+    # Members of tasks that stream are read in step. Those of other tasks may differ in size, and are read one by one.
+    reads = [
+        (index, members)
+        for index, task in enumerate(tasks)
+        for members in ([tuple(range(len(task.members)))] if task.streams else [(n,) for n in range(len(task.members))])
     ]
-    groups = [[tasks[number].members[member] for member in lot] for number, lot in lots]
-    begun = _Begun(tasks, device, election)
+    groups = [[tasks[index].members[member] for member in members] for index, members in reads]
+    started = _StartedMerges(tasks, device, election)
 
     def ahead(piece: Piece) -> MergedPiece | None:
-        """Merge a piece right where it was decoded, where pieces do not depend on each other."""
-        number, _ = lots[piece.group]
+        """Merge a piece in the thread that decoded it, if pieces do not depend on each other."""
+        index, _ = reads[piece.group]
         return (
-            begun.work(number).merge(piece.element, piece.chunks)
-            if tasks[number].streams and not election.ordered
+            started.merge_of(index).merge(piece.element, piece.chunks)
+            if tasks[index].streams and not election.ordered
             else None
         )
 
-    for piece in readable(store, groups, ahead, span=device.span, threads=threads):
-        number, lot = lots[piece.group]
+    for piece in read_parameters(store, groups, ahead, span=device.span, threads=threads):
+        index, members = reads[piece.group]
         if piece.result is not None:
-            begun.work(number).keep(piece.result)
-        elif piece.chunks and tasks[number].streams:
-            begun.work(number).keep(begun.work(number).merge(piece.element, piece.chunks))
+            started.merge_of(index).keep(piece.result)
+        elif piece.chunks and tasks[index].streams:
+            started.merge_of(index).keep(started.merge_of(index).merge(piece.element, piece.chunks))
         elif piece.chunks:
-            begun.work(number).gather(lot[0], piece.element, piece.data)
-        elif piece.group + 1 == len(lots) or lots[piece.group + 1][0] != number:
-            yield begun.pop(number).done()
+            started.merge_of(index).gather(members[0], piece.element, piece.data)
+        elif piece.group + 1 == len(reads) or reads[piece.group + 1][0] != index:
+            yield started.pop(index).done()
 
 
-class _Begun:
-    """The tasks that are on their way, begun by whoever has their first piece."""
+class _StartedMerges:
+    """The merges in progress; whichever thread has the first piece of a task starts its merge."""
 
     def __init__(self, tasks: Sequence[Task], device: Device, election: SignElection) -> None:
         self._tasks = tasks
         self._device = device
         self._election = election
         self._lock = threading.Lock()
-        self._works: dict[int, TensorMerge] = {}
+        self._merges: dict[int, TensorMerge] = {}
 
-    def work(self, number: int) -> TensorMerge:
+    def merge_of(self, index: int) -> TensorMerge:
         with self._lock:
-            if number not in self._works:
-                self._works[number] = TensorMerge(self._tasks[number], self._device, self._election)
-            return self._works[number]
+            if index not in self._merges:
+                self._merges[index] = TensorMerge(self._tasks[index], self._device, self._election)
+            return self._merges[index]
 
-    def pop(self, number: int) -> TensorMerge:
-        work = self.work(number)  # what has no elements was not begun yet
-        del self._works[number]
-        return work
+    def pop(self, index: int) -> TensorMerge:
+        merge = self.merge_of(index)  # a tensor without elements has no piece that started it
+        del self._merges[index]
+        return merge

@@ -1,4 +1,4 @@
-"""What there is to compute: each different result once, with all that it depends on."""
+"""List the values to compute, each different one once, with all that it depends on."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
 
     Statistics = Mapping[int, Mapping[str, Parameter]]
-    """Number of a side to its statistics by ``KIND/PARAMETER``, as docs/statistics.md lays them out."""
+    """Index of a side to its statistics by ``KIND/PARAMETER``, see docs/statistics.md."""
 
 
 ROW_ELEMENTS = 1 << 22
-"""About the elements of the pieces that methods of rows get."""
+"""The approximate number of elements in a piece of whole rows."""
 
 
 def chunk_elements(spec: TensorSpec) -> int:
-    """Return how many elements a chunk of a tensor in the store has."""
+    """Return the number of elements in a chunk of a stored tensor."""
     return spec.chunk_bytes * 8 // spec.dtype.bits
 
 
 @dataclass(frozen=True)
 class Task:
-    """A tensor to be computed.
+    """A tensor to compute.
 
     Attributes:
-        names: The parameters that it is the value of: several where they are tied. The first one counts.
-        choice: How.
-        base: The common ancestor's value, None where the method needs none.
+        names: The parameters that have this value; several if they are tied. The first one is its name.
+        choice: The method and its options.
+        base: The common ancestor's value; None if the method needs none.
         branches: The changed values.
         changed_by: Indices of the sides that have them.
         sides: The names of these sides.
-        spec: Of the result: our element type, and the shape of the side that has the most rows.
+        spec: Spec of the result: our element type, and the shape of the side with the most rows.
         sidecars: Kind of statistics to a tensor for each branch.
     """
 
@@ -68,55 +68,55 @@ class Task:
 
     @cached_property
     def method(self) -> MergeMethod:
-        """What merges the values."""
+        """The merge method."""
         return find_merge(self.choice.method)
 
     @cached_property
     def members(self) -> list[Parameter]:
-        """All that is read, in the order in which it is read."""
+        """All tensors that are read, in the order in which they are read."""
         before = [] if self.base is None else [self.base]
-        return [*before, *self.branches, *(found for kind in self.sidecars.values() for found in kind)]
+        return [*before, *self.branches, *(tensor for tensors in self.sidecars.values() for tensor in tensors)]
 
     @cached_property
     def whose(self) -> list[str]:
-        """What to call each of ``members`` in messages."""
+        """The name of each of ``members`` in messages."""
         before = [] if self.base is None else ["base"]
         return [*before, *self.sides, *(f"the {kind} statistics" for kind, all_ in self.sidecars.items() for _ in all_)]
 
     @cached_property
     def grower(self) -> int | None:
-        """The place among the branches of the one that has more rows than the others."""
+        """Index of the branch that has more rows than the others; None if there is none."""
         longer = [n for n, branch in enumerate(self.branches) if branch.spec.shape != self.common.shape]
         return longer[0] if longer else None
 
     @cached_property
     def common(self) -> TensorSpec:
-        """Element type of the result, and the shape that all branches have at least."""
+        """Element type of the result, and the shape that all branches have in common."""
         rows = min((branch.spec.shape[:1] for branch in self.branches), default=())
         return TensorSpec(self.spec.dtype, (*rows, *self.spec.shape[1:]))
 
     @cached_property
     def streams(self) -> bool:
-        """Whether it can be merged as it is read, with no more than a piece of each input in memory."""
+        """Whether it is merged as it is read, with only a piece of each input in memory."""
         sizes = {(member.spec.elements, chunk_elements(member.spec)) for member in self.members}
         alike = sizes == {(self.spec.elements, chunk_elements(self.spec))}
         return self.method.contract.granularity == "element" and alike
 
     @property
     def rows(self) -> int:
-        """How many rows are merged at a time where it does not stream: all, unless the method takes rows by themselves.
+        """Number of rows that are merged at a time if it does not stream: all, unless the method works row by row.
 
-        Members of another shape, which no method should take, are seen by it only together with all rows.
+        If a member has another shape, all rows are merged at once, so that the method can reject it.
         """
         shape, elements = self.common.shape, self.common.elements
-        every = shape[0] if shape else 1
+        all_names = shape[0] if shape else 1
         whole = self.method.contract.granularity == "matrix" or len(shape) <= 1 or not elements
         if whole or not all(self.has_rows(member) for member in self.members):
-            return max(1, every)
-        return max(1, ROW_ELEMENTS * every // elements)
+            return max(1, all_names)
+        return max(1, ROW_ELEMENTS * all_names // elements)
 
     def has_rows(self, member: Parameter) -> bool:
-        """Tell whether a member has all rows of ``common``, and perhaps more."""
+        """Return whether a member has the rows of ``common``, and possibly more."""
         shape = member.spec.shape
         longer = self.grower is not None and shape[1:] == self.common.shape[1:] and shape[:1] >= self.common.shape[:1]
         return shape == self.common.shape or longer
@@ -134,7 +134,7 @@ class Task:
 
     @cached_property
     def keys(self) -> tuple[int, ...]:
-        """A number for each branch that random numbers are drawn from."""
+        """A key for each branch, from which random numbers are generated."""
         if not self.method.contract.stochastic:
             return ()
         base = "" if self.base is None else self.base.digest
@@ -146,11 +146,11 @@ class Task:
 
     @property
     def numbers(self) -> int:
-        """How many reals an element has."""
+        """Number of real numbers in an element."""
         return components(self.spec.dtype)
 
     def identity(self, trims: Sequence[Trim], majority: int) -> str:
-        """Return a text that is the same only where the result's bits are."""
+        """Return a hash of everything that the bits of the result depend on."""
         contract = self.method.contract
         facts = [
             self.choice.method,
@@ -160,7 +160,7 @@ class Task:
             str(self.spec),
         ]
         facts += ["" if self.base is None else self.base.digest, [branch.digest for branch in self.branches]]
-        facts += [{kind: [found.digest for found in all_] for kind, all_ in self.sidecars.items()}]
+        facts += [{kind: [tensor.digest for tensor in tensors] for kind, tensors in self.sidecars.items()}]
         facts += [self.keys, [[trim.bits, trim.equal] for trim in trims], majority]
         return _hash(facts).hexdigest()
 
@@ -170,26 +170,26 @@ def _hash(facts: Sequence[object]) -> blake3:
 
 
 def tasks_of(decisions: Iterable[Decision], statistics: Statistics) -> list[Task]:
-    """Return what is to be computed, tied parameters once.
+    """Return the tensors to compute, tied parameters once.
 
     Args:
-        decisions: In the order of the parameters' names; those that are not to be computed are passed over.
-        statistics: What methods with sidecars find beside the checkpoint.
+        decisions: Decisions in the order of the parameters' names; those that compute nothing are skipped.
+        statistics: The statistics beside the checkpoints, for methods that need them.
     """
-    found: dict[tuple[object, ...], Task] = {}
+    tasks: dict[tuple[object, ...], Task] = {}
     for decision in decisions:
         if decision.action != "compute":
             continue
         task = _task(decision, statistics)
         key = (decision.base, decision.sides, task.choice.method, task.choice.rule_index)
-        before = found.get(key)
+        before = tasks.get(key)
         names = (decision.name,) if before is None else (*before.names, decision.name)
-        found[key] = replace(before or task, names=names)
-    return list(found.values())
+        tasks[key] = replace(before or task, names=names)
+    return list(tasks.values())
 
 
 def single_tasks(plan: Plan, statistics: Statistics) -> list[Task]:
-    """Return what is to be computed of a plan, besides the LoRAs that are merged as one."""
+    """Return the tensors that a plan computes, without the LoRAs that are merged as pairs."""
     paired = {name for pair in plan.pairs for name in (*pair.names, pair.alpha)}
     return tasks_of((decision for decision in plan.decisions if decision.name not in paired), statistics)
 
@@ -207,11 +207,11 @@ def _task(decision: Decision, statistics: Statistics) -> Task:
         if len(present) == len(values):
             sidecars[kind] = present
     base = decision.base if contract.needs_base else None
-    every = side_names(len(decision.sides))
-    names = tuple(every[number] for number, _ in values)
+    all_names = side_names(len(decision.sides))
+    names = tuple(all_names[number] for number, _ in values)
     return Task((decision.name,), decision.choice, base, branches, decision.changed_by, names, merged.spec, sidecars)
 
 
 def digests_of(tasks: Iterable[Task]) -> set[Digest]:
-    """Return the digests of all that some tasks read."""
+    """Return the digests of all tensors that some tasks read."""
     return {member.digest for task in tasks for member in task.members}

@@ -1,4 +1,4 @@
-"""One tensor that is merged: its pieces, in whatever thread, and what they come to."""
+"""Merge one tensor: its pieces, in any thread, and the result."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MergedTensor:
-    """What came of a task.
+    """The result of a task.
 
     Attributes:
         task: The task.
-        data: Little-endian bytes of the merged tensor, None where it could not be merged.
-        reason: Why it could not.
-        votes: Sum of the signs that were elected.
+        data: Little-endian bytes of the merged tensor; None if it could not be merged, or is stored already.
+        reason: Why it could not be merged.
+        votes: Sum of the elected signs.
         ties: Number of elements that the majority decided.
         majority: The sign that decided them.
-        lacking: The device that had no memory for it, so that it was merged on the processor.
-        known: The result, where an earlier run had stored it.
-        identity: What the journal calls it by.
+        out_of_memory: The device that had too little memory for it, so that it was merged on the CPU.
+        stored: The result, if an earlier run stored it.
+        identity: Its key in the journal.
     """
 
     task: Task
@@ -52,8 +52,8 @@ class MergedTensor:
     votes: int = 0
     ties: int = 0
     majority: int = 1
-    lacking: str = ""
-    known: Parameter | None = None
+    out_of_memory: str = ""
+    stored: Parameter | None = None
     identity: str = ""
 
 
@@ -62,8 +62,8 @@ class SignElection:
     """The election of signs in one scope, whose state its pieces share.
 
     Attributes:
-        trims: The threshold of each side of the merge; empty where the methods do not trim.
-        majority: The sign that the elections of the scope came to so far.
+        trims: The threshold of each side of the merge; empty if the methods do not trim.
+        majority: The sign that decides elements without a majority of their own.
     """
 
     trims: list[Trim] = field(default_factory=list)
@@ -71,7 +71,7 @@ class SignElection:
 
     @property
     def ordered(self) -> bool:
-        """Whether what a piece keeps depends on the pieces before it."""
+        """Whether the order of pieces matters: a piece keeps fewer elements if the pieces before it kept many."""
         return any(trim.equal < ALL_EQUALS for trim in self.trims)
 
     def trims_of(self, task: Task) -> tuple[Trim, ...]:
@@ -79,7 +79,7 @@ class SignElection:
         return tuple(self.trims[number] for number in task.changed_by) if self.trims else ()
 
     def use_up(self, task: Task, counts: Sequence[int]) -> None:
-        """Note that so many elements that equal a branch's threshold are kept already."""
+        """Count elements that equal a branch's threshold and were kept."""
         for number, count in zip(task.changed_by, counts, strict=True):
             trim = self.trims[number]
             if trim.equal < ALL_EQUALS:
@@ -120,8 +120,8 @@ class TensorMerge:
 
     Args:
         task: The task.
-        device: Where it is merged.
-        election: The one of its scope.
+        device: Where to compute.
+        election: The election of its scope.
     """
 
     def __init__(self, task: Task, device: Device, election: SignElection) -> None:
@@ -137,28 +137,28 @@ class TensorMerge:
         """Merge a piece of a tensor that streams; in any thread, if the election is not ordered.
 
         Args:
-            start: Number of its first element.
-            chunks: The bytes of all members.
+            start: Index of its first element.
+            chunks: The bytes of the piece in each member.
         """
         count = chunks[0].nbytes * 8 // self._task.members[0].spec.dtype.bits
         return self._merged(start, count, chunks, None)
 
     def keep(self, part: MergedPiece) -> None:
-        """Take what came of the next piece into account."""
+        """Add the result of the next piece."""
         before = self._sum
         self._sum = MergedPiece(before.fault or part.fault, before.votes + part.votes, before.ties + part.ties)
 
     def gather(self, member: int, start: int, chunk: memoryview) -> None:
-        """Take the next chunk of a member of a tensor that does not stream; ``start`` is the number of its element."""
-        self._whole = self._whole or [bytearray(each.spec.nbytes) for each in self._task.members]
+        """Add the next chunk of a member of a tensor that does not stream; it starts at the element ``start``."""
+        self._whole = self._whole or [bytearray(tensor.spec.nbytes) for tensor in self._task.members]
         offset = start * self._task.members[member].spec.dtype.bits // 8
         self._whole[member][offset : offset + chunk.nbytes] = chunk
 
     def done(self) -> MergedTensor:
-        """Return what came of it.
+        """Return the merged tensor.
 
         Raises:
-            MergeError: An input is not finite, the result does not fit, or the method refuses these values.
+            MergeError: An input is not finite, the result does not fit its type, or the method rejects the values.
         """
         if not self._task.streams:
             self._merge_rows()
@@ -174,7 +174,7 @@ class TensorMerge:
         with self._device.lane() as lane:
             values = loaded(task, lane, chunks, shapes)
             if shapes is not None:
-                if fault := values.checks.fault():  # a decomposition of NaN does not end well
+                if fault := values.checks.fault():  # decompositions fail on NaN
                     raise MergeError(fault)
                 values = Values(values.tensors, Checks())
             part = merge_piece(task, lane, values, PieceInputs(trims, self._majority), start, self._room(start, count))
@@ -184,14 +184,16 @@ class TensorMerge:
         return part
 
     def _room(self, start: int, count: int) -> memoryview:
-        """Return where so many elements of the result go."""
+        """Return the memory of some elements of the result."""
         bits = self._task.spec.dtype.bits
         return memoryview(self._data)[start * bits // 8 : (start + count) * bits // 8]
 
     def _merge_rows(self) -> None:
-        """Merge what was gathered, some rows at a time where the method allows it."""
+        """Merge the gathered tensors, some rows at a time if the method allows it."""
         task, shape = self._task, self._task.common.shape
-        whole = self._whole or [bytearray(member.spec.nbytes) for member in task.members]  # these have no chunk
+        whole = self._whole or [
+            bytearray(member.spec.nbytes) for member in task.members
+        ]  # tensors without elements have no chunk
         numbers = () if task.numbers == 1 else (task.numbers,)
         rows, width = shape[0] if shape else 1, math.prod(shape[1:])
         for first in range(0, max(rows, 1), task.rows):

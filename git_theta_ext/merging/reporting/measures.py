@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging.execution.stream import readable
+from git_theta_ext.merging.execution.stream import read_parameters
 from git_theta_ext.model.floats import is_wide
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def measure(store: TensorStore, device: Device, asked: Mapping[str, MergedVersio
         return _piece(device, asked[names[piece.group]], piece.chunks)
 
     total: Measures | None = None
-    for piece in readable(store, groups, work if device.threads else None):
+    for piece in read_parameters(store, groups, work if device.threads else None):
         if piece.chunks:
             part = piece.result if device.threads else work(piece)
             total = part if total is None else total + part

@@ -10,7 +10,7 @@ from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.cuda import is_out_of_memory
 from git_theta_ext.merging.devices.numbers import number_bytes
 from git_theta_ext.merging.execution.parallel import interleaved
-from git_theta_ext.merging.execution.stream import readable
+from git_theta_ext.merging.execution.stream import read_parameters
 from git_theta_ext.merging.thresholds.radix_select import HISTOGRAM_BYTES, SCRATCH_BYTES, Selection, counts
 from git_theta_ext.merging.thresholds.scopes import changed_specs, counted_for
 from git_theta_ext.model.floats import is_wide
@@ -106,7 +106,7 @@ def _counted(  # noqa: PLR0913 - all but one named
         return counted(Cpu(), groups[piece.group], piece.chunks)  # to the same counts
 
     pairs = [[base, *values.values()] for base, values in groups]
-    read = readable(store, pairs, count, verify=not again, span=device.span, threads=threads)
+    read = read_parameters(store, pairs, count, verify=not again, span=device.span, threads=threads)
     for piece in read:
         if piece.chunks:
             yield list(groups[piece.group][1]), piece.result
