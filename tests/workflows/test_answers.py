@@ -54,7 +54,7 @@ def test_export_to_standard_output_is_the_file(two: Repo) -> None:
 
 def test_a_misspelled_option_of_a_merge_is_blamed_on_the_command_line(forked: Repo) -> None:
     done = forked.run("merge", "-s", "theta", "-X", "methd=ties", "side", check=False)
-    assert "command line: no method that is asked for has an option 'methd'" in done.stderr
+    assert "command line: no method in the rules has the option 'methd'" in done.stderr
     assert "hint: did you mean method=ties?" in done.stderr
     assert "GIT_THETA_MERGE" not in done.stderr
 

@@ -1,1 +1,1 @@
-"""Decide, without arithmetic, what becomes of each parameter."""
+"""Decide, without arithmetic, how each parameter is merged."""

@@ -1,7 +1,7 @@
-"""Which parameters are parts of one adapter: the factors of a LoRA, and what belongs together in other kinds.
+"""Find the parameters that belong to the same adapter: the factors of a LoRA, and the parts of other kinds.
 
-Only the update of a plain LoRA can be merged through its factors. Of the other kinds that are products of several
-parameters, averaging these one by one gives something else, so that a unit of them is never computed.
+Only plain LoRAs can be merged through their factors. For other adapters that are products of several parameters,
+averaging these one by one gives a wrong product, so they are never merged by arithmetic.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FACTORS = (
     (re.compile(r"(.*\.lora)\.down((?:\.[^.]+)*)"), ".up"),
 )
 _KINDS = (
-    # What PEFT, LyCORIS and kohya's scripts call the parameters; the unit is a module's unless they share some.
+    # The parameter names of PEFT, LyCORIS and kohya's scripts. Each module is a unit, unless modules share parameters.
     ("LoHa", re.compile(r"(?:(.*?)[._])?hada_.*")),
     ("LoKr", re.compile(r"(?:(.*?)[._])?lokr_.*")),
     ("DoRA", re.compile(r"(?:(.*?)[._])?(?:lora_magnitude_vector|dora_scale)(?:\..*)?")),
@@ -46,32 +46,32 @@ _OF_A_LORA = re.compile(
 
 
 def lora_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the names of both factors of each LoRA."""
+    """Return the names of the two factors of each LoRA."""
     known = set(names)
-    found = []
+    pairs = []
     for name in sorted(name for name in known if "lora" in name):
         for pattern, other in FACTORS:
             match = pattern.fullmatch(name)
             if match and (second := f"{match[1]}{other}{match[2]}") in known:
-                found.append((name, second))
-    return found
+                pairs.append((name, second))
+    return pairs
 
 
 def alpha_of(first: str, names: Container[str]) -> str | None:
-    """Return the name of the tensor that holds a LoRA's alpha, as kohya's scripts write it."""
+    """Return the name of the tensor with a LoRA's alpha, as kohya's scripts write it, or None."""
     module = re.sub(r"\.?(?:lora_A|lora_down|lora\.down)\b.*", "", first)
     return f"{module}.alpha" if f"{module}.alpha" in names else None
 
 
 def module_of(first: str) -> str:
-    """Return the module that a LoRA belongs to, by the name of its first factor."""
+    """Return the module that a LoRA belongs to, from the name of its first factor."""
     return re.sub(r"\.?(?:lora_A|lora_embedding_A|lora_down|lora\.down)\b.*", "", first)
 
 
 def other_adapters(names: Iterable[str]) -> list[tuple[str, list[str]]]:
-    """Return kind and parameter names of adapters that are no plain LoRA.
+    """Return the kind and the parameter names of each adapter that is not a plain LoRA.
 
-    The factors of a LoRA that is part of one (DoRA, AdaLoRA) are among them, and a tensor that holds its alpha.
+    If a LoRA is part of it (DoRA, AdaLoRA), its factors and alpha are included.
     """
     known = list(names)
     units: dict[str, tuple[str, list[str]]] = {}

@@ -1,4 +1,4 @@
-"""Find the sides of a merge that changed nothing but the element type of a parameter: that is no training."""
+"""Find the sides of a merge that changed only the element type of a parameter, without training it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from git_theta_ext.store.tensor_store import TensorStore
 
 WIDEST = 64
-"""Bits of an element: wider ones are not read in step with others."""
+"""The most bits of an element: tensors of wider elements cannot be read in step with others."""
 
 
 @dataclass(frozen=True)
 class Casts:
-    """What is known of a parameter of which several sides differ from the base, one of them in the element type.
+    """The sides that only changed the element type of a parameter that several sides changed.
 
     Attributes:
-        sides: Numbers of those that have the base's values, rounded to another element type.
-        unknown: Why it is not known of the others, empty if it is.
+        sides: Indices of the sides that have the base's values, rounded to another element type.
+        unknown: Why this could not be found out; empty if it could.
     """
 
     sides: frozenset[int] = frozenset()
@@ -36,56 +36,56 @@ class Casts:
 def cast_candidates(
     base: Manifest | None, sides: Sequence[Manifest]
 ) -> dict[str, tuple[Parameter, dict[int, Parameter]]]:
-    """Return the parameters of which values have to be read: base, and the sides that changed the element type.
+    """Return the parameters whose values have to be read: the base, and the sides that changed the element type.
 
-    These are those that several sides changed, one of them the element type and not the shape.
+    These are the parameters that several sides changed, and whose element type, but not shape, one side changed.
     """
-    found = {}
+    candidates = {}
     for name, before in ({} if base is None else base.parameters).items():
         values = {number: value for number, side in enumerate(sides) if (value := side.parameters.get(name)) != before}
-        asked = {number: value for number, value in values.items() if value is not None and _may_be_cast(before, value)}
-        if asked and len(set(values.values())) > 1:
-            found[name] = before, asked
-    return found
+        cast = {number: value for number, value in values.items() if value is not None and _may_be_cast(before, value)}
+        if cast and len(set(values.values())) > 1:
+            candidates[name] = before, cast
+    return candidates
 
 
 def values_to_read(base: Manifest | None, sides: Sequence[Manifest]) -> Iterator[Digest]:
     """Yield the digests of the values that ``find_casts`` reads."""
-    for before, asked in cast_candidates(base, sides).values():
+    for before, values in cast_candidates(base, sides).values():
         yield before.digest
-        yield from (value.digest for value in asked.values())
+        yield from (value.digest for value in values.values())
 
 
 def find_casts(store: TensorStore, base: Manifest | None, sides: Sequence[Manifest]) -> dict[str, Casts]:
-    """Tell by parameter which sides only changed the element type.
+    """Find the sides that only changed the element type, for each parameter.
 
-    A tensor is read as far as the first chunk that differs.
+    Tensors are read up to the first chunk that differs.
 
     Args:
-        store: Holds the values, if they are here.
+        store: Holds the values, as far as they are available.
         base: The common ancestor.
         sides: The versions that are merged.
     """
-    known: dict[tuple[Parameter, Parameter], bool] = {}
-    found = {}
-    for name, (before, asked) in cast_candidates(base, sides).items():
-        found[name] = _found(store, before, asked, known)
-    return found
+    checked: dict[tuple[Parameter, Parameter], bool] = {}
+    casts = {}
+    for name, (before, values) in cast_candidates(base, sides).items():
+        casts[name] = _casts_of(store, before, values, checked)
+    return casts
 
 
-def _found(
+def _casts_of(
     store: TensorStore,
     before: Parameter,
-    asked: Mapping[int, Parameter],
-    known: dict[tuple[Parameter, Parameter], bool],
+    values: Mapping[int, Parameter],
+    checked: dict[tuple[Parameter, Parameter], bool],
 ) -> Casts:
     try:
-        for value in asked.values():
-            if (before, value) not in known:
-                known[before, value] = _is_cast(store, before, value)
+        for value in values.values():
+            if (before, value) not in checked:
+                checked[before, value] = _is_cast(store, before, value)
     except (MissingError, CorruptError) as error:
         return Casts(unknown=error.message)
-    return Casts(frozenset(number for number, value in asked.items() if known[before, value]))
+    return Casts(frozenset(number for number, value in values.items() if checked[before, value]))
 
 
 def _may_be_cast(before: Parameter, value: Parameter) -> bool:

@@ -1,4 +1,4 @@
-"""What becomes of one parameter: decided from the digests of its versions, no tensor is read."""
+"""Decide how one parameter is merged, from the digests of its versions: no tensor is read."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ Action = Literal["take", "cast", "apply", "compute", "conflict"]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of one parameter.
+    """How one parameter is merged.
 
     Attributes:
         name: The parameter.
-        state: What happened to it, for people.
-        action: ``take`` the candidate of ``source`` (which deletes the parameter where that side lacks it),
-            ``cast`` it to another element type, ``apply`` theirs' change to ours, ``compute`` it by a merge method, or
-            leave it in ``conflict``.
-        source: The side that is taken or cast, None for the other actions.
-        base: The common ancestor's value, None where it has none.
-        sides: Ours, and those of the branches that are merged into it.
-        choice: The rule that asks for the method.
+        state: What the sides did to it, for people.
+        action: ``take`` the value of ``source`` (which deletes the parameter if that side does not have it), ``cast``
+            it to another element type, ``apply`` their change to our value, ``compute`` it by a merge method, or leave
+            it in ``conflict``.
+        source: The side whose value is taken or cast; None for other actions.
+        base: The common ancestor's value, or None.
+        sides: Our value, and those of the branches that are merged.
+        choice: The choice of the rules.
         changers: Indices of the sides that changed it, except those that changed only its element type.
-        note: Something the user should know.
-        into: Element type of what is computed, None if it is ours'.
+        note: A message for the user.
+        into: Element type of the computed value; None for our element type.
         reason: Why it is in conflict; None if it is not.
     """
 
@@ -63,23 +63,23 @@ class Decision:
 
     @property
     def value(self) -> Parameter | None:
-        """What stands in the merged manifest; with the digest yet to come if it is computed."""
+        """The value in the merged manifest; the digest is not known yet if it is computed."""
         if self.source is not None:
-            found = self.candidate(self.source)
+            value = self.candidate(self.source)
         else:
-            found = self.grown if self.action == "compute" else self.sides[0]
-        if self.into is None or found is None:
-            return found
-        return replace(found, spec=replace(found.spec, dtype=self.into))
+            value = self.grown if self.action == "compute" else self.sides[0]
+        if self.into is None or value is None:
+            return value
+        return replace(value, spec=replace(value.spec, dtype=self.into))
 
     @property
     def computed(self) -> bool:
-        """Whether its value has to be computed."""
+        """Whether its value is computed."""
         return self.action in {"cast", "apply", "compute"}
 
     @property
     def inputs(self) -> list[Parameter]:
-        """What its value is computed from."""
+        """The values that it is computed from."""
         if self.action == "cast" and self.source is not None:
             wanted: list[Parameter | None] = [self.candidate(self.source)]
         elif self.action == "apply":
@@ -94,7 +94,7 @@ class Decision:
 
     @property
     def grown(self) -> Parameter | None:
-        """What a merge method makes: of the shape of the side that has the most rows, in our element type."""
+        """The result of a merge method: it has the shape of the side with the most rows, and our element type."""
         present = [value for value in self.sides if value is not None]
         longest = max(present, key=lambda value: value.spec.shape[:1], default=None)
         if longest is None or longest.spec.shape == present[0].spec.shape:
@@ -102,11 +102,11 @@ class Decision:
         return replace(longest, spec=replace(longest.spec, dtype=present[0].spec.dtype))
 
     def in_conflict(self, reason: Reason) -> Decision:
-        """Return the decision that leaves it in conflict, for a reason."""
+        """Return the decision to leave it in conflict."""
         return replace(self, state=reason.text, action="conflict", source=None, into=None, reason=reason)
 
     def candidate(self, side: str) -> Parameter | None:
-        """Return the value of a side by its name."""
+        """Return the value of a side, by the name of the side."""
         if side == "base":
             return self.base
         return self.sides[side_names(len(self.sides)).index(side)]
@@ -121,15 +121,15 @@ def decide(  # noqa: PLR0913 - named
     baseless: bool = False,
     casts: Casts | None = None,
 ) -> Decision:
-    """Decide on one parameter.
+    """Decide how one parameter is merged.
 
     Args:
         name: The parameter.
-        base: The common ancestor's value, None where it does not have it.
-        sides: Ours, and those of the branches that are merged into it.
-        choice: The rule for it.
+        base: The common ancestor's value, or None.
+        sides: Our value, and those of the branches that are merged.
+        choice: The choice of the rules.
         baseless: Whether values without a common ancestor may be merged.
-        casts: What is known of sides that changed the element type, None if there are none.
+        casts: The sides that only changed the element type; None if no side changed it.
     """
     names = side_names(len(sides))
     changed_by = tuple(number for number, value in enumerate(sides) if value != base)
@@ -146,12 +146,12 @@ def decide(  # noqa: PLR0913 - named
 
 
 def decide_disputed(name: str, sides: Values, choice: Choice) -> Decision:
-    """Decide on a parameter on which several common ancestors disagree: which side changed it cannot be known.
+    """Decide on a parameter whose value differs between common ancestors, so that any side may have changed it.
 
     Args:
         name: The parameter.
-        sides: Ours, and those of the branches that are merged into it.
-        choice: The rule for it.
+        sides: Our value, and those of the branches that are merged.
+        choice: The choice of the rules.
     """
     names = side_names(len(sides))
     fixed = (name, None, tuple(sides), choice, tuple(range(len(sides))))
@@ -167,7 +167,7 @@ def decide_disputed(name: str, sides: Values, choice: Choice) -> Decision:
 
 
 def _cast(fixed: _Fixed, base: Parameter, casters: frozenset[int]) -> Decision | None:
-    """Decide where sides only changed the element type: what the others changed is taken in that type."""
+    """Decide if some sides only changed the element type: the other sides' change is taken, in that type."""
     name, _, sides, choice, changed_by = fixed
     names = side_names(len(sides))
     others = tuple(number for number in changed_by if number not in casters)
@@ -189,21 +189,21 @@ def _cast(fixed: _Fixed, base: Parameter, casters: frozenset[int]) -> Decision |
     assert value is not None
     if value.spec.dtype.kind != into.kind or not value.spec.dtype.arithmetic:
         return None
-    note = f"{source} is taken as {into.name}, to which the other side converted it without training"
+    note = f"{source} is taken as {into.name}: the other side only changed the element type"
     action: Action = "take" if value.spec.dtype == into else "cast"
-    found = _decision(less, f"changed by {source}, {cast}", action, source, note)
-    return replace(found, into=into if action == "cast" else None)
+    decision = _decision(less, f"changed by {source}, {cast}", action, source, note)
+    return replace(decision, into=into if action == "cast" else None)
 
 
 def _merged(fixed: _Fixed, *, baseless: bool) -> Decision:
-    """Decide by the rule on what several sides changed."""
+    """Decide by the rules on a parameter that several sides changed."""
     _, base, sides, choice, changed_by = fixed
     names = side_names(len(sides))
     differing = _differing(base, sides, changed_by, names)
     state = differing.text
     if choice.method in ("base", *names):
         return _decision(fixed, state, "take", choice.method)
-    if choice.method in ("conflict", "theirs", *side_names(MOST_SIDES)):  # there is no such side
+    if choice.method in ("conflict", "theirs", *side_names(MOST_SIDES)):  # or a side that does not exist
         return _conflict(fixed, differing)
     values = [sides[number] for number in changed_by]
     if choice.method == APPLY:

@@ -1,7 +1,7 @@
-"""What becomes of what a file says besides its tensors: metadata, numbers in a pickle, tokens in a GGUF.
+"""Decide how the contents of a file besides its tensors are merged: metadata, values in a pickle, tokens in a GGUF.
 
-Manifests tell only that the literal bytes differ. Most often nothing is meant by that: offsets moved, or a new id was
-written. So the layouts are read where several sides changed them, and compared by what their format calls facts.
+Manifests only show that the literal bytes differ. Usually this means nothing: offsets moved, or a new id was written.
+So if several sides changed the layout, the layouts are read and compared by what their format calls facts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SidesFacts:
-    """What the versions of a merge say besides their tensors, and what the merged file says where it can be written."""
+    """The facts of each version of a merge, and those of the merged file, if they can be written."""
 
     before: Facts | None
     sides: Sequence[Facts]
@@ -37,7 +37,7 @@ class SidesFacts:
 
 
 def facts_of_sides(plan: Plan, store: Store) -> SidesFacts:
-    """Read what the versions of a merge say besides their tensors.
+    """Read the facts of each version of a merge.
 
     Raises:
         MissingError: A skeleton is not in the store.
@@ -46,7 +46,8 @@ def facts_of_sides(plan: Plan, store: Store) -> SidesFacts:
     versions = plan.sides if plan.base is None else (plan.base, *plan.sides)
     kind = plan.ours.format
     facts = {
-        skeleton: _facts(kind, read_skeleton(store, skeleton)) for skeleton in {each.skeleton for each in versions}
+        skeleton: _facts(kind, read_skeleton(store, skeleton))
+        for skeleton in {version.skeleton for version in versions}
     }
     before = None if plan.base is None else facts[plan.base.skeleton]
     sides = [facts[side.skeleton] for side in plan.sides]
@@ -55,20 +56,21 @@ def facts_of_sides(plan: Plan, store: Store) -> SidesFacts:
 
 @dataclass(frozen=True)
 class _Merged:
-    """Facts of all sides together, and the keys that several sides changed differently."""
+    """The merged facts, and the keys that several sides changed to different values."""
 
     facts: Facts
     clashes: Sequence[str]
 
 
 def with_facts_decided(plan: Plan, store: Store) -> Plan:
-    """Decide what a merged file says besides its tensors.
+    """Decide the facts of a merged file.
 
-    What one side changed is kept. Where several changed the same in different ways, ours counts, with a note, in
-    formats whose facts can be written one by one; in others the layout is in conflict, unless the rules take a side.
+    Facts that one side changed are taken from this side. If several sides changed a fact differently, our value is
+    taken, with a note, in formats whose facts can be written one by one. In other formats the layout is in conflict,
+    unless the rules take a side.
 
     Args:
-        plan: Of the merge.
+        plan: The plan of the merge.
         store: Holds the skeletons.
 
     Raises:
@@ -89,18 +91,18 @@ def with_facts_decided(plan: Plan, store: Store) -> Plan:
 def _decided(
     plan: Plan, layouts: Mapping[Skeleton, Layout], facts: Mapping[Skeleton, Facts], merged: _Merged
 ) -> LayoutDecision:
-    asked = plan.layout
+    layout = plan.layout
     specs = plan.specs
     fitting = [side.skeleton for side in plan.sides if layouts[side.skeleton].parameters == specs]
-    clean = replace(asked, note="", fallback=None, fallback_note="")
-    if not merged.clashes or asked.side:
-        for skeleton in dict.fromkeys([asked.skeleton, *fitting]):
-            if facts[skeleton] == merged.facts and (asked.action == "compute" or skeleton in fitting):
+    clean = replace(layout, note="", fallback=None, fallback_note="")
+    if not merged.clashes or layout.side:
+        for skeleton in dict.fromkeys([layout.skeleton, *fitting]):
+            if facts[skeleton] == merged.facts and (layout.action == "compute" or skeleton in fitting):
                 return replace(clean, skeleton=skeleton, action="take" if skeleton in fitting else "compute")
-    start = layouts[asked.skeleton]
+    start = layouts[layout.skeleton]
     who = "both" if len(plan.sides) == 2 else "several sides"  # noqa: PLR2004 - ours and theirs
     if written(plan.ours.format, start, merged.facts) is not None:
-        kept = asked.side or side_names(len(plan.sides))[0]
+        kept = layout.side or side_names(len(plan.sides))[0]
         note = (
             f"{who} changed the metadata {shortlist(map(repr, merged.clashes))}, and {kept} is kept"
             if merged.clashes
@@ -116,7 +118,7 @@ def _decided(
 
 
 def written(kind: str, layout: Layout, facts: Facts) -> Layout | None:
-    """Return a layout with other facts, None where its format cannot do that."""
+    """Return a layout with other facts, or None if its format does not support that."""
     try:
         return find_format(kind).with_facts(layout, facts)
     except FormatError:

@@ -1,7 +1,7 @@
-"""Decide what becomes of every parameter in a merge, from the manifests alone: no tensor is read here.
+"""Plan a merge from the manifests alone: no tensor is read here.
 
-The states and their defaults are those of docs/merging.md: what one side changed is taken, what several changed goes
-through the merge method where that means something, and all else is a conflict.
+As docs/merging.md describes, a change by one side is taken, changes by several sides are merged by a method if that is
+meaningful, and everything else is a conflict.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _WHOLE_FILE = Reason.of(ConflictCode.WHOLE_FILE, "files of this format are merge
 
 @dataclass(frozen=True, slots=True)
 class LayoutDecision:
-    """What becomes of the file's layout.
+    """How the file's layout is merged.
 
     Attributes:
-        action: ``take`` the skeleton; ``compute`` one from it that holds the merged parameters; or ``conflict``.
-        skeleton: Of the side that is taken or started from; ours in a conflict.
-        fallback: A skeleton that holds the merged parameters, for formats that cannot be laid out anew.
+        action: ``take`` the skeleton, ``compute`` one from it for the merged parameters, or ``conflict``.
+        skeleton: The skeleton that is taken or started from; ours in a conflict.
+        fallback: A skeleton for the merged parameters, if the format cannot compose one.
         note: What is lost by taking ``skeleton`` or by computing one from it.
         fallback_note: What is lost by taking ``fallback``.
-        facts: What the computed layout says besides where tensors are, None where ``skeleton`` tells.
+        facts: The facts of the computed layout; None for those of ``skeleton``.
         side: The side that the rules take if several sides changed the same.
         reason: Why the layout is in conflict; None if it is not.
     """
@@ -63,14 +63,14 @@ class Plan:
     """All decisions of one merge.
 
     Attributes:
-        base: The common ancestor, None where all sides added the file.
-        sides: The current branch's version, and those of the branches that are merged into it.
-        decisions: One a parameter, by name.
-        layout: The file's layout.
-        pairs: LoRAs that are merged as one; their parameters' decisions are to ``compute``.
-        moved: Numbers of the sides whose layout has other names for some parameters; -1 for the common ancestor.
-        notes: What the user should know.
-        complete: Whether all that the rules decide is done; what is postponed is left in conflict.
+        base: The common ancestor; None if all sides added the file.
+        sides: The current branch's version, and those of the branches that are merged.
+        decisions: One decision for each parameter, sorted by name.
+        layout: The decision on the file's layout.
+        pairs: LoRAs whose factors are merged together; the decisions on their parameters are to ``compute``.
+        moved: Indices of the sides whose layout has other names for some parameters; -1 for the common ancestor.
+        notes: Messages for the user.
+        complete: Whether nothing was postponed, that is, left in conflict although the rules merge it.
     """
 
     base: Manifest | None
@@ -89,17 +89,17 @@ class Plan:
 
     @property
     def specs(self) -> dict[str, TensorSpec]:
-        """Name and spec of every parameter of the merged file, conflicts standing at ours."""
+        """Name and spec of every parameter of the merged file; parameters in conflict have our value."""
         return _specs(self.decisions, self.pairs)
 
     @property
     def layouts_differ(self) -> bool:
-        """Whether several sides changed the file's literal bytes, and not alike."""
+        """Whether several sides changed the file's literal bytes, in different ways."""
         before = None if self.base is None else self.base.skeleton
         return len({side.skeleton for side in self.sides} - {before}) > 1
 
     def reads(self) -> Iterator[Digest]:
-        """Yield the digest of every tensor and skeleton that carrying out the plan may read."""
+        """Yield the digest of every tensor and skeleton that executing the plan may read."""
         if self.layout.action == "compute" or any(decision.action == "conflict" for decision in self.decisions):
             yield self.layout.skeleton.digest
         if self.layouts_differ:
@@ -130,13 +130,13 @@ class Plan:
 
 
 def scope_of(choice: Choice) -> str:
-    """Return the scope over which a choice's method trims, or nothing where it does not."""
+    """Return the scope over which a choice's method trims; empty if it does not trim."""
     contract = find_merge(choice.method).contract
     return str(choice.options["scope"]) if contract.trims else ""
 
 
 def counted(decision: Decision) -> list[Parameter]:
-    """Return what a threshold over the whole model is found from: the base and the changed values, of one shape."""
+    """Return the values that count for a threshold over the whole model: the base, and changed ones of its shape."""
     base = decision.base
     if base is None or not base.spec.dtype.arithmetic:
         return []
@@ -156,15 +156,16 @@ def plan(
     """Plan the merge of several versions of a checkpoint.
 
     Args:
-        base: Their common ancestor, None where all were added; in conflict there is what several of them disagree on.
-        sides: The current branch's version, and those of the branches to be merged into it; without conflicts.
-        rules: What is asked for where several sides changed a parameter.
-        baseless: Whether methods that need no common ancestor may merge what has none, and several sides added.
-        casts: Parameter to the sides that only changed its element type; see ``git_theta_ext.merging.planning.casts``.
+        base: Their common ancestor; None if all sides added the file. Parameters that differ between several common
+            ancestors are in conflict in it.
+        sides: The current branch's version, and those of the branches to merge; without conflicts.
+        rules: The choices for parameters that several sides changed.
+        baseless: Whether methods that need no common ancestor may merge parameters that several sides added.
+        casts: Parameter to the sides that only changed its element type.
 
     Raises:
-        MergeError: A rule that is needed has weights for another number of sides.
-        PluginError: There is no such format.
+        MergeError: A rule has weights for another number of sides.
+        PluginError: The format is not installed.
     """
     known = [*([] if base is None else [base]), *sides]
     if len({manifest.format for manifest in known}) > 1 or not find_format(sides[0].format).mergeable:
@@ -175,17 +176,17 @@ def plan(
     before = {} if base is None else base.parameters
     names = sorted({name for manifest in known for name in manifest.parameters})
     disputed = {conflict.name for conflict in base.conflicts} if base is not None else set()
-    found = {}
+    by_name = {}
     for name in names:
         values = [side.parameters.get(name) for side in sides]
-        asked = for_counters(name, values, rules.choose(name))
+        chosen = for_counters(name, values, rules.choose(name))
         if name in disputed:
-            found[name] = decide_disputed(name, values, asked)
+            by_name[name] = decide_disputed(name, values, chosen)
         else:
-            found[name] = decide(name, before.get(name), values, asked, baseless=baseless, casts=casts.get(name))
-    for decision in found.values():
+            by_name[name] = decide(name, before.get(name), values, chosen, baseless=baseless, casts=casts.get(name))
+    for decision in by_name.values():
         _check_weights(decision)
-    decided, pairs = decide_units(found)
+    decided, pairs = decide_units(by_name)
     rows = tuple(decided.values())
     layout = _decide_layout(base, sides, _specs(rows, pairs), followed.moved)
     if rules.defaults.method in (*side_names(len(sides)), "base"):
@@ -194,14 +195,14 @@ def plan(
 
 
 def _out_of_reach(decisions: Sequence[Decision]) -> list[str]:
-    """Say that options which were asked for do not change what only one side changed."""
+    """Return a note if options that were asked for do not affect parameters that only one side changed."""
     alone = sum(d.action == "take" and len({d.sides[n] for n in d.changed_by}) == 1 for d in decisions)
-    asked = [d.choice for d in decisions if d.action == "compute" and d.choice.explicit]
-    methods = sorted({choice.method for choice in asked if choice.options or choice.weights})
+    choices = [d.choice for d in decisions if d.action == "compute" and d.choice.explicit]
+    methods = sorted({choice.method for choice in choices if choice.options or choice.weights})
     if not alone or not methods:
         return []
-    what = f"{alone} parameter{' is' if alone == 1 else 's are'} taken whole, which only one side changed"
-    return [f"{what}: options and weights of {' and '.join(methods)} are for what several sides changed"]
+    what = f"{alone} parameter{'' if alone == 1 else 's'} that only one side changed {'is' if alone == 1 else 'are'}"
+    return [f"{what} taken as it is: options and weights of {' and '.join(methods)} do not apply"]
 
 
 def with_decisions(plan: Plan, decisions: tuple[Decision, ...], pairs: tuple[PairDecision, ...]) -> Plan:
@@ -214,8 +215,8 @@ def _check_weights(decision: Decision) -> None:
     weights, sides = decision.choice.weights, len(decision.sides)
     if decision.action == "compute" and weights and len(weights) != sides:
         raise MergeError(
-            f"{decision.choice.origin}: {len(weights)} weights, and {decision.name!r} has {sides} sides",
-            hint="weights are one for each side, ours first",
+            f"{decision.choice.origin}: {len(weights)} weights, but {decision.name!r} has {sides} sides",
+            hint="give one weight for each side, ours first",
         )
 
 
@@ -241,18 +242,18 @@ def _decide_layout(
         names = side_names(len(sides))
         return LayoutDecision("take", wanted.skeleton, None, _kept(names[sides.index(wanted)]) if lost else "")
     fallbacks = dict(zip(side_names(len(sides)), sides, strict=True))
-    for name, side in (fallbacks if base is None else {**fallbacks, "the common ancestor's": base}).items():
+    for name, side in (fallbacks if base is None else {**fallbacks, "the common ancestor": base}).items():
         if fits(side):
             return LayoutDecision("compute", wanted.skeleton, side.skeleton, "", _kept(name))
     return LayoutDecision("compute", wanted.skeleton)
 
 
 def _kept(whose: str) -> str:
-    return f"order and metadata of the file are {whose}; other changes to them are left out"
+    return f"the order and metadata of the file are from {whose}; other changes to them are dropped"
 
 
 def _plan_whole(base: Manifest | None, sides: Sequence[Manifest], rules: Rules) -> Plan:
-    """Plan for files that cannot be mixed: all of it comes from one side."""
+    """Plan the merge of files that cannot be mixed: everything comes from one side."""
     choice = rules.defaults
     names = side_names(len(sides))
     changed = [number for number, side in enumerate(sides) if side != base]

@@ -1,15 +1,16 @@
-"""Which parameters are parts of one quantised weight.
+"""Find the parameters that are parts of the same quantised weight, by their types and by their names.
 
-Two things say so. Types: an integer or 8-bit float that has the shape of a weight binds what scales it in the same
-module. Names: those that exporters give to parts, whatever their types are.
+By types: integers or 8-bit floats with the shape of a weight, and the tensors in the same module that scale them. By
+names: the names that exporters give to parts, whatever their types are.
 
-A tensor counts as the numbers of a quantised weight if any version of it has one of the types below and at least two
-dimensions, or is called as such numbers are. I64 and BOOL are no such types: position ids, indices, counters and masks
-have them. Neither is anything whose name says that it is one of these.
+A tensor counts as the numbers of a quantised weight if any version of it has one of the types below and has at least
+two dimensions or a name for such numbers. I64 and BOOL are not among these types, because position ids, indices,
+counters and masks have them. Tensors whose names say that they are one of these do not count either.
 
-A tensor of the same module is a part of it if a word of its name is one that exporters use for parts (``scale``,
-``zero``, ``absmax``, ``codebook``...) and the rest of its name fits, or if it is a float whose shape is that of scales.
-A plain ``bias`` and ``weight`` are not. A module whose ``weight`` is a plain float in all versions has none.
+Another tensor of the module is a part of the weight if a word in its name is one that exporters use for parts
+(``scale``, ``zero``, ``absmax``, ``codebook``...) and the rest of its name fits, or if it is a float with the shape of
+scales. A plain ``bias`` or ``weight`` is not a part. A module whose ``weight`` is a plain float in all versions has no
+quantised weight.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import TensorSpec
 
     Versions = Mapping[str, Sequence[TensorSpec]]
-    """Name to the spec of each version that has the parameter."""
+    """Name to the specs of all versions that have the parameter."""
     _Stem = tuple[str, ...]
 
 _NAMED = re.compile(
@@ -43,35 +44,35 @@ _PART_WORDS = _words_of(
     "scale scales scaling wscale qscale qscales scb cb su sv dequant quant absmax amax map state nested zero zeros zp "
     "qzeros point points lut codebook codebooks centroids biases idx perm outlier outliers format shape"
 )
-"""Words of which one makes a tensor a part."""
+"""A tensor with one of these words in its name is a part."""
 _NUMBER_WORDS = _words_of("weight w codes indices qidxs packed blocks qdata data")
-"""Words in the names of numbers that may lie in one dimension."""
+"""Words in the names of numbers that may have only one dimension."""
 _FILLERS = _PART_WORDS | _words_of("q codes indices qidxs packed block blocks qdata data inv global g 2")
-"""Words that tell the parts of a weight apart: what is left of their names without them is the same."""
+"""Words that distinguish the parts of a weight: without them, their names are the same."""
 _OTHER_WORDS = _words_of(
     "id ids index position positions mask token tokens type types count counts counter step steps num tracked version "
     "label labels vocab cache coords table"
 )
-"""Words of the names of integers that are no weights."""
+"""Words in the names of integers that are not weights."""
 _ANY_WEIGHT = frozenset(((), ("weight",), ("w",)))
-"""What is left of the names of a module's own weight."""
+"""What remains of the name of a module's own weight."""
 _OF_THE_MODULE = _words_of("input output in out act activation k v q kv pre bias weight")
-"""What may be left of the names of scales that belong to a module's weights, whichever they are."""
+"""What may remain of the names of scales that belong to all weights of a module."""
 _PLAIN = _words_of("bias weight beta gamma norm b")
 _CONTAINERS = frozenset({"weight", "_weight", "centroids", "res_centroids", "outlier_centroids", "quant_state"})
 _WORD = re.compile(r"[A-Za-z]+|[0-9]+")
 _NARROW_BITS = 8
 _WIDEST_BITS = 32
 _MATRIX = 2
-_MOST_SHAPES = 64  # of a module's weights, that unknown floats are compared with
+_MOST_SHAPES = 64  # of a module's weights that floats are compared with
 _PACKINGS = (1, 2, 4, 8, 16)
 
 
 def quantised_units(versions: Versions) -> list[list[str]]:
-    """Return the names of the parameters of each quantised weight, of those that have several.
+    """Return the names of the parameters of each quantised weight that has several.
 
     Args:
-        versions: All parameters of all sides, and of their common ancestor.
+        versions: All parameters of all sides and of their common ancestor.
     """
     groups = [*_by_name(versions), *_by_type(versions)]
     return sorted(sorted(names) for names in _united(groups) if len(names) > 1)
@@ -79,11 +80,11 @@ def quantised_units(versions: Versions) -> list[list[str]]:
 
 def _by_name(names: Iterable[str]) -> list[list[str]]:
     modules: dict[str, list[str]] = {}
-    known = list(names)
-    for name in known:
+    every = list(names)
+    for name in every:
         if match := _NAMED.fullmatch(name):
             modules.setdefault(match[1], []).append(name)
-    for name in known:
+    for name in every:
         module = name.removesuffix(".weight")
         if module != name and module in modules:
             modules[module].append(name)
@@ -97,26 +98,26 @@ def _by_type(versions: Versions) -> list[list[str]]:
         module, local = _split(name)
         if module in suspects:
             modules.setdefault(module, {})[local] = name
-    found: list[list[str]] = []
+    units: list[list[str]] = []
     for module, locals_ in modules.items():
-        found += _in_module(module, {local: versions[name] for local, name in locals_.items()}, locals_)
-    return found
+        units += _in_module(module, {local: versions[name] for local, name in locals_.items()}, locals_)
+    return units
 
 
 def _in_module(module: str, versions: Versions, names: Mapping[str, str]) -> list[list[str]]:
-    """Return the units of one module, whose parameters are given by the last part of their names."""
+    """Return the units of one module; its parameters are given by the last part of their names."""
     numbers = {local for local, specs in versions.items() if _is_numbers(local, specs)}
     if not numbers or ("weight" in versions and not any(map(_narrow, versions["weight"]))):
         return []
     narrow = dict.fromkeys(spec for local in versions if local in numbers for spec in versions[local] if _narrow(spec))
-    known = list(narrow)[:_MOST_SHAPES]
+    shapes = list(narrow)[:_MOST_SHAPES]
     units: dict[_Stem, list[str]] = {_stem(local): [] for local in versions if local in numbers}
     one = len(units) == 1 or units.keys() <= _ANY_WEIGHT
     everyones = []
     for local, specs in versions.items():
         if local in numbers:
             units[_stem(local)].append(names[local])
-        elif _is_part(local, specs, known):
+        elif _is_part(local, specs, shapes):
             home = _home(_stem(local), units)
             if home is not None:
                 units[home].append(names[local])
@@ -128,19 +129,19 @@ def _in_module(module: str, versions: Versions, names: Mapping[str, str]) -> lis
 
 
 def _home(stem: _Stem, units: Container[_Stem]) -> _Stem | None:
-    """Return the weight whose name a part's name begins with, the longest one."""
+    """Return the weight with the longest name that a part's name begins with."""
     return next((stem[:count] for count in range(len(stem), 0, -1) if stem[:count] in units), None)
 
 
 def _belongs_to_all(stem: _Stem, units: Mapping[_Stem, object], *, rooted: bool) -> bool:
-    """Tell whether a part that names no weight belongs to those of its module, whichever they are."""
+    """Return whether a part whose name contains no weight belongs to all weights of its module."""
     if units.keys() <= _ANY_WEIGHT and (not rooted or stem in _ANY_WEIGHT):
         return True
     return not rooted and set(stem) <= _OF_THE_MODULE
 
 
 def _united(groups: Iterable[Sequence[str]]) -> list[set[str]]:
-    """Return groups that share no name, those that did being one."""
+    """Return disjoint groups: groups that share a name are united."""
     home: dict[str, set[str]] = {}
     for group in groups:
         joined = set(group)
@@ -152,8 +153,8 @@ def _united(groups: Iterable[Sequence[str]]) -> list[set[str]]:
 
 @lru_cache(maxsize=4096)
 def _words(local: str) -> tuple[str, ...]:
-    found = (word.lower() for word in _WORD.findall(local))
-    return tuple(word.removeprefix("q") if word in {"qweight", "qbias"} else word for word in found)
+    words = (word.lower() for word in _WORD.findall(local))
+    return tuple(word.removeprefix("q") if word in {"qweight", "qbias"} else word for word in words)
 
 
 def _stem(local: str) -> _Stem:
@@ -161,7 +162,7 @@ def _stem(local: str) -> _Stem:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Return the module that a parameter belongs to, and its name there, such as ``weight.absmax``."""
+    """Return the module of a parameter, and its name in the module, such as ``weight.absmax``."""
     parts = name.split(".")
     at = len(parts) - 1
     while at and parts[at - 1] in _CONTAINERS:
@@ -170,7 +171,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _narrow(spec: TensorSpec) -> bool:
-    """Tell whether a tensor's type is one that quantised weights have."""
+    """Return whether quantised weights have this element type."""
     kind: Dtype = spec.dtype
     if kind.kind in ("int", "uint"):
         return kind.bits <= _WIDEST_BITS
@@ -196,7 +197,7 @@ def _is_part(local: str, specs: Sequence[TensorSpec], numbers: Sequence[TensorSp
 
 
 def _scales(spec: TensorSpec, weight: TensorSpec) -> bool:
-    """Tell whether a tensor has the shape of scales: of all, of rows or columns, or of blocks of a weight."""
+    """Return whether a tensor has the shape of scales of a weight: for all of it, its rows, columns or blocks."""
     shape = spec.shape
     if spec.elements >= weight.elements * _WIDEST_BITS // weight.dtype.bits:
         return False

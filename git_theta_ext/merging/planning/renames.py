@@ -1,9 +1,9 @@
-"""Follow parameters that one side renamed, so that what another side changed arrives under the new name.
+"""Follow parameters that one side renamed, so that another side's change is merged under the new name.
 
-A parameter is renamed if a side lacks its name, has its value under a name that is new, and there is no other pair of
-names that it could be. Equal values under several names (biases that are all zero) are told apart by the numbers in
-their names; what stays ambiguous is not followed. Values that are all 0 or all 1 say nothing by themselves: they are
-followed if something else of their module is.
+A parameter counts as renamed if a side does not have its name, has its value under a new name, and no other pair of
+names is possible. Equal values under several names (biases that are all zero) are distinguished by the numbers in their
+names; ambiguous names are not followed. Values that are all 0 or all 1 are only followed together with another
+parameter of their module.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _LARGEST_CONSTANT = 1 << 24
 
 @dataclass(frozen=True)
 class Followed:
-    """The versions of a merge under the names that their parameters will have.
+    """The versions of a merge, with the names that the merged parameters will have.
 
     Attributes:
         base: The common ancestor.
         sides: All sides.
-        moved: Numbers of the sides whose layout has other names than stand here; -1 for the ancestor.
-        notes: What the user should know.
+        moved: Indices of the sides whose layout has other names; -1 for the common ancestor.
+        notes: Messages for the user.
     """
 
     base: Manifest | None
@@ -47,34 +47,34 @@ class Followed:
 
 
 def follow_renames(base: Manifest | None, sides: Sequence[Manifest]) -> Followed:
-    """Give parameters the names that one of the sides gave them, where another side changed them.
+    """Give parameters that another side changed the names that one side gave them.
 
     Args:
-        base: The common ancestor, None if there is none.
+        base: The common ancestor, or None.
         sides: The versions that are merged.
     """
     unchanged = Followed(base, tuple(sides))
     if base is None:
         return unchanged
-    found = [_renames(base, side) for side in sides]
-    wanted: dict[str, str] = {}
+    renamed = [_renames(base, side) for side in sides]
+    new_names: dict[str, str] = {}
     notes = []
-    for number, renames in enumerate(found):
-        others = [other for n, other in enumerate(zip(sides, found, strict=True)) if n != number]
+    for number, renames in enumerate(renamed):
+        others = [other for n, other in enumerate(zip(sides, renamed, strict=True)) if n != number]
         own = {old: new for old, new in renames.items() if _counts(base, others, old, new)}
-        wanted |= own
+        new_names |= own
         if own:
             names = shortlist((f"{old!r} to {new!r}" for old, new in own.items()), 1)
             notes.append(f"renamed by {side_names(len(sides))[number]}: {names}")
-    if not wanted:
+    if not new_names:
         return unchanged
-    moved = {n for n, side in enumerate(sides) if not wanted.keys().isdisjoint(side.parameters)} | {_BASE}
-    named = tuple(_renamed(side, wanted) for side in sides)
-    return Followed(_renamed(base, wanted), named, frozenset(moved), tuple(notes))
+    moved = {n for n, side in enumerate(sides) if not new_names.keys().isdisjoint(side.parameters)} | {_BASE}
+    named = tuple(_renamed(side, new_names) for side in sides)
+    return Followed(_renamed(base, new_names), named, frozenset(moved), tuple(notes))
 
 
 def _counts(base: Manifest, others: Iterable[tuple[Manifest, Mapping[str, str]]], old: str, new: str) -> bool:
-    """Tell whether a side's new name counts: another side changed the value, and uses the new name for nothing else."""
+    """Return whether to use a side's new name: another side changed the value and does not use the name otherwise."""
     changed = False
     for side, renames in others:
         if renames.get(old, new) != new or (new in side.parameters and renames.get(old) != new):
@@ -89,22 +89,22 @@ def _renamed(manifest: Manifest, names: Mapping[str, str]) -> Manifest:
 
 
 def _renames(base: Manifest, side: Manifest) -> dict[str, str]:
-    """Return old names and the names that a side gave them."""
+    """Return old names and the new names that a side gave them."""
     groups: dict[tuple[Digest, tuple[str, ...]], tuple[list[str], list[str]]] = {}
     gone = [(0, name, p.digest) for name, p in base.parameters.items() if name not in side.parameters]
     added = [(1, name, p.digest) for name, p in side.parameters.items() if name not in base.parameters]
-    alone: dict[Digest, list[set[str]]] = {}
+    by_digest: dict[Digest, list[set[str]]] = {}
     for place, name, digest in (*gone, *added):
         groups.setdefault((digest, tuple(_NUMBER.findall(name))), ([], []))[place].append(name)
-        alone.setdefault(digest, [set(), set()])[place].add(name)
-    found = {}
-    for old_names, new_names in (*alone.values(), *groups.values()):
+        by_digest.setdefault(digest, [set(), set()])[place].add(name)
+    renamed = {}
+    for old_names, new_names in (*by_digest.values(), *groups.values()):
         if len(old_names) == len(new_names) == 1:
             (old,), (new,) = old_names, new_names
-            found[old] = new
-    plain = {old: new for old, new in found.items() if not _constant(base.parameters[old])}
+            renamed[old] = new
+    plain = {old: new for old, new in renamed.items() if not _constant(base.parameters[old])}
     modules = {(_module(old), _module(new)) for old, new in plain.items()}
-    return {old: new for old, new in found.items() if old in plain or (_module(old), _module(new)) in modules}
+    return {old: new for old, new in renamed.items() if old in plain or (_module(old), _module(new)) in modules}
 
 
 def _module(name: str) -> str:
@@ -112,7 +112,7 @@ def _module(name: str) -> str:
 
 
 def _constant(parameter: Parameter) -> bool:
-    """Tell whether all values are 0 or all are 1, as of biases and norms that nobody trained: any two are alike."""
+    """Return whether all values are 0 or all are 1, as in untrained biases and norms, which are all equal."""
     spec = parameter.spec
     return spec.nbytes <= _LARGEST_CONSTANT and parameter.digest in _constants(spec)
 

@@ -1,8 +1,8 @@
-"""What the configuration of an adapter asks of merging its LoRAs.
+"""Merge LoRAs according to the configuration of their adapter.
 
-The update of a weight is ``scale * B @ A``, and the scale is in the configuration: alpha over the rank, or over its
-root. Sides with different configurations are merged by what their factors do, and the merged factors have to fit the
-configuration that the merge leaves. If that cannot be guaranteed, they are in conflict.
+The update of a weight is ``scale * B @ A``. The scale is in the configuration: alpha over the rank, or over its square
+root. If sides have different configurations, their updates are merged, and the merged factors have to fit the merged
+configuration. If that cannot be guaranteed, they are in conflict.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _LARGEST = 1 << 20
 
 @dataclass(frozen=True)
 class Scaling:
-    """Rank and scale of each LoRA, as a configuration has them; equal if that says the same of both.
+    """Rank and scale of each LoRA according to a configuration.
 
     Attributes:
-        said: Canonical text of what the configuration says of them.
+        settings: Canonical text of these settings, by which two are equal.
     """
 
-    said: str
+    settings: str
     _config: Mapping[str, Any] = field(compare=False, hash=False, default_factory=dict)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Scaling:
-        """Take from a configuration what it says of ranks and scales."""
+        """Return the ranks and scales of a configuration."""
         known = {key: config[key] for key in _KEYS if config.get(key) not in (None, {}) and config[key] is not False}
         return cls(json.dumps(known, sort_keys=True), known)
 
@@ -52,33 +52,33 @@ class Scaling:
         """Return the rank of a module's LoRA.
 
         Raises:
-            MergeError: The configuration is not understood.
+            MergeError: The configuration is not supported.
         """
         value = self._value(module, "rank_pattern", "r", 8)  # PEFT's default
         if type(value) is not int or not 0 < value <= _LARGEST:
-            raise MergeError(f"a rank of {value!r:.40}")
+            raise MergeError(f"a rank of {value!r:.40} is not supported")
         return value
 
     def scale(self, module: str) -> float:
-        """Return what the product of a module's factors is multiplied with.
+        """Return the factor by which the product of a module's factors is multiplied.
 
         Raises:
-            MergeError: The configuration is not understood.
+            MergeError: The configuration is not supported.
         """
         alpha, rank = self._value(module, "alpha_pattern", "lora_alpha", 8), self.rank(module)
         if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < abs(alpha) <= _LARGEST:
-            raise MergeError(f"an alpha of {alpha!r:.40}")
+            raise MergeError(f"an alpha of {alpha!r:.40} is not supported")
         return alpha / (rank**0.5 if self._config.get("use_rslora") else rank)
 
     def _value(self, module: str, pattern: str, key: str, default: int) -> object:
         patterns = self._config.get(pattern, {})
         if not isinstance(patterns, dict):
-            raise MergeError(f"a {pattern} that is no mapping")
+            raise MergeError(f"{pattern} is not a mapping")
         for suffix, value in patterns.items():
-            # PEFT takes regular expressions; those that are more than a name are not run.
+            # PEFT takes regular expressions. Those that are more than a name are not supported, and not run.
             name = suffix.removeprefix("^").removesuffix("$")
             if not _LITERAL.fullmatch(name):
-                raise MergeError(f"a {pattern} with the expression {suffix!r:.60}")
+                raise MergeError(f"the expression {suffix!r:.60} in {pattern} is not supported")
             if module == name or (module.endswith(f".{name}") and not suffix.startswith("^")):
                 return value
         return self._config.get(key, default)
@@ -86,25 +86,25 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Scalings:
-    """What a version says of the LoRAs of each of its components, by the beginning of their parameters' names."""
+    """The scaling of the LoRAs in each component of a model, by the prefix of their parameters' names."""
 
     components: tuple[tuple[str, Scaling], ...] = ()
 
     def of(self, module: str) -> Scaling | None:
-        """Return what it says of a module, None if nothing."""
+        """Return the scaling of a module's LoRA, or None."""
         return next((scaling for prefix, scaling in self.components if module.startswith(prefix)), None)
 
 
 @dataclass(frozen=True)
 class AdapterScalings:
-    """What is known of an adapter's configurations.
+    """The configurations of an adapter in a merge.
 
     Attributes:
-        before: The common ancestor's, None if it has none or it is not known.
-        sides: Of each side; empty if they are not known.
-        merged: What the merge leaves, None if that cannot be known.
+        before: The common ancestor's; None if it has none or it is unknown.
+        sides: The configuration of each side; empty if they are unknown.
+        merged: The merged configuration; None if it is unknown.
         where: Where they are, for people.
-        reason: Why ``merged`` or ``sides`` are not known.
+        reason: Why ``merged`` or ``sides`` are unknown.
     """
 
     before: Scalings | None
@@ -115,7 +115,7 @@ class AdapterScalings:
 
 
 def three_way(before: Scalings | None, sides: Sequence[Scalings]) -> Scalings | None:
-    """Return what a merge of configurations says: what one side changed; None if several changed it differently."""
+    """Merge configurations: return the one that a side changed, or None if several changed it differently."""
     changed = {side for side in sides if side != before}
     if len(changed) > 1:
         return None
@@ -123,23 +123,23 @@ def three_way(before: Scalings | None, sides: Sequence[Scalings]) -> Scalings | 
 
 
 def config_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the LoRAs that are scaled by a configuration, and not by a tensor that holds alpha."""
-    known = dict.fromkeys(names)
-    adapted = {name for _, unit in other_adapters(known) for name in unit}
-    return [pair for pair in lora_pairs(known) if pair[0] not in adapted and alpha_of(pair[0], known) is None]
+    """Return the LoRAs that are scaled by a configuration, not by a tensor with alpha."""
+    every = dict.fromkeys(names)
+    adapted = {name for _, unit in other_adapters(every) for name in unit}
+    return [pair for pair in lora_pairs(every) if pair[0] not in adapted and alpha_of(pair[0], every) is None]
 
 
-def with_scales(plan: Plan, known: AdapterScalings) -> Plan:
-    """Merge LoRAs by what they do, such that they fit the configuration that the merge leaves, or not at all."""
+def with_scales(plan: Plan, scalings: AdapterScalings) -> Plan:
+    """Return a plan whose merged LoRAs fit the merged configuration; LoRAs that cannot fit it are in conflict."""
     decisions = {decision.name: decision for decision in plan.decisions}
     joint = {pair.names: pair for pair in plan.pairs}
     for names in config_pairs(decisions):
         members = decisions[names[0]], decisions[names[1]]
         try:
-            pair = _scaled(members, joint.get(names), known, module_of(names[0]), decisions)
+            pair = _scaled(members, joint.get(names), scalings, module_of(names[0]), decisions)
         except MergeError as error:
             joint.pop(names, None)
-            reason = Reason.of(ConflictCode.UNIT, f"part of a LoRA: {known.where} of the sides: {error.message}")
+            reason = Reason.of(ConflictCode.UNIT, f"part of a LoRA: {scalings.where} of the sides: {error.message}")
             affected = [*members, *_changed_biases(module_of(names[0]), decisions)]
             decisions.update({decision.name: decision.in_conflict(reason) for decision in affected})
             continue
@@ -156,70 +156,69 @@ def with_scales(plan: Plan, known: AdapterScalings) -> Plan:
 def _scaled(
     members: tuple[Decision, Decision],
     pair: PairDecision | None,
-    known: AdapterScalings,
+    scalings: AdapterScalings,
     module: str,
     decisions: Mapping[str, Decision],
 ) -> PairDecision | None:
-    """Return how a LoRA is merged, None if as it was decided without looking at configurations.
+    """Return how a LoRA is merged; None if the configurations do not change the decision on it.
 
     Raises:
-        MergeError: It cannot be merged such that it fits its configuration.
+        MergeError: It cannot be merged in a way that fits its configuration.
     """
     touched = {number for decision in members for number in decision.changed_by}
     if not touched or any(value is None for decision in members for value in decision.sides):
         return None
-    if not known.sides:
+    if not scalings.sides:
         if pair is not None:
-            raise MergeError(known.reason)
+            raise MergeError(scalings.reason)
         return None
-    said = [found for side in known.sides if (found := side.of(module)) is not None]
-    before = None if known.before is None else known.before.of(module)
-    if not said:
+    settings = [scaling for side in scalings.sides if (scaling := side.of(module)) is not None]
+    before = None if scalings.before is None else scalings.before.of(module)
+    if not settings:
         return None
     ranks = [value.spec.shape[0] for value in members[0].sides if value is not None]
-    everywhere = len(said) == len(known.sides)
-    if everywhere and {*said, before or said[0]} == {said[0]}:
-        return pair and _unscaled(pair, said[0], module, {ranks[number] for number in pair.changed_by})
-    merged = None if known.merged is None else known.merged.of(module)
+    everywhere = len(settings) == len(scalings.sides)
+    if everywhere and {*settings, before or settings[0]} == {settings[0]}:
+        return pair and _unscaled(pair, settings[0], module, {ranks[number] for number in pair.changed_by})
+    merged = None if scalings.merged is None else scalings.merged.of(module)
     if merged is None or not everywhere:
-        raise MergeError("only some of them have one" if known.merged is not None else known.reason)
-    changed_by = tuple(n for n, scaling in enumerate(said) if n in touched or before is None or scaling != before)
-    return _rescaled(members, changed_by, said, merged, module, ranks, decisions)
+        raise MergeError("only some sides have one" if scalings.merged is not None else scalings.reason)
+    changed_by = tuple(n for n, scaling in enumerate(settings) if n in touched or before is None or scaling != before)
+    return _rescaled(members, changed_by, settings, merged, module, ranks, decisions)
 
 
-def _unscaled(pair: PairDecision, said: Scaling, module: str, ranks: set[int]) -> PairDecision:
-    """Let a LoRA whose sides all have one configuration fit it, unless none of them does."""
+def _unscaled(pair: PairDecision, settings: Scaling, module: str, ranks: set[int]) -> PairDecision:
+    """Fit a LoRA to the configuration that all sides share, unless none of them fits it."""
     rank = pair.specs[pair.names[0]].shape[0]
     if ranks == {rank}:
         return pair
-    return _fitted(pair, said.rank(module))
+    return _fitted(pair, settings.rank(module))
 
 
-def _rescaled(  # noqa: PLR0913, PLR0917 - all that is known of a LoRA
+def _rescaled(  # noqa: PLR0913, PLR0917 - a LoRA depends on these
     members: tuple[Decision, Decision],
     changed_by: tuple[int, ...],
-    said: Sequence[Scaling],
+    settings: Sequence[Scaling],
     merged: Scaling,
     module: str,
     ranks: Sequence[int],
     decisions: Mapping[str, Decision],
 ) -> PairDecision | None:
-    sides = side_names(len(said))
+    sides = side_names(len(settings))
     rank, scale = merged.rank(module), merged.scale(module)
     for number in changed_by:
-        if said[number].rank(module) != ranks[number]:
+        if settings[number].rank(module) != ranks[number]:
             raise MergeError(
-                f"that of {sides[number]} has rank {said[number].rank(module)}, and its tensors {ranks[number]}"
+                f"that of {sides[number]} has rank {settings[number].rank(module)}, but its tensors have"
+                f" rank {ranks[number]}"
             )
-    scales = tuple(said[number].scale(module) / scale for number in changed_by)
+    scales = tuple(settings[number].scale(module) / scale for number in changed_by)
     if len(changed_by) == 1:
         if scales[0] != 1 or ranks[changed_by[0]] != rank:
-            raise MergeError(
-                f"the merge leaves another one than that of {sides[changed_by[0]]}, who changed the factors"
-            )
+            raise MergeError(f"the merged one is not that of {sides[changed_by[0]]}, which changed the factors")
         return None
     if {*scales} != {1.0} and _changed_biases(module, decisions):
-        raise MergeError("they scale a bias, too")
+        raise MergeError("they also scale a bias")
     changed = {decision.name: replace(decision, changed_by=changed_by) for decision in members}
     pair = pair_of(changed, (members[0].name, members[1].name), None)
     if isinstance(pair, str):
@@ -228,20 +227,20 @@ def _rescaled(  # noqa: PLR0913, PLR0917 - all that is known of a LoRA
 
 
 def _changed_biases(module: str, decisions: Mapping[str, Decision]) -> list[Decision]:
-    """Return the decisions on biases of a LoRA that anybody changed; they are scaled with its product."""
-    known = (decisions.get(f"{module}.lora_B{adapter}.bias") for adapter in ("", ".default"))
-    return [decision for decision in known if decision is not None and decision.changed_by]
+    """Return the decisions on changed biases of a LoRA, which are scaled like its product."""
+    scalings = (decisions.get(f"{module}.lora_B{adapter}.bias") for adapter in ("", ".default"))
+    return [decision for decision in scalings if decision is not None and decision.changed_by]
 
 
 def _fitted(pair: PairDecision, rank: int) -> PairDecision:
-    """Return a decision whose result has a rank."""
+    """Return a decision whose result has a given rank."""
     first, second = pair.names
     if pair.choice.options.get("rank") == 0:
         a, b = pair.specs[first], pair.specs[second]
         specs = {first: replace(a, shape=(rank, a.shape[1])), second: replace(b, shape=(b.shape[0], rank))}
         options = {**pair.choice.options, "rank": float(rank)}
         return replace(pair, specs=specs, choice=replace(pair.choice, options=options))
-    found = pair.specs[first].shape[0]
-    if found != rank:
-        raise MergeError(f"the merge leaves one of rank {rank}, and {pair.choice.method} makes rank {found}")
+    merged_rank = pair.specs[first].shape[0]
+    if merged_rank != rank:
+        raise MergeError(f"the merged one has rank {rank}, but {pair.choice.method} gives rank {merged_rank}")
     return pair

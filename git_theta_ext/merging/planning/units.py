@@ -1,6 +1,6 @@
-"""Parameters that mean something only together: the factors of an adapter, and the parts of a quantised weight.
+"""Decide on units: parameters that only make sense together, such as the factors of an adapter.
 
-Of each such unit either one side's change is taken whole, or it is merged as one, or all of it is in conflict.
+All parameters of a unit are taken from the same side, or merged together, or all of them are in conflict.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _NO_SPECS: Mapping[str, TensorSpec] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class PairDecision:
-    """A LoRA that several sides changed, to be merged as one.
+    """A LoRA that several sides changed, and whose factors are merged together.
 
     Attributes:
-        names: Of ``lora_A`` and ``lora_B``.
-        alpha: Name of the tensor that holds alpha, where the checkpoint has one.
+        names: Names of ``lora_A`` and ``lora_B``.
+        alpha: Name of the tensor with alpha, or None.
         changed_by: Indices of the sides that changed it.
-        choice: The rule, whose method merges pairs.
-        specs: Name and spec of what comes out.
-        note: Something the user should know.
-        scales: For each changer what its update is multiplied with, measured by the result's; none if all are 1.
+        choice: The choice of the rules; its method merges pairs.
+        specs: Name and spec of each merged factor.
+        note: A message for the user.
+        scales: The scale of each changed side, relative to that of the result; empty if all are 1.
     """
 
     names: tuple[str, str]
@@ -59,14 +59,14 @@ class PairDecision:
 def decide_units(
     decisions: Mapping[str, Decision], others: Mapping[str, TensorSpec] = _NO_SPECS
 ) -> tuple[dict[str, Decision], tuple[PairDecision, ...]]:
-    """Bring the decisions on each unit's parameters in line.
+    """Make the decisions on the parameters of each unit consistent.
 
     Args:
-        decisions: On each parameter by itself, in the order of their names.
-        others: Parameters on which there is nothing to decide; they tell what the others belong to.
+        decisions: The decision on each parameter by itself, sorted by name.
+        others: Parameters without a decision, which may belong to the same units.
 
     Returns:
-        The decisions, and the LoRAs to be merged.
+        The decisions, and the LoRAs to merge.
     """
     decided = dict(decisions)
     adapted: set[str] = set()
@@ -92,10 +92,10 @@ def decide_units(
 
 
 def units_of(versions: Mapping[str, Sequence[TensorSpec]]) -> Iterator[tuple[str, list[str]]]:
-    """Yield what units there are, for people, and the names of the parameters of each.
+    """Yield a description of each unit, for people, and the names of its parameters.
 
     Args:
-        versions: Name to the spec of each version that has the parameter.
+        versions: Name to the specs of all versions that have the parameter.
     """
     yield from _indivisible(versions)
     for first, second in lora_pairs(versions):
@@ -120,7 +120,7 @@ def _versions(decisions: Mapping[str, Decision], others: Mapping[str, TensorSpec
 
 
 def _mixed(members: Sequence[Decision]) -> bool:
-    """Tell whether no side's version of all of them would be the result of taking each by itself."""
+    """Return whether deciding on each parameter by itself would mix the versions of several sides."""
     count = len(members[0].sides)
     if any(decision.source is None for decision in members):
         return True
@@ -129,7 +129,7 @@ def _mixed(members: Sequence[Decision]) -> bool:
 
 
 def _as_one(members: Sequence[Decision], what: str) -> dict[str, Decision]:
-    """Take all parts from the side that their rule names, or leave those in conflict that anybody changed."""
+    """Take all parts from the side that the rules name, or leave the changed ones in conflict."""
     names = side_names(len(members[0].sides))
     methods = {decision.choice.method for decision in members}
     if len(methods) == 1 and methods <= {*names, "base"}:
@@ -140,11 +140,11 @@ def _as_one(members: Sequence[Decision], what: str) -> dict[str, Decision]:
 
 
 def pair_of(decisions: Mapping[str, Decision], names: tuple[str, str], alpha: str | None) -> PairDecision | str:
-    """Return how a LoRA is merged, or why it cannot be."""
+    """Return how a LoRA is merged, or why it cannot be merged."""
     a, b = (decisions[name] for name in names)
     choice = a.choice
     if choice.method in (*side_names(len(a.sides)), "base", "theirs", "conflict"):
-        return "its rule asks for no arithmetic"
+        return "the rules do not merge it"
     if choice.method == APPLY:
         return "a change to one cannot be applied to another exactly"
     members = [a, b, *([] if alpha is None else [decisions[alpha]])]
@@ -153,7 +153,7 @@ def pair_of(decisions: Mapping[str, Decision], names: tuple[str, str], alpha: st
     note = ""
     if find_merge(choice.method).contract.granularity != "pair":
         if choice.explicit:
-            note = f"{names[0]!r}: the factors of a LoRA are merged as one, by {DEFAULT_PAIR_METHOD}"
+            note = f"{names[0]!r}: the factors of a LoRA are merged together, by {DEFAULT_PAIR_METHOD}"
         defaults = {name: option.default for name, option in find_pair(DEFAULT_PAIR_METHOD).contract.options.items()}
         choice = replace(choice, method=DEFAULT_PAIR_METHOD, options=defaults)
     specs = []
@@ -164,9 +164,9 @@ def pair_of(decisions: Mapping[str, Decision], names: tuple[str, str], alpha: st
     shapes = {(one.shape[1:], other.shape[:1]) for one, other in specs}
     kinds = {spec.dtype.kind if spec.dtype.arithmetic else "" for pair in specs for spec in pair}
     if kinds != {"float"} or any(len(spec.shape) != _MATRIX for pair in specs for spec in pair):
-        return "its factors are no matrices of floats"
+        return "its factors are not float matrices"
     if len(shapes) > 1 or any(one.shape[0] != other.shape[1] for one, other in specs):
-        return "its factors do not fit each other"
+        return "the shapes of its factors do not match"
     first, second = specs[0]
     sides = first.shape[1], second.shape[0]
     rank = find_pair(choice.method).rank([one.shape[0] for one, _ in specs], sides, choice.options)

@@ -1,1 +1,1 @@
-"""Which merge method applies to which parameter."""
+"""Decide which merge method applies to which parameter."""

@@ -1,9 +1,9 @@
 """Read merge rules: the file ``.thetamerge`` of a repository, and what overrides it.
 
-The file is YAML of a few keys, read without tags, anchors or aliases, and in less than a second: PyYAML takes tens of
-microseconds an event, so the file's bytes, events and depth are limited. What overrides it, in rising order: the
-settings ``theta.merge.method`` and ``theta.merge.options``, the environment's ``GIT_THETA_MERGE``, and the command
-line. A method from there replaces the file's rules; options alone change every choice that has them.
+The file is YAML with a few keys, without tags, anchors or aliases. Reading it takes less than a second: PyYAML needs
+tens of microseconds for an event, so the file's bytes, events and depth are limited. It is overridden, in ascending
+order, by the settings ``theta.merge.method`` and ``theta.merge.options``, the environment variable ``GIT_THETA_MERGE``,
+and the command line. A method replaces the rules of the file; options alone change every choice that has them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 FILE = ".thetamerge"
 MOST_BYTES = 1 << 18
-"""The most that the file may have."""
+"""The maximum size of the file."""
 MOST_EVENTS = 1 << 14
-"""The most scalars, and beginnings and ends of lists and mappings; a rule has some eight."""
+"""The maximum number of scalars, and of starts and ends of lists and mappings; a rule has about eight."""
 MOST_DEPTH = 8
-"""The most lists and mappings inside each other; rules need four."""
+"""The maximum depth of nested lists and mappings; rules need four."""
 _SPELLING = "see docs/merge-rules.md"
 _TOP = ("version", "defaults", "rules")
 _CHOICE = ("method", "with", "weights")
@@ -38,13 +38,13 @@ _RULE = ("match", *_CHOICE)
 
 @dataclass(frozen=True)
 class Override:
-    """A choice from outside the file.
+    """A choice that overrides the file.
 
     Attributes:
         origin: Where it comes from, for people.
-        method: None where only options change.
-        options: Texts by name.
-        weights: One for each side.
+        method: Name of the method; None if only options change.
+        options: Options by name, as text.
+        weights: One weight for each side.
     """
 
     origin: str
@@ -57,7 +57,7 @@ def parse_override(origin: str, words: Sequence[str]) -> Override:
     """Read ``METHOD``, ``method=METHOD``, ``weights=W,W`` and ``OPTION=VALUE``.
 
     Raises:
-        MergeError: A word is none of these.
+        MergeError: A word has another form.
     """
     method: str | None = None
     options: dict[str, str] = {}
@@ -70,35 +70,35 @@ def parse_override(origin: str, words: Sequence[str]) -> Override:
             try:
                 weights = tuple(map(float, value.split(",")))
             except ValueError as error:
-                raise MergeError(f"{origin}: weights are {value!r}", hint="such as weights=0.7,0.3") from error
+                raise MergeError(f"{origin}: weights {value!r} are not numbers", hint="weights=0.7,0.3") from error
         else:
             options[name] = value
     return Override(origin, method, options, weights)
 
 
 def read_rules(text: bytes | None, overrides: Sequence[Override] = ()) -> Rules:
-    """Return the rules that hold.
+    """Return the rules that apply.
 
     Args:
-        text: Content of ``.thetamerge``, None where there is none.
-        overrides: In rising order of precedence.
+        text: Content of ``.thetamerge``; None if there is no such file.
+        overrides: What overrides it, in ascending order of precedence.
 
     Raises:
-        MergeError: The file, or an override, asks for something that does not exist.
-        PluginError: There is no such method.
+        MergeError: The file or an override is not valid.
+        PluginError: A method is not installed.
     """
     return overridden(Rules(choice(DEFAULT_METHOD)) if text is None else _from_file(text), overrides)
 
 
 def overridden(rules: Rules, overrides: Sequence[Override]) -> Rules:
-    """Return rules as choices from outside change them, which come in rising order of precedence.
+    """Return rules after overrides, which are given in ascending order of precedence.
 
     Raises:
-        MergeError: An override asks for something that does not exist.
-        PluginError: There is no such method.
+        MergeError: An override is not valid.
+        PluginError: A method is not installed.
     """
     named = [number for number, override in enumerate(overrides) if override.method is not None]
-    for override in overrides[max(named, default=0) :]:  # what a method replaces need not fit the rules before it
+    for override in overrides[max(named, default=0) :]:  # what comes before a method is replaced, valid or not
         if override.method is not None:
             rules = Rules(choice(override.method, override.options, override.weights, origin=override.origin))
         elif override.options or override.weights:
@@ -110,36 +110,36 @@ def _changed(rules: Rules, override: Override) -> Rules:
     """Change options in every choice that has them."""
     every = [rules.defaults, *(rule.choice for rule in rules.rules)]
     for name, value in override.options.items():
-        if not any(name in found.options for found in every):
-            known = {"method", "weights"}.union(*(found.options for found in every))
-            near = difflib.get_close_matches(name, sorted(known), 1)
+        if not any(name in choice.options for choice in every):
+            names = {"method", "weights"}.union(*(choice.options for choice in every))
+            near = difflib.get_close_matches(name, sorted(names), 1)
             raise MergeError(
-                f"{override.origin}: no method that is asked for has an option {name!r}",
-                hint=f"did you mean {near[0]}={value}?" if near else "name the method as well, such as method=ties",
+                f"{override.origin}: no method in the rules has the option {name!r}",
+                hint=f"did you mean {near[0]}={value}?" if near else "also name the method, such as method=ties",
             )
     return Rules(
         _with(rules.defaults, override), tuple(Rule(rule.match, _with(rule.choice, override)) for rule in rules.rules)
     )
 
 
-def _with(found: Choice, override: Override) -> Choice:
-    options = {**found.options, **{name: v for name, v in override.options.items() if name in found.options}}
-    weights = override.weights or found.weights
-    if found.options == options and found.weights == weights:
-        return found
-    if is_fixed(found.method) or found.method == APPLY:
-        return found
-    if not (found.options or find_merge(found.method).contract.weighted):
-        return found
-    changed = choice(found.method, options, weights, origin=override.origin, rule_index=found.rule_index)
-    return replace(changed, grow=found.grow)
+def _with(given: Choice, override: Override) -> Choice:
+    options = {**given.options, **{name: v for name, v in override.options.items() if name in given.options}}
+    weights = override.weights or given.weights
+    if given.options == options and given.weights == weights:
+        return given
+    if is_fixed(given.method) or given.method == APPLY:
+        return given
+    if not (given.options or find_merge(given.method).contract.weighted):
+        return given
+    changed = choice(given.method, options, weights, origin=override.origin, rule_index=given.rule_index)
+    return replace(changed, grow=given.grow)
 
 
 def _from_file(text: bytes) -> Rules:
     import yaml
 
     if len(text) > MOST_BYTES:
-        raise MergeError(f"{FILE} has more than {MOST_BYTES} bytes")
+        raise MergeError(f"{FILE} exceeds the limit of {MOST_BYTES} bytes")
     try:
         _check_events(yaml.parse(text.decode(), Loader=yaml.SafeLoader))
         node = yaml.compose(text.decode(), Loader=yaml.SafeLoader)
@@ -155,18 +155,18 @@ def _from_file(text: bytes) -> Rules:
 
 
 def _check_events(events: Iterable[yaml.Event]) -> None:
-    """Refuse what could make the rules take long to read, or mean something that is not written there."""
+    """Reject rules that take long to read, or use features of YAML that hide their meaning."""
     import yaml
 
     depth = 0
     for count, event in enumerate(events, 1):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise _bad(event, "anchors and aliases are not understood")
+            raise _bad(event, "anchors and aliases are not allowed")
         if getattr(event, "tag", None) is not None:
-            raise _bad(event, "tags are not understood")
+            raise _bad(event, "tags are not allowed")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MOST_DEPTH:
-            raise _bad(event, f"more than {MOST_DEPTH} lists and mappings inside each other")
+            raise _bad(event, f"lists and mappings are nested more than {MOST_DEPTH} deep")
         if count > MOST_EVENTS:
             raise _bad(event, "too many rules")
 
@@ -175,7 +175,7 @@ def _rules(node: yaml.Node) -> Rules:
     top = _mapping(node, _TOP)
     version = top.get("version")
     if version is None or _plain(version) != 1:
-        raise _bad(version or node, "the first key is 'version: 1'")
+        raise _bad(version or node, "expected the first key to be 'version: 1'")
     defaults = choice(DEFAULT_METHOD)
     if "defaults" in top:
         defaults = _choice(top["defaults"], _mapping(top["defaults"], _CHOICE), 0, DEFAULT_METHOD)
@@ -186,10 +186,10 @@ def _rules(node: yaml.Node) -> Rules:
 def _rule(entry: yaml.Node, rule_index: int, fallback: str) -> Rule:
     keys = _mapping(entry, _RULE)
     if "match" not in keys:
-        raise _bad(entry, "a rule has a key 'match'")
+        raise _bad(entry, "the rule has no key 'match'")
     pattern = _plain(keys["match"])
     if not isinstance(pattern, str):
-        raise _bad(keys["match"], "'match' is a text")
+        raise _bad(keys["match"], "'match' must be a string")
     try:
         matcher(pattern)
     except ValueError as error:
@@ -202,40 +202,40 @@ def _choice(node: yaml.Node, keys: Mapping[str, yaml.Node], rule_index: int, fal
     options = _plain(keys["with"]) if "with" in keys else {}
     weights = _plain(keys["weights"]) if "weights" in keys else ()
     if not isinstance(method, str):
-        raise _bad(keys["method"], "'method' is a name")
+        raise _bad(keys["method"], "'method' must be a name")
     if not isinstance(options, AbstractMapping):
-        raise _bad(keys["with"], "'with' has options by name")
+        raise _bad(keys["with"], "'with' must be a mapping of options")
     if not isinstance(weights, list | tuple):
-        raise _bad(keys["weights"], "'weights' is a list of numbers")
+        raise _bad(keys["weights"], "'weights' must be a list of numbers")
     return choice(method, options, weights, origin=f"{FILE} line {node.start_mark.line + 1}", rule_index=rule_index)
 
 
-def _mapping(node: yaml.Node, known: Sequence[str]) -> dict[str, yaml.Node]:
+def _mapping(node: yaml.Node, allowed: Sequence[str]) -> dict[str, yaml.Node]:
     import yaml
 
     if not isinstance(node, yaml.MappingNode):
-        raise _bad(node, f"here are keys expected: {', '.join(known)}")
-    found: dict[str, yaml.Node] = {}
+        raise _bad(node, f"expected a mapping with the keys {', '.join(allowed)}")
+    keys: dict[str, yaml.Node] = {}
     for key, value in node.value:
         name = _plain(key)
-        if name not in known:
-            raise _bad(key, f"unknown key {name!r}; known are {', '.join(known)}")
-        if name in found:
-            raise _bad(key, f"the key {name!r} is there twice")
-        found[name] = value
-    return found
+        if name not in allowed:
+            raise _bad(key, f"unknown key {name!r}; the keys are {', '.join(allowed)}")
+        if name in keys:
+            raise _bad(key, f"duplicate key {name!r}")
+        keys[name] = value
+    return keys
 
 
 def _sequence(node: yaml.Node) -> list[yaml.Node]:
     import yaml
 
     if not isinstance(node, yaml.SequenceNode):
-        raise _bad(node, "'rules' is a list")
+        raise _bad(node, "'rules' must be a list")
     return list(node.value)
 
 
 def _plain(node: yaml.Node) -> Any:
-    """Return the value of a node: texts, numbers, booleans, lists and mappings of texts."""
+    """Return the value of a node: strings, numbers, booleans, lists and mappings."""
     import yaml
 
     loader = yaml.SafeLoader("")
@@ -244,7 +244,7 @@ def _plain(node: yaml.Node) -> Any:
             return {str(_plain(key)): _plain(value) for key, value in node.value}
         return loader.construct_object(node, deep=True)
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise _bad(node, "not understood") from error
+        raise _bad(node, "not a valid value") from error
     finally:
         loader.dispose()
 

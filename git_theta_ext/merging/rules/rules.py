@@ -1,4 +1,4 @@
-"""Which method merges which parameter: choices, and where they come from."""
+"""Merge rules: which method merges which parameter."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Option
 
 FIXED_METHODS = ("ours", "theirs", "base", "conflict")
-"""The methods that need no arithmetic and no plug-in."""
+"""The methods that compute nothing and need no plug-in."""
 
 APPLY = "apply"
-"""The method that applies what theirs changed to ours: ours + (theirs - base), exactly. It takes no options."""
+"""The method that applies their change to our value: ours + (theirs - base), exactly. It takes no options."""
 
 DEFAULT_METHOD = "average"
 DEFAULT_ORIGIN = "default"
@@ -32,17 +32,17 @@ _NO_OPTIONS: Mapping[str, float | str] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Choice:
-    """What is asked for where several sides changed a parameter.
+    """The method by which parameters that several sides changed are merged.
 
     Attributes:
-        method: The name of a plug-in, ``apply``, ``ours``, ``theirs``, ``base`` or ``conflict``; with several other
-            sides also the name of one, such as ``theirs2``.
-        options: A value for each that the method takes.
-        weights: One for each side of the merge; none where all count the same.
-        grow: Whether rows that one side appended are appended to what the method makes of the others.
-        origin: Where it comes from, for people.
+        method: The name of a plug-in, ``apply``, ``ours``, ``theirs``, ``base`` or ``conflict``; if several branches
+            are merged, also the name of a side, such as ``theirs2``.
+        options: A value for each option of the method.
+        weights: One weight for each side of the merge; empty for equal weights.
+        grow: Whether rows that one side appended are appended to the result for the other rows.
+        origin: Where the choice comes from, for people.
         rule_index: Index of the rule, whose parameters share the scope ``rule``; 0 for the defaults.
-        explicit: Whether somebody asked for it; False for the built-in default.
+        explicit: Whether it was asked for; False for the built-in default.
     """
 
     method: str
@@ -71,7 +71,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Rules:
-    """Choices for all parameters: the last rule that matches counts, the defaults where none does."""
+    """Choices for all parameters: the last rule that matches applies, or the defaults if no rule matches."""
 
     defaults: Choice
     rules: tuple[Rule, ...] = field(default=())
@@ -87,20 +87,20 @@ class Rules:
         """Return the same choice for every parameter.
 
         Raises:
-            MergeError: There is no such option, or it does not take that value.
-            PluginError: There is no such method.
+            MergeError: The method does not have such an option, or the option does not take such a value.
+            PluginError: The method is not installed.
         """
         return cls(choice(method, given, origin=origin))
 
     def choose(self, parameter: str) -> Choice:
         """Return the choice for a parameter."""
         compiled: list[tuple[Any, Choice]] = getattr(self, "_compiled")  # noqa: B009 - made in __post_init__
-        return next((found for pattern, found in compiled if pattern.fullmatch(parameter)), self.defaults)
+        return next((choice for pattern, choice in compiled if pattern.fullmatch(parameter)), self.defaults)
 
     def idle(self, parameters: Iterable[str]) -> list[Rule]:
-        """Return the rules that match none of some parameters: most often their patterns are misspelled."""
-        known = list(parameters)
-        return [rule for rule in self.rules if not any(map(matcher(rule.match).fullmatch, known))]
+        """Return the rules that match none of some parameters; usually their patterns are misspelled."""
+        names = list(parameters)
+        return [rule for rule in self.rules if not any(map(matcher(rule.match).fullmatch, names))]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rules, with all options filled in, as values for JSON; ``from_dict`` reads them."""
@@ -112,8 +112,8 @@ class Rules:
         """Read what ``to_dict`` returned.
 
         Raises:
-            ValueError, KeyError, TypeError: It is not that.
-            MergeError: A method does not take what is asked of it.
+            ValueError, KeyError, TypeError: The data is not what ``to_dict`` returned.
+            MergeError: A method does not take such options.
             PluginError: A method is not installed.
         """
         rules = [
@@ -123,19 +123,19 @@ class Rules:
         return cls(_choice_from(data, 0), tuple(rules))
 
 
-def _choice_dict(found: Choice) -> dict[str, object]:
-    data: dict[str, object] = {"method": found.method}
-    if found.options:
-        data["with"] = dict(found.options)
-    if found.weights:
-        data["weights"] = list(found.weights)
-    return data | ({"grow": True} if found.grow else {})
+def _choice_dict(chosen: Choice) -> dict[str, object]:
+    data: dict[str, object] = {"method": chosen.method}
+    if chosen.options:
+        data["with"] = dict(chosen.options)
+    if chosen.weights:
+        data["weights"] = list(chosen.weights)
+    return data | ({"grow": True} if chosen.grow else {})
 
 
 def _choice_from(data: Mapping[str, Any], rule_index: int) -> Choice:
     options = dict(data.get("with", {}))
-    found = choice(data["method"], options, data.get("weights", ()), origin="record", rule_index=rule_index)
-    return replace(found, grow=bool(data.get("grow", False)))
+    chosen = choice(data["method"], options, data.get("weights", ()), origin="record", rule_index=rule_index)
+    return replace(chosen, grow=bool(data.get("grow", False)))
 
 
 def choice(
@@ -146,18 +146,18 @@ def choice(
     origin: str | None = None,
     rule_index: int = 0,
 ) -> Choice:
-    """Check a method's options and fill in the others.
+    """Return a choice with checked options, and defaults for all others.
 
     Args:
-        method: Its name; ``grow`` stands for another one, given as the option ``method``, on the rows of all sides.
-        given: Options by name; numbers may be texts.
-        weights: One for each side of the merge.
+        method: Name of the method; ``grow`` merges by the method in the option ``method``, and appends new rows.
+        given: Options by name; numbers may be strings.
+        weights: One weight for each side of the merge.
         origin: Where the choice comes from, for people; None for the built-in default.
         rule_index: Index of the rule; 0 for the defaults.
 
     Raises:
-        MergeError: There is no such option, or it does not take that value.
-        PluginError: There is no such method.
+        MergeError: The method does not have such an option, or the option does not take such a value.
+        PluginError: The method is not installed.
     """
     asked = dict(given)
     if method == GROW:
@@ -166,12 +166,12 @@ def choice(
     place = "" if origin is None else f"{origin}: "
     if is_fixed(method) or method == APPLY:
         if asked:
-            raise MergeError(f"{place}method {method!r} takes no options, so not {min(asked)!r} either")
+            raise MergeError(f"{place}method {method!r} takes no options, but {min(asked)!r} is given")
         return Choice(method, origin=origin or DEFAULT_ORIGIN, rule_index=rule_index, explicit=origin is not None)
     contract = _contract(method, place)
     unknown = [name for name in asked if name not in contract.options]
     if unknown:
-        hint = _nearest(unknown[0], contract.options) or f"it takes {', '.join(contract.options) or 'none'}"
+        hint = _nearest(unknown[0], contract.options) or f"its options are: {', '.join(contract.options) or 'none'}"
         raise MergeError(f"{place}method {method!r} has no option {unknown[0]!r}", hint=hint)
     options = {
         name: _value(f"{place}option {name!r} of {method!r}", option, asked.get(name, option.default))
@@ -188,7 +188,7 @@ def choice(
 
 
 def is_fixed(method: str) -> bool:
-    """Tell whether a method computes nothing: it takes a side, or leaves a conflict."""
+    """Return whether a method computes nothing, that is, takes a side or leaves a conflict."""
     return method in FIXED_METHODS or method in side_names(MOST_SIDES)
 
 
@@ -196,22 +196,22 @@ def _contract(method: str, place: str) -> Any:
     try:
         return find_merge(method).contract
     except PluginError as error:
-        known = [*FIXED_METHODS, APPLY, GROW, *names("merges")]
-        raise PluginError(f"{place}{error.message}", hint=_nearest(method, known) or error.hint) from error
+        methods = [*FIXED_METHODS, APPLY, GROW, *names("merges")]
+        raise PluginError(f"{place}{error.message}", hint=_nearest(method, methods) or error.hint) from error
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(word, list(known), 1)
-    return f"did you mean {found[0]!r}" if found else ""
+def _nearest(word: str, words: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(word, list(words), 1)
+    return f"did you mean {matches[0]!r}" if matches else ""
 
 
 def _value(what: str, option: Option, given: object) -> float | str:
     if option.choices:
         if given not in option.choices:
-            raise MergeError(f"{what} is {given!r}", hint=f"it is one of {', '.join(option.choices)}")
+            raise MergeError(f"{what} is {given!r}", hint=f"use one of {', '.join(option.choices)}")
         return str(given)
-    kind = "a whole number" if option.whole else "a number"
-    hint = f"it is {kind} from {option.least:g} to {option.most:g}"
+    kind = "an integer" if option.whole else "a number"
+    hint = f"use {kind} from {option.least:g} to {option.most:g}"
     try:
         value = math.nan if isinstance(given, bool) else float(given)  # type: ignore[arg-type]
     except (ValueError, TypeError, OverflowError) as error:
@@ -223,11 +223,13 @@ def _value(what: str, option: Option, given: object) -> float | str:
 
 def _weights(place: str, method: str, weights: Iterable[float], contract: Any) -> tuple[float, ...]:
     try:
-        found = tuple(float(weight) for weight in weights)
+        numbers = tuple(float(weight) for weight in weights)
     except (ValueError, TypeError) as error:
-        raise MergeError(f"{place}weights are numbers, one for each side", hint="weights: [0.7, 0.3]") from error
-    if found and not contract.weighted:
+        raise MergeError(f"{place}weights must be numbers, one for each side", hint="weights: [0.7, 0.3]") from error
+    if numbers and not contract.weighted:
         raise MergeError(f"{place}method {method!r} takes no weights")
-    if any(not 0 <= weight <= 1e6 for weight in found) or (found and not any(found)):  # noqa: PLR2004 - a bound
-        raise MergeError(f"{place}weights are {list(found)}", hint="they are not negative, and not all zero")
-    return found
+    if any(not 0 <= weight <= 1e6 for weight in numbers) or (numbers and not any(numbers)):  # noqa: PLR2004 - a bound
+        raise MergeError(
+            f"{place}weights {list(numbers)} are not allowed", hint="use numbers from 0 to 1e6 that are not all 0"
+        )
+    return numbers

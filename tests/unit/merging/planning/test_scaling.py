@@ -91,8 +91,8 @@ def test_a_pair_whose_scale_one_side_changed_counts_as_changed_by_it(bench):
 REFUSED = {
     "both changed it": (((2, 2), (2, 4), (2, 8)), (2, 2, 2), "average", "both changed it"),
     "a rank that the tensors do not have": (((2, 2), (2, 2), (4, 2)), (2, 2, 2), "average", "theirs has rank 4"),
-    "a method that makes another rank": (((2, 2), (2, 2), (2, 2)), (2, 2, 2), "lora_concat", "makes rank 4"),
-    "ours of another configuration": (((2, 2), (2, 2), (2, 4)), (2, 2, 2), "ours", "its rule asks"),
+    "a method that makes another rank": (((2, 2), (2, 2), (2, 2)), (2, 2, 2), "lora_concat", "gives rank 4"),
+    "ours of another configuration": (((2, 2), (2, 2), (2, 4)), (2, 2, 2), "ours", "the rules do not"),
 }
 
 
@@ -119,7 +119,7 @@ def test_without_any_configuration_scales_are_one(bench):
     assert asked.pairs[0].scales == ()
     assert not found.conflicted
     found, _ = merged(bench, versions, [NOTHING, said(2, 2), NOTHING])
-    assert "only some of them have one" in found.conflicts[0].reason.text
+    assert "only some sides have one" in found.conflicts[0].reason.text
 
 
 @pytest.mark.parametrize(

@@ -112,9 +112,9 @@ def test_ranks_may_differ_and_add_up_where_that_is_asked_for(bench):
     ("versions", "rules", "words"),
     [
         ([(A, B, C), (UP[0], UP[1], None)], None, "deleted by one side"),
-        ([(A, B, [[1.0, 2.0, 3.0]]), tuple(UP)], None, "do not fit each other"),
-        ([tuple(BYTES), tuple(BYTES)], None, "no matrices of floats"),
-        ([(A, B, C), tuple(UP)], Rules.only("conflict"), "asks for no arithmetic"),
+        ([(A, B, [[1.0, 2.0, 3.0]]), tuple(UP)], None, "do not match"),
+        ([tuple(BYTES), tuple(BYTES)], None, "not float matrices"),
+        ([(A, B, C), tuple(UP)], Rules.only("conflict"), "the rules do not merge it"),
     ],
 )
 def test_what_cannot_be_merged_as_one_is_in_conflict_as_one(bench, versions, rules, words):
@@ -126,7 +126,7 @@ def test_what_cannot_be_merged_as_one_is_in_conflict_as_one(bench, versions, rul
 
 def test_a_method_for_single_tensors_gives_way_and_says_so(bench):
     found = planned(bench, PAIRS[0], [(A, B, C), tuple(UP)], Rules.only("ties", origin=".thetamerge line 2"))
-    assert "merged as one, by lora_svd" in found.pairs[0].note
+    assert "merged together, by lora_svd" in found.pairs[0].note
 
 
 OTHERS = {

@@ -47,13 +47,13 @@ def test_without_a_file_everything_is_averaged():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"rules: []\n", "line 1: the first key is 'version: 1'"),
+        (b"rules: []\n", "line 1: expected the first key to be 'version: 1'"),
         (b"version: 2\n", "version: 1"),
         (b"version: 1\nrule: []\n", "line 2: unknown key 'rule'"),
-        (b"version: 1\nversion: 1\n", "line 2: the key 'version' is there twice"),
-        (b"version: 1\nrules: {}\n", "line 2: 'rules' is a list"),
+        (b"version: 1\nversion: 1\n", "line 2: duplicate key 'version'"),
+        (b"version: 1\nrules: {}\n", "line 2: 'rules' must be a list"),
         (b"version: 1\nrules: [{method: ties}]\n", "'match'"),
-        (b"version: 1\nrules: [{match: '[z-a]', method: ties}]\n", "makes no sense"),
+        (b"version: 1\nrules: [{match: '[z-a]', method: ties}]\n", "is not valid"),
         (b"version: 1\ndefaults: &a {method: ties}\n", "anchors"),
         (b"version: 1\ndefaults: {method: ties, with: {density: 2}}\n", "'density' of 'ties' is 2"),
         (b"version: 1\ndefaults: {method: ties, with: {density: yes}}\n", "'density' of 'ties' is True"),
@@ -61,7 +61,7 @@ def test_without_a_file_everything_is_averaged():
         (b"version: 1\ndefaults: {method: ties, with: {densty: 1}}\n", "no option 'densty'"),
         (b"version: 1\ndefaults: {method: ours, with: {a: 1}}\n", "takes no options"),
         (b"version: 1\ndefaults: {method: slerp, weights: [1, 2]}\n", "takes no weights"),
-        (b"version: 1\ndefaults: {method: average, weights: [0, 0]}\n", "not all zero|weights are"),
+        (b"version: 1\ndefaults: {method: average, weights: [0, 0]}\n", "weights .* are not allowed"),
         (b"version: 1\ndefaults: {method: !!python/name:os.system x}\n", "line 2"),
         (b"version: 1\ndefaults: {", "line"),
         (b"\xff", "UTF-8"),
@@ -97,7 +97,7 @@ def test_what_a_method_from_outside_replaces_need_not_fit():
         Override("line", None, {"lambda": "2"}),
     ]
     assert read_rules(None, asked).choose("w").options["lambda"] == 2
-    with pytest.raises(MergeError, match="settings: no method that is asked for has an option 'density'"):
+    with pytest.raises(MergeError, match="settings: no method in the rules has the option 'density'"):
         read_rules(None, [options, Override("environment", None, {"density": "0.1"})])
 
 
@@ -139,13 +139,13 @@ def test_recorded_rules_are_read_back():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rules: " + "[" * 20_000, "line 2: more than 8 lists"),
-        ("rules: " + "{a: " * 5_000, "line 2: more than 8 lists"),
+        ("rules: " + "[" * 20_000, "line 2: lists and mappings are nested"),
+        ("rules: " + "{a: " * 5_000, "line 2: lists and mappings are nested"),
         ("rules: [" + "[]," * 40_000 + "]", "line 2: too many rules"),
-        ("defaults: {method: !!timestamp x}", "line 2: tags are not understood"),
-        ("defaults: {method: !!python/name:os.system x}", "line 2: tags are not understood"),
-        ("defaults: {method: 2020-99-99}", "line 2: not understood"),
-        ("#" * (1 << 18), "more than 262144 bytes"),
+        ("defaults: {method: !!timestamp x}", "line 2: tags are not allowed"),
+        ("defaults: {method: !!python/name:os.system x}", "line 2: tags are not allowed"),
+        ("defaults: {method: 2020-99-99}", "line 2: not a valid value"),
+        ("#" * (1 << 18), "the limit of 262144 bytes"),
     ],
 )
 def test_rules_that_would_take_long_or_mean_something_else_are_refused(text, message):
