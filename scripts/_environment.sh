@@ -1,4 +1,4 @@
-# Sourced by the other scripts: activates a virtual environment that holds the project, and makes one if none is active.
+# Sourced by the other scripts: installs the project into the active virtual environment, or into .venv if none is active.
 # ensure_environment EXTRAS: EXTRAS is "[all]", "[dev]", "[dev,oracles]" or "[docs]".
 
 fail() {
@@ -9,22 +9,22 @@ fail() {
 
 make_environment() {
     python=${PYTHON:-python3}
-    command -v "$python" >/dev/null || fail "there is no $python" "install Python 3.10 or newer, or set PYTHON"
+    command -v "$python" >/dev/null || fail "$python was not found" "install Python 3.10 or newer, or set PYTHON"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
         fail "$("$python" --version) is too old" "install Python 3.10 or newer, or set PYTHON to it"
     if [ ! -x .venv/bin/pip ]; then
         rm -rf .venv
-        "$python" -m venv .venv || fail "no virtual environment could be made" "on Debian: apt-get install python3-venv"
+        "$python" -m venv .venv || fail "the virtual environment cannot be created" "on Debian: apt-get install python3-venv"
     fi
     . .venv/bin/activate
 }
 
 ensure_environment() {
-    command -v git >/dev/null || fail "there is no git" "on Debian: apt-get install git"
+    command -v git >/dev/null || fail "git was not found" "on Debian: apt-get install git"
     [ -n "${VIRTUAL_ENV:-}" ] || make_environment
     stamp="$VIRTUAL_ENV/git-theta-ext.installed"
     key="$PWD $(cat setup.cfg pyproject.toml constraints.txt | git hash-object --stdin)"
-    case $1 in # what is installed with more extras is there, too
+    case $1 in # more extras include it
         "[all]") enough=("[all]" "[dev]" "[dev,oracles]" "[docs]") ;;
         "[dev]") enough=("[dev]" "[dev,oracles]") ;;
         *) enough=("$1") ;;
