@@ -5,16 +5,15 @@ from __future__ import annotations
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
+from git_theta_ext.checkpoint.scan import scan, with_hint
 from git_theta_ext.checkpoint.writers import being_written
 from git_theta_ext.errors import ChangedError, FormatError
-from git_theta_ext.interfaces import NotSplittable
-from git_theta_ext.model.layout import ChecksumField, Extent, Literal, in_file_order, layout_of
+from git_theta_ext.model.layout import Literal, layout_of
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorHasher
-from git_theta_ext.registry import detect_format, find_format
 from git_theta_ext.store.packs.checked import FileSource
 from git_theta_ext.store.packs.writer import SMALL
 from git_theta_ext.util.threads import no_progress, ordered_map, thread_count
@@ -22,9 +21,9 @@ from git_theta_ext.util.threads import no_progress, ordered_map, thread_count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from git_theta_ext.interfaces import Format
+    from git_theta_ext.checkpoint.scan import Scan
     from git_theta_ext.model.content import Content
-    from git_theta_ext.model.layout import Field, Layout
+    from git_theta_ext.model.layout import Extent, Layout
     from git_theta_ext.store.store import Store, Value
     from git_theta_ext.util.file_bytes import FileBytes
 
@@ -36,35 +35,6 @@ _SAMPLED = 5
 """One large tensor in this many is looked up first; layers seldom have a multiple of five tensors of one size."""
 _FEWEST = 4
 """A smaller sample says nothing about the other tensors."""
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What is where in a checkpoint.
-
-    Attributes:
-        format: Name of the format.
-        fields: Tensors and what is derived from them, in file order.
-        note: Something the user should know, such as why the file was not split.
-    """
-
-    format: str
-    fields: tuple[Field, ...]
-    note: str | None = None
-
-    @cached_property
-    def seeds(self) -> dict[str, set[int]]:
-        """Where the checksums of each tensor begin that has some."""
-        found: dict[str, set[int]] = {}
-        for field in self.fields:
-            if isinstance(field, ChecksumField):
-                found.setdefault(field.name, set()).add(field.seed)
-        return found
-
-    @cached_property
-    def extents(self) -> tuple[Extent, ...]:
-        """Where the tensors are, in file order."""
-        return tuple(field for field in self.fields if isinstance(field, Extent))
 
 
 @dataclass(frozen=True)
@@ -82,45 +52,6 @@ class Described:
     manifest: Manifest
     layout: Layout
     scan: Scan
-
-
-def scan(data: Content, path: str, format_name: str | None = None) -> Scan:
-    """Find the tensors in a checkpoint.
-
-    Args:
-        data: The whole file.
-        path: For messages.
-        format_name: From the ``theta-format`` attribute; None to detect it from the content.
-
-    Raises:
-        FormatError: The file breaks its format; the message names it.
-        PluginError: There is no such format.
-    """
-    found = find_format(format_name) if format_name else detect_format(data)
-    note = None
-    try:
-        try:
-            fields = _parse(found, data)
-        except NotSplittable as reason:
-            note = f"{path}: {reason}; stored as an opaque file"
-            found = find_format("opaque")
-            fields = found.parse(data)
-        return Scan(found.name, tuple(in_file_order(fields, data.nbytes)), note)
-    except FormatError as error:
-        raise _named(error, path) from error
-
-
-def _named(error: FormatError, path: str) -> FormatError:
-    hint = error.hint or f"to track it as an opaque file, add 'theta-format=opaque' to {path} in .gitattributes"
-    return FormatError(f"{path}: {error.message}", hint=hint)
-
-
-def _parse(found: Format, data: Content) -> Sequence[Field]:
-    try:
-        return found.parse(data)
-    except (ValueError, OverflowError, RecursionError, MemoryError) as error:
-        # A plug-in's oversight must not look like a crash of git.
-        raise FormatError(f"not a readable {found.name} file ({type(error).__name__}: {error})") from error
 
 
 def describe(
@@ -174,7 +105,7 @@ def _described(data: Content, path: str, found: Scan, hashed: Mapping[str, _Hash
         layout = layout_of(data, found.fields, lambda extent, seed: hashed[extent.name].checksums[seed])
         skeleton = layout.to_skeleton()
     except FormatError as error:
-        raise _named(error, path) from error
+        raise with_hint(error, path) from error
     parameters = {extent.name: hashed[extent.name].parameter for extent in found.extents}
     return Described(Manifest(found.format, Skeleton.of(skeleton), parameters), layout, found)
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from git_theta_ext.checkpoint.clean import describe, scan
+from git_theta_ext.checkpoint.clean import describe
+from git_theta_ext.checkpoint.file import CheckpointFile
+from git_theta_ext.checkpoint.scan import scan
 from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.distance import Distance, measure
@@ -25,10 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from git_theta_ext.checkpoint.clean import Scan
     from git_theta_ext.diff.compare import Diff
-    from git_theta_ext.model.content import Content
-    from git_theta_ext.model.layout import Extent
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
@@ -41,41 +40,32 @@ class _Side:
     """One version of the checkpoint: what it holds, and the file that has its values if the store does not.
 
     Attributes:
-        manifest: None where this side has no such file.
-        file: A checkpoint; None where there is none.
+        manifest: None if this side has no such file.
+        path: Of a checkpoint; None if there is none.
         format_name: From the ``theta-format`` attribute.
-        found: The file's tensors, where they are known already.
+        opened: The checkpoint, if it is open already.
     """
 
     manifest: Manifest | None
-    file: Path | None = None
+    path: Path | None = None
     format_name: str | None = None
-    found: Scan | None = None
+    opened: CheckpointFile | None = None
 
     @cached_property
-    def extents(self) -> dict[str, Extent]:
-        """Where the tensors are in the file."""
-        if self.found is None:
-            if self.file is None or is_manifest(self._data) or not self._data.nbytes:
-                return {}
-            found = scan(self._data, str(self.file), self.format_name)
-        else:
-            found = self.found
-        return {extent.name: extent for extent in found.extents}
+    def file(self) -> CheckpointFile | None:
+        """The checkpoint, which is opened only if a value has to come from it."""
+        if self.opened is not None or self.path is None:
+            return self.opened
+        data = open_bytes(self.path)
+        if is_manifest(data) or not data.nbytes:
+            return None
+        return CheckpointFile(str(self.path), data, scan(data, str(self.path), self.format_name))
 
-    @cached_property
-    def _data(self) -> Content:
-        return open_bytes(self.file) if self.file is not None else memoryview(b"")
-
-    def has(self, name: str, parameter: Parameter) -> bool:
-        """Tell whether the file has a parameter."""
-        return name in self.extents and self.extents[name].spec == parameter.spec
-
-    def values(self, name: str) -> Iterator[memoryview]:
-        """Yield a parameter's bytes from the file, ``spec.chunk_bytes`` at a time."""
-        extent = self.extents[name]
-        for start in range(extent.offset, extent.end, extent.spec.chunk_bytes):
-            yield self._data[start : min(start + extent.spec.chunk_bytes, extent.end)]
+    def values(self, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
+        """Return a parameter's bytes from the file, ``spec.chunk_bytes`` at a time; None if it does not have them."""
+        if self.file is None or self.file.specs.get(name) != parameter.spec:
+            return None
+        return self.file.chunks(name)
 
 
 @dataclass(frozen=True)
@@ -148,7 +138,7 @@ def _side(workspace: Workspace, words: tuple[str, str, str], format_name: str | 
     if is_manifest(data) and data.nbytes <= MAX_MANIFEST:
         return _Side(Manifest.parse(bytes(data[:])))
     described = describe(data, path, format_name)
-    return _Side(described.manifest, file, format_name, described.scan)
+    return _Side(described.manifest, file, format_name, CheckpointFile(path, data, described.scan))
 
 
 def _measure(diff: Diff, old: _Side, new: _Side, store: Store) -> tuple[dict[str, Distance], int]:
@@ -161,7 +151,7 @@ def _measure(diff: Diff, old: _Side, new: _Side, store: Store) -> tuple[dict[str
     def values(side: _Side, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
         if parameter.digest not in absent:
             return store.stream(parameter.digest, parameter.spec)
-        return side.values(name) if side.has(name, parameter) else None
+        return side.values(name, parameter)
 
     distances: dict[str, Distance] = {}
     for name, change in same.items():

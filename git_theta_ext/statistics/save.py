@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from git_theta_ext.checkpoint.file import open_checkpoint_file
 from git_theta_ext.errors import FormatError, StoreError, UsageError
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.statistics.opened import opened
 from git_theta_ext.statistics.sidecar import CHECKPOINT, FORMAT, check, sidecar_of
 from git_theta_ext.util.files import replacing, reporting_os_errors
 from git_theta_ext.util.libraries import require
@@ -33,8 +33,8 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
         The path that was written.
 
     Raises:
-        FormatError: The checkpoint cannot be taken apart, or the statistics do not fit it.
-        UsageError: A statistic is not finite.
+        FormatError: The checkpoint cannot be split into tensors, or the statistics do not fit it.
+        UsageError: The file is only a manifest, or a statistic is not finite.
         StoreError: The checkpoint cannot be read, or the file not written.
         LibraryError: The library safetensors is not installed.
     """
@@ -43,8 +43,8 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
     from safetensors.torch import save_file
 
     path = Path(sidecar_of(str(checkpoint)))
-    found = opened(checkpoint)
-    parameters = found.specs
+    opened = open_checkpoint_file(checkpoint)
+    parameters = opened.specs
     there = {id(tensor) for name, tensor in statistics.items() if name.partition("/")[2] in parameters}
     kept = {
         name: tensor
@@ -58,7 +58,7 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
     for name, tensor in kept.items():
         if not bool(tensor.isfinite().all()):
             raise UsageError(f"{path}: statistic {name!r} is not finite", hint="look for examples whose loss is not")
-    facts = {"format": FORMAT, "samples": str(samples), CHECKPOINT: found.values()}
+    facts = {"format": FORMAT, "samples": str(samples), CHECKPOINT: opened.values_digest()}
     try:
         with reporting_os_errors(path), replacing(path) as temporary:
             save_file(_apart(kept), temporary, facts)

@@ -16,19 +16,17 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.checkpoint.clean import scan
+from git_theta_ext.checkpoint.file import open_checkpoint_file
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.diff.words import human_bytes
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.model.floats import is_real
-from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.update.compeft_file import file_head
 from git_theta_ext.update.compress import Fidelity, Pair, Selection, select, write_signs
-from git_theta_ext.util.file_bytes import open_bytes
 from git_theta_ext.util.files import replacing, reporting_os_errors
 
 if TYPE_CHECKING:
@@ -112,17 +110,8 @@ def _compress(output: Output, old: _Model, new: _Model, args: argparse.Namespace
 
 def _open(name: str, workspace: Callable[[], Workspace]) -> _Model:
     if Path(name).is_file():
-        data = open_bytes(Path(name))
-        if is_manifest(data):
-            raise UsageError(f"{name} is only a manifest", hint=f"git theta checkout {quote(name)}")
-        extents = {extent.name: extent for extent in scan(data, name).extents}
-
-        def pieces(parameter: str) -> Iterator[memoryview]:
-            extent = extents[parameter]
-            for start in range(extent.offset, extent.end, extent.spec.chunk_bytes):
-                yield data[start : min(start + extent.spec.chunk_bytes, extent.end)]
-
-        return _Model({key: extent.spec for key, extent in extents.items()}, pieces)
+        file = open_checkpoint_file(Path(name))
+        return _Model(file.specs, file.chunks)
     if ":" not in name:
         raise UsageError(f"{name} is neither a file nor REV:PATH", hint=f"git theta show HEAD:{quote(name)}")
     manifest = manifest_of(workspace().repo, name)

@@ -17,6 +17,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.checkpoint.file import open_checkpoint_file
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import FormatError, RepositoryError, ThetaError, UsageError
@@ -24,7 +25,6 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.registry import built_in
 from git_theta_ext.statistics.kinds import DEFAULT_KINDS, find_kinds
-from git_theta_ext.statistics.opened import opened
 from git_theta_ext.statistics.sidecar import check, facts_of, sidecar_of
 from git_theta_ext.util.libraries import require
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from git_theta_ext.checkpoint.file import CheckpointFile
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.statistics.opened import Opened
     from git_theta_ext.statistics.provider import Provided
 
 GROUP = "merge"
@@ -85,8 +85,8 @@ def _collect(output: Output, args: argparse.Namespace) -> int:
     kinds = tuple(dict.fromkeys(args.kinds.split(","))) if args.kinds else DEFAULT_KINDS
     find_kinds(kinds)
     require("torch", "git theta stats collect")
-    found = opened(checkpoint)
-    values = found.values()
+    found = open_checkpoint_file(checkpoint)
+    values = found.values_digest()
     # Before the user's folder is where modules are looked for: it may have files of any name.
     from git_theta_ext.statistics.collect import collect
     from git_theta_ext.statistics.provider import checked, find, importing_from
@@ -101,7 +101,7 @@ def _collect(output: Output, args: argparse.Namespace) -> int:
         examples = _Examples(provided, args.samples)
         with output.progress("collecting", examples.total, counted=True) as advance:
             statistics = collect(provided.module, examples.each(advance), moving(provided.loss, device), kinds)
-    if opened(checkpoint).values() != values:
+    if open_checkpoint_file(checkpoint).values_digest() != values:
         raise FormatError(f"{checkpoint} was written to while statistics were collected", hint="run it again")
     path = save(checkpoint, statistics, examples.done)
     told = {
@@ -162,10 +162,10 @@ def _device(name: str) -> str:
     return "cuda" if name != "cpu" and available else "cpu"
 
 
-def _tensors(found: Opened) -> dict[str, Any]:
+def _tensors(found: CheckpointFile) -> dict[str, Any]:
     from git_theta_ext.merging.devices.state_dicts import to_tensor
 
-    return {name: to_tensor(spec, found.bytes_of(name)) for name, spec in found.specs.items()}
+    return {name: to_tensor(spec, found.value(name)) for name, spec in found.specs.items()}
 
 
 def _check_tracked(output: Output, path: Path) -> None:
@@ -183,14 +183,14 @@ def _check_tracked(output: Output, path: Path) -> None:
 
 def _show(output: Output, checkpoint: Path) -> int:
     path = Path(sidecar_of(str(checkpoint)))
-    found = opened(checkpoint)
+    found = open_checkpoint_file(checkpoint)
     told: dict[str, Any] = {"checkpoint": str(checkpoint), "statistics": None}
     if not path.exists():
         output.result(told, [f"no statistics lie beside {checkpoint}", f"hint: {EXAMPLE}"])
         return 1
-    beside = opened(path)
+    beside = open_checkpoint_file(path)
     facts, misfit = facts_of(beside.data), _misfit(beside, found)
-    same = found.values() == facts.values if facts.values else None
+    same = found.values_digest() == facts.values if facts.values else None
     kinds = _counted(beside.specs)
     told |= {"statistics": str(path), "samples": facts.samples, "kinds": kinds, "misfit": misfit, "same_values": same}
     samples = "an unknown number of examples" if facts.samples is None else plural(facts.samples, "example")
@@ -209,7 +209,7 @@ def _verdict(checkpoint: Path, misfit: str | None, *, same: bool | None) -> Sequ
     return [f"they fit {checkpoint}, and were collected with other values than it has now", again]
 
 
-def _misfit(beside: Opened, found: Opened) -> str | None:
+def _misfit(beside: CheckpointFile, found: CheckpointFile) -> str | None:
     try:
         check(beside.specs, found.specs)
     except FormatError as error:

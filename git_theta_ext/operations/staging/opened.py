@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.clean import describe, value_of
-from git_theta_ext.errors import ChangedError, RepositoryError, UsageError
+from git_theta_ext.checkpoint.file import CheckpointFile, open_file
+from git_theta_ext.errors import ChangedError
 from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.git.pathspecs import worktree_of
-from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.operations.staging.stage import regular_file
-from git_theta_ext.util.file_bytes import open_bytes
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -23,11 +20,9 @@ if TYPE_CHECKING:
 
     from git_theta_ext.checkpoint.clean import Described
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.model.layout import Extent
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
-    from git_theta_ext.util.file_bytes import FileBytes
 
 
 @dataclass(frozen=True)
@@ -38,19 +33,15 @@ class OpenCheckpoint:
         path: Below the top of the work tree.
         stat: When it was read.
         format_name: From the ``theta-format`` attribute; None to detect it.
-        data: Its bytes.
+        file: Its bytes, and where its tensors are.
         described: What it holds.
     """
 
     path: str
     stat: os.stat_result
     format_name: str | None
-    data: FileBytes
+    file: CheckpointFile
     described: Described
-
-    @cached_property
-    def _extents(self) -> dict[str, Extent]:
-        return {extent.name: extent for extent in self.described.scan.extents}
 
     def value(self, name: str) -> memoryview:
         """Return a parameter's bytes.
@@ -58,9 +49,8 @@ class OpenCheckpoint:
         Raises:
             ChangedError: They are no longer those that were there when the file was opened.
         """
-        extent = self._extents[name]
-        data = self.data.read(extent.offset, extent.end)
-        if tensor_digest(extent.spec, data) != self.described.manifest.parameters[name].digest:
+        data, parameter = self.file.value(name), self.described.manifest.parameters[name]
+        if tensor_digest(parameter.spec, data) != parameter.digest:
             raise ChangedError(f"{self.path}: parameter {name!r} changed while it was read")
         return data
 
@@ -76,7 +66,7 @@ class OpenCheckpoint:
         return store.put(
             [
                 *(
-                    (extent.spec, own[extent.name].digest, value_of(self.data, extent))
+                    (extent.spec, own[extent.name].digest, value_of(self.file.data, extent))
                     for extent in self.described.scan.extents
                     if parameters[extent.name] == own[extent.name]
                 ),
@@ -94,17 +84,12 @@ def open_checkpoint(
         UsageError: It is no regular file, or only a manifest lies there.
         FormatError: It breaks its format.
         ChangedError: It was cut short while it was read.
-        RepositoryError: It cannot be read.
+        StoreError: It cannot be read.
     """
     before = regular_file(workspace.repo, path)
-    try:
-        data = open_bytes(worktree_of(workspace.repo) / path, path)
-    except OSError as error:
-        raise RepositoryError(f"{path}: {error.strerror}") from error
-    if is_manifest(data):
-        raise UsageError(f"{path} is only a manifest", hint=f"git theta checkout {quote(path)}")
+    data = open_file(worktree_of(workspace.repo) / path, path)
     described = describe(data, path, format_name, threads=workspace.store.threads, advance=advance)
-    return OpenCheckpoint(path, before, format_name, data, described)
+    return OpenCheckpoint(path, before, format_name, CheckpointFile(path, data, described.scan), described)
 
 
 def committed(repo: Repository, path: str) -> Manifest | None:

@@ -110,7 +110,7 @@ def test_a_file_without_tensors_has_no_statistics(tmp_path, content):
 def test_of_a_manifest_there_are_no_statistics(tmp_path, checkpoint):
     path = tmp_path / "other.safetensors"
     path.write_bytes(describe(memoryview(checkpoint.read_bytes()), "model").manifest.to_bytes())
-    with pytest.raises(FormatError, match="lies only its manifest") as caught:
+    with pytest.raises(UsageError, match="is only a manifest") as caught:
         save(path, {"fisher/0.bias": torch.ones(4)}, 1)
     assert caught.value.hint == f"git theta checkout {path}"
 

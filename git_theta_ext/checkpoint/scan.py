@@ -1,0 +1,91 @@
+"""Find the tensors in a checkpoint's bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import FormatError
+from git_theta_ext.interfaces import NotSplittable
+from git_theta_ext.model.layout import ChecksumField, Extent, in_file_order
+from git_theta_ext.registry import detect_format, find_format
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from git_theta_ext.interfaces import Format
+    from git_theta_ext.model.content import Content
+    from git_theta_ext.model.layout import Field
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What is where in a checkpoint.
+
+    Attributes:
+        format: Name of the format.
+        fields: Tensors and what is derived from them, in file order.
+        note: A note for the user; None if there is none.
+        reason: Why a file of a known format cannot be split into tensors; None if it can.
+    """
+
+    format: str
+    fields: tuple[Field, ...]
+    note: str | None = None
+    reason: str | None = None
+
+    @cached_property
+    def seeds(self) -> dict[str, set[int]]:
+        """Where the checksums of each tensor begin that has some."""
+        found: dict[str, set[int]] = {}
+        for field in self.fields:
+            if isinstance(field, ChecksumField):
+                found.setdefault(field.name, set()).add(field.seed)
+        return found
+
+    @cached_property
+    def extents(self) -> tuple[Extent, ...]:
+        """Where the tensors are, in file order."""
+        return tuple(field for field in self.fields if isinstance(field, Extent))
+
+
+def scan(data: Content, path: str, format_name: str | None = None) -> Scan:
+    """Find the tensors in a checkpoint.
+
+    Args:
+        data: The whole file.
+        path: For messages.
+        format_name: From the ``theta-format`` attribute; None to detect it from the content.
+
+    Raises:
+        FormatError: The file breaks its format; the message names it.
+        PluginError: There is no such format.
+    """
+    found = find_format(format_name) if format_name else detect_format(data)
+    note = reason = None
+    try:
+        try:
+            fields = _parse(found, data)
+        except NotSplittable as error:
+            reason = f"{path}: {error}"
+            note = f"{reason}; stored as an opaque file"
+            found = find_format("opaque")
+            fields = found.parse(data)
+        return Scan(found.name, tuple(in_file_order(fields, data.nbytes)), note, reason)
+    except FormatError as error:
+        raise with_hint(error, path) from error
+
+
+def with_hint(error: FormatError, path: str) -> FormatError:
+    """Return an error that names the file, with a hint how to track it nevertheless."""
+    hint = error.hint or f"to track it as an opaque file, add 'theta-format=opaque' to {path} in .gitattributes"
+    return FormatError(f"{path}: {error.message}", hint=hint)
+
+
+def _parse(found: Format, data: Content) -> Sequence[Field]:
+    try:
+        return found.parse(data)
+    except (ValueError, OverflowError, RecursionError, MemoryError) as error:
+        # A plug-in's oversight must not look like a crash of git.
+        raise FormatError(f"not a readable {found.name} file ({type(error).__name__}: {error})") from error
