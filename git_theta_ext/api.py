@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, RepositoryError, ThetaError, UsageError
 from git_theta_ext.git.merge_tree import common_ancestor
-from git_theta_ext.git.revisions import manifest_of
+from git_theta_ext.git.revisions import manifest_of, merge_bases
 from git_theta_ext.merging.devices.open import open_devices
 from git_theta_ext.merging.devices.state_dicts import to_bytes, to_tensor
 from git_theta_ext.merging.execution.engine import Engine
@@ -229,7 +229,7 @@ def _versions(workspace: Workspace, folder: Path, names: Sequence[str], base: st
 def _ancestor(repo: Repository, folder: Path, names: Sequence[str]) -> Manifest | None:
     """Return what the first version's path held in the common ancestor of all versions."""
     commits = [name.partition(":")[0] or "HEAD" for name in names]
-    bases = repo.run("merge-base", "--octopus", "--all", *commits, check=False).decode().split()
+    bases = merge_bases(repo, commits)
     commit = common_ancestor(repo, bases)
     return None if commit is None else _there(repo, f"{commit}:{names[0].partition(':')[2]}", folder)
 

@@ -20,6 +20,7 @@ from git_theta_ext.errors import MergeError, UsageError
 from git_theta_ext.git.repository import MERGE_OPTIONS, Repository
 from git_theta_ext.git.revisions import head_of
 from git_theta_ext.merging.rules.file import parse_override
+from git_theta_ext.operations.merge.inputs import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules
 from git_theta_ext.operations.merge.strategy import CANNOT, run
 from git_theta_ext.operations.workspace import Workspace
@@ -119,10 +120,8 @@ def _merge(output: Output, invocation: Invocation) -> int:
 
 
 def _recursive(invocation: Invocation) -> int:
-    if invocation.words:
-        merge_rules(
-            Repository.discover(), words=invocation.words
-        )  # else the driver would report them as set in the environment
+    if invocation.words:  # else the driver would report them as set in the environment
+        merge_rules(rule_sources(Repository.discover()), words=invocation.words)
     command = [
         "git",
         "merge-recursive",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.git.caller import calling_commands
-from git_theta_ext.git.revisions import head_of
+from git_theta_ext.git.revisions import head_of, merge_heads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -190,3 +190,15 @@ def _text(file: Path) -> str:
             return opened.read(_LARGEST)
     except OSError:
         return ""
+
+
+def merged_commits(repo: Repository) -> list[str]:
+    """Return the commits that git is merging at the moment: the current one, and those that it has names for.
+
+    ``git rebase --rebase-merges`` makes merges again without naming their commits.
+    """
+    head = head_of(repo)
+    others = [name.removeprefix(NAMED) for name in os.environ if name.startswith(NAMED)]
+    if not others and (repo.git_dir / "rebase-merge").is_dir():
+        others = merge_heads(repo)
+    return [*([head] if head else []), *(other for other in others if other != head)]

@@ -10,6 +10,8 @@ from git_theta_ext.errors import ManifestError, MergeError, RepositoryError, Usa
 from git_theta_ext.model.manifest import Manifest, is_manifest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from git_theta_ext.git.repository import Repository
 
 
@@ -30,6 +32,11 @@ def merge_heads(repo: Repository) -> list[str]:
         return (repo.git_dir / "MERGE_HEAD").read_text().split()
     except OSError:
         return []
+
+
+def merge_bases(repo: Repository, commits: Iterable[str]) -> list[str]:
+    """Return the ids of the best common ancestors of all of some commits; none if they have none, or are not here."""
+    return repo.run("merge-base", "--octopus", "--all", *commits, check=False).decode().split()
 
 
 def check_two_sides(repo: Repository, path: str) -> None:

@@ -108,7 +108,7 @@ class _Session:
         return self._checkpoint
 
     def _device(self) -> Device:
-        return engine(self._workspace).device
+        return engine(self._workspace.store, self._workspace.settings.merge_device).device
 
     def _ask(self, label: str, conflicts: Sequence[Conflict], groups: int) -> None:
         """Ask about a group until it is resolved, skipped or split."""

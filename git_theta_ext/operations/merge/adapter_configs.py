@@ -1,14 +1,11 @@
-"""Find what the configurations of an adapter say on each side of a merge: in a file beside it, or in its metadata."""
+"""What the configurations of an adapter say on each side of a merge: in a file beside it, or in its metadata."""
 
 from __future__ import annotations
 
 import json
-import posixpath
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.errors import ThetaError
-from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.merging.planning.layouts import facts_of_sides
 from git_theta_ext.merging.planning.scaling import (
     AdapterScalings,
@@ -18,93 +15,85 @@ from git_theta_ext.merging.planning.scaling import (
     three_way,
     with_scales,
 )
-from git_theta_ext.operations.sync.fetch import ensure_digests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.planning.plan import Plan
-    from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.store.store import Store
 
 CONFIG = "adapter_config.json"
 _METADATA = "lora_adapter_metadata"
-_MOST_BYTES = 1 << 20
+MOST_CONFIG_BYTES = 1 << 20
 _DIFFER = f"they differ; write the merged adapter's into {CONFIG}, then resolve by lora_svd, or take a side"
 _UNKNOWN = "git does not say which commits are merged; take a side"
 _NOT_READ = "it may differ; take a side"
 
 
-def with_adapter_scales(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str]) -> Plan:
+@dataclass(frozen=True)
+class AdapterFiles:
+    """The configurations of an adapter that lie beside a checkpoint in some commits; None if there is none.
+
+    Attributes:
+        sides: In the commit of each side; empty if the commits are not known.
+        ancestors: In each of their best common ancestors.
+        head: In the current commit.
+    """
+
+    sides: tuple[bytes | None, ...]
+    ancestors: tuple[bytes | None, ...]
+    head: bytes | None
+
+
+def has_adapter_pairs(names: Iterable[str], changed: AbstractSet[str] | None = None) -> bool:
+    """Return whether some parameters have factors of LoRAs among them, changed ones if these are given."""
+    pairs = config_pairs(names)
+    return any(changed is None or not changed.isdisjoint(pair) for pair in pairs)
+
+
+def with_adapter_scales(plan: Plan, store: Store, files: AdapterFiles) -> Plan:
     """Let LoRAs be merged by their configurations.
 
     Args:
-        workspace: The repository and its store.
-        plan: Of the merge.
-        path: Of the checkpoint.
-        commits: Of each side, as far as they are known.
+        plan: The plan of a merge of LoRAs.
+        store: Holds the layouts.
+        files: The configurations beside the checkpoint.
 
     Raises:
-        MissingError: A layout is neither here nor on a remote.
+        MissingError: A layout is not in the store.
         CorruptError: A layout in the store is damaged.
     """
-    changed = {decision.name for decision in plan.decisions if decision.changed_by}
-    names = [decision.name for decision in plan.decisions]
-    if not any(changed.intersection(pair) for pair in config_pairs(names)):
-        return plan
-    known = _in_metadata(workspace, plan) or _beside(workspace.repo, path, commits, len(plan.sides))
+    known = _in_metadata(plan, store) or _beside(files, len(plan.sides))
     return plan if known is None else with_scales(plan, known)
 
 
-def scales_to_resolve(
-    workspace: Workspace, path: str, commits: Sequence[str], config: bytes | None
-) -> Callable[[Plan], Plan]:
+def scales_to_resolve(store: Store, files: AdapterFiles | None, config: bytes | None) -> Callable[[Plan], Plan]:
     """Return what lets LoRAs that are resolved fit a configuration that is there by now.
 
     Args:
-        workspace: The repository and its store.
-        path: Of the checkpoint.
-        commits: Of each side, as far as they are known.
-        config: Content of the configuration beside the checkpoint, None if there is none.
+        store: Holds the layouts.
+        files: The configurations beside the checkpoint; None if no LoRA is in conflict.
+        config: The configuration beside the resolved checkpoint; None if there is none.
     """
 
     def scaled(plan: Plan) -> Plan:
-        if not config_pairs(decision.name for decision in plan.decisions if decision.action == "compute"):
+        computed = (decision.name for decision in plan.decisions if decision.action == "compute")
+        if files is None or not has_adapter_pairs(computed):
             return plan
-        if any(_METADATA in facts for facts in facts_of_sides(plan, workspace.store).sides):
+        if any(_METADATA in facts for facts in facts_of_sides(plan, store).sides):
             return with_scales(plan, AdapterScalings(None, (), None, "the metadata", _NOT_READ))
-        known = _beside(workspace.repo, path, commits, len(plan.sides))
+        known = _beside(files, len(plan.sides))
         if known is None:
             return plan
-        return with_scales(plan, replace(known, merged=_scalings_of(config or b"")) if known.sides else known)
+        return with_scales(plan, replace(known, merged=_scalings_of(config)) if known.sides else known)
 
     return scaled
 
 
-def config_in_worktree(repo: Repository, path: str) -> bytes | None:
-    """Return the configuration that lies beside a checkpoint in the work tree, None if there is none."""
-    file = worktree_of(repo) / posixpath.dirname(path) / CONFIG
-    try:
-        with file.open("rb") as opened:
-            return opened.read(_MOST_BYTES)
-    except OSError:
-        return None
-
-
-def config_in_commit(repo: Repository, path: str, commit: str) -> bytes | None:
-    """Return the configuration that lies beside a checkpoint in a commit, None if there is none."""
-    name = f"{commit}:{posixpath.join(posixpath.dirname(path), CONFIG)}"
-    try:
-        return repo.run("cat-file", "blob", name) if int(repo.run("cat-file", "-s", name)) <= _MOST_BYTES else None
-    except ThetaError:
-        return None
-
-
-def _in_metadata(workspace: Workspace, plan: Plan) -> AdapterScalings | None:
+def _in_metadata(plan: Plan, store: Store) -> AdapterScalings | None:
     """Return what diffusers wrote into the file's header."""
-    versions = plan.sides if plan.base is None else (plan.base, *plan.sides)
-    ensure_digests(workspace, {version.skeleton.digest for version in versions})
-    found = facts_of_sides(plan, workspace.store)
+    found = facts_of_sides(plan, store)
     if not any(_METADATA in facts for facts in found.sides):
         return None
     before = None if found.before is None else _components(found.before.get(_METADATA))
@@ -130,19 +119,13 @@ def _text(said: bytes | None) -> bytes:
     return value.encode() if isinstance(value, str) else b""
 
 
-def _beside(repo: Repository, path: str, commits: Sequence[str], sides: int) -> AdapterScalings | None:
+def _beside(files: AdapterFiles, sides: int) -> AdapterScalings | None:
     """Return what PEFT wrote into a file beside the checkpoint."""
-
-    def scalings(commit: str) -> Scalings:
-        return _scalings_of(config_in_commit(repo, path, commit))
-
-    if len(commits) != sides:
-        there = scalings("HEAD")
-        return AdapterScalings(None, (), None, CONFIG, _UNKNOWN) if there.components else None
-    bases = repo.run("merge-base", "--octopus", "--all", *commits, check=False).decode().split()
-    ancestors = {scalings(base) for base in bases}
+    if len(files.sides) != sides:
+        return AdapterScalings(None, (), None, CONFIG, _UNKNOWN) if _scalings_of(files.head).components else None
+    ancestors = set(map(_scalings_of, files.ancestors))
     before = ancestors.pop() if len(ancestors) == 1 else None
-    found = tuple(map(scalings, commits))
+    found = tuple(map(_scalings_of, files.sides))
     if not any(side.components for side in found):
         return None
     return AdapterScalings(before, found, three_way(before, found), CONFIG, _DIFFER)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import ManifestError, StoreError, ThetaError
-from git_theta_ext.git.operation import FROM_INDEX, MERGE, current_operation
+from git_theta_ext.git.operation import FROM_INDEX, MERGE, current_operation, merged_commits
 from git_theta_ext.git.revisions import check_two_sides
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.planning.plan import plan
@@ -22,11 +22,10 @@ from git_theta_ext.merging.record import Record
 from git_theta_ext.merging.rules.rules import APPLY, Rules
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
+from git_theta_ext.operations.merge.inputs import gather_inputs, plan_checkpoint, rule_sources
 from git_theta_ext.operations.merge.record import blob_id, note_merge, recorded_rules
 from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
-from git_theta_ext.operations.merge.run import bytes_to_compute, merge, planned, without_torch
-from git_theta_ext.operations.merge.statistics import merged_commits
-from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.operations.merge.run import bytes_to_compute, merge, without_torch
 from git_theta_ext.util.files import replacing, reporting_os_errors
 
 if TYPE_CHECKING:
@@ -79,16 +78,16 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
             rules = Rules.only("conflict")
             asked = plan(base, (ours, theirs), rules)
         else:
-            warn_of_former_settings(workspace)
+            warn_of_former_settings(workspace.settings, workspace.reporter)
             rules = _rules(workspace, operation, path, ours, theirs)
-            asked = without_torch(planned(workspace, base, (ours, theirs), rules))
-        obtain(workspace, asked, path)
-        total = bytes_to_compute(asked)
+            asked = without_torch(plan_checkpoint(workspace, base, (ours, theirs), rules))
+        inputs = gather_inputs(workspace, asked, path, heads)
+        total = bytes_to_compute(inputs.plan)
         with (
-            _undecided(Path(ours_file), contents[1], workspace.store, asked),
+            _undecided(Path(ours_file), contents[1], workspace.store, inputs.plan),
             workspace.reporter.progress("merging", total) as advance,
         ):
-            outcome = merge(workspace, asked, path, advance, heads)
+            outcome = merge(workspace.store, inputs, workspace.reporter, advance)
         _write(Path(ours_file), outcome.manifest.to_bytes())
     except ThetaError as error:
         hint = error.hint or f"git checkout --ours {quote(path)}, or --theirs"
@@ -106,7 +105,7 @@ def _rules(workspace: Workspace, operation: Operation, path: str, *sides: Manife
     """Return the rules for a checkpoint; if git repeats a merge, the rules that its commit records."""
     recorded = None if operation.remade is None else recorded_rules(workspace, operation.remade, path)
     names = [side.parameters for side in sides]
-    return merge_rules(workspace.repo, *names, operation=operation, recorded=recorded)
+    return merge_rules(rule_sources(workspace.repo), *names, operation=operation, recorded=recorded)
 
 
 def _usual_size(repo: Repository, path: str) -> int:
@@ -143,15 +142,6 @@ def read_version(data: bytes, whose: str, *, undecided: bool = False) -> Manifes
     if manifest.conflicted and not undecided:
         raise ManifestError(f"{whose} was committed with conflicts in it", hint="git theta resolve, and commit, there")
     return replace(manifest, layout_conflict=None)
-
-
-def obtain(workspace: Workspace, asked: Plan, path: str) -> None:
-    """Fetch the values that a plan reads, as far as a remote has them; say so where one cannot be had."""
-    try:
-        ensure_digests(workspace, set(asked.reads()))
-    except ThetaError as error:
-        # What cannot be merged without these values becomes a conflict, and all else is merged.
-        workspace.reporter.warning(f"{path}: {error.message}", error.hint)
 
 
 def _write(file: Path, data: bytes) -> None:

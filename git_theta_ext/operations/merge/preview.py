@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import RepositoryError, ThetaError, UsageError
+from git_theta_ext.errors import RepositoryError, UsageError
 from git_theta_ext.git.merge_tree import combine, common_ancestor
-from git_theta_ext.git.revisions import head_of
+from git_theta_ext.git.revisions import head_of, merge_bases
 from git_theta_ext.merging.devices.open import device_names
 from git_theta_ext.merging.execution.memory import DeviceMemory, budget, threads_each
 from git_theta_ext.merging.execution.tasks import single_tasks
-from git_theta_ext.merging.planning.layouts import with_facts_decided
 from git_theta_ext.model.manifest import MOST_SIDES
-from git_theta_ext.operations.merge.adapter_configs import with_adapter_scales
-from git_theta_ext.operations.merge.statistics import statistics_beside
+from git_theta_ext.operations.merge.inputs import gather_preview
 from git_theta_ext.operations.merge.strategy import checkpoints, planned
 from git_theta_ext.util.threads import thread_count
 
@@ -66,22 +63,20 @@ def plan_merge(workspace: Workspace, revisions: Sequence[str], words: Sequence[s
             f"{len(revisions)} branches exceed the limit of {MOST_SIDES - 1}", hint="merge fewer branches at a time"
         )
     heads = [head, *(_commit(repo, revision) for revision in revisions)]
-    bases = repo.run("merge-base", "--octopus", "--all", *heads, check=False).decode().split()
+    bases = merge_bases(repo, heads)
     found = checkpoints(repo, common_ancestor(repo, bases), heads, combine(repo, heads).tree)
     plans = planned(workspace, found, words)
     return {each.merged.path: _preview(workspace, each, plans[each.merged.path][1]) for each in found}
 
 
 def _preview(workspace: Workspace, versions: CheckpointVersions, plan: Plan) -> MergePreview:
-    with suppress(ThetaError):  # without a skeleton there is still a plan to show
-        plan = with_adapter_scales(workspace, plan, versions.merged.path, versions.heads)
-        plan = with_facts_decided(plan, workspace.store)
+    inputs = gather_preview(workspace, plan, versions.merged.path, versions.heads)
+    plan = inputs.plan
     if all(decision.action != "compute" for decision in plan.decisions):
         return MergePreview(plan, None)
-    names = device_names(workspace.settings.merge_device, guess=True)
+    names = device_names(inputs.device, guess=True)
     threads = threads_each(thread_count(workspace.settings.threads), len(names))
-    beside = statistics_beside(workspace.repo, plan, versions.merged.path, versions.heads)
-    tasks = single_tasks(plan, {number: manifest.parameters for number, manifest in beside.items()})
+    tasks = single_tasks(plan, inputs.statistics)
     return MergePreview(plan, budget(plan, tasks, [DeviceMemory.of(name, threads) for name in names]))
 
 

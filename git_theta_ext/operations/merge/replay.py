@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError
 from git_theta_ext.git.merge_tree import common_ancestor
 from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.git.revisions import merge_bases
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.record import versions_of
 from git_theta_ext.merging.reporting.report import rows, several
-from git_theta_ext.operations.merge.adapter_configs import config_in_commit, scales_to_resolve, with_adapter_scales
+from git_theta_ext.operations.merge.adapter_configs import scales_to_resolve
 from git_theta_ext.operations.merge.driver import read_version
+from git_theta_ext.operations.merge.inputs import config_in_commit, gather_inputs, gather_resolution, plan_checkpoint
 from git_theta_ext.operations.merge.record import records_of
 from git_theta_ext.operations.merge.resolve import digests_to_read, resolve
-from git_theta_ext.operations.merge.run import bytes_to_compute, engine, planned, statistics_for
+from git_theta_ext.operations.merge.run import bytes_to_compute, engine
 from git_theta_ext.operations.merge.trailers import are_merged, parents_of
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.registry import find_merge
@@ -98,7 +100,7 @@ def recorded_merges(workspace: Workspace, commit: str) -> list[RecordedMerge]:
         base = None if record.base is None else _version(known, record.base, record.path, undecided=True)
         sides = [_version(known, side, record.path) for side in record.sides]
         merges.append(
-            RecordedMerge(oid, record, planned(workspace, base, sides, record.rules), committed[record.path][1])
+            RecordedMerge(oid, record, plan_checkpoint(workspace, base, sides, record.rules), committed[record.path][1])
         )
     return merges
 
@@ -113,19 +115,21 @@ def replay(workspace: Workspace, merge: RecordedMerge) -> Replayed:
     Raises:
         ThetaError: See ``git_theta_ext.merging.apply.apply``; or a recorded resolution does not work any more.
     """
-    record, plan = merge.record, merge.plan
-    ensure_digests(workspace, set(plan.reads()))
-    plan = with_adapter_scales(workspace, plan, record.path, record.commits)
-    statistics, _ = statistics_for(workspace, plan, record.path, record.commits)
-    with workspace.reporter.progress(f"merging {record.path}", bytes_to_compute(plan)) as advance:
-        outcome = apply(plan, workspace.store, lambda: engine(workspace, statistics=statistics, advance=advance))
+    record, store = merge.record, workspace.store
+    ensure_digests(workspace, set(merge.plan.reads()))
+    inputs = gather_inputs(workspace, merge.plan, record.path, record.commits)
+    with workspace.reporter.progress(f"merging {record.path}", bytes_to_compute(inputs.plan)) as advance:
+        outcome = apply(
+            inputs.plan, store, lambda: engine(store, inputs.device, statistics=inputs.statistics, advance=advance)
+        )
     manifest = outcome.manifest
     config = config_in_commit(workspace.repo, record.path, merge.commit)
-    scaled = scales_to_resolve(workspace, record.path, record.commits, config)
+    resolution = gather_resolution(workspace, manifest, record.path, record.commits, config)
+    scaled = scales_to_resolve(store, resolution.adapters, resolution.config)
     for step in record.steps:
         ensure_digests(workspace, digests_to_read(manifest))
         manifest = resolve(
-            manifest, workspace.store, step.rules.defaults, step.patterns, lambda: engine(workspace), scaled=scaled
+            manifest, store, step.rules.defaults, step.patterns, lambda: engine(store, inputs.device), scaled=scaled
         )
     inexact = tuple(name for name in record.versions if not find_merge(name).contract.exact)
     computed = sum(outcome.computed.values()) + len(outcome.manifest.conflicts) - len(manifest.conflicts)
@@ -155,7 +159,7 @@ def measure_merge(workspace: Workspace, merge: RecordedMerge, advance: Callable[
     values = [value for d in changed for value in (d.base, *d.sides, merge.committed.parameters.get(d.name))]
     digests = {value.digest for value in values if value is not None}
     ensure_digests(workspace, digests | set(plan.reads()))
-    worker = engine(workspace)
+    worker = engine(workspace.store, workspace.settings.merge_device)
     measured = []
     for row in rows(workspace.store, worker.device, plan, merge.committed, worker.thresholds(plan)):
         measured.append(row)
@@ -185,7 +189,7 @@ def _manifests(repo: Repository, record: Record) -> Mapping[str, bytes]:
     wanted = {*record.sides, *([] if record.base is None else [record.base])}
     infos = object_infos(repo, wanted)
     if record.base is not None and record.base not in infos:
-        bases = repo.run("merge-base", "--octopus", "--all", *record.commits, check=False).decode().split()
+        bases = merge_bases(repo, record.commits)
         for order in (bases, bases[::-1]):  # the order of our strategy, and that of git's own ones
             common_ancestor(repo, order)
         infos = object_infos(repo, wanted)

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, PluginError, UsageError
-from git_theta_ext.git.objects import read_manifests
-from git_theta_ext.git.revisions import check_two_sides
-from git_theta_ext.merging.apply import apply, compute
+from git_theta_ext.merging.apply import compute
 from git_theta_ext.merging.planning.adapters import lora_pairs
 from git_theta_ext.merging.planning.decision import Decision
 from git_theta_ext.merging.planning.obstacles import new_types, obstacle, obstacle_to_change
-from git_theta_ext.merging.planning.plan import LayoutDecision, Plan, plan
+from git_theta_ext.merging.planning.plan import LayoutDecision, Plan
 from git_theta_ext.merging.planning.units import decide_units, units_of
-from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, GROW, Rules, choice
+from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, GROW, choice
 from git_theta_ext.model.conflict_reasons import ConflictCode
 from git_theta_ext.model.manifest import Manifest, side_names
 from git_theta_ext.operations.merge.resolve_layout import resolve_layout
-from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.manifest import Conflict, Parameter
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
     from git_theta_ext.store.tensor_store import TensorStore
 
@@ -90,41 +85,6 @@ def resolve(  # noqa: PLR0913 - named, and the last two have defaults
             f"method {choice.method!r} resolves none of the conflicts", hint="use ours, theirs or base"
         )
     return result
-
-
-def conflicts_in_index(workspace: Workspace, path: str) -> Manifest | None:
-    """Read the conflicts of a checkpoint from the index, after a merge that did not run our driver.
-
-    Args:
-        workspace: The repository and its store.
-        path: Path of the checkpoint, relative to the top of the work tree.
-
-    Returns:
-        A manifest with a conflict for each parameter that both sides changed; None if the index does not have a version
-        of each side.
-
-    Raises:
-        UsageError: Only one side has the file.
-        MergeError: More than two sides are being merged.
-        ManifestError: A version is not a valid manifest.
-        MissingError: The layout of a version is neither here nor on a remote.
-    """
-    repo = workspace.repo
-    stages = {entry.stage: entry.oid for entry in repo.entries(None) if entry.path == path and entry.stage}
-    found = read_manifests(repo, dict.fromkeys(stages.values(), path))
-    sides = [found.get(stages.get(stage, "")) for stage in (1, 2, 3)]
-    if len({2, 3} & set(stages)) == 1:
-        whose = "by the other side" if 2 in stages else "by ours"  # noqa: PLR2004 - stage 2 is ours
-        raise UsageError(
-            f"{path} was deleted or renamed {whose}: decide whether to keep the file",
-            hint=f"git add {quote(path)} keeps it, git rm {quote(path)} deletes it",
-        )
-    if sides[1] is None or sides[2] is None:
-        return None
-    check_two_sides(repo, path)
-    planned = plan(sides[0], (sides[1], sides[2]), Rules.only("conflict"))
-    ensure_digests(workspace, planned.reads())
-    return apply(planned, workspace.store).manifest
 
 
 def digests_to_read(manifest: Manifest) -> Iterator[Digest]:

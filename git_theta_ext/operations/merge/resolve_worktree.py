@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.checkpoint.unfinished import Unfinished
 from git_theta_ext.errors import ChangedError, UsageError
+from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.git.pathspecs import worktree_of
-from git_theta_ext.git.revisions import head_of, merge_heads
+from git_theta_ext.git.revisions import check_two_sides, head_of, merge_heads
+from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.record import Step
 from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted
-from git_theta_ext.operations.merge.adapter_configs import config_in_worktree, scales_to_resolve
+from git_theta_ext.operations.merge.adapter_configs import scales_to_resolve
+from git_theta_ext.operations.merge.inputs import config_in_worktree, gather_resolution
 from git_theta_ext.operations.merge.record import blob_id, note_step
-from git_theta_ext.operations.merge.resolve import conflicts_in_index, digests_to_read, resolve
+from git_theta_ext.operations.merge.resolve import digests_to_read, resolve
 from git_theta_ext.operations.merge.run import engine
 from git_theta_ext.operations.staging.stage import Staged, update_index
 from git_theta_ext.operations.sync.fetch import ensure_digests, ensure_local
@@ -63,10 +67,45 @@ def find_conflicts(workspace: Workspace, path: str) -> ConflictedCheckpoint:
     manifest = Manifest.parse(content) if content is not None else None
     if manifest is None or not manifest.conflicted:
         # A strategy that runs no driver, or a driver that failed, leaves the conflict in the index only.
-        manifest = conflicts_in_index(workspace, path)
+        manifest = _conflicts_in_index(workspace, path)
     if manifest is None:
         raise UsageError(f"{path} has no conflicts", hint="git theta status")
     return ConflictedCheckpoint(path, manifest, content, replace(file, content=content))
+
+
+def _conflicts_in_index(workspace: Workspace, path: str) -> Manifest | None:
+    """Read the conflicts of a checkpoint from the index, after a merge that did not run our driver.
+
+    Args:
+        workspace: The repository and its store.
+        path: Path of the checkpoint, relative to the top of the work tree.
+
+    Returns:
+        A manifest with a conflict for each parameter that both sides changed; None if the index does not have a version
+        of each side.
+
+    Raises:
+        UsageError: Only one side has the file.
+        MergeError: More than two sides are being merged.
+        ManifestError: A version is not a valid manifest.
+        MissingError: The layout of a version is neither here nor on a remote.
+    """
+    repo = workspace.repo
+    stages = {entry.stage: entry.oid for entry in repo.entries(None) if entry.path == path and entry.stage}
+    found = read_manifests(repo, dict.fromkeys(stages.values(), path))
+    sides = [found.get(stages.get(stage, "")) for stage in (1, 2, 3)]
+    if len({2, 3} & set(stages)) == 1:
+        whose = "by the other side" if 2 in stages else "by ours"  # noqa: PLR2004 - stage 2 is ours
+        raise UsageError(
+            f"{path} was deleted or renamed {whose}: decide whether to keep the file",
+            hint=f"git add {quote(path)} keeps it, git rm {quote(path)} deletes it",
+        )
+    if sides[1] is None or sides[2] is None:
+        return None
+    check_two_sides(repo, path)
+    planned = plan(sides[0], (sides[1], sides[2]), Rules.only("conflict"))
+    ensure_digests(workspace, planned.reads())
+    return apply(planned, workspace.store).manifest
 
 
 def resolve_conflicts(
@@ -83,21 +122,20 @@ def resolve_conflicts(
     Raises:
         ThetaError: See ``git_theta_ext.operations.merge.resolve.resolve``; or the manifest cannot be written.
     """
+    repo, store = workspace.repo, workspace.store
     ensure_digests(workspace, digests_to_read(checkpoint.manifest))
-    heads = [head for head in (head_of(workspace.repo), *merge_heads(workspace.repo)) if head is not None]
-    scaled = scales_to_resolve(workspace, checkpoint.path, heads, config_in_worktree(workspace.repo, checkpoint.path))
-    resolved = resolve(checkpoint.manifest, workspace.store, choice, patterns, lambda: engine(workspace), scaled=scaled)
+    heads = [head for head in (head_of(repo), *merge_heads(repo)) if head is not None]
+    config = config_in_worktree(repo, checkpoint.path)
+    inputs = gather_resolution(workspace, checkpoint.manifest, checkpoint.path, heads, config)
+    scaled = scales_to_resolve(store, inputs.adapters, inputs.config)
+    resolved = resolve(
+        checkpoint.manifest, store, choice, patterns, lambda: engine(store, inputs.device), scaled=scaled
+    )
     content = resolved.to_bytes()
     file = _write(workspace.repo, checkpoint, content)
     if checkpoint.content is not None:
         step = Step(Rules(choice), tuple(patterns))
-        note_step(
-            workspace.repo,
-            checkpoint.path,
-            step,
-            blob_id(workspace.repo, checkpoint.content),
-            blob_id(workspace.repo, content),
-        )
+        note_step(repo, checkpoint.path, step, blob_id(repo, checkpoint.content), blob_id(repo, content))
     return ConflictedCheckpoint(checkpoint.path, resolved, content, file)
 
 

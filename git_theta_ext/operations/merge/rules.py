@@ -7,37 +7,53 @@ change, or of what it is applied to. What is asked for in the very command alway
 
 from __future__ import annotations
 
-import os
-import stat
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.config import FORMER_MERGE_OPTIONS
-from git_theta_ext.errors import MergeError, RepositoryError
-from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.errors import MergeError
 from git_theta_ext.git.operation import MERGE
 from git_theta_ext.git.repository import MERGE_OPTIONS
-from git_theta_ext.merging.rules.file import FILE, MOST_BYTES, Override, overridden, parse_override, read_rules
+from git_theta_ext.merging.rules.file import FILE, overridden, parse_override, read_rules
 from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, Choice, Rule, Rules, choice, is_fixed
-from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.statistics.sidecar import is_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from git_theta_ext.config import Config
     from git_theta_ext.git.operation import Operation
-    from git_theta_ext.git.repository import Repository
-    from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.util.reporter import Reporter
 
 AS_MERGES = "rules"
 """The value of ``theta.merge.replay`` for which replays follow the rules as merges do."""
 
-_SETTINGS = "theta.merge.method and theta.merge.options"
-_NO_FILE = f"write the rules into {FILE} itself"
+SETTINGS = "theta.merge.method and theta.merge.options"
+
+
+@dataclass(frozen=True)
+class RuleSources:
+    """Where the rules of merges are written.
+
+    Attributes:
+        file: The content of ``.thetamerge``; None if there is none.
+        settings: The words of the settings.
+        given: Those of them that were given with this command (``git -c``).
+        environment: The words of ``GIT_THETA_MERGE``.
+        replay: The value of ``theta.merge.replay``.
+        all_names: Reads the names of all parameters of the current commit.
+    """
+
+    file: bytes | None
+    settings: tuple[str, ...]
+    given: tuple[str, ...]
+    environment: tuple[str, ...]
+    replay: str | None
+    all_names: Callable[[], set[str]]
 
 
 def merge_rules(
-    repo: Repository,
+    sources: RuleSources,
     *names: Iterable[str],
     words: Sequence[str] = (),
     operation: Operation = MERGE,
@@ -46,7 +62,7 @@ def merge_rules(
     """Return the rules for merging a checkpoint.
 
     Args:
-        repo: The repository, whose ``.thetamerge`` counts, and its settings.
+        sources: Where the rules are written.
         names: Of the checkpoint's parameters.
         words: From the command line; ``GIT_THETA_MERGE`` and the settings yield to them.
         operation: What git is doing.
@@ -56,22 +72,24 @@ def merge_rules(
         MergeError: The rules ask for something that does not exist, or one matches nothing in any checkpoint.
         PluginError: A method is not installed.
     """
-    settings, given = _settings(repo)
+    settings = parse_override(SETTINGS, sources.settings)
     favoured = [] if operation.favoured is None else [operation.favoured]
     commanded = [
-        parse_override(_SETTINGS, given),
-        parse_override(MERGE_OPTIONS, os.environ.get(MERGE_OPTIONS, "").split()),
+        parse_override(SETTINGS, sources.given),
+        parse_override(MERGE_OPTIONS, sources.environment),
         parse_override("command line", [*favoured, *words]),
     ]
     known = {name for some in names for name in some}
     if operation.kind == "merge" and recorded is None:
-        rules = read_rules(_file(repo), [settings, *commanded])
+        rules = read_rules(sources.file, [settings, *commanded])
     elif operation.kind == "merge" and recorded is not None:
         rules = overridden(recorded, commanded)
     else:
-        rules = overridden(_mapped(read_rules(_file(repo), [settings]), _instead(repo, operation)), commanded)
+        rules = overridden(
+            _mapped(read_rules(sources.file, [settings]), _instead(sources.replay, operation)), commanded
+        )
     idle = [] if recorded is not None else rules.idle(known)
-    if idle and (idle := [rule for rule in idle if rule in rules.idle(_all_names(repo))]):
+    if idle and (idle := [rule for rule in idle if rule in rules.idle(sources.all_names())]):
         raise MergeError(
             f"{idle[0].choice.origin}: no parameter of any checkpoint matches {idle[0].match!r}",
             hint=f"git theta ls-files --params lists them; correct {FILE}",
@@ -79,34 +97,17 @@ def merge_rules(
     return _mapped(rules, _mean) if is_statistics(known) else rules
 
 
-def warn_of_former_settings(workspace: Workspace) -> None:
+def warn_of_former_settings(settings: Config, reporter: Reporter) -> None:
     """Report a setting that has a new name, if only the old name is set."""
-    former = workspace.settings.former_merge_options
+    former = settings.former_merge_options
     if former:
         hint = f"git config theta.merge.options '{former}'; git config --unset {FORMER_MERGE_OPTIONS}"
-        workspace.reporter.warning(f"the setting {FORMER_MERGE_OPTIONS} is now called theta.merge.options", hint)
+        reporter.warning(f"the setting {FORMER_MERGE_OPTIONS} is now called theta.merge.options", hint)
 
 
-def _settings(repo: Repository) -> tuple[Override, list[str]]:
-    """Return what the configuration asks for, and the words of it that were given with this command (``git -c``)."""
-    settings = parse_override(_SETTINGS, repo.config.merge_override)
-    if settings == Override(_SETTINGS):
-        return settings, []
-    asked = ("config", "-z", "--show-scope", "--get-regexp", r"^theta\.merge\.(method|options|with)$")
-    fields = repo.run(*asked, check=False).decode(errors="surrogateescape").split("\0")
-    given = dict(
-        item.split("\n", 1)
-        for scope, item in zip(fields[::2], fields[1::2], strict=False)
-        if scope == "command" and "\n" in item
-    )
-    method, options = given.get("theta.merge.method", ""), given.get("theta.merge.options")
-    words = given.get(FORMER_MERGE_OPTIONS, "") if options is None else options
-    return settings, [*([f"method={method}"] if method else []), *words.split()]
-
-
-def _instead(repo: Repository, operation: Operation) -> Callable[[Choice], Choice]:
+def _instead(replay: str | None, operation: Operation) -> Callable[[Choice], Choice]:
     """Return what stands in the place of a method of arithmetic where git does not merge."""
-    asked = (repo.config.merge_replay or APPLY).split()
+    asked = (replay or APPLY).split()
     if operation.kind == "unknown":
         found = choice("conflict", origin=f"git {operation.name}")
     elif asked == [AS_MERGES]:
@@ -127,31 +128,3 @@ def _mean(asked: Choice) -> Choice:
 
 def _mapped(rules: Rules, mapping: Callable[[Choice], Choice]) -> Rules:
     return Rules(mapping(rules.defaults), tuple(Rule(rule.match, mapping(rule.choice)) for rule in rules.rules))
-
-
-def _file(repo: Repository) -> bytes | None:
-    """Return the rules as they are in the work tree, or else in the current commit."""
-    if repo.worktree is not None:
-        path = repo.worktree / FILE
-        try:
-            if not stat.S_ISREG(path.lstat().st_mode):  # a link could lead anywhere; git follows none to .gitattributes
-                raise MergeError(f"{FILE} is no regular file", hint=_NO_FILE)
-            with path.open("rb") as file:
-                return file.read(MOST_BYTES + 1)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise RepositoryError(f"cannot read {FILE}: {error.strerror}") from error
-    mode = repo.run("ls-tree", "--full-tree", "--end-of-options", "HEAD", FILE, check=False).partition(b" ")[0]
-    if mode in (b"120000", b"040000", b"160000"):
-        raise MergeError(f"{FILE} is no regular file in the current commit", hint=_NO_FILE)
-    return repo.run("cat-file", "blob", f"HEAD:{FILE}") if mode else None
-
-
-def _all_names(repo: Repository) -> set[str]:
-    """Return the names of the parameters of all checkpoints in the current commit."""
-    oids = {entry.oid for entry in repo.entries("HEAD") if entry.regular}
-    found: set[str] = set()
-    for _, data in manifest_blobs(repo, object_infos(repo, oids)):
-        found.update(Manifest.parse(data).parameters)
-    return found

@@ -1,40 +1,28 @@
-"""What merges of checkpoints need of the repository: their plans, its device, and a place to remember results."""
+"""Carry out the plan of a merge."""
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import human_bytes, plural
-from git_theta_ext.errors import ThetaError
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
-from git_theta_ext.merging.planning.casts import find_casts, values_to_read
-from git_theta_ext.merging.planning.plan import plan as plan_merge
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
-from git_theta_ext.operations.merge.adapter_configs import with_adapter_scales
-from git_theta_ext.operations.merge.statistics import outdated, statistics_beside
-from git_theta_ext.operations.sync.fetch import ensure_digests
-from git_theta_ext.statistics.sidecar import is_statistics
 from git_theta_ext.util.libraries import absent, is_installed
 from git_theta_ext.util.threads import LARGEST_KEPT, keep_freed_memory, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.apply import Outcome
     from git_theta_ext.merging.execution.engine import Engine
     from git_theta_ext.merging.execution.journal import Journal
     from git_theta_ext.merging.execution.memory import Budget
     from git_theta_ext.merging.execution.tasks import Statistics
     from git_theta_ext.merging.planning.plan import Plan
-    from git_theta_ext.merging.rules.rules import Rules
-    from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.operations.merge.inputs import MergeInputs
+    from git_theta_ext.store.store import Store
+    from git_theta_ext.util.reporter import Reporter
 
 
 def bytes_to_compute(plan: Plan) -> int:
@@ -56,57 +44,34 @@ def _listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def merge(
-    workspace: Workspace,
-    plan: Plan,
-    path: str,
-    advance: Callable[[int], None],
-    commits: Sequence[str],
-) -> Outcome:
-    """Carry out a plan on the devices that ``theta.merge.device`` names, going on where a merge that was killed was.
+def merge(store: Store, inputs: MergeInputs, reporter: Reporter, advance: Callable[[int], None]) -> Outcome:
+    """Carry out a plan, and continue where an interrupted merge was.
 
-    What it is going to compute is reported before.
+    What is going to be computed is reported before.
 
     Args:
-        workspace: The repository and its store.
-        plan: What to do.
-        path: Of the checkpoint.
-        advance: Told the number of bytes of each tensor that is done.
-        commits: Of each side, beside whose checkpoints statistics may lie.
+        store: Holds the values, and takes the results.
+        inputs: What the merge is computed from.
+        reporter: Takes what the user should know.
+        advance: Called with the size in bytes of each tensor that is done.
 
     Raises:
         ConfigError: There is no such device.
-        ThetaError: As ``git_theta_ext.merging.apply.apply``.
+        ThetaError: See ``git_theta_ext.merging.apply.apply``.
     """
     from git_theta_ext.merging.execution.journal import Journal
 
     def announce(budget: Budget) -> None:
-        workspace.reporter.note(f"{path}: {announcement(budget)}")
+        reporter.note(f"{inputs.path}: {announcement(budget)}")
 
-    plan = with_adapter_scales(workspace, plan, path, commits)
-    statistics, notes = statistics_for(workspace, plan, path, commits)
-    journal = Journal(_journal(workspace.repo, path))
-    outcome = apply(plan, workspace.store, lambda: engine(workspace, journal, statistics, advance, announce), advance)
+    journal = Journal(inputs.journal)
+
+    def start() -> Engine:
+        return engine(store, inputs.device, journal, inputs.statistics, advance, announce)
+
+    outcome = apply(inputs.plan, store, start, advance)
     journal.done()
-    return replace(outcome, notes=(*outcome.notes, *notes))
-
-
-def planned(workspace: Workspace, base: Manifest | None, sides: Sequence[Manifest], rules: Rules) -> Plan:
-    """Plan a merge of git's; statistics that several sides added are merged, for they have no common ancestor.
-
-    Values are read, and fetched from a remote if they are not here, only of parameters of which a side changed the
-    element type.
-
-    Raises:
-        MergeError: A rule that is needed has weights for another number of sides.
-        PluginError: There is no such format.
-        StoreError: The store cannot be read.
-    """
-    with suppress(ThetaError):  # what cannot be had ends as a conflict that says so
-        ensure_digests(workspace, set(values_to_read(base, sides)))
-    casts = find_casts(workspace.store, base, sides)
-    baseless = all(is_statistics(side.parameters) for side in sides)
-    return plan_merge(base, sides, rules, baseless=baseless, casts=casts)
+    return replace(outcome, notes=(*outcome.notes, *inputs.notes))
 
 
 def without_torch(plan: Plan) -> Plan:
@@ -119,14 +84,15 @@ def without_torch(plan: Plan) -> Plan:
     return replace(postponed, notes=(*plan.notes, f"{error.message}: {error.hint}"))
 
 
-def engine(
-    workspace: Workspace,
+def engine(  # noqa: PLR0913, PLR0917 - as Engine
+    store: Store,
+    device: str,
     journal: Journal | None = None,
     statistics: Statistics | None = None,
     advance: Callable[[int], None] = no_progress,
     announce: Callable[[Budget], None] | None = None,
 ) -> Engine:
-    """Return what computes on the devices that ``theta.merge.device`` names.
+    """Return what computes on the devices that a value of ``theta.merge.device`` names.
 
     Raises:
         ConfigError: There is no such device.
@@ -136,32 +102,4 @@ def engine(
     from git_theta_ext.merging.execution.engine import Engine
 
     keep_freed_memory(LARGEST_KEPT)
-    devices = open_devices(workspace.settings.merge_device)
-    return Engine(workspace.store, devices, journal, statistics, advance, announce=announce)
-
-
-def statistics_for(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str]) -> tuple[Statistics, list[str]]:
-    """Find the statistics that a plan's methods need, fetched as far as a remote has them.
-
-    Args:
-        workspace: The repository and its store.
-        plan: What is merged.
-        path: Of the checkpoint.
-        commits: Of each side, beside whose checkpoints statistics may lie.
-
-    Returns:
-        The statistics, and what the user should know of them.
-    """
-    beside = statistics_beside(workspace.repo, plan, path, commits)
-    if not beside:
-        return {}, []
-    found = {number: manifest.parameters for number, manifest in beside.items()}
-    with suppress(ThetaError):  # what cannot be had ends as a conflict that says so
-        ensure_digests(workspace, digests_of(tasks_of(plan.decisions, found)))
-    return found, outdated(workspace, plan, beside)
-
-
-def _journal(repo: Repository, path: str) -> Path:
-    from blake3 import blake3
-
-    return repo.git_dir / "theta" / "merging" / blake3(os.fsencode(path)).hexdigest()[:32]
+    return Engine(store, open_devices(device), journal, statistics, advance, announce=announce)

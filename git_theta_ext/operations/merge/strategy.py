@@ -20,10 +20,10 @@ from git_theta_ext.git.merge_tree import combine, common_ancestor, index_info, r
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.merging.record import Record
 from git_theta_ext.model.manifest import MOST_SIDES
-from git_theta_ext.operations.merge.driver import obtain, read_version, remember, report
+from git_theta_ext.operations.merge.driver import read_version, remember, report
+from git_theta_ext.operations.merge.inputs import gather_inputs, plan_checkpoint, rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
 from git_theta_ext.operations.merge.run import bytes_to_compute, merge, without_torch
-from git_theta_ext.operations.merge.run import planned as planned_merge
 from git_theta_ext.operations.sync.outgoing import theta_paths_at
 
 if TYPE_CHECKING:
@@ -164,12 +164,12 @@ def planned(
         MergeError: The rules ask for something that does not exist.
         PluginError: A method is not installed.
     """
-    warn_of_former_settings(workspace)
-    plans = {}
+    warn_of_former_settings(workspace.settings, workspace.reporter)
+    plans, sources = {}, rule_sources(workspace.repo)
     for each in found:
         base, sides = _manifests(workspace.repo, each)
-        rules = merge_rules(workspace.repo, *(side.parameters for side in sides), words=words)
-        plans[each.merged.path] = rules, without_torch(planned_merge(workspace, base, sides, rules))
+        rules = merge_rules(sources, *(side.parameters for side in sides), words=words)
+        plans[each.merged.path] = rules, without_torch(plan_checkpoint(workspace, base, sides, rules))
     return plans
 
 
@@ -199,9 +199,9 @@ def _manifests(repo: Repository, versions: CheckpointVersions) -> tuple[Manifest
 
 def _merged(workspace: Workspace, asked: Plan, versions: CheckpointVersions) -> Outcome:
     path = versions.merged.path
-    obtain(workspace, asked, path)
-    with workspace.reporter.progress(f"merging {path}", bytes_to_compute(asked)) as advance:
-        outcome = merge(workspace, asked, path, advance, versions.heads)
+    inputs = gather_inputs(workspace, asked, path, versions.heads)
+    with workspace.reporter.progress(f"merging {path}", bytes_to_compute(inputs.plan)) as advance:
+        outcome = merge(workspace.store, inputs, workspace.reporter, advance)
     report(workspace.reporter, path, outcome)
     return outcome
 

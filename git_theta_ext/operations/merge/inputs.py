@@ -1,0 +1,289 @@
+"""Gather what merges of checkpoints need from a repository: rules, statistics, configurations, device and journal.
+
+What comes after, plans and computes, gets these values. It neither asks git nor reads settings.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.config import FORMER_MERGE_OPTIONS
+from git_theta_ext.errors import MergeError, RepositoryError, ThetaError
+from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.git.pathspecs import worktree_of
+from git_theta_ext.git.repository import MERGE_OPTIONS
+from git_theta_ext.git.revisions import merge_bases
+from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
+from git_theta_ext.merging.planning.casts import find_casts, values_to_read
+from git_theta_ext.merging.planning.layouts import with_facts_decided
+from git_theta_ext.merging.planning.plan import plan as plan_merge
+from git_theta_ext.merging.rules.file import FILE, MOST_BYTES
+from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.operations.merge.adapter_configs import (
+    CONFIG,
+    MOST_CONFIG_BYTES,
+    AdapterFiles,
+    has_adapter_pairs,
+    with_adapter_scales,
+)
+from git_theta_ext.operations.merge.rules import RuleSources
+from git_theta_ext.operations.merge.statistics import needs_statistics, outdated, used_statistics
+from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.statistics.sidecar import is_statistics, sidecar_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.merging.execution.tasks import Statistics
+    from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.merging.rules.rules import Rules
+    from git_theta_ext.operations.workspace import Workspace
+
+_NO_FILE = f"write the rules into {FILE} itself"
+
+
+@dataclass(frozen=True)
+class MergeInputs:
+    """What a merge of one checkpoint is computed from; the store has the values, as far as a remote has them.
+
+    Attributes:
+        path: Path of the checkpoint.
+        plan: The plan, with LoRAs scaled by the configurations of their adapters.
+        statistics: The statistics that the plan's methods need.
+        notes: What the user should know of the statistics.
+        device: The value of ``theta.merge.device``.
+        journal: The file in which an interrupted merge is continued.
+    """
+
+    path: str
+    plan: Plan
+    statistics: Statistics
+    notes: tuple[str, ...]
+    device: str
+    journal: Path
+
+
+@dataclass(frozen=True)
+class ResolveInputs:
+    """What conflicts of one checkpoint are resolved with; the store has the values.
+
+    Attributes:
+        device: The value of ``theta.merge.device``.
+        adapters: The adapter configurations of the merged commits; None if no LoRA is in conflict.
+        config: The adapter configuration that the resolved checkpoint is to have; None if there is none.
+    """
+
+    device: str
+    adapters: AdapterFiles | None
+    config: bytes | None
+
+
+def plan_checkpoint(workspace: Workspace, base: Manifest | None, sides: Sequence[Manifest], rules: Rules) -> Plan:
+    """Plan a merge; statistics that several sides added are merged without a common ancestor.
+
+    Values are read, and fetched from a remote if they are not here, only of parameters whose element type a side
+    changed.
+
+    Raises:
+        MergeError: A rule that is needed has weights for another number of sides.
+        PluginError: There is no such format.
+        StoreError: The store cannot be read.
+    """
+    with suppress(ThetaError):  # a missing value ends as a conflict that says so
+        ensure_digests(workspace, set(values_to_read(base, sides)))
+    casts = find_casts(workspace.store, base, sides)
+    baseless = all(is_statistics(side.parameters) for side in sides)
+    return plan_merge(base, sides, rules, baseless=baseless, casts=casts)
+
+
+def gather_inputs(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str]) -> MergeInputs:
+    """Gather what a plan is carried out with, and fetch the values that it reads.
+
+    A value that cannot be fetched is reported. What cannot be merged without it becomes a conflict.
+
+    Args:
+        workspace: The repository and its store.
+        plan: The plan.
+        path: Path of the checkpoint.
+        commits: The commit of each side, as far as they are known.
+
+    Raises:
+        MissingError: A layout is neither here nor on a remote.
+        CorruptError: A layout in the store is damaged.
+        ManifestError: The manifest of statistics is not valid.
+    """
+    try:
+        ensure_digests(workspace, set(plan.reads()))
+    except ThetaError as error:
+        workspace.reporter.warning(f"{path}: {error.message}", error.hint)
+    plan = _scaled(workspace, plan, path, commits)
+    beside = _statistics_beside(workspace.repo, plan, path, commits)
+    statistics = {number: manifest.parameters for number, manifest in beside.items()}
+    used = used_statistics(plan, beside)
+    with suppress(ThetaError):  # a missing value ends as a conflict that says so
+        ensure_digests(workspace, digests_of(tasks_of(plan.decisions, statistics)) if beside else ())
+        ensure_digests(workspace, {beside[number].skeleton.digest for number in used})
+    notes = tuple(outdated(workspace.store, plan, beside))
+    return _inputs(workspace, path, plan, statistics, notes)
+
+
+def gather_preview(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str]) -> MergeInputs:
+    """Gather what tells how a merge would be computed, without fetching or reading a tensor.
+
+    Args:
+        workspace: The repository and its store.
+        plan: The plan.
+        path: Path of the checkpoint.
+        commits: The commit of each side.
+    """
+    with suppress(ThetaError):  # without a skeleton there is still a plan to show
+        plan = _scaled(workspace, plan, path, commits)
+        plan = with_facts_decided(plan, workspace.store)
+    beside = _statistics_beside(workspace.repo, plan, path, commits)
+    return _inputs(workspace, path, plan, {number: manifest.parameters for number, manifest in beside.items()})
+
+
+def gather_resolution(
+    workspace: Workspace, manifest: Manifest, path: str, commits: Sequence[str], config: bytes | None
+) -> ResolveInputs:
+    """Gather what conflicts are resolved with.
+
+    Args:
+        workspace: The repository and its store.
+        manifest: The manifest with the conflicts.
+        path: Path of the checkpoint.
+        commits: The commit of each side, as far as they are known.
+        config: The adapter configuration that the resolved checkpoint is to have.
+    """
+    adapters = None
+    if has_adapter_pairs(conflict.name for conflict in manifest.conflicts):
+        adapters = _adapter_files(workspace.repo, path, commits)
+    return ResolveInputs(workspace.settings.merge_device, adapters, config)
+
+
+def rule_sources(repo: Repository) -> RuleSources:
+    """Read where the rules of merges are written: the file, the settings and the environment.
+
+    Raises:
+        MergeError: The file is a link.
+        RepositoryError: The file cannot be read.
+    """
+    settings = repo.config.merge_override
+    return RuleSources(
+        file=_rules_file(repo),
+        settings=settings,
+        given=_given(repo) if settings else (),
+        environment=tuple(os.environ.get(MERGE_OPTIONS, "").split()),
+        replay=repo.config.merge_replay,
+        all_names=lambda: _all_names(repo),
+    )
+
+
+def config_in_worktree(repo: Repository, path: str) -> bytes | None:
+    """Return the adapter configuration beside a checkpoint in the work tree; None if there is none."""
+    file = worktree_of(repo) / posixpath.dirname(path) / CONFIG
+    try:
+        with file.open("rb") as opened:
+            return opened.read(MOST_CONFIG_BYTES)
+    except OSError:
+        return None
+
+
+def config_in_commit(repo: Repository, path: str, commit: str) -> bytes | None:
+    """Return the adapter configuration beside a checkpoint in a commit; None if there is none."""
+    name = f"{commit}:{posixpath.join(posixpath.dirname(path), CONFIG)}"
+    try:
+        size = int(repo.run("cat-file", "-s", name))
+        return repo.run("cat-file", "blob", name) if size <= MOST_CONFIG_BYTES else None
+    except ThetaError:
+        return None
+
+
+def _inputs(
+    workspace: Workspace, path: str, plan: Plan, statistics: Statistics, notes: tuple[str, ...] = ()
+) -> MergeInputs:
+    from blake3 import blake3
+
+    journal = workspace.repo.git_dir / "theta" / "merging" / blake3(os.fsencode(path)).hexdigest()[:32]
+    return MergeInputs(path, plan, statistics, notes, workspace.settings.merge_device, journal)
+
+
+def _scaled(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str]) -> Plan:
+    changed = {decision.name for decision in plan.decisions if decision.changed_by}
+    if not has_adapter_pairs((decision.name for decision in plan.decisions), changed):
+        return plan
+    versions = plan.sides if plan.base is None else (plan.base, *plan.sides)
+    ensure_digests(workspace, {version.skeleton.digest for version in versions})
+    return with_adapter_scales(plan, workspace.store, _adapter_files(workspace.repo, path, commits))
+
+
+def _adapter_files(repo: Repository, path: str, commits: Sequence[str]) -> AdapterFiles:
+    return AdapterFiles(
+        sides=tuple(config_in_commit(repo, path, commit) for commit in commits),
+        ancestors=tuple(config_in_commit(repo, path, base) for base in merge_bases(repo, commits)),
+        head=config_in_commit(repo, path, "HEAD"),
+    )
+
+
+def _statistics_beside(repo: Repository, plan: Plan, path: str, commits: Sequence[str]) -> dict[int, Manifest]:
+    """Return the manifests of the statistics that a plan's methods need, as far as the sides' commits have them."""
+    if not needs_statistics(plan) or len(commits) != len(plan.sides):
+        return {}
+    wanted = sidecar_of(path)
+    oids = {
+        number: entry.oid
+        for number, commit in enumerate(commits)
+        for entry in repo.entries(commit)
+        if entry.path == wanted and entry.regular
+    }
+    found = dict(manifest_blobs(repo, object_infos(repo, set(oids.values()))))
+    return {number: Manifest.parse(found[oid]) for number, oid in oids.items() if oid in found}
+
+
+def _given(repo: Repository) -> tuple[str, ...]:
+    """Return the words of the settings that were given with this command (``git -c``)."""
+    asked = ("config", "-z", "--show-scope", "--get-regexp", r"^theta\.merge\.(method|options|with)$")
+    fields = repo.run(*asked, check=False).decode(errors="surrogateescape").split("\0")
+    given = dict(
+        item.split("\n", 1)
+        for scope, item in zip(fields[::2], fields[1::2], strict=False)
+        if scope == "command" and "\n" in item
+    )
+    method, options = given.get("theta.merge.method", ""), given.get("theta.merge.options")
+    words = given.get(FORMER_MERGE_OPTIONS, "") if options is None else options
+    return (*([f"method={method}"] if method else []), *words.split())
+
+
+def _rules_file(repo: Repository) -> bytes | None:
+    """Return the rules as they are in the work tree, or else in the current commit."""
+    if repo.worktree is not None:
+        path = repo.worktree / FILE
+        try:
+            if not stat.S_ISREG(path.lstat().st_mode):  # a link could lead anywhere; git follows none to .gitattributes
+                raise MergeError(f"{FILE} is not a regular file", hint=_NO_FILE)
+            with path.open("rb") as file:
+                return file.read(MOST_BYTES + 1)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise RepositoryError(f"cannot read {FILE}: {error.strerror}") from error
+    mode = repo.run("ls-tree", "--full-tree", "--end-of-options", "HEAD", FILE, check=False).partition(b" ")[0]
+    if mode in (b"120000", b"040000", b"160000"):
+        raise MergeError(f"{FILE} is not a regular file in the current commit", hint=_NO_FILE)
+    return repo.run("cat-file", "blob", f"HEAD:{FILE}") if mode else None
+
+
+def _all_names(repo: Repository) -> set[str]:
+    """Return the names of the parameters of all checkpoints in the current commit."""
+    oids = {entry.oid for entry in repo.entries("HEAD") if entry.regular}
+    found: set[str] = set()
+    for _, data in manifest_blobs(repo, object_infos(repo, oids)):
+        found.update(Manifest.parse(data).parameters)
+    return found
