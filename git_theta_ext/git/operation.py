@@ -192,6 +192,11 @@ def _text(file: Path) -> str:
         return ""
 
 
+def repeated_merge(repo: Repository) -> str | None:
+    """Return the merge commit that a rebase repeats at the moment by ``git merge``, as it does for several branches."""
+    return _rebase(repo).remade if (repo.git_dir / "rebase-merge").is_dir() else None
+
+
 def merged_commits(repo: Repository) -> list[str]:
     """Return the commits that git is merging at the moment: the current one, and those that it has names for.
 

@@ -18,10 +18,12 @@ from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git.entries import TreeEntry
 from git_theta_ext.git.merge_tree import combine, common_ancestor, index_info, renames, with_files
 from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.git.operation import repeated_merge
 from git_theta_ext.merging.record import Record
 from git_theta_ext.model.manifest import MOST_SIDES
 from git_theta_ext.operations.merge.driver import read_version, remember, report
 from git_theta_ext.operations.merge.inputs import gather_inputs, plan_checkpoint, rule_sources
+from git_theta_ext.operations.merge.record import recorded_rules
 from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
 from git_theta_ext.operations.merge.run import bytes_to_compute, merge, without_torch
 from git_theta_ext.operations.sync.outgoing import theta_paths_at
@@ -98,7 +100,7 @@ def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words:
     _check_index(repo)
     combined = combine(repo, heads)
     found = checkpoints(repo, common_ancestor(repo, bases), heads, combined.tree)
-    plans = planned(workspace, found, words)
+    plans = planned(workspace, found, words, repeated_merge(repo))
     _check_worktree(repo, combined.tree, found)
     if found:
         _warn(workspace, bases, heads)
@@ -150,7 +152,7 @@ def _files(repo: Repository, rev: str) -> dict[str, TreeEntry]:
 
 
 def planned(
-    workspace: Workspace, found: Sequence[CheckpointVersions], words: Sequence[str]
+    workspace: Workspace, found: Sequence[CheckpointVersions], words: Sequence[str], repeated: str | None = None
 ) -> dict[str, tuple[Rules, Plan]]:
     """Return by path the rules and the plan for merging checkpoints.
 
@@ -158,6 +160,7 @@ def planned(
         workspace: The repository and its store.
         found: The checkpoints.
         words: Merge method and options that override the rules.
+        repeated: The merge commit that git makes again, as in a rebase; what its message records are the rules.
 
     Raises:
         ManifestError: A version is no manifest, or holds conflicts.
@@ -168,7 +171,8 @@ def planned(
     plans, sources = {}, rule_sources(workspace.repo)
     for each in found:
         base, sides = _manifests(workspace.repo, each)
-        rules = merge_rules(sources, *(side.parameters for side in sides), words=words)
+        recorded = None if repeated is None else recorded_rules(workspace, repeated, each.merged.path)
+        rules = merge_rules(sources, *(side.parameters for side in sides), words=words, recorded=recorded)
         plans[each.merged.path] = rules, without_torch(plan_checkpoint(workspace, base, sides, rules))
     return plans
 
