@@ -1,4 +1,4 @@
-"""Merge and load models in Python, as in a notebook: ``git_theta_ext.merge`` and ``git_theta_ext.load``."""
+"""Merge and load models in Python, for example in a notebook: ``git_theta_ext.merge`` and ``git_theta_ext.load``."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
     Place = str | os.PathLike[str] | git.Repo
 
 _LOG = logging.getLogger("git_theta_ext")
-# State dicts have no file, so no layout; what stands for it is the same on all sides.
+# State dicts have no file, so no layout. All sides have this one.
 _NO_LAYOUT = Skeleton.of(b"")
 _FORMAT = "safetensors"
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Make errors fit for a terminal, as the command line does, and show their hints in tracebacks."""
+    """Format errors for a terminal, as the command line does, and add their hints to tracebacks."""
     try:
         yield
     except ThetaError as error:
@@ -68,17 +68,18 @@ def _explained() -> Iterator[None]:
 
 @_explained()
 def load(revision: str, *, repository: Place = ".") -> dict[str, torch.Tensor]:
-    """Read a version of a checkpoint, fetched from a remote where it is not here.
+    """Read a version of a checkpoint. Missing tensors are fetched from a remote.
 
     Args:
-        revision: ``REV:PATH``, as ``git show`` takes it, such as ``main:model.safetensors``; ``:PATH`` for the index.
-        repository: A folder in the repository, or a ``git.Repo`` of GitPython.
+        revision: ``REV:PATH`` as in ``git show``, such as ``main:model.safetensors``, or ``:PATH`` for the index.
+        repository: A directory in the repository, or a ``git.Repo`` of GitPython.
 
     Returns:
-        Name to tensor, on the processor.
+        The tensors by name, on the CPU.
 
     Raises:
-        ThetaError: There is no such version, or it cannot be read; the message says which.
+        ThetaError: The version does not exist or cannot be read.
+        LibraryError: torch is not installed.
     """
     return _load(revision, repository)
 
@@ -107,31 +108,32 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
 ) -> dict[str, torch.Tensor]:
     """Merge models by parameter, with the methods, rules and bits of ``git merge``.
 
-    What one model changed since ``base`` is taken, what several changed goes through the method, and what would be a
-    conflict in ``git merge`` is an error: parameters that several models added, or rows that each appended. Without a
-    base all that differs counts as changed by every model.
+    A change by one model since ``base`` is taken. Changes by several models go through the method. A conflict in
+    ``git merge``, such as a parameter that several models added, is an error here. Without a base, every parameter that
+    differs counts as changed by every model.
 
     Args:
-        models: State dicts, or versions as ``load`` names them; the first one counts as ours.
-        method: Name of a method, ``average`` if neither this nor ``rules`` is given; see docs/merging.md.
-        base: The common ancestor. Of models that are all versions the one that git would merge against is found.
-        weights: One for each model, for methods that take them.
-        rules: Text of a ``.thetamerge``, in the place of a method.
-        statistics: One for each model, as ``git_theta_ext.statistics.collect.collect`` returns them; those of
-            versions are found beside the checkpoint.
+        models: State dicts, or versions as in ``load``. The first one is ours.
+        method: Name of a merge method. The default is ``average``; see docs/merging.md.
+        base: The common ancestor. If all models are versions, the default is the ancestor that git would use.
+        weights: One for each model, for methods that take weights.
+        rules: Content of a ``.thetamerge`` file, instead of a method.
+        statistics: Statistics of each model, as ``git_theta_ext.statistics.collect.collect`` returns them. For
+            versions the default are those beside the checkpoint.
         device: ``auto``, ``cpu``, ``cuda`` (all CUDA devices) or ``cuda:N``; see docs/merging.md.
-        repository: A folder in the repository of the versions, or a ``git.Repo`` of GitPython.
-        **options: Of the method; a name that Python reserves takes an underscore behind it, as in ``lambda_=0.5``.
+        repository: A directory in the repository of the versions, or a ``git.Repo`` of GitPython.
+        **options: Options of the method. A name that Python reserves gets an underscore, as in ``lambda_=0.5``.
 
     Returns:
-        Name to a new tensor on the processor, in the element type of the first model.
+        New tensors by name, on the CPU, in the element types of the first model.
 
     Raises:
-        MergeError: Parameters are in conflict, or the method does not take what it was given.
-        ThetaError: A version cannot be read, or there is no such method or device; the message says which.
+        MergeError: Parameters are in conflict, or the method does not take these inputs or options.
+        LibraryError: torch is not installed.
+        ThetaError: A version cannot be read, or the method or device does not exist.
     """
     if not models:
-        raise UsageError("there is no model to merge", hint="git_theta_ext.merge([one, other])")
+        raise UsageError("no model to merge", hint="git_theta_ext.merge([one, other])")
     require("torch", "git_theta_ext.merge")
     asked = _rules(method, options, weights, rules)
     folder = _folder(repository)
@@ -164,7 +166,7 @@ def _merged(found: _Models, asked: Rules, device: str) -> dict[str, torch.Tensor
 
 
 def _planned(found: _Models, asked: Rules) -> Plan:
-    """Plan as git's merges do; only without a base, values that several models have may be merged all the same."""
+    """Plan as merges in git do, but without a base also merge parameters that several models have."""
     if found.workspace is not None:
         ensure_digests(found.workspace, set(values_to_read(found.base, found.sides)))
     baseless = found.base is None or all(is_statistics(side.parameters) for side in found.sides)
@@ -177,7 +179,7 @@ def _rules(method: str | None, options: Mapping[str, float | str], weights: Sequ
         given = {name.removesuffix("_"): value for name, value in options.items()}
         return Rules(choice(method or DEFAULT_METHOD, given, weights, origin="merge()"))
     if method is not None or options or weights:
-        raise UsageError("rules, and a method with its options, exclude each other", hint="write the method into rules")
+        raise UsageError("rules cannot be combined with a method or options", hint="write the method into rules")
     return read_rules(text.encode())
 
 
@@ -187,7 +189,7 @@ def _folder(repository: Place) -> Path:
     folder = getattr(repository, "working_tree_dir", None) or getattr(repository, "git_dir", None)
     if not isinstance(folder, str | os.PathLike):
         raise UsageError(
-            f"a repository is a folder or a git.Repo, not {type(repository).__name__}", hint='repository="."'
+            f"a repository is a directory or a git.Repo, not {type(repository).__name__}", hint='repository="."'
         )
     return Path(folder)
 
@@ -203,7 +205,7 @@ def _loaded(model: Model, repository: Place) -> StateDict:
 def _state_dicts(models: Sequence[StateDict], base: StateDict | None, statistics: Sequence[StateDict]) -> _Models:
     if statistics and len(statistics) != len(models):
         raise UsageError(
-            f"{len(statistics)} statistics for {len(models)} models", hint="one for each model, in their order"
+            f"{len(statistics)} statistics for {len(models)} models", hint="pass one for each model, in the same order"
         )
     memory = MemoryStore()
 
@@ -227,7 +229,7 @@ def _versions(workspace: Workspace, folder: Path, names: Sequence[str], base: st
 
 
 def _ancestor(repo: Repository, folder: Path, names: Sequence[str]) -> Manifest | None:
-    """Return what the first version's path held in the common ancestor of all versions."""
+    """Return the version at the first version's path in the common ancestor of all versions."""
     commits = [name.partition(":")[0] or "HEAD" for name in names]
     bases = merge_bases(repo, commits)
     commit = common_ancestor(repo, bases)
@@ -249,9 +251,11 @@ def _there(repo: Repository, name: str, folder: Path) -> Manifest | None:
 def _manifest(repo: Repository, name: str, folder: Path) -> Manifest:
     found = manifest_of(repo, name, folder)
     if found.conflicted:
-        raise MergeError(f"{name} was committed with conflicts in it", hint="git theta resolve, and commit, there")
+        raise MergeError(
+            f"{name} was committed with conflicts", hint="resolve them there: git theta resolve, then git commit"
+        )
     if not find_format(found.format).mergeable:
-        raise MergeError(f"{name} is in the format {found.format}, of which no parameters are known")
+        raise MergeError(f"{name} is in the format {found.format}, which has no parameters")
     return replace(found, format=_FORMAT, skeleton=_NO_LAYOUT)
 
 
@@ -274,7 +278,7 @@ def _computed(models: _Models, planned: Plan, device: str) -> dict[str, torch.Te
 
 
 def _tensor(results: MemoryStore, source: TensorStore, value: Parameter) -> torch.Tensor:
-    """Return a tensor that shares memory with nothing, also where another parameter has the same values."""
+    """Return a tensor with memory of its own, also if another parameter has the same values."""
     held: TensorStore = source if results.touch_and_find_missing({value.digest}) else results
     data = held.read(value.digest, value.spec)
     return to_tensor(value.spec, data if isinstance(data, bytearray) else bytearray(data))
@@ -283,4 +287,7 @@ def _tensor(results: MemoryStore, source: TensorStore, value: Parameter) -> torc
 def _refuse(conflicts: Mapping[str, str]) -> None:
     if conflicts:
         named = [f"{name!r} ({reason})" for name, reason in conflicts.items()]
-        raise MergeError(f"in conflict: {shortlist(named, 3)}", hint="another method, or rules that take a side there")
+        raise MergeError(
+            f"in conflict: {shortlist(named, 3)}",
+            hint="use another method, or rules that take a side for these parameters",
+        )

@@ -30,7 +30,7 @@ def test_a_repository_of_gitpython_is_taken_for_its_folder(two, tmp_path):
     with Repo(two.path) as opened, Repo(tmp_path / "bare.git") as bare:
         same(git_theta_ext.load(f"one:{MODEL}", repository=opened), load_bytes(model(1)))
         same(git_theta_ext.load(f"one:{MODEL}", repository=bare), load_bytes(model(1)))
-    with pytest.raises(UsageError, match=r"a folder or a git\.Repo, not int"):
+    with pytest.raises(UsageError, match=r"a directory or a git\.Repo, not int"):
         git_theta_ext.load(f"one:{MODEL}", repository=7)
 
 
