@@ -69,7 +69,7 @@ def test_one_that_both_changed_is_a_conflict_until_the_merged_one_is_written(rep
     config = {"peft_type": "LORA", "r": 4, "target_modules": ["l"], "lora_alpha": 4}
     repo.write(json.dumps(config).encode(), CONFIG)
     wrong = repo.run("theta", "resolve", "--method", "lora_svd", "--option", "rank=1", FILE, check=False)
-    assert "makes rank 1" in wrong.stderr
+    assert "gives rank 1" in wrong.stderr
     repo.git("theta", "resolve", "--method", "lora_concat", FILE)
     np.testing.assert_allclose(update(repo), wanted, rtol=1e-4, atol=1e-4)
     repo.git("add", CONFIG)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store
 
 CONFIG = "adapter_config.json"
-_METADATA = "lora_adapter_metadata"
+_DIFFUSERS = "lora_adapter_metadata"
+_KOHYA_ALPHA, _KOHYA_RANK = "ss_network_alpha", "ss_network_dim"
 MOST_CONFIG_BYTES = 1 << 20
 _DIFFER = f"they differ; write the merged adapter's into {CONFIG}, then resolve by lora_svd, or take a side"
 _UNKNOWN = "git does not say which commits are merged; take a side"
@@ -81,7 +82,7 @@ def scales_to_resolve(store: Store, files: AdapterFiles | None, config: bytes | 
         computed = (decision.name for decision in plan.decisions if decision.action == "compute")
         if files is None or not has_adapter_pairs(computed):
             return plan
-        if any(_METADATA in facts for facts in facts_of_sides(plan, store).sides):
+        if any(scalings_in(facts) is not None for facts in facts_of_sides(plan, store).sides):
             return with_scales(plan, AdapterScalings(None, (), None, "the metadata", _NOT_READ))
         known = _beside(files, len(plan.sides))
         if known is None:
@@ -92,17 +93,42 @@ def scales_to_resolve(store: Store, files: AdapterFiles | None, config: bytes | 
 
 
 def _in_metadata(plan: Plan, store: Store) -> AdapterScalings | None:
-    """Return what diffusers wrote into the file's header."""
+    """Return the configurations in the file's header."""
     found = facts_of_sides(plan, store)
-    if not any(_METADATA in facts for facts in found.sides):
+    sides = [scalings_in(facts) for facts in found.sides]
+    if all(side is None for side in sides):
         return None
-    before = None if found.before is None else _components(found.before.get(_METADATA))
-    sides = tuple(_components(facts.get(_METADATA)) for facts in found.sides)
-    merged = _components(found.merged.get(_METADATA))
-    return AdapterScalings(before, sides, merged, "the metadata")
+    before = None if found.before is None else scalings_in(found.before) or Scalings()
+    merged = scalings_in(found.merged) or Scalings()
+    return AdapterScalings(before, tuple(side or Scalings() for side in sides), merged, "the metadata")
 
 
-def _components(said: bytes | None) -> Scalings:
+def scalings_in(facts: Mapping[str, bytes]) -> Scalings | None:
+    """Return the scalings that diffusers or kohya's scripts wrote into the metadata of a file.
+
+    Args:
+        facts: The metadata, as ``Format.facts`` returns it.
+
+    Returns:
+        The scalings, none for metadata that cannot be read; None if neither wrote any.
+    """
+    if _DIFFUSERS in facts:
+        return _components(facts[_DIFFUSERS])
+    if _KOHYA_ALPHA in facts:
+        return _kohya(facts)
+    return None
+
+
+def _kohya(facts: Mapping[str, bytes]) -> Scalings:
+    """Return one alpha and one rank for all modules; the scripts write numbers as text."""
+    try:
+        alpha, rank = float(_text(facts[_KOHYA_ALPHA])), int(_text(facts.get(_KOHYA_RANK)))
+    except ValueError:
+        return Scalings()
+    return Scalings((("", Scaling.of({"lora_alpha": alpha, "r": rank})),))
+
+
+def _components(said: bytes) -> Scalings:
     config: dict[str, dict[str, Any]] = {}
     for key, value in _object(_text(said)).items():
         component, _, name = key.partition(".")
