@@ -126,7 +126,7 @@ class TestStateDicts:
             ({"models": [1, 2]}, UsageError, "not int"),
             ({"method": "avarage"}, PluginError, "avarage"),
             ({"method": "ties", "densty": 1}, MergeError, "densty"),
-            ({"rules": "version: 1", "method": "ties"}, UsageError, "exclude"),
+            ({"rules": "version: 1", "method": "ties"}, UsageError, "cannot be combined"),
             ({"statistics": [{}]}, UsageError, "1 statistics for 2 models"),
             ({"device": "tpu"}, ConfigError, "tpu"),
             ({"weights": [1]}, MergeError, "1 weights"),
