@@ -60,7 +60,7 @@ def test_distances_cosines_and_signs_are_shown(undecided: Repo) -> None:
     assert "1 parameter, F32 [256,64], 65.5 kB: changed by both" in told
     assert re.search(r"^ +ours +1[34]\d % +100 %$", told, re.MULTILINE)
     assert re.search(r"^ +theirs +1[34]\d % +100 % +0\.[45]\d$", told, re.MULTILINE)
-    assert re.search(r"signs conflict in 3\d(\.\d)? % of what several sides moved", told)
+    assert re.search(r"signs conflict in 3\d(\.\d)? % of what several sides changed", told)
 
 
 def test_previews_change_nothing_and_have_a_row_for_each_method(undecided: Repo) -> None:
@@ -70,7 +70,7 @@ def test_previews_change_nothing_and_have_a_row_for_each_method(undecided: Repo)
         assert re.search(rf"^  {method}\b.* +[\d.]+ % +[\d.]+ % +0\.\d\d +0\.\d\d$", told, re.MULTILINE), method
     assert re.search(r"^  ties density=0.5 .*$", told, re.MULTILINE)
     assert "option 'iterations' of 'karcher' is 'x'" in told
-    assert "quit: leave everything else undecided" in told
+    assert "quit: leave everything else in conflict" in told
     assert undecided.read() == before
 
 
@@ -90,8 +90,8 @@ def test_a_split_group_is_asked_about_one_by_one(undecided: Repo) -> None:
 def test_what_was_answered_is_kept_and_the_rest_waits(undecided: Repo, end: list[str]) -> None:
     done = answered(undecided, "o", *end)
     assert done.returncode == 1
-    assert done.stdout == f"{MODEL}: 4 undecided\n"
-    assert "parameters undecided" in undecided.run("theta", "resolve", MODEL, check=False).stdout
+    assert done.stdout == f"{MODEL}: 4 conflicts left\n"
+    assert "parameters in conflict" in undecided.run("theta", "resolve", MODEL, check=False).stdout
     assert answered(undecided, "t", "t").returncode == 0
     assert undecided.read() == model(1, {EMBEDDING: 3, **dict.fromkeys([*ATTENTION[:3], "position_ids"], 2)})
 
@@ -99,7 +99,7 @@ def test_what_was_answered_is_kept_and_the_rest_waits(undecided: Repo, end: list
 def test_skipped_groups_are_left(undecided: Repo) -> None:
     done = answered(undecided, "k", "o", "")
     assert done.returncode == 1
-    assert done.stdout == f"{MODEL}: 2 undecided\n"
+    assert done.stdout == f"{MODEL}: 2 conflicts left\n"
 
 
 def test_answers_that_make_no_sense_are_asked_again(undecided: Repo) -> None:

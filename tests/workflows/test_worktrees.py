@@ -83,7 +83,7 @@ def test_git_dir_and_work_tree_are_named_on_the_command_line(two: Repo, tmp_path
     there.git(*place, "checkout", "--quiet", "--force", "one")
     assert there.read() == model(1)
     assert there.git(*place, "status", "--porcelain") == ""
-    assert there.git(*place, "theta", "status") == "nothing changed, nothing is pending"
+    assert there.git(*place, "theta", "status") == "nothing changed and nothing is pending"
     assert "14 modified" in there.git(*place, "diff", "one", "two")
     there.write_model(seed=1, changed={ATTENTION[0]: 3})
     assert "1 modified" in there.git(*place, "theta", "status")

@@ -37,7 +37,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         metavar="DAYS",
         type=float,
         help="keep unreachable tensors for DAYS; default: theta.gcGrace (14);"
-        " use 0 only if no other git theta process is running",
+        " use 0 only if no other process uses the store",
     )
     parser.add_argument(
         "--auto", action="store_true", help="run as in the background: quietly, and only if no other gc is running"

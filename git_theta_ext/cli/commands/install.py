@@ -33,9 +33,7 @@ SCOPES = {
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_scopes(parser)
-    parser.add_argument(
-        "--force", action="store_true", help="replace settings of the same name that git theta did not set"
-    )
+    parser.add_argument("--force", action="store_true", help="replace existing settings of the same name")
     add_options(parser)
 
 

@@ -50,7 +50,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show."""
+    """Describe a checkpoint or a parameter."""
     output = output_of(args)
     with Workspace.discover(output) as workspace:
         return _show(output, workspace, args)
@@ -74,7 +74,7 @@ def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
         for chunk in workspace.store.stream(parameter.digest, parameter.spec):
             sys.stdout.buffer.write(chunk)
         return 0
-    told: dict[str, Any] = {
+    details: dict[str, Any] = {
         "name": args.parameter,
         "dtype": parameter.spec.dtype.name,
         "shape": list(parameter.spec.shape),
@@ -82,7 +82,7 @@ def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
         "digest": parameter.digest,
         **statistics(workspace.store, parameter),
     }
-    output.result(told, _lines(told))
+    output.result(details, _lines(details))
     return 0
 
 
@@ -91,10 +91,10 @@ def statistics(store: Store, parameter: Parameter) -> dict[str, Any]:
 
     Returns:
         ``first`` values, and for a tensor with finite ones ``min``, ``max``, ``mean`` and ``std`` (of the population)
-        over these; ``nan`` and ``inf`` count the others. Empty for types whose values mean nothing on their own.
+        over these; ``nan`` and ``inf`` count the others. Empty for element types that are not numbers.
 
     Raises:
-        CorruptError: What is stored is not what the digest names.
+        CorruptError: The stored data does not match its digest.
     """
     import numpy as np
 
@@ -115,14 +115,14 @@ def statistics(store: Store, parameter: Parameter) -> dict[str, Any]:
             continue
         moments.add(finite)
         least, most = min(least, float(finite.min())), max(most, float(finite.max()))
-    told: dict[str, Any] = {"first": [_plain(value) for value in first]} if first else {}
+    data: dict[str, Any] = {"first": [_plain(value) for value in first]} if first else {}
     if moments.count:
-        told |= {"min": least, "max": most, "mean": moments.mean, "std": moments.deviation}
-    return told | ({"nan": nan, "inf": inf} if first else {})
+        data |= {"min": least, "max": most, "mean": moments.mean, "std": moments.deviation}
+    return data | ({"nan": nan, "inf": inf} if first else {})
 
 
 def _plain(value: float) -> float | str:
-    # JSON has no word for these.
+    # JSON has no notation for NaN and infinity.
     return value if math.isfinite(value) else str(value)
 
 
@@ -163,14 +163,14 @@ def _fetch(workspace: Workspace, manifest: Manifest, name: str) -> None:
     ensure_local(workspace, [alone])
 
 
-def _lines(told: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{told['name']}  {told['dtype']} {told['shape']}  {human_bytes(told['bytes'])}"
-    yield f"digest  {told['digest']}"
+def _lines(data: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{data['name']}  {data['dtype']} {data['shape']}  {human_bytes(data['bytes'])}"
+    yield f"digest  {data['digest']}"
     for key in ("min", "max", "mean", "std"):
-        if key in told:
-            yield f"{key:7} {told[key]:.6g}"
+        if key in data:
+            yield f"{key:7} {data[key]:.6g}"
     for key in ("nan", "inf"):
-        if told.get(key):
-            yield f"{key:7} {told[key]}"
-    if "first" in told:
-        yield "first   " + " ".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in told["first"])
+        if data.get(key):
+            yield f"{key:7} {data[key]}"
+    if "first" in data:
+        yield "first   " + " ".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in data["first"])

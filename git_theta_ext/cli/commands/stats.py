@@ -65,53 +65,56 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Collect, or show."""
+    """Collect or show statistics."""
     output = output_of(args)
     if args.action == "collect":
         return _collect(output, args)
-    given = [name for name in ("function", "kinds", "samples", "device") if getattr(args, name) is not None]
-    if given:
-        option = given[0].replace("function", "with")
-        raise UsageError(f"--{option} is for collect", hint=f"git theta stats collect {quote(str(args.checkpoint))}")
+    options = [name for name in ("function", "kinds", "samples", "device") if getattr(args, name) is not None]
+    if options:
+        option = options[0].replace("function", "with")
+        raise UsageError(f"--{option} needs collect", hint=f"git theta stats collect {quote(str(args.checkpoint))}")
     return _show(output, args.checkpoint)
 
 
 def _collect(output: Output, args: argparse.Namespace) -> int:
     checkpoint: Path = args.checkpoint
     if args.function is None:
-        raise UsageError("collect needs a function of yours: --with MODULE:FUNCTION", hint=f"such as {EXAMPLE}")
+        raise UsageError("collect needs --with MODULE:FUNCTION", hint=EXAMPLE)
     if args.samples is not None and args.samples < 1:
         raise UsageError("--samples must be at least 1", hint="git theta stats -h")
     kinds = tuple(dict.fromkeys(args.kinds.split(","))) if args.kinds else DEFAULT_KINDS
     find_kinds(kinds)
     require("torch", "git theta stats collect")
-    found = open_checkpoint_file(checkpoint)
-    values = found.values_digest()
-    # Before the user's folder is where modules are looked for: it may have files of any name.
+    file = open_checkpoint_file(checkpoint)
+    values = file.values_digest()
+    # Imported before the user's directory is on the module search path: it can have files of any name.
     from git_theta_ext.statistics.collect import collect
     from git_theta_ext.statistics.provider import checked, find, importing_from
     from git_theta_ext.statistics.save import save
     from git_theta_ext.statistics.values import load, moving
 
     device = _device(args.device or "auto")
-    with importing_from(Path.cwd()), _users(args.function):
+    with importing_from(Path.cwd()), _user_code(args.function):
         provided = checked(args.function, find(args.function, Path.cwd())())
-        load(provided.module, _tensors(found), str(checkpoint))
+        load(provided.module, _tensors(file), str(checkpoint))
         provided.module.to(device)
         examples = _Examples(provided, args.samples)
         with output.progress("collecting", examples.total, counted=True) as advance:
             statistics = collect(provided.module, examples.each(advance), moving(provided.loss, device), kinds)
     if open_checkpoint_file(checkpoint).values_digest() != values:
-        raise FormatError(f"{checkpoint} was written to while statistics were collected", hint="run it again")
+        raise FormatError(
+            f"{checkpoint} was changed while statistics were collected",
+            hint="wait until the file is written, then run the command again",
+        )
     path = save(checkpoint, statistics, examples.done)
-    told = {
+    data = {
         "checkpoint": str(checkpoint),
         "statistics": str(path),
         "samples": examples.done,
         "kinds": _counted(statistics),
     }
     output.result(
-        told,
+        data,
         [
             f"wrote {path}: {_kinds(_counted(statistics))}, {plural(examples.done, 'example')}",
             f"git add {quote(str(path))}",
@@ -122,7 +125,7 @@ def _collect(output: Output, args: argparse.Namespace) -> int:
 
 
 class _Examples:
-    """Counts the examples that are used."""
+    """Yields examples and counts those that were used."""
 
     def __init__(self, provided: Provided, most: int | None) -> None:
         self._examples = provided.examples
@@ -139,8 +142,8 @@ class _Examples:
 
 
 @contextmanager
-def _users(function: str) -> Iterator[None]:
-    """Show where the user's own code failed; what it prints is no result of ours."""
+def _user_code(function: str) -> Iterator[None]:
+    """Report where the user's code failed, and keep its output out of the result."""
     try:
         with redirect_stdout(sys.stderr):
             yield
@@ -149,7 +152,7 @@ def _users(function: str) -> Iterator[None]:
     except Exception as error:
         traceback.print_exc()
         raise UsageError(
-            f"{function} failed: {type(error).__name__}: {error}", hint="the lines above say where"
+            f"{function} failed: {type(error).__name__}: {error}", hint="see the traceback above"
         ) from error
 
 
@@ -158,18 +161,18 @@ def _device(name: str) -> str:
 
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
-        raise UsageError("there is no CUDA device here", hint="--device cpu")
+        raise UsageError("no CUDA device is available", hint="use --device cpu")
     return "cuda" if name != "cpu" and available else "cpu"
 
 
-def _tensors(found: CheckpointFile) -> dict[str, Any]:
+def _tensors(file: CheckpointFile) -> dict[str, Any]:
     from git_theta_ext.merging.devices.state_dicts import to_tensor
 
-    return {name: to_tensor(spec, found.value(name)) for name, spec in found.specs.items()}
+    return {name: to_tensor(spec, file.value(name)) for name, spec in file.specs.items()}
 
 
 def _check_tracked(output: Output, path: Path) -> None:
-    """Say so where merges will not find the statistics: git theta does not track the file."""
+    """Warn if git theta does not track the statistics, as merges would not find them."""
     try:
         repo = Repository.discover()
     except RepositoryError:
@@ -178,40 +181,40 @@ def _check_tracked(output: Output, path: Path) -> None:
     if repo.worktree is None or not place.is_relative_to(repo.worktree):
         return
     if not theta_paths(repo.run, [place.relative_to(repo.worktree).as_posix()]):
-        output.warning(f"{path} is not tracked, and merges find only what is", "git theta track '*.stats.safetensors'")
+        output.warning(f"{path} is not tracked, so merges will not find it", "git theta track '*.stats.safetensors'")
 
 
 def _show(output: Output, checkpoint: Path) -> int:
     path = Path(sidecar_of(str(checkpoint)))
-    found = open_checkpoint_file(checkpoint)
-    told: dict[str, Any] = {"checkpoint": str(checkpoint), "statistics": None}
+    file = open_checkpoint_file(checkpoint)
+    data: dict[str, Any] = {"checkpoint": str(checkpoint), "statistics": None}
     if not path.exists():
-        output.result(told, [f"no statistics lie beside {checkpoint}", f"hint: {EXAMPLE}"])
+        output.result(data, [f"{checkpoint} has no statistics", f"hint: {EXAMPLE}"])
         return 1
-    beside = open_checkpoint_file(path)
-    facts, misfit = facts_of(beside.data), _misfit(beside, found)
-    same = found.values_digest() == facts.values if facts.values else None
-    kinds = _counted(beside.specs)
-    told |= {"statistics": str(path), "samples": facts.samples, "kinds": kinds, "misfit": misfit, "same_values": same}
+    sidecar = open_checkpoint_file(path)
+    facts, misfit = facts_of(sidecar.data), _misfit(sidecar, file)
+    same = file.values_digest() == facts.values if facts.values else None
+    kinds = _counted(sidecar.specs)
+    data |= {"statistics": str(path), "samples": facts.samples, "kinds": kinds, "misfit": misfit, "same_values": same}
     samples = "an unknown number of examples" if facts.samples is None else plural(facts.samples, "example")
-    output.result(told, [f"{path}: {_kinds(kinds)}, {samples}", *_verdict(checkpoint, misfit, same=same)])
+    output.result(data, [f"{path}: {_kinds(kinds)}, {samples}", *_verdict(checkpoint, misfit, same=same)])
     return int(misfit is not None or same is False)
 
 
 def _verdict(checkpoint: Path, misfit: str | None, *, same: bool | None) -> Sequence[str]:
     again = f"hint: git theta stats collect {quote(str(checkpoint))}"
     if misfit is not None:
-        return [f"they do not fit {checkpoint}: {misfit}", again]
+        return [f"statistics do not fit {checkpoint}: {misfit}", again]
     if same is None:
-        return [f"they fit {checkpoint}; with which values they were collected they do not say"]
+        return [f"statistics fit {checkpoint}; the values that they were collected with are unknown"]
     if same:
-        return [f"they fit {checkpoint}, and were collected with its values"]
-    return [f"they fit {checkpoint}, and were collected with other values than it has now", again]
+        return [f"statistics fit {checkpoint} and were collected with its values"]
+    return [f"statistics fit {checkpoint} but were collected with other values", again]
 
 
-def _misfit(beside: CheckpointFile, found: CheckpointFile) -> str | None:
+def _misfit(sidecar: CheckpointFile, file: CheckpointFile) -> str | None:
     try:
-        check(beside.specs, found.specs)
+        check(sidecar.specs, file.specs)
     except FormatError as error:
         return error.message
     return None

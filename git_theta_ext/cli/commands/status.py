@@ -54,7 +54,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show."""
+    """Show the status."""
     output = output_of(args)
     with Workspace.discover(output) as workspace:
         return _show(output, workspace, args)
@@ -64,53 +64,53 @@ def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     repo = workspace.repo
     tracked = present_paths(repo, args.paths)
     paths = theta_paths(repo.run, tracked)
-    with suppress(ThetaError):  # git's own status goes on being wrong, and the next command tries again
+    with suppress(ThetaError):  # git status stays wrong until the next command tries again
         finish_written(workspace)
     head = head_of(repo)
     committed = {path: manifest for path, (_, manifest) in (repo.manifests(head) if head else {}).items()}
     index = {path: manifest for path, (_, manifest) in repo.manifests(None).items()}
     with output.progress("reading", unknown_bytes(workspace, paths)) as advance:
-        found = in_worktree(workspace, paths, advance)
-    # What a merge left undecided has three versions in the index and none to compare with.
+        files = in_worktree(workspace, paths, advance)
+    # A path in conflict has several versions in the index, and none to compare with.
     entries = repo.entries(None)
-    undecided = {entry.path for entry in entries if entry.stage}
-    places = (set(tracked) if args.paths else {*committed, *index}) - undecided
-    staged = _diffs(committed, {path: index.get(path) for path in places})
-    held = {path: here.manifest for path, here in found.items() if here.kind != "link" and path not in undecided}
-    changed = _diffs(index, held)
-    pending = sorted({*read_pending(repo), *(path for path, here in found.items() if here.kind == "manifest")})
+    unmerged = {entry.path for entry in entries if entry.stage}
+    compared = (set(tracked) if args.paths else {*committed, *index}) - unmerged
+    staged = _diffs(committed, {path: index.get(path) for path in compared})
+    present = {path: file.manifest for path, file in files.items() if file.kind != "link" and path not in unmerged}
+    changed = _diffs(index, present)
+    pending = sorted({*read_pending(repo), *(path for path, file in files.items() if file.kind == "manifest")})
     stages = {(entry.path, entry.stage) for entry in entries}
-    twice = {path for path in undecided if {(path, 2), (path, 3)} <= stages}
-    manifests = {path for path, here in found.items() if here.manifest and here.manifest.conflicted}
-    conflicted = sorted(manifests | (twice & set(paths)))
+    both_sides = {path for path in unmerged if {(path, 2), (path, 3)} <= stages}
+    manifests = {path for path, file in files.items() if file.manifest and file.manifest.conflicted}
+    conflicted = sorted(manifests | (both_sides & set(paths)))
     pushed = unpushed(workspace)
     without = unattributed(repo, [path for path in index if path in set(tracked)])
-    told: dict[str, Any] = {
+    data: dict[str, Any] = {
         "head": head,
         "staged": [to_json(path, diff, {}) for path, diff in staged.items()],
         "not_staged": [to_json(path, diff, {}) for path, diff in changed.items()],
         "untracked": untracked(repo),
         "pending": [path for path in pending if path not in conflicted],
         "conflicted": conflicted,
-        "one_sided": sorted((undecided & set(paths)).difference(conflicted)),
+        "one_sided": sorted((unmerged & set(paths)).difference(conflicted)),
         "raw_in_index": _raw(repo, [e for e in entries if e.path in paths and e.path not in index]),
         "not_pushed": None if pushed is None else asdict(pushed),
         "without_attribute": without,
         "filter_configured": configured(repo),
         "pre_push_hook": hook_present(repo),
     }
-    output.result(told, _lines(output, told, staged, changed, tracked=bool(paths or index)))
+    output.result(data, _lines(output, data, staged, changed, tracked=bool(paths or index)))
     if without:
         output.warning(*advice(repo, without))
-    if paths and not told["filter_configured"]:
-        output.warning("git does not know the filter: models would be stored in git as they are", "git theta install")
-    elif paths and not told["pre_push_hook"]:
+    if paths and not data["filter_configured"]:
+        output.warning("git is not configured to use git theta and would store models itself", "git theta install")
+    elif paths and not data["pre_push_hook"]:
         output.warning("pushes do not upload parameters: no pre-push hook calls git theta", "git theta install --local")
-    return int(args.exit_code and bool(told["pending"] or told["conflicted"]))
+    return int(args.exit_code and bool(data["pending"] or data["conflicted"]))
 
 
 def _raw(repo: Repository, entries: Sequence[TreeEntry]) -> list[str]:
-    """Return those that git holds as they are; an empty one is only announced (``git add -N``)."""
+    """Return the paths whose content is in git itself. Empty ones were only announced by ``git add -N``."""
     infos = object_infos(repo, [entry.oid for entry in entries if entry.regular and not entry.stage])
     return [entry.path for entry in entries if entry.oid in infos and infos[entry.oid].nbytes]
 
@@ -121,41 +121,41 @@ def _diffs(old: Mapping[str, Manifest], new: Mapping[str, Manifest | None]) -> d
 
 
 def _lines(
-    output: Output, told: Mapping[str, Any], staged: Mapping[str, Diff], changed: Mapping[str, Diff], *, tracked: bool
+    output: Output, data: Mapping[str, Any], staged: Mapping[str, Diff], changed: Mapping[str, Diff], *, tracked: bool
 ) -> Iterator[str]:
-    quiet = True
+    clean = True
     screen = Screen(shutil.get_terminal_size().columns if sys.stdout.isatty() else 0, output.color)
     for title, diffs in (
         ("Staged for the next commit:", staged),
         ("Changed, not staged (git theta add):", changed),
     ):
         if diffs:
-            quiet = False
+            clean = False
             yield output.styled(title, "bold")
         for path, diff in diffs.items():
             yield from ("  " + line for line in render(path, diff, {}, screen).splitlines())
     for key, title in (
-        ("conflicted", "Left undecided by a merge (git theta resolve PATH):"),
+        ("conflicted", "In conflict after a merge (git theta resolve PATH):"),
         ("one_sided", "Deleted by one side, or renamed (git add PATH keeps it, git rm PATH deletes it):"),
-        ("pending", "Still to be written (git theta checkout):"),
-        ("raw_in_index", "In git as they are, not as manifests (git theta add):"),
+        ("pending", "Pending, still manifests (git theta checkout):"),
+        ("raw_in_index", "Stored in git instead of as manifests (git theta add):"),
         ("untracked", "New (git theta add):"),
     ):
-        if told[key]:
-            quiet = False
+        if data[key]:
+            clean = False
             yield output.styled(title, "bold")
-            yield from _indented(told[key])
-    pushed = told["not_pushed"]
+            yield from _indented(data[key])
+    pushed = data["not_pushed"]
     if pushed and pushed["versions"]:
-        quiet = False
+        clean = False
         versions, tensors = plural(pushed["versions"], "version"), plural(pushed["tensors"], "tensor")
         where = "on no remote" if pushed["nowhere"] else f"not on {pushed['remote']}"
         yield output.styled("Not pushed (git push):", "bold")
-        yield f"  {versions} of checkpoints with {tensors} that are {where}, as far as is known"
-    if quiet and not tracked:
+        yield f"  {versions} of checkpoints with {tensors} that are {where}, as of the last fetch or push"
+    if clean and not tracked:
         yield "no checkpoint is tracked here; git theta track PATTERN, then git theta add PATH"
-    elif quiet:
-        yield "nothing changed, nothing is pending"
+    elif clean:
+        yield "nothing changed and nothing is pending"
 
 
 def _indented(paths: Sequence[str]) -> Iterator[str]:

@@ -29,7 +29,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Track."""
+    """Track patterns or list them."""
     output = output_of(args)
     repo = Repository.discover()
     worktree_of(repo)
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     before = attributes.read(path)
     if not args.patterns:
         tracked = attributes.patterns(before)
-        output.result({"tracked": tracked}, tracked or ["no pattern is tracked by the .gitattributes of this folder"])
+        output.result({"tracked": tracked}, tracked or ["the .gitattributes of this directory tracks no pattern"])
         return 0
     text = before
     added, lines = [], []
@@ -45,13 +45,13 @@ def run(args: argparse.Namespace) -> int:
         outcome = attributes.add(text, pattern)
         if outcome.text != text:
             added.append(pattern)
-        lines.append(f"tracking {pattern}" if outcome.text != text else f"tracked already: {pattern}")
+        lines.append(f"tracking {pattern}" if outcome.text != text else f"already tracking {pattern}")
         if outcome.kept:
-            output.warning(f"{pattern} keeps {', '.join(outcome.kept)}, which git uses in the place of ours")
+            output.warning(f"{pattern} keeps {', '.join(outcome.kept)}, which git uses instead of git theta")
         if outcome.replaced:
             output.warning(
-                f"{pattern}: {', '.join(outcome.replaced)} made way for git theta; models in Git LFS move when "
-                "they are added again",
+                f"{pattern}: {', '.join(outcome.replaced)} is replaced by git theta; models in Git LFS are converted "
+                "when they are added again",
                 "git lfs pull && git theta add .",
             )
         text = outcome.text
@@ -59,7 +59,5 @@ def run(args: argparse.Namespace) -> int:
         attributes.write(path, text)
     output.result({"added": added, "file": str(path)}, lines)
     if not configured(repo):
-        output.warning(
-            "git does not know the filter yet; models would be stored in git as they are", "git theta install"
-        )
+        output.warning("git is not configured to use git theta and would store models itself", "git theta install")
     return 0

@@ -31,7 +31,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Untrack."""
+    """Stop tracking patterns."""
     repo = Repository.discover()
     worktree_of(repo)
     path = Path.cwd() / ".gitattributes"
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     for pattern in args.patterns:
         shorter = attributes.remove(text, pattern)
         if shorter == text:
-            raise UsageError(f"{pattern!r} is not tracked by {path}", hint="git theta track, without a pattern, lists")
+            raise UsageError(f"{pattern!r} is not tracked by {path}", hint="git theta track")
         text = shorter
     if text != before:
         attributes.write(path, text)
@@ -49,17 +49,17 @@ def run(args: argparse.Namespace) -> int:
     left = _forget(repo)
     if left:
         output_of(args).warning(
-            f"git still has the manifests of {plural(left, 'checkpoint')} that nothing tracks any more, and clones "
-            "would get their text; to commit the files themselves:",
+            f"git still has the manifests of {plural(left, 'checkpoint')} that are no longer tracked, "
+            "and clones would get their text; to commit the files themselves:",
             "git add .gitattributes && git add --renormalize :/",
         )
     return 0
 
 
 def _forget(repo: Repository) -> int:
-    """Let git look anew at the files of manifests that are not tracked any more, and return how many there are.
+    """Let git read the files of manifests that are no longer tracked again, and return their number.
 
-    The index knows the files as those that the filter made of the manifests, and ``git add`` would pass them by.
+    The index has the stat data of the files, so that ``git add`` would take them for unchanged.
     """
     manifests = repo.manifests(None)
     left = set(manifests).difference(theta_paths(repo.run, manifests))

@@ -54,6 +54,6 @@ def _print_diff(words: Sequence[str]) -> None:
 def _screen(repo: Repository) -> Screen:
     terminal = "true" if sys.stdout.isatty() else "false"
     colour = repo.run("config", "--get-colorbool", "color.diff", terminal, check=False).strip() == b"true"
-    # Git tells a pager's width in COLUMNS; a file or pipe has none.
+    # Git passes a pager's width in COLUMNS; a file or pipe has none.
     width = shutil.get_terminal_size((0, 0)).columns
     return Screen(width, colour)

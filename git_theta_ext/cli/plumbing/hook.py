@@ -1,4 +1,4 @@
-"""Do what git's hooks need; git runs this."""
+"""Run a hook; git runs this."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what a hook is for; fails, and so stops what git is about to do, where that cannot be done."""
+    """Run the hook. A failure stops what git is about to do."""
     return _HOOKS[args.name](output_to_git(), args.words)
 
 
@@ -46,7 +46,7 @@ def _push(output: Output, words: Sequence[str]) -> int:
     updates = parse_updates(sys.stdin.buffer.read().decode(errors="surrogateescape"))
     with Workspace.discover(output) as workspace:
         if not updates and not workspace.repo.theta_dir.is_dir():
-            return 0  # nothing is sent, and nothing was ever stored here
+            return 0  # nothing is sent, and nothing was ever stored in this repository
         pushed = tuple(updates) or tracking_updates(workspace.repo, words[0])
         return _upload(output, Push(workspace, words[0], words[1], pushed), strict=bool(updates))
 
@@ -61,8 +61,8 @@ def _upload(output: Output, push: Push, *, strict: bool) -> int:
     except ThetaError as error:
         if strict:
             raise
-        # Git has nothing to send, so there is nothing to stop.
-        output.warning(f"whether {push.shown} has all parameters is not known: {error.message}", error.hint)
+        # Git sends nothing, so there is nothing to stop.
+        output.warning(f"cannot check that {push.shown} has all parameters: {error.message}", error.hint)
         return 0
     _warn(output, push, done)
     return 0
@@ -70,15 +70,13 @@ def _upload(output: Output, push: Push, *, strict: bool) -> int:
 
 def _warn(output: Output, push: Push, done: Pushed) -> None:
     for path in done.found.conflicted:
-        output.warning(
-            f"{path}: a merge left conflicts in a manifest that is pushed", f"git theta resolve {quote(path)}"
-        )
+        output.warning(f"{path}: the pushed manifest has merge conflicts", f"git theta resolve {quote(path)}")
     if done.failure is not None:
-        message = f"no parameters are pushed, and none are needed that {push.shown} does not name already"
+        message = f"no parameters are pushed; {push.shown} already names all that are needed"
         output.warning(f"{message}: {done.failure.message}", done.failure.hint)
     if done.lost:
         output.warning(
-            f"{push.shown} names {plural(len(done.lost), 'tensor')} that {push.shown} does not have; no remote does",
+            f"{push.shown} names {plural(len(done.lost), 'tensor')} that no remote has",
             f"run git theta push --all {quote(push.shown)} in a clone that has them",
         )
 
@@ -89,18 +87,18 @@ def _say_dry(output: Output, push: Push, seen: Pushed) -> None:
         f"dry run: {f'{tensors} would be' if seen.lacking else 'no parameters need to be'} uploaded to {push.shown}"
     )
     if seen.lost:
-        output.warning(f"{plural(len(seen.lost), 'tensor')} of them are neither here nor on any remote")
+        output.warning(f"{plural(len(seen.lost), 'tensor')} of them are neither in the local store nor on a remote")
 
 
 def _record(output: Output, words: Sequence[str]) -> int:
-    """Say in a merge's message how models were merged; a commit without that is better than none."""
-    from git_theta_ext.operations.merge.record import attach  # of all that merges need, and a push does not
+    """Record in a merge's message how models were merged. A failure is only a warning."""
+    from git_theta_ext.operations.merge.record import attach  # not needed by pushes
 
     try:
         for path in attach(Repository.discover(), Path(*words[:1]), words[1:]):
-            output.warning(f"{path}: the commit will not say how it was merged: its rules are too long")
+            output.warning(f"{path}: the commit does not record how it was merged, as the rules are too long")
     except ThetaError as error:
-        output.warning(f"the commit will not say how models were merged: {error.message}")
+        output.warning(f"the commit does not record how models were merged: {error.message}")
     return 0
 
 

@@ -1,1 +1,1 @@
-"""Format results for people and for programs."""
+"""Format results as text, JSON and HTML."""

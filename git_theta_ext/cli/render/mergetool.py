@@ -1,4 +1,4 @@
-"""What ``git theta mergetool`` says."""
+"""Texts of ``git theta mergetool``."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ SHORT = {"o": "ours", "t": "theirs", "b": "base", "a": "average", **{f"t{n}": f"
 HELP = """\
   o, t, b    take our version, theirs (of several t1, t2 ...), or the common ancestor's
   a          average; or any method with options: ties density=0.1 lambda=0.8
-  p          preview what methods would make of it; p METHOD NAME=VALUE ... for one
-  s          split: ask about each of these parameters by itself
-  k          skip: leave them undecided for now
-  q          quit: leave everything else undecided; settled answers are kept"""
+  p          preview some methods, or one: p METHOD NAME=VALUE ...
+  s          split: ask about each of these parameters separately
+  k          skip: leave them in conflict for now
+  q          quit: leave everything else in conflict; answers so far are kept"""
 LAYOUT_QUESTION = "  whose order and metadata? [o t b k] "
 
 
-def headline(found: ConflictedCheckpoint) -> str:
-    """Say what is undecided."""
-    return f"{found.path}: {plural(len(found.manifest.conflicts), 'parameter')} undecided"
+def headline(checkpoint: ConflictedCheckpoint) -> str:
+    """Count the conflicts."""
+    return f"{checkpoint.path}: {plural(len(checkpoint.manifest.conflicts), 'parameter')} in conflict"
 
 
 def groups_of(conflicts: Sequence[Conflict], apart: AbstractSet[str]) -> list[tuple[str, list[Conflict]]]:
-    """Put conflicts together that are alike and whose names differ only in numbers, but for some that stand alone.
+    """Group conflicts that are alike and whose names differ only in numbers, except those in ``apart``.
 
     Returns:
         What the names of each group have in common, and the group.
@@ -50,15 +50,15 @@ def groups_of(conflicts: Sequence[Conflict], apart: AbstractSet[str]) -> list[tu
         key = conflict.name if conflict.name in apart else ""
         alike[key, conflict.reason, movers(conflict)].append(conflict)
     groups = []
-    for found in alike.values():
-        named = {conflict.name: conflict for conflict in found}
-        rows = fold([Item("~", conflict.name, _spec(conflict)) for conflict in found], _MOST_GROUPS)
+    for members in alike.values():
+        named = {conflict.name: conflict for conflict in members}
+        rows = fold([Item("~", conflict.name, _spec(conflict)) for conflict in members], _MOST_GROUPS)
         groups += [(row.label, [named[item.name] for item in row.items]) for row in rows]
     return sorted(groups, key=lambda group: group[1][0].name)
 
 
 def about(label: str, conflicts: Sequence[Conflict], measures: Measures | None, groups: int) -> str:
-    """Describe a group, and how far its sides are apart."""
+    """Describe a group and the distances of its sides."""
     first = conflicts[0]
     size = sum(value.spec.nbytes for c in conflicts for value in c.sides[:1] if value is not None)
     count = f"{plural(len(conflicts), 'parameter')}, {_spec(first)}, {human_bytes(size)}"
@@ -74,29 +74,29 @@ def about(label: str, conflicts: Sequence[Conflict], measures: Measures | None, 
         rows.append([side, percent(measures.distances[number]), percent(share), cosine])
     lines += aligned(rows)
     if measures.agreement is not None:
-        lines.append(f"  signs conflict in {percent(1 - measures.agreement)} of what several sides moved")
+        lines.append(f"  signs conflict in {percent(1 - measures.agreement)} of what several sides changed")
     return "\n".join(lines)
 
 
-def previews(conflicts: Sequence[Conflict], count: int, found: Sequence[Preview]) -> str:
-    """Say what methods would make of a group."""
+def previews(conflicts: Sequence[Conflict], count: int, results: Sequence[Preview]) -> str:
+    """Describe what methods would make of a group."""
     sides = movers(conflicts[0])
     rows = [["method", "moved by", "elements", *(f"cosine with {side}" for side in sides)]]
-    for each in found:
-        if each.measures is None:
-            rows.append([each.choice.words, each.reason, "", *[""] * len(sides)])
+    for result in results:
+        if result.measures is None:
+            rows.append([result.choice.words, result.reason, "", *[""] * len(sides)])
             continue
-        last = len(each.measures.products) - 1
-        share = each.measures.moved[last] / max(each.measures.elements, 1)
-        cosines = [_number(each.measures.cosine(number, last)) for number in range(last)]
-        rows.append([each.choice.words, percent(each.measures.distances[last]), percent(share), *cosines])
+        last = len(result.measures.products) - 1
+        share = result.measures.moved[last] / max(result.measures.elements, 1)
+        cosines = [_number(result.measures.cosine(number, last)) for number in range(last)]
+        rows.append([result.choice.words, percent(result.measures.distances[last]), percent(share), *cosines])
     part = [] if count == len(conflicts) else [f"  computed from {count} of {plural(len(conflicts), 'parameter')}"]
     return "\n".join([*aligned(rows), *part])
 
 
-def layout(found: ConflictedCheckpoint) -> str:
-    """Say what is undecided about the file."""
-    conflict = found.manifest.layout_conflict
+def layout(checkpoint: ConflictedCheckpoint) -> str:
+    """Describe the conflict about the file's layout."""
+    conflict = checkpoint.manifest.layout_conflict
     assert conflict is not None
     return f"\nthe file's layout: {conflict.reason}"
 

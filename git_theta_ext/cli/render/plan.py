@@ -1,4 +1,4 @@
-"""A merge plan for people and for programs."""
+"""A merge plan as text and JSON."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def to_json(path: str, preview: MergePreview) -> dict[str, Any]:
 
 
 def conflicts(plan: Plan) -> int:
-    """Return the number of things that a plan leaves undecided, as far as manifests tell."""
+    """Return the number of conflicts in a plan, as far as manifests show them."""
     return sum(d.action == "conflict" for d in plan.decisions) + (plan.layout.action == "conflict")
 
 
 def lines(path: str, preview: MergePreview) -> Iterator[str]:
-    """Describe a plan for people: parameters whose names differ only in numbers are one row."""
+    """Describe a plan as text; parameters whose names differ only in numbers are one row."""
     plan = preview.plan
     groups: dict[str, list[Decision]] = {}
     for decision in plan.decisions:
@@ -72,7 +72,7 @@ def _heading(decision: Decision) -> str:
     if decision.action == "compute":
         return f"merged by {decision.choice.words} ({decision.choice.origin})"
     if decision.action == "apply":
-        return f"theirs' change applied to ours ({decision.choice.origin})"
+        return f"changes of theirs applied to ours ({decision.choice.origin})"
     if decision.action == "cast" and decision.into is not None:
         return f"taken from {decision.source}, as {decision.into.name}"
     return "in conflict" if decision.action == "conflict" else f"taken from {decision.source}"

@@ -1,4 +1,4 @@
-"""What ``git theta fsck --repair`` says of what it did, for people and for programs."""
+"""The result of ``git theta fsck --repair`` as text and JSON."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ if TYPE_CHECKING:
 
 
 def plan_json(plan: RepairPlan) -> dict[str, Any]:
-    """Return what a repair would do, for programs."""
+    """Return what a repair would do, as JSON."""
     return {"packs": list(plan.packs), "broken": sorted(plan.broken), "fetchable": sorted(plan.fetchable)}
 
 
 def plan_lines(plan: RepairPlan) -> Iterator[str]:
-    """Say what a repair would do."""
+    """Describe what a repair would do."""
     if plan.packs:
-        yield f"would move aside {plural(len(plan.packs), 'damaged pack')}"
+        yield f"would move {plural(len(plan.packs), 'damaged pack')} to quarantine"
     if plan.broken:
-        yield f"would fetch {plural(len(plan.fetchable), 'tensor')} of {len(plan.broken)} that are broken here"
+        yield f"would fetch {plural(len(plan.fetchable), 'tensor')} of {len(plan.broken)} that are damaged or missing"
     if not plan.packs and not plan.broken:
         yield "nothing to repair"
 
 
 def names_of(manifests: Mapping[str, Manifest], digests: AbstractSet[Digest]) -> dict[Digest, list[str]]:
-    """Return the parameters that some digests are the values of, each with its manifest's place."""
-    found: dict[Digest, list[str]] = {digest: [] for digest in digests}
+    """Return the parameters with certain digests, each with the name of its manifest."""
+    names: dict[Digest, list[str]] = {digest: [] for digest in digests}
     for place, manifest in manifests.items():
         named = [("the skeleton", manifest.skeleton.digest)]
         named += [(name, parameter.digest) for name, parameter in manifest.parameters.items()]
         for name, digest in named:
-            if digest in found:
-                found[digest].append(f"{place}: {name}")
-    return found
+            if digest in names:
+                names[digest].append(f"{place}: {name}")
+    return names
 
 
 def done_json(done: Repair, names: Mapping[Digest, Sequence[str]]) -> dict[str, Any]:
-    """Return what a repair did, for programs."""
+    """Return what a repair did, as JSON."""
     digests = {"fetched": done.fetched, "saved": done.saved, "lost": done.lost}
-    found: dict[str, Any] = {kind: sorted(those) for kind, those in digests.items()}
-    return found | {
+    data: dict[str, Any] = {kind: sorted(those) for kind, those in digests.items()}
+    return data | {
         "mended": [
             {"digest": digest, "from": source, "parameters": names[digest]}
             for digest, source in sorted(done.sources.items())
@@ -62,14 +62,14 @@ def done_json(done: Repair, names: Mapping[Digest, Sequence[str]]) -> dict[str, 
 
 
 def done_lines(store: Store, done: Repair, names: Mapping[Digest, Sequence[str]]) -> Iterator[str]:
-    """Say what a repair did."""
+    """Describe what a repair did."""
     for digest, source in sorted(done.sources.items(), key=lambda item: (names[item[0]], item[0])):
-        yield f"mended {shortlist(names[digest], NAMED)}: from {source}"
+        yield f"repaired {shortlist(names[digest], NAMED)}: from {source}"
     for digest in sorted(done.lost, key=lambda digest: (names[digest], digest)):
-        yield f"lost {shortlist(names[digest], NAMED)}: no good copy was found"
+        yield f"lost {shortlist(names[digest], NAMED)}: no good copy found"
     if done.removed:
         yield f"removed {plural(len(done.removed), 'damaged pack')}"
     if done.quarantined:
         yield f"moved {plural(len(done.quarantined), 'damaged pack')} to {store.root / 'quarantine'}"
     if done.put_back:
-        yield f"left {plural(len(done.put_back), 'damaged pack')} in place: nothing could be had in their stead"
+        yield f"left {plural(len(done.put_back), 'damaged pack')} in place: no replacement found"

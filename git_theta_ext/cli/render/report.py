@@ -2,7 +2,7 @@
 
 Version 1 of the JSON is an object with these keys; keys may be added within a version:
 
-- ``schema``: the name of the version; ``path``; ``commit``; ``method`` and ``rules`` as they were asked for.
+- ``schema``: the name of the version; ``path``; ``commit``; ``method`` and ``rules`` as they were requested.
 - ``taken``: side to the number of parameters that only it changed.
 - ``groups``: one object each with ``label``, ``method``, ``state``, ``parameters`` (names) and ``sides``. Where the
   versions can be compared also with ``elements``; of each side ``distance`` (norm of what it moved over the
@@ -40,7 +40,7 @@ _COLUMNS = ("group", "method", "moved by", "trimmed", "agree", "cosine", "energy
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters that were merged alike.
+    """Parameters that were merged in the same way.
 
     Attributes:
         label: What their names have in common.
@@ -54,14 +54,14 @@ class Group:
 
 
 def grouped(rows: Sequence[Row]) -> list[Group]:
-    """Put parameters together that were merged alike and whose names differ only in numbers."""
+    """Group parameters that were merged in the same way and whose names differ only in numbers."""
     alike: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
         alike[row.method, row.state, row.sides, row.measures is None].append(row)
     groups = []
-    for found in alike.values():
-        named = {row.name: row for row in found}
-        for folded in fold([Item("~", row.name, str(row.spec)) for row in found], _MOST_GROUPS):
+    for similar in alike.values():
+        named = {row.name: row for row in similar}
+        for folded in fold([Item("~", row.name, str(row.spec)) for row in similar], _MOST_GROUPS):
             members = tuple(named[item.name] for item in folded.items)
             measures = [row.measures for row in members if row.measures is not None]
             groups.append(Group(folded.label, members, reduce(add, measures) if measures else None))
@@ -79,21 +79,21 @@ def to_json(about: Mapping[str, Any], groups: Sequence[Group]) -> dict[str, Any]
 
 
 def _group(group: Group) -> dict[str, Any]:
-    first, found = group.rows[0], group.measures
-    told: dict[str, Any] = {"label": group.label, "method": first.method, "state": first.state}
-    told |= {"sides": list(first.sides), "parameters": [row.name for row in group.rows]}
-    if found is None:
-        return told
+    first, measures = group.rows[0], group.measures
+    data: dict[str, Any] = {"label": group.label, "method": first.method, "state": first.state}
+    data |= {"sides": list(first.sides), "parameters": [row.name for row in group.rows]}
+    if measures is None:
+        return data
     pairs = list(combinations(range(len(first.sides)), 2))
-    return told | {
-        "elements": found.elements,
-        "distance": [value if math.isfinite(value) else None for value in found.distances],
-        "moved": [count / found.elements if found.elements else 0.0 for count in found.moved],
-        "trimmed": None if found.trimmed is None else list(found.trimmed),
-        "agreement": found.agreement,
-        "cosines": [{"sides": [first.sides[a], first.sides[b]], "cosine": found.cosine(a, b)} for a, b in pairs],
-        "energy": found.energy,
-        "unmoved": found.unmoved,
+    return data | {
+        "elements": measures.elements,
+        "distance": [value if math.isfinite(value) else None for value in measures.distances],
+        "moved": [count / measures.elements if measures.elements else 0.0 for count in measures.moved],
+        "trimmed": None if measures.trimmed is None else list(measures.trimmed),
+        "agreement": measures.agreement,
+        "cosines": [{"sides": [first.sides[a], first.sides[b]], "cosine": measures.cosine(a, b)} for a, b in pairs],
+        "energy": measures.energy,
+        "unmoved": measures.unmoved,
     }
 
 
@@ -105,7 +105,7 @@ def text(about: Mapping[str, Any], groups: Sequence[Group]) -> Iterator[str]:
 
 
 def headline(about: Mapping[str, Any], groups: Sequence[Group]) -> str:
-    """Say in a line what was merged."""
+    """Summarise in a line what was merged."""
     parts = [f"{count} taken from {side}" for side, count in sorted(about["taken"].items())]
     methods: dict[str, int] = defaultdict(int)
     for group in groups:
@@ -115,20 +115,20 @@ def headline(about: Mapping[str, Any], groups: Sequence[Group]) -> str:
 
 
 def _cells(group: Group) -> list[str]:
-    first, found = group.rows[0], group.measures
+    first, measures = group.rows[0], group.measures
     label = group.label if len(group.rows) == 1 else f"{group.label} ({len(group.rows)})"
-    if found is None:
+    if measures is None:
         return [label, first.method, first.state, "", "", "", ""]
-    cosines = [found.cosine(a, b) for a, b in combinations(range(len(first.sides)), 2)]
+    cosines = [measures.cosine(a, b) for a, b in combinations(range(len(first.sides)), 2)]
     known = [cosine for cosine in cosines if cosine is not None]
-    moved = ", ".join(f"{side} {percent(value)}" for side, value in zip(first.sides, found.distances, strict=True))
-    trimmed = "" if found.trimmed is None else ", ".join(map(percent, found.trimmed))
+    moved = ", ".join(f"{side} {percent(value)}" for side, value in zip(first.sides, measures.distances, strict=True))
+    trimmed = "" if measures.trimmed is None else ", ".join(map(percent, measures.trimmed))
     cosine = f"{sum(known) / len(known):.2f}" if known else ""
-    return [label, first.method, moved, trimmed, percent(found.agreement), cosine, percent(found.energy)]
+    return [label, first.method, moved, trimmed, percent(measures.agreement), cosine, percent(measures.energy)]
 
 
 def to_html(reports: Sequence[tuple[Mapping[str, Any], Sequence[Group]]]) -> str:
-    """Write reports as a page that needs nothing else."""
+    """Write reports as a self-contained page."""
     body = []
     for about, groups in reports:
         body.append(f"<h2>{_shown(headline(about, groups))}</h2>")
@@ -144,7 +144,7 @@ def to_html(reports: Sequence[tuple[Mapping[str, Any], Sequence[Group]]]) -> str
 
 
 def _shown(text: str) -> str:
-    """Return a text for the page, in which names are nothing but text."""
+    """Escape a text for the page, as names may contain markup."""
     return html.escape(printable(text))
 
 

@@ -24,7 +24,7 @@ ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) 
 _END = r"(?= and git | then git |[;,`)&|…\"“\n]|$|\.(?:\s|$)|: |\? )"
 _COMMAND = re.compile(r"git[ -]theta (?!-|COMMAND|\.\.\.|…)([^;,`)&|…\"“\n]+?)'?" + _END)
 _PROSE = re.compile(
-    r"(?:COMMAND|is|has|did|does|process|itself|installed|cannot|tracks|manifest|of|merged|writes|keeps|no|to|calls|X)\b"
+    r"(?:COMMAND|and|is|has|did|does|process|itself|installed|cannot|tracks|manifest|of|merged|writes|keeps|no|to|calls|X)\b"
 )
 _FILE_HEADER = re.compile(r"\w+ \d+$")
 

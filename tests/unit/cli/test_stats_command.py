@@ -131,7 +131,7 @@ def test_show_names_what_does_not_fit(folder, capsys):
         (["collect", MODEL, "--with", "mine_to_collect:collected", "--kinds", "hessian"], 2, "statistics 'hessian'"),
         (["collect", MODEL, "--with", "mine_to_collect:collected", "--samples", "0"], 2, "must be at least 1"),
         (["collect", "gone.safetensors", "--with", "mine_to_collect:collected"], 8, "cannot read gone.safetensors"),
-        (["show", MODEL, "--with", "mine_to_collect:collected"], 2, "--with is for collect"),
+        (["show", MODEL, "--with", "mine_to_collect:collected"], 2, "--with needs collect"),
         (["measure", MODEL], 2, "measure"),
     ],
 )
@@ -171,7 +171,7 @@ def test_a_checkpoint_that_changes_meanwhile_gets_no_statistics(folder, capsys, 
 
     monkeypatch.setattr(collecting, "collect", meanwhile)
     assert collect() == 4
-    assert "was written to while" in capsys.readouterr().err
+    assert "was changed while" in capsys.readouterr().err
     assert not (folder.path / STATISTICS).exists()
 
 
