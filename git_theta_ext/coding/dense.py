@@ -3,8 +3,8 @@
 Trained weights have nearly random mantissas and exponents of some 2.6 bits, so the exponent is split from sign and
 mantissa.
 
-A payload is a byte for the arrangement, then planes. Arrangements: 0 the bytes as they are, 1 one plane an octet, 2
-exponent, mantissa's top with the sign, and all lower bytes as one plane, 3 as 2 with one plane for each lower octet, 4
+A payload is a byte for the arrangement, then planes. Arrangements: 0 the bytes as they are, 1 one plane a byte, 2
+exponent, mantissa's top with the sign, and all lower bytes as one plane, 3 as 2 with one plane for each lower byte, 4
 one plane for each place in a block of quantised numbers.
 """
 
@@ -17,14 +17,14 @@ from git_theta_ext.coding.planes import (
     SMALL,
     as_integers,
     block_width,
+    byte_plane,
+    byte_planes,
     code_all,
     code_plane,
     code_text,
     integer_width,
-    join_octets,
+    join_bytes,
     looks_random,
-    octet,
-    octets,
     payload_size,
     read_planes,
     scratch,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import TensorSpec
 
-_WHOLE, _OCTETS, _SPLIT, _SPLIT_OCTETS, _PLACES = range(5)
+_WHOLE, _BYTES, _SPLIT, _SPLIT_BYTES, _PLACES = range(5)
 
 
 def encode_dense(spec: TensorSpec, data: memoryview) -> list[Buffer]:
@@ -80,8 +80,8 @@ def decode_dense(spec: TensorSpec, payload: memoryview, out: memoryview) -> None
         out[:] = memoryview(planes[0])
     elif arrangement == _PLACES:
         _interleave(planes, out)
-    elif arrangement == _OCTETS:
-        join_octets(planes, as_integers(out, width))
+    elif arrangement == _BYTES:
+        join_bytes(planes, as_integers(out, width))
     else:
         _join(arrangement, planes, as_integers(out, width))
 
@@ -95,29 +95,29 @@ def _split(values: Any, *, split: bool) -> tuple[int, list[Any]]:
     import numpy as np
 
     if not split:
-        return _OCTETS, list(octets(values))
+        return _BYTES, list(byte_planes(values))
     high, low = values, []
-    if values.itemsize == 4:  # noqa: PLR2004 - octets of a float32
+    if values.itemsize == 4:  # noqa: PLR2004 - bytes of a float32
         shifted = scratch("shifted", values.size, "<u4")
         np.right_shift(values, 16, out=shifted)
         high = scratch("high", values.size, "<u2")
         np.copyto(high, shifted, casting="unsafe")
         low = [np.empty(values.size, np.uint16)]
         np.copyto(low[0], values, casting="unsafe")
-    # Rotating the sign to the bottom puts the eight exponent bits into the upper octet.
+    # Rotating the sign to the bottom puts the eight exponent bits into the upper byte.
     rotated, sign = scratch("rotated", values.size, "<u2"), scratch("sign", values.size, "<u2")
     np.left_shift(high, 1, out=rotated)
     np.right_shift(high, 15, out=sign)
     np.bitwise_or(rotated, sign, out=rotated)
-    top = [octet(rotated, 8), octet(rotated, 0)]
+    top = [byte_plane(rotated, 8), byte_plane(rotated, 0)]
     if low and not looks_random(low[0].data.cast("B")):
-        # Cast up from a narrower type, most likely: then the octets differ in kind.
-        return _SPLIT_OCTETS, [*top, octet(low[0], 8), octet(low[0], 0)]
+        # Cast up from a narrower type, most likely: then the bytes differ in kind.
+        return _SPLIT_BYTES, [*top, byte_plane(low[0], 8), byte_plane(low[0], 0)]
     return _SPLIT, [*top, *low]
 
 
 def _by_place(data: memoryview, width: int) -> list[Buffer]:
-    """Return a payload with a plane for each place in blocks of ``width`` octets."""
+    """Return a payload with a plane for each place in blocks of ``width`` bytes."""
     import numpy as np
 
     places = np.ascontiguousarray(as_integers(data, 1).reshape(-1, width).T)
@@ -139,11 +139,11 @@ def _plane_sizes(arrangement: int, nbytes: int, width: int, block: int) -> list[
     if arrangement == _PLACES and block and nbytes % block == 0:
         return [nbytes // block] * block
     if nbytes % width == 0:
-        if arrangement == _OCTETS:
+        if arrangement == _BYTES:
             return [count] * width
         if arrangement == _SPLIT and width in {2, 4}:
-            return [count, count] + [count * 2] * (width == 4)  # noqa: PLR2004 - octets of a float32
-        if arrangement == _SPLIT_OCTETS and width == 4:  # noqa: PLR2004 - octets of a float32
+            return [count, count] + [count * 2] * (width == 4)  # noqa: PLR2004 - bytes of a float32
+        if arrangement == _SPLIT_BYTES and width == 4:  # noqa: PLR2004 - bytes of a float32
             return [count] * 4
     raise CorruptError("a dense chunk of unknown arrangement")
 
@@ -151,10 +151,10 @@ def _plane_sizes(arrangement: int, nbytes: int, width: int, block: int) -> list[
 def _join(arrangement: int, planes: Sequence[Buffer], out: Any) -> None:
     import numpy as np
 
-    wide = out.itemsize == 4  # noqa: PLR2004 - octets of a float32
+    wide = out.itemsize == 4  # noqa: PLR2004 - bytes of a float32
     high = scratch("high", out.size, "<u2") if wide else out
     rotated, sign = scratch("rotated", out.size, "<u2"), scratch("sign", out.size, "<u2")
-    join_octets(planes[:2], rotated)
+    join_bytes(planes[:2], rotated)
     np.right_shift(rotated, 1, out=sign)
     np.left_shift(rotated, 15, out=rotated)
     np.bitwise_or(rotated, sign, out=high)
@@ -171,5 +171,5 @@ def _join_low(arrangement: int, planes: Sequence[Buffer], high: Any, out: Any) -
     if arrangement == _SPLIT:
         low.view(np.uint8)[:] = as_integers(planes[0], 1)  # which may begin at any byte of its pack
     else:
-        join_octets(planes, low)
+        join_bytes(planes, low)
     np.bitwise_or(out, low, out=out)

@@ -1,4 +1,4 @@
-"""Planes of octets: how they are cut from integers, entropy-coded where that pays, and written one after another.
+"""Planes of bytes: how they are cut from integers, entropy-coded where that pays, and written one after another.
 
 A plane that looks random is kept raw. Others are coded by zstd in a setting that finds next to no matches and leaves
 the work to its Huffman stage, which on exponents is smaller and faster than any of zstd's levels.
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import TensorSpec
 
-    Octets = npt.NDArray[np.uint8]
+    Bytes = npt.NDArray[np.uint8]
     Coded = tuple[int, Buffer]
-    """Codec and octets of a plane."""
+    """Codec and bytes of a plane."""
 
 RAW, ZSTD = range(2)
 
 _PLANE = struct.Struct("<BI")
 _SAMPLE = 1 << 12
 _RUN = 1 << 14
-_RANDOM_BITS = 7.88  # a sample of random octets of that size has an entropy of 7.95 bits and more
+_RANDOM_BITS = 7.88  # a sample of random bytes of that size has an entropy of 7.95 bits and more
 _WORTH = 0.98
 _MATCHES_WORTH = 0.95
 _WIDEST = 255
 SMALL = 64
-"""Octets below which no coder pays for its frame."""
+"""Bytes below which no coder pays for its frame."""
 
 _local = threading.local()
 
 
 def integer_width(spec: TensorSpec) -> int:
-    """Return the octets of the integers that a tensor's bytes are taken as, or 0 where nothing is known of them.
+    """Return the bytes of the integers that a tensor's bytes are taken as, or 0 where nothing is known of them.
 
     Complex numbers count as two reals.
     """
@@ -53,7 +53,7 @@ def integer_width(spec: TensorSpec) -> int:
 
 
 def block_width(spec: TensorSpec) -> int:
-    """Return the octets of an element that is only bits, such as a block of quantised numbers; 0 where it is no such.
+    """Return the bytes of an element that is only bits, such as a block of quantised numbers; 0 where it is no such.
 
     What lies at the same place of each block means the same.
     """
@@ -62,7 +62,7 @@ def block_width(spec: TensorSpec) -> int:
 
 
 def as_integers(data: Any, width: int) -> Any:
-    """Return a view of bytes as little-endian unsigned integers of ``width`` octets."""
+    """Return a view of bytes as little-endian unsigned integers of ``width`` bytes."""
     import numpy as np
 
     return np.frombuffer(data, f"<u{width}")
@@ -79,8 +79,8 @@ def scratch(name: str, count: int, kind: str) -> Any:
     return found[:count]
 
 
-def octet(values: Any, shift: int) -> Octets:
-    """Return the octet of each integer that begins ``shift`` bits up, in fresh memory since it may be kept as it is."""
+def byte_plane(values: Any, shift: int) -> Bytes:
+    """Return the byte of each integer that begins ``shift`` bits up, in fresh memory since it may be kept as it is."""
     import numpy as np
 
     plane = np.empty(values.size, np.uint8)
@@ -92,13 +92,13 @@ def octet(values: Any, shift: int) -> Octets:
     return plane
 
 
-def octets(values: Any) -> list[Octets]:
-    """Return one plane for each octet of an array of integers, the uppermost first."""
-    return [octet(values, 8 * i) for i in reversed(range(values.itemsize))]
+def byte_planes(values: Any) -> list[Bytes]:
+    """Return one plane for each byte of an array of integers, the uppermost first."""
+    return [byte_plane(values, 8 * i) for i in reversed(range(values.itemsize))]
 
 
-def join_octets(planes: Sequence[Buffer], out: Any) -> None:
-    """Put integers together from planes, the uppermost octets first; the inverse of ``octets``."""
+def join_bytes(planes: Sequence[Buffer], out: Any) -> None:
+    """Put integers together from planes, the uppermost bytes first; the inverse of ``byte_planes``."""
     import numpy as np
 
     np.copyto(out, as_integers(planes[0], 1))
@@ -110,7 +110,7 @@ def join_octets(planes: Sequence[Buffer], out: Any) -> None:
 
 
 def looks_random(plane: memoryview) -> bool:
-    """Tell from a sample whether no coder of single octets would gain anything."""
+    """Tell from a sample whether no coder of single bytes would gain anything."""
     return _look_random([plane]) == [True]
 
 
@@ -125,8 +125,8 @@ def _look_random(planes: Sequence[memoryview]) -> list[bool]:
     return [plane.nbytes >= _SAMPLE and next(found) for plane in planes]
 
 
-def entropies(samples: Octets) -> npt.NDArray[np.float64]:
-    """Return the entropy of each row of octets in bits an octet, each octet taken by itself."""
+def entropies(samples: Bytes) -> npt.NDArray[np.float64]:
+    """Return the entropy of each row of bytes in bits a byte, each byte taken by itself."""
     import numpy as np
 
     rows, columns = samples.shape
@@ -136,21 +136,21 @@ def entropies(samples: Octets) -> npt.NDArray[np.float64]:
     return bits
 
 
-def _sample(plane: memoryview) -> Octets:
+def _sample(plane: memoryview) -> Bytes:
     """Return 4 KiB: sixteen runs spread evenly, so that changing statistics are seen."""
-    values: Octets = as_integers(plane, 1)
+    values: Bytes = as_integers(plane, 1)
     return values[: values.size // 16 * 16].reshape(16, -1)[:, : _SAMPLE // 16].reshape(-1)
 
 
 def code_text(plane: memoryview) -> Coded:
-    """Code octets of which nothing is known but that they may repeat themselves."""
+    """Code bytes of which nothing is known but that they may repeat themselves."""
     if plane.nbytes < SMALL:
         return RAW, plane
     return _smaller(_tools().text.compress(plane), plane)
 
 
 def code_symbols(plane: memoryview) -> Coded:
-    """Code a plane by its octets' frequencies; what is coded shares no memory with others, what is kept raw does."""
+    """Code a plane by its bytes' frequencies; what is coded shares no memory with others, what is kept raw does."""
     if plane.nbytes < SMALL or looks_random(plane):
         return RAW, plane
     return _smaller(_tools().huffman.compress(plane), plane)
@@ -176,7 +176,7 @@ def code_all(planes: Sequence[memoryview]) -> list[Coded]:
 def code_plane(plane: memoryview) -> Coded:
     """Code a plane as ``code_symbols`` does, or by its repetitions where there are some.
 
-    A run of octets shows them, scattered samples do not.
+    A run of bytes shows them, scattered samples do not.
     """
     codec, coded = code_symbols(plane)
     run = plane[:_RUN]
@@ -189,7 +189,7 @@ def code_plane(plane: memoryview) -> Coded:
 
 
 def payload_size(pieces: Sequence[Buffer]) -> int:
-    """Return the octets of a payload that is made of these pieces."""
+    """Return the bytes of a payload that is made of these pieces."""
     return sum(memoryview(piece).nbytes for piece in pieces)
 
 
@@ -200,11 +200,11 @@ def write_planes(head: bytes, coded: Sequence[Coded]) -> list[Buffer]:
 
 
 def read_planes(payload: memoryview, sizes: Sequence[int]) -> list[Buffer]:
-    """Return each plane's octets from what ``write_planes`` wrote behind the head.
+    """Return each plane's bytes from what ``write_planes`` wrote behind the head.
 
     Args:
         payload: What follows the head.
-        sizes: Octets of each plane: known beforehand, so that no frame can claim more.
+        sizes: Bytes of each plane: known beforehand, so that no frame can claim more.
 
     Raises:
         CorruptError: The payload does not hold planes of these sizes and nothing else.
@@ -216,7 +216,7 @@ def read_planes(payload: memoryview, sizes: Sequence[int]) -> list[Buffer]:
 
 
 def read_some_planes(payload: memoryview, sizes: Sequence[int]) -> tuple[list[Buffer], memoryview]:
-    """Return each plane's octets as ``read_planes`` does, and what follows them."""
+    """Return each plane's bytes as ``read_planes`` does, and what follows them."""
     at = _PLANE.size * len(sizes)
     if payload.nbytes < at:
         raise CorruptError("a chunk is cut short")
@@ -262,7 +262,7 @@ def _tools() -> Any:
     if not hasattr(_local, "huffman"):
         import zstandard
 
-        # A tiny hash table and long matches only, so that nearly all octets become literals.
+        # A tiny hash table and long matches only, so that nearly all bytes become literals.
         _local.huffman = zstandard.ZstdCompressor(
             compression_params=zstandard.ZstdCompressionParameters(
                 strategy=zstandard.STRATEGY_FAST,

@@ -3,11 +3,11 @@
 Bit patterns are subtracted as unsigned integers, so that every value survives, and the difference's sign moves to its
 lowest bit. Runs of elements that were all predicted are left out. The others are grouped by the exponent of what was
 predicted: training moves parameters by steps of similar absolute size, so the number of units in the last place
-follows the exponent. Octets of quantised blocks are grouped by their place in the block. Neighbouring groups form
+follows the exponent. Bytes of quantised blocks are grouped by their place in the block. Neighbouring groups form
 stripes, of which each has a code of its own.
 
 A payload is a single zero where all was predicted, and 128 with a dense payload where the prediction was of no use.
-Else it is an octet with the number of stripes, the highest bit set where runs were left out; a record for each stripe;
+Else it is a byte with the number of stripes, the highest bit set where runs were left out; a record for each stripe;
 the map of runs; and the planes of all stripes.
 """
 
@@ -61,7 +61,7 @@ def encode_residual(spec: TensorSpec, data: memoryview, predicted: memoryview) -
         predicted: As many bytes.
 
     Returns:
-        The pieces of the payload; one octet where the bytes are equal.
+        The pieces of the payload; one byte where the bytes are equal.
     """
     pieces = _encode(spec, data, predicted)
     if payload_size(pieces) > _SUSPECT * data.nbytes:

@@ -9,7 +9,7 @@ from git_theta_ext.coding.stripes import LAST_KEY, SYMBOL_BITS, Stripe
 _MOST = 32
 _LEAST_BITS = 1 << 14  # a stripe's own tables pay from about 2 KiB on
 _SAMPLE = 1 << 15
-_OCTET_VALUES = 256
+_BYTE_VALUES = 256
 _TOPS = [(1 << bits) - 1 for bits in SYMBOL_BITS]
 
 
@@ -18,7 +18,7 @@ def plan(missed: Any, keys: Any) -> list[Stripe]:
 
     Args:
         missed: Unsigned integers, mostly small; at least one.
-        keys: An octet for each of them, that its size depends on.
+        keys: A byte for each of them, on which its size depends.
     """
     import numpy as np
 
@@ -26,14 +26,14 @@ def plan(missed: Any, keys: Any) -> list[Stripe]:
     sample, groups = np.ascontiguousarray(missed[::step]), keys[::step]
     used = np.flatnonzero(np.bincount(groups))
     ranks = np.zeros(LAST_KEY + 1, np.uint16)
-    ranks[used] = np.arange(used.size) * _OCTET_VALUES
+    ranks[used] = np.arange(used.size) * _BYTE_VALUES
     rows, most = ranks[groups], np.full(sample.size, LAST_KEY, sample.dtype)
-    # One histogram for each number of low octets split off and each key.
+    # One histogram for each number of low bytes split off and each key.
     histograms = []
     for low in range(max(1, missed.itemsize - 1)):
-        octets = np.minimum(sample >> (8 * low) if low else sample, most).astype(np.uint16)
-        histograms.append(np.bincount(np.bitwise_or(octets, rows, out=octets), minlength=used.size * _OCTET_VALUES))
-    counts = np.stack(histograms).reshape(len(histograms), used.size, _OCTET_VALUES)
+        values = np.minimum(sample >> (8 * low) if low else sample, most).astype(np.uint16)
+        histograms.append(np.bincount(np.bitwise_or(values, rows, out=values), minlength=used.size * _BYTE_VALUES))
+    counts = np.stack(histograms).reshape(len(histograms), used.size, _BYTE_VALUES)
     bounds = _bounds(_costs(counts, missed.itemsize).min(axis=(0, 1)) * step)
     costs = _costs(np.add.reduceat(counts, [0, *bounds[:-1]], axis=1), missed.itemsize)
     best = costs.reshape(-1, len(bounds)).argmin(axis=0)
@@ -59,15 +59,15 @@ def _costs(counts: Any, width: int) -> Any:
     """Estimate the bits of coding elements that are distributed like this.
 
     Args:
-        counts: Of the octets 0 to 255 or more, by low octets split off and group.
-        width: Octets of an element.
+        counts: Of the bytes 0 to 255 or more, by low bytes split off and group.
+        width: Bytes of an element.
 
     Returns:
-        By low octets split off, place in ``SYMBOL_BITS`` and group.
+        By low bytes split off, place in ``SYMBOL_BITS`` and group.
     """
     import numpy as np
 
-    # Of the octet 0, and of those from there on that are the largest symbol or more for each number of bits.
+    # Of the byte 0, and of those from there on that are the largest symbol or more for each number of bits.
     bands = np.add.reduceat(counts, [0, *_TOPS], axis=-1)
     excesses = np.cumsum(bands[..., :0:-1], axis=-1)[..., ::-1]
     total = (bands[..., 0] + excesses[..., 0])[..., None]
@@ -87,9 +87,9 @@ def _log_sum(counts: Any) -> Any:
 
 
 def _loss(share: Any) -> Any:
-    """Return the bits an octet over its entropy, given the share of the most frequent one; fitted to measurements.
+    """Return the bits a byte over its entropy, given the share of the most frequent one; fitted to measurements.
 
-    It grows faster than by Huffman's bound alone, as frequent octets make matches that are dearer than literals.
+    It grows faster than by Huffman's bound alone, as frequent bytes make matches that are dearer than literals.
     """
     import numpy as np
 

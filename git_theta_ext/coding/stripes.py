@@ -1,8 +1,8 @@
 """Stripes: the elements of a chunk that were predicted to have similar exponents, with a code of their own.
 
-Low octets that look random are split off. What is above becomes symbols of 1, 2, 4 or 8 bits, packed into octets since
-no Huffman code takes less than one bit an octet. The largest symbol says that an element did not fit; by how much
-follows as planes of octets.
+Low bytes that look random are split off. What is above becomes symbols of 1, 2, 4 or 8 bits, packed into bytes since
+no Huffman code takes less than one bit a byte. The largest symbol says that an element did not fit; by how much
+follows as planes of bytes.
 
 Most work is done on all stripes at once. A stripe is so small that two threads which dealt with one after the other
 would spend their time waiting for each other at the interpreter's lock.
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.coding.planes import as_integers, code_all, join_octets, octet, scratch
+from git_theta_ext.coding.planes import as_integers, byte_plane, code_all, join_bytes, scratch
 from git_theta_ext.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ class Stripe:
 
     Attributes:
         last: The highest key in it; the first is the one after the stripe before.
-        low: Octets that are split off each element.
+        low: Bytes that are split off each element.
         bits: Of a symbol.
-        wide: Octets of an excess.
+        wide: Bytes of an excess.
         excesses: Elements that do not fit a symbol.
     """
 
@@ -52,7 +52,7 @@ class Stripe:
         return (1 << self.bits) - 1
 
     def sizes(self, count: int) -> list[int]:
-        """Return the octets of each plane of ``count`` elements."""
+        """Return the bytes of each plane of ``count`` elements."""
         return [count] * self.low + [-(-count * self.bits // 8)] + [self.excesses] * self.wide
 
 
@@ -81,7 +81,7 @@ def encode_stripes(stripes: Sequence[Stripe], parts: Sequence[slice], missed: An
     """
     import numpy as np
 
-    lows = [octet(missed, 8 * i) for i in range(max(stripe.low for stripe in stripes))]
+    lows = [byte_plane(missed, 8 * i) for i in range(max(stripe.low for stripe in stripes))]
     for low, part in _runs([stripe.low for stripe in stripes], parts):
         if low:
             np.right_shift(missed[part], 8 * low, out=missed[part])
@@ -96,7 +96,7 @@ def encode_stripes(stripes: Sequence[Stripe], parts: Sequence[slice], missed: An
     excess = np.take(missed, places)
     excess -= _repeated(tops, ends, excess.dtype)
     wides = [(size.bit_length() + 7) // 8 for size in _largest(excess, ends)]
-    rests = [octet(excess, 8 * i) for i in range(max(wides))]
+    rests = [byte_plane(excess, 8 * i) for i in range(max(wides))]
     packed = _pack_all(stripes, parts, symbols)
     found, planes = [], []
     for at, (stripe, part, extra) in enumerate(zip(stripes, parts, _slices(ends), strict=True)):
@@ -133,7 +133,7 @@ def decode_stripes(
     excess = np.zeros(places.size, out.dtype)
     for stripe, extra, some in zip(stripes, extras, planes, strict=True):
         if stripe.wide:
-            join_octets(some[stripe.low + 1 :], excess[extra])
+            join_bytes(some[stripe.low + 1 :], excess[extra])
     excess += _repeated(tops, ends, out.dtype)
     out[places] = excess
     for i in reversed(range(max(stripe.low for stripe in stripes))):
@@ -212,49 +212,49 @@ def _unpack_all(stripes: Sequence[Stripe], parts: Sequence[slice], planes: Seque
 
     for bits in {stripe.bits for stripe in stripes}:
         some = [at for at, stripe in enumerate(stripes) if stripe.bits == bits]
-        octets = [as_integers(planes[at], 1) for at in some]
-        if bits < 8:  # noqa: PLR2004 - bits of an octet
-            sizes = np.cumsum([each.size * 8 // bits for each in octets])[:-1]
-            together = np.concatenate(octets)
-            octets = np.split(unpack(together, bits, together.size * 8 // bits), sizes)
-        for at, symbols in zip(some, octets, strict=True):
+        unpacked = [as_integers(planes[at], 1) for at in some]
+        if bits < 8:  # noqa: PLR2004 - bits of a byte
+            sizes = np.cumsum([each.size * 8 // bits for each in unpacked])[:-1]
+            together = np.concatenate(unpacked)
+            unpacked = np.split(unpack(together, bits, together.size * 8 // bits), sizes)
+        for at, symbols in zip(some, unpacked, strict=True):
             out[parts[at]] = symbols[: parts[at].stop - parts[at].start]
 
 
 def _rooms(counts: Sequence[int], bits: int) -> list[slice]:
-    """Return where some stripes' symbols lie when they are packed one after another, each in octets of its own."""
+    """Return where some stripes' symbols lie when they are packed one after another, each in bytes of its own."""
     ends = list(accumulate(-(-count * bits // 8) for count in counts))
     return _slices(ends)
 
 
 def pack(symbols: Any, bits: int) -> Any:
-    """Pack symbols of 1, 2, 4 or 8 bits, one an octet, into octets; the first one lowest."""
+    """Pack symbols of 1, 2, 4 or 8 bits, one a byte, into bytes; the first one lowest."""
     import numpy as np
 
     if bits == 1:
         return np.packbits(symbols, bitorder="little")
-    per_octet = 8 // bits
-    if symbols.size % per_octet:
-        symbols = np.concatenate([symbols, np.zeros(-symbols.size % per_octet, np.uint8)])
-    folded = symbols.view(f"<u{per_octet}")
-    # Octets halve their distance to the lowest one, then bits; see unpack.
-    if per_octet == 4:  # noqa: PLR2004 - symbols of two bits
+    per_byte = 8 // bits
+    if symbols.size % per_byte:
+        symbols = np.concatenate([symbols, np.zeros(-symbols.size % per_byte, np.uint8)])
+    folded = symbols.view(f"<u{per_byte}")
+    # Bytes halve their distance to the lowest one, then bits; see unpack.
+    if per_byte == 4:  # noqa: PLR2004 - symbols of two bits
         folded = folded | (folded >> 6)
         return ((folded & 0xF) | ((folded >> 12) & 0xF0)).astype(np.uint8)
-    return (folded | (folded >> 4)).astype(np.uint8) if per_octet > 1 else symbols
+    return (folded | (folded >> 4)).astype(np.uint8) if per_byte > 1 else symbols
 
 
 def unpack(packed: Any, bits: int, count: int) -> Any:
-    """Return the first ``count`` symbols that ``pack`` packed, one an octet."""
+    """Return the first ``count`` symbols that ``pack`` packed, one a byte."""
     import numpy as np
 
     if bits == 1:
         return np.unpackbits(packed, count=count, bitorder="little")
-    per_octet = 8 // bits
-    spread = packed.astype(f"<u{per_octet}")
-    if per_octet == 4:  # noqa: PLR2004 - symbols of two bits
+    per_byte = 8 // bits
+    spread = packed.astype(f"<u{per_byte}")
+    if per_byte == 4:  # noqa: PLR2004 - symbols of two bits
         spread = (spread & 0xF) | ((spread & 0xF0) << 12)
         spread = (spread | (spread << 6)) & 0x03030303
-    elif per_octet > 1:
+    elif per_byte > 1:
         spread = (spread | (spread << 4)) & 0x0F0F
     return spread.view(np.uint8)[:count]

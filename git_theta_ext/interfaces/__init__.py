@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from git_theta_ext.coding.dense import decode_dense, encode_dense
     from git_theta_ext.coding.planes import payload_size
     from git_theta_ext.coding.residual import decode_residual, encode_residual
-    from git_theta_ext.interfaces.encodings import Base, Chunk, Encoding, Fit, Predictor, Source
+    from git_theta_ext.interfaces.encodings import Base, Chunk, Encoding, Fit, Predictor, TensorSource
     from git_theta_ext.interfaces.formats import Format, NotSplittable
     from git_theta_ext.interfaces.merges import (
         MAX_BRANCHES,
@@ -87,8 +87,8 @@ __all__ = [
     "Scratch",
     "Segment",
     "Slice",
-    "Source",
     "StatisticsKind",
+    "TensorSource",
     "TensorSpec",
     "Trim",
     "UpdateFile",

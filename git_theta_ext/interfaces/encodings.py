@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import TensorSpec
 
 
-class Source(Protocol):
+class TensorSource(Protocol):
     """A tensor to read from, piece by piece; what is read is decoded again each time.
 
     Attributes:
@@ -83,7 +83,7 @@ class Encoding(Protocol):
     name: str
     needs: tuple[Literal["range", "whole"], ...]
 
-    def fit(self, target: Source, parent: Source) -> Fit | None:
+    def fit(self, target: TensorSource, parent: TensorSource) -> Fit | None:
         """Find out whether, and how, a tensor is best coded against a parent; cheap where it is not.
 
         Called for encodings that need a parent. The parent may have fewer or more rows.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from git_theta_ext.interfaces import Source
+    from git_theta_ext.interfaces import TensorSource
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.decode import Blobs
     from git_theta_ext.store.packs.format import Entry
@@ -103,7 +103,7 @@ class Store(Verifier):
         return sum(self.pack_path(name).stat().st_size for name in names)
 
     def put_unnamed(
-        self, targets: Sequence[Callable[[], Source]], advance: Callable[[int], None] = no_progress
+        self, targets: Sequence[Callable[[], TensorSource]], advance: Callable[[int], None] = no_progress
     ) -> list[Digest]:
         """Store tensors whose digests are not known yet, reading each of them once; durable on return.
 

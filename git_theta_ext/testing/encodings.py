@@ -83,7 +83,7 @@ class EncodingTests:
     def test_what_changed_here_and_there_comes_back(self) -> None:
         for spec, data in self.samples():
             parent = bytearray(data)
-            parent[::97] = bytes(octet ^ 1 for octet in parent[::97])
+            parent[::97] = bytes(byte ^ 1 for byte in parent[::97])
             self.round_trip(self.chunk(spec, bytes(parent)), data)
 
     def test_a_parent_that_ends_early_will_do(self) -> None:

@@ -26,7 +26,7 @@ _EXPLAINED = 0.25
 
 
 @dataclass(frozen=True)
-class Update:
+class CheckpointUpdate:
     """An update and what it is of.
 
     Attributes:
@@ -61,7 +61,7 @@ class Updated:
     exact: bool
 
 
-def is_applied(update: Update, store: Store) -> bool:
+def is_applied(update: CheckpointUpdate, store: Store) -> bool:
     """Tell whether a file holds an update already: then none of the parameters that it changes is as in the base.
 
     Raises:
@@ -82,7 +82,7 @@ def is_applied(update: Update, store: Store) -> bool:
     return True
 
 
-def results(update: Update, store: Store, *, applied: bool) -> Iterator[Updated]:
+def results(update: CheckpointUpdate, store: Store, *, applied: bool) -> Iterator[Updated]:
     """Yield the parameters that an update names, with their new values, one in memory at a time.
 
     Args:
@@ -112,7 +112,7 @@ def results(update: Update, store: Store, *, applied: bool) -> Iterator[Updated]
         yield Updated(name, base.spec, value, hint, exact)
 
 
-def _result(update: Update, name: str, before: memoryview, threads: int) -> bytearray:
+def _result(update: CheckpointUpdate, name: str, before: memoryview, threads: int) -> bytearray:
     try:
         return new_value(update.changes[name], update.base[name].spec, before, threads)
     except CorruptError as error:

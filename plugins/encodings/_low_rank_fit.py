@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from git_theta_ext.interfaces import Source
+    from git_theta_ext.interfaces import TensorSource
 
     Predict = Callable[[Chunk, memoryview], None]
 
@@ -48,7 +48,7 @@ _MEASURED = 1 << 18  # elements
 _PAYS_ON_DEVICE = 1 << 22  # elements
 
 
-def fit(target: Source, parent: Source, predict: Predict) -> Fit | None:
+def fit(target: TensorSource, parent: TensorSource, predict: Predict) -> Fit | None:
     """Return scale and factors, or None where no low rank explains the update.
 
     Float64 is left alone: what its updates are computed in decides over their rank, and nobody merges in it.
@@ -100,7 +100,7 @@ def _matrix(spec: TensorSpec) -> tuple[int, int]:
 
 @dataclass
 class _Rows:
-    """Rows of a tensor that were read already; see ``git_theta_ext.interfaces.Source``."""
+    """Rows of a tensor that were read already; see ``git_theta_ext.interfaces.TensorSource``."""
 
     spec: TensorSpec
     data: memoryview
@@ -109,7 +109,7 @@ class _Rows:
         return self.data[start:end]
 
 
-def _update(target: Source, parent: Source, shape: tuple[int, int]) -> _range_finder.Update:
+def _update(target: TensorSource, parent: TensorSource, shape: tuple[int, int]) -> _range_finder.Intervals:
     """Return what so many rows and columns, from the beginning, tell of the update."""
     import numpy as np
 
@@ -127,10 +127,10 @@ def _update(target: Source, parent: Source, shape: tuple[int, int]) -> _range_fi
     # Where sums cancel out, the error is that of their terms.
     squares = sum(float(np.square(centre[block]).sum(dtype=np.float64)) for block in _floats.blocks(centre.size))
     half += _ARITHMETIC * (squares / centre.size) ** 0.5 + _TINY
-    return _range_finder.Update(centre.reshape(shape), half.reshape(shape))
+    return _range_finder.Intervals(centre.reshape(shape), half.reshape(shape))
 
 
-def _expected_rank(target: Source, parent: Source) -> int | None:
+def _expected_rank(target: TensorSource, parent: TensorSource) -> int | None:
     """Return a bound of the rank, or None where a sample shows that it is not low.
 
     The leading directions of one half of the sample's rows, fitted to one half of the columns of the others, must
@@ -183,7 +183,7 @@ def _distance(guess: Any, centre: NDArray[np.float32], half: NDArray[np.float32]
     return float((np.maximum(np.abs(centre - guess) - half, 0).astype(np.float64) ** 2).sum())
 
 
-def _factor(known: _range_finder.Update, width: int) -> tuple[Any, Any]:
+def _factor(known: _range_finder.Intervals, width: int) -> tuple[Any, Any]:
     """Return refined factors as numpy arrays, computed on a GPU where there is one and it pays."""
     import numpy as np
 
@@ -192,7 +192,7 @@ def _factor(known: _range_finder.Update, width: int) -> tuple[Any, Any]:
         return _range_finder.refine(np, known, *_range_finder.find_range(np, known, start))
     import torch
 
-    on_device = _range_finder.Update(torch.from_numpy(known.centre).cuda(), torch.from_numpy(known.half).cuda())
+    on_device = _range_finder.Intervals(torch.from_numpy(known.centre).cuda(), torch.from_numpy(known.half).cuda())
     found = _range_finder.find_range(torch, on_device, torch.from_numpy(start).cuda())
     left, right = _range_finder.refine(torch, on_device, *found)
     return left.cpu().numpy(), right.cpu().numpy()
@@ -211,7 +211,7 @@ def _has_device() -> bool:
     return torch.cuda.is_available()
 
 
-def _rounded(target: Source, parent: Source, left: Any, right: Any, predict: Predict) -> Fit:
+def _rounded(target: TensorSource, parent: TensorSource, left: Any, right: Any, predict: Predict) -> Fit:
     """Return the factors with as few bits in their mantissas as make the whole smallest."""
     rows, columns = left.shape[0], right.shape[1]
     taken = max(1, min(rows, _MEASURED // columns))

@@ -32,7 +32,7 @@ _WORKSPACE = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class Intervals:
     """What is known of a rounded update, as arrays of [rows, columns] in float32.
 
     Attributes:
@@ -44,12 +44,12 @@ class Update:
     half: Any
 
     @property
-    def T(self) -> Update:  # noqa: N802 - as arrays call it
+    def T(self) -> Intervals:  # noqa: N802 - as arrays call it
         """The update with rows and columns exchanged."""
-        return Update(self.centre.T, self.half.T)
+        return Intervals(self.centre.T, self.half.T)
 
 
-def find_range(xp: Any, update: Update, start: Any) -> tuple[Any, Any, float]:
+def find_range(xp: Any, update: Intervals, start: Any) -> tuple[Any, Any, float]:
     """Return factors of the part that stands out of the noise, and the largest singular values of noise.
 
     Args:
@@ -71,7 +71,7 @@ def find_range(xp: Any, update: Update, start: Any) -> tuple[Any, Any, float]:
     return _wide((basis @ left[:, :rank]) * root), _wide(root[:, None] * right[:rank]), noise
 
 
-def refine(xp: Any, update: Update, left: Any, right: Any, noise: float) -> tuple[Any, Any]:
+def refine(xp: Any, update: Intervals, left: Any, right: Any, noise: float) -> tuple[Any, Any]:
     """Return factors whose product lies within as many intervals as a bounded search finds.
 
     Args:
@@ -108,7 +108,7 @@ def _above(xp: Any, left: Any, right: Any, least: float) -> tuple[Any, Any]:
     return (outer @ rotate[:, :rank]) * root, root[:, None] * (turn[:rank] @ inner.T)
 
 
-def improve(xp: Any, update: Update, left: Any, right: Any, aim: float = _AIM) -> tuple[Any, int]:
+def improve(xp: Any, update: Intervals, left: Any, right: Any, aim: float = _AIM) -> tuple[Any, int]:
     """Return ``left`` after one Newton step for each of its rows, towards the intervals' inner part ``aim``.
 
     Also returns how many elements lay outside of that part before the step.
@@ -133,7 +133,7 @@ def improve(xp: Any, update: Update, left: Any, right: Any, aim: float = _AIM) -
     return xp.concatenate(parts), misses
 
 
-def _missed(xp: Any, update: Update, rows: slice, product: Any, aim: float) -> tuple[Any, Any]:
+def _missed(xp: Any, update: Intervals, rows: slice, product: Any, aim: float) -> tuple[Any, Any]:
     """Return by how much a product lies outside of the intervals, and the elements' weights."""
     centre, half = _wide(update.centre[rows]), _wide(update.half[rows])
     off = centre - product

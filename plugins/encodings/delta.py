@@ -15,7 +15,7 @@ from git_theta_ext.interfaces import Fit, decode_dense, decode_residual, encode_
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from git_theta_ext.interfaces import Chunk, Source
+    from git_theta_ext.interfaces import Chunk, TensorSource
 
 _SIZE = struct.Struct("<Q")
 
@@ -26,7 +26,7 @@ class Delta:
     name = "delta"
     needs = ("range",)
 
-    def fit(self, target: Source, parent: Source) -> Fit | None:
+    def fit(self, target: TensorSource, parent: TensorSource) -> Fit | None:
         """Return an empty fit where both have the same element type."""
         return Fit() if target.spec.dtype == parent.spec.dtype else None
 

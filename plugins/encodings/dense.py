@@ -9,7 +9,7 @@ from git_theta_ext.interfaces import decode_dense, encode_dense
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from git_theta_ext.interfaces import Chunk, Fit, Source
+    from git_theta_ext.interfaces import Chunk, Fit, TensorSource
 
 
 class Dense:
@@ -18,7 +18,7 @@ class Dense:
     name = "dense"
     needs = ()
 
-    def fit(self, target: Source, parent: Source) -> Fit | None:
+    def fit(self, target: TensorSource, parent: TensorSource) -> Fit | None:
         """Return None: a parent is of no use."""
         del target, parent
         return None

@@ -18,7 +18,7 @@ from . import _floats, _low_rank_fit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_theta_ext.interfaces import Chunk, Fit, Source
+    from git_theta_ext.interfaces import Chunk, Fit, TensorSource
 
 _MATRIX = 2
 
@@ -32,7 +32,7 @@ class LowRank(PredictingEncoding):
     name = "low_rank"
     needs = ("range", "whole", "whole")
 
-    def fit(self, target: Source, parent: Source) -> Fit | None:
+    def fit(self, target: TensorSource, parent: TensorSource) -> Fit | None:
         """Find the factors of an update of low rank, where there was one; see ``git_theta_ext.interfaces.Encoding``."""
         return _low_rank_fit.fit(target, parent, self.predict)
 

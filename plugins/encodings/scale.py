@@ -13,7 +13,7 @@ from git_theta_ext.interfaces import Fit, PredictingEncoding, TensorSpec, is_rea
 from . import _floats
 
 if TYPE_CHECKING:
-    from git_theta_ext.interfaces import Chunk, Source
+    from git_theta_ext.interfaces import Chunk, TensorSource
 
 _MATRIX = 2
 _LARGEST = 1 << 30  # bytes of a tensor that is held in memory
@@ -28,7 +28,7 @@ class Scale(PredictingEncoding):
     name = "scale"
     needs = ("range", "whole")
 
-    def fit(self, target: Source, parent: Source) -> Fit | None:
+    def fit(self, target: TensorSource, parent: TensorSource) -> Fit | None:
         """Find axis and multipliers, where they explain the tensor; see ``git_theta_ext.interfaces.Encoding``."""
         spec = target.spec
         if parent.spec != spec or not is_real(spec.dtype) or len(spec.shape) < _MATRIX:

@@ -27,7 +27,7 @@ from . import _floats
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from git_theta_ext.interfaces import Chunk, Source, TensorSpec
+    from git_theta_ext.interfaces import Chunk, TensorSource, TensorSpec
 
 _SIZE = struct.Struct("<I")
 _SAMPLE = 1 << 18  # elements
@@ -43,7 +43,7 @@ class Ternary:
     name = "ternary"
     needs = ("range",)
 
-    def fit(self, target: Source, parent: Source) -> Fit | None:
+    def fit(self, target: TensorSource, parent: TensorSource) -> Fit | None:
         """Find the amount by which most changed elements moved; see ``git_theta_ext.interfaces.Encoding``."""
         spec = target.spec
         if parent.spec != spec or not is_real(spec.dtype):

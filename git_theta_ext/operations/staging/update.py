@@ -12,7 +12,7 @@ from git_theta_ext.operations.staging.opened import committed
 from git_theta_ext.operations.staging.stage import Rewrite
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.store.batches import Batches
-from git_theta_ext.update.apply import Update, is_applied, results
+from git_theta_ext.update.apply import CheckpointUpdate, is_applied, results
 from git_theta_ext.update.files import MAX_CONFIG, read_update
 from git_theta_ext.update.read import read_changes
 from git_theta_ext.util.file_bytes import open_bytes
@@ -128,7 +128,7 @@ def store_update(
         if found is None or found.spec != head.parameters[name].spec:
             state = "not there" if found is None else str(found.spec)
             raise UsageError(f"{path}: parameter {name!r} is {head.parameters[name].spec} in HEAD and here {state}")
-    update = Update(changes, head.parameters, manifest.parameters, checkpoint.value)
+    update = CheckpointUpdate(changes, head.parameters, manifest.parameters, checkpoint.value)
     ensure_digests(workspace, {head.parameters[name].digest for name in changes})
     batches = Batches(store)
     parameters = dict(manifest.parameters)

@@ -147,7 +147,7 @@ class _Descent:
 
 
 class StoredSource:
-    """A stored tensor to read from, piece by piece; see ``git_theta_ext.interfaces.Source``. For one thread.
+    """A stored tensor to read from, piece by piece; see ``git_theta_ext.interfaces.TensorSource``. For one thread.
 
     Args:
         decoder: Decodes it.

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from git_theta_ext.interfaces import Encoding, Source
+    from git_theta_ext.interfaces import Encoding, TensorSource
     from git_theta_ext.model.tensor import TensorSpec
 
-    OpenSource = Callable[[], Source]
+    OpenSource = Callable[[], TensorSource]
 
 _SAMPLED_CHUNKS = 4
 _SAMPLED_ELEMENTS = 1 << 16
@@ -44,7 +44,7 @@ class DeltaHint:
 
 
 class MemorySource:
-    """A tensor in memory; see ``git_theta_ext.interfaces.Source``. Safe to use from several threads.
+    """A tensor in memory; see ``git_theta_ext.interfaces.TensorSource``. Safe to use from several threads.
 
     Args:
         spec: Element type and shape.
@@ -82,7 +82,7 @@ def coded_blobs(digest: Digest, hint: DeltaHint, target: OpenSource, parent: Ope
     return [*(dense_blob(name, partial(MemorySource, kind, data)) for kind, name, data in factors), blob]
 
 
-def estimate(hint: DeltaHint, target: Source, parent: Source) -> int:
+def estimate(hint: DeltaHint, target: TensorSource, parent: TensorSource) -> int:
     """Return about how many bytes a tensor takes in some way, with its factors and its part of the pack's header."""
     encoding = find_encoding(hint.encoding)
     bases = (hint.parent,) * len(encoding.needs)
@@ -91,19 +91,19 @@ def estimate(hint: DeltaHint, target: Source, parent: Source) -> int:
     return total + sum(dense_estimate(MemorySource(spec, data)) for spec, data in hint.fit.tensors)
 
 
-def dense_estimate(target: Source) -> int:
+def dense_estimate(target: TensorSource) -> int:
     """Return about how many bytes a tensor takes that leans on nothing, with its part of the pack's header."""
     total = _header_bytes(target.spec, "dense", (), Fit())
     return total + _sampled(target, lambda part: Chunk(target.spec, part[0]), find_encoding("dense"))
 
 
-def _chunk(encoding: Encoding, hint: DeltaHint, spec: TensorSpec, part: tuple[int, int], parent: Source) -> Chunk:
+def _chunk(encoding: Encoding, hint: DeltaHint, spec: TensorSpec, part: tuple[int, int], parent: TensorSource) -> Chunk:
     first = parent.read(*part) if encoding.needs[0] == "range" else parent.read()
     factors = (Base(kind, memoryview(data).cast("B")) for kind, data in hint.fit.tensors)
     return Chunk(spec, part[0], (Base(parent.spec, first), *factors), hint.fit.params)
 
 
-def _sampled(target: Source, chunk: Callable[[tuple[int, int]], Chunk], encoding: Encoding) -> int:
+def _sampled(target: TensorSource, chunk: Callable[[tuple[int, int]], Chunk], encoding: Encoding) -> int:
     spec = target.spec
     count = chunk_count(spec)
     if not count:

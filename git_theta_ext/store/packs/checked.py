@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.errors import ThetaError
-    from git_theta_ext.interfaces import Source
+    from git_theta_ext.interfaces import TensorSource
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.util.file_bytes import FileBytes
 
 
 class FileSource:
-    """A tensor in a file; see ``git_theta_ext.interfaces.Source``. Safe to use from several threads.
+    """A tensor in a file; see ``git_theta_ext.interfaces.TensorSource``. Safe to use from several threads.
 
     Others may write to the file, so each read copies, and two reads may not agree.
 
@@ -52,7 +52,7 @@ class FileSource:
         return self._file.read(self._offset + start, self._offset + max(start, end))
 
 
-def hashed_blob(target: Callable[[], Source]) -> NewBlob:
+def hashed_blob(target: Callable[[], TensorSource]) -> NewBlob:
     """Return a blob that leans on nothing, and whose digest is that of what was encoded.
 
     Args:
@@ -70,7 +70,7 @@ def hashed_blob(target: Callable[[], Source]) -> NewBlob:
     return NewBlob(UNNAMED, spec, encode, check=hasher.digest)
 
 
-def checked_blob(digest: Digest, target: Callable[[], Source], wrong: ThetaError) -> NewBlob:
+def checked_blob(digest: Digest, target: Callable[[], TensorSource], wrong: ThetaError) -> NewBlob:
     """Return a blob that leans on nothing, and is written only if what was encoded is what the digest names.
 
     Args:

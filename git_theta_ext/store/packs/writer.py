@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from git_theta_ext.interfaces import Source
+    from git_theta_ext.interfaces import TensorSource
     from git_theta_ext.model.tensor import TensorSpec
 
 SMALL = 1 << 18
@@ -69,7 +69,7 @@ class NewBlob:
         return self.digest if self.check is None else self.check()
 
 
-def dense_blob(digest: Digest, target: Callable[[], Source]) -> NewBlob:
+def dense_blob(digest: Digest, target: Callable[[], TensorSource]) -> NewBlob:
     """Return a blob that leans on nothing.
 
     Args:

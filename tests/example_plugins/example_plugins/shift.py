@@ -8,7 +8,7 @@ from git_theta_ext.errors import CorruptError
 from git_theta_ext.interfaces import Fit, PredictingEncoding, is_real, round_once, to_float64
 
 if TYPE_CHECKING:
-    from git_theta_ext.interfaces import Chunk, Source
+    from git_theta_ext.interfaces import Chunk, TensorSource
 
 SAMPLE = 1 << 12  # bytes
 TOLERANCE = 1e-3
@@ -20,7 +20,7 @@ class Shift(PredictingEncoding):
     name = "shift"
     needs = ("range",)
 
-    def fit(self, target: Source, parent: Source) -> Fit | None:
+    def fit(self, target: TensorSource, parent: TensorSource) -> Fit | None:
         """Return the amount, or None if a sample shows that elements moved by different amounts."""
         import numpy as np  # here, so that finding plug-ins does not take the time of its import
 

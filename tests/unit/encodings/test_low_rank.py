@@ -234,7 +234,7 @@ def test_torch_finds_the_same_update():
 
     target, parent = merged("BF16", (128, 96), 3)
     known = _low_rank_fit._update(target, parent, (128, 96))
-    update = _range_finder.Update(torch.from_numpy(known.centre), torch.from_numpy(known.half))
+    update = _range_finder.Intervals(torch.from_numpy(known.centre), torch.from_numpy(known.half))
     start = torch.from_numpy(np.random.default_rng(0).standard_normal((96, 12)).astype(np.float32))
     left, right = _range_finder.refine(torch, update, *_range_finder.find_range(torch, update, start))
     assert left.shape == (128, 3)
