@@ -98,12 +98,14 @@ def model(seed: int = 0, changed: Mapping[str, int] | None = None) -> bytes:
     return safetensors(tensors(seed, changed), {"format": "pt", "note": "kept to the byte"})
 
 
-def run_here(args: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def run_here(args: Sequence[str], folder: Path, answers: str = "") -> subprocess.CompletedProcess[str]:
     """Run ``git theta`` in this process, with streams of its own, also for the programs that it starts."""
     from git_theta_ext.cli.main import main
 
-    with _process_state(folder), TemporaryFile() as out, TemporaryFile() as err:
-        with _redirected(1, out), _redirected(2, err):
+    with _process_state(folder), TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
+        given.write(answers.encode())
+        given.seek(0)
+        with _redirected(0, given), _redirected(1, out), _redirected(2, err):
             code = main(args)
         out.seek(0)
         err.seek(0)
@@ -128,12 +130,11 @@ def _process_state(folder: Path) -> Iterator[None]:
 @contextmanager
 def _redirected(descriptor: int, file: IO[bytes]) -> Iterator[None]:
     """Let a stream of this process, and of its children, go to a file."""
-    name = {1: "stdout", 2: "stderr"}[descriptor]
+    name, mode = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))[descriptor]
     before, kept = getattr(sys, name), os.dup(descriptor)
-    before.flush()
     os.dup2(file.fileno(), descriptor)
     try:
-        with open(descriptor, "w", encoding="utf-8", closefd=False, buffering=1) as stream:
+        with open(descriptor, mode, encoding="utf-8", closefd=False, buffering=1) as stream:
             setattr(sys, name, stream)
             yield
     finally:
@@ -151,11 +152,11 @@ class Repo:
     def run(self, *args: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
         """Run ``git`` with arguments; fails with git's own words if ``check`` is set.
 
-        A command of ours runs in this process, which has imported torch already, unless there are options: they are
-        those of ``subprocess.run``.
+        A command of ours runs in this process, which has imported torch already, unless there are other options than
+        ``input``: they are those of ``subprocess.run``.
         """
-        if args[0] == "theta" and not options and threading.current_thread() is threading.main_thread():
-            done = run_here(args[1:], self.path)
+        if args[0] == "theta" and options.keys() <= {"input"} and threading.current_thread() is threading.main_thread():
+            done = run_here(args[1:], self.path, str(options.get("input", "")))
         else:
             done = subprocess.run(["git", *args], cwd=self.path, capture_output=True, text=True, check=False, **options)
         if check and done.returncode:
