@@ -132,7 +132,7 @@ def test_a_rebase_of_several_commits_comes_to_the_sum_of_all_changes_bit_for_bit
 
     commit("base", 0)
     repo.git("checkout", "--quiet", "-b", "side")
-    for number in range(1, 5):
+    for number in (1, 2):
         commit(f"step {number}", number)
     repo.git("checkout", "--quiet", "main")
     commit("upstream", 100)
@@ -141,12 +141,12 @@ def test_a_rebase_of_several_commits_comes_to_the_sum_of_all_changes_bit_for_bit
     for words in (["rebase"], ["rebase", "--apply"]):
         repo.git("checkout", "--quiet", "-B", "rebased", "side")
         repo.git(*words, "--quiet", "main")
-        assert np.array_equal(embedding(repo), start + 104)
-    repo.git("revert", "--no-edit", "HEAD~3")
-    assert np.array_equal(embedding(repo), start + 103), "what came after the reverted commit stays"
+        assert np.array_equal(embedding(repo), start + 102)
+    repo.git("revert", "--no-edit", "HEAD~1")
+    assert np.array_equal(embedding(repo), start + 101), "what came after the reverted commit stays"
     repo.git("checkout", "--quiet", "main")
     repo.git("merge", "--quiet", "--no-edit", "side")
-    assert np.array_equal(embedding(repo), start + 52)
+    assert np.array_equal(embedding(repo), start + 51)
 
 
 def embedding(repo: Repo) -> np.ndarray:

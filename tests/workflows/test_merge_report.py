@@ -73,27 +73,32 @@ def test_text_has_a_line_for_each_group_and_a_page_holds_the_same(merged: Repo, 
         assert words in html
 
 
-def test_names_cannot_break_out_of_the_page(repo: Repo, tmp_path: Path) -> None:
-    for branch, value in (("main", 1.0), ("side", 2.0), ("main", 3.0)):
+def _resolved(repo: Repo) -> None:
+    for branch, seed in (("main", 1), ("side", 2), ("main", 3)):
         repo.git("checkout", "--quiet", *(["-b"] if branch == "side" else []), branch)
-        repo.write(safetensors({"<script>x": ("F32", (2,), np.full(2, value, "<f4").tobytes())}))
+        content = tensors(1, {EMBEDDING: seed, "position_ids": seed})
+        repo.write(safetensors(content | {"<script>x": ("F32", (2,), np.full(2, seed, "<f4").tobytes())}))
         repo.commit(branch)
-    repo.git("merge", "--quiet", "side")
-    repo.git("theta", "merge", "--report", "--html", str(tmp_path / "report.html"))
+    repo.run("merge", "side", check=False)
+    repo.git("theta", "resolve", "--method", "theirs", MODEL)
+    repo.git("commit", "--quiet", "--no-edit")
+
+
+@pytest.fixture
+def resolved(become: Become) -> Repo:
+    """Return a repository whose last commit merged by the mean, and in which integers were chosen."""
+    return become(_resolved)
+
+
+def test_names_cannot_break_out_of_the_page(resolved: Repo, tmp_path: Path) -> None:
+    resolved.git("theta", "merge", "--report", "--html", str(tmp_path / "report.html"))
     page = (tmp_path / "report.html").read_text()
     assert "<script>" not in page
     assert "&lt;script&gt;x" in page
 
 
-def test_resolved_conflicts_and_what_cannot_be_compared_are_listed(repo: Repo) -> None:
-    for branch, seed in (("main", 1), ("side", 2), ("main", 3)):
-        repo.git("checkout", "--quiet", *(["-b"] if branch == "side" else []), branch)
-        repo.write_model(seed=1, changed={EMBEDDING: seed, "position_ids": seed})
-        repo.commit(branch)
-    repo.run("merge", "side", check=False)
-    repo.git("theta", "resolve", "--method", "theirs", MODEL)
-    repo.git("commit", "--quiet", "--no-edit")
-    (report,) = json.loads(repo.git("theta", "merge", "--report", "--json"))["reports"]
+def test_resolved_conflicts_and_what_cannot_be_compared_are_listed(resolved: Repo) -> None:
+    (report,) = json.loads(resolved.git("theta", "merge", "--report", "--json"))["reports"]
     groups = {group["label"]: group for group in report["groups"]}
     assert groups[EMBEDDING]["method"] == "average"
     assert groups["position_ids"]["method"] == "resolved"

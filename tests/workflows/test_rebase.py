@@ -80,7 +80,7 @@ def test_revert_of_a_merge_leaves_the_side_that_is_kept(forked: Repo, parent: st
         forked.git("checkout", "--quiet", name)
         forked.write_model(seed=1, changed={ATTENTION[name == "side"]: 2 + (name == "side"), EMBEDDING: seed})
         forked.commit(name)
-    forked.git("merge", "--quiet", "side")
+    forked.git("-c", "theta.merge.method=base", "merge", "--quiet", "side")
     forked.git("revert", "--no-edit", "--mainline", parent, "HEAD")
     assert forked.unsettled(MODEL, model(1, expected | {EMBEDDING: 8 if parent == "1" else 9})) == []
 
