@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 
+HOMES = count()
 GIT_ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_AUTHOR_NAME": "Author",
@@ -56,6 +58,7 @@ def _isolate(patch: pytest.MonkeyPatch, home: Path) -> None:
         patch.delenv(name)
     # Without bytecode the many processes that git starts would each compile the package again, as no user's do.
     patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    patch.delenv("OMP_NUM_THREADS", raising=False)  # scripts/test sets it for the workers
     home.mkdir(exist_ok=True)
     configuration = home / "gitconfig"
     configuration.write_text(GLOBAL_CONFIGURATION)
@@ -73,7 +76,8 @@ def _isolate(patch: pytest.MonkeyPatch, home: Path) -> None:
 @pytest.fixture(autouse=True)
 def git_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the test a home folder and a global git configuration of its own; returns the home."""
-    home = tmp_path_factory.mktemp("home")
+    # To find a free number pytest reads the whole folder, in which thousands of tests have one.
+    home = tmp_path_factory.mktemp(f"home-{next(HOMES)}", numbered=False)
     _isolate(monkeypatch, home)
     return home
 

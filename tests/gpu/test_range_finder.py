@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+if not torch.cuda.is_available():
+    pytest.skip("no CUDA device", allow_module_level=True)
 
 from git_theta_ext.model.floats import round_once  # noqa: E402
 from git_theta_ext.model.tensor import TensorSpec  # noqa: E402

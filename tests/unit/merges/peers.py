@@ -1,6 +1,7 @@
 """Calls merge methods, ours and those of other implementations, beside each other."""
 
 import warnings
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -8,6 +9,12 @@ import torch
 from git_theta_ext.interfaces import Elected, Piece, Trim
 from git_theta_ext.registry import find_merge
 from git_theta_plugins.merges import _random
+
+
+def needs(name):
+    """Skip a test module as a whole if another implementation is not installed; it is imported by the tests alone."""
+    if find_spec(name) is None:
+        pytest.skip(f"{name} is not installed", allow_module_level=True)
 
 
 def module(name):

@@ -6,11 +6,12 @@ Where it decomposes or inverts matrices it is run in float64, so that only our r
 import pytest
 import torch
 from cases import KINDS, SHAPES, cases, drawn, largest, ulps
-from peers import kept, module, ours
+from peers import kept, module, needs, ours
 
 from git_theta_ext.interfaces import Piece, Trim
 from git_theta_ext.registry import find_merge
 
+needs("fusion_bench")
 FILLED = [shape for shape in SHAPES if 0 not in shape]
 ALL = 1 << 62
 

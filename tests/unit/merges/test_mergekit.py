@@ -6,7 +6,9 @@ What it leaves open, which of equal magnitudes are kept, is settled as we do it;
 import pytest
 import torch
 from cases import KINDS, SHAPES, cases, largest, tensors, ulps
-from peers import drawing, kept, mergekit, ours
+from peers import drawing, kept, mergekit, needs, ours
+
+needs("mergekit")
 
 WEIGHTS = (0.5, 1.0, 2.0)
 KEYS = (3, 4, 5)

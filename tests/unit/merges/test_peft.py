@@ -3,10 +3,11 @@
 import pytest
 import torch
 from cases import KINDS, cases, tensors
-from peers import drawing, kept, module, ours
+from peers import drawing, kept, module, needs, ours
 
 import git_theta_ext
 
+needs("peft")
 KEYS = (3, 4, 5)
 VOTES = {"total": "mass", "frequency": "count"}
 
