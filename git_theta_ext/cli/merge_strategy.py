@@ -17,7 +17,8 @@ from git_theta_ext.cli.main import failed
 from git_theta_ext.cli.output import output_to_git
 from git_theta_ext.cli.process import begin
 from git_theta_ext.errors import MergeError, UsageError
-from git_theta_ext.git.repository import MERGE_OPTIONS, Repository
+from git_theta_ext.git.process import MERGE_OPTIONS
+from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import head_of
 from git_theta_ext.merging.rules.file import parse_override
 from git_theta_ext.operations.merge.inputs import rule_sources

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError, UsageError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from typing_extensions import Buffer
+    from git_theta_ext.git.process import RunGit
 
 DRIVER = "theta"
 FORMAT_ATTRIBUTE = "theta-format"
@@ -61,18 +61,13 @@ class _Rule:
     states_at: int
 
 
-class RunGit(Protocol):
-    """Runs git with arguments and input in a work tree, and returns its output."""
-
-    def __call__(self, *args: str, input: Buffer | None = None, check: bool = True) -> bytes: ...  # noqa: A002, D102 - as subprocess.run
-
-
-def theta_paths(run: RunGit, paths: Iterable[str]) -> dict[str, str | None]:
+def theta_paths(run: RunGit, paths: Iterable[str], *, cached: bool = False) -> dict[str, str | None]:
     """Ask git which paths are checkpoints.
 
     Args:
         run: As ``Repository.run``.
         paths: Relative to the folder in which ``run`` runs git; they need not exist.
+        cached: Read ``.gitattributes`` from the index alone.
 
     Returns:
         The paths whose filter is ours, in the order given, with the ``theta-format`` set for them or None.
@@ -84,7 +79,8 @@ def theta_paths(run: RunGit, paths: Iterable[str]) -> dict[str, str | None]:
     if not asked:
         return {}
     question = b"".join(os.fsencode(path) + b"\0" for path in asked)
-    answer = run("check-attr", "-z", "--stdin", "filter", FORMAT_ATTRIBUTE, input=question)
+    where = ("--cached",) if cached else ()
+    answer = run("check-attr", *where, "-z", "--stdin", "filter", FORMAT_ATTRIBUTE, input=question)
     fields = [os.fsdecode(value) for value in answer.split(b"\0")]
     if len(fields) != 6 * len(asked) + 1:  # path, attribute and value, for either attribute
         raise RepositoryError(f"git check-attr did not answer for {asked[0]!r} as it should")

@@ -11,7 +11,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.errors import RepositoryError
-from git_theta_ext.git.repository import run_git
+from git_theta_ext.git.process import run_git
 from git_theta_ext.util.files import replacing
 
 if TYPE_CHECKING:

@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
+from git_theta_ext.git.entries import index_entry, update_index
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from git_theta_ext.git.attributes import RunGit
+    from git_theta_ext.git.process import RunGit
 
 ObjectFormat = Literal["sha1", "sha256"]
 
@@ -182,16 +184,16 @@ def refresh(run: RunGit, updates: Mapping[bytes, Update]) -> set[bytes]:
     """
     if not updates:
         return set()
-    lines = {}
-    for line in run("ls-files", "--stage", "-z").split(b"\0")[:-1]:
-        head, _, path = line.partition(b"\t")
-        _, oid, stage = head.split(b" ")
-        if stage == b"0" and path in updates and updates[path].oid.hex().encode() == oid:
-            lines[path] = line + b"\0"
-    if lines:
-        run("update-index", "-z", "--index-info", input=b"".join(lines.values()))
+    found = {}
+    for line in run("ls-files", "--stage", "-z").decode(errors="surrogateescape").split("\0")[:-1]:
+        entry = index_entry(line)
+        path = os.fsencode(entry.path)
+        if not entry.stage and path in updates and updates[path].oid.hex() == entry.oid:
+            found[path] = entry
+    if found:
+        update_index(run, found.values())
         run("update-index", "-q", "--refresh", check=False)
-    return set(lines)
+    return set(found)
 
 
 def _lock(path: Path, wait: float) -> int | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.errors import ConfigError, RepositoryError
 from git_theta_ext.git.hooks import CONFIG_HOOKS_SINCE, HOOKS, Change, git_version, place_hooks, remove_hooks
-from git_theta_ext.git.repository import run_git
+from git_theta_ext.git.process import run_git
 from git_theta_ext.git.template import SETTING, clear_template, template_folder, template_is_current, write_template
 
 if TYPE_CHECKING:

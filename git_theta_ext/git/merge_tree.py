@@ -16,9 +16,11 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.git.entries import index_entry
+from git_theta_ext.git.entries import index_entry, update_index
 from git_theta_ext.git.hooks import git_version
-from git_theta_ext.git.repository import MERGE_OPTIONS, run_git
+from git_theta_ext.git.process import MERGE_OPTIONS, run_git
+from git_theta_ext.git.revisions import commit_id, find_object
+from git_theta_ext.git.temporary_index import temporary_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -125,17 +127,9 @@ def with_files(repo: Repository, tree: str, entries: Sequence[TreeEntry]) -> str
     """
     if not entries:
         return tree
-    with tempfile.TemporaryDirectory(prefix="git-theta-") as folder:
-        env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        repo.run("read-tree", tree, env=env)
-        repo.run("update-index", "-z", "--index-info", input=index_info(entries), env=env)
-        return repo.run("write-tree", env=env).decode().strip()
-
-
-def index_info(entries: Sequence[TreeEntry]) -> bytes:
-    """Write index entries as ``git update-index -z --index-info`` reads them."""
-    lines = (f"{entry.mode} {entry.oid} {entry.stage}\t{entry.path}\0" for entry in entries)
-    return "".join(lines).encode(errors="surrogateescape")
+    with temporary_index(repo, tree) as run:
+        update_index(run, entries)
+        return run("write-tree").decode().strip()
 
 
 @contextmanager
@@ -143,7 +137,7 @@ def _as_head(repo: Repository, commit: str) -> Iterator[dict[str, str]]:
     """Give the environment in which git takes a commit for HEAD, as conflict markers and messages call our side."""
     with tempfile.TemporaryDirectory(prefix="git-theta-") as folder:
         # What git has for a linked work tree (gitrepository-layout(5)).
-        Path(folder, "HEAD").write_bytes(repo.run("rev-parse", "--verify", f"{commit}^{{commit}}"))
+        Path(folder, "HEAD").write_text(commit_id(repo, commit) + "\n")
         Path(folder, "commondir").write_bytes(os.fsencode(repo.common_dir) + b"\n")
         with suppress(FileNotFoundError):
             shutil.copy(repo.git_dir / "config.worktree", folder)
@@ -155,8 +149,7 @@ def _known(repo: Repository, name: str, commit: str, env: Mapping[str, str]) -> 
     """Return what a commit is called, for messages and conflict markers, if git understands it; else its id."""
     if name.startswith("-"):
         return commit
-    found = repo.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", check=False, env=env)
-    return name if found.decode().strip() == commit else commit
+    return name if find_object(repo, f"{name}^{{commit}}", env=env) == commit else commit
 
 
 def _commit(repo: Repository, tree: str, parents: Sequence[str]) -> str:

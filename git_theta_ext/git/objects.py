@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 from dataclasses import dataclass
@@ -50,6 +51,26 @@ class ObjectInfo:
 
     kind: str
     nbytes: int
+
+
+def blob_id(content: bytes, object_format: str) -> str:
+    """Return git's id of a blob, without storing it.
+
+    Args:
+        content: The blob.
+        object_format: ``sha1`` or ``sha256``.
+    """
+    head = b"blob %d\0" % len(content)
+    return hashlib.new(object_format, head + content, usedforsecurity=False).hexdigest()
+
+
+def write_blob(git: Git, content: bytes) -> str:
+    """Store a blob and return its id.
+
+    Raises:
+        RepositoryError: Git cannot write.
+    """
+    return git.run("hash-object", "-w", "--stdin", input=content).decode().strip()
 
 
 def object_infos(git: Git, oids: Iterable[str]) -> dict[str, ObjectInfo]:

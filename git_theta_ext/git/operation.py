@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.git.caller import calling_commands
-from git_theta_ext.git.revisions import head_of, merge_heads
+from git_theta_ext.git.revisions import find_object, head_of, merge_heads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -92,7 +92,7 @@ def _switches(repo: Repository, name: str, words: Sequence[str]) -> bool:
     named = [word for word in words if not word.startswith("-")]
     if name != "checkout" or len(named) != 1 or "--" in words[:-1]:
         return False
-    return bool(repo.run("rev-parse", "-q", "--verify", f"{named[0]}^{{commit}}", check=False))
+    return find_object(repo, f"{named[0]}^{{commit}}") is not None
 
 
 def _rebase(repo: Repository, favoured: Side | None = None) -> Operation:

@@ -6,7 +6,6 @@ The filter, the drivers and the hooks come through here, so it starts plain ``gi
 from __future__ import annotations
 
 import os
-import subprocess
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.alternates import object_folders
 from git_theta_ext.git.entries import TreeEntry, index_entry, tree_entry
 from git_theta_ext.git.objects import read_manifests
+from git_theta_ext.git.process import run_git
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,71 +25,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Manifest
 
-# What `git rev-parse --local-env-vars` lists: these tie a process to one repository.
-LOCAL_VARIABLES = (
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_CONFIG",
-    "GIT_CONFIG_PARAMETERS",
-    "GIT_CONFIG_COUNT",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_GRAFT_FILE",
-    "GIT_INDEX_FILE",
-    "GIT_NO_REPLACE_OBJECTS",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_PREFIX",
-    "GIT_SHALLOW_FILE",
-    "GIT_COMMON_DIR",
-    "GIT_INTERNAL_SUPER_PREFIX",
-)
-NESTED = "GIT_THETA_NESTED"
-"""Set for commands of git that we run while we finish ours: a filter that they start has nothing to finish itself."""
-MERGE_OPTIONS = "GIT_THETA_MERGE"
-"""Words that override the merge rules in what git starts: a method, and options as ``NAME=VALUE``."""
-
 _QUESTIONS = ("--absolute-git-dir", "--git-common-dir", "--git-path", "index", "--show-object-format")
-
-
-def foreign_environment() -> dict[str, str]:
-    """Return the environment without what ties git to the current repository."""
-    return {name: value for name, value in os.environ.items() if name not in LOCAL_VARIABLES}
-
-
-def run_git(
-    args: tuple[str, ...],
-    *,
-    cwd: Path | None = None,
-    data: Buffer | None = None,
-    env: Mapping[str, str] | None = None,
-    ok: tuple[int, ...] | None = (0,),
-) -> bytes:
-    """Run git and return what it prints.
-
-    Args:
-        args: Behind ``git``.
-        cwd: Where to run it.
-        data: Its standard input; empty where None.
-        env: The whole environment; this process's where None.
-        ok: Exit codes that are no error; None for all.
-
-    Raises:
-        RepositoryError: Git is not installed, or refused; the message is git's.
-    """
-    try:
-        done = subprocess.run(
-            ["git", *args], cwd=cwd, input=b"" if data is None else data, env=env, capture_output=True, check=False
-        )
-    except FileNotFoundError as error:
-        if cwd is not None and not cwd.is_dir():
-            raise RepositoryError(f"there is no folder {cwd}") from error
-        raise RepositoryError("git is not on PATH", hint="install git 2.31 or later") from error
-    if ok is not None and done.returncode not in ok:
-        words = done.stderr.decode(errors="surrogateescape").strip()
-        first = words.removeprefix("fatal: ").removeprefix("error: ")
-        raise RepositoryError(first or f"git {' '.join(args[:2])} failed with exit code {done.returncode}")
-    return done.stdout
 
 
 @dataclass(frozen=True)
@@ -217,6 +153,16 @@ class Repository:
         except RepositoryError as error:
             raise RepositoryError(f"{rev}: {error.message}", hint="git log --oneline --all lists commits") from error
         return [tree_entry(line) for line in text.decode(errors="surrogateescape").split("\0")[:-1]]
+
+    def entry(self, rev: str | None, path: str) -> TreeEntry | None:
+        """Return what a commit, or the index if ``rev`` is None, has at a path; None if it has nothing there."""
+        if rev is None:
+            listed = self.run("ls-files", "-s", "-z", "--", f":(top,literal){path}", check=False)
+        else:
+            listed = self.run("ls-tree", "-z", "--full-tree", "--end-of-options", rev, path, check=False)
+        read = index_entry if rev is None else tree_entry
+        found = map(read, listed.decode(errors="surrogateescape").split("\0")[:-1])
+        return next((entry for entry in found if not entry.stage), None)
 
     def manifests(self, rev: str | None) -> dict[str, tuple[str, Manifest]]:
         """Return the manifests of a commit, or of the index (stage 0) where ``rev`` is None.

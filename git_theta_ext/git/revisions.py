@@ -10,14 +10,29 @@ from git_theta_ext.errors import ManifestError, MergeError, RepositoryError, Usa
 from git_theta_ext.model.manifest import Manifest, is_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from git_theta_ext.git.repository import Repository
 
 
+def find_object(repo: Repository, name: str, env: Mapping[str, str] | None = None) -> str | None:
+    """Return the id of the object that a name stands for, such as ``HEAD:PATH``; None if there is none."""
+    found = repo.run("rev-parse", "--quiet", "--verify", "--end-of-options", name, check=False, env=env)
+    return found.decode().strip() or None
+
+
+def commit_id(repo: Repository, name: str) -> str:
+    """Return the id of the commit that a name stands for.
+
+    Raises:
+        RepositoryError: There is none; the message is git's.
+    """
+    return repo.run("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").decode().strip()
+
+
 def head_of(repo: Repository) -> str | None:
     """Return the id of the current commit, or None before the first one."""
-    return repo.run("rev-parse", "-q", "--verify", "HEAD^{commit}", check=False).decode().strip() or None
+    return find_object(repo, "HEAD^{commit}")
 
 
 def branch_of(repo: Repository) -> str | None:
@@ -91,4 +106,4 @@ def manifest_of(repo: Repository, name: str, cwd: Path | None = None, command: s
 
 
 def _is_commit(repo: Repository, name: str) -> bool:
-    return bool(repo.run("rev-parse", "-q", "--verify", "--end-of-options", f"{name}^{{commit}}", check=False))
+    return find_object(repo, f"{name}^{{commit}}") is not None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.hooks import HOOKS
-from git_theta_ext.git.repository import foreign_environment, run_git
+from git_theta_ext.git.process import foreign_environment, run_git
 
 SETTING = "init.templateDir"
 _NO_CONFIGURATION = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}

@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 FILE = ".thetaconfig"
 _LARGEST = 1 << 16
 _SAFE = re.compile(r"theta\.(remote\..+\.)?(url|endpoint|region|type)", re.DOTALL)
-_LISTINGS = (
-    ("index", ("ls-files", "-s", "--", f":(top){FILE}")),
-    ("HEAD", ("ls-tree", "--full-tree", "HEAD", FILE)),
-)
-_REGULAR = ("100644", "100755", "100664")
 
 
 @dataclass(frozen=True)
@@ -72,12 +67,10 @@ def read_tracked(repo: Repository) -> TrackedConfig | None:
             status = (repo.worktree / FILE).lstat()
             if stat.S_ISREG(status.st_mode):
                 return _parsed(repo, "work tree", ("--file", str(repo.worktree / FILE)), status.st_size)
-    for place, words in _LISTINGS:
-        for line in repo.run(*words, check=False).decode(errors="surrogateescape").splitlines():
-            facts = line.partition("\t")[0].split()
-            if facts[0] in _REGULAR:
-                oid = facts[2] if place == "HEAD" else facts[1]
-                return _parsed(repo, place, ("--blob", oid), int(repo.run("cat-file", "-s", oid)))
+    for place, rev in (("index", None), ("HEAD", "HEAD")):
+        entry = repo.entry(rev, FILE)
+        if entry is not None and entry.regular:
+            return _parsed(repo, place, ("--blob", entry.oid), int(repo.run("cat-file", "-s", entry.oid)))
     return None
 
 

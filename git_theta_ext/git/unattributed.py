@@ -10,8 +10,6 @@ from git_theta_ext.git.attributes import theta_paths
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from typing_extensions import Buffer
-
     from git_theta_ext.git.repository import Repository
 
 
@@ -24,12 +22,7 @@ def unattributed(repo: Repository, paths: Collection[str]) -> list[str]:
         repo: With a work tree.
         paths: Of manifests in the index.
     """
-
-    def cached(*args: str, input: Buffer | None = None, check: bool = True) -> bytes:  # noqa: A002 - as Repository.run
-        command, *rest = args
-        return repo.run(command, "--cached", *rest, input=input, check=check)
-
-    return sorted(set(paths).difference(theta_paths(cached, paths)))
+    return sorted(set(paths).difference(theta_paths(repo.run, paths, cached=True)))
 
 
 def advice(repo: Repository, paths: list[str]) -> tuple[str, str]:

@@ -114,6 +114,15 @@ def test_architecture_lists_the_layers_and_names_modules_that_exist() -> None:
     assert [name for name in named if not any((root / name).exists() for root in roots)] == []
 
 
+def test_git_and_the_store_meet_in_operations_alone() -> None:
+    below = {"config", "errors", "git", "model", "settings", "util", "version"}
+    for path in sources("git_theta_ext"):
+        if home(path) == "git":
+            assert packages(path) <= below, path
+        elif home(path) not in {"cli", "api", "operations"}:
+            assert "git" not in packages(path), path
+
+
 def test_no_modules_import_each_other() -> None:
     names = {name_of(path): path for path in sources("git_theta_ext")}
     graph = {name: {found for found in map(longest(names), imported(path)) if found} for name, path in names.items()}

@@ -17,7 +17,7 @@ from git_theta_ext.diff.words import human_bytes
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.hooks import hook_present
 from git_theta_ext.git.install import configured
-from git_theta_ext.git.repository import run_git
+from git_theta_ext.git.process import run_git
 from git_theta_ext.git.tracked_config import FILE, read_tracked
 from git_theta_ext.version import __version__
 

@@ -13,7 +13,7 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git import attributes
 from git_theta_ext.git.attributes import theta_paths
-from git_theta_ext.git.merge_tree import index_info
+from git_theta_ext.git.entries import update_index
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.repository import Repository
 
@@ -64,5 +64,5 @@ def _forget(repo: Repository) -> int:
     manifests = repo.manifests(None)
     left = set(manifests).difference(theta_paths(repo.run, manifests))
     entries = [entry for entry in repo.entries(None) if entry.path in left and not entry.stage]
-    repo.run("update-index", "-z", "--index-info", input=index_info(entries))
+    update_index(repo.run, entries)
     return len(entries)

@@ -6,6 +6,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.git.revisions import find_object
 from git_theta_ext.model.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def doubt(repo: Repository, path: str, manifest: Manifest, data: Content) -> str
 
 
 def _manifest(repo: Repository, name: str) -> Manifest | None:
-    oid = repo.run("rev-parse", "--quiet", "--verify", name, check=False).decode().strip()
+    oid = find_object(repo, name)
     for _, content in manifest_blobs(repo, object_infos(repo, [oid] if oid else [])):
         return Manifest.parse(content)
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from contextlib import suppress
@@ -15,7 +14,7 @@ from git_theta_ext.checkpoint.unfinished import clear_leftovers
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.index_patch import LOCK_SECONDS, StatWords, Update, patch_file, refresh
-from git_theta_ext.git.objects import read_manifests
+from git_theta_ext.git.objects import blob_id, read_manifests
 from git_theta_ext.model.manifest import MAX_MANIFEST, is_manifest
 from git_theta_ext.operations.filter.pending import change_pending, read_pending
 from git_theta_ext.util.files import reporting_os_errors, sync_file
@@ -97,7 +96,9 @@ class Written:
     def _updates(self) -> dict[bytes, Update]:
         return {
             os.fsencode(path): Update(
-                _blob_id(content, self.workspace.repo.object_format), StatWords.of(before), StatWords.of(after)
+                bytes.fromhex(blob_id(content, self.workspace.repo.object_format)),
+                StatWords.of(before),
+                StatWords.of(after),
             )
             for path, (content, before, after) in self._new.items()
         }
@@ -208,7 +209,3 @@ def _date_as_manifest(full: Path, before: os.stat_result, after: os.stat_result)
             os.utime(full, ns=(before.st_mtime_ns, before.st_mtime_ns))
             return full.lstat()
     return None
-
-
-def _blob_id(content: bytes, object_format: str) -> bytes:
-    return hashlib.new(object_format, b"blob %d\0" % len(content) + content, usedforsecurity=False).digest()

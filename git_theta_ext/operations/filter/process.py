@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from git_theta_ext.checkpoint.writers import close_inherited
 from git_theta_ext.errors import ProtocolError, ThetaError, to_theta_error
 from git_theta_ext.git.caller import calling_command
-from git_theta_ext.git.repository import NESTED
+from git_theta_ext.git.process import NESTED
 from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.operations.filter.clean import LOOKING, CleanRequest
 from git_theta_ext.operations.workspace import Workspace

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import ManifestError, RepositoryError
 from git_theta_ext.git.objects import local_blobs, manifest_blobs, object_infos
 from git_theta_ext.git.partial import is_partial
-from git_theta_ext.git.repository import Repository, foreign_environment
+from git_theta_ext.git.process import foreign_environment
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.revisions import head_of
 from git_theta_ext.git.worktrees import worktrees
 from git_theta_ext.model.manifest import Manifest
 
@@ -110,7 +112,7 @@ def _staged_in(place: Repository) -> Iterator[_Change]:
     if place.worktree is None:
         return
     committed = {}
-    if place.run("rev-parse", "-q", "--verify", "HEAD^{commit}", check=False).strip():
+    if head_of(place) is not None:
         committed = {entry.path: entry.oid for entry in place.entries("HEAD")}
     for entry in place.entries(None):
         if entry.regular and committed.get(entry.path) != entry.oid:

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from git_theta_ext.git.repository import foreign_environment
+from git_theta_ext.git.process import foreign_environment
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import ManifestError, StoreError, ThetaError
+from git_theta_ext.git.objects import blob_id
 from git_theta_ext.git.operation import FROM_INDEX, MERGE, current_operation, merged_commits
 from git_theta_ext.git.revisions import check_two_sides
 from git_theta_ext.merging.apply import apply
@@ -23,7 +24,7 @@ from git_theta_ext.merging.rules.rules import APPLY, Rules
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.merge.inputs import gather_inputs, plan_checkpoint, rule_sources
-from git_theta_ext.operations.merge.record import blob_id, note_merge, recorded_rules
+from git_theta_ext.operations.merge.record import note_merge, recorded_rules
 from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
 from git_theta_ext.operations.merge.run import bytes_to_compute, merge, without_torch
 from git_theta_ext.util.files import replacing, reporting_os_errors
@@ -95,9 +96,9 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
         return CRASHED if isinstance(error, StoreError) else CONFLICT
     if not virtual:
         report(workspace.reporter, path, outcome, operation)
-        ids = [blob_id(repo, content) if content else None for content in contents]
+        ids = [blob_id(content, repo.object_format) if content else None for content in contents]
         record = Record.of(path, ids, heads, rules, asked)
-        remember(workspace, heads, {path: (record, blob_id(repo, outcome.manifest.to_bytes()))})
+        remember(workspace, heads, {path: (record, blob_id(outcome.manifest.to_bytes(), repo.object_format))})
     return CONFLICT if outcome.conflicts and not virtual else CLEAN
 
 

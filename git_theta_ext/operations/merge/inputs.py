@@ -16,7 +16,7 @@ from git_theta_ext.config import FORMER_MERGE_OPTIONS
 from git_theta_ext.errors import MergeError, RepositoryError, ThetaError
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.pathspecs import worktree_of
-from git_theta_ext.git.repository import MERGE_OPTIONS
+from git_theta_ext.git.process import MERGE_OPTIONS
 from git_theta_ext.git.revisions import merge_bases
 from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
 from git_theta_ext.merging.planning.casts import find_casts, values_to_read
@@ -274,10 +274,10 @@ def _rules_file(repo: Repository) -> bytes | None:
             pass
         except OSError as error:
             raise RepositoryError(f"cannot read {FILE}: {error.strerror}") from error
-    mode = repo.run("ls-tree", "--full-tree", "--end-of-options", "HEAD", FILE, check=False).partition(b" ")[0]
-    if mode in (b"120000", b"040000", b"160000"):
+    entry = repo.entry("HEAD", FILE)
+    if entry is not None and not entry.regular:
         raise MergeError(f"{FILE} is not a regular file in the current commit", hint=_NO_FILE)
-    return repo.run("cat-file", "blob", f"HEAD:{FILE}") if mode else None
+    return None if entry is None else repo.run("cat-file", "blob", entry.oid)
 
 
 def _all_names(repo: Repository) -> set[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError, UsageError
 from git_theta_ext.git.merge_tree import combine, common_ancestor
-from git_theta_ext.git.revisions import head_of, merge_bases
+from git_theta_ext.git.revisions import commit_id, head_of, merge_bases
 from git_theta_ext.merging.devices.open import device_names
 from git_theta_ext.merging.execution.memory import DeviceMemory, budget, threads_each
 from git_theta_ext.merging.execution.tasks import single_tasks
@@ -82,6 +82,6 @@ def _preview(workspace: Workspace, versions: CheckpointVersions, plan: Plan) -> 
 
 def _commit(repo: Repository, revision: str) -> str:
     try:
-        return repo.run("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
+        return commit_id(repo, revision)
     except RepositoryError as error:
         raise RepositoryError(f"{revision}: {error.message}", hint="git branch --all lists branches") from error

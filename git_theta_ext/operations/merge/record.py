@@ -6,7 +6,6 @@ prepare-commit-msg makes trailers of it, of those checkpoints whose staged versi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -43,14 +42,6 @@ class NotedMerge:
 
     record: Record
     result: str
-
-
-def blob_id(repo: Repository, content: bytes) -> str:
-    """Return git's id of a blob."""
-    found = hashlib.new(repo.object_format, usedforsecurity=False)
-    found.update(b"blob %d\0" % len(content))
-    found.update(content)
-    return found.hexdigest()
 
 
 def note_merge(repo: Repository, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, str]]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.checkpoint.unfinished import Unfinished
 from git_theta_ext.errors import ChangedError, UsageError
-from git_theta_ext.git.objects import read_manifests
+from git_theta_ext.git.objects import blob_id, read_manifests
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import check_two_sides, head_of, merge_heads
 from git_theta_ext.merging.apply import apply
@@ -22,10 +22,10 @@ from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted
 from git_theta_ext.operations.merge.adapter_configs import scales_to_resolve
 from git_theta_ext.operations.merge.inputs import config_in_worktree, gather_resolution
-from git_theta_ext.operations.merge.record import blob_id, note_step
+from git_theta_ext.operations.merge.record import note_step
 from git_theta_ext.operations.merge.resolve import digests_to_read, resolve
 from git_theta_ext.operations.merge.run import engine
-from git_theta_ext.operations.staging.stage import Staged, update_index
+from git_theta_ext.operations.staging.stage import Staged, stage_manifests
 from git_theta_ext.operations.sync.fetch import ensure_digests, ensure_local
 from git_theta_ext.util.files import reporting_os_errors
 
@@ -134,8 +134,9 @@ def resolve_conflicts(
     content = resolved.to_bytes()
     file = _write(workspace.repo, checkpoint, content)
     if checkpoint.content is not None:
+        kind = repo.object_format
         step = Step(Rules(choice), tuple(patterns))
-        note_step(repo, checkpoint.path, step, blob_id(repo, checkpoint.content), blob_id(repo, content))
+        note_step(repo, checkpoint.path, step, blob_id(checkpoint.content, kind), blob_id(content, kind))
     return ConflictedCheckpoint(checkpoint.path, resolved, content, file)
 
 
@@ -149,7 +150,7 @@ def stage_resolved(workspace: Workspace, checkpoint: ConflictedCheckpoint) -> No
     if content != checkpoint.content:
         _write(workspace.repo, checkpoint, content)
     full = worktree_of(workspace.repo) / checkpoint.path
-    update_index(workspace.repo, [Staged(checkpoint.path, full.lstat(), checkpoint.manifest)])
+    stage_manifests(workspace.repo, [Staged(checkpoint.path, full.lstat(), checkpoint.manifest)])
     for failure in populate_wanted(workspace, {checkpoint.path: Wanted(content)}, partial(ensure_local, workspace)):
         raise failure
 

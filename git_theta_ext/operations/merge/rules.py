@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.config import FORMER_MERGE_OPTIONS
 from git_theta_ext.errors import MergeError
 from git_theta_ext.git.operation import MERGE
-from git_theta_ext.git.repository import MERGE_OPTIONS
+from git_theta_ext.git.process import MERGE_OPTIONS
 from git_theta_ext.merging.rules.file import FILE, overridden, parse_override, read_rules
 from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, Choice, Rule, Rules, choice, is_fixed
 from git_theta_ext.statistics.sidecar import is_statistics

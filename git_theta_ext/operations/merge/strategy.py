@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import MergeError, RepositoryError
-from git_theta_ext.git.entries import TreeEntry
-from git_theta_ext.git.merge_tree import combine, common_ancestor, index_info, renames, with_files
-from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.git.entries import TreeEntry, update_index
+from git_theta_ext.git.merge_tree import combine, common_ancestor, renames, with_files
+from git_theta_ext.git.objects import manifest_blobs, object_infos, write_blob
 from git_theta_ext.git.operation import repeated_merge
 from git_theta_ext.merging.record import Record
 from git_theta_ext.model.manifest import MOST_SIDES
@@ -211,11 +211,7 @@ def _merged(workspace: Workspace, asked: Plan, versions: CheckpointVersions) -> 
 
 
 def _stored(repo: Repository, entry: TreeEntry, outcome: Outcome) -> TreeEntry:
-    return replace(entry, oid=_blob(repo, outcome.manifest.to_bytes()))
-
-
-def _blob(repo: Repository, content: bytes) -> str:
-    return repo.run("hash-object", "-w", "-t", "blob", "--stdin", input=content).decode().strip()
+    return replace(entry, oid=write_blob(repo, outcome.manifest.to_bytes()))
 
 
 def _check_index(repo: Repository) -> None:
@@ -230,7 +226,7 @@ def _check_index(repo: Repository) -> None:
 def _check_worktree(repo: Repository, tree: str, found: Sequence[CheckpointVersions]) -> None:
     """Refuse, before anything is computed, what git would refuse at the end."""
     if found:
-        nothing = _blob(repo, b"")  # stands for the manifests to come
+        nothing = write_blob(repo, b"")  # stands for the manifests to come
         tree = with_files(repo, tree, [replace(each.merged, oid=nothing) for each in found])
     try:
         repo.run("read-tree", "-n", "-m", "-u", "HEAD", tree)
@@ -276,5 +272,4 @@ def _mark(repo: Repository, stages: Sequence[TreeEntry]) -> None:
     nothing = "0" * 2 * repo.oid_bytes
     paths = dict.fromkeys(entry.path for entry in stages)
     cleared = [TreeEntry(path, nothing, _REMOVED) for path in paths]
-    if stages:
-        repo.run("update-index", "-z", "--index-info", input=index_info([*cleared, *stages]))
+    update_index(repo.run, [*cleared, *stages])

@@ -10,6 +10,7 @@ from git_theta_ext.checkpoint.file import CheckpointFile, open_file
 from git_theta_ext.errors import ChangedError
 from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.git.pathspecs import worktree_of
+from git_theta_ext.git.revisions import find_object
 from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.operations.staging.stage import regular_file
 from git_theta_ext.util.threads import no_progress
@@ -98,5 +99,5 @@ def committed(repo: Repository, path: str) -> Manifest | None:
     Raises:
         ManifestError: It is broken.
     """
-    oid = repo.run("rev-parse", "--quiet", "--verify", f"HEAD:{path}", check=False).decode().strip()
+    oid = find_object(repo, f"HEAD:{path}")
     return read_manifests(repo, {oid: path}).get(oid) if oid else None

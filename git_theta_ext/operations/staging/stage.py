@@ -15,7 +15,9 @@ from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected, replace_file
 from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.errors import ChangedError, FormatError, RepositoryError, UsageError
+from git_theta_ext.git.entries import TreeEntry, update_index
 from git_theta_ext.git.index_patch import StatWords, Update, patch_file
+from git_theta_ext.git.objects import write_blob
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.filter.clean import echo_manifest
@@ -174,7 +176,7 @@ def rewrite_and_stage(
             flush_if_asked(repo, full)
             StatCache(store).put_written(full, after, item.manifest.to_bytes(), item.format_name)
             done.append(Staged(item.path, after, item.manifest, item.note))
-        return done, update_index(repo, done)
+        return done, stage_manifests(repo, done)
     except BaseException:
         for full, after in written.items():
             replace_file(kept[full], full, Expected(after))
@@ -202,7 +204,7 @@ def _second_name(path: Path, root: Path) -> Path:
     return beside
 
 
-def update_index(repo: Repository, staged: Sequence[Staged]) -> dict[str, str]:
+def stage_manifests(repo: Repository, staged: Sequence[Staged]) -> dict[str, str]:
     """Put manifests into the index, all or none, and the files' stat data with them, so that git reads none again.
 
     Returns:
@@ -213,10 +215,9 @@ def update_index(repo: Repository, staged: Sequence[Staged]) -> dict[str, str]:
     """
     if not staged:
         return {}
-    oids = {item.path: _write_object(repo, item.manifest) for item in staged}
+    oids = {item.path: write_blob(repo, item.manifest.to_bytes()) for item in staged}
     modes = _modes(repo, staged)
-    lines = "".join(f"{modes[path]} {oid} 0\t{path}\0" for path, oid in oids.items())
-    repo.run("update-index", "-z", "--index-info", input=lines.encode(errors="surrogateescape"))
+    update_index(repo.run, (TreeEntry(path, oid, modes[path]) for path, oid in oids.items()))
     updates = {
         os.fsencode(item.path): Update(bytes.fromhex(oids[item.path]), _NO_STAT, StatWords.of(item.stat))
         for item in staged
@@ -237,10 +238,6 @@ def _check_unchanged(full: Path, path: str, before: os.stat_result) -> None:
 
 def _identity(stat: os.stat_result) -> tuple[int, ...]:
     return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-
-
-def _write_object(repo: Repository, manifest: Manifest) -> str:
-    return repo.run("hash-object", "-w", "--stdin", input=manifest.to_bytes()).decode().strip()
 
 
 def _modes(repo: Repository, staged: Sequence[Staged]) -> dict[str, str]:

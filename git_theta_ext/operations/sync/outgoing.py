@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError, UsageError
+from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.objects import local_blobs, manifest_blobs, object_infos
 from git_theta_ext.git.partial import is_partial
+from git_theta_ext.git.temporary_index import temporary_index
 from git_theta_ext.model.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -158,17 +158,12 @@ def theta_paths_at(repo: Repository, rev: str, paths: Iterable[str]) -> list[str
     Raises:
         RepositoryError: There is no such commit.
     """
-    wanted = "".join(f"{path}\0" for path in paths)
+    wanted = list(paths)
     if not wanted:
         return []
-    with tempfile.TemporaryDirectory(prefix="git-theta-") as folder:
-        # `check-attr --source` exists from git 2.40 on; an index of its own does the same in all versions.
-        env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        repo.run("read-tree", rev, env=env)
-        data = wanted.encode(errors="surrogateescape")
-        reply = repo.run("check-attr", "--cached", "-z", "--stdin", "filter", input=data, env=env)
-    words = reply.decode(errors="surrogateescape").split("\0")[:-1]
-    return [path for path, value in zip(words[::3], words[2::3], strict=True) if value == "theta"]
+    # `check-attr --source` exists from git 2.40 on; an index of its own does the same in all versions.
+    with temporary_index(repo, rev) as run:
+        return list(theta_paths(run, wanted, cached=True))
 
 
 def _paths(

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from git_theta_ext.errors import ConfigError, RemoteError, RepositoryError, ThetaError
+from git_theta_ext.git.process import foreign_environment
 from git_theta_ext.git.remote_settings import remote_settings
-from git_theta_ext.git.repository import Repository, foreign_environment
+from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import branch_of
 from git_theta_ext.registry import find_remote, remote_of_scheme
 from git_theta_ext.transfer.remote_index import OpenedRemote

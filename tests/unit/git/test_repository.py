@@ -7,7 +7,8 @@ import pytest
 
 from git_theta_ext.errors import ManifestError, RepositoryError
 from git_theta_ext.git.objects import read_objects, starts_like_manifest
-from git_theta_ext.git.repository import Repository, foreign_environment
+from git_theta_ext.git.process import foreign_environment
+from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.worktrees import WorkTree, worktrees
 from git_theta_ext.model.manifest import MAGIC, Manifest, Skeleton
 from git_theta_ext.model.tensor import Digest

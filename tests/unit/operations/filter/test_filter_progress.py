@@ -5,7 +5,7 @@ from reports import Reports
 from workbench import MODEL, model
 
 from git_theta_ext.git.caller import wants_quiet
-from git_theta_ext.git.repository import NESTED
+from git_theta_ext.git.process import NESTED
 from git_theta_ext.operations.filter.clean import CleanRequest
 from git_theta_ext.operations.filter.process import FilterProcess
 from git_theta_ext.operations.workspace import Workspace

@@ -1,0 +1,85 @@
+"""Run git, and the variables that tie what it starts to a repository or to us."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Protocol
+
+from git_theta_ext.errors import RepositoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from typing_extensions import Buffer
+
+# What `git rev-parse --local-env-vars` lists: these tie a process to one repository.
+LOCAL_VARIABLES = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_CONFIG",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_CONFIG_COUNT",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_GRAFT_FILE",
+    "GIT_INDEX_FILE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_INTERNAL_SUPER_PREFIX",
+)
+NESTED = "GIT_THETA_NESTED"
+"""Set for commands of git that we run while we finish ours: a filter that they start has nothing to finish itself."""
+MERGE_OPTIONS = "GIT_THETA_MERGE"
+"""Words that override the merge rules in what git starts: a method, and options as ``NAME=VALUE``."""
+
+
+class RunGit(Protocol):
+    """Runs git with arguments and input in a work tree, and returns its output."""
+
+    def __call__(self, *args: str, input: Buffer | None = None, check: bool = True) -> bytes: ...  # noqa: A002, D102 - as subprocess.run
+
+
+def foreign_environment() -> dict[str, str]:
+    """Return the environment without what ties git to the current repository."""
+    return {name: value for name, value in os.environ.items() if name not in LOCAL_VARIABLES}
+
+
+def run_git(
+    args: tuple[str, ...],
+    *,
+    cwd: Path | None = None,
+    data: Buffer | None = None,
+    env: Mapping[str, str] | None = None,
+    ok: tuple[int, ...] | None = (0,),
+) -> bytes:
+    """Run git and return what it prints.
+
+    Args:
+        args: Behind ``git``.
+        cwd: Where to run it.
+        data: Its standard input; empty where None.
+        env: The whole environment; this process's where None.
+        ok: Exit codes that are no error; None for all.
+
+    Raises:
+        RepositoryError: Git is not installed, or refused; the message is git's.
+    """
+    try:
+        done = subprocess.run(
+            ["git", *args], cwd=cwd, input=b"" if data is None else data, env=env, capture_output=True, check=False
+        )
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise RepositoryError(f"there is no folder {cwd}") from error
+        raise RepositoryError("git is not on PATH", hint="install git 2.31 or later") from error
+    if ok is not None and done.returncode not in ok:
+        words = done.stderr.decode(errors="surrogateescape").strip()
+        first = words.removeprefix("fatal: ").removeprefix("error: ")
+        raise RepositoryError(first or f"git {' '.join(args[:2])} failed with exit code {done.returncode}")
+    return done.stdout

@@ -1,0 +1,28 @@
+"""An index of its own, for what git does only by way of an index."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from git_theta_ext.git.process import RunGit
+    from git_theta_ext.git.repository import Repository
+
+
+@contextmanager
+def temporary_index(repo: Repository, tree: str) -> Iterator[RunGit]:
+    """Give a function that runs git with an index that holds a tree, or a commit's.
+
+    Raises:
+        RepositoryError: There is no such tree.
+    """
+    with tempfile.TemporaryDirectory(prefix="git-theta-") as folder:
+        run = partial(repo.run, env={"GIT_INDEX_FILE": str(Path(folder) / "index")})
+        run("read-tree", tree)
+        yield run
