@@ -1,4 +1,4 @@
-"""How a tensor is held in few bytes: the seam for encodings."""
+"""Store a tensor in few bytes: the interface of encodings."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
 
 class TensorSource(Protocol):
-    """A tensor to read from, piece by piece; what is read is decoded again each time.
+    """A tensor that is read in parts. Each read decodes anew.
 
     Attributes:
-        spec: Its element type and shape.
+        spec: The element type and shape.
     """
 
     spec: TensorSpec
 
     def read(self, start: int = 0, end: int | None = None) -> memoryview:
-        """Return the bytes from ``start`` up to ``end``, or up to its end; fewer where it is shorter."""
+        """Return the bytes from ``start`` up to ``end`` or the end of the tensor; fewer if the tensor is shorter."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A tensor that a chunk is coded against.
+    """A tensor that a chunk is encoded against.
 
     Attributes:
-        spec: Of the whole tensor.
-        data: Of a ``range`` base the bytes at the chunk's place, fewer or none where it ends before; of a ``whole``
-            base all bytes.
+        spec: The spec of the whole tensor.
+        data: For a ``range`` base the bytes at the offset of the chunk, fewer or none if the base is shorter; for a
+            ``whole`` base all bytes.
     """
 
     spec: TensorSpec
@@ -43,13 +43,13 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Where a chunk belongs, and what it is coded against.
+    """The position of a chunk in its tensor, and what it is encoded against.
 
     Attributes:
-        spec: Of the whole tensor.
-        offset: Of the chunk in the tensor, in bytes.
-        bases: One for each of ``Encoding.needs``.
-        params: From ``Fit``, or out of a pack's header: not to be trusted.
+        spec: The spec of the whole tensor.
+        offset: The offset of the chunk in the tensor, in bytes.
+        bases: One for each item of ``Encoding.needs``.
+        params: From ``Fit``, or read from the header of a pack and not to be trusted.
     """
 
     spec: TensorSpec
@@ -60,11 +60,11 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Fit:
-    """What an encoding needs to know of a whole tensor before any chunk of it is coded.
+    """What an encoding determines from a whole tensor before it encodes chunks.
 
     Attributes:
-        params: Kept in the pack's header: few and small, of MessagePack's types.
-        tensors: Spec and little-endian bytes of the bases behind the parent, which are stored as tensors of their own.
+        params: Stored in the header of the pack: few and small values of the types of MessagePack.
+        tensors: Spec and little-endian bytes of the bases after the parent, which are stored as tensors of their own.
     """
 
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -72,56 +72,56 @@ class Fit:
 
 
 class Encoding(Protocol):
-    """Holds one chunk of a tensor in fewer bytes, losslessly.
+    """Encodes the chunks of a tensor losslessly.
 
     Attributes:
-        name: As in pack headers.
-        needs: For each base whether a chunk is coded against the same ``range`` of it or against the ``whole``.
-            The first one is the parent: an earlier version of the tensor, of the same element type.
+        name: The name in pack headers.
+        needs: For each base whether a chunk is encoded against the same ``range`` of it or against the ``whole`` base.
+            The first base is the parent: an earlier version of the tensor, of the same element type.
     """
 
     name: str
     needs: tuple[Literal["range", "whole"], ...]
 
     def fit(self, target: TensorSource, parent: TensorSource) -> Fit | None:
-        """Find out whether, and how, a tensor is best coded against a parent; cheap where it is not.
+        """Determine whether and how to encode a tensor against a parent; fast if it does not pay.
 
-        Called for encodings that need a parent. The parent may have fewer or more rows.
+        It is called for encodings that need a parent. The parent may have fewer or more rows.
 
         Returns:
-            What ``encode`` has to know, or None where this encoding is of no use.
+            What ``encode`` needs, or None if another encoding suits the tensor better.
         """
         ...
 
     def encode(self, chunk: Chunk, data: memoryview) -> list[Buffer]:
-        """Encode one chunk into pieces that make up the payload one after another.
+        """Encode one chunk into the pieces of a payload.
 
-        Pieces save copying: a piece may be ``data`` itself, but nothing that a later call overwrites.
+        Pieces avoid copies: a piece may be ``data`` itself, but not memory that a later call overwrites.
 
         Args:
-            chunk: Its place, bases and parameters.
-            data: Its little-endian bytes.
+            chunk: The position, bases and parameters of the chunk.
+            data: The little-endian bytes of the chunk.
         """
         ...
 
     def decode(self, chunk: Chunk, payload: memoryview, out: memoryview) -> None:
         """Decode one chunk into ``out``, which has exactly its size.
 
-        Arithmetic is elementwise, in a fixed order: every machine gets the same bits.
+        Arithmetic is elementwise and in a fixed order, so that every machine computes the same bits.
 
         Raises:
-            CorruptError: The payload cannot be the encoding of a chunk of that size, or the parameters make no sense.
+            CorruptError: The payload cannot be the encoding of a chunk of that size, or the parameters are invalid.
         """
         ...
 
 
 class Predictor(Encoding, Protocol):
-    """An encoding that predicts a tensor from its bases and keeps what the prediction missed."""
+    """An encoding that predicts a tensor from its bases and stores what the prediction misses."""
 
     def predict(self, chunk: Chunk, out: memoryview) -> None:
-        """Write the prediction of one chunk to ``out``: what an update applied to the parent gives, rounded.
+        """Write the prediction of one chunk to ``out``: the result of an update of the parent, rounded.
 
         Raises:
-            CorruptError: The parameters or the bases make no sense.
+            CorruptError: The parameters or the bases are invalid.
         """
         ...

@@ -1,4 +1,4 @@
-"""How a file is taken apart: the seam for checkpoint formats."""
+"""Find the tensors in a file: the interface of checkpoint formats."""
 
 from __future__ import annotations
 
@@ -13,63 +13,63 @@ if TYPE_CHECKING:
 
 
 class NotSplittable(Exception):  # noqa: N818 - an outcome, not an error
-    """Raised by ``Format.parse``: the file is well formed, but its tensors cannot be found in place.
+    """Raised by ``Format.parse`` if a file is well-formed but its tensors cannot be found in place.
 
-    The message says why, for a note to the user; the file is then stored by the ``opaque`` format.
+    The message says why. The file is then stored in the format ``opaque``.
     """
 
 
 class Format(Protocol):
-    """Finds the tensors in a checkpoint's bytes. Never re-serialises anything.
+    """Finds the tensors in the bytes of a checkpoint. It never serialises a checkpoint again.
 
     Attributes:
-        name: As in manifests and in ``theta-format=`` attributes.
-        mergeable: Whether tensors of two versions may be mixed in one file.
+        name: The name in manifests and in ``theta-format=`` attributes.
+        mergeable: Whether one file may mix the tensors of two versions.
     """
 
     name: str
     mergeable: bool
 
     def detect(self, data: Content) -> bool:
-        """Tell from the content alone whether this looks like the format; cheap, and never raises."""
+        """Return whether the content looks like the format; fast, and raises nothing."""
         ...
 
     def parse(self, data: Content) -> Sequence[Field]:
-        """Find the tensors and what is derived from them, in any order.
+        """Find the tensors and the checksums of tensors, in any order.
 
-        Pure: looks at nothing but ``data``, runs nothing that the file holds, and bounds every size first.
+        It is a pure function of ``data``. It executes nothing from the file, and bounds every size before it uses it.
 
         Args:
-            data: The whole file; take out of it what has to be looked at.
+            data: The whole file. Read only the parts that are needed.
 
         Raises:
-            FormatError: The bytes break the format; the message names the parameter where there is one.
-            NotSplittable: Well formed, but compressed or of a legacy kind.
+            FormatError: The bytes break the format; the message names the parameter if there is one.
+            NotSplittable: The file is well-formed, but compressed or of an older kind.
         """
         ...
 
     def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> Layout | None:
-        """Lay out other parameters in the manner of ``layout``, for merges in which both sides added some.
+        """Lay out other parameters in the same way as ``layout``, for merges in which both sides add some.
 
         Returns:
-            A layout with exactly these parameters, or None where the format cannot do that.
+            A layout with exactly these parameters, or None if the format cannot do that.
         """
         ...
 
     def facts(self, layout: Layout) -> Mapping[str, bytes]:
-        """Return what the literal bytes say besides where tensors are, such as metadata, by key; for merges.
+        """Return what the literal bytes contain besides the places of tensors, such as metadata, by key.
 
-        What every writing of the same content changes is left out.
+        Merges compare and combine it. Leave out what changes whenever the same content is written again.
 
         Raises:
-            FormatError: The layout is of no such file.
+            FormatError: The layout is not one of this format.
         """
         ...
 
     def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> Layout | None:
-        """Return the layout with other facts, of those that ``facts`` returned for several layouts of the format.
+        """Return the layout with other facts, taken from what ``facts`` returned for layouts of the format.
 
         Returns:
-            A layout with the same parameters, or None where the format cannot do that.
+            A layout with the same parameters, or None if the format cannot do that.
         """
         ...

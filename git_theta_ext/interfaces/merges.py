@@ -1,4 +1,4 @@
-"""How values are merged: the seam for merge methods."""
+"""Merge the values of parameters: the interface of merge methods."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     import torch
 
 Scratch = Callable[[Sequence[int], int], float]
-"""From a shape and the number of branches to so many numbers; see ``MergeContract.scratch``."""
+"""From a shape and the number of branches to a count of numbers; see ``MergeContract.scratch``."""
 
 MAX_BRANCHES = 64
-"""The most branches that are merged at a time."""
+"""The maximum number of branches of a merge."""
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A parameter that a merge method takes.
+    """An option of a merge method.
 
     Attributes:
         default: A number or a word.
-        least: Of a number.
-        most: Of a number.
+        least: The minimum of a number.
+        most: The maximum of a number.
         choices: The words that are allowed; empty for a number.
-        whole: Whether only whole numbers are allowed.
+        whole: Whether a number has to be an integer.
     """
 
     default: float | str
@@ -39,42 +39,42 @@ class Option:
 
 
 def pieces(fixed: float = 0.0, each: float = 0.0) -> Scratch:
-    """Return the scratch of a method that holds some tensors of the piece's size, and some more for each branch.
+    """Return the scratch of a method that allocates tensors of the size of the piece.
 
     Args:
-        fixed: So many whatever the number of branches; a float64 tensor counts as two.
-        each: So many more for each branch.
+        fixed: The number of tensors that does not depend on the number of branches; a float64 tensor counts as two.
+        each: The number of tensors for each branch.
     """
     return lambda shape, branches: math.prod(shape) * (fixed + each * branches)
 
 
 _SCRATCH = pieces(8, 6)
-"""Enough for elementwise arithmetic that frees nothing early; methods that make other shapes have to say more."""
+"""Enough for elementwise arithmetic that frees nothing early; methods that make other shapes declare more."""
 
 
 @dataclass(frozen=True)
 class MergeContract:
-    """What a merge method needs, from which the engine derives passes, chunks and checks (see docs/merging.md).
+    """What a merge method needs. The engine derives passes, chunks and checks from it (docs/merging.md).
 
     Attributes:
-        needs_base: Whether the common ancestor's value is required.
-        symmetric: Whether the order of the branches, with their weights, leaves the result as it is.
+        needs_base: Whether the method needs the value of the common ancestor.
+        symmetric: Whether the result does not depend on the order of the branches with their weights.
         granularity: The smallest piece that can be merged on its own: any ``element``; whole rows (of the first
             dimension); the whole tensor (``matrix``); or the two factors of a LoRA (``pair``).
-        options: Names of the parameters it takes.
-        weighted: Whether it takes a weight for each branch.
-        branches: The fewest and the most branches that it merges.
-        trims: Whether ``Piece.trims`` is needed. Such a method has the options ``density``, ``scope`` and ``ties``.
-        stochastic: Whether it draws random numbers, from ``Piece.keys``. Such a method has the option ``seed``.
-        sidecars: Kinds of statistics that it needs of each branch, such as ``fisher``.
-        integers: Whether it also merges integers and booleans, which then come as int64.
-        exact: Whether the result has the same bits on every device, with any number of threads.
-        scratch: How much a call holds at most besides inputs and result, from the piece's shape and the number of
-            branches, in numbers of the piece's own type: in a piece of float32 a float64 counts as two. Merges are
-            planned by it. What libraries take inside a decomposition or a sort does not count. A method for pairs is
-            given outputs, inputs and the sum of the ranks as the shape, and counts its result too.
-        version: To be raised with every change that may change a result's bits.
-        reference: Where the method was published.
+        options: The options by name.
+        weighted: Whether the method takes a weight for each branch.
+        branches: The minimum and maximum number of branches.
+        trims: Whether the method needs ``Piece.trims``. It then has the options ``density``, ``scope`` and ``ties``.
+        stochastic: Whether the method draws random numbers, from ``Piece.keys``. It then has the option ``seed``.
+        sidecars: The kinds of statistics that the method needs of each branch, such as ``fisher``.
+        integers: Whether the method also merges integers and booleans, which it gets as int64.
+        exact: Whether the result has the same bits on every device and with any number of threads.
+        scratch: The memory that a call allocates besides inputs and result, from the shape of the piece and the number
+            of branches, in numbers of the type of the piece: in a float32 piece a float64 counts as two. Merges are
+            scheduled by it. What libraries allocate in a decomposition or a sort does not count. A method of pairs
+            gets outputs, inputs and the sum of the ranks as the shape, and counts its result too.
+        version: Increased with every change that may change a bit of a result.
+        reference: The URL of the publication.
     """
 
     needs_base: bool
@@ -95,11 +95,11 @@ class MergeContract:
 
 @dataclass(frozen=True, slots=True)
 class Trim:
-    """Which elements of a branch's task vector stay.
+    """Which elements of the task vector of a branch are kept.
 
     Attributes:
-        bits: Those stay of which the float32 magnitude, read as an integer, is larger.
-        equal: So many of those that are just as large stay too, the first ones of the piece.
+        bits: Elements are kept if the bits of their float32 magnitude, as an integer, are larger.
+        equal: The number of elements of exactly that magnitude that are kept, the first ones of the piece.
     """
 
     bits: int
@@ -108,23 +108,22 @@ class Trim:
 
 @dataclass(frozen=True)
 class Piece:
-    """Values to be merged: all of one shape and type, on one device.
+    """Values to merge, all of one shape and type and on one device.
 
-    Numbers are float32, or float64 where an input has 64-bit floats. Complex numbers come as reals with one more
-    dimension of two, integers (where the contract allows them) as int64. Tensors must not be modified.
+    Numbers are float32, or float64 if an input has 64-bit floats. Complex numbers are reals with one more dimension of
+    two; integers, if the contract allows them, are int64. Tensors must not be modified.
 
     Attributes:
-        name: Of the parameter.
-        base: The common ancestor's, or None where the contract needs none.
-        branches: One or more.
+        name: The name of the parameter.
+        base: The value of the common ancestor, or None if the contract does not need it.
+        branches: The value of each branch, at least one.
         options: A value for each of ``MergeContract.options``.
-        weights: One for each branch; all 1 where none were given.
-        trims: One for each branch where the contract asks for them.
-        majority: The sign, 1 or -1, of the whole scope, for elements of which the branches' votes cancel out.
-        keys: A 64-bit number for each branch from which random numbers are drawn; they depend on nothing else but the
-            element's place.
-        start: Place of the piece's first number in the flattened tensor.
-        sidecars: Kind to a tensor for each branch, as its layout in docs/merging.md says.
+        weights: One for each branch; all 1 if none are set.
+        trims: One for each branch if the contract has ``trims``.
+        majority: The sign, 1 or -1, of the whole scope, for elements whose votes cancel out.
+        keys: A 64-bit number for each branch. Random numbers depend on it and on the position of the element only.
+        start: The position of the first number of the piece in the flattened tensor.
+        sidecars: For each kind of statistics a tensor for each branch, as docs/statistics.md describes it.
     """
 
     name: str
@@ -141,12 +140,12 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Elected:
-    """A merged piece, and how its signs were elected.
+    """A merged piece, and the result of the election of its signs.
 
     Attributes:
         value: The merged numbers.
-        votes: Sum of the elected signs, a tensor of one int64; elements of which the votes cancel out count nothing.
-        ties: Number of elements that ``Piece.majority`` decided, likewise.
+        votes: The sum of the elected signs, a tensor of one int64; elements whose votes cancel out count 0.
+        ties: The number of elements whose sign is ``Piece.majority``, a tensor of one int64.
     """
 
     value: torch.Tensor
@@ -158,8 +157,8 @@ class MergeMethod(Protocol):
     """A pure tensor function and its contract.
 
     Attributes:
-        name: As in ``theta.merge.method``.
-        contract: What the function needs.
+        name: The name in ``theta.merge.method``.
+        contract: What the method needs.
     """
 
     name: str
@@ -169,11 +168,11 @@ class MergeMethod(Protocol):
         """Merge one piece.
 
         Returns:
-            The merged value, of the branches' shape and type and on their device; ``Elected`` where ``Piece.majority``
-            was looked at.
+            The merged value, with the shape, type and device of the branches; ``Elected`` if the method uses
+            ``Piece.majority``.
 
         Raises:
-            MergeError: These values cannot be merged by this method; the message says why.
+            MergeError: The method cannot merge these values; the message says why.
         """
         ...
 
@@ -194,11 +193,11 @@ class Pair:
 
 
 class PairMethod(Protocol):
-    """Merges the factors of a LoRA as one; its contract's granularity is ``pair``.
+    """Merges the two factors of LoRAs together; the granularity of its contract is ``pair``.
 
     Attributes:
-        name: As in ``theta.merge.method``.
-        contract: What the function needs.
+        name: The name in ``theta.merge.method``.
+        contract: What the method needs.
     """
 
     name: str
@@ -208,8 +207,8 @@ class PairMethod(Protocol):
         """Return the rank of the result.
 
         Args:
-            ranks: Of the branches' pairs.
-            sides: Inputs and outputs of the weight.
+            ranks: The ranks of the pairs of the branches.
+            sides: The numbers of inputs and outputs of the weight.
             options: A value for each of ``MergeContract.options``.
         """
         ...
@@ -217,10 +216,10 @@ class PairMethod(Protocol):
     def __call__(
         self, branches: Sequence[Pair], weights: Sequence[float], options: Mapping[str, float | str]
     ) -> tuple[Pair, float]:
-        """Merge the pairs of some branches, none of which is the common ancestor's.
+        """Merge the pairs of the branches; there is no pair of the common ancestor.
 
         Returns:
-            The merged pair, of scale 1, and the share of the exact result's energy (its squared Frobenius norm) that
-            it lost.
+            The merged pair, whose scale is 1, and the share of the energy (the squared Frobenius norm) of the exact
+            result that it loses.
         """
         ...

@@ -17,7 +17,7 @@ _LONGEST = 4096
 class ParameterNames:
     """Finds parameters by the names that an update gives them.
 
-    A model that was trained inside another one has a prefix more or less than the checkpoint, so where no parameter has
+    A model that was trained inside another one has a prefix more or less than the checkpoint. So if no parameter has
     exactly the name, one that ends with it is taken, or one that it ends with.
 
     Args:
@@ -32,7 +32,7 @@ class ParameterNames:
                 self._by_ending.setdefault(ending, []).append(name)
 
     def find(self, name: str) -> str | None:
-        """Return the parameter that a name of an update means, or None where there is none.
+        """Return the parameter that a name of an update means, or None if there is none.
 
         Raises:
             UsageError: It may mean several.

@@ -1,4 +1,4 @@
-"""Where packs are pushed: the seam for remotes."""
+"""Store packs elsewhere: the interface of remotes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 class Remote(Protocol):
     """A flat store of immutable objects under keys like ``packs/ab/<sha256>`` and ``index/<sha256>``.
 
-    Every method raises ``RemoteError`` where the remote cannot be reached or refuses, and ``UsageError`` for a key that
-    is not a relative path of plain names. All are safe to call from several threads.
+    Every method raises ``RemoteError`` if the remote cannot be reached or refuses, and ``UsageError`` for a key that is
+    not a relative path of plain names (``check_key``). Several threads call the methods at the same time.
     """
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield the key of every object whose key starts with ``prefix``, in any order; none is half written.
+        """Yield the key of every complete object whose key starts with ``prefix``, in any order.
 
-        Sizes are in pack headers: object stores tell them only at the price of a request an object.
+        Sizes are not needed. They are in pack headers, because some object stores need a request for each of them.
         """
         ...
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """Return the bytes of an object from ``start`` up to ``end``, fewer where it is shorter.
+        """Return the bytes of an object from ``start`` up to ``end``; fewer if the object is shorter.
 
         Raises:
             MissingError: There is no such object.
@@ -33,37 +33,37 @@ class Remote(Protocol):
         ...
 
     def fetch(self, key: str, path: Path, nbytes: int) -> None:
-        """Bring a whole object to a local file, continuing what an earlier try left there.
+        """Download an object to a local file, and resume an interrupted download.
 
         Args:
-            key: Of the object.
-            path: May hold the first bytes of the object already. Afterwards it holds all of them.
-            nbytes: The size that the object is known to have. ``path`` never becomes larger.
+            key: The key of the object.
+            path: The file, which may have the first bytes of the object already. On return it has all of them.
+            nbytes: The expected size of the object. ``path`` never becomes larger.
 
         Raises:
-            CorruptError: The object has another size; nothing is copied if that can be known before.
+            CorruptError: The object has another size. If that is known in advance, nothing is copied.
             MissingError: There is no such object.
         """
         ...
 
     def put(self, key: str, path: Path) -> bool:
-        """Upload a local file unless the key is taken; atomic: others see all of it or nothing.
+        """Upload a local file unless the key exists; atomically, so that others see all of it or nothing.
 
         Returns:
-            Whether it was written; False where an object of that key was there.
+            Whether it was written; False if the key exists.
         """
         ...
 
     def keep(self, keys: Iterable[str]) -> set[str]:
-        """Protect objects that somebody is about to depend on, and return the keys of those that are there.
+        """Protect objects that will be referenced from removal, and return the keys of those that exist.
 
-        Where objects are removed by their age, as ``git theta gc`` does in a folder, they become young again. It may
-        cost a listing, but not a request an object.
+        If objects are removed by their age, as ``git theta gc`` does in a directory, renew their age. A call may list
+        the remote, but must not send a request for each object.
         """
         ...
 
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens where there is none."""
+        """Remove an object; does nothing if there is none."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What merge methods need to know of a model besides its values: the seam for kinds of statistics."""
+"""Collect what merge methods need besides values: the interface of kinds of statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an update that lies beside a checkpoint is read: the seam for kinds of updates."""
+"""Read an update of a checkpoint from a file: the interface of kinds of updates."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class UpdateTensor:
 
 @dataclass(frozen=True)
 class UpdateFile:
-    """What an update file holds.
+    """The content of an update file.
 
     Attributes:
         label: Its name in messages.
         tensors: By name.
         metadata: The texts of its header.
-        config: The content of the ``adapter_config.json`` beside it; None if there is none.
+        config: The content of ``adapter_config.json`` in the same directory; None if there is none.
     """
 
     label: str
@@ -70,7 +70,7 @@ class UpdateKind:
     """A plug-in for a kind of updates, the KIND of ``git theta add --update KIND=FILE``.
 
     Attributes:
-        read: Returns the updates that a file holds by the name of the parameter, given the specs of the checkpoint's
+        read: Returns the updates in a file by the name of the parameter, given the specs of the checkpoint's
             parameters; looks at nothing else. Raises ``FormatError``, which names the parameter, if the file
             contradicts itself or does not fit a parameter, and ``UsageError`` if it cannot be applied or names a
             parameter that the checkpoint does not have; see ``ParameterNames``.
@@ -137,4 +137,4 @@ def check_factor(name: str, tensor: UpdateTensor) -> None:
     if tensor.spec.dtype.name not in FACTOR_TYPES:
         raise FormatError(f"the update's {name!r} is {tensor.spec}; factors are one of {', '.join(FACTOR_TYPES)}")
     if not np.isfinite(to_float64(tensor.data, tensor.spec.dtype)).all():
-        raise FormatError(f"the update's {name!r} holds values that are NaN or infinite")
+        raise FormatError(f"the update's {name!r} has values that are NaN or infinite")
