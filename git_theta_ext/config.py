@@ -121,10 +121,10 @@ class Config:
         if key not in self.values:
             return default
         value = self.values[key][-1]
-        found = parse_bool(value)
-        if found is None:
+        boolean = parse_bool(value)
+        if boolean is None:
             raise ConfigError(f"{key} is {value!r}, which is not a boolean", hint=f"git config {key} true")
-        return found
+        return boolean
 
     def number(self, setting: Setting) -> int:
         """Return an integer, not below 0.
@@ -207,8 +207,8 @@ class Config:
         Raises:
             ConfigError: One of them has no value.
         """
-        found = {key: self.text(f"theta.{key}") for key in ("endpoint", "region", "type")}
-        options = {key: value for key, value in found.items() if value is not None}
+        values = {key: self.text(f"theta.{key}") for key in ("endpoint", "region", "type")}
+        options = {key: value for key, value in values.items() if value is not None}
         return RemoteSettings(self.text("theta.url"), MappingProxyType(options))
 
     def remote(self, name: str) -> RemoteSettings:
@@ -218,7 +218,7 @@ class Config:
             ConfigError: One of its keys has no value.
         """
         prefix = f"theta.remote.{name}."
-        found = {key[len(prefix) :]: self.text(key) or "" for key in self.values if key.startswith(prefix)}
-        options = {key: value for key, value in found.items() if "." not in key}
+        values = {key[len(prefix) :]: self.text(key) or "" for key in self.values if key.startswith(prefix)}
+        options = {key: value for key, value in values.items() if "." not in key}
         url = options.pop("url", None)
         return RemoteSettings(url, MappingProxyType(options))

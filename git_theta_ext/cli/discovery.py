@@ -69,8 +69,8 @@ def internal_names() -> list[str]:
     return _names("plumbing")
 
 
-def _names(folder: str) -> list[str]:
-    return sorted(path.stem.replace("_", "-") for path in (_HERE / folder).glob("[!_]*.py"))
+def _names(package: str) -> list[str]:
+    return sorted(path.stem.replace("_", "-") for path in (_HERE / package).glob("[!_]*.py"))
 
 
 def descriptions() -> list[Description]:
@@ -89,8 +89,8 @@ def _describe(name: str) -> Description:
 
 def load(name: str) -> Command:
     """Import a command."""
-    folder = "plumbing" if name in internal_names() else "commands"
-    return cast("Command", importlib.import_module(f"git_theta_ext.cli.{folder}.{_module(name)}"))
+    package = "plumbing" if name in internal_names() else "commands"
+    return cast("Command", importlib.import_module(f"git_theta_ext.cli.{package}.{_module(name)}"))
 
 
 def _module(name: str) -> str:

@@ -90,7 +90,7 @@ class Output:
         return progress(label, total, wanted=self.bars and self.mode == "human", counted=counted)
 
     def say(self, text: str) -> None:
-        """Print a line on stderr. A terminal that is gone is not a failure, nor is a descriptor that was never open."""
+        """Print a line on stderr. A closed terminal is not a failure, nor is a descriptor that was never open."""
         with suppress(OSError, ValueError, AttributeError):
             sys.stderr.write(f"{text}\n")
 

@@ -100,7 +100,7 @@ def _collect(output: Output, args: argparse.Namespace) -> int:
         provided.module.to(device)
         examples = _Examples(provided, args.samples)
         with output.progress("collecting", examples.total, counted=True) as advance:
-            statistics = collect(provided.module, examples.each(advance), moving(provided.loss, device), kinds)
+            statistics = collect(provided.module, examples.read(advance), moving(provided.loss, device), kinds)
     if open_checkpoint_file(checkpoint).values_digest() != values:
         raise FormatError(
             f"{checkpoint} was changed while statistics were collected",
@@ -134,7 +134,7 @@ class _Examples:
         count = len(provided.examples) if isinstance(provided.examples, Sized) else 0
         self.total = min(count, most) if most and count else most or count
 
-    def each(self, advance: Callable[[int], None]) -> Iterator[Any]:
+    def read(self, advance: Callable[[int], None]) -> Iterator[Any]:
         for example in islice(self._examples, self._most):
             yield example
             self.done += 1

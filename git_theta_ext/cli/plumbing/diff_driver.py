@@ -30,7 +30,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the difference.
 
-    If nobody reads it any more, as behind ``| head``, git finds out by itself; a failure it would call a crash.
+    If the reader of the output is gone, as with ``| head``, git notices by itself, and would call a failure a crash.
     """
     try:
         if len(args.words) == 1:
@@ -45,10 +45,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _print_diff(words: Sequence[str]) -> None:
     with Workspace.discover(output_to_git()) as workspace:
-        found = diff_versions(words, workspace)
-        if found is not None:
+        shown = diff_versions(words, workspace)
+        if shown is not None:
             screen = _screen(workspace.repo)
-            sys.stdout.write(render(found.headline, found.diff, found.distances, screen, found.notes))
+            sys.stdout.write(render(shown.headline, shown.diff, shown.distances, screen, shown.notes))
 
 
 def _screen(repo: Repository) -> Screen:

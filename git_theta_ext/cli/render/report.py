@@ -4,12 +4,12 @@ Version 1 of the JSON is an object with these keys; keys may be added within a v
 
 - ``schema``: the name of the version; ``path``; ``commit``; ``method`` and ``rules`` as they were requested.
 - ``taken``: side to the number of parameters that only it changed.
-- ``groups``: one object each with ``label``, ``method``, ``state``, ``parameters`` (names) and ``sides``. Where the
-  versions can be compared also with ``elements``; of each side ``distance`` (norm of what it moved over the
-  ancestor's), ``moved`` (share of the elements) and ``trimmed`` (share of what it moved that was dropped);
-  ``agreement`` (share of what several sides moved that they moved in the same direction); ``cosines`` of each two
-  sides; ``energy`` (squared norm of what the merge moved over the mean of the sides'); ``unmoved`` (share of what some
-  side moved that the merge left as it was). What is not known is null.
+- ``groups``: one object each with ``label``, ``method``, ``state``, ``parameters`` (names) and ``sides``. If the
+  versions can be compared also with ``elements``; for each side ``distance`` (norm of its change over the norm of the
+  ancestor), ``moved`` (share of the elements) and ``trimmed`` (share of its changed elements that was dropped);
+  ``agreement`` (share of the elements changed by several sides that changed in the same direction); ``cosines`` of
+  each two sides; ``energy`` (squared norm of the merge's change over the mean of the sides'); ``unmoved`` (share of the
+  elements changed by some side that the merge left alone). Unknown values are null.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Group:
     Attributes:
         label: What their names have in common.
         rows: At least one.
-        measures: Of all of them together, None where they cannot be compared.
+        measures: Of all of them together, None if they cannot be compared.
     """
 
     label: str
@@ -120,10 +120,10 @@ def _cells(group: Group) -> list[str]:
     if measures is None:
         return [label, first.method, first.state, "", "", "", ""]
     cosines = [measures.cosine(a, b) for a, b in combinations(range(len(first.sides)), 2)]
-    known = [cosine for cosine in cosines if cosine is not None]
+    numbers = [cosine for cosine in cosines if cosine is not None]
     moved = ", ".join(f"{side} {percent(value)}" for side, value in zip(first.sides, measures.distances, strict=True))
     trimmed = "" if measures.trimmed is None else ", ".join(map(percent, measures.trimmed))
-    cosine = f"{sum(known) / len(known):.2f}" if known else ""
+    cosine = f"{sum(numbers) / len(numbers):.2f}" if numbers else ""
     return [label, first.method, moved, trimmed, percent(measures.agreement), cosine, percent(measures.energy)]
 
 
