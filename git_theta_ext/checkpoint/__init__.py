@@ -1,1 +1,1 @@
-"""Between a file in the work tree and its manifest: clean, populate and the stat cache."""
+"""Convert checkpoints in the work tree to manifests and back, and cache the results by stat data."""

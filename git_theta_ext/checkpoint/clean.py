@@ -1,4 +1,4 @@
-"""From a checkpoint's bytes to its manifest, and its tensors into the store. A pure function of the bytes."""
+"""Convert a checkpoint to its manifest, and store its tensors. The manifest depends on the bytes alone."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from git_theta_ext.util.file_bytes import FileBytes
 
 _SHARED_HASH = 1 << 27
-"""From this many bytes on, several threads hash one tensor."""
+"""Bytes of a tensor from which on several threads hash it."""
 _PIECE, _SHARED_PIECE = 1 << 19, 1 << 22
-"""Bytes that are read and hashed in one go, by one thread and by several."""
+"""Bytes that are read and hashed at a time, by one thread and by several."""
 _SAMPLED = 5
 """One large tensor in this many is looked up first; layers seldom have a multiple of five tensors of one size."""
 _FEWEST = 4
@@ -47,7 +47,7 @@ class _Hashed:
 
 @dataclass(frozen=True)
 class Described:
-    """A checkpoint's manifest, its layout and where its tensors are."""
+    """The manifest of a checkpoint, its layout, and the positions of its tensors."""
 
     manifest: Manifest
     layout: Layout
@@ -62,14 +62,14 @@ def describe(
     threads: int = 0,
     advance: Callable[[int], None] = no_progress,
 ) -> Described:
-    """Return a checkpoint's manifest without storing anything.
+    """Return the manifest of a checkpoint without storing anything.
 
     Args:
         data: The whole file.
         path: For messages.
         format_name: As for ``scan``.
-        threads: For hashing; 0 for one each processor.
-        advance: Told the number of bytes hashed, as it goes.
+        threads: Number of threads that hash; 0 for one per CPU.
+        advance: Called with the number of bytes hashed since the last call.
 
     Raises:
         FormatError: As ``scan``.
@@ -128,23 +128,23 @@ def clean(
     format_name: str | None = None,
     advance: Callable[[int], None] = no_progress,
 ) -> Described:
-    """Store a checkpoint's tensors and skeleton, and return its manifest; all is durable on return.
+    """Store the tensors and the skeleton of a checkpoint, and return its manifest. All of it is durable on return.
 
-    A tensor's digest is always that of the bytes that are encoded. Tensors are hashed to find out which of them the
-    store lacks, and these are read again and hashed once more as they are encoded: both readings must agree. Tensors
-    that are likely new are read once and hashed only as they are encoded, unless somebody has the file open for
-    writing: any change of it then shows in its times, which are the caller's to compare.
+    A digest is always that of the encoded bytes. Tensors are hashed to find out which of them the store lacks.
+    These are read again, and hashed again as they are encoded: both digests must agree. Tensors that are probably new
+    are read once and hashed only as they are encoded, if no program has the file open for writing. Then any change
+    shows in the times of the file, which the caller has to compare.
 
     Args:
         data: The whole file.
         path: For messages.
-        store: Where to.
+        store: The store to write to.
         format_name: As for ``scan``.
-        advance: Told the number of bytes stored or found stored, as it goes.
+        advance: Called with the number of bytes stored, or found in the store, since the last call.
 
     Raises:
-        ChangedError: Somebody wrote to the file meanwhile; no manifest names what may have been stored.
-        FormatError: As ``scan``; nothing is stored.
+        ChangedError: Another program changed the file. No manifest names what may have been stored.
+        FormatError: As ``scan``. Nothing is stored.
         PluginError: As ``scan``.
         StoreError: The store cannot be written.
     """
@@ -174,11 +174,11 @@ def _store_likely_new(
 ) -> tuple[dict[str, _Hashed], set[str]]:
     """Store large tensors without knowing their digests, if all tensors of a sample are new.
 
-    Not of files that somebody may write to through a mapping without a trace, that have checksums of tensors, or that
-    have two tensors of one name.
+    Nothing is stored if a program may write to the file through a mapping, which changes no times, if the format has
+    checksums of tensors, or if two tensors have one name.
 
     Returns:
-        What was hashed, and the names of the tensors that were stored.
+        The digests that were computed, and the names of the tensors that were stored.
     """
     large = [extent for extent in found.extents if extent.spec.nbytes >= SMALL]
     sample = sorted(large, key=lambda extent: -extent.spec.nbytes)[::_SAMPLED]
@@ -196,7 +196,7 @@ def _store_likely_new(
 
 
 def value_of(data: FileBytes | memoryview, extent: Extent) -> Value:
-    """Return a tensor of a checkpoint as a store takes it."""
+    """Return a tensor of a checkpoint as a value for ``Store.put``."""
     if isinstance(data, memoryview):
         return data[extent.offset : extent.end]
     return FileSource(extent.spec, data, extent.offset, extent.name)

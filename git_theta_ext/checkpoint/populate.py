@@ -1,4 +1,4 @@
-"""From a manifest to the checkpoint's bytes: decoded in threads, verified, and in place all at once."""
+"""Write a checkpoint from its manifest: decode and verify its tensors in threads, and put it in place atomically."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store
 
 _BACKDATE_NS = 2_000_000_000
-"""Git looks again at a file as young as its index; one that seems older than what it replaces is left alone."""
+"""Git reads a file again that is as recent as its index, and trusts one that looks older than the replaced file."""
 
 
 def read_layout(manifest: Manifest, store: Store, path: str) -> Layout:
-    """Return the layout that a manifest's skeleton holds.
+    """Return the layout of a checkpoint, given its manifest.
 
     Raises:
-        ManifestError: The skeleton belongs to other parameters than the manifest lists.
+        ManifestError: The layout has other parameters than the manifest.
         MissingError: The skeleton is not in the store.
-        CorruptError: What is stored is another.
+        CorruptError: The skeleton is damaged.
     """
     layout = read_skeleton(store, manifest.skeleton, parameters=len(manifest.parameters), path=path)
     specs = {name: parameter.spec for name, parameter in manifest.parameters.items()}
@@ -52,24 +52,24 @@ def read_layout(manifest: Manifest, store: Store, path: str) -> Layout:
 def populate(
     manifest: Manifest, store: Store, path: Path, expected: Expected, advance: Callable[[int], None] = no_progress
 ) -> os.stat_result | None:
-    """Write a checkpoint from its manifest, elsewhere first and in its place when it is complete.
+    """Write a checkpoint from its manifest, first to a temporary file, which replaces the old file when it is complete.
 
     Args:
-        manifest: Without conflicts.
-        store: Holds all that the manifest names.
-        path: Of the checkpoint.
-        expected: What it replaces, and whose mode it gets. A new file gets the mode that any new file gets.
-        advance: Told the number of bytes written, as it goes.
+        manifest: The manifest, without conflicts.
+        store: The store of its tensors.
+        path: Path of the checkpoint.
+        expected: The file to replace, whose mode the new file gets. Otherwise it gets the default mode.
+        advance: Called with the number of bytes written since the last call.
 
     Returns:
-        The stat of the new file, whose modification time lies two seconds before now and before that of the file that
-        it replaces. None if another program put something else there meanwhile, which is kept.
+        The stat of the new file, whose modification time is two seconds before now and before that of the replaced
+        file. None if another program saved another file at the path, which is kept.
 
     Raises:
-        ManifestError: It holds conflicts, or its layout does not fit it.
-        MissingError: The store lacks something; ``path`` is as it was.
-        CorruptError: The store holds something wrong; ``path`` is as it was.
-        StoreError: The file cannot be written; ``path`` is as it was.
+        ManifestError: The manifest has conflicts, or its layout does not fit it.
+        MissingError: A tensor is not in the store. The old file is unchanged.
+        CorruptError: A stored tensor is damaged. The old file is unchanged.
+        StoreError: The file cannot be written. The old file is unchanged.
     """
     if manifest.conflicted:
         raise ManifestError(f"{path}: unresolved conflicts", hint=f"git theta resolve {quote(str(path))}")
@@ -83,33 +83,33 @@ def populate(
         if not unfinished.put(expected):
             return None
         placed = os.fstat(descriptor)
-        # What another program has written to it since then shows against the stat from before.
+        # If another program has written to it since, it differs from the earlier stat.
         return placed if identity(placed) == identity(made) else made
 
 
 def _past(expected: Expected) -> int:
-    # Git wrote the manifest there before its index, however long populating takes.
+    # Git wrote the manifest there before its index, no matter how long populating takes.
     now = time.time_ns()
     return (now if expected.stat is None else min(now, expected.stat.st_mtime_ns)) - _BACKDATE_NS
 
 
 def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, advance: Callable[[int], None]) -> None:
-    """Write a file from its beginning to its end, as far as threads keep that order.
+    """Write a file roughly from its beginning to its end.
 
-    File systems make a file longer on disk only when the bytes are there. So one that a power cut took the end of is
-    shorter than git's index says, and is not taken for complete. To set its size first would undo that.
+    File systems extend a file on disk only when its bytes are written. So after a power cut an incomplete file is
+    shorter than git's index says, and shows as modified. Setting its size first would break this.
     """
     slices: list[tuple[int, Slice]] = []
-    behind: list[tuple[int, Literal]] = []
+    pending: list[tuple[int, Literal]] = []
     sums: dict[str, dict[int, int]] = {}  # by name and seed
     for offset, segment in layout.located():
         if isinstance(segment, Slice):
             slices.append((offset, segment))
-            for start, literal in behind:
+            for start, literal in pending:
                 _write_at(descriptor, memoryview(literal.data), start)
-            behind.clear()
+            pending.clear()
         elif isinstance(segment, Literal):
-            behind.append((offset, segment))
+            pending.append((offset, segment))
             advance(segment.nbytes)
         else:
             sums.setdefault(segment.name, {})[segment.seed] = segment.seed
@@ -126,7 +126,7 @@ def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, ad
         if isinstance(segment, Checksum):
             _write_at(descriptor, memoryview(sums[segment.name][segment.seed].to_bytes(4, "little")), offset)
             advance(segment.nbytes)
-    for offset, literal in behind:
+    for offset, literal in pending:
         _write_at(descriptor, memoryview(literal.data), offset)
 
 

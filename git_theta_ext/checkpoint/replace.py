@@ -1,4 +1,4 @@
-"""Put a file in the place of another, and of no other: what another program saves there meanwhile is kept."""
+"""Replace a file only if it is the expected one: files that other programs save at the same time are kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
-# What renameat2(2) answers if the kernel or the file system does not know a flag.
+# Errors of renameat2(2) if the kernel or the file system does not support a flag.
 _UNKNOWN = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
 
 
@@ -27,8 +27,8 @@ class Expected:
     """The file that may be replaced.
 
     Attributes:
-        stat: What ``os.lstat`` said of it; None if nothing may be there.
-        content: Its bytes, if they are few enough to be compared.
+        stat: Its ``os.lstat`` result; None if there must be no file.
+        content: Its bytes, if it is small enough to compare them.
     """
 
     stat: os.stat_result | None
@@ -36,14 +36,14 @@ class Expected:
 
     @classmethod
     def at(cls, path: Path) -> Expected:
-        """Return what is at a path now."""
+        """Return the current file at a path."""
         try:
             return cls(path.lstat())
         except FileNotFoundError:
             return cls(None)
 
     def holds(self, path: Path) -> bool:
-        """Return whether a path names that very file, as it was, with nobody writing to it."""
+        """Return whether a path still names this file, unchanged, and no program has it open for writing."""
         if self.stat is None:
             return not os.path.lexists(path)
         try:
@@ -55,37 +55,41 @@ class Expected:
         except OSError:
             return False
         try:
-            found = os.fstat(descriptor)
-            if identity(found) != identity(self.stat) or not stat.S_ISREG(found.st_mode) or being_written(descriptor):
+            current = os.fstat(descriptor)
+            if (
+                identity(current) != identity(self.stat)
+                or not stat.S_ISREG(current.st_mode)
+                or being_written(descriptor)
+            ):
                 return False
             return self.content is None or os.pread(descriptor, len(self.content) + 1, 0) == self.content
         finally:
             os.close(descriptor)
 
 
-def identity(found: os.stat_result) -> tuple[int, ...]:
-    """Return what stays as it is when a file gets another name, and changes when somebody writes to it."""
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+def identity(status: os.stat_result) -> tuple[int, ...]:
+    """Return the part of a stat that is kept when a file is renamed, and changes when it is written."""
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def replace_file(new: Path, path: Path, expected: Expected) -> bool:
-    """Make ``path`` name the file that ``new`` names, if it names the expected file until then.
+    """Rename ``new`` to ``path``, if ``path`` is the expected file at that moment.
 
     ext4 writes a file to disk when it is renamed over another (ext4(5), ``auto_da_alloc``), which takes longer than
-    decoding it. So the names are exchanged instead. That also shows which file was there at that very moment: if it is
-    another one, or has been changed, the names are exchanged again. At no moment is ``path`` missing, unless the system
-    cannot exchange names.
+    decoding it. So the two names are exchanged instead. That also shows which file was replaced: if it is not the
+    expected one or has changed, the names are exchanged again. ``path`` exists at all times, unless the system cannot
+    exchange names.
 
     Args:
-        new: On the same file system.
-        path: May be missing.
-        expected: What may be replaced.
+        new: The new file, on the same file system.
+        path: The path to replace. It may be missing.
+        expected: The file that may be replaced.
 
     Returns:
-        Whether it was done; if it was, ``new`` is gone, and if not, ``path`` is what others made of it.
+        Whether the file was replaced. If so, ``new`` is gone; if not, ``path`` is the file of the other program.
 
     Raises:
-        OSError: The file system refused; both are as they were.
+        OSError: The file system reports an error. Both files are unchanged.
     """
     if not expected.holds(path):
         return False
@@ -94,7 +98,7 @@ def replace_file(new: Path, path: Path, expected: Expected) -> bool:
     ours = identity(new.lstat())
     failure = _rename(new, path, _RENAME_EXCHANGE)
     if failure == errno.ENOENT:
-        return False  # somebody removed it this moment
+        return False  # another program has just removed it
     if failure in _UNKNOWN:
         return _replace_aside(new, path, expected)
     if failure:
@@ -107,13 +111,13 @@ def replace_file(new: Path, path: Path, expected: Expected) -> bool:
 
 
 def _give_back(other: Path, path: Path, ours: tuple[int, ...]) -> None:
-    """Exchange a file that somebody saved with ours, until nothing that was saved later is without its name.
+    """Exchange a file that another program saved with ours, until the latest saved file has its name.
 
-    A file that comes out of an exchange a second time was itself replaced, by the program that saved the later one.
+    A file that comes out of an exchange for the second time was itself replaced by a later one.
     """
     seen = {ours}
-    while (found := identity(other.lstat())) not in seen:
-        seen.add(found)
+    while (current := identity(other.lstat())) not in seen:
+        seen.add(current)
         failure = _rename(other, path, _RENAME_EXCHANGE)
         if failure == errno.ENOENT and _place(other, path):
             return
@@ -123,7 +127,7 @@ def _give_back(other: Path, path: Path, ours: tuple[int, ...]) -> None:
 
 
 def _replace_aside(new: Path, path: Path, expected: Expected) -> bool:
-    """Replace a file on a system that cannot exchange names: move it aside, look at it, then put the new one there."""
+    """Replace a file on a system that cannot exchange names: move it aside, check it, and rename the new one."""
     aside = temporary_beside(path)
     try:
         path.rename(aside)
@@ -134,20 +138,20 @@ def _replace_aside(new: Path, path: Path, expected: Expected) -> bool:
     except BaseException:
         _place(aside, path)
         raise
-    if done or not _place(aside, path):  # what somebody saved since then is younger than what lies aside
+    if done or not _place(aside, path):  # a file that was saved since is more recent than the one moved aside
         aside.unlink()
     return done
 
 
 def _place(new: Path, path: Path) -> bool:
-    """Give a file a name that no file has; return whether it was still free."""
+    """Rename a file to a path that must not exist; return whether it did not."""
     failure = _rename(new, path, _RENAME_NOREPLACE)
     if failure in _UNKNOWN:
         try:
             path.hardlink_to(new)
         except FileExistsError:
             return False
-        except OSError:  # some file systems know no links
+        except OSError:  # some file systems have no links
             if os.path.lexists(path):
                 return False
             new.rename(path)
@@ -160,7 +164,7 @@ def _place(new: Path, path: Path) -> bool:
 
 
 def _rename(one: Path, other: Path, flag: int) -> int:
-    """Call renameat2(2); return 0 or the number of the error."""
+    """Call renameat2(2), and return 0 or the error number."""
     call = _renameat2()
     if call is None:
         return errno.ENOSYS

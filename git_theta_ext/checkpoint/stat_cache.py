@@ -1,4 +1,4 @@
-"""The stat cache: the manifest of a file that has not been touched since it was last read or written."""
+"""The stat cache: the manifests of files that have not changed since they were last read or written."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store
 
 _COARSEST_NS = 2_100_000_000
-"""Times of files have two seconds at the coarsest (FAT)."""
+"""Times of files have a resolution of two seconds at worst (FAT)."""
 
 
 class StatCache:
-    """Remembers manifests by path and stat in the store's index.
+    """Caches manifests by path and stat in the index of a store.
 
     Args:
-        store: Its index remembers.
+        store: The store.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def get(self, path: Path, format_name: str | None = None, *, stored: bool = True) -> bytes | None:
-        """Return the manifest of a file if it is certain not to have changed.
+        """Return the manifest of a file if the file has certainly not changed; otherwise None.
 
         Args:
-            path: Absolute.
-            format_name: The ``theta-format`` attribute now in force; another one than then gives another manifest.
-            stored: Only if verified packs hold all that it names; not for those who only look.
+            path: Absolute path.
+            format_name: Current value of the ``theta-format`` attribute, which the manifest depends on.
+            stored: Whether to require that verified packs have all of its tensors. Not needed to compare files.
         """
         try:
             stat = path.lstat()
@@ -57,12 +57,12 @@ class StatCache:
         return None if stored and self._store.touch_and_find_missing(digests) else manifest
 
     def clock(self, path: Path) -> int:
-        """Return the time that the file system gives to a file that is changed now, in ns since the epoch.
+        """Return the time that the file system gives to a file that changes now, in ns since the epoch.
 
-        File systems have clocks of their own: some tick every two seconds, and a server's may be ahead of ours.
+        It can differ from the clock of this machine: some have a resolution of two seconds, and a server has its own.
 
         Args:
-            path: Of a file on the file system.
+            path: Path of a file on the file system.
         """
         with suppress(OSError):
             if NAMELESS:
@@ -72,41 +72,41 @@ class StatCache:
         return time.time_ns() - _COARSEST_NS
 
     def put(self, path: Path, stat: os.stat_result, manifest: bytes, format_name: str | None, clock: int) -> None:
-        """Remember the manifest of a file that was read, unless it could change again without its times moving.
+        """Cache the manifest of a file that was read, unless the file could still change without a change of its times.
 
         Args:
-            path: Absolute.
-            stat: Of the file, before and after it was read.
-            manifest: Canonical bytes.
+            path: Absolute path.
+            stat: Stat of the file, the same before and after it was read.
+            manifest: Canonical bytes of the manifest.
             format_name: As for ``get``.
-            clock: What ``clock`` returned before the file was read.
+            clock: Result of ``clock`` from before the file was read.
         """
         if max(stat.st_mtime_ns, stat.st_ctime_ns) < clock and not _open_for_writing(path):
             self._record(path, stat, manifest, format_name)
 
     def put_written(self, path: Path, stat: os.stat_result, manifest: bytes, format_name: str | None) -> None:
-        """Remember the manifest of a file that we made and dated back, so that any change by others shows.
+        """Cache the manifest of a file that was written and backdated, so that any later change shows.
 
         Args:
-            path: Absolute.
-            stat: Of the file after it was dated.
-            manifest: Canonical bytes.
+            path: Absolute path.
+            stat: Stat of the file after it was backdated.
+            manifest: Canonical bytes of the manifest.
             format_name: As for ``get``.
         """
-        if stat.st_mtime_ns < stat.st_ctime_ns:  # which is the time of the file system when it was dated
+        if stat.st_mtime_ns < stat.st_ctime_ns:  # the time of the file system when the file was backdated
             self._record(path, stat, manifest, format_name)
 
     def _record(self, path: Path, stat: os.stat_result, manifest: bytes, format_name: str | None) -> None:
         self._store.index.record_manifest(os.fspath(path), _key(stat, format_name), blake3(manifest).digest(), manifest)
 
 
-def _time_of_new(path: Path, flag: int, folder: Path) -> int:
+def _time_of_new(path: Path, flag: int, directory: Path) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | flag, 0o600)
     try:
         if flag != NAMELESS:
             path.unlink()
         made = os.fstat(descriptor)
-        if made.st_dev != folder.stat().st_dev:
+        if made.st_dev != directory.stat().st_dev:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         return made.st_ctime_ns
     finally:
@@ -114,7 +114,7 @@ def _time_of_new(path: Path, flag: int, folder: Path) -> int:
 
 
 def _open_for_writing(path: Path) -> bool:
-    # One who has it mapped may write again to pages that were written to already, without the times moving.
+    # A program that has the file mapped can write to dirty pages without a change of its times.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -1,4 +1,4 @@
-"""A file in the making: without a name while it is made, so that a crash leaves nothing of it."""
+"""Temporary files without a name, of which a crash leaves nothing."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from git_theta_ext.checkpoint.replace import Expected
 
 NAMELESS = getattr(os, "O_TMPFILE", 0)
-"""The flag that makes a file without a name in a folder; 0 if the system has none."""
+"""The flag that creates a file without a name in a directory; 0 if the system has none."""
 
 _OPENED = "/proc/self/fd"
 _MODE = 0o666
 
 
 class Unfinished:
-    """A file that is to be put in the place of another, in the same folder.
+    """A temporary file that is to replace another file in the same directory.
 
-    It has the owner, the group and the access control list that the folder gives to files that are made in it. If the
-    file system needs a name for it, it lies in the store's folder, or beside its place if that is not on the same file
-    system.
+    It gets the owner, the group and the access control list that the directory gives to new files. If the file system
+    does not support files without a name, the file is in the directory of the store, or in that of the replaced file if
+    the store is on another file system.
 
     Args:
-        path: Its place.
-        root: Of the store.
+        path: Path of the file to replace.
+        root: Root of the store.
 
     Raises:
-        OSError: The file cannot be made.
+        OSError: The file cannot be created.
     """
 
     def __init__(self, path: Path, root: Path) -> None:
@@ -49,10 +49,10 @@ class Unfinished:
         self._name: Path | None = None
         self._marks: list[int] = []
         self.descriptor = -1
-        with suppress(OSError):  # a store that is only read
+        with suppress(OSError):  # a read-only store
             clear_stale(root)
         if NAMELESS and os.path.isdir(_OPENED):  # noqa: PTH112 - no path to be handled
-            with suppress(OSError):  # not every file system has files without a name
+            with suppress(OSError):  # not every file system supports files without a name
                 self.descriptor = os.open(path.parent, os.O_RDWR | NAMELESS | os.O_CLOEXEC, _MODE)
         if self.descriptor < 0:
             self._name = self._free_name()
@@ -71,16 +71,16 @@ class Unfinished:
             os.close(mark)
 
     def put(self, expected: Expected) -> bool:
-        """Put the file in its place, with the mode of the one that it replaces.
+        """Replace the file, and give the new one the mode of the old one.
 
         Args:
-            expected: What may be replaced.
+            expected: The file that may be replaced.
 
         Returns:
-            Whether it was done; not if something else lies there.
+            Whether the file was replaced, which it is not if another file is there.
 
         Raises:
-            OSError: The file system refused; the place is as it was.
+            OSError: The file system reports an error. The old file is unchanged.
         """
         if expected.stat is not None:
             self._resemble(expected.stat)
@@ -98,14 +98,14 @@ class Unfinished:
             os.fchmod(self.descriptor, stat.S_IMODE(old.st_mode))
 
     def _linked(self) -> Path:
-        """Give the file a name, for the moment until it has its own."""
+        """Give the file a temporary name."""
         try:
             return self._link(temporary(self._root))
-        except OSError:  # another file system, another mount of this one, or a store that is only read
+        except OSError:  # another file system or mount, or a read-only store
             return self._link(self._beside())
 
     def _link(self, name: Path) -> Path:
-        # With a folder's descriptor, which does not matter here, Python follows the link in the source.
+        # Python follows the symbolic link only if a directory descriptor is given, which has no other effect here.
         os.link(f"{_OPENED}/{self.descriptor}", name, src_dir_fd=self.descriptor)
         return name
 
@@ -113,11 +113,12 @@ class Unfinished:
         try:
             name = temporary(self._root)
             if name.parent.stat().st_dev == self._path.parent.stat().st_dev:
-                # Nothing has this name. Mounts of one file system look alike, and no file gets from one to another.
+                # No file has this name, so the error shows whether a rename is possible: between two mounts of one file
+                # system it is not, although they look the same.
                 name.rename(self._path)
         except FileNotFoundError:
             return name
-        except OSError:  # also a store that is only read
+        except OSError:  # also a read-only store
             pass
         return self._beside()
 
@@ -127,12 +128,13 @@ class Unfinished:
 
 
 def clear_leftovers(path: Path) -> None:
-    """Remove what a killed process left beside a checkpoint's place, if there is nothing in it that others have saved.
+    """Remove temporary files that a killed process left beside a checkpoint, unless another program saved them.
 
-    Before names were exchanged that is a checkpoint, and the place has the manifest; behind it, it is the manifest.
+    Before the exchange of names the path has the manifest, and the temporary file is the checkpoint. After it the
+    temporary file is the manifest.
 
     Args:
-        path: The place.
+        path: Path of the checkpoint.
     """
     with suppress(OSError):
         left = temporaries_beside(path)
@@ -147,14 +149,14 @@ def clear_leftovers(path: Path) -> None:
             os.close(mark)
 
 
-def _locked(folder: Path, how: int) -> int:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+def _locked(directory: Path, how: int) -> int:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, how)
     except BlockingIOError:
         os.close(descriptor)
         raise
-    except OSError:  # a file system that locks no folders: what is left there cannot be told from what is being made
+    except OSError:  # on a file system that cannot lock directories, leftovers look like files in use
         if how & fcntl.LOCK_NB:
             os.close(descriptor)
             raise
@@ -170,7 +172,7 @@ def _manifest_at(path: Path) -> bool:
 
 
 def _copy_attributes(path: Path, descriptor: int) -> None:
-    """Give a file the extended attributes of another, access control lists among them, as far as that is allowed."""
+    """Copy the extended attributes of a file, including access control lists, as far as permitted."""
     if not hasattr(os, "listxattr"):
         return
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Find out whether another program has a file open for writing."""
+"""Detect whether another program has a file open for writing."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ _HELD = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
 
 
 def being_written(descriptor: int) -> bool:
-    """Return whether some process has a file open, or mapped, for writing.
+    """Return whether a process has a file open or mapped for writing; False if the system cannot tell.
 
-    Linux grants a read lease (fcntl(2)) for files that nobody has open for writing, to their owner. False if the system
-    does not tell.
+    Linux grants the owner of a file a read lease (fcntl(2)) only if no process has it open for writing.
 
     Args:
-        descriptor: Of the file, open for reading only.
+        descriptor: Descriptor of the file, open for reading only.
     """
     if not hasattr(fcntl, "F_SETLEASE"):
         return False
     try:
-        # Somebody may open the file for writing in between. The signal that tells of it ends a process by default.
+        # If a process opens the file for writing in between, a signal is sent, whose default action ends this process.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -38,7 +37,7 @@ def being_written(descriptor: int) -> bool:
 
 
 def close_inherited() -> None:
-    """Close the files that this process was started with and could write to: see ``_is_inherited``."""
+    """Close inherited files that are open for writing; see ``_is_inherited``."""
     with suppress(OSError):
         for entry in list(Path("/proc/self/fd").iterdir()):
             with suppress(OSError):
@@ -49,10 +48,10 @@ def close_inherited() -> None:
 
 
 def _is_inherited(found: os.stat_result, proc: Path = _PROC) -> bool:
-    """Return whether only the processes that started this one have a file open, without meaning to write to it.
+    """Return whether only parent processes have a file open, which do not write to it.
 
-    Git apply and git am start the filter while they have the very checkpoint open. The shell between git and the filter
-    keeps a copy of that descriptor, which it does not know of.
+    ``git apply`` and ``git am`` start the filter while they have the checkpoint open, and the shell between git and the
+    filter inherits that descriptor.
     """
     line = [os.getpid()]
     for _ in range(_GENERATIONS):

@@ -1,1 +1,1 @@
-"""Packs of encoded tensors and skeletons, found by digest."""
+"""The store: packs of encoded tensors and skeletons, and an index that finds them by digest."""

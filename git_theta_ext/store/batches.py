@@ -1,4 +1,4 @@
-"""Put computed tensors into the store, many small ones at a time, so that they share packs."""
+"""Store computed tensors in batches, so that small tensors share packs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.tensor_store import TensorStore
 
 BATCH_BYTES = 1 << 25
-"""Of tensors that are stored together; as many more wait meanwhile."""
+"""Bytes of tensors that are stored together. As many more may be waiting in memory."""
 
 
 def waiting_bytes(sizes: Sequence[int]) -> int:
@@ -32,14 +32,14 @@ def waiting_bytes(sizes: Sequence[int]) -> int:
 
 
 class Batches:
-    """Takes tensors and stores them some at a time, while the next are made.
+    """Stores tensors in batches, in a thread, while the next ones are computed.
 
     Args:
-        store: Where to.
-        durable: Told the digests of those that were stored, with the notes on them, in a thread of its own.
+        store: The store to write to.
+        durable: Called in another thread with digest and note of each tensor that became durable.
 
     Attributes:
-        written: Bytes that the store needed so far.
+        written: Number of bytes written so far.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Batches:
         self._begun: Future[None] | None = None
 
     def add(self, spec: TensorSpec, data: Buffer, hint: DeltaHint | None = None, note: Any = None) -> Parameter:
-        """Take over a tensor; it is stored at the latest by ``flush``.
+        """Add a tensor. It is durable at the latest when ``flush`` returns.
 
         Args:
-            spec: Its element type and shape.
-            data: Its little-endian bytes.
-            hint: How it may be held in fewer bytes.
-            note: Told when it is durable.
+            spec: Element type and shape.
+            data: Little-endian bytes.
+            hint: How the tensor may be stored as a delta.
+            note: Passed to ``durable`` with the tensor.
 
         Raises:
             StoreError: The store cannot be written.
@@ -78,7 +78,7 @@ class Batches:
         return Parameter(spec, digest)
 
     def _begin(self) -> None:
-        """Store what is waiting, behind what was begun before: two batches at a time are in memory."""
+        """Start to store the waiting batch after the previous one is stored: at most two batches are in memory."""
         self._end()
         if self._waiting:
             self._begun = self._executor.submit(self._put, self._waiting, self._hints, self._notes)
@@ -99,7 +99,7 @@ class Batches:
             begun.result()
 
     def flush(self) -> None:
-        """Make durable what was added.
+        """Make all added tensors durable.
 
         Raises:
             StoreError: The store cannot be written.

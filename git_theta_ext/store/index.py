@@ -1,6 +1,6 @@
-"""The index: which pack holds a digest, and which manifest a file's stat stands for.
+"""The index: finds the packs that hold a digest, and caches the manifests of unchanged files.
 
-Derived: deleting it loses nothing, it is rebuilt from the packs' headers.
+It is derived data: if it is deleted, it is rebuilt from the headers of the packs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _LOCATIONS = "SELECT digest, root, name, entry, stored, bases, verdict FROM blob
 _RECORDED_BEFORE = """ON CONFLICT (digest, pack) DO UPDATE SET
     entry = excluded.entry, stored = excluded.stored, bases = excluded.bases,
     verdict = CASE WHEN excluded.verdict THEN excluded.verdict WHEN verdict = 2 THEN 0 ELSE verdict END"""
-"""A pack that is put in place anew may have been mended: what was bad is to be looked at again."""
+"""A pack that is stored again may have been repaired, so bad entries become unknown."""
 
 _VERDICTS = {int(verdict): verdict for verdict in Verdict}
 _BATCH = 500
@@ -58,12 +58,12 @@ class Index:
     """A SQLite database in WAL mode, shared by all processes of a repository.
 
     Args:
-        path: Of the database. Where it cannot be written the index lives in memory and is rebuilt for each process;
-            where it is damaged or of another version it is made anew.
-        warn: Told that it was damaged.
+        path: Path of the database. If it cannot be written, the index is in memory and rebuilt for each process. If it
+            is damaged or has another version, it is replaced by an empty one.
+        warn: Called with a message if the database was damaged.
 
     Attributes:
-        renewed: How often it was made anew, and so forgot which packs there are.
+        renewed: How often a damaged database was replaced by an empty one.
     """
 
     def __init__(self, path: Path, warn: Callable[[str], None] = no_warning) -> None:
@@ -89,13 +89,13 @@ class Index:
             return _prepare(self._connect(":memory:"))
 
     def _connect_file(self) -> sqlite3.Connection:
-        # SQLite would make a file that only its owner may write, whatever the umask.
+        # SQLite creates a file that only its owner may write, whatever the umask is.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
         return self._connect(str(self._path))
 
     def _connect(self, path: str) -> sqlite3.Connection:
         db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        weakref.finalize(self, db.close)  # at the latest when the process ends: its log would stay, and grow
+        weakref.finalize(self, db.close)  # at the latest when the process exits: otherwise the log stays, and grows
         return db
 
     def _discard(self) -> None:
@@ -109,16 +109,16 @@ class Index:
         self._warn(f"{self._path} was damaged and is rebuilt; no data is lost")
 
     def _renew(self) -> None:
-        """Begin anew: the packs tell what is in them."""
+        """Replace the damaged database by an empty one; the packs still have all of its data."""
         self._db.close()
         self._give_up()
         self._db = self._open()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Hold the write lock for a block; all of it happens or nothing.
+        """Run a block in a transaction that holds the write lock.
 
-        Where the database turns out to be damaged, what the block records is forgotten with all the rest.
+        If the database is damaged, the records of the block are lost along with all others.
 
         Raises:
             StoreError: The database cannot be written.
@@ -132,7 +132,7 @@ class Index:
                 if isinstance(error, sqlite3.Error) and is_damage(error):
                     self._renew()
                     return
-                if self._db.in_transaction:  # else SQLite rolled back by itself, as it does on a full disk
+                if self._db.in_transaction:  # SQLite itself rolls back on a full disk
                     self._db.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
                     raise StoreError(f"cannot write {self._path}: {error}", hint=hint_of(error)) from error
@@ -142,12 +142,11 @@ class Index:
         """Record a pack and its entries, in their order.
 
         Args:
-            root: Of the store that it is in.
-            name: Of the pack.
-            entries: What it holds.
+            root: Root of the store that has the pack.
+            name: Name of the pack.
+            entries: Entries of the pack.
             loose: Whether recoding may still make it smaller.
-            verified: Whether its entries were seen to be what their digests say. Else that is as it was when the pack
-                was recorded before, or not known.
+            verified: Whether its entries are known to match their digests. If false, earlier verdicts stay in force.
         """
         rows = [
             (bytes.fromhex(entry.digest), number, entry.stored, bytes.fromhex("".join(entry.bases)), verified)
@@ -163,7 +162,7 @@ class Index:
                 db.execute(f"UPDATE blobs SET verdict = 2 WHERE pack = ? AND digest IN ({query})", (pack, name))  # noqa: S608 - ours
 
     def drop_pack(self, root: str, name: str) -> None:
-        """Forget a pack, but not that it was verified: it may come back from a remote that holds the same bytes."""
+        """Remove a pack, but remember that it was verified: the same bytes may come back from a remote."""
         key = as_text(root), name
         with self.transaction() as db:
             sound = "NOT EXISTS (SELECT 1 FROM blobs WHERE pack = id AND verdict <> 1)"
@@ -173,11 +172,11 @@ class Index:
             db.execute("DELETE FROM packs WHERE root = ? AND name = ?", key)
 
     def packs(self) -> set[tuple[str, str]]:
-        """Return root and name of every pack that is known."""
+        """Return root and name of every recorded pack."""
         return {(_path(root), name) for root, name in self.rows("SELECT root, name FROM packs")}
 
     def locations(self, digests: Iterable[Digest]) -> Locations:
-        """Return every entry that says to hold one of some digests, bad ones too; what nothing holds is left out."""
+        """Return all locations of some digests, including bad ones. Digests without locations are left out."""
         keys = [bytes.fromhex(digest) for digest in digests]
         rows: list[Any] = []
         for start in range(0, len(keys), _BATCH):
@@ -187,7 +186,7 @@ class Index:
         return by_digest(map(_location, rows))
 
     def all_locations(self) -> Locations:
-        """Return every entry of every pack, bad ones too."""
+        """Return the locations of all digests, including bad ones."""
         return by_digest(map(_location, self.rows(_LOCATIONS)))
 
     def loose(self, root: str) -> set[str]:
@@ -199,33 +198,33 @@ class Index:
         query = "SELECT SUM(stored) FROM blobs JOIN packs ON pack = id WHERE loose AND root = ?"
         return sum(nbytes or 0 for (nbytes,) in self.rows(query, (as_text(root),)))
 
-    def settle(self, root: str, names: Iterable[str]) -> None:
-        """Note that recoding has dealt with some packs."""
+    def mark_recoded(self, root: str, names: Iterable[str]) -> None:
+        """Record that recoding has processed some packs."""
         with self.transaction() as db:
             query = "UPDATE packs SET loose = 0 WHERE root = ? AND name = ?"
             db.executemany(query, ((as_text(root), name) for name in names))
 
     def manifest_of(self, path: str, stat: str) -> bytes | None:
-        """Return the manifest recorded for a file of exactly this stat."""
+        """Return the manifest recorded for a path, if the recorded stat is exactly this one."""
         query = "SELECT id, content FROM stats JOIN manifests ON manifest = id WHERE path = ? AND stat = ?"
         rows = self.rows(query, (as_text(path), stat))
-        # A flipped bit must not get into a commit.
+        # A flipped bit in the database must not get into a commit.
         return next((content for identity, content in rows if blake3(content).digest() == identity), None)
 
     def record_manifest(self, path: str, stat: str, identity: bytes, manifest: bytes) -> None:
-        """Record the manifest of a file of this stat, and forget manifests that no file has any more."""
+        """Record the manifest of a path with its stat, and remove manifests that no path has any more."""
         with self.transaction() as db:
             db.execute("INSERT OR IGNORE INTO manifests VALUES (?, ?)", (identity, manifest))
             db.execute("INSERT OR REPLACE INTO stats VALUES (?, ?, ?)", (as_text(path), stat, identity))
             db.execute("DELETE FROM manifests WHERE id NOT IN (SELECT manifest FROM stats)")
 
     def compact(self) -> None:
-        """Give back the room of what was forgotten, if nobody is in the way and the disk has room for a copy."""
+        """Reclaim the space of removed records, unless another process uses the database or the disk is nearly full."""
         with self._lock, contextlib.suppress(sqlite3.OperationalError):
             self._db.execute("VACUUM")
 
     def rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
-        """Return all rows that a query finds."""
+        """Return all rows of a query."""
         with self._lock:
             try:
                 return self._db.execute(query, values).fetchall()
@@ -242,7 +241,7 @@ class Index:
 
 
 def as_text(path: str) -> str | bytes:
-    """Return a path as SQLite takes it, whose text is UTF-8; paths are bytes, and need not be."""
+    """Return a path as text, or as bytes if it is not valid UTF-8, which SQLite needs for text."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -275,10 +274,10 @@ def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:
 
 def _create(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
-    found = _version(db)  # another process may have been faster
-    if found not in {0, _VERSION}:
+    version = _version(db)  # another process may have created the tables in the meantime
+    if version not in {0, _VERSION}:
         raise OtherVersionError
-    if found == 0:
+    if version == 0:
         for statement in filter(str.strip, _SCHEMA.split(";")):
             db.execute(statement)
     db.execute("COMMIT")

@@ -1,23 +1,23 @@
-"""What the index's database says that is wrong with it: damage, or something that passes."""
+"""Tell errors of a damaged index from temporary ones."""
 
 from __future__ import annotations
 
 import sqlite3
 
 _DAMAGE = ("no such table", "no such column", "no such index", "Could not decode to UTF-8")
-"""What errors begin with that no sound database with our tables gives."""
+"""Beginnings of error messages that only a damaged database with our tables causes."""
 
 
 def no_warning(_: str) -> None:
-    """Stand in for a caller that does not want to be warned."""
+    """Ignore a warning."""
 
 
 class OtherVersionError(sqlite3.DatabaseError):
-    """The database has other tables than this program reads."""
+    """The database has the tables of another version."""
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Tell whether a database is damaged, and not locked, full, or out of reach."""
+    """Return whether an error means that the database is damaged, and not that it is locked, full or inaccessible."""
     if isinstance(error, sqlite3.OperationalError):
         cut_short = getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHORT_READ"
         return cut_short or str(error).startswith(_DAMAGE)
@@ -25,7 +25,7 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 
 def hint_of(error: sqlite3.Error) -> str:
-    """Return what the user can do where the database is not damaged."""
+    """Return a hint for an error of a database that is not damaged."""
     if "full" in str(error):
         return "free some space and run the command again; nothing was lost"
     if "locked" in str(error):

@@ -1,4 +1,4 @@
-"""Which packs there are, here and in the stores that this one borrows from, and what they hold."""
+"""The packs of a store and of its alternates, and the locations of their tensors."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from git_theta_ext.store.locations import Location, Locations
 
 
-_LOOKS = 3
-"""How often it is looked for packs that somebody moves about at the same time."""
+_ATTEMPTS = 3
+"""Number of attempts if another process moves packs at the same time."""
 
 
 class Inventory:
-    """The packs of a repository and of those it borrows from.
+    """The packs of a store and of its alternates.
 
     Args:
-        root: ``$GIT_COMMON_DIR/theta``; made when something is first stored.
-        alternates: Roots of other stores that are read, never written.
-        warn: Told what the user should know: damage that was mended, locks that there are not.
+        root: Root of the store, ``$GIT_COMMON_DIR/theta``. It is created when something is first stored.
+        alternates: Roots of other stores, which are read and never written.
+        warn: Called with warnings for the user, such as that damage was repaired or that locks are not available.
     """
 
     def __init__(self, root: Path, alternates: Sequence[Path] = (), warn: Callable[[str], None] = no_warning) -> None:
@@ -50,45 +50,45 @@ class Inventory:
         self._refreshed = -1
 
     def pack_path(self, name: str) -> Path:
-        """Return where this store keeps a pack, whether or not it is there."""
+        """Return the path of a pack in this store, whether or not it exists."""
         return pack_path(self.root, name)
 
     def touch_sound(self, digests: AbstractSet[Digest]) -> tuple[Locations, dict[Digest, Location]]:
-        """Touch the packs that verified tensors are decoded from, so that no garbage collection takes them now.
+        """Touch the packs that verified tensors are decoded from, which protects them from garbage collection for now.
 
         Returns:
-            What ``locations`` returns, and the locations that some digests and what these lean on are decoded from.
+            All locations, as ``locations`` returns them, and for each digest the one that it is decoded from.
         """
         with shared_lock(self.root):
-            for left in reversed(range(_LOOKS)):
-                found = self.locations(digests)
-                chosen = shallowest(sound(found))
+            for left in reversed(range(_ATTEMPTS)):
+                locations = self.locations(digests)
+                chosen = shallowest(sound(locations))
                 try:
                     for root, name in {location.pack_id for location in chosen.values()}:
                         _touch(self._path(root, name))
-                except FileNotFoundError:  # went this very moment, by other hands than ours
+                except FileNotFoundError:  # removed just now by another program
                     if not left:
                         raise
                     self.refresh()
                 else:
                     break
-        return found, chosen
+        return locations, chosen
 
     def locations(self, digests: Iterable[Digest]) -> Locations:
-        """Return what holds some digests, and all that these lean on, as far as it is not known to be bad.
+        """Return the locations of some digests and of all that they depend on, without those known to be bad.
 
-        Digests that nothing holds are left out.
+        Digests without locations are left out.
         """
         wanted = set(digests)
-        # Else what a tensor leaned on a moment ago may be gone by now, and what it leans on instead not be seen.
+        # Without the lock a tensor could be recoded between two look-ups, and its old or its new bases be missed.
         with shared_lock(self.root):
-            found = closure(wanted, self._look_up)
-            # An index that was found damaged meanwhile begins anew.
-            if self._refreshed != self.index.renewed and not wanted <= set(shallowest(found)):
+            locations = closure(wanted, self._look_up)
+            # An index that turns out to be damaged is replaced by an empty one.
+            if self._refreshed != self.index.renewed and not wanted <= set(shallowest(locations)):
                 self._refreshed = self.index.renewed
                 self.refresh()
-                found = closure(wanted, self._look_up)
-        return found
+                locations = closure(wanted, self._look_up)
+        return locations
 
     def blobs(self, digests: Iterable[Digest]) -> Blobs:
         """Return the blobs that some digests and all of their bases are decoded from with the least work.
@@ -96,8 +96,8 @@ class Inventory:
         Verified blobs come before unverified ones.
 
         Raises:
-            MissingError: One cannot be decoded from what is here, or only from what is known to be bad.
-            CorruptError: A pack is not what the index says.
+            MissingError: A digest has no location that can be decoded, except bad ones.
+            CorruptError: A pack disagrees with the index.
         """
         wanted = set(digests)
         chosen = sound_first(self.locations(wanted))
@@ -120,28 +120,28 @@ class Inventory:
         )
 
     def path_of(self, name: str) -> Path:
-        """Return where a pack is, here or in an alternate.
+        """Return the path of a pack, in this store or an alternate.
 
         Raises:
-            MissingError: It is in none of them.
+            MissingError: The pack is in none of them.
         """
         if (path := self._pack_anywhere(name)) is not None:
             return path
         raise MissingError(f"pack {name} is not in the store", hint="git theta fsck")
 
     def has_pack(self, name: str) -> bool:
-        """Tell whether a pack is here or in an alternate."""
+        """Return whether a pack is in this store or an alternate."""
         return self._pack_anywhere(name) is not None
 
     def has_intact(self, name: str) -> bool:
-        """Tell whether a pack is in this store whose file was not found to be damaged."""
+        """Return whether a pack is in this store and its file is not known to be damaged."""
         return self.pack_path(name).exists() and name not in self.verdicts.damaged(str(self.root))
 
     def adopt(self, name: str, path: Path) -> None:
-        """Take over a file that is said to be a pack of this name; durable on return, and not decoded yet.
+        """Move a file into the store as the pack of this name. The pack is durable on return, and not verified.
 
         Raises:
-            CorruptError: Its bytes do not have that name, or are no pack. The file is left where it is.
+            CorruptError: The file does not have that SHA-256, or is not a pack. It is left in its place.
         """
         if (actual := sha256_of(path)) != name:
             raise CorruptError(f"the file of pack {name} has the SHA-256 {actual}")
@@ -150,28 +150,29 @@ class Inventory:
             raise CorruptError(f"the size of pack {name} differs from the size in its header")
         with reporting_os_errors(path):
             sync_file(path)
-            os.utime(path)  # linked to a remote's file it may be old, and must not look like garbage
+            os.utime(path)  # a link to the file of a remote may be old, and must not look like garbage
             sync_directories(place_pack(self.root, path, name))
         self.reader.forget(self.pack_path(name))
-        known = self.verdicts.sound_pack(name)
-        self.index.add_pack(str(self.root), name, header.entries, loose=False, verified=known)
+        verified = self.verdicts.sound_pack(name)
+        self.index.add_pack(str(self.root), name, header.entries, loose=False, verified=verified)
 
     def drop(self, names: Iterable[str], older_than: float | None = None) -> list[str]:
-        """Remove packs of this store and forget them, in the order given.
+        """Remove packs from this store and from the index, in the order given.
 
-        What leans on a pack must go before it, so that a kill in between leaves nothing that cannot be decoded.
+        A pack has to come after all packs that depend on it, so that every tensor can be decoded if the process is
+        killed in between.
 
         Args:
-            names: Of the packs.
-            older_than: Keep those that were written or touched at this time or later; in seconds. None drops all.
+            names: Names of the packs.
+            older_than: Keep packs that were written or touched at this time, in seconds, or later. None removes all.
 
         Returns:
-            The names of those that are gone.
+            The names of the packs that are gone.
         """
         gone = []
         for name in names:
             path = self.pack_path(name)
-            # Nobody finds a pack and touches it between our look at its time and its end.
+            # With the lock no process can find and touch the pack between this check and its removal.
             with exclusive_lock(self.root), reporting_os_errors(path), suppress(FileNotFoundError):
                 if older_than is not None and path.stat().st_mtime >= older_than:
                     continue
@@ -181,21 +182,21 @@ class Inventory:
         return gone
 
     def pack_files(self) -> Iterator[tuple[Path, Path]]:
-        """Yield the store's root and the path of every pack, here and in the alternates."""
+        """Yield root and path of every pack of this store and its alternates."""
         for root in self._roots.values():
             with suppress(FileNotFoundError):
-                for folder in sorted((root / "packs").iterdir()):
-                    yield from ((root, path) for path in sorted(folder.iterdir()) if path.is_file())
+                for directory in sorted((root / "packs").iterdir()):
+                    yield from ((root, path) for path in sorted(directory.iterdir()) if path.is_file())
 
     def refresh(self) -> None:
-        """Make the index agree with the packs on disk: another process, a copy or a restored backup changed them."""
-        known = self.index.packs()
+        """Make the index agree with the packs on disk, which another process or a restored backup may have changed."""
+        recorded = self.index.packs()
         present = {(str(root), path.name): path for root, path in self.pack_files()}
-        for root, name in known - set(present):
+        for root, name in recorded - set(present):
             self.index.drop_pack(root, name)
         for (root, name), path in present.items():
-            if (root, name) not in known:
-                with suppress(CorruptError, FileNotFoundError):  # fsck names it
+            if (root, name) not in recorded:
+                with suppress(CorruptError, FileNotFoundError):  # fsck reports it
                     self.index.add_pack(root, name, read_pack_header(path).entries, loose=True)
 
     def close(self) -> None:
@@ -222,7 +223,7 @@ class Inventory:
         """Return the blob at a location.
 
         Raises:
-            CorruptError: The pack is not what the index says.
+            CorruptError: The pack disagrees with the index.
             MissingError: The pack is gone.
         """
         path = self._path(location.root, location.pack)
@@ -242,5 +243,5 @@ def _touch(path: Path) -> None:
         os.utime(path)
     except FileNotFoundError:
         raise
-    except OSError:  # an alternate of somebody else's, or on a medium that nobody writes to
+    except OSError:  # an alternate of another user, or on a read-only medium
         pass

@@ -1,4 +1,4 @@
-"""The store: put tensors and skeletons, and get them back by digest, verified."""
+"""Store tensors and skeletons, and read them back by digest, verified."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ if TYPE_CHECKING:
 __all__ = ["DeltaHint", "Store"]
 
 _DEEPEST_HINT = 8
-"""Bases one behind another from which on a hint is not followed: recoding can do better, and reading stays quick."""
+"""Chain depth of a parent from which on a hint is ignored: recoding can do better, and reading stays fast."""
 
 _LARGEST = 1 << 23
-"""Bytes; the largest array that chunks are worked on with has four mebibytes."""
+"""Bytes; the arrays that chunks are processed with have four mebibytes at most."""
 
 
 class Store(Verifier):
-    """Puts tensors into packs and gets them out.
+    """Writes tensors to packs and reads them from packs.
 
     Args:
         root: As for ``Inventory``.
         alternates: As for ``Inventory``.
-        threads: For encoding, decoding and hashing; 0 for one each processor.
+        threads: Number of threads that encode, decode and hash; 0 for one per CPU.
         warn: As for ``Inventory``.
     """
 
@@ -69,19 +69,19 @@ class Store(Verifier):
         advance: Callable[[int], None] = no_progress,
         hints: Mapping[Digest, DeltaHint] | None = None,
     ) -> int:
-        """Store what is not there yet; durable on return.
+        """Store tensors and skeletons that are not in the store yet. They are durable on return.
 
         Args:
-            items: Spec, digest and value of tensors and skeletons. Digests of bytes in memory are trusted.
-            advance: Told the number of bytes dealt with, as it goes.
-            hints: How some of those in memory may be held in fewer bytes; followed where that is so.
+            items: Spec, digest and value of each. Digests of values in memory are trusted.
+            advance: Called with the number of bytes processed since the last call.
+            hints: How some values in memory may be stored as deltas. A hint is ignored if it saves no bytes.
 
         Returns:
             Bytes written.
 
         Raises:
-            ChangedError: A file does not hold what a digest names; nothing is stored under that digest.
-            StoreError: The file system refused; nothing half written is left.
+            ChangedError: A value in a file does not match its digest. Nothing is stored under that digest.
+            StoreError: A file cannot be written. No partly written file is left.
         """
         missing = self.touch_and_find_missing(digest for _, digest, _ in items)
         fresh: dict[Digest, tuple[TensorSpec, Digest, Value]] = {}
@@ -105,20 +105,21 @@ class Store(Verifier):
     def put_unnamed(
         self, targets: Sequence[Callable[[], TensorSource]], advance: Callable[[int], None] = no_progress
     ) -> list[Digest]:
-        """Store tensors whose digests are not known yet, reading each of them once; durable on return.
+        """Store tensors with unknown digests, reading each of them once. They are durable on return.
 
-        Meant for tensors that are likely new. A tensor that is stored already is encoded in vain, and not kept twice.
+        Use it for tensors that are probably new: one that is stored already is encoded for nothing, though not stored
+        twice.
 
         Args:
             targets: Open a tensor for reading, each large enough for a pack of its own.
-            advance: Told the number of bytes dealt with, as it goes.
+            advance: Called with the number of bytes processed since the last call.
 
         Returns:
             Their digests.
 
         Raises:
-            ChangedError: A file was cut short.
-            StoreError: The file system refused; nothing half written is left.
+            ChangedError: A file was truncated.
+            StoreError: A file cannot be written. No partly written file is left.
         """
         blobs = [hashed_blob(target) for target in targets]
         packs = [[blob] for blob in blobs]
@@ -149,20 +150,20 @@ class Store(Verifier):
         loose: bool,
         wanted: Callable[[Digest], bool] = lambda _: True,
     ) -> list[str]:
-        """Write packs; durable on return, and read back unless they hold tensors fresh from memory as they are.
+        """Write packs. They are durable on return, and verified by reading, except loose entries without bases.
 
         Args:
-            packs: What each of them holds.
-            advance: Told the number of tensor bytes that were encoded.
-            loose: Whether recoding may still make them smaller; else they take the place of what is stored already.
+            packs: The blobs of each pack.
+            advance: Called with the number of tensor bytes encoded since the last call.
+            loose: Whether recoding may still make them smaller. If false, they replace what is stored already.
             wanted: As for ``PackWriter``.
 
         Returns:
-            The names of those that are kept.
+            The names of the packs that are kept.
 
         Raises:
-            StoreError: The file system refused; nothing half written is left.
-            CorruptError: What was read back is not what was written; the packs are removed.
+            StoreError: A file cannot be written. No partly written file is left.
+            CorruptError: A tensor that was read back does not match its digest. The packs are removed.
         """
         with ThreadPoolExecutor(self.threads) as executor:
             made = PackWriter(self.root, executor, window(self.threads), wanted).write(packs, advance)
@@ -174,7 +175,7 @@ class Store(Verifier):
         return [name for name, _ in made]
 
     def _read_back(self, made: Mapping[str, Sequence[Entry]], *, everything: bool) -> None:
-        """Decode what leans on others, or everything, before anybody relies on it."""
+        """Verify entries with bases, or all entries, before anything relies on them."""
         fresh = {
             entry.digest: StoredBlob(self.pack_path(name), entry) for name, entries in made.items() for entry in entries
         }
@@ -183,18 +184,18 @@ class Store(Verifier):
             return
         bases = {base for _, entry in fresh.values() for base in entry.bases} - set(fresh)
         blobs = {**self.blobs(bases), **fresh}
-        # A difference from a damaged base would be lost on the day when the base is mended.
+        # A delta of a damaged base would be lost when the base is repaired.
         wanted += sorted(base for base in bases if not self.was_verified(base, blobs[base].path.name))
         try:
             self.verify(wanted, blobs)
         except CorruptError:
-            known = self.index.packs()
+            recorded = self.index.packs()
             for name in made:
-                if (str(self.root), name) not in known:
+                if (str(self.root), name) not in recorded:
                     self.pack_path(name).unlink(missing_ok=True)
-            # Where it was made from a pack that is damaged, that is the one to name.
-            there = set(wanted) - self.touch_and_find_missing(wanted)
-            for _ in self.read_ahead([(digest, blobs[digest].entry.spec) for digest in sorted(there)]):
+            # If the cause is a damaged pack that the new one was made from, the error has to name that pack.
+            present = set(wanted) - self.touch_and_find_missing(wanted)
+            for _ in self.read_ahead([(digest, blobs[digest].entry.spec) for digest in sorted(present)]):
                 pass
             raise
 

@@ -1,1 +1,1 @@
-"""Bring packs to remotes and back."""
+"""Move packs to and from remotes."""

@@ -1,4 +1,4 @@
-"""Packs that have come from a remote: decoded before anybody relies on them."""
+"""Verify fetched packs before anything relies on them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 
 
 def keep_sound(store: Store, names: Collection[str]) -> dict[str, str]:
-    """Decode what fetched packs hold, as far as all that it leans on is here.
+    """Decode the entries of fetched packs if all that they depend on is in the store.
 
-    Of a pack that holds something else than it says, what is sound is copied out and the pack goes: it is not to be
-    handed on. What could not be decoded yet is decoded when somebody asks for it, and counts for nothing before.
+    A pack with a bad entry is removed, so that it is not pushed elsewhere. Its sound entries are copied to another
+    pack.
+    Entries that cannot be decoded yet are decoded when they are needed, and not relied on before.
 
     Returns:
-        What is wrong with packs, by name.
+        The errors of packs, by name.
 
     Raises:
         StoreError: The store cannot be written.
     """
-    held = [each for each in _entries(store, names) if each[1].verdict is Verdict.UNKNOWN]
+    held = [entry for entry in _entries(store, names) if entry[1].verdict is Verdict.UNKNOWN]
     store.prove({base for _, location in held for base in location.bases} - {digest for digest, _ in held})
     wrong: dict[str, str] = {}
     for (_, location), error in store.judge(held).bad().items():
@@ -40,7 +41,7 @@ def keep_sound(store: Store, names: Collection[str]) -> dict[str, str]:
 
 
 def _entries(store: Store, names: Iterable[str]) -> list[tuple[Digest, Location]]:
-    """Return what some packs of a store hold, as far as it is not known to be bad."""
+    """Return digest and location of the entries of some packs of a store, without those known to be bad."""
     packs = {(str(store.root), name) for name in names}
     digests = {entry.digest for _, name in packs for entry in store.reader.header(store.pack_path(name)).entries}
-    return [each for each in flattened(store.locations(digests)) if each[1].pack_id in packs]
+    return [entry for entry in flattened(store.locations(digests)) if entry[1].pack_id in packs]

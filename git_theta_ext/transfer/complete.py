@@ -1,8 +1,8 @@
-"""Which commits a remote is known to hold completely, so that a push need not walk all of history each time.
+"""Remember the commits whose parameters are all on a remote, so that a push need not walk the whole history.
 
-The note holds object ids of commits and the names of the packs on the remote that all their history is decoded from.
-Packs never change under a name. So the note is right, whatever remote it is compared with, as long as all these packs
-are there: a remote that was moved, emptied or repacked shows in its listing, and history is walked anew.
+The record has object ids of commits, and the names of the packs on the remote that their whole history is decoded from.
+A pack with a given name never changes. So the record is valid for any remote that has all of these packs. If a remote
+was moved, emptied or repacked, its listing shows that, and the history is walked again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.transfer.remote_index import heads_folder
+from git_theta_ext.transfer.remote_index import heads_directory
 from git_theta_ext.util.files import replace_content
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ _MOST_TIPS = 1000
 
 @dataclass(frozen=True)
 class Complete:
-    """Commits whose history a remote holds the parameters of.
+    """Commits with all parameters of their history on a remote.
 
     Attributes:
-        tips: Object ids, the latest first; with each, all that it reaches.
-        packs: Names of the packs that this depends on.
-        boundary: Where history ended for lack of commits when this was found out, as in a shallow clone.
+        tips: Object ids of commits, the latest first. Each stands for all commits that it reaches.
+        packs: Names of the packs that the record depends on.
+        boundary: Where the local history ended when the record was made, as in a shallow clone.
     """
 
     tips: tuple[str, ...] = ()
@@ -39,24 +39,24 @@ class Complete:
     boundary: str = ""
 
     def plus(self, tips: Iterable[str], packs: Iterable[str]) -> Complete:
-        """Return the same with more commits, which depend on more packs; old ones make room for new ones."""
+        """Return a record with more commits, which depend on more packs; too many tips push out the oldest."""
         every = tuple(dict.fromkeys([*tips, *self.tips]))[:_MOST_TIPS]
         return Complete(every, self.packs.union(packs), self.boundary)
 
 
 def read_complete(root: Path, url: str, boundary: str) -> Complete:
-    """Read a store's note on a remote; an empty one where there is none, or where it is of another boundary."""
+    """Read the record of a remote; an empty one if there is none, or if it has another boundary."""
     nothing = Complete(boundary=boundary)
     try:
         note = json.loads(_path(root, url).read_bytes())
-        found = Complete(tuple(map(str, note["tips"])), frozenset(map(str, note["packs"])), note["boundary"])
-        return found if note["version"] == _VERSION and found.boundary == boundary else nothing
-    except (OSError, ValueError, LookupError, TypeError):  # derived: whatever is wrong with it, history can be walked
+        record = Complete(tuple(map(str, note["tips"])), frozenset(map(str, note["packs"])), note["boundary"])
+        return record if note["version"] == _VERSION and record.boundary == boundary else nothing
+    except (OSError, ValueError, LookupError, TypeError):  # derived data: if it cannot be read, history is walked
         return nothing
 
 
 def write_complete(root: Path, url: str, complete: Complete) -> None:
-    """Keep the note on a remote; that it cannot be written is no error."""
+    """Write the record of a remote. A failure is ignored."""
     note = {
         "version": _VERSION,
         "tips": complete.tips,
@@ -68,5 +68,5 @@ def write_complete(root: Path, url: str, complete: Complete) -> None:
 
 
 def _path(root: Path, url: str) -> Path:
-    folder = heads_folder(root, url)
-    return folder.with_name(f"{folder.name}.complete")
+    directory = heads_directory(root, url)
+    return directory.with_name(f"{directory.name}.complete")

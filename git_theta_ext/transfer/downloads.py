@@ -1,4 +1,4 @@
-"""Packs of a remote, brought for a moment to see whether they hold what they say to hold."""
+"""Download packs of a remote temporarily, to verify their entries."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _DOWNLOADS = 8
 
 
 class Downloads:
-    """Downloads packs, decodes them, and removes them again. What it finds out is remembered by the packs' names.
+    """Downloads packs, decodes them, and removes them. The verdicts are recorded by the names of the packs.
 
     Args:
-        store: Whose temporary folder they lie in, and whose tensors their entries may lean on.
+        store: The store with the temporary directory and the records. Entries may depend on its tensors.
         remote: The remote.
-        good: Name and digest of entries that need not be decoded; taken over.
+        good: Pack name and digest of entries that need not be decoded. This set is changed.
 
     Attributes:
-        good: The same, and those that were seen to be what they say.
+        good: The same, and the entries that were decoded successfully.
     """
 
     def __init__(self, store: Store, remote: OpenedRemote, good: set[tuple[str, Digest]]) -> None:
@@ -54,19 +54,19 @@ class Downloads:
     def decode(
         self, headers: Mapping[str, PackHeader], names: Sequence[str], advance: Callable[[int], None]
     ) -> list[str]:
-        """Bring packs and decode what they hold, through what is here or among them.
+        """Download packs and decode their entries, given the tensors of the store and of these packs.
 
         Args:
-            headers: What packs of these names are to begin with.
-            names: Of the packs.
-            advance: Told the size of each pack that was checked.
+            headers: The expected headers of packs, by name.
+            names: Names of the packs to download.
+            advance: Called with the size of each pack that was checked.
 
         Returns:
-            The names of the packs whose bytes are those that they are named after.
+            The names of the packs whose bytes match their names.
 
         Raises:
             RemoteError: The remote cannot be reached.
-            StoreError: There is no room for the packs.
+            StoreError: The disk is full.
         """
         whole = []
         try:
@@ -87,14 +87,14 @@ class Downloads:
                 self._remove(name)
             self._waiting.clear()
             self._proven.clear()
-        with suppress(StoreError):  # then it is found out again
+        with suppress(StoreError):  # then it is decoded again next time
             for name in whole:
                 if all((name, entry.digest) in self.good for entry in headers[name].entries):
                     self._store.verdicts.note_sound(name)
         return whole
 
     def _bring(self, name: str, header: PackHeader) -> bool:
-        """Download a pack, and tell whether its bytes are those that its name stands for."""
+        """Download a pack, and return whether its bytes match its name and header."""
         path = self._paths[name] = temporary(self._store.root)
         try:
             with reporting_os_errors(path):
@@ -104,7 +104,7 @@ class Downloads:
             return False
 
     def _examine(self) -> None:
-        """Decode what can be by now, and remove the packs that nothing waits for any more."""
+        """Decode all entries whose bases are verified, and remove packs that are no longer needed."""
         progress = True
         while progress:
             trusted = shallowest(self._believed())
@@ -123,7 +123,7 @@ class Downloads:
                 self._remove(name)
 
     def _believed(self) -> Locations:
-        """Return verified locations of what packs lean on that wait or that others may lean on."""
+        """Return verified locations of the bases of all packs that are kept."""
         held = [*self._proven, *(each for held in self._waiting.values() for each in held)]
         found = sound(self._store.locations({base for _, location in held for base in location.bases}))
         for digest, location in self._proven:
@@ -132,11 +132,11 @@ class Downloads:
 
     def _note(self, held: Held, error: BaseException | None) -> None:
         digest, location = held
-        with suppress(StoreError):  # then it is found out again
+        with suppress(StoreError):  # then it is decoded again next time
             if error is None:
                 self.good.add((location.pack, digest))
                 if digest not in sound(self._store.locations({digest})):
-                    self._proven.append(held)  # others may lean on it, and it is nowhere else
+                    self._proven.append(held)  # other entries may depend on it, and it has no other location
             elif is_damage(error):
                 self._store.verdicts.note_bad(location.pack, digest)
 

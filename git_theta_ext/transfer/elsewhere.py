@@ -1,4 +1,4 @@
-"""What remotes hold of what is not here, for checks of a store."""
+"""Find missing tensors on remotes, for a check of a store."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Remotes:
     count: bool
 
     def elsewhere(self, store: Store, manifests: Mapping[str, Manifest]) -> set[Digest]:
-        """Return what is not here and need not be, since remotes hold it."""
+        """Return the missing digests that count as present, since remotes have them."""
         return self.held(store, manifests) if self.count else set()
 
     def held(self, store: Store, manifests: Mapping[str, Manifest]) -> set[Digest]:
-        """Return what remotes hold of what is not here."""
+        """Return the missing digests that remotes have."""
         named = specs_of(manifests.values())
         missing = set(named) - set(shallowest(store.locations(named)))
         found: set[Digest] = set()
@@ -53,6 +53,6 @@ class Remotes:
         return missing & found
 
     def fill(self, store: Store, manifests: Mapping[str, Manifest], advance: Callable[[int], None]) -> None:
-        """Fetch what is not here, as far as remotes give it."""
+        """Fetch the missing tensors that remotes have."""
         with suppress(CorruptError, MissingError, RemoteError):
             fetch(store, self.opened, self.held(store, manifests), advance)

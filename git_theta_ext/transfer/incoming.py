@@ -1,4 +1,4 @@
-"""Packs on their way in: ``incoming/<pack>.part`` in the store, continued where they stopped, verified at the end."""
+"""Download packs to ``incoming/<pack>.part`` in the store, and resume interrupted downloads."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ _TRIES = 2
 
 
 def bring_pack(store: Store, name: str, nbytes: int, remotes: Iterable[OpenedRemote]) -> list[ThetaError]:
-    """Download a pack from the first remote that gives it whole, unless somebody else has just done so.
+    """Download a pack from the first remote that provides it intact, unless another process has just done so.
 
     Args:
-        store: Where it goes.
-        name: Of the pack.
-        nbytes: Its size, as its header says it; not a byte more is taken.
-        remotes: The remotes that have it.
+        store: The store that the pack is added to.
+        name: Name of the pack.
+        nbytes: Size of the pack according to its header. No more bytes are accepted.
+        remotes: The remotes that have the pack.
 
     Returns:
-        What went wrong on the way; the pack is here if the last remote was not among it.
+        The errors of remotes. The pack is in the store unless all of them failed.
 
     Raises:
         StoreError: The store cannot be written.
     """
     failures: list[ThetaError] = []
-    with reporting_os_errors(store.root), _alone(store.root / "incoming", name, store.warn) as part:
+    with reporting_os_errors(store.root), _locked_part(store.root / "incoming", name, store.warn) as part:
         for remote in remotes:
             if store.has_intact(name):
                 break
@@ -55,7 +55,7 @@ def bring_pack(store: Store, name: str, nbytes: int, remotes: Iterable[OpenedRem
 
 
 def forget_abandoned(root: Path) -> None:
-    """Remove downloads that nobody went on with for two weeks."""
+    """Remove partial downloads that were not resumed for two weeks."""
     with suppress(FileNotFoundError):
         for path in (root / "incoming").iterdir():
             with suppress(OSError):
@@ -66,7 +66,7 @@ def forget_abandoned(root: Path) -> None:
 def _bring(store: Store, name: str, nbytes: int, remote: OpenedRemote, part: Path) -> None:
     for left in reversed(range(_TRIES)):
         if part.exists() and part.stat().st_nlink > 1:
-            part.unlink()  # it is the remote's own file, which must not be written to
+            part.unlink()  # it is a link to the remote's own file, which must not be written to
         try:
             retried(lambda: remote.plugin.fetch(pack_key(name), part, nbytes))
             store.adopt(name, part)
@@ -75,33 +75,33 @@ def _bring(store: Store, name: str, nbytes: int, remote: OpenedRemote, part: Pat
             if not left:
                 raise CorruptError(f"{remote.url}: {error.message}", hint="run git theta fsck on the remote") from error
         else:
-            # Renaming does nothing where both are names of one file already.
+            # Renaming does nothing if both paths are links to the same file.
             part.unlink(missing_ok=True)
             return
 
 
 @contextmanager
-def _alone(folder: Path, name: str, warn: Callable[[str], None]) -> Iterator[Path]:
-    """Let one thread of one process at a time work on a download; the others wait.
+def _locked_part(directory: Path, name: str, warn: Callable[[str], None]) -> Iterator[Path]:
+    """Lock a download, so that one thread of one process at a time works on it.
 
-    Where there are no locks each works on a download of its own, which nobody can go on with later.
+    If the file system has no locks, every thread has its own file, which cannot be resumed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / f"{name}.lock"
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = directory / f"{name}.lock"
     while True:
         fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
             except OSError as error:
-                warn(f"cannot lock files in {folder}: {error.strerror}; downloading without locks. {NO_LOCKS}")
-                with _own(folder, name) as part:
+                warn(f"cannot lock files in {directory}: {error.strerror}; downloading without locks. {NO_LOCKS}")
+                with _unlocked_part(directory, name) as part:
                     yield part
                 lock.unlink(missing_ok=True)
                 return
             if _is_named(fd, lock):
                 try:
-                    yield folder / f"{name}.part"
+                    yield directory / f"{name}.part"
                 finally:
                     lock.unlink(missing_ok=True)
                 return
@@ -110,8 +110,8 @@ def _alone(folder: Path, name: str, warn: Callable[[str], None]) -> Iterator[Pat
 
 
 @contextmanager
-def _own(folder: Path, name: str) -> Iterator[Path]:
-    part = folder / f"{name}.{secrets.token_hex(8)}.part"
+def _unlocked_part(directory: Path, name: str) -> Iterator[Path]:
+    part = directory / f"{name}.{secrets.token_hex(8)}.part"
     try:
         yield part
     finally:
@@ -119,7 +119,7 @@ def _own(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _is_named(fd: int, path: Path) -> bool:
-    """Tell whether an open file still has that name: whoever held the lock before has removed it."""
+    """Return whether an open lock file still has its path; the previous owner of the lock may have removed it."""
     try:
         return os.path.samestat(os.fstat(fd), path.stat())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Packs on their way out: uploaded in threads, each followed by its index entry."""
+"""Upload packs in threads, each followed by its index entry."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError
 from git_theta_ext.model.remote_keys import index_key, pack_key
 from git_theta_ext.store.packs.reader import read_head_of
-from git_theta_ext.transfer.remote_index import heads_folder, read_head, save_head
+from git_theta_ext.transfer.remote_index import heads_directory, read_head, save_head
 from git_theta_ext.transfer.retry import retried
 from git_theta_ext.util.threads import ordered_map
 
@@ -26,12 +26,12 @@ _UPLOADS = 8
 
 @dataclass(frozen=True)
 class PushPlan:
-    """What an upload takes.
+    """The packs to upload.
 
     Attributes:
         packs: Names and sizes in bytes of the packs that the remote lacks, largest first.
-        entries: Names of packs that are there without an index entry.
-        relied_on: Names of the packs that what is pushed is decoded from on the remote, once the plan is carried out.
+        entries: Names of packs that are on the remote without an index entry.
+        relied_on: Names of all packs that the pushed tensors are decoded from on the remote after the upload.
     """
 
     packs: tuple[tuple[str, int], ...] = ()
@@ -40,17 +40,17 @@ class PushPlan:
 
     @property
     def nbytes(self) -> int:
-        """Bytes to upload."""
+        """Number of bytes to upload."""
         return sum(size for _, size in self.packs)
 
 
 @dataclass(frozen=True)
 class Going:
-    """What is about to go to a remote.
+    """Tensors that are about to be pushed.
 
     Attributes:
-        digests: That it lacks.
-        there: That it has, and that may be leaned on.
+        digests: Digests that the remote lacks.
+        there: Digests that the remote has. Pushed tensors may depend on them.
     """
 
     digests: AbstractSet[Digest]
@@ -67,11 +67,12 @@ def _no_way(_: AbstractSet[Digest]) -> AbstractSet[Digest]:
 
 @dataclass(frozen=True)
 class PushSteps:
-    """What a push may have done on its way.
+    """Steps that a caller adds to a push.
 
     Attributes:
-        prepare: May recode what is about to go.
-        obtain: May bring here or there what is on neither side; returns those of it that are to be left out.
+        prepare: Called before packs are made; may recode the tensors.
+        obtain: Called with the digests that neither the store nor the remote has. It may bring them to either, and
+            returns those that the push leaves out.
     """
 
     prepare: Callable[[Going], None] = _nothing
@@ -79,17 +80,17 @@ class PushSteps:
 
 
 def upload(store: Store, remote: OpenedRemote, plan: PushPlan, advance: Callable[[int], None] = lambda _: None) -> None:
-    """Carry out a plan; on return the remote holds all that it was made for.
+    """Upload the packs of a plan. On return the remote has all tensors that the plan was made for.
 
     Args:
-        store: As for the plan.
-        remote: As for the plan.
-        plan: From ``plan_push``.
-        advance: Told the bytes of each pack that is done, out of ``plan.nbytes``.
+        store: The store that the plan was made for.
+        remote: The remote that the plan was made for.
+        plan: The result of ``plan_push``.
+        advance: Called with the size of each uploaded pack, out of ``plan.nbytes``.
 
     Raises:
-        RemoteError: An upload failed three times, or the remote holds something else under a pack's name. What was
-            uploaded by then is whole, and the next push goes on from there.
+        RemoteError: An upload failed three times, or the remote has a different file under the name of a pack. Packs
+            uploaded before are complete, and the next push does not repeat them.
     """
 
     def send(name: str) -> None:
@@ -100,7 +101,7 @@ def upload(store: Store, remote: OpenedRemote, plan: PushPlan, advance: Callable
                 f"{remote.url} has a different file under the name of pack {name}",
                 hint=f"remove {pack_key(name)} on the remote and push again",
             )
-        entry = save_head(heads_folder(store.root, remote.url), name, head)
+        entry = save_head(heads_directory(store.root, remote.url), name, head)
         retried(lambda: remote.plugin.put(index_key(name), entry))
 
     sizes = dict(plan.packs)
@@ -111,7 +112,7 @@ def upload(store: Store, remote: OpenedRemote, plan: PushPlan, advance: Callable
 
 
 def keep(remote: OpenedRemote, names: Iterable[str]) -> set[str]:
-    """Protect packs on a remote from a garbage collection there, and return the names of those that it has.
+    """Protect packs on a remote from garbage collection, and return the names of the packs that it has.
 
     Raises:
         RemoteError: It cannot be reached.

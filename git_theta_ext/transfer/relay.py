@@ -1,4 +1,4 @@
-"""Bring what other remotes hold to a remote, through a folder of bounded size: a clone has only what it checked out."""
+"""Copy tensors from other remotes to a remote, since a clone has only what it checked out."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from git_theta_ext.transfer.remote_index import OpenedRemote
 
 _BATCH = 1 << 30
-"""Bytes of packs that are fetched before they are uploaded and removed; a single chain may take more."""
+"""Bytes of packs that are fetched before they are uploaded and removed. A single chain may exceed this."""
 
 _ABANDONED_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
 class Relayed:
-    """How relaying went.
+    """The result of ``relay``.
 
     Attributes:
-        left: What no remote gave.
-        failures: What went wrong.
-        packs: How many packs were uploaded.
-        nbytes: Their bytes.
+        left: Digests that no remote provided.
+        failures: Errors of remotes.
+        packs: Number of uploaded packs.
+        nbytes: Their size in bytes.
     """
 
     left: frozenset[Digest]
@@ -56,14 +56,14 @@ def relay(
     digests: Iterable[Digest],
     advance: Callable[[int], None] = no_progress,
 ) -> Relayed:
-    """Fetch from some remotes and push to another, batch by batch; the store does not grow by it.
+    """Fetch tensors from some remotes and push them to another, in batches, without adding them to the store.
 
     Args:
-        store: What it holds is not fetched.
-        sources: Remotes, in the order in which they are asked.
-        target: Where to.
-        digests: That the target is to hold.
-        advance: Told the bytes that were fetched and those that were uploaded.
+        store: Tensors that it has are not fetched.
+        sources: The remotes to fetch from, in order of preference.
+        target: The remote to push to.
+        digests: Digests that the target needs.
+        advance: Called with the numbers of bytes fetched and uploaded since the last call.
 
     Raises:
         RemoteError: The target failed.
@@ -82,7 +82,7 @@ def relay(
     best = smallest(in_packs(headers, bases & set(shallowest(store.locations(bases))), bad=store.rejected()))
     sizes = {name: header.pack_bytes for name, header in headers.items()}
     for batch in _batches(left & set(best), best, sizes):
-        with _passing(store) as passing:
+        with _temporary_store(store) as passing:
             try:
                 fetch(passing, sources, batch, advance)
             except (CorruptError, MissingError, RemoteError) as error:
@@ -98,12 +98,12 @@ def relay(
 def _batches(
     digests: Iterable[Digest], best: Mapping[Digest, Location], sizes: Mapping[str, int]
 ) -> Iterator[set[Digest]]:
-    """Share digests out so that the packs that a batch is decoded from stay below the limit."""
+    """Divide digests into batches, so that the packs that a batch is decoded from stay below the limit."""
     batch: set[Digest] = set()
     packs: set[str] = set()
     total = 0
     for digest in sorted(digests, key=lambda digest: (best[digest].pack, digest)):
-        needed = {best[each].pack for each in ancestors([digest], best)} - {""}
+        needed = {best[base].pack for base in ancestors([digest], best)} - {""}
         more = sum(sizes[name] for name in needed - packs)
         if batch and total + more > _BATCH:
             yield batch
@@ -117,15 +117,15 @@ def _batches(
 
 
 @contextmanager
-def _passing(store: Store) -> Iterator[Store]:
-    """Open a store for what only passes through: removed at the end, with the store's own packs as if they were its."""
-    folder = store.root / "passing"
+def _temporary_store(store: Store) -> Iterator[Store]:
+    """Open a temporary store that has the given store as an alternate, and remove it at the end."""
+    directory = store.root / "passing"
     _remove_abandoned(store)
-    root = folder / token_hex(8)
+    root = directory / token_hex(8)
     with reporting_os_errors(root):
         root.mkdir(parents=True)
         (store.root / "remotes").mkdir(exist_ok=True)
-        # What is known of remotes is known whatever the store.
+        # The records of remotes are the same for both stores.
         (root / "remotes").symlink_to(store.root / "remotes")
     roots = dict.fromkeys([store.root, *(root for root, _ in store.pack_files())])
     try:
@@ -134,11 +134,11 @@ def _passing(store: Store) -> Iterator[Store]:
     finally:
         shutil.rmtree(root, ignore_errors=True)
         with suppress(OSError):
-            folder.rmdir()
+            directory.rmdir()
 
 
 def _remove_abandoned(store: Store) -> None:
-    """Remove what pushes that were killed left a day ago."""
+    """Remove temporary stores that killed pushes left at least a day ago."""
     with suppress(OSError):
         for path in (store.root / "passing").iterdir():
             if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:

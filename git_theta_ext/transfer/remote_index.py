@@ -1,7 +1,7 @@
-"""What a remote holds: the heads of its packs, read once and kept.
+"""The packs of a remote: their heads are read once and cached.
 
-A remote has ``index/<pack>`` beside each pack: exactly the pack's head. Where that is missing or damaged (the remote is
-a working repository that nobody pushed to, or an upload was cut off) the head is read out of the pack itself.
+A remote has ``index/<pack>`` for each pack, which is exactly the head of the pack. If that is missing or damaged, since
+the remote is a working repository or an upload was interrupted, the head is read from the pack itself.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class OpenedRemote:
     """A remote, opened.
 
     Attributes:
-        name: Of the git remote, or its URL where it has no name.
-        url: Where the packs are; without credentials.
+        name: Name of the git remote, or its URL if it has no name.
+        url: URL of the packs, without credentials.
         plugin: The plug-in that accesses it.
     """
 
@@ -56,12 +56,12 @@ class OpenedRemote:
 
 @dataclass(frozen=True)
 class RemoteIndex:
-    """What a remote held when it was asked.
+    """The content of a remote at one time.
 
     Attributes:
-        headers: Pack name to header, for every pack that is there and whose head can be read.
+        headers: Headers by pack name, of all packs with a readable head.
         indexed: Names of the packs that have an index entry.
-        bad: Name and digest of entries that are known to hold something else than they say.
+        bad: Pack name and digest of entries that are known to be bad.
     """
 
     headers: Mapping[str, PackHeader]
@@ -69,39 +69,39 @@ class RemoteIndex:
     bad: AbstractSet[tuple[str, Digest]] = frozenset()
 
     def held(self) -> set[Digest]:
-        """Return what the remote holds together with all that it is coded against, in chains that can be read."""
+        """Return the digests that the remote has, together with all that they depend on."""
         return set(shallowest(in_packs(self.headers, bad=self.bad)))
 
 
-def heads_folder(root: Path, url: str) -> Path:
-    """Return where a store keeps the heads of a remote's packs; derived, may be deleted at any time."""
+def heads_directory(root: Path, url: str) -> Path:
+    """Return the directory in a store that caches the heads of a remote's packs. It may be deleted at any time."""
     return root / "remotes" / blake3(url.encode(errors="surrogateescape")).hexdigest(length=8)
 
 
 def known_headers(root: Path, url: str) -> dict[str, PackHeader]:
-    """Return what a remote held when it was last asked, by the heads that a store keeps; nobody is asked."""
+    """Return the cached headers of a remote's packs, without accessing the remote."""
     found = {}
     with suppress(FileNotFoundError):
-        for path in heads_folder(root, url).iterdir():
+        for path in heads_directory(root, url).iterdir():
             with suppress(CorruptError, OSError):
                 found[path.name] = read_pack_header(path)
     return found
 
 
 def read_remote_index(store: Store, remote: OpenedRemote) -> RemoteIndex:
-    """Ask a remote what it holds.
+    """Read the index of a remote.
 
     Raises:
         RemoteError: It cannot be reached.
     """
     packs = _names(remote, "packs/", pack_of_key)
     indexed = _names(remote, "index/", pack_of_index_key)
-    folder = heads_folder(store.root, remote.url)
-    _forget(folder, packs)
+    directory = heads_directory(store.root, remote.url)
+    _forget(directory, packs)
     names = sorted(packs)
 
     def read(name: str) -> PackHeader | None:
-        return _header(store, remote, folder, name, listed=name in indexed)
+        return _header(store, remote, directory, name, listed=name in indexed)
 
     with ThreadPoolExecutor(_READERS) as executor:
         headers = list(ordered_map(executor, read, names, 4 * _READERS))
@@ -110,15 +110,15 @@ def read_remote_index(store: Store, remote: OpenedRemote) -> RemoteIndex:
 
 
 def known_better(store: Store, index: RemoteIndex, wanted: AbstractSet[Digest]) -> RemoteIndex:
-    """Decode those packs of a store that a remote has under the same names, if that was not done yet.
+    """Verify the packs that both a store and a remote have, if that was not done yet.
 
     Args:
-        store: Its alternates are not looked at: they may be large, and others use them.
-        index: Of the remote.
-        wanted: Digests that are of interest.
+        store: The store. Its alternates are left alone, since they may be large.
+        index: The index of the remote.
+        wanted: Digests of interest.
 
     Returns:
-        The index, with what turned out to be bad.
+        The index, with the bad entries that were found.
     """
     if store.verdicts.any_unknown():
         same = {(str(store.root), name) for name in index.headers}
@@ -132,9 +132,9 @@ def known_better(store: Store, index: RemoteIndex, wanted: AbstractSet[Digest]) 
     return replace(index, bad=store.verdicts.bad_entries())
 
 
-def save_head(folder: Path, name: str, head: bytes) -> Path:
-    """Keep the head of a pack, and return where."""
-    path = folder / name
+def save_head(directory: Path, name: str, head: bytes) -> Path:
+    """Cache the head of a pack, and return its path."""
+    path = directory / name
     replace_content(path, head)
     return path
 
@@ -143,8 +143,8 @@ def read_head(remote: OpenedRemote, name: str) -> bytes:
     """Read the head of a pack out of the remote's pack.
 
     Raises:
-        CorruptError: It is no pack.
-        MissingError: It is not there.
+        CorruptError: The file is not a pack.
+        MissingError: The remote does not have it.
         RemoteError: The remote cannot be reached.
     """
     key = pack_key(name)
@@ -156,23 +156,23 @@ def read_head(remote: OpenedRemote, name: str) -> bytes:
     return data[:length]
 
 
-def _header(store: Store, remote: OpenedRemote, folder: Path, name: str, *, listed: bool) -> PackHeader | None:
+def _header(store: Store, remote: OpenedRemote, directory: Path, name: str, *, listed: bool) -> PackHeader | None:
     with suppress(FileNotFoundError, CorruptError):
         header = read_pack_header(store.pack_path(name))
-        if not (folder / name).exists():
+        if not (directory / name).exists():
             with suppress(OSError):
-                save_head(folder, name, read_head_of(store.pack_path(name)))
+                save_head(directory, name, read_head_of(store.pack_path(name)))
         return header
     with suppress(FileNotFoundError, CorruptError):
-        return read_pack_header(folder / name)
+        return read_pack_header(directory / name)
     head = _index_entry(remote, name) if listed else None
     if head is None:
         try:
             head = read_head(remote, name)
         except (CorruptError, MissingError):
-            return None  # what is damaged or just deleted counts as not there
+            return None  # a pack that is damaged or was just removed counts as missing
     with suppress(OSError):
-        save_head(folder, name, head)
+        save_head(directory, name, head)
     return read_header(head)
 
 
@@ -191,9 +191,9 @@ def _names(remote: OpenedRemote, prefix: str, name_of: Callable[[str], str | Non
     return {name for name in map(name_of, keys) if name is not None}
 
 
-def _forget(folder: Path, packs: set[str]) -> None:
-    """Remove heads of packs that are gone; young ones may be those that another process is just uploading."""
+def _forget(directory: Path, packs: set[str]) -> None:
+    """Remove heads of packs that are gone, except recent ones, which another process may be uploading now."""
     with suppress(OSError):
-        for path in folder.iterdir():
+        for path in directory.iterdir():
             if path.name not in packs and time.time() - path.stat().st_mtime > _YOUNG:
                 path.unlink(missing_ok=True)

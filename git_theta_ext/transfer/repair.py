@@ -1,4 +1,4 @@
-"""Mend a store: damaged packs are moved aside, and what they held is had from wherever it can be."""
+"""Repair a store: move damaged packs to quarantine, and get their tensors from other sources."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
     from git_theta_ext.transfer.remote_index import OpenedRemote
 
 QUARANTINE = "quarantine"
-"""The folder of the store that damaged packs are moved to, laid out as a store itself.
+"""The directory of the store that damaged packs are moved to; it has the structure of a store.
 
-What is left there is never removed: it may be all that there is of a tensor.
+Packs that are left there are never removed, since they may have the only copy of a tensor.
 """
 
 
 @dataclass(frozen=True)
 class RepairPlan:
-    """What a repair would do.
+    """A planned repair.
 
     Attributes:
         packs: Names of the damaged packs of this store.
-        broken: What manifests name and cannot be had from sound packs here. What is simply not fetched yet, since a
-            remote holds it and nothing here did, is not among it.
-        fetchable: Those of them that a remote holds.
+        broken: Digests that manifests name and no sound pack of the store has, except those that only a remote ever had
+            and that were never fetched.
+        fetchable: Those of them that a remote has.
     """
 
     packs: tuple[str, ...]
@@ -56,17 +56,17 @@ class RepairPlan:
 
 @dataclass(frozen=True)
 class Repair:
-    """What a repair did.
+    """The result of a repair.
 
     Attributes:
-        sources: Where the good copy of each tensor comes from that a damaged pack held or that was lost.
-        fetched: What a remote had, decoded and compared with its digests.
-        saved: What could still be read out of damaged packs.
-        lost: What could not be mended.
-        removed: Names of damaged packs of which nothing is needed any more.
-        quarantined: Names of those that were moved aside and may hold more than could be mended.
-        put_back: Names of those that are where they were, since there is nothing better.
-        problems: What is wrong with those of the lost that are here.
+        sources: Where the good copy of each damaged or missing tensor comes from.
+        fetched: Digests that were fetched from a remote and verified.
+        saved: Digests that could be read from damaged packs.
+        lost: Digests that could not be repaired.
+        removed: Names of damaged packs that were removed, since nothing in them is needed.
+        quarantined: Names of damaged packs in quarantine, which may have data that could not be repaired.
+        put_back: Names of damaged packs that were left in place, since there is no other copy of their tensors.
+        problems: Problems of lost tensors that the store has.
     """
 
     sources: Mapping[Digest, str]
@@ -82,28 +82,28 @@ class Repair:
 def plan_repair(
     store: Store, remotes: Sequence[OpenedRemote], named: Mapping[Digest, TensorSpec], packs: Collection[str]
 ) -> RepairPlan:
-    """Find out what a repair can do, and change nothing.
+    """Plan a repair without changing anything.
 
     Args:
-        store: To be mended.
-        remotes: Remotes; those that cannot be reached hold nothing.
-        named: What manifests name.
+        store: The store to repair.
+        remotes: The remotes. Those that cannot be reached are ignored.
+        named: Digest and spec of all tensors that manifests name.
         packs: Names of damaged packs of this store.
     """
     store.prove(named)
     damaged = {(str(store.root), name) for name in packs}
     elsewhere = filtered(store.locations(named), lambda _, location: location.pack_id not in damaged)
     absent = set(named) - set(shallowest(elsewhere))
-    # A repair that was cut off left them there.
+    # An interrupted repair left them in quarantine.
     were_here = absent & {*store.index.locations(absent), *_quarantined_locations(store)}
     fetchable: set[Digest] = set()
-    asked = True
+    all_answered = True
     for remote in remotes if absent else ():
         try:
             fetchable |= absent & read_remote_index(store, remote).held()
         except RemoteError:  # noqa: PERF203 - a handful of remotes
-            asked = False
-    broken = were_here | (absent - fetchable if asked else set())
+            all_answered = False
+    broken = were_here | (absent - fetchable if all_answered else set())
     return RepairPlan(tuple(sorted(packs)), frozenset(broken), frozenset(fetchable & broken))
 
 
@@ -115,26 +115,25 @@ def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
     heal: Callable[[AbstractSet[Digest]], Mapping[Digest, str]],
     advance: Callable[[int], None] = no_progress,
 ) -> Repair:
-    """Move damaged packs aside and bring what they held; a pack goes back if nothing could be brought in its remote.
+    """Move damaged packs to quarantine and replace their tensors. A pack is put back if none can be replaced.
 
-    Other packs are tried first, then files of work trees, remotes, and what is left of the damaged packs.
-
-    What a damaged pack holds and no manifest names goes with it.
+    Sources are other packs first, then files of work trees, remotes, and the intact parts of the damaged packs.
+    Tensors of a damaged pack that no manifest names are dropped.
 
     Args:
-        store: To be mended.
-        remotes: Remotes, in the order in which they are asked.
-        named: What manifests name.
-        plan: From ``plan_repair``.
-        heal: Stores again what files hold of some digests, and returns what it stored and where from.
-        advance: Told the number of bytes fetched, as it goes.
+        store: The store to repair.
+        remotes: The remotes, in order of preference.
+        named: Digest and spec of all tensors that manifests name.
+        plan: The result of ``plan_repair``.
+        heal: Stores tensors again from files that have some digests; returns the digests stored and their sources.
+        advance: Called with the number of bytes fetched since the last call.
 
     Raises:
-        StoreError: The store cannot be written; the packs are where they were, or in ``quarantine``.
+        StoreError: The store cannot be written. The packs are in their place or in ``quarantine``.
     """
     known = store.index.all_locations()
     aside = {_move_aside(store, name): name for name in plan.packs}
-    # Files that are open stay readable after they were moved; nothing may be read out of these.
+    # Open files stay readable after they were moved, but nothing may be read from damaged packs.
     store.reader.close()
     wanted = {digest: named[digest] for digest in plan.broken}
     moved = {digest for name in plan.packs for digest in _contents(known, str(store.root), name)} & set(named)
@@ -145,8 +144,8 @@ def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
     sources |= fetched
     saved = _salvage(store, {digest: wanted[digest] for digest in plan.broken - set(sources)})
     sources |= saved
-    mended, problems = _decodable(store, wanted)
-    lost = plan.broken - mended
+    repaired, problems = _decodable(store, wanted)
+    lost = plan.broken - repaired
     held_aside = _quarantined_locations(store)
     behind = _behind(
         lost, {digest: (*known.get(digest, ()), *held_aside.get(digest, ())) for digest in {*known, *held_aside}}
@@ -157,7 +156,7 @@ def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
         if digests and not digests & behind:
             removed.append(name)
             pack_path(store.root / QUARANTINE, there).unlink()
-        elif digests & behind and not digests & mended:
+        elif digests & behind and not digests & repaired:
             put_back.append(name)
             _move(store, pack_path(store.root / QUARANTINE, there), store.root, name)
         else:
@@ -166,8 +165,8 @@ def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
     store.refresh()
     return Repair(
         sources={digest: source for digest, source in sources.items() if digest not in lost},
-        fetched=mended & set(fetched),
-        saved=mended & set(saved),
+        fetched=repaired & set(fetched),
+        saved=repaired & set(saved),
         lost=lost,
         removed=tuple(removed),
         quarantined=tuple(quarantined),
@@ -177,7 +176,7 @@ def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
 
 
 def _other_packs(store: Store, digests: AbstractSet[Digest]) -> dict[Digest, str]:
-    """Tell which other packs hold some tensors."""
+    """Return which other packs have some tensors."""
     chosen = shallowest(sound(store.locations(digests)))
     return {digest: _named(store, chosen[digest]) for digest in digests & set(chosen)}
 
@@ -190,25 +189,25 @@ def _named(store: Store, location: Location) -> str:
 def _fetch(
     store: Store, remotes: Sequence[OpenedRemote], digests: AbstractSet[Digest], advance: Callable[[int], None]
 ) -> dict[Digest, str]:
-    """Fetch tensors from one remote after the other, and what they hold only together from all of them."""
+    """Fetch tensors from one remote after another, and then those that only several remotes together have."""
     found: dict[Digest, str] = {}
     together = [(remotes, "several remotes")] if len(remotes) > 1 else []
     for some, name in [*(([remote], remote.name) for remote in remotes), *together]:
         if left := set(digests) - set(found):
-            with suppress(*UNREADABLE, RemoteError):  # what is still missing is known below
+            with suppress(*UNREADABLE, RemoteError):  # missing tensors are found below
                 fetch(store, some, left, advance)
             found |= dict.fromkeys(left - store.touch_and_find_missing(left), name)
     return found
 
 
 def _decodable(store: Store, wanted: Mapping[Digest, TensorSpec]) -> tuple[frozenset[Digest], list[Problem]]:
-    """Return what can be decoded and is what its digest says, and what is wrong with the others that are here."""
+    """Return the digests that decode correctly, and the problems of the others that the store has."""
     problems = [problem for _, problem in check_tensors(store, wanted)]
     return frozenset(set(wanted) - store.touch_and_find_missing(wanted)), problems
 
 
 def _behind(digests: Collection[Digest], locations: Locations) -> set[Digest]:
-    """Return some digests and all that they lean on, in whatever pack."""
+    """Return some digests and all that they depend on, in any pack."""
     found = closure(digests, lambda wanted: {digest: locations[digest] for digest in wanted if digest in locations})
     return {*digests, *found, *(base for _, location in flattened(found) for base in location.bases)}
 
@@ -218,7 +217,7 @@ def _contents(locations: Locations, root: str, name: str) -> set[Digest]:
 
 
 def _quarantined_locations(store: Store) -> Locations:
-    """Return what packs that were moved aside hold, as far as their headers can be read."""
+    """Return the locations in quarantined packs with readable headers."""
     root = store.root / QUARANTINE
     copies: list[tuple[Digest, Location]] = []
     for path in sorted((root / "packs").glob("*/*")):
@@ -228,7 +227,7 @@ def _quarantined_locations(store: Store) -> Locations:
 
 
 def _move_aside(store: Store, name: str) -> str:
-    """Move a pack to the quarantine, and return its name there: one of that name may have come before it."""
+    """Move a pack to quarantine, and return its name there, which differs if that name is taken."""
     free = (
         there for n in count() if not pack_path(store.root / QUARANTINE, there := f"{name}.{n}" if n else name).exists()
     )
@@ -244,7 +243,7 @@ def _move(store: Store, source: Path, target: Path, name: str) -> None:
 
 
 def _salvage(store: Store, wanted: Mapping[Digest, TensorSpec]) -> dict[Digest, str]:
-    """Store again what is whole in packs that were moved aside: a damaged pack has many sound parts."""
+    """Store again the intact entries of quarantined packs."""
     root = store.root / QUARANTINE
     found: dict[Digest, str] = {}
     if not wanted or not root.exists():
@@ -262,9 +261,9 @@ def _salvage(store: Store, wanted: Mapping[Digest, TensorSpec]) -> dict[Digest, 
 
 
 def _tidy(quarantine: Path) -> None:
-    """Remove what is derived, the locks of those who read there, and the folders that are empty."""
+    """Remove the index, the lock files and the empty directories of the quarantine."""
     for path in (*quarantine.glob("index.sqlite3*"), *quarantine.glob("*.lock")):
         path.unlink(missing_ok=True)
-    for folder in (*sorted(quarantine.glob("packs/*")), quarantine / "packs", quarantine):
+    for directory in (*sorted(quarantine.glob("packs/*")), quarantine / "packs", quarantine):
         with suppress(OSError):
-            folder.rmdir()
+            directory.rmdir()

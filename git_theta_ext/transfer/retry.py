@@ -1,4 +1,4 @@
-"""Try again what a network or a busy server may have spoiled."""
+"""Retry requests to remotes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _WAITS = (0.2, 0.8)  # seconds before the second and the third try
 
 
 def retried(action: Callable[[], Result]) -> Result:
-    """Do something at most three times, waiting longer each time.
+    """Try an action up to three times, waiting longer each time.
 
     Raises:
         RemoteError: The third try failed as well.
-        RemoteTimeoutError: The remote did not answer; this is not tried again.
+        RemoteTimeoutError: The remote did not answer. This is not retried.
     """
     for wait in _WAITS:
         try:

@@ -1,4 +1,4 @@
-"""Which packs a push or a fetch moves: digests in, packs moved, and nothing believed that was not checked."""
+"""Push and fetch tensors by digest: choose the packs, move them, and verify them."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def plan_push(
     digests: Iterable[Digest],
     steps: PushSteps | None = None,
 ) -> PushPlan:
-    """Find the packs that a remote lacks, and make them where the store's hold more than is to go there.
+    """Find the packs that a remote lacks, and make new packs if the existing ones have other tensors too.
 
-    What goes was decoded before. What a remote's pack is known not to hold, since a pack of that name here does not, is
-    not taken to be there.
+    All pushed tensors are verified first. An entry of a pack on the remote does not count if it is bad in the pack of
+    the same name in this store.
 
     Args:
-        store: That has them.
-        remote: Where they go.
-        digests: That must be on the remote afterwards, with all that they are coded against.
-        steps: What else is done on the way.
+        store: The store that has the tensors.
+        remote: The remote to push to.
+        digests: Digests that the remote needs, with all that they depend on.
+        steps: Additional steps.
 
     Raises:
-        MissingError: Some digests are neither here nor there.
+        MissingError: Neither the store nor the remote has some of the digests.
         RemoteError: The remote cannot be reached.
         StoreError: The store cannot be written.
     """
@@ -74,7 +74,7 @@ def plan_push(
     needed = extract_packs(store, lacking, there)
     after = {**index.headers, **{name: read_pack_header(store.path_of(name)) for name in needed}}
     if deep := wanted - replace(index, headers=after).held():
-        # DeltaGraph on what leans on so much there that nobody could read it.
+        # On the remote their chains would be too deep to be read.
         needed |= set(store.write(grouped([whole_again(store, digest) for digest in sorted(deep)]), loose=True))
         after = {**after, **{name: read_pack_header(store.path_of(name)) for name in needed}}
     chosen = shallowest(in_packs(after, bad=index.bad))
@@ -93,13 +93,13 @@ def push(
     steps: PushSteps | None = None,
     advance: Callable[[int], None] = no_progress,
 ) -> PushPlan:
-    """Bring to a remote all that some digests need; see ``plan_push`` and ``upload``.
+    """Push tensors to a remote, with all that they depend on; see ``plan_push`` and ``upload``.
 
-    What was there before is not uploaded again: a garbage collection there is kept from removing it, and what is gone
-    all the same is uploaded.
+    Packs that the remote has are not uploaded again. They are protected from garbage collection there, and uploaded if
+    they are gone after all.
 
     Returns:
-        What was uploaded.
+        The plan that was carried out.
     """
     wanted = set(digests)
     for left in reversed(range(_PLANS)):
@@ -107,7 +107,7 @@ def push(
         try:
             upload(store, remote, plan, advance)
         except (MissingError, RemoteError, FileNotFoundError):
-            # Another process may have made better packs of those that were planned.
+            # Another process may have recoded the planned packs.
             if not left or all(store.has_pack(name) for name, _ in plan.packs):
                 raise
             store.refresh()
@@ -125,11 +125,11 @@ def push(
 
 @dataclass
 class Fetched:
-    """What was downloaded.
+    """The result of ``fetch``.
 
     Attributes:
-        packs: How many packs.
-        nbytes: Their bytes.
+        packs: Number of downloaded packs.
+        nbytes: Their size in bytes.
     """
 
     packs: int = 0
@@ -138,7 +138,7 @@ class Fetched:
 
 @dataclass
 class _Offers:
-    """Packs on the remotes asked so far, with the remotes each can be had from."""
+    """The packs of the remotes read so far, with the remotes that have each of them."""
 
     headers: dict[str, PackHeader] = field(default_factory=dict)
     remotes: dict[str, list[OpenedRemote]] = field(default_factory=dict)
@@ -155,19 +155,19 @@ def fetch(
     digests: Iterable[Digest],
     advance: Callable[[int], None] = no_progress,
 ) -> Fetched:
-    """Bring what is missing; remotes are asked in their order, and a later one only for what the earlier lack.
+    """Fetch missing tensors. A remote is used only for tensors that the remotes before it lack.
 
-    A download that is cut off is continued by the next call. Any number of processes may fetch at the same time.
+    An interrupted download is resumed by the next call. Several processes can fetch at the same time.
 
     Args:
-        store: Where packs go.
-        remotes: The remotes.
-        digests: That must be in the store afterwards, with all that they are coded against.
-        advance: Told the bytes of each pack that has come.
+        store: The store to fetch into.
+        remotes: The remotes, in order of preference.
+        digests: Digests that the store needs, with all that they depend on.
+        advance: Called with the size of each downloaded pack.
 
     Raises:
-        MissingError: Some digests are on no remote; all that could be had was fetched.
-        RemoteError: As above, and a remote could not be reached.
+        MissingError: No remote has some of the digests. The others were fetched.
+        RemoteError: The same, and a remote could not be reached.
         StoreError: The store cannot be written.
     """
     wanted = set(digests)
@@ -186,7 +186,7 @@ def fetch(
                 failures.append(error)
             continue
         if not packs:
-            # Another process may have put them in place and not into the index yet, or have been killed in between.
+            # Another process may have stored packs and not added them to the index yet, or have been killed before.
             store.refresh()
             missing = store.touch_and_find_missing(wanted)
             break
@@ -198,15 +198,15 @@ def fetch(
 
 
 def choose(missing: Iterable[Digest], headers: Mapping[str, PackHeader], store: Store) -> tuple[dict[str, int], bool]:
-    """Choose packs that hold the missing digests and what those are coded against.
+    """Choose packs with the missing digests and all that these depend on.
 
     Args:
-        missing: Digests.
-        headers: Of the packs that can be had.
-        store: Bases that are in it are not fetched, nor is what is known to be something else than it says.
+        missing: The missing digests.
+        headers: Headers of the available packs, by name.
+        store: The store. Bases that it has are not fetched, nor are entries that it knows to be bad.
 
     Returns:
-        Name and size in bytes of each pack, and whether they make the store complete.
+        Name and size in bytes of each pack, and whether no digest is missing afterwards.
     """
     wanted, rejected = set(missing), store.rejected()
     bases = {base for header in headers.values() for entry in header.entries for base in entry.bases}
@@ -214,7 +214,7 @@ def choose(missing: Iterable[Digest], headers: Mapping[str, PackHeader], store: 
     local = set(shallowest(here)) - wanted
     offered = in_packs(headers, local, bad=rejected)
     for digest in set(here) - local:
-        # What is here and leans on something that is not: only that has to be fetched.
+        # A local delta whose base is missing: only the base has to be fetched.
         stranded = (
             Location("", "", 0, 0, location.bases)
             for location in here[digest]
@@ -255,7 +255,7 @@ def _download(
             CorruptError(f"{offers.remotes[name][0].url}: {wrong}", hint="run git theta fsck --full on the remote")
         )
     for name in names:
-        # Done or not: what a remote said of a pack and did not keep is not believed again.
+        # A failed pack is not tried again.
         del offers.headers[name], offers.remotes[name]
     return failures
 

@@ -1,4 +1,4 @@
-"""Make sure, by asking now, that a remote holds what is about to be dropped here."""
+"""Verify that a remote has the tensors that are about to be removed from the store."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def verified(
     download: bool = False,
     advance: Callable[[int], None] = no_progress,
 ) -> set[Digest]:
-    """Return those digests that a remote holds at this moment, with all that they lean on there.
+    """Return those of some digests that a remote has now, with all that they depend on.
 
-    What is known from earlier is not believed: the head of every pack that this relies on is read from the remote
-    again, and where the pack ends. Only packs count that were decoded: those that are, or were, here under the same
-    names, which are the SHA-256 of their bytes.
+    Cached data is not trusted: the head and the last byte of every pack in question are read from the remote. Only
+    verified packs count, which this store has or had under the same name, the SHA-256 of their bytes.
 
     Args:
-        store: That keeps notes on the remote.
+        store: The store, which has the records of the remote.
         remote: The remote.
-        wanted: Digests that are of interest.
-        download: Bring those packs too, compare all their bytes with their names, and decode what was not decoded here.
-        advance: Told the size of each pack that was checked.
+        wanted: Digests of interest.
+        download: Download these packs, compare their bytes with their names, and decode entries that were not decoded
+            before.
+        advance: Called with the size of each pack that was checked.
 
     Raises:
-        RemoteError: The remote cannot be reached; then nothing is known.
-        StoreError: There is no room to decode what was brought.
+        RemoteError: The remote cannot be reached.
+        StoreError: The disk is full.
     """
     digests = set(wanted)
     index = known_better(store, read_remote_index(store, remote), digests)
@@ -79,7 +79,7 @@ def verified(
 
 
 def _sound_entries(store: Store, headers: Mapping[str, PackHeader]) -> set[tuple[str, Digest]]:
-    """Return name and digest of what packs of these names were seen to hold."""
+    """Return pack name and digest of the verified entries of packs with these names."""
     before = store.verdicts.sound_packs()
     found = {(name, entry.digest) for name, header in headers.items() if name in before for entry in header.entries}
     here = sound(store.locations({entry.digest for header in headers.values() for entry in header.entries}))
@@ -87,7 +87,7 @@ def _sound_entries(store: Store, headers: Mapping[str, PackHeader]) -> set[tuple
 
 
 def _there(remote: OpenedRemote, headers: Mapping[str, PackHeader], names: Sequence[str]) -> list[str]:
-    """Return those of some packs that are on a remote now, with these heads and of the sizes that they give."""
+    """Return those of some packs that are on a remote now, with the expected head and size."""
     with ThreadPoolExecutor(_READERS) as executor:
         answers = ordered_map(executor, lambda name: _is_there(remote, name, headers[name]), names, 2 * _READERS)
         return [name for name, there in zip(names, answers, strict=True) if there]

@@ -1,7 +1,7 @@
-"""Read a file piece by piece into private memory, and never map it.
+"""Read a file piece by piece into private memory, without mapping it.
 
-Whoever cuts a mapped file short ends the process that reads it, without a word (mmap(2), SIGBUS). Whoever writes to it
-changes bytes that were looked at a moment before.
+If another program truncates a mapped file, reading it kills this process (mmap(2), SIGBUS). If another program writes
+to it, bytes change after they were checked.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 _NEAR = 1 << 10
 _WINDOW = 1 << 14
-"""Bytes read ahead when a few are asked for: headers and tables are read value by value."""
+"""Bytes that are read ahead if few are requested, since headers and tables are read value by value."""
 
 
 class FileBytes:
     """The bytes of a regular file; see ``git_theta_ext.model.content.Content``. Safe to use from several threads.
 
     Args:
-        descriptor: Of the file; may be closed afterwards.
+        descriptor: Descriptor of the file. It may be closed afterwards.
         path: For messages.
 
     Attributes:
@@ -50,11 +50,11 @@ class FileBytes:
         """Return a copy of the bytes from ``start`` up to ``end``, which must lie in the file.
 
         Raises:
-            ChangedError: The file was cut short meanwhile.
-            StoreError: It cannot be read.
+            ChangedError: The file was truncated.
+            StoreError: The file cannot be read.
         """
         data = self._pread(end - start, start)
-        if len(data) < end - start:  # at most 2 GiB come in one go
+        if len(data) < end - start:  # one call reads at most 2 GiB
             pieces = [data]
             while start + sum(map(len, pieces)) < end:
                 at = start + sum(map(len, pieces))
@@ -76,7 +76,7 @@ class FileBytes:
     @overload
     def __getitem__(self, key: slice, /) -> memoryview: ...
     def __getitem__(self, key: int | slice, /) -> int | memoryview:
-        """Return a byte, or a copy of some; those that lie near each other may be from one moment."""
+        """Return a byte, or a copy of a range. Bytes near each other may come from one read."""
         if isinstance(key, slice):
             start, end, _ = key.indices(self.nbytes)
             return self._read_ahead(start, max(start, end))
@@ -98,11 +98,11 @@ def open_bytes(path: Path, label: str | None = None) -> FileBytes:
     """Return the bytes of the file at a path.
 
     Args:
-        path: Of a regular file.
-        label: Its name in messages, if it is another.
+        path: Path of a regular file.
+        label: Name of the file in messages; by default its path.
 
     Raises:
-        OSError: It cannot be opened.
+        OSError: The file cannot be opened.
     """
     with path.open("rb", buffering=0) as file:
         return FileBytes(file.fileno(), label or str(path))

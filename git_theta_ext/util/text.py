@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LONG = 1 << 10  # characters
-# Those that move the cursor or begin a sequence, also as single bytes, and those that reorder what stands beside them.
+# Characters that move the cursor or begin a sequence, also as single bytes, and those that reorder their neighbours.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\udc80-\udc9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-# A password may hold any character, also an at sign, and a slash that should have been escaped.
+# A password may contain any character, also an at sign, and a slash that should have been escaped.
 _USER = re.compile(r"(?<=://)(?:[^\s/?#]*@|[^\s/?#@:]*:(?!\d{0,5}(?:[/?#\s'\"]|$))\S*@)")
 _TOKEN = re.compile(
     r"([?&][\w.-]*(?:key|token|secret|password|passwd|pwd|credential|sig|signature|auth|access)[\w.-]*=)[^&#\s'\"]+",
@@ -65,7 +65,7 @@ def quoted(text: str) -> str:
 
 
 def unquoted(written: str) -> str | None:
-    """Return the text that a name in canonical JSON quotes stands for; None where it is none."""
+    """Return the text of a name in canonical JSON quotes; None if it is not in that form."""
     return _remembered(written) if len(written) <= _LONG else _unquoted(written)
 
 

@@ -1,4 +1,4 @@
-"""Run independent pieces of work in threads, in bounded memory, with results in order."""
+"""Run independent tasks in threads, with bounded memory, and yield their results in order."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ Result = TypeVar("Result")
 
 
 LARGEST_KEPT = (1 << 25) - (1 << 16)
-"""Bytes; glibc takes no account of what is larger than 32 MiB."""
+"""Bytes; glibc ignores blocks larger than 32 MiB."""
 
 
 def keep_freed_memory(largest: int) -> None:
-    """Have the C library keep what is freed, up to twice ``largest`` bytes, for what is needed next.
+    """Make the C library keep freed memory, up to twice ``largest`` bytes, for reuse.
 
-    Only glibc needs to be told. It hands blocks back to the kernel that are larger than any that was freed before
-    (mallopt(3), M_MMAP_THRESHOLD). Having pages cleared again for every array would cost a tenth of recoding, and more
-    of merging.
+    This concerns glibc only. It returns blocks to the kernel that are larger than any that was freed before
+    (mallopt(3), M_MMAP_THRESHOLD). Clearing new pages for every array takes a tenth of the time
+    of recoding, and more of merging.
 
     Args:
-        largest: Size of the largest arrays that are used over and over, ``LARGEST_KEPT`` at most.
+        largest: Size in bytes of the largest arrays that are reused, at most ``LARGEST_KEPT``.
     """
-    bytes(largest)  # zeros that nobody looks at: no page of them is ever there
+    bytes(largest)  # these zeros are never read, so no page is allocated
 
 
 def no_progress(_: int) -> None:
-    """Stand in for a caller that does not want to be told how far the work is."""
+    """Ignore progress."""
 
 
 def thread_count(wanted: int = 0) -> int:
-    """Return the number of threads to use: as wanted, or one for each processor that this process may run on."""
+    """Return the number of threads to use: ``wanted``, or one per CPU that this process may run on if that is 0."""
     return wanted or len(os.sched_getaffinity(0))
 
 
 def window(threads: int) -> int:
-    """Return how many pieces may be begun and not yet taken, so that no thread waits for the one who takes them."""
+    """Return how many tasks may be started ahead of the consumer, so that no thread waits for it."""
     return 2 * threads + 2
 
 
@@ -60,10 +60,10 @@ def largest_sum(count: int, sizes: Iterable[tuple[int, int]]) -> int:
 def ordered_map(
     executor: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], window: int
 ) -> Iterator[Result]:
-    """Yield ``work(item)`` for each item in order, with at most ``window`` of them begun and not yet taken.
+    """Yield ``work(item)`` for each item in order, with at most ``window`` tasks started ahead of the consumer.
 
-    When the consumer stops early or a piece fails, those not yet begun are cancelled and the others awaited, so nothing
-    still works on buffers that the caller is about to free.
+    If the consumer stops early or a task fails, tasks that have not started are cancelled and the others awaited, so
+    that none uses buffers that the caller frees.
     """
     pending: deque[Future[Result]] = deque()
     try:

@@ -99,7 +99,7 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
     if options.dry_run:
         waste = wasted(store, live, options.older_than, recoder.planned, depth)
         return Collected(recoded, garbage, garbage.nbytes + waste)
-    store.index.settle(str(store.root), loose)
+    store.index.mark_recoded(str(store.root), loose)
     freed = collect(store, garbage, options.older_than)
     repacked = repack(store, live, options.older_than, depth)
     store.index.compact()

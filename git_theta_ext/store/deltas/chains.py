@@ -1,7 +1,8 @@
-"""Which of several packs a tensor is read from, when one may hold it whole and another as a difference.
+"""Choose the location that each tensor is read from: one pack may store it whole and another as a delta.
 
-A digest may be held more than once, and an entry may lean on others. Entries that lean on each other in a circle can
-come together from two remotes, each of them sound by itself; what is chosen here is free of circles.
+A digest can have several locations, and an entry can depend on other tensors. Entries that depend on each other in a
+circle can come together from two remotes, although each remote is sound by itself. The choices made here are free of
+circles.
 """
 
 from __future__ import annotations
@@ -17,31 +18,31 @@ if TYPE_CHECKING:
     from git_theta_ext.store.locations import Location, Locations
 
 MAX_CHAIN = 16
-"""The most bases one behind another that are followed; recoding keeps chains much shorter."""
+"""The largest chain depth that is read: bases of bases of a tensor. Recoding keeps chains much shorter."""
 
 
 def closure(digests: Iterable[Digest], look_up: Callable[[set[Digest]], Locations]) -> Locations:
-    """Return all locations of some digests and of everything that these lean on.
+    """Return all locations of some digests and of everything that these depend on.
 
     Args:
-        digests: Those asked for.
-        look_up: Returns the locations of digests, leaving out what nobody holds.
+        digests: The digests to start from.
+        look_up: Returns the locations of digests. Digests without locations are left out.
     """
-    found: Locations = {}
+    locations: Locations = {}
     seen: set[Digest] = set()
     todo = set(digests)
     while todo:
         seen |= todo
         fresh = look_up(todo)
-        found.update(fresh)
+        locations.update(fresh)
         todo = {base for _, location in flattened(fresh) for base in location.bases} - seen
-    return found
+    return locations
 
 
 def shallowest(locations: Mapping[Digest, Iterable[Location]]) -> dict[Digest, Location]:
-    """Choose for each digest the location that is decoded in the fewest steps, the smallest among these.
+    """Choose for each digest the location with the smallest chain depth, and of these the one with the fewest bytes.
 
-    Digests that cannot be decoded at all, since a base is missing or leans on them, are left out.
+    Digests that cannot be decoded, since a base is missing or depends on them, are left out.
     """
     chosen: dict[Digest, Location] = {}
     waiting = dict(locations)
@@ -60,13 +61,13 @@ def shallowest(locations: Mapping[Digest, Iterable[Location]]) -> dict[Digest, L
 
 
 def smallest(locations: Mapping[Digest, Iterable[Location]], depth: int = MAX_CHAIN) -> dict[Digest, Location]:
-    """Choose for each digest the location that takes the fewest bytes, as far as that makes no circle.
+    """Choose for each digest the location with the fewest bytes that does not close a circle.
 
-    All together take no more bytes than by ``shallowest``. Digests that cannot be decoded at all are left out likewise.
+    The total is at most that of ``shallowest``. Digests that cannot be decoded are left out.
 
     Args:
-        locations: Of each digest, with those of all that they lean on.
-        depth: Locations with more bases than that, one behind another, are chosen only where there are no others.
+        locations: Locations of the digests and of all that they depend on.
+        depth: Locations with a larger chain depth are chosen only for digests that have no others.
     """
     plain = shallowest(locations)
     ordered = {
@@ -81,7 +82,7 @@ def smallest(locations: Mapping[Digest, Iterable[Location]], depth: int = MAX_CH
     rest = sorted(plain)
     while rest:
         for digest in rest:
-            _settle(digest, ordered, chosen, steps, depth)
+            _choose(digest, ordered, chosen, steps, depth)
         left = [digest for digest in rest if digest not in chosen]
         if len(left) == len(rest):
             if depth >= MAX_CHAIN:
@@ -94,13 +95,13 @@ def smallest(locations: Mapping[Digest, Iterable[Location]], depth: int = MAX_CH
 def sound_first(
     locations: Locations, choose: Callable[[Locations], dict[Digest, Location]] = shallowest
 ) -> dict[Digest, Location]:
-    """Choose among verified locations, and among the others only for what these cannot be decoded from.
+    """Choose among verified locations, and among the others only for digests that need them.
 
-    Verified locations lean on nothing but verified ones here, so no circle arises where the two choices meet.
+    The chosen verified locations depend only on verified ones, so combining the two choices closes no circle.
 
     Args:
-        locations: Of each digest, with those of all that they lean on; none that is known to be bad.
-        choose: Chooses without circles.
+        locations: Locations of the digests and of all that they depend on, without those known to be bad.
+        choose: Chooses locations without circles.
     """
     verified = sound(locations)
     if sum(map(len, verified.values())) == sum(map(len, locations.values())):
@@ -112,37 +113,37 @@ def _bytes(chosen: Mapping[Digest, Location]) -> int:
     return sum(location.stored for location in chosen.values())
 
 
-def _settle(
+def _choose(
     start: Digest,
     ordered: Mapping[Digest, list[Location]],
     chosen: dict[Digest, Location],
     steps: dict[Digest, int],
     limit: int,
 ) -> None:
-    """Choose for a digest, and before it for what its smallest locations lean on."""
+    """Choose a location of a digest, after choosing those of the bases of its smallest locations."""
     path = [(start, iter(ordered[start]))] if start not in chosen else []
     begun = {start}
     waiting: dict[Digest, Location] = {}
     while path:
         digest, rest = path[-1]
         location = waiting.pop(digest, None) or next(rest, None)
-        if location is None:  # all lean on what is just being settled; perhaps later
+        if location is None:  # all depend on digests whose choice is in progress; perhaps later
             path.pop()
             continue
-        unsettled = [base for base in location.bases if base not in chosen]
-        if not unsettled:
+        pending = [base for base in location.bases if base not in chosen]
+        if not pending:
             depth = 1 + max(steps[base] for base in location.bases) if location.bases else 0
             if depth <= limit:
                 chosen[digest], steps[digest] = location, depth
                 path.pop()
-        elif unsettled[0] not in begun:
+        elif pending[0] not in begun:
             waiting[digest] = location
-            begun.add(unsettled[0])
-            path.append((unsettled[0], iter(ordered[unsettled[0]])))
+            begun.add(pending[0])
+            path.append((pending[0], iter(ordered[pending[0]])))
 
 
 def ancestors(digests: Iterable[Digest], chosen: Mapping[Digest, Location]) -> set[Digest]:
-    """Return some digests and all that they lean on."""
+    """Return some digests and all digests that they depend on."""
     seen: set[Digest] = set()
     todo = set(digests)
     while todo:
@@ -152,21 +153,21 @@ def ancestors(digests: Iterable[Digest], chosen: Mapping[Digest, Location]) -> s
 
 
 def depths(chosen: Mapping[Digest, Location]) -> dict[Digest, int]:
-    """Return for each digest the number of bases one behind another; 0 for one that leans on nothing.
+    """Return the chain depth of each digest; 0 for one without bases.
 
     Args:
-        chosen: Without circles.
+        chosen: The location of each digest, without circles.
     """
-    found: dict[Digest, int] = {}
+    known: dict[Digest, int] = {}
     for start in chosen:
         path = [start]
         while path:
             digest = path[-1]
             bases = [base for base in chosen[digest].bases if base in chosen]
-            rest = [base for base in bases if base not in found]
+            rest = [base for base in bases if base not in known]
             if rest:
                 path.append(rest[0])
             else:
-                found[digest] = 1 + max(found[base] for base in bases) if bases else 0
+                known[digest] = 1 + max(known[base] for base in bases) if bases else 0
                 path.pop()
-    return found
+    return known

@@ -1,4 +1,4 @@
-"""Decode chunks of stored tensors, through all that they lean on."""
+"""Decode chunks of stored tensors, and for that the chunks of their bases."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     """The blobs of some tensors and of all their bases, without circles."""
 
 _LARGEST_WHOLE = 1 << 28
-"""Bytes of a base that is needed whole: it is held in memory."""
+"""Largest size in bytes of a base that is needed whole, and so held in memory."""
 
 _REMEMBERED = 1 << 26
-"""Bytes of such bases that are kept for the next chunk."""
+"""Total size in bytes of such bases that are cached for the next chunk."""
 
 
 class Decoder:
     """Decodes chunks. Safe to use from several threads.
 
     Args:
-        reader: Of packs.
+        reader: Reads chunks out of packs.
     """
 
     def __init__(self, reader: PackReader) -> None:
@@ -44,34 +44,34 @@ class Decoder:
         self._whole: OrderedDict[Digest, memoryview] = OrderedDict()
 
     def decode(self, blobs: Blobs, digest: Digest, number: int, out: memoryview) -> None:
-        """Decode one chunk; its tensor is not verified yet.
+        """Decode one chunk. Verifying the tensor is left to the caller.
 
         Args:
             blobs: Of the tensor and all its bases; without circles.
-            digest: Of the tensor.
-            number: Of the chunk.
-            out: Of exactly its size.
+            digest: Digest of the tensor.
+            number: Index of the chunk.
+            out: Takes the bytes; has exactly their size.
 
         Raises:
-            CorruptError: What is stored cannot be decoded.
+            CorruptError: The stored bytes cannot be decoded.
             MissingError: A pack is gone.
         """
         _Descent(self, blobs).decode(digest, number, out)
 
     def recall(self, digest: Digest) -> memoryview | None:
-        """Return a whole base that was decoded before, if it is still here."""
+        """Return a whole base from the cache; None if it is not there."""
         with self._lock:
             return self._whole.get(digest)
 
     def remember(self, digest: Digest, data: memoryview) -> None:
-        """Keep a whole base for the next chunk, and let go of the oldest where they are too many."""
+        """Add a whole base to the cache, and remove the oldest ones if the cache is full."""
         with self._lock:
             self._whole[digest] = data
             while sum(kept.nbytes for kept in self._whole.values()) > _REMEMBERED:
                 self._whole.popitem(last=False)
 
     def room(self, key: tuple[int, int], nbytes: int) -> memoryview:
-        """Return memory that this thread uses again when it next asks with the same key."""
+        """Return memory that the same thread reuses for the same key."""
         rooms: dict[tuple[int, int], bytearray] = self._rooms.__dict__.setdefault("rooms", {})
         if len(rooms.get(key, b"")) < nbytes:
             rooms[key] = bytearray(nbytes)
@@ -79,7 +79,7 @@ class Decoder:
 
 
 class _Descent:
-    """The way from a chunk down to what it leans on."""
+    """The recursion from a chunk to the chunks of its bases."""
 
     def __init__(self, decoder: Decoder, blobs: Blobs) -> None:
         self._decoder = decoder
@@ -123,7 +123,7 @@ class _Descent:
         if start >= end:
             return Base(other, memoryview(b""))
         number = start // spec.chunk_bytes
-        # The base's chunk may be longer than ours, or shorter, where one of them ends.
+        # At the end of either tensor the base's chunk may be longer or shorter than ours.
         first, last = chunk_range(other, number)
         room = self._decoder.room((self._depth, at), last - first)
         self.decode(base, number, room)
@@ -147,10 +147,10 @@ class _Descent:
 
 
 class StoredSource:
-    """A stored tensor to read from, piece by piece; see ``git_theta_ext.interfaces.TensorSource``. For one thread.
+    """A stored tensor, read piece by piece; see ``git_theta_ext.interfaces.TensorSource``. For use by one thread.
 
     Args:
-        decoder: Decodes it.
+        decoder: Decodes chunks.
         blobs: Of the tensor and all its bases.
         digest: Of the tensor.
     """
@@ -163,7 +163,7 @@ class StoredSource:
         self._last: tuple[int, memoryview] = (-1, memoryview(b""))
 
     def read(self, start: int = 0, end: int | None = None) -> memoryview:
-        """Return some of its bytes, decoded anew unless they are in the chunk that was read last."""
+        """Return a range of its bytes. The chunk that was read last is cached."""
         end = self.spec.nbytes if end is None else min(end, self.spec.nbytes)
         if start >= end:
             return memoryview(b"")

@@ -1,4 +1,4 @@
-"""A tensor held as a difference from another: what it takes, and how many bytes."""
+"""Encode tensors as deltas of others, and estimate how many bytes that takes."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _SAMPLED_ELEMENTS = 1 << 16
 
 @dataclass(frozen=True)
 class DeltaHint:
-    """A way to hold a tensor.
+    """How a tensor may be stored as a delta.
 
     Attributes:
-        encoding: Its name.
-        parent: The tensor that it starts from.
-        parent_spec: Of the parent.
-        fit: What the encoding has to know.
+        encoding: Name of the encoding.
+        parent: Digest of the tensor that it is a delta of.
+        parent_spec: Spec of the parent.
+        fit: Parameters and factors of the encoding.
     """
 
     encoding: str
@@ -48,7 +48,7 @@ class MemorySource:
 
     Args:
         spec: Element type and shape.
-        data: Its little-endian bytes.
+        data: Little-endian bytes of the tensor.
     """
 
     def __init__(self, spec: TensorSpec, data: Buffer) -> None:
@@ -56,18 +56,18 @@ class MemorySource:
         self._data = memoryview(data).cast("B") if spec.nbytes else memoryview(b"")
 
     def read(self, start: int = 0, end: int | None = None) -> memoryview:
-        """Return some of its bytes, without copying."""
+        """Return a range of its bytes without copying them."""
         return self._data[start:end]
 
 
 def coded_blobs(digest: Digest, hint: DeltaHint, target: OpenSource, parent: OpenSource) -> list[NewBlob]:
-    """Return what has to be written to hold a tensor in some way: the tensor's blob, and before it its factors.
+    """Return the blobs that store a tensor as a delta: first those of its factors, then its own.
 
     Args:
-        digest: Of the tensor.
-        hint: How it is held.
+        digest: Digest of the tensor.
+        hint: How to encode it.
         target: Opens the tensor for reading; called for each chunk.
-        parent: The same for its parent.
+        parent: Opens the parent for reading; called for each chunk.
     """
     encoding = find_encoding(hint.encoding)
     spec = target().spec
@@ -83,7 +83,7 @@ def coded_blobs(digest: Digest, hint: DeltaHint, target: OpenSource, parent: Ope
 
 
 def estimate(hint: DeltaHint, target: TensorSource, parent: TensorSource) -> int:
-    """Return about how many bytes a tensor takes in some way, with its factors and its part of the pack's header."""
+    """Return about how many bytes a tensor takes as a delta, including its factors and its entry in the header."""
     encoding = find_encoding(hint.encoding)
     bases = (hint.parent,) * len(encoding.needs)
     total = _header_bytes(target.spec, hint.encoding, bases, hint.fit)
@@ -92,7 +92,7 @@ def estimate(hint: DeltaHint, target: TensorSource, parent: TensorSource) -> int
 
 
 def dense_estimate(target: TensorSource) -> int:
-    """Return about how many bytes a tensor takes that leans on nothing, with its part of the pack's header."""
+    """Return about how many bytes a tensor takes without a base, including its entry in the header."""
     total = _header_bytes(target.spec, "dense", (), Fit())
     return total + _sampled(target, lambda part: Chunk(target.spec, part[0]), find_encoding("dense"))
 

@@ -1,4 +1,4 @@
-"""Which tensor leans on which, kept up to date while tensors move to other parents."""
+"""The graph of deltas and their bases, kept up to date while tensors move to other parents."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class DeltaGraph:
-    """Chains, seen from both ends.
+    """The dependencies between tensors, in both directions.
 
     Args:
-        chosen: The location of each digest, without circles; taken over.
+        chosen: The location of each digest, without circles. The graph keeps and changes this mapping.
 
     Attributes:
-        chosen: The same, after all moves.
-        depths: How many each digest leans on, one behind another.
+        chosen: The location of each digest, after all moves.
+        depths: The chain depth of each digest.
     """
 
     def __init__(self, chosen: dict[Digest, Location]) -> None:
@@ -32,19 +32,19 @@ class DeltaGraph:
                 self._above[base].add(digest)
 
     def would_cycle(self, digest: Digest, parent: Digest) -> bool:
-        """Tell whether a parent is, or leans on, the tensor that is to lean on it."""
+        """Return whether a tensor could not become a delta of a parent, since the parent is or depends on it."""
         return digest in ancestors({parent}, self.chosen)
 
     def height(self, digest: Digest) -> int:
-        """Return how many others lean on a tensor, one behind another."""
+        """Return the length of the longest chain of tensors that depend on a tensor."""
         height, level = 0, self._above.get(digest, set())
         while level:
             height += 1
-            level = {other for each in level for other in self._above.get(each, ())}
+            level = {delta for base in level for delta in self._above.get(base, ())}
         return height
 
     def move(self, digest: Digest, location: Location) -> None:
-        """Let a tensor be held by another location, whose bases do not lean on it."""
+        """Move a tensor to another location, whose bases do not depend on it."""
         for base in self.chosen[digest].bases:
             self._above[base].discard(digest)
         self.chosen[digest] = location
@@ -54,9 +54,9 @@ class DeltaGraph:
             self.depths[moved] = 1 + max((self.depths[base] for base in self.chosen[moved].bases), default=-1)
 
     def _moved(self, digest: Digest) -> list[Digest]:
-        """Return a tensor and all that lean on it, bases before what leans on them."""
-        found, todo = {digest}, {digest}
+        """Return a tensor and all that depend on it, bases before their deltas."""
+        moved, todo = {digest}, {digest}
         while todo:
-            todo = {other for each in todo for other in self._above.get(each, ())} - found
-            found |= todo
-        return sorted(found, key=lambda each: (each != digest, self.depths[each]))
+            todo = {delta for base in todo for delta in self._above.get(base, ())} - moved
+            moved |= todo
+        return sorted(moved, key=lambda other: (other != digest, self.depths[other]))

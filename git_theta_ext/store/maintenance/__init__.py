@@ -1,1 +1,1 @@
-"""Rewrite, collect, extract and check packs."""
+"""Recode, collect, extract and check packs."""

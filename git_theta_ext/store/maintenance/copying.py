@@ -1,4 +1,4 @@
-"""Write again what is stored already: byte for byte, or leaning on nothing."""
+"""Make blobs of stored tensors: copies of their entries, or without bases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PACK = 1 << 24
 
 
 def copies(store: Store, locations: Iterable[Location]) -> list[list[NewBlob]]:
-    """Return entries of packs as blobs to be written as they are, distributed over packs in the order they come."""
+    """Return copies of entries as blobs, distributed over packs in the given order."""
     packs: list[list[NewBlob]] = [[]]
     filled = 0
     for location in locations:
@@ -35,10 +35,10 @@ def copies(store: Store, locations: Iterable[Location]) -> list[list[NewBlob]]:
 
 
 def whole_again(store: Store, digest: Digest) -> NewBlob:
-    """Return a blob that holds a stored tensor and leans on nothing; it is not written if that is damaged.
+    """Return a blob of a stored tensor that has no base. Writing it fails if the tensor is damaged.
 
     Raises:
-        MissingError: It cannot be decoded from what is here.
+        MissingError: The tensor cannot be decoded from this store.
     """
     blobs = store.blobs({digest})
     error = wrong_tensor(blobs[digest].path.name, digest)

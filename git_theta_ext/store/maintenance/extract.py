@@ -1,4 +1,4 @@
-"""Packs to hand out: they hold some tensors and nothing else, and lean on nothing that is not to be handed out."""
+"""Make packs for a push: with the pushed tensors only, and without dependencies on others."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def starting_within(locations: Locations, digests: AbstractSet[Digest], parents: AbstractSet[Digest]) -> Locations:
-    """Leave out locations of some digests that start from a parent which is not among those given.
+    """Leave out locations of some digests whose parent is not one of the allowed parents.
 
-    Factors, the bases behind the parent, are part of the tensor.
+    The bases after the parent are factors, which are part of the tensor.
     """
     return filtered(
         locations,
@@ -30,24 +30,24 @@ def starting_within(locations: Locations, digests: AbstractSet[Digest], parents:
 
 
 def extract_packs(store: Store, digests: AbstractSet[Digest], there: AbstractSet[Digest]) -> set[str]:
-    """Return the names of packs that hold some tensors, what these lean on, and nothing else.
+    """Return the names of packs with some tensors and what they depend on, and nothing else.
 
-    What shares its pack with others is copied out of it. What starts from a tensor that is not handed out, such as a
-    version on a branch that nobody else has, is written anew: neither its bytes nor its digest leave this place.
+    A tensor that shares its pack with others is copied to another pack. A delta of a tensor that is not pushed, such as
+    a version on a private branch, is stored again without it: neither its bytes nor its digest leave this store.
 
     Args:
-        store: That has them.
-        digests: Those asked for; verified.
-        there: Digests that are known where the packs go: leaned on, and not handed out again.
+        store: The store that has the tensors.
+        digests: Digests of the tensors, verified.
+        there: Digests that the remote has. The pushed tensors may depend on these.
 
     Raises:
-        MissingError: One cannot be decoded from what is here.
+        MissingError: A tensor cannot be decoded from this store.
         StoreError: The store cannot be written.
     """
     chosen = smallest(starting_within(sound(store.locations(digests)), digests, digests | there))
-    anew = digests - set(chosen)
-    names = set(store.write(grouped([whole_again(store, digest) for digest in sorted(anew)]), loose=True))
-    needed = ancestors(digests - anew, {d: location for d, location in chosen.items() if d not in there}) - there
+    rewritten = digests - set(chosen)
+    names = set(store.write(grouped([whole_again(store, digest) for digest in sorted(rewritten)]), loose=True))
+    needed = ancestors(digests - rewritten, {d: location for d, location in chosen.items() if d not in there}) - there
     parts: dict[str, list[Location]] = defaultdict(list)
     for digest in sorted(needed):
         parts[chosen[digest].pack].append(chosen[digest])

@@ -1,4 +1,4 @@
-"""Check that packs are what their names say, and that all that manifests name can be decoded."""
+"""Check that packs match their names, and that all tensors that manifests name can be decoded."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a store.
+    """A problem of a store.
 
     Attributes:
-        kind: ``corrupt``, ``missing``, or ``plug-in`` where one is not installed that could tell.
-        where: The pack's file, or the manifest's place.
-        what: In words.
-        pack: The file of the pack that is at fault, where it is known.
+        kind: ``corrupt``, ``missing``, or ``plug-in`` if the check needs a plug-in that is not installed.
+        where: Path of the pack, or name of the manifest.
+        what: Description of the problem.
+        pack: Path of the damaged pack, if it is known.
     """
 
     kind: str
@@ -50,7 +50,7 @@ NAMED = 3
 
 
 def specs_of(manifests: Iterable[Manifest]) -> dict[Digest, TensorSpec]:
-    """Return every tensor and skeleton that some manifests name."""
+    """Return digest and spec of every tensor and skeleton that some manifests name."""
     specs: dict[Digest, TensorSpec] = {}
     for manifest in manifests:
         specs[manifest.skeleton.digest] = manifest.skeleton.spec
@@ -59,20 +59,20 @@ def specs_of(manifests: Iterable[Manifest]) -> dict[Digest, TensorSpec]:
 
 
 def check_packs(store: Store, advance: Callable[[int], None] = no_progress) -> Iterator[Problem]:
-    """Compare each pack's bytes with its name; any flipped bit shows.
+    """Compare the SHA-256 of each pack with its name.
 
     Args:
-        store: With its alternates.
-        advance: Told the number of bytes read, as it goes.
+        store: The store, with its alternates.
+        advance: Called with the number of bytes read since the last call.
     """
     for root, path in store.pack_files():
         try:
             size = path.stat().st_size
             wrong = _wrong_pack(root, path, size)
-        except FileNotFoundError:  # another process made a better pack of it
+        except FileNotFoundError:  # another process recoded it
             continue
         if wrong or path.name in store.verdicts.damaged(str(root)):
-            store.doubt_pack(root, path.name)  # if nothing is wrong any more, it was mended
+            store.doubt_pack(root, path.name)  # if it is intact now, it was repaired
         if wrong:
             yield Problem("corrupt", str(path), wrong, str(path))
         advance(size)
@@ -98,13 +98,13 @@ def check_manifests(
     elsewhere: AbstractSet[Digest] = frozenset(),
     advance: Callable[[int], None] = no_progress,
 ) -> Iterator[Problem]:
-    """Check that all that manifests name can be had, and that their layouts fit them.
+    """Check that all tensors that manifests name are available, and that the layouts fit the manifests.
 
     Args:
-        store: With its alternates.
-        manifests: By their place, such as ``HEAD:model.safetensors``.
-        elsewhere: Digests that a remote holds: not to have them here is no problem.
-        advance: Told the number of tensor bytes dealt with, as it goes.
+        store: The store, with its alternates.
+        manifests: Manifests by name, such as ``HEAD:model.safetensors``.
+        elsewhere: Digests that a remote has, so that they may be missing in the store.
+        advance: Called with the number of tensor bytes dealt with since the last call.
     """
     here = set(shallowest(store.locations(specs_of(manifests.values()))))
     for place, manifest in manifests.items():
@@ -133,19 +133,19 @@ def _check_skeleton(store: Store, place: str, manifest: Manifest) -> Iterator[Pr
 
 
 def stored_specs(store: Store) -> dict[Digest, TensorSpec]:
-    """Return every tensor and skeleton that some pack holds, as far as the packs' headers can be read."""
+    """Return digest and spec of all entries of all packs with readable headers."""
     specs: dict[Digest, TensorSpec] = {}
     for _, path in store.pack_files():
-        with suppress(CorruptError, FileNotFoundError):  # check_packs names it
+        with suppress(CorruptError, FileNotFoundError):  # check_packs reports it
             specs.update((entry.digest, entry.spec) for entry in read_pack_header(path).entries)
     return specs
 
 
 def known_bad(store: Store) -> Iterator[Problem]:
-    """Tell of entries that were found to be bad earlier, and decode nothing.
+    """Report entries that are recorded as bad, without decoding anything.
 
     Args:
-        store: With its alternates.
+        store: The store, with its alternates.
     """
     for digest, location in flattened(store.verdicts.bad_here()):
         path = str(pack_path(Path(location.root), location.pack))
@@ -155,15 +155,15 @@ def known_bad(store: Store) -> Iterator[Problem]:
 def check_tensors(
     store: Store, wanted: Mapping[Digest, TensorSpec], advance: Callable[[int], None] = no_progress
 ) -> Iterator[tuple[Digest, Problem]]:
-    """Decode tensors and skeletons out of every pack that holds them, and compare them with their digests.
+    """Decode all locations of tensors and skeletons, and compare them with their digests.
 
-    What is not here at all is left out. Where something leans on what is damaged itself, only the latter's pack is said
-    to be at fault. A pack whose encoding is not installed is at no fault.
+    Missing tensors are left out. If a tensor depends on a damaged one, only the pack of the latter is reported as
+    damaged. A pack whose encoding is not installed does not count as damaged.
 
     Args:
-        store: With its alternates.
+        store: The store, with its alternates.
         wanted: Digests and specs.
-        advance: Told the number of bytes that were decoded, as it goes.
+        advance: Called with the number of bytes that were decoded since the last call.
     """
     judged = store.judge_again(wanted, advance)
     for (digest, location), error in judged.found.items():
@@ -189,15 +189,15 @@ def check_tensors(
 
 
 def users(store: Store, manifests: Mapping[str, Manifest], packs: Collection[str]) -> dict[str, list[str]]:
-    """Tell what cannot be had without some packs.
+    """Return what cannot be decoded without some packs.
 
     Args:
-        store: With its alternates.
-        manifests: By their place.
-        packs: Files of damaged packs.
+        store: The store, with its alternates.
+        manifests: Manifests by name.
+        packs: Paths of damaged packs.
 
     Returns:
-        For each of the files the parameters that nothing else holds, each with the manifest's place.
+        For each of the packs the parameters that have no other location, each with the name of its manifest.
     """
     damaged = {(str(root), path.name): str(path) for root, path in store.pack_files() if str(path) in set(packs)}
     every = store.index.all_locations()
@@ -214,7 +214,7 @@ def users(store: Store, manifests: Mapping[str, Manifest], packs: Collection[str
 
 
 def _damage(digest: Digest, locations: Locations, damaged: Mapping[tuple[str, str], str]) -> set[str]:
-    """Return the damaged packs among those that hold a tensor or something that it leans on."""
+    """Return the damaged packs that have a tensor or something that it depends on."""
     behind = closure({digest}, lambda wanted: {d: locations[d] for d in wanted if d in locations})
     packs = {location.pack_id for _, location in flattened(behind)}
     return {damaged[pack] for pack in packs if pack in damaged}

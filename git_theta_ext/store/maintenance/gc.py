@@ -1,4 +1,4 @@
-"""Which packs nobody needs any more, and what is worth copying out of those that are mostly waste."""
+"""Find packs that are not needed, and packs that are mostly waste, whose other content is worth copying."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store
 
 _LITTLE = 1 << 20
-"""Bytes below which a pack is a little one."""
+"""Bytes below which a pack is small."""
 
 _MANY = 64
-"""So many little packs are put together."""
+"""Number of small packs from which on they are combined."""
 
 _WASTE = 1 / 8
-"""The share of a pack from which on it is copied. Packs of several tensors are small, so that this is soon done."""
+"""Share of waste in a pack from which on the rest is copied. Packs of several tensors are small, so this is fast."""
 
 _NEGLIGIBLE = 1 << 12
 
 _TICK = 0.1
-"""Seconds by which the time of a file may lag behind the clock."""
+"""Seconds by which the modification time of a file may lag behind the clock."""
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """What a collection would remove.
+    """What a garbage collection removes.
 
     Attributes:
-        redundant: Name and bytes of packs all of whose tensors are held elsewhere in fewer bytes, or leaning on fewer.
-        dead: Name and bytes of packs that hold nothing which anybody names, and are old enough.
-        young: Bytes of tensors that nobody names, kept since somebody may be about to.
-        seen: When this was found out, in seconds.
+        redundant: Name and bytes of packs whose tensors all have better locations, with fewer bytes or shorter chains.
+        dead: Name and bytes of packs without reachable tensors that are old enough.
+        young: Bytes of unreachable tensors that are kept since they are recent.
+        seen: Time of the analysis, in seconds since the epoch.
     """
 
     redundant: tuple[tuple[str, int], ...] = ()
@@ -57,7 +57,7 @@ class Garbage:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all packs that would go."""
+        """Bytes of all packs to remove."""
         return sum(nbytes for _, nbytes in (*self.redundant, *self.dead))
 
 
@@ -81,11 +81,11 @@ def find_garbage(
     """Find the packs that are not needed.
 
     Args:
-        store: Only its own packs are looked at, never those of alternates, nor those that the index does not know.
+        store: The store. Packs of its alternates and packs that are not in the index are left alone.
         live: Digests that manifests name.
-        older_than: Packs written or touched from this time on, in seconds, are taken to be needed.
-        planned: Locations of some digests that are taken to be there, in a pack without a name.
-        depth: What leans on more, one behind another, goes where it is held with fewer.
+        older_than: Packs written or touched at this time, in seconds since the epoch, or later count as needed.
+        planned: Locations of some digests that a dry run takes to exist, in a pack without a name.
+        depth: Largest chain depth. A location with a larger one is redundant if there is another.
     """
     seen = _now()
     needs = _needs(store, live, older_than, planned, depth)
@@ -102,30 +102,30 @@ def find_garbage(
 
 
 def collect(store: Store, garbage: Garbage, older_than: float) -> int:
-    """Remove packs, unless somebody needed them meanwhile.
+    """Remove packs, unless another process used them in the meantime.
 
     Returns:
-        The bytes of those that are gone.
+        The bytes of the packs that were removed.
     """
     sizes = dict((*garbage.redundant, *garbage.dead))
-    # What was touched since we looked may hold a tensor that somebody is just about to name.
+    # A pack that was touched since the analysis may have a tensor that a new manifest is about to name.
     gone = store.drop([name for name, _ in garbage.dead], min(older_than, garbage.seen))
     gone += store.drop([name for name, _ in garbage.redundant], garbage.seen)
     return sum(sizes[name] for name in gone)
 
 
 def repack(store: Store, live: AbstractSet[Digest], older_than: float, depth: int = MAX_CHAIN) -> int:
-    """Copy what is needed out of packs that are mostly waste, and put many little packs together.
+    """Copy the needed entries out of packs that are mostly waste, and combine small packs.
 
     Returns:
-        Number of packs whose content was copied.
+        Number of packs that were replaced.
     """
     seen = _now()
     needs = _needs(store, live, older_than, MappingProxyType({}), depth)
     wanted = _wanted(store, needs)
-    little = {name for name in wanted if needs.sizes[name][0] < _LITTLE}
-    copied = {*_waste(store, needs, wanted), *(little if len(little) >= _MANY else ())}
-    # What cannot be read back from where it is now cannot be from a copy of it.
+    small = {name for name in wanted if needs.sizes[name][0] < _LITTLE}
+    copied = {*_waste(store, needs, wanted), *(small if len(small) >= _MANY else ())}
+    # An entry that cannot be decoded cannot be decoded from a copy either.
     copied -= {name for name in copied if any(needs.chosen[d].verdict is not Verdict.SOUND for d in wanted[name])}
     chosen = _replaced(store, needs, sorted(copied))
     if not chosen:
@@ -143,13 +143,13 @@ def wasted(
     planned: Mapping[Digest, Location] = MappingProxyType({}),
     depth: int = MAX_CHAIN,
 ) -> int:
-    """Return the bytes that ``repack`` would free; see ``find_garbage``."""
+    """Return the number of bytes that ``repack`` would free; see ``find_garbage``."""
     needs = _needs(store, live, older_than, planned, depth)
     return sum(_waste(store, needs, _wanted(store, needs)).values())
 
 
 def _wanted(store: Store, needs: _Needs) -> dict[str, list[Digest]]:
-    """Return what is read from each pack that may be copied."""
+    """Return the digests that are read from each pack that may be replaced."""
     wanted: dict[str, list[Digest]] = defaultdict(list)
     for digest in sorted(needs.needed):
         location = needs.chosen[digest]
@@ -159,9 +159,9 @@ def _wanted(store: Store, needs: _Needs) -> dict[str, list[Digest]]:
 
 
 def _waste(store: Store, needs: _Needs, wanted: Mapping[str, Sequence[Digest]]) -> dict[str, int]:
-    """Return the packs of which so much is waste that copying the rest pays, with the bytes of their waste."""
+    """Return the packs with so much waste that copying the rest pays, with the bytes of their waste."""
     used = {name: sum(needs.chosen[d].stored for d in digests) for name, digests in wanted.items()}
-    # Without the header, whose part of a pack of tiny tensors is large however much of them is needed.
+    # Without the header, which is a large part of a pack of tiny tensors even if all of them are needed.
     filled = {name: sum(entry.stored for entry in _entries(store, name)) for name in wanted}
     waste = {name: filled[name] - nbytes for name, nbytes in used.items()}
     return {name: nbytes for name, nbytes in waste.items() if nbytes > _WASTE * filled[name] + _NEGLIGIBLE}
@@ -181,11 +181,11 @@ def _needs(
     for digest, location in flattened(own):
         by_pack[location.pack].add(digest)
     young = {digest for name, digests in by_pack.items() if sizes[name][1] >= older_than for digest in digests}
-    # What was not verified takes the place of nothing that was.
+    # An unverified location must not replace a verified one.
     store.prove((live | young) & set(own), choose)
-    # What the index does not know, such as a pack of a newer version, is nothing that it could condemn.
+    # Packs that are not in the index, such as those of a newer version, are left alone.
     locations = _present(store.all_locations(), present)
-    # What an alternate holds as well is kept here too: it is somebody else's to delete.
+    # A tensor is kept here even if an alternate has it too, since the alternate's owner may remove it.
     mine = filtered(locations, lambda _, location: location.root == str(store.root))
     chosen = {**sound_first(locations, choose), **sound_first(mine, choose), **planned}
     nameless = young - ancestors(live & set(chosen), chosen)
@@ -200,7 +200,7 @@ def _needs(
 
 
 def _present(locations: Locations, packs: AbstractSet[tuple[str, str]]) -> Locations:
-    """Return the locations that are in some packs, given by root and name."""
+    """Return the locations in some packs, given by root and name."""
     return filtered(locations, lambda _, location: location.pack_id in packs)
 
 
@@ -217,7 +217,7 @@ def _on_disk(store: Store) -> tuple[dict[str, tuple[int, float]], set[tuple[str,
 
 
 def _packs_of_all(own: Locations, stranded: AbstractSet[Digest]) -> set[str]:
-    """Return packs that hold any part of what cannot be decoded now: what it leans on may come back."""
+    """Return the packs of tensors that cannot be decoded now, since their missing bases may come back."""
     names: set[str] = set()
     seen: set[Digest] = set()
     todo = set(stranded)
@@ -230,7 +230,7 @@ def _packs_of_all(own: Locations, stranded: AbstractSet[Digest]) -> set[str]:
 
 
 def _replaced(store: Store, needs: _Needs, names: Sequence[str]) -> list[str]:
-    """Return those of some packs whose needed tensors are, as decoding shows, held by others or about to be copied."""
+    """Return those of some packs whose needed tensors can be decoded from other packs, or are about to be copied."""
     relied = {name: {d for d in needs.held[name] & needs.needed if needs.chosen[d].pack != name} for name in names}
     todo = sorted(
         digest
@@ -238,13 +238,13 @@ def _replaced(store: Store, needs: _Needs, names: Sequence[str]) -> list[str]:
         if needs.chosen[digest].pack and not store.was_verified(digest, needs.chosen[digest].pack)
     )
     lost: set[Digest] = set()
-    if not _come_back(store, needs.chosen, todo):
-        # All at once mostly; one by one only where something is wrong.
-        lost = {digest for digest in todo if not _come_back(store, needs.chosen, [digest])}
+    if not _all_decodable(store, needs.chosen, todo):
+        # All at once, and one by one only after an error.
+        lost = {digest for digest in todo if not _all_decodable(store, needs.chosen, [digest])}
     return [name for name in names if not relied[name] & lost]
 
 
-def _come_back(store: Store, chosen: Mapping[Digest, Location], digests: Sequence[Digest]) -> bool:
+def _all_decodable(store: Store, chosen: Mapping[Digest, Location], digests: Sequence[Digest]) -> bool:
     try:
         blobs = {digest: store.blob_at(digest, chosen[digest]) for digest in ancestors(digests, chosen)}
         store.verify(digests, blobs)

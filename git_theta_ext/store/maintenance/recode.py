@@ -1,7 +1,7 @@
-"""Hold tensors as differences from earlier ones, where that takes fewer bytes.
+"""Store tensors as deltas of earlier ones, if that takes fewer bytes.
 
-What it does to reading is bounded: no tensor leans on more than ``depth`` others one behind another, so a checkout
-decodes at most ``depth + 1`` times the bytes of a checkpoint.
+The cost of reading is bounded: the chain depth is at most ``depth``, so a checkout decodes at most ``depth + 1`` times
+the bytes of a checkpoint.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store
 
 _SMALLEST = 256
-"""Stored bytes below which a difference, with its part of the header, is no smaller."""
+"""Stored bytes below which a delta, with its entry in the header, saves nothing."""
 
 _WORTH = 0.95
 _ENOUGH = 1 / 64
-"""Share of a tensor's bytes below which no better way than a plain difference is looked for."""
+"""Share of a tensor's bytes below which no encoding other than ``delta`` is tried."""
 
 _DEPTH_PRICE = 1.3
-"""What one more step of decoding may cost in bytes. It keeps shallow tensors about for later ones to lean on."""
+"""Factor in bytes that one more step of decoding counts as. It prefers parents with a small chain depth."""
 
 _PACK = 1 << 25
-"""About the most stored bytes of a pack of differences: what changed with one version is fetched together."""
+"""Approximate limit in bytes of a pack of deltas. Deltas of one version share packs, so they are fetched together."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A tensor that may lean on others.
+    """A tensor that may become a delta.
 
     Attributes:
-        digest: Of the tensor.
-        spec: Its element type and shape.
-        parents: Digests and specs of what it may start from, the likeliest first; all came to be before it.
+        digest: Digest of the tensor.
+        spec: Element type and shape.
+        parents: Digest and spec of possible parents, the most likely first. All are older than the tensor.
     """
 
     digest: Digest
@@ -62,13 +62,13 @@ class Candidate:
 
 @dataclass
 class Recoded:
-    """What recoding did, or would do.
+    """The result of recoding.
 
     Attributes:
-        examined: Tensors that were looked at.
-        tensors: Encoding to number of tensors that are held in that way now.
+        examined: Number of tensors that were examined.
+        tensors: Number of tensors that were recoded, by encoding.
         before: Stored bytes of these tensors before.
-        after: The same now.
+        after: Stored bytes of these tensors now.
     """
 
     examined: int = 0
@@ -79,7 +79,7 @@ class Recoded:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How a tensor is to be held: leaning on nothing where there is no hint."""
+    """How to store a tensor: without a base if there is no hint."""
 
     candidate: Candidate
     hint: DeltaHint | None
@@ -91,20 +91,20 @@ class _Plan:
 
 
 class Recoder:
-    """Chooses encodings by sampling, and writes packs of what became smaller.
+    """Chooses encodings by sampling, and writes packs of the tensors that become smaller.
 
     Args:
-        store: That holds the tensors.
-        depth: The most bases one behind another.
-        aggressive: Reconsider everything and try every encoding with every parent. What leans on more than ``depth``,
-            since that was allowed once, is held otherwise, in more bytes where need be.
+        store: The store of the tensors.
+        depth: Largest chain depth.
+        aggressive: Reconsider every tensor, and try every encoding with every parent. Tensors with a larger chain
+            depth, which was allowed when they were stored, are recoded even if they become larger.
         dry_run: Only estimate.
-        going: Digests that are to be handed out, and those that are known where they go: the former are to lean on
-            nothing else.
+        going: Digests that are about to be pushed, and digests that the remote has. The pushed tensors may depend on
+            these digests only.
 
     Attributes:
-        result: What was done, or would be.
-        planned: Where only estimates are wanted: what would be held otherwise, in no pack yet.
+        result: What was done, or in a dry run what would be.
+        planned: In a dry run, the new locations, in a pack without a name.
     """
 
     def __init__(
@@ -128,33 +128,33 @@ class Recoder:
         self.planned: dict[Digest, Location] = {}
 
     def wants(self, digest: Digest) -> bool:
-        """Tell whether a tensor is held here and was not dealt with before. Others need not be candidates."""
+        """Return whether a tensor is in this store and was not processed before. Others need not be candidates."""
         held = self._graph.chosen.get(digest)
         if held is None or held.root != str(self._store.root):
             return False
         return self._aggressive or held.pack in self._loose or not held.pack
 
     def run(self, groups: Iterable[Sequence[Candidate]], advance: Callable[[int], None] = no_progress) -> Recoded:
-        """Recode what pays.
+        """Recode tensors if that saves bytes.
 
         Args:
-            groups: What came to be together, oldest first; each is written before the next is looked at.
-            advance: Told the number of tensor bytes dealt with, as it goes.
+            groups: Tensors that were created together, oldest first. Each group is written before the next.
+            advance: Called with the number of tensor bytes processed since the last call.
 
         Raises:
-            StoreError: The file system refused; what was written by then stays.
-            CorruptError: A tensor cannot be decoded, or does not come back from what was written.
+            StoreError: A pack cannot be written. Packs written before stay.
+            CorruptError: A tensor cannot be decoded from its old or its new pack.
         """
         from threadpoolctl import threadpool_limits
 
-        import_module("numpy")  # only what is loaded can be limited
-        # Tensors are dealt with side by side, so the matrix products of each have one core.
+        import_module("numpy")  # only loaded libraries can be limited
+        # Tensors are processed in parallel, so each matrix product gets one core.
         with threadpool_limits(1), ThreadPoolExecutor(self._store.threads) as executor:
             for group in groups:
                 wanted = [candidate for candidate in group if self._may_move(candidate)]
                 self.result.examined += len(wanted)
                 plans = [plan for plan in executor.map(self._plan, wanted) if plan is not None]
-                # Parents may have moved since, by plans for the same group.
+                # Other plans of the same group may have moved the parents.
                 accepted = [plan for plan in plans if self._accept(plan)]
                 if accepted and not self._dry_run:
                     self._write(accepted)
@@ -168,7 +168,8 @@ class Recoder:
             return sound_first(locations, choose)
         chosen = sound_first(starting_within(locations, going, self._parents_allowed), choose)
         root = str(self._store.root)
-        # What starts from something else is taken to be held whole, in no pack: it will be, unless it starts anew here.
+        # A delta of another parent counts as stored whole, in a pack without a name. The push stores it so unless it
+        # is recoded first.
         rest = {digest for digest in going if digest not in chosen and digest in locations}
         return chosen | {digest: Location(root, "", 0, 0) for digest in rest}
 
@@ -178,19 +179,19 @@ class Recoder:
         return self._bytes_now(candidate) >= _SMALLEST or self._too_deep(candidate.digest)
 
     def _too_deep(self, digest: Digest) -> bool:
-        """Tell whether a tensor leans on more than it may, which was allowed once and is to end."""
+        """Return whether a tensor has a larger chain depth than is allowed now, and should be recoded."""
         return self._aggressive and self._graph.depths[digest] > self._limit
 
     def _plan(self, candidate: Candidate) -> _Plan | None:
-        plan = self._difference(candidate)
+        plan = self._delta(candidate)
         if not self._too_deep(candidate.digest):
             return plan if plan is not None and plan.stored < _WORTH * self._bytes_now(candidate) else None
         blobs = self._store.blobs({candidate.digest})
         whole = dense_estimate(StoredSource(self._store.decoder, blobs, candidate.digest))
         return plan if plan is not None and plan.stored < whole else _Plan(candidate, None, whole)
 
-    def _difference(self, candidate: Candidate) -> _Plan | None:
-        """Return the cheapest way to hold a tensor as a difference from one of its possible parents."""
+    def _delta(self, candidate: Candidate) -> _Plan | None:
+        """Return the cheapest way to store a tensor as a delta of one of its possible parents."""
         parents = self._parents(candidate)
         if not parents:
             return None
@@ -201,33 +202,33 @@ class Recoder:
             priced += self._priced(candidate, parent, "delta", blobs)
         likely = parents
         if priced and not self._aggressive:
-            best = min(priced, key=lambda found: found[0])[1]
+            best = min(priced, key=lambda option: option[0])[1]
             enough = best.stored <= _ENOUGH * candidate.spec.nbytes
             likely = [] if enough else [parent for parent in parents if parent[0] == best.parent]
         for parent in likely:
             for name in self._encodings:
                 if name != "delta":
                     priced += self._priced(candidate, parent, name, blobs)
-        return min(priced, key=lambda found: found[0])[1] if priced else None
+        return min(priced, key=lambda option: option[0])[1] if priced else None
 
     def _bytes_now(self, candidate: Candidate) -> int:
         held = self._graph.chosen[candidate.digest]
         return held.stored if held.pack else candidate.spec.nbytes
 
     def _parents(self, candidate: Candidate) -> list[tuple[Digest, TensorSpec]]:
-        """Return the nearest possible parent of each depth: how near counts more than which, at the same price."""
-        found: dict[int, tuple[Digest, TensorSpec]] = {}
+        """Return the most likely parent of each chain depth: at the same depth the first one is best."""
+        by_depth: dict[int, tuple[Digest, TensorSpec]] = {}
         for digest, spec in candidate.parents:
-            if spec.dtype == candidate.spec.dtype and self._may_lean(candidate.digest, digest):
-                found.setdefault(self._graph.depths[digest], (digest, spec))
-        return list(found.values())
+            if spec.dtype == candidate.spec.dtype and self._may_depend(candidate.digest, digest):
+                by_depth.setdefault(self._graph.depths[digest], (digest, spec))
+        return list(by_depth.values())
 
-    def _may_lean(self, digest: Digest, parent: Digest) -> bool:
+    def _may_depend(self, digest: Digest, parent: Digest) -> bool:
         if self._parents_allowed is not None and parent not in self._parents_allowed:
             return False
         if parent not in self._graph.chosen or self._graph.would_cycle(digest, parent):
             return False
-        # What leans on something that is too deep is so itself, and comes to be moved later.
+        # Tensors that depend on one that is too deep are too deep themselves, and are moved later.
         above = 0 if self._too_deep(digest) else self._graph.height(digest)
         return self._graph.depths[parent] + 1 + above <= self._limit
 
@@ -246,7 +247,7 @@ class Recoder:
 
     def _accept(self, plan: _Plan) -> bool:
         digest, bases = plan.candidate.digest, () if plan.parent is None else (plan.parent,)
-        if not all(self._may_lean(digest, parent) for parent in bases):
+        if not all(self._may_depend(digest, parent) for parent in bases):
             return False
         before, encoding = self._graph.chosen[digest], plan.hint.encoding if plan.hint else "dense"
         self.result.before += self._bytes_now(plan.candidate)

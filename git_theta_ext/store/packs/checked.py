@@ -1,4 +1,4 @@
-"""Store a tensor whose digest is not known or not trusted: it is taken of the bytes that are encoded."""
+"""Encode tensors whose digests are unknown or not trusted, and hash the bytes that are encoded."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 class FileSource:
     """A tensor in a file; see ``git_theta_ext.interfaces.TensorSource``. Safe to use from several threads.
 
-    Others may write to the file, so each read copies, and two reads may not agree.
+    Other programs may write to the file, so every read copies, and two reads may differ.
 
     Args:
         spec: Element type and shape.
-        file: Where it is.
-        offset: Of its first byte there.
-        name: The parameter's.
+        file: The file.
+        offset: Offset of the tensor's first byte in the file.
+        name: Name of the parameter, for messages.
     """
 
     def __init__(self, spec: TensorSpec, file: FileBytes, offset: int, name: str) -> None:
@@ -42,10 +42,10 @@ class FileSource:
         self._offset = offset
 
     def read(self, start: int = 0, end: int | None = None) -> memoryview:
-        """Return a copy of some of its bytes.
+        """Return a copy of a range of its bytes.
 
         Raises:
-            ChangedError: The file was cut short.
+            ChangedError: The file was truncated.
             StoreError: The file cannot be read.
         """
         end = self.spec.nbytes if end is None else min(end, self.spec.nbytes)
@@ -53,7 +53,7 @@ class FileSource:
 
 
 def hashed_blob(target: Callable[[], TensorSource]) -> NewBlob:
-    """Return a blob that leans on nothing, and whose digest is that of what was encoded.
+    """Return a blob without a base, whose digest is that of the encoded bytes.
 
     Args:
         target: Opens the tensor for reading; called once for each chunk.
@@ -71,12 +71,12 @@ def hashed_blob(target: Callable[[], TensorSource]) -> NewBlob:
 
 
 def checked_blob(digest: Digest, target: Callable[[], TensorSource], wrong: ThetaError) -> NewBlob:
-    """Return a blob that leans on nothing, and is written only if what was encoded is what the digest names.
+    """Return a blob without a base that is written only if the encoded bytes match a digest.
 
     Args:
-        digest: Of the tensor.
+        digest: Digest of the tensor.
         target: Opens the tensor for reading; called once for each chunk.
-        wrong: Raised if what was read is another tensor.
+        wrong: The error to raise if the bytes do not match.
     """
     blob = hashed_blob(target)
 
@@ -91,7 +91,7 @@ def checked_blob(digest: Digest, target: Callable[[], TensorSource], wrong: Thet
 class ChunkHasher:
     """Computes a tensor's digest from its chunks, which threads add in any order.
 
-    The thread that brings the chunk that is next hashes it at once, while the processor still has it at hand.
+    A thread that adds the next chunk in order hashes it at once, while it is still in the CPU's cache.
 
     Args:
         spec: Element type and shape.
@@ -105,7 +105,7 @@ class ChunkHasher:
         self._busy = False
 
     def add(self, number: int, data: memoryview) -> None:
-        """Add a chunk; it is hashed by a thread that is in here when those before it are there."""
+        """Add a chunk. The thread that adds the last missing chunk before it also hashes it."""
         with self._lock:
             self._waiting[number] = data
             if self._busy:
@@ -122,5 +122,5 @@ class ChunkHasher:
             return ready
 
     def digest(self) -> Digest:
-        """Return the digest; nobody may be adding any more."""
+        """Return the digest, after all chunks were added."""
         return self._hasher.digest()

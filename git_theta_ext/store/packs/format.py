@@ -1,10 +1,10 @@
 """The bytes of a pack: magic, version, header length, a MessagePack header, then the chunks of each entry.
 
-Chunk sizes have a fixed width, so a header's length is known before anything is encoded: the writer leaves room for it
-and streams the chunks behind. See docs/store.md.
+Chunk sizes have a fixed width, so the length of a header is known before anything is encoded. The writer leaves
+room for it and streams the chunks after it. See docs/store.md.
 
 Reading a header takes at most 16 times its size in memory, and time in proportion: rows are read one at a time
-(``git_theta_ext.model.rows``), and no size in them is believed before the bytes that it stands for were counted.
+(``git_theta_ext.model.rows``), and a size in them is used only after it was compared with the bytes that are there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MAGIC = b"GTHETAPK"
 VERSION = 1
 PREFIX_BYTES = 20
-"""Bytes from which ``header_length`` tells how many more to read."""
+"""Number of bytes that ``header_length`` needs."""
 
 MAX_HEADER = 1 << 26
 MAX_ENTRIES = 1 << 20
@@ -43,8 +43,8 @@ class Entry:
         digest: Of the tensor or skeleton.
         spec: Its element type and shape.
         encoding: Name of the encoding that holds it.
-        params: What the encoding noted for the whole tensor.
-        bases: Digests of the tensors that it is coded against.
+        params: Parameters of the encoding.
+        bases: Digests of the tensors that it is a delta of.
         chunks: Stored size of each chunk in bytes.
         offset: Of the first chunk in the pack.
     """
@@ -65,7 +65,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class PackHeader:
-    """What a pack holds.
+    """The header of a pack.
 
     Attributes:
         entries: In the order of their chunks.
@@ -92,7 +92,7 @@ def chunk_range(spec: TensorSpec, number: int) -> tuple[int, int]:
 
 
 def write_header(entries: Sequence[Entry]) -> bytes:
-    """Return a pack's head; its length depends on nothing but the number of chunks, never on their sizes."""
+    """Return the head of a pack. Its length does not depend on the sizes of chunks."""
     rows = [
         [
             bytes.fromhex(entry.digest),
@@ -113,7 +113,7 @@ def header_length(prefix: bytes) -> int:
     """Return the size in bytes of a pack's head from its first PREFIX_BYTES bytes.
 
     Raises:
-        CorruptError: It is no pack, of another version, or its header is too long.
+        CorruptError: The bytes are not a pack, have another version, or the header is too long.
     """
     if len(prefix) < PREFIX_BYTES:
         raise CorruptError("the pack is truncated")
@@ -128,10 +128,10 @@ def header_length(prefix: bytes) -> int:
 
 
 def read_header(data: bytes) -> PackHeader:
-    """Read the head of a pack; ``data`` may go on behind it.
+    """Read the head of a pack; ``data`` may be longer.
 
     Raises:
-        CorruptError: The header is damaged or asks for something impossible.
+        CorruptError: The header is damaged or not valid.
     """
     nbytes = header_length(data)
     try:
@@ -171,7 +171,7 @@ def _read_entry(row: Any, offset: int) -> Entry:
     chunks = struct.unpack(f"<{chunk_count(spec)}I", sizes)
     for number, stored in enumerate(chunks):
         start, end = chunk_range(spec, number)
-        # Every encoding falls back to the bytes as they are, so a chunk never grows by more than its own head.
+        # Every encoding falls back to the plain bytes, so a chunk grows by little more than its own head.
         if stored > 2 * (end - start) + 1024:
             raise ValueError("a chunk is larger than its tensor allows")
     if len(bases) > MAX_BASES:

@@ -20,7 +20,7 @@ _MOST_OPEN = 128
 
 
 def read_at(descriptor: int, size: int, offset: int) -> bytes:
-    """Return bytes of a file, fewer only where it ends: a read that comes back short is no damage."""
+    """Return bytes of a file, fewer only at its end; a single read may return fewer."""
     data = os.pread(descriptor, size, offset)
     while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
         data += more
@@ -49,7 +49,7 @@ def wrong_tensor(pack: str, digest: Digest) -> CorruptError:
 
 
 class PackReader:
-    """Opens packs as they are asked for. Safe to use from several threads."""
+    """Reads packs, and keeps the last ones open. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -60,7 +60,7 @@ class PackReader:
 
         Raises:
             MissingError: The pack is gone.
-            CorruptError: It is damaged.
+            CorruptError: The pack is damaged.
         """
         return self._pack(path).header
 
@@ -69,7 +69,7 @@ class PackReader:
 
         Raises:
             MissingError: The pack is gone.
-            CorruptError: The pack is cut short.
+            CorruptError: The pack is truncated.
         """
         pack = self._pack(path)
         size = entry.chunks[number]
@@ -79,7 +79,7 @@ class PackReader:
         return memoryview(data)
 
     def forget(self, path: Path) -> None:
-        """Open a pack anew when it is next asked for, since another file took its place."""
+        """Close a pack whose file was replaced, so that the next read opens it again."""
         with self._lock:
             self._open.pop(path, None)
 
@@ -93,7 +93,7 @@ class PackReader:
             pack = self._open.get(path)
             if pack is None:
                 pack = self._open[path] = _Pack(path)
-                # A thread that still reads from the one that goes keeps it open until it is done.
+                # A thread that still reads from the removed pack keeps it open until it is done.
                 if len(self._open) > _MOST_OPEN:
                     self._open.popitem(last=False)
             self._open.move_to_end(path)
@@ -101,7 +101,7 @@ class PackReader:
 
 
 class _Pack:
-    """An open pack, closed when nobody refers to it any more."""
+    """An open pack, closed with the last reference to it."""
 
     def __init__(self, path: Path) -> None:
         self.descriptor = -1
@@ -118,11 +118,11 @@ class _Pack:
 
 
 def read_head_of(path: Path) -> bytes:
-    """Read the head of a pack file, which remotes keep as its index entry.
+    """Read the head of a pack file, which is also its index entry on a remote.
 
     Raises:
-        CorruptError: It is no pack.
-        FileNotFoundError: It is gone.
+        CorruptError: The file is not a pack.
+        FileNotFoundError: The file is gone.
     """
     with path.open("rb") as file:
         prefix = file.read(PREFIX_BYTES)
@@ -133,7 +133,7 @@ def read_pack_header(path: Path) -> PackHeader:
     """Read the header of a pack file.
 
     Raises:
-        CorruptError: It is no pack or its header is damaged.
-        FileNotFoundError: It is gone.
+        CorruptError: The file is not a pack, or its header is damaged.
+        FileNotFoundError: The file is gone.
     """
     return read_header(read_head_of(path))

@@ -1,4 +1,4 @@
-"""Write packs: encode in threads, stream to temporary files, make durable, rename into place."""
+"""Write packs: encode in threads, write to temporary files, make them durable, and rename them."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class NewBlob:
     """A tensor or skeleton to be written.
 
     Attributes:
-        digest: Trusted, unless there is a check; ``UNNAMED`` if only the check knows it.
+        digest: Digest of the tensor, trusted unless there is a check; ``UNNAMED`` if only the check knows it.
         spec: Element type and shape.
-        encode: Returns the payload of a chunk, in pieces, by its number; called in threads.
+        encode: Returns the payload of a chunk by its index, in pieces; called in threads.
         encoding: Name of the encoding.
-        bases: What it is coded against.
-        params: What the decoder has to know.
-        check: Called when every chunk is encoded; returns the digest of what was encoded, and raises an error if that
-            is not the tensor that was meant.
+        bases: Digests of the tensors that it is a delta of.
+        params: Parameters of the encoding.
+        check: Called when all chunks are encoded. It returns the digest of the encoded bytes, and raises an error if
+            they are not the expected tensor.
     """
 
     digest: Digest
@@ -65,15 +65,15 @@ class NewBlob:
     check: Callable[[], Digest] | None = None
 
     def encoded(self) -> Digest:
-        """Return the digest of what was encoded, once every chunk was."""
+        """Return the digest of the encoded bytes, after all chunks are encoded."""
         return self.digest if self.check is None else self.check()
 
 
 def dense_blob(digest: Digest, target: Callable[[], TensorSource]) -> NewBlob:
-    """Return a blob that leans on nothing.
+    """Return a blob without a base.
 
     Args:
-        digest: Trusted.
+        digest: Digest of the tensor, trusted.
         target: Opens the tensor for reading; called for each chunk.
     """
     encoding, spec = find_encoding("dense"), target().spec
@@ -86,9 +86,9 @@ def dense_blob(digest: Digest, target: Callable[[], TensorSource]) -> NewBlob:
 
 
 def grouped(blobs: Iterable[NewBlob]) -> list[list[NewBlob]]:
-    """Distribute blobs over packs: each large tensor by itself, small ones together in the order they come.
+    """Distribute blobs over packs: one for each large tensor, and shared ones for small tensors in the given order.
 
-    A skeleton has a pack of its own as well: it outlives the small tensors that it was first stored with.
+    A skeleton has its own pack, since it outlives the small tensors that it was first stored with.
     """
     packs: list[list[NewBlob]] = []
     shared: list[NewBlob] = []
@@ -107,30 +107,30 @@ def grouped(blobs: Iterable[NewBlob]) -> list[list[NewBlob]]:
 
 
 def pack_path(root: Path, name: str) -> Path:
-    """Return the place of a pack."""
+    """Return the path of a pack in a store."""
     return root / "packs" / name[:2] / name
 
 
 def temporary(root: Path) -> Path:
-    """Return a name for a file in the making, on the store's file system."""
-    folder = root / "tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / secrets.token_hex(16)
+    """Return an unused path for a temporary file in the store."""
+    directory = root / "tmp"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory / secrets.token_hex(16)
 
 
 def clear_stale(root: Path) -> None:
-    """Remove files in the making that a crash left a day ago or longer."""
+    """Remove temporary files that a crash left in the store at least a day ago."""
     with suppress(FileNotFoundError):
         for left in (root / "tmp").iterdir():
             with suppress(OSError):
                 found = left.stat()
-                # A second name of a file may be as old as the file, and be made this moment.
+                # A hard link has the times of its file, however new the link is.
                 if found.st_nlink == 1 and time.time() - found.st_mtime > _STALE_SECONDS:
                     left.unlink()
 
 
 def place_pack(root: Path, unfinished: Path, name: str) -> set[Path]:
-    """Rename a complete pack into place; it is durable when the folders returned are synced."""
+    """Rename a finished pack to its path. It is durable when the returned directories are synced."""
     final = pack_path(root, name)
     final.parent.mkdir(parents=True, exist_ok=True)
     unfinished.replace(final)
@@ -138,13 +138,13 @@ def place_pack(root: Path, unfinished: Path, name: str) -> set[Path]:
 
 
 class PackWriter:
-    """Encode tensors into new packs below ``root``.
+    """Encodes tensors into new packs of a store.
 
     Args:
-        root: Of the store.
-        executor: Where chunks are encoded.
-        window: The most chunks in flight.
-        wanted: Asked for each digest when it was encoded; a pack of which nothing is wanted is not kept.
+        root: Root of the store.
+        executor: Runs the encoding of chunks.
+        window: Maximum number of chunks in progress.
+        wanted: Returns whether a digest is wanted, after it was encoded. A pack without wanted digests is not kept.
     """
 
     def __init__(
@@ -162,25 +162,25 @@ class PackWriter:
     def write(
         self, packs: Sequence[Sequence[NewBlob]], advance: Callable[[int], None]
     ) -> list[tuple[str, tuple[Entry, ...]]]:
-        """Write the packs; all are durable on return.
+        """Write packs. They are durable on return.
 
         Args:
-            packs: What each of them holds.
-            advance: Told the number of tensor bytes that were encoded.
+            packs: The blobs of each pack.
+            advance: Called with the number of tensor bytes encoded since the last call.
 
         Returns:
             Name and entries of each pack that is kept.
 
         Raises:
-            ChangedError: What somebody else wrote to meanwhile is not what its digest names; no pack holds it, and no
-                temporary file is left.
-            StoreError: The file system refused; no temporary file is left.
+            ChangedError: Another program changed a tensor, so that it does not match its digest. No temporary file is
+                left.
+            StoreError: A file cannot be written. No temporary file is left.
         """
         jobs = ((blob, number) for pack in packs for blob in pack for number in range(chunk_count(blob.spec)))
         coded = ordered_map(self._executor, _encode, jobs, self._window)
         finishing: list[Future[tuple[str, tuple[Entry, ...], set[Path]]]] = []
         made: list[Path] = []
-        # Finished packs wait for the disk in threads of their own, so that encoding goes on meanwhile.
+        # Finished packs are flushed in other threads, so that encoding continues.
         finisher = ThreadPoolExecutor(_FINISHERS)
         try:
             with reporting_os_errors(self._root):
@@ -194,11 +194,11 @@ class PackWriter:
                         continue
                     finishing.append(finisher.submit(_finish, self._root, path, entries))
                 done = [future.result() for future in finishing]
-                # All at once: one flush of a journal serves every folder.
-                sync_directories({folder for _, _, folders in done for folder in folders})
+                # All at once: one flush of the journal covers all directories.
+                sync_directories({directory for _, _, directories in done for directory in directories})
                 return [(name, entries) for name, entries, _ in done]
         finally:
-            coded.close()  # type: ignore[attr-defined]  # a generator, to be stopped before the buffers go
+            coded.close()  # type: ignore[attr-defined]  # a generator, which has to stop before its buffers are freed
             finisher.shutdown()
             for path in made:
                 path.unlink(missing_ok=True)
@@ -236,7 +236,7 @@ def _write_all(descriptor: int, pieces: list[Buffer]) -> int:
     total = sum(memoryview(piece).nbytes for piece in pieces)
     written = os.writev(descriptor, pieces)
     while written < total:
-        # A disk that fills up, or a signal: what is left goes again, and then says why it cannot.
+        # On a full disk or after a signal the rest is written again, which then raises the error.
         rest = b"".join(bytes(memoryview(piece).cast("B")) for piece in pieces)[written:]
         written += os.write(descriptor, rest)
     return total

@@ -1,1 +1,1 @@
-"""Decode what packs hold, and compare it with the digests."""
+"""Decode the entries of packs and compare them with their digests."""

@@ -1,4 +1,4 @@
-"""Decode entries of packs, each by itself, and tell which of them are what their digests say."""
+"""Decode entries of packs one by one, and report which of them match their digests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Find = Callable[[Digest, Location], StoredBlob]
 
 UNREADABLE = (CorruptError, MissingError, PluginError)
-"""What reading a stored tensor may raise that says nothing of the others."""
+"""Errors of reading a stored tensor that do not concern other tensors."""
 
 
 def outcomes(  # noqa: PLR0913 - named
@@ -36,15 +36,15 @@ def outcomes(  # noqa: PLR0913 - named
     threads: int,
     advance: Callable[[int], None],
 ) -> Iterator[ThetaError | OSError | None]:
-    """Decode entries of packs and yield what is wrong with each of them, None if nothing is.
+    """Decode entries of packs, and yield for each the error, or None if it is sound.
 
     Args:
-        decoder: Of chunks.
+        decoder: Decodes chunks.
         find: Returns the blob at a location.
-        held: Digests and locations, of one digest several if need be.
-        trusted: What their bases are decoded from.
-        threads: So many.
-        advance: Told the number of bytes that were decoded, as it goes.
+        held: Digest and location of each entry. A digest may have several.
+        trusted: The locations that bases are decoded from.
+        threads: Number of threads.
+        advance: Called with the number of bytes that were decoded since the last call.
     """
     at = 0
     while at < len(held):
@@ -58,17 +58,17 @@ def outcomes(  # noqa: PLR0913 - named
 
 
 def lacks_plugin(error: BaseException | None) -> bool:
-    """Tell whether something could not be decoded since what it needs is not installed."""
+    """Return whether an error is caused by a plug-in that is not installed."""
     return error is not None and (isinstance(error, PluginError) or lacks_plugin(error.__cause__))
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Tell whether what was decoded is not what its digest says, whatever is installed."""
+    """Return whether an error means damage, and not that a plug-in is not installed."""
     return isinstance(error, CorruptError) and not lacks_plugin(error)
 
 
 class _Here(str):
-    """A digest where one entry of a pack holds it, told apart from the same digest elsewhere."""
+    """The digest of one entry, which differs from the same digest of another entry."""
 
     __slots__ = ()
     __hash__ = object.__hash__
@@ -85,7 +85,7 @@ def _decoded(  # noqa: PLR0913, PLR0917 - as outcomes
     threads: int,
     advance: Callable[[int], None],
 ) -> Iterator[CorruptError | None]:
-    """Decode entries up to the first that cannot be decoded, and compare each with its digest."""
+    """Decode entries up to the first that fails, and compare each with its digest."""
     blobs: dict[Digest, StoredBlob] = {}
     wanted: list[Digest] = []
     for digest, location in held:

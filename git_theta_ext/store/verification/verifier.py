@@ -1,4 +1,4 @@
-"""Find out whether packs hold what they say to hold, and believe only those that do."""
+"""Verify the entries of packs before anything relies on them."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ if TYPE_CHECKING:
     from git_theta_ext.store.verification.examine import Chosen, Held
 
 _REMEMBERED = 1 << 28
-"""Bytes that are decoded at most before what came of it is written down."""
+"""Stored bytes that are decoded at most before the verdicts are recorded."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What came of decoding entries of packs.
+    """The result of decoding entries of packs.
 
     Attributes:
-        found: What is wrong with each, None if nothing is.
-        stranded: Those that lean on something which no verified pack holds.
+        found: The error of each entry, None if it is sound.
+        stranded: Entries that depend on a tensor without a verified location.
     """
 
     found: Mapping[Held, ThetaError | OSError | None]
     stranded: tuple[Held, ...]
 
     def bad(self) -> dict[Held, ThetaError | OSError | None]:
-        """Return those that are not what they say to be, and what is wrong with each."""
-        return {each: error for each, error in self.found.items() if is_damage(error)}
+        """Return the damaged entries with their errors."""
+        return {entry: error for entry, error in self.found.items() if is_damage(error)}
 
 
 class Verifier(Inventory):
-    """An inventory that decodes what it relies on, once.
+    """An inventory that decodes every entry once before it relies on it.
 
-    An entry of a pack is sound if it decodes to its digest through the tensors that its bases name. Digests are
-    content, so it does not matter which packs these come from, as long as they were verified before. What was found is
-    kept in the index; what we encode ourselves is recorded as sound when it is written.
+    An entry of a pack is sound if it decodes to its digest, given the tensors that its bases name. It does not matter
+    which packs the bases come from, as long as those entries were verified before. Verdicts are recorded in the index.
+    Entries that this process encodes are recorded as sound when they are written.
 
     Args:
         root: As for ``Inventory``.
         alternates: As for ``Inventory``.
-        threads: For decoding and hashing; 0 for one each processor.
+        threads: Number of threads that decode and hash; 0 for one per CPU.
         warn: As for ``Inventory``.
     """
 
@@ -78,10 +78,10 @@ class Verifier(Inventory):
         self._undecided: set[tuple[Digest, str, str]] = set()
 
     def touch_and_find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return those that no verified pack holds, here or in the alternates.
+        """Return the digests without a verified location in this store or its alternates.
 
-        What was not decoded before is decoded now. Packs that the others need are touched, so that no garbage
-        collection takes them before a manifest names them.
+        Entries that were not decoded before are decoded now. The packs of the other digests are touched, which protects
+        them from garbage collection until a manifest names them.
         """
         wanted = set(digests)
         found, chosen = self.touch_sound(wanted)
@@ -91,11 +91,11 @@ class Verifier(Inventory):
         return wanted - set(chosen)
 
     def prove(self, digests: Iterable[Digest], choose: Callable[[Locations], Chosen] = sound_first) -> None:
-        """Decode what some tensors would be read from, until each is held by something verified if that is possible.
+        """Decode locations of some tensors until each tensor has a verified one, if that is possible.
 
         Args:
-            digests: Of the tensors.
-            choose: Chooses what to read from, without circles.
+            digests: Digests of the tensors.
+            choose: Chooses the locations to read, without circles.
         """
         wanted = set(digests)
         tried: set[Held] = set()
@@ -111,11 +111,11 @@ class Verifier(Inventory):
             self.judge(unknown)
 
     def judge(self, held: Iterable[Held], advance: Callable[[int], None] = no_progress) -> Judged:
-        """Decode entries of packs through bases that are verified, and remember what came of it.
+        """Decode entries of packs, given verified bases, and record the verdicts.
 
         Args:
-            held: Digests and locations.
-            advance: Told the number of bytes that were decoded, as it goes.
+            held: Digest and location of each entry.
+            advance: Called with the number of bytes that were decoded since the last call.
         """
         todo = list(held)
         found: dict[Held, ThetaError | OSError | None] = {}
@@ -129,7 +129,7 @@ class Verifier(Inventory):
         return Judged(found, tuple(todo))
 
     def judge_again(self, digests: Iterable[Digest], advance: Callable[[int], None] = no_progress) -> Judged:
-        """Decode every entry that says to hold one of some digests, whatever was known of it; see ``judge``."""
+        """Decode all locations of some digests, whatever the verdicts on them are; see ``judge``."""
         known = self.index.locations(digests)
         held = [(digest, replace(location, verdict=Verdict.UNKNOWN)) for digest, location in flattened(known)]
         self._better.update(dict.fromkeys(map(_key, held), Verdict.UNKNOWN))
@@ -151,16 +151,16 @@ class Verifier(Inventory):
         self._verified.update((digest, blobs[digest].path.name) for digest in digests)
 
     def was_verified(self, digest: Digest, pack: str) -> bool:
-        """Tell whether a tensor was decoded out of a pack by this object, and came back.
+        """Return whether this object has decoded a tensor out of a pack successfully.
 
-        More than that it is known to be sound: that says nothing of a file that was damaged since.
+        This is stronger than a recorded verdict, since the file may have been damaged after that was recorded.
         """
         return (digest, pack) in self._verified
 
     def doubt(self, digests: Iterable[Digest], blobs: Blobs) -> None:
-        """Forget that some tensors were verified, and what they lean on: reading these blobs failed.
+        """Remove the verdicts on some tensors and all that they depend on, since reading these blobs failed.
 
-        Whoever relies on them next decodes them again.
+        They are decoded again before they are next relied on.
         """
         locations = {
             digest: Location(str(path.parents[2]), path.name, 0, entry.stored, entry.bases)
@@ -169,7 +169,7 @@ class Verifier(Inventory):
         self._remember([(digest, locations[digest]) for digest in ancestors(digests, locations)], Verdict.UNKNOWN)
 
     def doubt_pack(self, root: Path, name: str) -> None:
-        """Forget what was found out of a pack's entries, since its file is not what it was."""
+        """Remove the verdicts on the entries of a pack, since its file has changed."""
         with suppress(StoreError):
             self.verdicts.forget(str(root), name)
 
@@ -186,14 +186,14 @@ class Verifier(Inventory):
         return filtered(sound(self.locations(digests)), lambda _, location: location.pack != name)
 
     def rejected(self) -> set[tuple[str, Digest]]:
-        """Return name and digest of entries that are known not to help, wherever a pack of that name lies.
+        """Return pack name and digest of entries that are useless in every pack of that name.
 
-        They are bad, or nothing that is installed can decode them.
+        They are bad, or need a plug-in that is not installed.
         """
         return self.verdicts.bad_entries() | {(pack, digest) for digest, _, pack in self._undecided}
 
     def all_locations(self) -> Locations:
-        """Return what the packs in the index hold, as far as it is not known to be bad."""
+        """Return all locations in the index that are not known to be bad."""
         return self._as_known(self.index.all_locations())
 
     def _look_up(self, digests: set[Digest]) -> Locations:
@@ -210,13 +210,13 @@ class Verifier(Inventory):
         return replace(location, verdict=self._better.get(_key((digest, location)), location.verdict))
 
     def _decidable(self, locations: Locations) -> Locations:
-        """Leave out what could not be decoded by this process, for other reasons than that it is damaged."""
+        """Leave out locations that this process could not decode for other reasons than damage."""
         return filtered(locations, lambda digest, location: _key((digest, location)) not in self._undecided)
 
     def _examine(
         self, held: Sequence[Held], trusted: Chosen, advance: Callable[[int], None]
     ) -> dict[Held, ThetaError | OSError | None]:
-        """Decode what leans on trusted locations; what leans on one that turns out to be damaged is left out."""
+        """Decode entries given trusted bases. Entries with a base that turns out to be damaged are left out."""
         found: dict[Held, ThetaError | OSError | None] = {}
         good: list[Held] = []
         nbytes = 0
@@ -245,7 +245,7 @@ class Verifier(Inventory):
         return outcomes(self.decoder, self.blob_at, held, trusted, threads=self.threads, advance=advance)
 
     def _damage_below(self, held: Held, trusted: Chosen) -> ThetaError | OSError | None:
-        """Decode again what an entry leans on, and return what is wrong with it: it may have been damaged since."""
+        """Decode the bases of an entry again, which may have been damaged since, and return the first error."""
         behind = {digest: trusted[digest] for digest in ancestors(held[1].bases, trusted)}
         steps = depths(behind)
         for base in sorted(behind.items(), key=lambda each: steps[each[0]]):
@@ -265,7 +265,7 @@ class Verifier(Inventory):
         digest, location = held
         self._remember([held], Verdict.BAD)
         with suppress(OSError, StoreError):
-            # Else it is this file that was damaged, and another of that name may be sound.
+            # Otherwise only this file is damaged, and another pack of that name may be sound.
             if sha256_of(self._path(location.root, location.pack)) == location.pack:
                 self.verdicts.note_bad(location.pack, digest)
 
@@ -278,7 +278,7 @@ class Verifier(Inventory):
         else:
             self._verified.difference_update(names)
         self._better.update(dict.fromkeys(map(_key, held), verdict))
-        with suppress(StoreError):  # a full disk, or nobody may write there: for this process only
+        with suppress(StoreError):  # on a full disk or without permission the verdict is kept for this process only
             self.verdicts.record(held, verdict)
             for each in held:
                 self._better.pop(_key(each), None)

@@ -62,7 +62,7 @@ def test_what_recoding_may_still_make_smaller_is_counted_until_it_was_dealt_with
     index.add_pack("/t", "r", [entry(C, 5000)], loose=True)
     assert index.loose("/s") == {"p"}
     assert index.loose_bytes("/s") == 111
-    index.settle("/s", ["p", "unknown"])
+    index.mark_recoded("/s", ["p", "unknown"])
     assert index.loose("/s") == set()
     assert index.loose_bytes("/s") == 0
     assert index.loose("/t") == {"r"}
@@ -136,7 +136,7 @@ def test_paths_are_bytes_and_need_not_be_utf8(index):
     assert index.packs() == {(root, "p")}
     assert index.locations([A]) == index.all_locations() == {A: (Location(root, "p", 0, 8),)}
     assert (index.loose(root), index.loose_bytes(root)) == ({"p"}, 8)
-    index.settle(root, ["p"])
+    index.mark_recoded(root, ["p"])
     assert index.loose(root) == set()
     index.record_manifest(f"{root}/m", "stat", blake3(b"manifest").digest(), b"manifest")
     assert index.manifest_of(f"{root}/m", "stat") == b"manifest"
@@ -165,7 +165,7 @@ def use(index):
         index.rows(f"SELECT * FROM {table}")
     index.loose("/s")
     index.loose_bytes("/s")
-    index.settle("/s", [f"{3:064x}"])
+    index.mark_recoded("/s", [f"{3:064x}"])
     index.add_pack("/s", "q", [entry(A)], loose=True)
     index.drop_pack("/s", f"{5:064x}")
     index.compact()

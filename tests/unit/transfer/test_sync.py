@@ -25,7 +25,7 @@ from git_theta_ext.store.packs.format import Entry, write_header
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import incoming, remote_index, retry
 from git_theta_ext.transfer.outgoing import PushSteps
-from git_theta_ext.transfer.remote_index import OpenedRemote, heads_folder, read_remote_index
+from git_theta_ext.transfer.remote_index import OpenedRemote, heads_directory, read_remote_index
 from git_theta_ext.transfer.sync import choose, fetch, plan_push, push
 from git_theta_ext.util.files import sha256_of
 from git_theta_plugins.remotes.directory import open_remote
@@ -311,12 +311,12 @@ def test_heads_of_packs_that_are_gone_are_forgotten(mine, theirs, place, root):
     push(mine, place, digests(items))
     (gone,) = packs_of(mine, digests(items[1:]))
     fetch(theirs, [place], digests(items[:1]))
-    assert (heads_folder(theirs.root, place.url) / gone).exists()
-    os.utime(heads_folder(theirs.root, place.url) / gone, (1000, 1000))
+    assert (heads_directory(theirs.root, place.url) / gone).exists()
+    os.utime(heads_directory(theirs.root, place.url) / gone, (1000, 1000))
     (root / pack_key(gone)).unlink()
     with pytest.raises(MissingError):
         fetch(theirs, [place], digests(items))
-    assert not (heads_folder(theirs.root, place.url) / gone).exists()
+    assert not (heads_directory(theirs.root, place.url) / gone).exists()
     assert holds(theirs, items[:1])
 
 
@@ -324,7 +324,7 @@ def test_heads_that_another_process_is_just_writing_are_left_alone(mine, place):
     items = tensors(1, large=True)
     mine.put(items)
     push(mine, place, digests(items))
-    being_written = [heads_folder(mine.root, place.url) / name for name in ("tmp~0", "ab" * 32)]
+    being_written = [heads_directory(mine.root, place.url) / name for name in ("tmp~0", "ab" * 32)]
     for path in being_written:
         path.write_bytes(b"head")
     read_remote_index(mine, place)
@@ -520,7 +520,7 @@ def test_a_lock_left_by_a_killed_process_stops_nobody(tmp_path):
     folder = tmp_path / "incoming"
     folder.mkdir()
     (folder / "x.lock").touch()
-    with incoming._alone(folder, "x", pytest.fail) as part:
+    with incoming._locked_part(folder, "x", pytest.fail) as part:
         assert part == folder / "x.part"
     assert list(folder.iterdir()) == []
 
@@ -529,7 +529,7 @@ def test_one_at_a_time_works_on_a_download(tmp_path):
     inside = []
 
     def work(_):
-        with incoming._alone(tmp_path, "x", pytest.fail):
+        with incoming._locked_part(tmp_path, "x", pytest.fail):
             inside.append(1)
             assert len(inside) == 1
             time.sleep(0.005)

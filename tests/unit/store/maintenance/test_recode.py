@@ -116,7 +116,7 @@ def test_looking_again_changes_nothing(store, steps):
     store.put(items)
     loose = store.index.loose(str(store.root))
     Recoder(store, LIMIT).run(line(items))
-    store.index.settle(str(store.root), loose)
+    store.index.mark_recoded(str(store.root), loose)
     before = names(store)
     assert Recoder(store, LIMIT).run(line(items)).examined == 0
     assert Recoder(store, LIMIT, aggressive=True).run(line(items)).tensors == {}
