@@ -1,4 +1,4 @@
-"""Carry out a merge plan: take, compute and lay out, and write what is left undecided into the manifest."""
+"""Execute a merge plan: take or compute values, compose the layout, and write conflicts into the manifest."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _CANNOT_COMPOSE = Reason.of(ConflictCode.LAYOUT, "no layout for the merged param
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a merge came to.
+    """The result of a merge.
 
     Attributes:
-        manifest: Valid, with a conflict section where something is undecided.
-        taken: Number of parameters of which one side's change was taken.
+        manifest: A valid manifest, with a section for conflicts if there are any.
+        taken: Number of parameters that were taken from a side that changed them.
         computed: Method to the number of parameters that it merged.
-        notes: What the user should know.
-        resumed: Number of tensors that an earlier run had computed.
+        notes: Messages for the user.
+        resumed: Number of tensors that an earlier, interrupted run had computed.
     """
 
     manifest: Manifest
@@ -49,7 +49,7 @@ class Outcome:
 
     @property
     def conflicts(self) -> int:
-        """Number of things left undecided."""
+        """Number of conflicts."""
         return len(self.manifest.conflicts) + (self.manifest.layout_conflict is not None)
 
 
@@ -59,39 +59,39 @@ def apply(
     start: Callable[[], Engine] | None = None,
     advance: Callable[[int], None] = no_progress,
 ) -> Outcome:
-    """Carry out a plan.
+    """Execute a plan.
 
-    A parameter whose values are missing, damaged, NaN or infinite becomes a conflict with that reason.
+    A parameter whose values are missing, damaged, NaN or infinite becomes a conflict.
 
     Args:
-        plan: What to do.
-        store: Holds the tensors; what is computed goes into it, durable on return.
-        start: Makes the engine, if a merge method has to compute something; one on the processor if left out.
-        advance: Told the number of bytes of each tensor that is done without the engine.
+        plan: The plan.
+        store: Holds the tensors; computed ones are written to it and durable on return.
+        start: Makes the engine, if a merge method has to be computed; by default one on the CPU.
+        advance: Called with the size in bytes of each tensor that is computed without the engine.
 
     Raises:
-        MissingError: A skeleton that has to be read is not here.
+        MissingError: A skeleton is not in the store.
         CorruptError: A skeleton is damaged.
-        PluginError: A method or the format is missing or breaks its contract.
+        PluginError: A method or the format is not installed, or a method violates its contract.
         StoreError: The store cannot be written.
     """
     plan = with_facts_decided(plan, store)
-    found = compute(plan, store, start, advance)
+    computed = compute(plan, store, start, advance)
     parameters: dict[str, Parameter] = {}
     conflicts: list[Conflict] = []
     notes: dict[str, list[str]] = {}
-    counts: dict[str, int] = {}
+    computed_by: dict[str, int] = {}
     taken = 0
     for decision in plan.decisions:
         value = decision.value
         reason = decision.reason
-        if decision.name in found.failed:
-            reason = Reason.of(ConflictCode.FAILED, found.failed[decision.name])
-        if decision.name in found.values:
-            value = found.values[decision.name]
+        if decision.name in computed.failed:
+            reason = Reason.of(ConflictCode.FAILED, computed.failed[decision.name])
+        if decision.name in computed.values:
+            value = computed.values[decision.name]
             taken += decision.action == "cast"
             if decision.action != "cast":
-                counts[decision.choice.method] = counts.get(decision.choice.method, 0) + 1
+                computed_by[decision.choice.method] = computed_by.get(decision.choice.method, 0) + 1
         elif reason is not None:
             value = decision.sides[0]
             conflicts.append(Conflict(decision.name, reason, decision.base, decision.sides))
@@ -103,14 +103,14 @@ def apply(
             notes.setdefault(decision.note, []).append(decision.name)
     structural = any(len({_spec(side) for side in conflict.sides}) > 1 for conflict in conflicts)
     merged = {name: parameter.spec for name, parameter in parameters.items()}
-    skeleton, undecided, note = _lay_out(plan, store, merged, structural=structural)
-    told = (*plan.notes, *found.notes, *_folded(notes), *([note] if note else []))
-    manifest = Manifest(plan.ours.format, skeleton, parameters, undecided, tuple(conflicts))
-    return Outcome(manifest, taken, counts, told, found.resumed)
+    skeleton, layout_conflict, note = _lay_out(plan, store, merged, structural=structural)
+    all_notes = (*plan.notes, *computed.notes, *_folded(notes), *([note] if note else []))
+    manifest = Manifest(plan.ours.format, skeleton, parameters, layout_conflict, tuple(conflicts))
+    return Outcome(manifest, taken, computed_by, all_notes, computed.resumed)
 
 
 def _folded(notes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return one line for each note, whatever the number of parameters that it is about."""
+    """Return one line for each note, for any number of parameters."""
     return [f"{shortlist(map(repr, names), 1)}: {note}" for note, names in notes.items()]
 
 
@@ -120,14 +120,14 @@ def compute(
     start: Callable[[], Engine] | None = None,
     advance: Callable[[int], None] = no_progress,
 ) -> Computed:
-    """Compute what a plan asks for, without torch if no merge method is involved; see ``apply``."""
+    """Compute the values that a plan asks for, without torch if no merge method is needed; see ``apply``."""
     if any(decision.action == "compute" for decision in plan.decisions):
         return (start or partial(Engine, store))().compute(plan)
-    found = Computed()
+    computed = Computed()
     results = Batches(store)
-    compute_exactly(plan.decisions, store, results, found, advance)  # without loading torch
+    compute_exactly(plan.decisions, store, results, computed, advance)  # without loading torch
     results.flush()
-    return found
+    return computed
 
 
 def compose(
@@ -137,17 +137,17 @@ def compose(
     store: Store,
     facts: Mapping[str, bytes] | None = None,
 ) -> Skeleton | None:
-    """Lay out parameters in the manner of a skeleton, and store the result.
+    """Compose a layout for some parameters from a skeleton, and store it.
 
     Args:
         format_name: Name of the format.
-        skeleton: Of a file in it.
-        specs: Of the parameters.
-        store: Where to.
-        facts: What the file is to say besides, None where it is what ``skeleton`` says.
+        skeleton: Skeleton of a file in this format.
+        specs: Name and spec of each parameter.
+        store: The store.
+        facts: The facts of the new file; None for those of ``skeleton``.
 
     Returns:
-        The new skeleton, or None where the format cannot do that.
+        The new skeleton, or None if the format does not support that.
 
     Raises:
         MissingError: The skeleton is not in the store.
@@ -172,10 +172,10 @@ def _spec(parameter: Parameter | None) -> TensorSpec | None:
 def _lay_out(
     plan: Plan, store: Store, merged: Mapping[str, TensorSpec], *, structural: bool
 ) -> tuple[Skeleton, LayoutConflict | None, str]:
-    """Return the merged file's skeleton, what is undecided about it, and a note.
+    """Return the merged file's skeleton, a conflict about it, and a note.
 
-    Where conflicts decide which parameters the file will have, and its format cannot be laid out anew for them, all
-    layouts have to stay at hand until the conflicts are settled.
+    If conflicts decide which parameters the file will have, and the format cannot compose a layout for them, all
+    layouts are kept until the conflicts are resolved.
     """
     layout = plan.layout
     alike = len({side.skeleton for side in plan.sides}) == 1
@@ -191,5 +191,5 @@ def _lay_out(
             return layout.fallback, None, layout.fallback_note
         reason = _DEPENDS if structural else _CANNOT_COMPOSE
     base = None if plan.base is None else plan.base.skeleton
-    undecided = LayoutConflict(reason, base, tuple(side.skeleton for side in plan.sides))
-    return plan.ours.skeleton, undecided, ""
+    layout_conflict = LayoutConflict(reason, base, tuple(side.skeleton for side in plan.sides))
+    return plan.ours.skeleton, layout_conflict, ""

@@ -1,6 +1,6 @@
-"""What a merge commit says of how its checkpoints came to be, so that anybody can make the same bits again.
+"""Records of merges in commit messages, from which anybody can repeat a merge with the same bits.
 
-Each checkpoint has one trailer of the commit's message, whose value is JSON in one line (docs/merge-record.md).
+Each checkpoint has one trailer in the message, whose value is JSON on one line (docs/merge-record.md).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _LEAST_SIDES = 2
 
 @dataclass(frozen=True)
 class Step:
-    """A resolution of what the rules had left undecided.
+    """A resolution of conflicts.
 
     Attributes:
         rules: One choice, for all parameters.
-        patterns: Of the parameters that it settled; none where it settled all that it could.
+        patterns: Patterns of the parameters that it resolved; empty if it resolved all that it could.
     """
 
     rules: Rules
@@ -41,16 +41,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Record:
-    """How the merged version of one checkpoint came to be.
+    """How one checkpoint was merged.
 
     Attributes:
-        path: Of the merged checkpoint.
-        base: Git's id of the common ancestor's manifest, None where there is none.
-        sides: Git's ids of the manifests that were merged, ours first.
+        path: Path of the merged checkpoint.
+        base: Object id of the common ancestor's manifest; None if there is none.
+        sides: Object ids of the manifests that were merged, ours first.
         commits: The commit of each side.
-        rules: With all options filled in, seeds among them.
-        versions: Of the methods that computed something.
-        steps: Resolutions behind the merge, in their order.
+        rules: The rules, with values for all options, including seeds.
+        versions: Version of each method that computed something.
+        steps: Resolutions after the merge, in order.
         tool: Version of git-theta.
     """
 
@@ -67,14 +67,14 @@ class Record:
     def of(
         cls, path: str, manifests: Sequence[str | None], commits: Sequence[str], rules: Rules, plan: Plan
     ) -> Record | None:
-        """Return the record of a merge, None if its rules had nothing to say or were not carried out in full.
+        """Return the record of a merge; None if its rules decided nothing, or were not fully applied.
 
         Args:
-            path: Of the merged checkpoint.
-            manifests: Git's ids, the common ancestor's first.
+            path: Path of the merged checkpoint.
+            manifests: Object ids of the manifests, the common ancestor's first.
             commits: The commit of each side.
-            rules: How.
-            plan: What came of that.
+            rules: The rules.
+            plan: The plan that followed from them.
         """
         if not plan.complete or not any(len({d.sides[number] for number in d.changed_by}) > 1 for d in plan.decisions):
             return None
@@ -84,12 +84,12 @@ class Record:
         return cls(path, base, ids, tuple(commits), rules, versions_of(methods), (), __version__)
 
     def resolved(self, step: Step) -> Record:
-        """Return the record of the same merge with one more resolution behind it."""
+        """Return the record with one more resolution."""
         method = step.rules.defaults.method
         return replace(self, steps=(*self.steps, step), versions={**self.versions, **versions_of([method])})
 
     def to_json(self) -> str:
-        """Return one line of JSON, the value of the trailer."""
+        """Return the value of the trailer: one line of JSON."""
         data: dict[str, Any] = {"path": self.path, "base": self.base, "sides": self.sides, "commits": self.commits}
         data["rules"] = self.rules.to_dict()
         if self.versions:
@@ -100,15 +100,15 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str) -> Record:
-        """Read what ``to_json`` wrote.
+        """Read what ``to_json`` returned.
 
         Raises:
-            MergeError: It is not that.
+            MergeError: The text is not a valid record.
             PluginError: A method is not installed.
         """
         try:
             data = read_json(text)
-            steps = [Step(Rules.from_dict(each), _texts(each["parameters"])) for each in data.get("resolved", [])]
+            steps = [Step(Rules.from_dict(step), _texts(step["parameters"])) for step in data.get("resolved", [])]
             base = None if data["base"] is None else _text(data["base"])
             record = cls(
                 _text(data["path"]),
@@ -121,9 +121,9 @@ class Record:
                 _text(data["git-theta"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise MergeError(f"this is no record of a merge: {text[:80]}") from error
+            raise MergeError(f"not a valid record of a merge: {text[:80]}") from error
         if not _LEAST_SIDES <= len(record.sides) <= MOST_SIDES:
-            raise MergeError(f"a record of a merge of {len(record.sides)} sides: {text[:80]}")
+            raise MergeError(f"not a valid record of a merge, it has {len(record.sides)} sides: {text[:80]}")
         return record
 
 
@@ -140,7 +140,7 @@ def _texts(values: object) -> tuple[str, ...]:
 
 
 def versions_of(methods: Iterable[str]) -> dict[str, int]:
-    """Return the versions of methods, without those that compute nothing."""
+    """Return the versions of methods, except those that compute nothing."""
     return {
         name: find_merge(name).contract.version for name in sorted(methods) if not (is_fixed(name) or name == APPLY)
     }

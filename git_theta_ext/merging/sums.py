@@ -1,4 +1,4 @@
-"""Exact arithmetic on elements: a change applied to other values, and values in another element type, rounded once.
+"""Exact arithmetic on elements: apply a change to other values, and convert values to another type, rounding once.
 
 A sum of three float64 numbers is rounded correctly by the algorithm of Boldo and Melquiond (Emulation of a FMA and
 correctly rounded sums: proved algorithms using rounding to odd, https://doi.org/10.1109/TC.2007.70819).
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.dtypes import Dtype
 
 _BLOCK = 1 << 14
-"""Numbers that are worked on at a time: few enough that what is made of them stays in the processor's cache."""
+"""Numbers that are computed at a time: few enough that intermediate results stay in the CPU's cache."""
 _NO_INFINITY = ("F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
 
 
@@ -27,22 +27,22 @@ def apply_change(values: Sequence[Buffer], dtypes: Sequence[Dtype], into: Dtype,
     """Compute ours + (theirs - base), exactly, rounded once.
 
     Args:
-        values: The little-endian elements of ours, the base and theirs, as many of each.
+        values: The little-endian elements of ours, the base and theirs, the same number of each.
         dtypes: Their element types: floats, or complex numbers of one type.
         into: Element type of the result.
-        room: Where its elements go.
+        room: Memory for the result.
 
     Returns:
-        Why the result may not be used, empty if it may.
+        Why the result cannot be used; empty if it can.
     """
     import numpy as np
 
-    found = [to_float(data, kind) for data, kind in zip(values, dtypes, strict=True)]
-    for whose, numbers in zip(("ours", "base", "theirs"), found, strict=True):
+    operands = [to_float(data, kind) for data, kind in zip(values, dtypes, strict=True)]
+    for whose, numbers in zip(("ours", "base", "theirs"), operands, strict=True):
         if not np.isfinite(numbers).all():
             return f"{whose} has NaN or infinite values"
-    for start, stop in _blocks(len(found[0]), components(into), into, room):
-        ours, base, theirs = (numbers[start[0] : stop[0]].astype(np.float64) for numbers in found)
+    for start, stop in _blocks(len(operands[0]), components(into), into, room):
+        ours, base, theirs = (numbers[start[0] : stop[0]].astype(np.float64) for numbers in operands)
         with np.errstate(over="ignore", invalid="ignore"):
             total = _sum(ours, base, theirs, exact=is_wide(into))
         if not (np.abs(total) <= largest(_real(into))).all():
@@ -52,16 +52,16 @@ def apply_change(values: Sequence[Buffer], dtypes: Sequence[Dtype], into: Dtype,
 
 
 def cast(value: Buffer, dtype: Dtype, into: Dtype, room: memoryview) -> str:
-    """Write elements in another type, rounded once.
+    """Convert elements to another type, rounding once.
 
     Args:
         value: Little-endian elements.
-        dtype: Their type, of floats or complex numbers.
+        dtype: Their type: floats or complex numbers.
         into: The other type, of the same kind.
-        room: Where they go.
+        room: Memory for the result.
 
     Returns:
-        Why the result may not be used, empty if it may.
+        Why the result cannot be used; empty if it can.
     """
     import numpy as np
 
@@ -77,30 +77,30 @@ def cast(value: Buffer, dtype: Dtype, into: Dtype, room: memoryview) -> str:
 
 
 def is_cast(value: Buffer, dtype: Dtype, other: Buffer, into: Dtype) -> bool:
-    """Tell whether elements are others, in another type and changed by nothing but rounding.
+    """Return whether elements are other elements in another type, changed by nothing but rounding.
 
-    What is narrower than 32 bits may have been rounded to float32 first, as torch does it.
+    Types narrower than 32 bits may have been rounded to float32 first, as torch does.
     """
     import numpy as np
 
     numbers = to_float(value, dtype)
-    found = to_float(other, into)
+    expected = to_float(other, into)
 
     def same(data: bytes) -> bool:
-        return bool(np.array_equal(to_float(data, _real(into)), found, equal_nan=True))
+        return bool(np.array_equal(to_float(data, _real(into)), expected, equal_nan=True))
 
     return same(round_once(numbers.astype(np.float64), _real(into))) or same(from_float(numbers, _real(into)))
 
 
 def _real(dtype: Dtype) -> Dtype:
-    """Return the type of the parts of complex numbers; other types as they are."""
+    """Return the type of the components of complex numbers; other types as they are."""
     return {"C64": named("F32"), "C128": named("F64")}.get(dtype.name, dtype)
 
 
 def _blocks(
     numbers: int, per_element: int, into: Dtype, room: memoryview
 ) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield where each block begins and ends, in numbers and in bytes of the result."""
+    """Yield the start and the end of each block, in numbers and in bytes of the result."""
     size = into.bits // 8 // per_element
     assert room.nbytes == numbers * size
     for start in range(0, numbers, _BLOCK):
@@ -109,7 +109,7 @@ def _blocks(
 
 
 def _sum(ours: Any, base: Any, theirs: Any, *, exact: bool) -> Any:
-    """Return ours + (theirs - base), rounded correctly if ``exact``, else to odd, for one more rounding."""
+    """Return ours + (theirs - base), rounded correctly if ``exact``, else rounded to odd for another rounding."""
     change, change_error = _two_sum(theirs, -base)
     total, error = _two_sum(ours, change)
     if not error.any() and not change_error.any():
@@ -119,7 +119,7 @@ def _sum(ours: Any, base: Any, theirs: Any, *, exact: bool) -> Any:
 
 
 def _two_sum(one: Any, other: Any) -> tuple[Any, Any]:
-    """Return the rounded sum, and what the rounding left out."""
+    """Return the rounded sum, and the rounding error."""
     total = one + other
     part = total - one
     error = (one - (total - part)) + (other - part)
@@ -127,7 +127,7 @@ def _two_sum(one: Any, other: Any) -> tuple[Any, Any]:
 
 
 def _odd(total: Any, error: Any) -> Any:
-    """Round to odd what was rounded to nearest: an inexact sum becomes that neighbour which has the last bit set."""
+    """Turn rounding to nearest into rounding to odd: an inexact sum becomes the neighbour whose last bit is set."""
     import numpy as np
 
     bits = total.view(np.int64)

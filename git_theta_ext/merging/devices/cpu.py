@@ -1,4 +1,4 @@
-"""Compute on the CPU: nothing is moved."""
+"""Compute on the CPU, without moving data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep torch from using more than one thread for an operation: the work is in several threads already."""
+    """Limit torch to one thread for each operation, while several threads already share the work."""
     import torch
 
     before = torch.get_num_threads()
@@ -34,7 +34,7 @@ def one_thread() -> Iterator[None]:
 
 
 class Cpu:
-    """The processor: nothing is moved."""
+    """The CPU."""
 
     name = CPU
     threads = sys.maxsize

@@ -1,9 +1,9 @@
-"""Compute on a CUDA device, some pieces at a time, each in a lane of its own.
+"""Compute on a CUDA device, several pieces at a time, each in its own lane.
 
-A lane is a stream and two slabs of pinned memory. The thread that has it fills a slab while the other one is on its
-way, puts the computation into the stream behind the copies, and waits until the result has come back. The copies and
-computations of different lanes overlap. As a lane's work is all in one stream, nothing has to be kept in order between
-streams: memory that was freed is used again by the same stream, behind all that still reads it.
+A lane is a stream and two slabs of pinned memory. The thread that uses it fills one slab while the other one is copied,
+enqueues the computation in the stream behind the copies, and waits for the result. The copies and computations of
+different lanes overlap. Since all work of a lane is in one stream, streams need no synchronisation: freed memory is
+reused by the same stream, after everything that still reads it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from git_theta_ext.model.dtypes import Dtype
 
 LANES = 6
-"""So that filling slabs, copying in, computing, copying out and emptying slabs go on at the same time."""
+"""Enough to fill slabs, copy in, compute, copy out and empty slabs at the same time."""
 
 SPAN = 8
-"""Chunks of a piece: 2^22 elements. Python needs some 0.3 ms for a piece, in which the bus brings ten megabytes."""
+"""Number of chunks in a piece: 2^22 elements. Python needs about 0.3 ms for a piece, in which the bus copies 10 MB."""
 
 LIBRARY_BYTES = 1 << 26
-"""For the workspaces of matrix products, and what allocations are rounded up by."""
+"""Bytes for the workspaces of matrix products, and for rounding up of allocations."""
 
 _SLABS = 2
 _SLAB_BYTES = 1 << 22
@@ -39,27 +39,27 @@ _SLAB_BYTES = 1 << 22
 
 @dataclass(frozen=True)
 class _Slab:
-    """Pinned memory, and the event behind the last copy from it or to it."""
+    """Pinned memory, and the event after the last copy from or to it."""
 
     room: torch.Tensor
     copied: Any
 
 
 class _Lane:
-    """A stream and its slabs. Every method is called while the stream is the thread's current one."""
+    """A stream and its slabs. Methods are called while the stream is the thread's current one."""
 
     def __init__(self, device: torch.device, rooms: torch.Tensor) -> None:
         import torch
 
-        streams: Any = torch.cuda.Stream  # torch has no types for these two
+        streams: Any = torch.cuda.Stream  # torch has no types for these
         events: Any = torch.cuda.Event
         self.stream = streams(device)
         self._device = device
-        # Threads that wait sleep, so that the others can decode.
+        # Waiting threads sleep, so that others can decode.
         self._slabs = deque(_Slab(room, events(blocking=True)) for room in rooms)
 
     def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> torch.Tensor:
-        """Return elements as numbers; see ``Lane``. Their bytes were copied from ``data`` when it returns."""
+        """Return elements as numbers; see ``Lane``. ``data`` may be overwritten when it returns."""
         import torch
 
         raw = viewed(data, torch.uint8)
@@ -72,11 +72,11 @@ class _Lane:
         return widened(there.view(torch_dtype(dtype)), dtype, wide=wide)
 
     def save(self, values: torch.Tensor, dtype: Dtype, room: Buffer) -> None:
-        """Write the rounded numbers' bytes; see ``Lane``. All that was begun in this lane is done when it returns."""
+        """Write the bytes of rounded numbers; see ``Lane``. All work in this lane is done when it returns."""
         import torch
 
         numbers = prepared(values, dtype)
-        # Into a tensor of our own: what is viewed as bytes needs a stride, which a single number may not have.
+        # In a new tensor: to be viewed as bytes it needs a stride of 1, which a single number may not have.
         rounded = torch.empty(numbers.numel(), dtype=torch_dtype(dtype), device=numbers.device).copy_(numbers)
         coming: deque[tuple[_Slab, torch.Tensor]] = deque()
         parts, targets = (
@@ -93,7 +93,7 @@ class _Lane:
             _take(*coming.popleft())
 
     def _next(self) -> _Slab:
-        """Return the slab that was used longest ago, when its copy is done."""
+        """Return the least recently used slab, after its copy is done."""
         slab = self._slabs[0]
         self._slabs.rotate(-1)
         slab.copied.synchronize()
@@ -101,13 +101,13 @@ class _Lane:
 
 
 def _take(slab: _Slab, target: torch.Tensor) -> None:
-    """Copy what has come back out of a slab."""
+    """Copy a result out of a slab."""
     slab.copied.synchronize()
     target.copy_(slab.room[: target.numel()])
 
 
 class Cuda:
-    """A CUDA device. Its pinned memory is taken once.
+    """A CUDA device. Its pinned memory is allocated once.
 
     Args:
         name: ``cuda:N``.
@@ -128,26 +128,26 @@ class Cuda:
 
     @contextmanager
     def lane(self) -> Iterator[_Lane]:
-        """Let this thread compute there, when a lane is idle; see ``Device``."""
+        """Let this thread compute on the device, once a lane is idle; see ``Device``."""
         import torch
 
         lane = self._idle.get()
         try:
-            # Threads begin at the first device, where nothing of ours has to be.
+            # New threads use the first device, which may not be this one.
             with torch.cuda.device(self._device), torch.cuda.stream(lane.stream):
                 yield lane
         finally:
             self._idle.put(lane)
 
     def free(self) -> int | None:
-        """Return the bytes that are free, or that torch holds and does not use; see ``Device``."""
+        """Return the bytes that are free, including those that torch caches; see ``Device``."""
         import torch
 
         free, _ = torch.cuda.mem_get_info(self._device)
         return free + torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
 
     def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> torch.Tensor:
-        """Return elements as numbers, in this thread's current stream; see ``Device``."""
+        """Return elements as numbers, in the thread's current stream; see ``Device``."""
         return widened(viewed(data, torch_dtype(dtype)).to(self._device), dtype, wide=wide)
 
 
@@ -158,7 +158,7 @@ def _pinned(*shape: int) -> torch.Tensor:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Tell whether a device has no memory left: for a tensor, a library's workspace, or a context."""
+    """Return whether a device ran out of memory: for a tensor, the workspace of a library, or a context."""
     import torch
 
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(
@@ -167,7 +167,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def give_back_memory() -> None:
-    """Return what torch holds on CUDA devices and does not use to them."""
+    """Free the memory that torch caches on CUDA devices."""
     import torch
 
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Where merges are computed: numbers from the store's bytes, and back."""
+"""The interface of the devices that merges are computed on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPU, CUDA = "cpu", "cuda"
 
 
 class Lane(Protocol):
-    """What one piece is worked on with."""
+    """The part of a device that computes one piece."""
 
     def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> torch.Tensor:
         """Return elements as float32, as float64 if ``wide``, and integers as int64; one-dimensional.
@@ -27,17 +27,17 @@ class Lane(Protocol):
         ...
 
     def save(self, values: torch.Tensor, dtype: Dtype, room: Buffer) -> None:
-        """Round numbers to an element type, and write their bytes into a room of their size."""
+        """Round numbers to an element type, and write their bytes."""
         ...
 
 
 class Device(Protocol):
-    """Where a merge is computed.
+    """A device that merges are computed on.
 
     Attributes:
-        name: As torch calls it, such as ``cpu`` or ``cuda:1``.
-        threads: In how many threads pieces can be computed at a time.
-        span: How many of the store's chunks make a piece.
+        name: Its name in torch, such as ``cpu`` or ``cuda:1``.
+        threads: Number of threads that can compute pieces at the same time.
+        span: Number of chunks of the store in a piece.
     """
 
     name: str
@@ -45,25 +45,25 @@ class Device(Protocol):
     span: int
 
     def lane(self) -> AbstractContextManager[Lane]:
-        """Let this thread compute there, as one of ``threads``; what it made there must be gone behind the context."""
+        """Let this thread compute on the device; tensors created in the context must not be used after it."""
         ...
 
     def free(self) -> int | None:
-        """Return the bytes of memory that tensors can still take; None where they share it with all others."""
+        """Return the bytes of memory that are free for tensors; None for the memory of the host."""
         ...
 
     def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> torch.Tensor:
-        """Return elements as numbers, as ``Lane.load`` does, for as long as they are wanted."""
+        """Return elements as numbers, as ``Lane.load`` does, with no limit on their lifetime."""
         ...
 
 
 @dataclass(frozen=True)
 class Devices:
-    """What shares the work of a merge.
+    """The devices that share the work of a merge.
 
     Attributes:
-        used: One or more.
-        spare: Merges what needs more memory than any of them has; None where that is an error.
+        used: One or more devices.
+        spare: The device for tensors that need more memory than any of them has; None if that is an error.
     """
 
     used: tuple[Device, ...]

@@ -1,4 +1,4 @@
-"""Convert between the store's bytes and tensors of numbers that torch computes with."""
+"""Convert between the store's bytes and the tensors that torch computes with."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ TORCH = {
     "U64": "uint64",
     "I64": "int64",
 }
-"""Element type to that of the tensors that hold its numbers."""
+"""Element type to the type of the tensors with its numbers."""
 
 
 def torch_dtype(dtype: Dtype) -> torch.dtype:
-    """Return the type of a tensor of such elements; of complex ones that of their parts."""
+    """Return the type of a tensor with such elements; for complex ones that of their components."""
     import torch
 
-    found: torch.dtype = getattr(torch, TORCH[dtype.name])
-    return found
+    kind: torch.dtype = getattr(torch, TORCH[dtype.name])
+    return kind
 
 
 def viewed(data: Buffer, kind: torch.dtype) -> torch.Tensor:
-    """Return bytes as a tensor that shares them, also where there are none, which torch.frombuffer refuses."""
+    """Return bytes as a tensor that shares them; unlike torch.frombuffer, it accepts an empty buffer."""
     import torch
 
     return torch.frombuffer(data, dtype=kind) if memoryview(data).nbytes else torch.empty(0, dtype=kind)
 
 
 def widened(values: torch.Tensor, dtype: Dtype, *, wide: bool) -> torch.Tensor:
-    """Return elements as the numbers that are computed with; the same tensor where they are these."""
+    """Return elements as the numbers that are computed with; the same tensor if nothing changes."""
     import torch
 
     if dtype.kind in ("int", "uint", "bool"):
@@ -69,7 +69,7 @@ def number_bytes(dtypes: Iterable[Dtype]) -> int:
 
 
 def prepared(values: torch.Tensor, dtype: Dtype) -> torch.Tensor:
-    """Return numbers in one dimension, as float32 where float64 would be rounded otherwise than ``model.numbers``."""
+    """Return numbers in one dimension, as float32 if float64 would be rounded differently than in ``model.floats``."""
     import torch
 
     flat = values.reshape(-1)

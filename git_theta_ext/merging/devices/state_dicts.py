@@ -1,4 +1,4 @@
-"""Tensors of torch as the store knows them, and back."""
+"""Convert tensors of torch to the store's bytes, and back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Buffer
 
-# Merges compute with these as something else than they are to a model.
+# The types of these in models, which differ from those that merges compute with.
 _WHOLE = {"BOOL": "bool", "C64": "complex64", "C128": "complex128"}
 
 
@@ -25,30 +25,33 @@ def _types() -> dict[str, torch.dtype]:
 
 
 def to_bytes(name: str, tensor: torch.Tensor) -> tuple[TensorSpec, memoryview]:
-    """Return a tensor's spec and its little-endian bytes, which it may share.
+    """Return a tensor's spec and its little-endian bytes, which may share its memory.
 
     Raises:
-        FormatError: Its element type is none that checkpoints have, or it is not dense.
+        FormatError: Checkpoints do not support its element type, or it is not dense.
     """
     import torch
 
-    known = {dtype: text for text, dtype in _types().items()}
-    if tensor.dtype not in known or tensor.layout is not torch.strided:
-        raise FormatError(f"parameter {name!r} is a tensor of {tensor.dtype}, {tensor.layout}", hint="leave it out")
+    names = {dtype: text for text, dtype in _types().items()}
+    if tensor.dtype not in names or tensor.layout is not torch.strided:
+        raise FormatError(
+            f"parameter {name!r} is a tensor of {tensor.dtype}, {tensor.layout}, which is not supported",
+            hint="leave it out",
+        )
     flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    return TensorSpec.of(known[tensor.dtype], tensor.shape), flat.view(torch.uint8).numpy().data
+    return TensorSpec.of(names[tensor.dtype], tensor.shape), flat.view(torch.uint8).numpy().data
 
 
 def to_tensor(spec: TensorSpec, data: Buffer) -> torch.Tensor:
-    """Return a tensor that shares some little-endian bytes.
+    """Return a tensor that shares the memory of little-endian bytes.
 
     Raises:
-        FormatError: Torch has no such element type.
+        FormatError: Torch does not support the element type.
     """
     import torch
 
     if spec.dtype.name not in _types():
-        raise FormatError(f"torch has no tensors of type {spec.dtype.name}")
+        raise FormatError(f"torch does not support the element type {spec.dtype.name}")
     dtype = _types()[spec.dtype.name]
     if not spec.elements:
         return torch.empty(spec.shape, dtype=dtype)

@@ -47,12 +47,12 @@ _OF_A_LORA = re.compile(
 
 def lora_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
     """Return the names of the two factors of each LoRA."""
-    known = set(names)
+    every = set(names)
     pairs = []
-    for name in sorted(name for name in known if "lora" in name):
+    for name in sorted(name for name in every if "lora" in name):
         for pattern, other in FACTORS:
             match = pattern.fullmatch(name)
-            if match and (second := f"{match[1]}{other}{match[2]}") in known:
+            if match and (second := f"{match[1]}{other}{match[2]}") in every:
                 pairs.append((name, second))
     return pairs
 
@@ -73,10 +73,10 @@ def other_adapters(names: Iterable[str]) -> list[tuple[str, list[str]]]:
 
     If a LoRA is part of it (DoRA, AdaLoRA), its factors and alpha are included.
     """
-    known = list(names)
+    every = list(names)
     units: dict[str, tuple[str, list[str]]] = {}
     shared: dict[str, list[str]] = {}
-    for name in (name for name in known if _HINTS.search(name)):
+    for name in (name for name in every if _HINTS.search(name)):
         for kind, pattern in _KINDS:
             if match := pattern.fullmatch(name):
                 units.setdefault(match[1] or "", (kind, []))[1].append(name)
@@ -84,7 +84,7 @@ def other_adapters(names: Iterable[str]) -> list[tuple[str, list[str]]]:
         for kind, pattern in _SHARED:
             if pattern.fullmatch(name):
                 shared.setdefault(kind, []).append(name)
-    for name in known if units else ():
+    for name in every if units else ():
         match = _OF_A_LORA.fullmatch(name)
         if match and (match[1] or "") in units:
             units[match[1] or ""][1].append(name)

@@ -103,8 +103,8 @@ class Plan:
         if self.layout.action == "compute" or any(decision.action == "conflict" for decision in self.decisions):
             yield self.layout.skeleton.digest
         if self.layouts_differ:
-            known = self.sides if self.base is None else (self.base, *self.sides)
-            yield from (side.skeleton.digest for side in known)
+            versions = self.sides if self.base is None else (self.base, *self.sides)
+            yield from (version.skeleton.digest for version in versions)
         trims = False
         for decision in self.decisions:
             trims = trims or (decision.action == "compute" and scope_of(decision.choice) == "model")
@@ -141,8 +141,8 @@ def counted(decision: Decision) -> list[Parameter]:
     if base is None or not base.spec.dtype.arithmetic:
         return []
     values = [decision.sides[number] for number in decision.changed_by]
-    found = [v for v in values if v is not None and v.spec.shape == base.spec.shape and v.spec.dtype.arithmetic]
-    return [base, *found] if found else []
+    same = [v for v in values if v is not None and v.spec.shape == base.spec.shape and v.spec.dtype.arithmetic]
+    return [base, *same] if same else []
 
 
 def plan(
@@ -167,14 +167,14 @@ def plan(
         MergeError: A rule has weights for another number of sides.
         PluginError: The format is not installed.
     """
-    known = [*([] if base is None else [base]), *sides]
-    if len({manifest.format for manifest in known}) > 1 or not find_format(sides[0].format).mergeable:
+    versions = [*([] if base is None else [base]), *sides]
+    if len({manifest.format for manifest in versions}) > 1 or not find_format(sides[0].format).mergeable:
         return _plan_whole(base, sides, rules)
     followed = follow_renames(base, sides)
     base, sides = followed.base, followed.sides
-    known = [*([] if base is None else [base]), *sides]
+    versions = [*([] if base is None else [base]), *sides]
     before = {} if base is None else base.parameters
-    names = sorted({name for manifest in known for name in manifest.parameters})
+    names = sorted({name for manifest in versions for name in manifest.parameters})
     disputed = {conflict.name for conflict in base.conflicts} if base is not None else set()
     by_name = {}
     for name in names:
@@ -257,18 +257,18 @@ def _plan_whole(base: Manifest | None, sides: Sequence[Manifest], rules: Rules) 
     choice = rules.defaults
     names = side_names(len(sides))
     changed = [number for number, side in enumerate(sides) if side != base]
-    known = {**dict(zip(names, sides, strict=True)), **({} if base is None else {"base": base})}
-    source: str | None = choice.method if choice.method in known else None
+    versions = {**dict(zip(names, sides, strict=True)), **({} if base is None else {"base": base})}
+    source: str | None = choice.method if choice.method in versions else None
     if all(sides[number] == sides[changed[0]] for number in changed):
         source = names[changed[0]] if changed else names[0]
     if source is not None:
-        taken, every = known[source], tuple(range(len(sides)))
+        taken, every = versions[source], tuple(range(len(sides)))
         rows = [
             Decision(name, f"taken from {source}", "take", names[0], None, (p,) * len(sides), choice, every)
             for name, p in taken.parameters.items()
         ]
         return Plan(base, (taken,) * len(sides), tuple(rows), LayoutDecision("take", taken.skeleton))
-    reason = _WHOLE_FILE if len({side.format for side in known.values()}) == 1 else _FORMATS_DIFFER
+    reason = _WHOLE_FILE if len({side.format for side in versions.values()}) == 1 else _FORMATS_DIFFER
     before = {} if base is None else base.parameters
     decisions = []
     for name in sorted({name for side in sides for name in side.parameters}):

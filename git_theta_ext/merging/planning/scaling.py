@@ -45,8 +45,8 @@ class Scaling:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Scaling:
         """Return the ranks and scales of a configuration."""
-        known = {key: config[key] for key in _KEYS if config.get(key) not in (None, {}) and config[key] is not False}
-        return cls(json.dumps(known, sort_keys=True), known)
+        scaling = {key: config[key] for key in _KEYS if config.get(key) not in (None, {}) and config[key] is not False}
+        return cls(json.dumps(scaling, sort_keys=True), scaling)
 
     def rank(self, module: str) -> int:
         """Return the rank of a module's LoRA.

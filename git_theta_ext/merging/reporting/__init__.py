@@ -1,1 +1,1 @@
-"""Measure what a merge did, and report it."""
+"""Measure the effect of a merge, and report it."""

@@ -1,4 +1,4 @@
-"""How far the sides of a merge moved a parameter, how they agree, and what the merge made of it."""
+"""Measure how far the sides of a merge moved a parameter, how much they agree, and how far the merge moved it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MergedVersions:
-    """A parameter in a merge; all of one shape and of an element type that allows arithmetic.
+    """The versions of a parameter in a merge; all have one shape and an element type that allows arithmetic.
 
     Attributes:
-        base: The common ancestor's value; without one the sides' values count as moved from zero.
-        sides: Those that changed it.
-        merged: What came of it, None where that is not asked for.
-        trims: The threshold of each side, where the method has any.
+        base: The common ancestor's value; None counts as zero.
+        sides: The values of the sides that changed it.
+        merged: The merged value; None if it is not measured.
+        trims: The threshold of each side, if the method has any.
     """
 
     base: Parameter | None
@@ -60,16 +60,16 @@ class Measures:
     """Sums over the elements of one or more parameters, so that those of several can be added.
 
     Attributes:
-        elements: Their number.
+        elements: Number of elements.
         base: Squared norm of the common ancestor's values.
-        products: Inner products of the task vectors; squared norms in the diagonal.
-        moved: For each side how many elements it moved.
-        kept: For each side how many of these its threshold keeps, None where there is none.
-        touched: Elements that some side moved.
-        common: Elements that two or more sides moved.
-        opposed: Those of them that were not all moved in the same direction.
-        merged: Squared norm of what the merge moved, None where that was not asked for.
-        left: Elements that some side moved and the merge did not, None likewise.
+        products: Inner products of the task vectors; squared norms on the diagonal.
+        moved: Number of elements that each side moved.
+        kept: Number of these that the threshold of each side keeps; None without thresholds.
+        touched: Number of elements that some side moved.
+        common: Number of elements that two or more sides moved.
+        opposed: Number of these that were not all moved in the same direction.
+        merged: Squared norm of the change by the merge; None if it is not measured.
+        left: Number of elements that some side moved and the merge did not; None if it is not measured.
     """
 
     elements: int
@@ -103,55 +103,57 @@ class Measures:
 
     @property
     def distances(self) -> tuple[float, ...]:
-        """For each side the norm of what it moved over that of the ancestor's values; infinite where that is zero."""
+        """The norm of each side's change over that of the ancestor's values; infinite if that is zero."""
         return tuple(_root_ratio(row[number], self.base) for number, row in enumerate(self.products))
 
     @property
     def trimmed(self) -> tuple[float, ...] | None:
-        """For each side the share of the elements it moved that its threshold drops."""
+        """For each side, the share of the elements it moved that its threshold drops."""
         if self.kept is None:
             return None
         return tuple(1 - kept / moved if moved else 0.0 for kept, moved in zip(self.kept, self.moved, strict=True))
 
     @property
     def agreement(self) -> float | None:
-        """The share of what several sides moved that they moved in the same direction; None where there is nothing."""
+        """The share of elements that several sides moved in the same direction; None if several moved none."""
         return 1 - self.opposed / self.common if self.common else None
 
     @property
     def unmoved(self) -> float | None:
-        """The share of what some side moved that the merge left as it was; None where that was not asked for."""
+        """The share of elements that some side moved and the merge did not; None if it is not measured."""
         return None if self.left is None else self.left / max(self.touched, 1)
 
     def cosine(self, one: int, other: int) -> float | None:
-        """Return the cosine of two sides' task vectors, None where one of them is zero."""
+        """Return the cosine of two sides' task vectors; None if one of them is zero."""
         size = math.sqrt(self.products[one][one] * self.products[other][other])
         return self.products[one][other] / size if size else None
 
     @property
     def energy(self) -> float | None:
-        """The squared norm of what the merge moved, over the mean of the sides'; None where nothing was moved."""
+        """The squared norm of the change by the merge over the mean of the sides'; None if nothing changed."""
         mean = math.fsum(row[number] for number, row in enumerate(self.products)) / len(self.products)
         return self.merged / mean if self.merged is not None and mean else None
 
 
-def measure(store: TensorStore, device: Device, asked: Mapping[str, MergedVersions]) -> Iterator[tuple[str, Measures]]:
-    """Measure parameters, one after another, in pieces that are read and computed in threads.
+def measure(
+    store: TensorStore, device: Device, versions: Mapping[str, MergedVersions]
+) -> Iterator[tuple[str, Measures]]:
+    """Measure parameters one after another, in pieces that are read and computed in threads.
 
     Args:
         store: Holds the values.
         device: Where to compute.
-        asked: By name; only comparable ones.
+        versions: The versions of each parameter, by name; all comparable.
 
     Raises:
-        MissingError: A value is not here.
+        MissingError: A value is not in the store.
         CorruptError: A value is damaged.
     """
-    names = list(asked)
-    groups = [asked[name].members for name in names]
+    names = list(versions)
+    groups = [versions[name].members for name in names]
 
     def work(piece: Piece) -> Measures:
-        return _piece(device, asked[names[piece.group]], piece.chunks)
+        return _piece(device, versions[names[piece.group]], piece.chunks)
 
     total: Measures | None = None
     for piece in read_parameters(store, groups, work if device.threads else None):
@@ -174,8 +176,8 @@ def _piece(device: Device, versions: MergedVersions, chunks: Sequence[memoryview
     moved = [value - base for value in values]
     merged = moved.pop() if versions.merged is not None else None
     signs = torch.stack([vector.sign() for vector in moved])
-    movers, direction = signs.abs().sum(0), signs.sum(0).abs()
-    common = movers > 1
+    moved_by, direction = signs.abs().sum(0), signs.sum(0).abs()
+    common = moved_by > 1
     kept = [_kept(vector, trim) for vector, trim in zip(moved, versions.trims, strict=True)] if versions.trims else None
     return Measures(
         base.numel(),
@@ -183,11 +185,11 @@ def _piece(device: Device, versions: MergedVersions, chunks: Sequence[memoryview
         tuple(tuple(_dot(one, other) for other in moved) for one in moved),
         tuple(int(count) for count in signs.count_nonzero(1)),
         None if kept is None else tuple(kept),
-        int(movers.count_nonzero()),
+        int(moved_by.count_nonzero()),
         int(common.sum()),
-        int((common & (direction < movers)).sum()),
+        int((common & (direction < moved_by)).sum()),
         None if merged is None else _dot(merged, merged),
-        None if merged is None else int(((movers > 0) & (merged == 0)).sum()),
+        None if merged is None else int(((moved_by > 0) & (merged == 0)).sum()),
     )
 
 
@@ -196,7 +198,7 @@ def _dot(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def _kept(vector: torch.Tensor, trim: Trim) -> int:
-    """Return how many elements other than zero a threshold keeps; of those that equal it all that it allows."""
+    """Return the number of non-zero elements that a threshold keeps."""
     import torch
 
     bits = vector.to(torch.float32).view(torch.int32) & 0x7FFFFFFF

@@ -1,4 +1,4 @@
-"""What a merge did to each parameter that several sides changed: how far they were apart, and what came of it."""
+"""Report the effect of a merge on each parameter that several sides changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store
 
 RESOLVED = "resolved"
-"""Stands in the place of a method where a conflict was settled behind the merge."""
+"""Used instead of a method for conflicts that were resolved after the merge."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,12 @@ class Row:
 
     Attributes:
         name: The parameter.
-        spec: Of what came of it, or of what was merged where it is gone.
-        method: What the rules asked for.
-        state: What the sides had done to it.
-        sides: The names of those that changed it.
-        measures: None where the versions cannot be compared: shapes differ, one is gone, or there is no arithmetic.
+        spec: Spec of the merged value, or of a version that was merged if it was deleted.
+        method: The method by the rules.
+        state: What the sides did to it.
+        sides: Names of the sides that changed it.
+        measures: None if the versions cannot be compared: shapes differ, one is deleted, or the type allows no
+            arithmetic.
     """
 
     name: str
@@ -47,17 +48,17 @@ class Row:
 def rows(
     store: Store, device: Device, plan: Plan, merged: Manifest, trims: Mapping[str, tuple[Trim, ...]]
 ) -> Iterator[Row]:
-    """Measure what a merge did.
+    """Measure the effect of a merge.
 
     Args:
         store: Holds all values.
         device: Where to compute.
-        plan: Of the merge.
-        merged: What came of it.
+        plan: The plan of the merge.
+        merged: The merged version.
         trims: Parameter to the thresholds of the sides that changed it, from ``Engine.thresholds``.
 
     Raises:
-        MissingError: A value is not here.
+        MissingError: A value is not in the store.
         CorruptError: A value is damaged.
     """
     decisions = {decision.name: decision for decision in plan.decisions if several(decision)}
@@ -65,8 +66,8 @@ def rows(
         name: _versions(decision, merged.parameters.get(name), trims.get(name, ()))
         for name, decision in decisions.items()
     }
-    asked = {name: found for name, found in versions.items() if found is not None and found.comparable}
-    measured = dict(measure(store, device, asked))
+    comparable = {name: version for name, version in versions.items() if version is not None and version.comparable}
+    measured = dict(measure(store, device, comparable))
     names = side_names(len(plan.sides))
     for name, decision in decisions.items():
         values = (merged.parameters.get(name), decision.base, *decision.sides)
@@ -77,22 +78,22 @@ def rows(
 
 
 def several(decision: Decision) -> bool:
-    """Tell whether several sides changed a parameter, and differently."""
+    """Return whether several sides changed a parameter in different ways."""
     return len({decision.sides[number] for number in decision.changed_by}) > 1
 
 
 def bytes_to_read(plan: Plan) -> int:
-    """Return the bytes of what ``rows`` reads, about."""
+    """Return about how many bytes ``rows`` reads."""
     return sum(d.base.spec.nbytes for d in plan.decisions if several(d) and d.base is not None)
 
 
 def taken(plan: Plan) -> dict[str, int]:
-    """Return by side how many parameters only it changed, or all that changed them in the same way."""
-    found: dict[str, int] = {}
+    """Return, for each side, how many parameters were taken from it that no side changed differently."""
+    counts: dict[str, int] = {}
     for decision in plan.decisions:
         if decision.source is not None and not decision.unchanged and not several(decision):
-            found[decision.source] = found.get(decision.source, 0) + 1
-    return found
+            counts[decision.source] = counts.get(decision.source, 0) + 1
+    return counts
 
 
 def _versions(decision: Decision, merged: Parameter | None, trims: tuple[Trim, ...]) -> MergedVersions | None:

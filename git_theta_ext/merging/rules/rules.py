@@ -159,22 +159,22 @@ def choice(
         MergeError: The method does not have such an option, or the option does not take such a value.
         PluginError: The method is not installed.
     """
-    asked = dict(given)
+    remaining = dict(given)
     if method == GROW:
-        inner = str(asked.pop("method", DEFAULT_METHOD))
-        return replace(choice(inner, asked, weights, origin=origin, rule_index=rule_index), grow=True)
+        inner = str(remaining.pop("method", DEFAULT_METHOD))
+        return replace(choice(inner, remaining, weights, origin=origin, rule_index=rule_index), grow=True)
     place = "" if origin is None else f"{origin}: "
     if is_fixed(method) or method == APPLY:
-        if asked:
-            raise MergeError(f"{place}method {method!r} takes no options, but {min(asked)!r} is given")
+        if remaining:
+            raise MergeError(f"{place}method {method!r} takes no options, but {min(remaining)!r} is given")
         return Choice(method, origin=origin or DEFAULT_ORIGIN, rule_index=rule_index, explicit=origin is not None)
     contract = _contract(method, place)
-    unknown = [name for name in asked if name not in contract.options]
+    unknown = [name for name in remaining if name not in contract.options]
     if unknown:
         hint = _nearest(unknown[0], contract.options) or f"its options are: {', '.join(contract.options) or 'none'}"
         raise MergeError(f"{place}method {method!r} has no option {unknown[0]!r}", hint=hint)
     options = {
-        name: _value(f"{place}option {name!r} of {method!r}", option, asked.get(name, option.default))
+        name: _value(f"{place}option {name!r} of {method!r}", option, remaining.get(name, option.default))
         for name, option in contract.options.items()
     }
     return Choice(

@@ -1,1 +1,1 @@
-"""Find exact order statistics of values that do not fit in memory."""
+"""Find exact thresholds of values that do not fit in memory."""

@@ -1,4 +1,4 @@
-"""Over what thresholds are found: the tasks of one scope, and all that is counted for them."""
+"""Group tasks by the scope of their thresholds, and list the values that count for a scope."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec
 
-    # The common ancestor's value, and the changed ones by the number of their side.
+    # The common ancestor's value, and the changed values by the index of their side.
     Changed = tuple[Parameter, dict[int, Parameter]]
 
 
 def scopes(tasks: Iterable[Task]) -> list[list[Task]]:
-    """Group the tasks that trim by what they find their thresholds over; rules that ask for the same are one."""
+    """Group the tasks that trim by the scope of their thresholds; equal methods and options share a scope."""
     groups: dict[tuple[object, ...], list[Task]] = defaultdict(list)
     for task in tasks:
         if not task.method.contract.trims:
             continue
-        scope, asked = scope_of(task.choice), (task.choice.method, tuple(sorted(task.choice.options.items())))
+        scope, options = scope_of(task.choice), (task.choice.method, tuple(sorted(task.choice.options.items())))
         place = {"model": (), "rule": (task.choice.rule_index,)}.get(scope, (task.name,))
-        groups[scope, asked, place].append(task)
+        groups[scope, options, place].append(task)
     return list(groups.values())
 
 
 def is_exact(tasks: Sequence[Task]) -> bool:
-    """Tell whether the tasks of a scope keep exactly the share that is asked for."""
+    """Return whether the tasks of a scope keep exactly the share that was asked for."""
     return tasks[0].choice.options["ties"] == "exact"
 
 
 def counted_for(plan: Plan, tasks: Sequence[Task]) -> list[Changed]:
-    """Return what the thresholds of a scope are found over; what no side changed, too."""
+    """Return the values that the thresholds of a scope are found from, including unchanged ones."""
     if scope_of(tasks[0].choice) == "model":
         return _model(plan)
     return [_inputs(task) for task in tasks]
@@ -55,13 +55,13 @@ def _inputs(task: Task) -> Changed:
 
 
 def _model(plan: Plan) -> list[Changed]:
-    """Return all parameters of floats that the common ancestor has, tied ones once, with their changes."""
-    found: dict[tuple[object, ...], Changed] = {}
+    """Return all float parameters of the common ancestor, tied ones once, with their changes."""
+    changes: dict[tuple[object, ...], Changed] = {}
     for decision in plan.decisions:
         base = decision.base
         if base is None or base.spec.dtype.kind != "float" or not base.spec.dtype.arithmetic:
             continue
         usable = set(counted(decision)[1:])
         values = {n: value for n in decision.changed_by if (value := decision.sides[n]) in usable and value is not None}
-        found.setdefault((base, decision.sides), (base, values))
-    return list(found.values())
+        changes.setdefault((base, decision.sides), (base, values))
+    return list(changes.values())

@@ -1,4 +1,4 @@
-"""Find the thresholds of a scope: count the magnitudes of all changes, in two passes, on all devices."""
+"""Find the thresholds of a scope: count the magnitudes of all changes in two passes, on all devices."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.read_ahead import Piece
     from git_theta_ext.store.tensor_store import TensorStore
 
-    # The numbers of the sides that changed a part, and the counts of each.
+    # The indices of the sides that changed a piece, and the counts of each.
     Counted = tuple[list[int], list[torch.Tensor]]
 
 
@@ -36,26 +36,26 @@ def search(store: TensorStore, scheduler: DeviceScheduler, plan: Plan, tasks: Se
     """Find the threshold of every side over the scope of some tasks.
 
     Raises:
-        MissingError: A value is not here.
+        MissingError: A value is not in the store.
         CorruptError: A value is damaged.
     """
     changed, sides = counted_for(plan, tasks), len(plan.sides)
     total = sum(base.spec.elements for base, _ in changed)
     keep = min(total, floor(total * float(tasks[0].choice.options["density"])) + 1)
-    found = [Selection(keep) for _ in range(sides)]
+    selections = [Selection(keep) for _ in range(sides)]
     for base, values in changed:
         for number in set(range(sides)) - set(values):
-            found[number].zeros += base.spec.elements
+            selections[number].zeros += base.spec.elements
     shared = scheduler.work([group for group in changed if group[1]], _nbytes)
-    for again in (False, True):
-        bins = [selection.bin for selection in found]
-        count = partial(_counted, store, bins=bins, threads=scheduler.threads, again=again)
+    for second_pass in (False, True):
+        bins = [selection.bin for selection in selections]
+        count = partial(_counted, store, bins=bins, threads=scheduler.threads, second_pass=second_pass)
         for numbers, pieces in interleaved([partial(count, device, groups) for device, groups in shared]):
             for number, piece in zip(numbers, pieces, strict=True):
-                found[number].add(piece, alone=len(numbers) == 1)
-        for selection in [] if again else found:
+                selections[number].add(piece, alone=len(numbers) == 1)
+        for selection in [] if second_pass else selections:
             selection.narrow()
-    return found
+    return selections
 
 
 def histogram_bytes(change: Changed) -> int:
@@ -81,21 +81,21 @@ def _counted(  # noqa: PLR0913 - all but one named
     *,
     bins: Sequence[int],
     threads: int,
-    again: bool,
+    second_pass: bool,
 ) -> Generator[Counted, None, None]:
-    """Count the magnitudes of changes, piece by piece; the first time the values are verified."""
+    """Count the magnitudes of changes, piece by piece; the values are verified in the first pass."""
     import torch
 
     def counted(where: Device, group: Changed, chunks: Sequence[memoryview]) -> list[torch.Tensor]:
         base, values = group
         wide = any(is_wide(member.spec.dtype) for member in (base, *values.values()))
-        found = []
+        histograms = []
         with where.lane() as lane:
             start = lane.load(chunks[0], base.spec.dtype, wide=wide)
             for (number, value), chunk in zip(values.items(), chunks[1:], strict=True):
                 vector = lane.load(chunk, value.spec.dtype, wide=wide) - start
-                found.append(counts(vector.to(torch.float32), bins[number]))
-        return found
+                histograms.append(counts(vector.to(torch.float32), bins[number]))
+        return histograms
 
     def count(piece: Piece) -> list[torch.Tensor]:
         try:
@@ -106,7 +106,7 @@ def _counted(  # noqa: PLR0913 - all but one named
         return counted(Cpu(), groups[piece.group], piece.chunks)  # to the same counts
 
     pairs = [[base, *values.values()] for base, values in groups]
-    read = read_parameters(store, pairs, count, verify=not again, span=device.span, threads=threads)
+    read = read_parameters(store, pairs, count, verify=not second_pass, span=device.span, threads=threads)
     for piece in read:
         if piece.chunks:
             yield list(groups[piece.group][1]), piece.result
