@@ -1,4 +1,4 @@
-"""Division that rounds alike everywhere."""
+"""Division that rounds the same on every device."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 def divided(values: torch.Tensor, divisor: float) -> torch.Tensor:
     """Divide by a number, in place.
 
-    CUDA multiplies by the reciprocal of a number that the host has, and the last bit may be another
-    (https://github.com/pytorch/pytorch/issues/191495). By one on the device it divides.
+    CUDA multiplies by the reciprocal of a number on the host, which may change the last bit
+    (https://github.com/pytorch/pytorch/issues/191495). It divides by a number on the device.
     """
     import torch
 

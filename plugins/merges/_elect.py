@@ -17,20 +17,20 @@ _TINY = 1e-30
 
 
 def elect(vectors: Sequence[torch.Tensor], weights: Sequence[float], majority: int, votes_by: str = MASS) -> Elected:
-    """Combine vectors where they agree.
+    """Combine the vectors that agree with the elected sign of each element.
 
-    The sign of an element is that of the vectors' sum, or of the sum of their signs; where that is zero it is the
-    majority's. The result is the weighted mean of the vectors that have this sign, zero where none has.
+    The sign of an element is that of the vectors' sum, or of the sum of their signs; if that is zero, it is the
+    majority's. The result is the weighted mean of the vectors that have this sign, or zero if none has.
 
     Args:
-        vectors: Trimmed task vectors, weighted already; they are left as they are.
-        weights: What they were multiplied by.
+        vectors: Trimmed task vectors, multiplied by their weights; they are not modified.
+        weights: The weights.
         majority: 1 or -1.
         votes_by: ``mass`` or ``count``.
     """
     import torch
 
-    # Sums of either sign apart, and numbers for masks: choosing by booleans takes several times as long.
+    # Separate sums for each sign, and numbers as masks: selecting by booleans takes several times as long.
     total, above, below, plus, minus = (torch.zeros_like(vectors[0]) for _ in range(5))
     for vector, weight in zip(vectors, weights, strict=True):
         signs = vector.sign()

@@ -1,7 +1,7 @@
-"""Means and interpolations on the sphere, of tensors that count as one vector each.
+"""Means and interpolations on the sphere; each tensor counts as one vector.
 
-All of them lie in the span of the vectors, so they are told as a factor for each vector, and the inner products of the
-vectors (``_sums.gram``) are all that is needed to find them.
+The results lie in the span of the vectors, so they are given as a factor for each vector, and computed from the inner
+products of the vectors (``_sums.gram``) alone.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     Products = Sequence[Sequence[float]]
 
 _TINY = 1e-8
-"""A vector that is not longer has no direction."""
+"""A vector of at most this norm has no direction."""
 
 _CANCELLED = 1e-5
-"""A mean of directions that is not longer is what rounding left of vectors that cancel each other out."""
+"""A mean of directions of at most this norm is a rounding error: the directions cancel each other out."""
 
 _PARALLEL = 0.9995
 
@@ -29,7 +29,7 @@ def shares(weights: Sequence[float]) -> list[float]:
     """Divide weights by their sum.
 
     Raises:
-        MergeError: They are all zero, as those may be of the sides that changed a parameter.
+        MergeError: All weights are zero, which is possible for the sides that changed a parameter.
     """
     total = math.fsum(weights)
     if not total:
@@ -38,20 +38,20 @@ def shares(weights: Sequence[float]) -> list[float]:
 
 
 def cosines(products: Products) -> tuple[list[float], list[list[float]]]:
-    """Return the norms of vectors and the cosines between them, which are 0 for vectors that have no direction."""
+    """Return the norms of vectors and the cosines between them; cosines of vectors without a direction are 0."""
     sizes = [math.sqrt(row[number]) for number, row in enumerate(products)]
     scales = [1 / size if size > _TINY else 0.0 for size in sizes]
-    found = [
+    angles = [
         [inner * one * other for inner, other in zip(row, scales, strict=True)]
         for row, one in zip(products, scales, strict=True)
     ]
-    return sizes, found
+    return sizes, angles
 
 
 def slerp(products: Products, t: float) -> tuple[float, float]:
-    """Return the factors of the point at ``t`` of the arc from one vector to another.
+    """Return the factors of the point at ``t`` on the arc from one vector to another.
 
-    Nearly parallel or opposite ones are interpolated linearly.
+    Nearly parallel or opposite vectors are interpolated linearly.
     """
     cosine = cosines(products)[1][0][1]
     if abs(cosine) > _PARALLEL:
@@ -61,9 +61,9 @@ def slerp(products: Products, t: float) -> tuple[float, float]:
 
 
 def mean_direction(products: Products, weights: Sequence[float]) -> list[float]:
-    """Return the factors of the weighted mean of the directions, made as long as the weighted mean of the norms.
+    """Return the factors of the weighted mean of the directions, with the weighted mean of the norms as its norm.
 
-    Where the directions cancel each other out, it is the weighted mean of the vectors.
+    If the directions cancel each other out, it is the weighted mean of the vectors.
     """
     sizes, angles = cosines(products)
     parts = shares(weights)
@@ -72,16 +72,16 @@ def mean_direction(products: Products, weights: Sequence[float]) -> list[float]:
 
 
 def karcher_mean(products: Products, weights: Sequence[float], iterations: int, tolerance: float) -> list[float]:
-    """Return the factors of the Riemannian mean of the directions, made as long as the weighted mean of the norms.
+    """Return the factors of the Riemannian mean of the directions, with the weighted mean of the norms as its norm.
 
-    Vectors that have no direction count for the length alone. Where the directions cancel each other out, the search
-    starts from the first one.
+    Vectors without a direction count only for the norm. If the directions cancel each other out, the search starts from
+    the first one.
 
     Args:
         products: Inner products of the vectors.
-        weights: One for each vector.
-        iterations: The most steps.
-        tolerance: The search ends with a step, an angle in radians, that is not larger.
+        weights: One weight for each vector.
+        iterations: Maximum number of steps.
+        tolerance: The search ends with a step of at most this angle in radians.
     """
     sizes, angles = cosines(products)
     parts = shares(weights)
@@ -93,7 +93,7 @@ def karcher_mean(products: Products, weights: Sequence[float], iterations: int, 
     if length <= _CANCELLED:
         mean, length = [float(number == seen[0]) for number in range(len(parts))], 1.0
     for _ in range(iterations):
-        mean = [each / length for each in mean]
+        mean = [factor / length for factor in mean]
         step = _step(mean, directed, angles)
         size = _length(step, angles)
         if size <= tolerance:
@@ -104,18 +104,18 @@ def karcher_mean(products: Products, weights: Sequence[float], iterations: int, 
 
 
 def _step(mean: Sequence[float], parts: Sequence[float], angles: Products) -> list[float]:
-    """Return the mean of the arcs from a point to all directions, a vector that touches the sphere in that point.
+    """Return the mean of the arcs from a point to all directions, a tangent vector in that point.
 
-    Opposite directions are left out: no arc to them is the shortest.
+    Opposite directions are left out, because no arc to them is the shortest.
     """
     step = [0.0] * len(mean)
     for number, part in enumerate(parts):
-        cosine = max(-1.0, min(1.0, math.fsum(each * row[number] for each, row in zip(mean, angles, strict=True))))
+        cosine = max(-1.0, min(1.0, math.fsum(at * row[number] for at, row in zip(mean, angles, strict=True))))
         angle, sine = math.acos(cosine), math.sqrt(1 - cosine * cosine)
         if not part or (cosine < 0 and sine <= _CANCELLED):
             continue
         factor = part * (angle / sine if sine > _TINY else 1.0)
-        step = [each - factor * cosine * at for each, at in zip(step, mean, strict=True)]
+        step = [by - factor * cosine * at for by, at in zip(step, mean, strict=True)]
         step[number] += factor
     return step
 
@@ -128,6 +128,6 @@ def _length(point: Sequence[float], angles: Products) -> float:
 
 
 def _vectors(point: Sequence[float], sizes: Sequence[float], parts: Sequence[float], length: float) -> list[float]:
-    """Turn a combination of directions into one of the vectors, as long as the mean of their norms."""
+    """Turn a combination of directions into one of the vectors, with the mean of their norms as its norm."""
     scale = math.fsum(part * size for part, size in zip(parts, sizes, strict=True)) / length
-    return [each * scale / size if size > _TINY else 0.0 for each, size in zip(point, sizes, strict=True)]
+    return [at * scale / size if size > _TINY else 0.0 for at, size in zip(point, sizes, strict=True)]

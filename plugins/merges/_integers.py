@@ -1,4 +1,4 @@
-"""Sums of integers: torch wraps around without a word where one does not fit 64 bits."""
+"""Sums of integers: torch wraps around silently if one does not fit in 64 bits."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     import torch
 
 _BLOCK = 1 << 16
-"""Elements that are looked at in one go, so that this needs hardly any memory."""
+"""Elements that are checked at a time, so that this takes little memory."""
 _LARGEST = float((1 << 63) - (1 << 20))
-"""Below this a sum in float64 shows that the exact one fits, however many branches were rounded to add them up."""
+"""If a sum in float64 is below this, the exact sum fits, whatever the rounding errors of any number of branches."""
 
 
 def check_sum(terms: Sequence[tuple[int, torch.Tensor]]) -> None:
-    """Refuse to add up integers if a sum may not fit 64 bits.
+    """Check that sums of integers fit in 64 bits.
 
     Args:
-        terms: What is added, and how often: tensors of one shape.
+        terms: The tensors that are added, all of one shape, and the factor of each.
 
     Raises:
         MergeError: A sum may not fit.
@@ -32,4 +32,4 @@ def check_sum(terms: Sequence[tuple[int, torch.Tensor]]) -> None:
     for start in range(0, flat[0][1].numel(), _BLOCK):
         parts = [values[start : start + _BLOCK].double() * times for times, values in flat]
         if not bool((torch.stack(parts).sum(dim=0).abs() < _LARGEST).all()):
-            raise MergeError("the sum does not fit 64 bits")
+            raise MergeError("the sum does not fit in 64 bits")

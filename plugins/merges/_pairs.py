@@ -1,4 +1,4 @@
-"""The factors of several LoRAs, put together."""
+"""Combine the factors of several LoRAs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ COMBINE = Option(MEAN, choices=(MEAN, SUM))
 
 
 def stacked(branches: Sequence[Pair], weights: Sequence[float], combine: object) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return factors B and A of all ranks together in float64, whose product is the combined update exactly.
+    """Return the concatenated factors B and A in float64, whose product is exactly the combined update.
 
     Raises:
-        MergeError: The pairs are not those of one weight, or all weights are zero where a mean is asked for.
+        MergeError: The pairs belong to weights of different shapes, or the weights of a mean are all zero.
     """
     import torch
 
@@ -31,6 +31,6 @@ def stacked(branches: Sequence[Pair], weights: Sequence[float], combine: object)
         raise MergeError("the pairs belong to weights of different shapes")
     divisor = sum(weights) if combine == MEAN else 1.0
     if not divisor:
-        raise MergeError("the weights of all sides that changed it are zero", hint="give one of them a weight")
+        raise MergeError("all sides that changed it have weight 0", hint="give one of them a weight")
     b = [pair.b.double() * (weight * pair.scale / divisor) for pair, weight in zip(branches, weights, strict=True)]
     return torch.cat(b, dim=1), torch.cat([pair.a.double() for pair in branches], dim=0)

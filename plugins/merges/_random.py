@@ -1,4 +1,4 @@
-"""Random numbers that depend on a key and an element's place alone: the same on any device, however a tensor is cut.
+"""Random numbers that depend only on a key and an element's index: the same on any device and for any pieces.
 
 The mixing function is SplitMix64's (Steele, Lea and Flood, 2014, https://doi.org/10.1145/2660193.2660195).
 """
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 SEED = Option(0, 0, 2**53, whole=True)
-"""To draw others: the keys depend on it."""
+"""The seed: the keys depend on it."""
 
 _STEP = 0x9E3779B97F4A7C15
 _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
@@ -22,12 +22,12 @@ _BITS = 24
 
 
 def uniform(key: int, start: int, like: torch.Tensor) -> torch.Tensor:
-    """Draw numbers from [0, 1), multiples of 2^-24.
+    """Return uniform numbers from [0, 1), multiples of 2^-24.
 
     Args:
         key: 64 bits.
-        start: Place of the first element.
-        like: Has the shape, in whose flattened order places count, and the device.
+        start: Index of the first element.
+        like: A tensor with the shape and the device of the result; indices count in its flattened order.
 
     Returns:
         A float32 tensor.
@@ -42,11 +42,11 @@ def uniform(key: int, start: int, like: torch.Tensor) -> torch.Tensor:
 
 
 def _signed(number: int) -> int:
-    """Return the 64-bit integer of the same bits that has a sign."""
+    """Return the signed 64-bit integer with the same bits."""
     number &= (1 << 64) - 1
     return number - (1 << 64) if number >> 63 else number
 
 
 def _shifted(bits: torch.Tensor, by: int) -> torch.Tensor:
-    """Shift right and fill with zeros."""
+    """Shift right, filling with zeros."""
     return (bits >> by) & ((1 << (64 - by)) - 1)

@@ -1,9 +1,9 @@
-"""What methods that decompose matrices share.
+"""Functions for methods that decompose matrices.
 
-Decompositions are LAPACK's or cuSOLVER's, in float64 whatever the size: another build, another number of threads or
-another device may round otherwise. Products of their factors differ by some units in the last place of float64, which a
-float32 result seldom shows. Vectors of singular values that are nothing but rounding are arbitrary; they are left out,
-as with them machines would come to quite different results.
+Decompositions are those of LAPACK or cuSOLVER, always in float64. Another build, number of threads or device may round
+differently: products of their factors then differ in the last places of float64, which a float32 result rarely shows.
+Singular vectors whose singular values are rounding errors are arbitrary. They are dropped, because with them results
+would differ a lot between machines.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _MATRIX = 2
 _EPSILON = 2.0**-52
 
 _DEPENDENT = 1e-6
-"""Relative to the largest singular value: task vectors are differences of float32 values, and their singular vectors
-agree no better even where the branches made the same change."""
+"""Relative to the largest singular value. Task vectors are differences of float32 values, so their singular vectors do
+not agree more closely, even if the branches made the same change."""
 
 
 def scratch(of_matrix: Callable[[int, int, int], float]) -> Scratch:
-    """Return the scratch of a method that decomposes matrices, and gives all else the mean of the task vectors.
+    """Return the scratch of a method that decomposes matrices, and uses the mean of the task vectors for other shapes.
 
     Args:
-        of_matrix: From rows, columns and the number of branches to numbers. As the rest of ``MergeContract.scratch``
-            it counts a float64 as two; what decompositions take for themselves is not in it.
+        of_matrix: Function from rows, columns and the number of branches to numbers. As in ``MergeContract.scratch``, a
+            float64 counts as two, and the workspace of decompositions is not included.
     """
 
     def numbers(shape: Sequence[int], branches: int) -> float:
@@ -46,12 +46,12 @@ def scratch(of_matrix: Callable[[int, int, int], float]) -> Scratch:
 
 
 def factors(rows: int, columns: int) -> int:
-    """Return how many numbers the two factors of a thin decomposition have."""
+    """Return the number of elements in the two factors of a thin decomposition."""
     return min(rows, columns) * (rows + columns)
 
 
 def is_matrix(piece: Piece) -> bool:
-    """Tell whether a tensor has two dimensions and something in it."""
+    """Return whether a tensor has two dimensions and is not empty."""
     return piece.branches[0].dim() == _MATRIX and piece.branches[0].numel() > 0
 
 
@@ -71,11 +71,11 @@ def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def pseudo_inverse(matrix: torch.Tensor, least: float = 0.0) -> torch.Tensor:
-    """Return the pseudo-inverse of a symmetric matrix; eigenvalues that are nothing but rounding count as zero.
+    """Return the pseudo-inverse of a symmetric matrix; eigenvalues that are rounding errors count as zero.
 
     Args:
-        matrix: In float64.
-        least: Those count as zero too that are not larger than this times the largest.
+        matrix: The matrix, in float64.
+        least: Eigenvalues of at most this times the largest also count as zero.
 
     Raises:
         MergeError: Its decomposition does not converge.
@@ -91,22 +91,22 @@ def pseudo_inverse(matrix: torch.Tensor, least: float = 0.0) -> torch.Tensor:
 
 
 def rank(s: torch.Tensor, shape: tuple[int, ...], least: float = 0.0) -> int:
-    """Count the singular values that are more than rounding.
+    """Count the singular values that are not rounding errors.
 
     Args:
         s: Singular values, in descending order.
-        shape: Of the matrix.
-        least: Those do not count either that are not larger than this times the largest.
+        shape: Shape of the matrix.
+        least: Singular values of at most this times the largest do not count either.
     """
     return int((s > s[:1] * max(least, max(shape) * _EPSILON)).sum())
 
 
 def noise(s: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return how large those elements of singular vectors may be that would be zero without rounding.
+    """Return the largest rounding error of elements of singular vectors that should be zero.
 
     Args:
         s: Singular values, in descending order along the first dimension.
-        shape: Of the matrix.
+        shape: Shape of the matrix.
     """
     return s[:1] / s * (max(shape) * _EPSILON)
 
@@ -114,8 +114,8 @@ def noise(s: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """Return P Qᵀ of the decomposition P D Qᵀ: the nearest matrix with orthonormal rows or columns.
 
-    Of rows or columns that depend on each other it is the nearest partial isometry, which is the same for all bases of
-    what they lack.
+    If rows or columns are linearly dependent, it is the nearest partial isometry, which does not depend on the choice
+    of a basis.
     """
     u, s, vt = svd(matrix)
     number = rank(s, matrix.shape, _DEPENDENT)

@@ -1,4 +1,4 @@
-"""Statistics that methods need of every branch."""
+"""Access to the statistics of all branches."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import Piece
 
-_HINT = "make them for every side as docs/statistics.md says"
+_HINT = "collect them for every side: git theta stats collect"
 
 
 def of_all(piece: Piece, kind: str) -> tuple[torch.Tensor, ...]:
-    """Return a kind of statistics of every branch.
+    """Return one kind of statistics of every branch.
 
     Raises:
-        MergeError: They are not there, or of another shape than the parameter.
+        MergeError: A branch has none, or their shape is not that of the parameter.
     """
-    found = piece.sidecars.get(kind)
-    if found is None:
-        raise MergeError(f"there are no {kind} statistics of this parameter on every side", hint=_HINT)
-    if any(each.shape != piece.branches[0].shape for each in found):
-        raise MergeError(f"the {kind} statistics have another shape than the parameter", hint=_HINT)
-    return found
+    tensors = piece.sidecars.get(kind)
+    if tensors is None:
+        raise MergeError(f"not every side has {kind} statistics of this parameter", hint=_HINT)
+    if any(tensor.shape != piece.branches[0].shape for tensor in tensors):
+        raise MergeError(f"the shape of the {kind} statistics is not that of the parameter", hint=_HINT)
+    return tensors
 
 
 def grams(piece: Piece, kind: str, side: int) -> list[torch.Tensor] | None:
-    """Return a kind of Gram matrices of every branch in float64, None where the parameter is no weight of a Linear.
+    """Return one kind of Gram matrices of every branch in float64; None if the parameter is not the weight of a Linear.
 
     Args:
-        piece: What is merged.
-        kind: Of the statistics.
+        piece: The piece that is merged.
+        kind: The kind of statistics.
         side: The dimension of the weight that they belong to: 1 for inputs, 0 for outputs.
 
     Raises:
-        MergeError: They do not fit the weight.
+        MergeError: Their size does not match the weight.
     """
     import torch
 
-    found = piece.sidecars.get(kind)
-    if found is None or not is_matrix(piece):
+    tensors = piece.sidecars.get(kind)
+    if tensors is None or not is_matrix(piece):
         return None
     size = piece.branches[0].shape[side]
-    if any(each.shape != (size, size) for each in found):
-        raise MergeError(f"the {kind} statistics are no matrices of {size} x {size}", hint=_HINT)
-    return [each.to(torch.float64) for each in found]
+    if any(tensor.shape != (size, size) for tensor in tensors):
+        raise MergeError(f"the {kind} statistics are not {size} x {size} matrices", hint=_HINT)
+    return [tensor.to(torch.float64) for tensor in tensors]
 
 
 def mean(piece: Piece) -> torch.Tensor:
-    """Return the mean of the branches: what these methods do with all but the weights of a Linear."""
+    """Return the mean of the branches, which these methods use for all parameters but the weights of a Linear."""
     import torch
 
     result = piece.branches[0].to(torch.float64, copy=True)

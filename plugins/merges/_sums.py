@@ -1,8 +1,7 @@
 """Inner products and linear combinations in float64, in a fixed order.
 
-Only elementwise operations are used, which round alike everywhere: a reduction of torch's own adds in an order that
-depends on the device and on the processor. Tensors are worked through in blocks, so that little of them is ever held in
-float64.
+Only elementwise operations are used, which round the same on every device: the reductions of torch add in an order that
+depends on the device and the CPU. Tensors are processed in blocks, so that only a small part is held in float64.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Scratch
 
 _BLOCK = 1 << 20
-"""Elements; a part of what results mean: another number gives other last bits."""
+"""Number of elements; results depend on it, because another number gives other last bits."""
 
 
 def scratch(vectors: int) -> Scratch:
-    """Return what ``gram`` and ``combined`` hold beside so many tensors of the piece's size for each branch."""
+    """Return the scratch of ``gram`` and ``combined``, plus some tensors of the piece's size for each branch."""
 
     def numbers(shape: Sequence[int], branches: int) -> float:
         elements = math.prod(shape)
@@ -35,13 +34,13 @@ def scratch(vectors: int) -> Scratch:
 
 
 def fixed_sum(values: torch.Tensor) -> torch.Tensor:
-    """Add along the first dimension in float64: the second half to the first, until one is left.
+    """Sum along the first dimension in float64, adding the second half to the first until one is left.
 
     Args:
-        values: Of one dimension or more.
+        values: A tensor of at least one dimension.
 
     Returns:
-        A float64 tensor of one dimension less; zeros where there is nothing to add.
+        A float64 tensor with one dimension less; zeros if there is nothing to add.
     """
     import torch
 
@@ -72,26 +71,26 @@ def _products(vectors: Sequence[torch.Tensor], pairs: Sequence[tuple[int, int]])
 
 
 def dot(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Return the inner product of two tensors of one shape, a float64 tensor of no dimension."""
+    """Return the inner product of two tensors of one shape, as a float64 tensor without dimensions."""
     return _products((one, other), [(0, 1)])[0]
 
 
 def gram(vectors: Sequence[torch.Tensor]) -> list[list[float]]:
-    """Return the inner products of all tensors, which have one shape, with each other.
+    """Return the inner products of tensors of one shape with each other.
 
     Raises:
-        MergeError: One is infinite.
+        MergeError: A product is infinite.
     """
     numbers = range(len(vectors))
     pairs = list(combinations_with_replacement(numbers, 2))
-    found = dict(zip(pairs, _products(vectors, pairs).tolist(), strict=True))
-    if not all(map(math.isfinite, found.values())):
-        raise MergeError("the numbers are so large that their squares are infinite", hint="merge it by average")
-    return [[found[min(one, other), max(one, other)] for other in numbers] for one in numbers]
+    products = dict(zip(pairs, _products(vectors, pairs).tolist(), strict=True))
+    if not all(map(math.isfinite, products.values())):
+        raise MergeError("the squares of its values overflow", hint="merge it by average")
+    return [[products[min(one, other), max(one, other)] for other in numbers] for one in numbers]
 
 
 def combined(vectors: Sequence[torch.Tensor], factors: Sequence[float]) -> torch.Tensor:
-    """Return the sum of tensors of one shape and type times a number each, added in their order and rounded once."""
+    """Return a linear combination of tensors of one shape and type, added in order and rounded once."""
     import torch
 
     result = torch.empty_like(vectors[0], memory_format=torch.contiguous_format)

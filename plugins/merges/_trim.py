@@ -1,4 +1,4 @@
-"""Keep the elements of a task vector that are largest in magnitude."""
+"""Keep the elements of a task vector with the largest magnitudes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ OPTIONS: Mapping[str, Option] = {
     "scope": Option("model", choices=("model", "rule", "tensor")),
     "ties": Option("original", choices=("original", "exact")),
 }
-"""Of methods that trim: the share that is kept, of what, and whether more stay where magnitudes are equal."""
+"""Options of methods that trim: the share to keep, of what, and whether to keep more if magnitudes are equal."""
 
 
 def trim(vector: torch.Tensor, threshold: Trim) -> torch.Tensor:
-    """Set the elements to zero, in place, that a threshold does not keep."""
+    """Set elements that a threshold does not keep to zero, in place."""
     import torch
 
     size = vector.to(torch.float32).abs()
@@ -32,4 +32,4 @@ def trim(vector: torch.Tensor, threshold: Trim) -> torch.Tensor:
         equal = (size == least).reshape(-1)
         late = (equal.cumsum(0, dtype=torch.int64) > threshold.equal) & equal
         kept &= ~late.reshape(kept.shape)
-    return vector.mul_(kept.to(vector.dtype))  # faster than to fill by a mask
+    return vector.mul_(kept.to(vector.dtype))  # faster than filling by a mask

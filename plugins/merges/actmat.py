@@ -25,9 +25,9 @@ def _numbers(rows: int, columns: int, branches: int) -> float:
 class ActMat:
     """Solves a regression in which each branch's inputs have the covariance of its task matrix's rows.
 
-    Along directions in which all covariances are small, the solution may be many times larger than any branch's change.
-    ``cutoff`` leaves out those in which they are smaller than this times the largest. Matrices with a side of 20 000 or
-    more, and other shapes, get the mean of the task vectors.
+    Along directions in which all covariances are small, the solution may be many times larger than the change of any
+    branch. ``cutoff`` drops the directions whose covariance is smaller than this times the largest. Matrices with a
+    side of 20 000 or more, and other shapes, get the mean of the task vectors.
     """
 
     name = "actmat"

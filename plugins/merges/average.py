@@ -25,7 +25,7 @@ def _numbers(shape: Sequence[int], branches: int) -> float:
 
 
 class Average:
-    """The elementwise mean, weighted where weights are given."""
+    """Computes the elementwise mean, weighted if weights are given."""
 
     name = "average"
     contract = MergeContract(
@@ -39,9 +39,9 @@ class Average:
     def __call__(self, piece: Piece) -> torch.Tensor:
         """Return the mean of the branches.
 
-        It is summed in float64: the mean of n equal values is then that value, and float32 sums do not overflow. From
-        three branches on, the terms of each element are added in ascending order, so that the order of the branches
-        does not matter.
+        The sum is in float64, so that the mean of n equal values is that value, and float32 values do not overflow.
+        With three or more branches, the terms of each element are added in ascending order, so that the order of the
+        branches does not matter.
 
         Raises:
             MergeError: All weights are zero.
@@ -50,7 +50,7 @@ class Average:
 
         divisor = sum(sorted(piece.weights))
         if not divisor:
-            raise MergeError("the branches that changed it have no weight")
+            raise MergeError("all branches that changed it have weight 0")
         terms: Iterator[torch.Tensor] = (
             branch if weight == 1 else branch.to(torch.float64) * weight
             for branch, weight in zip(piece.branches, piece.weights, strict=True)

@@ -36,9 +36,9 @@ class Breadcrumbs:
 
 
 def masked(vector: torch.Tensor, density: float, gamma: float) -> torch.Tensor:
-    """Keep a share of the elements: those that come behind the largest ones, of which another share is dropped.
+    """Keep a share of the elements: the largest ones after dropping another share, of the largest of all.
 
-    Where both shares are more than there is, fewer of the largest are dropped. Equals rank by their place.
+    If the two shares exceed all elements, fewer of the largest are dropped. Equal elements rank by their index.
     """
     import torch
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class ConsensusTaskArithmetic:
-    """Adds what the branches changed where it matters to at least k of them.
+    """Adds the changes of elements that matter to at least k branches.
 
-    It matters to a branch where its change is larger than lambda times what all others did together.
+    An element matters to a branch if its change is larger than lambda times the sum of all other changes.
     """
 
     name = "consensus_ta"

@@ -20,7 +20,7 @@ _LINEAR, _TIES = "linear", "ties"
 
 
 class Dare:
-    """Keeps each change with a probability, divides it by that, and adds what is left, or elects signs as TIES does."""
+    """Keeps each change with a probability, divides it by that, and adds the rest, or elects signs as TIES does."""
 
     name = "dare"
     contract = MergeContract(
@@ -51,7 +51,7 @@ class Dare:
 
 
 def dropped(vector: torch.Tensor, key: int, start: int, kept: float) -> torch.Tensor:
-    """Set elements to zero, in place, that are not drawn, and divide the others by the probability to be."""
+    """Set randomly chosen elements to zero, in place, and divide the others by the probability to be kept."""
     if kept < 1:
         vector.masked_fill_(_random.uniform(key, start, vector) >= kept, 0.0)
         divided(vector, kept)

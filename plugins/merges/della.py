@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Della:
     """Keeps each change with a probability that grows with its rank in its row, and elects signs as TIES does.
 
-    Of a row of c elements the one of rank r, the smallest first, is kept with density - epsilon + 2 epsilon (r - 1) /
-    (c - 1), and divided by that. Dimensions behind the first are one row; a vector is one row.
+    In a row of c elements, the element of rank r (the smallest has rank 1) is kept with probability density - epsilon +
+    2 epsilon (r - 1) / (c - 1), and divided by it. All dimensions after the first form a row; a vector is one row.
     """
 
     name = "della"
@@ -52,7 +52,7 @@ class Della:
 
 
 def keeping(vector: torch.Tensor, density: float, epsilon: float) -> torch.Tensor:
-    """Return the probability to keep each element, above zero and up to one; equals rank by their place."""
+    """Return the probability to keep each element, between zero and one; equal elements rank by their index."""
     import torch
 
     if not vector.numel():

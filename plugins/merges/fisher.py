@@ -18,9 +18,9 @@ _FLOOR = 1e-8
 
 
 class Fisher:
-    """The mean of the branches, each element weighted by how much its branch's loss depends on it.
+    """Averages the branches, with each element weighted by how much the loss of its branch depends on it.
 
-    Needs the mean squared gradient of every parameter of every branch; values below 1e-8 count as that.
+    Needs the mean squared gradient of every parameter of every branch; values below 1e-8 count as 1e-8.
     """
 
     name = "fisher"

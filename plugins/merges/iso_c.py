@@ -20,10 +20,10 @@ def _numbers(rows: int, columns: int, branches: int) -> float:
 
 
 class IsotropicCommon:
-    """Adds the sum of the task matrices with all its singular values made their mean.
+    """Adds the sum of the task matrices, with all of its singular values replaced by their mean.
 
-    Those that are zero count in the mean and stay zero: their vectors are arbitrary. Other shapes get the mean of the
-    task vectors.
+    Zero singular values count in the mean but stay zero, because their vectors are arbitrary. Other shapes get the mean
+    of the task vectors.
     """
 
     name = "iso_c"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Karcher:
-    """The direction of which the arcs to all branches add up to nothing, with the mean of their norms."""
+    """Finds the direction from which the arcs to all branches add up to zero, with the mean of their norms."""
 
     name = "karcher"
     contract = MergeContract(

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def _numbers(rows: int, columns: int, branches: int) -> float:
-    """Of all task matrices side by side, their factors, and the right one's parts while they are merged."""
+    """Count the concatenated task matrices, their factors, and the parts of the right factor while they are merged."""
     rank, wide = min(rows, branches * columns), branches * columns
     return 4 * rows * wide + 2 * factors(rows, wide) + 4 * rank * wide + 14 * rank * columns
 
 
 class Knots:
-    """Decomposes the task matrices side by side and merges their parts of the right factor as TIES does.
+    """Decomposes the concatenated task matrices, and merges their parts of the right factor as TIES does.
 
-    Each branch's part is trimmed to its largest magnitudes; equal ones stay. Signs that cancel out are settled by the
-    matrix's majority. Other shapes get the mean of the task vectors.
+    Each branch's part is trimmed to its largest magnitudes, including equal ones. Signs that cancel out are decided by
+    the majority of the matrix. Other shapes get the mean of the task vectors.
     """
 
     name = "knots"
@@ -52,8 +52,8 @@ class Knots:
         matrix = torch.cat(vectors, dim=1)
         u, s, vt = svd(matrix)
         number = max(1, rank(s, matrix.shape))
-        # What is nothing but rounding has a sign too, with which it would agree or not. Rounded, values count as equal
-        # or opposite that are so but for the decomposition's own rounding.
+        # Rounding errors have a sign too, with which other values would agree or not, so they become zero. Rounding to
+        # the type of the branches makes values equal or opposite that only the decomposition's rounding set apart.
         vt = vt[:number].masked_fill(vt[:number].abs() <= noise(s[:number, None], matrix.shape), 0.0)
         sides = torch.split(vt.to(matrix.dtype), vectors[0].shape[1], dim=1)
         parts = [_trimmed(side, float(piece.options["density"])) * s[:number, None] for side in sides]
@@ -66,7 +66,7 @@ class Knots:
 
 
 def _trimmed(values: torch.Tensor, density: float) -> torch.Tensor:
-    """Return the share of largest magnitudes, and those that equal the smallest of these, zero elsewhere."""
+    """Keep the share of largest magnitudes, and those equal to the smallest of them; others become zero."""
     sizes = values.abs()
     keep = int(sizes.numel() * density) + 1
     least = sizes.reshape(-1).kthvalue(max(1, sizes.numel() - keep + 1)).values

@@ -18,7 +18,7 @@ def _numbers(shape: Sequence[int], _branches: int) -> float:
 
 
 class LoraConcat:
-    """The weighted mean, or sum, of the updates; nothing is lost."""
+    """Computes the weighted mean, or sum, of the updates without loss."""
 
     name = "lora_concat"
     contract = MergeContract(

@@ -19,10 +19,10 @@ def _numbers(shape: Sequence[int], _branches: int) -> float:
 
 
 class LoraSvd:
-    """Decomposes the combined update, whose matrix is never made, and keeps its largest singular values.
+    """Decomposes the combined update without computing its matrix, and keeps its largest singular values.
 
-    Both stacks of factors are decomposed by QR, and the small core between them by SVD, in float64. The roots of the
-    singular values go to either factor. A rank of 0 is the largest of the branches' ranks.
+    Both concatenated factors are decomposed by QR, and the small core between them by SVD, in float64. Each factor gets
+    the square roots of the singular values. A rank of 0 stands for the largest rank of the branches.
     """
 
     name = "lora_svd"
@@ -38,7 +38,7 @@ class LoraSvd:
     )
 
     def rank(self, ranks: Sequence[int], sides: tuple[int, int], options: Mapping[str, float | str]) -> int:
-        """Return the rank that is asked for, as far as the update can have it."""
+        """Return the requested rank, as far as the update can have it."""
         return min(int(options["rank"]) or max(ranks), sum(ranks), *sides)
 
     def __call__(

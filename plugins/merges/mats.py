@@ -28,9 +28,9 @@ def _numbers(rows: int, columns: int, branches: int) -> float:
 class Mats:
     """Solves ``sum A X B = sum A W B`` for every weight of a Linear by conjugate gradients.
 
-    A is the Gram matrix of a branch's inputs, B that of the gradients of its outputs, W its weight transposed. The
-    search starts from task arithmetic and ends after ``iterations`` steps, or when the residual is smaller than
-    ``tolerance`` times what it is to reach. Other parameters get the mean.
+    A is the Gram matrix of a branch's inputs, B that of the gradients of its outputs, and W its transposed weight. The
+    search starts from task arithmetic, and ends after ``iterations`` steps or when the residual is smaller than
+    ``tolerance`` times the right-hand side. Other parameters get the mean.
     """
 
     name = "mats"
@@ -69,7 +69,7 @@ def conjugate_gradients(
     iterations: int,
     tolerance: float,
 ) -> torch.Tensor:
-    """Return X of which a linear map, symmetric and not negative, makes the goal (Hestenes and Stiefel, 1952)."""
+    """Solve ``image(X) = goal`` for a symmetric positive semidefinite linear map (Hestenes and Stiefel, 1952)."""
     found = start.clone()
     residual = goal - image(found)
     direction = residual.clone()
@@ -79,7 +79,7 @@ def conjugate_gradients(
             break
         mapped = image(direction)
         curvature = float(dot(direction, mapped))
-        if curvature <= 0:  # along this direction nothing can be gained any more
+        if curvature <= 0:  # no progress is possible in this direction
             break
         found += direction * (size / curvature)
         residual -= mapped * (size / curvature)

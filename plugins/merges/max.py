@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Max:
-    """The elementwise maximum of the branches, also of integers and booleans."""
+    """Computes the elementwise maximum of the branches, also of integers and booleans."""
 
     name = "max"
     contract = MergeContract(needs_base=False, symmetric=True, integers=True, scratch=pieces(1))
@@ -23,7 +23,7 @@ class Max:
         """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``."""
         import torch
 
-        # Plus zero: of two zeros the one without a sign counts, whichever comes first.
+        # Adding zero turns -0 into 0, so that the order of the branches does not matter.
         return reduce(torch.maximum, piece.branches) + 0
 
 

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Piece
 
 _OPPOSED = 1e-8
-"""The formula has no value where the divisor is 0: the branches cancel each other out, and the base stays."""
+"""If the divisor is not larger, the branches cancel each other out, and the result is the base."""
 
 
 class ModelStock:
     """Interpolates between the base and the mean of the branches, by the mean cosine c between their task vectors.
 
-    The mean of n branches counts n c / (1 + (n - 1) c), held between 0 and 1.
+    The mean of n branches has the weight n c / (1 + (n - 1) c), limited to values from 0 to 1.
     """
 
     name = "model_stock"

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class MultiSlerp:
-    """Adds the mean of the task vectors' directions, as long as the mean of their norms.
+    """Adds the mean of the task vectors' directions, with the mean of their norms as its norm.
 
-    It is defined by the plane that touches the sphere at this mean: the directions are projected to the plane, averaged
-    there and brought back. As their projections add up to nothing, that leads to the mean itself.
+    The method is defined in the tangent plane of the sphere at this mean: directions are projected to the plane,
+    averaged, and projected back. Since their projections add up to zero, the result is the mean itself.
     """
 
     name = "multislerp"

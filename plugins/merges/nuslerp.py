@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class NuSlerp:
-    """Goes from one task vector to the other along an arc, as far as the second one's share of the weights."""
+    """Interpolates from one task vector to the other along an arc, by the second one's share of the weights."""
 
     name = "nuslerp"
     contract = MergeContract(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KIND = "gram"
 
 _ROUNDING = 2.0**-23
-"""Of float32, in which the statistics are kept."""
+"""The precision of float32, in which the statistics are stored."""
 
 
 def _numbers(rows: int, columns: int, branches: int) -> float:
@@ -28,11 +28,11 @@ def _numbers(rows: int, columns: int, branches: int) -> float:
 
 
 class RegMean:
-    """The weight whose outputs are nearest to those of each branch on that branch's own inputs.
+    """Finds the weight whose outputs are closest to those of each branch on that branch's own inputs.
 
-    Needs the Gram matrix of the inputs of every Linear of every branch, whose off-diagonal elements are made smaller by
-    ``alpha``. Where no branch's inputs tell anything, and their sum therefore has no inverse, the mean stays. Other
-    parameters get the mean.
+    Needs the Gram matrix of the inputs of every Linear of every branch; its off-diagonal elements are multiplied by
+    ``alpha``. Along directions without inputs, in which the sum of these matrices has no inverse, and for other
+    parameters, the result is the mean.
     """
 
     name = "regmean"
@@ -62,16 +62,16 @@ class RegMean:
 
 
 def solved(gram: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
-    """Return X of ``gram @ X = goal``, zero along what the Gram matrix says nothing of.
+    """Solve ``gram @ X = goal``; X is zero in the null space of the Gram matrix.
 
-    Inputs are scaled to the same size first, so that small ones do not count as nothing.
+    Inputs are scaled to the same size first, so that small inputs do not count as zero.
 
     Args:
         gram: A sum of Gram matrices of float32 precision, in float64.
-        goal: Rows that the matrix can make, in float64.
+        goal: A matrix in the range of ``gram``, in float64.
 
     Raises:
-        MergeError: The matrix's eigenvalues are not found.
+        MergeError: The eigenvalue decomposition does not converge.
     """
     import torch
 
@@ -80,13 +80,13 @@ def solved(gram: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
     unit = (gram * scale * scale.T).fill_diagonal_(1)
     least = _ROUNDING * len(unit) ** 0.5
     factor, failed = torch.linalg.cholesky_ex(unit)
-    # The norm of the inverse bounds its largest eigenvalue, one over the smallest of the matrix.
+    # The norm of the inverse bounds its largest eigenvalue, which is one over the smallest eigenvalue of the matrix.
     if not int(failed) and bool(torch.linalg.matrix_norm(torch.cholesky_inverse(factor), 1) * least < 1):
         return scale * torch.cholesky_solve(scale * goal, factor)
     try:
         values, vectors = torch.linalg.eigh(unit)
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-        raise MergeError("the eigenvalues of the gram statistics are not found") from error
+        raise MergeError("the eigenvalue decomposition of the gram statistics does not converge") from error
     inverse = torch.where(values > least, 1 / values, 0)
     solution: torch.Tensor = scale * (vectors @ (inverse[:, None] * (vectors.T @ (scale * goal))))
     return solution

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Slerp:
-    """Goes from our tensor to theirs along an arc; nearly parallel ones are interpolated linearly."""
+    """Interpolates from our tensor to theirs along an arc; nearly parallel ones are interpolated linearly."""
 
     name = "slerp"
     contract = MergeContract(

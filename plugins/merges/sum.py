@@ -27,7 +27,7 @@ def _numbers(shape: Sequence[int], branches: int) -> float:
 
 
 class Sum:
-    """The elementwise sum of the branches, also of integers and booleans."""
+    """Computes the elementwise sum of the branches, also of integers and booleans."""
 
     name = "sum"
     contract = MergeContract(needs_base=False, symmetric=True, integers=True, scratch=_numbers)
@@ -35,7 +35,7 @@ class Sum:
     def __call__(self, piece: Piece) -> torch.Tensor:
         """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``.
 
-        From three branches on, the values of each element are added in ascending order, so that the order of the
+        With three or more branches, the values of each element are added in ascending order, so that the order of the
         branches does not matter.
         """
         import torch

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TaskArithmetic:
-    """Adds what every branch changed to the base, in the order of the branches; of counters, what each counted."""
+    """Adds the changes of all branches to the base, in the order of the branches; also for integer counters."""
 
     name = "task_arithmetic"
     contract = MergeContract(
@@ -36,7 +36,7 @@ class TaskArithmetic:
         scale = float(piece.options["lambda"])
         if not vectors[0].is_floating_point():
             if {scale, *piece.weights} != {1.0}:
-                raise MergeError("integers have no weights, and a lambda of 1")
+                raise MergeError("integer parameters take no weights, and lambda must be 1")
             check_sum([(1 - len(vectors), base_of(piece)), *((1, branch) for branch in piece.branches)])
         return added(piece, total(weighted(vectors, piece.weights)), scale)
 

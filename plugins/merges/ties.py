@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Ties:
     """Keeps the largest changes of each branch, elects a sign for every element, and adds the mean of those that agree.
 
-    As in the paper's code the largest are found over the whole model, and a branch may keep more where magnitudes are
-    equal. With ``scope`` and ``ties`` it is done as other implementations do.
+    As in the paper's code, the largest changes are found over the whole model, and a branch keeps more of them if
+    magnitudes are equal. ``scope`` and ``ties`` select the behaviour of other implementations.
     """
 
     name = "ties"

@@ -20,9 +20,10 @@ def _numbers(rows: int, columns: int, branches: int) -> float:
 
 
 class TaskSingularVectors:
-    """Puts the first singular vectors of all task matrices side by side, and makes them orthogonal to each other.
+    """Concatenates the first singular vectors of all task matrices, and makes them orthogonal to each other.
 
-    Of n branches each gives one nth of the shorter side, at least one. Other shapes get the mean of the task vectors.
+    Each of n branches contributes one nth of the shorter side, at least one. Other shapes get the mean of the task
+    vectors.
     """
 
     name = "tsv_m"
@@ -50,7 +51,7 @@ class TaskSingularVectors:
 
 
 def _leading(matrix: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the first components of a decomposition, as copies that do not keep the others."""
+    """Return the first components of a decomposition, as copies that do not keep the others in memory."""
     u, s, vt = svd(matrix)
     number = min(most, rank(s, matrix.shape))
     return u[:, :number].clone(), s[:number].clone(), vt[:number].clone()

@@ -205,7 +205,7 @@ class TestAsGitMerge:
     @pytest.mark.parametrize("method", ["sum", "task_arithmetic"])
     def test_integers_never_wrap_around(self, method):
         large = torch.tensor([2**62 + 5, 1])
-        with pytest.raises(MergeError, match="the sum does not fit 64 bits"):
+        with pytest.raises(MergeError, match="the sum does not fit in 64 bits"):
             git_theta_ext.merge([{"n": large + 1}, {"n": large + 2}], method, base={"n": torch.tensor([0, 0])})
         small = torch.tensor([2**61, -(2**61)])
         found = git_theta_ext.merge([{"n": small + 1}, {"n": small + 2}], method, base={"n": torch.tensor([0, 0])})
