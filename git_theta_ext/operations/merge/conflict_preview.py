@@ -56,11 +56,11 @@ def moved(store: Store, device: Device, conflicts: Sequence[Conflict]) -> Measur
         The measures; None if no versions can be compared.
 
     Raises:
-        MissingError: A value is not here.
+        MissingError: A value is not in the store.
         CorruptError: A value is damaged.
     """
-    asked = {c.name: found for c in conflicts if (found := _versions(c)) is not None}
-    return _sum([found for _, found in measure(store, device, asked)])
+    comparable = {c.name: versions for c in conflicts if (versions := _versions(c)) is not None}
+    return _sum([measures for _, measures in measure(store, device, comparable)])
 
 
 def preview(
@@ -79,7 +79,7 @@ def preview(
         The number of conflicts that were computed, and the result of each method.
 
     Raises:
-        MissingError: A value is not here.
+        MissingError: A value is not in the store.
         CorruptError: A value is damaged.
     """
     memory = MemoryStore()
@@ -99,13 +99,13 @@ def _tried(
     )
     if failed:
         return Preview(choice, None, next(iter(failed.values())).message)
-    asked = {}
+    comparable = {}
     for conflict in sample:
-        known, merged = _versions(conflict), values[conflict.name]
-        if known is not None and merged is not None:
-            asked[conflict.name] = MergedVersions(known.base, (*known.sides, merged))
-    found = _sum([found for _, found in measure(memory, device, asked)])
-    return Preview(choice, found, "" if found is not None else "the versions cannot be compared")
+        versions, merged = _versions(conflict), values[conflict.name]
+        if versions is not None and merged is not None:
+            comparable[conflict.name] = MergedVersions(versions.base, (*versions.sides, merged))
+    measures = _sum([part for _, part in measure(memory, device, comparable)])
+    return Preview(choice, measures, "" if measures is not None else "the versions cannot be compared")
 
 
 def _versions(conflict: Conflict) -> MergedVersions | None:
@@ -118,13 +118,13 @@ def _versions(conflict: Conflict) -> MergedVersions | None:
 
 def _sample(conflicts: Sequence[Conflict]) -> list[Conflict]:
     sizes = {c.name: sum(v.spec.nbytes for v in c.candidates.values() if v is not None) for c in conflicts}
-    found: list[Conflict] = []
+    sample: list[Conflict] = []
     room = SAMPLE_BYTES
     for conflict in sorted(conflicts, key=lambda conflict: -sizes[conflict.name]):
-        if sizes[conflict.name] <= room or not found:
-            found.append(conflict)
+        if sizes[conflict.name] <= room or not sample:
+            sample.append(conflict)
             room -= sizes[conflict.name]
-    return found
+    return sample
 
 
 def _sum(parts: Sequence[Measures]) -> Measures | None:

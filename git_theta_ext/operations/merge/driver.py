@@ -69,7 +69,7 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
     virtual = int(marker_size) - _usual_size(repo, path) >= _ANCESTORS
     try:
         contents = [_content(name) for name in (base_file, ours_file, theirs_file)]
-        base = read_version(contents[0], "the common ancestor's version", undecided=True) if contents[0] else None
+        base = read_version(contents[0], "the common ancestor's version", allow_conflicts=True) if contents[0] else None
         ours, theirs = read_version(contents[1], "our version"), read_version(contents[2], "their version")
         heads = merged_commits(repo)
         operation = MERGE if virtual else current_operation(repo)
@@ -85,7 +85,7 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
         inputs = gather_inputs(workspace, asked, path, heads)
         total = bytes_to_compute(inputs.plan)
         with (
-            _undecided(Path(ours_file), contents[1], workspace.store, inputs.plan),
+            _conflicts_meanwhile(Path(ours_file), contents[1], workspace.store, inputs.plan),
             workspace.reporter.progress("merging", total) as advance,
         ):
             outcome = merge(workspace.store, inputs, workspace.reporter, advance)
@@ -123,13 +123,13 @@ def _content(name: str) -> bytes:
     return data
 
 
-def read_version(data: bytes, whose: str, *, undecided: bool = False) -> Manifest:
+def read_version(data: bytes, whose: str, *, allow_conflicts: bool = False) -> Manifest:
     """Return a version that is to be merged.
 
     Args:
         data: Its manifest.
         whose: What to call it in messages.
-        undecided: Whether it may hold conflicts, as common ancestors that git merged do.
+        allow_conflicts: Whether it may have conflicts, as common ancestors that git itself merged do.
 
     Raises:
         ManifestError: It is none, is broken, or holds conflicts.
@@ -140,7 +140,7 @@ def read_version(data: bytes, whose: str, *, undecided: bool = False) -> Manifes
             hint="choose a side with git checkout --ours or --theirs, then git add it",
         )
     manifest = Manifest.parse(data)
-    if manifest.conflicted and not undecided:
+    if manifest.conflicted and not allow_conflicts:
         raise ManifestError(f"{whose} was committed with conflicts in it", hint="git theta resolve, and commit, there")
     return replace(manifest, layout_conflict=None)
 
@@ -152,7 +152,7 @@ def _write(file: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _undecided(file: Path, ours: bytes, store: Store, asked: Plan) -> Iterator[None]:
+def _conflicts_meanwhile(file: Path, ours: bytes, store: Store, asked: Plan) -> Iterator[None]:
     """Let our file have in conflict what is being computed.
 
     Git leaves the file to the user where the driver is killed. With ours in it the next ``git commit --all`` would lose
@@ -184,7 +184,7 @@ def remember(workspace: Workspace, heads: Sequence[str], merged: Mapping[str, tu
 
 
 def report(reporter: Reporter, path: str, outcome: Outcome, operation: Operation = MERGE) -> None:
-    """Tell the user what a merge came to, and what to do if something is undecided."""
+    """Report the result of a merge, and how to resolve its conflicts."""
     counts = sorted(outcome.computed.items())
     parts = [f"{outcome.taken} taken"]
     parts += [f"{count} merged by {method}" for method, count in counts if method != APPLY]

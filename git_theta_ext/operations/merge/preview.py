@@ -64,9 +64,9 @@ def plan_merge(workspace: Workspace, revisions: Sequence[str], words: Sequence[s
         )
     heads = [head, *(_commit(repo, revision) for revision in revisions)]
     bases = merge_bases(repo, heads)
-    found = checkpoints(repo, common_ancestor(repo, bases), heads, combine(repo, heads).tree)
-    plans = planned(workspace, found, words)
-    return {each.merged.path: _preview(workspace, each, plans[each.merged.path][1]) for each in found}
+    changed = checkpoints(repo, common_ancestor(repo, bases), heads, combine(repo, heads).tree)
+    plans = planned(workspace, changed, words)
+    return {versions.merged.path: _preview(workspace, versions, plans[versions.merged.path][1]) for versions in changed}
 
 
 def _preview(workspace: Workspace, versions: CheckpointVersions, plan: Plan) -> MergePreview:

@@ -64,7 +64,7 @@ def note_merge(repo: Repository, heads: Sequence[str], merged: Mapping[str, tupl
 
 
 def note_step(repo: Repository, path: str, step: Step, before: str, result: str) -> None:
-    """Note that a checkpoint's conflicts were settled further, where it is known how it had been merged.
+    """Record that conflicts of a checkpoint were resolved, if it is known how it was merged.
 
     Args:
         repo: The repository.

@@ -96,9 +96,9 @@ def recorded_merges(workspace: Workspace, commit: str) -> list[RecordedMerge]:
                 hint="git commit --amend removes it from the current commit",
             )
         _check_versions(record)
-        known = _manifests(repo, record)
-        base = None if record.base is None else _version(known, record.base, record.path, undecided=True)
-        sides = [_version(known, side, record.path) for side in record.sides]
+        manifests = _manifests(repo, record)
+        base = None if record.base is None else _version(manifests, record.base, record.path, allow_conflicts=True)
+        sides = [_version(manifests, side, record.path) for side in record.sides]
         merges.append(
             RecordedMerge(oid, record, plan_checkpoint(workspace, base, sides, record.rules), committed[record.path][1])
         )
@@ -196,9 +196,9 @@ def _manifests(repo: Repository, record: Record) -> Mapping[str, bytes]:
     return dict(manifest_blobs(repo, infos))
 
 
-def _version(known: Mapping[str, bytes], oid: str, path: str, *, undecided: bool = False) -> Manifest:
-    if oid not in known:
+def _version(manifests: Mapping[str, bytes], oid: str, path: str, *, allow_conflicts: bool = False) -> Manifest:
+    if oid not in manifests:
         raise MergeError(
             f"{path}: version {oid[:12]}, which was merged, is not in this repository", hint="git fetch --unshallow"
         )
-    return read_version(known[oid], f"{path}: version {oid[:12]}", undecided=undecided)
+    return read_version(manifests[oid], f"{path}: version {oid[:12]}", allow_conflicts=allow_conflicts)

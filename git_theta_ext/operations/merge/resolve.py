@@ -98,15 +98,15 @@ def digests_to_read(manifest: Manifest) -> Iterator[Digest]:
 
 
 def _chosen(manifest: Manifest, patterns: Sequence[str]) -> list[Conflict]:
-    found: dict[str, Conflict] = {}
+    matched: dict[str, Conflict] = {}
     for pattern in patterns:
         matching = [c for c in manifest.conflicts if c.name == pattern or fnmatchcase(c.name, pattern)]
         if not matching:
             raise UsageError(
                 f"{pattern!r} matches no parameter in conflict", hint="git theta resolve PATH lists the conflicts"
             )
-        found.update({conflict.name: conflict for conflict in matching})
-    return _with_units(manifest, found) if patterns else list(manifest.conflicts)
+        matched.update({conflict.name: conflict for conflict in matching})
+    return _with_units(manifest, matched) if patterns else list(manifest.conflicts)
 
 
 def _with_units(manifest: Manifest, chosen: Mapping[str, Conflict]) -> list[Conflict]:
@@ -114,12 +114,12 @@ def _with_units(manifest: Manifest, chosen: Mapping[str, Conflict]) -> list[Conf
     versions = {name: [parameter.spec] for name, parameter in manifest.parameters.items()}
     for conflict in manifest.conflicts:
         versions[conflict.name] = [value.spec for value in {*conflict.candidates.values()} if value is not None]
-    known = {conflict.name: conflict for conflict in manifest.conflicts}
-    found = dict(chosen)
+    conflicts = {conflict.name: conflict for conflict in manifest.conflicts}
+    with_units = dict(chosen)
     for _, names in units_of(versions):
         if not chosen.keys().isdisjoint(names):
-            found.update({name: known[name] for name in names if name in known})
-    return list(found.values())
+            with_units.update({name: conflicts[name] for name in names if name in conflicts})
+    return list(with_units.values())
 
 
 def _check_whole(manifest: Manifest, method: str, patterns: Sequence[str]) -> None:
@@ -180,28 +180,28 @@ def methods_for(manifest: Manifest) -> list[str]:
     codes = {conflict.reason.code for conflict in manifest.conflicts}
     if codes & {ConflictCode.WHOLE_FILE, ConflictCode.FORMAT}:
         return []
-    found: list[str] = []
+    methods: list[str] = []
     covered: set[str] = set()
     for method in (DEFAULT_METHOD, GROW):
         decisions = _plan_for(manifest, manifest.conflicts, choice(method))[0].decisions
         computed = {decision.name for decision in decisions if decision.computed}
         if computed - covered:
-            found.append(method)
+            methods.append(method)
         covered |= computed
-    return found
+    return methods
 
 
 def _plan_for(manifest: Manifest, chosen: Sequence[Conflict], choice: Choice) -> tuple[Plan, dict[str, MergeError]]:
     """Return the plan that resolves conflicts by a method, and the errors of those that it cannot resolve."""
     factors = {name for pair in lora_pairs(conflict.name for conflict in manifest.conflicts) for name in pair}
     try:
-        each = [_decision_on(conflict, choice, factor=conflict.name in factors) for conflict in chosen]
+        every = [_decision_on(conflict, choice, factor=conflict.name in factors) for conflict in chosen]
     except PluginError as error:
         raise PluginError(error.message, hint=f"{', '.join(sides_of(manifest))} always work; {error.hint}") from error
-    decisions = {decision.name: decision for decision in each if decision.computed}
+    decisions = {decision.name: decision for decision in every if decision.computed}
     growing = replace(choice, grow=True)
     failed = {}
-    for conflict, decision in zip(chosen, each, strict=True):
+    for conflict, decision in zip(chosen, every, strict=True):
         if not decision.computed:
             more = [GROW] if _decision_on(conflict, growing).computed else []
             failed[decision.name] = _not_resolved(decision.name, decision.state, *more)
@@ -218,25 +218,25 @@ def _decision_on(conflict: Conflict, choice: Choice, *, factor: bool = False) ->
     if choice.method == APPLY:
         reason = obstacle_to_change(base, values)
         into = next(iter(new_types(base, values)), None)
-        found = Decision(name, conflict.reason.text, "apply", None, base, sides, choice, changed_by, into=into)
+        decision = Decision(name, conflict.reason.text, "apply", None, base, sides, choice, changed_by, into=into)
     else:
         contract = find_merge(choice.method).contract
         reason = obstacle(base, values, contract, grow=choice.grow)
-        found = Decision(name, conflict.reason.text, "compute", None, base, sides, choice, changed_by)
+        decision = Decision(name, conflict.reason.text, "compute", None, base, sides, choice, changed_by)
         if factor or contract.granularity == "pair":
             reason = None  # decided later, for both factors at once
-    return found if reason is None else found.in_conflict(reason)
+    return decision if reason is None else decision.in_conflict(reason)
 
 
 def _sides(manifest: Manifest) -> tuple[Manifest, ...]:
     """Return a manifest for each side that has that side's values of the conflicts."""
     count = max((len(conflict.sides) for conflict in manifest.conflicts), default=2)
-    known: list[dict[str, Parameter]] = [{} for _ in range(count)]
+    parameters_of: list[dict[str, Parameter]] = [{} for _ in range(count)]
     for conflict in manifest.conflicts:
-        for side, value in zip(known, conflict.sides, strict=False):
+        for side, value in zip(parameters_of, conflict.sides, strict=False):
             if value is not None:
                 side[conflict.name] = value
-    return tuple(Manifest(manifest.format, manifest.skeleton, parameters) for parameters in known)
+    return tuple(Manifest(manifest.format, manifest.skeleton, parameters) for parameters in parameters_of)
 
 
 def _not_resolved(name: str, reason: str, *methods: str) -> MergeError:

@@ -49,9 +49,9 @@ def resolve_layout(manifest: Manifest, store: Store, side: str | None) -> Manife
 
 
 def _layouts(conflict: LayoutConflict, side: str | None) -> list[Skeleton]:
-    known: Mapping[str, Skeleton | None] = conflict.candidates
-    preferred = [known.get(side)] if side is not None else []
-    return [skeleton for skeleton in (*preferred, *known.values()) if skeleton is not None]
+    candidates: Mapping[str, Skeleton | None] = conflict.candidates
+    preferred = [candidates.get(side)] if side is not None else []
+    return [skeleton for skeleton in (*preferred, *candidates.values()) if skeleton is not None]
 
 
 def _parameters(skeleton: Skeleton, store: Store) -> dict[str, TensorSpec]:

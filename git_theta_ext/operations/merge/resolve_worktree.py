@@ -92,8 +92,8 @@ def _conflicts_in_index(workspace: Workspace, path: str) -> Manifest | None:
     """
     repo = workspace.repo
     stages = {entry.stage: entry.oid for entry in repo.entries(None) if entry.path == path and entry.stage}
-    found = read_manifests(repo, dict.fromkeys(stages.values(), path))
-    sides = [found.get(stages.get(stage, "")) for stage in (1, 2, 3)]
+    manifests = read_manifests(repo, dict.fromkeys(stages.values(), path))
+    sides = [manifests.get(stages.get(stage, "")) for stage in (1, 2, 3)]
     if len({2, 3} & set(stages)) == 1:
         whose = "by the other side" if 2 in stages else "by ours"  # noqa: PLR2004 - stage 2 is ours
         raise UsageError(

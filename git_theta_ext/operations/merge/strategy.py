@@ -112,9 +112,9 @@ def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words:
     if subprocess.run(update, cwd=repo.folder, env=repo.environment(), check=False).returncode:
         return StrategyResult(CANNOT)
     remember(workspace, heads, _records(found, plans, merged))
-    undecided = [each for each in found if outcomes[each.merged.path].conflicts]
-    _mark(repo, [*_stages(combined, found, merged), *chain.from_iterable(map(_conflict_stages, undecided))])
-    return StrategyResult(MERGED if combined.clean and not undecided else CONFLICTS, tuple(combined.messages))
+    conflicted = [each for each in found if outcomes[each.merged.path].conflicts]
+    _mark(repo, [*_stages(combined, found, merged), *chain.from_iterable(map(_conflict_stages, conflicted))])
+    return StrategyResult(MERGED if combined.clean and not conflicted else CONFLICTS, tuple(combined.messages))
 
 
 def checkpoints(repo: Repository, base: str | None, heads: Sequence[str], tree: str) -> list[CheckpointVersions]:
@@ -198,7 +198,7 @@ def _manifests(repo: Repository, versions: CheckpointVersions) -> tuple[Manifest
     if base is None:
         return None, manifests
     whose = f"{path}: the common ancestor's version"
-    return read_version(content.get(base.oid, b""), whose, undecided=True), manifests
+    return read_version(content.get(base.oid, b""), whose, allow_conflicts=True), manifests
 
 
 def _merged(workspace: Workspace, asked: Plan, versions: CheckpointVersions) -> Outcome:
