@@ -1,1 +1,1 @@
-"""Decide what a merge takes from where, and compute what has to be computed."""
+"""Plan the merge of checkpoints, compute the merged values, and report the effect."""

@@ -158,11 +158,11 @@ def resolved_values(  # noqa: PLR0913, PLR0917 - as resolve
         chosen: The conflicts to resolve.
         choice: The side or method.
         store: Holds the values; what a method computes goes into it.
-        start: Makes the engine that computes; one on the CPU if left out.
+        start: Makes the engine that computes; by default one on the CPU.
         scaled: Scales LoRAs by the configuration of their adapter.
 
     Raises:
-        PluginError: There is no such method.
+        PluginError: The method is not installed.
     """
     if choice.method in sides_of(manifest):
         return {conflict.name: conflict.candidates[choice.method] for conflict in chosen}, {}

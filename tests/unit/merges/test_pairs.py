@@ -137,7 +137,7 @@ def test_pairs_of_different_weights_are_refused(method):
 
 @pytest.mark.parametrize("method", [CONCAT, SVD])
 def test_a_mean_of_nothing_is_refused_and_a_sum_of_nothing_is_zero(method):
-    with pytest.raises(MergeError, match="zero"):
+    with pytest.raises(MergeError, match="have weight 0"):
         merged(method, drawn((2, 2)), [0.0, 0.0])
     found, _ = merged(method, drawn((2, 2)), [0.0, 0.0], combine="sum")
     assert float(update(found).abs().max()) == 0
