@@ -374,7 +374,7 @@ def test_plan_for_people_has_a_row_for_each_group_and_exits_with_1_for_conflicts
     [
         (["--plan"], 2, "needs the branches"),
         (["--plan", "nowhere"], 3, "nowhere"),
-        (["--replay", "a", "b"], 2, "one at a time"),
+        (["--replay", "a", "b"], 2, "expected one commit"),
         (["--plan", "-X", "method=avarage", "a"], 12, "avarage"),
         (["a"], 2, "git merge a"),
     ],

@@ -107,8 +107,8 @@ def test_resolved_conflicts_and_what_cannot_be_compared_are_listed(resolved: Rep
 
 def test_mistakes_are_named(merged: Repo) -> None:
     for args, words in (
-        (["--report", "-X", "a=b"], "-X is for --plan"),
-        (["--plan", "--html", "x", "side"], "--html is for"),
+        (["--report", "-X", "a=b"], "-X needs --plan"),
+        (["--plan", "--html", "x", "side"], "--html needs --report"),
     ):
         done = merged.run("theta", "merge", *args, check=False)
         assert done.returncode == 2
