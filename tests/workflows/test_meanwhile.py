@@ -12,10 +12,10 @@ from workbench import MODEL, Repo, model
 
 from git_theta_ext.errors import ChangedError, KeptError
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.operations.filter import index_refresh as written_module
-from git_theta_ext.operations.filter.index_refresh import Written
+from git_theta_ext.operations.filter import written_files as written_files_module
 from git_theta_ext.operations.filter.pending import change_pending, read_pending
 from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted
+from git_theta_ext.operations.filter.written_files import WrittenFiles
 from git_theta_ext.operations.staging.stage import Rewrite, rewrite_and_stage
 from git_theta_ext.operations.workspace import Workspace
 
@@ -129,7 +129,7 @@ class TestFileThatTheIndexWasNotToldOf:
         def end(*_: object, **__: object) -> None:
             raise RuntimeError("killed")
 
-        monkeypatch.setattr(Written, "settle", end)
+        monkeypatch.setattr(WrittenFiles, "finish", end)
         with pytest.raises(RuntimeError, match="killed"):
             writing.run()
         assert writing.work.read() == model(1)
@@ -160,7 +160,7 @@ class TestFileThatTheIndexWasNotToldOf:
 
 
 def test_an_index_that_is_locked_for_long_is_told_later(writing: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(written_module, "_PATIENCE", 0.1)
+    monkeypatch.setattr(written_files_module, "_PATIENCE", 0.1)
     lock = writing.work.path / ".git/index.lock"
     (failure,) = writing.run(lock.touch)
     assert "index.lock" in failure.message
@@ -178,8 +178,8 @@ def test_files_are_told_to_the_index_as_they_are_done(repo: Repo, monkeypatch: p
             repo.write_model(name, seed)
         repo.commit(str(seed))
     repo.git("checkout", "--quiet", "HEAD~", env={**os.environ, **SKIPPING})
-    monkeypatch.setattr(written_module, "_BATCH_SECONDS", 0.0)
-    monkeypatch.setattr(Written, "settle", lambda *_, **__: (set(), []))
+    monkeypatch.setattr(written_files_module, "_BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(WrittenFiles, "finish", lambda *_, **__: (set(), []))
     with Workspace.discover(Reports(), repo.path) as workspace:
         wanted = {name: Wanted(manifest_at(workspace.repo, name) or b"") for name in names}
         assert populate_wanted(workspace, wanted, lambda _: None) == []

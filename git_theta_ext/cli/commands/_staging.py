@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.operations.filter.populate import manifest_at
-from git_theta_ext.operations.staging.opened import open_checkpoint
 from git_theta_ext.operations.staging.stage import store_file
 from git_theta_ext.operations.staging.tolerance import revert_small_changes
 from git_theta_ext.operations.staging.update import store_update
+from git_theta_ext.operations.staging.worktree_checkpoint import open_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -18,7 +18,7 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.hooks import ensure_hooks, notes
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.pathspecs import addable_paths, worktree_of
-from git_theta_ext.operations.filter.index_refresh import finish_written
+from git_theta_ext.operations.filter.written_files import finish_written_files
 from git_theta_ext.operations.maintenance.auto_gc import start_if_due
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.registry import built_in, names
@@ -72,7 +72,7 @@ def _stage(
 
     repo = workspace.repo
     with suppress(ThetaError):  # it concerns other files
-        finish_written(workspace)
+        finish_written_files(workspace)
     formats, gone = _chosen(repo, args.paths, output)
     if update is not None and (len(formats) != 1 or gone):
         raise UsageError("--update takes exactly one checkpoint", hint="git theta add PATH --update KIND=FILE")

@@ -172,10 +172,10 @@ def _heal(
     workspace: Workspace, manifests: Mapping[str, Manifest], paths: Mapping[str, str], lost: AbstractSet[Digest]
 ) -> dict[Digest, str]:
     """Store lost tensors again from files in work trees, at the paths of the manifests that name them."""
-    from git_theta_ext.operations.maintenance.worktree_recovery import store_again
+    from git_theta_ext.operations.maintenance.worktree_restore import restore_from_worktrees
 
     lacking = (name for name, manifest in manifests.items() if any(digest in lost for digest, _ in manifest.digests()))
-    return store_again(workspace, {paths[name] for name in lacking}, lost) if lost else {}
+    return restore_from_worktrees(workspace, {paths[name] for name in lacking}, lost) if lost else {}
 
 
 def _repair(  # noqa: PLR0913, PLR0917 - it joins the remotes, the store and the manifests

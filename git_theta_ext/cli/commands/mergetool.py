@@ -17,8 +17,8 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.merging.rules.file import parse_override
 from git_theta_ext.merging.rules.rules import choice
-from git_theta_ext.operations.merge.conflict_preview import moved, preview
-from git_theta_ext.operations.merge.resolve_worktree import find_conflicts, resolve_conflicts, stage_resolved
+from git_theta_ext.operations.merge.conflicted_checkpoint import find_conflicts, resolve_conflicts, stage_resolved
+from git_theta_ext.operations.merge.resolve_preview import moved, preview
 from git_theta_ext.operations.merge.run import engine
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.libraries import is_installed
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.manifest import Conflict
-    from git_theta_ext.operations.merge.resolve_worktree import ConflictedCheckpoint
+    from git_theta_ext.operations.merge.conflicted_checkpoint import ConflictedCheckpoint
 
 GROUP = "merge"
 EXAMPLE = "git theta mergetool model.safetensors"

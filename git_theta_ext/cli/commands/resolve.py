@@ -15,8 +15,8 @@ from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.merging.rules.rules import choice
+from git_theta_ext.operations.merge.conflicted_checkpoint import find_conflicts, resolve_conflicts, stage_resolved
 from git_theta_ext.operations.merge.resolve import methods_for, sides_of
-from git_theta_ext.operations.merge.resolve_worktree import find_conflicts, resolve_conflicts, stage_resolved
 from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from git_theta_ext.cli.output import Output
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.operations.merge.resolve_worktree import ConflictedCheckpoint
+    from git_theta_ext.operations.merge.conflicted_checkpoint import ConflictedCheckpoint
 
 
 GROUP = "merge"

@@ -25,8 +25,8 @@ from git_theta_ext.git.objects import object_infos
 from git_theta_ext.git.pathspecs import present_paths
 from git_theta_ext.git.revisions import head_of
 from git_theta_ext.git.unattributed import advice, unattributed
-from git_theta_ext.operations.filter.index_refresh import finish_written
 from git_theta_ext.operations.filter.pending import read_pending
+from git_theta_ext.operations.filter.written_files import finish_written_files
 from git_theta_ext.operations.history.status import in_worktree, unknown_bytes, unpushed, untracked
 from git_theta_ext.operations.workspace import Workspace
 
@@ -65,7 +65,7 @@ def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     tracked = present_paths(repo, args.paths)
     paths = theta_paths(repo.run, tracked)
     with suppress(ThetaError):  # git status stays wrong until the next command tries again
-        finish_written(workspace)
+        finish_written_files(workspace)
     head = head_of(repo)
     committed = {path: manifest for path, (_, manifest) in (repo.manifests(head) if head else {}).items()}
     index = {path: manifest for path, (_, manifest) in repo.manifests(None).items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.diff.words import aligned, human_bytes, percent, plural
 from git_theta_ext.model.manifest import side_names
-from git_theta_ext.operations.merge.conflict_preview import movers
+from git_theta_ext.operations.merge.resolve_preview import movers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.merging.reporting.measures import Measures
     from git_theta_ext.model.manifest import Conflict, Parameter
-    from git_theta_ext.operations.merge.conflict_preview import Preview
-    from git_theta_ext.operations.merge.resolve_worktree import ConflictedCheckpoint
+    from git_theta_ext.operations.merge.conflicted_checkpoint import ConflictedCheckpoint
+    from git_theta_ext.operations.merge.resolve_preview import Preview
 
 _MOST_GROUPS = 40
 _TWO = 2

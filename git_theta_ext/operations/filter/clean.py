@@ -14,7 +14,7 @@ from git_theta_ext.errors import ChangedError, FormatError, ManifestError, Store
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.caller import calling_command, holds_open
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
-from git_theta_ext.operations.filter.content_warnings import doubt
+from git_theta_ext.operations.filter.content_check import check_content
 from git_theta_ext.util.file_bytes import FileBytes
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.threads import no_progress
@@ -208,7 +208,7 @@ def clean_bytes(
         described = describe(data, data.path, format_name, threads=workspace.store.threads)
     note = described.scan.note
     if note is None and format_name is None:
-        note = doubt(workspace.repo, data.path, described.manifest, data)
+        note = check_content(workspace.repo, data.path, described.manifest, data)
     if note:
         workspace.reporter.note(note)
     return described.manifest.to_bytes()

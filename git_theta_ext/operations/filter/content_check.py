@@ -1,4 +1,4 @@
-"""Files that are likely not what their name says: a pointer in the place of a model, or a damaged checkpoint."""
+"""Find files that are probably not the checkpoint that the user means: a pointer of Git LFS, or a damaged file."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _HEAD = 4096
 
 
-def doubt(repo: Repository, path: str, manifest: Manifest, data: Content) -> str | None:
-    """Say why a file that is added may not be meant; None for one whose tensors are known.
+def check_content(repo: Repository, path: str, manifest: Manifest, data: Content) -> str | None:
+    """Return a warning about a file that is added; None if there is no reason for one.
 
     Args:
-        repo: Its current commit or its index has the version before.
-        path: Below the top of the work tree.
-        manifest: Of the file, whose format was detected.
-        data: The file.
+        repo: The repository, for the version before.
+        path: Path of the file, relative to the top of the work tree.
+        manifest: Its manifest, with the detected format.
+        data: Its content.
     """
     if manifest.format != OPAQUE:
         return None
     head = bytes(data[:_HEAD])
     if head.startswith(_LFS_POINTER):
-        return f"{path} is a Git LFS pointer and not the model itself; git lfs pull brings that"
+        return f"{path} is a Git LFS pointer and not the model itself; git lfs pull downloads the model"
     versions = (_manifest(repo, f"{place}:{path}") for place in ("HEAD", ":0"))
     before = next((version for version in versions if version is not None and version.format != OPAQUE), None)
     if before is None:
         return None
-    what = "begins with zeros" if not any(head) else f"has {data.nbytes} bytes in a format that is not known"
+    what = "begins with zeros" if not any(head) else f"has {data.nbytes} bytes in an unknown format"
     return (
         f"{path} {what}, and the version before is {before.format} with {len(before.parameters)} parameters; "
         f"if it is damaged: git restore --source=HEAD --staged --worktree {quote(path)}"

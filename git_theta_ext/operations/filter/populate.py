@@ -14,8 +14,8 @@ from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import ChangedError, KeptError, ManifestError, MissingError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
-from git_theta_ext.operations.filter.index_refresh import Written, finish_written
 from git_theta_ext.operations.filter.pending import change_pending, read_pending
+from git_theta_ext.operations.filter.written_files import WrittenFiles, finish_written_files
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def populate_wanted(
     repo, store = workspace.repo, workspace.store
     failures: list[ThetaError] = []
     try:
-        finish_written(workspace)
+        finish_written_files(workspace)
     except ThetaError as error:
         failures.append(error)
     pending = {path: Wanted(content) for path in read_pending(repo) if (content := manifest_at(repo, path))}
@@ -95,7 +95,7 @@ def populate_wanted(
     except ThetaError as error:
         # Files that need nothing from there are written all the same.
         failures.append(error)
-    written = Written(workspace, theta_paths(repo.run, manifests))
+    written = WrittenFiles(workspace, theta_paths(repo.run, manifests))
     undone = set(manifests)
     stopped = True
 
@@ -119,7 +119,7 @@ def populate_wanted(
             undone.remove(path)
         stopped = False
     finally:
-        untold, problems = written.settle(hurry=stopped)
+        untold, problems = written.finish(hurry=stopped)
         change_pending(repo, drop=manifests.keys() - undone - untold)
     return [*failures, *problems]
 
@@ -157,7 +157,10 @@ def _still_there(repo: Repository, path: str, job: Wanted) -> bool:
 
 
 def _replace(
-    written: Written, path: str, manifest: Manifest, write: Callable[[Manifest, Path, Expected], os.stat_result | None]
+    written: WrittenFiles,
+    path: str,
+    manifest: Manifest,
+    write: Callable[[Manifest, Path, Expected], os.stat_result | None],
 ) -> None:
     """Populate one path, if its manifest still lies there."""
     repo = written.workspace.repo

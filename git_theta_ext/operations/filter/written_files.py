@@ -1,4 +1,4 @@
-"""Tell git's index and the stat cache of checkpoints that were written, so that nobody reads them again."""
+"""Record checkpoints that were written in git's index and the stat cache, so that they are not read again."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.workspace import Workspace
 
 _PATIENCE = 10.0
-"""Seconds to wait for another process that holds the index: until it knows, git calls the files modified."""
+"""Seconds to wait for another process that holds the index. Until it is updated, git shows the files as modified."""
 
 _BATCH_SECONDS = 1.0
 
 
 @dataclass
-class Written:
-    """Checkpoints that were written over their manifests.
+class WrittenFiles:
+    """Checkpoints that were written over their manifests, and that git's index does not know yet.
 
     Args:
         workspace: The repository, with a work tree, and its store.
@@ -48,39 +48,38 @@ class Written:
     _patched_at: float = field(default_factory=time.monotonic)
 
     def add(self, path: str, content: bytes, before: os.stat_result, after: os.stat_result) -> None:
-        """Note a checkpoint; the index is told of several at a time.
+        """Record a checkpoint. The index is updated for several at a time.
 
         Args:
-            path: Below the top of the work tree.
+            path: Path relative to the top of the work tree.
             content: The manifest.
-            before: Stat of the manifest.
-            after: Stat of the checkpoint.
+            before: The stat data of the manifest.
+            after: The stat data of the checkpoint.
 
         Raises:
-            StoreError: It cannot be flushed.
+            StoreError: The file cannot be flushed.
         """
-        flush_if_asked(self.workspace.repo, self.workspace.repo.folder / path)
-        StatCache(self.workspace.store).put_written(
-            self.workspace.repo.folder / path, after, content, self.formats.get(path)
-        )
+        full = self.workspace.repo.folder / path
+        flush_if_asked(self.workspace.repo, full)
+        StatCache(self.workspace.store).put_written(full, after, content, self.formats.get(path))
         self._new[path] = content, before, after
         if time.monotonic() - self._patched_at >= _BATCH_SECONDS:
             self._patch(0)
 
     def knows(self, path: str) -> bool:
-        """Return whether a path's file is known, as one that another command of ours wrote or read."""
-        return (
-            StatCache(self.workspace.store).get(self.workspace.repo.folder / path, self.formats.get(path)) is not None
-        )
+        """Return whether git theta wrote or read the file at a path as it is now."""
+        full = self.workspace.repo.folder / path
+        return StatCache(self.workspace.store).get(full, self.formats.get(path)) is not None
 
-    def settle(self, *, hurry: bool = False) -> tuple[set[str], list[ThetaError]]:
-        """Tell the index of all that it was not told of yet.
+    def finish(self, *, hurry: bool = False) -> tuple[set[str], list[ThetaError]]:
+        """Update the index for all files that are left.
 
         Args:
-            hurry: The user waits for the command to end.
+            hurry: Whether the user waits for the command to end.
 
         Returns:
-            The paths of which it could not be told, and why. Paths of which it has another version are none of them.
+            The paths whose entries could not be updated, and why. A path of which the index holds another version is
+            not among them.
         """
         self._patch(LOCK_SECONDS if hurry else _PATIENCE)
         try:
@@ -94,20 +93,16 @@ class Written:
         return set(self._new), []
 
     def _updates(self) -> dict[bytes, Update]:
+        kind = self.workspace.repo.object_format
         return {
-            os.fsencode(path): Update(
-                bytes.fromhex(blob_id(content, self.workspace.repo.object_format)),
-                StatWords.of(before),
-                StatWords.of(after),
-            )
+            os.fsencode(path): Update(bytes.fromhex(blob_id(content, kind)), StatWords.of(before), StatWords.of(after))
             for path, (content, before, after) in self._new.items()
         }
 
     def _patch(self, wait: float) -> None:
+        repo = self.workspace.repo
         if self._new:
-            for path in patch_file(
-                self.workspace.repo.index_path, self._updates(), self.workspace.repo.object_format, wait
-            ):
+            for path in patch_file(repo.index_path, self._updates(), repo.object_format, wait):
                 del self._new[os.fsdecode(path)]
         self._patched_at = time.monotonic()
 
@@ -135,7 +130,7 @@ def flush_if_asked(repo: Repository, path: Path) -> None:
         sync_file(path)
 
 
-def finish_written(workspace: Workspace) -> None:
+def finish_written_files(workspace: Workspace) -> None:
     """Tell the index of checkpoints that an earlier command wrote, but was stopped before it could tell.
 
     Raises:

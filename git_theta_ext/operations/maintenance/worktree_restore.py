@@ -1,4 +1,4 @@
-"""Store again what checkpoints in work trees hold: often the nearest good copy of a tensor that was lost."""
+"""Restore lost tensors from the checkpoints in work trees, which are often the nearest good copy."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from git_theta_ext.util.file_bytes import FileBytes
 
 
-def store_again(workspace: Workspace, paths: Iterable[str], lost: AbstractSet[Digest]) -> dict[Digest, str]:
-    """Read checkpoints of all work trees and store what the store has lost of them.
+def restore_from_worktrees(workspace: Workspace, paths: Iterable[str], lost: AbstractSet[Digest]) -> dict[Digest, str]:
+    """Read the checkpoints of all work trees, and store those of their tensors that are lost.
 
     Args:
         workspace: The repository and its store.
-        paths: Of the checkpoints, relative to the top of a work tree; whether or not there are files.
+        paths: Paths of checkpoints, relative to the top of a work tree. There need not be a file at each.
         lost: Digests that no verified pack holds.
 
     Returns:
-        For each digest that is stored again the file that it comes from.
+        The file that each restored digest comes from.
 
     Raises:
         StoreError: The store cannot be written.
@@ -51,7 +51,7 @@ def store_again(workspace: Workspace, paths: Iterable[str], lost: AbstractSet[Di
             held = {digest for digest, _ in describe(data, path, name, threads=store.threads).manifest.digests()}
             if held & left:
                 clean(data, path, store, name)
-        except ThetaError:  # somebody writes to it, or it is no checkpoint any more: then it does not help
+        except ThetaError:  # another program writes to it, or it is not a checkpoint any more
             continue
         found.update(
             dict.fromkeys((held & left) - store.touch_and_find_missing(held & left), os.fspath(Path(top) / path))
@@ -66,7 +66,7 @@ def _formats(repo: Repository, paths: Iterable[str]) -> list[tuple[str, str | No
 
 
 def _checkpoint(path: Path) -> FileBytes | None:
-    """Open a file, unless it is none or a manifest lies in its place."""
+    """Open a checkpoint; None if the path has no regular file, or only a manifest."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return None

@@ -20,7 +20,7 @@ from git_theta_ext.merging.record import Step
 from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted
-from git_theta_ext.operations.merge.adapter_configs import scales_to_resolve
+from git_theta_ext.operations.merge.adapter_scales import scales_to_resolve
 from git_theta_ext.operations.merge.inputs import config_in_worktree, gather_resolution
 from git_theta_ext.operations.merge.record import note_step
 from git_theta_ext.operations.merge.resolve import digests_to_read, resolve

@@ -24,7 +24,7 @@ from git_theta_ext.merging.planning.layouts import with_facts_decided
 from git_theta_ext.merging.planning.plan import plan as plan_merge
 from git_theta_ext.merging.rules.file import FILE, MOST_BYTES
 from git_theta_ext.model.manifest import Manifest
-from git_theta_ext.operations.merge.adapter_configs import (
+from git_theta_ext.operations.merge.adapter_scales import (
     CONFIG,
     MOST_CONFIG_BYTES,
     AdapterFiles,

@@ -12,7 +12,7 @@ from git_theta_ext.git.revisions import commit_id, merge_bases
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.record import versions_of
 from git_theta_ext.merging.reporting.report import rows, several
-from git_theta_ext.operations.merge.adapter_configs import scales_to_resolve
+from git_theta_ext.operations.merge.adapter_scales import scales_to_resolve
 from git_theta_ext.operations.merge.driver import read_version
 from git_theta_ext.operations.merge.inputs import config_in_commit, gather_inputs, gather_resolution, plan_checkpoint
 from git_theta_ext.operations.merge.record import records_of

@@ -21,8 +21,8 @@ from git_theta_ext.git.objects import write_blob
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.filter.clean import echo_manifest
-from git_theta_ext.operations.filter.content_warnings import doubt
-from git_theta_ext.operations.filter.index_refresh import flush_if_asked
+from git_theta_ext.operations.filter.content_check import check_content
+from git_theta_ext.operations.filter.written_files import flush_if_asked
 from git_theta_ext.store.packs.writer import temporary
 from git_theta_ext.util.file_bytes import open_bytes
 from git_theta_ext.util.files import reporting_os_errors, temporary_beside
@@ -135,7 +135,7 @@ def store_file(workspace: Workspace, path: str, format_name: str | None, advance
     cache.put(full, before, described.manifest.to_bytes(), format_name, clock)
     note = described.scan.note
     if note is None and format_name is None:
-        note = doubt(repo, path, described.manifest, data)
+        note = check_content(repo, path, described.manifest, data)
     return Staged(path, before, described.manifest, note)
 
 

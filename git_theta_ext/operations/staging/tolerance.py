@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.model.manifest import Manifest
-from git_theta_ext.operations.staging.opened import committed
 from git_theta_ext.operations.staging.stage import Rewrite
+from git_theta_ext.operations.staging.worktree_checkpoint import committed
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.update.tolerance import within
 
 if TYPE_CHECKING:
-    from git_theta_ext.operations.staging.opened import OpenCheckpoint
+    from git_theta_ext.operations.staging.worktree_checkpoint import WorktreeCheckpoint
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.update.tolerance import Tolerance
 
@@ -32,7 +32,7 @@ class RevertedChanges:
     changed: int
 
 
-def revert_small_changes(workspace: Workspace, checkpoint: OpenCheckpoint, tolerance: Tolerance) -> RevertedChanges:
+def revert_small_changes(workspace: Workspace, checkpoint: WorktreeCheckpoint, tolerance: Tolerance) -> RevertedChanges:
     """Set parameters back to HEAD's values where all their elements moved within a tolerance; nothing is written yet.
 
     Args:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.model.manifest import Manifest
-from git_theta_ext.operations.staging.opened import committed
 from git_theta_ext.operations.staging.stage import Rewrite
+from git_theta_ext.operations.staging.worktree_checkpoint import committed
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.store.batches import Batches
 from git_theta_ext.update.apply import CheckpointUpdate, is_applied, results
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.interfaces import UpdateFile
-    from git_theta_ext.operations.staging.opened import OpenCheckpoint
+    from git_theta_ext.operations.staging.worktree_checkpoint import WorktreeCheckpoint
     from git_theta_ext.operations.workspace import Workspace
 
 _CONFIG = "adapter_config.json"
@@ -91,7 +91,7 @@ def open_update(path: Path) -> UpdateFile:
 
 def store_update(
     workspace: Workspace,
-    checkpoint: OpenCheckpoint,
+    checkpoint: WorktreeCheckpoint,
     source: Source,
     *,
     dry_run: bool,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OpenCheckpoint:
+class WorktreeCheckpoint:
     """A file of the work tree, read but not stored.
 
     Attributes:
@@ -78,7 +78,7 @@ class OpenCheckpoint:
 
 def open_checkpoint(
     workspace: Workspace, path: str, format_name: str | None, advance: Callable[[int], None] = no_progress
-) -> OpenCheckpoint:
+) -> WorktreeCheckpoint:
     """Read a checkpoint of the work tree.
 
     Raises:
@@ -90,7 +90,7 @@ def open_checkpoint(
     before = regular_file(workspace.repo, path)
     data = open_file(worktree_of(workspace.repo) / path, path)
     described = describe(data, path, format_name, threads=workspace.store.threads, advance=advance)
-    return OpenCheckpoint(path, before, format_name, CheckpointFile(path, data, described.scan), described)
+    return WorktreeCheckpoint(path, before, format_name, CheckpointFile(path, data, described.scan), described)
 
 
 def committed(repo: Repository, path: str) -> Manifest | None:

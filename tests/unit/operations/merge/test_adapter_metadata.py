@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from git_theta_ext.operations.merge.adapter_configs import scalings_in
+from git_theta_ext.operations.merge.adapter_scales import scalings_in
 
 
 def facts(**texts):
