@@ -25,28 +25,29 @@ def collect(
     loss: Callable[[torch.nn.Module, Example], torch.Tensor],
     kinds: Sequence[str] = DEFAULT_KINDS,
 ) -> dict[str, torch.Tensor]:
-    """Run a model over examples and return statistics of its parameters, as docs/statistics.md defines them.
+    """Run a model on examples and return statistics of its parameters, as docs/statistics.md defines them.
 
-    Parameters and their ``grad`` stay as they are. Layers that behave otherwise in training (dropout, batch
-    normalisation) do what the module's mode says, so put it into the mode in which it will predict: ``module.eval()``.
+    Parameters and their ``grad`` are not changed. Dropout and batch normalisation follow the mode of the module, so
+    call ``module.eval()`` first.
 
-    Where the loss of several examples together is one call's, ``fisher`` and ``grad_gram`` are those of that loss: the
-    square of a mean of gradients, which is smaller than the mean of their squares. ``gram`` does not mind.
+    If one call of ``loss`` covers several examples, ``fisher`` and ``grad_gram`` are those of that loss: the square of
+    a mean of gradients, which is smaller than the mean of their squares. ``gram`` is not affected.
 
     Args:
         module: The model, on any device.
-        examples: What ``loss`` is called with, one after another.
-        loss: Runs the module on an example and returns a tensor of one element: for ``fisher`` the negative log
-            likelihood of a label, either drawn from the model's own prediction or, for the empirical kind, the one
-            that the data has. Of what it returns nothing is needed for ``gram`` alone.
-        kinds: Of the statistics.
+        examples: Arguments of ``loss``, one for each call.
+        loss: Runs the module on an example and returns a tensor of one element. For ``fisher`` it is the negative log
+            likelihood of a label: one drawn from the model's prediction, or the label of the data for the empirical
+            Fisher information. ``gram`` alone does not use the result.
+        kinds: Kinds of statistics.
 
     Returns:
-        By ``KIND/PARAMETER``, float32 on the module's device. A parameter that has several names has its statistics
-        under each, as one tensor. A Linear that no example went through has none.
+        Tensors by ``KIND/PARAMETER``, float32 on the module's device. A parameter with several names has the same
+        tensor under each. A Linear that no example reaches has none.
 
     Raises:
-        UsageError: There is no such kind, no example, no parameter that requires a gradient, or no single loss.
+        UsageError: A kind is unknown, there is no example, no parameter requires a gradient, or the loss is not one
+            number.
     """
     import torch
 

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int) -> Path:
-    """Write statistics beside their checkpoint, in place of those that are there.
+    """Write statistics beside their checkpoint, and replace existing ones.
 
-    Of a parameter that has several names in the model only those count that the checkpoint has.
+    For a parameter with several names, only the names in the checkpoint are written.
 
     Args:
-        checkpoint: The file with the values that the statistics were collected with.
-        statistics: As ``git_theta_ext.statistics.collect.collect`` returns them.
-        samples: Number of examples.
+        checkpoint: The file whose values the statistics were collected with.
+        statistics: The result of ``git_theta_ext.statistics.collect.collect``.
+        samples: The number of examples.
 
     Returns:
         The path that was written.
@@ -35,7 +35,7 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
     Raises:
         FormatError: The checkpoint cannot be split into tensors, or the statistics do not fit it.
         UsageError: The file is only a manifest, or a statistic is not finite.
-        StoreError: The checkpoint cannot be read, or the file not written.
+        StoreError: The checkpoint cannot be read, or the file cannot be written.
         LibraryError: The library safetensors is not installed.
     """
     require("safetensors", "saving statistics")
