@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from safetensors.torch import load
-from workbench import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, Repo, model, safetensors, tensors, values
+from workbench import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, Become, Repo, model, safetensors, tensors, values
 
 from git_theta_ext.model.manifest import Manifest
 
@@ -36,97 +36,98 @@ def test_merge_is_committed_with_both_parents(forked: Repo) -> None:
     assert len(forked.git("log", "-1", "--format=%P").split()) == 2
 
 
-def both_changed(repo: Repo, name: str) -> None:
-    """Make ``main`` and ``side`` change one tensor to seeds 2 and 3."""
+def _change_both(repo: Repo, *names: str) -> None:
     repo.write_model(seed=1)
     repo.commit("base")
     repo.git("checkout", "--quiet", "-b", "side")
-    repo.write_model(seed=1, changed={name: 3})
+    repo.write_model(seed=1, changed=dict.fromkeys(names, 3))
     repo.commit("side")
     repo.git("checkout", "--quiet", "main")
-    repo.write_model(seed=1, changed={name: 2})
+    repo.write_model(seed=1, changed=dict.fromkeys(names, 2))
     repo.commit("main")
 
 
-def averaged(name: str) -> bytes:
-    """Return the small model of seed 1 with one float32 tensor the mean of those of seeds 2 and 3."""
-    ours, theirs = (np.frombuffer(values(name, seed), "<f4") for seed in (2, 3))
+def _change_floats(repo: Repo) -> None:
+    _change_both(repo, ATTENTION[2], MLP[0])
+
+
+def _change_integers(repo: Repo) -> None:
+    _change_both(repo, "position_ids")
+
+
+@pytest.fixture
+def floats(become: Become) -> Repo:
+    """Return a repository whose ``main`` and ``side`` changed a float32 and a bfloat16 tensor to seeds 2 and 3."""
+    return become(_change_floats)
+
+
+@pytest.fixture
+def integers(become: Become) -> Repo:
+    """Return a repository whose ``main`` and ``side`` changed an integer tensor to seeds 2 and 3."""
+    return become(_change_integers)
+
+
+def averaged() -> bytes:
+    """Return the small model of seed 1 with two tensors the mean of those of seeds 2 and 3."""
     content = tensors(1)
-    content[name] = (*content[name][:2], ((ours + theirs) / np.float32(2)).tobytes())
-    return safetensors(content, META)
-
-
-def test_tensor_changed_on_both_sides_is_averaged(repo: Repo) -> None:
-    both_changed(repo, ATTENTION[2])
-    repo.git("merge", "--quiet", "side")
-    assert repo.unsettled(MODEL, averaged(ATTENTION[2])) == []
-
-
-def test_average_does_not_depend_on_the_side(repo: Repo) -> None:
-    both_changed(repo, ATTENTION[2])
-    repo.git("checkout", "--quiet", "side")
-    repo.git("merge", "--quiet", "main")
-    assert repo.unsettled(MODEL, averaged(ATTENTION[2])) == []
-
-
-@pytest.mark.parametrize(("method", "seed"), [("ours", 2), ("theirs", 3), ("base", 1)])
-def test_method_is_chosen_on_the_command_line(repo: Repo, method: str, seed: int) -> None:
-    both_changed(repo, ATTENTION[2])
-    repo.git("-c", f"theta.merge.method={method}", "merge", "--quiet", "side")
-    assert repo.unsettled(MODEL, model(1, {ATTENTION[2]: seed})) == []
-
-
-def test_unknown_method_fails_and_names_the_known_ones(repo: Repo) -> None:
-    both_changed(repo, ATTENTION[2])
-    done = repo.run("-c", "theta.merge.method=avarage", "merge", "side", check=False)
-    assert done.returncode != 0
-    assert "average" in done.stdout + done.stderr
-    repo.git("merge", "--abort")
-    assert repo.unsettled(MODEL, model(1, {ATTENTION[2]: 2})) == []
-
-
-def test_bfloat16_tensors_are_averaged(repo: Repo) -> None:
-    both_changed(repo, MLP[0])
-    repo.git("merge", "--quiet", "side")
+    ours, theirs = (np.frombuffer(values(ATTENTION[2], seed), "<f4") for seed in (2, 3))
+    content[ATTENTION[2]] = (*content[ATTENTION[2]][:2], ((ours + theirs) / np.float32(2)).tobytes())
     ours, theirs = (np.frombuffer(values(MLP[0], seed), "<u2").astype("<u4") << 16 for seed in (2, 3))
     mean = ((ours.view("<f4") + theirs.view("<f4")) / np.float32(2)).view("<u4").astype(np.uint64)
     rounded = ((mean + 0x7FFF + ((mean >> 16) & 1)) >> 16).astype("<u2")
-    content = tensors(1)
     content[MLP[0]] = (*content[MLP[0]][:2], rounded.tobytes())
-    assert repo.unsettled(MODEL, safetensors(content, META)) == []
+    return safetensors(content, META)
+
+
+@pytest.mark.parametrize("branches", [("main", "side"), ("side", "main")], ids=" ".join)
+def test_tensors_changed_on_both_sides_are_averaged_whichever_is_ours(floats: Repo, branches: tuple[str, str]) -> None:
+    floats.git("checkout", "--quiet", branches[0])
+    floats.git("merge", "--quiet", branches[1])
+    assert floats.unsettled(MODEL, averaged()) == []
+
+
+@pytest.mark.parametrize(("method", "seed"), [("ours", 2), ("theirs", 3), ("base", 1)])
+def test_method_is_chosen_on_the_command_line(floats: Repo, method: str, seed: int) -> None:
+    floats.git("-c", f"theta.merge.method={method}", "merge", "--quiet", "side")
+    assert floats.unsettled(MODEL, model(1, {ATTENTION[2]: seed, MLP[0]: seed})) == []
+
+
+def test_unknown_method_fails_and_names_the_known_ones(floats: Repo) -> None:
+    done = floats.run("-c", "theta.merge.method=avarage", "merge", "side", check=False)
+    assert done.returncode != 0
+    assert "average" in done.stdout + done.stderr
+    floats.git("merge", "--abort")
+    assert floats.unsettled(MODEL, model(1, {ATTENTION[2]: 2, MLP[0]: 2})) == []
 
 
 @pytest.mark.parametrize(("choice", "seed"), [("ours", 2), ("theirs", 3)])
-def test_integers_changed_on_both_sides_conflict_until_resolved(repo: Repo, choice: str, seed: int) -> None:
-    both_changed(repo, "position_ids")
-    done = repo.run("merge", "side", check=False)
+def test_integers_changed_on_both_sides_conflict_until_resolved(integers: Repo, choice: str, seed: int) -> None:
+    done = integers.run("merge", "side", check=False)
     assert done.returncode == 1
-    assert repo.git("status", "--porcelain") == f"UU {MODEL}"
-    assert repo.read().startswith(b"git-theta manifest 1\n")
-    assert repo.run("add", MODEL, check=False).returncode != 0, "a conflicted manifest must not be added"
-    repo.git("theta", "resolve", "--method", choice, MODEL)
-    repo.git("commit", "--quiet", "--no-edit")
-    assert repo.unsettled(MODEL, model(1, {"position_ids": seed})) == []
+    assert integers.git("status", "--porcelain") == f"UU {MODEL}"
+    assert integers.read().startswith(b"git-theta manifest 1\n")
+    assert integers.run("add", MODEL, check=False).returncode != 0, "a conflicted manifest must not be added"
+    integers.git("theta", "resolve", "--method", choice, MODEL)
+    integers.git("commit", "--quiet", "--no-edit")
+    assert integers.unsettled(MODEL, model(1, {"position_ids": seed})) == []
 
 
 @pytest.mark.parametrize(("side", "seed"), [("--ours", 2), ("--theirs", 3)])
-def test_checkout_of_one_side_of_a_conflict(repo: Repo, side: str, seed: int) -> None:
-    both_changed(repo, "position_ids")
-    repo.run("merge", "side", check=False)
-    repo.git("checkout", side, "--", MODEL)
+def test_checkout_of_one_side_of_a_conflict(integers: Repo, side: str, seed: int) -> None:
+    integers.run("merge", "side", check=False)
+    integers.git("checkout", side, "--", MODEL)
     wanted = model(1, {"position_ids": seed})
-    assert repo.read() == wanted
-    repo.git("add", MODEL)
-    repo.git("commit", "--quiet", "--no-edit")
-    assert repo.read() == wanted
-    assert repo.git("status", "--porcelain") == ""
+    assert integers.read() == wanted
+    integers.git("add", MODEL)
+    integers.git("commit", "--quiet", "--no-edit")
+    assert integers.read() == wanted
+    assert integers.git("status", "--porcelain") == ""
 
 
-def test_aborted_merge_brings_the_file_back(repo: Repo) -> None:
-    both_changed(repo, "position_ids")
-    repo.run("merge", "side", check=False)
-    repo.git("merge", "--abort")
-    assert repo.unsettled(MODEL, model(1, {"position_ids": 2})) == []
+def test_aborted_merge_brings_the_file_back(integers: Repo) -> None:
+    integers.run("merge", "side", check=False)
+    integers.git("merge", "--abort")
+    assert integers.unsettled(MODEL, model(1, {"position_ids": 2})) == []
 
 
 def test_both_sides_add_the_same_file_with_different_tensors(repo: Repo) -> None:
@@ -217,24 +218,23 @@ def test_criss_cross_merge_takes_what_each_side_changed(forked: Repo) -> None:
     assert forked.unsettled(MODEL, model(1, merged | {EMBEDDING: 4, ATTENTION[3]: 5})) == []
 
 
-def test_criss_cross_merge_of_a_tensor_that_both_sides_changed_asks_nothing(repo: Repo) -> None:
-    both_changed(repo, ATTENTION[2])
-    main, side = repo.git("rev-parse", "main"), repo.git("rev-parse", "side")
-    repo.git("-c", "theta.merge.method=ours", "merge", "--quiet", side)
-    repo.git("checkout", "--quiet", "side")
-    repo.git("-c", "theta.merge.method=ours", "merge", "--quiet", main)
-    repo.git("checkout", "--quiet", "main")
-    done = repo.run("merge", "--quiet", "side", check=False, timeout=60)
+def test_criss_cross_merge_of_a_tensor_that_both_sides_changed_asks_nothing(floats: Repo) -> None:
+    main, side = floats.git("rev-parse", "main"), floats.git("rev-parse", "side")
+    floats.git("-c", "theta.merge.method=ours", "merge", "--quiet", side)
+    floats.git("checkout", "--quiet", "side")
+    floats.git("-c", "theta.merge.method=ours", "merge", "--quiet", main)
+    floats.git("checkout", "--quiet", "main")
+    done = floats.run("merge", "--quiet", "side", check=False, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert "1 merged by average" in done.stderr, "each side kept its own, and neither is what the ancestor had"
-    assert repo.cleans("status") == 0
-    repo.git("reset", "--quiet", "--hard", "HEAD~1")
+    assert "2 merged by average" in done.stderr, "each side kept its own, and neither is what the ancestor had"
+    assert floats.cleans("status") == 0
+    floats.git("reset", "--quiet", "--hard", "HEAD~1")
     for words in (["merge"], ["merge", "-s", "theta"]):
-        done = repo.run("-c", "theta.merge.method=task_arithmetic", *words, "side", check=False, timeout=60)
+        done = floats.run("-c", "theta.merge.method=task_arithmetic", *words, "side", check=False, timeout=60)
         assert done.returncode == 1, done.stderr
-        told = repo.run("theta", "resolve", MODEL, check=False).stdout
+        told = floats.run("theta", "resolve", MODEL, check=False).stdout
         assert f"{ATTENTION[2]}  (the common ancestors differ, and so do the sides)" in told
-        repo.git("merge", "--abort")
+        floats.git("merge", "--abort")
 
 
 @pytest.mark.parametrize("strategy", [["-s", "ort"], ["-s", "recursive"], ["-X", "renormalize"]], ids=" ".join)

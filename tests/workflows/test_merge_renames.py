@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, Become, Repo, safetensors, tensors, values
+from workbench import ATTENTION, EMBEDDING, MODEL, Become, Repo, model, safetensors, tensors, values
 
 META = {"format": "pt", "note": "kept to the byte"}
 MOVED, OTHER = "moved.safetensors", "other.safetensors"
+
+
+OURS = ("-c", "theta.merge.method=ours")
+
+
+def taken(*seeds: int) -> bytes:
+    """Return the small model of seed 1 with our embedding, and an attention of each seed's own."""
+    return model(1, {EMBEDDING: 2} | {ATTENTION[seed - 2]: seed for seed in seeds})
 
 
 def merged(*seeds: int) -> bytes:
@@ -45,8 +53,8 @@ def started(become: Become) -> Repo:
 def test_renamed_and_changed(started: Repo, words: list[str], paths: tuple[str, ...]) -> None:
     for number, name in ((1, "a"), (2, "b"), (0, "main")):
         side(started, name, number + 2, paths[number])
-    started.git("merge", "--quiet", *words)
-    assert started.unsettled(MOVED, merged(*(2, 3, 4)[: 2 + words.count("b")])) == []
+    started.git(*OURS, "merge", "--quiet", *words)
+    assert started.unsettled(MOVED, taken(*(2, 3, 4)[: 2 + words.count("b")])) == []
     started.git("theta", "merge", "--replay")
 
 
@@ -88,13 +96,13 @@ def test_moved_with_its_folder(repo: Repo, words: list[str]) -> None:
         changed = {EMBEDDING: seed, ATTENTION[seed - 2]: seed}
         repo.write_model(f"{folder}/model.safetensors", seed=1, changed=changed)
         repo.commit(name)
-    repo.git("merge", "--quiet", *words)
+    repo.git(*OURS, "merge", "--quiet", *words)
     assert not (repo.path / "old").exists()
-    assert repo.unsettled("new/model.safetensors", merged(*((2, 3, 4) if "b" in words else (2, 3)))) == []
+    assert repo.unsettled("new/model.safetensors", taken(*((2, 3, 4) if "b" in words else (2, 3)))) == []
 
 
 @pytest.mark.parametrize("words", [["b"], ["-s", "theta", "a", "b"]], ids=["two sides", "three sides"])
-@pytest.mark.parametrize("method", ["average", "conflict"])
+@pytest.mark.parametrize("method", ["ours", "conflict"])
 def test_mode_of_the_side_that_changed_it_is_taken(started: Repo, words: list[str], method: str) -> None:
     side(started, "a", 3)
     side(started, "b", 4)
@@ -103,8 +111,8 @@ def test_mode_of_the_side_that_changed_it_is_taken(started: Repo, words: list[st
     side(started, "main", 2)
     started.run("-c", f"theta.merge.method={method}", "merge", "--quiet", *words, check=False)
     if method == "conflict":
-        started.git("theta", "resolve", "--method", "average", MODEL)
+        started.git("theta", "resolve", "--method", "ours", MODEL)
         started.git("commit", "--quiet", "--no-edit")
     assert started.git("ls-files", "--stage", MODEL).startswith("100755")
     assert (started.path / MODEL).stat().st_mode & 0o777 == 0o755
-    assert started.unsettled(MODEL, merged(*((2, 3, 4) if "a" in words else (2, 4)))) == []
+    assert started.unsettled(MODEL, taken(*((2, 3, 4) if "a" in words else (2, 4)))) == []
