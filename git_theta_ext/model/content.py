@@ -6,7 +6,7 @@ from typing import Protocol, overload
 
 
 class Content(Protocol):
-    """The bytes of a file, of which nobody has more in memory than is asked for. A ``memoryview`` of bytes is one.
+    """The bytes of a file, which are read on demand. A ``memoryview`` of bytes is one.
 
     No buffer: a slice is a copy, which others that write to the file do not change.
     """

@@ -18,7 +18,7 @@ class Dtype:
     """An element type.
 
     Attributes:
-        name: As written in manifests: the safetensors name where there is one.
+        name: As written in manifests: the safetensors name if there is one.
         bits: Width of one element in bits; not always a multiple of eight.
         kind: What the bits mean; ``opaque`` promises nothing but their number.
         arithmetic: Whether averaging two values means anything.
@@ -59,7 +59,7 @@ _TABLE = {
         _float("F8_E5M2", 5, 2),
         # A power of two that scales a block: the mean of two of them is not the scale of the mean.
         _float("F8_E8M0", 8, 0, bits=8, arithmetic=False),
-        # Two to a byte and only meaningful beside their block scales.
+        # Two to a byte and only meaningful with their block scales.
         _float("F4", 2, 1, arithmetic=False),
         _float("F6_E2M3", 2, 3, arithmetic=False),
         _float("F6_E3M2", 3, 2, arithmetic=False),

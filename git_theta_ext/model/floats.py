@@ -2,7 +2,7 @@
 
 Widths above 16 bits are numpy's own. BF16 is the upper half of a float32; the 8-bit floats go through a table of their
 256 values (OCP 8-bit floating point specification 1.0, and the FNUZ variants of arXiv 2206.02915). Rounding back is to
-nearest, ties to even, and overflows as in torch 2.13: to infinity where the type has one, else to NaN, but F8_E4M3 to
+nearest, ties to even, and overflows as in torch 2.13: to infinity if the type has one, else to NaN, but F8_E4M3 to
 its largest value.
 """
 
@@ -31,7 +31,7 @@ def components(dtype: Dtype) -> int:
 
 
 def is_wide(dtype: Dtype) -> bool:
-    """Tell whether float32 would lose bits or range of its values."""
+    """Return whether float32 would lose bits or range of its values."""
     return dtype.name in _WIDE
 
 
@@ -80,7 +80,7 @@ def from_float(values: NDArray[Any], dtype: Dtype) -> bytes:
     """Write floats as elements, rounding to nearest, ties to even.
 
     Args:
-        values: Float32 or float64, ``components(dtype)`` for each element; float64 becomes float32 first where the
+        values: Float32 or float64, ``components(dtype)`` for each element; float64 becomes float32 first if the
             type is narrower than that, as in torch.
         dtype: An element type that allows arithmetic.
 
@@ -106,20 +106,20 @@ def round_once(values: NDArray[np.float64], dtype: Dtype) -> bytes:
     """Write float64 values as elements of a real type, rounding a single time to nearest, ties to even.
 
     Args:
-        values: Of any shape; NaN, infinities and values too large for the type are no error.
+        values: Of any shape; NaN, infinities and values too large for the type are not an error.
         dtype: A float type that allows arithmetic.
 
     Returns:
         Little-endian elements; NaN stays NaN.
 
     Raises:
-        FormatError: The element type is no float that allows arithmetic.
+        FormatError: The element type is not a float that allows arithmetic.
     """
     import numpy as np
 
     _check(dtype)
     if dtype.kind != "float":
-        raise FormatError(f"elements of type {dtype.name} are no real floats")
+        raise FormatError(f"elements of type {dtype.name} are not real floats")
     flat = np.ascontiguousarray(values).reshape(-1)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         if dtype.name in _NUMPY:
@@ -128,7 +128,7 @@ def round_once(values: NDArray[np.float64], dtype: Dtype) -> bytes:
             return _to_eight_bits(flat, dtype)
         single = flat.astype(np.float32)
         bits = single.view(np.uint32)
-        # What the first rounding put on the middle between two BF16 must be told from what was there before.
+        # The first rounding may put a value on the middle between two BF16 that was not there before.
         middle = np.flatnonzero((bits & np.uint32(0xFFFF)) == np.uint32(0x8000))
         size, exact = np.abs(single[middle].astype(np.float64)), np.abs(flat[middle])
         bits[middle] += (exact > size).astype(np.uint32)

@@ -110,7 +110,7 @@ class Slice:
 class Checksum:
     """The place of a tensor's CRC-32; kept apart from literals since it changes with every value.
 
-    ``seed`` is where the CRC-32 begins: that of the literal bytes it covers before the tensor's.
+    ``seed`` is the initial value of the CRC-32: that of the literal bytes before the tensor that it covers.
     """
 
     name: str
@@ -195,7 +195,7 @@ class Layout:
             parameters: How many its manifest names, which bounds the segments; None if there is no manifest.
 
         Raises:
-            FormatError: It is damaged or of a version that is not known.
+            FormatError: It is damaged or of an unknown version.
         """
         view = memoryview(skeleton)
         if view[: len(_MAGIC)] != _MAGIC or view.nbytes > MAX_SKELETON:
@@ -216,7 +216,7 @@ def most_segments(parameters: int) -> int:
 
 
 def _pack_name(name: str) -> str | msgpack.ExtType:
-    # MessagePack text is UTF-8; a name with a lone surrogate (legal in JSON) is kept beside it.
+    # MessagePack text is UTF-8; a name with a lone surrogate (legal in JSON) is stored next to it.
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -230,7 +230,7 @@ def _unpack_name(value: object) -> str:
     with suppress(UnicodeDecodeError):
         if isinstance(value, msgpack.ExtType) and value.code == 1:
             return str(value.data, "utf-8", "surrogatepass")
-    raise FormatError("damaged skeleton: a name that is no text")
+    raise FormatError("damaged skeleton: a name is not text")
 
 
 def _read_row(row: object) -> Segment:

@@ -73,7 +73,7 @@ def side_names(count: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A parameter that is in conflict, with its candidates; None stands for a side that does not have it.
+    """A parameter that is in conflict, with its candidates; None for a side that does not have it.
 
     Attributes:
         name: The parameter.
@@ -170,7 +170,7 @@ def values_digest(parameters: Mapping[str, Parameter]) -> Digest:
 
 
 def is_manifest(data: bytes | Content) -> bool:
-    """Tell from the first bytes whether this is meant to be a manifest."""
+    """Return whether the first bytes are those of a manifest."""
     return bytes(data[: len(MAGIC)]) == MAGIC
 
 

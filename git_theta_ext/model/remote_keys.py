@@ -13,7 +13,7 @@ _INDEX = re.compile(r"index/([0-9a-f]{64})")
 
 
 def is_key(key: str) -> bool:
-    """Tell whether a text is a key: a relative path of plain names, at most 512 characters."""
+    """Return whether a text is a key: a relative path of plain names, at most 512 characters."""
     return len(key) <= MAX_KEY and all(_PART.fullmatch(part) and part not in {".", ".."} for part in key.split("/"))
 
 
@@ -21,10 +21,10 @@ def check_key(key: str) -> str:
     """Return the key.
 
     Raises:
-        UsageError: It is no relative path of plain names (letters, digits, dot, underscore, hyphen), or too long.
+        UsageError: It is not a relative path of plain names (letters, digits, dot, underscore, hyphen), or too long.
     """
     if not is_key(key):
-        raise UsageError(f"{key[:80]!r} is no key of a remote: it must be a relative path of plain names")
+        raise UsageError(f"{key[:80]!r} is not a key of a remote: it must be a relative path of plain names")
     return key
 
 

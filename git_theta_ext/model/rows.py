@@ -1,7 +1,7 @@
 """Read MessagePack that is a list of short rows, in memory that its size bounds.
 
 A byte of MessagePack can be an empty list of 64 bytes in memory, and five can claim a list of four billion. So rows are
-read one at a time, each of few lists of few items: what a row takes while it is read is constant beside its texts.
+read one at a time, each of few lists of few items: besides its texts a row takes constant memory.
 """
 
 from __future__ import annotations

@@ -133,5 +133,5 @@ def tensor_digest(spec: TensorSpec, data: Buffer, *, threads: int = 1) -> Digest
 
 
 def is_digest(text: str) -> bool:
-    """Tell whether a text is a digest as manifests write it."""
+    """Return whether a text is a digest as manifests write it."""
     return _DIGEST.fullmatch(text) is not None

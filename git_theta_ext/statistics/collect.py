@@ -112,7 +112,7 @@ class _Means:
             UsageError: There are none.
         """
         if not self._sums:
-            raise UsageError("there was no example, or none that went through a Linear")
+            raise UsageError("there are no examples, or none reaches a Linear")
         means = {key: total / self._counts[key] for key, total in self._sums.items()}
         return {
             statistic(kind, name): mean

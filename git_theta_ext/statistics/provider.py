@@ -1,4 +1,4 @@
-"""Get a model, examples and a loss from a function of the user's own, found as Python finds what it runs."""
+"""Get a model, examples and a loss from a function of the user, which is imported as Python imports modules."""
 
 from __future__ import annotations
 
@@ -37,32 +37,33 @@ class Provided:
 
 
 @contextmanager
-def importing_from(folder: Path) -> Iterator[None]:
-    """Let modules be imported from a folder first, as Python does for the script that it runs."""
-    place = str(folder)
-    sys.path.insert(0, place)
+def importing_from(directory: Path) -> Iterator[None]:
+    """Import modules from a directory first, as Python does for the script that it runs."""
+    entry = str(directory)
+    sys.path.insert(0, entry)
     importlib.invalidate_caches()
     try:
         yield
     finally:
-        sys.path.remove(place)
+        sys.path.remove(entry)
 
 
-def find(spec: str, folder: Path) -> Callable[[], object]:
+def find(spec: str, directory: Path) -> Callable[[], object]:
     """Import the function that ``MODULE:FUNCTION`` names; nothing else of the user's is run.
 
     Args:
         spec: The function.
-        folder: Where modules are looked for first.
+        directory: Where modules are looked for first.
 
     Raises:
-        UsageError: There is no such module or function, or another module of that name.
+        UsageError: There is no such module or function, or the module is another one of that name.
         Exception: Whatever importing the module raises.
     """
     name, colon, path = spec.partition(":")
     if not colon or not all(part.isidentifier() for part in (*name.split("."), *path.split("."))):
         raise UsageError(
-            f"{spec!r} names no function", hint="--with train:statistics, for the function statistics in train.py"
+            f"{spec!r} is not MODULE:FUNCTION",
+            hint="use --with train:statistics for the function statistics in train.py",
         )
     try:
         found: Any = importlib.import_module(name)
@@ -70,18 +71,18 @@ def find(spec: str, folder: Path) -> Callable[[], object]:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there, and imports one that is not
         raise UsageError(
-            f"there is no module {error.name!r} in this folder", hint="go to the folder that it is in"
+            f"there is no module {error.name!r} in the current directory", hint="change to the directory that has it"
         ) from error
-    own = folder.joinpath(*name.split("."))
-    if (own.is_dir() or own.with_name(f"{own.name}.py").is_file()) and folder not in Path(_origin(found)).parents:
-        raise UsageError(f"{name} is also a module of Python's or another package's", hint="give yours another name")
+    own = directory.joinpath(*name.split("."))
+    if (own.is_dir() or own.with_name(f"{own.name}.py").is_file()) and directory not in Path(_origin(found)).parents:
+        raise UsageError(f"{name} is a module of Python or of another package", hint="rename your module")
     for part in path.split("."):
         if not hasattr(found, part):
             near = difflib.get_close_matches(part, dir(found), 1)
             raise UsageError(f"{name} has no {part!r}", hint=f"did you mean {near[0]}?" if near else None)
         found = getattr(found, part)
     if not callable(found):
-        raise UsageError(f"{spec} is no function but {type(found).__name__}")
+        raise UsageError(f"{spec} is not a function but {type(found).__name__}")
     function: Callable[[], object] = found
     return function
 
@@ -102,16 +103,16 @@ def checked(spec: str, returned: object) -> Provided:
     """
     import torch
 
-    wanted = f"{spec} is to return a module, examples and a loss"
+    wanted = f"{spec} must return a module, examples and a loss"
     if not isinstance(returned, tuple) or len(returned) != _PARTS:
         raise UsageError(f"{wanted}, not {type(returned).__name__}", hint="return model, examples, loss")
     module, examples, loss = returned
     if not isinstance(module, torch.nn.Module):
-        raise UsageError(f"{wanted}; the first is no torch.nn.Module but {type(module).__name__}")
+        raise UsageError(f"{wanted}; the first is not a torch.nn.Module but {type(module).__name__}")
     try:
         iter(examples)
     except TypeError as error:
-        raise UsageError(f"{wanted}; the second cannot be gone through: {type(examples).__name__}") from error
+        raise UsageError(f"{wanted}; the second is not iterable: {type(examples).__name__}") from error
     if not callable(loss):
-        raise UsageError(f"{wanted}; the third cannot be called: {type(loss).__name__}")
+        raise UsageError(f"{wanted}; the third is not callable: {type(loss).__name__}")
     return Provided(module, examples, loss)

@@ -1,4 +1,4 @@
-"""Write statistics beside the checkpoint that they are of."""
+"""Write the statistics of a checkpoint."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
         samples: The number of examples.
 
     Returns:
-        The path that was written.
+        The path of the statistics.
 
     Raises:
         FormatError: The checkpoint cannot be split into tensors, or the statistics do not fit it.
@@ -57,7 +57,7 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
         raise FormatError(f"{checkpoint}: {error.message}", hint=error.hint) from error
     for name, tensor in kept.items():
         if not bool(tensor.isfinite().all()):
-            raise UsageError(f"{path}: statistic {name!r} is not finite", hint="look for examples whose loss is not")
+            raise UsageError(f"{path}: statistic {name!r} is not finite", hint="check the losses of the examples")
     facts = {"format": FORMAT, "samples": str(samples), CHECKPOINT: opened.values_digest()}
     try:
         with reporting_os_errors(path), replacing(path) as temporary:
@@ -69,7 +69,7 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
 
 
 def _apart(statistics: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return tensors as the format takes them: float32 on the processor, and none in the same memory as another."""
+    """Return tensors as the format takes them: float32 on the CPU, and none that share memory."""
     import torch
 
     found: dict[str, torch.Tensor] = {}

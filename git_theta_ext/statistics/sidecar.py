@@ -1,4 +1,4 @@
-"""Layout of statistics: a safetensors file beside the checkpoint (docs/statistics.md)."""
+"""The layout of statistics: a safetensors file next to the checkpoint (docs/statistics.md)."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _TYPES = ("F32", "F64")
 
 @dataclass(frozen=True)
 class Facts:
-    """What statistics say of themselves.
+    """The metadata of statistics.
 
     Attributes:
-        samples: Number of examples, None where that is not told.
-        values: Digest of the values that they were collected with, empty where that is not told.
+        samples: The number of examples, or None if it is unknown.
+        values: The digest of the values that they were collected with, empty if it is unknown.
     """
 
     samples: int | None = None
@@ -42,17 +42,17 @@ class Facts:
 
 
 def facts_of(header: Content) -> Facts:
-    """Read what statistics say of themselves from the beginning of their file; nothing where it is none."""
+    """Read the metadata of statistics from the beginning of their file; empty for other files."""
     length = int.from_bytes(header[:8], "little")
     if length > min(_MOST_HEADER, header.nbytes - 8):
         return Facts()
     try:
-        told = read_json(str(header[8 : 8 + length], "utf-8")).get("__metadata__", {})
-        samples, values = told.get("samples", ""), told.get(CHECKPOINT, "")
+        metadata = read_json(str(header[8 : 8 + length], "utf-8")).get("__metadata__", {})
+        samples, values = metadata.get("samples", ""), metadata.get(CHECKPOINT, "")
     except (ValueError, AttributeError):
         return Facts()
-    known = isinstance(samples, str) and samples.isdecimal() and len(samples) < 16  # noqa: PLR2004 - enough
-    return Facts(int(samples) if known else None, values if isinstance(values, str) else "")
+    is_count = isinstance(samples, str) and samples.isdecimal() and len(samples) < 16  # noqa: PLR2004 - enough
+    return Facts(int(samples) if is_count else None, values if isinstance(values, str) else "")
 
 
 def is_statistics(parameters: Iterable[str]) -> bool:
@@ -79,22 +79,22 @@ def check(statistics: Mapping[str, TensorSpec], parameters: Mapping[str, TensorS
         parameters: The checkpoint's tensors.
 
     Raises:
-        FormatError: A statistic is of no known kind, of no parameter, or does not fit it; the message names it.
+        FormatError: A statistic has an unknown kind, or does not fit a parameter; the message names it.
     """
     for name, spec in statistics.items():
         kind, _, parameter = name.partition("/")
         if not are_kinds([kind]):
             raise FormatError(
-                f"statistic {name!r} is of no known kind", hint=f"kinds are {', '.join(names('statistics'))}"
+                f"statistic {name!r} has an unknown kind", hint=f"kinds are {', '.join(names('statistics'))}"
             )
         if parameter not in parameters:
             raise FormatError(
-                f"statistic {name!r} is of no parameter of the checkpoint",
+                f"statistic {name!r} does not belong to a parameter of the checkpoint",
                 hint="parameters have the names that git theta ls-files --params shows",
             )
         shape = find_statistics(kind).shape(parameters[parameter].shape)
         if shape is None:
-            raise FormatError(f"statistic {name!r} is of a parameter that is no weight of a Linear")
+            raise FormatError(f"statistic {name!r} belongs to a parameter that is not the weight of a Linear")
         if spec.shape != shape or spec.dtype.name not in _TYPES:
             expected = " or ".join(_TYPES)
             raise FormatError(f"statistic {name!r} is {spec}, not {expected} [{','.join(map(str, shape))}]")

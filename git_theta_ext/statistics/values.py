@@ -18,7 +18,7 @@ Example = TypeVar("Example")
 def load(module: torch.nn.Module, values: Mapping[str, torch.Tensor], whose: str) -> None:
     """Load values into a model; names and shapes must be the same.
 
-    Of a parameter that has several names in the model the checkpoint needs one.
+    If a parameter has several names in the model, the checkpoint needs one of them.
 
     Args:
         module: The model.
@@ -30,20 +30,20 @@ def load(module: torch.nn.Module, values: Mapping[str, torch.Tensor], whose: str
     """
     import torch
 
-    # What a module keeps besides tensors no checkpoint of ours has.
-    known = {name: found for name, found in module.state_dict(keep_vars=True).items() if torch.is_tensor(found)}
+    # A module may have state other than tensors, which a checkpoint does not have.
+    own = {name: found for name, found in module.state_dict(keep_vars=True).items() if torch.is_tensor(found)}
     names: dict[int, list[str]] = {}
-    for name, tensor in known.items():
+    for name, tensor in own.items():
         names.setdefault(id(tensor), []).append(name)
     filled = dict(values)
     for tied in names.values():
         present = [name for name in tied if name in values]
         filled.update({name: values[present[0]] for name in tied if present and name not in values})
-    lacking, extra = sorted(set(known) - set(filled)), sorted(set(values) - set(known))
+    lacking, extra = sorted(set(own) - set(filled)), sorted(set(values) - set(own))
     shapes = [
-        f"{name} {list(filled[name].shape)}, {list(known[name].shape)} in the model"
-        for name in sorted(set(known) & set(filled))
-        if filled[name].shape != known[name].shape
+        f"{name} {list(filled[name].shape)}, {list(own[name].shape)} in the model"
+        for name in sorted(set(own) & set(filled))
+        if filled[name].shape != own[name].shape
     ]
     wrong = [
         f"{what} {shortlist(found)}"

@@ -1,1 +1,1 @@
-"""Updates that come beside a checkpoint, and changes too small to keep: read, applied, made."""
+"""Read, apply and make updates of a checkpoint, and find changes that are too small to store."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store
 
 _EXPLAINED = 0.25
-"""The share of a parameter's squared change that may be left beside an update that is said to have made it."""
+"""The share of the squared change of a parameter that an update may leave unexplained."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Updated:
 
 
 def is_applied(update: CheckpointUpdate, store: Store) -> bool:
-    """Tell whether a file holds an update already: then none of the parameters that it changes is as in the base.
+    """Return whether a file has an update already: then no parameter that it changes is as in the base.
 
     Raises:
         UsageError: Some are and some are not.
@@ -120,7 +120,7 @@ def _result(update: CheckpointUpdate, name: str, before: memoryview, threads: in
 
 
 def _explains(spec: TensorSpec, before: memoryview, value: memoryview, result: memoryview) -> bool:
-    """Tell whether a value is much nearer to an update's result than to what was before."""
+    """Return whether a value is much nearer to the result of an update than to the old value."""
     import numpy as np
 
     if not is_real(spec.dtype):

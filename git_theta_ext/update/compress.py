@@ -85,13 +85,13 @@ class Fidelity:
         )
 
     def relative_error(self, scale: float) -> float:
-        """Return the norm of what signs times ``scale`` miss, over that of the task vector; 0 where nothing changed."""
+        """Return the norm of what signs times ``scale`` miss, over that of the task vector; 0 if nothing changed."""
         missed = self.squares - 2 * scale * self.magnitudes + self.kept * scale * scale
         return math.sqrt(max(0.0, missed) / self.squares) if self.squares else 0.0
 
     @property
     def cosine(self) -> float:
-        """Cosine between the signs and the task vector; 0 where either is nothing."""
+        """Cosine between the signs and the task vector; 0 if either is zero."""
         return self.magnitudes / math.sqrt(self.squares * self.kept) if self.squares and self.kept else 0.0
 
     @property
@@ -150,7 +150,7 @@ def write_signs(pairs: Sequence[Pair], selection: Selection, file: IO[bytes]) ->
         What became of each parameter.
     """
     left = selection.ties
-    told: dict[str, Fidelity] = {}
+    results: dict[str, Fidelity] = {}
     for pair in pairs:
         found = Fidelity()
         frames: list[bytes] = []
@@ -167,8 +167,8 @@ def write_signs(pairs: Sequence[Pair], selection: Selection, file: IO[bytes]) ->
             )
         if found.kept:
             file.writelines(frames)
-        told[pair.name] = found if found.kept else Fidelity(found.elements, 0, found.squares)
-    return told
+        results[pair.name] = found if found.kept else Fidelity(found.elements, 0, found.squares)
+    return results
 
 
 def _signs(delta: NDArray[np.float64], threshold: int, ties: int) -> tuple[NDArray[np.int8], int]:

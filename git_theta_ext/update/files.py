@@ -28,10 +28,10 @@ def read_update(data: Content, label: str, config: bytes | None = None) -> Updat
     Args:
         data: The whole file.
         label: Its name in messages.
-        config: What the configuration beside it holds; None where there is none.
+        config: The content of the configuration in the same directory; None if there is none.
 
     Raises:
-        FormatError: The file breaks the format, or the configuration is no JSON object.
+        FormatError: The file breaks the format, or the configuration is not a JSON object.
     """
     settings = None if config is None else read_config(config, label)
     try:

@@ -1,4 +1,4 @@
-"""Tell whether a parameter moved by so little that its previous value may stand for it."""
+"""Find parameters that moved by so little that their previous value can be kept."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Tolerance:
 
 
 def within(spec: TensorSpec, previous: Iterable[memoryview], value: memoryview, tolerance: Tolerance) -> bool:
-    """Tell whether every element of a parameter is close enough to its previous value.
+    """Return whether every element of a parameter is close to its previous value.
 
     Compared in float64; complex numbers by their parts. NaN is close to NaN, an infinity to the same one.
 
     Args:
         spec: Of both.
-        previous: The previous value in chunks of whole elements; taken to the end only where all are close.
+        previous: The previous value in chunks of whole elements; read to the end only if all are close.
         value: The value now.
         tolerance: How close.
 

@@ -46,16 +46,16 @@ def test_statistics_that_fit_are_accepted(kind, parameter, shape, dtype):
 @pytest.mark.parametrize(
     ("name", "dtype", "shape", "message"),
     [
-        ("hessian/layer.weight", "F32", (3, 5), "'hessian/layer.weight' is of no known kind"),
-        ("layer.weight", "F32", (3, 5), "no known kind"),
-        ("fisher/module.layer.weight", "F32", (3, 5), "of no parameter"),
+        ("hessian/layer.weight", "F32", (3, 5), "'hessian/layer.weight' has an unknown kind"),
+        ("layer.weight", "F32", (3, 5), "an unknown kind"),
+        ("fisher/module.layer.weight", "F32", (3, 5), "does not belong to a parameter"),
         ("fisher/layer.weight", "F32", (5, 3), r"is F32 \[5,3\], not F32 or F64 \[3,5\]"),
         ("fisher/layer.weight", "BF16", (3, 5), "is BF16"),
         ("fisher/layer.weight", "I32", (3, 5), "is I32"),
         ("gram/layer.weight", "F32", (3, 3), r"not F32 or F64 \[5,5\]"),
         ("grad_gram/layer.weight", "F32", (5, 5), r"not F32 or F64 \[3,3\]"),
-        ("gram/layer.bias", "F32", (3, 3), "no weight of a Linear"),
-        ("grad_gram/a/b", "F32", (), "no weight of a Linear"),
+        ("gram/layer.bias", "F32", (3, 3), "not the weight of a Linear"),
+        ("grad_gram/a/b", "F32", (), "not the weight of a Linear"),
     ],
 )
 def test_statistics_that_do_not_fit_are_refused_by_name(name, dtype, shape, message):
