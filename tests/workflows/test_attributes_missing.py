@@ -31,7 +31,7 @@ def test_attributes_that_are_not_committed_are_told_here_and_in_a_clone(
     for command in ("status", "checkout"):
         told = clone.run("theta", command).stderr
         assert f"{MODEL} is a manifest, but no .gitattributes gives that path to git theta" in told
-    assert f"attribute: HEAD:{MODEL}: a manifest that no committed" in clone.run("theta", "fsck", check=False).stdout
+    assert f"attribute: HEAD:{MODEL}: the committed .gitattributes" in clone.run("theta", "fsck", check=False).stdout
     hint = told.split("hint: ")[1].strip()
     assert hint == f"git theta track {MODEL} && git add .gitattributes && git theta checkout"
     clone.git("-c", f"alias.mend=!{hint}", "mend")

@@ -83,7 +83,7 @@ def test_text_fits_the_terminal_and_its_characters(two: Repo) -> None:
 
 def test_a_repository_without_checkpoints(repo: Repo) -> None:
     lines = repo.git("theta", "du").splitlines()
-    assert lines[0].startswith("no checkpoint is in any commit")
+    assert lines[0].startswith("no checkpoint is committed")
     assert lines[-1] == "0 packs on disk: 0 B"
 
 

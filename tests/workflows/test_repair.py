@@ -227,7 +227,7 @@ def test_damage_to_what_nothing_needs_is_removed(two: Repo) -> None:
     (fresh,) = set(packs(two)) - set(before)
     two.git("reset", "--quiet", "--hard")
     damage(fresh)
-    assert "nothing that manifests name needs it" in two.run("theta", "fsck", check=False).stdout
+    assert "not needed by any manifest" in two.run("theta", "fsck", check=False).stdout
     assert fsck(two, "--repair")["repair"]["removed"] == [fresh.name]
     assert packs(two) == before
 
