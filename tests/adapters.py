@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from workbench import ATTENTION, SPECS, safetensors
+from helpers import ATTENTION, SPECS, safetensors
 
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.update.files import read_update
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from workbench import Tensor
+    from helpers import Tensor
 
     from git_theta_ext.interfaces import UpdateFile
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers import Repo, fork
 from hypothesis import HealthCheck, settings
-from workbench import Repo, fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from workbench import Become
+    from helpers import WithHistory
 
     Histories = dict[Callable[[Repo], object], Path]
 
@@ -119,23 +119,23 @@ def module_repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(scope="session")
 def histories() -> Histories:
-    """Know the repositories that ``become`` copies from."""
+    """Know the repositories that ``with_history`` copies from."""
     return {}
 
 
 @pytest.fixture
-def become(
+def with_history(
     repo: Repo,
     template: Path,
     histories: dict[Callable[[Repo], object], Path],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Become:
+) -> WithHistory:
     """Return what gives ``repo`` the history that a function makes, which is called once and copied from then on.
 
     The repository's own configuration stays, such as its remotes.
     """
 
-    def become(make: Callable[[Repo], object]) -> Repo:
+    def with_history(make: Callable[[Repo], object]) -> Repo:
         if make not in histories:
             made = Repo(tmp_path_factory.mktemp("history") / "repo")
             shutil.copytree(template, made.path, symlinks=True)
@@ -151,7 +151,7 @@ def become(
         repo.run("update-index", "-q", "--refresh", check=False)  # what is in conflict is told
         return repo
 
-    return become
+    return with_history
 
 
 def _two(repo: Repo) -> None:
@@ -164,19 +164,19 @@ def _two(repo: Repo) -> None:
 
 
 @pytest.fixture
-def two(become: Become) -> Repo:
+def two(with_history: WithHistory) -> Repo:
     """Return a repository with two versions of the model, tagged ``one`` and ``two``; HEAD is at the second."""
-    return become(_two)
+    return with_history(_two)
 
 
 @pytest.fixture
-def forked(become: Become) -> Repo:
+def forked(with_history: WithHistory) -> Repo:
     """Return a repository whose branches ``main`` (checked out) and ``side`` changed different tensors.
 
     The tag ``base`` is where they part: all tensors of seed 1. ``main`` has attention 0 of seed 2, ``side`` attention 1
     of seed 3.
     """
-    return become(fork)
+    return with_history(fork)
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
+from helpers import Repo, Tensor, safetensors
 from reports import Reports
-from workbench import Repo, Tensor, safetensors
 
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
-from workbench import safetensors
+from helpers import safetensors
 
 from git_theta_ext import registry
 from git_theta_ext.interfaces import TensorSpec, UpdateFile, UpdateTensor
@@ -26,7 +26,7 @@ from git_theta_ext.testing import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from workbench import Repo
+    from helpers import Repo
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "plugins.md"

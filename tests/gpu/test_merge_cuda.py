@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 if not torch.cuda.is_available():
     pytest.skip("no CUDA device", allow_module_level=True)
 
-from workbench import ATTENTION, EMBEDDING, MODEL, model  # noqa: E402
+from helpers import ATTENTION, EMBEDDING, MODEL, model  # noqa: E402
 
 from git_theta_ext.errors import ConfigError, MergeError  # noqa: E402
 from git_theta_ext.interfaces import Pair  # noqa: E402
@@ -321,7 +321,7 @@ def test_git_merge_on_the_device_writes_the_processors_file(repo, method):
         config = ("-c", f"theta.merge.device={name}", "-c", f"theta.merge.method={method}")
         done = repo.run(*config, "merge", "--quiet", "-m", "merged", "side")
         assert f"by {method} on {name}, at most" in done.stderr
-        assert repo.unsettled(MODEL, repo.read()) == []
+        assert repo.problems(MODEL, repo.read()) == []
         files.append(repo.read())
         repo.git("reset", "--quiet", "--hard", "HEAD~1")
     assert files[0] == files[1]

@@ -4,9 +4,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from helpers import safetensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from workbench import safetensors
 
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.merging.apply import apply

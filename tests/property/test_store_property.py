@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from helpers import dense_payload, make_pack
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from workbench import dense_payload, make_pack
 
 from git_theta_ext.errors import MissingError
 from git_theta_ext.model.remote_keys import pack_key

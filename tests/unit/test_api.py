@@ -7,8 +7,8 @@ import traceback
 import pytest
 import torch
 from git import Repo
+from helpers import ATTENTION, EMBEDDING, MODEL, fork, model
 from safetensors.torch import load as load_bytes
-from workbench import ATTENTION, EMBEDDING, MODEL, fork, model
 
 import git_theta_ext
 from git_theta_ext.errors import ConfigError, MergeError, PluginError, RepositoryError, UsageError
@@ -44,9 +44,9 @@ def changed_by_both(repo):
 
 
 @pytest.fixture
-def three(become):
+def three(with_history):
     """Return a repository whose branches also changed the embedding, each in its way."""
-    return become(changed_by_both)
+    return with_history(changed_by_both)
 
 
 class TestStateDicts:

@@ -9,7 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from workbench import MODEL, Repo, model
+from helpers import MODEL, Repo, model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from workbench import MODEL, Repo, model
+from helpers import MODEL, Repo, model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ def test_attributes_that_are_not_committed_are_told_here_and_in_a_clone(
     hint = told.split("hint: ")[1].strip()
     assert hint == f"git theta track {MODEL} && git add .gitattributes && git theta checkout"
     clone.git("-c", f"alias.mend=!{hint}", "mend")
-    assert clone.unsettled(".gitattributes", clone.read(".gitattributes")) == ["git status says M  .gitattributes"]
+    assert clone.problems(".gitattributes", clone.read(".gitattributes")) == ["git status says M  .gitattributes"]
     assert clone.read() == model(1)
     assert clone.run("theta", "status").stderr == ""
 
@@ -63,11 +63,11 @@ def test_untracking_says_how_the_files_themselves_are_committed(two: Repo) -> No
     hint = told.split("hint: ")[1].strip()
     two.git("-c", f"alias.mend=!{hint}", "mend")
     two.git("commit", "--quiet", "--message", "as it is")
-    assert two.unsettled(MODEL, model(2)) == []
+    assert two.problems(MODEL, model(2)) == []
     assert int(two.git("cat-file", "-s", f"HEAD:{MODEL}")) == len(model(2))
     two.git("checkout", "--quiet", "one")
-    assert two.unsettled(MODEL, model(1)) == []
+    assert two.problems(MODEL, model(1)) == []
     two.git("checkout", "--quiet", "main")
-    assert two.unsettled(MODEL, model(2)) == []
+    assert two.problems(MODEL, model(2)) == []
     with pytest.raises(AssertionError, match="is not tracked"):
         two.git("theta", "untrack", "*.safetensors")

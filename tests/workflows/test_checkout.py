@@ -7,7 +7,7 @@ import os
 import time
 
 import pytest
-from workbench import MODEL, Repo, model
+from helpers import MODEL, Repo, model
 
 ONE, TWO = model(1), model(2)
 
@@ -40,7 +40,7 @@ def test_file_has_the_digest_it_was_committed_with(two: Repo) -> None:
 def test_there_and_back_again(two: Repo) -> None:
     for tag, data in [("one", ONE), ("two", TWO)] * 2:
         two.git("checkout", "--quiet", tag)
-        assert two.unsettled(MODEL, data) == []
+        assert two.problems(MODEL, data) == []
 
 
 def test_checkout_of_a_path_from_another_commit_stages_it(two: Repo) -> None:
@@ -72,7 +72,7 @@ def test_file_comes_back_from_the_index(two: Repo, command: list[str], damage: s
     else:
         two.write_model(seed=9)
     two.git(*command)
-    assert two.unsettled(MODEL, TWO) == []
+    assert two.problems(MODEL, TWO) == []
 
 
 def test_commands_in_a_subdirectory_reach_files_there_and_above(repo: Repo) -> None:
@@ -87,8 +87,8 @@ def test_commands_in_a_subdirectory_reach_files_there_and_above(repo: Repo) -> N
     assert inside.read("inner.safetensors") == ONE
     assert repo.read() == ONE
     inside.git("reset", "--quiet", "--hard")
-    assert repo.unsettled(MODEL, TWO) == []
-    assert repo.unsettled("sub/deep/inner.safetensors", TWO) == []
+    assert repo.problems(MODEL, TWO) == []
+    assert repo.problems("sub/deep/inner.safetensors", TWO) == []
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_odd_file_names(repo: Repo, name: str) -> None:
     repo.commit("one")
     (repo.path / name).unlink()
     repo.git("checkout", "--", name)
-    assert repo.unsettled(name, ONE) == []
+    assert repo.problems(name, ONE) == []
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o755])
@@ -110,7 +110,7 @@ def test_executable_bit_survives(repo: Repo, mode: int) -> None:
     (repo.path / MODEL).unlink()
     repo.git("checkout", "--", MODEL)
     assert os.access(repo.path / MODEL, os.X_OK) == bool(mode & 0o100)
-    assert repo.unsettled(MODEL, ONE) == []
+    assert repo.problems(MODEL, ONE) == []
 
 
 def test_many_files_in_one_checkout(repo: Repo) -> None:
@@ -131,7 +131,7 @@ def test_skipping_smudge_leaves_manifests_that_checkout_populates(two: Repo) -> 
     assert two.read().startswith(b"git-theta manifest 1\n")
     assert two.git("status", "--porcelain") == ""
     two.git("theta", "checkout")
-    assert two.unsettled(MODEL, ONE) == []
+    assert two.problems(MODEL, ONE) == []
 
 
 def test_local_edits_are_not_overwritten(two: Repo) -> None:
@@ -156,7 +156,7 @@ def test_touched_file_is_cleaned_each_time_without_optional_locks(two: Repo) -> 
 def test_checkout_is_settled_without_optional_locks(two: Repo) -> None:
     two.git("--no-optional-locks", "checkout", "--quiet", "one")
     assert two.cleans("--no-optional-locks", "status") == 0
-    assert two.unsettled(MODEL, ONE) == []
+    assert two.problems(MODEL, ONE) == []
 
 
 @pytest.mark.parametrize(

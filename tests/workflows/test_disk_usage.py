@@ -6,7 +6,7 @@ import json
 import os
 
 import pytest
-from workbench import ATTENTION, MODEL, SPECS, Repo, model
+from helpers import ATTENTION, MODEL, SPECS, Repo, model
 
 from git_theta_ext.cli.commands.du import _times
 

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from workbench import MODEL, Repo, model
+from helpers import MODEL, Repo, model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,7 @@ def moved(repo: Repo, disk: Disk) -> Repo:
 def test_whole_seconds_are_fine_enough(disk: Disk, two: Repo) -> None:
     repo = moved(two, disk)
     repo.git("checkout", "--quiet", "--force", "one")
-    assert repo.unsettled(MODEL, model(1)) == []
+    assert repo.problems(MODEL, model(1)) == []
     time.sleep(1 - time.time() % 1)
     for seed in (3, 4):  # within a second, of the same size, in the same file
         repo.write_model(seed=seed)
@@ -79,7 +79,7 @@ def test_whole_seconds_are_fine_enough(disk: Disk, two: Repo) -> None:
     repo.git("commit", "--quiet", "--message", "four")
     (repo.path / MODEL).unlink()
     repo.git("checkout", "--", MODEL)
-    assert repo.unsettled(MODEL, model(4)) == []
+    assert repo.problems(MODEL, model(4)) == []
 
 
 @pytest.mark.parametrize("asked", [False, True], ids=["as git does", "core.fsync"])
@@ -91,11 +91,11 @@ def test_no_file_of_zeros_is_taken_for_a_checkpoint(disk: Disk, two: Repo, asked
     time.sleep(2.5)
     disk.cut_the_power()
     if asked or repo.read() == model(1):
-        assert repo.unsettled(MODEL, model(1)) == []
+        assert repo.problems(MODEL, model(1)) == []
         return
     assert repo.git("status", "--porcelain") == f" M {MODEL}"
     repo.git("theta", "checkout", "--force")
-    assert repo.unsettled(MODEL, model(1)) == []
+    assert repo.problems(MODEL, model(1)) == []
 
 
 def test_checkpoints_have_what_their_folder_gives_to_files(two: Repo) -> None:
@@ -136,7 +136,7 @@ def test_work_tree_and_store_in_two_mounts_of_one_file_system(tmp_path: Path, tw
         repo.git("theta", "checkout")
         assert repo.read() == model(2)
         repo.git("checkout", "--quiet", "one")
-        assert repo.unsettled(MODEL, model(1)) == []
+        assert repo.problems(MODEL, model(1)) == []
         assert sorted(path.name for path in repo.path.iterdir()) == [".git", ".gitattributes", MODEL]
     finally:
         for place in mounted:

@@ -6,10 +6,10 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from workbench import MODEL
+from helpers import MODEL
 
 if TYPE_CHECKING:
-    from workbench import Repo
+    from helpers import Repo
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 123\n"
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from workbench import MODEL, Repo, safetensors, tensors
+from helpers import MODEL, Repo, safetensors, tensors
 
 from git_theta_ext.checkpoint.populate import read_layout
 from git_theta_ext.errors import ThetaError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from workbench import MODEL, Repo, model
+from helpers import MODEL, Repo, model
 
 from git_theta_ext.git.hooks import CONFIG_HOOKS_SINCE, git_version
 
@@ -48,7 +48,7 @@ def test_a_hook_manager_in_the_repository_gets_the_hook_and_the_push_uploads(
     assert ".husky/pre-push is new: it uploads parameters" in made.run("add", "--all").stderr
     made.commit("one")
     made.git("push", "--quiet", str(shared.path), "main")
-    assert clone(shared, tmp_path).unsettled(MODEL, model(1)) == []
+    assert clone(shared, tmp_path).problems(MODEL, model(1)) == []
 
 
 def test_adding_warns_where_somebody_elses_hook_keeps_pushes_from_uploading(made: Repo) -> None:
@@ -68,7 +68,7 @@ def test_a_bare_mirror_never_pushes_commits_without_their_parameters(made: Repo,
     Repo(tmp_path).git("clone", "--quiet", "--bare", "made", "mirror.git")
     done = Repo(tmp_path / "mirror.git").run("push", "--quiet", "--mirror", str(shared.path), check=False)
     if done.returncode == 0:
-        assert clone(shared, tmp_path).unsettled(MODEL, model(1)) == []
+        assert clone(shared, tmp_path).problems(MODEL, model(1)) == []
     else:
         assert "tensors" in done.stderr
         assert shared.git("for-each-ref") == ""

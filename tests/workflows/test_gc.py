@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import training
-from workbench import MODEL, Repo
+from helpers import MODEL, Repo
 
 from git_theta_ext.store.deltas.chains import depths, smallest
 from git_theta_ext.store.store import Store

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import training
-from workbench import MODEL, Repo
+from helpers import MODEL, Repo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench import ATTENTION, MODEL, Repo, model
+from helpers import ATTENTION, MODEL, Repo, model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,9 +28,9 @@ def test_squash_and_branch_deletion_and_gc(forked: Repo) -> None:
     forget(forked)
     wanted = model(1, {ATTENTION[0]: 2, ATTENTION[1]: 12})
     forked.git("checkout", "--quiet", "base")
-    assert forked.unsettled(MODEL, model(1)) == []
+    assert forked.problems(MODEL, model(1)) == []
     forked.git("checkout", "--quiet", "main")
-    assert forked.unsettled(MODEL, wanted) == []
+    assert forked.problems(MODEL, wanted) == []
     forked.git("theta", "fsck")
 
 
@@ -42,7 +42,7 @@ def test_rebase_and_gc_and_clone(forked: Repo, shared: Repo, tmp_path: Path) -> 
     forked.git("push", "--quiet", "origin", "main")
     Repo(tmp_path).git("clone", "--quiet", str(shared.path), "clone")
     copy = Repo(tmp_path / "clone")
-    assert copy.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+    assert copy.problems(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
 
 
 def test_amend(two: Repo) -> None:
@@ -52,7 +52,7 @@ def test_amend(two: Repo) -> None:
     forget(two)
     two.git("checkout", "--quiet", "one")
     two.git("checkout", "--quiet", "main")
-    assert two.unsettled(MODEL, model(3)) == []
+    assert two.problems(MODEL, model(3)) == []
 
 
 def test_rewritten_history_pushed_by_force(two: Repo, shared: Repo, tmp_path: Path) -> None:
@@ -62,4 +62,4 @@ def test_rewritten_history_pushed_by_force(two: Repo, shared: Repo, tmp_path: Pa
     two.commit("another two")
     two.git("push", "--quiet", "--force", "origin", "main")
     Repo(tmp_path).git("clone", "--quiet", str(shared.path), "clone")
-    assert Repo(tmp_path / "clone").unsettled(MODEL, model(7)) == []
+    assert Repo(tmp_path / "clone").problems(MODEL, model(7)) == []

@@ -7,7 +7,7 @@ import os
 import re
 
 import pytest
-from workbench import Become, Repo, safetensors
+from helpers import Repo, WithHistory, safetensors
 
 NAME = "\x1b]0;title\x07\x1b[2Jw\r<script>"
 MODEL = "dir\x1b[31m/m.safetensors"
@@ -32,9 +32,9 @@ def versions(repo: Repo) -> None:
 
 
 @pytest.fixture
-def hostile(become: Become) -> Repo:
+def hostile(with_history: WithHistory) -> Repo:
     """Return a repository whose checkpoint and parameter have names that control a terminal."""
-    return become(versions)
+    return with_history(versions)
 
 
 def said(repo: Repo, *words: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from workbench import MODEL, Repo, model, tensors
+from helpers import MODEL, Repo, model, tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 def test_checkout_with_index(two: Repo, command: list[str]) -> None:
     two.git(*command)
     two.git("checkout", "--quiet", "one")
-    assert two.unsettled(MODEL, model(1)) == []
+    assert two.problems(MODEL, model(1)) == []
     two.git("checkout", "--quiet", "two")
-    assert two.unsettled(MODEL, model(2)) == []
+    assert two.problems(MODEL, model(2)) == []
     two.git("fsck", "--strict")
 
 
@@ -71,7 +71,7 @@ def sha256(tmp_path: Path) -> Repo:
 
 def test_sha256_repository_checkout(sha256: Repo) -> None:
     sha256.git("checkout", "--quiet", "one")
-    assert sha256.unsettled(MODEL, model(1)) == []
+    assert sha256.problems(MODEL, model(1)) == []
 
 
 def test_sha256_repository_merge_and_diff(sha256: Repo) -> None:
@@ -84,11 +84,11 @@ def test_sha256_repository_merge_and_diff(sha256: Repo) -> None:
     sha256.write_model(seed=1, changed={second: 6})
     sha256.commit("other")
     sha256.git("merge", "--quiet", "--no-edit", "side")
-    assert sha256.unsettled(MODEL, model(1, {first: 5, second: 6})) == []
+    assert sha256.problems(MODEL, model(1, {first: 5, second: 6})) == []
 
 
 def test_sha256_repository_push_and_clone(sha256: Repo, tmp_path: Path) -> None:
     sha256.git("init", "--quiet", "--bare", "--object-format=sha256", str(tmp_path / "shared.git"))
     sha256.git("push", "--quiet", str(tmp_path / "shared.git"), "main", "one")
     Repo(tmp_path).git("clone", "--quiet", "shared.git", "clone")
-    assert Repo(tmp_path / "clone").unsettled(MODEL, model(2)) == []
+    assert Repo(tmp_path / "clone").problems(MODEL, model(2)) == []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from workbench import MODEL, Repo, model, safetensors
+from helpers import MODEL, Repo, model, safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,7 +63,7 @@ def test_interrupted_populate_is_resumed_by_theta_checkout(big: Repo) -> None:
     stop(big, "checkout", "--quiet", "one", after=pending.exists, how=signal.SIGINT)
     big.git("theta", "checkout")
     assert big.git("rev-parse", "HEAD") == big.git("rev-parse", "one^{commit}")
-    assert big.unsettled(MODEL, large(1)) == []
+    assert big.problems(MODEL, large(1)) == []
     assert not pending.exists()
 
 
@@ -82,9 +82,9 @@ def test_kill_during_checkout(big: Repo, moment: float) -> None:
     big.git("theta", "fsck")
     big.git("checkout", "--quiet", "--force", "one")
     big.git("theta", "checkout")
-    assert big.unsettled(MODEL, large(1)) == []
+    assert big.problems(MODEL, large(1)) == []
     big.git("checkout", "--quiet", "two")
-    assert big.unsettled(MODEL, large(2)) == []
+    assert big.problems(MODEL, large(2)) == []
     assert [path.name for path in big.path.iterdir() if path.name.startswith((".model", "model"))] == [MODEL]
 
 
@@ -100,7 +100,7 @@ def test_kill_during_add(big: Repo, command: tuple[str, ...], moment: float) -> 
     big.git("commit", "--quiet", "--message", "three")
     for commit, data in (("one", large(1)), ("main", third)):
         big.git("checkout", "--quiet", commit)
-        assert big.unsettled(MODEL, data) == []
+        assert big.problems(MODEL, data) == []
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -109,9 +109,9 @@ def test_kill_during_push(big: Repo, shared: Repo, tmp_path: Path, moment: float
     big.git("push", "--quiet", "origin", "main", "one")
     Repo(tmp_path).git("clone", "--quiet", str(shared.path), "clone")
     copy = Repo(tmp_path / "clone")
-    assert copy.unsettled(MODEL, large(2)) == []
+    assert copy.problems(MODEL, large(2)) == []
     copy.git("checkout", "--quiet", "one")
-    assert copy.unsettled(MODEL, large(1)) == []
+    assert copy.problems(MODEL, large(1)) == []
     shutil.rmtree(copy.path)
 
 
@@ -128,7 +128,7 @@ def test_full_disk_during_add_is_a_clear_error_and_harms_nothing(big: Repo, comm
     big.git(*command)
     big.git("commit", "--quiet", "--message", "three")
     big.git("checkout", "--quiet", "one")
-    assert big.unsettled(MODEL, large(1)) == []
+    assert big.problems(MODEL, large(1)) == []
 
 
 def test_full_disk_during_checkout_leaves_the_manifest_and_goes_on_later(big: Repo) -> None:
@@ -137,7 +137,7 @@ def test_full_disk_during_checkout_leaves_the_manifest_and_goes_on_later(big: Re
     assert "Traceback" not in done.stderr
     assert big.read(MODEL)[:21] == b"git-theta manifest 1\n", done.stderr
     big.git("theta", "checkout")
-    assert big.unsettled(MODEL, large(1)) == []
+    assert big.problems(MODEL, large(1)) == []
 
 
 def limited(repo: Repo, nbytes: int, *command: str) -> subprocess.CompletedProcess[str]:
@@ -183,4 +183,4 @@ def test_disk_that_is_really_full(small_disk: Path, template: Path) -> None:
     repo.git("theta", "fsck")
     (repo.path / MODEL).unlink()
     repo.git("checkout", "--", MODEL)
-    assert repo.unsettled(MODEL, model(1)) == []
+    assert repo.problems(MODEL, model(1)) == []

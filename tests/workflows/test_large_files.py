@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from workbench import MODEL, Repo
+from helpers import MODEL, Repo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

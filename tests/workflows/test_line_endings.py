@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from workbench import ATTENTION, MODEL, Repo, model
+from helpers import ATTENTION, MODEL, Repo, model
 
 
 @pytest.mark.parametrize("setting", ["true", "input"])
 def test_autocrlf_changes_neither_manifest_nor_file(two: Repo, setting: str) -> None:
     two.git("config", "core.autocrlf", setting)
     two.git("checkout", "--quiet", "one")
-    assert two.unsettled(MODEL, model(1)) == []
+    assert two.problems(MODEL, model(1)) == []
     two.write_model(seed=3)
     two.commit("three")
     assert "\r" not in two.git("cat-file", "blob", f"HEAD:{MODEL}")
@@ -29,13 +29,13 @@ def test_renormalize_turns_a_raw_checkpoint_into_a_manifest(two: Repo) -> None:
     two.git("add", "--renormalize", ".")
     two.commit("tracked")
     assert two.git("cat-file", "blob", "HEAD:old.weights").startswith("git-theta manifest 1\n")
-    assert two.unsettled("old.weights", data) == []
+    assert two.problems("old.weights", data) == []
 
 
 def test_merge_with_renormalize(forked: Repo) -> None:
     forked.git("config", "merge.renormalize", "true")
     forked.git("merge", "--quiet", "side")
-    assert forked.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+    assert forked.problems(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
 
 
 def test_hash_object_with_a_path_hashes_the_stream_and_not_the_file(two: Repo) -> None:

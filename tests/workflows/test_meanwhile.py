@@ -7,8 +7,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers import MODEL, Repo, model
 from reports import Reports
-from workbench import MODEL, Repo, model
 
 from git_theta_ext.errors import ChangedError, KeptError
 from git_theta_ext.git.repository import Repository
@@ -81,12 +81,12 @@ def test_a_file_removed_meanwhile_stays_away(writing: Writing) -> None:
 
 def test_of_two_checkouts_at_a_time_the_later_one_wins(writing: Writing) -> None:
     assert writing.run(lambda: writing.work.git("checkout", "--quiet", "two")) == []
-    assert writing.work.unsettled(MODEL, model(2)) == []
+    assert writing.work.problems(MODEL, model(2)) == []
 
 
 def test_two_commands_may_write_the_same_checkpoint(writing: Writing) -> None:
     assert writing.run(lambda: writing.work.git("theta", "checkout")) == []
-    assert writing.work.unsettled(MODEL, model(1)) == []
+    assert writing.work.problems(MODEL, model(1)) == []
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -118,7 +118,7 @@ def test_a_file_that_is_open_for_writing_is_left_pending(writing: Writing) -> No
     assert "has it open for writing" in failure.message
     assert read_pending(writing.repo) == [MODEL]
     writing.work.git("theta", "checkout")
-    assert writing.work.unsettled(MODEL, model(1)) == []
+    assert writing.work.problems(MODEL, model(1)) == []
 
 
 class TestFileThatTheIndexWasNotToldOf:
@@ -144,7 +144,7 @@ class TestFileThatTheIndexWasNotToldOf:
             for index in (stopped.path / ".git/theta").glob("index.sqlite3*"):
                 index.unlink()
         stopped.git("theta", command, *([".gitattributes"] if command == "add" else []), check=False)
-        assert stopped.unsettled(MODEL, model(1)) == []
+        assert stopped.problems(MODEL, model(1)) == []
         assert not (stopped.path / ".git/theta/pending").exists()
 
     def test_so_does_the_next_filter(self, stopped: Repo) -> None:
@@ -168,7 +168,7 @@ def test_an_index_that_is_locked_for_long_is_told_later(writing: Writing, monkey
     assert read_pending(writing.repo) == [MODEL]
     lock.unlink()
     writing.work.git("theta", "status")
-    assert writing.work.unsettled(MODEL, model(1)) == []
+    assert writing.work.problems(MODEL, model(1)) == []
 
 
 def test_files_are_told_to_the_index_as_they_are_done(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ def test_files_are_told_to_the_index_as_they_are_done(repo: Repo, monkeypatch: p
         wanted = {name: Wanted(manifest_at(workspace.repo, name) or b"") for name in names}
         assert populate_wanted(workspace, wanted, lambda _: None) == []
     for name in names:
-        assert repo.unsettled(name, model(1)) == []
+        assert repo.problems(name, model(1)) == []
 
 
 def test_the_list_of_what_is_pending_is_shared(two: Repo) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, Repo, WithHistory, model, safetensors, tensors, values
 from safetensors.torch import load
-from workbench import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, Become, Repo, model, safetensors, tensors, values
 
 from git_theta_ext.model.manifest import Manifest
 
@@ -15,7 +15,7 @@ META = {"format": "pt", "note": "kept to the byte"}
 def test_fast_forward(two: Repo) -> None:
     two.git("reset", "--quiet", "--hard", "one")
     two.git("merge", "--quiet", "--ff-only", "two")
-    assert two.unsettled(MODEL, model(2)) == []
+    assert two.problems(MODEL, model(2)) == []
 
 
 def test_file_changed_on_the_other_side_only(forked: Repo) -> None:
@@ -23,12 +23,12 @@ def test_file_changed_on_the_other_side_only(forked: Repo) -> None:
     forked.write(b"notes", "notes.txt")
     forked.commit("notes")
     forked.git("merge", "--quiet", "side")
-    assert forked.unsettled(MODEL, model(1, {ATTENTION[1]: 3})) == []
+    assert forked.problems(MODEL, model(1, {ATTENTION[1]: 3})) == []
 
 
 def test_tensors_changed_on_one_side_each_are_both_taken(forked: Repo) -> None:
     forked.git("merge", "--quiet", "side")
-    assert forked.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+    assert forked.problems(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
 
 
 def test_merge_is_committed_with_both_parents(forked: Repo) -> None:
@@ -56,15 +56,15 @@ def _change_integers(repo: Repo) -> None:
 
 
 @pytest.fixture
-def floats(become: Become) -> Repo:
+def floats(with_history: WithHistory) -> Repo:
     """Return a repository whose ``main`` and ``side`` changed a float32 and a bfloat16 tensor to seeds 2 and 3."""
-    return become(_change_floats)
+    return with_history(_change_floats)
 
 
 @pytest.fixture
-def integers(become: Become) -> Repo:
+def integers(with_history: WithHistory) -> Repo:
     """Return a repository whose ``main`` and ``side`` changed an integer tensor to seeds 2 and 3."""
-    return become(_change_integers)
+    return with_history(_change_integers)
 
 
 def averaged() -> bytes:
@@ -83,13 +83,13 @@ def averaged() -> bytes:
 def test_tensors_changed_on_both_sides_are_averaged_whichever_is_ours(floats: Repo, branches: tuple[str, str]) -> None:
     floats.git("checkout", "--quiet", branches[0])
     floats.git("merge", "--quiet", branches[1])
-    assert floats.unsettled(MODEL, averaged()) == []
+    assert floats.problems(MODEL, averaged()) == []
 
 
 @pytest.mark.parametrize(("method", "seed"), [("ours", 2), ("theirs", 3), ("base", 1)])
 def test_method_is_chosen_on_the_command_line(floats: Repo, method: str, seed: int) -> None:
     floats.git("-c", f"theta.merge.method={method}", "merge", "--quiet", "side")
-    assert floats.unsettled(MODEL, model(1, {ATTENTION[2]: seed, MLP[0]: seed})) == []
+    assert floats.problems(MODEL, model(1, {ATTENTION[2]: seed, MLP[0]: seed})) == []
 
 
 def test_unknown_method_fails_and_names_the_known_ones(floats: Repo) -> None:
@@ -97,7 +97,7 @@ def test_unknown_method_fails_and_names_the_known_ones(floats: Repo) -> None:
     assert done.returncode != 0
     assert "average" in done.stdout + done.stderr
     floats.git("merge", "--abort")
-    assert floats.unsettled(MODEL, model(1, {ATTENTION[2]: 2, MLP[0]: 2})) == []
+    assert floats.problems(MODEL, model(1, {ATTENTION[2]: 2, MLP[0]: 2})) == []
 
 
 @pytest.mark.parametrize(("choice", "seed"), [("ours", 2), ("theirs", 3)])
@@ -109,7 +109,7 @@ def test_integers_changed_on_both_sides_conflict_until_resolved(integers: Repo, 
     assert integers.run("add", MODEL, check=False).returncode != 0, "a conflicted manifest must not be added"
     integers.git("theta", "resolve", "--method", choice, MODEL)
     integers.git("commit", "--quiet", "--no-edit")
-    assert integers.unsettled(MODEL, model(1, {"position_ids": seed})) == []
+    assert integers.problems(MODEL, model(1, {"position_ids": seed})) == []
 
 
 @pytest.mark.parametrize(("side", "seed"), [("--ours", 2), ("--theirs", 3)])
@@ -127,7 +127,7 @@ def test_checkout_of_one_side_of_a_conflict(integers: Repo, side: str, seed: int
 def test_aborted_merge_brings_the_file_back(integers: Repo) -> None:
     integers.run("merge", "side", check=False)
     integers.git("merge", "--abort")
-    assert integers.unsettled(MODEL, model(1, {"position_ids": 2})) == []
+    assert integers.problems(MODEL, model(1, {"position_ids": 2})) == []
 
 
 def test_both_sides_add_the_same_file_with_different_tensors(repo: Repo) -> None:
@@ -142,7 +142,7 @@ def test_both_sides_add_the_same_file_with_different_tensors(repo: Repo) -> None
     assert repo.git("status", "--porcelain") == f"AA {MODEL}"
     repo.git("theta", "resolve", "--method", "theirs", MODEL)
     repo.git("commit", "--quiet", "--no-edit")
-    assert repo.unsettled(MODEL, model(3)) == []
+    assert repo.problems(MODEL, model(3)) == []
 
 
 @pytest.mark.parametrize("words", [["side"], ["-s", "theta", "side", "third"]], ids=["two sides", "three sides"])
@@ -200,7 +200,7 @@ def test_renamed_on_one_side_and_changed_on_the_other(forked: Repo) -> None:
     forked.git("commit", "--quiet", "--message", "moved")
     forked.git("merge", "--quiet", "side")
     assert not (forked.path / MODEL).exists()
-    assert forked.unsettled("moved.safetensors", model(1, {ATTENTION[1]: 3})) == []
+    assert forked.problems("moved.safetensors", model(1, {ATTENTION[1]: 3})) == []
 
 
 def test_criss_cross_merge_takes_what_each_side_changed(forked: Repo) -> None:
@@ -215,7 +215,7 @@ def test_criss_cross_merge_takes_what_each_side_changed(forked: Repo) -> None:
     forked.write_model(seed=1, changed=merged | {ATTENTION[3]: 5})
     forked.commit("main goes on")
     forked.git("merge", "--quiet", "side")
-    assert forked.unsettled(MODEL, model(1, merged | {EMBEDDING: 4, ATTENTION[3]: 5})) == []
+    assert forked.problems(MODEL, model(1, merged | {EMBEDDING: 4, ATTENTION[3]: 5})) == []
 
 
 def test_criss_cross_merge_of_a_tensor_that_both_sides_changed_asks_nothing(floats: Repo) -> None:
@@ -240,7 +240,7 @@ def test_criss_cross_merge_of_a_tensor_that_both_sides_changed_asks_nothing(floa
 @pytest.mark.parametrize("strategy", [["-s", "ort"], ["-s", "recursive"], ["-X", "renormalize"]], ids=" ".join)
 def test_merge_strategies_of_git(forked: Repo, strategy: list[str]) -> None:
     forked.git("merge", "--quiet", *strategy, "side")
-    assert forked.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+    assert forked.problems(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
 
 
 def test_merge_without_commit_leaves_the_merged_file(forked: Repo) -> None:
@@ -252,7 +252,7 @@ def test_merge_without_commit_leaves_the_merged_file(forked: Repo) -> None:
 def test_squash_merge(forked: Repo) -> None:
     forked.git("merge", "--quiet", "--squash", "side")
     forked.git("commit", "--quiet", "--message", "squashed")
-    assert forked.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+    assert forked.problems(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
     assert len(forked.git("log", "-1", "--format=%P").split()) == 1
 
 
@@ -264,4 +264,4 @@ def test_merge_tree_writes_the_merged_manifest_without_a_work_tree(forked: Repo)
 
 def test_own_strategy_merges_two_heads(forked: Repo) -> None:
     forked.git("merge", "--quiet", "-s", "theta", "side")
-    assert forked.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+    assert forked.problems(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []

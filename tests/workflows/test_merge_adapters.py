@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 if TYPE_CHECKING:
-    from workbench import Repo
+    from helpers import Repo
 
 FOLDER = "adapter"
 FILE, CONFIG = f"{FOLDER}/adapter_model.safetensors", f"{FOLDER}/adapter_config.json"
@@ -74,4 +74,4 @@ def test_one_that_both_changed_is_a_conflict_until_the_merged_one_is_written(rep
     np.testing.assert_allclose(update(repo), wanted, rtol=1e-4, atol=1e-4)
     repo.git("add", CONFIG)
     repo.git("commit", "--no-edit")
-    assert repo.unsettled(FILE, repo.read(FILE)) == []
+    assert repo.problems(FILE, repo.read(FILE)) == []

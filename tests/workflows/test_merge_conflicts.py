@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from workbench import ATTENTION, MODEL, Become, Repo, model
+from helpers import ATTENTION, MODEL, Repo, WithHistory, model
 
 IDS = "position_ids"
 SHOWING = [
@@ -43,9 +43,9 @@ def _undecided(repo: Repo) -> None:
 
 
 @pytest.fixture
-def undecided(become: Become) -> Repo:
+def undecided(with_history: WithHistory) -> Repo:
     """Return a repository in which a merge of ``side`` into ``main`` left integers in conflict."""
-    return become(_undecided)
+    return with_history(_undecided)
 
 
 def test_commands_that_show_work_and_those_that_stage_are_refused(undecided: Repo) -> None:
@@ -110,7 +110,7 @@ def test_given_up_everything_is_as_before(undecided: Repo, resolved: list[str]) 
         undecided.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
         undecided.run("theta", "resolve", "--method", "ours", MODEL, *resolved, check=False)
     undecided.git("merge", "--abort")
-    assert undecided.unsettled(MODEL, model(1, {IDS: 2, ATTENTION[0]: 2})) == []
+    assert undecided.problems(MODEL, model(1, {IDS: 2, ATTENTION[0]: 2})) == []
 
 
 def test_rerere_neither_records_nor_replays(undecided: Repo) -> None:
@@ -123,7 +123,7 @@ def test_rerere_neither_records_nor_replays(undecided: Repo) -> None:
         undecided.git("theta", "resolve", "--method", method, MODEL)
         undecided.git("commit", "--quiet", "--no-edit")
         seed = 3 if method == "theirs" else 2
-        assert undecided.unsettled(MODEL, model(1, {IDS: seed, ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+        assert undecided.problems(MODEL, model(1, {IDS: seed, ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
         undecided.git("reset", "--quiet", "--hard", "HEAD~1")
 
 
@@ -132,7 +132,7 @@ def test_squashed_conflict_is_resolved_and_committed_with_one_parent(undecided: 
     assert undecided.run("merge", "--squash", "side", check=False).returncode == 1
     undecided.git("theta", "resolve", "--method", "theirs", MODEL)
     undecided.git("commit", "--quiet", "--no-edit")
-    assert undecided.unsettled(MODEL, model(1, {IDS: 3, ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+    assert undecided.problems(MODEL, model(1, {IDS: 3, ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
     assert len(undecided.git("log", "-1", "--format=%P").split()) == 1
     assert "Theta-Merge" not in undecided.git("log", "-1", "--format=%B")
 
@@ -149,4 +149,4 @@ def test_a_conflict_can_be_made_again_after_it_was_resolved(undecided: Repo, com
     assert undecided.git("status", "--porcelain") == f"UU {MODEL}"
     undecided.git("theta", "resolve", "--method", "ours", MODEL)
     undecided.git("commit", "--quiet", "--no-edit")
-    assert undecided.unsettled(MODEL, model(1, {IDS: 2, ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+    assert undecided.problems(MODEL, model(1, {IDS: 2, ATTENTION[0]: 2, ATTENTION[1]: 3})) == []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from workbench import MODEL, Become, Repo, safetensors
+from helpers import MODEL, Repo, WithHistory, safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,9 +39,9 @@ def _branches(repo: Repo) -> None:
 
 
 @pytest.fixture
-def branches(become: Become) -> Repo:
+def branches(with_history: WithHistory) -> Repo:
     """Return a repository whose ``main``, ``a`` and ``b`` changed all of a large model."""
-    return become(_branches)
+    return with_history(_branches)
 
 
 def journal(repo: Repo) -> list[str]:
@@ -79,13 +79,13 @@ def is_as_before(repo: Repo) -> bool:
     (repo.path / ".git/index.lock").unlink(missing_ok=True)  # as git advises after a crash
     left = {path.name for path in repo.path.iterdir()} - {".git", ".gitattributes", MODEL}
     # Git's own copies of the sides, which it removes unless it is killed itself.
-    return repo.unsettled(MODEL, large(2)) == [] and not [name for name in left if not name.startswith(".merge_file")]
+    return repo.problems(MODEL, large(2)) == [] and not [name for name in left if not name.startswith(".merge_file")]
 
 
 def finished(repo: Repo, words: Sequence[str]) -> None:
     """Run the merge again, and see that it comes to what one that was not killed comes to."""
     repo.git(*words)
-    assert repo.unsettled(MODEL, repo.read()) == []
+    assert repo.problems(MODEL, repo.read()) == []
     assert journal(repo) == []
     repo.git("theta", "fsck")
     values = np.frombuffer(repo.read()[-4 * TENSORS * ELEMENTS :], "<f4").reshape(TENSORS, ELEMENTS)

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from workbench import ATTENTION, MODEL, Become, Repo, safetensors, tensors, values
+from helpers import ATTENTION, MODEL, Repo, WithHistory, safetensors, tensors, values
 
 from git_theta_ext.diff.words import human_bytes
 
@@ -40,9 +40,9 @@ def _branches(repo: Repo) -> None:
 
 
 @pytest.fixture
-def branches(become: Become) -> Repo:
+def branches(with_history: WithHistory) -> Repo:
     """Return a repository in which ``main`` and ``side`` changed one tensor to seeds 2 and 3."""
-    return become(_branches)
+    return with_history(_branches)
 
 
 def merged(repo: Repo) -> np.ndarray:

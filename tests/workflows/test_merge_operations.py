@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, Become, Repo, model, safetensors, tensors, values
+from helpers import ATTENTION, EMBEDDING, MODEL, Repo, WithHistory, model, safetensors, tensors, values
 
 IDS = "position_ids"
 META = {"format": "pt", "note": "kept to the byte"}
@@ -81,9 +81,9 @@ def _forked(repo: Repo) -> None:
 
 
 @pytest.fixture
-def forked(become: Become) -> Repo:
+def forked(with_history: WithHistory) -> Repo:
     """Return a repository in which ``main`` and, in two commits, ``side`` changed one float and one integer tensor."""
-    return become(_forked)
+    return with_history(_forked)
 
 
 def started(repo: Repo, operation: Operation) -> None:
@@ -114,7 +114,7 @@ def test_merges_merge_what_both_sides_changed_and_all_else_applies_the_change(fo
     wanted = safetensors(content, META)
     assert forked.read() == wanted
     if operation.commits:
-        assert forked.unsettled(MODEL, wanted) == []
+        assert forked.problems(MODEL, wanted) == []
         assert ("Theta-Merge" in forked.git("log", "-1", "--format=%B")) == name.startswith("merge")
     assert forked.cleans("status") <= (not operation.commits)
     said = "1 merged by average" if merges else "the change applied to 1 parameter that both changed"
@@ -229,5 +229,5 @@ def test_stopped_by_a_conflict_it_goes_on_after_resolve(forked: Repo, name: str)
     wanted = model(1, {EMBEDDING: operation.versions[-1][2]} | attention)
     assert forked.read() == wanted
     if operation.commits or name == "squash":
-        assert forked.unsettled(MODEL, wanted) == []
+        assert forked.problems(MODEL, wanted) == []
         assert ("Theta-Merge" in forked.git("log", "-1", "--format=%B")) == name.startswith("merge")

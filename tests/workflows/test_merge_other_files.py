@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from workbench import EMBEDDING, MODEL, Repo, model
+from helpers import EMBEDDING, MODEL, Repo, model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,5 +90,5 @@ def test_a_text_conflict_and_one_of_parameters_are_settled_in_one_merge(repo: Re
     repo.write(LINES, "f")
     repo.git("add", "f")
     repo.git("commit", "--quiet", "--no-edit")
-    assert repo.unsettled(MODEL, THEIRS) == []
+    assert repo.problems(MODEL, THEIRS) == []
     assert len(repo.git("log", "-1", "--format=%P").split()) == 3

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, Become, Repo, model, safetensors, tensors, values
+from helpers import ATTENTION, EMBEDDING, MODEL, Repo, WithHistory, model, safetensors, tensors, values
 
 from git_theta_ext.git.hooks import git_version
 from git_theta_ext.model.manifest import Manifest
@@ -49,9 +49,9 @@ def fill(repo: Repo) -> Repo:
 
 
 @pytest.fixture
-def filled(become: Become) -> Repo:
+def filled(with_history: WithHistory) -> Repo:
     """Return a repository with branches that changed the same."""
-    return become(fill)
+    return with_history(fill)
 
 
 def settled(repo: Repo, words: list[str], prefix: str = "") -> None:
@@ -63,7 +63,7 @@ def settled(repo: Repo, words: list[str], prefix: str = "") -> None:
     repo.git("theta", "resolve", "--method", "theirs1" if len(branches) > 1 else "theirs", MODEL)
     repo.git("commit", "--quiet", "--no-edit")
     seeds = [2, 3, 4] if len(branches) > 1 else [2, 3]
-    assert repo.unsettled(MODEL, merged(seeds, {IDS: 3, ATTENTION[1]: 3})) == []
+    assert repo.problems(MODEL, merged(seeds, {IDS: 3, ATTENTION[1]: 3})) == []
     assert "Theta-Merge: " in repo.git("log", "-1", "--format=%B")
     repo.git("theta", "merge", "--replay")
 
@@ -75,7 +75,7 @@ WORDS = pytest.mark.parametrize("words", [["a"], ["-s", "theta", "a", "b"]], ids
 def test_in_a_linked_work_tree(filled: Repo, tmp_path: Path, words: list[str]) -> None:
     filled.git("worktree", "add", "--quiet", "-b", "linked", str(tmp_path / "linked"), "main")
     settled(Repo(tmp_path / "linked"), words)
-    assert filled.unsettled(MODEL, model(1, SIDES["main"])) == []
+    assert filled.problems(MODEL, model(1, SIDES["main"])) == []
 
 
 @WORDS
@@ -117,7 +117,7 @@ def test_in_a_bare_repository_that_makes_the_commit(bare: Repo, tmp_path: Path) 
     commit = bare.git("commit-tree", "-p", "main", "-p", "b", "-m", "Merged on the server", tree)
     bare.git("update-ref", "refs/heads/main", commit)
     bare.git("clone", "--quiet", str(bare.path), str(tmp_path / "clone"))
-    assert Repo(tmp_path / "clone").unsettled(MODEL, merged([2, 4], {IDS: 2})) == []
+    assert Repo(tmp_path / "clone").problems(MODEL, merged([2, 4], {IDS: 2})) == []
 
 
 def test_in_a_bare_repository_conflicts_are_told(bare: Repo) -> None:
@@ -163,5 +163,5 @@ def test_by_git_pull(bare: Repo, filled: Repo, tmp_path: Path, words: list[str],
     clone = Repo(tmp_path / "clone")
     clone.git("pull", "--quiet", *words)
     wanted = applied(*seeds, {IDS: 2}) if "--rebase" in words else merged(seeds, {IDS: 2})
-    assert clone.unsettled(MODEL, wanted) == []
+    assert clone.problems(MODEL, wanted) == []
     assert ("Theta-Merge" in clone.git("log", "-1", "--format=%B")) == ("--no-rebase" in words)

@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers import ATTENTION, EMBEDDING, MODEL, Repo, WithHistory, model
 from reports import Reports
-from workbench import ATTENTION, EMBEDDING, MODEL, Become, Repo, model
 
 from git_theta_ext.operations.merge.record import recorded_rules
 from git_theta_ext.operations.workspace import Workspace
@@ -39,9 +39,9 @@ def _three(repo: Repo) -> None:
 
 
 @pytest.fixture
-def three(become: Become) -> Repo:
+def three(with_history: WithHistory) -> Repo:
     """Return a repository whose ``main``, ``a`` and ``b`` changed the embedding, each in its way."""
-    return become(_three)
+    return with_history(_three)
 
 
 def _merged(repo: Repo) -> None:
@@ -50,9 +50,9 @@ def _merged(repo: Repo) -> None:
 
 
 @pytest.fixture
-def merged(become: Become) -> Repo:
+def merged(with_history: WithHistory) -> Repo:
     """Return a repository as ``three`` whose ``main`` has the mean of ``main`` and ``a``."""
-    return become(_merged)
+    return with_history(_merged)
 
 
 TAKE = ("-c", "theta.merge.method=theirs")
@@ -260,7 +260,7 @@ def test_a_merge_that_a_rebase_makes_again_is_made_by_the_same_method_and_says_s
     three.git("checkout", "--quiet", "main")
     three.git("rebase", "--quiet", "--rebase-merges", *(["-s", "theta"] if "b" in branches else []), "upstream")
     changed = {EMBEDDING: seed, ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[3]: 9}
-    assert three.unsettled(MODEL, model(1, changed | ({ATTENTION[2]: 4} if "b" in branches else {}))) == []
+    assert three.problems(MODEL, model(1, changed | ({ATTENTION[2]: 4} if "b" in branches else {}))) == []
     record = records(three)[-1]
     assert record["rules"]["method"] == method
     assert record["commits"] == three.git("log", "-1", "--format=%P").split()
@@ -331,7 +331,7 @@ def test_a_commit_is_made_also_where_the_program_is_gone(three: Repo) -> None:
     script = (hooks / "prepare-commit-msg").read_text().replace("git-theta", "git-theta-that-is-gone")
     (hooks / "prepare-commit-msg").write_text(script)
     three.git("commit", "--quiet", "--no-edit")
-    assert three.unsettled(MODEL, three.read()) == []
+    assert three.problems(MODEL, three.read()) == []
     assert records(three) == []
 
 

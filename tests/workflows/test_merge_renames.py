@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, Become, Repo, model, safetensors, tensors, values
+from helpers import ATTENTION, EMBEDDING, MODEL, Repo, WithHistory, model, safetensors, tensors, values
 
 META = {"format": "pt", "note": "kept to the byte"}
 MOVED, OTHER = "moved.safetensors", "other.safetensors"
@@ -43,9 +43,9 @@ def _started(repo: Repo) -> None:
 
 
 @pytest.fixture
-def started(become: Become) -> Repo:
+def started(with_history: WithHistory) -> Repo:
     """Return a repository whose tag ``base`` has the model of seed 1."""
-    return become(_started)
+    return with_history(_started)
 
 
 @pytest.mark.parametrize("words", [["a"], ["-s", "theta", "a", "b"]], ids=["two sides", "three sides"])
@@ -54,7 +54,7 @@ def test_renamed_and_changed(started: Repo, words: list[str], paths: tuple[str, 
     for number, name in ((1, "a"), (2, "b"), (0, "main")):
         side(started, name, number + 2, paths[number])
     started.git(*OURS, "merge", "--quiet", *words)
-    assert started.unsettled(MOVED, taken(*(2, 3, 4)[: 2 + words.count("b")])) == []
+    assert started.problems(MOVED, taken(*(2, 3, 4)[: 2 + words.count("b")])) == []
     started.git("theta", "merge", "--replay")
 
 
@@ -70,7 +70,7 @@ def test_renamed_to_different_names_both_hold_what_was_merged(started: Repo, wor
     started.git("rm", "--quiet", MODEL, OTHER)
     started.git("add", MOVED)
     started.git("commit", "--quiet", "--no-edit")
-    assert started.unsettled(MOVED, wanted) == []
+    assert started.problems(MOVED, wanted) == []
 
 
 def test_renamed_to_different_names_and_in_conflict_is_resolved_under_the_name_that_stays(started: Repo) -> None:
@@ -80,7 +80,7 @@ def test_renamed_to_different_names_and_in_conflict_is_resolved_under_the_name_t
     started.git("theta", "resolve", "--method", "average", OTHER)
     started.git("rm", "--quiet", "--force", MODEL, MOVED)
     started.git("commit", "--quiet", "--no-edit")
-    assert started.unsettled(OTHER, merged(2, 4)) == []
+    assert started.problems(OTHER, merged(2, 4)) == []
 
 
 @pytest.mark.parametrize("words", [["a"], ["-s", "theta", "a", "b"]], ids=["two sides", "three sides"])
@@ -98,7 +98,7 @@ def test_moved_with_its_folder(repo: Repo, words: list[str]) -> None:
         repo.commit(name)
     repo.git(*OURS, "merge", "--quiet", *words)
     assert not (repo.path / "old").exists()
-    assert repo.unsettled("new/model.safetensors", taken(*((2, 3, 4) if "b" in words else (2, 3)))) == []
+    assert repo.problems("new/model.safetensors", taken(*((2, 3, 4) if "b" in words else (2, 3)))) == []
 
 
 @pytest.mark.parametrize("words", [["b"], ["-s", "theta", "a", "b"]], ids=["two sides", "three sides"])
@@ -115,4 +115,4 @@ def test_mode_of_the_side_that_changed_it_is_taken(started: Repo, words: list[st
         started.git("commit", "--quiet", "--no-edit")
     assert started.git("ls-files", "--stage", MODEL).startswith("100755")
     assert (started.path / MODEL).stat().st_mode & 0o777 == 0o755
-    assert started.unsettled(MODEL, taken(*((2, 3, 4) if "a" in words else (2, 4)))) == []
+    assert started.problems(MODEL, taken(*((2, 3, 4) if "a" in words else (2, 4)))) == []

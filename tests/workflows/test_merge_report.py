@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, SPECS, Become, Repo, safetensors, tensors
+from helpers import ATTENTION, EMBEDDING, MODEL, SPECS, Repo, WithHistory, safetensors, tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,9 +38,9 @@ def _merged(repo: Repo) -> None:
 
 
 @pytest.fixture
-def merged(become: Become) -> Repo:
+def merged(with_history: WithHistory) -> Repo:
     """Return a repository whose last commit merged by TIES, at a density that keeps the largest three of eight."""
-    return become(_merged)
+    return with_history(_merged)
 
 
 def test_every_measure_has_its_meaning(merged: Repo) -> None:
@@ -85,9 +85,9 @@ def _resolved(repo: Repo) -> None:
 
 
 @pytest.fixture
-def resolved(become: Become) -> Repo:
+def resolved(with_history: WithHistory) -> Repo:
     """Return a repository whose last commit merged by the mean, and in which integers were chosen."""
-    return become(_resolved)
+    return with_history(_resolved)
 
 
 def test_names_cannot_break_out_of_the_page(resolved: Repo, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from helpers import MODEL, Repo, safetensors
 from reports import Reports
-from workbench import MODEL, Repo, safetensors
 
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.workspace import Workspace

@@ -9,7 +9,7 @@ import re
 import subprocess
 
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, Become, Repo, model
+from helpers import ATTENTION, EMBEDDING, MODEL, Repo, WithHistory, model
 
 PATTERN = "encoder.layer.{0-2}.attention.weight"
 
@@ -24,9 +24,9 @@ def _undecided(repo: Repo) -> None:
 
 
 @pytest.fixture
-def undecided(become: Become) -> Repo:
+def undecided(with_history: WithHistory) -> Repo:
     """Return a repository that is merging: the embedding, three attentions and the positions are in conflict."""
-    return become(_undecided)
+    return with_history(_undecided)
 
 
 def answered(repo: Repo, *answers: str, paths: tuple[str, ...] = (MODEL,)) -> subprocess.CompletedProcess[str]:

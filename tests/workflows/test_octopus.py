@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import ATTENTION, EMBEDDING, MLP, MODEL, Repo, WithHistory, model, safetensors, tensors, values
 from safetensors.torch import load
-from workbench import ATTENTION, EMBEDDING, MLP, MODEL, Become, Repo, model, safetensors, tensors, values
 
 META = {"format": "pt", "note": "kept to the byte"}
 OURS = ("-s", "theta", "-X", "method=ours")
@@ -49,9 +49,9 @@ def _started(repo: Repo) -> None:
 
 
 @pytest.fixture
-def started(become: Become) -> Repo:
+def started(with_history: WithHistory) -> Repo:
     """Return a repository whose ``main`` and tag ``base`` have the model of seed 1, and a text file."""
-    return become(_started)
+    return with_history(_started)
 
 
 def _three(repo: Repo) -> None:
@@ -64,9 +64,9 @@ def _three(repo: Repo) -> None:
 
 
 @pytest.fixture
-def three(become: Become) -> Repo:
+def three(with_history: WithHistory) -> Repo:
     """Return a repository in which ``main``, ``a``, ``b`` and ``c`` changed the embedding and a tensor of their own."""
-    return become(_three)
+    return with_history(_three)
 
 
 def parents(repo: Repo) -> list[str]:
@@ -78,7 +78,7 @@ def test_several_branches_become_one_commit_with_all_parents(three: Repo) -> Non
     three.git("merge", "--quiet", "-s", "theta", "a", "b", "c")
     assert parents(three) == heads
     changed = {ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[2]: 4, MLP[3]: 5}
-    assert three.unsettled(MODEL, with_mean(EMBEDDING, [2, 3, 4, 5], changed)) == []
+    assert three.problems(MODEL, with_mean(EMBEDDING, [2, 3, 4, 5], changed)) == []
     assert three.read("notes.txt").decode() == "one\n2\n3\n4\nfive\n6\n7\n8\nnine\n"
     assert three.read("extra.txt") == b"of c"
     three.git("theta", "fsck")
@@ -97,7 +97,7 @@ def test_branch_that_contains_head_counts_once(started: Repo) -> None:
     heads = [branch(started, name, {EMBEDDING: seed}) for name, seed in (("a", 2), ("b", 3))]
     started.git("merge", "--quiet", "-s", "theta", "a", "b")
     assert parents(started) == heads, "git leaves out a head that another one contains"
-    assert started.unsettled(MODEL, with_mean(EMBEDDING, [2, 3])) == []
+    assert started.problems(MODEL, with_mean(EMBEDDING, [2, 3])) == []
 
 
 def test_branch_that_is_merged_already_changes_nothing(three: Repo) -> None:
@@ -106,7 +106,7 @@ def test_branch_that_is_merged_already_changes_nothing(three: Repo) -> None:
     three.git("merge", "--quiet", "-s", "theta", "-X", "method=ours", "a", "b", "c")
     assert parents(three) == [before, three.git("rev-parse", "b"), three.git("rev-parse", "c")]
     changed = {EMBEDDING: 2, ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[2]: 4, MLP[3]: 5}
-    assert three.unsettled(MODEL, model(1, changed)) == []
+    assert three.problems(MODEL, model(1, changed)) == []
 
 
 def test_checkpoint_that_one_branch_changed_is_taken(started: Repo) -> None:
@@ -115,7 +115,7 @@ def test_checkpoint_that_one_branch_changed_is_taken(started: Repo) -> None:
     started.write(b"of main", "third.txt")
     started.commit("main goes on")
     started.git("merge", "--quiet", "-s", "theta", "a", "b")
-    assert started.unsettled(MODEL, model(1, {EMBEDDING: 3})) == []
+    assert started.problems(MODEL, model(1, {EMBEDDING: 3})) == []
 
 
 def test_renamed_checkpoint_is_merged_under_its_new_name(three: Repo) -> None:
@@ -126,7 +126,7 @@ def test_renamed_checkpoint_is_merged_under_its_new_name(three: Repo) -> None:
     three.git("merge", "--quiet", "-s", "theta", "a", "b", "c")
     assert not (three.path / MODEL).exists()
     changed = {ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[2]: 4, MLP[3]: 5}
-    assert three.unsettled("moved.safetensors", with_mean(EMBEDDING, [2, 3, 4, 5], changed)) == []
+    assert three.problems("moved.safetensors", with_mean(EMBEDDING, [2, 3, 4, 5], changed)) == []
 
 
 def test_checkpoint_that_two_branches_add_differently_conflicts(started: Repo) -> None:
@@ -139,7 +139,7 @@ def test_checkpoint_that_two_branches_add_differently_conflicts(started: Repo) -
     assert started.git("status", "--porcelain") == "AA new.safetensors"
     started.git("theta", "resolve", "--method", "theirs", "new.safetensors")
     started.git("commit", "--quiet", "--no-edit")
-    assert started.unsettled("new.safetensors", model(3)) == []
+    assert started.problems("new.safetensors", model(3)) == []
 
 
 def test_parameters_in_conflict_wait_for_resolve_and_an_octopus_is_committed(three: Repo) -> None:
@@ -158,7 +158,7 @@ def test_parameters_in_conflict_wait_for_resolve_and_an_octopus_is_committed(thr
     three.git("commit", "--quiet", "--no-edit")
     assert parents(three) == heads
     changed = {EMBEDDING: 4, ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[2]: 4, MLP[3]: 5}
-    assert three.unsettled(MODEL, model(1, changed)) == []
+    assert three.problems(MODEL, model(1, changed)) == []
 
 
 def test_parameters_in_conflict_can_be_settled_by_a_method_over_all_sides(three: Repo) -> None:
@@ -166,7 +166,7 @@ def test_parameters_in_conflict_can_be_settled_by_a_method_over_all_sides(three:
     three.git("theta", "resolve", "--method", "average", MODEL)
     three.git("commit", "--quiet", "--no-edit")
     changed = {ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[2]: 4, MLP[3]: 5}
-    assert three.unsettled(MODEL, with_mean(EMBEDDING, [2, 3, 4, 5], changed)) == []
+    assert three.problems(MODEL, with_mean(EMBEDDING, [2, 3, 4, 5], changed)) == []
 
 
 @pytest.mark.parametrize("words", [["checkout", "--merge", "--"], ["restore", "--ours"]], ids=" ".join)
@@ -178,13 +178,13 @@ def test_conflicts_are_not_made_again_from_the_two_sides_that_git_remembers(thre
     assert done.returncode == 10
     assert "4 sides are being merged, and git's index has two of them" in done.stderr
     three.git("merge", "--abort")
-    assert three.unsettled(MODEL, model(1, {EMBEDDING: 2, ATTENTION[0]: 2})) == []
+    assert three.problems(MODEL, model(1, {EMBEDDING: 2, ATTENTION[0]: 2})) == []
 
 
 def test_aborted_merge_brings_everything_back(three: Repo) -> None:
     three.run("merge", "-s", "theta", "-X", "method=conflict", "a", "b", "c", check=False)
     three.git("merge", "--abort")
-    assert three.unsettled(MODEL, model(1, {EMBEDDING: 2, ATTENTION[0]: 2})) == []
+    assert three.problems(MODEL, model(1, {EMBEDDING: 2, ATTENTION[0]: 2})) == []
     assert not (three.path / "extra.txt").exists()
 
 
@@ -201,7 +201,7 @@ def test_text_conflict_of_the_last_branch_is_left_in_the_work_tree(three: Repo) 
     three.git("commit", "--quiet", "--all", "--no-edit")
     assert parents(three) == [three.git("rev-parse", name) for name in ("HEAD^1", "a", "b", "d")]
     changed = {EMBEDDING: 2, ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[2]: 4}
-    assert three.unsettled(MODEL, model(1, changed)) == []
+    assert three.problems(MODEL, model(1, changed)) == []
 
 
 def test_text_conflict_of_an_earlier_branch_changes_nothing_and_names_it(three: Repo) -> None:
@@ -210,7 +210,7 @@ def test_text_conflict_of_an_earlier_branch_changes_nothing_and_names_it(three: 
     assert done.returncode == 2
     assert "d conflicts with the branches before it in notes.txt" in done.stderr
     assert "git merge d" in done.stderr
-    assert three.unsettled(MODEL, model(1, {EMBEDDING: 2, ATTENTION[0]: 2})) == []
+    assert three.problems(MODEL, model(1, {EMBEDDING: 2, ATTENTION[0]: 2})) == []
     assert not (three.path / ".git" / "MERGE_HEAD").exists()
 
 
@@ -223,7 +223,7 @@ def test_checkpoint_deleted_by_the_last_branch_keeps_what_the_others_made_of_it(
     assert f"UD {MODEL}" in three.git("status", "--porcelain")
     three.git("add", MODEL)
     three.git("commit", "--quiet", "--no-edit")
-    assert three.unsettled(MODEL, model(1, {EMBEDDING: 2, ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+    assert three.problems(MODEL, model(1, {EMBEDDING: 2, ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
 
 
 @pytest.mark.parametrize("path", [MODEL, "notes.txt"])
@@ -250,7 +250,7 @@ def test_untracked_file_in_the_way_is_not_overwritten(three: Repo) -> None:
     three.write(b"mine", "extra.txt")
     assert three.run("merge", "-s", "theta", "a", "b", "c", check=False).returncode == 2
     assert three.read("extra.txt") == b"mine"
-    assert three.unsettled(MODEL, model(1, {EMBEDDING: 2, ATTENTION[0]: 2})) == []
+    assert three.problems(MODEL, model(1, {EMBEDDING: 2, ATTENTION[0]: 2})) == []
 
 
 def test_branch_without_a_common_ancestor(three: Repo) -> None:
@@ -280,7 +280,7 @@ def test_criss_cross_ancestors_are_merged_by_parameter(three: Repo) -> None:
     assert len(three.git("merge-base", "--octopus", "--all", "middle", "left", "right").split()) == 2
     three.git("merge", "--quiet", "-s", "theta", "-X", "method=conflict", "left", "right")
     changed = {EMBEDDING: 3, ATTENTION[1]: 7, ATTENTION[2]: 7, MLP[0]: 8}
-    assert three.unsettled(MODEL, model(1, changed)) == []
+    assert three.problems(MODEL, model(1, changed)) == []
 
 
 def test_commits_that_several_branches_have_in_common_are_told(three: Repo) -> None:
@@ -298,14 +298,14 @@ def test_weights_are_one_for_each_side(three: Repo) -> None:
     assert "2 weights" in done.stderr
     three.git("merge", "--quiet", "-s", "theta", *words, "weights=0,1,1", "a", "b")
     changed = {ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[2]: 4}
-    assert three.unsettled(MODEL, with_mean(EMBEDDING, [3, 4], changed)) == []
+    assert three.problems(MODEL, with_mean(EMBEDDING, [3, 4], changed)) == []
 
 
 def test_unknown_method_is_refused_before_anything_changes(three: Repo) -> None:
     done = three.run("merge", "-s", "theta", "-X", "method=avarage", "a", "b", check=False)
     assert done.returncode == 2
     assert "average" in done.stderr
-    assert three.unsettled(MODEL, model(1, {EMBEDDING: 2, ATTENTION[0]: 2})) == []
+    assert three.problems(MODEL, model(1, {EMBEDDING: 2, ATTENTION[0]: 2})) == []
 
 
 def test_rules_of_the_repository_hold(three: Repo) -> None:
@@ -313,7 +313,7 @@ def test_rules_of_the_repository_hold(three: Repo) -> None:
     three.commit("rules")
     three.git("merge", "--quiet", "-s", "theta", "a", "b", "c")
     changed = {EMBEDDING: 5, ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[2]: 4, MLP[3]: 5}
-    assert three.unsettled(MODEL, model(1, changed)) == []
+    assert three.problems(MODEL, model(1, changed)) == []
 
 
 def test_raw_checkpoint_on_a_branch_is_refused(three: Repo) -> None:
@@ -341,7 +341,7 @@ def test_merge_in_a_linked_work_tree_and_a_subfolder(three: Repo, tmp_path: Path
     (linked.path / "folder").mkdir()
     Repo(linked.path / "folder").git("merge", "--quiet", *OURS, "a", "b", "c")
     changed = {EMBEDDING: 2, ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[2]: 4, MLP[3]: 5}
-    assert linked.unsettled(MODEL, model(1, changed)) == []
+    assert linked.problems(MODEL, model(1, changed)) == []
 
 
 @pytest.fixture
@@ -384,7 +384,7 @@ def test_cold_fusion_of_eight_contributors_takes_one_command_and_one_commit_a_ro
             drawn = torch.stack([side[name] for side in sides]).double().sort(dim=0).values
             mean = (sum(drawn) / len(seeds)).float().to(merged[name].dtype)
             assert torch.equal(merged[name], mean), name
-        assert maintainer.unsettled(MODEL, maintainer.read()) == []
+        assert maintainer.problems(MODEL, maintainer.read()) == []
     assert maintainer.git("rev-list", "--count", "--first-parent", f"{started.git('rev-parse', 'base')}..HEAD") == "2"
 
 
@@ -395,7 +395,7 @@ def test_cold_fusion_refuses_a_branch_that_did_not_start_from_main(started: Repo
     done = cold_fusion(maintainer, "1")
     assert done.returncode == 1
     assert "origin/round-1/2" in done.stderr
-    assert maintainer.unsettled(MODEL, model(1)) == []
+    assert maintainer.problems(MODEL, model(1)) == []
 
 
 def test_cold_fusion_of_a_round_without_branches_says_so(maintainer: Repo) -> None:

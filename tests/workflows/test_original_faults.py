@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, Repo, model, safetensors, tensors, values
+from helpers import ATTENTION, EMBEDDING, MODEL, Repo, model, safetensors, tensors, values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,9 +41,9 @@ def test_change_beside_inf_nan_or_huge_values_is_kept(repo: Repo, odd: float) ->
     repo.commit("second")
     (repo.path / MODEL).unlink()
     repo.git("checkout", "--", MODEL)
-    assert repo.unsettled(MODEL, second) == []
+    assert repo.problems(MODEL, second) == []
     repo.git("checkout", "--quiet", "HEAD~1")
-    assert repo.unsettled(MODEL, first) == []
+    assert repo.problems(MODEL, first) == []
 
 
 def test_tiny_change_of_one_element_is_kept(repo: Repo) -> None:
@@ -60,7 +60,7 @@ def test_tiny_change_of_one_element_is_kept(repo: Repo) -> None:
 def test_average_of_two_and_four_is_three_and_the_file_stays(repo: Repo) -> None:
     branches(repo, vector(1.0), vector(2.0), vector(4.0))
     repo.git("merge", "--quiet", "side")
-    assert repo.unsettled(MODEL, vector(3.0)) == []
+    assert repo.problems(MODEL, vector(3.0)) == []
 
 
 def test_same_change_on_both_sides_is_no_conflict(repo: Repo) -> None:
@@ -69,7 +69,7 @@ def test_same_change_on_both_sides_is_no_conflict(repo: Repo) -> None:
     ours = same | {ATTENTION[0]: ("F32", (64, 64), values(ATTENTION[0], 7))}
     branches(repo, safetensors(tensors(1)), safetensors(ours), safetensors(same))
     repo.git("merge", "--quiet", "side")
-    assert repo.unsettled(MODEL, safetensors(ours)) == []
+    assert repo.problems(MODEL, safetensors(ours)) == []
 
 
 def test_parameter_added_equally_on_both_sides_is_taken(repo: Repo) -> None:
@@ -77,7 +77,7 @@ def test_parameter_added_equally_on_both_sides_is_taken(repo: Repo) -> None:
     ours = added | {ATTENTION[0]: ("F32", (64, 64), values(ATTENTION[0], 7))}
     branches(repo, safetensors(tensors(1)), safetensors(ours), safetensors(added))
     repo.git("merge", "--quiet", "side")
-    assert repo.unsettled(MODEL, safetensors(ours)) == []
+    assert repo.problems(MODEL, safetensors(ours)) == []
 
 
 def test_parameter_deleted_on_both_sides_is_gone(repo: Repo) -> None:
@@ -87,7 +87,7 @@ def test_parameter_deleted_on_both_sides_is_gone(repo: Repo) -> None:
     theirs = fewer | {ATTENTION[1]: ("F32", (64, 64), values(ATTENTION[1], 8))}
     branches(repo, safetensors(tensors(1)), safetensors(ours), safetensors(theirs))
     repo.git("merge", "--quiet", "side")
-    assert repo.unsettled(MODEL, safetensors(ours | {ATTENTION[1]: theirs[ATTENTION[1]]})) == []
+    assert repo.problems(MODEL, safetensors(ours | {ATTENTION[1]: theirs[ATTENTION[1]]})) == []
 
 
 def test_push_after_a_merge_that_git_committed_itself(forked: Repo, shared: Repo, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_push_after_a_merge_that_git_committed_itself(forked: Repo, shared: Repo
     forked.git("push", "--quiet", "origin", "main")
     Repo(tmp_path).git("clone", "--quiet", str(shared.path), "clone")
     copy = Repo(tmp_path / "clone")
-    assert copy.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+    assert copy.problems(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
     copy.git("push", "--quiet", "origin", "main:refs/heads/new", "main:refs/tags/v1")
     copy.git("push", "--quiet", "origin", "--delete", "new", "v1")
 
@@ -105,7 +105,7 @@ def test_lfs_prune_deletes_nothing_of_ours(two: Repo) -> None:
     two.git("lfs", "install", "--local", "--skip-repo")
     two.git("lfs", "prune")
     two.git("checkout", "--quiet", "one")
-    assert two.unsettled(MODEL, model(1)) == []
+    assert two.problems(MODEL, model(1)) == []
 
 
 def test_install_keeps_hooks_of_others(repo: Repo) -> None:
@@ -135,7 +135,7 @@ def test_every_dtype_can_be_added(repo: Repo, dtype: str, kind: str) -> None:
     repo.commit("one")
     (repo.path / path).unlink()
     repo.git("checkout", "--", path)
-    assert repo.unsettled(path, data) == []
+    assert repo.problems(path, data) == []
     assert '"w"\t' in repo.git("cat-file", "blob", f"HEAD:{path}")
 
 
@@ -156,7 +156,7 @@ def test_squash_branch_deletion_and_gc_leave_everything_recoverable(forked: Repo
     forked.git("gc", "--quiet", "--prune=now")
     (forked.path / MODEL).unlink()
     forked.git("checkout", "--", MODEL)
-    assert forked.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+    assert forked.problems(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
 
 
 def test_theta_add_leaves_file_and_status_as_git_add_does(two: Repo) -> None:
@@ -186,7 +186,7 @@ def test_diff_of_added_deleted_and_renamed_models(two: Repo) -> None:
 def test_worktree_add_and_false_values(two: Repo, tmp_path: Path) -> None:
     env = {**os.environ, "GIT_THETA_SKIP_SMUDGE": "False"}
     two.git("worktree", "add", "--quiet", str(tmp_path / "linked"), "one", env=env)
-    assert Repo(tmp_path / "linked").unsettled(MODEL, model(1)) == []
+    assert Repo(tmp_path / "linked").problems(MODEL, model(1)) == []
 
 
 def test_bare_pattern_in_subfolder_and_pattern_with_space_reach_a_clone(
@@ -201,8 +201,8 @@ def test_bare_pattern_in_subfolder_and_pattern_with_space_reach_a_clone(
     repo.git("push", "--quiet", "origin", "main")
     Repo(tmp_path).git("clone", "--quiet", str(shared.path), "clone")
     copy = Repo(tmp_path / "clone")
-    assert copy.unsettled("sub/weights", model(0)) == []
-    assert copy.unsettled("my weights", model(1)) == []
+    assert copy.problems("sub/weights", model(0)) == []
+    assert copy.problems("my weights", model(1)) == []
 
 
 def test_new_parameters_optimizer_states_and_deleted_models(repo: Repo, shared: Repo) -> None:
@@ -224,4 +224,4 @@ def test_new_parameters_optimizer_states_and_deleted_models(repo: Repo, shared: 
     assert shared.git("rev-parse", "main") == repo.git("rev-parse", "main")
     (repo.path / "train.pt").unlink()
     repo.git("checkout", "--", "train.pt")
-    assert repo.unsettled("train.pt", data) == []
+    assert repo.problems("train.pt", data) == []

@@ -7,12 +7,12 @@ import stat
 from typing import TYPE_CHECKING
 
 import pytest
-from workbench import MODEL
+from helpers import MODEL
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from workbench import Repo
+    from helpers import Repo
 
 
 def test_the_store_of_a_shared_repository_is_for_the_group(two: Repo, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from workbench import model
+from helpers import model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ def test_any_name_in_any_folder_in_a_locale_that_is_not_utf8(tmp_path: Path) -> 
             (work / path).parent.mkdir(parents=True, exist_ok=True)
             (work / path).write_bytes(model(seed + number))
 
-    def unsettled(seed: int, top: Path = work) -> list[str]:
+    def problems(seed: int, top: Path = work) -> list[str]:
         wrong = [path for path, number in paths.items() if (top / path).read_bytes() != model(seed + number)]
         return [*wrong, *git("status", "--porcelain", cwd=top).splitlines()]
 
@@ -53,13 +53,13 @@ def test_any_name_in_any_folder_in_a_locale_that_is_not_utf8(tmp_path: Path) -> 
     assert "\\u00e8" in git("theta", "status", "--json")
     git("commit", "--quiet", "--message", "two")
     git("checkout", "--quiet", "HEAD~1")
-    assert unsettled(10) == []
+    assert problems(10) == []
     git("checkout", "--quiet", "main")
-    assert unsettled(20) == []
+    assert problems(20) == []
     assert "diff --theta" in git("diff", "HEAD~1", "--", "*mod*")
     git("theta", "export", "HEAD~1:mod\udce8le.safetensors", str(out))
     assert out.read_bytes() == model(10)
     git("push", "--quiet", "--set-upstream", "origin", "main")
     git("theta", "status")
     git("clone", "--quiet", str(bare), str(clone))
-    assert unsettled(20, clone) == []
+    assert problems(20, clone) == []

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, Repo, model
+from helpers import ATTENTION, EMBEDDING, MODEL, Repo, model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ def test_old_versions_go_and_come_back(three: Repo) -> None:
     three.git("theta", "fsck", "--full")
     for tag, seed in (("one", 1), ("two", 2), ("main", 3)):
         three.git("checkout", "--quiet", tag)
-        assert three.unsettled(MODEL, model(seed)) == []
+        assert three.problems(MODEL, model(seed)) == []
     assert packs(three) == before
 
 
@@ -62,9 +62,9 @@ def test_what_is_not_pushed_stays(two: Repo, shared: Repo) -> None:
     hidden = shared.path.rename(shared.path.with_name("hidden"))
     assert hidden.is_dir()
     two.git("checkout", "--quiet", "two")
-    assert two.unsettled(MODEL, model(2)) == []
+    assert two.problems(MODEL, model(2)) == []
     two.git("checkout", "--quiet", "main")
-    assert two.unsettled(MODEL, model(3)) == []
+    assert two.problems(MODEL, model(3)) == []
 
 
 def test_staged_and_stashed_work_stays(three: Repo) -> None:
@@ -77,7 +77,7 @@ def test_staged_and_stashed_work_stays(three: Repo) -> None:
     three.git("remote", "remove", "origin")
     three.git("commit", "--quiet", "--message", "five")
     three.git("checkout", "--quiet", "stash@{0}")
-    assert three.unsettled(MODEL, model(4)) == []
+    assert three.problems(MODEL, model(4)) == []
 
 
 def test_other_work_trees_keep_what_they_have(three: Repo, tmp_path: Path) -> None:
@@ -162,4 +162,4 @@ def test_an_unfinished_merge_keeps_both_sides(forked: Repo, shared: Repo) -> Non
     forked.git("remote", "remove", "origin")
     forked.git("theta", "resolve", "--method", "theirs", MODEL)
     forked.git("commit", "--quiet", "--no-edit")
-    assert forked.unsettled(MODEL, model(1, {ATTENTION[1]: 3, EMBEDDING: 9})) == []
+    assert forked.problems(MODEL, model(1, {ATTENTION[1]: 3, EMBEDDING: 9})) == []

@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from workbench import ATTENTION, MODEL, Repo, model, safetensors, tensors
+from helpers import ATTENTION, MODEL, Repo, model, safetensors, tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,9 +25,9 @@ def packs(repo: Repo) -> set[str]:
 def test_clone_with_global_configuration_only(two: Repo, shared: Repo, tmp_path: Path) -> None:
     two.git("push", "--quiet", "origin", "main", "one", "two")
     copy = clone(shared, tmp_path / "clone")
-    assert copy.unsettled(MODEL, model(2)) == []
+    assert copy.problems(MODEL, model(2)) == []
     copy.git("checkout", "--quiet", "one")
-    assert copy.unsettled(MODEL, model(1)) == []
+    assert copy.problems(MODEL, model(1)) == []
 
 
 def test_clone_can_push_new_work_back(two: Repo, shared: Repo, tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_clone_can_push_new_work_back(two: Repo, shared: Repo, tmp_path: Path) -
     copy.commit("three")
     copy.git("push", "--quiet", "origin", "main", "main:refs/heads/new")
     two.git("pull", "--quiet", "--ff-only", "origin", "main")
-    assert two.unsettled(MODEL, model(3)) == []
+    assert two.problems(MODEL, model(3)) == []
 
 
 def test_new_repository_with_global_configuration_only_pushes_what_git_add_stored(tmp_path: Path) -> None:
@@ -49,27 +49,27 @@ def test_new_repository_with_global_configuration_only_pushes_what_git_add_store
     data = made.write_model(seed=1)
     made.commit("one")
     made.git("push", "--quiet", "../shared.git", "main")
-    assert clone(Repo(tmp_path / "shared.git"), tmp_path / "clone").unsettled(MODEL, data) == []
+    assert clone(Repo(tmp_path / "shared.git"), tmp_path / "clone").problems(MODEL, data) == []
 
 
 def test_clone_of_a_working_repository(two: Repo, shared: Repo, tmp_path: Path) -> None:
     assert shared.path.is_dir()
     copy = clone(two, tmp_path / "clone")
-    assert copy.unsettled(MODEL, model(2)) == []
+    assert copy.problems(MODEL, model(2)) == []
 
 
 def test_pull_merges(forked: Repo, shared: Repo, tmp_path: Path) -> None:
     forked.git("push", "--quiet", "origin", "main", "side")
     copy = clone(shared, tmp_path / "clone")
     copy.git("pull", "--quiet", "--no-rebase", "origin", "side")
-    assert copy.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
+    assert copy.problems(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
 
 
 def test_bare_repositories_may_have_to_be_named(two: Repo, shared: Repo, tmp_path: Path) -> None:
     two.git("config", "--global", "safe.bareRepository", "explicit")
     two.git("push", "--quiet", "origin", "main")
     copy = clone(shared, tmp_path / "clone")
-    assert copy.unsettled(MODEL, model(2)) == []
+    assert copy.problems(MODEL, model(2)) == []
     refused = shared.run("theta", "fsck", check=False)
     assert "hint: git --git-dir=FOLDER theta COMMAND" in refused.stderr
     shared.git("--git-dir=.", "theta", "fsck")
@@ -79,7 +79,7 @@ def test_shallow_clone(two: Repo, shared: Repo, tmp_path: Path) -> None:
     two.git("push", "--quiet", "origin", "main")
     Repo(tmp_path).git("clone", "--quiet", "--depth=1", f"file://{shared.path}", "shallow")
     copy = Repo(tmp_path / "shallow")
-    assert copy.unsettled(MODEL, model(2)) == []
+    assert copy.problems(MODEL, model(2)) == []
     copy.write_model(seed=3)
     copy.commit("three")
     copy.git("push", "--quiet", "origin", "main")
@@ -101,7 +101,7 @@ def test_clone_brings_only_what_the_checkout_needs(shared: Repo, unrelated: byte
     copy = clone(shared, tmp_path / "clone")
     assert packs(copy) < packs(shared)
     copy.git("checkout", "--quiet", "other")
-    assert copy.unsettled(MODEL, unrelated) == []
+    assert copy.problems(MODEL, unrelated) == []
 
 
 def test_tensors_that_the_remote_has_are_not_pushed_again(two: Repo, shared: Repo) -> None:
@@ -149,12 +149,12 @@ def test_checkout_without_the_remote_says_so_and_goes_on_later(shared: Repo, unr
     hidden.rename(shared.path)
     copy.git("theta", "checkout")
     assert copy.run("theta", "status", "--exit-code", "--quiet", check=False).returncode == 0
-    assert copy.unsettled(MODEL, unrelated) == []
+    assert copy.problems(MODEL, unrelated) == []
 
 
 def test_anonymous_remote(two: Repo, shared: Repo, tmp_path: Path) -> None:
     two.git("push", "--quiet", str(shared.path), "main")
-    assert clone(shared, tmp_path / "clone").unsettled(MODEL, model(2)) == []
+    assert clone(shared, tmp_path / "clone").problems(MODEL, model(2)) == []
 
 
 def test_override_of_the_remote_url(two: Repo, shared: Repo, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_remote_without_a_place_for_packs_is_refused_with_the_mending_command(tw
 def test_alternates_of_a_clone_with_reference(two: Repo, tmp_path: Path) -> None:
     two.git("theta", "install", "--global")
     copy = clone(two, tmp_path / "clone", "--shared")
-    assert copy.unsettled(MODEL, model(2)) == []
+    assert copy.problems(MODEL, model(2)) == []
     assert packs(copy) == set()
 
 

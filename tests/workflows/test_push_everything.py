@@ -8,7 +8,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-from workbench import MODEL, Repo, model
+from helpers import MODEL, Repo, model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,9 +27,9 @@ def all_versions(source: Repo, place: Path) -> list[str]:
     """Say what is wrong with both versions of the model in a new clone."""
     Repo(place.parent).git("clone", "--quiet", str(source.path), place.name)
     copy = Repo(place)
-    wrong = copy.unsettled(MODEL, model(2))
+    wrong = copy.problems(MODEL, model(2))
     copy.git("checkout", "--quiet", "HEAD~1")
-    return wrong + copy.unsettled(MODEL, model(1))
+    return wrong + copy.problems(MODEL, model(1))
 
 
 def test_what_got_to_a_remote_without_parameters_or_was_lost_there_is_uploaded_by_any_push(
@@ -91,7 +91,7 @@ def test_a_collection_on_the_remote_spares_what_a_push_depends_on(two: Repo, sha
     hook.chmod(0o755)
     two.git("push", "--quiet", "origin", "main:again")
     Repo(tmp_path).git("clone", "--quiet", "--branch", "again", str(shared.path), "clone")
-    assert Repo(tmp_path / "clone").unsettled(MODEL, model(2)) == []
+    assert Repo(tmp_path / "clone").problems(MODEL, model(2)) == []
 
 
 def test_parameters_are_pushed_without_commits_and_what_is_nowhere_is_told(

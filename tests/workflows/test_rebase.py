@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, Repo, model
+from helpers import ATTENTION, EMBEDDING, MODEL, Repo, model
 
 BOTH = model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})
 
@@ -12,7 +12,7 @@ BOTH = model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})
 def test_rebase_joins_changes_of_different_tensors(forked: Repo, backend: str) -> None:
     forked.git("checkout", "--quiet", "side")
     forked.git("rebase", "--quiet", backend, "main")
-    assert forked.unsettled(MODEL, BOTH) == []
+    assert forked.problems(MODEL, BOTH) == []
     assert forked.git("rev-list", "--count", "base..HEAD") == "2"
 
 
@@ -23,9 +23,9 @@ def test_rebase_of_several_commits(forked: Repo, backend: str) -> None:
         forked.write_model(seed=1, changed={ATTENTION[1]: seed})
         forked.commit(f"step {seed}")
     forked.git("rebase", "--quiet", backend, "main")
-    assert forked.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 13})) == []
+    assert forked.problems(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 13})) == []
     forked.git("checkout", "--quiet", "HEAD~2")
-    assert forked.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 11})) == []
+    assert forked.problems(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 11})) == []
 
 
 def test_rebase_stopped_by_a_conflict_goes_on_after_resolve(repo: Repo) -> None:
@@ -42,7 +42,7 @@ def test_rebase_stopped_by_a_conflict_goes_on_after_resolve(repo: Repo) -> None:
     # While rebasing, theirs is the commit being replayed.
     repo.git("theta", "resolve", "--method", "theirs", MODEL)
     repo.git("rebase", "--continue")
-    assert repo.unsettled(MODEL, model(1, {"position_ids": 3})) == []
+    assert repo.problems(MODEL, model(1, {"position_ids": 3})) == []
 
 
 def test_rebase_exec_sees_the_file_after_theta_checkout(two: Repo) -> None:
@@ -58,12 +58,12 @@ def test_rebase_exec_sees_the_file_after_theta_checkout(two: Repo) -> None:
 
 def test_cherry_pick(forked: Repo) -> None:
     forked.git("cherry-pick", "side")
-    assert forked.unsettled(MODEL, BOTH) == []
+    assert forked.problems(MODEL, BOTH) == []
 
 
 def test_revert(two: Repo) -> None:
     two.git("revert", "--no-edit", "HEAD")
-    assert two.unsettled(MODEL, model(1)) == []
+    assert two.problems(MODEL, model(1)) == []
 
 
 def test_revert_of_an_older_change_keeps_the_newer_one(forked: Repo) -> None:
@@ -71,7 +71,7 @@ def test_revert_of_an_older_change_keeps_the_newer_one(forked: Repo) -> None:
     forked.write_model(seed=1, changed={ATTENTION[0]: 2, ATTENTION[3]: 5})
     forked.commit("newer")
     forked.git("revert", "--no-edit", older)
-    assert forked.unsettled(MODEL, model(1, {ATTENTION[3]: 5})) == []
+    assert forked.problems(MODEL, model(1, {ATTENTION[3]: 5})) == []
 
 
 @pytest.mark.parametrize(("parent", "expected"), [("1", {ATTENTION[0]: 2}), ("2", {ATTENTION[1]: 3})])
@@ -82,20 +82,20 @@ def test_revert_of_a_merge_leaves_the_side_that_is_kept(forked: Repo, parent: st
         forked.commit(name)
     forked.git("-c", "theta.merge.method=base", "merge", "--quiet", "side")
     forked.git("revert", "--no-edit", "--mainline", parent, "HEAD")
-    assert forked.unsettled(MODEL, model(1, expected | {EMBEDDING: 8 if parent == "1" else 9})) == []
+    assert forked.problems(MODEL, model(1, expected | {EMBEDDING: 8 if parent == "1" else 9})) == []
 
 
 def test_am_applies_a_mailed_change(two: Repo) -> None:
     patch = two.git("format-patch", "-1", "--full-index", "--output-directory", "..")
     two.git("reset", "--quiet", "--hard", "one")
     two.git("am", "--quiet", patch)
-    assert two.unsettled(MODEL, model(2)) == []
+    assert two.problems(MODEL, model(2)) == []
 
 
 def test_am_three_way(forked: Repo) -> None:
     patch = forked.git("format-patch", "-1", "side", "--output-directory", "..")
     forked.git("am", "--quiet", "--3way", patch)
-    assert forked.unsettled(MODEL, BOTH) == []
+    assert forked.problems(MODEL, BOTH) == []
 
 
 def test_bisect_visits_whole_files(repo: Repo) -> None:
@@ -110,4 +110,4 @@ def test_bisect_visits_whole_files(repo: Repo) -> None:
     found = repo.git("bisect", "run", "sh", "-c", test)
     assert f"{repo.git('rev-parse', 'main~2')} is the first bad commit" in found
     repo.git("bisect", "reset")
-    assert repo.unsettled(MODEL, model(5)) == []
+    assert repo.problems(MODEL, model(5)) == []

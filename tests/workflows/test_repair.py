@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from workbench import EMBEDDING, MODEL, SPECS, Repo, dense_payload, make_pack, model, values
+from helpers import EMBEDDING, MODEL, SPECS, Repo, dense_payload, make_pack, model, values
 
 from git_theta_ext.cli.main import main
 from git_theta_ext.errors import RepositoryError
@@ -76,7 +76,7 @@ def test_damaged_packs_are_fetched_anew(pushed: Repo, at: int) -> None:
     assert not (pushed.path / ".git/theta/quarantine").exists()
     assert fsck(pushed, "--full")["problems"] == []
     pushed.git("checkout", "--quiet", "one")
-    assert pushed.unsettled(MODEL, model(1)) == []
+    assert pushed.problems(MODEL, model(1)) == []
 
 
 def test_damage_is_mended_after_the_index_was_lost_too(pushed: Repo) -> None:
@@ -86,7 +86,7 @@ def test_damage_is_mended_after_the_index_was_lost_too(pushed: Repo) -> None:
         path.unlink()
     fsck(pushed, "--repair")
     pushed.git("checkout", "--quiet", "one")
-    assert pushed.unsettled(MODEL, model(1)) == []
+    assert pushed.problems(MODEL, model(1)) == []
     assert fsck(pushed, "--full")["problems"] == []
 
 
@@ -144,7 +144,7 @@ def test_what_could_not_be_mended_is_kept_aside_until_it_can_be(pushed: Repo) ->
     assert fsck(pushed, "--repair")["repair"]["fetched"] == lost
     assert fsck(pushed, "--full")["problems"] == []
     pushed.git("checkout", "--quiet", "one")
-    assert pushed.unsettled(MODEL, model(1)) == []
+    assert pushed.problems(MODEL, model(1)) == []
 
 
 def test_a_repair_that_was_killed_after_it_moved_packs_is_gone_on_with(two: Repo) -> None:
@@ -158,7 +158,7 @@ def test_a_repair_that_was_killed_after_it_moved_packs_is_gone_on_with(two: Repo
     assert told["repair"]["lost"] == []
     shutil.rmtree(two.path / ".git/theta/quarantine")
     two.git("checkout", "--quiet", "one")
-    assert two.unsettled(MODEL, model(1)) == []
+    assert two.problems(MODEL, model(1)) == []
     assert fsck(two, "--full")["problems"] == []
 
 
@@ -217,7 +217,7 @@ def test_swapped_packs_are_saved_from_themselves(two: Repo) -> None:
     assert {problem["pack"] for problem in fsck(two, code=6)["problems"]} >= {str(first), str(second)}
     assert fsck(two, "--repair")["problems"] == []
     two.git("checkout", "--quiet", "one")
-    assert two.unsettled(MODEL, model(1)) == []
+    assert two.problems(MODEL, model(1)) == []
 
 
 def test_damage_to_what_nothing_needs_is_removed(two: Repo) -> None:
@@ -248,7 +248,7 @@ def test_a_missing_base_is_fetched(pushed: Repo) -> None:
         fetched += fsck(pushed, "--repair")["repair"].get("fetched", [])
     assert fetched
     pushed.git("checkout", "--", MODEL)
-    assert pushed.unsettled(MODEL, bytes(data)) == []
+    assert pushed.problems(MODEL, bytes(data)) == []
 
 
 def test_a_remote_that_cannot_be_asked_is_named_where_something_is_missing(pushed: Repo, shared: Repo) -> None:

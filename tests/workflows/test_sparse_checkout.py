@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from workbench import MODEL, Repo, model
+from helpers import MODEL, Repo, model
 
 OUTSIDE = f"large/{MODEL}"
 

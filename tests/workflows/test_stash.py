@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from workbench import ATTENTION, MODEL, Repo, model
+from helpers import ATTENTION, MODEL, Repo, model
 
 
 def test_stash_brings_the_committed_file_back(two: Repo) -> None:
     two.write_model(seed=9)
     two.git("stash", "--quiet")
-    assert two.unsettled(MODEL, model(2)) == []
+    assert two.problems(MODEL, model(2)) == []
 
 
 def test_pop_brings_the_edits_back(two: Repo) -> None:

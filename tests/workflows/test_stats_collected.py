@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from helpers import MODEL, Repo
 from safetensors.torch import load, load_file, save_file
-from workbench import MODEL, Repo
 
 if TYPE_CHECKING:
     from pathlib import Path

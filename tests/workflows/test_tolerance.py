@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from workbench import ATTENTION, EMBEDDING, MLP, MODEL, Repo, model, safetensors, tensors, values
+from helpers import ATTENTION, EMBEDDING, MLP, MODEL, Repo, model, safetensors, tensors, values
 
 
 @pytest.fixture
@@ -41,18 +41,18 @@ def test_parameters_within_the_tolerance_are_set_back_in_the_file_too(one):
     assert values(EMBEDDING, 1) in new
     assert nudged(ATTENTION[0], 1e-3) in new
     one.git("commit", "--quiet", "--message", "two")
-    assert one.unsettled(MODEL, new) == []
+    assert one.problems(MODEL, new) == []
     one.git("checkout", "--quiet", "HEAD~1")
     assert one.read() == model(1)
     one.git("checkout", "--quiet", "main")
-    assert one.unsettled(MODEL, new) == []
+    assert one.problems(MODEL, new) == []
 
 
 def test_file_in_which_all_is_set_back_is_unchanged_to_git(one):
     write(one, {EMBEDDING: nudged(EMBEDDING, 1e-7)})
     told = add(one, "--atol", "1e-6")["added"][0]
     assert (told["snapped"], told["changed"]) == ([EMBEDDING], False)
-    assert one.unsettled(MODEL, model(1)) == []
+    assert one.problems(MODEL, model(1)) == []
 
 
 def test_nothing_is_set_back_unless_asked_for(one):
@@ -88,7 +88,7 @@ def test_values_of_the_committed_version_count_not_those_staged(one):
     write(one, {EMBEDDING: nudged(EMBEDDING, 1e-7)})
     one.git("add", MODEL)
     assert add(one, "--atol", "1e-6")["added"][0]["snapped"] == [EMBEDDING]
-    assert one.unsettled(MODEL, model(1)) == []
+    assert one.problems(MODEL, model(1)) == []
 
 
 def test_first_version_is_taken_as_it_is(repo):

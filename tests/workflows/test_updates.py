@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from adapters import floats, lora_config, lora_tensors, write_adapter
-from workbench import ATTENTION, EMBEDDING, MLP, MODEL, Repo, model, safetensors, tensors, values
+from helpers import ATTENTION, EMBEDDING, MLP, MODEL, Repo, model, safetensors, tensors, values
 
 from git_theta_ext.model.manifest import Manifest
 
@@ -75,14 +75,14 @@ def test_lora_is_applied_and_costs_no_more_than_itself(one, adapter):
         at = model(1).index(values(name, 1))
         found = np.frombuffer(new[at : at + expected.nbytes], "<f4").reshape(64, 64)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
-    assert one.unsettled(MODEL, new) == ["git status says M  model.safetensors"]
+    assert one.problems(MODEL, new) == ["git status says M  model.safetensors"]
     assert stored(one) - before == told["stored_bytes"] < 1.5 * told["update_bytes"] + 1000
     one.git("commit", "--quiet", "--message", "two")
-    assert one.unsettled(MODEL, new) == []
+    assert one.problems(MODEL, new) == []
     one.git("checkout", "--quiet", "HEAD~1")
-    assert one.unsettled(MODEL, model(1)) == []
+    assert one.problems(MODEL, model(1)) == []
     one.git("checkout", "--quiet", "main")
-    assert one.unsettled(MODEL, new) == []
+    assert one.problems(MODEL, new) == []
     assert "no problems" in one.git("theta", "fsck", "--full")
 
 
@@ -118,7 +118,7 @@ def test_file_that_was_merged_elsewhere_is_left_as_it_is(one, adapter):
     one.git("commit", "--quiet", "--message", "two")
     one.git("checkout", "--quiet", "HEAD~1")
     one.git("checkout", "--quiet", "main")
-    assert one.unsettled(MODEL, merged) == []
+    assert one.problems(MODEL, merged) == []
 
 
 def test_dry_run_changes_nothing_and_tells_what_would_be_done(one, adapter):
@@ -137,7 +137,7 @@ def test_other_changes_in_the_file_are_kept_beside_the_update(one, adapter):
     new = one.read()
     one.git("checkout", "--quiet", "HEAD~1")
     one.git("checkout", "--quiet", "main")
-    assert one.unsettled(MODEL, new) == []
+    assert one.problems(MODEL, new) == []
 
 
 def test_half_of_an_update_is_refused_with_both_names(one, adapter):
@@ -231,7 +231,7 @@ def test_locked_index_takes_the_file_back(one, adapter):
     before = one.read()
     assert one.run("theta", "add", MODEL, "--update", f"lora={adapter}", check=False).returncode == 3
     (one.path / ".git/index.lock").unlink()
-    assert one.unsettled(MODEL, before) in ([], ["git status ran 1 cleans"])
+    assert one.problems(MODEL, before) in ([], ["git status ran 1 cleans"])
 
 
 def test_ia3_scales_rows_and_their_bias(one, tmp_path):
@@ -298,7 +298,7 @@ def test_compressed_difference_is_applied_and_costs_about_the_file(one, tmp_path
     one.git("commit", "--quiet", "--message", "two")
     one.git("checkout", "--quiet", "HEAD~1")
     one.git("checkout", "--quiet", "main")
-    assert one.unsettled(MODEL, new) == []
+    assert one.problems(MODEL, new) == []
 
 
 @pytest.mark.parametrize("words", [["--density", "0"], ["--density", "1.1"], ["--density", "0.1", "--alpha", "nan"]])

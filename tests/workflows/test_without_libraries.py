@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, Repo, fork, model
+from helpers import ATTENTION, EMBEDDING, MODEL, Repo, fork, model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +53,7 @@ def test_a_model_is_tracked_compared_merged_pushed_cloned_and_kept_small(bare: R
     assert f"{ATTENTION[0]}" in bare.git("diff", "base", "main", "--", MODEL)
     bare.git("merge", "--quiet", "--no-edit", "side")
     merged = model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})
-    assert bare.unsettled(MODEL, merged) == []
+    assert bare.problems(MODEL, merged) == []
     bare.write_model(seed=1, changed={EMBEDDING: 9})
     assert EMBEDDING in bare.git("theta", "status")
     bare.git("theta", "add", MODEL)
@@ -65,9 +65,9 @@ def test_a_model_is_tracked_compared_merged_pushed_cloned_and_kept_small(bare: R
     bare.git("theta", "install", "--global")
     bare.git("clone", "--quiet", "--branch", "main", str(tmp_path / "shared.git"), str(tmp_path / "clone"))
     clone = Outside(tmp_path / "clone")
-    assert clone.unsettled(MODEL, merged) == []
+    assert clone.problems(MODEL, merged) == []
     clone.git("checkout", "--quiet", "HEAD~")
-    assert clone.unsettled(MODEL, model(1, {ATTENTION[0]: 2})) == []
+    assert clone.problems(MODEL, model(1, {ATTENTION[0]: 2})) == []
 
 
 def conflicting(repo: Repo) -> None:

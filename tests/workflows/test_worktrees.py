@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench import ATTENTION, MODEL, Repo, model
+from helpers import ATTENTION, MODEL, Repo, model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def test_worktree_add_writes_the_file(two: Repo, tmp_path: Path) -> None:
     two.git("worktree", "add", "--quiet", str(tmp_path / "linked"), "one")
-    assert Repo(tmp_path / "linked").unsettled(MODEL, model(1)) == []
+    assert Repo(tmp_path / "linked").problems(MODEL, model(1)) == []
     # Its file is as young as its index, so git itself reads it once more.
     assert two.read() == model(2)
     assert two.git("status", "--porcelain") == ""
@@ -22,7 +22,7 @@ def test_checkout_in_a_linked_worktree(two: Repo, tmp_path: Path) -> None:
     two.git("worktree", "add", "--quiet", str(tmp_path / "linked"), "one")
     linked = Repo(tmp_path / "linked")
     linked.git("checkout", "--quiet", "two")
-    assert linked.unsettled(MODEL, model(2)) == []
+    assert linked.problems(MODEL, model(2)) == []
 
 
 def test_linked_worktree_shares_the_store(two: Repo, tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_linked_worktree_shares_the_store(two: Repo, tmp_path: Path) -> None:
     assert not (two.path / ".git" / "worktrees" / "linked" / "theta" / "packs").exists()
     two.git("worktree", "remove", str(linked.path))
     two.git("checkout", "--quiet", "new")
-    assert two.unsettled(MODEL, model(3)) == []
+    assert two.problems(MODEL, model(3)) == []
 
 
 def test_sparse_checkout_disabled_again_writes_the_file(two: Repo) -> None:
@@ -43,8 +43,8 @@ def test_sparse_checkout_disabled_again_writes_the_file(two: Repo) -> None:
     two.git("sparse-checkout", "set", "docs")
     assert not (two.path / "models").exists()
     two.git("sparse-checkout", "disable")
-    assert two.unsettled("models/inner.safetensors", model(5)) == []
-    assert two.unsettled(MODEL, model(2)) == []
+    assert two.problems("models/inner.safetensors", model(5)) == []
+    assert two.problems(MODEL, model(2)) == []
 
 
 def test_sparse_checkout_adds_a_folder(two: Repo) -> None:
@@ -52,10 +52,10 @@ def test_sparse_checkout_adds_a_folder(two: Repo) -> None:
     two.commit("more")
     two.git("sparse-checkout", "set", "--no-cone", "/*", "!models")
     two.git("checkout", "--quiet", "one")
-    assert two.unsettled(MODEL, model(1)) == []
+    assert two.problems(MODEL, model(1)) == []
     two.git("checkout", "--quiet", "main")
     two.git("sparse-checkout", "set", "--no-cone", "/*")
-    assert two.unsettled("models/inner.safetensors", model(5)) == []
+    assert two.problems("models/inner.safetensors", model(5)) == []
 
 
 def test_checkout_that_recurses_into_submodules_writes_their_files(two: Repo, tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_checkout_that_recurses_into_submodules_writes_their_files(two: Repo, tm
     inner.git("checkout", "--quiet", "one")
     outer.commit("of one")
     outer.git("checkout", "--quiet", "--recurse-submodules", "HEAD~1")
-    assert inner.unsettled(MODEL, model(2)) == []
+    assert inner.problems(MODEL, model(2)) == []
     outer.git("reset", "--quiet", "--hard", "--recurse-submodules", "main")
-    assert inner.unsettled(MODEL, model(1)) == []
+    assert inner.problems(MODEL, model(1)) == []
 
 
 def test_git_dir_and_work_tree_are_named_on_the_command_line(two: Repo, tmp_path: Path) -> None:
@@ -109,5 +109,5 @@ def test_submodule_has_a_store_of_its_own(two: Repo, tmp_path: Path) -> None:
     outer.git("init", "--quiet")
     outer.git("submodule", "--quiet", "add", str(two.path), "weights")
     inner = Repo(outer.path / "weights")
-    assert inner.unsettled(MODEL, model(2)) == []
+    assert inner.problems(MODEL, model(2)) == []
     assert (outer.path / ".git" / "modules" / "weights" / "theta").is_dir()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import MODEL, model
 from reports import Reports
-from workbench import MODEL, model
 
 from git_theta_ext.checkpoint.clean import clean, describe
 from git_theta_ext.checkpoint.populate import populate

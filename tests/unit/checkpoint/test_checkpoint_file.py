@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from workbench import safetensors
+from helpers import safetensors
 
 from git_theta_ext.checkpoint.clean import describe
 from git_theta_ext.checkpoint.file import open_checkpoint_file

@@ -9,7 +9,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from workbench import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, fork, model, values
+from helpers import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, fork, model, values
 
 from git_theta_ext.cli.main import main
 
@@ -177,7 +177,7 @@ class TestCheckout:
         two.git("checkout", "-q", "one", env={**os.environ, "GIT_THETA_SKIP_SMUDGE": "1"})
         assert two.read().startswith(b"git-theta manifest 1\n")
         assert told("checkout") == {"written": [MODEL], "left": [], "gone": [], "without_attribute": []}
-        assert two.unsettled(MODEL, model(1)) == []
+        assert two.problems(MODEL, model(1)) == []
         assert told("checkout", MODEL) == {"written": [], "left": [], "gone": [], "without_attribute": []}
 
     def test_leaves_changed_files_alone_unless_forced(self, two, told, monkeypatch):
@@ -186,7 +186,7 @@ class TestCheckout:
         told("checkout")
         assert two.read() == model(7)
         assert told("checkout", "--force")["written"] == [MODEL]
-        assert two.unsettled(MODEL, model(2)) == []
+        assert two.problems(MODEL, model(2)) == []
 
     def test_force_keeps_a_changed_file_whose_version_is_not_to_be_had(self, two, monkeypatch, capsys):
         monkeypatch.chdir(two.path)
@@ -417,8 +417,8 @@ class TestFsck:
 
 class TestResolve:
     @pytest.fixture
-    def conflicted(self, become, monkeypatch):
-        repo = become(conflict)
+    def conflicted(self, with_history, monkeypatch):
+        repo = with_history(conflict)
         monkeypatch.chdir(repo.path)
         return repo
 
@@ -438,7 +438,7 @@ class TestResolve:
         assert conflicted.git("ls-files", "-u") == ""
         assert conflicted.cleans("status") == 0
         conflicted.git("commit", "-q", "--no-edit")
-        assert conflicted.unsettled(MODEL, merged) == []
+        assert conflicted.problems(MODEL, merged) == []
 
     def test_a_checkpoint_without_conflicts_is_refused(self, two, monkeypatch, capsys):
         monkeypatch.chdir(two.path)

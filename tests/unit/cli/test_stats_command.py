@@ -6,9 +6,9 @@ import json
 
 import pytest
 import torch
+from helpers import MODEL
 from safetensors.torch import load_file, save_file
 from torch import nn
-from workbench import MODEL
 
 from git_theta_ext.cli.main import main
 

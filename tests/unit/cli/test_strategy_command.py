@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from workbench import ATTENTION, EMBEDDING, MODEL, model
+from helpers import ATTENTION, EMBEDDING, MODEL, model
 
 from git_theta_ext.cli.merge_strategy import CANNOT, Invocation, main, parse
 from git_theta_ext.errors import UsageError
@@ -54,7 +54,7 @@ def test_method_on_the_command_line_beats_one_in_the_environment_with_its_option
     forked.commit("both changed it")
     monkeypatch.setenv("GIT_THETA_MERGE", "ties density=0.1")
     forked.git("merge", "-q", "-s", "theta", "-X", "method=theirs", "-m", "merged", "side")
-    assert forked.unsettled(MODEL, model(1, {ATTENTION[1]: 3})) == []
+    assert forked.problems(MODEL, model(1, {ATTENTION[1]: 3})) == []
 
 
 def test_options_on_the_command_line_are_added_to_a_method_in_the_environment(forked, monkeypatch):
@@ -62,7 +62,7 @@ def test_options_on_the_command_line_are_added_to_a_method_in_the_environment(fo
     forked.commit("both changed it")
     monkeypatch.setenv("GIT_THETA_MERGE", "task_arithmetic")
     forked.git("merge", "-q", "-s", "theta", "-X", "lambda=0", "-m", "merged", "side")
-    assert forked.unsettled(MODEL, model(1)) == []
+    assert forked.problems(MODEL, model(1)) == []
 
 
 def test_options_of_git_are_refused_with_several_branches(forked):
@@ -79,4 +79,4 @@ def test_several_branches_are_merged_at_once(forked):
     forked.git("checkout", "-q", "main")
     forked.git("merge", "-q", "-s", "theta", "side", "third")
     assert len(forked.git("log", "-1", "--format=%P").split()) == 3
-    assert forked.unsettled(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3, EMBEDDING: 4})) == []
+    assert forked.problems(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3, EMBEDDING: 4})) == []

@@ -1,7 +1,7 @@
 import shutil
 
 import pytest
-from workbench import EMBEDDING, MODEL, Repo, model
+from helpers import EMBEDDING, MODEL, Repo, model
 
 from git_theta_ext.cli.main import main
 
@@ -16,9 +16,9 @@ def one_tensor_changed(repo):
 
 
 @pytest.fixture
-def versions(become, monkeypatch) -> Repo:
+def versions(with_history, monkeypatch) -> Repo:
     """Two committed versions that differ in one tensor; the second is in the work tree."""
-    repo = become(one_tensor_changed)
+    repo = with_history(one_tensor_changed)
     monkeypatch.chdir(repo.path)
     return repo
 

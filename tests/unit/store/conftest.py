@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from workbench import dense_payload
+from helpers import dense_payload
 
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs

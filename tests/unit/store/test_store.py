@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from workbench import packs_of
+from helpers import packs_of
 
 from git_theta_ext.errors import CorruptError, MissingError, StoreError
 from git_theta_ext.interfaces import Fit

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from workbench import dense_payload, make_pack, packs_of
+from helpers import dense_payload, make_pack, packs_of
 
 from git_theta_ext.errors import MissingError
 from git_theta_ext.model.remote_keys import pack_key

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from workbench import packs_of
+from helpers import packs_of
 
 from git_theta_ext.errors import MissingError, RemoteError
 from git_theta_ext.model.remote_keys import index_key, pack_key

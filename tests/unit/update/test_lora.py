@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from adapters import MODEL_SPECS, RANK, floats, lora_config, lora_tensors, update_of
-from workbench import ATTENTION, EMBEDDING, MLP, values
+from helpers import ATTENTION, EMBEDDING, MLP, values
 
 from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.model.tensor import TensorSpec

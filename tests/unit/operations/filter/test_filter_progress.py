@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from helpers import MODEL, model
 from reports import Reports
-from workbench import MODEL, model
 
 from git_theta_ext.git.caller import wants_quiet
 from git_theta_ext.git.process import NESTED

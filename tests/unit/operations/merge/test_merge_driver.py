@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from workbench import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, Repo, model, safetensors, tensors, values
+from helpers import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, Repo, model, safetensors, tensors, values
 
 from git_theta_ext.cli.output import output_to_git
 from git_theta_ext.model.manifest import Manifest
@@ -48,7 +48,7 @@ def test_both_changed_tensors_are_averaged_and_others_taken(repo):
     kind, shape, _ = expected[ATTENTION[0]]
     averaged = mean(values(ATTENTION[0], 2), values(ATTENTION[0], 3)).tobytes()
     expected[ATTENTION[0]] = (kind, shape, averaged)
-    assert repo.unsettled(MODEL, safetensors(expected, {"format": "pt", "note": "kept to the byte"})) == []
+    assert repo.problems(MODEL, safetensors(expected, {"format": "pt", "note": "kept to the byte"})) == []
     assert "2 taken, 1 merged by average" in done.stderr
 
 
@@ -56,14 +56,14 @@ def test_both_changed_tensors_are_averaged_and_others_taken(repo):
 def test_the_configuration_chooses_the_method(repo, method, seed):
     branches(repo, model(1), model(2), model(3))
     repo.git("-c", f"theta.merge.method={method}", "merge", "side", "-m", "merged")
-    assert repo.unsettled(MODEL, model(seed)) == []
+    assert repo.problems(MODEL, model(seed)) == []
 
 
 def test_the_environment_beats_the_configuration(repo, monkeypatch):
     branches(repo, model(1), model(2), model(3))
     monkeypatch.setenv("GIT_THETA_MERGE", "theirs")
     repo.git("-c", "theta.merge.method=ours", "merge", "side", "-m", "merged")
-    assert repo.unsettled(MODEL, model(3)) == []
+    assert repo.problems(MODEL, model(3)) == []
 
 
 def test_integers_that_both_changed_end_as_a_conflict_with_a_valid_manifest(repo):
@@ -102,7 +102,7 @@ def test_parameters_added_on_both_sides_are_both_in_the_file(repo):
     repo.git("merge", "side", "-m", "merged")
     merged = manifest_of(repo, f"HEAD:{MODEL}")
     assert {"adapter.a", "adapter.b"} < set(merged.parameters)
-    assert repo.unsettled(MODEL, repo.read()) == []
+    assert repo.problems(MODEL, repo.read()) == []
     repo.git("theta", "fsck")
 
 
@@ -118,8 +118,8 @@ class TestByHand:
     """The driver as a function, with files as git gives them."""
 
     @pytest.fixture
-    def sides(self, become, monkeypatch):
-        repo = become(both)
+    def sides(self, with_history, monkeypatch):
+        repo = with_history(both)
         monkeypatch.chdir(repo.path)
         for name, rev in (("O", "main~"), ("A", "main"), ("B", "side")):
             repo.write(manifest_of(repo, f"{rev}:{MODEL}").to_bytes(), name)

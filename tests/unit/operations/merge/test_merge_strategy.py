@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from helpers import ATTENTION, EMBEDDING, MODEL, fork, model
 from reports import Reports
-from workbench import ATTENTION, EMBEDDING, MODEL, fork, model
 
 from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git import merge_tree as octopus
@@ -26,9 +26,9 @@ def third(repo):
 
 
 @pytest.fixture
-def here(become, monkeypatch):
+def here(with_history, monkeypatch):
     """The repository of ``forked`` with a third branch, which changed both attention 0 and a file of its own."""
-    monkeypatch.chdir(become(third).path)
+    monkeypatch.chdir(with_history(third).path)
     return Repository.discover()
 
 
@@ -43,7 +43,7 @@ class TestCombine:
         found = combine(here, ("HEAD", "side", "third"))
         assert (found.clean, found.stages, found.messages) == (True, (), ())
         assert {entry.path for entry in here.entries(found.tree)} == {".gitattributes", MODEL, "third.txt"}
-        assert repo.unsettled(MODEL, model(1, {ATTENTION[0]: 2})) == []
+        assert repo.problems(MODEL, model(1, {ATTENTION[0]: 2})) == []
 
     def test_result_is_the_same_for_everybody(self, here, monkeypatch):
         found = combine(here, ("HEAD", "side", "third"))
@@ -152,7 +152,7 @@ class TestRun:
         monkeypatch.setattr(merge_strategy, "merge", broken)
         with pytest.raises(MergeError, match="no space left"):
             merge(here, "side", "third")
-        assert repo.unsettled(MODEL, model(1, {ATTENTION[0]: 2})) == []
+        assert repo.problems(MODEL, model(1, {ATTENTION[0]: 2})) == []
 
     def test_nothing_is_computed_where_the_work_tree_is_in_the_way(self, here, repo, monkeypatch):
         repo.write_model(seed=1, changed={EMBEDDING: 9})

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from helpers import EMBEDDING, MLP, MODEL, model, safetensors
+from helpers import values as drawn
 from safetensors.torch import load
-from workbench import EMBEDDING, MLP, MODEL, model, safetensors
-from workbench import values as drawn
 
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.errors import MergeError, UsageError
@@ -201,7 +201,7 @@ class TestStages:
     def test_a_side_settles_it_and_the_merge_can_be_committed(self, stopped):
         stopped.git("theta", "resolve", MODEL, "--method", "theirs")
         stopped.git("commit", "--no-edit")
-        assert stopped.unsettled(MODEL, model(1, {EMBEDDING: 3, MLP[0]: 3})) == []
+        assert stopped.problems(MODEL, model(1, {EMBEDDING: 3, MLP[0]: 3})) == []
 
     @pytest.mark.parametrize("scope", ["model", "tensor"])
     def test_a_method_that_trims_settles_it(self, stopped, scope):

@@ -3,8 +3,8 @@ import os
 
 import numpy as np
 import pytest
+from helpers import packs_of
 from kinds import pairs
-from workbench import packs_of
 
 from git_theta_ext.errors import CorruptError, PluginError
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest

@@ -5,7 +5,7 @@ import time
 
 import msgpack
 import pytest
-from workbench import dense_payload, make_pack, packs_of
+from helpers import dense_payload, make_pack, packs_of
 
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs
 from git_theta_ext.store.maintenance import gc

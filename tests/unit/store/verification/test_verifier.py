@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from workbench import packs_of
+from helpers import packs_of
 
 from git_theta_ext.errors import MissingError
 from git_theta_ext.store.deltas.decode import Decoder

@@ -200,12 +200,12 @@ class Repo:
         self.git(*args, env={**os.environ, "GIT_TRACE_PACKET": str(trace)})
         return trace.read_bytes().count(b"command=clean\n") if trace.exists() else 0
 
-    def unsettled(self, path: str, data: bytes) -> list[str]:
-        """Say what is wrong with a file that a command left behind; an empty list where all is well.
+    def problems(self, path: str, data: bytes) -> list[str]:
+        """Return what is wrong with a file that a command wrote; an empty list if nothing is.
 
-        All is well where the file has these bytes, ``git status`` is clean, and it cleans nothing to know that. Into a
-        file that is no older than its index, as one that a test wrote a moment ago, git looks again in any case; what
-        git theta writes is older.
+        The file has to have these bytes, and ``git status`` has to be clean without cleaning anything. Git looks again
+        into a file that is no older than its index, as one that a test wrote a moment ago; what git theta writes is
+        older.
         """
         wrong = []
         index = Path(self.git("rev-parse", "--path-format=absolute", "--git-path", "index"))
@@ -232,8 +232,8 @@ def fork(repo: Repo) -> None:
     repo.commit("main")
 
 
-class Become(Protocol):
-    """The fixture ``become``."""
+class WithHistory(Protocol):
+    """The fixture ``with_history``."""
 
     def __call__(self, make: Callable[[Repo], object]) -> Repo:
         """Give the repository the history that a function makes."""
