@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.checkpoint.scan import Scan
     from git_theta_ext.model.content import Content
-    from git_theta_ext.model.layout import Extent, Layout
+    from git_theta_ext.model.fields import Extent
+    from git_theta_ext.model.layout import Layout
     from git_theta_ext.store.store import Store, Value
     from git_theta_ext.util.file_bytes import FileBytes
 

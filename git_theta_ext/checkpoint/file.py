@@ -1,4 +1,4 @@
-"""A checkpoint in a file, opened for reading."""
+"""Open a checkpoint file for reading."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.checkpoint.scan import Scan
-    from git_theta_ext.model.layout import Extent
+    from git_theta_ext.model.fields import Extent
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.util.file_bytes import FileBytes
 
 _SHARED_HASH = 1 << 27
-"""From this many bytes on, several threads hash one tensor."""
+"""Bytes of a tensor from which on several threads hash it."""
 
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """A file whose tensors are known.
+    """An open checkpoint file.
 
     Attributes:
-        label: Its name in messages.
-        data: Its bytes.
-        scan: Where its tensors are.
+        label: Name of the file in messages.
+        data: Bytes of the file.
+        scan: Positions of its tensors.
     """
 
     label: str
@@ -43,7 +43,7 @@ class CheckpointFile:
 
     @cached_property
     def extents(self) -> dict[str, Extent]:
-        """Where each tensor is, by name."""
+        """The position of each tensor, by name."""
         return {extent.name: extent for extent in self.scan.extents}
 
     @cached_property
@@ -58,7 +58,7 @@ class CheckpointFile:
             yield self.data[start : min(start + extent.spec.chunk_bytes, extent.end)]
 
     def value(self, name: str) -> memoryview:
-        """Return a copy of a tensor's bytes, which may be written to."""
+        """Return a writable copy of a tensor's bytes."""
         copy = memoryview(bytearray(self.extents[name].spec.nbytes))
         position = 0
         for chunk in self.chunks(name):
@@ -67,7 +67,7 @@ class CheckpointFile:
         return copy
 
     def values_digest(self) -> Digest:
-        """Return the digest of all values; reads the whole file."""
+        """Return the digest of all values, which takes reading the whole file."""
         return values_digest({name: Parameter(spec, self._digest(name, spec)) for name, spec in self.specs.items()})
 
     def _digest(self, name: str, spec: TensorSpec) -> Digest:
@@ -78,15 +78,15 @@ class CheckpointFile:
 
 
 def open_file(path: Path, label: str) -> FileBytes:
-    """Open a file that should hold a checkpoint.
+    """Open a file that should be a checkpoint.
 
     Args:
-        path: Of the file.
-        label: Its name in messages.
+        path: Path of the file.
+        label: Name of the file in messages.
 
     Raises:
-        UsageError: It is a manifest.
-        StoreError: It cannot be read.
+        UsageError: The file is a manifest.
+        StoreError: The file cannot be read.
     """
     try:
         data = open_bytes(path, label)
@@ -98,18 +98,18 @@ def open_file(path: Path, label: str) -> FileBytes:
 
 
 def open_checkpoint_file(path: Path, label: str = "", format_name: str | None = None) -> CheckpointFile:
-    """Open a checkpoint that has to have tensors.
+    """Open a checkpoint file, whose tensors are required.
 
     Args:
-        path: Of the file.
-        label: Its name in messages; the path if empty.
-        format_name: The name of its format; None to detect it.
+        path: Path of the file.
+        label: Name of the file in messages; the path if empty.
+        format_name: Name of its format; None to detect it.
 
     Raises:
-        UsageError: It is a manifest.
-        FormatError: It breaks its format, or cannot be split into tensors.
-        ChangedError: It was cut short while it was read.
-        StoreError: It cannot be read.
+        UsageError: The file is a manifest.
+        FormatError: The file does not follow its format, or its tensors cannot be found.
+        ChangedError: The file was truncated while it was read.
+        StoreError: The file cannot be read.
     """
     label = label or str(path)
     data = open_file(path, label)

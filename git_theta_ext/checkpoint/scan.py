@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import NotSplittable
-from git_theta_ext.model.layout import ChecksumField, Extent, in_file_order
+from git_theta_ext.model.fields import ChecksumField, Extent, in_file_order
 from git_theta_ext.registry import detect_format, find_format
 
 if TYPE_CHECKING:
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import Format
     from git_theta_ext.model.content import Content
-    from git_theta_ext.model.layout import Field
+    from git_theta_ext.model.fields import Field
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What is where in a checkpoint.
+    """The tensors of a checkpoint file.
 
     Attributes:
         format: Name of the format.
-        fields: Tensors and what is derived from them, in file order.
+        fields: Tensors and checksums of tensors, in file order.
         note: A note for the user; None if there is none.
         reason: Why a file of a known format cannot be split into tensors; None if it can.
     """
@@ -37,16 +37,16 @@ class Scan:
 
     @cached_property
     def seeds(self) -> dict[str, set[int]]:
-        """Where the checksums of each tensor begin that has some."""
-        found: dict[str, set[int]] = {}
+        """The seeds of the checksums of each tensor that has any."""
+        seeds: dict[str, set[int]] = {}
         for field in self.fields:
             if isinstance(field, ChecksumField):
-                found.setdefault(field.name, set()).add(field.seed)
-        return found
+                seeds.setdefault(field.name, set()).add(field.seed)
+        return seeds
 
     @cached_property
     def extents(self) -> tuple[Extent, ...]:
-        """Where the tensors are, in file order."""
+        """The positions of the tensors, in file order."""
         return tuple(field for field in self.fields if isinstance(field, Extent))
 
 
@@ -56,36 +56,36 @@ def scan(data: Content, path: str, format_name: str | None = None) -> Scan:
     Args:
         data: The whole file.
         path: For messages.
-        format_name: From the ``theta-format`` attribute; None to detect it from the content.
+        format_name: Value of the ``theta-format`` attribute; None to detect the format from the content.
 
     Raises:
-        FormatError: The file breaks its format; the message names it.
-        PluginError: There is no such format.
+        FormatError: The file does not follow its format.
+        PluginError: The format is not installed.
     """
-    found = find_format(format_name) if format_name else detect_format(data)
+    file_format = find_format(format_name) if format_name else detect_format(data)
     note = reason = None
     try:
         try:
-            fields = _parse(found, data)
+            fields = _parse(file_format, data)
         except NotSplittable as error:
             reason = f"{path}: {error}"
             note = f"{reason}; stored as an opaque file"
-            found = find_format("opaque")
-            fields = found.parse(data)
-        return Scan(found.name, tuple(in_file_order(fields, data.nbytes)), note, reason)
+            file_format = find_format("opaque")
+            fields = file_format.parse(data)
+        return Scan(file_format.name, tuple(in_file_order(fields, data.nbytes)), note, reason)
     except FormatError as error:
         raise with_hint(error, path) from error
 
 
 def with_hint(error: FormatError, path: str) -> FormatError:
-    """Return an error that names the file, with a hint how to track it nevertheless."""
+    """Return an error that names the file, with a hint how to track it as an opaque file."""
     hint = error.hint or f"to track it as an opaque file, add 'theta-format=opaque' to {path} in .gitattributes"
     return FormatError(f"{path}: {error.message}", hint=hint)
 
 
-def _parse(found: Format, data: Content) -> Sequence[Field]:
+def _parse(file_format: Format, data: Content) -> Sequence[Field]:
     try:
-        return found.parse(data)
+        return file_format.parse(data)
     except (ValueError, OverflowError, RecursionError, MemoryError) as error:
-        # A plug-in's oversight must not look like a crash of git.
-        raise FormatError(f"not a readable {found.name} file ({type(error).__name__}: {error})") from error
+        # An error that a plug-in did not expect must not look like a crash of git.
+        raise FormatError(f"not a readable {file_format.name} file ({type(error).__name__}: {error})") from error

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from git_theta_ext.model.content import Content
-    from git_theta_ext.model.layout import Field, Layout
+    from git_theta_ext.model.fields import Field
+    from git_theta_ext.model.layout import Layout
     from git_theta_ext.model.tensor import TensorSpec
 
 

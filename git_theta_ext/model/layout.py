@@ -1,15 +1,14 @@
-"""What a checkpoint is made of: literal bytes, tensors, and checksums of tensors, in file order.
+"""The layout of a checkpoint: its literal bytes, tensors, and checksums of tensors, in file order.
 
-A skeleton is a layout in bytes. It says nothing about the tensors' values, so it stays the same while a model is
-trained on, and both sides of a merge share it.
+A skeleton is a serialised layout. It does not depend on the values of tensors, so it stays the same while a model is
+trained further, and both sides of a merge share it.
 
-Reading a skeleton takes at most 24 times its size in memory, and twice if it is mostly literal bytes, as it should be:
-its size and the number of its manifest's parameters bound the segments, and rows are read one at a time.
+Reading a skeleton takes at most 24 times its size in memory, and usually twice, as most of it is literal bytes. Its
+size and the number of parameters in the manifest bound the segments, and rows are read one at a time.
 """
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from git_theta_ext.errors import FormatError
+from git_theta_ext.model.fields import CHECKSUM_BYTES, MAX_SKELETON, ChecksumField, Extent, in_file_order
 from git_theta_ext.model.rows import RowReader
 from git_theta_ext.model.tensor import TensorSpec
 
@@ -27,63 +27,17 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.model.content import Content
-
-MAX_SKELETON = 1 << 28
-"""The most bytes that a skeleton may have; a file with more bytes outside its tensors is opaque."""
+    from git_theta_ext.model.fields import Field
 
 _MAGIC = b"git-theta skeleton 1\n"
 _MAX_SEGMENTS = 1 << 24
 _LEAST_BYTES = 4  # of a segment, on average
-_SEGMENTS_EACH = 16  # a parameter: its slice, and checksums and literal bytes around it
-_CHECKSUM_BYTES = 4
-_SPLIT_CHARACTER = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """Where a format found a tensor in a file, contiguous and little-endian.
-
-    Raises:
-        FormatError: The name holds the two halves of a character, which JSON cannot tell from the character.
-    """
-
-    name: str
-    spec: TensorSpec
-    offset: int
-
-    def __post_init__(self) -> None:
-        if _SPLIT_CHARACTER.search(self.name):
-            raise FormatError(f"parameter {self.name!r} has a name that cannot be written down")
-
-    @property
-    def end(self) -> int:
-        """Offset of the first byte behind it."""
-        return self.offset + self.spec.nbytes
-
-
-@dataclass(frozen=True, slots=True)
-class ChecksumField:
-    """Where a format found the CRC-32 (zlib's, little-endian) of a tensor's bytes.
-
-    ``seed`` is the CRC-32 of the literal bytes that the checksum covers before the tensor's, such as a header.
-    """
-
-    name: str
-    offset: int
-    seed: int = 0
-
-    @property
-    def end(self) -> int:
-        """Offset of the first byte behind it."""
-        return self.offset + _CHECKSUM_BYTES
-
-
-Field = Extent | ChecksumField
+_SEGMENTS_EACH = 16  # per parameter: its slice, checksums, and the literal bytes around it
 
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """Bytes that no tensor covers."""
+    """Bytes outside the tensors."""
 
     data: bytes
 
@@ -95,7 +49,7 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The place of one tensor."""
+    """The segment of a tensor."""
 
     name: str
     spec: TensorSpec
@@ -108,9 +62,9 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """The place of a tensor's CRC-32; kept apart from literals since it changes with every value.
+    """The segment of a tensor's CRC-32, which is not a literal since it changes with the values.
 
-    ``seed`` is the initial value of the CRC-32: that of the literal bytes before the tensor that it covers.
+    ``seed`` is the CRC-32 of the literal bytes before the tensor that the checksum also covers.
     """
 
     name: str
@@ -119,7 +73,7 @@ class Checksum:
     @property
     def nbytes(self) -> int:
         """Size in bytes."""
-        return _CHECKSUM_BYTES
+        return CHECKSUM_BYTES
 
 
 Segment = Literal | Slice | Checksum
@@ -130,7 +84,7 @@ class Layout:
     """The ordered segments of a checkpoint.
 
     Raises:
-        FormatError: Two slices share a name, a checksum is of a tensor without a slice, or there are too many segments.
+        FormatError: Two slices have one name, a checksum has no slice, or there are too many segments.
     """
 
     segments: tuple[Segment, ...]
@@ -168,10 +122,10 @@ class Layout:
             at += segment.nbytes
 
     def to_skeleton(self) -> bytes:
-        """Write the skeleton: canonical, equal layouts give equal bytes.
+        """Return the skeleton. It is canonical: equal layouts give equal bytes.
 
         Raises:
-            FormatError: It would be larger than MAX_SKELETON.
+            FormatError: The skeleton exceeds MAX_SKELETON.
         """
         rows: list[list[Any]] = []
         for segment in self.segments:
@@ -183,7 +137,7 @@ class Layout:
                 rows.append([_pack_name(segment.name), *([segment.seed] if segment.seed else [])])
         skeleton = _MAGIC + bytes(msgpack.packb(rows, use_bin_type=True))
         if len(skeleton) > MAX_SKELETON:
-            raise FormatError(f"{len(skeleton)} bytes outside the tensors; {MAX_SKELETON} are the most")
+            raise FormatError(f"{len(skeleton)} bytes outside the tensors exceed the limit of {MAX_SKELETON}")
         return skeleton
 
     @classmethod
@@ -191,11 +145,11 @@ class Layout:
         """Read a skeleton.
 
         Args:
-            skeleton: Its bytes.
-            parameters: How many its manifest names, which bounds the segments; None if there is no manifest.
+            skeleton: Bytes of the skeleton.
+            parameters: Number of parameters in the manifest, which bounds the segments; None if there is no manifest.
 
         Raises:
-            FormatError: It is damaged or of an unknown version.
+            FormatError: The skeleton is damaged, or its version is not supported.
         """
         view = memoryview(skeleton)
         if view[: len(_MAGIC)] != _MAGIC or view.nbytes > MAX_SKELETON:
@@ -211,12 +165,12 @@ class Layout:
 
 
 def most_segments(parameters: int) -> int:
-    """Return the most segments that a layout of so many parameters may have."""
+    """Return the limit of segments in a layout of a number of parameters."""
     return min(_MAX_SEGMENTS, _SEGMENTS_EACH * (parameters + 1))
 
 
 def _pack_name(name: str) -> str | msgpack.ExtType:
-    # MessagePack text is UTF-8; a name with a lone surrogate (legal in JSON) is stored next to it.
+    # MessagePack text is UTF-8. A name with a lone surrogate, which JSON allows, has an extension type.
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -243,51 +197,30 @@ def _read_row(row: object) -> Segment:
             return Checksum(_unpack_name(name), seed)
         case [name, str() as kind, list() as shape] if all(type(n) is int for n in shape):
             return Slice(_unpack_name(name), TensorSpec.of(kind, shape))
-    raise FormatError("damaged skeleton: a segment of unknown form")
-
-
-def in_file_order(fields: Iterable[Field], nbytes: int) -> list[Field]:
-    """Return what a format found in a file of some size, checked, in the order of their places.
-
-    Raises:
-        FormatError: A field leaves the file or overlaps another; the message names the parameter.
-    """
-    found = sorted(fields, key=lambda field: (field.offset, field.end))
-    outside = nbytes - sum(field.spec.nbytes for field in found if isinstance(field, Extent))
-    if outside > MAX_SKELETON:
-        raise FormatError(f"{outside} bytes outside the tensors; {MAX_SKELETON} are the most")
-    at = 0
-    for field in found:
-        if not 0 <= field.offset <= field.end <= nbytes:
-            place = f"at bytes {field.offset} to {field.end}, outside the {nbytes} of the file"
-            raise FormatError(f"parameter {field.name!r} is {place}")
-        if field.offset < at:
-            raise FormatError(f"parameter {field.name!r} at byte {field.offset} overlaps the one before it")
-        at = field.end
-    return found
+    raise FormatError("damaged skeleton: a segment has an unknown form")
 
 
 def layout_of(data: Content, fields: Iterable[Field], checksum: Callable[[Extent, int], int]) -> Layout:
-    """Lay out a file from what its format found in it; whatever no field covers becomes literal.
+    """Return the layout of a file, given its fields. Bytes outside of all fields become literals.
 
-    A checksum field that does not hold its tensor's checksum (a writer may leave it zero) becomes literal as well, so
-    that the file always comes back as it was.
+    A checksum field with another value than the checksum of its tensor (some writers leave it zero) becomes a literal
+    too, so that the file can be restored exactly.
 
     Args:
         data: The whole file.
-        fields: In any order.
-        checksum: CRC-32 of a tensor's bytes, begun from a value.
+        fields: The fields in any order.
+        checksum: Returns the CRC-32 of a tensor's bytes, continued from a seed.
 
     Raises:
-        FormatError: As ``in_file_order``, or two tensors share a name.
+        FormatError: As ``in_file_order``, or two tensors have one name.
     """
-    found = in_file_order(fields, data.nbytes)
-    extents = {field.name: field for field in found if isinstance(field, Extent)}
+    ordered = in_file_order(fields, data.nbytes)
+    extents = {field.name: field for field in ordered if isinstance(field, Extent)}
     segments: list[Segment] = []
     at = 0
-    for field in found:
+    for field in ordered:
         if isinstance(field, ChecksumField):
-            extent = extents.get(field.name)  # what has none is refused at the end
+            extent = extents.get(field.name)  # a checksum without a tensor is rejected at the end
             if extent and data[field.offset : field.end] != checksum(extent, field.seed).to_bytes(4, "little"):
                 continue
         if field.offset > at:

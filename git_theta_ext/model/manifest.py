@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from git_theta_ext.errors import FormatError, ManifestError
 from git_theta_ext.model.conflict_reasons import Reason
-from git_theta_ext.model.layout import MAX_SKELETON
+from git_theta_ext.model.fields import MAX_SKELETON
 from git_theta_ext.model.tensor import MAX_DIMENSIONS, Digest, TensorSpec, is_digest, skeleton_spec, tensor_digest
 from git_theta_ext.util.text import quoted, unquoted
 
@@ -201,7 +201,7 @@ class _Parser:
 
     def __init__(self, data: bytes) -> None:
         if len(data) > MAX_MANIFEST:
-            raise ManifestError(f"a manifest of {len(data)} bytes; {MAX_MANIFEST} are the most")
+            raise ManifestError(f"the manifest of {len(data)} bytes exceeds the limit of {MAX_MANIFEST}")
         if not is_manifest(data):
             raise ManifestError("line 1: not a git-theta manifest of version 1")
         if not data.endswith(b"\n"):

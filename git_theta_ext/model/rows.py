@@ -60,7 +60,7 @@ class RowReader:
         """Yield the values of the list that begins here, of which there may be so many."""
         count = self._checked(self._unpacker.read_array_header)
         if count > most:
-            raise ValueError(f"{count} rows; {most} are the most")
+            raise ValueError(f"{count} rows exceed the limit of {most}")
         for _ in range(count):
             yield self.value()
 

@@ -40,7 +40,7 @@ class TensorSpec:
 
     def __post_init__(self) -> None:
         if len(self.shape) > MAX_DIMENSIONS:
-            raise FormatError(f"a tensor of {len(self.shape)} dimensions; {MAX_DIMENSIONS} are the most")
+            raise FormatError(f"{len(self.shape)} dimensions exceed the limit of {MAX_DIMENSIONS}")
         if any(n < 0 for n in self.shape):
             raise FormatError(f"a tensor of negative size {list(self.shape)}")
         bits = self.elements * self.dtype.bits

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import NotSplittable
-from git_theta_ext.model.layout import Checksum, Extent, Layout, Literal, Slice, layout_of
+from git_theta_ext.model.fields import Extent
+from git_theta_ext.model.layout import Checksum, Layout, Literal, Slice, layout_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import UpdateFile, UpdateTensor
 from git_theta_ext.model.bounded_json import read_json
-from git_theta_ext.model.layout import Extent
+from git_theta_ext.model.fields import Extent
 from git_theta_ext.registry import find_format
 
 if TYPE_CHECKING:

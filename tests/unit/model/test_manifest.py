@@ -95,7 +95,7 @@ def test_bytes_that_are_no_text_are_refused_with_their_line():
 
 def test_a_huge_text_is_refused_unread(monkeypatch):
     monkeypatch.setattr("git_theta_ext.model.manifest.MAX_MANIFEST", 10)
-    with pytest.raises(ManifestError, match="the most"):
+    with pytest.raises(ManifestError, match="exceeds the limit of 10"):
         Manifest.parse(HEAD.encode())
 
 
