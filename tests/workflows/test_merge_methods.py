@@ -102,7 +102,7 @@ def test_rules_are_not_looked_for_behind_a_link(branches: Repo, target: str, whe
         (branches.path / ".thetamerge").unlink()
     done = branches.run("merge", "side", check=False, timeout=60)
     assert done.returncode == 1
-    assert ".thetamerge is no regular file" in done.stderr
+    assert ".thetamerge is not a regular file" in done.stderr
 
 
 def test_environment_beats_settings_and_the_command_line_both(branches: Repo, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -291,7 +291,7 @@ def test_commits_that_are_replayed_are_no_merges_and_say_nothing(three: Repo) ->
     ("old", "new", "words"),
     [
         ('"versions":{"average":1}', '"versions":{"average":2}', "version 2 of 'average'"),
-        ('"sides":["', '"sides":["0', "is no object id"),
+        ('"sides":["', '"sides":["0', "is not an object id"),
         ('"rules":{', '"rules":[{', "not a valid record of a merge"),
         ('"method":"average"', '"method":"avarage"', "avarage"),
         (f'"path":"{MODEL}"', '"path":"other"', "records a merge of other but has no such checkpoint"),

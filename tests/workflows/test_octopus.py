@@ -324,7 +324,7 @@ def test_raw_checkpoint_on_a_branch_is_refused(three: Repo) -> None:
     three.git("checkout", "--quiet", "--force", "main")
     done = three.run("merge", "-s", "theta", "a", "raw", check=False)
     assert done.returncode == 2
-    assert f"{MODEL}: version {blob[:12]} is no manifest" in done.stderr
+    assert f"{MODEL}: version {blob[:12]} is not a manifest" in done.stderr
 
 
 def test_merge_without_commit_and_squash(three: Repo) -> None:

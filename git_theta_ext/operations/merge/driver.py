@@ -1,7 +1,7 @@
 """Git's merge driver for checkpoints (gitattributes, "Defining a custom merge driver").
 
-Git hands over three manifests as files and takes the second one back. It calls the driver for virtual ancestors too,
-and uses what it leaves there whatever the exit code, so that must be a manifest, made without arithmetic or questions.
+Git passes three manifests as files and reads the result from the second one. It also calls the driver for virtual
+ancestors, and uses the result whatever the exit code, so it must be a manifest that is made without arithmetic.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ if TYPE_CHECKING:
 CLEAN = 0
 CONFLICT = 1
 CRASHED = 129
-"""From this exit code on git 2.42 stops the whole merge instead of leaving a conflict."""
+"""From this exit code on, git 2.42 stops the whole merge instead of leaving a conflict."""
 
 _INTERRUPTED = Reason.of(ConflictCode.INTERRUPTED, "the merge was interrupted before it was computed")
 _MARKER_SIZE = 7
 _ANCESTORS = 2
-"""For each level of common ancestors that git merges itself its markers are longer by this; for renames by one."""
+"""Markers are longer by this for each level of common ancestors that git itself merges; for renames by one."""
 
 
 def run(words: Sequence[str], workspace: Workspace) -> int:
-    """Merge a checkpoint for git, by the rules that ``git_theta_ext.operations.merge.run`` finds.
+    """Merge a checkpoint for git.
 
     Args:
-        words: What ``%O %A %B %L %P`` stand for: files with the ancestor's, our and their manifest, the size of
-            conflict markers, and the checkpoint's path.
+        words: The values of ``%O %A %B %L %P``: files with the ancestor's, our and their manifest, the size of conflict
+            markers, and the checkpoint's path.
         workspace: The repository and its store.
 
     Returns:
-        0 for a clean merge and for an ancestor, 1 for a merge with conflicts, 129 if the result could not be stored.
-        Our file holds a manifest in the first two cases, unless a side was none; it is then as it was.
+        0 for a clean merge or an ancestor, 1 for a merge with conflicts, 129 if the result could not be stored. In the
+        first two cases our file has a manifest, unless a side is not a manifest; then it is unchanged.
     """
     base_file, ours_file, theirs_file, marker_size, path = words
     repo = workspace.repo
@@ -124,24 +124,26 @@ def _content(name: str) -> bytes:
 
 
 def read_version(data: bytes, whose: str, *, allow_conflicts: bool = False) -> Manifest:
-    """Return a version that is to be merged.
+    """Return a version to merge.
 
     Args:
         data: Its manifest.
-        whose: What to call it in messages.
+        whose: Its name in messages.
         allow_conflicts: Whether it may have conflicts, as common ancestors that git itself merged do.
 
     Raises:
-        ManifestError: It is none, is broken, or holds conflicts.
+        ManifestError: The data is not a manifest, not valid, or has conflicts.
     """
     if not is_manifest(data):
         raise ManifestError(
-            f"{whose} is no manifest: it was committed without git-theta",
+            f"{whose} is not a manifest: it was committed without git-theta",
             hint="choose a side with git checkout --ours or --theirs, then git add it",
         )
     manifest = Manifest.parse(data)
     if manifest.conflicted and not allow_conflicts:
-        raise ManifestError(f"{whose} was committed with conflicts in it", hint="git theta resolve, and commit, there")
+        raise ManifestError(
+            f"{whose} was committed with conflicts", hint="git theta resolve, and commit, on that branch"
+        )
     return replace(manifest, layout_conflict=None)
 
 
@@ -153,10 +155,10 @@ def _write(file: Path, data: bytes) -> None:
 
 @contextmanager
 def _conflicts_meanwhile(file: Path, ours: bytes, store: Store, asked: Plan) -> Iterator[None]:
-    """Let our file have in conflict what is being computed.
+    """Write values that are being computed as conflicts into our file.
 
-    Git leaves the file to the user where the driver is killed. With ours in it the next ``git commit --all`` would lose
-    theirs.
+    If the driver is killed, git leaves the file to the user. If it had our version, the next ``git commit --all`` would
+    lose theirs.
     """
     if any(decision.computed for decision in asked.decisions):
         with suppress(ThetaError):
@@ -170,17 +172,17 @@ def _conflicts_meanwhile(file: Path, ours: bytes, store: Store, asked: Plan) -> 
 
 
 def remember(workspace: Workspace, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, str]]) -> None:
-    """Note how checkpoints were merged; that it cannot be written down spoils no merge.
+    """Record how checkpoints were merged; a failure is reported and does not affect the merge.
 
     Args:
         workspace: The repository and its store.
         heads: The current commit, and those that are merged into it.
-        merged: Path to how it was merged, None where no rule mattered, and to git's id of the merged manifest.
+        merged: Path to its record, None if no rule mattered, and to the object id of the merged manifest.
     """
     try:
         note_merge(workspace.repo, heads, merged)
     except StoreError as error:
-        workspace.reporter.warning(f"the commit will not say how models were merged: {error.message}", error.hint)
+        workspace.reporter.warning(f"the commit will not record how models were merged: {error.message}", error.hint)
 
 
 def report(reporter: Reporter, path: str, outcome: Outcome, operation: Operation = MERGE) -> None:

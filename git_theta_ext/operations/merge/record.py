@@ -1,7 +1,7 @@
-"""Keep how checkpoints are being merged, and say so in the message of the commit that it ends in.
+"""Record how checkpoints are merged, and add the records to the message of the merge commit.
 
-What a merge driver, the strategy and ``git theta resolve`` did is noted in ``$GIT_DIR/theta/merge.json``. Git's hook
-prepare-commit-msg makes trailers of it, of those checkpoints whose staged version is the one that was noted.
+The merge driver, the strategy and ``git theta resolve`` write records to ``$GIT_DIR/theta/merge.json``. Git's hook
+prepare-commit-msg turns them into trailers, for checkpoints whose staged version is the recorded result.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.workspace import Workspace
 
 LARGEST = 100_000
-"""Bytes of a trailer: Linux gives no program an argument of more than 128 KiB."""
+"""The most bytes of a trailer: Linux allows no argument of more than 128 KiB."""
 
 _OBJECT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _LARGEST_FILE = 1 << 26
@@ -38,22 +38,22 @@ _LARGEST_FILE = 1 << 26
 
 @dataclass(frozen=True)
 class NotedMerge:
-    """How a checkpoint was merged, and what it came to: git's id of the manifest."""
+    """How a checkpoint was merged, and the object id of the resulting manifest."""
 
     record: Record
     result: str
 
 
 def note_merge(repo: Repository, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, str]]) -> None:
-    """Note how checkpoints were merged, if git is merging commits.
+    """Record how checkpoints were merged, if git is merging commits.
 
     Args:
         repo: The repository.
-        heads: The current commit, and those that git merges into it.
-        merged: Path to how it was merged, None where no rule mattered, and to git's id of the merged manifest.
+        heads: The current commit, and those that are merged into it.
+        merged: Path to its record, None if no rule mattered, and to the object id of the merged manifest.
 
     Raises:
-        StoreError: It cannot be written down.
+        StoreError: The record cannot be written.
     """
     before = _read(repo)
     merges = dict(before[1]) if before is not None and before[0] == tuple(heads) else {}
@@ -68,13 +68,13 @@ def note_step(repo: Repository, path: str, step: Step, before: str, result: str)
 
     Args:
         repo: The repository.
-        path: Of the checkpoint.
-        step: What was done.
-        before: Git's id of the manifest with the conflicts.
-        result: Git's id of what came of it.
+        path: Path of the checkpoint.
+        step: The resolution.
+        before: Object id of the manifest with the conflicts.
+        result: Object id of the resulting manifest.
 
     Raises:
-        StoreError: It cannot be written down.
+        StoreError: The record cannot be written.
     """
     found = _read(repo)
     if found is None:
@@ -85,15 +85,15 @@ def note_step(repo: Repository, path: str, step: Step, before: str, result: str)
 
 
 def attach(repo: Repository, message: Path, words: Sequence[str] = ()) -> list[str]:
-    """Add trailers to the message of a merge that is about to be committed, and remove those that are not true of it.
+    """Add trailers to the message of a merge that is being committed, and remove those that do not apply to it.
 
     Args:
         repo: The repository.
-        message: The file that git gave to its hook.
-        words: What git gave to the hook behind that.
+        message: The file with the message, the hook's first argument.
+        words: The hook's other arguments.
 
     Returns:
-        Paths of checkpoints whose record is too long to be added.
+        Paths of checkpoints whose record is too long to add.
 
     Raises:
         RepositoryError: Git cannot add them.
@@ -109,13 +109,13 @@ def attach(repo: Repository, message: Path, words: Sequence[str] = ()) -> list[s
 
 
 def _records_to_add(repo: Repository) -> list[Record]:
-    """Return what is noted of the merge that is about to be committed, and is staged as it was noted."""
+    """Return the records of the merge that is being committed, for checkpoints that are staged as recorded."""
     found = _read(repo)
     if found is None:
         return []
     heads, merges = found
     if head_of(repo) != heads[0]:
-        _file(repo).unlink(missing_ok=True)  # that merge is committed, or was given up
+        _file(repo).unlink(missing_ok=True)  # that merge is committed or aborted
         return []
     if set(merge_heads(repo)) != set(heads[1:]):
         return []
@@ -124,7 +124,7 @@ def _records_to_add(repo: Repository) -> list[Record]:
 
 
 def _end_line(message: Path) -> None:
-    """End the last line of a file: git takes trailers behind an open one for a part of it."""
+    """End the last line of a file: git would append trailers to a line that is not terminated."""
     with message.open("r+b") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
         if file.read(1) not in {b"", b"\n"}:
@@ -146,7 +146,7 @@ def records_of(repo: Repository, commit: str) -> list[Record]:
         for name in (*record.sides, *record.commits, *([] if record.base is None else [record.base])):
             if not _OBJECT.fullmatch(name):  # anybody can write a trailer, and git would take it for what it likes
                 raise MergeError(
-                    f"the record of how {record.path} was merged names {name[:80]!r}, which is no object id"
+                    f"the record of how {record.path} was merged names {name[:80]!r}, which is not an object id"
                 )
     return list({record.path: record for record in records}.values())
 

@@ -1,8 +1,8 @@
-"""Which rules hold for a merge of git's: of the repository, its settings, the environment and the command line.
+"""Determine the rules of a merge from the repository, its settings, the environment and the command line.
 
-Rules are written for merges. If git replays a change (``git_theta_ext.git.operation``), those that take a side or leave
-a conflict hold too. Methods of arithmetic then give way to ``theta.merge.replay``, as they would lose a part of the
-change, or of what it is applied to. What is asked for in the very command always holds.
+Rules are written for merges. If git replays a change (``git_theta_ext.git.operation``), rules that take a side or leave
+a conflict still apply. Merge methods are replaced by ``theta.merge.replay``, because they would lose a part of the
+change, or of what it is applied to. Options of the command itself always apply.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from git_theta_ext.util.reporter import Reporter
 
 AS_MERGES = "rules"
-"""The value of ``theta.merge.replay`` for which replays follow the rules as merges do."""
+"""The value of ``theta.merge.replay`` with which replays follow the rules like merges."""
 
 SETTINGS = "theta.merge.method and theta.merge.options"
 
@@ -63,13 +63,13 @@ def merge_rules(
 
     Args:
         sources: Where the rules are written.
-        names: Of the checkpoint's parameters.
-        words: From the command line; ``GIT_THETA_MERGE`` and the settings yield to them.
+        names: Names of the checkpoint's parameters.
+        words: Options of the command line; they override ``GIT_THETA_MERGE`` and the settings.
         operation: What git is doing.
-        recorded: The rules of the merge that is made again; they hold in the place of the file and the settings.
+        recorded: The rules of a merge that is repeated; they replace the file and the settings.
 
     Raises:
-        MergeError: The rules ask for something that does not exist, or one matches nothing in any checkpoint.
+        MergeError: The rules are not valid, or a rule matches nothing in any checkpoint.
         PluginError: A method is not installed.
     """
     settings = parse_override(SETTINGS, sources.settings)
@@ -106,7 +106,7 @@ def warn_of_former_settings(settings: Config, reporter: Reporter) -> None:
 
 
 def _instead(replay: str | None, operation: Operation) -> Callable[[Choice], Choice]:
-    """Return what stands in the place of a method of arithmetic where git does not merge."""
+    """Return what replaces merge methods if git does not merge but replays a change."""
     asked = (replay or APPLY).split()
     if operation.kind == "unknown":
         found = choice("conflict", origin=f"git {operation.name}")
@@ -119,7 +119,7 @@ def _instead(replay: str | None, operation: Operation) -> Callable[[Choice], Cho
 
 
 def _mean(asked: Choice) -> Choice:
-    """Let statistics be merged by their mean if the rules ask for a method that is meant for values."""
+    """Merge statistics by their mean if the rules name a method for values."""
     if is_fixed(asked.method) or asked.method == APPLY:
         return asked
     origin = asked.origin if asked.explicit else None

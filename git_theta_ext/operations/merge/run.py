@@ -1,4 +1,4 @@
-"""Carry out the plan of a merge."""
+"""Execute the plan of a merge."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def bytes_to_compute(plan: Plan) -> int:
 
 
 def announcement(budget: Budget) -> str:
-    """Tell what a merge computes and what memory that needs, in one line."""
+    """Describe in one line what a merge computes, and the memory that it takes."""
     names = list(dict.fromkeys(name for name, _ in budget.peaks))
     most = human_bytes(max((nbytes for _, nbytes in budget.peaks), default=0))
     text = f"merging {plural(budget.parameters, 'parameter')} ({human_bytes(budget.reads)} to read)"
     text += f" by {_listed(budget.methods)} on {_listed(names)}, at most {most} of memory"
     text += " there each" if len(names) > 1 else ""
-    return text + (f"; {len(budget.spilled)} on cpu for want of memory elsewhere" if budget.spilled else "")
+    return text + (f"; {len(budget.spilled)} on cpu, for lack of memory elsewhere" if budget.spilled else "")
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -45,9 +45,9 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def merge(store: Store, inputs: MergeInputs, reporter: Reporter, advance: Callable[[int], None]) -> Outcome:
-    """Carry out a plan, and continue where an interrupted merge was.
+    """Execute a plan, resuming an interrupted merge.
 
-    What is going to be computed is reported before.
+    What is computed is reported first.
 
     Args:
         store: Holds the values, and takes the results.
@@ -75,7 +75,7 @@ def merge(store: Store, inputs: MergeInputs, reporter: Reporter, advance: Callab
 
 
 def without_torch(plan: Plan) -> Plan:
-    """Return what can be done of a plan if torch is not installed: what methods would merge is left in conflict."""
+    """Return a plan that needs no torch if it is not installed: what methods would merge is left in conflict."""
     methods = sorted({decision.choice.method for decision in plan.decisions if decision.action == "compute"})
     if not methods or is_installed("torch"):
         return plan
@@ -92,7 +92,7 @@ def engine(  # noqa: PLR0913, PLR0917 - as Engine
     advance: Callable[[int], None] = no_progress,
     announce: Callable[[Budget], None] | None = None,
 ) -> Engine:
-    """Return what computes on the devices that a value of ``theta.merge.device`` names.
+    """Return an engine for the devices that a value of ``theta.merge.device`` names.
 
     Raises:
         ConfigError: There is no such device.

@@ -1,4 +1,4 @@
-"""Which statistics a merge uses, and whether they are of the values that are merged."""
+"""Find out which statistics a merge uses, and whether they belong to the merged values."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
 
 def needs_statistics(plan: Plan) -> bool:
     """Return whether a method of a plan needs statistics."""
-    asked = {decision.choice.method for decision in plan.decisions if decision.action == "compute"}
-    return any(find_merge(method).contract.sidecars for method in asked)
+    methods = {decision.choice.method for decision in plan.decisions if decision.action == "compute"}
+    return any(find_merge(method).contract.sidecars for method in methods)
 
 
 def used_statistics(plan: Plan, beside: Mapping[int, Manifest]) -> set[int]:
-    """Return the numbers of the sides whose statistics a plan's methods use."""
+    """Return the indices of the sides whose statistics a plan's methods use."""
     computed = [decision for decision in plan.decisions if decision.action == "compute"]
     return {n for d in computed if find_merge(d.choice.method).contract.sidecars for n in d.changed_by} & set(beside)
 
 
 def outdated(store: Store, plan: Plan, beside: Mapping[int, Manifest]) -> list[str]:
-    """Report which sides' statistics were collected with other values than the side has.
+    """Return a note for each side whose statistics were collected with other values than it has.
 
     Args:
-        store: Holds the skeletons of the statistics, as far as a remote has them.
-        plan: What is merged.
-        beside: The statistics' manifest for each side that has some.
+        store: Holds the skeletons of the statistics, as far as they are available.
+        plan: The plan of the merge.
+        beside: The manifest of the statistics of each side that has some.
     """
     names = side_names(len(plan.sides))
     return [
         f"the statistics beside {names[number]} were collected with other values: git theta stats collect"
         for number in sorted(used_statistics(plan, beside))
-        if (told := _values(store, beside[number])) and told != values_digest(plan.sides[number].parameters)
+        if (digest := _values(store, beside[number])) and digest != values_digest(plan.sides[number].parameters)
     ]
 
 
 def _values(store: Store, statistics: Manifest) -> str:
-    """Return the digest of the values that statistics were collected with, empty where it is not known."""
+    """Return the digest of the values that statistics were collected with; empty if it is unknown."""
     with suppress(ThetaError):
         layout = read_skeleton(store, statistics.skeleton, parameters=len(statistics.parameters))
         first = (memoryview(part.data) for part in layout.segments[:1] if isinstance(part, Literal))

@@ -1,8 +1,8 @@
 """Merge several branches into one commit: ``git merge -s theta A B C``.
 
-Git merges all files but checkpoints, branch by branch. Checkpoints that several branches changed are merged by
-parameter, all versions at once, against the common ancestor of all branches. Work tree and index change when everything
-is known: what cannot be merged leaves them as they were.
+Git merges all other files, branch by branch. Checkpoints that several branches changed are merged by parameter, all
+versions at once, against the common ancestor of all branches. The work tree and the index are only changed at the end,
+so a merge that fails leaves them unchanged.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 MERGED = 0
 CONFLICTS = 1
 CANNOT = 2
-"""The exit code by which a strategy tells git that it cannot do this merge at all; git then restores what was."""
+"""The exit code of a strategy that cannot do a merge at all; git then restores the previous state."""
 
 _REMOVED = "0"
 
@@ -53,9 +53,9 @@ class CheckpointVersions:
 
     Attributes:
         merged: Its path, and the version that git would keep.
-        base: The common ancestor's version, None where it has none.
-        sides: The current branch's version, and those of the branches that are merged into it. A branch that deleted it
-            stands with the ancestor's, since git decides on files; without an ancestor it is left out.
+        base: The common ancestor's version, or None.
+        sides: The current branch's version, and those of the branches that are merged. A branch that deleted it counts
+            with the ancestor's version, because git decides on files; without an ancestor it is left out.
         heads: The commit of each side.
     """
 
@@ -67,7 +67,7 @@ class CheckpointVersions:
 
 @dataclass(frozen=True)
 class StrategyResult:
-    """What a merge of several branches came to.
+    """The result of a merge of several branches.
 
     Attributes:
         code: The exit code of the strategy.
@@ -83,7 +83,7 @@ def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words:
 
     Args:
         workspace: The repository, with a work tree, and its store.
-        bases: The best common ancestors of all heads; none where they have none.
+        bases: The best common ancestors of all heads; empty if there are none.
         heads: Ids of the current commit and of those to merge into it.
         words: Merge method and options that override the rules, such as ``method=ties`` and ``density=0.2``.
 
@@ -92,10 +92,10 @@ def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words:
         git's messages about other files.
 
     Raises:
-        ThetaError: It cannot be done as asked, and nothing has changed.
+        ThetaError: The merge is not possible; nothing has changed.
     """
     if len(heads) > MOST_SIDES:
-        raise MergeError(f"{len(heads)} sides; {MOST_SIDES} are the most", hint="merge fewer branches at a time")
+        raise MergeError(f"{len(heads)} sides exceed the limit of {MOST_SIDES}", hint="merge fewer branches at a time")
     repo = workspace.repo
     _check_index(repo)
     combined = combine(repo, heads)
@@ -118,13 +118,13 @@ def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words:
 
 
 def checkpoints(repo: Repository, base: str | None, heads: Sequence[str], tree: str) -> list[CheckpointVersions]:
-    """Find the checkpoints in a merged tree that more than one version has to be merged into.
+    """Find the checkpoints in a merged tree that have several versions to merge.
 
     Renamed files are followed from the common ancestor.
 
     Args:
         repo: The repository.
-        base: The common ancestor, None where there is none.
+        base: The common ancestor, or None.
         heads: The merged commits.
         tree: The merged tree.
 
@@ -154,17 +154,17 @@ def _files(repo: Repository, rev: str) -> dict[str, TreeEntry]:
 def planned(
     workspace: Workspace, found: Sequence[CheckpointVersions], words: Sequence[str], repeated: str | None = None
 ) -> dict[str, tuple[Rules, Plan]]:
-    """Return by path the rules and the plan for merging checkpoints.
+    """Return the rules and the plan for merging each checkpoint, by path.
 
     Args:
         workspace: The repository and its store.
         found: The checkpoints.
         words: Merge method and options that override the rules.
-        repeated: The merge commit that git makes again, as in a rebase; what its message records are the rules.
+        repeated: The merge commit that git repeats, as in a rebase; its message records the rules.
 
     Raises:
-        ManifestError: A version is no manifest, or holds conflicts.
-        MergeError: The rules ask for something that does not exist.
+        ManifestError: A version is not a manifest, or has conflicts.
+        MergeError: The rules are not valid.
         PluginError: A method is not installed.
     """
     warn_of_former_settings(workspace.settings, workspace.reporter)
@@ -224,9 +224,9 @@ def _check_index(repo: Repository) -> None:
 
 
 def _check_worktree(repo: Repository, tree: str, found: Sequence[CheckpointVersions]) -> None:
-    """Refuse, before anything is computed, what git would refuse at the end."""
+    """Check, before anything is computed, that git will be able to update the work tree at the end."""
     if found:
-        nothing = write_blob(repo, b"")  # stands for the manifests to come
+        nothing = write_blob(repo, b"")  # a placeholder for the manifests
         tree = with_files(repo, tree, [replace(each.merged, oid=nothing) for each in found])
     try:
         repo.run("read-tree", "-n", "-m", "-u", "HEAD", tree)
@@ -235,7 +235,7 @@ def _check_worktree(repo: Repository, tree: str, found: Sequence[CheckpointVersi
 
 
 def _warn(workspace: Workspace, bases: Sequence[str], heads: Sequence[str]) -> None:
-    """Say where branches have more in common than the ancestor that their changes are measured from."""
+    """Report commits that several branches share since the ancestor that their changes are measured from."""
     counts: Counter[str] = Counter()
     for head in heads:
         counts.update(workspace.repo.run("rev-list", head, "--not", *bases).decode().split())
@@ -243,7 +243,7 @@ def _warn(workspace: Workspace, bases: Sequence[str], heads: Sequence[str]) -> N
     if shared:
         workspace.reporter.warning(
             f"{plural(shared, 'commit')} since the common ancestor of all branches are in several of them;"
-            " what these changed counts for each"
+            " their changes count for each of these"
         )
 
 
@@ -259,7 +259,7 @@ def _conflict_stages(versions: CheckpointVersions) -> list[TreeEntry]:
 def _stages(
     combined: Combined, found: Sequence[CheckpointVersions], merged: Mapping[str, TreeEntry]
 ) -> list[TreeEntry]:
-    """Return what git left undecided, with the merged checkpoint in the place of the one version that git knows."""
+    """Return the stages of files in conflict, with merged checkpoints instead of the version that git would keep."""
     kept = {(each.merged.path, each.merged.oid) for each in found}
     return [
         replace(entry, oid=merged[entry.path].oid) if (entry.path, entry.oid) in kept else entry
@@ -268,7 +268,7 @@ def _stages(
 
 
 def _mark(repo: Repository, stages: Sequence[TreeEntry]) -> None:
-    """Put the versions of undecided files into the index, in the place of the merged file."""
+    """Replace merged files in the index by the stages of files in conflict."""
     nothing = "0" * 2 * repo.oid_bytes
     paths = dict.fromkeys(entry.path for entry in stages)
     cleared = [TreeEntry(path, nothing, _REMOVED) for path in paths]

@@ -1,7 +1,7 @@
-"""Take out of a commit's message what it says of merges and is not true of the commit.
+"""Remove records of merges that do not apply to a commit from its message.
 
-A message travels further than a merge: rebase, cherry-pick, squash, amend and copies by hand bring it to commits that
-have other parents, or another version of the checkpoint.
+Rebase, cherry-pick, squash, amend and copying by hand bring messages to commits that have other parents, or another
+version of the checkpoint.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BEGINNING = f"{TRAILER}:".encode()
 
 
 def parents_of(repo: Repository, commit: str) -> list[str]:
-    """Return the ids of a commit's parents, which need not be here.
+    """Return the ids of a commit's parents, which may be missing in a shallow clone.
 
     Raises:
         RepositoryError: There is no such commit.
@@ -36,9 +36,9 @@ def parents_of(repo: Repository, commit: str) -> list[str]:
 
 
 def are_merged(repo: Repository, commits: Iterable[str], parents: Iterable[str]) -> bool:
-    """Tell whether a commit with these parents can have merged these commits.
+    """Return whether a commit with these parents can be a merge of these commits.
 
-    Git leaves out of the parents of a merge what the others contain: the current commit in a merge of branches of it.
+    Git omits parents that are ancestors of the others, such as the current commit when its descendants are merged.
     """
     named, there = set(commits), set(parents)
     if named <= there:
@@ -53,21 +53,21 @@ def are_merged(repo: Repository, commits: Iterable[str], parents: Iterable[str])
 
 
 def drop_untrue(repo: Repository, message: Path, words: Sequence[str], known: Collection[str] = ()) -> list[str]:
-    """Remove trailers from the message of a commit that is about to be made.
+    """Remove trailers from the message of a commit that is being made.
 
-    Those stay that the amended commit had, if its version of the checkpoint is staged.
+    Trailers of an amended commit stay if its version of the checkpoint is staged.
 
     Args:
         repo: The repository.
-        message: The file that git gave to its hook.
-        words: What git gave to the hook behind that.
-        known: Paths of which better is known.
+        message: The file with the message, the hook's first argument.
+        words: The hook's other arguments.
+        known: Paths whose trailers are replaced.
 
     Returns:
-        Paths of the checkpoints whose trailers were removed, as far as they say one.
+        Paths of the checkpoints whose trailers were removed, as far as they name one.
 
     Raises:
-        RepositoryError: Git cannot be asked.
+        RepositoryError: A git command failed.
     """
     lines = message.read_bytes().splitlines(keepends=True)
     if not any(line.startswith(_BEGINNING) for line in lines):
@@ -90,23 +90,23 @@ def drop_untrue(repo: Repository, message: Path, words: Sequence[str], known: Co
 
 
 def _path_of(repo: Repository, line: bytes, amended: dict[str, set[str]]) -> str:
-    """Return the checkpoint that a trailer is about, nothing if it is not about a merge of the amended commit."""
+    """Return the checkpoint of a trailer; empty if it is not the record of the amended commit."""
     with suppress(ValueError, KeyError, TypeError):
-        said = read_json(line.partition(b":")[2].decode())
-        path, commits = str(said["path"]), set(map(str, said["commits"]))
+        record = read_json(line.partition(b":")[2].decode())
+        path, commits = str(record["path"]), set(map(str, record["commits"]))
         return path if path not in amended or are_merged(repo, commits, amended[path]) else ""
     return ""
 
 
 def _amended(repo: Repository) -> dict[str, set[str]]:
-    """Return the parents of the current commit, by path of each file that it has as it is staged."""
+    """Return the parents of the current commit, for the path of each file whose staged version it has."""
     parents = set(parents_of(repo, "HEAD"))
     staged = {(entry.path, entry.oid) for entry in repo.entries(None) if entry.stage == 0}
     return {entry.path: parents for entry in repo.entries("HEAD") if (entry.path, entry.oid) in staged}
 
 
 def _amends(words: Sequence[str]) -> bool:
-    """Tell whether the current commit is replaced: git only says whose message it took, and that may be a copy."""
+    """Return whether the current commit is amended: git only says whose message is used, which may be a copy."""
     command = next(calling_commands(os.getppid(), generations=_GENERATIONS), ("",))
     if command[0] == "commit":
         return any(len(word) > len("--a") and "--amend".startswith(word) for word in command[1:])
