@@ -8,13 +8,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from blake3 import blake3
-
 from git_theta_ext.checkpoint.unfinished import NAMELESS
 from git_theta_ext.checkpoint.writers import being_written
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.store.packs.writer import temporary
+from git_theta_ext.store.stat_records import StatRecords
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +33,7 @@ class StatCache:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._records = StatRecords(store.index)
 
     def get(self, path: Path, format_name: str | None = None, *, stored: bool = True) -> bytes | None:
         """Return the manifest of a file if the file has certainly not changed; otherwise None.
@@ -47,7 +47,7 @@ class StatCache:
             stat = path.lstat()
         except OSError:
             return None
-        manifest = self._store.index.manifest_of(os.fspath(path), _key(stat, format_name))
+        manifest = self._records.get(os.fspath(path), _key(stat, format_name))
         if manifest is None:
             return None
         try:
@@ -97,7 +97,7 @@ class StatCache:
             self._record(path, stat, manifest, format_name)
 
     def _record(self, path: Path, stat: os.stat_result, manifest: bytes, format_name: str | None) -> None:
-        self._store.index.record_manifest(os.fspath(path), _key(stat, format_name), blake3(manifest).digest(), manifest)
+        self._records.put(os.fspath(path), _key(stat, format_name), manifest)
 
 
 def _time_of_new(path: Path, flag: int, directory: Path) -> int:

@@ -1,4 +1,4 @@
-"""The index: finds the packs that hold a digest, and caches the manifests of unchanged files.
+"""The index: finds the packs that have a digest, and has the tables of verdicts and of cached manifests.
 
 It is derived data: if it is deleted, it is rebuilt from the headers of the packs.
 """
@@ -11,8 +11,6 @@ import sqlite3
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
-
-from blake3 import blake3
 
 from git_theta_ext.errors import StoreError
 from git_theta_ext.model.tensor import Digest
@@ -203,20 +201,6 @@ class Index:
         with self.transaction() as db:
             query = "UPDATE packs SET loose = 0 WHERE root = ? AND name = ?"
             db.executemany(query, ((as_text(root), name) for name in names))
-
-    def manifest_of(self, path: str, stat: str) -> bytes | None:
-        """Return the manifest recorded for a path, if the recorded stat is exactly this one."""
-        query = "SELECT id, content FROM stats JOIN manifests ON manifest = id WHERE path = ? AND stat = ?"
-        rows = self.rows(query, (as_text(path), stat))
-        # A flipped bit in the database must not get into a commit.
-        return next((content for identity, content in rows if blake3(content).digest() == identity), None)
-
-    def record_manifest(self, path: str, stat: str, identity: bytes, manifest: bytes) -> None:
-        """Record the manifest of a path with its stat, and remove manifests that no path has any more."""
-        with self.transaction() as db:
-            db.execute("INSERT OR IGNORE INTO manifests VALUES (?, ?)", (identity, manifest))
-            db.execute("INSERT OR REPLACE INTO stats VALUES (?, ?, ?)", (as_text(path), stat, identity))
-            db.execute("DELETE FROM manifests WHERE id NOT IN (SELECT manifest FROM stats)")
 
     def compact(self) -> None:
         """Reclaim the space of removed records, unless another process uses the database or the disk is nearly full."""

@@ -2,13 +2,13 @@ import contextlib
 import sqlite3
 
 import pytest
-from blake3 import blake3
 
 from git_theta_ext.errors import StoreError
 from git_theta_ext.model.tensor import Digest, TensorSpec
 from git_theta_ext.store.index import Index
 from git_theta_ext.store.locations import Location
 from git_theta_ext.store.packs.format import Entry
+from git_theta_ext.store.stat_records import StatRecords
 
 SPEC = TensorSpec.of("F32", (2,))
 A, B, C = (Digest(letter * 64) for letter in "abc")
@@ -107,12 +107,12 @@ def test_a_database_that_cannot_be_written_is_an_error_and_can_be_used_again(ind
 def test_an_index_is_the_same_when_it_is_opened_again(tmp_path):
     first = Index(tmp_path / "index.sqlite3")
     first.add_pack("/s", "p", [entry(A), entry(B, 3, A)], loose=True)
-    first.record_manifest("m", "stat", blake3(b"manifest").digest(), b"manifest")
+    StatRecords(first).put("m", "stat", b"manifest")
     first.close()
     second = Index(tmp_path / "index.sqlite3")
     assert second.locations([B]) == {B: (Location("/s", "p", 1, 3, (A,)),)}
     assert second.loose("/s") == {"p"}
-    assert second.manifest_of("m", "stat") == b"manifest"
+    assert StatRecords(second).get("m", "stat") == b"manifest"
     second.close()
 
 
@@ -138,8 +138,8 @@ def test_paths_are_bytes_and_need_not_be_utf8(index):
     assert (index.loose(root), index.loose_bytes(root)) == ({"p"}, 8)
     index.mark_recoded(root, ["p"])
     assert index.loose(root) == set()
-    index.record_manifest(f"{root}/m", "stat", blake3(b"manifest").digest(), b"manifest")
-    assert index.manifest_of(f"{root}/m", "stat") == b"manifest"
+    StatRecords(index).put(f"{root}/m", "stat", b"manifest")
+    assert StatRecords(index).get(f"{root}/m", "stat") == b"manifest"
     index.drop_pack(root, "p")
     assert index.packs() == set()
 
@@ -150,14 +150,14 @@ def filled(path, warn=lambda _: None):
         index.add_pack(
             "/s", f"{number:064x}", [entry(Digest(f"{number:x}{n:x}".zfill(64))) for n in range(40)], loose=True
         )
-        index.record_manifest(f"folder/{number}", "stat", blake3(b"%d" % number).digest(), b"%d" % number)
+        StatRecords(index).put(f"folder/{number}", "stat", b"%d" % number)
     return index
 
 
 def use(index):
     """Do everything that is done with an index."""
-    assert index.manifest_of("folder/7", "stat") in {None, b"7"}
-    index.record_manifest("folder/7", "new", blake3(b"x").digest(), b"x")
+    assert StatRecords(index).get("folder/7", "stat") in {None, b"7"}
+    StatRecords(index).put("folder/7", "new", b"x")
     index.locations([A, Digest("1".zfill(64))])
     index.all_locations()
     index.packs()
@@ -207,10 +207,10 @@ def test_a_damaged_index_is_made_anew_wherever_that_shows_with_one_warning(tmp_p
 
 
 def test_a_manifest_with_a_flipped_bit_is_none(index):
-    index.record_manifest("m", "stat", blake3(b"manifest").digest(), b"manifest")
+    StatRecords(index).put("m", "stat", b"manifest")
     with index.transaction() as db:
         db.execute("UPDATE manifests SET content = ?", (b"manifesu",))
-    assert index.manifest_of("m", "stat") is None
+    assert StatRecords(index).get("m", "stat") is None
 
 
 def test_a_locked_index_is_no_damage_and_no_full_disk(tmp_path, monkeypatch):
