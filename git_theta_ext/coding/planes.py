@@ -1,4 +1,4 @@
-"""Planes of bytes: how they are cut from integers, entropy-coded where that pays, and written one after another.
+"""Planes of bytes: how they are cut from integers, entropy-coded if that pays, and written one after another.
 
 A plane that looks random is kept raw. Others are coded by zstd in a setting that finds next to no matches and leaves
 the work to its Huffman stage, which on exponents is smaller and faster than any of zstd's levels.
@@ -43,7 +43,7 @@ _local = threading.local()
 
 
 def integer_width(spec: TensorSpec) -> int:
-    """Return the bytes of the integers that a tensor's bytes are taken as, or 0 where nothing is known of them.
+    """Return the bytes of the integers that a tensor's bytes are taken as, or 0 if nothing is known about them.
 
     Complex numbers count as two reals.
     """
@@ -53,7 +53,7 @@ def integer_width(spec: TensorSpec) -> int:
 
 
 def block_width(spec: TensorSpec) -> int:
-    """Return the bytes of an element that is only bits, such as a block of quantised numbers; 0 where it is no such.
+    """Return the bytes of an element that is only bits, such as a block of quantised numbers; 0 if it is no such.
 
     What lies at the same place of each block means the same.
     """
@@ -110,12 +110,12 @@ def join_bytes(planes: Sequence[Buffer], out: Any) -> None:
 
 
 def looks_random(plane: memoryview) -> bool:
-    """Tell from a sample whether no coder of single bytes would gain anything."""
+    """Return from a sample whether no coder of single bytes would gain anything."""
     return _look_random([plane]) == [True]
 
 
 def _look_random(planes: Sequence[memoryview]) -> list[bool]:
-    """Tell of each plane whether it looks random; those that are smaller than a sample do not."""
+    """Return for each plane whether it looks random; those that are smaller than a sample do not."""
     import numpy as np
 
     samples = [_sample(plane) for plane in planes if plane.nbytes >= _SAMPLE]
@@ -174,7 +174,7 @@ def code_all(planes: Sequence[memoryview]) -> list[Coded]:
 
 
 def code_plane(plane: memoryview) -> Coded:
-    """Code a plane as ``code_symbols`` does, or by its repetitions where there are some.
+    """Code a plane as ``code_symbols`` does, or by its repetitions if there are some.
 
     A run of bytes shows them, scattered samples do not.
     """
@@ -250,8 +250,8 @@ def _decompress(pieces: Sequence[memoryview], sizes: Sequence[int]) -> Sequence[
         if any(zstandard.frame_content_size(piece) != size for piece, size in zip(pieces, sizes, strict=True)):
             raise CorruptError("a chunk's plane has another size than its tensor")
         if len(pieces) > 1 and "multi_decompress_to_buffer" in zstandard.backend_features:
-            told = struct.pack(f"<{len(sizes)}Q", *sizes)
-            return tool.multi_decompress_to_buffer(pieces, decompressed_sizes=told)  # type: ignore[no-any-return]
+            packed_sizes = struct.pack(f"<{len(sizes)}Q", *sizes)
+            return tool.multi_decompress_to_buffer(pieces, decompressed_sizes=packed_sizes)  # type: ignore[no-any-return]
         return [tool.decompress(piece, max_output_size=size) for piece, size in zip(pieces, sizes, strict=True)]
     except zstandard.ZstdError as error:
         raise CorruptError(f"a chunk cannot be decompressed: {error}") from error

@@ -6,8 +6,8 @@ predicted: training moves parameters by steps of similar absolute size, so the n
 follows the exponent. Bytes of quantised blocks are grouped by their place in the block. Neighbouring groups form
 stripes, of which each has a code of its own.
 
-A payload is a single zero where all was predicted, and 128 with a dense payload where the prediction was of no use.
-Else it is a byte with the number of stripes, the highest bit set where runs were left out; a record for each stripe;
+A payload is a single zero if all was predicted, and 128 with a dense payload if the prediction was useless.
+Else it is a byte with the number of stripes, the highest bit set if runs were left out; a record for each stripe;
 the map of runs; and the planes of all stripes.
 """
 
@@ -61,7 +61,7 @@ def encode_residual(spec: TensorSpec, data: memoryview, predicted: memoryview) -
         predicted: As many bytes.
 
     Returns:
-        The pieces of the payload; one byte where the bytes are equal.
+        The pieces of the payload; one byte if the bytes are equal.
     """
     pieces = _encode(spec, data, predicted)
     if payload_size(pieces) > _SUSPECT * data.nbytes:
@@ -200,7 +200,7 @@ def _add_differences(missed: Any, guesses: Any, out: Any) -> None:
 
 
 def _missed_runs(missed: Any) -> Runs:
-    """Tell for each whole run of elements whether any was missed."""
+    """Return for each whole run of elements whether any was missed."""
     count = missed.size // _RUN
     words = missed[: count * _RUN].view("<u8") != 0
     flags = words.view("<u8").reshape(count, missed.itemsize)  # eight words, of eight bytes each, in one integer

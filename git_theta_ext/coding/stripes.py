@@ -176,7 +176,7 @@ def _repeated(values: Sequence[int], ends: Sequence[int], kind: Any) -> Any:
 
 
 def _largest(values: Any, ends: Sequence[int]) -> list[int]:
-    """Return the largest value of each stripe, 0 where it has none."""
+    """Return the largest value of each stripe, 0 if it has none."""
     import numpy as np
 
     largest = [0] * len(ends)

@@ -32,7 +32,7 @@ class EncodingTests:
         encoding: The encoding.
         specs: Names of element types that it takes.
         params: As its ``fit`` gives them.
-        grows: Whether the parent may end before the chunk, as where a tensor grew.
+        grows: Whether the parent may end before the chunk, as if a tensor grew.
     """
 
     encoding: Encoding
@@ -41,7 +41,7 @@ class EncodingTests:
     grows = True
 
     def spec(self, name: str, elements: int) -> TensorSpec:
-        """Return a spec of so many elements; override it where the shape matters."""
+        """Return a spec of so many elements; override it if the shape matters."""
         return TensorSpec.of(name, (elements,))
 
     def whole_bases(self, spec: TensorSpec) -> tuple[Base, ...]:
@@ -87,7 +87,7 @@ class EncodingTests:
             self.round_trip(self.chunk(spec, bytes(parent)), data)
 
     def test_a_parent_that_ends_early_will_do(self) -> None:
-        """As where an embedding grew; not for encodings that want the same shape."""
+        """As if an embedding grew; not for encodings that want the same shape."""
         if not (self.encoding.needs and self.grows):
             return
         for spec, data in self.samples():
@@ -147,7 +147,7 @@ class EncodingTests:
                     self.encoding.decode(chunk, memoryview(bad), memoryview(bytearray(spec.nbytes)))
 
     def test_damaged_parameters_are_refused_or_decode_to_something_of_the_same_size(self) -> None:
-        """They come out of a pack's header, which anybody may have written."""
+        """They come out of a pack's header, which anyone may have written."""
         spec = self.spec(self.specs[0], 96)
         data = bytes(i % 13 for i in range(spec.nbytes))
         chunk = self.chunk(spec, bytes(reversed(data)))

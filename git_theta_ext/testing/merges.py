@@ -72,7 +72,7 @@ class MergeMethodTests:
         assert _bits(_merged(method, piece)) == _bits(_merged(method, piece))
 
     def test_finite_inputs_give_a_finite_result(self, method: MergeMethod) -> None:
-        """Equal branches, zeros and an unchanged base are no reason for NaN."""
+        """Equal branches, zeros and an unchanged base give no NaN."""
         piece = drawn(method.contract, (4, 4), _allowed(method, 2))
         first, *rest = piece.branches
         base = first * 0 + 1 if piece.base is None else piece.base
@@ -133,7 +133,7 @@ class MergeMethodTests:
     def test_a_call_holds_no_more_than_the_contract_says(
         self, method: MergeMethod, shape: tuple[int, ...], count: int
     ) -> None:
-        """Merges are planned by ``scratch``: before they run they tell what memory they need."""
+        """Merges are planned by ``scratch``: it is reported before they run."""
         piece = drawn(method.contract, shape, _allowed(method, count))
         most = method.contract.scratch(shape, len(piece.branches))
         assert scratch_bytes(method, piece) <= 4 * most + _SMALL

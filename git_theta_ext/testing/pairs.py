@@ -39,7 +39,7 @@ class PairMethodTests:
         raise NotImplementedError
 
     def test_the_granularity_is_the_pair(self, method: PairMethod) -> None:
-        """It tells such methods from those that merge single tensors."""
+        """It distinguishes such methods from those of single tensors."""
         assert method.contract.granularity == "pair"
 
     @pytest.mark.parametrize("ranks", _RANKS, ids=str)
@@ -76,7 +76,7 @@ class PairMethodTests:
         assert bool((one - other).abs().max() <= 1e-9 * one.abs().max())
 
     def test_finite_inputs_give_a_finite_result(self, method: PairMethod) -> None:
-        """Equal updates, and updates that are zero, are no reason for NaN."""
+        """Equal updates, and updates that are zero, give no NaN."""
         first, second = drawn_pairs((2, 2))
         nothing = Pair(first.a, first.b * 0, first.scale)
         for pairs in ([first, first], [nothing, nothing], [nothing, second]):

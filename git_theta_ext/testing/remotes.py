@@ -57,7 +57,7 @@ class RemoteTests:
     """Conformance suite; a subclass has a fixture ``remote``, an empty remote."""
 
     def test_an_empty_remote_lists_nothing(self, remote: Remote) -> None:
-        """A remote without objects is no error."""
+        """A remote without objects is not an error."""
         assert list(remote.list("")) == []
         assert list(remote.list("packs/")) == []
 
@@ -91,7 +91,7 @@ class RemoteTests:
         assert remote.get(_KEY, start, end) == _CONTENT[start:end]
 
     def test_a_range_behind_the_end_is_empty(self, remote: Remote, tmp_path: Path) -> None:
-        """Also where it has no end."""
+        """Also if it has no end."""
         remote.put(_KEY, _file(tmp_path / "a", b"abc"))
         assert remote.get(_KEY, 7) == b""
         assert remote.get(_KEY, 7, 9) == b""
@@ -132,7 +132,7 @@ class RemoteTests:
         assert remote.get(_KEY) == _CONTENT
 
     def test_deleted_objects_are_gone(self, remote: Remote, tmp_path: Path) -> None:
-        """Deleting twice is no error."""
+        """Deleting twice is not an error."""
         remote.put(_KEY, _file(tmp_path / "a", _CONTENT))
         remote.delete(_KEY)
         remote.delete(_KEY)

@@ -82,7 +82,7 @@ def finite_number(params: Any, name: str) -> float:
     """
     value = params.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
-        raise CorruptError(f"a chunk whose parameter {name!r} is no finite number")
+        raise CorruptError(f"parameter {name!r} of a chunk is not a finite number")
     return float(value)
 
 
@@ -90,17 +90,17 @@ def check_parent(chunk: Chunk, nbytes: int, needs: int) -> Base:
     """Return a chunk's parent, which an update is applied to.
 
     Raises:
-        CorruptError: There are not ``needs`` bases, or the parent is no tensor of real floats of the same type and
+        CorruptError: There are not ``needs`` bases, or the parent is not a tensor of real floats of the same type and
             shape that has the chunk's bytes.
     """
     if len(chunk.bases) != needs:
-        raise CorruptError(f"a chunk with {len(chunk.bases)} bases where {needs} are needed")
+        raise CorruptError(f"a chunk has {len(chunk.bases)} bases instead of {needs}")
     parent = chunk.bases[0]
     if parent.spec != chunk.spec or not is_real(chunk.spec.dtype) or parent.data.nbytes != nbytes:
-        raise CorruptError("a chunk with a parent that its update does not fit")
+        raise CorruptError("a chunk does not fit its parent")
     width = chunk.spec.dtype.bits // 8
     if nbytes % width or chunk.offset % width or not 0 <= chunk.offset <= chunk.spec.nbytes - nbytes:
-        raise CorruptError("a chunk that does not lie in its tensor")
+        raise CorruptError("a chunk lies outside its tensor")
     return parent
 
 
@@ -111,5 +111,5 @@ def factor(base: Base, shape: tuple[int, ...]) -> Values:
         CorruptError: It has another shape or size, or is of no real float type.
     """
     if base.spec.shape != shape or not is_real(base.spec.dtype) or base.data.nbytes != base.spec.nbytes:
-        raise CorruptError("a factor that does not fit its tensor")
+        raise CorruptError("a factor does not fit its tensor")
     return to_float64(base.data, base.spec.dtype).reshape(shape)

@@ -40,7 +40,7 @@ _SAMPLE = 512  # rows and columns
 _SAMPLED = 1 << 23  # elements to read for it
 _RANKS = (4, 8, 16, 32, 64, 128)
 _EXPLAINED = 0.2  # what a low rank must leave at most, of what the unchanged parent misses
-_ARITHMETIC = 1e-7  # relative error of an update that somebody computed in float32
+_ARITHMETIC = 1e-7  # relative error of an update that was computed in float32
 _TINY = 1e-36
 _REGULAR = 1e-9
 _BITS = (4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 24)
@@ -49,9 +49,9 @@ _PAYS_ON_DEVICE = 1 << 22  # elements
 
 
 def fit(target: TensorSource, parent: TensorSource, predict: Predict) -> Fit | None:
-    """Return scale and factors, or None where no low rank explains the update.
+    """Return scale and factors, or None if no low rank explains the update.
 
-    Float64 is left alone: what its updates are computed in decides over their rank, and nobody merges in it.
+    Float64 is not tried: the rank of its updates depends on the type they are computed in, and few merge in it.
     """
     spec = target.spec
     if parent.spec != spec or not is_real(spec.dtype) or spec.dtype.name == "F64" or len(spec.shape) < 2:  # noqa: PLR2004 - a matrix
@@ -110,7 +110,7 @@ class _Rows:
 
 
 def _update(target: TensorSource, parent: TensorSource, shape: tuple[int, int]) -> _range_finder.Intervals:
-    """Return what so many rows and columns, from the beginning, tell of the update."""
+    """Return what so many rows and columns, from the beginning, say about the update."""
     import numpy as np
 
     centre, half = np.empty(shape[0] * shape[1], np.float32), np.empty(shape[0] * shape[1], np.float32)
@@ -131,10 +131,10 @@ def _update(target: TensorSource, parent: TensorSource, shape: tuple[int, int]) 
 
 
 def _expected_rank(target: TensorSource, parent: TensorSource) -> int | None:
-    """Return a bound of the rank, or None where a sample shows that it is not low.
+    """Return a bound of the rank, or None if a sample shows that it is not low.
 
     The leading directions of one half of the sample's rows, fitted to one half of the columns of the others, must
-    foretell the other half.
+    predict the other half.
     """
     import numpy as np
 
@@ -184,7 +184,7 @@ def _distance(guess: Any, centre: NDArray[np.float32], half: NDArray[np.float32]
 
 
 def _factor(known: _range_finder.Intervals, width: int) -> tuple[Any, Any]:
-    """Return refined factors as numpy arrays, computed on a GPU where there is one and it pays."""
+    """Return refined factors as numpy arrays, computed on a GPU if there is one and it pays."""
     import numpy as np
 
     start = np.random.default_rng(2).standard_normal((known.centre.shape[1], width)).astype(np.float32)

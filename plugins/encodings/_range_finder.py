@@ -1,7 +1,7 @@
 """Factors of a low-rank update out of a rounded sum: a randomised range finder, then a search within the rounding.
 
 The range finder is Halko, Martinsson and Tropp's (SIAM Review 53, 2011). What it finds is blurred by the rounding of
-the sum. But every element tells its update to within half a step of its type, and the small ones have small steps, so
+the sum. But every element determines its update to within half a step of its type, and small ones have small steps. So
 the factors are known far better than that: alternately for each row of one factor and then of the other, a few Newton
 steps lead into the polytope of what the elements allow.
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ANYTHING = 1e30
-"""Half the length of the interval of an element that tells nothing, as one that is not finite."""
+"""Half the length of the interval of an element that determines nothing, such as one that is not finite."""
 OVERSAMPLE = 8
 """Columns of random numbers beyond the expected rank."""
 
@@ -36,8 +36,8 @@ class Intervals:
     """What is known of a rounded update, as arrays of [rows, columns] in float32.
 
     Attributes:
-        centre: The middle of what each element allows; zero where it allows anything.
-        half: Half the length of the interval; ``ANYTHING`` where an element allows anything.
+        centre: The middle of what each element allows; zero if it allows anything.
+        half: Half the length of the interval; ``ANYTHING`` if an element allows anything.
     """
 
     centre: Any

@@ -33,7 +33,7 @@ class LowRank(PredictingEncoding):
     needs = ("range", "whole", "whole")
 
     def fit(self, target: TensorSource, parent: TensorSource) -> Fit | None:
-        """Find the factors of an update of low rank, where there was one; see ``git_theta_ext.interfaces.Encoding``."""
+        """Find the factors of an update of low rank, if there was one; see ``git_theta_ext.interfaces.Encoding``."""
         return _low_rank_fit.fit(target, parent, self.predict)
 
     def predict(self, chunk: Chunk, out: memoryview) -> None:
@@ -74,9 +74,9 @@ def _factors(chunk: Chunk) -> tuple[Any, Any, float]:
     """
     scale, swap = _floats.finite_number(chunk.params, "scale"), chunk.params.get("swap", False)
     if not isinstance(swap, bool):
-        raise CorruptError("a chunk whose parameter 'swap' is neither true nor false")
+        raise CorruptError("parameter 'swap' of a chunk is not true or false")
     if len(chunk.spec.shape) < _MATRIX:
-        raise CorruptError("a chunk of low rank in a tensor that is no matrix")
+        raise CorruptError("a chunk of low rank is not part of a matrix")
     rows = chunk.spec.shape[0]
     columns = chunk.spec.elements // max(rows, 1)
     height, width = (columns, rows) if swap else (rows, columns)

@@ -29,7 +29,7 @@ class Scale(PredictingEncoding):
     needs = ("range", "whole")
 
     def fit(self, target: TensorSource, parent: TensorSource) -> Fit | None:
-        """Find axis and multipliers, where they explain the tensor; see ``git_theta_ext.interfaces.Encoding``."""
+        """Find axis and multipliers if they explain the tensor; see ``git_theta_ext.interfaces.Encoding``."""
         spec = target.spec
         if parent.spec != spec or not is_real(spec.dtype) or len(spec.shape) < _MATRIX:
             return None
@@ -73,7 +73,7 @@ def _multiplier(chunk: Chunk) -> tuple[int, Any]:
     """
     axis, shape = chunk.params.get("axis"), chunk.spec.shape
     if isinstance(axis, bool) or not isinstance(axis, int) or not 0 <= axis < len(shape):
-        raise CorruptError("a chunk whose parameter 'axis' is no axis of its tensor")
+        raise CorruptError("parameter 'axis' of a chunk is not an axis of its tensor")
     return axis, _floats.factor(chunk.bases[1], (shape[axis],))
 
 
@@ -109,7 +109,7 @@ def _bounds(spec: TensorSpec, axis: int, first: int, data: memoryview, base: mem
 
 
 def _explains(spec: TensorSpec, axis: int, first: int, data: memoryview, base: memoryview) -> bool:
-    """Tell from a sample whether nearly every slice was multiplied by one number."""
+    """Return from a sample whether nearly every slice was multiplied by one number."""
     lowest, highest, count = _bounds(spec, axis, first, data, base)
     seen = count >= _ENOUGH
     return bool(seen.any()) and float((lowest <= highest)[seen].mean()) >= _FITTING

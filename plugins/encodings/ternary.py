@@ -80,7 +80,7 @@ class Ternary:
     def _parent(self, chunk: Chunk, nbytes: int) -> tuple[memoryview, float]:
         scale = _floats.finite_number(chunk.params, "scale")
         if scale <= 0:
-            raise CorruptError("a chunk whose parameter 'scale' is not above zero")
+            raise CorruptError("parameter 'scale' of a chunk is not positive")
         return _floats.check_parent(chunk, nbytes, len(self.needs)).data, scale
 
 
@@ -110,7 +110,7 @@ def _moved(chunk: Chunk, parent: memoryview, scale: float, signs: Any) -> memory
 
 
 def _common_step(spec: TensorSpec, data: memoryview, base: memoryview) -> float | None:
-    """Return the amount by which nearly all changed elements of a sample moved, or None where there is none."""
+    """Return the amount by which nearly all changed elements of a sample moved, or None if there is none."""
     import numpy as np
 
     kind = f"<u{spec.dtype.bits // 8}"

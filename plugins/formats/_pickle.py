@@ -42,9 +42,9 @@ class Machine:
     """Runs a pickle's opcodes.
 
     Args:
-        find: Says what a global stands for, or refuses it.
-        call: Says what a global called with a tuple of arguments stands for.
-        load: Says what a persistent id stands for.
+        find: Returns the value of a global, or refuses it.
+        call: Returns the value of a call of a global with a tuple of arguments.
+        load: Returns the value of a persistent id.
         budget: For what it builds.
     """
 
@@ -70,7 +70,7 @@ class Machine:
             FormatError: The pickle is damaged, too large, or uses an opcode or a global that no checkpoint needs.
         """
         if len(data) > MAX_BYTES:
-            raise FormatError(f"a pickle of {len(data)} bytes; {MAX_BYTES} are the most")
+            raise FormatError(f"a pickle of {len(data)} bytes, more than the limit of {MAX_BYTES}")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of escapes in texts, which are the file's and not the user's
@@ -236,7 +236,7 @@ class Machine:
     @staticmethod
     def _expect(value: Any, kind: type) -> Any:
         if not isinstance(value, kind):
-            raise FormatError(f"damaged pickle: {type(value).__name__} in the place of {kind.__name__}")
+            raise FormatError(f"damaged pickle: {type(value).__name__} instead of {kind.__name__}")
         return value
 
     _STEPS: ClassVar[dict[str, Callable[[Machine, Any], None]]] = {

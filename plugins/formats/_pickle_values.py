@@ -47,11 +47,11 @@ class Budget:
         """
         self._left -= cost
         if self._left < 0:
-            raise FormatError("a pickle of more objects than any checkpoint of its size has")
+            raise FormatError("a pickle with more objects than a checkpoint of its size has")
 
 
 class Node:
-    """A dictionary or an object: values under path components; None where a value adds nothing to the path."""
+    """A dictionary or an object: values under path components; None if a value adds nothing to the path."""
 
     __slots__ = ("items",)
 

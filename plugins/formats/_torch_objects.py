@@ -136,7 +136,7 @@ def read_objects(data: bytes) -> tuple[dict[str, Storage], Iterator[tuple[str, L
         storage = _storage(ident)
         known = storages.setdefault(storage.key, storage)
         if known.nbytes != storage.nbytes:
-            raise FormatError(f"storage {storage.key!r} is said to have {known.nbytes} and {storage.nbytes} bytes")
+            raise FormatError(f"storage {storage.key!r} has both {known.nbytes} and {storage.nbytes} bytes")
         return storage
 
     budget = Budget(len(data))
@@ -147,7 +147,7 @@ def _find(found: Global) -> Global:
     known = _KNOWN.get(found)
     if known is None:
         raise FormatError(
-            f"the pickle asks for {str(found)[:200]!r}, which could run code; it was not run",
+            f"the pickle calls {str(found)[:200]!r}, which could run code; it was not run",
             hint="save only the state_dict, or set theta-format=opaque for this path in .gitattributes",
         )
     return known
@@ -155,7 +155,7 @@ def _find(found: Global) -> Global:
 
 def _call(function: object, args: tuple[Any, ...]) -> object:
     if not isinstance(function, Global):
-        raise FormatError("damaged pickle: it calls something that is no function")
+        raise FormatError("damaged pickle: it calls something that is not a function")
     try:
         match function.name, args:
             case (("_rebuild_tensor" | "_rebuild_tensor_v2"), (Storage() as storage, offset, shape, strides, *_)):
@@ -171,7 +171,7 @@ def _call(function: object, args: tuple[Any, ...]) -> object:
     except RecursionError as error:
         raise FormatError("damaged pickle: it is nested too deeply") from error
     if function.name.startswith(("_rebuild_tensor", "_rebuild_parameter", "_rebuild_from")):
-        raise FormatError(f"damaged pickle: {function} with arguments that it does not take")
+        raise FormatError(f"damaged pickle: {function} is called with arguments that it does not take")
     return Node([(str(number), value) for number, value in enumerate(args)])
 
 
@@ -186,22 +186,22 @@ def _storage(ident: object) -> Storage:
             *_,
         ) if kind in _STORAGES and 0 <= elements <= MAX_BYTES:
             return Storage(key, dtype(_STORAGES[kind]), elements)
-    raise FormatError("damaged pickle: a persistent id that names no storage")
+    raise FormatError("damaged pickle: a persistent id does not name a storage")
 
 
 def _torch_dtype(name: str) -> Dtype:
     if name in _ODD_DTYPES:
         return opaque(_ODD_DTYPES[name], name)
     if name not in _DTYPES:
-        raise FormatError(f"damaged pickle: {name!r} is no element type")
+        raise FormatError(f"damaged pickle: {name!r} is not an element type")
     return dtype(_DTYPES[name])
 
 
 def _tensor(storage: Storage, kind: Dtype, offset: object, shape: object, strides: object) -> Tensor:
     if not (isinstance(shape, tuple) and isinstance(strides, tuple) and len(shape) == len(strides) <= MAX_DIMENSIONS):
-        raise FormatError(f"damaged pickle: a tensor in storage {storage.key!r} without shape and strides")
+        raise FormatError(f"damaged pickle: a tensor in storage {storage.key!r} has no shape and strides")
     if not all(type(n) is int and 0 <= n <= MAX_BYTES for n in (offset, *shape, *strides)):
-        raise FormatError(f"damaged pickle: a tensor in storage {storage.key!r} with an impossible shape")
+        raise FormatError(f"damaged pickle: a tensor in storage {storage.key!r} has an impossible shape")
     assert isinstance(offset, int)
     return Tensor(storage, kind, offset, shape, strides)
 
@@ -227,7 +227,7 @@ def _leaves(root: object, budget: Budget) -> Iterator[tuple[str, Leaf]]:
                 yield name, value
                 continue
             if len(pending) == MAX_DEPTH:
-                raise FormatError(f"a pickle of more than {MAX_DEPTH} containers inside each other")
+                raise FormatError(f"containers are nested more than {MAX_DEPTH} deep in the pickle")
             pending.append((here, iter(value.items if isinstance(value, Node) else enumerate(value))))
             break
         else:
@@ -242,5 +242,5 @@ def _join(path: _Path | None) -> str:
         parts.append(key)
         length += len(key) + 1
         if length > MAX_NAME:
-            raise FormatError(f"a parameter's name of more than {MAX_NAME} characters, beginning {key[:40]!r}")
+            raise FormatError(f"a parameter name has more than {MAX_NAME} characters: {key[:40]!r}...")
     return ".".join(reversed(parts)) if parts else "tensor"

@@ -76,7 +76,7 @@ class _Entry:
 
 
 def first_name(data: Content) -> str | None:
-    """Return the name in the archive's first local header; None where the file does not begin with one."""
+    """Return the name in the archive's first local header; None if the file does not begin with one."""
     if data.nbytes < _LOCAL.size or bytes(data[:4]) != b"PK\3\4":
         return None
     length = _LOCAL.unpack(data[: _LOCAL.size])[9]
@@ -84,7 +84,7 @@ def first_name(data: Content) -> str | None:
 
 
 def names(data: Content) -> list[str]:
-    """Return the names in the central directory; none where it cannot be read. Never raises."""
+    """Return the names in the central directory; none if it cannot be read. Never raises."""
     try:
         return [entry.name for entry in _entries(data)[0]]
     except (FormatError, NotSplittable):
@@ -102,7 +102,7 @@ def members(data: Content) -> list[Member]:
     seen: set[str] = set()
     for entry in entries:
         if entry.name in seen:
-            raise FormatError(f"zip member {entry.name!r} is there twice")
+            raise FormatError(f"zip member {entry.name!r} exists twice")
         seen.add(entry.name)
     entries.sort(key=lambda entry: entry.header)
     first, *limits = *(entry.header for entry in entries), limit
@@ -152,7 +152,9 @@ def _literal(segment: Segment) -> bytes:
 
 
 def _unaccounted(start: int, end: int) -> NotSplittable:
-    return NotSplittable(f"bytes {start} to {end} belong to no zip member: several archives in a row, or a patched one")
+    return NotSplittable(
+        f"bytes {start} to {end} belong to no zip member: the file has several archives, or was patched"
+    )
 
 
 def _entries(data: Content, at: int = 0) -> tuple[list[_Entry], int]:
@@ -164,7 +166,7 @@ def _entries(data: Content, at: int = 0) -> tuple[list[_Entry], int]:
     """
     start, size, count = _directory(data, at)
     if start < at:
-        raise FormatError("the zip directory is not where it is said to be")
+        raise FormatError("the zip directory is not at its recorded position")
     found = list(_read_entries(data, start - at, start - at + size))
     if len(found) != count:
         raise FormatError(f"the zip directory announces {count} members and lists {len(found)}")
@@ -179,22 +181,22 @@ def _directory(data: Content, offset: int) -> tuple[int, int, int]:
     while at >= 0 and (len(tail) - at < _END.size or at + _END.size + _END.unpack_from(tail, at)[7] != len(tail)):
         at = tail.rfind(b"PK\5\6", 0, at)
     if at < 0:
-        raise FormatError("the zip directory at the file's end is missing; the file may be cut short")
+        raise FormatError("the file does not end with a zip directory; it may be cut short")
     _, disk, first_disk, here, count, size, start, _ = _END.unpack_from(tail, at)
     end = base + at
     if end >= _LOCATOR.size and bytes(data[end - _LOCATOR.size : end - _LOCATOR.size + 4]) == b"PK\6\7":
         end, wide = _directory64(data, end - _LOCATOR.size, offset)
         for short, full, mark in zip((count, size, start), wide, (_FULL16, _FULL32, _FULL32), strict=True):
             if short not in (full, mark):
-                raise FormatError("the two ends of the zip directory contradict each other")
+                raise FormatError("the two end records of the zip directory contradict each other")
         count, size, start = wide
     elif disk or first_disk or here != count:
         raise FormatError("a zip archive in several parts")
     end += offset
     if start + size != end:
-        raise NotSplittable(f"the zip directory is said to be at bytes {start} to {start + size}, and ends at {end}")
+        raise NotSplittable(f"the zip directory is recorded at bytes {start} to {start + size}, but ends at {end}")
     if count > _MAX_ENTRIES:
-        raise FormatError(f"a zip archive of {count} members; {_MAX_ENTRIES} are the most")
+        raise FormatError(f"a zip archive of {count} members, more than the limit of {_MAX_ENTRIES}")
     return start, size, count
 
 
@@ -202,7 +204,7 @@ def _directory64(data: Content, locator: int, offset: int) -> tuple[int, tuple[i
     _, _, at, disks = _LOCATOR.unpack(data[locator : locator + _LOCATOR.size])
     at -= offset
     if at < 0 or at + _END64.size > locator or bytes(data[at : at + 4]) != b"PK\6\6" or disks > 1:
-        raise NotSplittable("the zip64 directory's end is not where it is said to be")
+        raise NotSplittable("the zip64 end record is not at its recorded position")
     _, rest, _, _, disk, first_disk, here, count, size, start = _END64.unpack(data[at : at + _END64.size])
     if at + _END64_HEAD + rest != locator:
         raise _unaccounted(at + _END64_HEAD + rest, locator)
@@ -262,9 +264,9 @@ def _member(data: Content, entry: _Entry, limit: int) -> Member:
     start = name_at + name_size + extra_size
     end = start + entry.packed
     if end > limit:
-        raise FormatError(f"zip member {entry.name!r} of {entry.packed} bytes overlaps what is at byte {limit}")
+        raise FormatError(f"zip member {entry.name!r} of {entry.packed} bytes overlaps byte {limit}")
     if bytes(data[name_at : name_at + name_size]) != entry.raw_name:
-        raise FormatError(f"zip member {entry.name!r} has another name in its own header")
+        raise FormatError(f"zip member {entry.name!r} has a different name in its own header")
     later = bool(flags & _DESCRIPTOR)
     size, packed = _zip64(data[name_at + name_size : start], (size, packed), entry.name)
     said = zip((size, packed, crc), (entry.size, entry.packed, entry.crc), strict=True)

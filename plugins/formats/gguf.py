@@ -53,7 +53,7 @@ class GgufFormat:
     mergeable = True
 
     def detect(self, data: Content) -> bool:
-        """Tell whether the file begins as such files do."""
+        """Return whether the file begins with the magic number."""
         return data[: len(_MAGIC)] == _MAGIC
 
     def parse(self, data: Content) -> list[Extent]:
@@ -73,7 +73,7 @@ class GgufFormat:
         """Lay out other parameters: those of ``layout`` in its order, then new ones by name; key-value pairs are kept.
 
         Returns:
-            A layout, or None where an element type or shape cannot be written in the table.
+            A layout, or None if an element type or shape cannot be written in the table.
         """
         head = _head_of(layout)
         order = [name for name in layout.parameters if name in parameters]
@@ -101,7 +101,7 @@ class GgufFormat:
         return Layout((Literal(table + bytes(-len(table) % head.alignment)), *segments))
 
     def facts(self, layout: Layout) -> dict[str, bytes]:
-        """Return the key-value pairs as they are, by key, and bytes between the tensors that are no padding."""
+        """Return the key-value pairs as they are, by key, and bytes between the tensors that are not padding."""
         head = _head_of(layout)
         found: dict[str, bytes] = {}
         cursor = _Cursor(memoryview(head.content), 0)
@@ -114,7 +114,7 @@ class GgufFormat:
         return found | ({_BETWEEN: between} if between.strip(b"\0") else {})
 
     def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> Layout | None:
-        """Return the layout with other pairs; None where that would move tensors, or a key is there twice."""
+        """Return the layout with other pairs; None if that would move tensors, or a key exists twice."""
         before = self.facts(layout)
         alignment = _ALIGNMENT.decode()
         head = _head_of(layout)
@@ -171,7 +171,7 @@ class _Cursor:
             raise FormatError(f"{nbytes} bytes at {self.at} of {self.data.nbytes}; the file may be cut short")
         self.at += nbytes
         if self.at > _MOST_HEAD:
-            raise FormatError(f"a head of {self.at} bytes and more; {_MOST_HEAD} are the most")
+            raise FormatError(f"a head of {self.at} bytes and more, more than the limit of {_MOST_HEAD}")
 
     def take(self, nbytes: int) -> memoryview:
         """Return the next bytes, and go on behind them."""
@@ -193,7 +193,7 @@ class _Cursor:
             self.skip(self.number("<Q"))
         elif kind == _ARRAY:
             if nested == _MOST_NESTED:
-                raise FormatError("arrays in arrays without end")
+                raise FormatError("arrays are nested too deeply")
             kind, count = self.number("<I"), self.number("<Q")
             if kind in _SIZES:
                 self.skip(_SIZES[kind] * count)
@@ -203,7 +203,7 @@ class _Cursor:
         elif kind in _SIZES:
             self.skip(_SIZES[kind])
         else:
-            raise FormatError(f"a value of the unknown type {kind}")
+            raise FormatError(f"a value has the unknown type {kind}")
 
 
 def _head_of(layout: Layout) -> _Head:
@@ -216,11 +216,11 @@ def _read_head(data: Content) -> _Head:
     version = cursor.number("<I")
     if version not in _VERSIONS:
         if version & 0xFFFF == 0:
-            raise NotSplittable("big-endian numbers")
-        raise NotSplittable(f"version {version} of GGUF, which is not known")
+            raise NotSplittable("its numbers are big-endian")
+        raise NotSplittable(f"version {version} of GGUF is unknown")
     count, pairs = cursor.number("<Q"), cursor.number("<Q")
     if count > _MOST_TENSORS:
-        raise FormatError(f"{count} tensors; {_MOST_TENSORS} are the most")
+        raise FormatError(f"{count} tensors, more than the limit of {_MOST_TENSORS}")
     begin, alignment = cursor.at, _DEFAULT_ALIGNMENT
     for _ in range(pairs):  # each takes some bytes, so that the file's end ends it
         key, kind = cursor.text(), cursor.number("<I")
@@ -241,7 +241,7 @@ def _read_row(cursor: _Cursor) -> _Tensor:
     name = cursor.text().decode("utf-8", "surrogateescape")
     rank = cursor.number("<I")
     if rank > _MOST_DIMENSIONS:
-        raise FormatError(f"parameter {name!r} has {rank} dimensions; {_MOST_DIMENSIONS} are the most")
+        raise FormatError(f"parameter {name!r} has {rank} dimensions, more than the limit of {_MOST_DIMENSIONS}")
     dimensions = struct.unpack(f"<{rank}Q", cursor.take(8 * rank))
     return _Tensor(name, dimensions, cursor.number("<I"), cursor.number("<Q"))
 
@@ -254,7 +254,7 @@ def _extent(tensor: _Tensor, start: int, starts: Sequence[int], nbytes: int) -> 
     extent = Extent(tensor.name, spec, start + tensor.offset)
     if extent.end > nbytes:
         raise FormatError(
-            f"parameter {tensor.name!r} is said to be at bytes {extent.offset} to {extent.end} of {nbytes}; "
+            f"parameter {tensor.name!r} is recorded at bytes {extent.offset} to {extent.end} of {nbytes}; "
             "the file may be cut short"
         )
     return extent
@@ -267,7 +267,7 @@ def _spec(tensor: _Tensor, starts: Sequence[int]) -> TensorSpec:
     if tensor.kind in _BLOCKS:
         label, elements, nbytes = _BLOCKS[tensor.kind]
         if not shape or shape[-1] % elements:
-            raise FormatError(f"{list(shape)} is no shape of {label}, which has blocks of {elements} elements")
+            raise FormatError(f"{list(shape)} is not a shape of {label}, whose blocks have {elements} elements")
         return TensorSpec(opaque(8 * nbytes, label), (*shape[:-1], shape[-1] // elements))
     behind = len(starts) if 0 in shape else bisect_right(starts, tensor.offset)
     end = starts[behind] if behind < len(starts) else tensor.offset
@@ -275,7 +275,7 @@ def _spec(tensor: _Tensor, starts: Sequence[int]) -> TensorSpec:
 
 
 def _written(spec: TensorSpec) -> tuple[int, tuple[int, ...]] | None:
-    """Return how the table names an element type and a shape, or None where it cannot."""
+    """Return how the table names an element type and a shape, or None if it cannot."""
     for kind, dimensions in _spellings(spec):
         if len(dimensions) <= _MOST_DIMENSIONS:
             return kind, dimensions

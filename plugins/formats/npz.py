@@ -44,7 +44,7 @@ class NpzFormat:
     mergeable = True
 
     def detect(self, data: Content) -> bool:
-        """Tell whether the file is a ``.npy``, or a zip of nothing else."""
+        """Return whether the file is a ``.npy``, or a zip of nothing else."""
         if data[: len(_MAGIC)] == _MAGIC:
             return True
         first = _zip.first_name(data)
@@ -79,7 +79,7 @@ class NpzFormat:
         """Refuse: the archive would have to be written anew."""
 
     def facts(self, layout: Layout) -> dict[str, bytes]:
-        """Return the headers of arrays and all members that are no arrays, under their names."""
+        """Return the headers of arrays and all members that are not arrays, under their names."""
         first = layout.segments[0] if layout.segments else None
         if isinstance(first, Literal) and first.data.startswith(_MAGIC):
             return {"array": b"".join(part.data for part in layout.segments if isinstance(part, Literal))}
@@ -93,7 +93,7 @@ FORMAT = NpzFormat()
 
 
 def _array(name: str, data: Content, start: int, end: int) -> list[Extent]:
-    """Find the array of one ``.npy``; none where its elements have no bytes."""
+    """Find the array of one ``.npy``; none if its elements have no bytes."""
     try:
         kind, shape, offset = _header(data[start : min(end, start + _WIDE_START + _MAX_HEADER)])
         if kind is None:
@@ -106,7 +106,7 @@ def _array(name: str, data: Content, start: int, end: int) -> list[Extent]:
     extent = Extent(name, spec, start + offset)
     if extent.end > end:
         raise FormatError(
-            f"parameter {name!r}: {spec} has {spec.nbytes} bytes, and {end - extent.offset} are there; "
+            f"parameter {name!r}: {spec} has {spec.nbytes} bytes, but {end - extent.offset} are in the file; "
             "the file may be cut short"
         )
     return [extent]
@@ -118,13 +118,13 @@ def _header(data: memoryview) -> tuple[Dtype | None, tuple[int, ...], int]:
         raise FormatError("no .npy header")
     version = data[6]
     if not 1 <= version <= _UNICODE:
-        raise FormatError(f"a .npy header of version {version}, which is not known")
+        raise FormatError(f"a .npy header of version {version}, which is unknown")
     start = _WIDE_START if version >= _WIDE_HEADER else 10
     length = int.from_bytes(data[8:start], "little")
     if length > _MAX_HEADER:
-        raise NotSplittable(f"a .npy header of {length} bytes, more than numpy reads by itself")
+        raise NotSplittable(f"a .npy header of {length} bytes, more than numpy reads by default")
     if start + length > data.nbytes:
-        raise FormatError("a .npy header that does not end; the file may be cut short")
+        raise FormatError("a .npy header does not end; the file may be cut short")
     text = bytes(data[start : start + length]).decode("utf-8" if version == _UNICODE else "latin-1", "replace")
     kind, shape = _evaluate(text)
     return kind, shape, start + length
@@ -138,17 +138,17 @@ def _evaluate(header: str) -> tuple[Dtype | None, tuple[int, ...]]:
             warnings.simplefilter("ignore")  # of odd escapes, which are the file's and not the user's
             value = ast.literal_eval(header.strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        raise FormatError(f"a .npy header that is no Python literal: {error}") from error
+        raise FormatError(f"the .npy header is not a Python literal: {error}") from error
     match value:
         case {"descr": descr, "fortran_order": bool() as fortran, "shape": tuple() as shape} if all(
             type(n) is int for n in shape
         ):
             return _dtype(descr), shape[::-1] if fortran else shape
-    raise FormatError("a .npy header without descr, fortran_order and shape")
+    raise FormatError("the .npy header lacks descr, fortran_order or shape")
 
 
 def _dtype(descr: object) -> Dtype | None:
-    """Return an element type; None where elements have no bytes."""
+    """Return an element type; None if elements have no bytes."""
     if isinstance(descr, str) and descr in _DTYPES:
         return dtype(_DTYPES[descr])
     size = _item_size(descr)
@@ -166,7 +166,7 @@ def _item_size(descr: object) -> int:
         case str():
             match = _SIMPLE.fullmatch(descr)
             if match is None:
-                raise FormatError(f"{descr[:80]!r} is no element type")
+                raise FormatError(f"{descr[:80]!r} is not an element type")
             if match[2] == "O":
                 raise NotSplittable("Python objects, which are pickled")
             return int(match[3] or 0) * (4 if match[2] == "U" else 1)
@@ -174,7 +174,7 @@ def _item_size(descr: object) -> int:
             return sum(_field_size(field) for field in descr)
         case (inner, tuple() as shape):
             return _item_size(inner) * _product(shape)
-    raise FormatError(f"{str(descr)[:80]!r} is no element type")
+    raise FormatError(f"{str(descr)[:80]!r} is not an element type")
 
 
 def _field_size(field: object) -> int:
@@ -185,13 +185,13 @@ def _field_size(field: object) -> int:
             return _item_size(inner) * _product(shape)
         case (_, inner, int() as count):
             return _item_size(inner) * _product((count,))
-    raise FormatError(f"{str(field)[:80]!r} is no field of a record")
+    raise FormatError(f"{str(field)[:80]!r} is not a field of a record")
 
 
 def _product(shape: tuple[object, ...]) -> int:
     count = 1
     for n in shape:
         if type(n) is not int or not 0 <= n <= _MAX_ITEM:
-            raise FormatError(f"{str(shape)[:80]!r} is no shape of a field")
+            raise FormatError(f"{str(shape)[:80]!r} is not the shape of a field")
         count *= n
     return count

@@ -60,7 +60,7 @@ class OpaqueFormat:
         return {}
 
     def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> None:
-        """Refuse: there is no place for any."""
+        """Return None: an opaque file has no facts."""
 
 
 FORMAT = OpaqueFormat()

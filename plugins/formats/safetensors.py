@@ -31,7 +31,7 @@ class SafetensorsFormat:
     mergeable = True
 
     def detect(self, data: Content) -> bool:
-        """Tell whether a plausible length and the header's brace begin the file."""
+        """Return whether a plausible length and the header's brace begin the file."""
         if data.nbytes <= _LENGTH:
             return False
         return 1 < int.from_bytes(data[:_LENGTH], "little") <= _MAX_HEADER and data[_LENGTH] == ord("{")
@@ -40,7 +40,7 @@ class SafetensorsFormat:
         """Find the tensors.
 
         Raises:
-            FormatError: The header is no such JSON, or contradicts itself or the file; the parameter is named.
+            FormatError: The header is invalid, or contradicts itself or the file; the parameter is named.
         """
         header, start = _read_header(data)
         return [_extent(name, entry, start, data.nbytes) for name, entry in header.items() if name != _METADATA]
@@ -49,7 +49,7 @@ class SafetensorsFormat:
         """Lay out other parameters: those of ``layout`` in its order, then new ones by name; metadata is kept.
 
         Returns:
-            A layout without gaps, or None where an element type cannot be named in a header.
+            A layout without gaps, or None if an element type cannot be named in a header.
         """
         header = _header_of(layout)
         order = [name for name in layout.parameters if name in parameters]
@@ -76,7 +76,7 @@ class SafetensorsFormat:
         return found | ({_BETWEEN: between} if between.strip(b"\0") else {})
 
     def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> Layout | None:
-        """Return the layout with other metadata, None where bytes between the tensors would have to change."""
+        """Return the layout with other metadata, None if bytes between the tensors would have to change."""
         if facts.get(_BETWEEN) != self.facts(layout).get(_BETWEEN):
             return None
         header = _header_of(layout)
@@ -95,7 +95,7 @@ def _header_of(layout: Layout) -> dict[str, Any]:
 
 
 def _written_header(entries: Mapping[str, Any]) -> Literal | None:
-    """Return a header with its length, None where it would be too long."""
+    """Return a header with its length, None if it would be too long."""
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return Literal(len(text).to_bytes(_LENGTH, "little") + text) if len(text) <= _MAX_HEADER else None
@@ -106,9 +106,9 @@ def _read_header(data: Content) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(data[:_LENGTH], "little")
     start = _LENGTH + length
     if data.nbytes < _LENGTH or start > data.nbytes:
-        raise FormatError(f"a header of {length} bytes in a file of {data.nbytes}; the file may be cut short")
+        raise FormatError(f"a header of {length} bytes in a file of {data.nbytes} bytes; the file may be cut short")
     if length > _MAX_HEADER:
-        raise FormatError(f"a header of {length} bytes; {_MAX_HEADER} are the most")
+        raise FormatError(f"a header of {length} bytes, more than the limit of {_MAX_HEADER}")
     try:
         header = read_json(str(data[_LENGTH:start], "utf-8"), _object)
     except ValueError as error:
@@ -136,17 +136,19 @@ def _extent(name: str, entry: object, start: int, nbytes: int) -> Extent:
         case _:
             raise FormatError(f"parameter {name!r} lacks a dtype, a shape or two data_offsets")
     if any(type(n) is not int for n in (*shape, begin, end)):
-        raise FormatError(f"parameter {name!r} has a shape or data_offsets that are not whole numbers")
+        raise FormatError(f"parameter {name!r} has a shape or data_offsets that are not integers")
     if not 0 <= begin <= end <= nbytes - start:
         raise FormatError(
-            f"parameter {name!r} is said to be at bytes {begin} to {end} of {nbytes - start}; the file may be cut short"
+            f"parameter {name!r} is recorded at bytes {begin} to {end} of {nbytes - start}; the file may be cut short"
         )
     try:
         spec = TensorSpec(_dtype(kind, shape, end - begin), tuple(shape))
     except FormatError as error:
         raise FormatError(f"parameter {name!r}: {error.message}") from error
     if spec.nbytes != end - begin:
-        raise FormatError(f"parameter {name!r}: {spec} has {spec.nbytes} bytes, and its data_offsets {end - begin}")
+        raise FormatError(
+            f"parameter {name!r}: {spec} has {spec.nbytes} bytes, but its data_offsets span {end - begin}"
+        )
     return Extent(name, spec, start + begin)
 
 
@@ -168,7 +170,7 @@ def _written(kind: Dtype) -> str | None:
 
 
 def _aligned(specs: Iterable[TensorSpec]) -> bool:
-    """Tell whether each of some tensors begins at a multiple of its element when they are laid end to end."""
+    """Return whether each of some tensors begins at a multiple of its element when they are laid end to end."""
     at = 0
     for spec in specs:
         if at * 8 % spec.dtype.bits:

@@ -38,7 +38,7 @@ class TorchZipFormat:
     mergeable = True
 
     def detect(self, data: Content) -> bool:
-        """Tell whether the archive holds a ``data.pkl``, or the file begins with torch's older magic number."""
+        """Return whether the archive holds a ``data.pkl``, or the file begins with torch's older magic number."""
         first = _zip.first_name(data)
         if first is None:
             return _is_legacy(data)
@@ -49,7 +49,7 @@ class TorchZipFormat:
 
         Raises:
             FormatError: The archive or its pickle is damaged, contradicts itself, or could run code; the parameter is
-                named where there is one.
+                named if there is one.
             NotSplittable: Compressed, a legacy file, or TorchScript.
         """
         if _is_legacy(data):
@@ -59,7 +59,7 @@ class TorchZipFormat:
         members = {member.name: member for member in _zip.members(data)}
         pickles = [name for name in members if name.endswith(_PICKLE)]
         if len(pickles) != 1:
-            raise FormatError(f"a torch file has one data.pkl, and this archive {len(pickles)}")
+            raise FormatError(f"a torch file has one data.pkl, but this archive has {len(pickles)}")
         prefix = pickles[0].removesuffix(_PICKLE)
         order = members.get(f"{prefix}/byteorder")
         swapped = order is not None and bytes(data[order.start : order.end][:4]) == b"big"
@@ -69,7 +69,7 @@ class TorchZipFormat:
         """Refuse: a pickle would have to be written anew."""
 
     def facts(self, layout: Layout) -> dict[str, bytes]:
-        """Return the records that are no storages, under their names, but for those that every save writes anew."""
+        """Return the records that are not storages, under their names, but for those that every save writes anew."""
         found = {name.partition("/")[2] or name: data for name, data in _zip.literals(layout).items()}
         storages = {name for name, data in found.items() if name.startswith("data/") and not data}
         return {name: data for name, data in found.items() if name not in _PASSING and name not in storages}
@@ -100,7 +100,7 @@ def _read(data: Content, member: Member) -> list[_Use]:
     from ._torch_objects import read_objects
 
     if member.size > MAX_BYTES:
-        raise FormatError(f"{member.name!r} has {member.size} bytes; {MAX_BYTES} are the most")
+        raise FormatError(f"{member.name!r} has {member.size} bytes, more than the limit of {MAX_BYTES}")
     storages, leaves = read_objects(bytes(data[member.start : member.end]))
     uses = _uses(leaves)
     # A storage that no container leads to is a parameter all the same.
@@ -138,7 +138,7 @@ def _fields(members: Mapping[str, Member], folder: str, uses: list[_Use], *, swa
             raise FormatError(f"parameter {name!r}: the archive lacks {folder + use.storage.key!r}")
         if member.size != use.storage.nbytes:
             size = use.storage.nbytes
-            raise FormatError(f"parameter {name!r}: {member.name!r} has {member.size} bytes in place of {size}")
+            raise FormatError(f"parameter {name!r}: {member.name!r} has {member.size} bytes instead of {size}")
         found.append(Extent(name, _spec(use, swapped=swapped), member.start))
         found.extend(ChecksumField(name, place) for place in member.checksums)
     return found

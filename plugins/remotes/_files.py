@@ -21,7 +21,7 @@ _TEMPORARY = "tmp~"
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder with the permissions of the one above it, which must exist."""
+    """Make a directory with the permissions of its parent, which must exist."""
     with suppress(FileExistsError):
         path.mkdir()
         path.chmod(path.parent.stat().st_mode & 0o7777)
@@ -29,7 +29,7 @@ def make_folder(path: Path) -> None:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what uploads that were killed over a day ago left in a folder."""
+    """Remove what uploads that were killed more than a day ago left in a directory."""
     for path in folder.glob(f"{_TEMPORARY}*"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _STALE_SECONDS:
@@ -37,9 +37,9 @@ def remove_stale(folder: Path) -> None:
 
 
 def add_file(source: Path, target: Path) -> bool:
-    """Add an immutable file to a folder unless the name is taken there; durable on return.
+    """Add an immutable file to a directory unless the name is taken there; durable on return.
 
-    Whoever may read the folder may read the file.
+    Whoever can read the directory can read the file.
 
     Returns:
         Whether it was added.
@@ -117,7 +117,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def hard_link(source: Path, path: Path) -> bool:
-    """Give a file of ours a second name where the file system can.
+    """Give a file of ours a second name if the file system can.
 
     The file of another user stays apart: its owner could change it.
     """

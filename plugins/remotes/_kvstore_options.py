@@ -76,6 +76,6 @@ def spec_of(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
             spec["aws_credentials"] = {"type": options["credentials"]}
         return spec
     raise ConfigError(
-        f"{url} is no s3://bucket/prefix, gs://bucket/prefix or file:///folder",
+        f"{url} is not s3://bucket/prefix, gs://bucket/prefix or file:///directory",
         hint="git config theta.remote.<name>.url URL",
     )

@@ -1,6 +1,6 @@
 """A directory on this machine or on a network file system.
 
-Objects are shared with the local store where the file system allows: as a reflink, else as a hard link, else as a copy.
+Objects are shared with the local store if the file system allows: as a reflink, else as a hard link, else as a copy.
 They are never changed in place, so a link is as good as a copy.
 """
 
@@ -26,10 +26,10 @@ _PIECE = 1 << 24
 
 
 def open_remote(url: str, options: Mapping[str, Any]) -> Directory:
-    """Open the folder at a path or ``file://`` URL.
+    """Open the directory at a path or ``file://`` URL.
 
     Args:
-        url: The folder; it is made at the first upload, the folder above it must exist.
+        url: The directory. It is made at the first upload; its parent must exist.
         options: None are known.
 
     Raises:
@@ -40,7 +40,7 @@ def open_remote(url: str, options: Mapping[str, Any]) -> Directory:
     path = Path(unquote(parts.path) if parts else url)
     if not path.is_absolute() or (parts and parts.netloc not in {"", "localhost"}):
         raise ConfigError(
-            f"{url} is no absolute path on this machine",
+            f"{url} is not an absolute path on this machine",
             hint="git config theta.remote.<name>.url /absolute/path",
         )
     return Directory(path)
@@ -53,7 +53,7 @@ class Directory:
     """See ``Remote``.
 
     Args:
-        root: The folder that holds the objects.
+        root: The directory with the objects.
     """
 
     def __init__(self, root: Path) -> None:
@@ -61,14 +61,14 @@ class Directory:
         self._tidied: set[Path] = set()
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield the keys that start with ``prefix``, sorted within each folder."""
+        """Yield the keys that start with ``prefix``, sorted within each directory."""
         check_prefix(prefix)
         with _as_remote_errors(self._root):
             if self._exists():
                 yield from (key for key in self._walk(prefix.rpartition("/")[0]) if key.startswith(prefix))
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """Return the bytes of an object from ``start`` up to ``end``, fewer where it is shorter."""
+        """Return the bytes of an object from ``start`` up to ``end``; fewer if it is shorter."""
         with self._open(key) as fd:
             stop = os.fstat(fd).st_size if end is None else end
             pieces = []
@@ -78,14 +78,14 @@ class Directory:
             return b"".join(pieces)
 
     def fetch(self, key: str, path: Path, nbytes: int) -> None:
-        """Bring an object to a local file, as a link where possible."""
+        """Bring an object to a local file, as a link if possible."""
         with self._open(key) as fd:
             if (size := os.fstat(fd).st_size) != nbytes:
                 raise CorruptError(f"{self._root / key} has {size} bytes instead of {nbytes}")
             bring_file(self._root / key, fd, path)
 
     def put(self, key: str, path: Path) -> bool:
-        """Add a local file, as a link where possible."""
+        """Add a local file, as a link if possible."""
         target = self._root / check_key(key)
         with _as_remote_errors(target):
             self._exists()
@@ -124,19 +124,19 @@ class Directory:
         return found
 
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens where there is none."""
+        """Remove an object; does nothing if there is none."""
         target = self._root / check_key(key)
         with _as_remote_errors(target):
             self._check_inside(target)
             target.unlink(missing_ok=True)
 
     def _exists(self) -> bool:
-        """Tell whether anything was ever stored; that the folder above is gone is an error (a typo, or not mounted)."""
+        """Return whether anything was ever stored; that its parent is missing is an error (a typo, or not mounted)."""
         if self._root.is_dir():
             return True
         if not self._root.parent.is_dir():
             raise RemoteError(
-                f"{self._root.parent}: no such folder, so no remote can be in it",
+                f"{self._root.parent}: no such directory, so there is no remote in it",
                 hint="git config theta.remote.<name>.url URL, or mount the file system",
             )
         return False
@@ -162,7 +162,7 @@ class Directory:
         while target != self._root:
             if target.is_symlink():
                 raise RemoteError(
-                    f"{target} is a symbolic link, which a remote may not hold", hint=f"rm {quote(str(target))}"
+                    f"{target} is a symbolic link, which a remote must not contain", hint=f"rm {quote(str(target))}"
                 )
             target = target.parent
 

@@ -33,12 +33,12 @@ _SLOWEST = 1 << 13
 """Bytes a second; a transfer that takes longer than that is given up."""
 
 _TIMED_OUT = "Timeout was reached"
-# Servers and drivers word it differently; where neither says it, the size is searched for.
+# Servers and drivers word it differently; if neither says it, the size is searched for.
 _SIZE = re.compile(r"(?:<ActualObjectSize>|value of size |total size )(\d{1,15})\b")
 
 
 def open_remote(url: str, options: Mapping[str, Any]) -> KvStore:
-    """Open the store at ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///folder``.
+    """Open the store at ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///directory``.
 
     Args:
         url: Holds no credentials; tensorstore finds those in the environment and in the cloud's own files.
@@ -92,7 +92,7 @@ class KvStore:
         yield from filter(is_key, (key.decode(errors="replace") for key in keys))
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """Return the bytes of an object from ``start`` up to ``end``, fewer where it is shorter."""
+        """Return the bytes of an object from ``start`` up to ``end``; fewer if it is shorter."""
         check_key(key)
         try:
             with self._errors():
@@ -143,8 +143,8 @@ class KvStore:
             if self._wait(self._store.read(key, byte_range=slice(0, 0))).state != "missing":
                 return False
         raise RemoteError(
-            f"{self._url}: {key} was refused, most likely as there is no such bucket",
-            hint="make the bucket, or git config theta.remote.<name>.url URL",
+            f"{self._url}: {key} was refused, most likely because there is no such bucket",
+            hint="create the bucket, or git config theta.remote.<name>.url URL",
         )
 
     def keep(self, keys: Iterable[str]) -> set[str]:
@@ -154,7 +154,7 @@ class KvStore:
         return wanted & {key for prefix in prefixes for key in self.list(prefix)}
 
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens where there is none."""
+        """Remove an object; does nothing if there is none."""
         check_key(key)
         with self._errors():
             self._wait(self._store.write(key, None))
@@ -171,7 +171,7 @@ class KvStore:
         return bytes(found.value)
 
     def _size(self, key: str) -> int:
-        """Return an object's size, which tensorstore tells only in passing."""
+        """Return an object's size, which tensorstore only reports in errors."""
         with self._errors():
             self._read(key, 0, 0)
         try:
@@ -207,7 +207,7 @@ class KvStore:
     def _silent(self) -> RemoteError:
         return RemoteTimeoutError(
             f"{self._url}: no answer for {self._timeout:g} seconds",
-            hint="git config theta.remote.<name>.timeout SECONDS waits longer; what has come is kept",
+            hint="git config theta.remote.<name>.timeout SECONDS waits longer; received bytes are kept",
         )
 
 
@@ -244,7 +244,7 @@ def find_size(has: Callable[[int], bool]) -> int:
     """Return the smallest position that an object does not have, in about twice as many calls as that has bits.
 
     Args:
-        has: Tells whether there is a byte at a position.
+        has: Returns whether there is a byte at a position.
     """
     high = 1
     while has(high - 1):

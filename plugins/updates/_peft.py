@@ -40,20 +40,20 @@ def unwrapped(key: str) -> str:
 
 
 def is_start(key: str) -> bool:
-    """Tell whether a tensor is what an adapted module began with: PEFT saves those of embeddings and heads as well."""
+    """Return whether a tensor is the start of an adapted module: PEFT saves those of embeddings and heads as well."""
     return f"{_BASE}." in key
 
 
 def from_starts(
     changes: Mapping[str, ParameterUpdate], starts: Mapping[str, ParameterUpdate]
 ) -> dict[str, ParameterUpdate]:
-    """Return changes to what their modules began with, where an adapter tells that."""
+    """Return changes to what their modules began with, if an adapter has it."""
     begun = {name: replace(changes[name], start=start) if name in changes else start for name, start in starts.items()}
     return {**changes, **begun}
 
 
 def flag(file: UpdateFile, key: str) -> bool:
-    """Return a setting of an adapter that is on or off, off where it is not there.
+    """Return a setting of an adapter that is on or off, off if it is missing.
 
     Raises:
         FormatError: It is something else.

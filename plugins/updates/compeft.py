@@ -1,4 +1,4 @@
-"""Updates of signs and one scale for all (ComPEFT, Yadav et al., arXiv 2311.13171): the file that holds them.
+"""Signs and one scale for all parameters: ComPEFT (Yadav et al., 2023, https://arxiv.org/abs/2311.13171).
 
 A safetensors file. Its metadata has ``kind`` ("git-theta compeft 1"), ``scale``, ``density`` and ``alpha`` as decimal
 numbers, and ``shapes``, a JSON object with the shape of each parameter. A tensor ``NAME``, of bytes, has the signs of
@@ -54,7 +54,7 @@ def read_compeft(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict
         UsageError: It names a parameter that the checkpoint does not have.
     """
     if file.metadata.get("kind") != _KIND:
-        raise FormatError("not a file of signs", hint="git theta compress --compeft writes them")
+        raise FormatError("not a ComPEFT file", hint="git theta compress --compeft writes them")
     scale = _scale(file)
     shapes = _shapes(file)
     names = ParameterNames(parameters)
@@ -66,7 +66,7 @@ def read_compeft(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict
         if name in changes:
             raise FormatError(f"two values for {name!r}")
         if shapes.get(key) != list(spec.shape):
-            raise FormatError(f"parameter {name!r} is {spec}, and the update's {shapes.get(key)!r:.80}")
+            raise FormatError(f"parameter {name!r} is {spec}, but the update's shape is {shapes.get(key)!r:.80}")
         changes[name] = _change(name, spec, tensor, scale)
     return changes
 
@@ -80,7 +80,7 @@ def _scale(file: UpdateFile) -> float:
     except (KeyError, ValueError):
         scale = math.nan
     if not 0 < scale < math.inf:
-        raise FormatError("its metadata has no scale that is a finite number above zero")
+        raise FormatError("the scale in its metadata is not a positive finite number")
     return scale
 
 

@@ -1,6 +1,6 @@
-"""Updates that scale rows or columns, as Hugging Face PEFT saves them (IA3, Liu et al., arXiv 2205.05638).
+"""Scaled rows or columns, as PEFT saves them: IA3 (Liu et al., 2022, https://arxiv.org/abs/2205.05638).
 
-PEFT has ``ia3_l`` for each module: [out, 1] where outputs are scaled, the bias with them, and [1, in] where inputs are,
+PEFT has ``ia3_l`` for each module: [out, 1] if outputs are scaled, the bias with them, and [1, in] if inputs are,
 which it does to feed-forward modules. Plain vectors ``NAME.scale`` scale the parameter ``NAME``.
 """
 
@@ -38,7 +38,7 @@ def read_ia3(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str
     """Return what an IA3 adapter, or a file of plain vectors, makes of a checkpoint's parameters.
 
     Args:
-        file: The vectors, with the adapter's configuration where there is one.
+        file: The vectors, with the adapter's configuration if there is one.
         parameters: The checkpoint's.
 
     Returns:
@@ -46,11 +46,11 @@ def read_ia3(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str
 
     Raises:
         FormatError: The adapter contradicts itself, or does not fit a parameter, which is named.
-        UsageError: It names a parameter that the checkpoint does not have, or does not tell rows from columns.
+        UsageError: It names a parameter that the checkpoint does not have, or may scale rows or columns.
     """
     kind = str((file.config or {}).get("peft_type", "IA3")).upper()
     if kind != "IA3":
-        raise UsageError(f"an adapter of kind {kind[:40]!r}, not IA3")
+        raise UsageError(f"the adapter is of kind {kind[:40]!r}, not IA3")
     names = ParameterNames(parameters)
     changes: dict[str, ParameterUpdate] = {}
     starts: dict[str, ParameterUpdate] = {}
@@ -96,7 +96,7 @@ def _axis(file: UpdateFile, key: str, vector: UpdateTensor, spec: TensorSpec, mo
         return int(inputs ^ transposed)
     if fitting:
         raise UsageError(
-            f"{key!r} does not tell whether it scales the rows or the columns of {spec}",
+            f"{key!r} may scale the rows or the columns of {spec}",
             hint="give it the shape [rows, 1] or [1, columns], or list feedforward_modules in adapter_config.json",
         )
     raise FormatError(f"{key!r} has {vector.spec.elements} numbers, which do not fit {spec}")
@@ -107,6 +107,6 @@ def _scaled(name: str, spec: TensorSpec, vector: UpdateTensor, axis: int) -> Par
     check_factor(name, vector)
     size = spec.shape[axis] if axis < len(spec.shape) else 0
     if size != vector.spec.elements:
-        raise FormatError(f"{vector.spec.elements} numbers for axis {axis} of {name!r}, which is {spec}")
+        raise FormatError(f"{vector.spec.elements} numbers do not fit axis {axis} of {name!r}, which is {spec}")
     flat = UpdateTensor(TensorSpec(vector.spec.dtype, (size,)), vector.data)
     return predicted_update("scale", {"axis": axis}, flat)

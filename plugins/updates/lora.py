@@ -1,7 +1,7 @@
-"""Low-rank updates as Hugging Face PEFT saves them (LoRA, Hu et al., arXiv 2106.09685).
+"""Low-rank factors, as PEFT saves them: LoRA (Hu et al., 2021, https://arxiv.org/abs/2106.09685).
 
-A folder holds ``adapter_config.json`` and ``adapter_model.safetensors``. The latter has ``lora_A`` [r, in] and
-``lora_B`` [out, r] for each module that is changed; its weight becomes W + scaling * B A. Whole tensors beside them,
+A directory has ``adapter_config.json`` and ``adapter_model.safetensors``. The latter has ``lora_A`` [r, in] and
+``lora_B`` [out, r] for each module that is changed; its weight becomes W + scaling * B A. Whole tensors besides them,
 such as a new head or biases, take the place of the parameters that they are named after. So do those of a
 ``base_layer``, as PEFT saves them for embeddings and heads, before factors are applied.
 """
@@ -118,18 +118,18 @@ def read_lora(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[st
             place = (match["module"], match["kind"] != "lora_")
             once(pairs.setdefault(place, {}), match["side"], key)
         elif "lora_" in key:
-            raise UsageError(f"{key!r} belongs to a kind of LoRA that is not known")
+            raise UsageError(f"{key!r} belongs to an unknown kind of LoRA")
         else:
             name = names.get(unwrapped(key))
             once(
                 starts if is_start(key) else changes, name, replacing_update(file.tensors[key], parameters[name], name)
             )
     found = [_pair(file, names, module, sides, embedding=embedding) for (module, embedding), sides in pairs.items()]
-    told = [(pair, pair.ways(parameters[pair.name])) for pair in found]
-    # PEFT writes down what its last layer wanted, which is wrong for others where only some are like GPT-2's.
-    wrong = any(len(each) == 1 and settings.transposed not in each for pair, each in told if not pair.embedding)
-    for pair, ways in told:
-        once(changes, pair.name, _change(settings, pair, parameters[pair.name], ways, wrong=wrong))
+    ways = [(pair, pair.ways(parameters[pair.name])) for pair in found]
+    # PEFT writes down what its last layer wanted, which is wrong for others if only some are like GPT-2's.
+    wrong = any(len(each) == 1 and settings.transposed not in each for pair, each in ways if not pair.embedding)
+    for pair, fitting in ways:
+        once(changes, pair.name, _change(settings, pair, parameters[pair.name], fitting, wrong=wrong))
     return from_starts(changes, starts)
 
 
@@ -158,11 +158,11 @@ def _change(
         )
     if wrong and len(ways) > 1:
         raise UsageError(
-            f"fan_in_fan_out is wrong for some layers, and {pair.name!r} is square, so that nothing tells how it lies",
+            f"fan_in_fan_out is wrong for some layers, and {pair.name!r} is square, so it may be transposed or not",
             hint="merge it into a file with PEFT, and git theta add that",
         )
     if pair.rank != settings.rank and not settings.ranks_vary:
-        raise FormatError(f"{pair.key!r} has rank {pair.rank}, and the configuration says {settings.rank}")
+        raise FormatError(f"{pair.key!r} has rank {pair.rank}, but the configuration has {settings.rank}")
     transposed = settings.transposed if settings.transposed in ways else ways[0]
     scale = settings.scaling(pair.module, pair.rank)
     params = {"scale": scale, "swap": True} if transposed else {"scale": scale}
@@ -180,16 +180,16 @@ def _matrix(factor: UpdateTensor) -> UpdateTensor:
 def _settings(file: UpdateFile) -> _Settings:
     config = file.config
     if config is None:
-        raise UsageError("there is no adapter_config.json beside it", hint="name the adapter's folder")
+        raise UsageError("there is no adapter_config.json in its directory", hint="give the directory of the adapter")
     if str(config.get("peft_type", "LORA")).upper() != "LORA":
-        raise UsageError(f"an adapter of kind {config['peft_type']!r:.40}, not LORA")
+        raise UsageError(f"the adapter is of kind {config['peft_type']!r:.40}, not LORA")
     for key, why in _REFUSED.items():
         if config.get(key):
             raise UsageError(f"{key} is set: {why}", hint="merge it into a file with PEFT, and git theta add that")
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_OTHER_START):
         raise UsageError(
-            f"begun by {start[:40]!r}, which changes the model that it is an update of",
+            f"initialised by {start[:40]!r}, which changes the model that it is an update of",
             hint="save it with PEFT's path_initial_model_for_weight_conversion, which makes it a plain LoRA",
         )
     patterns = _mapping(file, "alpha_pattern")
@@ -205,20 +205,20 @@ def _settings(file: UpdateFile) -> _Settings:
 
 def _rank(value: object) -> int:
     if type(value) is not int or value < 1:
-        raise FormatError(f"r is {value!r:.40}, which is no rank")
+        raise FormatError(f"r is {value!r:.40}, which is not a rank")
     return value
 
 
 def _number(what: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _MOST:
-        raise FormatError(f"{what} is {value!r:.40}, which is no finite number")
+        raise FormatError(f"{what} is {value!r:.40}, which is not a finite number")
     return float(value)
 
 
 def _mapping(file: UpdateFile, key: str) -> Mapping[str, Any]:
     value = (file.config or {}).get(key) or {}
     if not isinstance(value, dict):
-        raise FormatError(f"{key} is no JSON object")
+        raise FormatError(f"{key} is not a JSON object")
     return value
 
 

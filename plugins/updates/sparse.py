@@ -1,4 +1,4 @@
-"""Updates of single elements: for a parameter ``NAME`` their places ``NAME.indices`` and values ``NAME.values``.
+"""Single elements: for a parameter ``NAME`` the tensors ``NAME.indices`` and ``NAME.values``.
 
 Places are flat, [n], or have a number for each dimension, [n, dimensions]. The metadata's ``mode`` is ``set``, where
 there is none too, or ``add``.
@@ -73,16 +73,18 @@ def _change(name: str, spec: TensorSpec, indices: UpdateTensor, values: UpdateTe
     import numpy as np
 
     if spec.dtype.bits % 8:
-        raise FormatError(f"parameter {name!r} is {spec}, whose elements are no whole bytes")
+        raise FormatError(f"parameter {name!r} is {spec}, whose elements are not whole bytes")
     if mode == "add":
         check_float_parameter(name, spec)
     places = _places(name, spec, indices)
     if values.spec.dtype != spec.dtype or values.spec.elements != places.size:
-        raise FormatError(f"parameter {name!r} is {spec}, and there are {places.size} places and {values.spec} values")
+        raise FormatError(
+            f"parameter {name!r} is {spec}, but there are {places.size} indices and the values are {values.spec}"
+        )
     order = np.argsort(places)
     places = places[order]
     if np.any(places[1:] == places[:-1]):
-        raise FormatError(f"parameter {name!r}: an element is there twice")
+        raise FormatError(f"parameter {name!r}: an element is updated twice")
     width = spec.dtype.bits // 8
     given = np.frombuffer(values.data, np.dtype((np.void, width)))[order]
 
@@ -115,10 +117,10 @@ def _places(name: str, spec: TensorSpec, indices: UpdateTensor) -> NDArray[Any]:
     several = len(shape) == _MATRIX and shape[1] == len(spec.shape)
     if kind is None or not (len(shape) == 1 or several):
         raise FormatError(
-            f"parameter {name!r} is {spec}, and its indices {indices.spec}: neither [n] nor [n, dimensions]"
+            f"parameter {name!r} is {spec}, but its indices are {indices.spec}: neither [n] nor [n, dimensions]"
         )
     if shape[0] > spec.elements:
-        raise FormatError(f"parameter {name!r} is {spec}, and there are {shape[0]} indices")
+        raise FormatError(f"parameter {name!r} is {spec}, but there are {shape[0]} indices")
     found = np.frombuffer(indices.data, kind).astype(np.int64)
     limits = spec.shape if several else (spec.elements,)
     found = found.reshape(-1, len(limits)) if limits else np.zeros((shape[0], 0), np.int64)

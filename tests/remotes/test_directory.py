@@ -72,7 +72,7 @@ def test_whoever_reads_the_folder_reads_the_object(tmp_path, source):
 def test_a_missing_parent_folder_is_an_error_not_an_empty_remote(tmp_path, source):
     remote = open_remote(str(tmp_path / "unmounted" / "theta"), {})
     for call in (lambda: list(remote.list("")), lambda: remote.put(KEY, source), lambda: remote.get(KEY)):
-        with pytest.raises(RemoteError, match="no such folder"):
+        with pytest.raises(RemoteError, match="no such directory"):
             call()
     assert not (tmp_path / "unmounted").exists()
 
@@ -162,5 +162,5 @@ def test_what_belongs_to_somebody_else_is_there_and_cannot_be_touched(source, tm
 
 
 def test_keeping_asks_whether_the_file_system_is_there(tmp_path):
-    with pytest.raises(RemoteError, match="no such folder"):
+    with pytest.raises(RemoteError, match="no such directory"):
         open_remote(str(tmp_path / "unmounted" / "theta"), {}).keep([KEY])

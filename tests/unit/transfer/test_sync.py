@@ -399,7 +399,7 @@ def test_what_is_nowhere_is_told_with_where_it_was_looked_for(theirs, place, roo
     with pytest.raises(MissingError, match="no remote is configured"):
         fetch(theirs, [], digests(tensors(1)))
     gone = OpenedRemote("gone", "gone", open_remote(str(tmp_path / "unmounted" / "theta"), {}))
-    with pytest.raises(RemoteError, match="no such folder"):
+    with pytest.raises(RemoteError, match="no such directory"):
         fetch(theirs, [gone, place], digests(tensors(1)))
 
 

@@ -193,7 +193,7 @@ def test_missing_configuration_is_refused():
         ("base_model.model.encoder.layer.0.attention.lora_A.weight", ("I64", (RANK, 64), bytes(2048)), "factors are"),
         ("base_model.model.encoder.layer.0.attention.lora_A.weight", floats(()), "do not fit"),
         ("base_model.model.encoder.layer.0.attention.lora_A.weight", floats((RANK, 64), size=float("inf")), "infinite"),
-        ("base_model.model.encoder.layer.0.attention.lora_magnitude_vector", floats((64,)), "not known"),
+        ("base_model.model.encoder.layer.0.attention.lora_magnitude_vector", floats((64,)), "unknown kind"),
         ("base_model.model.encoder.layer.0.attention.weight", floats((64, 64)), "two values"),
         ("base_model.model.encoder.layer.0.norm.bias", floats((65,)), "shapes cannot change"),
         ("base_model.model.position_ids", floats((1, 64)), "'position_ids'"),
