@@ -1,0 +1,122 @@
+"""Check a repository: its manifests, attributes, packs and tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import ManifestError
+from git_theta_ext.git.install import configured
+from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.git.revisions import head_of
+from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.operations.history.versions import versions
+from git_theta_ext.operations.maintenance.worktree_restore import restore_from_worktrees
+from git_theta_ext.operations.sync.outgoing import theta_paths_at
+from git_theta_ext.store.maintenance.fsck import (
+    Problem,
+    check_manifests,
+    check_packs,
+    check_tensors,
+    known_bad,
+    specs_of,
+    stored_specs,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.store.store import Store
+    from git_theta_ext.transfer.elsewhere import Remotes
+    from git_theta_ext.util.reporter import Reporter
+
+
+def reachable_manifests(repo: Repository) -> tuple[dict[str, Manifest], dict[str, str], list[Problem]]:
+    """Return every manifest that a ref, a reflog or an index reaches, and its path, both by a readable name.
+
+    The name is the path and the first commit that has the manifest there.
+    """
+    manifests: dict[str, Manifest] = {}
+    paths: dict[str, str] = {}
+    seen = set()
+    for version in versions(repo):
+        seen.add(version.oid)
+        commit = "staged" if version.commit is None else version.commit[:12]
+        name = f"{version.path} ({commit})"
+        manifests[name], paths[name] = version.manifest, version.path
+    others = {}
+    lines = repo.run("rev-list", "--objects", "--missing=allow-promisor", "--all", "--reflog", "--indexed-objects")
+    for line in lines.decode(errors="surrogateescape").split("\n")[:-1]:
+        oid, _, path = line.partition(" ")
+        if path and oid not in seen:
+            others[oid] = path
+    problems: list[Problem] = []
+    # Invalid manifests, and those that only the index of another work tree has.
+    for oid, data in manifest_blobs(repo, object_infos(repo, others)):
+        name = f"{others[oid]} (object {oid[:12]})"
+        try:
+            manifests[name], paths[name] = Manifest.parse(data), others[oid]
+        except ManifestError as error:
+            problems.append(Problem("corrupt", name, error.message))
+    return manifests, paths, problems
+
+
+def check_attributes(repo: Repository) -> list[Problem]:
+    """Find where the current commit's attributes and its manifests disagree, or git is not configured."""
+    head = head_of(repo)
+    if head is None:
+        return []
+    files = {entry.path: entry.oid for entry in repo.entries(head) if entry.regular}
+    tracked = theta_paths_at(repo, head, files)
+    problems = []
+    if tracked and not configured(repo):
+        problems.append(Problem("config", "filter.theta.process", "is not set; git theta install"))
+    infos = object_infos(repo, files.values())
+    manifests = {oid for oid, _ in manifest_blobs(repo, infos)}
+    raw = [path for path in tracked if files[path] not in manifests and infos[files[path]].nbytes]
+    what = "git stores the file itself; git theta add it and commit"
+    problems += [Problem("raw", f"HEAD:{path}", what) for path in raw]
+    what = "the committed .gitattributes do not track this manifest, so clones get its text"
+    bare = [path for path, oid in files.items() if oid in manifests and path not in tracked]
+    return problems + [Problem("attribute", f"HEAD:{path}", what) for path in bare]
+
+
+def check_store(
+    remotes: Remotes, store: Store, manifests: Mapping[str, Manifest], reporter: Reporter, *, full: bool
+) -> list[Problem]:
+    """Check packs and manifests, and with ``full`` every tensor.
+
+    Args:
+        remotes: The remotes that may hold what the store lacks.
+        store: The store.
+        manifests: All manifests, by a readable name.
+        reporter: Shows the progress.
+        full: Whether to decode every tensor.
+    """
+    with reporter.progress("checking packs", sum(path.stat().st_size for _, path in store.pack_files())) as advance:
+        problems = list(check_packs(store, advance))
+    with reporter.progress("checking manifests", sum(n for m in manifests.values() for _, n in m.digests())) as advance:
+        elsewhere = remotes.elsewhere(store, manifests)
+        problems += check_manifests(store, manifests, elsewhere=elsewhere, advance=advance)
+    if not full:
+        damaged = {problem.pack for problem in problems}
+        problems += [problem for problem in known_bad(store) if problem.pack not in damaged]
+    else:
+        wanted = {**stored_specs(store), **specs_of(manifests.values())}
+        with reporter.progress("decoding", sum(spec.nbytes for spec in wanted.values())) as advance:
+            damaged = {problem.pack for problem in problems}
+            decoded = check_tensors(store, wanted, advance)
+            # The damage of the pack is reported already.
+            problems += [problem for _, problem in decoded if not problem.pack or problem.pack not in damaged]
+    return problems
+
+
+def restore_lost(
+    workspace: Workspace, manifests: Mapping[str, Manifest], paths: Mapping[str, str], lost: AbstractSet[Digest]
+) -> dict[Digest, str]:
+    """Store lost tensors again from files in work trees, at the paths of the manifests that name them."""
+    lacking = (name for name, manifest in manifests.items() if any(digest in lost for digest, _ in manifest.digests()))
+    return restore_from_worktrees(workspace, {paths[name] for name in lacking}, lost) if lost else {}
