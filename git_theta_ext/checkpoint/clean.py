@@ -76,13 +76,13 @@ def describe(
         FormatError: As ``scan``.
         PluginError: As ``scan``.
     """
-    found = scan(data, path, format_name)
-    return _described(data, path, found, _hash(data, found, found.extents, threads, advance))
+    scanned = scan(data, path, format_name)
+    return _described(data, path, scanned, _hash(data, scanned, scanned.extents, threads, advance))
 
 
 def _hash(
     data: Content,
-    found: Scan,
+    scanned: Scan,
     extents: Sequence[Extent],
     threads: int,
     advance: Callable[[int], None] = no_progress,
@@ -91,7 +91,7 @@ def _hash(
 
     def digest(extent: Extent) -> _Hashed:
         shared = count if extent.spec.nbytes >= _SHARED_HASH else 1
-        return _digest(data, extent, found.seeds.get(extent.name, ()), shared)
+        return _digest(data, extent, scanned.seeds.get(extent.name, ()), shared)
 
     hashed: dict[str, _Hashed] = {}
     with ThreadPoolExecutor(count) as executor:
@@ -101,14 +101,14 @@ def _hash(
     return hashed
 
 
-def _described(data: Content, path: str, found: Scan, hashed: Mapping[str, _Hashed]) -> Described:
+def _described(data: Content, path: str, scanned: Scan, hashed: Mapping[str, _Hashed]) -> Described:
     try:
-        layout = layout_of(data, found.fields, lambda extent, seed: hashed[extent.name].checksums[seed])
+        layout = layout_of(data, scanned.fields, lambda extent, seed: hashed[extent.name].checksums[seed])
         skeleton = layout.to_skeleton()
     except FormatError as error:
         raise with_hint(error, path) from error
-    parameters = {extent.name: hashed[extent.name].parameter for extent in found.extents}
-    return Described(Manifest(found.format, Skeleton.of(skeleton), parameters), layout, found)
+    parameters = {extent.name: hashed[extent.name].parameter for extent in scanned.extents}
+    return Described(Manifest(scanned.format, Skeleton.of(skeleton), parameters), layout, scanned)
 
 
 def _digest(data: Content, extent: Extent, seeds: Iterable[int], threads: int) -> _Hashed:
@@ -155,23 +155,23 @@ def clean(
     if not isinstance(data, memoryview):
         hashed, stored = _store_likely_new(data, scanned, store, advance)
     rest = [extent for extent in scanned.extents if extent.name not in hashed]
-    found = _described(data, path, scanned, hashed | _hash(data, scanned, rest, store.threads))
-    parameters, skeleton = found.manifest.parameters, found.layout.to_skeleton()
+    described = _described(data, path, scanned, hashed | _hash(data, scanned, rest, store.threads))
+    parameters, skeleton = described.manifest.parameters, described.layout.to_skeleton()
     left = [extent for extent in scanned.extents if extent.name not in stored]
     store.put(
         [
             *((extent.spec, parameters[extent.name].digest, value_of(data, extent)) for extent in left),
-            (found.manifest.skeleton.spec, found.manifest.skeleton.digest, memoryview(skeleton)),
+            (described.manifest.skeleton.spec, described.manifest.skeleton.digest, memoryview(skeleton)),
         ],
         advance,
     )
     if not isinstance(data, memoryview):
-        _check_literals(data, found.layout)
-    return found
+        _check_literals(data, described.layout)
+    return described
 
 
 def _store_likely_new(
-    data: FileBytes, found: Scan, store: Store, advance: Callable[[int], None]
+    data: FileBytes, scanned: Scan, store: Store, advance: Callable[[int], None]
 ) -> tuple[dict[str, _Hashed], set[str]]:
     """Store large tensors without knowing their digests, if all tensors of a sample are new.
 
@@ -181,12 +181,12 @@ def _store_likely_new(
     Returns:
         The digests that were computed, and the names of the tensors that were stored.
     """
-    large = [extent for extent in found.extents if extent.spec.nbytes >= SMALL]
+    large = [extent for extent in scanned.extents if extent.spec.nbytes >= SMALL]
     sample = sorted(large, key=lambda extent: -extent.spec.nbytes)[::_SAMPLED]
-    unusual = found.seeds or len({extent.name for extent in large}) < len(large)
+    unusual = scanned.seeds or len({extent.name for extent in large}) < len(large)
     if len(sample) < _FEWEST or unusual or being_written(data.fileno()):
         return {}, set()
-    hashed = _hash(data, found, sample, store.threads)
+    hashed = _hash(data, scanned, sample, store.threads)
     digests = {one.parameter.digest for one in hashed.values()}
     if store.touch_and_find_missing(digests) != digests:
         return hashed, set()

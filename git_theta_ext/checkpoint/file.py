@@ -115,7 +115,9 @@ def open_checkpoint_file(path: Path, label: str = "", format_name: str | None = 
     data = open_file(path, label)
     if not data.nbytes:
         raise FormatError(f"{label}: the file is empty", hint="save the checkpoint first")
-    found = scan(data, label, format_name)
-    if found.format == "opaque":
-        raise FormatError(found.reason or f"{label}: its tensors cannot be found, since no format recognises the file")
-    return CheckpointFile(label, data, found)
+    scanned = scan(data, label, format_name)
+    if scanned.format == "opaque":
+        raise FormatError(
+            scanned.reason or f"{label}: its tensors cannot be found, since no format recognises the file"
+        )
+    return CheckpointFile(label, data, scanned)

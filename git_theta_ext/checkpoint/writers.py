@@ -47,7 +47,7 @@ def close_inherited() -> None:
                     os.close(descriptor)
 
 
-def _is_inherited(found: os.stat_result, proc: Path = _PROC) -> bool:
+def _is_inherited(status: os.stat_result, proc: Path = _PROC) -> bool:
     """Return whether only parent processes have a file open, which do not write to it.
 
     ``git apply`` and ``git am`` start the filter while they have the checkpoint open, and the shell between git and the
@@ -57,7 +57,7 @@ def _is_inherited(found: os.stat_result, proc: Path = _PROC) -> bool:
     for _ in range(_GENERATIONS):
         with suppress(OSError, IndexError, ValueError):
             line.append(int((proc / str(line[-1]) / "stat").read_bytes().rpartition(b")")[2].split()[1]))
-    holders = {pid for pid in _processes(proc) if _writes(proc / str(pid), found)}
+    holders = {pid for pid in _processes(proc) if _writes(proc / str(pid), status)}
     return bool(holders) and holders <= set(line[1:])
 
 
@@ -68,11 +68,11 @@ def _processes(proc: Path) -> list[int]:
         return []
 
 
-def _writes(process: Path, found: os.stat_result) -> bool:
+def _writes(process: Path, status: os.stat_result) -> bool:
     with suppress(OSError):
         for entry in (process / "fd").iterdir():
             with suppress(OSError, IndexError, ValueError):
-                if os.path.samestat(entry.stat(), found):
+                if os.path.samestat(entry.stat(), status):
                     flags = (process / "fdinfo" / entry.name).read_bytes().partition(b"flags:")[2].split()[0]
                     if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
                         return True

@@ -48,11 +48,14 @@ class Location:
         return self.root, self.pack
 
 
+Copy = tuple["Digest", Location]
+"""A stored copy of a tensor: its digest and one of its locations."""
+
 Locations = dict["Digest", "tuple[Location, ...]"]
 """The locations of each digest. A digest without locations is left out."""
 
 
-def in_pack(root: str, name: str, entries: Iterable[Entry]) -> list[tuple[Digest, Location]]:
+def in_pack(root: str, name: str, entries: Iterable[Entry]) -> list[Copy]:
     """Return digest and location of each entry of a pack, given in order."""
     return [
         (entry.digest, Location(root, name, number, entry.stored, entry.bases)) for number, entry in enumerate(entries)
@@ -77,7 +80,7 @@ def in_packs(
     return by_digest([*available, *((digest, at) for digest, at in entries if (at.pack, digest) not in bad)])
 
 
-def by_digest(copies: Iterable[tuple[Digest, Location]]) -> Locations:
+def by_digest(copies: Iterable[Copy]) -> Locations:
     """Group locations by their digests."""
     groups: dict[Digest, list[Location]] = {}
     for digest, location in copies:
@@ -91,7 +94,7 @@ def filtered(locations: Mapping[Digest, Iterable[Location]], keep: Callable[[Dig
     return {digest: several for digest, several in kept.items() if several}
 
 
-def flattened(locations: Mapping[Digest, Iterable[Location]]) -> Iterator[tuple[Digest, Location]]:
+def flattened(locations: Mapping[Digest, Iterable[Location]]) -> Iterator[Copy]:
     """Yield each location with its digest."""
     for digest, several in locations.items():
         for location in several:

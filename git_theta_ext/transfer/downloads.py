@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.locations import Location, Locations
+    from git_theta_ext.store.locations import Copy, Location, Locations
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
-    from git_theta_ext.store.verification.examine import Held
     from git_theta_ext.transfer.remote_index import OpenedRemote
 
 _DOWNLOADS = 8
@@ -48,8 +47,8 @@ class Downloads:
         self._store = store
         self._remote = remote
         self._paths: dict[str, Path] = {}
-        self._waiting: dict[str, list[Held]] = {}
-        self._proven: list[Held] = []
+        self._waiting: dict[str, list[Copy]] = {}
+        self._proven: list[Copy] = []
 
     def decode(
         self, headers: Mapping[str, PackHeader], names: Sequence[str], advance: Callable[[int], None]
@@ -125,12 +124,12 @@ class Downloads:
     def _believed(self) -> Locations:
         """Return verified locations of the bases of all packs that are kept."""
         held = [*self._proven, *(each for held in self._waiting.values() for each in held)]
-        found = sound(self._store.locations({base for _, location in held for base in location.bases}))
+        locations = sound(self._store.locations({base for _, location in held for base in location.bases}))
         for digest, location in self._proven:
-            found[digest] = (*found.get(digest, ()), location)
-        return found
+            locations[digest] = (*locations.get(digest, ()), location)
+        return locations
 
-    def _note(self, held: Held, error: BaseException | None) -> None:
+    def _note(self, held: Copy, error: BaseException | None) -> None:
         digest, location = held
         with suppress(StoreError):  # then it is decoded again next time
             if error is None:

@@ -44,13 +44,13 @@ class Remotes:
         """Return the missing digests that remotes have."""
         named = specs_of(manifests.values())
         missing = set(named) - set(shallowest(store.locations(named)))
-        found: set[Digest] = set()
+        available: set[Digest] = set()
         for remote in self.opened if missing else ():
             try:
-                found |= read_remote_index(store, remote).held()
+                available |= read_remote_index(store, remote).held()
             except ThetaError as error:  # noqa: PERF203 - a handful of remotes
                 self.failures.append(error)
-        return missing & found
+        return missing & available
 
     def fill(self, store: Store, manifests: Mapping[str, Manifest], advance: Callable[[int], None]) -> None:
         """Fetch the missing tensors that remotes have."""

@@ -80,12 +80,12 @@ def heads_directory(root: Path, url: str) -> Path:
 
 def known_headers(root: Path, url: str) -> dict[str, PackHeader]:
     """Return the cached headers of a remote's packs, without accessing the remote."""
-    found = {}
+    headers = {}
     with suppress(FileNotFoundError):
         for path in heads_directory(root, url).iterdir():
             with suppress(CorruptError, OSError):
-                found[path.name] = read_pack_header(path)
-    return found
+                headers[path.name] = read_pack_header(path)
+    return headers
 
 
 def read_remote_index(store: Store, remote: OpenedRemote) -> RemoteIndex:
@@ -105,8 +105,8 @@ def read_remote_index(store: Store, remote: OpenedRemote) -> RemoteIndex:
 
     with ThreadPoolExecutor(_READERS) as executor:
         headers = list(ordered_map(executor, read, names, 4 * _READERS))
-    found = {name: header for name, header in zip(names, headers, strict=True) if header is not None}
-    return RemoteIndex(found, frozenset(indexed), store.verdicts.bad_entries())
+    readable = {name: header for name, header in zip(names, headers, strict=True) if header is not None}
+    return RemoteIndex(readable, frozenset(indexed), store.verdicts.bad_entries())
 
 
 def known_better(store: Store, index: RemoteIndex, wanted: AbstractSet[Digest]) -> RemoteIndex:

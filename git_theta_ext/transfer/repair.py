@@ -190,14 +190,14 @@ def _fetch(
     store: Store, remotes: Sequence[OpenedRemote], digests: AbstractSet[Digest], advance: Callable[[int], None]
 ) -> dict[Digest, str]:
     """Fetch tensors from one remote after another, and then those that only several remotes together have."""
-    found: dict[Digest, str] = {}
+    sources: dict[Digest, str] = {}
     together = [(remotes, "several remotes")] if len(remotes) > 1 else []
     for some, name in [*(([remote], remote.name) for remote in remotes), *together]:
-        if left := set(digests) - set(found):
+        if left := set(digests) - set(sources):
             with suppress(*UNREADABLE, RemoteError):  # missing tensors are found below
                 fetch(store, some, left, advance)
-            found |= dict.fromkeys(left - store.touch_and_find_missing(left), name)
-    return found
+            sources |= dict.fromkeys(left - store.touch_and_find_missing(left), name)
+    return sources
 
 
 def _decodable(store: Store, wanted: Mapping[Digest, TensorSpec]) -> tuple[frozenset[Digest], list[Problem]]:
@@ -208,8 +208,12 @@ def _decodable(store: Store, wanted: Mapping[Digest, TensorSpec]) -> tuple[froze
 
 def _behind(digests: Collection[Digest], locations: Locations) -> set[Digest]:
     """Return some digests and all that they depend on, in any pack."""
-    found = closure(digests, lambda wanted: {digest: locations[digest] for digest in wanted if digest in locations})
-    return {*digests, *found, *(base for _, location in flattened(found) for base in location.bases)}
+    below = closure(digests, lambda wanted: {digest: locations[digest] for digest in wanted if digest in locations})
+    return {
+        *digests,
+        *below,
+        *(base for _, location in flattened(below) for base in location.bases),
+    }
 
 
 def _contents(locations: Locations, root: str, name: str) -> set[Digest]:
@@ -245,9 +249,9 @@ def _move(store: Store, source: Path, target: Path, name: str) -> None:
 def _salvage(store: Store, wanted: Mapping[Digest, TensorSpec]) -> dict[Digest, str]:
     """Store again the intact entries of quarantined packs."""
     root = store.root / QUARANTINE
-    found: dict[Digest, str] = {}
+    sources: dict[Digest, str] = {}
     if not wanted or not root.exists():
-        return found
+        return sources
     others = dict.fromkeys([store.root, *(root for root, _ in store.pack_files())])
     with closing(Store(root, list(others), store.threads)) as aside:
         aside.refresh()
@@ -256,8 +260,8 @@ def _salvage(store: Store, wanted: Mapping[Digest, TensorSpec]) -> dict[Digest, 
         for digest in sorted(whole):
             with suppress(*UNREADABLE):
                 store.put([(wanted[digest], digest, aside.read(digest, wanted[digest]))])
-                found[digest] = f"the intact part of pack {chosen[digest].pack[:16]}"
-    return found
+                sources[digest] = f"the intact part of pack {chosen[digest].pack[:16]}"
+    return sources
 
 
 def _tidy(quarantine: Path) -> None:

@@ -66,24 +66,24 @@ def verified(
         if not names:
             return digests & set(chosen)
         checked.update(names)
-        found = _there(remote, headers, names)
+        present = _there(remote, headers, names)
         if download:
-            found = downloads.decode(headers, found, advance)
+            present = downloads.decode(headers, present, advance)
             bad.update(
-                (name, e.digest) for name in found for e in headers[name].entries if (name, e.digest) not in good
+                (name, e.digest) for name in present for e in headers[name].entries if (name, e.digest) not in good
             )
-        for name in set(names) - set(found):
+        for name in set(names) - set(present):
             del headers[name]
-        for name in () if download else found:
+        for name in () if download else present:
             advance(headers[name].pack_bytes)
 
 
 def _sound_entries(store: Store, headers: Mapping[str, PackHeader]) -> set[tuple[str, Digest]]:
     """Return pack name and digest of the verified entries of packs with these names."""
     before = store.verdicts.sound_packs()
-    found = {(name, entry.digest) for name, header in headers.items() if name in before for entry in header.entries}
+    entries = {(name, entry.digest) for name, header in headers.items() if name in before for entry in header.entries}
     here = sound(store.locations({entry.digest for header in headers.values() for entry in header.entries}))
-    return found | {(location.pack, digest) for digest, location in flattened(here)}
+    return entries | {(location.pack, digest) for digest, location in flattened(here)}
 
 
 def _there(remote: OpenedRemote, headers: Mapping[str, PackHeader], names: Sequence[str]) -> list[str]:

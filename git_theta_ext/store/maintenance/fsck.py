@@ -166,7 +166,7 @@ def check_tensors(
         advance: Called with the number of bytes that were decoded since the last call.
     """
     judged = store.judge_again(wanted, advance)
-    for (digest, location), error in judged.found.items():
+    for (digest, location), error in judged.errors.items():
         path = pack_path(Path(location.root), location.pack)
         where = f"{digest[:16]} in {path}"
         if error is None:
@@ -203,14 +203,14 @@ def users(store: Store, manifests: Mapping[str, Manifest], packs: Collection[str
     every = store.index.all_locations()
     left = set(shallowest(filtered(usable(every), lambda _, location: location.pack_id not in damaged)))
     needed = {digest: _damage(digest, every, damaged) for digest in set(every) - left}
-    found: dict[str, list[str]] = {pack: [] for pack in packs}
+    uses: dict[str, list[str]] = {pack: [] for pack in packs}
     for place, manifest in manifests.items():
         named = [("the skeleton", manifest.skeleton.digest)]
         named += [(name, parameter.digest) for name, parameter in manifest.parameters.items()]
         for name, digest in named:
             for pack in needed.get(digest, ()):
-                found[pack].append(f"{place}: {name}")
-    return found
+                uses[pack].append(f"{place}: {name}")
+    return uses
 
 
 def _damage(digest: Digest, locations: Locations, damaged: Mapping[tuple[str, str], str]) -> set[str]:

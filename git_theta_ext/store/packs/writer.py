@@ -123,9 +123,9 @@ def clear_stale(root: Path) -> None:
     with suppress(FileNotFoundError):
         for left in (root / "tmp").iterdir():
             with suppress(OSError):
-                found = left.stat()
+                status = left.stat()
                 # A hard link has the times of its file, however new the link is.
-                if found.st_nlink == 1 and time.time() - found.st_mtime > _STALE_SECONDS:
+                if status.st_nlink == 1 and time.time() - status.st_mtime > _STALE_SECONDS:
                     left.unlink()
 
 

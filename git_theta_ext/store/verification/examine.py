@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from git_theta_ext.errors import ThetaError
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.deltas.decode import Decoder
-    from git_theta_ext.store.locations import Location
+    from git_theta_ext.store.locations import Copy, Location
     from git_theta_ext.store.packs.reader import StoredBlob
 
-    Held = tuple[Digest, Location]
     Chosen = Mapping[Digest, Location]
     Find = Callable[[Digest, Location], StoredBlob]
 
@@ -30,7 +29,7 @@ UNREADABLE = (CorruptError, MissingError, PluginError)
 def outcomes(  # noqa: PLR0913 - named
     decoder: Decoder,
     find: Find,
-    held: Sequence[Held],
+    copies: Sequence[Copy],
     trusted: Chosen,
     *,
     threads: int,
@@ -41,15 +40,15 @@ def outcomes(  # noqa: PLR0913 - named
     Args:
         decoder: Decodes chunks.
         find: Returns the blob at a location.
-        held: Digest and location of each entry. A digest may have several.
+        copies: Digest and location of each entry. A digest may have several.
         trusted: The locations that bases are decoded from.
         threads: Number of threads.
         advance: Called with the number of bytes that were decoded since the last call.
     """
     at = 0
-    while at < len(held):
+    while at < len(copies):
         try:
-            for error in _decoded(decoder, find, held[at:], trusted, threads, advance):
+            for error in _decoded(decoder, find, copies[at:], trusted, threads, advance):
                 at += 1
                 yield error
         except (*UNREADABLE, OSError) as error:  # noqa: PERF203 - of the entry at hand; then it goes on
@@ -80,7 +79,7 @@ class _Here(str):
 def _decoded(  # noqa: PLR0913, PLR0917 - as outcomes
     decoder: Decoder,
     find: Find,
-    held: Sequence[Held],
+    copies: Sequence[Copy],
     trusted: Chosen,
     threads: int,
     advance: Callable[[int], None],
@@ -88,7 +87,7 @@ def _decoded(  # noqa: PLR0913, PLR0917 - as outcomes
     """Decode entries up to the first that fails, and compare each with its digest."""
     blobs: dict[Digest, StoredBlob] = {}
     wanted: list[Digest] = []
-    for digest, location in held:
+    for digest, location in copies:
         here = cast("Digest", _Here(digest))
         try:
             for base in ancestors(location.bases, trusted) - set(blobs):

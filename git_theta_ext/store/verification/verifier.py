@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.deltas.decode import Blobs
-    from git_theta_ext.store.locations import Locations
-    from git_theta_ext.store.verification.examine import Chosen, Held
+    from git_theta_ext.store.locations import Copy, Locations
+    from git_theta_ext.store.verification.examine import Chosen
 
 _REMEMBERED = 1 << 28
 """Stored bytes that are decoded at most before the verdicts are recorded."""
@@ -37,16 +37,16 @@ class Judged:
     """The result of decoding entries of packs.
 
     Attributes:
-        found: The error of each entry, None if it is sound.
+        errors: The error of each entry, None if it is sound.
         stranded: Entries that depend on a tensor without a verified location.
     """
 
-    found: Mapping[Held, ThetaError | OSError | None]
-    stranded: tuple[Held, ...]
+    errors: Mapping[Copy, ThetaError | OSError | None]
+    stranded: tuple[Copy, ...]
 
-    def bad(self) -> dict[Held, ThetaError | OSError | None]:
+    def bad(self) -> dict[Copy, ThetaError | OSError | None]:
         """Return the damaged entries with their errors."""
-        return {entry: error for entry, error in self.found.items() if is_damage(error)}
+        return {entry: error for entry, error in self.errors.items() if is_damage(error)}
 
 
 class Verifier(Inventory):
@@ -84,8 +84,8 @@ class Verifier(Inventory):
         them from garbage collection until a manifest names them.
         """
         wanted = set(digests)
-        found, chosen = self.touch_sound(wanted)
-        if (absent := wanted - set(chosen)) & set(found):
+        locations, chosen = self.touch_sound(wanted)
+        if (absent := wanted - set(chosen)) & set(locations):
             self.prove(absent)
             _, chosen = self.touch_sound(wanted)
         return wanted - set(chosen)
@@ -98,7 +98,7 @@ class Verifier(Inventory):
             choose: Chooses the locations to read, without circles.
         """
         wanted = set(digests)
-        tried: set[Held] = set()
+        tried: set[Copy] = set()
         if not self._better and not self.verdicts.any_unknown():
             return
         while True:
@@ -110,33 +110,33 @@ class Verifier(Inventory):
             tried.update(unknown)
             self.judge(unknown)
 
-    def judge(self, held: Iterable[Held], advance: Callable[[int], None] = no_progress) -> Judged:
+    def judge(self, copies: Iterable[Copy], advance: Callable[[int], None] = no_progress) -> Judged:
         """Decode entries of packs, given verified bases, and record the verdicts.
 
         Args:
-            held: Digest and location of each entry.
+            copies: Digest and location of each entry.
             advance: Called with the number of bytes that were decoded since the last call.
         """
-        todo = list(held)
-        found: dict[Held, ThetaError | OSError | None] = {}
+        todo = list(copies)
+        errors: dict[Copy, ThetaError | OSError | None] = {}
         while todo:
             trusted = shallowest(sound(self.locations({base for _, location in todo for base in location.bases})))
-            ready = [each for each in todo if all(base in trusted for base in each[1].bases)]
+            ready = [(digest, location) for digest, location in todo if all(base in trusted for base in location.bases)]
             if not ready:
                 break
-            found.update(self._examine(ready, trusted, advance))
-            todo = [each for each in todo if each not in found]
-        return Judged(found, tuple(todo))
+            errors.update(self._examine(ready, trusted, advance))
+            todo = [copy for copy in todo if copy not in errors]
+        return Judged(errors, tuple(todo))
 
     def judge_again(self, digests: Iterable[Digest], advance: Callable[[int], None] = no_progress) -> Judged:
         """Decode all locations of some digests, whatever the verdicts on them are; see ``judge``."""
         known = self.index.locations(digests)
-        held = [(digest, replace(location, verdict=Verdict.UNKNOWN)) for digest, location in flattened(known)]
-        self._better.update(dict.fromkeys(map(_key, held), Verdict.UNKNOWN))
+        copies = [(digest, replace(location, verdict=Verdict.UNKNOWN)) for digest, location in flattened(known)]
+        self._better.update(dict.fromkeys(map(_key, copies), Verdict.UNKNOWN))
         self._verified.clear()
         self._undecided.clear()
-        self.prove({base for _, location in held for base in location.bases} - set(known))
-        return self.judge(held, advance)
+        self.prove({base for _, location in copies for base in location.bases} - set(known))
+        return self.judge(copies, advance)
 
     def verify(self, digests: Sequence[Digest], blobs: Blobs) -> None:
         """Decode tensors from given blobs, and remember for this process that this succeeded.
@@ -214,41 +214,41 @@ class Verifier(Inventory):
         return filtered(locations, lambda digest, location: _key((digest, location)) not in self._undecided)
 
     def _examine(
-        self, held: Sequence[Held], trusted: Chosen, advance: Callable[[int], None]
-    ) -> dict[Held, ThetaError | OSError | None]:
+        self, copies: Sequence[Copy], trusted: Chosen, advance: Callable[[int], None]
+    ) -> dict[Copy, ThetaError | OSError | None]:
         """Decode entries given trusted bases. Entries with a base that turns out to be damaged are left out."""
-        found: dict[Held, ThetaError | OSError | None] = {}
-        good: list[Held] = []
+        errors: dict[Copy, ThetaError | OSError | None] = {}
+        good: list[Copy] = []
         nbytes = 0
-        for each, error in zip(held, self._outcomes(held, trusted, advance), strict=True):
+        for copy, error in zip(copies, self._outcomes(copies, trusted, advance), strict=True):
             if error is None:
-                good.append(each)
+                good.append(copy)
             elif not is_damage(error):
-                self._undecided.add(_key(each))
-            elif (below := self._damage_below(each, trusted)) is None:
-                self._reject(each)
+                self._undecided.add(_key(copy))
+            elif (below := self._damage_below(copy, trusted)) is None:
+                self._reject(copy)
             elif is_damage(below) or isinstance(below, MissingError):
                 continue
             else:
-                self._undecided.add(_key(each))
-            found[each] = error
-            nbytes += each[1].stored
+                self._undecided.add(_key(copy))
+            errors[copy] = error
+            nbytes += copy[1].stored
             if nbytes > _REMEMBERED:
                 self._remember(good, Verdict.SOUND)
                 good, nbytes = [], 0
         self._remember(good, Verdict.SOUND)
-        return found
+        return errors
 
     def _outcomes(
-        self, held: Sequence[Held], trusted: Chosen, advance: Callable[[int], None] = no_progress
+        self, copies: Sequence[Copy], trusted: Chosen, advance: Callable[[int], None] = no_progress
     ) -> Iterator[ThetaError | OSError | None]:
-        return outcomes(self.decoder, self.blob_at, held, trusted, threads=self.threads, advance=advance)
+        return outcomes(self.decoder, self.blob_at, copies, trusted, threads=self.threads, advance=advance)
 
-    def _damage_below(self, held: Held, trusted: Chosen) -> ThetaError | OSError | None:
+    def _damage_below(self, copy: Copy, trusted: Chosen) -> ThetaError | OSError | None:
         """Decode the bases of an entry again, which may have been damaged since, and return the first error."""
-        behind = {digest: trusted[digest] for digest in ancestors(held[1].bases, trusted)}
+        behind = {digest: trusted[digest] for digest in ancestors(copy[1].bases, trusted)}
         steps = depths(behind)
-        for base in sorted(behind.items(), key=lambda each: steps[each[0]]):
+        for base in sorted(behind.items(), key=lambda item: steps[item[0]]):
             if self.was_verified(base[0], base[1].pack):
                 continue
             (error,) = self._outcomes([base], trusted)
@@ -261,28 +261,28 @@ class Verifier(Inventory):
             self._verified.add((base[0], base[1].pack))
         return None
 
-    def _reject(self, held: Held) -> None:
-        digest, location = held
-        self._remember([held], Verdict.BAD)
+    def _reject(self, copy: Copy) -> None:
+        digest, location = copy
+        self._remember([copy], Verdict.BAD)
         with suppress(OSError, StoreError):
             # Otherwise only this file is damaged, and another pack of that name may be sound.
             if sha256_of(self._path(location.root, location.pack)) == location.pack:
                 self.verdicts.note_bad(location.pack, digest)
 
-    def _remember(self, held: Sequence[Held], verdict: Verdict) -> None:
-        if not held:
+    def _remember(self, copies: Sequence[Copy], verdict: Verdict) -> None:
+        if not copies:
             return
-        names = {(digest, location.pack) for digest, location in held}
+        names = {(digest, location.pack) for digest, location in copies}
         if verdict is Verdict.SOUND:
             self._verified.update(names)
         else:
             self._verified.difference_update(names)
-        self._better.update(dict.fromkeys(map(_key, held), verdict))
+        self._better.update(dict.fromkeys(map(_key, copies), verdict))
         with suppress(StoreError):  # on a full disk or without permission the verdict is kept for this process only
-            self.verdicts.record(held, verdict)
-            for each in held:
-                self._better.pop(_key(each), None)
+            self.verdicts.record(copies, verdict)
+            for copy in copies:
+                self._better.pop(_key(copy), None)
 
 
-def _key(held: Held) -> tuple[Digest, str, str]:
-    return held[0], held[1].root, held[1].pack
+def _key(copy: Copy) -> tuple[Digest, str, str]:
+    return copy[0], copy[1].root, copy[1].pack

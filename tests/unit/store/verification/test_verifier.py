@@ -181,7 +181,7 @@ def test_a_tensor_is_judged_by_the_pack_at_hand_though_its_bases_lean_on_the_sam
     assert store.touch_and_find_missing([two[1]]) == set()
     (held,) = [h for h in store.locations([one[1]])[one[1]] if h.pack == round_about]
     judged = store.judge([(one[1], held)])
-    assert (list(judged.found.values()), judged.stranded) == ([None], ())
+    assert (list(judged.errors.values()), judged.stranded) == ([None], ())
     assert verdicts(store)[back, two[1]] is verdicts(store)[round_about, one[1]] is Verdict.SOUND
 
 
