@@ -224,9 +224,9 @@ def _name(state: str) -> str:
 
 def _quote(pattern: str) -> str:
     if not pattern or "\0" in pattern or pattern.startswith(_MACRO):
-        raise UsageError(f"{pattern!r} is no pattern that git takes")
+        raise UsageError(f"{pattern!r} is not a valid pattern")
     if pattern.endswith("/"):
-        raise UsageError(f"git gives no attributes to folders, as in {pattern!r}", hint=f"track {pattern + '**'!r}")
+        raise UsageError(f"git has no attributes for directories, as in {pattern!r}", hint=f"track {pattern + '**'!r}")
     if pattern.startswith("!"):
         pattern = "\\" + pattern
     if not _NEEDS_QUOTES.search(pattern):

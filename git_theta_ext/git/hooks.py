@@ -117,7 +117,7 @@ def git_version() -> tuple[int, int]:
     text = run_git(("version",)).decode()
     match = re.search(r"(\d+)\.(\d+)", text)
     if match is None:
-        raise RepositoryError(f"git calls its version {text.strip()!r}")
+        raise RepositoryError(f"cannot parse git's version {text.strip()!r}")
     return int(match[1]), int(match[2])
 
 

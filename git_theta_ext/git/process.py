@@ -76,7 +76,7 @@ def run_git(
         )
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
-            raise RepositoryError(f"there is no folder {cwd}") from error
+            raise RepositoryError(f"the directory {cwd} does not exist") from error
         raise RepositoryError("git is not on PATH", hint="install git 2.31 or later") from error
     if ok is not None and done.returncode not in ok:
         words = done.stderr.decode(errors="surrogateescape").strip()

@@ -63,7 +63,7 @@ def check_two_sides(repo: Repository, path: str) -> None:
     sides = 1 + len(merge_heads(repo))
     if sides > 2:  # noqa: PLR2004 - ours and theirs
         raise MergeError(
-            f"{path}: {sides} sides are being merged, and git's index has two of them",
+            f"{path}: {sides} sides are being merged, but git's index holds only two",
             hint="git merge --abort, then merge again; git add takes the file as it is",
         )
 

@@ -31,7 +31,7 @@ def share(value: str | None) -> None:
         number = -1
     if number < 0 or (number >= len(_ADDED) and number & _OWNER != _OWNER):
         raise ConfigError(
-            f"core.sharedRepository is {value!r}, which git does not take",
+            f"core.sharedRepository has the value {value!r}, which git does not accept",
             hint="git config core.sharedRepository group",
         )
     if number >= len(_ADDED):  # the permissions themselves, and folders can be entered by who may read them

@@ -76,7 +76,9 @@ def read_tracked(repo: Repository) -> TrackedConfig | None:
 
 def _parsed(repo: Repository, place: str, source: tuple[str, str], nbytes: int) -> TrackedConfig:
     if nbytes > _LARGEST:
-        raise ConfigError(f"{FILE} ({place}) has {nbytes} bytes; {_LARGEST} are the most", hint=f"edit {FILE}")
+        raise ConfigError(
+            f"{FILE} ({place}) has {nbytes} bytes, which exceeds the limit of {_LARGEST}", hint=f"edit {FILE}"
+        )
     try:
         listed = Config.parse(repo.run("config", "-z", "--no-includes", *source, "--list"))
     except RepositoryError as error:
@@ -90,7 +92,7 @@ def _check(address: str, command: str) -> None:
         parts = urlsplit(address)
         secret = parts.username is not None or parts.password is not None
     except ValueError as error:
-        raise ConfigError(f"{FILE} has an address that is none: {error}", hint=f"edit {FILE}") from error
+        raise ConfigError(f"{FILE} has an address that cannot be parsed: {error}", hint=f"edit {FILE}") from error
     if secret:
         raise ConfigError(
             f"{FILE} has an address with a user name or a password in it, which everybody can read",
@@ -98,6 +100,6 @@ def _check(address: str, command: str) -> None:
         )
     if not parts.netloc or parts.scheme.lower() in ("", "file"):
         raise ConfigError(
-            f"{FILE} says that parameters are in {address}; a tracked file may not choose a folder of this machine",
+            f"{FILE} names the address {address}; a tracked file must not choose a folder on this machine",
             hint=f"{command} {address}",
         )

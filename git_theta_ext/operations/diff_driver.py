@@ -102,7 +102,7 @@ def diff_versions(words: Sequence[str], workspace: Workspace) -> FileDiff | None
         ManifestError: A version is a broken manifest.
     """
     if len(words) not in (_SHORT, _LONG):
-        raise UsageError(f"{len(words)} arguments; git gives 1, 7 or 9", hint="git diff calls this command itself")
+        raise UsageError(f"{len(words)} arguments; git passes 1, 7 or 9", hint="git diff calls this command itself")
     path, old_file, old_oid, old_mode, new_file, new_oid, new_mode, *renamed = words
     new_path = renamed[0] if renamed else path
     formats = theta_paths(workspace.repo.run, [path, new_path])
@@ -115,7 +115,9 @@ def diff_versions(words: Sequence[str], workspace: Workspace) -> FileDiff | None
     distances, missing = _measure(diff, old, new, workspace.store)
     if missing:
         values = "1 parameter is" if missing == 1 else f"{missing} parameters are"
-        notes.append(f"the values of {values} not here; git theta checkout fetches those of the current commit")
+        notes.append(
+            f"the values of {values} not in this repository; git theta checkout fetches those of the current commit"
+        )
     return FileDiff(f"{path} -> {new_path}" if renamed else path, diff, distances, notes)
 
 

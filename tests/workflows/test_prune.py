@@ -133,7 +133,7 @@ def test_a_remote_that_is_this_very_store_is_refused(three: Repo, tmp_path: Path
         three.git("config", "theta.remote.origin.url", str(url))
         done = three.run("theta", "prune", check=False)
         assert done.returncode == 2
-        assert "this very store" in done.stderr
+        assert "in the store of this repository" in done.stderr
     three.git("theta", "fsck", "--full")
 
 

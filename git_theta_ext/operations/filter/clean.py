@@ -66,7 +66,7 @@ class CleanRequest:
                 self._spool.write(data)
         elif self._reading is None:
             if self._received > MAX_MANIFEST:
-                raise ManifestError(f"{self._pathname}: a manifest of more than {MAX_MANIFEST} bytes")
+                raise ManifestError(f"{self._pathname}: the manifest exceeds {MAX_MANIFEST} bytes")
             self._head += data
 
     def end(self) -> bytes:

@@ -132,7 +132,7 @@ class FilterProcess:
             return asked
         if request.command == SMUDGE:
             return _SmudgeRequest()
-        raise ProtocolError(f"git asks to {request.command!r}, which this filter does not know")
+        raise ProtocolError(f"git sent the unknown filter command {request.command!r}")
 
     def _take(self, event: Content) -> None:
         if self._handler is not None:

@@ -54,7 +54,7 @@ def prune_place(workspace: Workspace, name: str | None) -> OpenedRemote:
         name: Of a git remote; the one that is pushed to where None.
 
     Raises:
-        UsageError: There is none, or it keeps its parameters in this very store.
+        UsageError: There is none, or it keeps its parameters in the store of this repository.
         ThetaError: It cannot be opened.
     """
     repo = workspace.repo
@@ -68,7 +68,8 @@ def prune_place(workspace: Workspace, name: str | None) -> OpenedRemote:
         _same(Path(folder) / part, workspace.store.root / part) for part in (".", "packs")
     ):  # what is dropped here would be gone there
         raise UsageError(
-            f"{remote} keeps its parameters in this very store, {folder}", hint="git theta prune --remote another one"
+            f"{remote} keeps its parameters in the store of this repository, {folder}",
+            hint="git theta prune --remote NAME",
         )
     return place
 

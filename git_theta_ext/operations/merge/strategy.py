@@ -231,7 +231,7 @@ def _check_worktree(repo: Repository, tree: str, found: Sequence[CheckpointVersi
     try:
         repo.run("read-tree", "-n", "-m", "-u", "HEAD", tree)
     except RepositoryError as error:
-        raise MergeError(error.message, hint="git commit, or git stash, what is changed in the work tree") from error
+        raise MergeError(error.message, hint="git commit, or git stash, the changes in the work tree") from error
 
 
 def _warn(workspace: Workspace, bases: Sequence[str], heads: Sequence[str]) -> None:
@@ -242,8 +242,8 @@ def _warn(workspace: Workspace, bases: Sequence[str], heads: Sequence[str]) -> N
     shared = sum(count > 1 for count in counts.values())
     if shared:
         workspace.reporter.warning(
-            f"{plural(shared, 'commit')} since the common ancestor of all branches are in several of them;"
-            " their changes count for each of these"
+            f"several of the branches contain {plural(shared, 'commit')} since the common ancestor;"
+            " their changes count for each of these branches"
         )
 
 

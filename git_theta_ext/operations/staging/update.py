@@ -78,7 +78,7 @@ def open_update(path: Path) -> UpdateFile:
             hint="save it again with save_pretrained(..., safe_serialization=True)",
         )
     if file.exists() and not file.is_file():
-        raise UsageError(f"{file} is no file", hint="git theta add -h")
+        raise UsageError(f"{file} is not a file", hint="git theta add -h")
     try:
         config = None
         if (file.parent / _CONFIG).is_file():

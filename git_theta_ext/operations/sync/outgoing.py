@@ -60,7 +60,7 @@ def parse_updates(text: str) -> list[RefUpdate]:
         words = line.split(" ")
         if len(words) != 4:  # noqa: PLR2004 - githooks(5)
             raise UsageError(
-                f"not a line that git gives to a pre-push hook: {line[:200]!r}", hint="let git push call it"
+                f"unexpected line in the input of the pre-push hook: {line[:200]!r}", hint="let git push call it"
             )
         updates.append(RefUpdate(*words))
     return updates

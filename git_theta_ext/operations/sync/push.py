@@ -265,4 +265,4 @@ def _recode(workspace: Workspace, going: Going) -> None:
                 recode_outgoing(workspace, going.digests, going.there)
     except (CorruptError, StoreError) as error:
         # A damaged old version, a full disk or one without locks is no reason not to upload what is here.
-        workspace.reporter.note(f"what is pushed was not made smaller: {error.message}")
+        workspace.reporter.note(f"cannot recode what is pushed: {error.message}")

@@ -163,7 +163,8 @@ def _beside_git(repo: Repository, name: str, address: str) -> str:
     path = local_path(address)
     if path is None:
         raise ConfigError(
-            f"it is not known where {redacted(name)} ({redacted(address)}) keeps parameters: git's server takes none",
+            f"no store is configured for the remote {redacted(name)} ({redacted(address)}):"
+            " a git server does not take parameters",
             hint=f"git config theta.remote.{quote(redacted(name))}.url URL, or for everybody who clones: "
             "git config -f .thetaconfig theta.url URL",
         )

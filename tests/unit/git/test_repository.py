@@ -131,7 +131,7 @@ def test_gits_complaint_is_the_message(place, tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(RepositoryError, match="no folder"):
+    with pytest.raises(RepositoryError, match="does not exist"):
         Repository.discover(tmp_path / "gone")
 
 

@@ -125,7 +125,7 @@ def test_git_decides_on_colour(versions):
 
 def test_other_numbers_of_arguments_are_refused(versions, capsys):
     assert main(["diff-driver", "one", "two"]) != 0
-    assert "git gives 1, 7 or 9" in capsys.readouterr().err
+    assert "git passes 1, 7 or 9" in capsys.readouterr().err
 
 
 def test_a_path_that_a_merge_left_undecided_comes_alone(versions, capsys):

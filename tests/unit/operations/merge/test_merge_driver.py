@@ -158,7 +158,7 @@ class TestByHand:
         kept = sides.read("A")
         assert self.run() == 1
         assert sides.read("A") == kept
-        assert "no manifest" in capsys.readouterr().err
+        assert "not a manifest" in capsys.readouterr().err
 
     def test_a_side_with_conflicts_in_it_is_refused(self, sides, capsys, monkeypatch):
         monkeypatch.setenv("GIT_THETA_MERGE", "conflict")

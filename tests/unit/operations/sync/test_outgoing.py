@@ -207,5 +207,5 @@ def test_attributes_of_a_commit_are_read_in_a_bare_repository(place, tmp_path):
 def test_lines_for_the_hook_are_read_and_others_refused():
     assert parse_updates("a b c d\n") == [RefUpdate("a", "b", "c", "d")]
     assert parse_updates("") == []
-    with pytest.raises(UsageError, match="not a line"):
+    with pytest.raises(UsageError, match="unexpected line"):
         parse_updates("a b c\n")

@@ -130,7 +130,7 @@ def test_the_branchs_remote_is_asked_first_and_useless_ones_are_left_out(work, t
 
 def test_when_no_remote_can_be_opened_the_reason_is_told(work):
     git("remote", "add", "web", "https://host/a.git", cwd=work)
-    with pytest.raises(ConfigError, match="keeps parameters"):
+    with pytest.raises(ConfigError, match="no store is configured"):
         every(work)
 
 
@@ -236,7 +236,7 @@ def test_the_users_configuration_wins_over_a_tracked_file_and_a_name_over_all(wo
 @pytest.mark.parametrize("address", ["/srv/x", "../x", "file:///srv/x", "FILE://localhost/x", "~/x", "file:x"])
 def test_a_tracked_file_chooses_no_folder_of_this_machine(work, address):
     tracked(work, f"[theta]\n\turl = {address}\n")
-    with pytest.raises(ConfigError, match="may not choose a folder") as caught:
+    with pytest.raises(ConfigError, match="must not choose a folder") as caught:
         opened(work, "origin", "../bare.git")
     assert caught.value.hint == f"git config theta.remote.origin.url {address}"
 
