@@ -136,8 +136,8 @@ STATES = {
     "quantised, by all": State(
         {".qweight": BLOCKS[0], ".scales": SCALES[0]},
         tuple({".qweight": BLOCKS[n], ".scales": SCALES[n]} for n in (1, 2, 3)),
-        "part of a quantised weight, of which ours and theirs changed something",
-        "ours and theirs1 and theirs2 changed something",
+        "part of a quantised weight that ours and theirs changed",
+        "that ours and theirs1 and theirs2 changed",
     ),
     "quantised, parts by each": State(
         {".qweight": BLOCKS[0], ".scales": SCALES[0]},
@@ -146,8 +146,8 @@ STATES = {
             {".qweight": BLOCKS[0], ".scales": SCALES[1]},
             {".qweight": BLOCKS[0], ".scales": SCALES[0]},
         ),
-        "part of a quantised weight, of which ours and theirs",
-        "part of a quantised weight, of which ours and theirs1",
+        "part of a quantised weight that ours and theirs",
+        "part of a quantised weight that ours and theirs1",
     ),
     "lora by one": State(
         {".lora_A.weight": DOWN[0], ".lora_B.weight": UP[0]},
