@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from helpers import ATTENTION, EMBEDDING, MODEL, Repo, WithHistory, model, safetensors, tensors, values
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 META = {"format": "pt", "note": "kept to the byte"}
 MOVED, OTHER = "moved.safetensors", "other.safetensors"
-
-
 OURS = ("-c", "theta.merge.method=ours")
+"""Of a merge that decides and computes nothing."""
 
 
 def taken(*seeds: int) -> bytes:
@@ -42,27 +47,30 @@ def _started(repo: Repo) -> None:
     repo.git("tag", "base")
 
 
-@pytest.fixture
-def started(with_history: WithHistory) -> Repo:
-    """Return a repository whose tag ``base`` has the model of seed 1."""
-    return with_history(_started)
+@cache
+def renamed(*paths: str) -> Callable[[Repo], None]:
+    """Return what makes the branches ``main``, ``a`` and ``b``, on which the model has these paths."""
+
+    def make(repo: Repo) -> None:
+        _started(repo)
+        for number, name in ((1, "a"), (2, "b"), (0, "main")):
+            side(repo, name, number + 2, paths[number])
+
+    return make
 
 
 @pytest.mark.parametrize("words", [["a"], ["-s", "theta", "a", "b"]], ids=["two sides", "three sides"])
 @pytest.mark.parametrize("paths", [(MOVED, MODEL, MODEL), (MODEL, MOVED, MODEL), (MOVED, MOVED, MODEL)], ids=str)
-def test_renamed_and_changed(started: Repo, words: list[str], paths: tuple[str, ...]) -> None:
-    for number, name in ((1, "a"), (2, "b"), (0, "main")):
-        side(started, name, number + 2, paths[number])
-    started.git(*OURS, "merge", "--quiet", *words)
-    assert started.problems(MOVED, taken(*(2, 3, 4)[: 2 + words.count("b")])) == []
-    started.git("theta", "merge", "--replay")
+def test_renamed_and_changed(with_history: WithHistory, words: list[str], paths: tuple[str, ...]) -> None:
+    repo = with_history(renamed(*paths))
+    repo.git(*OURS, "merge", "--quiet", *words)
+    assert repo.problems(MOVED, taken(*(2, 3, 4)[: 2 + words.count("b")])) == []
+    repo.git("theta", "merge", "--replay")
 
 
 @pytest.mark.parametrize("words", [["b"], ["-s", "theta", "a", "b"]], ids=["two sides", "three sides"])
-def test_renamed_to_different_names_both_hold_what_was_merged(started: Repo, words: list[str]) -> None:
-    side(started, "a", 3)
-    side(started, "b", 4, OTHER)
-    side(started, "main", 2, MOVED)
+def test_renamed_to_different_names_both_hold_what_was_merged(with_history: WithHistory, words: list[str]) -> None:
+    started = with_history(renamed(MOVED, MODEL, OTHER))
     done = started.run("merge", *words, check=False)
     assert "CONFLICT (rename/rename)" in done.stdout
     wanted = merged(*((2, 3, 4) if "a" in words else (2, 4)))
@@ -73,9 +81,10 @@ def test_renamed_to_different_names_both_hold_what_was_merged(started: Repo, wor
     assert started.problems(MOVED, wanted) == []
 
 
-def test_renamed_to_different_names_and_in_conflict_is_resolved_under_the_name_that_stays(started: Repo) -> None:
-    side(started, "b", 4, OTHER)
-    side(started, "main", 2, MOVED)
+def test_renamed_to_different_names_and_in_conflict_is_resolved_under_the_name_that_stays(
+    with_history: WithHistory,
+) -> None:
+    started = with_history(renamed(MOVED, MODEL, OTHER))
     started.run("-c", "theta.merge.method=conflict", "merge", "b", check=False)
     started.git("theta", "resolve", "--method", "average", OTHER)
     started.git("rm", "--quiet", "--force", MODEL, MOVED)
@@ -101,14 +110,19 @@ def test_moved_with_its_folder(repo: Repo, words: list[str]) -> None:
     assert repo.problems("new/model.safetensors", taken(*((2, 3, 4) if "b" in words else (2, 3)))) == []
 
 
+def _executable(repo: Repo) -> None:
+    _started(repo)
+    side(repo, "a", 3)
+    side(repo, "b", 4)
+    (repo.path / MODEL).chmod(0o755)
+    repo.git("commit", "--quiet", "--amend", "--all", "--no-edit")
+    side(repo, "main", 2)
+
+
 @pytest.mark.parametrize("words", [["b"], ["-s", "theta", "a", "b"]], ids=["two sides", "three sides"])
 @pytest.mark.parametrize("method", ["ours", "conflict"])
-def test_mode_of_the_side_that_changed_it_is_taken(started: Repo, words: list[str], method: str) -> None:
-    side(started, "a", 3)
-    side(started, "b", 4)
-    (started.path / MODEL).chmod(0o755)
-    started.git("commit", "--quiet", "--amend", "--all", "--no-edit")
-    side(started, "main", 2)
+def test_mode_of_the_side_that_changed_it_is_taken(with_history: WithHistory, words: list[str], method: str) -> None:
+    started = with_history(_executable)
     started.run("-c", f"theta.merge.method={method}", "merge", "--quiet", *words, check=False)
     if method == "conflict":
         started.git("theta", "resolve", "--method", "ours", MODEL)
