@@ -218,11 +218,10 @@ def _index_entry(data: bytes) -> None:
         check_key(key)
         return data[start:end]
 
-    remote = SimpleNamespace(get=get)
-    place = SimpleNamespace(remote=remote, url="x", name="x")
+    remote = SimpleNamespace(plugin=SimpleNamespace(get=get), url="x", name="x")
     with suppress(ThetaError):
-        remote_index.read_head(place, A)
-    remote_index._index_entry(place, A)
+        remote_index.read_head(remote, A)
+    remote_index._index_entry(remote, A)
 
 
 def _payload_seeds(name: str) -> Callable[[], list[bytes]]:
