@@ -249,7 +249,7 @@ def _there(repo: Repository, name: str, folder: Path) -> Manifest | None:
 
 
 def _manifest(repo: Repository, name: str, folder: Path) -> Manifest:
-    found = manifest_of(repo, name, folder)
+    found = manifest_of(repo, name, command="git theta show {}", cwd=folder)
     if found.conflicted:
         raise MergeError(
             f"{name} was committed with conflicts", hint="resolve them there: git theta resolve, then git commit"

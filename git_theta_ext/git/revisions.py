@@ -68,19 +68,19 @@ def check_two_sides(repo: Repository, path: str) -> None:
         )
 
 
-def manifest_of(repo: Repository, name: str, cwd: Path | None = None, command: str = "git theta show {}") -> Manifest:
+def manifest_of(repo: Repository, name: str, *, command: str, cwd: Path | None = None) -> Manifest:
     """Return the manifest that ``REV:PATH`` names; a relative path counts from the current folder as ``./PATH``.
 
     Args:
         repo: The repository.
         name: A commit and a path in it; ``:PATH`` is the index's version.
-        cwd: The current folder where None.
         command: What the user typed, with ``{}`` for the name, for hints.
+        cwd: Folder that a relative path starts from; the current one if None.
 
     Raises:
-        UsageError: It is no such name.
+        UsageError: The name is not REV:PATH.
         RepositoryError: There is no such commit or path.
-        ManifestError: It is no manifest.
+        ManifestError: The file is not a manifest.
     """
     if ":" not in name:
         whole = f"{name}:PATH" if _is_commit(repo, name) else f"HEAD:{name}"

@@ -376,7 +376,7 @@ def _sidecar_seeds() -> list[bytes]:
 
 TARGETS = {
     "safetensors": Target(_safetensors_seeds, _format("safetensors")),
-    "torch": Target(_torch_seeds, _format("torch_zip")),
+    "torch_zip": Target(_torch_seeds, _format("torch_zip")),
     "pickle": Target(_pickles, _pickle),
     "npz": Target(_npz_seeds, _format("npz")),
     "gguf": Target(_gguf_seeds, _format("gguf")),

@@ -13,9 +13,16 @@ from fuzzer import attempt
 from mutations import mutated
 from targets import TARGETS
 
+from git_theta_ext.registry import built_in
+
 HERE = Path(__file__).parent
 SECONDS = os.environ.get("THETA_FUZZ_SECONDS", "2")
 """Processor time for each parser."""
+
+
+def test_every_built_in_parser_of_foreign_bytes_is_a_target():
+    parsers = {*built_in("formats"), *built_in("encodings")} - {"opaque"}  # it cuts bytes and reads none
+    assert parsers <= TARGETS.keys()
 
 
 @pytest.mark.parametrize("target", TARGETS)

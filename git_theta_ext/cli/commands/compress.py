@@ -114,7 +114,7 @@ def _open(name: str, workspace: Callable[[], Workspace]) -> _Model:
         return _Model(file.specs, file.chunks)
     if ":" not in name:
         raise UsageError(f"{name} is neither a file nor REV:PATH", hint=f"git theta show HEAD:{quote(name)}")
-    manifest = manifest_of(workspace().repo, name)
+    manifest = manifest_of(workspace().repo, name, command="git theta show {}")
     ensure_local(workspace(), [manifest])
     return _stored(workspace().store, manifest.parameters)
 

@@ -61,7 +61,7 @@ def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     if args.parameter is not None and ":" not in args.object and _is_checkpoint(repo, args.object, args.parameter):
         name = f"{args.object}:{args.parameter}"
         raise UsageError(f"{args.object!r} does not name a version of a file", hint=f"git theta show {quote(name)}")
-    manifest = manifest_of(repo, args.object)
+    manifest = manifest_of(repo, args.object, command="git theta show {}")
     if args.parameter is None:
         if args.raw:
             raise UsageError("--raw needs a parameter", hint=f"git theta show --raw {quote(args.object)} PARAM")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -16,13 +15,6 @@ from git_theta_ext.cli.main import main
 OTHER = "deeper/in a folder/other.safetensors"
 
 
-@pytest.fixture
-def at(repo, monkeypatch):
-    """Work in a repository that tracks checkpoints."""
-    monkeypatch.chdir(repo.path)
-    return repo
-
-
 def conflict(repo):
     fork(repo)
     repo.write_model(seed=1, changed={ATTENTION[0]: 2, ATTENTION[1]: 9, ATTENTION[2]: 9})
@@ -32,20 +24,6 @@ def conflict(repo):
     repo.commit("side again")
     repo.git("checkout", "-q", "main")
     repo.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
-
-
-@pytest.fixture
-def told(capsys):
-    """Run a command with --json and return what it told; the exit code is the second argument."""
-
-    def run(*words, code=0):
-        capsys.readouterr()
-        assert main([words[0], "--json", *words[1:]]) == code, capsys.readouterr().err
-        found = json.loads(capsys.readouterr().out)
-        assert found.pop("schema") == 1
-        return found
-
-    return run
 
 
 class TestAdd:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
-from git_theta_ext.registry import detect_format
+from git_theta_ext.registry import built_in, detect_format
 from git_theta_ext.testing.formats import lay_out
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "formats"
@@ -34,3 +34,7 @@ def test_a_file_is_described_as_it_always_was(name):
 
 def test_no_golden_file_is_left_out():
     assert {path.name for path in GOLDEN.iterdir()} == {*EXPECTED, "expected.json"}
+
+
+def test_every_built_in_format_has_a_golden_file():
+    assert {expected["format"] for expected in EXPECTED.values()} == set(built_in("formats"))
