@@ -125,6 +125,7 @@ __all__ = [
 _MODULES = (
     "interfaces.formats",
     "model.layout",
+    "model.fields",
     "model.tensor",
     "interfaces.encodings",
     "model.dtypes",
