@@ -49,6 +49,8 @@ class Remote(Protocol):
     def put(self, key: str, path: Path) -> bool:
         """Upload a local file unless the key exists; atomically, so that others see all of it or nothing.
 
+        Other users of the remote must be able to read the object: a temporary file of mode 0600 is not enough.
+
         Returns:
             Whether it was written; False if the key exists.
         """

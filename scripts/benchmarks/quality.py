@@ -53,7 +53,7 @@ METHODS: dict[str, tuple[str, tuple[float, ...]]] = {
     "regmean": ("alpha", (0.1, 0.5, 0.7, 0.9, 0.99)),
     "mats": ("iterations", (5, 10, 20, 50, 100)),
 }
-"""Every method that merges whole models, with the option that the validation examples choose, and from what."""
+"""Methods that merge whole models, with the option that the validation examples choose, and from what."""
 
 
 @dataclass(frozen=True)

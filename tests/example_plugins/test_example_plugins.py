@@ -47,6 +47,16 @@ def entry_points(installed: Path) -> Iterator[None]:
         del sys.modules[name]
 
 
+def test_no_example_has_the_name_of_a_built_in_plugin() -> None:
+    text = (HERE / "pyproject.toml").read_text()
+    groups = re.findall(r'\[project.entry-points."git_theta_ext\.(\w+)"\]\n((?:\w+ = .*\n)+)', text)
+    assert len(groups) == 6
+    for group, lines in groups:
+        names = {line.split(" = ")[0] for line in lines.splitlines()}
+        assert names
+        assert not names & set(registry.built_in(group)), group
+
+
 def floats(*values: float) -> UpdateTensor:
     return UpdateTensor(TensorSpec.of("F32", (len(values),)), memoryview(struct.pack(f"<{len(values)}f", *values)))
 

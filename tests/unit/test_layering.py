@@ -107,6 +107,10 @@ def test_architecture_lists_the_layers_and_names_modules_that_exist() -> None:
     listed = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", text, re.MULTILINE)
     assert set(listed) == set(layer)
     assert listed == sorted(listed, key=lambda package: layer[package])
+    picture = text.split("```")[1].splitlines()
+    rows = [next(n for n, line in enumerate(picture) if re.search(rf"\b{name}(/|\.py)", line)) for name in listed]
+    assert rows == sorted(rows), "the picture has the layers in another order"
+    assert len(set(rows)) == len(LAYERS)
     tops = {path.name for path in (PROJECT / "git_theta_ext").iterdir()} | {"plugins", "hooks", "scripts", "tests"}
     named = [name for name in re.findall(r"(?<![\w/.])[a-z_]+/[\w/]*(?:\.py)?", text) if name.split("/")[0] in tops]
     assert len(named) > len(layer)
