@@ -8,6 +8,7 @@ change, or of what it is applied to. Options of the command itself always apply.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.config import FORMER_MERGE_OPTIONS
@@ -101,7 +102,7 @@ def warn_of_former_settings(settings: Config, reporter: Reporter) -> None:
     """Report a setting that has a new name, if only the old name is set."""
     former = settings.former_merge_options
     if former:
-        hint = f"git config theta.merge.options '{former}'; git config --unset {FORMER_MERGE_OPTIONS}"
+        hint = f"git config theta.merge.options {quote(former)} && git config --unset {FORMER_MERGE_OPTIONS}"
         reporter.warning(f"the setting {FORMER_MERGE_OPTIONS} is now called theta.merge.options", hint)
 
 
