@@ -28,7 +28,7 @@ def check(output: Output, workspace: Workspace, name: str | None, *, full: bool)
     where = ", ".join(f"{remote.name} ({remote.url})" for remote in remotes)
     good = f"{plural(versions, 'version')} of checkpoints; {where} has everything"
     output.result(data, [_line(lacking) for lacking in problems] or [good])
-    damaged = {lacking.place.url: lacking.place for lacking in problems if lacking.damaged}
+    damaged = {lacking.remote.url: lacking.remote for lacking in problems if lacking.damaged}
     for url, remote in damaged.items():
         local = local_path(url) is not None
         hint = (
@@ -36,13 +36,13 @@ def check(output: Output, workspace: Workspace, name: str | None, *, full: bool)
         )
         output.warning(f"{remote.name} has damaged packs", hint)
     if any(lacking.parameters > lacking.damaged or not lacking.parameters for lacking in problems):
-        command = f"git theta push --all {quote(problems[0].place.name)}"
+        command = f"git theta push --all {quote(problems[0].remote.name)}"
         if any(lacking.lost for lacking in problems):
             output.warning(
                 "some parameters are neither here nor on a remote", f"run {command} in a clone that has them"
             )
         else:
-            output.warning(f"{problems[0].place.name} lacks parameters that branches or tags name", command)
+            output.warning(f"{problems[0].remote.name} lacks parameters that branches or tags name", command)
     if not problems:
         return 0
     return CorruptError.exit_code if damaged else MissingError.exit_code
@@ -50,7 +50,7 @@ def check(output: Output, workspace: Workspace, name: str | None, *, full: bool)
 
 def _data(lacking: Lacking) -> dict[str, object]:
     return {
-        "url": lacking.place.url,
+        "url": lacking.remote.url,
         "path": lacking.version.path,
         "commit": lacking.version.commit,
         "parameters": lacking.parameters,
@@ -71,6 +71,6 @@ def _line(lacking: Lacking) -> str:
         for count, text in ((lacking.damaged, "damaged there"), (lacking.lost, "neither here nor on another remote"))
         if count
     ]
-    return f"missing on {lacking.place.name}: {version.path} ({commit}): {what}" + "".join(
+    return f"missing on {lacking.remote.name}: {version.path} ({commit}): {what}" + "".join(
         f"; {note}" for note in notes
     )

@@ -69,7 +69,7 @@ def _upload(output: Output, push: Push, *, strict: bool) -> int:
 
 
 def _warn(output: Output, push: Push, done: Pushed) -> None:
-    for path in done.found.conflicted:
+    for path in done.needed.conflicted:
         output.warning(f"{path}: the pushed manifest has merge conflicts", f"git theta resolve {quote(path)}")
     if done.failure is not None:
         message = f"no parameters are pushed; {push.shown} already names all that are needed"

@@ -1,4 +1,4 @@
-"""Start a collection in the background when enough was added, as ``git gc --auto`` does."""
+"""Start a garbage collection in the background if enough was added, as ``git gc --auto`` does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOG_COUNTS = 24 * 3600
 
 
 def log_path(store: Store) -> Path:
-    """Return where a collection that ran by itself says why it failed."""
+    """Return the log file in which an automatic garbage collection writes why it failed."""
     return store.root / "gc.log"
 
 
@@ -32,7 +32,7 @@ def start_if_due(workspace: Workspace) -> bool:
         Whether it was started.
 
     Raises:
-        ConfigError: ``theta.gcAuto`` is no number.
+        ConfigError: ``theta.gcAuto`` is not a number.
     """
     repo, store = workspace.repo, workspace.store
     limit = workspace.settings.gc_auto
@@ -41,15 +41,15 @@ def start_if_due(workspace: Workspace) -> bool:
     with suppress(OSError):
         if time.time() - log_path(store).stat().st_mtime < _LOG_COUNTS:
             return False
-    place = {"GIT_DIR": str(repo.git_dir)}
+    location = {"GIT_DIR": str(repo.git_dir)}
     if repo.worktree is not None:
-        place["GIT_WORK_TREE"] = str(repo.worktree)
+        location["GIT_WORK_TREE"] = str(repo.worktree)
     try:
-        # Of no command of the user's: not its terminal, not its index, not its pipes.
+        # Independent of the user's command: it shares neither the terminal nor the index nor the pipes.
         subprocess.Popen(
             ["git", "theta", "gc", "--auto"],
             cwd=repo.folder,
-            env={**foreign_environment(), **place},
+            env={**foreign_environment(), **location},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

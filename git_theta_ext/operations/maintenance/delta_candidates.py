@@ -1,4 +1,4 @@
-"""Which earlier tensors a tensor may be held as a difference from, by what history says of their names."""
+"""Find earlier tensors that a tensor may be stored as a delta of, by the names of parameters in history."""
 
 from __future__ import annotations
 
@@ -20,18 +20,22 @@ _PARENTS = 32
 
 
 def candidates(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> Iterator[list[Candidate]]:
-    """Yield what each version brought that no earlier one had and that is wanted, with what it may start from.
+    """Yield the wanted tensors that each version adds, with the parents that each may be stored as a delta of.
 
-    A parent is, the likeliest first: the parameter's value in the versions that this one replaced, earlier values at
-    the same path, values of that name at other paths (renamed files, other shards), and where the name is new, the
-    parameter of equal shape that has the end of its name, or its place among those of equal shape, or else the only one
-    in whatever file that has the end of its name and rows of the same length.
+    Parents, the likeliest first, are:
+
+    - the parameter's value in the versions that this one replaces;
+    - earlier values at the same path;
+    - values of the same name at other paths (renamed files, other shards);
+    - for a new name, the parameter of equal shape whose name has the same end, or the one at the same position among
+      the parameters of equal shape, or the only parameter in any file whose name has the same end and whose rows have
+      the same length.
 
     Args:
-        history: Oldest first. A tensor that came up in two places counts for the first.
-        wanted: Tells of a digest whether it is to be yielded: parents are looked for only then.
+        history: Versions, oldest first. A tensor that several versions have belongs to the first of them.
+        wanted: Returns whether to yield a tensor. Parents are only searched for if it does.
     """
-    known: set[Digest] = set()
+    seen: set[Digest] = set()
     at_path: dict[tuple[str, str], list[Parameter]] = defaultdict(list)
     anywhere: dict[str, list[Parameter]] = defaultdict(list)
     tails: dict[str, set[str]] = defaultdict(set)
@@ -43,13 +47,13 @@ def candidates(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> 
         strangers = _renamed(manifest, replaced[0] if replaced else last, anywhere)
         group: list[Candidate] = []
         for name, parameter in manifest.parameters.items():
-            if parameter.digest in known:
+            if parameter.digest in seen:
                 continue
-            known.add(parameter.digest)
+            seen.add(parameter.digest)
             if not wanted(parameter.digest):
                 continue
             likely = chain(
-                (found for before in replaced if (found := before.parameters.get(name))),
+                (value for before in replaced if (value := before.parameters.get(name))),
                 islice(reversed(at_path[version.path, name]), _PARENTS),
                 islice(reversed(anywhere[name]), _PARENTS),
                 strangers.get(name) or (anywhere[other][-1] for other in _alone(name, parameter, tails, anywhere)),
@@ -73,50 +77,50 @@ def _append(values: list[Parameter], parameter: Parameter) -> None:
 
 
 def _fitting(parameter: Parameter, likely: Iterable[Parameter]) -> tuple[tuple[Digest, TensorSpec], ...]:
-    found: dict[Digest, TensorSpec] = {}
+    parents: dict[Digest, TensorSpec] = {}
     for other in likely:
         if other.digest != parameter.digest and _fits(parameter.spec, other.spec):
-            found.setdefault(other.digest, other.spec)
-            if len(found) == _PARENTS:
+            parents.setdefault(other.digest, other.spec)
+            if len(parents) == _PARENTS:
                 break
-    return tuple(found.items())
+    return tuple(parents.items())
 
 
 def _fits(spec: TensorSpec, parent: TensorSpec) -> bool:
-    """Tell whether elements lie at the same places: the same rows, of which one of the two may have more."""
-    # Mostly they are one and the same object, which is quickly seen: a long history has many pairs.
+    """Return whether elements have the same positions: rows are equally long, and either tensor may have more rows."""
+    # Most specs are the same object. The check for that is fast, and a long history has many pairs.
     if spec is parent:
         return True
     return spec.dtype == parent.dtype and (spec.shape[1:] == parent.shape[1:] or spec.elements == parent.elements)
 
 
 def _renamed(
-    manifest: Manifest, before: Manifest | None, known: dict[str, list[Parameter]]
+    manifest: Manifest, before: Manifest | None, earlier: dict[str, list[Parameter]]
 ) -> dict[str, list[Parameter]]:
-    """Return for each name that is new the parameter of an earlier version that it most likely was."""
-    new = _by_spec((name, parameter) for name, parameter in manifest.parameters.items() if not known.get(name))
+    """Return for each new name the parameter of the earlier version that was most likely renamed."""
+    new = _by_spec((name, parameter) for name, parameter in manifest.parameters.items() if not earlier.get(name))
     if before is None or not new:
         return {}
     old = _by_spec((name, parameter) for name, parameter in before.parameters.items() if parameter.spec in new)
-    found: dict[str, list[Parameter]] = {}
+    parents: dict[str, list[Parameter]] = {}
     for spec, names in new.items():
         tails = {_tail(name): name for name in old[spec]}
-        for place, name in enumerate(names):
+        for position, name in enumerate(names):
             same = tails.get(_tail(name)) if len(tails) == len(old[spec]) else None
             if same is None and len(names) == len(old[spec]):
-                same = old[spec][place]
+                same = old[spec][position]
             if same is not None:
-                found[name] = [before.parameters[same]]
-    return found
+                parents[name] = [before.parameters[same]]
+    return parents
 
 
 def _alone(
-    name: str, parameter: Parameter, tails: Mapping[str, set[str]], known: Mapping[str, list[Parameter]]
+    name: str, parameter: Parameter, tails: Mapping[str, set[str]], earlier: Mapping[str, list[Parameter]]
 ) -> list[str]:
-    """Return the name that a new one most likely replaced, where only one has its end and fits."""
-    if known.get(name):
+    """Return the earlier name that a new one most likely replaces, if exactly one has the same end and fits."""
+    if earlier.get(name):
         return []
-    fitting = [other for other in tails.get(_tail(name), ()) if _fits(parameter.spec, known[other][-1].spec)]
+    fitting = [other for other in tails.get(_tail(name), ()) if _fits(parameter.spec, earlier[other][-1].spec)]
     return fitting if len(fitting) == 1 else []
 
 
@@ -128,7 +132,7 @@ def _by_spec(parameters: Iterable[tuple[str, Parameter]]) -> dict[TensorSpec, li
 
 
 def _tail(name: str) -> str:
-    """Return a name from its first number on: what a model calls its inside, however it is wrapped."""
+    """Return a name from its first number on. This part stays the same if the model is wrapped in another module."""
     parts = name.split(".")
     numbered = next((at for at, part in enumerate(parts) if part.isdigit()), max(0, len(parts) - 2))
     return ".".join(parts[numbered:])

@@ -1,4 +1,4 @@
-"""Where the bytes of a store are: by version, by encoding, by parameter. Pure: packs' heads and manifests in."""
+"""Compute the disk usage of a store by version, encoding and parameter, from pack headers and manifests."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _SKELETON = "(file layout)"
 
 @dataclass
 class Share:
-    """Some tensors together.
+    """The disk usage of a group of tensors.
 
     Attributes:
-        label: What they have in common.
-        tensors: How many.
-        raw: Their bytes in checkpoints.
-        stored: Their bytes in packs.
-        absent: Bytes in checkpoints of those that are not here.
+        label: What the tensors have in common.
+        tensors: Number of tensors.
+        raw: Their size in checkpoints, in bytes.
+        stored: Their size in packs, in bytes.
+        absent: Size in checkpoints of those that are not in the store, in bytes.
     """
 
     label: str
@@ -49,14 +49,14 @@ class Share:
 
 @dataclass
 class VersionShare:
-    """What came with a version.
+    """The disk usage of a version of a checkpoint.
 
     Attributes:
-        path: Of the checkpoint.
-        commit: None where it is only staged.
-        time: Of the commit, in seconds.
-        raw: Bytes of all its tensors and its skeleton.
-        new: The part of it that no earlier version has, and what that leans on and no earlier one does.
+        path: Path of the checkpoint.
+        commit: Id of the commit; None if the version is only staged.
+        time: Time of the commit, in seconds.
+        raw: Size of all its tensors and its skeleton, in bytes.
+        new: Tensors that no earlier version has, and the bases of their deltas that no earlier version needs.
     """
 
     path: str
@@ -71,13 +71,13 @@ class Disk:
     """The packs of a store, in bytes.
 
     Attributes:
-        packs: Their number.
-        total: All of them.
-        live: What versions are read from.
-        heads: Heads of packs.
-        again: What another pack holds in fewer bytes.
-        unreachable: What no version names or leans on.
-        damaged: Packs whose head cannot be read.
+        packs: Number of packs.
+        total: Size of all packs.
+        live: Data that versions are read from.
+        heads: Headers of packs.
+        again: Data that another pack has in fewer bytes.
+        unreachable: Data that no version names and no delta of a version depends on.
+        damaged: Packs whose header cannot be read.
     """
 
     packs: int
@@ -91,14 +91,14 @@ class Disk:
 
 @dataclass(frozen=True)
 class Usage:
-    """Where the bytes are.
+    """The disk usage of a store.
 
     Attributes:
-        versions: Oldest first.
-        encodings: By what is stored, largest first.
-        parameters: By name, largest first; several versions of a parameter are one.
-        groups: The same, names that differ only in numbers folded into one.
-        disk: The whole store.
+        versions: Usage by version, oldest first.
+        encodings: Usage by encoding, largest first.
+        parameters: Usage by parameter name, all versions together, largest first.
+        groups: Usage by parameter name, with names that differ only in numbers grouped together.
+        disk: The packs of the whole store.
     """
 
     versions: Sequence[VersionShare]
@@ -139,7 +139,7 @@ class _Stored:
 
 @dataclass
 class _Tally:
-    """What was counted so far; each digest counts once, where it first comes."""
+    """The counts so far; each digest counts once, for the first version that has it."""
 
     stored: _Stored
     seen: set[Digest] = field(default_factory=set)
@@ -163,19 +163,20 @@ class _Tally:
 def measure(
     versions: Sequence[Version], packs: Mapping[str, PackHeader], disk_bytes: int, only: Collection[str] | None = None
 ) -> Usage:
-    """Add up what versions take.
+    """Return the disk usage of versions.
 
     Args:
-        versions: All of them, oldest first.
-        packs: Name to header of every pack that is here and can be read.
-        disk_bytes: Size of all packs, those that cannot be read among them.
-        only: Paths; others' versions are not counted, though what they need is not unreachable for that.
+        versions: All versions, oldest first.
+        packs: The header of each readable pack, by name.
+        disk_bytes: Size of all packs, including those that cannot be read.
+        only: Paths to count. Versions at other paths are not counted, but their data is not unreachable either.
     """
     stored = _stored(packs)
     named = {digest for version in versions for digest, _ in version.manifest.digests()}
     tally = _Tally(stored)
     picked = [version for version in versions if only is None or version.path in only]
-    # What versions name comes first: what only serves as a base is then the share of the first that leans on it.
+    # Tensors that versions name are counted first. A tensor that is only a base then counts for the first version
+    # that depends on it.
     shares = [_count_named(version, tally) for version in picked]
     for version, share in zip(picked, shares, strict=True):
         _count_bases(version, share, tally)
@@ -207,7 +208,7 @@ def _count_named(version: Version, tally: _Tally) -> VersionShare:
 
 
 def _count_bases(version: Version, share: VersionShare, tally: _Tally) -> None:
-    # Factors and forgotten parents are in no checkpoint: they take bytes and stand for none.
+    # Factors and the parents of removed versions are in no checkpoint: they have a size in packs only.
     for name, parameter in version.manifest.parameters.items():
         for digest in sorted(ancestors({parameter.digest}, tally.stored.chosen)):
             tally.count(digest, 0, share.new, tally.parameters[name])

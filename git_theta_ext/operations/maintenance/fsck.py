@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def reachable_manifests(repo: Repository) -> tuple[dict[str, Manifest], dict[str, str], list[Problem]]:
-    """Return every manifest that a ref, a reflog or an index reaches, and its path, both by a readable name.
+    """Return every manifest that is reachable from a ref, a reflog or an index, and its path, both by a readable name.
 
     The name is the path and the first commit that has the manifest there.
     """
@@ -54,7 +54,7 @@ def reachable_manifests(repo: Repository) -> tuple[dict[str, Manifest], dict[str
         if path and oid not in seen:
             others[oid] = path
     problems: list[Problem] = []
-    # Invalid manifests, and those that only the index of another work tree has.
+    # Manifests that are not valid, and those that only the index of another work tree has.
     for oid, data in manifest_blobs(repo, object_infos(repo, others)):
         name = f"{others[oid]} (object {oid[:12]})"
         try:
@@ -65,7 +65,7 @@ def reachable_manifests(repo: Repository) -> tuple[dict[str, Manifest], dict[str
 
 
 def check_attributes(repo: Repository) -> list[Problem]:
-    """Find where the current commit's attributes and its manifests disagree, or git is not configured."""
+    """Report manifests that contradict the attributes of the current commit, and missing configuration of git."""
     head = head_of(repo)
     if head is None:
         return []
@@ -77,11 +77,11 @@ def check_attributes(repo: Repository) -> list[Problem]:
     infos = object_infos(repo, files.values())
     manifests = {oid for oid, _ in manifest_blobs(repo, infos)}
     raw = [path for path in tracked if files[path] not in manifests and infos[files[path]].nbytes]
-    what = "git stores the file itself; git theta add it and commit"
-    problems += [Problem("raw", f"HEAD:{path}", what) for path in raw]
-    what = "the committed .gitattributes do not track this manifest, so clones get its text"
+    message = "git stores the file itself; git theta add it and commit"
+    problems += [Problem("raw", f"HEAD:{path}", message) for path in raw]
+    message = "the committed .gitattributes do not track this manifest, so clones get its text"
     bare = [path for path, oid in files.items() if oid in manifests and path not in tracked]
-    return problems + [Problem("attribute", f"HEAD:{path}", what) for path in bare]
+    return problems + [Problem("attribute", f"HEAD:{path}", message) for path in bare]
 
 
 def check_store(

@@ -41,9 +41,9 @@ class Collected:
     """What a collection did, or would do.
 
     Attributes:
-        recoded: Tensors that are held as differences now.
-        garbage: Packs that went.
-        freed: Bytes of these packs; in a dry run also of what copying the rest out of others would free.
+        recoded: Number of tensors that are now stored as deltas.
+        garbage: Packs that were removed.
+        freed: Size of these packs in bytes; in a dry run also the bytes that repacking other packs would free.
         repacked: Number of packs whose content was copied into others.
     """
 
@@ -54,9 +54,9 @@ class Collected:
 
 
 def live_digests(repo: Repository) -> set[Digest]:
-    """Return what any manifest in git's object database names, whether or not a commit reaches it.
+    """Return the digests that any manifest in git's object database names, whether it is reachable or not.
 
-    A manifest that is broken, or holds conflicts, counts by whatever looks like a digest in it.
+    If a manifest is not valid or has conflicts, everything in it that looks like a digest counts.
 
     Raises:
         RepositoryError: Git cannot read its objects.
@@ -65,16 +65,16 @@ def live_digests(repo: Repository) -> set[Digest]:
 
 
 def maintain(workspace: Workspace, options: GcOptions) -> Collected:
-    """Recode what history holds, and remove packs that are not needed. The caller holds ``store.locks.gc_lock``.
+    """Recode the tensors of history, and remove packs that are not needed. The caller holds ``store.locks.gc_lock``.
 
     Args:
         workspace: The repository and its store.
         options: How thorough to be, and from which time on to keep unreachable tensors.
-        show: Shows how much of so many bytes of tensors is recoded.
+        show: Shows how many of how many bytes of tensors are recoded.
 
     Raises:
-        StoreError: The file system refused; nothing is lost.
-        CorruptError: Something stored cannot be decoded; what leans on it was left as it is.
+        StoreError: The store cannot be written; no data is lost.
+        CorruptError: A stored tensor cannot be decoded; tensors that depend on it are left unchanged.
         RepositoryError: Git cannot walk the history.
     """
     store = workspace.store
@@ -85,8 +85,8 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
     named = {digest for version in history for digest, _ in version.manifest.digests()}
     own = {
         digest
-        for digest, held in store.all_locations().items()
-        if any(location.root == str(store.root) for location in held)
+        for digest, locations in store.all_locations().items()
+        if any(location.root == str(store.root) for location in locations)
     }
     store.prove(named & own, partial(smallest, depth=depth))
     recoder = Recoder(store, depth, aggressive=options.aggressive, dry_run=options.dry_run)
@@ -107,16 +107,16 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
 
 
 def recode_outgoing(workspace: Workspace, digests: AbstractSet[Digest], there: AbstractSet[Digest]) -> Recoded:
-    """Recode what a push is about to upload. The caller holds ``store.locks.gc_lock``.
+    """Recode the tensors that a push is about to upload. The caller holds ``store.locks.gc_lock``.
 
     Args:
         workspace: The repository and its store.
-        digests: What goes. It leans on nothing but itself and what is there already.
-        there: What the remote has.
+        digests: The tensors to upload. Their deltas depend only on each other and on tensors that the remote has.
+        there: The tensors that the remote has.
 
     Raises:
-        StoreError: The file system refused; nothing is lost.
-        CorruptError: Something stored cannot be decoded.
+        StoreError: The store cannot be written; no data is lost.
+        CorruptError: A stored tensor cannot be decoded.
     """
     recoder = Recoder(workspace.store, workspace.settings.chain_depth, going=(digests, there))
     return recoder.run(candidates(versions(workspace.repo), lambda digest: digest in digests and recoder.wants(digest)))

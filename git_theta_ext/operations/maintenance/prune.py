@@ -1,4 +1,4 @@
-"""Which packs may be dropped here, since a remote holds all that is in them."""
+"""Find the packs that can be removed because a remote has everything in them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _DAY = 24 * 3600
 
 @dataclass(frozen=True)
 class Prune:
-    """What can be dropped and why the rest stays.
+    """The packs that can be removed, and why the others are kept.
 
     Attributes:
-        drop: Names of packs, what leans on others before these.
+        drop: Names of the packs to remove, each before the packs that it depends on.
         needed: Names of packs that checkouts, unpushed commits or kept packs need.
-        unverified: Names of the other packs that the remote does not hold for sure.
+        unverified: Names of other packs with data that is not verified to be on the remote.
     """
 
     drop: tuple[str, ...]
@@ -47,47 +47,49 @@ class Prune:
 
 
 def prune_place(workspace: Workspace, name: str | None) -> OpenedRemote:
-    """Open the remote that is to hold what is dropped here.
+    """Open the remote that must have the data to be removed here.
 
     Args:
         workspace: The repository and its store.
-        name: Of a git remote; the one that is pushed to where None.
+        name: Name of a git remote; None for the remote that git pushes to by default.
 
     Raises:
-        UsageError: There is none, or it keeps its parameters in the store of this repository.
-        ThetaError: It cannot be opened.
+        UsageError: There is no such remote, or it keeps its parameters in the store of this repository.
+        ThetaError: The remote cannot be opened.
     """
     repo = workspace.repo
     remote = name or push_remote(repo)
     if remote is None or remote not in workspace.settings.git_remotes:
-        what = f"there is no remote {name!r}" if name else "no remote holds what would be dropped"
-        raise UsageError(what, hint="git remote add NAME URL, then git push NAME, then git theta prune --remote NAME")
-    place = open_remote(workspace, remote, fetch_address(repo, remote))
-    folder = local_path(place.url)
+        message = f"there is no remote {name!r}" if name else "no remote holds what would be dropped"
+        raise UsageError(
+            message, hint="git remote add NAME URL, then git push NAME, then git theta prune --remote NAME"
+        )
+    opened = open_remote(workspace, remote, fetch_address(repo, remote))
+    folder = local_path(opened.url)
     if folder is not None and any(
         _same(Path(folder) / part, workspace.store.root / part) for part in (".", "packs")
-    ):  # what is dropped here would be gone there
+    ):  # removing data here would remove it from the remote too
         raise UsageError(
             f"{remote} keeps its parameters in the store of this repository, {folder}",
             hint="git theta prune --remote NAME",
         )
-    return place
+    return opened
 
 
-def _same(one: Path, other: Path) -> bool:
+def _same(path: Path, other: Path) -> bool:
     try:
-        return one.samefile(other)
+        return path.samefile(other)
     except OSError:
         return False
 
 
 def needed_here(repo: Repository, remote: str, recent_days: int = 0) -> set[Digest]:
-    """Return what the work trees, their indexes, and commits that a remote does not have name.
+    """Return the digests named by the work trees, by their indexes, and by commits that a remote does not have.
 
     Args:
         repo: The repository, with all its work trees.
         remote: Name of the git remote.
-        recent_days: Versions committed in that many days count as well.
+        recent_days: Include versions that were committed in the last so many days.
 
     Raises:
         RepositoryError: Git cannot walk the history.
@@ -104,26 +106,26 @@ def needed_here(repo: Repository, remote: str, recent_days: int = 0) -> set[Dige
 
 def local_packs(store: Store) -> dict[str, PackHeader]:
     """Return the packs of this store, without its alternates and without those whose header is damaged."""
-    found = {}
+    headers = {}
     for root, path in store.pack_files():
         if root == store.root:
-            with suppress(CorruptError, FileNotFoundError):  # fsck names it
-                found[path.name] = read_pack_header(path)
-    return found
+            with suppress(CorruptError, FileNotFoundError):  # fsck reports it
+                headers[path.name] = read_pack_header(path)
+    return headers
 
 
 def plan_prune(packs: Mapping[str, PackHeader], needed: AbstractSet[Digest], safe: AbstractSet[Digest]) -> Prune:
-    """Decide which packs can go.
+    """Decide which packs can be removed.
 
-    A pack stays if anything in it is needed here or is not safe on the remote, or if a pack that stays leans on it.
+    A pack is kept if any tensor in it is needed here or is not safe on the remote, or if a kept pack depends on it.
 
     Args:
-        packs: By name.
-        needed: Digests that must stay.
-        safe: Digests that the remote holds, with all that they lean on there.
+        packs: The header of each pack, by name.
+        needed: Digests that must be kept.
+        safe: Digests that the remote has, together with everything that they depend on there.
     """
     locations = {digest: {at.pack for at in several} for digest, several in in_packs(packs).items()}
-    leans_on = {
+    depends_on = {
         name: {at for entry in header.entries for base in entry.bases for at in locations.get(base, ())} - {name}
         for name, header in packs.items()
     }
@@ -132,19 +134,19 @@ def plan_prune(packs: Mapping[str, PackHeader], needed: AbstractSet[Digest], saf
     stays = set(unsafe | wanted)
     todo = set(stays)
     while todo:
-        todo = {other for name in todo for other in leans_on[name]} - stays
+        todo = {other for name in todo for other in depends_on[name]} - stays
         stays |= todo
-    drop = _dependants_first(set(packs) - stays, leans_on)
+    drop = _dependants_first(set(packs) - stays, depends_on)
     return Prune(tuple(drop), frozenset(stays - (unsafe - wanted)), frozenset(unsafe - wanted))
 
 
-def _dependants_first(names: set[str], leans_on: Mapping[str, AbstractSet[str]]) -> Sequence[str]:
+def _dependants_first(names: set[str], depends_on: Mapping[str, AbstractSet[str]]) -> Sequence[str]:
     order: list[str] = []
     waiting = set(names)
     while waiting:
-        leaned_on = {other for name in waiting for other in leans_on[name]}
-        # Two packs may lean on each other, each with another tensor: then neither can be first.
-        free = sorted(waiting - leaned_on) or sorted(waiting)
+        required = {other for name in waiting for other in depends_on[name]}
+        # Two packs may depend on each other through different tensors: then neither can come first.
+        free = sorted(waiting - required) or sorted(waiting)
         order += free
         waiting -= set(free)
     return order

@@ -29,7 +29,7 @@ def restore_from_worktrees(workspace: Workspace, paths: Iterable[str], lost: Abs
 
     Args:
         workspace: The repository and its store.
-        paths: Paths of checkpoints, relative to the top of a work tree. There need not be a file at each.
+        paths: Paths of checkpoints, relative to the top of a work tree. The files need not exist.
         lost: Digests that no verified pack holds.
 
     Returns:
@@ -39,24 +39,26 @@ def restore_from_worktrees(workspace: Workspace, paths: Iterable[str], lost: Abs
         StoreError: The store cannot be written.
     """
     store = workspace.store
-    found: dict[Digest, str] = {}
+    restored: dict[Digest, str] = {}
     for top, (path, name) in (
         (tree.top, item) for tree in worktrees(workspace.repo) for item in _formats(workspace.repo, paths)
     ):
-        left = lost - set(found)
-        data = _checkpoint(Path(top) / path) if left else None
+        remaining = lost - set(restored)
+        data = _checkpoint(Path(top) / path) if remaining else None
         if data is None:
             continue
         try:
-            held = {digest for digest, _ in describe(data, path, name, threads=store.threads).manifest.digests()}
-            if held & left:
+            digests = {digest for digest, _ in describe(data, path, name, threads=store.threads).manifest.digests()}
+            if digests & remaining:
                 clean(data, path, store, name)
-        except ThetaError:  # another program writes to it, or it is not a checkpoint any more
+        except ThetaError:  # another program is writing to the file, or it is no longer a checkpoint
             continue
-        found.update(
-            dict.fromkeys((held & left) - store.touch_and_find_missing(held & left), os.fspath(Path(top) / path))
+        restored.update(
+            dict.fromkeys(
+                (digests & remaining) - store.touch_and_find_missing(digests & remaining), os.fspath(Path(top) / path)
+            )
         )
-    return found
+    return restored
 
 
 def _formats(repo: Repository, paths: Iterable[str]) -> list[tuple[str, str | None]]:

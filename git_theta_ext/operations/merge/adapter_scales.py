@@ -1,4 +1,4 @@
-"""What the configurations of an adapter say on each side of a merge: in a file beside it, or in its metadata."""
+"""Read the scalings of an adapter on each side of a merge, from its configuration file or its metadata."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _NOT_READ = "it may differ; take a side"
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """The configurations of an adapter that lie beside a checkpoint in some commits; None if there is none.
+    """The adapter configurations in the folder of a checkpoint in some commits; None if there is none.
 
     Attributes:
-        sides: In the commit of each side; empty if the commits are not known.
-        ancestors: In each of their best common ancestors.
-        head: In the current commit.
+        sides: The configuration in the commit of each side; empty if the commits are not known.
+        ancestors: The configuration in each of their best common ancestors.
+        head: The configuration in the current commit.
     """
 
     sides: tuple[bytes | None, ...]
@@ -48,34 +48,34 @@ class AdapterFiles:
 
 
 def has_adapter_pairs(names: Iterable[str], changed: AbstractSet[str] | None = None) -> bool:
-    """Return whether some parameters have factors of LoRAs among them, changed ones if these are given."""
+    """Return whether parameters include factors of LoRAs, or changed factors if the changed parameters are given."""
     pairs = config_pairs(names)
     return any(changed is None or not changed.isdisjoint(pair) for pair in pairs)
 
 
 def with_adapter_scales(plan: Plan, store: Store, files: AdapterFiles) -> Plan:
-    """Let LoRAs be merged by their configurations.
+    """Return the plan with LoRAs scaled by the configurations of their adapters.
 
     Args:
         plan: The plan of a merge of LoRAs.
-        store: Holds the layouts.
-        files: The configurations beside the checkpoint.
+        store: The store with the layouts.
+        files: The configurations in the folder of the checkpoint.
 
     Raises:
         MissingError: A layout is not in the store.
         CorruptError: A layout in the store is damaged.
     """
-    known = _in_metadata(plan, store) or _beside(files, len(plan.sides))
-    return plan if known is None else with_scales(plan, known)
+    scalings = _in_metadata(plan, store) or _beside(files, len(plan.sides))
+    return plan if scalings is None else with_scales(plan, scalings)
 
 
 def scales_to_resolve(store: Store, files: AdapterFiles | None, config: bytes | None) -> Callable[[Plan], Plan]:
-    """Return what lets LoRAs that are resolved fit a configuration that is there by now.
+    """Return a function that scales resolved LoRAs to fit the adapter configuration of the resolved checkpoint.
 
     Args:
-        store: Holds the layouts.
-        files: The configurations beside the checkpoint; None if no LoRA is in conflict.
-        config: The configuration beside the resolved checkpoint; None if there is none.
+        store: The store with the layouts.
+        files: The configurations in the folder of the checkpoint; None if no LoRA is in conflict.
+        config: The configuration in the folder of the resolved checkpoint; None if there is none.
     """
 
     def scaled(plan: Plan) -> Plan:
@@ -84,22 +84,22 @@ def scales_to_resolve(store: Store, files: AdapterFiles | None, config: bytes | 
             return plan
         if any(scalings_in(facts) is not None for facts in facts_of_sides(plan, store).sides):
             return with_scales(plan, AdapterScalings(None, (), None, "the metadata", _NOT_READ))
-        known = _beside(files, len(plan.sides))
-        if known is None:
+        scalings = _beside(files, len(plan.sides))
+        if scalings is None:
             return plan
-        return with_scales(plan, replace(known, merged=_scalings_of(config)) if known.sides else known)
+        return with_scales(plan, replace(scalings, merged=_scalings_of(config)) if scalings.sides else scalings)
 
     return scaled
 
 
 def _in_metadata(plan: Plan, store: Store) -> AdapterScalings | None:
     """Return the configurations in the file's header."""
-    found = facts_of_sides(plan, store)
-    sides = [scalings_in(facts) for facts in found.sides]
+    facts_by_side = facts_of_sides(plan, store)
+    sides = [scalings_in(facts) for facts in facts_by_side.sides]
     if all(side is None for side in sides):
         return None
-    before = None if found.before is None else scalings_in(found.before) or Scalings()
-    merged = scalings_in(found.merged) or Scalings()
+    before = None if facts_by_side.before is None else scalings_in(facts_by_side.before) or Scalings()
+    merged = scalings_in(facts_by_side.merged) or Scalings()
     return AdapterScalings(before, tuple(side or Scalings() for side in sides), merged, "the metadata")
 
 
@@ -110,7 +110,7 @@ def scalings_in(facts: Mapping[str, bytes]) -> Scalings | None:
         facts: The metadata, as ``Format.facts`` returns it.
 
     Returns:
-        The scalings, none for metadata that cannot be read; None if neither wrote any.
+        The scalings, without any for metadata that cannot be read; None if neither of them wrote metadata.
     """
     if _DIFFUSERS in facts:
         return _components(facts[_DIFFUSERS])
@@ -128,43 +128,43 @@ def _kohya(facts: Mapping[str, bytes]) -> Scalings:
     return Scalings((("", Scaling.of({"lora_alpha": alpha, "r": rank})),))
 
 
-def _components(said: bytes) -> Scalings:
+def _components(data: bytes) -> Scalings:
     config: dict[str, dict[str, Any]] = {}
-    for key, value in _object(_text(said)).items():
+    for key, value in _object(_text(data)).items():
         component, _, name = key.partition(".")
         config.setdefault(component, {})[name] = value
-    return Scalings(tuple((f"{component}.", Scaling.of(found)) for component, found in sorted(config.items())))
+    return Scalings(tuple((f"{component}.", Scaling.of(settings)) for component, settings in sorted(config.items())))
 
 
-def _text(said: bytes | None) -> bytes:
+def _text(data: bytes | None) -> bytes:
     """Return the text that a metadata value holds."""
     try:
-        value = json.loads(said or b'""')
+        value = json.loads(data or b'""')
     except (ValueError, RecursionError):
         return b""
     return value.encode() if isinstance(value, str) else b""
 
 
 def _beside(files: AdapterFiles, sides: int) -> AdapterScalings | None:
-    """Return what PEFT wrote into a file beside the checkpoint."""
+    """Return the scalings that PEFT wrote into the configuration file of the adapter."""
     if len(files.sides) != sides:
         return AdapterScalings(None, (), None, CONFIG, _UNKNOWN) if _scalings_of(files.head).components else None
     ancestors = set(map(_scalings_of, files.ancestors))
     before = ancestors.pop() if len(ancestors) == 1 else None
-    found = tuple(map(_scalings_of, files.sides))
-    if not any(side.components for side in found):
+    scalings = tuple(map(_scalings_of, files.sides))
+    if not any(side.components for side in scalings):
         return None
-    return AdapterScalings(before, found, three_way(before, found), CONFIG, _DIFFER)
+    return AdapterScalings(before, scalings, three_way(before, scalings), CONFIG, _DIFFER)
 
 
 def _scalings_of(config: bytes | None) -> Scalings:
-    found = _object(config or b"")
-    return Scalings((("", Scaling.of(found)),)) if found.get("peft_type") == "LORA" else Scalings()
+    settings = _object(config or b"")
+    return Scalings((("", Scaling.of(settings)),)) if settings.get("peft_type") == "LORA" else Scalings()
 
 
 def _object(data: bytes) -> Mapping[str, Any]:
     try:
-        found = json.loads(data)
+        value = json.loads(data)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}

@@ -95,9 +95,9 @@ def _conflicts_in_index(workspace: Workspace, path: str) -> Manifest | None:
     manifests = read_manifests(repo, dict.fromkeys(stages.values(), path))
     sides = [manifests.get(stages.get(stage, "")) for stage in (1, 2, 3)]
     if len({2, 3} & set(stages)) == 1:
-        whose = "by the other side" if 2 in stages else "by ours"  # noqa: PLR2004 - stage 2 is ours
+        deleter = "by the other side" if 2 in stages else "by ours"  # noqa: PLR2004 - stage 2 is ours
         raise UsageError(
-            f"{path} was deleted or renamed {whose}: decide whether to keep the file",
+            f"{path} was deleted or renamed {deleter}: decide whether to keep the file",
             hint=f"git add {quote(path)} keeps it, git rm {quote(path)} deletes it",
         )
     if sides[1] is None or sides[2] is None:

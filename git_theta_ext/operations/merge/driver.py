@@ -77,12 +77,12 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
             check_two_sides(repo, path)
         if virtual:
             rules = Rules.only("conflict")
-            asked = plan(base, (ours, theirs), rules)
+            planned = plan(base, (ours, theirs), rules)
         else:
             warn_of_former_settings(workspace.settings, workspace.reporter)
             rules = _rules(workspace, operation, path, ours, theirs)
-            asked = without_torch(plan_checkpoint(workspace, base, (ours, theirs), rules))
-        inputs = gather_inputs(workspace, asked, path, heads)
+            planned = without_torch(plan_checkpoint(workspace, base, (ours, theirs), rules))
+        inputs = gather_inputs(workspace, planned, path, heads)
         total = bytes_to_compute(inputs.plan)
         with (
             _conflicts_meanwhile(Path(ours_file), contents[1], workspace.store, inputs.plan),
@@ -97,7 +97,7 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
     if not virtual:
         report(workspace.reporter, path, outcome, operation)
         ids = [blob_id(content, repo.object_format) if content else None for content in contents]
-        record = Record.of(path, ids, heads, rules, asked)
+        record = Record.of(path, ids, heads, rules, planned)
         remember(workspace, heads, {path: (record, blob_id(outcome.manifest.to_bytes(), repo.object_format))})
     return CONFLICT if outcome.conflicts and not virtual else CLEAN
 
@@ -123,12 +123,12 @@ def _content(name: str) -> bytes:
     return data
 
 
-def read_version(data: bytes, whose: str, *, allow_conflicts: bool = False) -> Manifest:
+def read_version(data: bytes, label: str, *, allow_conflicts: bool = False) -> Manifest:
     """Return a version to merge.
 
     Args:
         data: Its manifest.
-        whose: Its name in messages.
+        label: Its name in messages.
         allow_conflicts: Whether it may have conflicts, as common ancestors that git itself merged do.
 
     Raises:
@@ -136,13 +136,13 @@ def read_version(data: bytes, whose: str, *, allow_conflicts: bool = False) -> M
     """
     if not is_manifest(data):
         raise ManifestError(
-            f"{whose} is not a manifest: it was committed without git-theta",
+            f"{label} is not a manifest: it was committed without git-theta",
             hint="choose a side with git checkout --ours or --theirs, then git add it",
         )
     manifest = Manifest.parse(data)
     if manifest.conflicted and not allow_conflicts:
         raise ManifestError(
-            f"{whose} was committed with conflicts", hint="git theta resolve, and commit, on that branch"
+            f"{label} was committed with conflicts", hint="git theta resolve, and commit, on that branch"
         )
     return replace(manifest, layout_conflict=None)
 
@@ -154,15 +154,15 @@ def _write(file: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _conflicts_meanwhile(file: Path, ours: bytes, store: Store, asked: Plan) -> Iterator[None]:
-    """Write values that are being computed as conflicts into our file.
+def _conflicts_meanwhile(file: Path, ours: bytes, store: Store, planned: Plan) -> Iterator[None]:
+    """Write a manifest to our file in which the values that are being computed are conflicts.
 
-    If the driver is killed, git leaves the file to the user. If it had our version, the next ``git commit --all`` would
-    lose theirs.
+    If the driver is killed, git leaves the file in the work tree. If the file had our version, the next
+    ``git commit --all`` would lose theirs.
     """
-    if any(decision.computed for decision in asked.decisions):
+    if any(decision.computed for decision in planned.decisions):
         with suppress(ThetaError):
-            _write(file, apply(asked.postponed(_INTERRUPTED), store).manifest.to_bytes())
+            _write(file, apply(planned.postponed(_INTERRUPTED), store).manifest.to_bytes())
     try:
         yield
     except ThetaError:

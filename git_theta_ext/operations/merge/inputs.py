@@ -1,6 +1,6 @@
 """Gather what merges of checkpoints need from a repository: rules, statistics, configurations, device and journal.
 
-What comes after, plans and computes, gets these values. It neither asks git nor reads settings.
+Planning and computing use these values only. They neither run git nor read settings.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ _NO_FILE = f"write the rules into {FILE} itself"
 
 @dataclass(frozen=True)
 class MergeInputs:
-    """What a merge of one checkpoint is computed from; the store has the values, as far as a remote has them.
+    """The inputs of the merge of one checkpoint. The store has the values, if a remote has them.
 
     Attributes:
         path: Path of the checkpoint.
         plan: The plan, with LoRAs scaled by the configurations of their adapters.
         statistics: The statistics that the plan's methods need.
-        notes: What the user should know of the statistics.
+        notes: Notes on the statistics, for the user.
         device: The value of ``theta.merge.device``.
-        journal: The file in which an interrupted merge is continued.
+        journal: The file from which an interrupted merge is resumed.
     """
 
     path: str
@@ -72,7 +72,7 @@ class MergeInputs:
 
 @dataclass(frozen=True)
 class ResolveInputs:
-    """What conflicts of one checkpoint are resolved with; the store has the values.
+    """The inputs of resolving conflicts of one checkpoint. The store has the values.
 
     Attributes:
         device: The value of ``theta.merge.device``.
@@ -104,15 +104,15 @@ def plan_checkpoint(workspace: Workspace, base: Manifest | None, sides: Sequence
 
 
 def gather_inputs(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str]) -> MergeInputs:
-    """Gather what a plan is carried out with, and fetch the values that it reads.
+    """Gather the inputs of executing a plan, and fetch the values that it reads.
 
-    A value that cannot be fetched is reported. What cannot be merged without it becomes a conflict.
+    A value that cannot be fetched is reported. A parameter that cannot be merged without it becomes a conflict.
 
     Args:
         workspace: The repository and its store.
         plan: The plan.
         path: Path of the checkpoint.
-        commits: The commit of each side, as far as they are known.
+        commits: The commit of each side, as far as it is known.
 
     Raises:
         MissingError: A layout is neither here nor on a remote.
@@ -135,7 +135,7 @@ def gather_inputs(workspace: Workspace, plan: Plan, path: str, commits: Sequence
 
 
 def gather_preview(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str]) -> MergeInputs:
-    """Gather what tells how a merge would be computed, without fetching or reading a tensor.
+    """Gather the inputs of a preview of a merge, without fetching or reading a tensor.
 
     Args:
         workspace: The repository and its store.
@@ -143,7 +143,7 @@ def gather_preview(workspace: Workspace, plan: Plan, path: str, commits: Sequenc
         path: Path of the checkpoint.
         commits: The commit of each side.
     """
-    with suppress(ThetaError):  # without a skeleton there is still a plan to show
+    with suppress(ThetaError):  # the plan can be shown without the skeletons
         plan = _scaled(workspace, plan, path, commits)
         plan = with_facts_decided(plan, workspace.store)
     beside = _statistics_beside(workspace.repo, plan, path, commits)
@@ -153,14 +153,14 @@ def gather_preview(workspace: Workspace, plan: Plan, path: str, commits: Sequenc
 def gather_resolution(
     workspace: Workspace, manifest: Manifest, path: str, commits: Sequence[str], config: bytes | None
 ) -> ResolveInputs:
-    """Gather what conflicts are resolved with.
+    """Gather the inputs of resolving conflicts.
 
     Args:
         workspace: The repository and its store.
         manifest: The manifest with the conflicts.
         path: Path of the checkpoint.
-        commits: The commit of each side, as far as they are known.
-        config: The adapter configuration that the resolved checkpoint is to have.
+        commits: The commit of each side, as far as it is known.
+        config: The adapter configuration that the resolved checkpoint will have.
     """
     adapters = None
     if has_adapter_pairs(conflict.name for conflict in manifest.conflicts):
@@ -169,7 +169,7 @@ def gather_resolution(
 
 
 def rule_sources(repo: Repository) -> RuleSources:
-    """Read where the rules of merges are written: the file, the settings and the environment.
+    """Read the sources of merge rules: the file, the settings and the environment.
 
     Raises:
         MergeError: The file is a link.
@@ -187,7 +187,7 @@ def rule_sources(repo: Repository) -> RuleSources:
 
 
 def config_in_worktree(repo: Repository, path: str) -> bytes | None:
-    """Return the adapter configuration beside a checkpoint in the work tree; None if there is none."""
+    """Return the adapter configuration in the folder of a checkpoint in the work tree; None if there is none."""
     file = worktree_of(repo) / posixpath.dirname(path) / CONFIG
     try:
         with file.open("rb") as opened:
@@ -197,7 +197,7 @@ def config_in_worktree(repo: Repository, path: str) -> bytes | None:
 
 
 def config_in_commit(repo: Repository, path: str, commit: str) -> bytes | None:
-    """Return the adapter configuration beside a checkpoint in a commit; None if there is none."""
+    """Return the adapter configuration in the folder of a checkpoint in a commit; None if there is none."""
     name = f"{commit}:{posixpath.join(posixpath.dirname(path), CONFIG)}"
     try:
         size = int(repo.run("cat-file", "-s", name))
@@ -233,7 +233,7 @@ def _adapter_files(repo: Repository, path: str, commits: Sequence[str]) -> Adapt
 
 
 def _statistics_beside(repo: Repository, plan: Plan, path: str, commits: Sequence[str]) -> dict[int, Manifest]:
-    """Return the manifests of the statistics that a plan's methods need, as far as the sides' commits have them."""
+    """Return the manifests of the statistics that a plan's methods need, if the sides' commits have them."""
     if not needs_statistics(plan) or len(commits) != len(plan.sides):
         return {}
     wanted = sidecar_of(path)
@@ -243,30 +243,30 @@ def _statistics_beside(repo: Repository, plan: Plan, path: str, commits: Sequenc
         for entry in repo.entries(commit)
         if entry.path == wanted and entry.regular
     }
-    found = dict(manifest_blobs(repo, object_infos(repo, set(oids.values()))))
-    return {number: Manifest.parse(found[oid]) for number, oid in oids.items() if oid in found}
+    manifests = dict(manifest_blobs(repo, object_infos(repo, set(oids.values()))))
+    return {number: Manifest.parse(manifests[oid]) for number, oid in oids.items() if oid in manifests}
 
 
 def _given(repo: Repository) -> tuple[str, ...]:
-    """Return the words of the settings that were given with this command (``git -c``)."""
-    asked = ("config", "-z", "--show-scope", "--get-regexp", r"^theta\.merge\.(method|options|with)$")
-    fields = repo.run(*asked, check=False).decode(errors="surrogateescape").split("\0")
-    given = dict(
+    """Return the words of the settings on the command line (``git -c``)."""
+    command = ("config", "-z", "--show-scope", "--get-regexp", r"^theta\.merge\.(method|options|with)$")
+    fields = repo.run(*command, check=False).decode(errors="surrogateescape").split("\0")
+    settings = dict(
         item.split("\n", 1)
         for scope, item in zip(fields[::2], fields[1::2], strict=False)
         if scope == "command" and "\n" in item
     )
-    method, options = given.get("theta.merge.method", ""), given.get("theta.merge.options")
-    words = given.get(FORMER_MERGE_OPTIONS, "") if options is None else options
+    method, options = settings.get("theta.merge.method", ""), settings.get("theta.merge.options")
+    words = settings.get(FORMER_MERGE_OPTIONS, "") if options is None else options
     return (*([f"method={method}"] if method else []), *words.split())
 
 
 def _rules_file(repo: Repository) -> bytes | None:
-    """Return the rules as they are in the work tree, or else in the current commit."""
+    """Return the rules file of the work tree, or of the current commit if the work tree has none."""
     if repo.worktree is not None:
         path = repo.worktree / FILE
         try:
-            if not stat.S_ISREG(path.lstat().st_mode):  # a link could lead anywhere; git follows none to .gitattributes
+            if not stat.S_ISREG(path.lstat().st_mode):  # git does not follow links for .gitattributes either
                 raise MergeError(f"{FILE} is not a regular file", hint=_NO_FILE)
             with path.open("rb") as file:
                 return file.read(MOST_BYTES + 1)
@@ -283,7 +283,7 @@ def _rules_file(repo: Repository) -> bytes | None:
 def _all_names(repo: Repository) -> set[str]:
     """Return the names of the parameters of all checkpoints in the current commit."""
     oids = {entry.oid for entry in repo.entries("HEAD") if entry.regular}
-    found: set[str] = set()
+    names: set[str] = set()
     for _, data in manifest_blobs(repo, object_infos(repo, oids)):
-        found.update(Manifest.parse(data).parameters)
-    return found
+        names.update(Manifest.parse(data).parameters)
+    return names

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MergePreview:
-    """What a merge would do to a checkpoint.
+    """A preview of the merge of a checkpoint.
 
     Attributes:
         plan: The plan of the merge.
-        budget: The memory that it takes; None if nothing is computed.
+        budget: The memory that the merge takes; None if nothing is computed.
     """
 
     plan: Plan
@@ -48,7 +48,7 @@ def plan_merge(workspace: Workspace, revisions: Sequence[str], words: Sequence[s
         words: Merge method and options that override the rules, as ``git merge -s theta -X`` takes them.
 
     Returns:
-        Path to preview, of each checkpoint that several branches changed.
+        The preview of each checkpoint that several branches changed, by path.
 
     Raises:
         RepositoryError: There is no such commit.

@@ -57,8 +57,8 @@ def note_merge(repo: Repository, heads: Sequence[str], merged: Mapping[str, tupl
     """
     before = _read(repo)
     merges = dict(before[1]) if before is not None and before[0] == tuple(heads) else {}
-    known = {path: NotedMerge(record, result) for path, (record, result) in merged.items() if record is not None}
-    merges = {path: each for path, each in merges.items() if path not in merged} | known
+    recorded = {path: NotedMerge(record, result) for path, (record, result) in merged.items() if record is not None}
+    merges = {path: merge for path, merge in merges.items() if path not in merged} | recorded
     if len(heads) > 1 and merges:
         _write(repo, heads, merges)
 
@@ -76,10 +76,10 @@ def note_step(repo: Repository, path: str, step: Step, before: str, result: str)
     Raises:
         StoreError: The record cannot be written.
     """
-    found = _read(repo)
-    if found is None:
+    noted = _read(repo)
+    if noted is None:
         return
-    heads, merges = found
+    heads, merges = noted
     if path in merges and merges[path].result == before:
         _write(repo, heads, {**merges, path: NotedMerge(merges[path].record.resolved(step), result)})
 
@@ -110,17 +110,17 @@ def attach(repo: Repository, message: Path, words: Sequence[str] = ()) -> list[s
 
 def _records_to_add(repo: Repository) -> list[Record]:
     """Return the records of the merge that is being committed, for checkpoints that are staged as recorded."""
-    found = _read(repo)
-    if found is None:
+    noted = _read(repo)
+    if noted is None:
         return []
-    heads, merges = found
+    heads, merges = noted
     if head_of(repo) != heads[0]:
         _file(repo).unlink(missing_ok=True)  # that merge is committed or aborted
         return []
     if set(merge_heads(repo)) != set(heads[1:]):
         return []
     staged = {entry.path: entry.oid for entry in repo.entries(None) if entry.stage == 0}
-    return [each.record for path, each in sorted(merges.items()) if staged.get(path) == each.result]
+    return [merge.record for path, merge in sorted(merges.items()) if staged.get(path) == merge.result]
 
 
 def _end_line(message: Path) -> None:
@@ -132,11 +132,11 @@ def _end_line(message: Path) -> None:
 
 
 def records_of(repo: Repository, commit: str) -> list[Record]:
-    """Return what a commit's message says of its checkpoints; the last word on each counts.
+    """Return the records in a commit's message; the last one of each checkpoint counts.
 
     Raises:
         RepositoryError: There is no such commit.
-        MergeError: A trailer is broken.
+        MergeError: A trailer is not valid.
         PluginError: A method is not installed.
     """
     wanted = f"--format=%(trailers:key={TRAILER},valueonly,unfold)"
@@ -144,7 +144,7 @@ def records_of(repo: Repository, commit: str) -> list[Record]:
     records = [Record.from_json(line) for line in text.decode(errors="replace").splitlines() if line.strip()]
     for record in records:
         for name in (*record.sides, *record.commits, *([] if record.base is None else [record.base])):
-            if not _OBJECT.fullmatch(name):  # anybody can write a trailer, and git would take it for what it likes
+            if not _OBJECT.fullmatch(name):  # trailers can be written by hand, and git would parse any revision
                 raise MergeError(
                     f"the record of how {record.path} was merged names {name[:80]!r}, which is not an object id"
                 )
@@ -152,9 +152,9 @@ def records_of(repo: Repository, commit: str) -> list[Record]:
 
 
 def recorded_rules(workspace: Workspace, commit: str, path: str) -> Rules | None:
-    """Return the rules by which a merge commit says that a checkpoint was merged; None if it does not say.
+    """Return the rules for a checkpoint that a merge commit records; None if it records none.
 
-    If its message cannot be understood, this is reported, and the rules of the repository apply.
+    If the record cannot be read, this is reported, and the rules of the repository apply.
     """
     try:
         records = records_of(workspace.repo, commit)
@@ -172,7 +172,7 @@ def _file(repo: Repository) -> Path:
 
 
 def _read(repo: Repository) -> tuple[tuple[str, ...], dict[str, NotedMerge]] | None:
-    """Return the heads of the merge and what is noted by path; what cannot be understood is as if it were not there."""
+    """Return the heads of the merge and its records by path; records that cannot be read are ignored."""
     with suppress(OSError, ValueError, KeyError, TypeError, MergeError, PluginError):
         if _file(repo).stat().st_size > _LARGEST_FILE:
             return None
@@ -187,7 +187,7 @@ def _write(repo: Repository, heads: Sequence[str], merges: Mapping[str, NotedMer
     path = _file(repo)
     data = {
         "heads": list(heads),
-        "noted": [{"record": each.record.to_json(), "result": each.result} for each in merges.values()],
+        "noted": [{"record": merge.record.to_json(), "result": merge.result} for merge in merges.values()],
     }
     with reporting_os_errors(path):
         replace_content(path, json.dumps(data).encode())

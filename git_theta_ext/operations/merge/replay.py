@@ -57,7 +57,7 @@ class Replayed:
     Attributes:
         path: The checkpoint.
         computed: Number of parameters that were computed.
-        differing: Parameters whose values differ from the committed ones; ``None`` stands for the file's layout.
+        differing: Parameters whose values differ from the committed ones; ``None`` means the file's layout.
         inexact: The methods used that do not guarantee the same bits on every machine.
     """
 
@@ -113,7 +113,7 @@ def replay(workspace: Workspace, merge: RecordedMerge) -> Replayed:
         merge: The merge to repeat.
 
     Raises:
-        ThetaError: See ``git_theta_ext.merging.apply.apply``; or a recorded resolution does not work any more.
+        ThetaError: See ``git_theta_ext.merging.apply.apply``; or a recorded resolution no longer works.
     """
     record, store = merge.record, workspace.store
     ensure_digests(workspace, set(merge.plan.reads()))
@@ -149,8 +149,8 @@ def measure_merge(workspace: Workspace, merge: RecordedMerge, advance: Callable[
         CorruptError: Values in the store are damaged.
     """
     plan = merge.plan
-    kept = [d for d in plan.decisions if d.action == "take" and d.source is not None and not merge.record.steps]
-    if other := [d.name for d in kept if merge.committed.parameters.get(d.name) != d.value]:
+    taken = [d for d in plan.decisions if d.action == "take" and d.source is not None and not merge.record.steps]
+    if other := [d.name for d in taken if merge.committed.parameters.get(d.name) != d.value]:
         raise MergeError(
             f"{merge.record.path}: {other[0]!r} in {merge.commit[:12]} does not match the commit's record",
             hint=f"git theta merge --replay {merge.commit[:12]}",
@@ -167,10 +167,13 @@ def measure_merge(workspace: Workspace, merge: RecordedMerge, advance: Callable[
     return measured
 
 
-def _differing(one: Manifest, other: Manifest) -> tuple[str | None, ...]:
-    names = sorted({*one.parameters, *other.parameters})
-    differing = [name for name in names if one.parameters.get(name) != other.parameters.get(name)]
-    return (*differing, *([None] if one.skeleton != other.skeleton or one.conflicted != other.conflicted else []))
+def _differing(computed: Manifest, other: Manifest) -> tuple[str | None, ...]:
+    names = sorted({*computed.parameters, *other.parameters})
+    differing = [name for name in names if computed.parameters.get(name) != other.parameters.get(name)]
+    return (
+        *differing,
+        *([None] if computed.skeleton != other.skeleton or computed.conflicted != other.conflicted else []),
+    )
 
 
 def _check_versions(record: Record) -> None:

@@ -47,7 +47,7 @@ def resolve(  # noqa: PLR0913 - named, and the last two have defaults
 
     Args:
         manifest: A manifest with conflicts.
-        store: Holds the values; computed values are written to it.
+        store: The store with the values; computed values are written to it.
         choice: The side or method.
         patterns: Names or globs (``*``, ``?``, ``[…]``) of parameters; empty for all.
         start: Makes the engine that computes; by default one on the CPU.
@@ -137,7 +137,7 @@ def _check_whole(manifest: Manifest, method: str, patterns: Sequence[str]) -> No
 
 
 def sides_of(manifest: Manifest) -> tuple[str, ...]:
-    """Return the names of the sides between which a manifest's conflicts can be decided."""
+    """Return the names of the sides that a manifest's conflicts can be resolved to."""
     counts = [len(conflict.sides) for conflict in manifest.conflicts]
     counts += [len(manifest.layout_conflict.sides)] if manifest.layout_conflict is not None else []
     return ("base", *side_names(max(counts, default=2)))
@@ -157,7 +157,7 @@ def resolved_values(  # noqa: PLR0913, PLR0917 - as resolve
         manifest: A manifest with conflicts.
         chosen: The conflicts to resolve.
         choice: The side or method.
-        store: Holds the values; what a method computes goes into it.
+        store: The store with the values; computed values are written to it.
         start: Makes the engine that computes; by default one on the CPU.
         scaled: Scales LoRAs by the configuration of their adapter.
 
@@ -211,7 +211,7 @@ def _plan_for(manifest: Manifest, chosen: Sequence[Conflict], choice: Choice) ->
 
 
 def _decision_on(conflict: Conflict, choice: Choice, *, factor: bool = False) -> Decision:
-    """Decide on a conflict by a method; the decision stays a conflict, with the reason, if the method cannot do it."""
+    """Decide on a conflict by a method; if the method cannot resolve it, the decision is a conflict with the reason."""
     name, base, sides = conflict.name, conflict.base, conflict.sides
     changed_by = tuple(number for number, side in enumerate(sides) if side != base)
     values = [sides[number] for number in changed_by]

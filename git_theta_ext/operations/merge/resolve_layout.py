@@ -22,7 +22,7 @@ def resolve_layout(manifest: Manifest, store: Store, side: str | None) -> Manife
 
     Args:
         manifest: A manifest without conflicts of parameters.
-        store: Holds the layouts.
+        store: The store with the layouts.
         side: The side whose layout is preferred; None for no preference.
 
     Raises:

@@ -30,7 +30,7 @@ SAMPLE_BYTES = 1 << 27
 
 @dataclass(frozen=True)
 class Preview:
-    """What a method would compute for some conflicts.
+    """The values that a method would compute for some conflicts.
 
     Attributes:
         choice: The method.
@@ -69,8 +69,8 @@ def preview(
     """Resolve some conflicts in memory, by one method after another.
 
     Args:
-        store: Holds the values.
-        device: Where to compute.
+        store: The store with the values.
+        device: The device to compute on.
         manifest: The manifest that has the conflicts.
         conflicts: The conflicts; only the largest ones that fit in memory are computed.
         choices: The methods.

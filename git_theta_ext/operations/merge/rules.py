@@ -2,7 +2,7 @@
 
 Rules are written for merges. If git replays a change (``git_theta_ext.git.operation``), rules that take a side or leave
 a conflict still apply. Merge methods are replaced by ``theta.merge.replay``, because they would lose a part of the
-change, or of what it is applied to. Options of the command itself always apply.
+change, or of the version that it is applied to. Options of the command itself always apply.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ SETTINGS = "theta.merge.method and theta.merge.options"
 
 @dataclass(frozen=True)
 class RuleSources:
-    """Where the rules of merges are written.
+    """The sources of merge rules.
 
     Attributes:
         file: The content of ``.thetamerge``; None if there is none.
         settings: The words of the settings.
-        given: Those of them that were given with this command (``git -c``).
+        given: The words among them that are on the command line (``git -c``).
         environment: The words of ``GIT_THETA_MERGE``.
         replay: The value of ``theta.merge.replay``.
         all_names: Reads the names of all parameters of the current commit.
@@ -63,10 +63,10 @@ def merge_rules(
     """Return the rules for merging a checkpoint.
 
     Args:
-        sources: Where the rules are written.
+        sources: The sources of the rules.
         names: Names of the checkpoint's parameters.
         words: Options of the command line; they override ``GIT_THETA_MERGE`` and the settings.
-        operation: What git is doing.
+        operation: The operation that git is performing.
         recorded: The rules of a merge that is repeated; they replace the file and the settings.
 
     Raises:
@@ -80,7 +80,7 @@ def merge_rules(
         parse_override(MERGE_OPTIONS, sources.environment),
         parse_override("command line", [*favoured, *words]),
     ]
-    known = {name for some in names for name in some}
+    all_names = {name for some in names for name in some}
     if operation.kind == "merge" and recorded is None:
         rules = read_rules(sources.file, [settings, *commanded])
     elif operation.kind == "merge" and recorded is not None:
@@ -89,13 +89,13 @@ def merge_rules(
         rules = overridden(
             _mapped(read_rules(sources.file, [settings]), _instead(sources.replay, operation)), commanded
         )
-    idle = [] if recorded is not None else rules.idle(known)
+    idle = [] if recorded is not None else rules.idle(all_names)
     if idle and (idle := [rule for rule in idle if rule in rules.idle(sources.all_names())]):
         raise MergeError(
             f"{idle[0].choice.origin}: no parameter of any checkpoint matches {idle[0].match!r}",
             hint=f"git theta ls-files --params lists them; correct {FILE}",
         )
-    return _mapped(rules, _mean) if is_statistics(known) else rules
+    return _mapped(rules, _mean) if is_statistics(all_names) else rules
 
 
 def warn_of_former_settings(settings: Config, reporter: Reporter) -> None:
@@ -108,23 +108,25 @@ def warn_of_former_settings(settings: Config, reporter: Reporter) -> None:
 
 def _instead(replay: str | None, operation: Operation) -> Callable[[Choice], Choice]:
     """Return what replaces merge methods if git does not merge but replays a change."""
-    asked = (replay or APPLY).split()
+    words = (replay or APPLY).split()
     if operation.kind == "unknown":
-        found = choice("conflict", origin=f"git {operation.name}")
-    elif asked == [AS_MERGES]:
+        replacement = choice("conflict", origin=f"git {operation.name}")
+    elif words == [AS_MERGES]:
         return lambda rule: rule
     else:
-        override = parse_override("theta.merge.replay", asked)
-        found = choice(override.method or APPLY, override.options, override.weights, origin=f"git {operation.name}")
-    return lambda rule: rule if is_fixed(rule.method) else replace(found, rule_index=rule.rule_index)
+        override = parse_override("theta.merge.replay", words)
+        replacement = choice(
+            override.method or APPLY, override.options, override.weights, origin=f"git {operation.name}"
+        )
+    return lambda rule: rule if is_fixed(rule.method) else replace(replacement, rule_index=rule.rule_index)
 
 
-def _mean(asked: Choice) -> Choice:
+def _mean(rule: Choice) -> Choice:
     """Merge statistics by their mean if the rules name a method for values."""
-    if is_fixed(asked.method) or asked.method == APPLY:
-        return asked
-    origin = asked.origin if asked.explicit else None
-    return choice(DEFAULT_METHOD, weights=asked.weights, origin=origin, rule_index=asked.rule_index)
+    if is_fixed(rule.method) or rule.method == APPLY:
+        return rule
+    origin = rule.origin if rule.explicit else None
+    return choice(DEFAULT_METHOD, weights=rule.weights, origin=origin, rule_index=rule.rule_index)
 
 
 def _mapped(rules: Rules, mapping: Callable[[Choice], Choice]) -> Rules:

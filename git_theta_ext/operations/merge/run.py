@@ -47,12 +47,12 @@ def _listed(words: Sequence[str]) -> str:
 def merge(store: Store, inputs: MergeInputs, reporter: Reporter, advance: Callable[[int], None]) -> Outcome:
     """Execute a plan, resuming an interrupted merge.
 
-    What is computed is reported first.
+    The merge is announced before it starts.
 
     Args:
-        store: Holds the values, and takes the results.
-        inputs: What the merge is computed from.
-        reporter: Takes what the user should know.
+        store: The store with the values; the results are written to it.
+        inputs: The inputs of the merge.
+        reporter: Shows messages to the user.
         advance: Called with the size in bytes of each tensor that is done.
 
     Raises:
@@ -75,7 +75,7 @@ def merge(store: Store, inputs: MergeInputs, reporter: Reporter, advance: Callab
 
 
 def without_torch(plan: Plan) -> Plan:
-    """Return a plan that needs no torch if it is not installed: what methods would merge is left in conflict."""
+    """Return a plan that does not need torch if torch is not installed: parameters to compute are left in conflict."""
     methods = sorted({decision.choice.method for decision in plan.decisions if decision.action == "compute"})
     if not methods or is_installed("torch"):
         return plan

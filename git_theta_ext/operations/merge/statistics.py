@@ -1,4 +1,4 @@
-"""Find out which statistics a merge uses, and whether they belong to the merged values."""
+"""Determine which statistics a merge uses, and whether they belong to the merged values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def outdated(store: Store, plan: Plan, beside: Mapping[int, Manifest]) -> list[s
     """Return a note for each side whose statistics were collected with other values than it has.
 
     Args:
-        store: Holds the skeletons of the statistics, as far as they are available.
+        store: The store with the skeletons of the statistics, if they are available.
         plan: The plan of the merge.
         beside: The manifest of the statistics of each side that has some.
     """

@@ -99,21 +99,21 @@ def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words:
     repo = workspace.repo
     _check_index(repo)
     combined = combine(repo, heads)
-    found = checkpoints(repo, common_ancestor(repo, bases), heads, combined.tree)
-    plans = planned(workspace, found, words, repeated_merge(repo))
-    _check_worktree(repo, combined.tree, found)
-    if found:
+    candidates = checkpoints(repo, common_ancestor(repo, bases), heads, combined.tree)
+    plans = planned(workspace, candidates, words, repeated_merge(repo))
+    _check_worktree(repo, combined.tree, candidates)
+    if candidates:
         _warn(workspace, bases, heads)
-    outcomes = {each.merged.path: _merged(workspace, plans[each.merged.path][1], each) for each in found}
-    merged = {each.merged.path: _stored(repo, each.merged, outcomes[each.merged.path]) for each in found}
+    outcomes = {c.merged.path: _merged(workspace, plans[c.merged.path][1], c) for c in candidates}
+    merged = {c.merged.path: _stored(repo, c.merged, outcomes[c.merged.path]) for c in candidates}
     tree = with_files(repo, combined.tree, list(merged.values()))
     # Not captured: the filter that writes the checkpoints shows its progress.
     update = ["git", "read-tree", "-m", "-u", "HEAD", tree]
     if subprocess.run(update, cwd=repo.folder, env=repo.environment(), check=False).returncode:
         return StrategyResult(CANNOT)
-    remember(workspace, heads, _records(found, plans, merged))
-    conflicted = [each for each in found if outcomes[each.merged.path].conflicts]
-    _mark(repo, [*_stages(combined, found, merged), *chain.from_iterable(map(_conflict_stages, conflicted))])
+    remember(workspace, heads, _records(candidates, plans, merged))
+    conflicted = [candidate for candidate in candidates if outcomes[candidate.merged.path].conflicts]
+    _mark(repo, [*_stages(combined, candidates, merged), *chain.from_iterable(map(_conflict_stages, conflicted))])
     return StrategyResult(MERGED if combined.clean and not conflicted else CONFLICTS, tuple(combined.messages))
 
 
@@ -134,17 +134,17 @@ def checkpoints(repo: Repository, base: str | None, heads: Sequence[str], tree: 
     before = {} if base is None else _files(repo, base)
     sides = [(_files(repo, head), {} if base is None else renames(repo, base, head)) for head in heads]
     origins = {new: old for _, moved in sides for old, new in moved.items()}
-    found = []
+    candidates = []
     for path, entry in _files(repo, tree).items():
         origin = path if path in before else origins.get(path, path)
         ancestor = before.get(origin)
         versions = [files.get(moved.get(origin, origin), ancestor) for files, moved in sides]
-        known = {head: version for head, version in zip(heads, versions, strict=True) if version is not None}
-        changed = {version.oid for version in known.values()} - {"" if ancestor is None else ancestor.oid}
+        by_head = {head: version for head, version in zip(heads, versions, strict=True) if version is not None}
+        changed = {version.oid for version in by_head.values()} - {"" if ancestor is None else ancestor.oid}
         if len(changed) > 1:
-            found.append(CheckpointVersions(entry, ancestor, tuple(known.values()), tuple(known)))
-    tracked = set(theta_paths_at(repo, tree, [each.merged.path for each in found]))
-    return [each for each in found if each.merged.path in tracked]
+            candidates.append(CheckpointVersions(entry, ancestor, tuple(by_head.values()), tuple(by_head)))
+    tracked = set(theta_paths_at(repo, tree, [candidate.merged.path for candidate in candidates]))
+    return [candidate for candidate in candidates if candidate.merged.path in tracked]
 
 
 def _files(repo: Repository, rev: str) -> dict[str, TreeEntry]:
@@ -152,13 +152,13 @@ def _files(repo: Repository, rev: str) -> dict[str, TreeEntry]:
 
 
 def planned(
-    workspace: Workspace, found: Sequence[CheckpointVersions], words: Sequence[str], repeated: str | None = None
+    workspace: Workspace, candidates: Sequence[CheckpointVersions], words: Sequence[str], repeated: str | None = None
 ) -> dict[str, tuple[Rules, Plan]]:
     """Return the rules and the plan for merging each checkpoint, by path.
 
     Args:
         workspace: The repository and its store.
-        found: The checkpoints.
+        candidates: The checkpoints.
         words: Merge method and options that override the rules.
         repeated: The merge commit that git repeats, as in a rebase; its message records the rules.
 
@@ -169,22 +169,22 @@ def planned(
     """
     warn_of_former_settings(workspace.settings, workspace.reporter)
     plans, sources = {}, rule_sources(workspace.repo)
-    for each in found:
-        base, sides = _manifests(workspace.repo, each)
-        recorded = None if repeated is None else recorded_rules(workspace, repeated, each.merged.path)
+    for candidate in candidates:
+        base, sides = _manifests(workspace.repo, candidate)
+        recorded = None if repeated is None else recorded_rules(workspace, repeated, candidate.merged.path)
         rules = merge_rules(sources, *(side.parameters for side in sides), words=words, recorded=recorded)
-        plans[each.merged.path] = rules, without_torch(plan_checkpoint(workspace, base, sides, rules))
+        plans[candidate.merged.path] = rules, without_torch(plan_checkpoint(workspace, base, sides, rules))
     return plans
 
 
 def _records(
-    found: Sequence[CheckpointVersions], plans: Mapping[str, tuple[Rules, Plan]], merged: Mapping[str, TreeEntry]
+    candidates: Sequence[CheckpointVersions], plans: Mapping[str, tuple[Rules, Plan]], merged: Mapping[str, TreeEntry]
 ) -> dict[str, tuple[Record | None, str]]:
     records = {}
-    for each in found:
-        path = each.merged.path
-        ids = [None if each.base is None else each.base.oid, *(side.oid for side in each.sides)]
-        records[path] = Record.of(path, ids, each.heads, *plans[path]), merged[path].oid
+    for candidate in candidates:
+        path = candidate.merged.path
+        ids = [None if candidate.base is None else candidate.base.oid, *(side.oid for side in candidate.sides)]
+        records[path] = Record.of(path, ids, candidate.heads, *plans[path]), merged[path].oid
     return records
 
 
@@ -192,18 +192,18 @@ def _manifests(repo: Repository, versions: CheckpointVersions) -> tuple[Manifest
     """Return the common ancestor's manifest and those of the sides."""
     path = versions.merged.path
     base, sides = versions.base, versions.sides
-    known = {entry.oid for entry in (base, *sides) if entry is not None}
-    content = dict(manifest_blobs(repo, object_infos(repo, known)))
+    oids = {entry.oid for entry in (base, *sides) if entry is not None}
+    content = dict(manifest_blobs(repo, object_infos(repo, oids)))
     manifests = [read_version(content.get(side.oid, b""), f"{path}: version {side.oid[:12]}") for side in sides]
     if base is None:
         return None, manifests
-    whose = f"{path}: the common ancestor's version"
-    return read_version(content.get(base.oid, b""), whose, allow_conflicts=True), manifests
+    label = f"{path}: the common ancestor's version"
+    return read_version(content.get(base.oid, b""), label, allow_conflicts=True), manifests
 
 
-def _merged(workspace: Workspace, asked: Plan, versions: CheckpointVersions) -> Outcome:
+def _merged(workspace: Workspace, plan: Plan, versions: CheckpointVersions) -> Outcome:
     path = versions.merged.path
-    inputs = gather_inputs(workspace, asked, path, versions.heads)
+    inputs = gather_inputs(workspace, plan, path, versions.heads)
     with workspace.reporter.progress(f"merging {path}", bytes_to_compute(inputs.plan)) as advance:
         outcome = merge(workspace.store, inputs, workspace.reporter, advance)
     report(workspace.reporter, path, outcome)
@@ -223,11 +223,11 @@ def _check_index(repo: Repository) -> None:
         )
 
 
-def _check_worktree(repo: Repository, tree: str, found: Sequence[CheckpointVersions]) -> None:
+def _check_worktree(repo: Repository, tree: str, candidates: Sequence[CheckpointVersions]) -> None:
     """Check, before anything is computed, that git will be able to update the work tree at the end."""
-    if found:
-        nothing = write_blob(repo, b"")  # a placeholder for the manifests
-        tree = with_files(repo, tree, [replace(each.merged, oid=nothing) for each in found])
+    if candidates:
+        placeholder = write_blob(repo, b"")  # a placeholder for the manifests
+        tree = with_files(repo, tree, [replace(candidate.merged, oid=placeholder) for candidate in candidates])
     try:
         repo.run("read-tree", "-n", "-m", "-u", "HEAD", tree)
     except RepositoryError as error:
@@ -257,19 +257,19 @@ def _conflict_stages(versions: CheckpointVersions) -> list[TreeEntry]:
 
 
 def _stages(
-    combined: Combined, found: Sequence[CheckpointVersions], merged: Mapping[str, TreeEntry]
+    combined: Combined, candidates: Sequence[CheckpointVersions], merged: Mapping[str, TreeEntry]
 ) -> list[TreeEntry]:
     """Return the stages of files in conflict, with merged checkpoints instead of the version that git would keep."""
-    kept = {(each.merged.path, each.merged.oid) for each in found}
+    replaced = {(candidate.merged.path, candidate.merged.oid) for candidate in candidates}
     return [
-        replace(entry, oid=merged[entry.path].oid) if (entry.path, entry.oid) in kept else entry
+        replace(entry, oid=merged[entry.path].oid) if (entry.path, entry.oid) in replaced else entry
         for entry in combined.stages
     ]
 
 
 def _mark(repo: Repository, stages: Sequence[TreeEntry]) -> None:
     """Replace merged files in the index by the stages of files in conflict."""
-    nothing = "0" * 2 * repo.oid_bytes
+    no_object = "0" * 2 * repo.oid_bytes
     paths = dict.fromkeys(entry.path for entry in stages)
-    cleared = [TreeEntry(path, nothing, _REMOVED) for path in paths]
+    cleared = [TreeEntry(path, no_object, _REMOVED) for path in paths]
     update_index(repo.run, [*cleared, *stages])

@@ -40,19 +40,19 @@ def are_merged(repo: Repository, commits: Iterable[str], parents: Iterable[str])
 
     Git omits parents that are ancestors of the others, such as the current commit when its descendants are merged.
     """
-    named, there = set(commits), set(parents)
-    if named <= there:
+    named, actual = set(commits), set(parents)
+    if named <= actual:
         return True
-    if len(there) == 1 or not there <= named:
+    if len(actual) == 1 or not actual <= named:
         return False
     try:
-        contained = (f"^{parent}" for parent in there)
-        return not repo.run("rev-list", "-n1", "--end-of-options", *(named - there), *contained)
+        contained = (f"^{parent}" for parent in actual)
+        return not repo.run("rev-list", "-n1", "--end-of-options", *(named - actual), *contained)
     except RepositoryError:
         return False
 
 
-def drop_untrue(repo: Repository, message: Path, words: Sequence[str], known: Collection[str] = ()) -> list[str]:
+def drop_untrue(repo: Repository, message: Path, words: Sequence[str], replaced: Collection[str] = ()) -> list[str]:
     """Remove trailers from the message of a commit that is being made.
 
     Trailers of an amended commit stay if its version of the checkpoint is staged.
@@ -61,10 +61,10 @@ def drop_untrue(repo: Repository, message: Path, words: Sequence[str], known: Co
         repo: The repository.
         message: The file with the message, the hook's first argument.
         words: The hook's other arguments.
-        known: Paths whose trailers are replaced.
+        replaced: Paths whose trailers are replaced.
 
     Returns:
-        Paths of the checkpoints whose trailers were removed, as far as they name one.
+        Paths of the checkpoints whose trailers were removed. Trailers that name no checkpoint are left out.
 
     Raises:
         RepositoryError: A git command failed.
@@ -79,7 +79,7 @@ def drop_untrue(repo: Repository, message: Path, words: Sequence[str], known: Co
     for line in lines:
         if line.startswith(_BEGINNING):
             path = _path_of(repo, line, amended)
-            inside = path in known or path not in amended
+            inside = path in replaced or path not in amended
             dropped += [path] if inside and path else []
         elif not line[:1].isspace() or not line.strip():
             inside = False
@@ -106,7 +106,10 @@ def _amended(repo: Repository) -> dict[str, set[str]]:
 
 
 def _amends(words: Sequence[str]) -> bool:
-    """Return whether the current commit is amended: git only says whose message is used, which may be a copy."""
+    """Return whether the current commit is amended.
+
+    The hook's arguments only name the commit whose message is used, as they also do for ``git commit -C``.
+    """
     command = next(calling_commands(os.getppid(), generations=_GENERATIONS), ("",))
     if command[0] == "commit":
         return any(len(word) > len("--a") and "--amend".startswith(word) for word in command[1:])

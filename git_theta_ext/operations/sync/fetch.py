@@ -1,4 +1,4 @@
-"""Bring what manifests need from the remotes of this repository."""
+"""Fetch the tensors and skeletons that manifests need from the remotes of this repository."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 def ensure_local(
     workspace: Workspace, manifests: Iterable[Manifest], advance: Callable[[int], None] = no_progress
 ) -> None:
-    """Fetch all that the store lacks of some manifests.
+    """Fetch what the store lacks of some manifests.
 
     Args:
         workspace: The repository and its store.
-        manifests: What has to be complete afterwards.
-        advance: Told the number of bytes fetched, as it goes.
+        manifests: The manifests. On return the store has all tensors and skeletons that they name.
+        advance: Called with the number of bytes fetched, as the transfer goes on.
 
     Raises:
-        MissingError: No remote has it.
-        RemoteError: None could be asked.
+        MissingError: No remote has a tensor or skeleton that is needed.
+        RemoteError: No remote can be reached.
     """
     wanted = list(manifests)
     try:
@@ -45,16 +45,16 @@ def ensure_local(
 def ensure_digests(
     workspace: Workspace, digests: Iterable[Digest], advance: Callable[[int], None] = no_progress
 ) -> None:
-    """Fetch those of some tensors and skeletons that the store lacks.
+    """Fetch the tensors and skeletons that the store lacks.
 
     Args:
         workspace: The repository and its store.
-        digests: What has to be there afterwards.
-        advance: Told the number of bytes fetched, as it goes.
+        digests: The tensors and skeletons. On return the store has all of them.
+        advance: Called with the number of bytes fetched, as the transfer goes on.
 
     Raises:
-        MissingError: No remote has it.
-        RemoteError: None could be asked.
+        MissingError: No remote has a tensor or skeleton that is needed.
+        RemoteError: No remote can be reached.
     """
     missing = workspace.store.touch_and_find_missing(digests)
     if not missing:

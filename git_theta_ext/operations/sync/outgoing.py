@@ -1,4 +1,4 @@
-"""Which parameters a push needs, found by walking the pushed commits."""
+"""Find the parameters that a push needs by walking the pushed commits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RefUpdate:
-    """One line of what git tells a pre-push hook; an object id of zeros stands for none."""
+    """One line of the input of git's pre-push hook; an object id of zeros means that there is no object."""
 
     local_ref: str
     local_oid: str
@@ -33,14 +33,13 @@ class RefUpdate:
 
 @dataclass(frozen=True)
 class Outgoing:
-    """What a push needs.
+    """The parameters that a push needs.
 
     Attributes:
-        digests: Of all tensors and skeletons that manifests of the pushed history name.
-        manifests: Number of these manifests, without those all of whose digests are known to be on the remote.
-        raw: Paths of what git sends that should hold a manifest (``filter=theta``) and hold a file as it is; its size
-            in bytes.
-        conflicted: Paths of what git sends whose manifest a merge left undecided.
+        digests: Digests of all tensors and skeletons that manifests of the pushed history name.
+        manifests: Number of these manifests. Manifests are not counted if the remote is known to have all they name.
+        raw: Size in bytes of each file that git sends as it is although its path has ``filter=theta``, by path.
+        conflicted: Paths of the manifests with merge conflicts that git sends.
     """
 
     digests: frozenset[Digest]
@@ -50,10 +49,10 @@ class Outgoing:
 
 
 def parse_updates(text: str) -> list[RefUpdate]:
-    """Read what git writes to a pre-push hook.
+    """Read the input of git's pre-push hook.
 
     Raises:
-        UsageError: A line has not four words.
+        UsageError: A line does not consist of four words.
     """
     updates = []
     for line in filter(None, text.split("\n")):
@@ -73,16 +72,17 @@ def outgoing(
     complete: Iterable[str] = (),
     there: AbstractSet[Digest] = frozenset(),
 ) -> Outgoing:
-    """Find out what the history of pushed commits needs, and what is wrong with the commits that git sends.
+    """Find the parameters that the history of pushed commits needs, and the faults of the commits that git sends.
 
-    What git knows of a remote's commits says nothing of parameters: they may have got there without, or be gone.
+    That a remote has a commit does not mean that it has the commit's parameters: the commit may have been pushed
+    without them, or they may have been deleted.
 
     Args:
         repo: The repository.
-        remote: Name of the git remote, or its address where it has no name.
+        remote: Name of the git remote, or its address if it has no name.
         updates: The refs that are pushed.
-        complete: Commits whose history the remote holds all parameters of.
-        there: What is known to be on the remote; manifests that name nothing else are not counted.
+        complete: Commits for whose history the remote has all parameters.
+        there: Digests that are known to be on the remote; manifests that name no others are not counted.
 
     Raises:
         ManifestError: A manifest that git sends is broken; the message names its path or its object id.
@@ -100,9 +100,9 @@ def outgoing(
     broken: dict[str, ManifestError] = {}
     conflicted = {}
     for oid, data in manifest_blobs(repo, blobs):
-        place = next(iter(paths.get(oid, ())), f"object {oid}")
+        label = next(iter(paths.get(oid, ())), f"object {oid}")
         try:
-            manifest = _parse(data, place)
+            manifest = _parse(data, label)
         except ManifestError as error:
             broken[oid] = error
             continue
@@ -111,14 +111,14 @@ def outgoing(
         count += not named <= there
         digests |= named
         if manifest.conflicted:
-            conflicted[oid] = place
+            conflicted[oid] = label
     others = {oid: info for oid, info in blobs.items() if oid not in manifests and oid not in broken and info.nbytes}
     raw = _raw(repo, trees, others)
     if broken or conflicted or raw:
         sent = set(reachable(repo, tips, [update.remote_oid for update in updates], remote))
         if bad := sent & set(broken):
             raise broken[min(bad)]
-        conflicted = {oid: place for oid, place in conflicted.items() if oid in sent}
+        conflicted = {oid: label for oid, label in conflicted.items() if oid in sent}
         raw = {path: oid for path, oid in raw.items() if oid in sent}
     return Outgoing(
         frozenset(digests),
@@ -129,31 +129,32 @@ def outgoing(
 
 
 def tips_of(updates: Sequence[RefUpdate]) -> list[str]:
-    """Return the object ids that are pushed; deleted refs have none."""
+    """Return the object ids that are pushed; a deleted ref has none."""
     return list(dict.fromkeys(update.local_oid for update in updates if update.local_oid.strip("0")))
 
 
 def reachable(repo: Repository, tips: Sequence[str], without: Iterable[str], remote: str | None = None) -> list[str]:
-    """List what commits reach and some others do not, nor the remote-tracking branches of a remote.
+    """List the objects reachable from commits, but not from some others or the remote-tracking branches of a remote.
 
-    Commits that are not here do not count. Git sends objects as they are, whatever ``git replace`` shows instead.
+    Excluded commits that the repository does not have are ignored. Replacements by ``git replace`` are ignored too,
+    because git sends the original objects.
     """
-    known = object_infos(repo, (oid for oid in without if oid.strip("0")))
-    revs = "".join([*(f"{oid}\n" for oid in tips), *(f"^{oid}\n" for oid in known)])
+    excluded = object_infos(repo, (oid for oid in without if oid.strip("0")))
+    revs = "".join([*(f"{oid}\n" for oid in tips), *(f"^{oid}\n" for oid in excluded)])
     args = ["rev-list", "--objects", "--no-object-names", "--missing=allow-promisor", "--stdin"]
     if remote in repo.config.git_remotes:
         args += ["--not", f"--remotes={remote}"]
     oids = repo.run(*args, input=revs.encode(), env={"GIT_NO_REPLACE_OBJECTS": "1"}).decode().split()
     if is_partial(repo):
-        here = set(local_blobs(repo))  # git would fetch the others one by one
-        oids = [oid for oid in oids if oid in here]
+        present = set(local_blobs(repo))  # git would fetch the missing ones one by one
+        oids = [oid for oid in oids if oid in present]
     return oids
 
 
 def theta_paths_at(repo: Repository, rev: str, paths: Iterable[str]) -> list[str]:
-    """Return those of some paths that have ``filter=theta`` by the attributes that a commit itself holds.
+    """Return the paths that have ``filter=theta`` according to the attributes in a commit.
 
-    Works in bare repositories too. Attributes of the work tree do not count, those of ``info/attributes`` do.
+    This works in bare repositories too. Attributes of the work tree are ignored, those of ``info/attributes`` apply.
 
     Raises:
         RepositoryError: There is no such commit.
@@ -161,7 +162,7 @@ def theta_paths_at(repo: Repository, rev: str, paths: Iterable[str]) -> list[str
     wanted = list(paths)
     if not wanted:
         return []
-    # `check-attr --source` exists from git 2.40 on; an index of its own does the same in all versions.
+    # `check-attr --source` requires git 2.40; a temporary index works in all versions.
     with temporary_index(repo, rev) as run:
         return list(theta_paths(run, wanted, cached=True))
 
@@ -169,7 +170,7 @@ def theta_paths_at(repo: Repository, rev: str, paths: Iterable[str]) -> list[str
 def _paths(
     repo: Repository, tips: Sequence[str], blobs: Mapping[str, ObjectInfo]
 ) -> tuple[dict[str, list[str]], dict[str, dict[str, str]]]:
-    """Return object id to paths, and for each tip path to object id, of the new files in the pushed tips."""
+    """Return the new files in the pushed tips: paths by object id, and for each tip object ids by path."""
     paths: dict[str, list[str]] = {}
     trees: dict[str, dict[str, str]] = {}
     if not blobs:
@@ -192,8 +193,8 @@ def _raw(repo: Repository, trees: Mapping[str, Mapping[str, str]], others: Mappi
     return raw
 
 
-def _parse(data: bytes, place: str) -> Manifest:
+def _parse(data: bytes, label: str) -> Manifest:
     try:
         return Manifest.parse(data)
     except ManifestError as error:
-        raise ManifestError(f"{place}: {error.message}", hint=error.hint) from error
+        raise ManifestError(f"{label}: {error.message}", hint=error.hint) from error

@@ -40,18 +40,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push found and did.
+    """The result of a push.
 
     Attributes:
-        found: In the pushed commits.
+        needed: The parameters that the pushed commits need.
         lacking: Tensors and skeletons that the remote lacked.
-        lost: Those of them that are neither here nor on any remote.
-        packs: How many packs were uploaded.
-        nbytes: Their bytes.
-        failure: Why the remote was not asked; then no commit that git sends names parameters for the first time.
+        lost: Tensors and skeletons among them that are neither here nor on any remote.
+        packs: Number of packs that were uploaded.
+        nbytes: Size of these packs in bytes.
+        failure: Why the remote could not be opened. The push only goes on if no commit that git sends names parameters
+            that the remote's commits do not name yet.
     """
 
-    found: Outgoing
+    needed: Outgoing
     lacking: frozenset[Digest] = frozenset()
     lost: frozenset[Digest] = frozenset()
     packs: int = 0
@@ -61,10 +62,10 @@ class Pushed:
 
 @dataclass(frozen=True)
 class _Survey:
-    """What a push needs; where the repository has no parameters, no remote is opened."""
+    """The parameters that a push needs; no remote is opened if the repository has no parameters."""
 
-    found: Outgoing
-    place: OpenedRemote | None = None
+    needed: Outgoing
+    remote: OpenedRemote | None = None
     complete: Complete | None = None
 
 
@@ -74,8 +75,8 @@ class Push:
 
     Attributes:
         workspace: The repository that is pushed from, and its store.
-        remote: Name of the git remote, or its address where it has no name.
-        address: Where git pushes to.
+        remote: Name of the git remote, or its address if it has no name.
+        address: The address that git pushes to.
         updates: The refs that are pushed.
     """
 
@@ -97,101 +98,101 @@ class Push:
         return redacted(self.remote)
 
     def run(self, *, strict: bool, advance: Callable[[int], None] = no_progress) -> Pushed:
-        """Upload what the history of the commits needs and the remote lacks.
+        """Upload the parameters that the history of the commits needs and the remote lacks.
 
         Args:
-            strict: Whether git is about to send the commits: then they must be sound, and all that the remote will
-                name for the first time must be there on return.
-            advance: Told the number of bytes uploaded, as it goes.
+            strict: Whether git is about to send the commits. If so, they must be valid, and the remote must have all
+                parameters that they add on return.
+            advance: Called with the number of bytes uploaded, as the transfer goes on.
 
         Raises:
-            RepositoryError: A commit holds a checkpoint as it is, where its attributes ask for a manifest.
-            ManifestError: A pushed manifest is broken.
-            MissingError: Something that is needed is neither here nor on any remote.
+            RepositoryError: A commit holds a checkpoint itself although its attributes require a manifest.
+            ManifestError: A pushed manifest is not valid.
+            MissingError: A tensor or skeleton that is needed is neither here nor on any remote.
             RemoteError: The upload failed.
-            ConfigError: It is not known where the remote keeps parameters.
+            ConfigError: No location of the remote's parameters is configured.
         """
         try:
             return self._run(strict=strict, advance=advance)
         except (ConfigError, LibraryError, PluginError, RemoteError) as error:
-            # Without a way to its parameters a remote can still be pushed to, if that makes nothing worse.
+            # Git can still push to a remote whose parameters cannot be reached if no parameters are added.
             if not strict or self._named_anew():
                 raise
-            found = outgoing(self.repo, self.remote, self.updates, [update.remote_oid for update in self.updates])
-            _refuse_raw(found)
-            return Pushed(found, failure=error)
+            needed = outgoing(self.repo, self.remote, self.updates, [update.remote_oid for update in self.updates])
+            _refuse_raw(needed)
+            return Pushed(needed, failure=error)
 
     def _run(self, *, strict: bool, advance: Callable[[int], None]) -> Pushed:
         from git_theta_ext.transfer.complete import write_complete
 
         survey = self._survey(ask=True)
         if strict:
-            _refuse_raw(survey.found)
-        if survey.place is None or survey.complete is None:
-            return Pushed(survey.found)
-        done, packs = Pushed(survey.found), frozenset[str]()
-        if survey.found.digests:
-            done, packs = self._upload(survey.place, survey.found, strict=strict, advance=advance)
+            _refuse_raw(survey.needed)
+        if survey.remote is None or survey.complete is None:
+            return Pushed(survey.needed)
+        done, packs = Pushed(survey.needed), frozenset[str]()
+        if survey.needed.digests:
+            done, packs = self._upload(survey.remote, survey.needed, strict=strict, advance=advance)
         if not done.lost:
-            write_complete(self.repo.theta_dir, survey.place.url, survey.complete.plus(tips_of(self.updates), packs))
+            write_complete(self.repo.theta_dir, survey.remote.url, survey.complete.plus(tips_of(self.updates), packs))
         return done
 
     def look(self, *, strict: bool) -> Pushed:
-        """Find out what ``run`` would do, and change nothing on the remote.
+        """Return what ``run`` would do, without changing the remote.
 
         Raises:
-            ThetaError: As by ``run``.
+            ThetaError: See ``run``.
         """
         from git_theta_ext.transfer.remote_index import read_remote_index
 
-        survey = self._survey(ask=False)  # what was known may be wrong by now, and nobody keeps it from getting so
+        survey = self._survey(ask=False)  # what is recorded of the remote may be out of date
         if strict:
-            _refuse_raw(survey.found)
-        if survey.place is None or not survey.found.digests:
-            return Pushed(survey.found)
+            _refuse_raw(survey.needed)
+        if survey.remote is None or not survey.needed.digests:
+            return Pushed(survey.needed)
         store = self.workspace.store
-        lacking = survey.found.digests - read_remote_index(store, survey.place).held()
+        lacking = survey.needed.digests - read_remote_index(store, survey.remote).held()
         lost = store.touch_and_find_missing(lacking)
-        for source in self._sources(survey.place) if lost else ():
+        for source in self._sources(survey.remote) if lost else ():
             with suppress(RemoteError):
                 lost -= read_remote_index(store, source).held()
-        return Pushed(survey.found, frozenset(lacking), frozenset(lost))
+        return Pushed(survey.needed, frozenset(lacking), frozenset(lost))
 
     def _survey(self, *, ask: bool) -> _Survey:
-        """Find out what the remote is known to hold, and what is needed besides; open it only where that matters."""
+        """Return what the push needs beyond what the remote is known to have; open the remote only if required."""
         from git_theta_ext.operations.sync.remotes import open_remote
 
         tips = tips_of(self.updates)
         if not uses_theta(self.repo, tips):
-            # To walk all history of just any repository takes long, and there is nothing to be found.
+            # Walking the whole history of a repository without parameters takes long and finds nothing.
             by_git = (*(update.remote_oid for update in self.updates), *tracked(self.repo, self.remote))
-            found = outgoing(self.repo, self.remote, self.updates, by_git)
-            if not found.digests:
-                return _Survey(found)
+            needed = outgoing(self.repo, self.remote, self.updates, by_git)
+            if not needed.digests:
+                return _Survey(needed)
         if (promising := promising_remotes(self.repo)) and self.remote not in promising:
             bring_history(self.repo, tips)
         try:
-            place = open_remote(self.workspace, self.remote, self.address)
+            remote = open_remote(self.workspace, self.remote, self.address)
         except ThetaError:
-            found = outgoing(self.repo, self.remote, self.updates)
-            if found.digests:
+            needed = outgoing(self.repo, self.remote, self.updates)
+            if needed.digests:
                 raise
-            return _Survey(found)
+            return _Survey(needed)
         from git_theta_ext.transfer.complete import Complete, read_complete
         from git_theta_ext.transfer.outgoing import keep
 
         root, complete = self.repo.theta_dir, Complete(boundary=boundary(self.repo))
-        known = read_complete(root, place.url, complete.boundary)
-        if ask and keep(place, known.packs) == known.packs and not self._known_bad(known.packs):
-            complete = known
-        return _Survey(outgoing(self.repo, self.remote, self.updates, complete.tips), place, complete)
+        recorded = read_complete(root, remote.url, complete.boundary)
+        if ask and keep(remote, recorded.packs) == recorded.packs and not self._known_bad(recorded.packs):
+            complete = recorded
+        return _Survey(outgoing(self.repo, self.remote, self.updates, complete.tips), remote, complete)
 
     def _known_bad(self, packs: AbstractSet[str]) -> bool:
-        """Tell whether one of some packs was found to hold something else than it says, since a push relied on it."""
+        """Return whether one of the packs has been found damaged since a push relied on it."""
         return bool(packs) and any(name in packs for name, _ in self.workspace.store.verdicts.bad_entries())
 
     def _upload(
-        self, place: OpenedRemote, found: Outgoing, *, strict: bool, advance: Callable[[int], None]
+        self, remote: OpenedRemote, needed: Outgoing, *, strict: bool, advance: Callable[[int], None]
     ) -> tuple[Pushed, frozenset[str]]:
         from git_theta_ext.transfer.outgoing import PushSteps
         from git_theta_ext.transfer.relay import relay
@@ -204,7 +205,7 @@ class Push:
 
         def obtain(absent: AbstractSet[Digest]) -> AbstractSet[Digest]:
             lacking.update(absent)
-            relayed = relay(store, self._sources(place), place, absent, advance)
+            relayed = relay(store, self._sources(remote), remote, absent, advance)
             if relayed.left and strict:
                 self._refuse_new(relayed.left, relayed.failures)
             lost.update(relayed.left)
@@ -215,18 +216,18 @@ class Push:
             lacking.update(going.digests)
             _recode(self.workspace, going)
 
-        plan = push(store, place, found.digests, PushSteps(prepare, obtain), advance)
+        plan = push(store, remote, needed.digests, PushSteps(prepare, obtain), advance)
         packs = len(plan.packs) + sum(relayed.packs for relayed in through)
         nbytes = plan.nbytes + sum(relayed.nbytes for relayed in through)
-        return Pushed(found, frozenset(lacking), frozenset(lost), packs, nbytes), plan.relied_on
+        return Pushed(needed, frozenset(lacking), frozenset(lost), packs, nbytes), plan.relied_on
 
-    def _sources(self, place: OpenedRemote) -> list[OpenedRemote]:
+    def _sources(self, remote: OpenedRemote) -> list[OpenedRemote]:
         from git_theta_ext.operations.sync.remotes import try_remotes
 
-        return [source for source in try_remotes(self.workspace)[0] if source.url != place.url]
+        return [source for source in try_remotes(self.workspace)[0] if source.url != remote.url]
 
     def _refuse_new(self, lost: AbstractSet[Digest], failures: Sequence[ThetaError]) -> None:
-        """Stop the push if the remote would name something for the first time that is nowhere."""
+        """Stop the push if its commits add parameters that are neither here nor on any remote."""
         if not (new := lost & self._named_anew()):
             return
         causes = "; ".join(dict.fromkeys(failure.message for failure in failures))
@@ -238,17 +239,17 @@ class Push:
         )
 
     def _named_anew(self) -> set[Digest]:
-        """Return what the pushed commits name and those do not that the remote has, as the remote itself says."""
-        tips, there = tips_of(self.updates), [update.remote_oid for update in self.updates]
-        if named := named_digests(self.repo, reachable(self.repo, tips, there)):
+        """Return what the pushed commits name and the commits of the remote, as it lists them itself, do not."""
+        tips, excluded = tips_of(self.updates), [update.remote_oid for update in self.updates]
+        if named := named_digests(self.repo, reachable(self.repo, tips, excluded)):
             listed = self.repo.run("ls-remote", "--", self.address, check=False).decode(errors="replace")
-            there += [line.partition("\t")[0] for line in listed.splitlines()]
-            named = named_digests(self.repo, reachable(self.repo, tips, there))
+            excluded += [line.partition("\t")[0] for line in listed.splitlines()]
+            named = named_digests(self.repo, reachable(self.repo, tips, excluded))
         return named
 
 
-def _refuse_raw(found: Outgoing) -> None:
-    for path, nbytes in found.raw.items():
+def _refuse_raw(needed: Outgoing) -> None:
+    for path, nbytes in needed.raw.items():
         raise RepositoryError(
             f"{path} is tracked by git theta, but a pushed commit holds the file itself ({nbytes} bytes)",
             hint=f"git theta install && git theta add {quote(path)} && git commit --amend",
@@ -261,8 +262,8 @@ def _recode(workspace: Workspace, going: Going) -> None:
 
     try:
         with gc_lock(workspace.store.root, wait=False) as acquired:
-            if acquired:  # else somebody is recoding the very same tensors; what is done by now is used
+            if acquired:  # otherwise another process is recoding the same tensors; the push uses its results so far
                 recode_outgoing(workspace, going.digests, going.there)
     except (CorruptError, StoreError) as error:
-        # A damaged old version, a full disk or one without locks is no reason not to upload what is here.
+        # A damaged old version, a full disk or a file system without locks must not prevent the upload.
         workspace.reporter.note(f"cannot recode what is pushed: {error.message}")

@@ -1,4 +1,4 @@
-"""Which commits a push is about, as far as git knows, and whether they have to do with parameters."""
+"""Find the commits that a push concerns, and whether they have parameters."""
 
 from __future__ import annotations
 
@@ -26,17 +26,20 @@ def tracked(repo: Repository, remote: str) -> list[str]:
 
 
 def tracking_updates(repo: Repository, remote: str) -> tuple[RefUpdate, ...]:
-    """Return the remote-tracking branches of a remote as if they were pushed again: nothing for git, all for us."""
+    """Return the remote-tracking branches of a remote as if they were pushed again.
+
+    Git has nothing to send for them, but their parameters may be missing from the remote.
+    """
     return tuple(RefUpdate(oid, oid, oid, oid) for oid in tracked(repo, remote))
 
 
 def history_updates(repo: Repository, remote: str, *, every: bool) -> tuple[RefUpdate, ...]:
-    """Return commits of this repository as if they were pushed: HEAD's, or those of all refs that may be.
+    """Return the current commit, or the commits of all branches and tags, as if they were pushed.
 
     Args:
         repo: The repository.
-        remote: A git remote, whose remote-tracking branches count as well.
-        every: Whether to take all branches and tags.
+        remote: A git remote, whose remote-tracking branches are included.
+        every: Whether to include all branches and tags.
     """
     names = ("refs/heads/", "refs/tags/", *((f"refs/remotes/{remote}/",) if remote in repo.config.git_remotes else ()))
     if every:
@@ -48,7 +51,7 @@ def history_updates(repo: Repository, remote: str, *, every: bool) -> tuple[RefU
 
 
 def uses_theta(repo: Repository, tips: Sequence[str]) -> bool:
-    """Tell whether a repository has parameters: a store, or commits that have attributes of ours."""
+    """Return whether a repository has parameters: a store, or commits with ``filter=theta`` attributes."""
     if repo.theta_dir.is_dir():
         return True
     words = ("grep", "-l", "-F", "-e", "filter=theta", *tips[:_LOOKED_AT], "--", ":(top,glob)**/.gitattributes")
@@ -56,7 +59,7 @@ def uses_theta(repo: Repository, tips: Sequence[str]) -> bool:
 
 
 def boundary(repo: Repository) -> str:
-    """Tell shallow histories apart: what they end at reaches more once it is fetched."""
+    """Return an identifier of where a shallow history ends: its last commits reach more once it is deepened."""
     try:
         return sha256((repo.common_dir / "shallow").read_bytes()).hexdigest()
     except OSError:

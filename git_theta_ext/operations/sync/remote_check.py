@@ -1,4 +1,4 @@
-"""What a remote lacks of what branches and tags name, for ``git theta fsck --remote``."""
+"""Find the parameters of branches and tags that a remote lacks, for ``git theta fsck --remote``."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lacking:
-    """A version of a checkpoint that a remote does not hold completely.
+    """A version of a checkpoint that is incomplete on a remote.
 
     Attributes:
-        place: The remote.
+        remote: The remote.
         version: The version.
-        parameters: How many of its parameters are not there.
-        damaged: How many of them are there, in packs that are damaged.
-        lost: How many of them are neither here nor on another remote.
+        parameters: Number of its parameters that the remote lacks or has in damaged packs only.
+        damaged: Number of these parameters that the remote has in damaged packs.
+        lost: Number of these parameters that are neither here nor on another remote.
     """
 
-    place: OpenedRemote
+    remote: OpenedRemote
     version: Version
     parameters: int
     damaged: int
@@ -47,20 +47,20 @@ class Lacking:
 def check_remote(
     workspace: Workspace, name: str | None, *, full: bool, advance: Callable[[int], None] = no_progress
 ) -> tuple[list[OpenedRemote], int, list[Lacking]]:
-    """Ask a remote for all that branches and tags name.
+    """Check that a remote has all parameters that branches and tags name.
 
     Args:
         workspace: The repository and its store.
-        name: A git remote or its address; the one that is pushed to where None.
-        full: Download what is there, and compare its bytes with its names.
-        advance: Told the bytes that were compared.
+        name: A git remote or its address; None for the remote that git pushes to by default.
+        full: Whether to download the parameters and verify their digests.
+        advance: Called with the number of bytes verified, as the check goes on.
 
     Returns:
-        Where the remote keeps parameters, how many versions were looked for, and what is lacking.
+        The stores of the remote, the number of versions that were checked, and the incomplete versions.
 
     Raises:
-        UsageError: There is no remote.
-        RemoteError: It cannot be reached.
+        UsageError: The repository has no remote.
+        RemoteError: The remote cannot be reached.
     """
     repo = workspace.repo
     remote = name or push_remote(repo)
@@ -70,27 +70,29 @@ def check_remote(
     reached = set(reachable(repo, tips, ())) if tips else set()
     wanted = [version for version in versions(repo) if version.oid in reached]
     digests = {digest for version in wanted for digest, _ in version.manifest.digests()}
-    places = {place.url: place for at in push_addresses(repo, remote) for place in [open_remote(workspace, remote, at)]}
-    found = []
-    for place in places.values():
-        listed = digests & read_remote_index(workspace.store, place).held()
-        sound = verified(workspace.store, place, listed, download=True, advance=advance) if full else listed
-        elsewhere = _elsewhere(workspace, place, digests - sound)
+    remotes = {
+        opened.url: opened for at in push_addresses(repo, remote) for opened in [open_remote(workspace, remote, at)]
+    }
+    incomplete = []
+    for opened in remotes.values():
+        listed = digests & read_remote_index(workspace.store, opened).held()
+        sound = verified(workspace.store, opened, listed, download=True, advance=advance) if full else listed
+        elsewhere = _elsewhere(workspace, opened, digests - sound)
         for version in wanted:
             named = [p.digest for p in version.manifest.parameters.values()] or [version.manifest.skeleton.digest]
             absent = [digest for digest in named if digest not in sound]
             if absent or version.manifest.skeleton.digest not in sound:
                 damaged = sum(digest in listed for digest in absent)
                 lost = sum(digest not in elsewhere for digest in absent)
-                found.append(Lacking(place, version, len(absent), damaged, lost))
-    return list(places.values()), len(wanted), found
+                incomplete.append(Lacking(opened, version, len(absent), damaged, lost))
+    return list(remotes.values()), len(wanted), incomplete
 
 
-def _elsewhere(workspace: Workspace, place: OpenedRemote, digests: set[Digest]) -> set[Digest]:
+def _elsewhere(workspace: Workspace, opened: OpenedRemote, digests: set[Digest]) -> set[Digest]:
     missing = workspace.store.touch_and_find_missing(digests) if digests else set()
-    found = digests - missing
+    available = digests - missing
     for source in try_remotes(workspace)[0] if missing else ():
-        if source.url != place.url:
+        if source.url != opened.url:
             with suppress(ThetaError):
-                found |= digests & read_remote_index(workspace.store, source).held()
-    return found
+                available |= digests & read_remote_index(workspace.store, source).held()
+    return available

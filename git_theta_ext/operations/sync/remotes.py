@@ -1,8 +1,9 @@
-"""Which theta remote belongs to a git remote.
+"""Find the theta remote that belongs to a git remote.
 
-``theta.remote.<name>.url`` says it, here or in ``.thetaconfig`` (see ``remote_settings``). Else a git remote on this
-machine keeps packs in the ``theta`` folder of its git directory, which is its own store where people work in it. Other
-keys go to the plug-in, but ``type``, which names the plug-in if it is not that of the URL's scheme.
+``theta.remote.<name>.url`` names it, in git's settings or in ``.thetaconfig`` (see ``remote_settings``). If it is not
+set, a git remote on this machine keeps packs in the ``theta`` folder of its git directory, which is also the store of
+that repository. ``theta.remote.<name>.type`` names the plug-in if the URL's scheme does not determine it. All other
+keys are passed to the plug-in.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _MOST_FETCHED = 1 << 20
 _MOST_ADDRESSES = 4
-# What the user named may be a bare repository, whatever safe.bareRepository says of those that git comes across.
+# safe.bareRepository restricts the bare repositories that git discovers, not those that the user names.
 _EXPLICIT = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.bareRepository", "GIT_CONFIG_VALUE_0": "all"}
 
 
@@ -39,14 +40,14 @@ def open_remote(workspace: Workspace, name: str, address: str) -> OpenedRemote:
     """Open the theta remote of a git remote.
 
     Args:
-        workspace: The repository whose settings count.
-        name: Of the git remote, or its address where it has no name.
-        address: Where git finds it.
+        workspace: The repository whose settings apply.
+        name: Name of the git remote, or its address if it has no name.
+        address: The address of the git remote.
 
     Raises:
-        ConfigError: It is not known where the remote keeps parameters.
+        ConfigError: No location of the remote's parameters is configured.
         PluginError: No plug-in opens URLs of that scheme.
-        RemoteError: The git remote should be on this machine and is not there.
+        RemoteError: The address is a path on this machine, and there is no repository.
     """
     settings, url = _located(workspace, name, address)
     options = dict(settings.options)
@@ -59,7 +60,7 @@ def remote_url(workspace: Workspace, name: str, address: str) -> str:
     """Return the ``OpenedRemote.url`` of a git remote without opening it.
 
     Raises:
-        ThetaError: As by ``open_remote``.
+        ThetaError: See ``open_remote``.
     """
     return redacted(_located(workspace, name, address)[1])
 
@@ -71,42 +72,42 @@ def _located(workspace: Workspace, name: str, address: str) -> tuple[RemoteSetti
 
 
 def open_remotes(workspace: Workspace) -> list[OpenedRemote]:
-    """Open the theta remotes of all git remotes to fetch from, the current branch's first, then ``origin``.
+    """Open the theta remotes of all git remotes to fetch from: the current branch's first, then ``origin``.
 
-    Those that keep no parameters, or cannot be opened, are left out.
+    Remotes that have no parameters or cannot be opened are left out.
 
     Raises:
-        ThetaError: All of them cannot be opened; this is what the first of them said.
+        ThetaError: No remote can be opened; the error is that of the first one.
     """
-    places, failures = try_remotes(workspace)
-    if failures and not places:
+    remotes, failures = try_remotes(workspace)
+    if failures and not remotes:
         raise failures[0]
-    return places
+    return remotes
 
 
 def try_remotes(workspace: Workspace) -> tuple[list[OpenedRemote], list[ThetaError]]:
-    """Open all remotes as ``open_remotes`` does; also return what those said that cannot be opened."""
-    places: list[OpenedRemote] = []
+    """Open all remotes as ``open_remotes`` does, and return the errors of those that cannot be opened as well."""
+    remotes: list[OpenedRemote] = []
     failures: list[ThetaError] = []
     for name in _in_order(workspace.repo):
         try:
-            places.append(open_remote(workspace, name, fetch_address(workspace.repo, name)))
+            remotes.append(open_remote(workspace, name, fetch_address(workspace.repo, name)))
         except ThetaError as error:  # noqa: PERF203 - a handful of remotes
             failures.append(error)
     for address in _fetched_from(workspace.repo):
-        with suppress(ThetaError):  # nobody said that it has any parameters
-            place = open_remote(workspace, address, address)
-            places += [place] if place.url not in {known.url for known in places} else []
-    return places, failures
+        with suppress(ThetaError):  # it need not have parameters
+            remote = open_remote(workspace, address, address)
+            remotes += [remote] if remote.url not in {other.url for other in remotes} else []
+    return remotes, failures
 
 
 def fetch_address(repo: Repository, name: str) -> str:
-    """Return where git fetches from for a remote."""
+    """Return the address that git fetches from for a remote."""
     return repo.run("ls-remote", "--get-url", name).decode(errors="surrogateescape").removesuffix("\n")
 
 
 def push_addresses(repo: Repository, name: str) -> list[str]:
-    """Return where git pushes to for a remote: there may be several addresses."""
+    """Return the addresses that git pushes to for a remote."""
     if name not in repo.config.git_remotes:
         return [name]
     urls = repo.run("remote", "get-url", "--push", "--all", name).decode(errors="surrogateescape").splitlines()
@@ -114,9 +115,9 @@ def push_addresses(repo: Repository, name: str) -> list[str]:
 
 
 def local_path(address: str) -> str | None:
-    """Return the path that a git remote's address names on this machine, or None for one elsewhere.
+    """Return the path that a git remote's address names on this machine, or None if it is on another machine.
 
-    The rules are git's: what has a colon before its first slash is ``host:path`` or ``helper::address``.
+    The rules are git's: an address with a colon before its first slash is ``host:path`` or ``helper::address``.
     """
     if match := _SCHEME.match(address):
         return unquote(address[match.end() :]) if match[1].lower() == "file" else None
@@ -125,7 +126,7 @@ def local_path(address: str) -> str | None:
 
 
 def _fetched_from(repo: Repository) -> list[str]:
-    """Return the addresses of the last fetch that belong to no remote, as of ``git pull URL``; without ``.git``."""
+    """Return addresses of the last fetch that belong to no remote, as after ``git pull URL``; without ``.git``."""
     try:
         with (repo.git_dir / "FETCH_HEAD").open("rb") as file:
             lines = os.fsdecode(file.read(_MOST_FETCHED)).split("\n")
@@ -133,13 +134,13 @@ def _fetched_from(repo: Repository) -> list[str]:
         return []
     # "<object id> TAB [not-for-merge] TAB branch 'main' of <address>"
     addresses = dict.fromkeys(line.rpartition("\t")[2].rpartition(" of ")[2] for line in lines)
-    known = {
+    configured = {
         url.rstrip("/").removesuffix(".git")
         for name in repo.config.git_remotes
         for url in repo.config.values[f"remote.{name}.url"]
         if url
     }
-    return [address for address in addresses if address and address not in known][:_MOST_ADDRESSES]
+    return [address for address in addresses if address and address not in configured][:_MOST_ADDRESSES]
 
 
 def _in_order(repo: Repository) -> list[str]:
@@ -171,7 +172,7 @@ def _beside_git(repo: Repository, name: str, address: str) -> str:
     wanted = repo.folder / path
     for folder in (wanted, wanted.with_name(wanted.name + ".git")):
         if folder.is_dir():
-            # A folder that is no repository itself must not stand for one that it lies in.
+            # If the folder is not a repository itself, git must not discover one above it.
             env = {**foreign_environment(), "GIT_CEILING_DIRECTORIES": os.path.realpath(folder.parent), **_EXPLICIT}
             try:
                 return str(Repository.discover(folder, env=env).theta_dir)

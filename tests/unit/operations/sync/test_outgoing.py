@@ -170,7 +170,7 @@ def test_a_raw_checkpoint_stops_the_push_with_its_path(place):
 def test_a_push_without_checkpoints_asks_no_remote(place):
     tip = place.commit(b"text", "notes")
     done = Push(Workspace.discover(Reports(), place.path), "origin", "nowhere://x", (place.new(tip),)).run(strict=True)
-    assert done.found.manifests == 0
+    assert done.needed.manifests == 0
 
 
 def test_what_is_wrong_with_commits_that_the_remote_has_does_not_stop_a_push(place):

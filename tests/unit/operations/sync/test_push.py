@@ -195,7 +195,7 @@ def test_a_repository_without_models_opens_no_remote_and_is_walked_as_far_as_git
     (place.path / "notes").write_text("code")
     place.git("add", "-A")
     place.git("commit", "-qm", "code")
-    assert place.push().found.manifests == 0
+    assert place.push().needed.manifests == 0
     assert not (place.path / ".git" / "theta").exists()
 
 
@@ -237,7 +237,7 @@ def test_a_partial_clone_pushes_what_it_left_out_to_another_remote_only(place, t
         part.git("remote", "set-url", "origin", f"file://{tmp_path}/origin.git")
         part.remote(f"fork-{kind[:4]}")
         (part.path / ".git" / "theta").mkdir()
-        assert part.push("origin").found.manifests == 0
+        assert part.push("origin").needed.manifests == 0
         assert part.push(f"fork-{kind[:4]}").lacking == digests
         assert part.there(f"fork-{kind[:4]}") == digests
 
