@@ -32,7 +32,7 @@ def observed(kind: StatisticsKind, shape: tuple[int, ...], generator: torch.Gene
     """
     import torch
 
-    size = {"gradients": shape, "inputs": (_ROWS, shape[-1]), "output_gradients": (_ROWS, shape[0])}[kind.observes]
+    size = shape if kind.observes == "gradients" else (_ROWS, shape[-1] if kind.observes == "inputs" else shape[0])
     return torch.randn(size, generator=generator)
 
 
