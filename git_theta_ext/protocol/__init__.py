@@ -1,1 +1,1 @@
-"""Wire protocols as state machines: bytes in, events out, no input or output of their own."""
+"""Wire protocols as state machines: bytes in, events out, without input or output."""

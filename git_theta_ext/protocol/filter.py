@@ -1,14 +1,14 @@
-"""The server's side of git's long-running process filter protocol, version 2, as a state machine.
+"""The server side of git's long-running filter process protocol, version 2, as a state machine.
 
-Source: ``gitattributes(5)``, "Long Running Filter Process". Git speaks first and waits for every answer, so bytes that
-come before their turn are an error. Delayed checkout is never offered. A list may have a mebibyte; content is passed on
-as it comes.
+Source: ``gitattributes(5)``, "Long Running Filter Process". Git speaks first and waits for each answer, so bytes that
+arrive before an answer is sent are an error. Delayed checkout is not offered. A list is limited to one mebibyte;
+content is passed on as it arrives.
 
     connection.receive(data) -> Welcome         answer with send_welcome()
                                 Capabilities    answer with send_capabilities()
                                 Request, Content ..., EndOfContent
                                                 answer with send_success(content) or send_error()
-                                EndOfInput      git is done
+                                EndOfInput      git has closed its end
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ _MAX_LIST = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """Git introduced itself and speaks our version."""
+    """Git has introduced itself and supports our version of the protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What git can ask for."""
+    """The commands that git can send."""
 
     offered: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Git asks for a conversion; the content follows.
+    """Git requests a conversion; the content follows.
 
     Attributes:
-        command: ``clean``, ``smudge``, or a word that is to be answered with an error.
-        pathname: Relative to the top of the work tree; bytes that are no UTF-8 as surrogate escapes.
-        metadata: ``ref``, ``treeish`` and ``blob``, as far as git knows them.
+        command: ``clean``, ``smudge``, or another word, which must be answered with an error.
+        pathname: Path relative to the top of the work tree; bytes that are not UTF-8 are surrogate escapes.
+        metadata: ``ref``, ``treeish`` and ``blob``, those of them that git sends.
     """
 
     command: str
@@ -63,14 +63,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Bytes of the content, valid only until the buffer that was received into is used again."""
+    """Bytes of the content, valid only until the buffer that they were received into is reused."""
 
     data: memoryview
 
 
 @dataclass(frozen=True, slots=True)
 class EndOfContent:
-    """The request is complete and waits for its answer."""
+    """The request is complete and needs an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ _LISTS = (_State.WELCOME, _State.CAPABILITIES, _State.REQUEST)
 
 
 class Connection:
-    """One filter process's conversation with the git that started it."""
+    """The conversation of a filter process with the git that started it."""
 
     def __init__(self) -> None:
         self._decoder = Decoder()
@@ -106,16 +106,16 @@ class Connection:
         self._size = 0
 
     def receive(self, data: Buffer) -> list[Event]:
-        """Take bytes that git sent.
+        """Process bytes that git sent.
 
         Args:
-            data: The next bytes; none at all says that git closed its end.
+            data: The next bytes; empty if git has closed its end.
 
         Returns:
-            What they mean. ``Content`` points into ``data``.
+            The events in the bytes. ``Content`` is a view of ``data``.
 
         Raises:
-            ProtocolError: Git does not keep to the protocol, or closed its end in the middle of something.
+            ProtocolError: Git violates the protocol, or has closed its end within a message.
         """
         if not memoryview(data).nbytes:
             return [self._end()]
@@ -144,11 +144,11 @@ class Connection:
     def send_success(self, content: Buffer) -> bytes:
         """Answer a complete request with the converted content."""
         self._answer(_State.REPLY, _State.REQUEST)
-        # The empty list at the end keeps the status that was sent first.
+        # The empty list at the end confirms the status that was sent first.
         return encode_list([b"status=success"]) + encode_content(content) + FLUSH
 
     def send_error(self) -> bytes:
-        """Answer a complete request: this file cannot be converted."""
+        """Answer a complete request with an error: this file cannot be converted."""
         self._answer(_State.REPLY, _State.REQUEST)
         return encode_list([b"status=error"])
 
@@ -171,7 +171,7 @@ class Connection:
         return [EndOfContent()]
 
     def _collect(self, piece: Piece) -> None:
-        # An empty line costs memory too.
+        # An empty line takes memory too.
         self._size += len(piece.data) + 1
         if self._size > _MAX_LIST:
             raise ProtocolError(f"git sent a list of more than {_MAX_LIST} bytes")

@@ -1,7 +1,7 @@
-"""pkt-line, the framing of git's wire protocols: four hexadecimal digits of length, then the payload.
+"""pkt-line, the framing of git's wire protocols: a length of four hexadecimal digits, then the payload.
 
 Source: git's ``Documentation/gitprotocol-common``. ``0000`` is the flush packet; the other special lengths belong to
-protocols that are not spoken here.
+protocols that are not used here.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 MAX_PACKET = 65520
-"""The most bytes of one packet, its length included."""
+"""Maximum size of a packet in bytes, including its length."""
 MAX_PAYLOAD = 65516
-"""The most bytes of one packet's payload."""
+"""Maximum size of the payload of a packet in bytes."""
 FLUSH: Final = b"0000"
 
 _HEADER = 4
@@ -28,10 +28,10 @@ _HEADER = 4
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A payload, or as much of one as was received.
+    """A payload, or the part of it that was received.
 
     Attributes:
-        data: Points into the buffer that was given to the decoder.
+        data: A view of the buffer that was passed to the decoder.
         last: Whether the payload ends here.
     """
 
@@ -48,10 +48,10 @@ _FLUSHED = Flush()
 
 
 class Decoder:
-    """Cut a stream of packets into payloads without copying them.
+    """Split a stream of packets into payloads without copying them.
 
-    A payload that straddles two buffers comes as two pieces, so nothing but an incomplete length is ever kept, and the
-    caller may receive into one buffer over and over.
+    A payload that spans two buffers is returned as two pieces. So only an incomplete length is kept between calls, and
+    the caller may reuse its buffer.
     """
 
     def __init__(self) -> None:
@@ -60,17 +60,17 @@ class Decoder:
 
     @property
     def idle(self) -> bool:
-        """Whether the stream may end here: no packet has begun."""
+        """Whether the stream may end here: no packet is incomplete."""
         return not self._header and not self._left
 
     def feed(self, data: Buffer) -> list[Piece | Flush]:
-        """Take the next bytes of the stream.
+        """Process the next bytes of the stream.
 
         Args:
-            data: Any number of bytes; the pieces that are returned point into them.
+            data: Any number of bytes; the returned pieces are views of them.
 
         Raises:
-            ProtocolError: A length is no hexadecimal number, or none that a packet may have.
+            ProtocolError: A length is not a hexadecimal number, or not a valid packet length.
         """
         view = memoryview(data).cast("B")
         end = len(view)
@@ -106,17 +106,17 @@ def encode(payload: bytes) -> bytes:
         ProtocolError: The payload is longer than ``MAX_PAYLOAD``.
     """
     if len(payload) > MAX_PAYLOAD:
-        raise ProtocolError(f"a packet of {len(payload)} bytes; {MAX_PAYLOAD} are the most")
+        raise ProtocolError(f"a payload of {len(payload)} bytes exceeds the limit of {MAX_PAYLOAD}")
     return b"%04x%b" % (len(payload) + _HEADER, payload)
 
 
 def encode_list(lines: Iterable[bytes]) -> bytes:
-    """Return text lines as packets, a newline after each, with the flush packet that ends the list."""
+    """Return text lines as packets, each with a newline, followed by the flush packet that ends the list."""
     return b"".join([*(encode(line + b"\n") for line in lines), FLUSH])
 
 
 def encode_content(data: Buffer) -> bytes:
-    """Return bytes of any length as packets, with the flush packet that ends them."""
+    """Return bytes of any length as packets, followed by the flush packet that ends them."""
     view = memoryview(data).cast("B")
     parts: list[Buffer] = []
     for start in range(0, len(view), MAX_PAYLOAD):

@@ -52,10 +52,10 @@ def read_config(data: bytes, label: str) -> Mapping[str, Any]:
     """Read a configuration.
 
     Raises:
-        FormatError: It is too long, or no JSON object.
+        FormatError: It is too long, or not a JSON object.
     """
     if len(data) > MAX_CONFIG:
-        raise FormatError(f"{label}: a configuration of {len(data)} bytes; {MAX_CONFIG} are the most")
+        raise FormatError(f"{label}: a configuration of {len(data)} bytes exceeds the limit of {MAX_CONFIG}")
     try:
         found = read_json(data.decode("utf-8-sig"))
     except ValueError as error:
