@@ -1,1 +1,1 @@
-"""Hook scripts that ``git theta install`` puts in place."""
+"""Hook scripts that ``git theta install`` installs."""

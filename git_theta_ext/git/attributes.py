@@ -1,6 +1,6 @@
-"""The attributes that make a file a checkpoint: what git says of a path, and the lines of ``.gitattributes``.
+"""The attributes that make a file a checkpoint: git's attributes of a path, and the lines of ``.gitattributes``.
 
-Source: ``gitattributes(5)``. Lines that are not about a pattern in question stay as they are, to the byte.
+Source: ``gitattributes(5)``. Lines for other patterns stay as they are, byte for byte.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FORMAT_ATTRIBUTE = "theta-format"
 
 _OURS = {"filter": "filter=theta", "diff": "diff=theta", "merge": "merge=theta", "text": "-text"}
 _LFS = frozenset({"filter=lfs", "diff=lfs", "merge=lfs"})
-# Another filter, or a conversion of line ends, would get at the checkpoint's bytes. The rest is the user's choice.
+# Another filter or a line-ending conversion would change the checkpoint's bytes. The rest is the user's choice.
 _EXCLUSIVE = ("filter", "text")
 _UNSET = frozenset({"unspecified", "unset", "set", ""})
 _BLANK = " \t\r\n"
@@ -41,12 +41,12 @@ _NAMES = {character: letter for letter, character in _LETTERS.items()}
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What came of adding a pattern.
+    """The result of adding a pattern.
 
     Attributes:
         text: The new ``.gitattributes``.
-        kept: Settings of the same pattern, such as ``diff=other``, that stay in the place of ours.
-        replaced: Those of Git LFS that ours took the place of.
+        kept: Attributes of the same pattern, such as ``diff=other``, that are kept instead of ours.
+        replaced: Attributes of Git LFS that ours replace.
     """
 
     text: str
@@ -65,31 +65,34 @@ def theta_paths(run: RunGit, paths: Iterable[str], *, cached: bool = False) -> d
     """Ask git which paths are checkpoints.
 
     Args:
-        run: As ``Repository.run``.
-        paths: Relative to the folder in which ``run`` runs git; they need not exist.
-        cached: Read ``.gitattributes`` from the index alone.
+        run: Runs git, as ``Repository.run`` does.
+        paths: Paths relative to the directory in which ``run`` runs git; they need not exist.
+        cached: Read ``.gitattributes`` from the index only.
 
     Returns:
-        The paths whose filter is ours, in the order given, with the ``theta-format`` set for them or None.
+        The paths whose filter is ours, in the given order, with their ``theta-format`` attribute or None.
 
     Raises:
-        RepositoryError: Git's answer makes no sense.
+        RepositoryError: Git's answer is incomplete.
     """
-    asked = list(paths)
-    if not asked:
+    requested = list(paths)
+    if not requested:
         return {}
-    question = b"".join(os.fsencode(path) + b"\0" for path in asked)
-    where = ("--cached",) if cached else ()
-    answer = run("check-attr", *where, "-z", "--stdin", "filter", FORMAT_ATTRIBUTE, input=question)
+    request = b"".join(os.fsencode(path) + b"\0" for path in requested)
+    source = ("--cached",) if cached else ()
+    answer = run("check-attr", *source, "-z", "--stdin", "filter", FORMAT_ATTRIBUTE, input=request)
     fields = [os.fsdecode(value) for value in answer.split(b"\0")]
-    if len(fields) != 6 * len(asked) + 1:  # path, attribute and value, for either attribute
-        raise RepositoryError(f"git check-attr did not answer for {asked[0]!r} as it should")
-    answers = zip(asked, fields[2:-1:6], fields[5:-1:6], strict=True)
+    if len(fields) != 6 * len(requested) + 1:  # path, attribute and value, for either attribute
+        raise RepositoryError(f"git check-attr did not answer for {requested[0]!r} as it should")
+    answers = zip(requested, fields[2:-1:6], fields[5:-1:6], strict=True)
     return {path: None if chosen in _UNSET else chosen for path, driver, chosen in answers if driver == DRIVER}
 
 
 def read(path: Path) -> str:
-    """Read a ``.gitattributes`` file, empty if there is none; bytes that are no UTF-8 become surrogate escapes."""
+    """Return the text of a ``.gitattributes`` file, or an empty string if it does not exist.
+
+    Bytes that are not UTF-8 become surrogate escapes.
+    """
     try:
         return path.read_bytes().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
@@ -97,7 +100,7 @@ def read(path: Path) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write what ``read`` returned or an edit made of it."""
+    """Write text to a ``.gitattributes`` file; surrogate escapes become the bytes that ``read`` made them from."""
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
@@ -107,13 +110,13 @@ def patterns(text: str) -> list[str]:
 
 
 def add(text: str, pattern: str) -> Added:
-    """Track what matches a pattern.
+    """Track the files that match a pattern.
 
-    A line that has the pattern already is completed, otherwise a line is added at the end. What a line of the pattern
-    gives to Git LFS goes: its drivers would read manifests as pointers.
+    If the pattern has a line, the line is completed; otherwise a line is appended. Attributes that give the pattern to
+    Git LFS are removed: its drivers would read manifests as pointers.
 
     Raises:
-        UsageError: Git would not take the pattern, or the pattern has another filter or is declared text.
+        UsageError: Git does not accept the pattern, or the pattern has another filter or is declared as text.
     """
     word = _quote(pattern)
     pattern = pattern if not pattern.startswith("!") else "\\" + pattern
@@ -149,12 +152,12 @@ def add(text: str, pattern: str) -> Added:
 
 
 def remove(text: str, pattern: str) -> str:
-    """Stop tracking what matches a pattern.
+    """Stop tracking the files that match a pattern.
 
-    What else is said of the pattern stays, and so does a ``-text`` that was there before our filter.
+    Other attributes of the pattern stay, and so does a ``-text`` that comes before our filter.
 
     Returns:
-        The new text; the same if the pattern was not tracked.
+        The new text, which is the same if the pattern was not tracked.
     """
     wanted = {pattern, "\\" + pattern} if pattern.startswith("!") else {pattern}
     lines = []
@@ -195,7 +198,7 @@ def _without_ours(line: str, states_at: int) -> str | None:
 
 
 def _rules(text: str) -> Iterator[tuple[str, _Rule | None]]:
-    """Yield every line as it is, with the rule in it if there is one."""
+    """Yield each line unchanged, with its rule or None."""
     for n, line in enumerate(_LINE.findall(text)):
         yield line, _rule(line, len(line) - len(line.removeprefix("\ufeff")) if n == 0 else 0)
 
@@ -235,7 +238,7 @@ def _quote(pattern: str) -> str:
 
 
 def unquote(body: str) -> str:
-    """Return what git's quotes hold, in which other characters are escaped as in C."""
+    """Return the text between git's quotes, in which special characters are escaped as in C."""
 
     def byte(match: re.Match[str]) -> bytes:
         return bytes([int(match[1], 8)]) if match[1][0] in "0123" else _LETTERS[match[1]].encode()

@@ -1,8 +1,8 @@
-"""Find out what the git that runs a filter is doing: which command it is, and whether its input is a given file.
+"""Find out what the git that runs a filter is doing: its command, and whether the filter's input is a given file.
 
-Git's documentation says that a filter should not try to access the file on disk: the content on its input may be
-something else (``hash-object --path``, a merge that renormalises). It is the file if that very git holds the file open,
-or mapped, while it sends the content.
+Git's documentation says that a filter should not access the file on disk, because its input may have other content
+(``hash-object --path``, a merge that renormalizes). The input is the file if that git process holds the file open or
+mapped while it sends the content.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ _PUSH_WITH_VALUE = frozenset({b"-o", b"--push-option", b"--receive-pack", b"--ex
 _SHELLS = frozenset({b"sh", b"dash", b"bash", b"busybox"})
 _OURS = frozenset({b"git-theta", b"git-merge-theta"})
 _EXEC_PATH = "git-core"
-"""The folder of git's own programs, which git puts first in the ``PATH`` of what it runs."""
+"""The directory of git's own programs, which git puts first in the ``PATH`` of the programs that it runs."""
 _QUIET = frozenset({b"-q", b"--quiet", b"--no-progress"})
 _WITH_VALUE = frozenset(
     {b"-c", b"-C", b"--git-dir", b"--work-tree", b"--namespace", b"--super-prefix", b"--config-env", b"--attr-source"}
 )
-"""Git's own options (git(1)) whose value is the next word."""
+"""Git's own options (git(1)) whose value is the next argument."""
 
 
 def holds_open(stat: os.stat_result, pid: int, proc: Path = _PROC) -> bool:
-    """Tell whether a process, or one of those above it, is a git that holds a file open or mapped.
+    """Return whether a process, or one of its ancestors, is a git that holds a file open or mapped.
 
-    Between the git that sends and the filter there are a shell and the git that finds the command ``git theta``.
+    A shell and the git that looks up ``git theta`` run between the git that sends the content and the filter.
 
     Args:
-        stat: The file, as ``os.stat`` described it.
-        pid: The caller's parent.
-        proc: Where the proc file system is mounted.
+        stat: The file's stat data.
+        pid: The caller's parent process.
+        proc: The mount point of the proc file system.
 
     Returns:
-        True only if that is certain; False also where there is no proc file system or it may not be read.
+        True only if that is certain; False as well if there is no proc file system or it cannot be read.
     """
     return any(_has_open(proc / str(git), stat) or _has_mapped(proc / str(git), stat) for git in _gits(pid, proc))
 
@@ -53,26 +53,27 @@ def calling_command(pid: int, proc: Path = _PROC) -> str | None:
     """Return the command of the git that runs a filter, such as ``diff``.
 
     Args:
-        pid: The filter's parent.
-        proc: Where the proc file system is mounted.
+        pid: The filter's parent process.
+        proc: The mount point of the proc file system.
 
     Returns:
-        None unless that is certain. What an alias stands for git runs as another git.
+        The command, or None if it is not certain. Git runs the command of an alias in another git process.
     """
-    found = next(calling_commands(pid, proc), None)
-    return found[0] if found else None
+    words = next(calling_commands(pid, proc), None)
+    return words[0] if words else None
 
 
 def calling_commands(pid: int, proc: Path = _PROC, generations: int = _GENERATIONS) -> Iterator[tuple[str, ...]]:
-    """Yield the commands of the gits that called each other, down to the caller; the nearest first.
+    """Yield the commands of the git processes above the caller, the nearest first.
 
     Args:
-        pid: The caller's parent.
-        proc: Where the proc file system is mounted.
-        generations: How many processes to look at.
+        pid: The caller's parent process.
+        proc: The mount point of the proc file system.
+        generations: Maximum number of processes to look at.
 
     Yields:
-        The command and its arguments, without git's own options; up to what is neither git nor a shell, nor ours.
+        The command and its arguments, without git's own options. The first process that is neither git nor a shell nor
+            git theta ends the search.
     """
     for process, name, is_git in _callers(pid, proc, generations):
         if name in _SHELLS or name in _OURS:
@@ -85,13 +86,13 @@ def calling_commands(pid: int, proc: Path = _PROC, generations: int = _GENERATIO
 
 
 def pushes_dry(pid: int, proc: Path = _PROC) -> bool:
-    """Tell whether the ``git push`` that runs a hook only shows what it would do; git tells hooks nothing of that.
+    """Return whether the ``git push`` that runs a hook is a dry run, which git does not report to hooks.
 
-    Any number of hook managers may be between the two.
+    Any number of hook managers may run between the two.
 
     Args:
-        pid: The hook's parent.
-        proc: Where the proc file system is mounted.
+        pid: The hook's parent process.
+        proc: The mount point of the proc file system.
 
     Returns:
         True only if that is certain.
@@ -104,11 +105,11 @@ def pushes_dry(pid: int, proc: Path = _PROC) -> bool:
 
 
 def wants_quiet(pid: int, proc: Path = _PROC) -> bool:
-    """Report whether the git that runs a filter was told to show no progress.
+    """Return whether the git that runs a filter has an option that turns progress off.
 
     Args:
-        pid: The filter's parent.
-        proc: Where the proc file system is mounted.
+        pid: The filter's parent process.
+        proc: The mount point of the proc file system.
     """
     for process in _gits(pid, proc):
         words = _words(proc / str(process))
@@ -126,7 +127,7 @@ def _is_dry(words: list[bytes]) -> bool:
         if word in _PUSH_WITH_VALUE:
             next(arguments, None)
         elif word.startswith(b"--"):
-            # Git takes any beginning that only one option has.
+            # Git accepts any unambiguous abbreviation of an option.
             name = word[2:]
             dry = (dry or (len(name) > 1 and b"dry-run".startswith(name))) and not (
                 len(name) > len(b"no-d") and b"no-dry-run".startswith(name)
@@ -137,7 +138,7 @@ def _is_dry(words: list[bytes]) -> bool:
 
 
 def _words(process: Path) -> list[bytes]:
-    """Return the command of a git, and what follows it on the command line."""
+    """Return the command of a git process and its arguments."""
     try:
         words = (process / "cmdline").read_bytes().split(b"\0")[1:-1]
     except OSError:
@@ -148,22 +149,22 @@ def _words(process: Path) -> list[bytes]:
 
 
 def _gits(pid: int, proc: Path) -> Iterator[int]:
-    # An editor that starts git has the user's files open too, and that says nothing of what git sends.
+    # An editor that starts git also has the user's files open, which does not show what git sends.
     return (process for process, _, is_git in _callers(pid, proc) if is_git)
 
 
 def _callers(pid: int, proc: Path, generations: int = _GENERATIONS) -> Iterator[tuple[int, bytes, bool]]:
-    """Yield a process and those above it, with their names and whether they are git."""
+    """Yield a process and its ancestors, with their names and whether they are git."""
     run_by_git = Path(os.environ.get("PATH", "").partition(os.pathsep)[0]).name == _EXEC_PATH
     for process, name in _ancestors(pid, proc, generations):
-        # Whatever git is called, it is the first above us that is no shell and does not just look for `git theta`.
+        # Git may have any name. It is the first ancestor that is not a shell and does not only look up `git theta`.
         between = name in _SHELLS or name in _OURS or _words(proc / str(process))[:1] == [b"theta"]
         yield process, name, name == b"git" or (run_by_git and not between)
         run_by_git = run_by_git and between
 
 
 def _ancestors(pid: int, proc: Path, generations: int = _GENERATIONS) -> Iterator[tuple[int, bytes]]:
-    """Yield a process and those above it, with their names."""
+    """Yield a process and its ancestors, with their names."""
     for _ in range(generations):
         try:
             name, parent = _name_and_parent((proc / str(pid) / "stat").read_bytes())
@@ -174,7 +175,7 @@ def _ancestors(pid: int, proc: Path, generations: int = _GENERATIONS) -> Iterato
 
 
 def _name_and_parent(line: bytes) -> tuple[bytes, int]:
-    # "pid (name) state parent ...", and the name may itself hold parentheses and spaces.
+    # The line is "pid (name) state parent ..."; the name may contain parentheses and spaces.
     head, _, tail = line.rpartition(b")")
     fields = tail.split()
     if len(fields) < 2:  # noqa: PLR2004 - state and parent
@@ -196,7 +197,7 @@ def _has_mapped(process: Path, stat: os.stat_result) -> bool:
         with (process / "maps").open("rb") as maps:
             for line in islice(maps, _MAX_MAPS):
                 columns = line.split(maxsplit=_MAP_COLUMNS - 1)
-                # btrfs and overlayfs show another device here than stat does: the path decides, not that column.
+                # On btrfs and overlayfs the device here differs from that of stat, so the file is compared instead.
                 if len(columns) == _MAP_COLUMNS and columns[4] == inode and _same(columns[5].rstrip(b"\n"), stat):
                     return True
     except OSError:

@@ -1,4 +1,4 @@
-"""Files as git lists them, in a commit or in the index."""
+"""The files that git lists in a commit or in the index."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class TreeEntry:
     """A file in a commit or in the index.
 
     Attributes:
-        path: Relative to the top of the work tree, with ``/``.
+        path: Path relative to the top of the work tree, with ``/``.
         oid: Object id, hexadecimal.
         mode: As git prints it, for example ``100644``.
-        stage: 0 unless a merge left it undecided.
+        stage: 0, or 1 to 3 for the versions of a path in conflict.
     """
 
     path: str
@@ -31,16 +31,16 @@ class TreeEntry:
 
     @property
     def regular(self) -> bool:
-        """Whether it is a file, not a link or a submodule."""
+        """Whether it is a regular file, not a symbolic link or a submodule."""
         return self.mode in _REGULAR_MODES
 
 
 def update_index(run: RunGit, entries: Iterable[TreeEntry]) -> None:
-    """Put entries into an index, all or none; their stat data is unknown to git until it reads the files.
+    """Put entries into an index, all or none; git has no stat data for them until it reads the files.
 
     Args:
-        run: As ``Repository.run``.
-        entries: What the index is to hold. The mode ``0`` removes a path.
+        run: Runs git, as ``Repository.run`` does.
+        entries: The new entries. The mode ``0`` removes a path.
 
     Raises:
         RepositoryError: The index is locked or cannot be written.
@@ -51,14 +51,14 @@ def update_index(run: RunGit, entries: Iterable[TreeEntry]) -> None:
 
 
 def index_entry(line: str) -> TreeEntry:
-    """Read ``MODE OID STAGE<tab>PATH``, as git prints entries of the index."""
-    facts, _, path = line.partition("\t")
-    mode, oid, stage = facts.split(" ")
+    """Parse ``MODE OID STAGE<tab>PATH``, the format in which git prints index entries."""
+    fields, _, path = line.partition("\t")
+    mode, oid, stage = fields.split(" ")
     return TreeEntry(path, oid, mode, int(stage))
 
 
 def tree_entry(line: str) -> TreeEntry:
-    """Read ``MODE KIND OID<tab>PATH``, as git prints entries of a tree."""
-    facts, _, path = line.partition("\t")
-    mode, _, oid = facts.split(" ")
+    """Parse ``MODE KIND OID<tab>PATH``, the format in which git prints tree entries."""
+    fields, _, path = line.partition("\t")
+    mode, _, oid = fields.split(" ")
     return TreeEntry(path, oid, mode)

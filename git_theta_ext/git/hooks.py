@@ -1,4 +1,4 @@
-"""Git's hooks that we need: where they are, whether they call us, and how they get there."""
+"""The git hooks that git theta needs: where they are, whether they call it, and how they are installed."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
 
 CONFIG_HOOKS_SINCE = (2, 54)
-"""Git runs hooks out of its configuration from this version on."""
+"""The first version of git that runs hooks from its configuration."""
 
 
 @dataclass(frozen=True)
 class Hook:
-    """One of git's hooks that we need.
+    """A git hook that git theta needs.
 
     Attributes:
-        event: Git's name for it.
-        setting: Our name for it in git's configuration, below ``hook.``.
-        command: What git runs where its configuration has the hook.
-        line: For the top of somebody else's hook; it leaves that its standard input.
-        without: What does not happen where it is not in place.
-        needed: Whether something is lost without it.
+        event: Git's name of the hook.
+        setting: Our name of the hook in git's configuration, below ``hook.``.
+        command: The command that git runs if its configuration has the hook.
+        line: A line for the top of the user's own hook script; it leaves that script its standard input.
+        without: What does not happen if the hook is not installed.
+        needed: Whether data may be lost without it.
     """
 
     event: str
@@ -45,21 +45,21 @@ class Hook:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What git's configuration has to say, by key."""
+        """The settings of the hook in git's configuration, by key."""
         return {f"hook.{self.setting}.command": self.command, f"hook.{self.setting}.event": self.event}
 
     def script(self) -> bytes:
-        """Return the file that the package brings."""
+        """Return the hook script in the package."""
         from importlib import resources
 
         return (resources.files("git_theta_ext.hooks") / self.event).read_bytes()
 
     def is_ours(self, script: bytes) -> bool:
-        """Report whether a hook's file is exactly what this version or an earlier one wrote."""
+        """Return whether a hook script is exactly one that this version or an earlier one wrote."""
         return script == self.script() or sha256(script).hexdigest() in _FORMER_SCRIPTS
 
     def called_by(self, script: bytes) -> bool:
-        """Tell whether a hook's file calls us."""
+        """Return whether a hook script calls git theta."""
         call = rb"^[^#\n]*\bgit[- ]theta hook " + self.event.encode() + rb"\b"
         return re.search(call, script, re.MULTILINE) is not None
 
@@ -90,15 +90,15 @@ _FORMER_SCRIPTS = frozenset({"4a74f8e152eadaf5e274660667dd6fad36b1e18e07d221a278
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that was changed, or that the user has to change.
+    """A change that was made, or that the user has to make.
 
     Attributes:
         what: ``set``, ``unset``, ``wrote``, ``removed``; ``todo`` for what the user has to do, ``option`` for what
-            may be done.
+            is optional.
         where: A configuration key with its scope, or a path.
-        value: The new value; empty for what is gone.
-        note: What the user should know about it, such as what does not happen yet.
-        hint: What to do about that.
+        value: The new value; empty if the value or file was removed.
+        note: What the user should know about the change, such as what does not happen yet.
+        hint: What to do about it.
     """
 
     what: Literal["set", "unset", "wrote", "removed", "todo", "option"]
@@ -112,7 +112,7 @@ def git_version() -> tuple[int, int]:
     """Return the major and minor version of the git on PATH.
 
     Raises:
-        RepositoryError: There is none.
+        RepositoryError: Git is not installed, or its version cannot be parsed.
     """
     text = run_git(("version",)).decode()
     match = re.search(r"(\d+)\.(\d+)", text)
@@ -122,7 +122,7 @@ def git_version() -> tuple[int, int]:
 
 
 def place_hooks(repo: Repository) -> list[Change]:
-    """Write the files of our hooks, unless one that calls us is there or the place is somebody else's.
+    """Write our hook scripts, unless a hook that calls git theta exists or the location belongs to the user.
 
     Returns:
         The files that were written, and what the user has to do.
@@ -134,7 +134,7 @@ def place_hooks(repo: Repository) -> list[Change]:
 
 
 def notes(changes: Iterable[Change]) -> list[tuple[str, str]]:
-    """Return what the user has to know of some changes: notes with hints, without what is only optional."""
+    """Return the notes and hints of changes; those of optional changes are left out."""
     return [(change.note, change.hint) for change in changes if change.note and change.what != "option"]
 
 
@@ -177,9 +177,9 @@ def _write(path: Path, script: bytes) -> None:
 
 
 def ensure_hooks(repo: Repository) -> list[Change]:
-    """Put hooks in place where only the global configuration made this repository use the filter, as in a clone.
+    """Install missing hooks if only the global configuration enables the filter in this repository, as in a clone.
 
-    Cheap where there is nothing to do: it reads small files.
+    This is cheap if nothing is missing: it only reads small files.
 
     Returns:
         As ``place_hooks``.
@@ -194,7 +194,7 @@ def ensure_hooks(repo: Repository) -> list[Change]:
 
 
 def hook_present(repo: Repository, hook: Hook = PRE_PUSH) -> bool:
-    """Tell whether git calls us in a repository: before a push if nothing else is asked for."""
+    """Return whether git calls git theta from a hook in a repository; by default from the pre-push hook."""
     if _configured(repo, hook) and git_version() >= CONFIG_HOOKS_SINCE:
         return True
     path = _hook_path(repo, hook)
@@ -210,12 +210,12 @@ def _hook_path(repo: Repository, hook: Hook) -> Path:
     folder = _chosen_folder(repo)
     if folder is None:
         return repo.common_dir / "hooks" / hook.event
-    # Husky writes .husky/_ anew at each installation; from there it runs the hooks in .husky.
+    # Husky rewrites .husky/_ at each installation, and runs the hooks in .husky from there.
     return (folder.parent if folder.parts[-2:] == (".husky", "_") else folder) / hook.event
 
 
 def _chosen_folder(repo: Repository) -> Path | None:
-    """Return the folder that core.hooksPath names, or None if it is not set."""
+    """Return the directory that core.hooksPath names, or None if it is not set."""
     folder = repo.config.text("core.hookspath")
     return None if folder is None else repo.folder / os.path.expanduser(folder)  # noqa: PTH111 - never raises
 
@@ -233,7 +233,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def remove_hooks(repo: Repository) -> list[Change]:
-    """Remove the files of hooks that are exactly ours, and return what was removed."""
+    """Remove the hook scripts that are exactly ours, and return the changes."""
     changes = []
     for hook in HOOKS:
         path = _hook_path(repo, hook)

@@ -1,8 +1,8 @@
-"""Tell git's index that a file which we wrote is the one it knows.
+"""Record in git's index that the files which git theta wrote are unchanged.
 
-Git remembers each file's stat data beside the object it was checked out from, and reads the file again where they
-differ. After a checkpoint was populated only these words have changed, so they are replaced in place, in an index that
-is otherwise kept as it is, extensions included. Git itself can do the same, if slower: ``refresh`` makes it.
+The index has each file's stat data and object id, and git reads a file again if its stat data differs. Writing a
+checkpoint over its manifest changes only the stat data. So these words are replaced in place, and the rest of the index
+is kept, extensions included. Git itself can do the same, but more slowly: ``refresh`` makes it do so.
 
 Source: ``gitformat-index(5)``, versions 2 to 4, repositories of either object format, whole, sparse and split indexes.
 """
@@ -41,14 +41,14 @@ _EXTENDED = 0x4000
 _COMPRESSED = 4
 _VERSIONS = (2, 3, _COMPRESSED)
 LOCK_SECONDS = 1.0
-"""How long commands wait for another process that holds the index, if there is little to lose."""
+"""How long commands wait for another process that holds the index lock, if giving up costs little."""
 
 _LOCK_PAUSE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class StatWords:
-    """A file's stat data as nine words of 32 bits: seconds, nanoseconds, numbers, and the size modulo 2^32."""
+    """A file's stat data as nine 32-bit words: seconds, nanoseconds, numbers, and the size modulo 2^32."""
 
     ctime: int
     ctime_ns: int
@@ -62,30 +62,30 @@ class StatWords:
 
     @classmethod
     def of(cls, stat: os.stat_result) -> StatWords:
-        """Cut what ``os.lstat`` says to words, as git does."""
+        """Truncate the result of ``os.lstat`` to words, as git does."""
         ctime, ctime_ns = divmod(stat.st_ctime_ns, _NANO)
         mtime, mtime_ns = divmod(stat.st_mtime_ns, _NANO)
         rest = (stat.st_dev, stat.st_ino, stat.st_uid, stat.st_gid, stat.st_size)
         return cls(ctime & _WORD, ctime_ns, mtime & _WORD, mtime_ns, *(number & _WORD for number in rest))
 
     def times(self) -> bytes:
-        """Return the words that an index entry holds before the mode."""
+        """Return the words that precede the mode in an index entry."""
         return _TIMES.pack(self.ctime, self.ctime_ns, self.mtime, self.mtime_ns, self.dev, self.ino)
 
     def owner(self) -> bytes:
-        """Return the words that an index entry holds behind the mode."""
+        """Return the words that follow the mode in an index entry."""
         return _OWNER.pack(self.uid, self.gid, self.size)
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """One path's new stat data.
+    """The new stat data of a path.
 
     Attributes:
         oid: The object that the entry must name, 20 or 32 bytes.
-        old: The stat data that the entry must hold: those of the file that git wrote, or zeros if it never saw one.
-            None for any, if the file is known to hold the object's content.
-        new: The stat data of the file that took its place.
+        old: The stat data that the entry must have: that of the file that git wrote, or zeros if git has not seen it.
+            None accepts any stat data; the file must be known to have the object's content.
+        new: The stat data of the file that replaced it.
     """
 
     oid: bytes
@@ -96,16 +96,16 @@ class Update:
 def patch(index: bytes, updates: Mapping[bytes, Update], oid_bytes: int) -> tuple[bytes, set[bytes]]:
     """Replace stat data in an index.
 
-    An entry is touched only if it is merged (stage 0) and holds the object and the old stat data of its update. In a
-    split index an entry that overrides the shared one has no name; it is known by its stat data, inode included.
+    An entry is changed only if it is merged (stage 0) and has the object and the old stat data of its update. In a
+    split index, an entry that overrides the shared one has no name; its stat data, inode included, identifies it.
 
     Args:
         index: The index file's bytes.
-        updates: By path, relative to the top of the work tree.
+        updates: Updates by path, relative to the top of the work tree.
         oid_bytes: Size of an object id: 20 for SHA-1 repositories, 32 for SHA-256.
 
     Returns:
-        The new bytes, as many as before, and the paths that were patched; none if the index is malformed, damaged or of
+        The new bytes, as many as before, and the paths that were patched: none if the index is malformed, damaged or of
         an unknown version.
     """
     if not updates or not _sound(index, oid_bytes):
@@ -134,21 +134,21 @@ def patch_file(
 ) -> set[bytes]:
     """Replace stat data in an index file, under git's own lock.
 
-    The file keeps its mode and its modification time. Git distrusts an entry whose file is as young as the index; a
-    younger index would make it trust files that somebody changed since git wrote it. So a populated file must be
-    older than the index, or git reads it once more.
+    The file keeps its mode and its modification time. Git distrusts an entry whose file is as new as the index. A
+    newer index would make git trust files that another program changed after git wrote the index. So a populated file
+    must be older than the index, or git reads it once more.
 
     Args:
-        index_path: The index file; need not exist.
+        index_path: The index file; it need not exist.
         updates: As for ``patch``.
-        object_format: What ``git rev-parse --show-object-format`` says.
+        object_format: The output of ``git rev-parse --show-object-format``.
         wait: Seconds to wait for a process that holds the lock.
 
     Returns:
-        The paths that were patched; none if another process holds the lock for longer, or if the folder cannot be
+        The paths that were patched: none if another process holds the lock for longer, or if the directory cannot be
         written.
     """
-    index_path = Path(os.path.realpath(index_path))  # git locks what a symbolic link leads to
+    index_path = Path(os.path.realpath(index_path))  # git locks the target of a symbolic link
     lock_path = index_path.with_name(index_path.name + ".lock")
     descriptor = _lock(lock_path, wait)
     if descriptor is None:
@@ -167,13 +167,13 @@ def patch_file(
 
 
 def refresh(run: RunGit, updates: Mapping[bytes, Update]) -> set[bytes]:
-    """Make git read files whose entries could not be patched, and take those for unchanged that are.
+    """Make git read the files whose entries could not be patched, and record which are unchanged.
 
-    Git takes a file of another size for modified without reading it. So the entries lose their stat data first, which
-    git understands as "look again". Entries that name another object than their update stay as they are.
+    Git considers a file of another size modified without reading it. So the stat data of the entries is cleared first,
+    which makes git read the files. Entries that name another object than their update stay as they are.
 
     Args:
-        run: As ``Repository.run``, at the top of the work tree.
+        run: Runs git at the top of the work tree, as ``Repository.run`` does.
         updates: As for ``patch``.
 
     Returns:
@@ -184,16 +184,16 @@ def refresh(run: RunGit, updates: Mapping[bytes, Update]) -> set[bytes]:
     """
     if not updates:
         return set()
-    found = {}
+    entries = {}
     for line in run("ls-files", "--stage", "-z").decode(errors="surrogateescape").split("\0")[:-1]:
         entry = index_entry(line)
         path = os.fsencode(entry.path)
         if not entry.stage and path in updates and updates[path].oid.hex() == entry.oid:
-            found[path] = entry
-    if found:
-        update_index(run, found.values())
+            entries[path] = entry
+    if entries:
+        update_index(run, entries.values())
         run("update-index", "-q", "--refresh", check=False)
-    return set(found)
+    return set(entries)
 
 
 def _lock(path: Path, wait: float) -> int | None:
@@ -222,7 +222,7 @@ def _write_patched(path: Path, lock: BinaryIO, updates: Mapping[bytes, Update], 
 
 
 def _sound(index: bytes, oid_bytes: int) -> bool:
-    # A new trailer would make a damaged index look good, so the old one is checked. It is zero under index.skipHash.
+    # A new checksum would make a damaged index look intact, so the old one is checked. It is zero with index.skipHash.
     if len(index) < _HEADER.size + oid_bytes:
         return False
     signature, version, _ = _HEADER.unpack_from(index)
@@ -249,7 +249,7 @@ def _holds(index: bytes, start: int, update: Update) -> bool:
 
 
 def _entries(index: bytes, oid_bytes: int) -> Iterator[tuple[int, bytes, bool]]:
-    """Walk the entries: where each starts, its name (empty where a split index leaves it out), whether it is merged."""
+    """Yield the offset of each entry, its name (empty if a split index omits it), and whether it is merged."""
     _, version, count = _HEADER.unpack_from(index)
     flags_at = _OID_AT + oid_bytes
     end = len(index) - oid_bytes
@@ -279,7 +279,7 @@ def _entries(index: bytes, oid_bytes: int) -> Iterator[tuple[int, bytes, bool]]:
 
 
 def _varint(index: bytes, at: int) -> tuple[int, int]:
-    """Read a number as git's ``varint.c`` writes it; return it and where it ends."""
+    """Read a number as git's ``varint.c`` writes it; return it and the offset after it."""
     byte = index[at]
     value = byte & 0x7F
     while byte & 0x80:

@@ -1,4 +1,4 @@
-"""Tell git about the filter, the drivers, the merge tool and the hooks, and take it back."""
+"""Configure git to use the filter, the drivers, the merge tool and the hooks, and undo that."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 Scope = Literal["local", "global", "system", "worktree"]
 
-# With `process` set git never uses one-shot `clean` and `smudge` commands, so there are none. What git runs is
-# called without `git`, which until 2.41 refuses to run it in submodules (`git checkout --recurse-submodules`).
+# If `process` is set, git never uses the one-shot commands `clean` and `smudge`, so they are not set. Git starts
+# `git-theta` and not `git theta`, which it refuses to run in submodules until 2.41 (`checkout --recurse-submodules`).
 SETTINGS = {
     "filter.theta.process": "git-theta filter-process",
     "filter.theta.required": "true",
@@ -27,29 +27,29 @@ SETTINGS = {
     "mergetool.theta.trustExitCode": "true",
 }
 _FORMER = {key: value.replace("git-theta ", "git theta ") for key, value in SETTINGS.items()}
-"""What earlier versions wrote; it works but in submodules with an old git."""
+"""The values of earlier versions, which work except in submodules with an old git."""
 _DROPPED = {"diff.theta.binary": "false"}
-"""What earlier versions set: git then shows a raw checkpoint, as from before it was tracked, as megabytes of text."""
+"""Settings of earlier versions with which git shows a checkpoint that it stored itself as megabytes of text."""
 _HOOK_SETTINGS = {key: value for hook in HOOKS for key, value in hook.settings.items()}
 
 
 def install(scope: Scope, repo: Repository | None, *, force: bool = False) -> list[Change]:
-    """Write the settings into one scope of git's configuration, and the hooks if git needs files for them.
+    """Write the settings into one scope of git's configuration, and the hook scripts if git needs them.
 
-    Hooks go into the repository for the scopes of a repository, and into a template of new repositories for the
-    global scope.
+    For the scopes of a repository, the hook scripts go into the repository. For the global scope, they go into a
+    template of new repositories.
 
     Args:
-        scope: Which configuration file.
+        scope: The configuration file to write.
         repo: The repository that the command runs in, if any.
-        force: Whether to replace values that are somebody else's.
+        force: Whether to replace values that are not ours.
 
     Returns:
-        What was changed; empty where all was there.
+        The changes; none if everything was installed already.
 
     Raises:
-        ConfigError: A key has a value that is not ours, and ``force`` is not given.
-        RepositoryError: Git cannot write that file, or there is no repository for a scope that needs one.
+        ConfigError: A key has a value that is not ours, and ``force`` is false.
+        RepositoryError: Git cannot write the file, or there is no repository for a scope that needs one.
     """
     config_hooks = git_version() >= CONFIG_HOOKS_SINCE
     wanted = {**SETTINGS, **(_HOOK_SETTINGS if config_hooks else {})}
@@ -77,7 +77,7 @@ def install(scope: Scope, repo: Repository | None, *, force: bool = False) -> li
 def _place_template(repo: Repository | None) -> list[Change]:
     folder = str(template_folder())
     present = _values("global", SETTING, repo)
-    if present and present[-1] != folder:  # the user's own template is left alone; the filter places hooks later
+    if present and present[-1] != folder:  # the user's own template stays; the filter installs the hooks later
         return []
     changes = []
     if not template_is_current():
@@ -100,10 +100,10 @@ def _remove_template(repo: Repository | None) -> list[Change]:
 
 
 def uninstall(scope: Scope, repo: Repository | None) -> list[Change]:
-    """Take back what ``install`` wrote; values and hooks that are somebody else's stay.
+    """Undo ``install``; values and hooks that are not ours stay.
 
     Raises:
-        RepositoryError: Git cannot write that file, or there is no repository for a scope that needs one.
+        RepositoryError: Git cannot write the file, or there is no repository for a scope that needs one.
     """
     changes = []
     for key, value in {**SETTINGS, **_HOOK_SETTINGS, **_DROPPED}.items():
@@ -116,20 +116,20 @@ def uninstall(scope: Scope, repo: Repository | None) -> list[Change]:
 
 
 def _unset(scope: Scope, repo: Repository | None, key: str, ours: set[str]) -> list[Change]:
-    found = ours.intersection(_values(scope, key, repo))
-    for value in found:
+    present = ours.intersection(_values(scope, key, repo))
+    for value in present:
         _git_config(scope, repo, "--unset-all", key, f"^{re.escape(value)}$")
-    return [Change("unset", f"{key} ({scope})")] if found else []
+    return [Change("unset", f"{key} ({scope})")] if present else []
 
 
 def configured(repo: Repository) -> bool:
-    """Tell whether the filter is configured here, in whichever scope."""
+    """Return whether the filter is configured in a repository, in any scope."""
     key = "filter.theta.process"
     return repo.config.text(key) in (SETTINGS[key], _FORMER[key])
 
 
 def _values(scope: Scope, key: str, repo: Repository | None) -> list[str]:
-    # Code 1: not set.
+    # Exit code 1: the key is not set.
     text = _git_config(scope, repo, "-z", "--get-all", key)
     return text.decode(errors="surrogateescape").split("\0")[:-1]
 

@@ -1,7 +1,7 @@
-"""Merge several branches file by file in git's object database: neither the work tree nor the index changes.
+"""Merge several branches file by file in git's object database, without changing the work tree or the index.
 
-Branches are merged one after another by ``git merge-tree``, which finds renames and virtual ancestors as ``git merge``
-does. The commits made on the way are named by nothing; ``git gc`` removes them.
+``git merge-tree`` merges the branches one after another, and finds renames and virtual ancestors as ``git merge`` does.
+The intermediate commits are unreachable; ``git gc`` removes them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
 
 NEEDS = (2, 38)
-"""The first git whose ``merge-tree`` does real merges."""
+"""The first version of git whose ``merge-tree`` performs real merges."""
 
-# In place of the real driver where checkpoints are merged afterwards, all sides at once. It leaves ours as it is.
+# Replaces the merge driver if checkpoints are merged afterwards, all sides at once. It keeps our side unchanged.
 _KEEP_OURS = ("-c", "merge.theta.driver=true")
-# Temporary commits must not depend on who makes them, nor fail where nobody has told git who they are.
-_NOBODY = {
+# Temporary commits must not depend on the user's identity, nor fail if no identity is configured.
+_IDENTITY = {
     f"GIT_{role}_{what}": value
     for role in ("AUTHOR", "COMMITTER")
     for what, value in (("NAME", "git-theta"), ("EMAIL", "git-theta@localhost"), ("DATE", "@0 +0000"))
@@ -44,13 +44,13 @@ _QUIET = "Auto-merging"
 
 @dataclass(frozen=True)
 class Combined:
-    """What merging the files of several branches came to.
+    """The result of merging the files of several branches.
 
     Attributes:
-        tree: Object id of the merged tree. Text in conflict is in it with markers.
-        clean: Whether nothing is in conflict.
-        stages: The versions of each path in conflict, as the index holds them.
-        messages: What git says of the conflicts.
+        tree: Object id of the merged tree. Text in conflict has conflict markers in it.
+        clean: Whether there are no conflicts.
+        stages: The versions of each path in conflict, as index entries.
+        messages: Git's messages about the conflicts.
     """
 
     tree: str
@@ -60,17 +60,19 @@ class Combined:
 
 
 def combine(repo: Repository, commits: Sequence[str]) -> Combined:
-    """Merge the files of several commits; of checkpoints that several of them changed, any version may be in the tree.
+    """Merge the files of several commits.
+
+    If several commits changed a checkpoint, the merged tree may have any of its versions.
 
     Args:
         repo: The repository.
-        commits: The current one, and two or more that are merged into it in this order.
+        commits: The current commit, and two or more that are merged into it in this order.
 
     Returns:
-        The result; only the last commit may have left conflicts in it.
+        The result; only the merge of the last commit may have conflicts.
 
     Raises:
-        MergeError: Another commit has conflicts, or git is too old.
+        MergeError: The merge of an earlier commit has conflicts, or git is too old.
         RepositoryError: Git cannot merge them.
     """
     if git_version() < NEEDS:
@@ -78,19 +80,19 @@ def combine(repo: Repository, commits: Sequence[str]) -> Combined:
     tip, *others = commits
     for number, other in enumerate(others, 1):
         with _as_head(repo, tip) as env:
-            ours = _known(repo, "HEAD", tip, env)
-            name = _known(repo, os.environ.get(f"GITHEAD_{other}", other), other, env)
-            found = _merge(repo, ours, name, settings=_KEEP_OURS, env=env)
+            ours = _name_of(repo, "HEAD", tip, env)
+            name = _name_of(repo, os.environ.get(f"GITHEAD_{other}", other), other, env)
+            merged = _merge(repo, ours, name, settings=_KEEP_OURS, env=env)
         if number == len(others):
             break
-        if not found.clean:
-            where = f" in {found.stages[0].path}" if found.stages else ""
+        if not merged.clean:
+            where = f" in {merged.stages[0].path}" if merged.stages else ""
             raise MergeError(
                 f"{name} conflicts with the branches before it{where}; only the last branch may",
                 hint=f"name it last, or merge it by itself: git merge {quote(name)}",
             )
-        tip = _commit(repo, found.tree, (tip, other))
-    return found
+        tip = _commit(repo, merged.tree, (tip, other))
+    return merged
 
 
 def common_ancestor(repo: Repository, bases: Sequence[str]) -> str | None:
@@ -107,23 +109,23 @@ def common_ancestor(repo: Repository, bases: Sequence[str]) -> str | None:
         return None
     tip, *others = bases
     for other in others:
-        # Nothing is asked or computed for it, and it may have conflicts in it, as git's own have.
+        # Its checkpoints are not merged, and it may contain conflicts, as git's own virtual ancestors do.
         tip = _commit(repo, _merge(repo, tip, other, env={MERGE_OPTIONS: "conflict"}).tree, (tip, other))
     return tip
 
 
 def renames(repo: Repository, before: str, after: str) -> dict[str, str]:
-    """Return old and new path of the files that were renamed between two commits."""
+    """Return the files that were renamed between two commits, as old path to new path."""
     text = repo.run("diff-tree", "-r", "-M", "-z", "--name-status", "--diff-filter=R", before, after)
     fields = text.decode(errors="surrogateescape").split("\0")[:-1]
     return dict(zip(fields[1::3], fields[2::3], strict=True))
 
 
 def with_files(repo: Repository, tree: str, entries: Sequence[TreeEntry]) -> str:
-    """Return a tree in which some files have other contents.
+    """Return the id of a tree in which some files are replaced.
 
     Raises:
-        RepositoryError: Git has no such tree, or not the contents.
+        RepositoryError: Git does not have the tree or the contents.
     """
     if not entries:
         return tree
@@ -134,9 +136,9 @@ def with_files(repo: Repository, tree: str, entries: Sequence[TreeEntry]) -> str
 
 @contextmanager
 def _as_head(repo: Repository, commit: str) -> Iterator[dict[str, str]]:
-    """Give the environment in which git takes a commit for HEAD, as conflict markers and messages call our side."""
+    """Yield an environment in which HEAD is a given commit: conflict markers and messages call our side HEAD."""
     with tempfile.TemporaryDirectory(prefix="git-theta-") as folder:
-        # What git has for a linked work tree (gitrepository-layout(5)).
+        # The files of a linked work tree (gitrepository-layout(5)).
         Path(folder, "HEAD").write_text(commit_id(repo, commit) + "\n")
         Path(folder, "commondir").write_bytes(os.fsencode(repo.common_dir) + b"\n")
         with suppress(FileNotFoundError):
@@ -145,8 +147,8 @@ def _as_head(repo: Repository, commit: str) -> Iterator[dict[str, str]]:
         yield env | ({} if repo.worktree is None else {"GIT_WORK_TREE": str(repo.worktree)})
 
 
-def _known(repo: Repository, name: str, commit: str, env: Mapping[str, str]) -> str:
-    """Return what a commit is called, for messages and conflict markers, if git understands it; else its id."""
+def _name_of(repo: Repository, name: str, commit: str, env: Mapping[str, str]) -> str:
+    """Return a commit's name for messages and conflict markers, or its id if the name does not resolve to it."""
     if name.startswith("-"):
         return commit
     return name if find_object(repo, f"{name}^{{commit}}", env=env) == commit else commit
@@ -154,18 +156,18 @@ def _known(repo: Repository, name: str, commit: str, env: Mapping[str, str]) -> 
 
 def _commit(repo: Repository, tree: str, parents: Sequence[str]) -> str:
     words = [word for parent in parents for word in ("-p", parent)]
-    return repo.run("commit-tree", *words, "-m", "temporary", tree, env=_NOBODY).decode().strip()
+    return repo.run("commit-tree", *words, "-m", "temporary", tree, env=_IDENTITY).decode().strip()
 
 
 def _merge(
     repo: Repository, ours: str, theirs: str, *, settings: Sequence[str] = (), env: Mapping[str, str] | None = None
 ) -> Combined:
-    # Whether histories without a common ancestor may be merged git has asked before it calls a strategy.
+    # Git checks whether unrelated histories may be merged before it calls a strategy.
     args = (*settings, "merge-tree", "--write-tree", "-z", "--allow-unrelated-histories", ours, theirs)
-    # Code 1: there are conflicts.
+    # Exit code 1: there are conflicts.
     answer = run_git(args, cwd=repo.folder, env={**repo.environment(), **(env or {})}, ok=(0, 1))
     tree, *fields = answer.decode(errors="surrogateescape").split("\0")[:-1]
-    if not fields:  # the rest is there only where something is in conflict
+    if not fields:  # the other fields follow only if there are conflicts
         return Combined(tree)
     cut = fields.index("")
     stages = tuple(map(index_entry, fields[:cut]))
@@ -173,13 +175,13 @@ def _merge(
 
 
 def _messages(fields: Sequence[str]) -> list[str]:
-    """Read groups of a number, as many paths, a kind and a text."""
-    found = []
+    """Parse groups of a number, that many paths, a kind and a text."""
+    texts = []
     rest = iter(fields)
     for count in rest:
         for _ in range(int(count)):
             next(rest)
         kind, text = next(rest), next(rest)
         if kind != _QUIET:
-            found.append(text.rstrip("\n"))
-    return found
+            texts.append(text.rstrip("\n"))
+    return texts

@@ -1,4 +1,4 @@
-"""Read objects out of git's database, many through one process."""
+"""Read objects from git's database, many through one process."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 # The shortest manifest: its three fixed parts with a one-letter format, a digest and a one-digit size.
 _LEAST = len(MAGIC) + len("format x\nskeleton  1\n") + 64
-# Larger blobs are looked at before they are read: most large files of a repository are no manifests.
+# The first bytes of larger blobs are checked before all is read: most large files of a repository are not manifests.
 _PEEK_FROM = 1 << 20
-# Requests that are on their way at a time; their bytes must fit a pipe, so that neither side waits for the other.
+# Number of requests that are sent at a time; their bytes must fit a pipe, so that neither side waits for the other.
 _WINDOW = 256
 _DIGEST = re.compile(rb"\b[0-9a-f]{64}\b")
 
@@ -33,7 +33,7 @@ class Git(Protocol):
 
     @property
     def folder(self) -> Path:
-        """Where git runs."""
+        """The directory in which git runs."""
         ...
 
     def environment(self) -> dict[str, str]:
@@ -68,13 +68,13 @@ def write_blob(git: Git, content: bytes) -> str:
     """Store a blob and return its id.
 
     Raises:
-        RepositoryError: Git cannot write.
+        RepositoryError: Git cannot write the object.
     """
     return git.run("hash-object", "-w", "--stdin", input=content).decode().strip()
 
 
 def object_infos(git: Git, oids: Iterable[str]) -> dict[str, ObjectInfo]:
-    """Return type and size of objects; those that are not here are left out."""
+    """Return type and size of objects; missing objects are left out."""
     wanted = "".join(f"{oid}\n" for oid in dict.fromkeys(oids))
     if not wanted:
         return {}
@@ -87,7 +87,7 @@ def object_infos(git: Git, oids: Iterable[str]) -> dict[str, ObjectInfo]:
 
 
 def local_blobs(git: Git) -> list[str]:
-    """Return the ids of all blobs that are here, whether or not anything names them; none is fetched for it.
+    """Return the ids of all local blobs, reachable or not; a partial clone fetches none of the others.
 
     Raises:
         RepositoryError: Git cannot read its objects.
@@ -97,7 +97,7 @@ def local_blobs(git: Git) -> list[str]:
 
 
 def read_objects(git: Git, oids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield id and content of objects, one in memory at a time; those that are not here are left out."""
+    """Yield id and content of objects, one in memory at a time; missing objects are left out."""
     wanted = list(oids)
     if not wanted:
         return
@@ -120,7 +120,7 @@ def read_objects(git: Git, oids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
                     if data is not None:
                         yield oid, data
         finally:
-            # A reader that stops early must not leave git waiting for somebody to take the rest.
+            # If the caller stops early, git must not wait until the rest of its output is read.
             process.kill()
 
 
@@ -138,7 +138,7 @@ def _read_reply(stream: IO[bytes], oid: str) -> bytes | None:
 
 
 def starts_like_manifest(git: Git, oid: str) -> bool:
-    """Tell from a blob's first bytes whether it is a manifest, without reading all of it."""
+    """Return whether a blob starts like a manifest, without reading all of it."""
     with subprocess.Popen(
         ["git", "cat-file", "blob", oid],
         cwd=git.folder,
@@ -154,7 +154,7 @@ def starts_like_manifest(git: Git, oid: str) -> bool:
 
 
 def manifest_blobs(git: Git, infos: Mapping[str, ObjectInfo]) -> Iterator[tuple[str, bytes]]:
-    """Yield id and content of the blobs that are meant to be manifests."""
+    """Yield id and content of the blobs that start like manifests."""
     small: list[str] = []
     for oid, info in infos.items():
         if info.kind != "blob" or not _LEAST <= info.nbytes <= MAX_MANIFEST:
@@ -167,25 +167,25 @@ def manifest_blobs(git: Git, infos: Mapping[str, ObjectInfo]) -> Iterator[tuple[
 
 
 def named_digests(git: Git, oids: Iterable[str]) -> set[Digest]:
-    """Return what those of some objects that are manifests name.
+    """Return the digests in the manifests among some objects.
 
-    A manifest that is broken, or holds conflicts, counts by whatever looks like a digest in it.
+    In a manifest that is broken or has conflicts, all text that looks like a digest counts.
     """
-    found: set[Digest] = set()
+    digests: set[Digest] = set()
     for _, data in manifest_blobs(git, object_infos(git, oids)):
-        found.update(Digest(name.decode()) for name in _DIGEST.findall(data))
-    return found
+        digests.update(Digest(name.decode()) for name in _DIGEST.findall(data))
+    return digests
 
 
 def read_manifests(git: Git, paths: Mapping[str, str]) -> dict[str, Manifest]:
-    """Read those of some blobs that are manifests.
+    """Read the manifests among some blobs.
 
     Args:
         git: The repository.
-        paths: Object id to a path for messages.
+        paths: Object id to the path in messages.
 
     Raises:
-        ManifestError: One is broken; the message names its path.
+        ManifestError: A manifest is broken; the message names its path.
     """
     return {oid: _parse(data, paths[oid]) for oid, data in manifest_blobs(git, object_infos(git, paths))}
 

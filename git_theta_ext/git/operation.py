@@ -1,7 +1,7 @@
-"""Find out what git is doing when it asks for a merge of three versions: merging two lines of work, or replaying one.
+"""Find out whether git merges branches or replays a commit when it runs the merge driver.
 
-Git tells a merge driver nothing about that. The commands above it in the process table do; if there is no such table,
-what the operation left in ``$GIT_DIR`` and the environment does, as far as it is certain.
+Git does not pass this to a merge driver. The commands above it in the process table show it. Without a process table,
+the environment and the state of the operation in ``$GIT_DIR`` show it, unless they are ambiguous.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Kind = Literal["merge", "replay", "unknown"]
 Side = Literal["ours", "theirs"]
 
 NAMED = "GITHEAD_"
-"""``git merge`` gives the commits that it merges names in the environment, under their ids."""
+"""Prefix of the variables in which ``git merge`` passes the names of the commits that it merges, by their ids."""
 
 _MERGES = ("merge", "merge-tree")
 _REPLAYS = (
@@ -38,22 +38,22 @@ _REPLAYS = (
     "rebase--helper",
 )
 FROM_INDEX = ("checkout", "restore")
-"""Commands that make a conflict again from the versions in the index, or (checkout) carry changes to another commit."""
+"""Commands that recreate a conflict from the versions in the index, or (checkout) carry changes to another commit."""
 _STRATEGIES = ("merge-recursive", "merge-theta", "merge-ort")
-"""What other commands of git run to merge; it is those that count."""
+"""Programs that other git commands run to merge; the calling command determines the operation."""
 _GENERATIONS = 16
 _LARGEST = 1 << 22
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What git is doing.
+    """The operation that git performs.
 
     Attributes:
         name: The command, such as ``rebase``.
-        kind: ``merge`` of lines of work; ``replay`` of a change, which leads from the base to theirs; or ``unknown``.
-        favoured: The side that ``-X ours`` or ``-X theirs`` asks for where both changed something.
-        remade: The merge commit that is made again, as ``git rebase --rebase-merges`` does.
+        kind: ``merge`` of branches; ``replay`` of a change, which leads from the base to theirs; or ``unknown``.
+        favoured: The side that ``-X ours`` or ``-X theirs`` prefers if both sides changed something.
+        remade: The merge commit that is recreated, as by ``git rebase --rebase-merges``.
     """
 
     name: str
@@ -66,13 +66,13 @@ MERGE = Operation("merge", "merge")
 
 
 def current_operation(repo: Repository) -> Operation:
-    """Return what the git that runs this merge driver is doing."""
+    """Return the operation of the git that runs this merge driver."""
     commands = list(calling_commands(os.getppid(), generations=_GENERATIONS))
-    asked = next((words for words in commands if words[0] not in _STRATEGIES), None)
-    if asked is None:
+    command = next((words for words in commands if words[0] not in _STRATEGIES), None)
+    if command is None:
         return _by_state(repo)
-    # A strategy has been told what to favour; ours hands that on in the environment.
-    return _by_command(repo, asked[0], asked[1:], None if commands[0][0] in _STRATEGIES else _favoured(asked[1:]))
+    # A strategy receives its options from git; ours passes them on in the environment.
+    return _by_command(repo, command[0], command[1:], None if commands[0][0] in _STRATEGIES else _favoured(command[1:]))
 
 
 def _by_command(repo: Repository, name: str, words: Sequence[str], favoured: Side | None) -> Operation:
@@ -88,7 +88,7 @@ def _by_command(repo: Repository, name: str, words: Sequence[str], favoured: Sid
 
 
 def _switches(repo: Repository, name: str, words: Sequence[str]) -> bool:
-    """Tell whether ``git checkout -m`` carries changes to another commit; with paths it makes conflicts again."""
+    """Return whether ``git checkout -m`` carries changes to another commit; with paths it recreates conflicts."""
     named = [word for word in words if not word.startswith("-")]
     if name != "checkout" or len(named) != 1 or "--" in words[:-1]:
         return False
@@ -96,23 +96,23 @@ def _switches(repo: Repository, name: str, words: Sequence[str]) -> bool:
 
 
 def _rebase(repo: Repository, favoured: Side | None = None) -> Operation:
-    """Return whether a rebase is replaying a commit or making a merge again."""
+    """Return the operation of a rebase: it replays a commit or recreates a merge."""
     folder = repo.git_dir / "rebase-merge"
     favoured = favoured or _stored(folder / "strategy_opts")
     done = _text(folder / "done").strip().splitlines()
     words = done[-1].split() if done else []
     if not words or words[0] not in {"merge", "m"}:
         return Operation("rebase", "replay", favoured)
-    known = words[2] if len(words) > 2 and words[1] in {"-C", "-c"} else None  # noqa: PLR2004 - "merge -C COMMIT"
-    return Operation("rebase", "merge", favoured, known)
+    commit = words[2] if len(words) > 2 and words[1] in {"-C", "-c"} else None  # noqa: PLR2004 - "merge -C COMMIT"
+    return Operation("rebase", "merge", favoured, commit)
 
 
 def _in_progress(repo: Repository) -> Operation | None:
-    """Return the operation that was stopped by a conflict, None if there is none."""
-    there = {name for name in _STATES if (repo.git_dir / name).exists()}
-    if "rebase-merge" in there:
+    """Return the operation that a conflict stopped, or None if there is none."""
+    present = {name for name in _STATES if (repo.git_dir / name).exists()}
+    if "rebase-merge" in present:
         return _rebase(repo)
-    state = next((state for state in _STATES if state in there), None)
+    state = next((state for state in _STATES if state in present), None)
     if state is None:
         return None
     kind: Kind = "merge" if state == "MERGE_HEAD" else "unknown" if state == "SQUASH_MSG" else "replay"
@@ -127,25 +127,25 @@ _STATES = {
     "MERGE_HEAD": "merge",
     "SQUASH_MSG": "merge --squash",
 }
-"""What is in ``$GIT_DIR`` while an operation is stopped; that of a squashed merge stays until the next commit."""
+"""Files in ``$GIT_DIR`` while an operation is stopped; that of a squashed merge stays until the next commit."""
 
 
 def _by_state(repo: Repository) -> Operation:
     """Return what is certain without a process table.
 
-    ``git merge`` names the merged commits in the environment, which hooks of its own inherit: those commits are in the
-    current one by then. ``git stash pop`` may run in the middle of any merge and leaves no trace.
+    ``git merge`` names the merged commits in the environment, which its hooks inherit: by then the current commit
+    contains those commits. ``git stash pop`` may run during any merge and leaves no trace.
     """
-    found = _in_progress(repo)
-    if found is not None and found.name == "merge":
-        found = Operation("merge or stash", "unknown")
+    stopped = _in_progress(repo)
+    if stopped is not None and stopped.name == "merge":
+        stopped = Operation("merge or stash", "unknown")
     action = os.environ.get("GIT_REFLOG_ACTION", "").split()
     named = [name.removeprefix(NAMED) for name in os.environ if name.startswith(NAMED)]
-    if found is None and action[:1] in (["cherry-pick"], ["revert"]):
-        found = Operation(action[0], "replay")
+    if stopped is None and action[:1] in (["cherry-pick"], ["revert"]):
+        stopped = Operation(action[0], "replay")
     if not named:
-        return found or Operation("an unknown command", "unknown")
-    if found is not None or any(_is_ancestor(repo, commit) for commit in named):
+        return stopped or Operation("an unknown command", "unknown")
+    if stopped is not None or any(_is_ancestor(repo, commit) for commit in named):
         return Operation("an unknown command", "unknown")
     return Operation("merge", "merge", _favoured(action))
 
@@ -156,32 +156,32 @@ def _is_ancestor(repo: Repository, commit: str) -> bool:
 
 
 def _favoured(words: Sequence[str]) -> Side | None:
-    """Return what ``-X ours`` or ``-X theirs`` among a command's arguments asks for; the last one counts."""
-    found: list[str] = []
+    """Return what ``-X ours`` or ``-X theirs`` among a command's arguments prefers; the last one counts."""
+    options: list[str] = []
     for before, word in zip(("", *words), words, strict=False):
         if before in {"-X", "--strategy-option"}:
-            found.append(word)
+            options.append(word)
         elif word.startswith("-X"):
-            found.append(word[2:])
+            options.append(word[2:])
         elif word.startswith("--strategy-option="):
-            found.append(word.partition("=")[2])
-    return _last_side(found)
+            options.append(word.partition("=")[2])
+    return _last_side(options)
 
 
 def _stored(file: Path) -> Side | None:
-    """Return what the options that a stopped operation was begun with ask for."""
+    """Return the side that the stored options of a stopped operation prefer."""
     words = _text(file).replace("'", " ").replace("=", " ").split()
     return _last_side(word.removeprefix("--") for word in words)
 
 
 def _last_side(words: Iterable[str]) -> Side | None:
-    found: Side | None = None
+    side: Side | None = None
     for word in words:
         if word == "ours":
-            found = "ours"
+            side = "ours"
         elif word == "theirs":
-            found = "theirs"
-    return found
+            side = "theirs"
+    return side
 
 
 def _text(file: Path) -> str:
@@ -193,14 +193,14 @@ def _text(file: Path) -> str:
 
 
 def repeated_merge(repo: Repository) -> str | None:
-    """Return the merge commit that a rebase repeats at the moment by ``git merge``, as it does for several branches."""
+    """Return the merge commit that a rebase is recreating with ``git merge``, as it does for several branches."""
     return _rebase(repo).remade if (repo.git_dir / "rebase-merge").is_dir() else None
 
 
 def merged_commits(repo: Repository) -> list[str]:
-    """Return the commits that git is merging at the moment: the current one, and those that it has names for.
+    """Return the commits that git is merging: the current one, and those that the environment names.
 
-    ``git rebase --rebase-merges`` makes merges again without naming their commits.
+    ``git rebase --rebase-merges`` recreates merges without naming their commits.
     """
     head = head_of(repo)
     others = [name.removeprefix(NAMED) for name in os.environ if name.startswith(NAMED)]

@@ -1,4 +1,4 @@
-"""Partial clones: git fetches their objects when they are asked for, one by one, from remotes that promised them."""
+"""Partial clones: git fetches missing objects on demand, one by one, from promisor remotes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
 
 _ROUNDS = 64
-"""How deep folders may be, of which one level is fetched at a time where trees were left out as well."""
+"""Maximum depth of directories: if the clone lacks trees as well, each round fetches one level."""
 
 
 def is_partial(repo: Repository) -> bool:
-    """Tell whether git fetches objects of this repository when they are asked for, one by one."""
+    """Return whether git fetches missing objects of this repository on demand, one by one."""
     return bool(promising_remotes(repo))
 
 
 def promising_remotes(repo: Repository) -> list[str]:
-    """Return the names of the remotes that have what a partial clone left out."""
+    """Return the names of the remotes that have the objects that a partial clone lacks."""
     config = repo.config
     old = config.values.get("extensions.partialclone", (None,))[-1]  # up to git 2.24
     promisor = {name: config.values.get(f"remote.{name}.promisor", ("false",))[-1] for name in config.git_remotes}
@@ -29,10 +29,10 @@ def promising_remotes(repo: Repository) -> list[str]:
 
 
 def bring_history(repo: Repository, tips: Sequence[str]) -> None:
-    """Fetch, many at a time, all that commits reach and a partial clone left out.
+    """Fetch, many at a time, all objects that commits reach and that a partial clone lacks.
 
     Raises:
-        RepositoryError: Git cannot fetch it.
+        RepositoryError: Git cannot fetch them.
     """
     for _ in range(_ROUNDS):
         revs = "".join(f"{tip}\n" for tip in tips).encode()
@@ -41,9 +41,9 @@ def bring_history(repo: Repository, tips: Sequence[str]) -> None:
         remotes = promising_remotes(repo)
         if not missing or not remotes:
             return
-        # As git itself does it; without "noop" the server takes it that all is here that the commits reach.
+        # Git itself uses these options. Without "noop" the server assumes that the objects of local commits are here.
         words = ("--no-tags", "--no-write-fetch-head", "--recurse-submodules=no", "--filter=blob:none", "--stdin")
         wanted = "".join(f"{oid}\n" for oid in missing).encode()
         repo.run("-c", "fetch.negotiationAlgorithm=noop", "fetch", *words, "--", remotes[0], input=wanted, check=False)
-        # What a server did not give so is fetched one by one.
+        # Objects that the server did not send are fetched one by one.
         repo.run("cat-file", "--batch-check", input=wanted)

@@ -1,4 +1,4 @@
-"""Turn what a user typed into paths below the top of the work tree, by git's own rules for pathspecs."""
+"""Resolve the pathspecs that a user typed to paths below the top of the work tree, by git's own rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
 
-# Git's messages are told apart by their words.
+# Git's messages are distinguished by their text.
 _ENGLISH = {"LC_ALL": "C"}
 _SKIPPED = "S"
 
@@ -31,53 +31,53 @@ def worktree_of(repo: Repository) -> Path:
 
 
 def tracked_paths(repo: Repository, specs: Sequence[str], cwd: Path | None = None) -> list[str]:
-    """List the files in the index that match some pathspecs; all files where there are none.
+    """List the files in the index that match pathspecs, or all files if there are none.
 
     Args:
         repo: The repository.
-        specs: As typed in ``cwd``.
-        cwd: The current folder where None.
+        specs: The pathspecs, relative to ``cwd``.
+        cwd: A directory; the current one if None.
 
     Raises:
-        UsageError: One matches nothing.
-        RepositoryError: There is no work tree, or one lies outside it.
+        UsageError: A pathspec matches nothing or is outside the repository.
+        RepositoryError: There is no work tree.
     """
     return sorted(_list(repo, specs, cwd, "--cached"))
 
 
 def present_paths(repo: Repository, specs: Sequence[str], cwd: Path | None = None) -> list[str]:
-    """List the same files as ``tracked_paths``, but those that git keeps out of the work tree.
+    """List the files of ``tracked_paths`` except those that git keeps out of the work tree.
 
-    Those are what lies outside a sparse checkout, and entries that ``git update-index --skip-worktree`` marked.
+    Git keeps out files outside a sparse checkout, and entries that ``git update-index --skip-worktree`` marked.
 
     Args:
         repo: The repository.
-        specs: As typed in ``cwd``.
-        cwd: The current folder where None.
+        specs: The pathspecs, relative to ``cwd``.
+        cwd: A directory; the current one if None.
 
     Raises:
-        UsageError: One matches nothing.
-        RepositoryError: There is no work tree, or one lies outside it.
+        UsageError: A pathspec matches nothing or is outside the repository.
+        RepositoryError: There is no work tree.
     """
     return _present(_list(repo, specs, cwd, "--cached"))
 
 
 def addable_paths(repo: Repository, specs: Sequence[str], cwd: Path | None = None) -> list[str]:
-    """List the files that ``git add`` would look at: those of ``present_paths`` and those that are new and not ignored.
+    """List the files that ``git add`` would look at: those of ``present_paths`` and new files that are not ignored.
 
     Args:
         repo: The repository.
-        specs: As typed in ``cwd``; at least one.
-        cwd: The current folder where None.
+        specs: The pathspecs, relative to ``cwd``; at least one.
+        cwd: A directory; the current one if None.
 
     Raises:
-        UsageError: One matches nothing, or all that they match is outside the sparse checkout.
-        RepositoryError: There is no work tree, or one lies outside it.
+        UsageError: A pathspec matches nothing or is outside the repository, or no match is in the sparse checkout.
+        RepositoryError: There is no work tree.
     """
-    found = _list(repo, specs, cwd, "--cached", "--others", "--exclude-standard")
-    paths = _present(found)
-    if found and not paths:
-        first = min(found)
+    tags = _list(repo, specs, cwd, "--cached", "--others", "--exclude-standard")
+    paths = _present(tags)
+    if tags and not paths:
+        first = min(tags)
         folder = first.rpartition("/")[0]
         raise UsageError(
             f"{first} is outside the sparse checkout, or marked with --skip-worktree",
@@ -88,12 +88,12 @@ def addable_paths(repo: Repository, specs: Sequence[str], cwd: Path | None = Non
     return paths
 
 
-def _present(found: Mapping[str, str]) -> list[str]:
-    return sorted(path for path, tag in found.items() if tag != _SKIPPED)
+def _present(tags: Mapping[str, str]) -> list[str]:
+    return sorted(path for path, tag in tags.items() if tag != _SKIPPED)
 
 
 def _list(repo: Repository, specs: Sequence[str], cwd: Path | None, *kinds: str) -> dict[str, str]:
-    """Return the paths with the letter that git tags each with; see git-ls-files(1)."""
+    """Return the paths with the tag that git prints for each; see git-ls-files(1)."""
     top = worktree_of(repo)
     folder = (cwd or Path.cwd()) if specs else top
     try:
@@ -108,5 +108,5 @@ def _list(repo: Repository, specs: Sequence[str], cwd: Path | None, *kinds: str)
             raise
         message = message.replace("known to git", "here")
         raise UsageError(message, hint="git status --ignored lists what is there") from error
-    # A path that a merge left undecided comes once for each stage.
+    # A path in conflict is listed once for each stage.
     return {path: tag for tag, _, path in (line.partition(" ") for line in os.fsdecode(reply).split("\0")[:-1])}

@@ -1,4 +1,4 @@
-"""Run git, and the variables that tie what it starts to a repository or to us."""
+"""Run git, and the environment variables that tie git processes to a repository or to git theta."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-# What `git rev-parse --local-env-vars` lists: these tie a process to one repository.
+# The output of `git rev-parse --local-env-vars`: these variables tie a process to one repository.
 LOCAL_VARIABLES = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_CONFIG",
@@ -34,9 +34,9 @@ LOCAL_VARIABLES = (
     "GIT_INTERNAL_SUPER_PREFIX",
 )
 NESTED = "GIT_THETA_NESTED"
-"""Set for commands of git that we run while we finish ours: a filter that they start has nothing to finish itself."""
+"""Set for git commands that we run while we finish ours: a filter that they start has nothing to finish itself."""
 MERGE_OPTIONS = "GIT_THETA_MERGE"
-"""Words that override the merge rules in what git starts: a method, and options as ``NAME=VALUE``."""
+"""Overrides the merge rules in the processes that git starts: a method, and options as ``NAME=VALUE``."""
 
 
 class RunGit(Protocol):
@@ -46,7 +46,7 @@ class RunGit(Protocol):
 
 
 def foreign_environment() -> dict[str, str]:
-    """Return the environment without what ties git to the current repository."""
+    """Return the environment without the variables that tie git to the current repository."""
     return {name: value for name, value in os.environ.items() if name not in LOCAL_VARIABLES}
 
 
@@ -61,14 +61,14 @@ def run_git(
     """Run git and return what it prints.
 
     Args:
-        args: Behind ``git``.
-        cwd: Where to run it.
-        data: Its standard input; empty where None.
-        env: The whole environment; this process's where None.
-        ok: Exit codes that are no error; None for all.
+        args: The arguments after ``git``.
+        cwd: The directory to run it in.
+        data: Its standard input; empty if None.
+        env: The whole environment; that of this process if None.
+        ok: Exit codes that are not errors; None for all.
 
     Raises:
-        RepositoryError: Git is not installed, or refused; the message is git's.
+        RepositoryError: Git is not installed, or it failed; the message is git's.
     """
     try:
         done = subprocess.run(

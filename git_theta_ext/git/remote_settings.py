@@ -1,4 +1,4 @@
-"""Which settings belong to a git remote: by its name, by its address, after it was renamed, or in a tracked file."""
+"""Find the settings of a git remote: by its name, its address or its former name, or in the tracked file."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ _SECTION = re.compile(r"theta\.remote\.(.+)\.[^.]+", re.DOTALL)
 def remote_settings(repo: Repository, name: str, address: str, reporter: Reporter) -> RemoteSettings:
     """Find the settings of a git remote.
 
-    What this repository's configuration says wins over what ``.thetaconfig`` says.
+    The configuration of this repository takes precedence over ``.thetaconfig``.
 
     Args:
         repo: The repository.
-        name: Of the git remote, or its address where it has no name.
-        address: Where git finds it.
-        reporter: Takes a note about settings of a remote that was renamed.
+        name: Name of the git remote, or its address if it has no name.
+        address: URL of the git remote.
+        reporter: Receives a note about the settings of a renamed remote.
 
     Raises:
-        ConfigError: A setting is broken or not allowed.
+        ConfigError: A setting is invalid or not allowed.
     """
     config = repo.config
     names = [name] if name in config.git_remotes else _names_of(config, address)
     keys = list(dict.fromkeys([*names, name, address, *(url for one in names for url in _urls(config, one))]))
-    found = next((settings for key in keys if (settings := config.remote(key)).url is not None), None)
-    if found is None and names:
-        found = _renamed(repo, names[0], reporter)
-    if found is None and config.for_all().url is not None:
-        found = config.for_all()
-    if found is not None:
-        return found
+    chosen = next((settings for key in keys if (settings := config.remote(key)).url is not None), None)
+    if chosen is None and names:
+        chosen = _renamed(repo, names[0], reporter)
+    if chosen is None and config.for_all().url is not None:
+        chosen = config.for_all()
+    if chosen is not None:
+        return chosen
     own = next((settings for key in keys if (settings := config.remote(key)).options), RemoteSettings(None, {}))
     tracked = read_tracked(repo)
     if tracked is None:
         return own
-    said = tracked.remote(names[0] if names else name)
-    return RemoteSettings(said.url, {**said.options, **own.options})
+    shared = tracked.remote(names[0] if names else name)
+    return RemoteSettings(shared.url, {**shared.options, **own.options})
 
 
 def _names_of(config: Config, address: str) -> list[str]:
@@ -58,7 +58,7 @@ def _urls(config: Config, name: str) -> list[str]:
 
 
 def _renamed(repo: Repository, name: str, reporter: Reporter) -> RemoteSettings | None:
-    """Return the settings of a remote that is gone, if this one must be that one: ``git remote rename`` leaves them."""
+    """Return the settings of a former remote that must be this one: ``git remote rename`` does not rename them."""
     config = repo.config
     if config.remote(name).options:
         return None
@@ -66,7 +66,7 @@ def _renamed(repo: Repository, name: str, reporter: Reporter) -> RemoteSettings 
     gone = {one for one in sections - set(config.git_remotes) if not re.search("[:/]", one)}
     if not gone:
         return None
-    # Not what the user's own configuration says for other repositories.
+    # The global configuration may have settings for the remotes of other repositories.
     here = Config.parse(repo.run("config", "--local", "-z", "--get-regexp", r"^theta\.remote\.", check=False))
     left = sorted(one for one in gone if here.remote(one).url is not None)
     if not left:

@@ -1,6 +1,6 @@
-"""One git repository: where its parts are, and how to ask git about it.
+"""A git repository: the paths of its parts, and the git commands that run in it.
 
-The filter, the drivers and the hooks come through here, so it starts plain ``git`` processes and imports little.
+The filter, the drivers and the hooks use this module, so it starts plain ``git`` processes and imports little.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _QUESTIONS = ("--absolute-git-dir", "--git-common-dir", "--git-path", "index", "
 
 @dataclass(frozen=True)
 class Repository:
-    """Where a repository's parts are; all paths absolute.
+    """The paths of a repository's parts; all are absolute.
 
     Attributes:
         git_dir: ``$GIT_DIR``; a linked work tree has its own.
-        common_dir: Shared by all work trees; the store lies in it.
-        worktree: Its top; None in a bare repository.
-        index_path: The index that git uses right now.
+        common_dir: Shared by all work trees; contains the store.
+        worktree: The top of the work tree; None in a bare repository.
+        index_path: The index that git currently uses.
         object_format: ``sha1`` or ``sha256``.
     """
 
@@ -48,17 +48,17 @@ class Repository:
 
     @classmethod
     def discover(cls, cwd: Path | None = None, *, env: Mapping[str, str] | None = None) -> Repository:
-        """Ask git, in one process, which repository a folder belongs to.
+        """Ask git, in one process, which repository a directory belongs to.
 
         Args:
-            cwd: The folder; the current one where None.
-            env: The whole environment; give ``foreign_environment()`` for another repository than the current one.
+            cwd: The directory; the current one if None.
+            env: The whole environment; pass ``foreign_environment()`` for a repository other than the current one.
 
         Raises:
-            RepositoryError: None, or one that git does not trust.
+            RepositoryError: There is no repository, or git does not trust it.
         """
         args = ("rev-parse", "--path-format=absolute", *_QUESTIONS, "--show-toplevel")
-        # Code 128: no work tree. What was asked before the top level is printed all the same.
+        # Exit code 128: there is no work tree. The values before the top level are printed all the same.
         lines = run_git(args, cwd=cwd, env=env, ok=(0, 128)).decode(errors="surrogateescape").split("\n")[:-1]
         if len(lines) not in (4, 5):
             lines = _ask_one_by_one(cwd, env)
@@ -74,7 +74,7 @@ class Repository:
 
     @property
     def folder(self) -> Path:
-        """Where git commands run: the top of the work tree, or the bare repository."""
+        """The directory in which git commands run: the top of the work tree, or the bare repository."""
         return self.worktree or self.git_dir
 
     @property
@@ -84,13 +84,13 @@ class Repository:
 
     @property
     def theta_dir(self) -> Path:
-        """The store's folder."""
+        """The store's directory."""
         return self.common_dir / "theta"
 
     def environment(self) -> dict[str, str]:
         """Return the environment for git in ``folder``.
 
-        Relative paths in it, as ``git --git-dir`` and hooks give them, are made absolute.
+        Relative paths in it, which ``git --git-dir`` and hooks set, are made absolute.
         """
         env = dict(os.environ)
         if "GIT_DIR" in env:
@@ -112,14 +112,14 @@ class Repository:
         """Run git here and return what it prints.
 
         Args:
-            args: Behind ``git``.
-            input: Its standard input; empty where None.
+            args: The arguments after ``git``.
+            input: Its standard input; empty if None.
             check: Whether a non-zero exit is an error.
-            env: Variables on top of ``environment()``.
-            cwd: Another folder than ``folder``, for paths that a user typed there.
+            env: Variables that are added to ``environment()``.
+            cwd: A directory other than ``folder``, for paths that a user typed there.
 
         Raises:
-            RepositoryError: Git refused; the message is git's.
+            RepositoryError: Git failed; the message is git's.
         """
         full = {**self.environment(), **(env or {})}
         return run_git(args, cwd=cwd or self.folder, data=input, env=full, ok=(0,) if check else None)
@@ -132,15 +132,15 @@ class Repository:
             RepositoryError: A configuration file is broken.
         """
         args = ("config", "-z", "--get-regexp", CONFIG_REGEXP)
-        # Code 1: nothing is set.
+        # Exit code 1: nothing is set.
         return Config.parse(run_git(args, cwd=self.folder, env=self.environment(), ok=(0, 1)))
 
     def alternates(self) -> tuple[Path, ...]:
-        """Return the store folders of the repositories that this one borrows objects from."""
+        """Return the store directories of the repositories that this one borrows objects from."""
         return tuple(objects.parent / "theta" for objects in object_folders(self.common_dir / "objects", self.folder))
 
     def entries(self, rev: str | None) -> list[TreeEntry]:
-        """List the files of a commit, or of the index where ``rev`` is None.
+        """List the files of a commit, or of the index if ``rev`` is None.
 
         Raises:
             RepositoryError: There is no such commit.
@@ -155,32 +155,32 @@ class Repository:
         return [tree_entry(line) for line in text.decode(errors="surrogateescape").split("\0")[:-1]]
 
     def entry(self, rev: str | None, path: str) -> TreeEntry | None:
-        """Return what a commit, or the index if ``rev`` is None, has at a path; None if it has nothing there."""
+        """Return the entry at a path in a commit, or in the index if ``rev`` is None; None if there is none."""
         if rev is None:
             listed = self.run("ls-files", "-s", "-z", "--", f":(top,literal){path}", check=False)
         else:
             listed = self.run("ls-tree", "-z", "--full-tree", "--end-of-options", rev, path, check=False)
         read = index_entry if rev is None else tree_entry
-        found = map(read, listed.decode(errors="surrogateescape").split("\0")[:-1])
-        return next((entry for entry in found if not entry.stage), None)
+        entries = map(read, listed.decode(errors="surrogateescape").split("\0")[:-1])
+        return next((entry for entry in entries if not entry.stage), None)
 
     def manifests(self, rev: str | None) -> dict[str, tuple[str, Manifest]]:
-        """Return the manifests of a commit, or of the index (stage 0) where ``rev`` is None.
+        """Return the manifests of a commit, or of the index (stage 0) if ``rev`` is None.
 
         Returns:
             Path to object id and manifest.
 
         Raises:
             RepositoryError: There is no such commit.
-            ManifestError: One is broken; the message names its path.
+            ManifestError: A manifest is broken; the message names its path.
         """
         listed = [entry for entry in self.entries(rev) if entry.regular and entry.stage == 0]
-        found = read_manifests(self, {entry.oid: entry.path for entry in listed})
-        return {entry.path: (entry.oid, found[entry.oid]) for entry in listed if entry.oid in found}
+        parsed = read_manifests(self, {entry.oid: entry.path for entry in listed})
+        return {entry.path: (entry.oid, parsed[entry.oid]) for entry in listed if entry.oid in parsed}
 
 
 def _ask_one_by_one(cwd: Path | None, env: Mapping[str, str] | None) -> list[str]:
-    """Ask for the parts of a repository whose path has line breaks, or say why there is none."""
+    """Query the paths of a repository one by one, as they may have line breaks, or report why there is none."""
 
     def ask(*question: str, ok: tuple[int, ...] = (0,)) -> bytes:
         return run_git(("rev-parse", "--path-format=absolute", *question), cwd=cwd, env=env, ok=ok)
@@ -188,7 +188,7 @@ def _ask_one_by_one(cwd: Path | None, env: Mapping[str, str] | None) -> list[str
     try:
         answers = [ask("--absolute-git-dir")]
     except RepositoryError as error:
-        # What git does not trust it names with the command that mends it.
+        # If git does not trust the repository, its message has the command that allows it.
         hint = None if "safe.directory" in error.message else "git init, or go to a folder of a repository"
         if "safe.bareRepository" in error.message:
             hint = "git --git-dir=FOLDER theta COMMAND"

@@ -1,4 +1,4 @@
-"""Find the commit that is checked out, and the version of a checkpoint that a user names."""
+"""Find the current commit, and the version of a checkpoint that a user names."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def find_object(repo: Repository, name: str, env: Mapping[str, str] | None = None) -> str | None:
-    """Return the id of the object that a name stands for, such as ``HEAD:PATH``; None if there is none."""
-    found = repo.run("rev-parse", "--quiet", "--verify", "--end-of-options", name, check=False, env=env)
-    return found.decode().strip() or None
+    """Return the id of the object that a name resolves to, such as ``HEAD:PATH``; None if there is none."""
+    output = repo.run("rev-parse", "--quiet", "--verify", "--end-of-options", name, check=False, env=env)
+    return output.decode().strip() or None
 
 
 def commit_id(repo: Repository, name: str) -> str:
-    """Return the id of the commit that a name stands for.
+    """Return the id of the commit that a name resolves to.
 
     Raises:
         RepositoryError: There is none; the message is git's.
@@ -50,12 +50,12 @@ def merge_heads(repo: Repository) -> list[str]:
 
 
 def merge_bases(repo: Repository, commits: Iterable[str]) -> list[str]:
-    """Return the ids of the best common ancestors of all of some commits; none if they have none, or are not here."""
+    """Return the ids of the best common ancestors of all commits; none if they have none, or one is missing."""
     return repo.run("merge-base", "--octopus", "--all", *commits, check=False).decode().split()
 
 
 def check_two_sides(repo: Repository, path: str) -> None:
-    """Refuse to merge from the index what more sides are being merged of than the index has versions of.
+    """Raise an error if more sides are being merged than the index has versions of.
 
     Raises:
         MergeError: More than one commit is being merged into the current one.
@@ -69,13 +69,13 @@ def check_two_sides(repo: Repository, path: str) -> None:
 
 
 def manifest_of(repo: Repository, name: str, *, command: str, cwd: Path | None = None) -> Manifest:
-    """Return the manifest that ``REV:PATH`` names; a relative path counts from the current folder as ``./PATH``.
+    """Return the manifest that ``REV:PATH`` names; ``./PATH`` is relative to ``cwd``.
 
     Args:
         repo: The repository.
         name: A commit and a path in it; ``:PATH`` is the index's version.
-        command: What the user typed, with ``{}`` for the name, for hints.
-        cwd: Folder that a relative path starts from; the current one if None.
+        command: The user's command for hints, with ``{}`` for the name.
+        cwd: Directory that relative paths start from; the current one if None.
 
     Raises:
         UsageError: The name is not REV:PATH.
@@ -91,8 +91,8 @@ def manifest_of(repo: Repository, name: str, *, command: str, cwd: Path | None =
     try:
         data = repo.run("cat-file", "blob", name, cwd=cwd or Path.cwd())
     except RepositoryError as error:
-        known = not rev or _is_commit(repo, rev)
-        hint = " ".join(["git theta ls-files", *([quote(rev)] if rev else [])]) if known else "git log --oneline --all"
+        valid = not rev or _is_commit(repo, rev)
+        hint = " ".join(["git theta ls-files", *([quote(rev)] if rev else [])]) if valid else "git log --oneline --all"
         raise RepositoryError(f"{name}: {error.message}", hint=hint) from error
     if not is_manifest(data):
         raise ManifestError(

@@ -1,4 +1,4 @@
-"""Who else may use what we write into a repository: ``core.sharedRepository`` (git-config(1))."""
+"""Permissions of the files that we write into a repository: ``core.sharedRepository`` (git-config(1))."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _OWNER = 0o600
 
 
 def share(value: str | None) -> None:
-    """Make the files and folders that this process creates from now on accessible as git makes its own.
+    """Give the files and directories that this process creates from now on the permissions that git gives its own.
 
-    Folders get their group from the folder above, where ``git init --shared`` has set that bit. The umask is the one
-    place that all of them follow, SQLite's files and those of git commands that we run included.
+    Directories inherit their group from the parent directory, if ``git init --shared`` has set that bit. The umask
+    applies to all files, including those of SQLite and of the git commands that we run.
 
     Args:
-        value: Of ``core.sharedRepository``; None is a key without a value, which is true.
+        value: Value of ``core.sharedRepository``; None is a key without a value, which is true.
 
     Raises:
-        ConfigError: It is none that git takes.
+        ConfigError: Git does not accept the value.
     """
     word = "true" if value is None else value.strip().lower()
     try:
@@ -34,7 +34,7 @@ def share(value: str | None) -> None:
             f"core.sharedRepository has the value {value!r}, which git does not accept",
             hint="git config core.sharedRepository group",
         )
-    if number >= len(_ADDED):  # the permissions themselves, and folders can be entered by who may read them
+    if number >= len(_ADDED):  # an octal mode; those who can read a directory can also enter it
         os.umask(0o777 & ~(number | (number & 0o444) >> 2))
     elif number:
         mask = os.umask(0)

@@ -1,7 +1,7 @@
-"""A template folder for new repositories, so that a git without configured hooks has our hooks from the start.
+"""A template directory for new repositories, which gives them our hooks if git does not run configured hooks.
 
-A bare clone, or one made without a checkout, runs no filter that could put hooks in place, and its pushes would upload
-nothing. Git copies ``init.templateDir`` into every repository that it makes (git-init(1), TEMPLATE DIRECTORY).
+A bare clone, or one made without a checkout, runs no filter that could install hooks, and its pushes would upload
+nothing. Git copies ``init.templateDir`` into every repository that it creates (git-init(1), TEMPLATE DIRECTORY).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _COPIED = ("branches", "description", "hooks", "info")
 
 
 def template_folder() -> Path:
-    """Return where the template is, whether or not it exists."""
+    """Return the path of the template, whether or not it exists."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data) / "git-theta" / "template"
 
 
 def write_template() -> Path:
-    """Write git's own template with our hooks in it, and return its folder.
+    """Write git's own template with our hooks, and return its directory.
 
     Raises:
         RepositoryError: It cannot be written.
@@ -55,7 +55,7 @@ def write_template() -> Path:
 
 
 def template_is_current() -> bool:
-    """Report whether the template exists and has the hooks of this version."""
+    """Return whether the template exists and has the hooks of this version."""
     hooks = template_folder() / "hooks"
     try:
         return all((hooks / hook.event).read_bytes() == hook.script() for hook in HOOKS)
@@ -64,10 +64,10 @@ def template_is_current() -> bool:
 
 
 def clear_template() -> bool:
-    """Remove our hooks from the template; report whether there were any.
+    """Remove our hooks from the template, and return whether there were any.
 
-    The folder stays, with what git itself gives to new repositories: another configuration may name it, and git would
-    complain at each ``git init`` and ``git clone``.
+    The directory stays, with the files that git itself gives new repositories: another configuration may name it, and
+    git would print a warning at each ``git init`` and ``git clone``.
     """
     hooks = [template_folder() / "hooks" / hook.event for hook in HOOKS]
     present = any(path.exists() for path in hooks)

@@ -1,4 +1,4 @@
-"""An index of its own, for what git does only by way of an index."""
+"""A temporary index, for operations that git performs only on an index."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def temporary_index(repo: Repository, tree: str) -> Iterator[RunGit]:
-    """Give a function that runs git with an index that holds a tree, or a commit's.
+    """Yield a function that runs git with an index of a tree, or of a commit's tree.
 
     Raises:
         RepositoryError: There is no such tree.

@@ -1,8 +1,8 @@
-"""What ``.thetaconfig`` says: where the parameters of a repository are, for everybody who clones it.
+"""The settings in ``.thetaconfig``: where the parameters of a repository are, for everyone who clones it.
 
-It has the syntax of git's configuration and is read from the work tree, else the index, else HEAD. Whoever can push to
-a branch writes it. So only a few keys count, none of which runs a program or holds a secret, and no address may lead to
-a folder of the machine that reads it: a push would write there.
+The file has the syntax of git's configuration and is read from the work tree, or else the index, or else HEAD. Everyone
+who can push to a branch can change it. So only a few keys are used, none of which runs a program or holds a secret. An
+address must not be a directory of the machine that reads the file: a push would write there.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _SAFE = re.compile(r"theta\.(remote\..+\.)?(url|endpoint|region|type)", re.DOTAL
 
 @dataclass(frozen=True)
 class TrackedConfig:
-    """The file's settings.
+    """The settings in the file.
 
     Attributes:
-        place: Where it was read: the work tree, the index or HEAD.
-        config: Those that count.
-        ignored: Keys that do not.
+        place: Where the file was read: the work tree, the index or HEAD.
+        config: The settings that are used.
+        ignored: The keys that are not used.
     """
 
     place: str
@@ -40,27 +40,27 @@ class TrackedConfig:
     ignored: tuple[str, ...]
 
     def remote(self, name: str) -> RemoteSettings:
-        """Return what it says of a remote: ``theta.remote.<name>``, else ``theta`` for all.
+        """Return the settings of a remote: ``theta.remote.<name>``, or else ``theta`` for all remotes.
 
         Raises:
-            ConfigError: An address holds a password, is no address, or leads to this machine.
+            ConfigError: An address has a password, is invalid, or is a directory of this machine.
         """
-        found = self.config.remote(name)
-        if found.url is None:
-            found = self.config.for_all()
-        shown = "<name>" if re.search("[:/]", name) else name  # an address may hold a password
-        if found.url is not None:
-            _check(found.url, f"git config theta.remote.{shown}.url")
-        if "endpoint" in found.options:
-            _check(found.options["endpoint"], f"git config theta.remote.{shown}.endpoint")
-        return found
+        settings = self.config.remote(name)
+        if settings.url is None:
+            settings = self.config.for_all()
+        shown = "<name>" if re.search("[:/]", name) else name  # an address may have a password
+        if settings.url is not None:
+            _check(settings.url, f"git config theta.remote.{shown}.url")
+        if "endpoint" in settings.options:
+            _check(settings.options["endpoint"], f"git config theta.remote.{shown}.endpoint")
+        return settings
 
 
 def read_tracked(repo: Repository) -> TrackedConfig | None:
-    """Read the file; None where there is none.
+    """Read the file; return None if there is none.
 
     Raises:
-        ConfigError: It is no configuration file, or too large.
+        ConfigError: It is not a valid configuration file, or too large.
     """
     if repo.worktree is not None:
         with suppress(OSError):

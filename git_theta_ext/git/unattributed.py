@@ -1,4 +1,4 @@
-"""Manifests at paths that no ``.gitattributes`` gives to git theta: git writes them as the text that they are."""
+"""Manifests at paths that no ``.gitattributes`` gives to git theta: git checks out their text."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 def unattributed(repo: Repository, paths: Collection[str]) -> list[str]:
-    """Return those of some paths that the index's ``.gitattributes`` do not give to git theta, sorted.
+    """Return the paths, sorted, that the ``.gitattributes`` files in the index do not give to git theta.
 
-    What lies in the work tree alone does not count: other clones get what is committed.
+    Those that are only in the work tree do not count: other clones get what is committed.
 
     Args:
-        repo: With a work tree.
-        paths: Of manifests in the index.
+        repo: A repository with a work tree.
+        paths: Paths of manifests in the index.
     """
     return sorted(set(paths).difference(theta_paths(repo.run, paths, cached=True)))
 
 
 def advice(repo: Repository, paths: list[str]) -> tuple[str, str]:
-    """Return what is wrong with manifests without our filter, and the command that mends it."""
+    """Return a message about manifests without our filter, and the command that fixes them."""
     others = len(paths) - 1
     named = paths[0] + (f" and {others} other{'s' if others > 1 else ''}" if others else "")
     verb = "are manifests" if others else "is a manifest"

@@ -1,4 +1,4 @@
-"""The work trees of a repository: the main one and those that are linked to it."""
+"""The work trees of a repository: the main one and the linked ones."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LIST = ("worktree", "list", "--porcelain")
 
 @dataclass(frozen=True)
 class WorkTree:
-    """One of them, as ``git worktree list`` describes it.
+    """A work tree, as ``git worktree list`` describes it.
 
     Attributes:
-        top: Its folder; that of the repository itself if that is bare.
+        top: Its directory; that of the repository itself if it is bare.
         head: The id of its current commit, or None before the first one.
     """
 
@@ -30,13 +30,13 @@ def worktrees(repo: Repository) -> list[WorkTree]:
     Raises:
         RepositoryError: Git cannot list them.
     """
-    # Paths may have line breaks; git before 2.36 has no -z.
+    # Paths may contain line breaks; git before 2.36 has no -z.
     separator, text = "\0", repo.run(*_LIST, "-z", check=False)
     if not text:
         separator, text = "\n", repo.run(*_LIST)
-    found = []
+    trees = []
     for block in text.decode(errors="surrogateescape").split(2 * separator)[:-1]:
-        facts = dict(line.partition(" ")[::2] for line in block.split(separator))
-        head = facts.get("HEAD", "")
-        found.append(WorkTree(facts["worktree"], head if head.strip("0") else None))
-    return found
+        fields = dict(line.partition(" ")[::2] for line in block.split(separator))
+        head = fields.get("HEAD", "")
+        trees.append(WorkTree(fields["worktree"], head if head.strip("0") else None))
+    return trees
