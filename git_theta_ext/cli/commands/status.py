@@ -110,7 +110,7 @@ def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
 
 
 def _raw(repo: Repository, entries: Sequence[TreeEntry]) -> list[str]:
-    """Return the paths whose content is in git itself. Empty ones were only announced by ``git add -N``."""
+    """Return the paths whose content is stored in git itself. ``git add -N`` makes entries that are empty."""
     infos = object_infos(repo, [entry.oid for entry in entries if entry.regular and not entry.stage])
     return [entry.path for entry in entries if entry.oid in infos and infos[entry.oid].nbytes]
 

@@ -21,7 +21,7 @@ _INDENT = 4
 
 
 def to_json(path: str, preview: MergePreview) -> dict[str, Any]:
-    """Describe a plan in types that ``json.dumps`` takes; ``reads`` and ``memory`` are bytes."""
+    """Describe a plan in types that ``json.dumps`` accepts; ``reads`` and ``memory`` are bytes."""
     plan, peaks = preview.plan, [] if preview.budget is None else preview.budget.peaks
     return {
         "path": path,
@@ -40,7 +40,7 @@ def conflicts(plan: Plan) -> int:
 
 
 def lines(path: str, preview: MergePreview) -> Iterator[str]:
-    """Describe a plan as text; parameters whose names differ only in numbers are one row."""
+    """Describe a plan as text; parameters whose names differ only in numbers share a row."""
     plan = preview.plan
     groups: dict[str, list[Decision]] = {}
     for decision in plan.decisions:

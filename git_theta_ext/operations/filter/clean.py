@@ -1,4 +1,4 @@
-"""One clean request: from the bytes that git sends to a manifest, reading the file itself where that is the same."""
+"""Answer a clean request with the manifest of the bytes that git sends, which may be read from the file itself."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.workspace import Workspace
 
 LOOKING = frozenset({"blame", "diff", "diff-files", "diff-index", "ls-files", "status"})
-"""Commands of git that clean a file only to look at it: what they are told gets into no index."""
+"""Git commands that clean a file only to inspect it: they do not add the manifest to an index."""
 
 _UNCHANGED = ("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino", "st_dev")
 
 
 class CleanRequest:
-    """Takes the content piece by piece, then answers.
+    """Receives the content piece by piece, then returns its manifest.
 
-    Git has to be read to the end, whatever is known beforehand. While that goes on, the file is hashed and stored from
-    its own pages, if git reads that very file; otherwise the content is set aside first.
+    All that git sends must be read, even if it is not needed. If it is the content of the file at the path, the file
+    itself is hashed and stored meanwhile; otherwise the content is first written to a temporary file.
 
     Args:
         workspace: The repository and its store.
-        pathname: Relative to the top of the work tree.
-        advance: Told the number of bytes that are stored, as it goes.
+        pathname: Path relative to the top of the work tree.
+        advance: Called with the number of bytes stored since the last call.
     """
 
     def __init__(self, workspace: Workspace, pathname: str, advance: Callable[[int], None] = no_progress) -> None:
@@ -55,7 +55,7 @@ class CleanRequest:
         self._reading: _FileReading | None = None
 
     def content(self, data: memoryview) -> None:
-        """Take the next bytes."""
+        """Receive the next bytes."""
         self._received += data.nbytes
         if not self._decided:
             self._head += data
@@ -70,12 +70,12 @@ class CleanRequest:
             self._head += data
 
     def end(self) -> bytes:
-        """Return the manifest of all that was taken.
+        """Return the manifest of the content.
 
         Raises:
-            ManifestError: It was a manifest, but not a sound one, or one with conflicts.
-            FormatError: The checkpoint breaks its format.
-            ChangedError: Somebody wrote to the checkpoint while it was read.
+            ManifestError: The content is a manifest that is invalid or has conflicts.
+            FormatError: The checkpoint is malformed.
+            ChangedError: The checkpoint changed while it was read.
             StoreError: The store cannot be written.
         """
         if not self._decided:
@@ -88,11 +88,11 @@ class CleanRequest:
                 data = FileBytes(self._spool.fileno(), self._pathname)
             format_name = theta_paths(self._workspace.repo.run, [self._pathname]).get(self._pathname)
             return clean_bytes(self._workspace, data, format_name, self._advance)
-        shown = calling_command(os.getppid()) in LOOKING
-        return echo_manifest(bytes(self._head), self._pathname, undecided=shown)
+        inspecting = calling_command(os.getppid()) in LOOKING
+        return echo_manifest(bytes(self._head), self._pathname, allow_conflicts=inspecting)
 
     def close(self) -> None:
-        """Free what the request holds, also after a failure."""
+        """Release the resources of the request, also after a failure."""
         if self._reading is not None:
             self._reading.close()
         if self._spool is not None:
@@ -111,7 +111,7 @@ class CleanRequest:
 
 
 def _spool(root: Path) -> IO[bytes]:
-    """Open a file without a name in the store's folder, or elsewhere if that can only be read."""
+    """Open an unnamed temporary file in the store's directory, or elsewhere if the store is read-only."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryFile(dir=root)
@@ -120,7 +120,7 @@ def _spool(root: Path) -> IO[bytes]:
 
 
 class _FileReading:
-    """Reads the file that git sends, in a thread, while git is being drained."""
+    """Reads the file that git sends in a thread, while the bytes from git are received and dropped."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class _FileReading:
 
     @classmethod
     def begin(cls, workspace: Workspace, pathname: str, advance: Callable[[int], None]) -> _FileReading | None:
-        """Start if the calling git reads the path's very file; None if it sends something else, or that is unknown."""
+        """Start if git sends the file at the path; return None if it sends other content, or that is unknown."""
         try:
             descriptor = os.open(workspace.repo.folder / pathname, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
@@ -163,19 +163,19 @@ class _FileReading:
                 self._clock = self._cache.clock(self._path)
                 data = FileBytes(self._descriptor, self._pathname)
                 self._manifest = clean_bytes(workspace, data, self._format, self._advance)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that asks for the result
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that calls result
             self._error = error
 
     def result(self, received: int) -> bytes:
         """Wait for the manifest.
 
         Args:
-            received: Bytes that git sent.
+            received: Number of bytes that git sent.
         """
         self._thread.join()
         after = os.fstat(self._descriptor)
         same = all(getattr(self._before, name) == getattr(after, name) for name in _UNCHANGED)
-        # A file that is being written breaks its format.
+        # A file that is being written may be malformed.
         if self._error is not None and (same or not isinstance(self._error, FormatError)):
             raise self._error
         if not same or received != after.st_size or self._manifest is None:
@@ -184,7 +184,7 @@ class _FileReading:
         return self._manifest
 
     def close(self) -> None:
-        """Wait for the thread and close the file; more than once does no harm."""
+        """Wait for the thread and close the file; further calls do nothing."""
         self._thread.join()
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -196,7 +196,7 @@ def clean_bytes(
 ) -> bytes:
     """Store a checkpoint and return its manifest.
 
-    A command that only looks needs nothing stored, and works where nothing can be written.
+    A command that only inspects files needs nothing stored, so it also works with a read-only store.
     """
     from git_theta_ext.checkpoint.clean import clean, describe
 
@@ -214,21 +214,21 @@ def clean_bytes(
     return described.manifest.to_bytes()
 
 
-def echo_manifest(data: bytes, path: str, *, undecided: bool = False) -> bytes:
-    """Return a manifest that stands in for its checkpoint, as it is.
+def echo_manifest(data: bytes, path: str, *, allow_conflicts: bool = False) -> bytes:
+    """Return unchanged a manifest that git sends in place of its checkpoint.
 
     Args:
         data: The manifest.
-        path: For messages.
-        undecided: Whether it may hold conflicts.
+        path: Path of the file, for messages.
+        allow_conflicts: Whether it may have conflicts.
 
     Raises:
-        ManifestError: It is not sound, or still holds conflicts; the message names the file.
+        ManifestError: It is invalid or still has conflicts; the message names the file.
     """
     try:
         manifest = Manifest.parse(data)
     except ThetaError as error:
         raise ManifestError(f"{path}: {error.message}", hint=f"git checkout HEAD -- {quote(path)}") from error
-    if manifest.conflicted and not undecided:
+    if manifest.conflicted and not allow_conflicts:
         raise ManifestError(f"{path}: the merge left conflicts in it", hint=f"git theta resolve {quote(path)}")
     return data

@@ -1,4 +1,4 @@
-"""Find files that are probably not the checkpoint that the user means: a pointer of Git LFS, or a damaged file."""
+"""Find files that are probably not the intended checkpoint: a Git LFS pointer, or a damaged file."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _HEAD = 4096
 
 
 def check_content(repo: Repository, path: str, manifest: Manifest, data: Content) -> str | None:
-    """Return a warning about a file that is added; None if there is no reason for one.
+    """Return a warning about a file that is added; None if there is nothing to warn about.
 
     Args:
-        repo: The repository, for the version before.
+        repo: The repository, which has the previous version.
         path: Path of the file, relative to the top of the work tree.
         manifest: Its manifest, with the detected format.
         data: Its content.

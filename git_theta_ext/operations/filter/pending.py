@@ -1,7 +1,7 @@
-"""The list of checkpoints that are being written, ``$GIT_DIR/theta/pending``; it outlives a command that is cut short.
+"""The list of checkpoints that are being written, ``$GIT_DIR/theta/pending``; it outlives an interrupted command.
 
-A path stands in it until its checkpoint is in place and git's index knows its stat data. Commands that run at the same
-time share the list.
+A path is listed until its checkpoint is written and git's index has its stat data. Commands that run at the same time
+share the list.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
 
 
 def read_pending(repo: Repository) -> list[str]:
-    """Return the paths whose checkpoints an earlier command did not get to write."""
+    """Return the paths of the checkpoints that earlier commands did not finish."""
     try:
-        lines = _place(repo).read_text("utf-8").splitlines()
+        lines = _list_path(repo).read_text("utf-8").splitlines()
         return [path for line in lines if isinstance(path := read_json(line), str)]
     except (OSError, ValueError):
         return []
 
 
 def change_pending(repo: Repository, *, add: Iterable[str] = (), drop: Collection[str] = ()) -> None:
-    """Add paths to the list and drop others.
+    """Add paths to the list and remove others.
 
     Raises:
         StoreError: The list cannot be written.
     """
-    place = _place(repo)
+    pending = _list_path(repo)
     add = list(add)
-    if not add and not place.exists():
+    if not add and not pending.exists():
         return
-    with reporting_os_errors(place), file_lock(place.with_name("pending.lock")):
+    with reporting_os_errors(pending), file_lock(pending.with_name("pending.lock")):
         before = read_pending(repo)
         after = list(dict.fromkeys([*(path for path in before if path not in drop), *add]))
         if after == before:
             return
         if not after:
-            place.unlink()
+            pending.unlink()
             return
-        replace_content(place, "".join(json.dumps(path) + "\n" for path in after).encode())
+        replace_content(pending, "".join(json.dumps(path) + "\n" for path in after).encode())
 
 
-def _place(repo: Repository) -> Path:
+def _list_path(repo: Repository) -> Path:
     return repo.git_dir / "theta" / "pending"

@@ -1,4 +1,4 @@
-"""Put checkpoints in the place of their manifests in the work tree, without git noticing a change."""
+"""Replace manifests in the work tree with their checkpoints, so that git sees no change."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.workspace import Workspace
 
 _CLOCK_NS = 20_000_000
-"""The clock of file times may be this much behind the one that is asked for the time."""
+"""The clock of file times may be this far behind the system clock."""
 
 _COARSE_NS = 2_100_000_000
-"""The same for file systems whose times have whole seconds, even ones on FAT."""
+"""The same for file systems whose times are whole seconds, or even seconds on FAT."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A checkpoint to be written where its manifest lies.
+    """A checkpoint to be written in place of its manifest.
 
     Attributes:
         content: The manifest.
-        since_ns: The file must have been written after this, in ns since the epoch: git also asks for manifests that it
-            does not write, for a diff or an archive. 0 where it is known to be wanted.
+        since_ns: The manifest must have been written after this time, in ns since the epoch: git also requests
+            manifests that it does not write, for a diff or an archive. 0 if the checkpoint is known to be wanted.
     """
 
     content: bytes
@@ -47,13 +47,13 @@ class Wanted:
 
 
 def manifest_at(repo: Repository, path: str) -> bytes | None:
-    """Return the manifest that lies in the work tree in the place of a checkpoint, or None."""
+    """Return the manifest that is in the work tree in place of a checkpoint, or None."""
     full = _inside(repo, path)
     if full is None:
         return None
     with suppress(OSError):
-        found = full.lstat()
-        if stat.S_ISREG(found.st_mode) and found.st_size <= MAX_MANIFEST:
+        status = full.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_MANIFEST:
             with full.open("rb") as file:
                 head = file.read(64)
                 if is_manifest(head):
@@ -67,18 +67,18 @@ def populate_wanted(
     ensure: Callable[[Iterable[Manifest]], None],
     advance: Callable[[int], None] = no_progress,
 ) -> list[ThetaError]:
-    """Write checkpoints over their manifests and tell the index that nothing changed.
+    """Write checkpoints over their manifests, and record in git's index that nothing changed.
 
-    What is left undone, for whatever reason, is noted in ``$GIT_DIR/theta/pending`` for the next command.
+    Checkpoints that are not written, for whatever reason, stay in ``$GIT_DIR/theta/pending`` for the next command.
 
     Args:
         workspace: The repository and its store.
-        wanted: By path below the top of the work tree.
-        ensure: Brings what the store lacks of some manifests from a remote; raises if it cannot.
-        advance: Told the number of bytes written, as it goes.
+        wanted: Checkpoints by path, relative to the top of the work tree.
+        ensure: Fetches the data of manifests that the store lacks from a remote; raises an error if it cannot.
+        advance: Called with the number of bytes written since the last call.
 
     Returns:
-        What went wrong; the other files are in place.
+        The errors; the other files are written.
     """
     repo, store = workspace.repo, workspace.store
     failures: list[ThetaError] = []
@@ -93,7 +93,7 @@ def populate_wanted(
     try:
         ensure(manifests.values())
     except ThetaError as error:
-        # Files that need nothing from there are written all the same.
+        # Files that need nothing from the remote are written all the same.
         failures.append(error)
     written = WrittenFiles(workspace, theta_paths(repo.run, manifests))
     undone = set(manifests)
@@ -102,7 +102,7 @@ def populate_wanted(
     def write(manifest: Manifest, full: Path, expected: Expected) -> os.stat_result | None:
         try:
             return populate(manifest, store, full, expected, advance)
-        except MissingError:  # pruned at this very moment, since a remote has it
+        except MissingError:  # pruned in the meantime, because a remote has it
             ensure([manifest])
             return populate(manifest, store, full, expected, advance)
 
@@ -119,16 +119,16 @@ def populate_wanted(
             undone.remove(path)
         stopped = False
     finally:
-        untold, problems = written.finish(hurry=stopped)
-        change_pending(repo, drop=manifests.keys() - undone - untold)
+        unrecorded, problems = written.finish(hurry=stopped)
+        change_pending(repo, drop=manifests.keys() - undone - unrecorded)
     return [*failures, *problems]
 
 
 def total_bytes(wanted: Iterable[Wanted]) -> int:
-    """Return the number of bytes that some checkpoints have together."""
+    """Return the total size of checkpoints in bytes."""
     total = 0
     for job in wanted:
-        with suppress(ManifestError):  # reported, with its path, when its turn comes
+        with suppress(ManifestError):  # reported with its path when it is written
             total += sum(nbytes for _, nbytes in Manifest.parse(job.content).digests())
     return total
 
@@ -162,7 +162,7 @@ def _replace(
     manifest: Manifest,
     write: Callable[[Manifest, Path, Expected], os.stat_result | None],
 ) -> None:
-    """Populate one path, if its manifest still lies there."""
+    """Populate one path, if its manifest is still there."""
     repo = written.workspace.repo
     full, content = repo.folder / path, manifest.to_bytes()
     before = Expected.at(full).stat
@@ -172,16 +172,16 @@ def _replace(
     if after is not None:
         written.add(path, content, before, after)
         return
-    found = manifest_at(repo, path)
-    if found == content:
+    current = manifest_at(repo, path)
+    if current == content:
         raise ChangedError(f"{path}: another program has it open for writing", hint=f"git theta checkout {quote(path)}")
-    # Another command may have written this version as well, or a later one, or somebody removed the file.
-    if found is None and os.path.lexists(full) and not written.knows(path):
+    # Another command may have written this version or a later one, or the file may have been removed.
+    if current is None and os.path.lexists(full) and not written.knows(path):
         raise KeptError(path)
 
 
 def _inside(repo: Repository, path: str) -> Path | None:
-    """Return a path's place, or None if it leaves the work tree, be it through a symbolic link."""
+    """Return the absolute path, or None if it leaves the work tree, for example through a symbolic link."""
     full = repo.folder / path
     top = os.path.realpath(repo.folder)
     parent = os.path.realpath(full.parent)

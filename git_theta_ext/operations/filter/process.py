@@ -1,7 +1,7 @@
-"""The filter that git keeps running while it adds or checks out: reads requests, answers with manifests.
+"""The filter that git keeps running while it adds or checks out files: it answers requests with manifests.
 
-Smudge is the identity: git holds its output whole in memory, so a checkpoint must not pass through it. The files are
-written when git has closed its end of the pipe, which it does with the index written and unlocked.
+Smudge returns its input: git holds the whole output in memory, so a checkpoint must not pass through it. The filter
+writes checkpoints after git has closed its end of the pipe; by then git has written and unlocked the index.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ Result = TypeVar("Result")
 SKIP_SMUDGE = "GIT_THETA_SKIP_SMUDGE"
 _BUFFER = 1 << 20
 _PIPE = 1 << 20
-_F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, which Python 3.10 does not name everywhere
+_F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, which Python 3.10 does not define on every platform
 
 
 class _SmudgeRequest:
-    """Collects what git wants written; git holds it in memory as well."""
+    """Collects the content that git checks out; git holds it in memory as well."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -67,9 +67,9 @@ class FilterProcess:
     """One run of the filter.
 
     Args:
-        source: Descriptor that git writes to.
-        sink: Descriptor that git reads from.
-        reporter: Takes what the user should know.
+        source: File descriptor that git writes to.
+        sink: File descriptor that git reads from.
+        reporter: Receives notes, warnings and errors for the user.
     """
 
     def __init__(self, reporter: Reporter, source: int = 0, sink: int = 1) -> None:
@@ -86,7 +86,7 @@ class FilterProcess:
         self._wanted: dict[str, Wanted] = {}
 
     def run(self) -> int:
-        """Serve git until it closes its end, then write the files that it checked out.
+        """Serve git until it closes its end, then write the checkpoints that it checked out.
 
         Returns:
             The exit code.
@@ -127,9 +127,9 @@ class FilterProcess:
     def _begin(self, request: Request) -> CleanRequest | _SmudgeRequest:
         if request.command == CLEAN:
             workspace = self._open()
-            asked = CleanRequest(workspace, request.pathname, self._stored)
+            clean_request = CleanRequest(workspace, request.pathname, self._stored)
             self._cleaned = True
-            return asked
+            return clean_request
         if request.command == SMUDGE:
             return _SmudgeRequest()
         raise ProtocolError(f"git sent the unknown filter command {request.command!r}")
@@ -161,12 +161,12 @@ class FilterProcess:
             self._wanted[path] = Wanted(content, time.time_ns())
 
     def _attempt(self, work: Callable[[], Result]) -> Result | None:
-        """Do a part of a request; when it fails say why and let the rest of the request pass by."""
+        """Do a part of a request; if it fails, report the error and ignore the rest of the request."""
         if self._failed:
             return None
         try:
             return work()
-        except Exception as error:  # noqa: BLE001 - git goes on with other paths
+        except Exception as error:  # noqa: BLE001 - git continues with other paths
             self._failed = True
             self._report(to_theta_error(error), self._request.pathname if self._request else "")
             if isinstance(self._handler, CleanRequest):
@@ -180,7 +180,7 @@ class FilterProcess:
         self._reporter.error(error)
 
     def _finish(self) -> int:
-        # What refreshes an index for us cleans files, and so comes here; it would go on with the same work for ever.
+        # Git commands that refresh an index for us start this filter, which would repeat the same work without end.
         if NESTED in os.environ or (self._workspace is None and not self._wanted):
             return 0
         os.environ[NESTED] = "1"
@@ -193,7 +193,7 @@ class FilterProcess:
             self._reporter.error(error)
             return error.exit_code
         try:
-            # With the global configuration alone nothing else puts the hook in place, and a push would upload nothing.
+            # If only the global configuration is set, nothing else installs the hooks, and a push would upload nothing.
             changes = ensure_hooks(workspace.repo)
             if self._cleaned and calling_command(os.getppid()) not in LOOKING:
                 for note, hint in notes(changes):
@@ -228,10 +228,10 @@ class FilterProcess:
         for failure in failures:
             self._reporter.error(failure)
         if failures and (left := read_pending(workspace.repo)):
-            # Of the exit code of a filter git takes no notice here.
+            # Git ignores the exit code of a filter here.
             what = f"{len(left)} of the checkpoints are not written, and git may exit with 0 all the same"
-            mend = "git theta checkout goes on; git theta status --exit-code tells scripts"
-            self._reporter.warning(what, mend)
+            hint = "git theta checkout writes them; git theta status --exit-code reports them to scripts"
+            self._reporter.warning(what, hint)
         return failures[0].exit_code if failures else 0
 
     def _open(self) -> Workspace:
@@ -249,11 +249,11 @@ def main(reporter: Reporter) -> int:
     """Run the filter on standard input and output.
 
     Args:
-        reporter: Takes what the user should know.
+        reporter: Receives notes, warnings and errors for the user.
     """
 
-    # Git ends filters with SIGTERM when it fails itself, and a terminal that is closed ends them with SIGHUP. Unwinding
-    # removes files in the making, and tells the index of those that are made.
+    # Git ends filters with SIGTERM if it fails, and closing a terminal ends them with SIGHUP. Unwinding removes
+    # unfinished files, and records finished ones in the index.
     def stop(number: int, _: object) -> None:
         sys.exit(128 + number)
 

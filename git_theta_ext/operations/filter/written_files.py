@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.workspace import Workspace
 
 _PATIENCE = 10.0
-"""Seconds to wait for another process that holds the index. Until it is updated, git shows the files as modified."""
+"""Seconds to wait for another process that locks the index. Until it is updated, git shows the files as modified."""
 
 _BATCH_SECONDS = 1.0
 
 
 @dataclass
 class WrittenFiles:
-    """Checkpoints that were written over their manifests, and that git's index does not know yet.
+    """Checkpoints that were written over their manifests, and that are not yet recorded in git's index.
 
     Args:
         workspace: The repository, with a work tree, and its store.
@@ -67,19 +67,19 @@ class WrittenFiles:
             self._patch(0)
 
     def knows(self, path: str) -> bool:
-        """Return whether git theta wrote or read the file at a path as it is now."""
+        """Return whether git theta wrote or read the current content of a file."""
         full = self.workspace.repo.folder / path
         return StatCache(self.workspace.store).get(full, self.formats.get(path)) is not None
 
     def finish(self, *, hurry: bool = False) -> tuple[set[str], list[ThetaError]]:
-        """Update the index for all files that are left.
+        """Update the index for all remaining files.
 
         Args:
-            hurry: Whether the user waits for the command to end.
+            hurry: Whether the user is waiting for the command to end.
 
         Returns:
-            The paths whose entries could not be updated, and why. A path of which the index holds another version is
-            not among them.
+            The paths whose entries could not be updated, and the errors. A path is not among them if the index has
+            another version of it.
         """
         self._patch(LOCK_SECONDS if hurry else _PATIENCE)
         try:
@@ -116,13 +116,13 @@ class WrittenFiles:
 
 
 def flush_if_asked(repo: Repository, path: Path) -> None:
-    """Wait until a file is on disk, if ``core.fsync`` wants the index to be, which knows its stat data.
+    """Flush a file to disk if ``core.fsync`` includes the index, which records its stat data.
 
-    Git itself never flushes the files that it checks out. Without being asked we do no more: a checkpoint that a power
-    cut took the end of is shorter than the index says.
+    Git itself never flushes the files that it checks out. By default git theta does not either: a checkpoint whose end
+    is lost in a power failure is shorter than the index records.
 
     Raises:
-        StoreError: It cannot be flushed.
+        StoreError: The file cannot be flushed.
     """
     if not repo.config.fsync_index:
         return
@@ -131,16 +131,16 @@ def flush_if_asked(repo: Repository, path: Path) -> None:
 
 
 def finish_written_files(workspace: Workspace) -> None:
-    """Tell the index of checkpoints that an earlier command wrote, but was stopped before it could tell.
+    """Record in the index the checkpoints that an earlier command wrote, but did not record before it was stopped.
 
     Raises:
-        ThetaError: A manifest is broken, or git cannot be asked.
+        ThetaError: A manifest is broken, or git failed.
     """
     repo = workspace.repo
     pending = read_pending(repo)
     for path in pending:
         clear_leftovers(repo.folder / path)
-    paths = [path for path in pending if not _manifest_lies_at(repo.folder / path)]
+    paths = [path for path in pending if not _is_manifest_file(repo.folder / path)]
     if not paths:
         return
     among = set(paths)
@@ -150,16 +150,16 @@ def finish_written_files(workspace: Workspace) -> None:
     updates: dict[bytes, Update] = {}
     for path, name in formats.items():
         manifest = manifests.get(entries[path])
-        found = None if manifest is None else _unchanged(workspace, path, name, manifest)
-        if found is not None:
-            updates[os.fsencode(path)] = Update(bytes.fromhex(entries[path]), None, StatWords.of(found))
+        stat = None if manifest is None else _unchanged(workspace, path, name, manifest)
+        if stat is not None:
+            updates[os.fsencode(path)] = Update(bytes.fromhex(entries[path]), None, StatWords.of(stat))
     patched = patch_file(repo.index_path, updates, repo.object_format) if updates else set()
     if left := {path: update for path, update in updates.items() if path not in patched}:
         patched |= refresh(repo.run, left)
     change_pending(repo, drop=among - {os.fsdecode(path) for path in updates.keys() - patched})
 
 
-def _manifest_lies_at(full: Path) -> bool:
+def _is_manifest_file(full: Path) -> bool:
     with suppress(OSError):
         if full.lstat().st_size <= MAX_MANIFEST and not full.is_symlink():
             with full.open("rb") as file:
@@ -168,36 +168,36 @@ def _manifest_lies_at(full: Path) -> bool:
 
 
 def _unchanged(workspace: Workspace, path: str, format_name: str | None, manifest: Manifest) -> os.stat_result | None:
-    """Return the stat of a file that holds a manifest's checkpoint; None if it is another, or none."""
+    """Return the stat data of a file with a manifest's content; None if it has other content or does not exist."""
     store = workspace.store
     from git_theta_ext.checkpoint.clean import describe
     from git_theta_ext.util.file_bytes import open_bytes
 
     full = workspace.repo.folder / path
     try:
-        found = full.lstat()
-        known = StatCache(store).get(full, format_name)
-        if known is None and found.st_size == read_layout(manifest, store, path).nbytes:
-            known = describe(open_bytes(full, path), path, format_name, threads=store.threads).manifest.to_bytes()
-        same = known == manifest.to_bytes() and StatWords.of(full.lstat()) == StatWords.of(found)
+        before = full.lstat()
+        content = StatCache(store).get(full, format_name)
+        if content is None and before.st_size == read_layout(manifest, store, path).nbytes:
+            content = describe(open_bytes(full, path), path, format_name, threads=store.threads).manifest.to_bytes()
+        same = content == manifest.to_bytes() and StatWords.of(full.lstat()) == StatWords.of(before)
     except (OSError, ThetaError):
         return None
-    return found if same else None
+    return before if same else None
 
 
 def _date_as_manifest(full: Path, before: os.stat_result, after: os.stat_result) -> os.stat_result | None:
-    """Date a checkpoint as git dated its manifest, where the index has another version (``git restore --source``).
+    """Give a checkpoint its manifest's time, if the index has another version (``git restore --source``).
 
-    Dated back it could look like that version, which was dated back as well: it may have the same size, the same second
-    and, since inodes are used again, the same inode. Git would then see no change.
+    With an earlier time it could look like that version, whose time is earlier as well: it may have the same size, the
+    same second and, as inodes are reused, the same inode. Git would then see no change.
 
     Args:
         full: The checkpoint.
-        before: Of the manifest.
-        after: Of the checkpoint, as we wrote it.
+        before: Stat data of the manifest.
+        after: Stat data of the checkpoint as we wrote it.
 
     Returns:
-        The new stat, or None where somebody else has written to it.
+        The new stat data, or None if another process has written to the checkpoint.
     """
     with suppress(OSError):
         if StatWords.of(full.lstat()) == StatWords.of(after):

@@ -1,1 +1,1 @@
-"""List the versions that history holds, and what the work tree changed."""
+"""List the versions in history, and the state of the work tree."""

@@ -1,4 +1,4 @@
-"""What the checkpoints of a commit, the index and the work tree hold, for ``git theta status``."""
+"""The state of the checkpoints in a commit, the index and the work tree, for ``git theta status``."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A checkpoint's place in the work tree.
+class WorktreeFile:
+    """What is at the path of a checkpoint in the work tree.
 
     Attributes:
-        kind: ``file`` with its manifest; ``manifest`` where the file is still to be written; ``gone``; ``link`` for
-            anything that is no regular file.
-        manifest: Of the file, or the one that lies in its place.
+        kind: ``file`` for the checkpoint; ``manifest`` if the checkpoint is not written yet; ``gone`` if nothing is
+            there; ``link`` for anything that is not a regular file.
+        manifest: The manifest of the file, or the manifest in its place.
     """
 
     kind: Literal["file", "manifest", "gone", "link"]
@@ -46,7 +46,7 @@ class Found:
 
 
 def unknown_bytes(workspace: Workspace, paths: Mapping[str, str | None]) -> int:
-    """Return the size of the files among some paths that have to be read to tell what they hold."""
+    """Return the total size of the files that must be read to find out what they contain."""
     cache, top = StatCache(workspace.store), worktree_of(workspace.repo)
     sizes = 0
     for path, name in paths.items():
@@ -57,44 +57,48 @@ def unknown_bytes(workspace: Workspace, paths: Mapping[str, str | None]) -> int:
 
 def in_worktree(
     workspace: Workspace, paths: Mapping[str, str | None], advance: Callable[[int], None]
-) -> dict[str, Found]:
-    """Tell what lies in the work tree; files that nothing is known of are read, and none is stored.
+) -> dict[str, WorktreeFile]:
+    """Return the checkpoints in the work tree. Files whose manifest is not cached are read; nothing is stored.
 
     Args:
         workspace: The repository and its store.
-        paths: Path to format name.
-        advance: Told the number of bytes read, as it goes.
+        paths: A mapping from path to format name.
+        advance: Called with the number of bytes read since the last call.
 
     Raises:
-        FormatError: A file breaks its format; the message names it.
+        FormatError: A file is malformed; the message names it.
         ManifestError: A manifest is broken.
-        ChangedError: A file was cut short while it was read.
+        ChangedError: A file was truncated while it was read.
         RepositoryError: A file cannot be read.
     """
-    return {path: _found(workspace, path, name, advance) for path, name in paths.items()}
+    return {path: _worktree_file(workspace, path, name, advance) for path, name in paths.items()}
 
 
-def _found(workspace: Workspace, path: str, format_name: str | None, advance: Callable[[int], None]) -> Found:
+def _worktree_file(
+    workspace: Workspace, path: str, format_name: str | None, advance: Callable[[int], None]
+) -> WorktreeFile:
     full = worktree_of(workspace.repo) / path
     try:
         stat = full.lstat()
     except OSError:
-        return Found("gone")
+        return WorktreeFile("gone")
     if not stat_module.S_ISREG(stat.st_mode):
-        return Found("link")
-    if (known := StatCache(workspace.store).get(full, format_name, stored=False)) is not None:
-        return Found("file", Manifest.parse(known))
+        return WorktreeFile("link")
+    if (cached := StatCache(workspace.store).get(full, format_name, stored=False)) is not None:
+        return WorktreeFile("file", Manifest.parse(cached))
     if (content := manifest_at(workspace.repo, path)) is not None:
-        return Found("manifest", Manifest.parse(content))
+        return WorktreeFile("manifest", Manifest.parse(content))
     try:
         data = open_bytes(full, path)
     except OSError as error:
         raise RepositoryError(f"{path}: {error.strerror}") from error
-    return Found("file", describe(data, path, format_name, threads=workspace.store.threads, advance=advance).manifest)
+    return WorktreeFile(
+        "file", describe(data, path, format_name, threads=workspace.store.threads, advance=advance).manifest
+    )
 
 
 def untracked(repo: Repository) -> list[str]:
-    """List checkpoints by their attributes that git does not know yet and does not ignore; links are none."""
+    """List untracked files whose attributes make them checkpoints, except ignored files and symbolic links."""
     text = repo.run("ls-files", "--others", "--exclude-standard", "-z").decode(errors="surrogateescape")
     top = worktree_of(repo)
     return [path for path in theta_paths(repo.run, text.split("\0")[:-1]) if not (top / path).is_symlink()]
@@ -102,13 +106,13 @@ def untracked(repo: Repository) -> list[str]:
 
 @dataclass(frozen=True)
 class NotPushed:
-    """What the remote that the current branch is pushed to lacks of its history, by what is known here.
+    """The data of the current branch's history that its remote lacks, as far as is known locally.
 
     Attributes:
-        remote: Its name.
-        versions: Number of manifests that name something which it lacks.
+        remote: Name of the remote that the branch is pushed to.
+        versions: Number of manifests with tensors or skeletons that it lacks.
         tensors: Number of tensors and skeletons that it lacks.
-        nowhere: Number of those that no other remote has either.
+        nowhere: Number of those that no other remote has.
     """
 
     remote: str
@@ -118,9 +122,9 @@ class NotPushed:
 
 
 def unpushed(workspace: Workspace) -> NotPushed | None:
-    """Return what the remote that the current branch is pushed to lacks; None where there is no remote or no commit.
+    """Return what the remote that the current branch is pushed to lacks; None if there is no remote or no commit.
 
-    By what this repository was told when it last pushed or fetched: nobody is asked.
+    The result is as of the last push or fetch: no remote is contacted.
 
     Raises:
         RepositoryError: Git cannot walk the history.
@@ -133,18 +137,18 @@ def unpushed(workspace: Workspace) -> NotPushed | None:
     updates = [RefUpdate("HEAD", head, "HEAD", "0" * len(head))]
     try:
         url = remote_url(workspace, remote, push_addresses(repo, remote)[0])
-    except ThetaError:  # a push says why
-        found = outgoing(repo, remote, updates, tracked(repo, remote))
-        return NotPushed(remote, found.manifests, len(found.digests), len(found.digests))
+    except ThetaError:  # a push reports it
+        history = outgoing(repo, remote, updates, tracked(repo, remote))
+        return NotPushed(remote, history.manifests, len(history.digests), len(history.digests))
     complete = read_complete(repo.theta_dir, url, boundary(repo))
     if head in complete.tips:
         return NotPushed(remote)
     headers = known_headers(repo.theta_dir, url)
     chosen = shallowest(in_packs(headers))
-    found = outgoing(repo, remote, updates, complete.tips, set(chosen))
-    lacking = found.digests - set(chosen)
+    history = outgoing(repo, remote, updates, complete.tips, set(chosen))
+    lacking = history.digests - set(chosen)
     if not lacking:
-        packs = {chosen[digest].pack for digest in ancestors(found.digests, chosen)}
+        packs = {chosen[digest].pack for digest in ancestors(history.digests, chosen)}
         write_complete(repo.theta_dir, url, complete.plus([head], packs))
         return NotPushed(remote)
     nowhere = set(lacking)
@@ -153,11 +157,11 @@ def unpushed(workspace: Workspace) -> NotPushed | None:
             nowhere -= RemoteIndex(
                 known_headers(repo.theta_dir, remote_url(workspace, name, fetch_address(repo, name)))
             ).held()
-    return NotPushed(remote, found.manifests, len(lacking), len(nowhere))
+    return NotPushed(remote, history.manifests, len(lacking), len(nowhere))
 
 
 def push_remote(repo: Repository) -> str | None:
-    """Return the remote that ``git push`` would use: the branch's, the default, ``origin``, or the only one."""
+    """Return the remote that ``git push`` uses: the branch's, the default, ``origin``, or the only one."""
     names = repo.config.git_remotes
     branch = branch_of(repo)
     pushes = [] if branch is None else [repo.config.text(f"branch.{branch}.pushremote")]

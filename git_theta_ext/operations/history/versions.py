@@ -1,4 +1,4 @@
-"""The versions of checkpoints that history holds, oldest first."""
+"""The versions of checkpoints in history, oldest first."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Version:
     """A manifest at a path.
 
     Attributes:
-        oid: Of the manifest's blob.
-        path: Relative to the top of the work tree.
-        commit: The first one that has it there; None where it is only staged.
-        time: Of that commit, in seconds; 0 where it is only staged.
-        manifest: What it says.
-        previous: Object ids of the manifests at that path that it replaced: several in a merge, none at first.
+        oid: Object id of the manifest's blob.
+        path: Path relative to the top of the work tree.
+        commit: The first commit that has it there; None if it is only staged.
+        time: Time of that commit, in seconds since the epoch; 0 if it is only staged.
+        manifest: The parsed manifest.
+        previous: Object ids of the manifests that it replaced at that path: several in a merge, none at first.
     """
 
     oid: str
@@ -57,8 +57,8 @@ class _Change:
 def versions(repo: Repository) -> list[Version]:
     """Return every version of every checkpoint that a ref, a reflog or the index names.
 
-    Parents come before their children. A manifest that cannot be read is left out; ``git theta fsck`` names it. So is
-    what a partial clone has not fetched: nothing of it is stored here.
+    Parents come before their children. A manifest that cannot be read is left out; ``git theta fsck`` reports it. A
+    manifest that a partial clone has not fetched is left out too: none of its data is stored here.
 
     Raises:
         RepositoryError: Git cannot walk the history.
@@ -86,7 +86,7 @@ def versions(repo: Repository) -> list[Version]:
 
 
 def _committed(repo: Repository) -> Iterator[_Change]:
-    # A merge is compared with each of its parents, so that a result which neither has is found.
+    # A merge is compared with each of its parents, so that a manifest that no parent has is listed.
     text = repo.run(*_LOG, "-m", "--root", f"--format={_HEADER}%H %ct", check=False).decode(errors="surrogateescape")
     commit, time = "", 0
     tokens = iter(text.split("\0"))
@@ -94,13 +94,13 @@ def _committed(repo: Repository) -> Iterator[_Change]:
         if token.startswith(_HEADER):
             commit, _, seconds = token[1:].partition(" ")
             time = int(seconds)
-        elif (facts := token.lstrip("\n")).startswith(":"):
-            _, _, old, new, _ = facts.split(" ")
+        elif (fields := token.lstrip("\n")).startswith(":"):
+            _, _, old, new, _ = fields.split(" ")
             yield _Change(commit, time, next(tokens), old, new)
 
 
 def _staged(repo: Repository) -> Iterator[_Change]:
-    """Yield what the index of each work tree has that its HEAD has not."""
+    """Yield the files that differ between the index and HEAD, for each work tree."""
     yield from _staged_in(repo)
     for top in (Path(listed.top) for listed in worktrees(repo)):
         if top != repo.worktree:
@@ -108,13 +108,13 @@ def _staged(repo: Repository) -> Iterator[_Change]:
                 yield from _staged_in(Repository.discover(top, env=foreign_environment()))
 
 
-def _staged_in(place: Repository) -> Iterator[_Change]:
-    if place.worktree is None:
+def _staged_in(repo: Repository) -> Iterator[_Change]:
+    if repo.worktree is None:
         return
     committed = {}
-    if head_of(place) is not None:
-        committed = {entry.path: entry.oid for entry in place.entries("HEAD")}
-    for entry in place.entries(None):
+    if head_of(repo) is not None:
+        committed = {entry.path: entry.oid for entry in repo.entries("HEAD")}
+    for entry in repo.entries(None):
         if entry.regular and committed.get(entry.path) != entry.oid:
             yield _Change(None, 0, entry.path, committed.get(entry.path, ""), entry.oid)
 
@@ -122,8 +122,8 @@ def _staged_in(place: Repository) -> Iterator[_Change]:
 def _manifests(repo: Repository, oids: set[str]) -> dict[str, Manifest]:
     if is_partial(repo):
         oids = oids & set(local_blobs(repo))  # git would fetch the others one by one
-    found: dict[str, Manifest] = {}
+    manifests: dict[str, Manifest] = {}
     for oid, data in manifest_blobs(repo, object_infos(repo, sorted(oids))):
         with suppress(ManifestError):
-            found[oid] = Manifest.parse(data)
-    return found
+            manifests[oid] = Manifest.parse(data)
+    return manifests

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store
 
 _EXECUTABLE = 0o100
-# What `git update-index --index-info` writes: an entry that knows nothing of the file.
+# The stat data that `git update-index --index-info` writes: git then knows nothing of the file.
 _NO_STAT = StatWords(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
@@ -46,10 +46,10 @@ class Staged:
     """A checkpoint whose tensors are stored, ready for the index.
 
     Attributes:
-        path: Below the top of the work tree.
-        stat: Of the file that was read.
-        manifest: What it holds.
-        note: Something the user should know.
+        path: Path relative to the top of the work tree.
+        stat: Stat data of the file that was read.
+        manifest: Its manifest.
+        note: A note for the user.
     """
 
     path: str
@@ -60,14 +60,14 @@ class Staged:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """A checkpoint whose file is to hold something else than it does.
+    """A checkpoint whose file is to be rewritten with other content.
 
     Attributes:
-        path: Below the top of the work tree.
-        stat: Of the file when it was read.
-        manifest: What it is to hold; all of it is stored.
+        path: Path relative to the top of the work tree.
+        stat: Stat data of the file when it was read.
+        manifest: The manifest of the new content, all of which is stored.
         format_name: From the ``theta-format`` attribute.
-        note: Something the user should know.
+        note: A note for the user.
     """
 
     path: str
@@ -78,10 +78,10 @@ class Rewrite:
 
 
 def regular_file(repo: Repository, path: str) -> os.stat_result:
-    """Return the stat of a file that can be staged.
+    """Return the stat data of a file that can be staged.
 
     Raises:
-        UsageError: It is a symbolic link, or not a file at all.
+        UsageError: It is a symbolic link, another special file, or missing.
     """
     try:
         stat = (worktree_of(repo) / path).lstat()
@@ -95,19 +95,19 @@ def regular_file(repo: Repository, path: str) -> os.stat_result:
 
 
 def store_file(workspace: Workspace, path: str, format_name: str | None, advance: Callable[[int], None]) -> Staged:
-    """Store a checkpoint's tensors; the index stays as it is.
+    """Store a checkpoint's tensors without changing the index.
 
     Args:
         workspace: The repository and its store.
-        path: Below the top of the work tree.
+        path: Path relative to the top of the work tree.
         format_name: From the ``theta-format`` attribute; None to detect it.
-        advance: Told the number of bytes dealt with, as it goes.
+        advance: Called with the number of bytes processed since the last call.
 
     Raises:
-        UsageError: It is no regular file.
-        FormatError: It breaks its format.
-        ManifestError: It is a manifest with conflicts, or a broken one.
-        ChangedError: Somebody wrote to it at the same time.
+        UsageError: It is not a regular file.
+        FormatError: It is malformed.
+        ManifestError: It is a manifest that is broken or has conflicts.
+        ChangedError: Another process wrote to it in the meantime.
         RepositoryError: It cannot be read.
         StoreError: The store cannot be written.
     """
@@ -115,10 +115,10 @@ def store_file(workspace: Workspace, path: str, format_name: str | None, advance
     full = worktree_of(repo) / path
     before = regular_file(repo, path)
     cache = StatCache(workspace.store)
-    known = cache.get(full, format_name)
-    if known is not None:
+    cached = cache.get(full, format_name)
+    if cached is not None:
         advance(before.st_size)
-        return Staged(path, before, Manifest.parse(known))
+        return Staged(path, before, Manifest.parse(cached))
     clock = cache.clock(full)
     try:
         data = open_bytes(full, path)
@@ -128,7 +128,7 @@ def store_file(workspace: Workspace, path: str, format_name: str | None, advance
         return Staged(path, before, Manifest.parse(echo_manifest(bytes(data[: MAX_MANIFEST + 1]), path)))
     try:
         described = clean(data, path, workspace.store, format_name, advance)
-    except FormatError:  # as a file does that is being written
+    except FormatError:  # a file that is being written may be malformed
         _check_unchanged(full, path, before)
         raise
     _check_unchanged(full, path, before)
@@ -145,24 +145,24 @@ def rewrite_and_stage(
     staged: Sequence[Staged],
     advance: Callable[[int], None] = no_progress,
 ) -> tuple[list[Staged], dict[str, str]]:
-    """Write checkpoints anew and put them into the index together with others; all or none.
+    """Rewrite checkpoints and stage them together with others, all or none.
 
     Args:
         workspace: The repository and its store.
         rewrites: Files to write.
-        staged: Files that go into the index as they are.
-        advance: Told the number of bytes written, as it goes.
+        staged: Files that are staged as they are.
+        advance: Called with the number of bytes written since the last call.
 
     Returns:
-        Everything staged, and path to the manifest's object id.
+        All staged checkpoints, and a mapping from path to the manifest's object id.
 
     Raises:
-        ChangedError: Somebody wrote to a file at the same time.
+        ChangedError: Another process wrote to a file in the meantime.
         RepositoryError: The index is locked.
         StoreError: A file cannot be written.
     """
     repo, store = workspace.repo, workspace.store
-    kept: dict[Path, Path] = {}
+    backups: dict[Path, Path] = {}
     written: dict[Path, os.stat_result] = {}
     done = list(staged)
     try:
@@ -170,7 +170,7 @@ def rewrite_and_stage(
             full = worktree_of(repo) / item.path
             _check_unchanged(full, item.path, item.stat)
             with reporting_os_errors(full):
-                kept[full] = _second_name(full, store.root)
+                backups[full] = _second_name(full, store.root)
             after = _rewrite(item, store, full, advance)
             written[full] = after
             flush_if_asked(repo, full)
@@ -179,11 +179,11 @@ def rewrite_and_stage(
         return done, stage_manifests(repo, done)
     except BaseException:
         for full, after in written.items():
-            replace_file(kept[full], full, Expected(after))
+            replace_file(backups[full], full, Expected(after))
         raise
     finally:
-        for copy in kept.values():
-            copy.unlink(missing_ok=True)
+        for backup in backups.values():
+            backup.unlink(missing_ok=True)
 
 
 def _rewrite(item: Rewrite, store: Store, full: Path, advance: Callable[[int], None]) -> os.stat_result:
@@ -194,10 +194,10 @@ def _rewrite(item: Rewrite, store: Store, full: Path, advance: Callable[[int], N
 
 
 def _second_name(path: Path, root: Path) -> Path:
-    """Keep a file's content under another name, outside the work tree if it can be."""
+    """Keep a file's content under another name, outside the work tree if possible."""
     beside = temporary_beside(path)
     for other in (temporary(root), beside):
-        with suppress(OSError):  # another file system, or one that knows no links
+        with suppress(OSError):  # another file system, or one without hard links
             other.hardlink_to(path)
             return other
     shutil.copy2(path, beside)
@@ -205,10 +205,10 @@ def _second_name(path: Path, root: Path) -> Path:
 
 
 def stage_manifests(repo: Repository, staged: Sequence[Staged]) -> dict[str, str]:
-    """Put manifests into the index, all or none, and the files' stat data with them, so that git reads none again.
+    """Put manifests into the index, all or none, with the stat data of their files, so that git reads none again.
 
     Returns:
-        Path to the manifest's object id.
+        A mapping from path to the manifest's object id.
 
     Raises:
         RepositoryError: The index is locked, or git cannot write.
@@ -230,7 +230,7 @@ def stage_manifests(repo: Repository, staged: Sequence[Staged]) -> dict[str, str
 def _check_unchanged(full: Path, path: str, before: os.stat_result) -> None:
     try:
         same = _identity(full.lstat()) == _identity(before)
-    except OSError:  # somebody removed it
+    except OSError:  # it was removed
         same = False
     if not same:
         raise ChangedError(f"{path} changed while it was read", hint=f"git theta add {quote(path)}")

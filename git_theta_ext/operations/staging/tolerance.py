@@ -1,4 +1,4 @@
-"""Stage a checkpoint in which parameters that hardly moved keep their previous values."""
+"""Stage a checkpoint in which parameters that changed very little keep their previous values."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RevertedChanges:
-    """A checkpoint after parameters were set back.
+    """A checkpoint with small changes reverted.
 
     Attributes:
-        rewrite: What the file will be.
-        names: Parameters that have their previous values again.
-        changed: Number of parameters that differed from HEAD's before.
+        rewrite: The new content of the file.
+        names: Parameters that were reverted.
+        changed: Number of parameters that differed from HEAD's.
     """
 
     rewrite: Rewrite
@@ -33,16 +33,16 @@ class RevertedChanges:
 
 
 def revert_small_changes(workspace: Workspace, checkpoint: WorktreeCheckpoint, tolerance: Tolerance) -> RevertedChanges:
-    """Set parameters back to HEAD's values where all their elements moved within a tolerance; nothing is written yet.
+    """Revert parameters to HEAD's values if all their elements are within a tolerance; nothing is written yet.
 
     Args:
         workspace: The repository and its store.
         checkpoint: The file.
-        tolerance: How far elements may have moved.
+        tolerance: How far elements may be from HEAD's.
 
     Raises:
-        MissingError: HEAD's values are neither here nor on a remote.
-        CorruptError: What is stored is damaged.
+        MissingError: HEAD's values are neither in the store nor on a remote.
+        CorruptError: Stored data is damaged.
     """
     manifest = checkpoint.described.manifest
     head = committed(workspace.repo, checkpoint.path)
@@ -65,6 +65,8 @@ def revert_small_changes(workspace: Workspace, checkpoint: WorktreeCheckpoint, t
         )
     ]
     parameters = {**manifest.parameters, **{name: before[name] for name in names}}
-    made = Manifest(manifest.format, manifest.skeleton, parameters)
-    rewrite = Rewrite(checkpoint.path, checkpoint.stat, made, checkpoint.format_name, checkpoint.described.scan.note)
+    reverted = Manifest(manifest.format, manifest.skeleton, parameters)
+    rewrite = Rewrite(
+        checkpoint.path, checkpoint.stat, reverted, checkpoint.format_name, checkpoint.described.scan.note
+    )
     return RevertedChanges(rewrite, tuple(names), len(changed))

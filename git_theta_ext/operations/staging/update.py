@@ -1,4 +1,4 @@
-"""Stage a checkpoint with an update that lies beside it: applied, and kept as what it is."""
+"""Stage a checkpoint with an update from another file: the update is applied, and stored as an update."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Source:
 
     Attributes:
         kind: The name of its kind, such as ``lora``.
-        path: Of its file, or of the folder that holds that.
+        path: Path of its file, or of the directory that contains the file.
     """
 
     kind: str
@@ -47,12 +47,12 @@ class UpdatedFile:
     """A checkpoint whose update is stored, ready to be written and staged.
 
     Attributes:
-        rewrite: What the file will be.
-        exact: Parameters that are what the update gives, to the bit.
-        residual: Parameters that hold the update by somebody else's arithmetic.
-        applied: Whether the file held the update already.
-        update_bytes: Size of the update.
-        stored_bytes: What the store needed for all of it.
+        rewrite: The new content of the file.
+        exact: Parameters that equal the result of the update bit for bit.
+        residual: Parameters to which other software applied the update; they equal its result except for rounding.
+        applied: Whether the update was already applied to the file.
+        update_bytes: Size of the update in bytes.
+        stored_bytes: Number of bytes added to the store.
     """
 
     rewrite: Rewrite
@@ -64,11 +64,11 @@ class UpdatedFile:
 
 
 def open_update(path: Path) -> UpdateFile:
-    """Open an update: a safetensors file, or a folder of PEFT's with one.
+    """Open an update: a safetensors file, or a PEFT directory with one.
 
     Raises:
-        UsageError: There is no such file, or one that would have to be unpickled.
-        FormatError: It breaks its format.
+        UsageError: There is no such file, or it would have to be unpickled.
+        FormatError: It is malformed.
     """
     file = path / _TENSORS if path.is_dir() else path
     pickled = sorted(path.glob("adapter_model.bin")) if path.is_dir() and not file.exists() else []
@@ -96,11 +96,11 @@ def store_update(
     *,
     dry_run: bool,
 ) -> UpdatedFile:
-    """Store what an update makes of a checkpoint; the file and the index stay as they are.
+    """Store the result of applying an update to a checkpoint; the file and the index stay as they are.
 
-    The update is one of HEAD's version. Where the file holds that version's parameters it is applied. Where it holds
-    others they must be what the update makes of them, but for rounding; they are stored as the update and what it
-    misses.
+    The update applies to HEAD's version. If the file has that version's parameters, the update is applied. If it has
+    other values, they must equal the result of the update except for rounding; they are stored as the update and the
+    remaining difference.
 
     Args:
         workspace: The repository and its store.
@@ -109,9 +109,9 @@ def store_update(
         dry_run: Store nothing.
 
     Raises:
-        UsageError: There is no version to update, the update does not fit it, or the file holds something else.
-        FormatError: The update breaks its format or does not fit a parameter.
-        MissingError: HEAD's values are neither here nor on a remote.
+        UsageError: There is no version to update, the update does not fit it, or the file has other changes.
+        FormatError: The update is malformed or does not fit a parameter.
+        MissingError: HEAD's values are neither in the store nor on a remote.
         StoreError: The store cannot be written.
     """
     store = workspace.store
@@ -124,9 +124,9 @@ def store_update(
     file = open_update(source.path)
     changes = read_changes(source.kind, file, {name: parameter.spec for name, parameter in head.parameters.items()})
     for name in changes:
-        found = manifest.parameters.get(name)
-        if found is None or found.spec != head.parameters[name].spec:
-            state = "not there" if found is None else str(found.spec)
+        current = manifest.parameters.get(name)
+        if current is None or current.spec != head.parameters[name].spec:
+            state = "not there" if current is None else str(current.spec)
             raise UsageError(f"{path}: parameter {name!r} is {head.parameters[name].spec} in HEAD and here {state}")
     update = CheckpointUpdate(changes, head.parameters, manifest.parameters, checkpoint.value)
     ensure_digests(workspace, {head.parameters[name].digest for name in changes})
@@ -143,8 +143,8 @@ def store_update(
     except (FormatError, UsageError) as error:
         raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
     batches.flush()
-    made = Manifest(manifest.format, manifest.skeleton, parameters)
-    written = batches.written if dry_run else batches.written + checkpoint.store(store, made)
-    rewrite = Rewrite(path, checkpoint.stat, made, checkpoint.format_name, checkpoint.described.scan.note)
+    updated = Manifest(manifest.format, manifest.skeleton, parameters)
+    written = batches.written if dry_run else batches.written + checkpoint.store(store, updated)
+    rewrite = Rewrite(path, checkpoint.stat, updated, checkpoint.format_name, checkpoint.described.scan.note)
     size = sum(tensor.spec.nbytes for tensor in file.tensors.values())
     return UpdatedFile(rewrite, tuple(exact), tuple(residual), applied, size, written)

@@ -1,4 +1,4 @@
-"""A checkpoint of the work tree that is looked into before anything of it is stored."""
+"""A checkpoint of the work tree that is inspected before any of it is stored."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class WorktreeCheckpoint:
     """A file of the work tree, read but not stored.
 
     Attributes:
-        path: Below the top of the work tree.
-        stat: When it was read.
+        path: Path relative to the top of the work tree.
+        stat: Stat data of the file when it was read.
         format_name: From the ``theta-format`` attribute; None to detect it.
-        file: Its bytes, and where its tensors are.
-        described: What it holds.
+        file: Its bytes, and the positions of its tensors.
+        described: Its manifest and layout.
     """
 
     path: str
@@ -48,7 +48,7 @@ class WorktreeCheckpoint:
         """Return a parameter's bytes.
 
         Raises:
-            ChangedError: They are no longer those that were there when the file was opened.
+            ChangedError: They have changed since the file was opened.
         """
         data, parameter = self.file.value(name), self.described.manifest.parameters[name]
         if tensor_digest(parameter.spec, data) != parameter.digest:
@@ -56,10 +56,10 @@ class WorktreeCheckpoint:
         return data
 
     def store(self, store: Store, kept: Manifest) -> int:
-        """Store the skeleton, and those tensors that a manifest made from this file's still names; return the bytes.
+        """Store the skeleton, and the tensors of the file that a new manifest keeps; return the number of bytes.
 
         Raises:
-            ChangedError: Somebody wrote to the file since it was opened.
+            ChangedError: Another process has written to the file since it was opened.
             StoreError: The store cannot be written.
         """
         parameters, skeleton = kept.parameters, self.described.layout.to_skeleton()
@@ -82,9 +82,9 @@ def open_checkpoint(
     """Read a checkpoint of the work tree.
 
     Raises:
-        UsageError: It is no regular file, or only a manifest lies there.
-        FormatError: It breaks its format.
-        ChangedError: It was cut short while it was read.
+        UsageError: It is not a regular file, or only a manifest is there.
+        FormatError: It is malformed.
+        ChangedError: It was truncated while it was read.
         StoreError: It cannot be read.
     """
     before = regular_file(workspace.repo, path)
@@ -94,10 +94,10 @@ def open_checkpoint(
 
 
 def committed(repo: Repository, path: str) -> Manifest | None:
-    """Return the manifest that HEAD has at a path, or None where it has none.
+    """Return the manifest at a path in HEAD, or None if there is none.
 
     Raises:
-        ManifestError: It is broken.
+        ManifestError: The manifest is broken.
     """
     oid = find_object(repo, f"HEAD:{path}")
     return read_manifests(repo, {oid: path}).get(oid) if oid else None
