@@ -1,1 +1,1 @@
-"""Coders of chunks that encodings are made of: bytes on their own, and bytes against a prediction."""
+"""The coders that encodings are built from: chunks on their own, and chunks against a prediction."""

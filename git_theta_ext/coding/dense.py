@@ -1,11 +1,15 @@
 """Code bytes on their own: planes of bytes, entropy-coded if that makes them smaller.
 
-Trained weights have nearly random mantissas and exponents of some 2.6 bits, so the exponent is split from sign and
-mantissa.
+Trained weights have nearly random mantissas and exponents with an entropy of about 2.6 bits, so the exponent is split
+from the sign and the mantissa.
 
-A payload is a byte for the arrangement, then planes. Arrangements: 0 the bytes as they are, 1 one plane a byte, 2
-exponent, mantissa's top with the sign, and all lower bytes as one plane, 3 as 2 with one plane for each lower byte, 4
-one plane for each place in a block of quantised numbers.
+A payload consists of a byte for the arrangement and the planes. The arrangements are:
+
+- 0: the bytes as they are;
+- 1: one plane for each byte of an integer;
+- 2: the exponent; the top of the mantissa with the sign; all lower bytes as one plane;
+- 3: as 2, with one plane for each lower byte;
+- 4: one plane for each position in a block of quantised numbers.
 """
 
 from __future__ import annotations
@@ -46,7 +50,7 @@ def encode_dense(spec: TensorSpec, data: memoryview) -> list[Buffer]:
     """Encode the bytes of a chunk on their own; lossless for any bytes.
 
     Args:
-        spec: Of the whole tensor.
+        spec: Element type and shape of the whole tensor.
         data: The chunk's little-endian bytes.
 
     Returns:
@@ -104,32 +108,32 @@ def _split(values: Any, *, split: bool) -> tuple[int, list[Any]]:
         np.copyto(high, shifted, casting="unsafe")
         low = [np.empty(values.size, np.uint16)]
         np.copyto(low[0], values, casting="unsafe")
-    # Rotating the sign to the bottom puts the eight exponent bits into the upper byte.
+    # Rotating the sign into the lowest bit moves the eight exponent bits into the upper byte.
     rotated, sign = scratch("rotated", values.size, "<u2"), scratch("sign", values.size, "<u2")
     np.left_shift(high, 1, out=rotated)
     np.right_shift(high, 15, out=sign)
     np.bitwise_or(rotated, sign, out=rotated)
     top = [byte_plane(rotated, 8), byte_plane(rotated, 0)]
     if low and not looks_random(low[0].data.cast("B")):
-        # Cast up from a narrower type, most likely: then the bytes differ in kind.
+        # The values are most likely cast from a narrower type, so that the lower bytes differ in distribution.
         return _SPLIT_BYTES, [*top, byte_plane(low[0], 8), byte_plane(low[0], 0)]
     return _SPLIT, [*top, *low]
 
 
 def _by_place(data: memoryview, width: int) -> list[Buffer]:
-    """Return a payload with a plane for each place in blocks of ``width`` bytes."""
+    """Return a payload with a plane for each position in blocks of ``width`` bytes."""
     import numpy as np
 
-    places = np.ascontiguousarray(as_integers(data, 1).reshape(-1, width).T)
-    return write_planes(bytes([_PLACES]), code_all([place.data for place in places]))
+    positions = np.ascontiguousarray(as_integers(data, 1).reshape(-1, width).T)
+    return write_planes(bytes([_PLACES]), code_all([position.data for position in positions]))
 
 
 def _interleave(planes: Sequence[Buffer], out: memoryview) -> None:
-    """Write blocks, given a plane for each place; the inverse of ``_by_place``."""
+    """Write blocks, given a plane for each position; the inverse of ``_by_place``."""
     import numpy as np
 
-    places = np.stack([as_integers(plane, 1) for plane in planes])
-    np.copyto(as_integers(out, 1).reshape(-1, len(planes)), places.T)
+    positions = np.stack([as_integers(plane, 1) for plane in planes])
+    np.copyto(as_integers(out, 1).reshape(-1, len(planes)), positions.T)
 
 
 def _plane_sizes(arrangement: int, nbytes: int, width: int, block: int) -> list[int]:

@@ -1,9 +1,9 @@
-"""Planes of bytes: how they are cut from integers, entropy-coded if that pays, and written one after another.
+"""Planes of bytes: split integers into planes, entropy-code them if that pays, and write them one after another.
 
-A plane that looks random is kept raw. Others are coded by zstd in a setting that finds next to no matches and leaves
-the work to its Huffman stage, which on exponents is smaller and faster than any of zstd's levels.
+A plane that looks random is stored raw. Others are coded by zstd with parameters that find almost no matches and leave
+the work to its Huffman stage. On exponents this is smaller and faster than any of zstd's levels.
 
-Written are for each plane a byte for its codec and four for its size, then the planes.
+The output has a byte for the codec and four bytes for the size of each plane, followed by the planes.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ RAW, ZSTD = range(2)
 _PLANE = struct.Struct("<BI")
 _SAMPLE = 1 << 12
 _RUN = 1 << 14
-_RANDOM_BITS = 7.88  # a sample of random bytes of that size has an entropy of 7.95 bits and more
+_RANDOM_BITS = 7.88  # a sample of random bytes of that size has an entropy of at least 7.95 bits
 _WORTH = 0.98
 _MATCHES_WORTH = 0.95
 _WIDEST = 255
 SMALL = 64
-"""Bytes below which no coder pays for its frame."""
+"""The size in bytes below which the frame of a coder costs more than it saves."""
 
 _local = threading.local()
 
 
 def integer_width(spec: TensorSpec) -> int:
-    """Return the bytes of the integers that a tensor's bytes are taken as, or 0 if nothing is known about them.
+    """Return the width in bytes of the integers that a tensor's bytes are read as; 0 if the elements are only bits.
 
-    Complex numbers count as two reals.
+    Complex numbers are read as two reals.
     """
     if spec.dtype.kind == "opaque" or spec.dtype.bits % 8:
         return 0
@@ -53,9 +53,9 @@ def integer_width(spec: TensorSpec) -> int:
 
 
 def block_width(spec: TensorSpec) -> int:
-    """Return the bytes of an element that is only bits, such as a block of quantised numbers; 0 if it is no such.
+    """Return the size in bytes of elements that are only bits, such as blocks of quantised numbers; 0 for other types.
 
-    What lies at the same place of each block means the same.
+    Bytes at the same position of each block have the same meaning.
     """
     width = spec.dtype.bits // 8
     return width if spec.dtype.kind == "opaque" and spec.dtype.bits % 8 == 0 and 1 < width <= _WIDEST else 0
@@ -69,18 +69,18 @@ def as_integers(data: Any, width: int) -> Any:
 
 
 def scratch(name: str, count: int, kind: str) -> Any:
-    """Return an array that this thread uses again for the next chunk: fresh memory costs more than the arithmetic."""
+    """Return an array that this thread reuses for every chunk, because new memory costs more than the arithmetic."""
     import numpy as np
 
     arrays = _local.__dict__.setdefault("arrays", {})
-    found = arrays.get((name, kind))
-    if found is None or found.size < count:
-        found = arrays[name, kind] = np.empty(count, kind)
-    return found[:count]
+    array = arrays.get((name, kind))
+    if array is None or array.size < count:
+        array = arrays[name, kind] = np.empty(count, kind)
+    return array[:count]
 
 
 def byte_plane(values: Any, shift: int) -> Bytes:
-    """Return the byte of each integer that begins ``shift`` bits up, in fresh memory since it may be kept as it is."""
+    """Return the byte that starts at bit ``shift`` of each integer, in new memory because it may be stored raw."""
     import numpy as np
 
     plane = np.empty(values.size, np.uint8)
@@ -93,12 +93,12 @@ def byte_plane(values: Any, shift: int) -> Bytes:
 
 
 def byte_planes(values: Any) -> list[Bytes]:
-    """Return one plane for each byte of an array of integers, the uppermost first."""
+    """Return one plane for each byte of an array of integers, the most significant first."""
     return [byte_plane(values, 8 * i) for i in reversed(range(values.itemsize))]
 
 
 def join_bytes(planes: Sequence[Buffer], out: Any) -> None:
-    """Put integers together from planes, the uppermost bytes first; the inverse of ``byte_planes``."""
+    """Join planes into integers, the most significant bytes first; the inverse of ``byte_planes``."""
     import numpy as np
 
     np.copyto(out, as_integers(planes[0], 1))
@@ -110,54 +110,54 @@ def join_bytes(planes: Sequence[Buffer], out: Any) -> None:
 
 
 def looks_random(plane: memoryview) -> bool:
-    """Return from a sample whether no coder of single bytes would gain anything."""
+    """Estimate from a sample whether no coder of single bytes can make a plane smaller."""
     return _look_random([plane]) == [True]
 
 
 def _look_random(planes: Sequence[memoryview]) -> list[bool]:
-    """Return for each plane whether it looks random; those that are smaller than a sample do not."""
+    """Return whether each plane looks random; planes smaller than a sample do not."""
     import numpy as np
 
     samples = [_sample(plane) for plane in planes if plane.nbytes >= _SAMPLE]
     if not samples:
         return [False] * len(planes)
-    found = iter((entropies(np.stack(samples)) > _RANDOM_BITS).tolist())
-    return [plane.nbytes >= _SAMPLE and next(found) for plane in planes]
+    random = iter((entropies(np.stack(samples)) > _RANDOM_BITS).tolist())
+    return [plane.nbytes >= _SAMPLE and next(random) for plane in planes]
 
 
 def entropies(samples: Bytes) -> npt.NDArray[np.float64]:
-    """Return the entropy of each row of bytes in bits a byte, each byte taken by itself."""
+    """Return the order-0 entropy of each row of bytes, in bits per byte."""
     import numpy as np
 
     rows, columns = samples.shape
-    places = samples + (256 * np.arange(rows, dtype=np.uint32))[:, None]
-    counts = np.bincount(places.reshape(-1), minlength=256 * rows).reshape(rows, 256)
+    bins = samples + (256 * np.arange(rows, dtype=np.uint32))[:, None]
+    counts = np.bincount(bins.reshape(-1), minlength=256 * rows).reshape(rows, 256)
     bits: npt.NDArray[np.float64] = np.log2(columns) - (counts * np.log2(np.maximum(counts, 1))).sum(1) / columns
     return bits
 
 
 def _sample(plane: memoryview) -> Bytes:
-    """Return 4 KiB: sixteen runs spread evenly, so that changing statistics are seen."""
+    """Return a sample of 4 KiB: sixteen evenly spaced runs, so that it reflects changing statistics."""
     values: Bytes = as_integers(plane, 1)
     return values[: values.size // 16 * 16].reshape(16, -1)[:, : _SAMPLE // 16].reshape(-1)
 
 
 def code_text(plane: memoryview) -> Coded:
-    """Code bytes of which nothing is known but that they may repeat themselves."""
+    """Code bytes without any known structure except that they may repeat."""
     if plane.nbytes < SMALL:
         return RAW, plane
     return _smaller(_tools().text.compress(plane), plane)
 
 
 def code_symbols(plane: memoryview) -> Coded:
-    """Code a plane by its bytes' frequencies; what is coded shares no memory with others, what is kept raw does."""
+    """Code a plane by the frequencies of its bytes. A coded plane has its own memory; a raw one shares the input's."""
     if plane.nbytes < SMALL or looks_random(plane):
         return RAW, plane
     return _smaller(_tools().huffman.compress(plane), plane)
 
 
 def code_all(planes: Sequence[memoryview]) -> list[Coded]:
-    """Code planes as ``code_symbols`` does, all that are not kept raw in one go."""
+    """Code planes as ``code_symbols`` does, with a single call for all planes that are not stored raw."""
     import zstandard
 
     random = _look_random(planes)
@@ -174,9 +174,9 @@ def code_all(planes: Sequence[memoryview]) -> list[Coded]:
 
 
 def code_plane(plane: memoryview) -> Coded:
-    """Code a plane as ``code_symbols`` does, or by its repetitions if there are some.
+    """Code a plane as ``code_symbols`` does, or by its repetitions if it has any.
 
-    A run of bytes shows them, scattered samples do not.
+    A run of bytes shows repetitions; scattered samples do not.
     """
     codec, coded = code_symbols(plane)
     run = plane[:_RUN]
@@ -189,7 +189,7 @@ def code_plane(plane: memoryview) -> Coded:
 
 
 def payload_size(pieces: Sequence[Buffer]) -> int:
-    """Return the bytes of a payload that is made of these pieces."""
+    """Return the size in bytes of a payload that consists of these pieces."""
     return sum(memoryview(piece).nbytes for piece in pieces)
 
 
@@ -200,11 +200,11 @@ def write_planes(head: bytes, coded: Sequence[Coded]) -> list[Buffer]:
 
 
 def read_planes(payload: memoryview, sizes: Sequence[int]) -> list[Buffer]:
-    """Return each plane's bytes from what ``write_planes`` wrote behind the head.
+    """Return the bytes of each plane from what ``write_planes`` wrote after the head.
 
     Args:
-        payload: What follows the head.
-        sizes: Bytes of each plane: known beforehand, so that no frame can claim more.
+        payload: The bytes after the head.
+        sizes: Size of each plane in bytes. It is given so that no frame can claim more.
 
     Raises:
         CorruptError: The payload does not hold planes of these sizes and nothing else.
@@ -216,7 +216,7 @@ def read_planes(payload: memoryview, sizes: Sequence[int]) -> list[Buffer]:
 
 
 def read_some_planes(payload: memoryview, sizes: Sequence[int]) -> tuple[list[Buffer], memoryview]:
-    """Return each plane's bytes as ``read_planes`` does, and what follows them."""
+    """Return the bytes of each plane as ``read_planes`` does, and the bytes after the planes."""
     at = _PLANE.size * len(sizes)
     if payload.nbytes < at:
         raise CorruptError("a chunk is cut short")
@@ -242,7 +242,7 @@ def _smaller(coded: bytes, plane: memoryview) -> Coded:
 
 
 def _decompress(pieces: Sequence[memoryview], sizes: Sequence[int]) -> Sequence[Buffer]:
-    """Return what some frames hold, which must have these sizes; of several all in one go."""
+    """Decompress frames whose contents must have these sizes, with a single call if there are several."""
     import zstandard
 
     tool = _tools().decompressor
@@ -258,11 +258,11 @@ def _decompress(pieces: Sequence[memoryview], sizes: Sequence[int]) -> Sequence[
 
 
 def _tools() -> Any:
-    """Return this thread's compressors and decompressor: they keep state and must not be shared."""
+    """Return the compressors and the decompressor of this thread: they have state and must not be shared."""
     if not hasattr(_local, "huffman"):
         import zstandard
 
-        # A tiny hash table and long matches only, so that nearly all bytes become literals.
+        # With a tiny hash table and long matches only, nearly all bytes become literals.
         _local.huffman = zstandard.ZstdCompressor(
             compression_params=zstandard.ZstdCompressionParameters(
                 strategy=zstandard.STRATEGY_FAST,

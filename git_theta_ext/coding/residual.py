@@ -1,14 +1,14 @@
-"""What a prediction missed, in few bits: the one code behind every encoding that has a parent.
+"""Code the residual of a prediction: the code that all encodings with a parent share.
 
-Bit patterns are subtracted as unsigned integers, so that every value survives, and the difference's sign moves to its
-lowest bit. Runs of elements that were all predicted are left out. The others are grouped by the exponent of what was
-predicted: training moves parameters by steps of similar absolute size, so the number of units in the last place
-follows the exponent. Bytes of quantised blocks are grouped by their place in the block. Neighbouring groups form
-stripes, of which each has a code of its own.
+Bit patterns are subtracted as unsigned integers, which is lossless for all values, and the sign of the difference moves
+to its lowest bit. Runs of elements that are all predicted exactly are left out. The others are grouped by the exponent
+of the prediction: training moves parameters by steps of similar absolute size, so the difference in units in the last
+place depends on the exponent. Bytes of quantised blocks are grouped by their position in the block. Neighbouring groups
+form stripes, and each stripe has its own code.
 
-A payload is a single zero if all was predicted, and 128 with a dense payload if the prediction was useless.
-Else it is a byte with the number of stripes, the highest bit set if runs were left out; a record for each stripe;
-the map of runs; and the planes of all stripes.
+A payload is a single zero if the prediction is exact, and 128 followed by a dense payload if the prediction is useless.
+Otherwise it consists of a byte with the number of stripes, whose highest bit is set if runs are left out; a record for
+each stripe; the map of runs; and the planes of all stripes.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ _DENSE = b"\x80"
 _GAPS = 0x80
 _RECORD = struct.Struct("<BBBBI")
 _RUN = 64
-_SUSPECT = 0.6  # of the bytes: more than that, dense is often less
-_GAPS_WORTH = 0.9  # of the runs being left over, the copy costs more than it saves
+_SUSPECT = 0.6  # share of the bytes above which a dense payload is often smaller
+_GAPS_WORTH = 0.9  # share of runs that remain above which copying them costs more than it saves
 
 
 def encode_residual(spec: TensorSpec, data: memoryview, predicted: memoryview) -> list[Buffer]:
     """Encode the bytes of a chunk against a prediction.
 
     Args:
-        spec: Of the whole tensor.
+        spec: Element type and shape of the whole tensor.
         data: The chunk's little-endian bytes.
-        predicted: As many bytes.
+        predicted: The predicted bytes, as many as in ``data``.
 
     Returns:
         The pieces of the payload; one byte if the bytes are equal.
@@ -85,7 +85,7 @@ def _encode(spec: TensorSpec, data: memoryview, predicted: memoryview) -> list[B
     stripes = plan(missed, keys)
     order, parts = group(keys, stripes)
     if order is not None:
-        # Clipping, of which there is none to do, spares a copy of the whole.
+        # No index is out of range, and the mode "clip" avoids a copy of the whole array.
         missed = np.take(missed, order, out=scratch("ordered", missed.size, missed.dtype.str), mode="clip")
     stripes, coded = encode_stripes(stripes, parts, missed)
     records = [_RECORD.pack(s.last, s.low, s.bits, s.wide, s.excesses) for s in stripes]
@@ -93,7 +93,7 @@ def _encode(spec: TensorSpec, data: memoryview, predicted: memoryview) -> list[B
 
 
 def decode_residual(spec: TensorSpec, payload: memoryview, predicted: memoryview, out: memoryview) -> None:
-    """Decode a chunk into ``out``, given the prediction that it was encoded against.
+    """Decode a chunk into ``out``, given the prediction that it was encoded with.
 
     Raises:
         CorruptError: The payload cannot be the residual of a chunk of that size.
@@ -124,7 +124,7 @@ def decode_residual(spec: TensorSpec, payload: memoryview, predicted: memoryview
 
 
 def _read_records(payload: memoryview, width: int) -> tuple[list[Stripe], bool, memoryview]:
-    """Return the stripes, whether runs were left out, and what follows."""
+    """Return the stripes, whether runs are left out, and the bytes after the records."""
     count = payload[0] & ~_GAPS if payload.nbytes else 0
     end = 1 + count * _RECORD.size
     if count == 0 or payload.nbytes < end:
@@ -139,7 +139,7 @@ def _read_records(payload: memoryview, width: int) -> tuple[list[Stripe], bool, 
 
 
 def _decode_stripes(stripes: Sequence[Stripe], keys: Any, payload: memoryview, kind: Any) -> Any:
-    """Return the differences of the elements that have these keys."""
+    """Return the differences of the elements with these keys."""
     order, parts = group(keys, stripes)
     counts = [part.stop - part.start for part in parts]
     if any(stripe.excesses > count for stripe, count in zip(stripes, counts, strict=True)):
@@ -156,7 +156,7 @@ def _decode_stripes(stripes: Sequence[Stripe], keys: Any, payload: memoryview, k
 
 
 def _keys(spec: TensorSpec, guesses: Any) -> Any:
-    """Return the exponent of every predicted value, or its lower eight bits; of blocks the places; or zeros."""
+    """Return the exponent of each predicted value or its lower eight bits; positions for blocks; otherwise zeros."""
     import numpy as np
 
     keys = scratch("keys", guesses.size, "|u1")
@@ -188,7 +188,7 @@ def _differences(values: Any, guesses: Any) -> Any:
 
 
 def _add_differences(missed: Any, guesses: Any, out: Any) -> None:
-    """Write the values of which ``_differences`` gives ``missed``."""
+    """Write the values for which ``_differences`` returns ``missed``."""
     import numpy as np
 
     signs = scratch("signs", missed.size, missed.dtype.str)
@@ -200,7 +200,7 @@ def _add_differences(missed: Any, guesses: Any, out: Any) -> None:
 
 
 def _missed_runs(missed: Any) -> Runs:
-    """Return for each whole run of elements whether any was missed."""
+    """Return whether any element of each complete run is not predicted exactly."""
     count = missed.size // _RUN
     words = missed[: count * _RUN].view("<u8") != 0
     flags = words.view("<u8").reshape(count, missed.itemsize)  # eight words, of eight bytes each, in one integer
@@ -212,7 +212,7 @@ def _missed_runs(missed: Any) -> Runs:
 
 
 def _select(values: Any, runs: Runs) -> Any:
-    """Return the elements in some runs, and those behind the last whole run."""
+    """Return the elements of selected runs, and those after the last complete run."""
     import numpy as np
 
     whole = runs.size * _RUN
@@ -220,7 +220,7 @@ def _select(values: Any, runs: Runs) -> Any:
 
 
 def _spread(selected: Any, runs: Runs, count: int) -> Any:
-    """Return the ``count`` elements of which ``_select`` gives ``selected``, and zero everywhere else."""
+    """Return the ``count`` elements from which ``_select`` returns ``selected``, with zeros everywhere else."""
     whole = runs.size * _RUN
     behind = selected.size - (count - whole)
     values = scratch("spread", count, selected.dtype.str)

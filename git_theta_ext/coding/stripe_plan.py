@@ -1,4 +1,4 @@
-"""Which exponents form a stripe, and by symbols of how many bits each stripe is coded: estimated on a sample."""
+"""Plan stripes: estimate from a sample which exponents form a stripe, and how many bits its symbols have."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def plan(missed: Any, keys: Any) -> list[Stripe]:
 
     Args:
         missed: Unsigned integers, mostly small; at least one.
-        keys: A byte for each of them, on which its size depends.
+        keys: A byte for each integer. The size of the integer depends on it.
     """
     import numpy as np
 
@@ -28,7 +28,7 @@ def plan(missed: Any, keys: Any) -> list[Stripe]:
     ranks = np.zeros(LAST_KEY + 1, np.uint16)
     ranks[used] = np.arange(used.size) * _BYTE_VALUES
     rows, most = ranks[groups], np.full(sample.size, LAST_KEY, sample.dtype)
-    # One histogram for each number of low bytes split off and each key.
+    # One histogram for each number of low bytes that are split off and each key.
     histograms = []
     for low in range(max(1, missed.itemsize - 1)):
         values = np.minimum(sample >> (8 * low) if low else sample, most).astype(np.uint16)
@@ -43,7 +43,7 @@ def plan(missed: Any, keys: Any) -> list[Stripe]:
 
 
 def _bounds(bits: Any) -> list[int]:
-    """Return where stripes end, in places of ``bits``: each is closed when it is worth a code of its own."""
+    """Return the ends of stripes as indices of ``bits``: a stripe ends when it is large enough for its own code."""
     least, filled, bounds = max(_LEAST_BITS, float(bits.sum()) / _MOST), 0.0, []
     for end, more in enumerate(bits.tolist(), 1):
         filled += more
@@ -56,23 +56,23 @@ def _bounds(bits: Any) -> list[int]:
 
 
 def _costs(counts: Any, width: int) -> Any:
-    """Estimate the bits of coding elements that are distributed like this.
+    """Estimate the bits that coding elements of this distribution takes.
 
     Args:
-        counts: Of the bytes 0 to 255 or more, by low bytes split off and group.
-        width: Bytes of an element.
+        counts: Counts of the values 0 to 255 or more, by number of low bytes that are split off and group.
+        width: Size of an element in bytes.
 
     Returns:
-        By low bytes split off, place in ``SYMBOL_BITS`` and group.
+        Bits by number of low bytes that are split off, index in ``SYMBOL_BITS`` and group.
     """
     import numpy as np
 
-    # Of the byte 0, and of those from there on that are the largest symbol or more for each number of bits.
+    # Counts of the byte 0, and for each number of bits of the bytes that are not below the largest symbol.
     bands = np.add.reduceat(counts, [0, *_TOPS], axis=-1)
     excesses = np.cumsum(bands[..., :0:-1], axis=-1)[..., ::-1]
     total = (bands[..., 0] + excesses[..., 0])[..., None]
     low = 8 * np.arange(len(counts))[:, None] * total[..., 0]
-    # Splitting off symbols leaves the entropy as it is. What differs is how near a Huffman code comes to it.
+    # Splitting off symbols does not change the entropy. What changes is how close a Huffman code comes to it.
     ideal = _log_sum(total[..., 0]) - _log_sum(counts).sum(axis=-1) + counts[..., LAST_KEY] * 8 * (width - 1) + low
     share = (counts[..., :1] / np.maximum(total, 1)) ** (8 // np.array(SYMBOL_BITS))
     costs = ideal[..., None] + total * np.array(SYMBOL_BITS) / 8 * _loss(share)
@@ -87,9 +87,9 @@ def _log_sum(counts: Any) -> Any:
 
 
 def _loss(share: Any) -> Any:
-    """Return the bits a byte over its entropy, given the share of the most frequent one; fitted to measurements.
+    """Return the bits per byte above the entropy, given the share of the most frequent byte; fitted to measurements.
 
-    It grows faster than by Huffman's bound alone, as frequent bytes make matches that are dearer than literals.
+    They grow faster than Huffman's bound, because frequent bytes form matches, which cost more than literals.
     """
     import numpy as np
 

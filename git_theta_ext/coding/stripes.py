@@ -1,11 +1,11 @@
-"""Stripes: the elements of a chunk that were predicted to have similar exponents, with a code of their own.
+"""Stripes: the elements of a chunk with similar predicted exponents, which have their own code.
 
-Low bytes that look random are split off. What is above becomes symbols of 1, 2, 4 or 8 bits, packed into bytes since
-no Huffman code takes less than one bit a byte. The largest symbol says that an element did not fit; by how much
-follows as planes of bytes.
+Low bytes that look random are split off. The rest becomes symbols of 1, 2, 4 or 8 bits. They are packed into bytes
+because no Huffman code takes less than one bit per byte. The largest symbol means that an element does not fit; the
+excess over it is stored in planes of bytes.
 
-Most work is done on all stripes at once. A stripe is so small that two threads which dealt with one after the other
-would spend their time waiting for each other at the interpreter's lock.
+Most operations work on all stripes at once. Stripes are so small that two threads that processed one stripe after
+another would mostly wait for each other at the interpreter lock.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Stripe:
     """How the elements of some neighbouring keys are coded.
 
     Attributes:
-        last: The highest key in it; the first is the one after the stripe before.
-        low: Bytes that are split off each element.
-        bits: Of a symbol.
+        last: The highest key of the stripe. Its keys start after the last one of the previous stripe.
+        low: Number of low bytes that are split off each element.
+        bits: Bits of a symbol.
         wide: Bytes of an excess.
-        excesses: Elements that do not fit a symbol.
+        excesses: Number of elements that do not fit a symbol.
     """
 
     last: int
@@ -52,14 +52,14 @@ class Stripe:
         return (1 << self.bits) - 1
 
     def sizes(self, count: int) -> list[int]:
-        """Return the bytes of each plane of ``count`` elements."""
+        """Return the size in bytes of each plane of ``count`` elements."""
         return [count] * self.low + [-(-count * self.bits // 8)] + [self.excesses] * self.wide
 
 
 def group(keys: Any, stripes: Sequence[Stripe]) -> tuple[Any, list[slice]]:
-    """Return the order that sorts elements by key, and where in it each stripe is.
+    """Return the order that sorts elements by key, and the slice of each stripe in it.
 
-    With a single stripe elements stay where they are, which the order None stands for.
+    The order is None for a single stripe, whose elements are not reordered.
     """
     import numpy as np
 
@@ -72,12 +72,12 @@ def group(keys: Any, stripes: Sequence[Stripe]) -> tuple[Any, list[slice]]:
 
 
 def encode_stripes(stripes: Sequence[Stripe], parts: Sequence[slice], missed: Any) -> tuple[list[Stripe], list[Coded]]:
-    """Return the stripes with their excesses counted, and the planes of all of them.
+    """Return the stripes with their excesses counted, and the planes of all stripes.
 
     Args:
-        stripes: How to code them.
-        parts: Where in ``missed`` each of them is.
-        missed: Their elements; overwritten.
+        stripes: The stripes to encode.
+        parts: The slice of each stripe in ``missed``.
+        missed: The elements of all stripes; overwritten.
     """
     import numpy as np
 
@@ -89,21 +89,21 @@ def encode_stripes(stripes: Sequence[Stripe], parts: Sequence[slice], missed: An
     clipped = scratch("clipped", missed.size, missed.dtype.str)
     for top, part in _runs(tops, parts):
         clipped[part] = top
-    np.minimum(missed, clipped, out=clipped)  # four times as fast as against single numbers
-    symbols = clipped.astype(np.uint8)  # in fresh memory: those of eight bits are a plane as they are
-    places, ends = _beyond(symbols, tops, parts)
-    # Taking by place is ten times as fast as by mask.
-    excess = np.take(missed, places)
+    np.minimum(missed, clipped, out=clipped)  # four times as fast as with scalars
+    symbols = clipped.astype(np.uint8)  # in new memory, because symbols of eight bits are a plane without packing
+    positions, ends = _beyond(symbols, tops, parts)
+    # Taking by position is ten times as fast as by mask.
+    excess = np.take(missed, positions)
     excess -= _repeated(tops, ends, excess.dtype)
     wides = [(size.bit_length() + 7) // 8 for size in _largest(excess, ends)]
     rests = [byte_plane(excess, 8 * i) for i in range(max(wides))]
     packed = _pack_all(stripes, parts, symbols)
-    found, planes = [], []
+    counted, planes = [], []
     for at, (stripe, part, extra) in enumerate(zip(stripes, parts, _slices(ends), strict=True)):
-        found.append(replace(stripe, wide=wides[at], excesses=extra.stop - extra.start))
+        counted.append(replace(stripe, wide=wides[at], excesses=extra.stop - extra.start))
         planes += [plane[part] for plane in lows[: stripe.low]]
         planes += [packed[at], *(plane[extra] for plane in reversed(rests[: wides[at]]))]
-    return found, code_all([plane.data for plane in planes])
+    return counted, code_all([plane.data for plane in planes])
 
 
 def decode_stripes(
@@ -112,13 +112,13 @@ def decode_stripes(
     """Write the elements of all stripes.
 
     Args:
-        stripes: How they are coded.
-        parts: Where in ``out`` each of them is.
-        planes: Of each.
-        out: Unsigned integers.
+        stripes: The stripes to decode.
+        parts: The slice of each stripe in ``out``.
+        planes: The planes of each stripe.
+        out: An array of unsigned integers.
 
     Raises:
-        CorruptError: Not as many elements are too large for a symbol as a stripe says.
+        CorruptError: The number of elements that do not fit a symbol differs from the one in the stripe's record.
     """
     import numpy as np
 
@@ -126,16 +126,16 @@ def decode_stripes(
     _unpack_all(stripes, parts, [some[stripe.low] for stripe, some in zip(stripes, planes, strict=True)], symbols)
     np.copyto(out, symbols)
     tops = [stripe.top for stripe in stripes]
-    places, ends = _beyond(symbols, tops, parts)
+    positions, ends = _beyond(symbols, tops, parts)
     extras = _slices(ends)
     if any(extra.stop - extra.start != stripe.excesses for stripe, extra in zip(stripes, extras, strict=True)):
         raise CorruptError("a residual with another number of large elements than it says")
-    excess = np.zeros(places.size, out.dtype)
+    excess = np.zeros(positions.size, out.dtype)
     for stripe, extra, some in zip(stripes, extras, planes, strict=True):
         if stripe.wide:
             join_bytes(some[stripe.low + 1 :], excess[extra])
     excess += _repeated(tops, ends, out.dtype)
-    out[places] = excess
+    out[positions] = excess
     for i in reversed(range(max(stripe.low for stripe in stripes))):
         for wider, part in _runs([int(stripe.low > i) for stripe in stripes], parts):
             if wider:
@@ -146,7 +146,7 @@ def decode_stripes(
 
 
 def _runs(values: Sequence[int], parts: Sequence[slice]) -> Iterator[tuple[int, slice]]:
-    """Yield each value with where it holds, those of neighbours that are equal together."""
+    """Yield each value with the slice that it applies to; neighbours with equal values share one."""
     start = 0
     for at, (value, part) in enumerate(zip(values, parts, strict=True), 1):
         if at == len(values) or values[at] != value:
@@ -155,14 +155,14 @@ def _runs(values: Sequence[int], parts: Sequence[slice]) -> Iterator[tuple[int, 
 
 
 def _beyond(symbols: Any, tops: Sequence[int], parts: Sequence[slice]) -> tuple[Any, list[int]]:
-    """Return the places of elements that do not fit a symbol, and where among these each stripe ends."""
+    """Return the positions of elements that do not fit a symbol, and the end of each stripe among them."""
     import numpy as np
 
     beyond = scratch("beyond", symbols.size, "|b1")
     for top, part in _runs(tops, parts):
         np.equal(symbols[part], top, out=beyond[part])
-    places = np.flatnonzero(beyond)
-    return places, np.searchsorted(places, [part.stop for part in parts]).tolist()
+    positions = np.flatnonzero(beyond)
+    return positions, np.searchsorted(positions, [part.stop for part in parts]).tolist()
 
 
 def _slices(ends: Sequence[int]) -> list[slice]:
@@ -182,14 +182,14 @@ def _largest(values: Any, ends: Sequence[int]) -> list[int]:
     largest = [0] * len(ends)
     some = [(at, part.start) for at, part in enumerate(_slices(ends)) if part.start < part.stop]
     if some:
-        found = np.maximum.reduceat(values, [start for _, start in some])
-        for (at, _), value in zip(some, found.tolist(), strict=True):
+        maxima = np.maximum.reduceat(values, [start for _, start in some])
+        for (at, _), value in zip(some, maxima.tolist(), strict=True):
             largest[at] = value
     return largest
 
 
 def _pack_all(stripes: Sequence[Stripe], parts: Sequence[slice], symbols: Any) -> list[Any]:
-    """Return the packed symbols of each stripe, packed together with those of as many bits."""
+    """Return the packed symbols of each stripe. Stripes with equally wide symbols are packed together."""
     import numpy as np
 
     packed = [symbols[part] for part in parts]
@@ -207,14 +207,14 @@ def _pack_all(stripes: Sequence[Stripe], parts: Sequence[slice], symbols: Any) -
 
 
 def _unpack_all(stripes: Sequence[Stripe], parts: Sequence[slice], planes: Sequence[Buffer], out: Any) -> None:
-    """Write the symbols of all stripes, those of as many bits unpacked together."""
+    """Write the symbols of all stripes. Stripes with equally wide symbols are unpacked together."""
     import numpy as np
 
     for bits in {stripe.bits for stripe in stripes}:
         some = [at for at, stripe in enumerate(stripes) if stripe.bits == bits]
         unpacked = [as_integers(planes[at], 1) for at in some]
         if bits < 8:  # noqa: PLR2004 - bits of a byte
-            sizes = np.cumsum([each.size * 8 // bits for each in unpacked])[:-1]
+            sizes = np.cumsum([plane.size * 8 // bits for plane in unpacked])[:-1]
             together = np.concatenate(unpacked)
             unpacked = np.split(unpack(together, bits, together.size * 8 // bits), sizes)
         for at, symbols in zip(some, unpacked, strict=True):
@@ -222,13 +222,13 @@ def _unpack_all(stripes: Sequence[Stripe], parts: Sequence[slice], planes: Seque
 
 
 def _rooms(counts: Sequence[int], bits: int) -> list[slice]:
-    """Return where some stripes' symbols lie when they are packed one after another, each in bytes of its own."""
+    """Return the slice of each stripe's symbols when stripes are packed one after another, each in whole bytes."""
     ends = list(accumulate(-(-count * bits // 8) for count in counts))
     return _slices(ends)
 
 
 def pack(symbols: Any, bits: int) -> Any:
-    """Pack symbols of 1, 2, 4 or 8 bits, one a byte, into bytes; the first one lowest."""
+    """Pack symbols of 1, 2, 4 or 8 bits, given one per byte, into bytes; the first symbol is in the lowest bits."""
     import numpy as np
 
     if bits == 1:
@@ -237,7 +237,7 @@ def pack(symbols: Any, bits: int) -> Any:
     if symbols.size % per_byte:
         symbols = np.concatenate([symbols, np.zeros(-symbols.size % per_byte, np.uint8)])
     folded = symbols.view(f"<u{per_byte}")
-    # Bytes halve their distance to the lowest one, then bits; see unpack.
+    # Bytes halve their distance to the lowest byte, then bits do; see unpack.
     if per_byte == 4:  # noqa: PLR2004 - symbols of two bits
         folded = folded | (folded >> 6)
         return ((folded & 0xF) | ((folded >> 12) & 0xF0)).astype(np.uint8)
@@ -245,7 +245,7 @@ def pack(symbols: Any, bits: int) -> Any:
 
 
 def unpack(packed: Any, bits: int, count: int) -> Any:
-    """Return the first ``count`` symbols that ``pack`` packed, one a byte."""
+    """Return the first ``count`` symbols that ``pack`` packed, one per byte."""
     import numpy as np
 
     if bits == 1:

@@ -1,7 +1,7 @@
-"""Why a merge leaves a conflict: a code for programs, and text for people.
+"""The reason of a merge conflict: a code for programs, and text for people.
 
-A manifest holds both as ``CODE: TEXT``. Manifests written before there were codes hold the text alone, from which the
-code follows.
+A manifest has both as ``CODE: TEXT``. Manifests of versions without codes have the text only, which determines the
+code.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ _CODES = {code.value: code for code in ConflictCode}
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why there is a conflict.
+    """The reason of a conflict.
 
     Attributes:
-        written: The reason as it is in a manifest.
+        written: The reason as written in a manifest.
     """
 
     written: str

@@ -1,4 +1,4 @@
-"""What a format reads a file through."""
+"""The interface through which a format reads a file."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Protocol, overload
 
 
 class Content(Protocol):
-    """The bytes of a file, which are read on demand. A ``memoryview`` of bytes is one.
+    """The bytes of a file, read on demand. A ``memoryview`` of bytes satisfies this protocol.
 
-    No buffer: a slice is a copy, which others that write to the file do not change.
+    It is not a buffer: a slice is a copy, which does not change if another program writes to the file.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""The element types of tensors: how wide an element is, what it means, and whether arithmetic makes sense on it."""
+"""The element types of tensors: the width of an element, its meaning, and whether it allows arithmetic."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Dtype:
     """An element type.
 
     Attributes:
-        name: As written in manifests: the safetensors name if there is one.
+        name: Name in manifests: the safetensors name if there is one.
         bits: Width of one element in bits; not always a multiple of eight.
-        kind: What the bits mean; ``opaque`` promises nothing but their number.
-        arithmetic: Whether averaging two values means anything.
+        kind: Meaning of the bits; of ``opaque`` elements only the width is known.
+        arithmetic: Whether the mean of two values is meaningful.
         exponent: Exponent bits of a float, zero for everything else.
         mantissa: Explicit mantissa bits of a float, zero for everything else.
     """
@@ -38,7 +38,7 @@ def _float(name: str, exponent: int, mantissa: int, *, bits: int = 0, arithmetic
     return Dtype(name, bits or 1 + exponent + mantissa, "float", arithmetic, exponent, mantissa)
 
 
-# Names and widths follow safetensors 0.8 (https://docs.rs/safetensors); the last group is what torch and numpy add.
+# Names and widths follow safetensors 0.8 (https://docs.rs/safetensors); the last group is specific to torch and numpy.
 _TABLE = {
     dtype.name: dtype
     for dtype in (
@@ -59,7 +59,7 @@ _TABLE = {
         _float("F8_E5M2", 5, 2),
         # A power of two that scales a block: the mean of two of them is not the scale of the mean.
         _float("F8_E8M0", 8, 0, bits=8, arithmetic=False),
-        # Two to a byte and only meaningful with their block scales.
+        # Two elements share a byte, and they are only meaningful with their block scales.
         _float("F4", 2, 1, arithmetic=False),
         _float("F6_E2M3", 2, 3, arithmetic=False),
         _float("F6_E3M2", 3, 2, arithmetic=False),
@@ -77,15 +77,15 @@ SKELETON = Dtype("skeleton", 8, "opaque")
 def dtype(name: str) -> Dtype:
     """Look up an element type by its name in manifests.
 
-    Besides the table, ``opaque<bits>`` and ``opaque<bits>:<label>`` name elements of which only the width is known,
-    for example ``opaque272:Q8_0`` for the 34-byte blocks of a quantised tensor.
+    In addition to the table, ``opaque<bits>`` and ``opaque<bits>:<label>`` name element types of which only the width
+    is known, for example ``opaque272:Q8_0`` for the 34-byte blocks of a quantised tensor.
 
     Raises:
-        FormatError: The name is neither in the table nor an opaque one.
+        FormatError: The name is neither in the table nor that of an opaque type.
     """
-    known = _TABLE.get(name)
-    if known is not None:
-        return known
+    entry = _TABLE.get(name)
+    if entry is not None:
+        return entry
     match = _OPAQUE.fullmatch(name)
     if match is None:
         raise FormatError(f"unknown element type {name[:80]!r}")
@@ -93,7 +93,7 @@ def dtype(name: str) -> Dtype:
 
 
 def opaque(bits: int, label: str = "") -> Dtype:
-    """Name an element type of which only the width in bits is known.
+    """Return an element type of which only the width in bits is known.
 
     Raises:
         FormatError: The width or the label cannot be written in a manifest.

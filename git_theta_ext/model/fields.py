@@ -75,8 +75,8 @@ def in_file_order(fields: Iterable[Field], nbytes: int) -> list[Field]:
     at = 0
     for field in ordered:
         if not 0 <= field.offset <= field.end <= nbytes:
-            place = f"at bytes {field.offset} to {field.end}, outside the file of {nbytes} bytes"
-            raise FormatError(f"parameter {field.name!r} is {place}")
+            position = f"at bytes {field.offset} to {field.end}, outside the file of {nbytes} bytes"
+            raise FormatError(f"parameter {field.name!r} is {position}")
         if field.offset < at:
             raise FormatError(f"parameter {field.name!r} at byte {field.offset} overlaps the one before it")
         at = field.end

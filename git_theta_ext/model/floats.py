@@ -1,9 +1,9 @@
-"""Element values as floats, and back: what statistics and merges compute with.
+"""Convert elements to floats and back, for statistics and merges.
 
-Widths above 16 bits are numpy's own. BF16 is the upper half of a float32; the 8-bit floats go through a table of their
-256 values (OCP 8-bit floating point specification 1.0, and the FNUZ variants of arXiv 2206.02915). Rounding back is to
-nearest, ties to even, and overflows as in torch 2.13: to infinity if the type has one, else to NaN, but F8_E4M3 to
-its largest value.
+Types wider than 16 bits are numpy's own. BF16 is the upper half of a float32. The 8-bit floats are converted by a table
+of their 256 values (OCP 8-bit floating point specification 1.0, and the FNUZ variants of arXiv 2206.02915). Rounding is
+to nearest, ties to even. Overflow is handled as in torch 2.13: it gives infinity if the type has it and NaN otherwise,
+except that F8_E4M3 saturates to its largest value.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _SIGN = 0x80
 
 
 def components(dtype: Dtype) -> int:
-    """Return how many reals one element has: two for complex types, real part first."""
+    """Return the number of reals in one element: two for complex types, the real part first."""
     return 2 if dtype.kind == "complex" else 1
 
 
 def is_wide(dtype: Dtype) -> bool:
-    """Return whether float32 would lose bits or range of its values."""
+    """Return whether a conversion to float32 would lose bits or range of the values."""
     return dtype.name in _WIDE
 
 
 def is_real(dtype: Dtype) -> bool:
-    """Return whether elements are real floats that allow arithmetic."""
+    """Return whether an element type is a real float that allows arithmetic."""
     return dtype.kind == "float" and dtype.arithmetic
 
 
@@ -48,8 +48,8 @@ def to_float(data: Buffer, dtype: Dtype) -> NDArray[Any]:
         dtype: An element type that allows arithmetic.
 
     Returns:
-        A new one-dimensional array, float64 for F64 and C128 and float32 for all others, exact, with
-        ``components(dtype)`` values for each element.
+        A new one-dimensional array with ``components(dtype)`` values for each element: float64 for F64 and C128, and
+        float32 for all other types. The conversion is exact.
 
     Raises:
         FormatError: The element type does not allow arithmetic.
@@ -58,14 +58,14 @@ def to_float(data: Buffer, dtype: Dtype) -> NDArray[Any]:
 
     _check(dtype)
     view = memoryview(data)
-    found: NDArray[Any]
+    values: NDArray[Any]
     if dtype.name == "BF16":
-        found = (np.frombuffer(view, "<u2").astype(np.uint32) << 16).view(np.float32)
+        values = (np.frombuffer(view, "<u2").astype(np.uint32) << 16).view(np.float32)
     elif dtype.name in _NUMPY:
-        found = np.frombuffer(view, _NUMPY[dtype.name]).astype(np.float64 if is_wide(dtype) else np.float32)
+        values = np.frombuffer(view, _NUMPY[dtype.name]).astype(np.float64 if is_wide(dtype) else np.float32)
     else:
-        found = _values(dtype)[np.frombuffer(view, np.uint8)]
-    return found
+        values = _values(dtype)[np.frombuffer(view, np.uint8)]
+    return values
 
 
 def to_float64(data: Buffer, dtype: Dtype) -> NDArray[np.float64]:
@@ -80,8 +80,8 @@ def from_float(values: NDArray[Any], dtype: Dtype) -> bytes:
     """Write floats as elements, rounding to nearest, ties to even.
 
     Args:
-        values: Float32 or float64, ``components(dtype)`` for each element; float64 becomes float32 first if the
-            type is narrower than that, as in torch.
+        values: Float32 or float64 values, ``components(dtype)`` for each element. If the type is narrower than float32,
+            float64 is rounded to float32 first, as in torch.
         dtype: An element type that allows arithmetic.
 
     Returns:
@@ -103,10 +103,10 @@ def from_float(values: NDArray[Any], dtype: Dtype) -> bytes:
 
 
 def round_once(values: NDArray[np.float64], dtype: Dtype) -> bytes:
-    """Write float64 values as elements of a real type, rounding a single time to nearest, ties to even.
+    """Write float64 values as elements of a real type, rounding only once, to nearest, ties to even.
 
     Args:
-        values: Of any shape; NaN, infinities and values too large for the type are not an error.
+        values: An array of any shape. NaN, infinities and values too large for the type are not an error.
         dtype: A float type that allows arithmetic.
 
     Returns:
@@ -128,7 +128,7 @@ def round_once(values: NDArray[np.float64], dtype: Dtype) -> bytes:
             return _to_eight_bits(flat, dtype)
         single = flat.astype(np.float32)
         bits = single.view(np.uint32)
-        # The first rounding may put a value on the middle between two BF16 that was not there before.
+        # The rounding to float32 may move a value exactly to the middle between two BF16 values.
         middle = np.flatnonzero((bits & np.uint32(0xFFFF)) == np.uint32(0x8000))
         size, exact = np.abs(single[middle].astype(np.float64)), np.abs(flat[middle])
         bits[middle] += (exact > size).astype(np.uint32)
@@ -157,7 +157,7 @@ def _to_bf16(single: NDArray[np.float32]) -> bytes:
     import numpy as np
 
     bits = single.view(np.uint32)
-    # Adding just under half of the last kept bit, and that bit itself, carries exactly where it has to round up.
+    # Adding slightly less than half of the last kept bit, plus that bit, carries exactly if the value rounds up.
     rounded = bits >> 16
     rounded &= np.uint32(1)
     rounded += np.uint32(0x7FFF)
@@ -174,7 +174,7 @@ def _to_eight_bits(single: NDArray[Any], dtype: Dtype) -> bytes:
     midpoints, overflow, nan = _rounding(dtype)
     size = np.abs(single)
     codes = np.searchsorted(midpoints, size, side="left")
-    # A midpoint itself was put below; it belongs to the even one of its neighbours.
+    # A value at a midpoint is assigned to the lower neighbour so far; it belongs to the even one.
     nearest = np.minimum(codes, len(midpoints) - 1)
     codes = codes + ((size == midpoints[nearest]) & (codes % 2 == 1))
     codes = np.where(np.isnan(single), nan, np.where(codes < len(midpoints), codes, overflow))
@@ -186,7 +186,7 @@ def _to_eight_bits(single: NDArray[Any], dtype: Dtype) -> bytes:
 
 @cache
 def _values(dtype: Dtype) -> NDArray[np.float32]:
-    """Return the values of the 256 codes of an 8-bit float, in order of their codes."""
+    """Return the values of the 256 codes of an 8-bit float, in order of the codes."""
     import numpy as np
 
     unsigned_zero = dtype.name.endswith("FNUZ")
@@ -214,7 +214,7 @@ def _rounding(dtype: Dtype) -> tuple[NDArray[np.float32], int, int]:
 
     positive = _values(dtype)[:_SIGN]
     finite = positive[np.isfinite(positive)].astype(np.float64)
-    # One step beyond the largest, as wide as the one before it: where rounding starts to overflow.
+    # Rounding overflows from the midpoint to the value that would follow the largest one by an equal step.
     steps = np.append(finite, 2 * finite[-1] - finite[-2])
     midpoints = ((steps[:-1] + steps[1:]) / 2).astype(np.float32)
     overflow = len(finite) - 1 if dtype.name == "F8_E4M3" else len(finite)

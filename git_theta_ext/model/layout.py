@@ -1,10 +1,10 @@
 """The layout of a checkpoint: its literal bytes, tensors, and checksums of tensors, in file order.
 
-A skeleton is a serialised layout. It does not depend on the values of tensors, so it stays the same while a model is
-trained further, and both sides of a merge share it.
+A skeleton is a serialised layout. It does not depend on the values of tensors, so it does not change while a model is
+trained, and both sides of a merge share it.
 
-Reading a skeleton takes at most 24 times its size in memory, and usually twice, as most of it is literal bytes. Its
-size and the number of parameters in the manifest bound the segments, and rows are read one at a time.
+Reading a skeleton takes at most 24 times its size in memory, and usually twice, because most of it is literal bytes.
+Its size and the number of parameters in the manifest bound the number of segments, and rows are read one at a time.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 _MAGIC = b"git-theta skeleton 1\n"
 _MAX_SEGMENTS = 1 << 24
-_LEAST_BYTES = 4  # of a segment, on average
-_SEGMENTS_EACH = 16  # per parameter: its slice, checksums, and the literal bytes around it
+_LEAST_BYTES = 4  # per segment, on average
+_SEGMENTS_EACH = 16  # per parameter: its slice, checksums, and the literals around it
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """The segment of a tensor's CRC-32, which is not a literal since it changes with the values.
+    """The segment of a tensor's CRC-32, which is not a literal because it changes with the values.
 
     ``seed`` is the CRC-32 of the literal bytes before the tensor that the checksum also covers.
     """
@@ -84,24 +84,24 @@ class Layout:
     """The ordered segments of a checkpoint.
 
     Raises:
-        FormatError: Two slices have one name, a checksum has no slice, or there are too many segments.
+        FormatError: Two slices have the same name, a checksum has no slice, or there are too many segments.
     """
 
     segments: tuple[Segment, ...]
 
     def __post_init__(self) -> None:
-        known: set[str] = set()
+        names: set[str] = set()
         for segment in self.segments:
             if isinstance(segment, Slice):
-                if segment.name in known:
+                if segment.name in names:
                     raise FormatError(f"parameter {segment.name!r} appears twice")
-                known.add(segment.name)
-        if len(self.segments) > (most := most_segments(len(known))):
+                names.add(segment.name)
+        if len(self.segments) > (most := most_segments(len(names))):
             raise FormatError(
-                f"{len(self.segments)} segments for {len(known)} parameters, more than the limit of {most}"
+                f"{len(self.segments)} segments for {len(names)} parameters, more than the limit of {most}"
             )
         for segment in self.segments:
-            if isinstance(segment, Checksum) and segment.name not in known:
+            if isinstance(segment, Checksum) and segment.name not in names:
                 raise FormatError(f"a checksum of parameter {segment.name!r}, which is not in the file")
 
     @cached_property
@@ -165,7 +165,7 @@ class Layout:
 
 
 def most_segments(parameters: int) -> int:
-    """Return the limit of segments in a layout of a number of parameters."""
+    """Return the limit of segments in a layout with a number of parameters."""
     return min(_MAX_SEGMENTS, _SEGMENTS_EACH * (parameters + 1))
 
 
@@ -203,7 +203,7 @@ def _read_row(row: object) -> Segment:
 def layout_of(data: Content, fields: Iterable[Field], checksum: Callable[[Extent, int], int]) -> Layout:
     """Return the layout of a file, given its fields. Bytes outside of all fields become literals.
 
-    A checksum field with another value than the checksum of its tensor (some writers leave it zero) becomes a literal
+    A checksum field whose value differs from the checksum of its tensor (some writers leave it zero) becomes a literal
     too, so that the file can be restored exactly.
 
     Args:
@@ -212,7 +212,7 @@ def layout_of(data: Content, fields: Iterable[Field], checksum: Callable[[Extent
         checksum: Returns the CRC-32 of a tensor's bytes, continued from a seed.
 
     Raises:
-        FormatError: As ``in_file_order``, or two tensors have one name.
+        FormatError: See ``in_file_order``; or two tensors have the same name.
     """
     ordered = in_file_order(fields, data.nbytes)
     extents = {field.name: field for field in ordered if isinstance(field, Extent)}
@@ -225,8 +225,8 @@ def layout_of(data: Content, fields: Iterable[Field], checksum: Callable[[Extent
                 continue
         if field.offset > at:
             segments.append(Literal(bytes(data[at : field.offset])))
-        place = Slice(field.name, field.spec) if isinstance(field, Extent) else Checksum(field.name, field.seed)
-        segments.append(place)
+        segment = Slice(field.name, field.spec) if isinstance(field, Extent) else Checksum(field.name, field.seed)
+        segments.append(segment)
         at = field.end
     if at < data.nbytes:
         segments.append(Literal(bytes(data[at:])))

@@ -1,8 +1,8 @@
 """Manifest version 1: the text that git tracks instead of a checkpoint.
 
-One line a parameter, sorted by name, so that a textual merge of two sides that touched different parameters is a
-manifest again. Canonical: equal manifests have equal bytes, and the parser accepts nothing else. It takes at most 16
-times the text's size in memory, and time in proportion.
+A manifest has one line for each parameter, sorted by name, so that a textual merge of two sides that changed different
+parameters is a manifest too. The text is canonical: equal manifests have equal bytes, and the parser accepts nothing
+else. Parsing takes at most 16 times the size of the text in memory, and linear time.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 MAGIC = b"git-theta manifest 1\n"
 MAX_MANIFEST = 1 << 28
-"""The most bytes that a manifest may have: room for a million parameters."""
+"""The limit of a manifest in bytes, enough for a million parameters."""
 MOST_SIDES = 64
-"""The most sides that a merge may have."""
+"""The limit of sides in a merge."""
 
 _TWO = 2
 _LEAST_LINE = 10  # bytes, on average
@@ -42,7 +42,7 @@ _SHAPE = re.compile(r"\[(?:(?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)?\
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """What a manifest says of one parameter besides its name."""
+    """The entry of a parameter in a manifest, without its name."""
 
     spec: TensorSpec
     digest: Digest
@@ -50,36 +50,36 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Skeleton:
-    """Digest and size in bytes of a checkpoint's skeleton."""
+    """The digest and the size in bytes of a checkpoint's skeleton."""
 
     digest: Digest
     nbytes: int
 
     @classmethod
     def of(cls, data: bytes) -> Skeleton:
-        """Return digest and size of a skeleton's bytes."""
+        """Return the digest and the size of a skeleton, given its bytes."""
         return cls(tensor_digest(skeleton_spec(len(data)), data), len(data))
 
     @property
     def spec(self) -> TensorSpec:
-        """The spec that a store keeps the skeleton's bytes under."""
+        """The spec under which a store holds the bytes of the skeleton."""
         return skeleton_spec(self.nbytes)
 
 
 def side_names(count: int) -> tuple[str, ...]:
-    """Return what the sides of a merge are called: ``ours``, and ``theirs`` or with several ``theirs1`` and so on."""
+    """Return the names of the sides of a merge: ``ours`` and ``theirs``; or ``ours``, ``theirs1``, ``theirs2`` etc."""
     return ("ours", "theirs") if count <= _TWO else ("ours", *(f"theirs{n}" for n in range(1, count)))
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A parameter that is in conflict, with its candidates; None for a side that does not have it.
+    """A parameter in conflict, with its candidates; None for a side that does not have the parameter.
 
     Attributes:
-        name: The parameter.
-        reason: Why there is a conflict.
+        name: Name of the parameter.
+        reason: The reason of the conflict.
         base: The common ancestor's value.
-        sides: Our value, and those of the branches that were merged; two or more.
+        sides: Our value, and those of the merged branches; at least two.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class LayoutConflict:
-    """A conflict about the order, the literal bytes or the format of the file; see ``Conflict``."""
+    """A conflict about the order of parameters, the literal bytes or the format of the file; see ``Conflict``."""
 
     reason: Reason
     base: Skeleton | None
@@ -133,13 +133,13 @@ class Manifest:
         return bool(self.conflicts or self.layout_conflict)
 
     def digests(self) -> Iterator[tuple[Digest, int]]:
-        """Yield digest and size in bytes of every tensor; the skeleton's comes first."""
+        """Yield the digest and the size in bytes of the skeleton and then of every tensor."""
         yield self.skeleton.digest, self.skeleton.nbytes
         for parameter in self.parameters.values():
             yield parameter.digest, parameter.spec.nbytes
 
     def to_bytes(self) -> bytes:
-        """Write the canonical text, UTF-8."""
+        """Return the canonical text in UTF-8."""
         lines = [f"format {self.format}", f"skeleton {_skeleton(self.skeleton)}"]
         lines += _lines(self.parameters)
         if self.conflicted:
@@ -158,19 +158,19 @@ class Manifest:
         """Read a manifest.
 
         Raises:
-            ManifestError: The text is not canonical; the message names the line.
+            ManifestError: The text is not a canonical manifest. The message names the line.
         """
         return _Parser(data).manifest()
 
 
 def values_digest(parameters: Mapping[str, Parameter]) -> Digest:
-    """Name what all parameters hold, whatever file they lie in: the BLAKE3-256 of their lines in a manifest."""
+    """Return a digest of all parameters that does not depend on the file: the BLAKE3-256 of their manifest lines."""
     ordered = {name: parameters[name] for name in sorted(parameters)}
     return Digest(blake3("".join(f"{line}\n" for line in _lines(ordered)).encode()).hexdigest())
 
 
 def is_manifest(data: bytes | Content) -> bool:
-    """Return whether the first bytes are those of a manifest."""
+    """Return whether data begins as a manifest does."""
     return bytes(data[: len(MAGIC)]) == MAGIC
 
 
@@ -197,7 +197,7 @@ def _spec(kind: str, shape: str) -> TensorSpec:
 
 
 class _Parser:
-    """Reads line by line so that every complaint can name one."""
+    """A parser that reads line by line, so that every error can name the line."""
 
     def __init__(self, data: bytes) -> None:
         if len(data) > MAX_MANIFEST:
@@ -260,7 +260,7 @@ class _Parser:
         return self._lines[self._at - 1]
 
     def _bad(self, what: str) -> ManifestError:
-        # Line 1 is the magic, and _at counts the lines behind it that were taken.
+        # Line 1 is the magic, and _at is the number of lines after it that have been read.
         return ManifestError(f"line {self._at + 1}: {what}")
 
     def _keyword(self, word: str) -> str:

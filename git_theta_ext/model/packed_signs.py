@@ -1,13 +1,15 @@
-"""Long rows of -1, 0 and 1 in close to the fewest bytes that chance allows (ComPEFT, arXiv 2311.13171).
+"""Pack long rows of -1, 0 and 1 into a size close to their entropy (ComPEFT, arXiv 2311.13171).
 
-Many that are not zero: five to a byte as digits of base 3, which zstd's Huffman stage brings near their entropy. Few:
-the gaps between them, of which Huffman codes the upper bits, while the lower ones are nearly random and kept as bits.
+If many signs are not zero, five signs are packed into a byte as digits of base 3, which zstd's Huffman stage compresses
+to nearly their entropy. If few are not zero, the gaps between them are stored: Huffman codes the upper bits, while the
+lower bits are nearly random and stored as they are.
 
-A row is a byte for the arrangement, then:
-0, digits: one zstd frame of a byte for each five, the first one lowest, filled up with zeros.
-1, gaps: a byte for the number of lower bits, three numbers of eight bytes (of those that are not zero, of the bytes of
-upper bits, of the frame), the frame, and for each gap a bit for the sign and the lower bits, the lowest last. An upper
-part is a sum of bytes, of which all but the last one are 255.
+A packed row begins with a byte for the arrangement:
+
+- 0, digits: one zstd frame with a byte for every five signs, the first sign lowest, padded with zeros.
+- 1, gaps: a byte for the number of lower bits; three integers of eight bytes (the number of signs that are not zero,
+  the size of the upper parts, the size of the frame); the frame with the upper parts; and for each gap a bit for the
+  sign and the lower bits, the lowest last. An upper part is a sum of bytes, all of which are 255 except the last.
 """
 
 from __future__ import annotations
@@ -25,15 +27,15 @@ if TYPE_CHECKING:
     Signs = NDArray[np.int8]
 
 SIGNS_PER_FRAME = 1 << 19
-"""Signs that are packed together: those of a chunk's elements."""
+"""The number of signs that are packed together: one for each element of a chunk."""
 
 _DIGITS, _GAPS = range(2)
 _SIZE = struct.Struct("<I")
 _HEAD = struct.Struct("<BQQQ")
 _PER_BYTE = 5
-_DENSE = 0.12  # above this share of non-zeros, digits take less than gaps
+_DENSE = 0.12  # above this share of nonzero signs, digits take less than gaps
 _MORE = 255
-_UPPER_BITS = 5  # of a mean gap, left to Huffman
+_UPPER_BITS = 5  # upper bits of a mean gap, which Huffman codes
 _MOST_LOWER_BITS = 56
 
 
@@ -41,10 +43,10 @@ def pack_signs(signs: Signs) -> bytes:
     """Pack a one-dimensional array of -1, 0 and 1."""
     import numpy as np
 
-    places = np.flatnonzero(signs)
-    if places.size > _DENSE * signs.size:
+    positions = np.flatnonzero(signs)
+    if positions.size > _DENSE * signs.size:
         return bytes([_DIGITS]) + _huffman(_to_digits(signs))
-    gaps = np.diff(places, prepend=-1) - 1
+    gaps = np.diff(positions, prepend=-1) - 1
     lower = max(0, int(gaps.mean()).bit_length() - _UPPER_BITS) if gaps.size else 0
     upper = gaps >> lower
     more = upper // _MORE
@@ -52,7 +54,7 @@ def pack_signs(signs: Signs) -> bytes:
     steps[np.cumsum(more + 1) - 1] = upper - more * _MORE
     frame = _huffman(steps)
     bits = np.empty((gaps.size, lower + 1), np.uint8)
-    bits[:, 0] = signs[places] < 0
+    bits[:, 0] = signs[positions] < 0
     for column in range(lower):
         bits[:, column + 1] = (gaps >> (lower - 1 - column)) & 1
     head = _HEAD.pack(lower, gaps.size, steps.size, len(frame))
@@ -60,10 +62,10 @@ def pack_signs(signs: Signs) -> bytes:
 
 
 def unpack_signs(data: Buffer, count: int) -> Signs:
-    """Unpack what ``pack_signs`` made of an array of ``count`` elements.
+    """Return the array of ``count`` elements that ``pack_signs`` packed.
 
     Raises:
-        CorruptError: The data cannot be such an array.
+        CorruptError: The data is not a packed array of this size.
     """
     import numpy as np
 
@@ -72,9 +74,9 @@ def unpack_signs(data: Buffer, count: int) -> Signs:
         raise CorruptError("signs of unknown arrangement")
     if view[0] == _DIGITS:
         return _from_digits(_expand(view[1:], -(-count // _PER_BYTE)), count)
-    places, negative = _read_gaps(view[1:], count)
+    positions, negative = _read_gaps(view[1:], count)
     signs = np.zeros(count, np.int8)
-    signs[places] = 1 - 2 * negative.astype(np.int8)
+    signs[positions] = 1 - 2 * negative.astype(np.int8)
     return signs
 
 
@@ -89,10 +91,10 @@ def sign_frames(data: memoryview, count: int) -> list[memoryview]:
 
     Args:
         data: The frames of the row, one after another.
-        count: Signs in the row; all frames but the last one have SIGNS_PER_FRAME.
+        count: Number of signs in the row. All frames except the last one have SIGNS_PER_FRAME.
 
     Raises:
-        CorruptError: There are more or fewer bytes or frames than that.
+        CorruptError: The number of bytes or frames does not match.
     """
     wanted = -(-count // SIGNS_PER_FRAME)
     frames: list[memoryview] = []
@@ -107,31 +109,31 @@ def sign_frames(data: memoryview, count: int) -> list[memoryview]:
 
 
 def _read_gaps(view: memoryview, count: int) -> tuple[Any, Any]:
-    """Return the places that are not zero, and which of them are negative."""
+    """Return the positions of the signs that are not zero, and which of them are negative."""
     import numpy as np
 
     if view.nbytes < _HEAD.size:
         raise CorruptError("signs are cut short")
-    lower, found, stepped, framed = _HEAD.unpack_from(view)
+    lower, nonzero, stepped, framed = _HEAD.unpack_from(view)
     end = _HEAD.size + framed
-    if lower > _MOST_LOWER_BITS or found > count or not found <= stepped <= found + count // _MORE:
+    if lower > _MOST_LOWER_BITS or nonzero > count or not nonzero <= stepped <= nonzero + count // _MORE:
         raise CorruptError("signs of impossible size")
-    if view.nbytes - end != -(-found * (lower + 1) // 8):
+    if view.nbytes - end != -(-nonzero * (lower + 1) // 8):
         raise CorruptError("signs of another size than they claim")
     steps = _expand(view[_HEAD.size : end], stepped)
     last = steps != _MORE
     sums = np.cumsum(steps, dtype=np.int64)
-    # All gaps and what they lie between must fit; once they do, no shift below can overflow.
-    if int(last.sum()) != found or (stepped and (not last[-1] or (int(sums[-1]) << lower) + found > count)):
+    # The gaps and the signs between them must fit into the row. If they do, no shift below can overflow.
+    if int(last.sum()) != nonzero or (stepped and (not last[-1] or (int(sums[-1]) << lower) + nonzero > count)):
         raise CorruptError("signs of impossible size")
     gaps = np.diff(sums[last], prepend=0)
-    bits = np.unpackbits(np.frombuffer(view[end:], np.uint8), count=found * (lower + 1)).reshape(found, lower + 1)
+    bits = np.unpackbits(np.frombuffer(view[end:], np.uint8), count=nonzero * (lower + 1)).reshape(nonzero, lower + 1)
     for column in range(lower):
         gaps = (gaps << 1) | bits[:, column + 1]
-    places = np.cumsum(gaps + 1) - 1
-    if found and places[-1] >= count:
+    positions = np.cumsum(gaps + 1) - 1
+    if nonzero and positions[-1] >= count:
         raise CorruptError("signs beyond the end of their row")
-    return places, bits[:, 0]
+    return positions, bits[:, 0]
 
 
 def _to_digits(signs: Signs) -> Any:
@@ -162,7 +164,7 @@ def _from_digits(packed: Any, count: int) -> Signs:
 def _huffman(plane: Any) -> bytes:
     import zstandard
 
-    # Next to no matches are looked for: among random digits they cost more than they save.
+    # Almost no matches are searched for: in random digits they cost more than they save.
     parameters = zstandard.ZstdCompressionParameters(
         strategy=zstandard.STRATEGY_FAST, window_log=17, hash_log=6, chain_log=6, search_log=1, min_match=7
     )

@@ -1,4 +1,4 @@
-"""Keys under which remotes hold objects: checked on the way in and on the way out."""
+"""The keys of objects on remotes, which are checked in both directions."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ _INDEX = re.compile(r"index/([0-9a-f]{64})")
 
 
 def is_key(key: str) -> bool:
-    """Return whether a text is a key: a relative path of plain names, at most 512 characters."""
+    """Return whether a text is a key: a relative path of plain names with at most 512 characters."""
     return len(key) <= MAX_KEY and all(_PART.fullmatch(part) and part not in {".", ".."} for part in key.split("/"))
 
 
 def check_key(key: str) -> str:
-    """Return the key.
+    """Return a key after checking it.
 
     Raises:
-        UsageError: It is not a relative path of plain names (letters, digits, dot, underscore, hyphen), or too long.
+        UsageError: The key is too long or not a relative path of plain names (letters, digits, dot, underscore,
+            hyphen).
     """
     if not is_key(key):
         raise UsageError(f"{key[:80]!r} is not a key of a remote: it must be a relative path of plain names")
@@ -29,10 +30,10 @@ def check_key(key: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """Return the prefix of keys: empty, or a key that may end in a slash.
+    """Return a prefix of keys after checking it: it is empty, or a key that may end in a slash.
 
     Raises:
-        UsageError: No key can start with it.
+        UsageError: No key can start with the prefix.
     """
     if prefix:
         check_key(prefix.removesuffix("/"))
@@ -50,12 +51,12 @@ def index_key(name: str) -> str:
 
 
 def pack_of_key(key: str) -> str | None:
-    """Return the name of the pack that a key holds, or None for other keys."""
+    """Return the name of the pack under a key, or None for other keys."""
     match = _PACK.fullmatch(key)
     return match[2] if match else None
 
 
 def pack_of_index_key(key: str) -> str | None:
-    """Return the name of the pack that a key describes, or None for other keys."""
+    """Return the name of the pack whose index entry is under a key, or None for other keys."""
     match = _INDEX.fullmatch(key)
     return match[1] if match else None

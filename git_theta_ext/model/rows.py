@@ -1,7 +1,8 @@
-"""Read MessagePack that is a list of short rows, in memory that its size bounds.
+"""Read MessagePack that is a list of short rows, with memory bounded by its size.
 
-A byte of MessagePack can be an empty list of 64 bytes in memory, and five can claim a list of four billion. So rows are
-read one at a time, each of few lists of few items: besides its texts a row takes constant memory.
+A byte of MessagePack can become an empty list of 64 bytes in memory, and five bytes can claim a list of four billion
+items. Rows are therefore read one at a time, and the lists in a row and their items are limited: apart from its texts,
+a row takes constant memory.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WIDEST = 64
-"""The most items of a list or mapping in a row: a shape's dimensions."""
+"""The limit of items in a list or mapping of a row, enough for the dimensions of a shape."""
 MOST_LISTS = 16
-"""The most lists and mappings of a row, itself included."""
+"""The limit of lists and mappings in a row, including itself."""
 
 _PIECE = 1 << 16
 
 
 class RowReader:
-    """Reads values one after another.
+    """A reader of values, one after another.
 
     Args:
-        data: All of it.
+        data: The whole data.
 
     Raises:
-        ValueError: From every method: the data is not MessagePack, ends early, or exceeds a limit.
+        ValueError: Every method raises it if the data is not MessagePack, ends early, or exceeds a limit.
     """
 
     def __init__(self, data: memoryview) -> None:
@@ -47,17 +48,17 @@ class RowReader:
         )
 
     def read(self, nbytes: int) -> bytes:
-        """Return the next bytes, as a file does: the unpacker asks for them."""
+        """Return the next bytes, as a file does, for the unpacker."""
         piece = bytes(self._data[self._fed : self._fed + nbytes])
         self._fed += len(piece)
         return piece
 
     def mapping(self) -> int:
-        """Return the number of keys of the mapping that begins here."""
+        """Return the number of keys of the mapping that comes next."""
         return int(self._checked(self._unpacker.read_map_header))
 
     def rows(self, most: int) -> Iterator[Any]:
-        """Yield the values of the list that begins here, of which there may be so many."""
+        """Yield the values of the list that comes next, up to a limit."""
         count = self._checked(self._unpacker.read_array_header)
         if count > most:
             raise ValueError(f"{count} rows exceed the limit of {most}")

@@ -1,4 +1,4 @@
-"""A tensor's type, shape and digest: what a manifest says of it."""
+"""The type, the shape and the digest of a tensor, as a manifest has them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 Digest = NewType("Digest", str)
-"""64 lower-case hexadecimal digits: BLAKE3-256."""
+"""A BLAKE3-256 hash as 64 lower-case hexadecimal digits."""
 
 MAX_DIMENSIONS = 64
 MAX_BYTES = 1 << 50
@@ -29,10 +29,11 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """Element type and shape.
+    """Element type and shape of a tensor.
 
     Raises:
-        FormatError: The shape is negative, too large or has too many dimensions, or its elements fill no whole bytes.
+        FormatError: The shape is negative, too large or has too many dimensions, or the elements do not fill whole
+            bytes.
     """
 
     dtype: Dtype
@@ -44,7 +45,7 @@ class TensorSpec:
         if any(n < 0 for n in self.shape):
             raise FormatError(f"a tensor of negative size {list(self.shape)}")
         bits = self.elements * self.dtype.bits
-        # Of no elements at all, as a dimension is zero, the others could have any size, which nothing could write down.
+        # If a dimension is zero, the others could have any size, including one that cannot be written.
         if bits > MAX_BYTES * 8 or (not bits and max(self.shape) > MAX_BYTES * 8):
             raise FormatError(f"a tensor of impossible size {list(self.shape)}")
         if bits % 8:
@@ -55,7 +56,7 @@ class TensorSpec:
         """Make a spec from an element type's name.
 
         Raises:
-            FormatError: As the class, or the name is unknown.
+            FormatError: The spec is not valid, or the name is unknown.
         """
         return cls(dtype(name), tuple(shape))
 
@@ -74,9 +75,9 @@ class TensorSpec:
 
     @property
     def chunk_bytes(self) -> int:
-        """Size in bytes of every chunk but the last: 2^19 elements, or 4 MiB worth of very wide ones.
+        """Size in bytes of every chunk except the last: 2^19 elements, or 4 MiB of very wide elements.
 
-        Always a whole number of elements and of bytes.
+        It is always a whole number of elements and of bytes.
         """
         if self.dtype.bits <= _WIDEST_NUMBER:
             return _CHUNK_ELEMENTS * self.dtype.bits // 8
@@ -93,9 +94,10 @@ def skeleton_spec(nbytes: int) -> TensorSpec:
 
 
 class TensorHasher:
-    """Compute a tensor's digest piece by piece.
+    """Compute the digest of a tensor piece by piece.
 
-    The digest covers the element type, the shape and the little-endian bytes; a skeleton's covers its bytes alone.
+    The digest covers the element type, the shape and the little-endian bytes. The digest of a skeleton covers only its
+    bytes.
     """
 
     def __init__(self, spec: TensorSpec, *, threads: int = 1) -> None:
@@ -106,11 +108,11 @@ class TensorHasher:
     def update(self, data: Buffer) -> None:
         """Add the next bytes."""
         view = memoryview(data)
-        if view.nbytes:  # a view of nothing cannot be cast
+        if view.nbytes:  # an empty view cannot be cast
             self._blake3.update(view.cast("B"))
 
     def digest(self) -> Digest:
-        """Return the digest of all that was added."""
+        """Return the digest of all bytes added so far."""
         return Digest(self._blake3.hexdigest())
 
 
@@ -120,10 +122,10 @@ def tensor_digest(spec: TensorSpec, data: Buffer, *, threads: int = 1) -> Digest
     Args:
         spec: Element type and shape.
         data: Its little-endian bytes, ``spec.nbytes`` of them.
-        threads: Threads that may work on it; worth it from some 100 MB on.
+        threads: Number of threads; several pay off from about 100 MB on.
 
     Raises:
-        FormatError: The number of bytes does not fit the spec.
+        FormatError: The number of bytes does not match the spec.
     """
     if memoryview(data).nbytes != spec.nbytes:
         raise FormatError(f"{memoryview(data).nbytes} bytes for a tensor {spec}, which has {spec.nbytes}")
@@ -133,5 +135,5 @@ def tensor_digest(spec: TensorSpec, data: Buffer, *, threads: int = 1) -> Digest
 
 
 def is_digest(text: str) -> bool:
-    """Return whether a text is a digest as manifests write it."""
+    """Return whether a text is a digest in the form of manifests."""
     return _DIGEST.fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""Elements as float64 and back, and the reals that round to an element: what predictions and fits compute with."""
+"""Convert elements to float64 and back, and find the reals that round to an element, for predictions and fits."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     Values = NDArray[np.float64]
 
 BLOCK = 1 << 18
-"""Elements to work on at a time: many enough that threads seldom wait for each other between two operations."""
+"""The number of elements per operation, large enough that threads rarely wait for each other between operations."""
 
-_LARGEST = 1.7976931348623157e308  # of float64; integers above it cannot become one
+_LARGEST = 1.7976931348623157e308  # of float64; larger integers cannot be converted
 
 
 def write(values: Values, dtype: Dtype, out: memoryview) -> None:
@@ -30,27 +30,27 @@ def write(values: Values, dtype: Dtype, out: memoryview) -> None:
 
 
 def blocks(count: int) -> Iterator[slice]:
-    """Yield the slices of an array of that many elements, ``BLOCK`` of them at a time."""
+    """Yield slices of ``BLOCK`` elements that cover an array of ``count`` elements."""
     for start in range(0, count, BLOCK):
         yield slice(start, min(start + BLOCK, count))
 
 
 def of_bytes(elements: slice, dtype: Dtype) -> slice:
-    """Return the slice of bytes in which a slice of elements lies."""
+    """Return the slice of bytes that a slice of elements takes."""
     width = dtype.bits // 8
     return slice(elements.start * width, elements.stop * width)
 
 
 def rounding_interval(data: Buffer, dtype: Dtype) -> tuple[Values, Values, Values]:
-    """Return the values of elements and between which reals each of them was rounded from.
+    """Return the values of elements, and the intervals of the reals that round to each of them.
 
     Args:
         data: Little-endian elements.
         dtype: A real float type.
 
     Returns:
-        Values, lower ends and upper ends. Where a value is not finite the ends are NaN; next to the largest one the
-        end is as far as on the other side.
+        Values, lower ends and upper ends. The ends are NaN if a value is not finite. Beyond the largest value, the
+        end is as far away as on the other side.
     """
     import numpy as np
 
@@ -61,7 +61,7 @@ def rounding_interval(data: Buffer, dtype: Dtype) -> tuple[Values, Values, Value
     values = to_float64(data, dtype)
     with np.errstate(invalid="ignore", over="ignore"):
         middle = np.abs(values)
-        # Bit patterns of one sign are in the order of their values; below zero comes the smallest of the other sign.
+        # Bit patterns of one sign are in the order of their values; below zero is the smallest value of the other sign.
         above = np.abs(to_float64(np.where(size < sign - 1, size + 1, size).astype(bits.dtype).data, dtype))
         below = np.abs(to_float64(np.where(size > 0, size - 1, 1).astype(bits.dtype).data, dtype))
         below = np.where(size > 0, below, -below)
@@ -78,7 +78,7 @@ def finite_number(params: Any, name: str) -> float:
     """Return a number among an encoding's parameters.
 
     Raises:
-        CorruptError: It is missing, of another type or not finite.
+        CorruptError: The number is missing, of another type or not finite.
     """
     value = params.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
@@ -87,11 +87,11 @@ def finite_number(params: Any, name: str) -> float:
 
 
 def check_parent(chunk: Chunk, nbytes: int, needs: int) -> Base:
-    """Return a chunk's parent, which an update is applied to.
+    """Return the parent of a chunk, to which an update is applied.
 
     Raises:
-        CorruptError: There are not ``needs`` bases, or the parent is not a tensor of real floats of the same type and
-            shape that has the chunk's bytes.
+        CorruptError: The number of bases is not ``needs``, or the parent is not a tensor of real floats with the type
+            and shape of the chunk's tensor and the size of the chunk.
     """
     if len(chunk.bases) != needs:
         raise CorruptError(f"a chunk has {len(chunk.bases)} bases instead of {needs}")
@@ -105,10 +105,10 @@ def check_parent(chunk: Chunk, nbytes: int, needs: int) -> Base:
 
 
 def factor(base: Base, shape: tuple[int, ...]) -> Values:
-    """Return a factor's values, which are read only if it has this shape.
+    """Return the values of a factor, which are read only if it has this shape.
 
     Raises:
-        CorruptError: It has another shape or size, or is of no real float type.
+        CorruptError: The factor has another shape or size, or is not of a real float type.
     """
     if base.spec.shape != shape or not is_real(base.spec.dtype) or base.data.nbytes != base.spec.nbytes:
         raise CorruptError("a factor does not fit its tensor")

@@ -1,4 +1,4 @@
-"""Whether a matrix differs from its parent by an update of low rank, and by which factors."""
+"""Find the factors of a low-rank update between a matrix and its parent, if there is one."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
     Predict = Callable[[Chunk, memoryview], None]
 
-_LARGEST = 1 << 28  # elements: what is held in memory takes some ten times as many bytes
-_TOGETHER = 1 << 27  # elements that all threads hold in memory at a time, but for a single larger tensor
+_LARGEST = 1 << 28  # elements; a fit takes about ten times as many bytes in memory
+_TOGETHER = 1 << 27  # elements that all threads together hold in memory, except for a single larger tensor
 _SMALLEST = 1 << 12
 _SAMPLE = 512  # rows and columns
-_SAMPLED = 1 << 23  # elements to read for it
+_SAMPLED = 1 << 23  # elements to read for a sample
 _RANKS = (4, 8, 16, 32, 64, 128)
-_EXPLAINED = 0.2  # what a low rank must leave at most, of what the unchanged parent misses
+_EXPLAINED = 0.2  # the largest error of a low-rank prediction, as a share of the error of the unchanged parent
 _ARITHMETIC = 1e-7  # relative error of an update that was computed in float32
 _TINY = 1e-36
 _REGULAR = 1e-9
@@ -51,7 +51,7 @@ _PAYS_ON_DEVICE = 1 << 22  # elements
 def fit(target: TensorSource, parent: TensorSource, predict: Predict) -> Fit | None:
     """Return scale and factors, or None if no low rank explains the update.
 
-    Float64 is not tried: the rank of its updates depends on the type they are computed in, and few merge in it.
+    Float64 is not tried: the rank of an update depends on the type that it is computed in, and few merges use float64.
     """
     spec = target.spec
     if parent.spec != spec or not is_real(spec.dtype) or spec.dtype.name == "F64" or len(spec.shape) < 2:  # noqa: PLR2004 - a matrix
@@ -63,14 +63,14 @@ def fit(target: TensorSource, parent: TensorSource, predict: Predict) -> Fit | N
     if rank is None:
         return None
     with _ROOM.taken(spec.elements):
-        known = _update(target, parent, (rows, columns))
-        left, right = _factor(known, min(rank + _range_finder.OVERSAMPLE, rows, columns))
-        del known
+        update = _update(target, parent, (rows, columns))
+        left, right = _factor(update, min(rank + _range_finder.OVERSAMPLE, rows, columns))
+        del update
     return _rounded(target, parent, left, right, predict)
 
 
 class _Room:
-    """Room for so many elements, which threads share."""
+    """A memory budget in elements that threads share."""
 
     def __init__(self, elements: int) -> None:
         self._all = self._free = elements
@@ -78,7 +78,7 @@ class _Room:
 
     @contextmanager
     def taken(self, elements: int) -> Iterator[None]:
-        """Wait for room, and hold it for a block; what is larger than all gets all."""
+        """Reserve memory for a block, waiting until it is free; a request above the budget takes all of it."""
         elements = min(elements, self._all)
         with self._changed:
             self._changed.wait_for(lambda: elements <= self._free)
@@ -100,7 +100,7 @@ def _matrix(spec: TensorSpec) -> tuple[int, int]:
 
 @dataclass
 class _Rows:
-    """Rows of a tensor that were read already; see ``git_theta_ext.interfaces.TensorSource``."""
+    """Rows of a tensor that have been read already; see ``git_theta_ext.interfaces.TensorSource``."""
 
     spec: TensorSpec
     data: memoryview
@@ -110,7 +110,7 @@ class _Rows:
 
 
 def _update(target: TensorSource, parent: TensorSource, shape: tuple[int, int]) -> _range_finder.Intervals:
-    """Return what so many rows and columns, from the beginning, say about the update."""
+    """Return the intervals of the update in the first rows and columns."""
     import numpy as np
 
     centre, half = np.empty(shape[0] * shape[1], np.float32), np.empty(shape[0] * shape[1], np.float32)
@@ -124,14 +124,14 @@ def _update(target: TensorSource, parent: TensorSource, shape: tuple[int, int]) 
             middle[unknown] = 0
             centre[block] = middle
             half[block] = np.where(unknown, _range_finder.ANYTHING, (high - low) / 2 + _ARITHMETIC * np.abs(middle))
-    # Where sums cancel out, the error is that of their terms.
+    # If a sum cancels out, its error is that of its terms.
     squares = sum(float(np.square(centre[block]).sum(dtype=np.float64)) for block in _floats.blocks(centre.size))
     half += _ARITHMETIC * (squares / centre.size) ** 0.5 + _TINY
     return _range_finder.Intervals(centre.reshape(shape), half.reshape(shape))
 
 
 def _expected_rank(target: TensorSource, parent: TensorSource) -> int | None:
-    """Return a bound of the rank, or None if a sample shows that it is not low.
+    """Return an upper bound of the rank, or None if a sample shows that the rank is not low.
 
     The leading directions of one half of the sample's rows, fitted to one half of the columns of the others, must
     predict the other half.
@@ -146,60 +146,60 @@ def _expected_rank(target: TensorSource, parent: TensorSource) -> int | None:
     data, base = target.read(*piece), parent.read(*piece)
     if data == base:
         return None
-    known = _update(_Rows(target.spec, data), _Rows(parent.spec, base), (taken, columns))
-    places = np.random.default_rng(1).permutation(columns)[: min(columns, _SAMPLE)]
-    centre, half = known.centre[:, places], known.half[:, places]
-    known_rows, known_columns = taken // 2, places.size // 2
+    update = _update(_Rows(target.spec, data), _Rows(parent.spec, base), (taken, columns))
+    sampled = np.random.default_rng(1).permutation(columns)[: min(columns, _SAMPLE)]
+    centre, half = update.centre[:, sampled], update.half[:, sampled]
+    known_rows, known_columns = taken // 2, sampled.size // 2
     unseen = centre[known_rows:, known_columns:], half[known_rows:, known_columns:]
-    nothing = _distance(0, *unseen)
-    if nothing == 0:
+    unexplained = _distance(0, *unseen)
+    if unexplained == 0:
         return None
     directions = _directions(centre[:known_rows].astype("f8"))
     seen = centre[known_rows:, :known_columns]
     for rank in _RANKS:
-        if 4 * rank > min(taken, places.size) and rank > _RANKS[0]:
+        if 4 * rank > min(taken, sampled.size) and rank > _RANKS[0]:
             break
         one, other = directions[:rank, :known_columns], directions[:rank, known_columns:]
-        found = np.linalg.solve(one @ one.T + _REGULAR * np.eye(len(one)), one @ seen.T)
-        if _distance(found.T @ other, *unseen) < _EXPLAINED * nothing:
+        coefficients = np.linalg.solve(one @ one.T + _REGULAR * np.eye(len(one)), one @ seen.T)
+        if _distance(coefficients.T @ other, *unseen) < _EXPLAINED * unexplained:
             return rank
     return None
 
 
-def _directions(known: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the right singular vectors of a matrix of few rows, the leading ones first; quicker than by its SVD."""
+def _directions(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the right singular vectors of a matrix with few rows, leading ones first; faster than the SVD."""
     import numpy as np
 
-    values, vectors = np.linalg.eigh(known @ known.T)
+    values, vectors = np.linalg.eigh(rows @ rows.T)
     above = values[::-1] > _REGULAR * values[-1]
-    leading: NDArray[np.float64] = (vectors[:, ::-1][:, above].T @ known) / np.sqrt(values[::-1][above])[:, None]
+    leading: NDArray[np.float64] = (vectors[:, ::-1][:, above].T @ rows) / np.sqrt(values[::-1][above])[:, None]
     return leading
 
 
 def _distance(guess: Any, centre: NDArray[np.float32], half: NDArray[np.float32]) -> float:
-    """Return the sum of squares of how far a guess lies outside of the intervals."""
+    """Return the sum of the squared distances of a guess from the intervals."""
     import numpy as np
 
     return float((np.maximum(np.abs(centre - guess) - half, 0).astype(np.float64) ** 2).sum())
 
 
-def _factor(known: _range_finder.Intervals, width: int) -> tuple[Any, Any]:
-    """Return refined factors as numpy arrays, computed on a GPU if there is one and it pays."""
+def _factor(update: _range_finder.Intervals, width: int) -> tuple[Any, Any]:
+    """Return refined factors as numpy arrays, computed on a GPU if there is one and the matrix is large enough."""
     import numpy as np
 
-    start = np.random.default_rng(2).standard_normal((known.centre.shape[1], width)).astype(np.float32)
-    if known.centre.size < _PAYS_ON_DEVICE or not _has_device():
-        return _range_finder.refine(np, known, *_range_finder.find_range(np, known, start))
+    start = np.random.default_rng(2).standard_normal((update.centre.shape[1], width)).astype(np.float32)
+    if update.centre.size < _PAYS_ON_DEVICE or not _has_device():
+        return _range_finder.refine(np, update, *_range_finder.find_range(np, update, start))
     import torch
 
-    on_device = _range_finder.Intervals(torch.from_numpy(known.centre).cuda(), torch.from_numpy(known.half).cuda())
-    found = _range_finder.find_range(torch, on_device, torch.from_numpy(start).cuda())
-    left, right = _range_finder.refine(torch, on_device, *found)
+    on_device = _range_finder.Intervals(torch.from_numpy(update.centre).cuda(), torch.from_numpy(update.half).cuda())
+    initial = _range_finder.find_range(torch, on_device, torch.from_numpy(start).cuda())
+    left, right = _range_finder.refine(torch, on_device, *initial)
     return left.cpu().numpy(), right.cpu().numpy()
 
 
 def _has_device() -> bool:
-    """Return whether torch can use CUDA. It takes seconds to import, so only if there is a driver is it asked."""
+    """Return whether torch can use CUDA. Torch takes seconds to import, so it is only imported if there is a driver."""
     if not is_installed("torch"):
         return False
     try:
@@ -212,7 +212,7 @@ def _has_device() -> bool:
 
 
 def _rounded(target: TensorSource, parent: TensorSource, left: Any, right: Any, predict: Predict) -> Fit:
-    """Return the factors with as few bits in their mantissas as make the whole smallest."""
+    """Return the factors with the mantissa width that makes factors and residual smallest in total."""
     rows, columns = left.shape[0], right.shape[1]
     taken = max(1, min(rows, _MEASURED // columns))
     first = (rows - taken) // 2
@@ -222,15 +222,15 @@ def _rounded(target: TensorSource, parent: TensorSource, left: Any, right: Any, 
     predicted = memoryview(bytearray(data.nbytes))
     best, smallest = None, float("inf")
     for bits in _BITS:
-        found = Fit({"scale": 1.0, "swap": False}, (_stored(_keep(left, bits)), _stored(_keep(right, bits))))
-        bases = (Base(parent.spec, base), *(Base(spec, memoryview(values)) for spec, values in found.tensors))
-        predict(Chunk(target.spec, piece[0], bases, found.params), predicted)
+        candidate = Fit({"scale": 1.0, "swap": False}, (_stored(_keep(left, bits)), _stored(_keep(right, bits))))
+        bases = (Base(parent.spec, base), *(Base(spec, memoryview(values)) for spec, values in candidate.tensors))
+        predict(Chunk(target.spec, piece[0], bases, candidate.params), predicted)
         missed = payload_size(encode_residual(target.spec, data, predicted))
         size = missed * rows / taken + sum(
-            payload_size(encode_dense(spec, memoryview(values))) for spec, values in found.tensors
+            payload_size(encode_dense(spec, memoryview(values))) for spec, values in candidate.tensors
         )
         if size < smallest:
-            best, smallest = found, size
+            best, smallest = candidate, size
         elif size > 1.1 * smallest:
             break
     assert best is not None
@@ -238,7 +238,7 @@ def _rounded(target: TensorSource, parent: TensorSource, left: Any, right: Any, 
 
 
 def _keep(values: Any, bits: int) -> Any:
-    """Round to that many bits of mantissa behind the leading one."""
+    """Round to ``bits`` bits of mantissa after the leading one."""
     import numpy as np
 
     mantissa, exponent = np.frexp(values)

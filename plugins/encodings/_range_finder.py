@@ -1,11 +1,11 @@
-"""Factors of a low-rank update out of a rounded sum: a randomised range finder, then a search within the rounding.
+"""Recover the factors of a low-rank update from a rounded sum: a randomised range finder, then a refinement.
 
-The range finder is Halko, Martinsson and Tropp's (SIAM Review 53, 2011). What it finds is blurred by the rounding of
-the sum. But every element determines its update to within half a step of its type, and small ones have small steps. So
-the factors are known far better than that: alternately for each row of one factor and then of the other, a few Newton
-steps lead into the polytope of what the elements allow.
+The range finder is that of Halko, Martinsson and Tropp (SIAM Review 53, 2011). Its result is inexact because the sum is
+rounded. However, every element determines its update to within half a step of its type, and small elements have small
+steps. This determines the factors much better: a few Newton steps, alternately for the rows of one factor and of the
+other, lead into the polytope that the elements allow.
 
-All functions take arrays of numpy or of torch, and their module as ``xp``.
+All functions take arrays of numpy or torch, and that module as ``xp``.
 """
 
 from __future__ import annotations
@@ -14,51 +14,51 @@ from dataclasses import dataclass
 from typing import Any
 
 ANYTHING = 1e30
-"""Half the length of the interval of an element that determines nothing, such as one that is not finite."""
+"""Half the length of the interval of an element without information, such as one that is not finite."""
 OVERSAMPLE = 8
-"""Columns of random numbers beyond the expected rank."""
+"""The number of random columns in addition to the expected rank."""
 
 _POWER_STEPS = 2
-_ABOVE_NOISE = 1.3  # the singular values of noise lie close together
+_ABOVE_NOISE = 1.3  # the singular values of noise are close to each other
 _ROUNDS = 30
 _CENTRED_ROUNDS = 2
 _SETTLED = 9  # the round after which noise and update differ clearly
-_INSIDE = 0.003  # weight of elements that are in their interval already: keeps the systems regular
-_AIM = 0.6  # of the interval: what is aimed at its middle needs less precise factors
+_INSIDE = 0.003  # weight of elements that are inside their interval, which keeps the systems regular
+_AIM = 0.6  # inner part of the interval to aim at: closer to the middle, factors need less precision
 _BLOCK = 1 << 20
-_WORK = 2e10  # multiplications that a search may take: some seconds
+_WORK = 2e10  # multiplications that a search may take, a few seconds
 _PATIENCE = 3  # rounds in a row in which no fewer elements miss
 _WORKSPACE = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """What is known of a rounded update, as arrays of [rows, columns] in float32.
+    """The intervals of a rounded update, as arrays of [rows, columns] in float32.
 
     Attributes:
-        centre: The middle of what each element allows; zero if it allows anything.
-        half: Half the length of the interval; ``ANYTHING`` if an element allows anything.
+        centre: The middle of the interval of each element; zero if the element does not restrict the update.
+        half: Half the length of the interval; ``ANYTHING`` if the element does not restrict the update.
     """
 
     centre: Any
     half: Any
 
     @property
-    def T(self) -> Intervals:  # noqa: N802 - as arrays call it
-        """The update with rows and columns exchanged."""
+    def T(self) -> Intervals:  # noqa: N802 - the name that arrays use
+        """The transposed update."""
         return Intervals(self.centre.T, self.half.T)
 
 
 def find_range(xp: Any, update: Intervals, start: Any) -> tuple[Any, Any, float]:
-    """Return factors of the part that stands out of the noise, and the largest singular values of noise.
+    """Return factors of the part of the update above the noise, and the noise level.
 
     Args:
         xp: numpy or torch.
-        update: What to factor.
-        start: Random numbers of [columns, rank that is expected at most + ``OVERSAMPLE``], of ``centre``'s type.
+        update: The update to factor.
+        start: Random numbers of shape [columns, largest expected rank + ``OVERSAMPLE``], with the type of ``centre``.
 
     Returns:
-        Balanced factors of [rows, rank] and [rank, columns] in float64, and a singular value.
+        Balanced factors of [rows, rank] and [rank, columns] in float64, and a typical singular value of the noise.
     """
     centre = update.centre
     basis = xp.linalg.qr(centre @ start)[0]
@@ -72,14 +72,14 @@ def find_range(xp: Any, update: Intervals, start: Any) -> tuple[Any, Any, float]
 
 
 def refine(xp: Any, update: Intervals, left: Any, right: Any, noise: float) -> tuple[Any, Any]:
-    """Return factors whose product lies within as many intervals as a bounded search finds.
+    """Return factors whose product is inside as many intervals as a bounded search can achieve.
 
     Args:
         xp: numpy or torch.
         update: The intervals.
-        left: First guess of [rows, rank], float64.
-        right: First guess of [rank, columns], float64.
-        noise: Of the first guess; parts of the update that shrink far below it were noise themselves.
+        left: The initial left factor, float64 of [rows, rank].
+        right: The initial right factor, float64 of [rank, columns].
+        noise: The noise level of the initial factors. Parts of the update that shrink far below it are noise.
     """
     work = float(left.shape[0]) * right.shape[1] * right.shape[0] ** 2 * 2
     if right.shape[0] ** 2 * max(update.centre.shape) > _WORKSPACE:
@@ -100,7 +100,7 @@ def refine(xp: Any, update: Intervals, left: Any, right: Any, noise: float) -> t
 
 
 def _above(xp: Any, left: Any, right: Any, least: float) -> tuple[Any, Any]:
-    """Return balanced factors without the parts whose singular value is less, one of them at least."""
+    """Return balanced factors of the parts with a singular value above ``least``, at least of one part."""
     (outer, one), (inner, other) = xp.linalg.qr(left), xp.linalg.qr(right.T)
     rotate, values, turn = xp.linalg.svd(one @ other.T, full_matrices=False)
     rank = max(1, int((values > least).sum()))
@@ -109,9 +109,9 @@ def _above(xp: Any, left: Any, right: Any, least: float) -> tuple[Any, Any]:
 
 
 def improve(xp: Any, update: Intervals, left: Any, right: Any, aim: float = _AIM) -> tuple[Any, int]:
-    """Return ``left`` after one Newton step for each of its rows, towards the intervals' inner part ``aim``.
+    """Return ``left`` after one Newton step for each of its rows, towards the inner part ``aim`` of the intervals.
 
-    Also returns how many elements lay outside of that part before the step.
+    Also return the number of elements that were outside of this part before the step.
     """
     rank, columns = right.shape
     upper = [(i, j) for i in range(rank) for j in range(i, rank)]
@@ -134,7 +134,7 @@ def improve(xp: Any, update: Intervals, left: Any, right: Any, aim: float = _AIM
 
 
 def _missed(xp: Any, update: Intervals, rows: slice, product: Any, aim: float) -> tuple[Any, Any]:
-    """Return by how much a product lies outside of the intervals, and the elements' weights."""
+    """Return the distances of a product from the intervals, and the weights of the elements."""
     centre, half = _wide(update.centre[rows]), _wide(update.half[rows])
     off = centre - product
     missed = off - xp.clip(off, -aim * half, aim * half)

@@ -1,7 +1,8 @@
 """The difference of the bit patterns from those of a parent.
 
-The parent may have fewer rows, as before an embedding grew: a chunk's bytes that it has no counterpart for are coded
-as the dense encoding does. A payload is the residual, preceded by its size in eight bytes if dense bytes follow.
+The parent may have fewer rows, for example if an embedding grew: bytes of a chunk without a counterpart in the parent
+are coded as by the dense encoding. A payload is the residual; if dense bytes follow it, its size in eight bytes
+precedes it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Delta:
     needs = ("range",)
 
     def fit(self, target: TensorSource, parent: TensorSource) -> Fit | None:
-        """Return an empty fit if both have the same element type."""
+        """Return an empty fit if both tensors have the same element type."""
         return Fit() if target.spec.dtype == parent.spec.dtype else None
 
     def encode(self, chunk: Chunk, data: memoryview) -> list[Buffer]:
@@ -54,7 +55,7 @@ ENCODING = Delta()
 
 
 def _guess(chunk: Chunk, data: memoryview) -> memoryview:
-    """Return the parent's bytes at the chunk's place: as many as the chunk has, or fewer whole elements."""
+    """Return the parent's bytes at the position of the chunk: as many as the chunk has, or fewer whole elements."""
     if len(chunk.bases) != 1 or chunk.bases[0].spec.dtype != chunk.spec.dtype:
         raise CorruptError("a delta has no parent of its element type")
     return chunk.bases[0].data[: data.nbytes]

@@ -19,7 +19,7 @@ class Dense:
     needs = ()
 
     def fit(self, target: TensorSource, parent: TensorSource) -> Fit | None:
-        """Return None: a parent is of no use."""
+        """Return None: this encoding does not use a parent."""
         del target, parent
         return None
 

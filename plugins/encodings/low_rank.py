@@ -1,9 +1,9 @@
 """The difference from a parent plus a product of two thin factors: a merged LoRA (https://arxiv.org/abs/2106.09685).
 
-A value is predicted as ``parent + scale * sum_k left[i, k] * right[k, j]``, the factors as PEFT has them: ``left`` of
-shape [rows, rank] is its ``lora_B``, ``right`` of shape [rank, columns] its ``lora_A``. With ``swap`` the tensor is
-the transpose, as in layers of the kind ``fan_in_fan_out``. Tensors of more than two dimensions count as matrices of
-[shape[0], all others]. Products are added in the order of k, in float64, and rounded once.
+A value is predicted as ``parent + scale * sum_k left[i, k] * right[k, j]`` with the factors of PEFT: ``left`` of shape
+[rows, rank] is its ``lora_B``, and ``right`` of shape [rank, columns] is its ``lora_A``. With ``swap`` the update is
+transposed, as in layers with ``fan_in_fan_out``. Tensors of more than two dimensions are matrices of [shape[0], all
+others]. Products are added in the order of k, in float64, and rounded once.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 _MATRIX = 2
 
 _MOST_RANKS = 4
-"""Times the longer side of a matrix: more would only cost time."""
+"""The limit of ranks as a multiple of the longer side of a matrix; higher ranks would only cost time."""
 
 
 class LowRank(PredictingEncoding):
-    """Two thin factors and what they miss; lossless for any bytes."""
+    """Two thin factors and a residual; lossless for any bytes."""
 
     name = "low_rank"
     needs = ("range", "whole", "whole")
 
     def fit(self, target: TensorSource, parent: TensorSource) -> Fit | None:
-        """Find the factors of an update of low rank, if there was one; see ``git_theta_ext.interfaces.Encoding``."""
+        """Find the factors of a low-rank update, if there is one; see ``git_theta_ext.interfaces.Encoding``."""
         return _low_rank_fit.fit(target, parent, self.predict)
 
     def predict(self, chunk: Chunk, out: memoryview) -> None:
@@ -70,7 +70,7 @@ def _factors(chunk: Chunk) -> tuple[Any, Any, float]:
     """Return the factor of the rows, that of the columns and the scale.
 
     Raises:
-        CorruptError: They do not fit the tensor or each other.
+        CorruptError: The factors do not fit the tensor or each other.
     """
     scale, swap = _floats.finite_number(chunk.params, "scale"), chunk.params.get("swap", False)
     if not isinstance(swap, bool):
@@ -89,7 +89,7 @@ def _factors(chunk: Chunk) -> tuple[Any, Any, float]:
 
 
 def _tiles(start: int, count: int, width: int) -> Iterator[tuple[slice, slice]]:
-    """Yield rows and columns of rectangles that cover a run of elements in order, none larger than a block."""
+    """Yield rows and columns of rectangles, at most as large as a block, that cover a run of elements in order."""
     end = start + count
     while start < end:
         row, column = divmod(start, width)

@@ -1,6 +1,6 @@
 """The difference from a parent with multiplied rows or columns: a merged IA3 (https://arxiv.org/abs/2205.05638).
 
-A value is predicted as ``parent * multiplier[i]``, i its place along the axis, in float64 and rounded once.
+A value is predicted as ``parent * multiplier[i]``, where i is its index along the axis, in float64 and rounded once.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 _MATRIX = 2
 _LARGEST = 1 << 30  # bytes of a tensor that is held in memory
 _SAMPLE = 1 << 16  # elements
-_FITTING = 0.9  # of the slices must be multiplied by one number
-_ENOUGH = 4  # elements of a slice in a sample, below which one number explains too much by chance
+_FITTING = 0.9  # the share of slices that must be multiplied by one number
+_ENOUGH = 4  # elements of a slice in a sample; with fewer, one number often explains them by chance
 
 
 class Scale(PredictingEncoding):
-    """A multiplier for each slice along an axis, and what they miss; lossless for any bytes."""
+    """A multiplier for each slice along an axis, and a residual; lossless for any bytes."""
 
     name = "scale"
     needs = ("range", "whole")
 
     def fit(self, target: TensorSource, parent: TensorSource) -> Fit | None:
-        """Find axis and multipliers if they explain the tensor; see ``git_theta_ext.interfaces.Encoding``."""
+        """Find an axis and multipliers that explain the tensor; see ``git_theta_ext.interfaces.Encoding``."""
         spec = target.spec
         if parent.spec != spec or not is_real(spec.dtype) or len(spec.shape) < _MATRIX:
             return None
@@ -58,7 +58,7 @@ class Scale(PredictingEncoding):
             for block in _floats.blocks(out.nbytes // width):
                 piece = _floats.of_bytes(block, chunk.spec.dtype)
                 values = to_float64(parent.data[piece], chunk.spec.dtype)
-                values *= multiplier[_places(chunk.spec, axis, first + block.start, first + block.stop)]
+                values *= multiplier[_indices_along(chunk.spec, axis, first + block.start, first + block.stop)]
                 _floats.write(values, chunk.spec.dtype, out[piece])
 
 
@@ -69,7 +69,7 @@ def _multiplier(chunk: Chunk) -> tuple[int, Any]:
     """Return the axis and its multipliers.
 
     Raises:
-        CorruptError: They do not fit the tensor.
+        CorruptError: The axis or the multipliers do not fit the tensor.
     """
     axis, shape = chunk.params.get("axis"), chunk.spec.shape
     if isinstance(axis, bool) or not isinstance(axis, int) or not 0 <= axis < len(shape):
@@ -77,8 +77,8 @@ def _multiplier(chunk: Chunk) -> tuple[int, Any]:
     return axis, _floats.factor(chunk.bases[1], (shape[axis],))
 
 
-def _places(spec: TensorSpec, axis: int, start: int, end: int) -> Any:
-    """Return the places along an axis of the elements from ``start`` up to ``end``."""
+def _indices_along(spec: TensorSpec, axis: int, start: int, end: int) -> Any:
+    """Return the indices along an axis of the elements from ``start`` up to ``end``."""
     import numpy as np
 
     inner = 1
@@ -88,7 +88,7 @@ def _places(spec: TensorSpec, axis: int, start: int, end: int) -> Any:
 
 
 def _bounds(spec: TensorSpec, axis: int, first: int, data: memoryview, base: memoryview) -> tuple[Any, Any, Any]:
-    """Return for each slice the lowest and the highest multiplier that all its elements allow, and their number."""
+    """Return the lowest and highest multiplier that all elements of each slice allow, and the number of elements."""
     import numpy as np
 
     length = spec.shape[axis]
@@ -100,36 +100,38 @@ def _bounds(spec: TensorSpec, axis: int, first: int, data: memoryview, base: mem
             _, low, high = _floats.rounding_interval(data[piece], spec.dtype)
             parent = to_float64(base[piece], spec.dtype)
             one, other = low / parent, high / parent
-            known = np.isfinite(one) & np.isfinite(other)
-            places = _places(spec, axis, first + block.start, first + block.stop)[known]
-            np.maximum.at(lowest, places, np.minimum(one, other)[known])
-            np.minimum.at(highest, places, np.maximum(one, other)[known])
-            count += np.bincount(places, minlength=length)
+            finite = np.isfinite(one) & np.isfinite(other)
+            indices = _indices_along(spec, axis, first + block.start, first + block.stop)[finite]
+            np.maximum.at(lowest, indices, np.minimum(one, other)[finite])
+            np.minimum.at(highest, indices, np.maximum(one, other)[finite])
+            count += np.bincount(indices, minlength=length)
     return lowest, highest, count
 
 
 def _explains(spec: TensorSpec, axis: int, first: int, data: memoryview, base: memoryview) -> bool:
-    """Return from a sample whether nearly every slice was multiplied by one number."""
+    """Return whether nearly every slice of a sample is multiplied by one number."""
     lowest, highest, count = _bounds(spec, axis, first, data, base)
     seen = count >= _ENOUGH
     return bool(seen.any()) and float((lowest <= highest)[seen].mean()) >= _FITTING
 
 
 def _fitted(spec: TensorSpec, axis: int, data: memoryview, base: memoryview) -> Fit:
-    """Return for each slice a multiplier that all its elements allow, or where none is the middle of their ratios."""
+    """Return a multiplier for each slice: one that all its elements allow, or the median of their ratios."""
     import numpy as np
 
     lowest, highest, count = _bounds(spec, axis, 0, data, base)
     fits = (lowest <= highest) & (count > 0)
-    found = np.ones(spec.shape[axis])
-    found[fits] = (lowest[fits] + highest[fits]) / 2
+    multipliers = np.ones(spec.shape[axis])
+    multipliers[fits] = (lowest[fits] + highest[fits]) / 2
     targets, parents = (
-        np.moveaxis(np.frombuffer(each, f"<u{spec.dtype.bits // 8}").reshape(spec.shape), axis, 0)
-        for each in (data, base)
+        np.moveaxis(np.frombuffer(buffer, f"<u{spec.dtype.bits // 8}").reshape(spec.shape), axis, 0)
+        for buffer in (data, base)
     )
-    for place in np.flatnonzero(~fits & (count > 0)):
-        value, parent = (to_float64(np.ascontiguousarray(each[place]).data, spec.dtype) for each in (targets, parents))
+    for index in np.flatnonzero(~fits & (count > 0)):
+        value, parent = (
+            to_float64(np.ascontiguousarray(buffer[index]).data, spec.dtype) for buffer in (targets, parents)
+        )
         with np.errstate(all="ignore"):
             ratio = value.ravel() / parent.ravel()
-        found[place] = np.median(ratio[np.isfinite(ratio)])
-    return Fit({"axis": axis}, ((TensorSpec.of("F32", found.shape), found.astype("<f4").tobytes()),))
+        multipliers[index] = np.median(ratio[np.isfinite(ratio)])
+    return Fit({"axis": axis}, ((TensorSpec.of("F32", multipliers.shape), multipliers.astype("<f4").tobytes()),))

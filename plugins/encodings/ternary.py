@@ -1,8 +1,8 @@
 """The difference from a parent plus a scale times signs: an applied ComPEFT update (https://arxiv.org/abs/2311.13171).
 
-A value is predicted as ``parent + scale * s`` with s of -1, 0 and 1 (arXiv 2311.13171), in float64 and rounded once;
-where s is zero it is the parent's, bit for bit. A payload is the size of the packed signs in four bytes, the signs
-(``git_theta_ext.interfaces.pack_signs``) and the residual.
+A value is predicted as ``parent + scale * s``, where s is -1, 0 or 1, in float64 and rounded once. If s is zero, the
+prediction is the parent's value, bit for bit. A payload consists of the size of the packed signs in four bytes, the
+signs (``git_theta_ext.interfaces.pack_signs``) and the residual.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 _SIZE = struct.Struct("<I")
 _SAMPLE = 1 << 18  # elements
-_SUSPECT = 0.6  # of the bytes: more than that, no signs at all are often less
+_SUSPECT = 0.6  # share of the bytes above which a payload without signs is often smaller
 _FEWEST = 64
-_F64_ERROR = 2.0**-51  # relative, of what the ends of an interval are computed with
-_AGREEING = 0.9  # of what changed must have moved by the same amount
+_F64_ERROR = 2.0**-51  # relative error with which the ends of an interval are computed
+_AGREEING = 0.9  # share of the changed elements that must have moved by the same amount
 
 
 class Ternary:
-    """Signs, one scale, and what they miss; lossless for any bytes."""
+    """Signs, one scale, and a residual; lossless for any bytes."""
 
     name = "ternary"
     needs = ("range",)
@@ -94,23 +94,23 @@ def _encode(chunk: Chunk, data: memoryview, parent: memoryview, scale: float, si
 
 
 def _moved(chunk: Chunk, parent: memoryview, scale: float, signs: Any) -> memoryview:
-    """Return the prediction: the parent with the elements moved that have a sign."""
+    """Return the prediction: the parent, in which the elements with a nonzero sign are moved."""
     import numpy as np
 
     predicted = bytearray(parent)
     kind = f"<u{chunk.spec.dtype.bits // 8}"
-    places = np.flatnonzero(signs)
+    positions = np.flatnonzero(signs)
     with np.errstate(all="ignore"):
-        values = to_float64(np.frombuffer(parent, kind)[places].data, chunk.spec.dtype)
-        values += scale * signs[places]
-    moved = memoryview(bytearray(places.size * chunk.spec.dtype.bits // 8))
+        values = to_float64(np.frombuffer(parent, kind)[positions].data, chunk.spec.dtype)
+        values += scale * signs[positions]
+    moved = memoryview(bytearray(positions.size * chunk.spec.dtype.bits // 8))
     _floats.write(values, chunk.spec.dtype, moved)
-    np.frombuffer(predicted, kind)[places] = np.frombuffer(moved, kind)
+    np.frombuffer(predicted, kind)[positions] = np.frombuffer(moved, kind)
     return memoryview(predicted)
 
 
 def _common_step(spec: TensorSpec, data: memoryview, base: memoryview) -> float | None:
-    """Return the amount by which nearly all changed elements of a sample moved, or None if there is none."""
+    """Return the amount by which nearly all changed elements of a sample moved, or None if they do not agree."""
     import numpy as np
 
     kind = f"<u{spec.dtype.bits // 8}"
@@ -124,11 +124,11 @@ def _common_step(spec: TensorSpec, data: memoryview, base: memoryview) -> float 
         one, other = low - parent, high - parent
         slack = _F64_ERROR * (np.abs(low) + np.abs(parent))
         near, far = np.minimum(np.abs(one), np.abs(other)) - slack, np.maximum(np.abs(one), np.abs(other)) + slack
-    known = np.isfinite(far)
-    near, far = np.sort(near[known]), np.sort(far[known])
+    finite = np.isfinite(far)
+    near, far = np.sort(near[finite]), np.sort(far[finite])
     if near.size < _FEWEST:
         return None
-    # As many intervals hold an amount as have begun there and not yet ended; the most hold one where some begin.
+    # An amount is in the intervals that have started and not yet ended there. Their number is largest at a start.
     ended = np.searchsorted(far, near, side="left")
     holding = np.arange(1, near.size + 1) - ended
     best = int(holding.argmax())

@@ -1,10 +1,10 @@
 """Read a pickle without running it: a stack machine that builds lists, tuples and inert nodes, and calls nothing.
 
-Opcodes come from the standard library's ``pickletools.genops``, which only decodes. No value is ever hashed or
-compared, so that nested values cannot make that slow. What a global or a call means is left to the caller.
+Opcodes come from the standard library's ``pickletools.genops``, which only decodes. Values are never hashed or
+compared, so nested values cannot make that slow. The caller decides what a global or a call means.
 
-Reading takes at most 40 times the pickle's size and 4 MiB: an opcode of one byte can make an object of a hundred, so
-objects are charged to a ``Budget``, which checkpoints do not use up. Time is in proportion to the size.
+Reading takes at most 40 times the pickle's size plus 4 MiB of memory, and linear time. An opcode of one byte can create
+an object of a hundred bytes, so objects are charged to a ``Budget``, which is large enough for any checkpoint.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _MARK = _Mark()
 
 
 class Machine:
-    """Runs a pickle's opcodes.
+    """A machine that interprets the opcodes of a pickle.
 
     Args:
-        find: Returns the value of a global, or refuses it.
+        find: Returns the value of a global, or raises an error to refuse it.
         call: Returns the value of a call of a global with a tuple of arguments.
         load: Returns the value of a persistent id.
-        budget: For what it builds.
+        budget: The budget of the objects that it builds.
     """
 
     def __init__(
@@ -60,20 +60,20 @@ class Machine:
         self._load = load
         self._spend = budget.spend
         self._stack: list[Any] = []
-        self._memo: list[Any] = []  # pickles number their objects from zero on
+        self._memo: list[Any] = []  # pickles number their objects starting at zero
         self._scattered: dict[int, Any] = {}
 
     def run(self, data: bytes) -> object:
         """Return what the pickle describes.
 
         Raises:
-            FormatError: The pickle is damaged, too large, or uses an opcode or a global that no checkpoint needs.
+            FormatError: The pickle is damaged or too large, or it uses an opcode or a global that no checkpoint needs.
         """
         if len(data) > MAX_BYTES:
             raise FormatError(f"a pickle of {len(data)} bytes, more than the limit of {MAX_BYTES}")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of escapes in texts, which are the file's and not the user's
+                warnings.simplefilter("ignore")  # about escapes in the texts of the file, which the user did not write
                 return self._run(data)
         except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
             raise FormatError(f"damaged pickle: {error or type(error).__name__}") from error
@@ -122,7 +122,7 @@ class Machine:
             self._scattered[number] = value
 
     def _marked(self) -> list[Any]:
-        """Take what lies above the topmost mark."""
+        """Pop the values above the topmost mark."""
         self._spend(SEQUENCE)
         values: list[Any] = []
         while (value := self._stack.pop()) is not _MARK:
@@ -211,7 +211,7 @@ class Machine:
 
     def _called(self, function: object, arguments: tuple[Any, ...]) -> object:
         made = self._call(function, arguments)
-        # The same arguments can be named over and over, in two bytes each.
+        # Two bytes suffice to use the same arguments again.
         self._spend(2 * SEQUENCE * len(made.items) + SEQUENCE if isinstance(made, Node) else NODE)
         return made
 

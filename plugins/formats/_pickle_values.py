@@ -1,4 +1,4 @@
-"""What a pickle's opcodes build, and what that may cost."""
+"""The values that the opcodes of a pickle build, and the budget for them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from git_theta_ext.errors import FormatError
 
 COST_EACH = 24
-"""What a byte of a pickle may cost; those of state dicts cost 6 to 10, an optimizer's up to 16."""
+"""The budget per byte of a pickle. State dicts cost 6 to 10 per byte, and optimizer states up to 16."""
 COST_FREE = 1 << 22
-"""What any pickle may cost."""
+"""The budget of any pickle, in addition to the budget per byte."""
 SEQUENCE, NODE = 64, 96
-"""What objects cost: about their bytes in memory."""
+"""The costs of objects: about their size in memory, in bytes."""
 
 _WIDEST_KEY = 64
 
@@ -28,10 +28,10 @@ class Global:
 
 
 class Budget:
-    """What reading a pickle of some size may still cost.
+    """The remaining budget of reading a pickle.
 
     Args:
-        nbytes: Size of the pickle.
+        nbytes: Size of the pickle in bytes.
     """
 
     __slots__ = ("_left",)
@@ -40,10 +40,10 @@ class Budget:
         self._left = COST_EACH * nbytes + COST_FREE
 
     def spend(self, cost: int) -> None:
-        """Take what an object costs.
+        """Charge the cost of an object.
 
         Raises:
-            FormatError: So many objects are in no checkpoint of this size.
+            FormatError: The budget is exceeded: no checkpoint of this size has so many objects.
         """
         self._left -= cost
         if self._left < 0:
@@ -51,7 +51,7 @@ class Budget:
 
 
 class Node:
-    """A dictionary or an object: values under path components; None if a value adds nothing to the path."""
+    """A dictionary or an object: values by path components; None if a value does not extend the path."""
 
     __slots__ = ("items",)
 
@@ -59,7 +59,7 @@ class Node:
         self.items = [] if items is None else items
 
     def set(self, key: object, value: object) -> None:
-        """Add a value under a key; keys that make no short text are numbered."""
+        """Add a value under a key; keys that are not short texts are replaced by numbers."""
         if isinstance(key, str):
             text = key
         elif (

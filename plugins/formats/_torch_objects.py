@@ -1,4 +1,4 @@
-"""What the pickle of a torch checkpoint says, as inert values: the storages there are, the tensors that lie in them."""
+"""Read the storages of a torch checkpoint and the tensors in them from its pickle, as inert values."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_NAME = 4096
-"""The most characters of a parameter's name."""
+"""The limit of characters in the name of a parameter."""
 MAX_DEPTH = 4096
-"""The most containers inside each other: each adds a character to a name."""
+"""The limit of nested containers. Each of them adds at least a character to a name."""
 
 _DTYPES = {
     "float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16", "complex64": "C64", "complex128": "C128",
@@ -46,7 +46,7 @@ _LIGHTNING = (
 )
 _BUILTINS = "set frozenset dict list tuple complex bytearray bytes str int float bool slice range"
 _PATHS = "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath"
-# Beside the element types and storages. None of them is ever imported or called: their meaning is known here.
+# Globals besides element types and storages. They are never imported or called: this module knows their meaning.
 _ALLOWED = {
     "collections": "OrderedDict defaultdict Counter deque",
     "builtins": _BUILTINS,
@@ -72,12 +72,12 @@ _ALLOWED = {
 }
 _NAMES = {Global(module, name) for module, names in _ALLOWED.items() for name in names.split()}
 _NAMES |= {Global("torch", name) for name in (*_DTYPES, *_ODD_DTYPES, *_STORAGES)}
-_KNOWN = {found: found for found in _NAMES}
+_KNOWN = {name: name for name in _NAMES}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Storage:
-    """A record of the archive as the pickle announces it: ``elements`` elements of type ``dtype``."""
+    """A record of the archive as the pickle describes it: ``elements`` elements of type ``dtype``."""
 
     key: str
     dtype: Dtype
@@ -101,7 +101,7 @@ class Tensor:
 
     @property
     def whole(self) -> bool:
-        """Whether the storage holds this tensor, row by row, and nothing else."""
+        """Whether the storage consists of exactly this tensor, in row-major order."""
         expected = 1
         for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
             if size != 1 and stride != expected:
@@ -111,7 +111,7 @@ class Tensor:
 
     @property
     def inside(self) -> bool:
-        """Whether every element lies in the storage."""
+        """Whether every element is inside the storage."""
         if 0 in self.shape:
             return True
         last = self.offset + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
@@ -128,29 +128,29 @@ def read_objects(data: bytes) -> tuple[dict[str, Storage], Iterator[tuple[str, L
         The storages by key, and every storage and tensor once, with the first path to it, in the pickle's order.
 
     Raises:
-        FormatError: The pickle is damaged, or holds something that no plain checkpoint holds; nothing was run.
+        FormatError: The pickle is damaged, or has something that no plain checkpoint has. Nothing is executed.
     """
     storages: dict[str, Storage] = {}
 
     def load(ident: object) -> Storage:
         storage = _storage(ident)
-        known = storages.setdefault(storage.key, storage)
-        if known.nbytes != storage.nbytes:
-            raise FormatError(f"storage {storage.key!r} has both {known.nbytes} and {storage.nbytes} bytes")
+        first = storages.setdefault(storage.key, storage)
+        if first.nbytes != storage.nbytes:
+            raise FormatError(f"storage {storage.key!r} has both {first.nbytes} and {storage.nbytes} bytes")
         return storage
 
     budget = Budget(len(data))
     return storages, _leaves(Machine(_find, _call, load, budget).run(data), budget)
 
 
-def _find(found: Global) -> Global:
-    known = _KNOWN.get(found)
-    if known is None:
+def _find(name: Global) -> Global:
+    allowed = _KNOWN.get(name)
+    if allowed is None:
         raise FormatError(
-            f"the pickle calls {str(found)[:200]!r}, which could run code; it was not run",
+            f"the pickle calls {str(name)[:200]!r}, which could run code; it was not run",
             hint="save only the state_dict, or set theta-format=opaque for this path in .gitattributes",
         )
-    return known
+    return allowed
 
 
 def _call(function: object, args: tuple[Any, ...]) -> object:
@@ -210,7 +210,7 @@ _Path = tuple["_Path | None", str]
 
 
 def _leaves(root: object, budget: Budget) -> Iterator[tuple[str, Leaf]]:
-    # By hand and not by recursion: the file decides how deep it is nested.
+    # A loop and not recursion, because the file determines the depth.
     pending: list[tuple[_Path | None, Iterator[tuple[object, object]]]] = [(None, iter([(None, root)]))]
     seen: set[int] = set()
     while pending:
@@ -220,15 +220,15 @@ def _leaves(root: object, budget: Budget) -> Iterator[tuple[str, Leaf]]:
                 continue
             seen.add(id(value))
             budget.spend(NODE)
-            here = path if key is None else (path, str(key))
+            current = path if key is None else (path, str(key))
             if isinstance(value, (Storage, Tensor)):
-                name = _join(here)
+                name = _join(current)
                 budget.spend(len(name))
                 yield name, value
                 continue
             if len(pending) == MAX_DEPTH:
                 raise FormatError(f"containers are nested more than {MAX_DEPTH} deep in the pickle")
-            pending.append((here, iter(value.items if isinstance(value, Node) else enumerate(value))))
+            pending.append((current, iter(value.items if isinstance(value, Node) else enumerate(value))))
             break
         else:
             pending.pop()

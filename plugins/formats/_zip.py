@@ -1,9 +1,9 @@
 """Find the members of a zip archive without reading them: the central directory, checked against the local headers.
 
-Follows PKWARE's APPNOTE 6.3.10. Everything the archive says of itself is checked before it is believed. Its headers,
-members and directory have to account for every byte of the file: several archives in a row, as they are in files of
-torch.distributed, would else pass for one of them. Reading takes at most 16 times the directory's size in memory, and
-time in proportion: members do not overlap.
+This follows PKWARE's APPNOTE 6.3.10. All values in the archive are checked before they are used. The headers, members
+and directory must account for every byte of the file. Otherwise several concatenated archives, as in files of
+torch.distributed, would be taken for a single one. Reading takes at most 16 times the directory's size in memory, and
+linear time, because members do not overlap.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
-_END64_HEAD = 12  # what precedes the bytes that its size counts
+_END64_HEAD = 12  # bytes before those that its size field counts
 _LOCATOR = struct.Struct("<4sLQL")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
@@ -45,10 +45,10 @@ class Member:
     """A stored member.
 
     Attributes:
-        name: As in the central directory.
+        name: Name in the central directory.
         start: Offset of its first byte in the file.
-        size: Its number of bytes.
-        checksums: Offsets of the places that hold its CRC-32.
+        size: Size in bytes.
+        checksums: Offsets of the fields with its CRC-32.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Member:
 
     @property
     def end(self) -> int:
-        """Offset of the first byte behind it."""
+        """Offset of the first byte after it."""
         return self.start + self.size
 
 
@@ -92,11 +92,11 @@ def names(data: Content) -> list[str]:
 
 
 def members(data: Content) -> list[Member]:
-    """Find every member of an archive, in the order of their places.
+    """Find every member of an archive, in file order.
 
     Raises:
-        FormatError: The archive is damaged or contradicts itself; the message names the member.
-        NotSplittable: A member is compressed or encrypted, or there are bytes that belong to no member.
+        FormatError: The archive is damaged or contradicts itself. The message names the member.
+        NotSplittable: A member is compressed or encrypted, or some bytes do not belong to a member.
     """
     entries, limit = _entries(data)
     seen: set[str] = set()
@@ -108,27 +108,27 @@ def members(data: Content) -> list[Member]:
     first, *limits = *(entry.header for entry in entries), limit
     if first:
         raise _unaccounted(0, first)
-    found = [_member(data, entry, bound) for entry, bound in zip(entries, limits, strict=True)]
+    ordered = [_member(data, entry, bound) for entry, bound in zip(entries, limits, strict=True)]
     for entry in entries:
         if entry.flags & _ENCRYPTED:
             raise NotSplittable(f"zip member {entry.name!r} is encrypted")
         if entry.method:
             raise NotSplittable(f"zip member {entry.name!r} is compressed")
-    return found
+    return ordered
 
 
 def literals(layout: Layout) -> dict[str, bytes]:
-    """Return what no tensor covers of each member of an archive that was laid out.
+    """Return the bytes outside the tensors of each member, given the layout of an archive.
 
     Raises:
-        FormatError: The layout is of no archive.
+        FormatError: The layout is not that of an archive.
     """
     pieces = [(at, _literal(segment)) for at, segment in layout.located() if not isinstance(segment, Slice)]
     starts = [at for at, _ in pieces]
 
     def read(start: int, end: int) -> bytes:
-        found = pieces[max(0, bisect_right(starts, start) - 1) : bisect_right(starts, end)]
-        return b"".join(data[max(0, start - at) : max(0, end - at)] for at, data in found)
+        overlapping = pieces[max(0, bisect_right(starts, start) - 1) : bisect_right(starts, end)]
+        return b"".join(data[max(0, start - at) : max(0, end - at)] for at, data in overlapping)
 
     tail: list[bytes] = []
     for segment in reversed(layout.segments):
@@ -158,23 +158,23 @@ def _unaccounted(start: int, end: int) -> NotSplittable:
 
 
 def _entries(data: Content, at: int = 0) -> tuple[list[_Entry], int]:
-    """Read the central directory; also return its offset, behind which no member lies.
+    """Read the central directory, and return its offset too; all members are before it.
 
     Args:
         data: The file, or its last bytes.
-        at: The offset of the first of them.
+        at: The offset of the first of these bytes in the file.
     """
     start, size, count = _directory(data, at)
     if start < at:
         raise FormatError("the zip directory is not at its recorded position")
-    found = list(_read_entries(data, start - at, start - at + size))
-    if len(found) != count:
-        raise FormatError(f"the zip directory announces {count} members and lists {len(found)}")
-    return found, start
+    entries = list(_read_entries(data, start - at, start - at + size))
+    if len(entries) != count:
+        raise FormatError(f"the zip directory announces {count} members and lists {len(entries)}")
+    return entries, start
 
 
 def _directory(data: Content, offset: int) -> tuple[int, int, int]:
-    """Return offset, size in bytes and number of entries of the central directory."""
+    """Return the offset, the size in bytes and the number of entries of the central directory."""
     base = max(0, data.nbytes - _END.size - _MAX_COMMENT)
     tail = bytes(data[base:])
     at = tail.rfind(b"PK\5\6")
@@ -182,7 +182,7 @@ def _directory(data: Content, offset: int) -> tuple[int, int, int]:
         at = tail.rfind(b"PK\5\6", 0, at)
     if at < 0:
         raise FormatError("the file does not end with a zip directory; it may be cut short")
-    _, disk, first_disk, here, count, size, start, _ = _END.unpack_from(tail, at)
+    _, disk, first_disk, local_count, count, size, start, _ = _END.unpack_from(tail, at)
     end = base + at
     if end >= _LOCATOR.size and bytes(data[end - _LOCATOR.size : end - _LOCATOR.size + 4]) == b"PK\6\7":
         end, wide = _directory64(data, end - _LOCATOR.size, offset)
@@ -190,7 +190,7 @@ def _directory(data: Content, offset: int) -> tuple[int, int, int]:
             if short not in (full, mark):
                 raise FormatError("the two end records of the zip directory contradict each other")
         count, size, start = wide
-    elif disk or first_disk or here != count:
+    elif disk or first_disk or local_count != count:
         raise FormatError("a zip archive in several parts")
     end += offset
     if start + size != end:
@@ -205,10 +205,10 @@ def _directory64(data: Content, locator: int, offset: int) -> tuple[int, tuple[i
     at -= offset
     if at < 0 or at + _END64.size > locator or bytes(data[at : at + 4]) != b"PK\6\6" or disks > 1:
         raise NotSplittable("the zip64 end record is not at its recorded position")
-    _, rest, _, _, disk, first_disk, here, count, size, start = _END64.unpack(data[at : at + _END64.size])
+    _, rest, _, _, disk, first_disk, local_count, count, size, start = _END64.unpack(data[at : at + _END64.size])
     if at + _END64_HEAD + rest != locator:
         raise _unaccounted(at + _END64_HEAD + rest, locator)
-    if disk or first_disk or here != count:
+    if disk or first_disk or local_count != count:
         raise FormatError("a zip archive in several parts")
     return at, (count, size, start)
 
@@ -221,13 +221,13 @@ def _read_entries(data: Content, at: int, end: int) -> Iterator[_Entry]:
         _, _, _, flags, method, _, _, crc, packed, size, name_size, extra_size, comment_size, *_, header = fields
         raw = bytes(data[at + _ENTRY.size : at + _ENTRY.size + name_size])
         extra_at = at + _ENTRY.size + name_size
-        behind = extra_at + extra_size + comment_size
-        if behind > end:
+        next_at = extra_at + extra_size + comment_size
+        if next_at > end:
             raise FormatError(f"the zip directory is damaged at byte {at}")
         name = _decode(raw, flags)
         wide = _zip64(data[extra_at : extra_at + extra_size], (size, packed, header), name)
         yield _Entry(name, raw, flags, method, crc, wide[1], wide[0], wide[2], at)
-        at = behind
+        at = next_at
 
 
 def _decode(raw: bytes, flags: int) -> str:
@@ -238,7 +238,7 @@ def _decode(raw: bytes, flags: int) -> str:
 
 
 def _zip64(extra: memoryview, short: tuple[int, ...], name: str) -> tuple[int, ...]:
-    """Put the 64-bit values of the extra field in the place of those that are marked as too large."""
+    """Replace values that are marked as too large by the 64-bit values in the extra field."""
     wide: list[int] = []
     at = 0
     while at + 4 <= extra.nbytes:
@@ -269,18 +269,18 @@ def _member(data: Content, entry: _Entry, limit: int) -> Member:
         raise FormatError(f"zip member {entry.name!r} has a different name in its own header")
     later = bool(flags & _DESCRIPTOR)
     size, packed = _zip64(data[name_at + name_size : start], (size, packed), entry.name)
-    said = zip((size, packed, crc), (entry.size, entry.packed, entry.crc), strict=True)
-    agrees = all(local == central or (later and not local) for local, central in said)
+    pairs = zip((size, packed, crc), (entry.size, entry.packed, entry.crc), strict=True)
+    agrees = all(local == central or (later and not local) for local, central in pairs)
     agrees &= method == entry.method and not (flags ^ entry.flags) & (_ENCRYPTED | _DESCRIPTOR)
     if not agrees or (not method and entry.size != entry.packed):
         raise FormatError(f"zip member {entry.name!r} contradicts its entry in the directory")
-    places = [entry.at + _ENTRY_CRC]
+    checksums = [entry.at + _ENTRY_CRC]
     if not later:
-        places.append(at + _LOCAL_CRC)
+        checksums.append(at + _LOCAL_CRC)
     else:
         described = end + 4 if bytes(data[end : end + 4]) == b"PK\7\x08" else end
         if described + 12 <= limit:
-            places.append(described)
+            checksums.append(described)
     if limit - end not in (_DESCRIPTORS if later else (0,)):
         raise _unaccounted(end, limit)
-    return Member(entry.name, start, entry.packed, tuple(places))
+    return Member(entry.name, start, entry.packed, tuple(checksums))

@@ -1,8 +1,8 @@
 """GGUF files of llama.cpp, with their quantised blocks.
 
-Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Quantised tensors consist of blocks, such as a scale
-and 32 integers. A block counts as one element of a type that is only bits, ``opaque272:Q8_0`` for example.
-Reading takes at most 16 times the head's size in memory: every value that it counts takes some bytes of it.
+See https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Quantised tensors consist of blocks, such as a scale and
+32 integers. A block counts as one element of a type that is only bits, for example ``opaque272:Q8_0``. Reading takes at
+most 16 times the header's size in memory, because every value that the header counts takes some of its bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MOST_DIMENSIONS = 4
 _MOST_NESTED = 8
 _STRING, _ARRAY, _U32 = 8, 9, 4
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"""Bytes of a value by its type, but for strings and arrays."""
+"""The size in bytes of a value by its type, except for strings and arrays."""
 
 _PLAIN = {0: "F32", 1: "F16", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 30: "BF16"}
 _BLOCKS = {
@@ -43,11 +43,11 @@ _BLOCKS = {
     22: ("IQ2_S", 256, 82), 23: ("IQ4_XS", 256, 136), 29: ("IQ1_M", 256, 56), 34: ("TQ1_0", 256, 54),
     35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17), 40: ("NVFP4", 64, 36), 41: ("Q1_0", 128, 18),
 }  # fmt: skip
-"""Name, elements and bytes of a block, by the type's number."""
+"""The name, the number of elements and the size in bytes of a block, by the number of the type."""
 
 
 class GgufFormat:
-    """Finds tensors by the table behind the key-value pairs."""
+    """Finds tensors by the table after the key-value pairs."""
 
     name = "gguf"
     mergeable = True
@@ -57,13 +57,13 @@ class GgufFormat:
         return data[: len(_MAGIC)] == _MAGIC
 
     def parse(self, data: Content) -> list[Extent]:
-        """Find the tensors; their shapes are reversed, as the last dimension is the one whose elements lie together.
+        """Find the tensors. Their shapes are reversed, so that the elements of the last dimension are contiguous.
 
-        What is of a type that is not known yet reaches to the tensor behind it.
+        A tensor of an unknown type extends to the start of the next one.
 
         Raises:
-            FormatError: The file contradicts itself or is cut short; the tensor is named.
-            NotSplittable: Big-endian, or of the first version.
+            FormatError: The file contradicts itself or is truncated. The message names the tensor.
+            NotSplittable: The file is big-endian, or of the first version.
         """
         head = _read_head(data)
         starts = sorted({tensor.offset for tensor in head.tensors} | {data.nbytes - head.start})
@@ -101,20 +101,20 @@ class GgufFormat:
         return Layout((Literal(table + bytes(-len(table) % head.alignment)), *segments))
 
     def facts(self, layout: Layout) -> dict[str, bytes]:
-        """Return the key-value pairs as they are, by key, and bytes between the tensors that are not padding."""
+        """Return the raw key-value pairs by key, and the bytes between the tensors that are not padding."""
         head = _head_of(layout)
-        found: dict[str, bytes] = {}
+        pairs: dict[str, bytes] = {}
         cursor = _Cursor(memoryview(head.content), 0)
         for _ in range(head.pairs):
             key = cursor.text().decode("utf-8", "surrogateescape")
             start = cursor.at
             cursor.pass_value(cursor.number("<I"))
-            found[key] = head.content[start : cursor.at]
+            pairs[key] = head.content[start : cursor.at]
         between = b"".join(part.data for part in layout.segments[1:] if isinstance(part, Literal))
-        return found | ({_BETWEEN: between} if between.strip(b"\0") else {})
+        return pairs | ({_BETWEEN: between} if between.strip(b"\0") else {})
 
     def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> Layout | None:
-        """Return the layout with other pairs; None if that would move tensors, or a key exists twice."""
+        """Return the layout with other pairs; None if tensors would move, or a key exists twice."""
         before = self.facts(layout)
         alignment = _ALIGNMENT.decode()
         head = _head_of(layout)
@@ -137,7 +137,7 @@ FORMAT = GgufFormat()
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """A row of the table; the offset counts from where the data begins."""
+    """A row of the table. The offset is relative to the start of the data."""
 
     name: str
     dimensions: tuple[int, ...]
@@ -147,7 +147,7 @@ class _Tensor:
 
 @dataclass(frozen=True)
 class _Head:
-    """What precedes the data: ``content`` are the key-value pairs as they are."""
+    """The header before the data; ``content`` has the raw key-value pairs."""
 
     version: int
     pairs: int
@@ -159,14 +159,14 @@ class _Head:
 
 
 class _Cursor:
-    """Reads values one after another; nothing that is not there is ever asked for."""
+    """A reader of values, one after another, which never reads beyond the end."""
 
     def __init__(self, data: Content, at: int) -> None:
         self.data = data
         self.at = at
 
     def skip(self, nbytes: int) -> None:
-        """Go on behind the next bytes."""
+        """Skip the next bytes."""
         if nbytes > self.data.nbytes - self.at:
             raise FormatError(f"{nbytes} bytes at {self.at} of {self.data.nbytes}; the file may be cut short")
         self.at += nbytes
@@ -174,12 +174,12 @@ class _Cursor:
             raise FormatError(f"a head of {self.at} bytes and more, more than the limit of {_MOST_HEAD}")
 
     def take(self, nbytes: int) -> memoryview:
-        """Return the next bytes, and go on behind them."""
+        """Return the next bytes, and advance."""
         self.skip(nbytes)
         return self.data[self.at - nbytes : self.at]
 
     def number(self, kind: str) -> int:
-        """Return the next number, of a type as ``struct`` names it."""
+        """Return the next number, given its ``struct`` format."""
         (value,) = struct.unpack(kind, self.take(struct.calcsize(kind)))
         return int(value)
 
@@ -188,7 +188,7 @@ class _Cursor:
         return bytes(self.take(self.number("<Q")))
 
     def pass_value(self, kind: int, nested: int = 0) -> None:
-        """Go on behind a value of a type."""
+        """Skip a value of a type."""
         if kind == _STRING:
             self.skip(self.number("<Q"))
         elif kind == _ARRAY:
@@ -198,7 +198,7 @@ class _Cursor:
             if kind in _SIZES:
                 self.skip(_SIZES[kind] * count)
                 return
-            for _ in range(count):  # each takes some bytes, so that the file's end ends it
+            for _ in range(count):  # each iteration consumes bytes, so the end of the file bounds it
                 self.pass_value(kind, nested + 1)
         elif kind in _SIZES:
             self.skip(_SIZES[kind])
@@ -222,7 +222,7 @@ def _read_head(data: Content) -> _Head:
     if count > _MOST_TENSORS:
         raise FormatError(f"{count} tensors, more than the limit of {_MOST_TENSORS}")
     begin, alignment = cursor.at, _DEFAULT_ALIGNMENT
-    for _ in range(pairs):  # each takes some bytes, so that the file's end ends it
+    for _ in range(pairs):  # each iteration consumes bytes, so the end of the file bounds it
         key, kind = cursor.text(), cursor.number("<I")
         value = cursor.at
         cursor.pass_value(kind)
@@ -233,7 +233,7 @@ def _read_head(data: Content) -> _Head:
     content = bytes(data[begin : cursor.at])
     tensors = [_read_row(cursor) for _ in range(count)]
     start = cursor.at + -cursor.at % alignment
-    # A file without tensors need not reach up to where their data would begin.
+    # A file without tensors may end before the position where their data would begin.
     return _Head(version, pairs, content, alignment, tensors, cursor.at, min(start, data.nbytes))
 
 
@@ -275,7 +275,7 @@ def _spec(tensor: _Tensor, starts: Sequence[int]) -> TensorSpec:
 
 
 def _written(spec: TensorSpec) -> tuple[int, tuple[int, ...]] | None:
-    """Return how the table names an element type and a shape, or None if it cannot."""
+    """Return an element type and a shape as written in the table, or None if they cannot be written."""
     for kind, dimensions in _spellings(spec):
         if len(dimensions) <= _MOST_DIMENSIONS:
             return kind, dimensions

@@ -1,8 +1,8 @@
 """Arrays of numpy: ``.npy`` (one array) and ``.npz`` (a zip of them).
 
-Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html. The header is a Python literal; it is
-read by ``ast.literal_eval`` under numpy's own limit of length, which bounds what a header takes to a mebibyte, once. A
-zip's directory takes at most 16 times its size.
+See https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html. The header is a Python literal. It is read
+by ``ast.literal_eval`` with numpy's own limit of length, so a header takes at most 1 MiB of memory at a time. The
+directory of a zip archive takes at most 16 times its size.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAGIC = b"\x93NUMPY"
 _SUFFIX = ".npy"
 _MAX_HEADER = 10_000
 _WIDE_START = 12
-_WIDE_HEADER = 2  # from this version on, the header's length has four bytes in place of two
+_WIDE_HEADER = 2  # from this version on, the header's length has four bytes instead of two
 _UNICODE = 3  # the version whose header is UTF-8
 _MAX_ITEM = 100_000
 _DTYPES = {
@@ -44,7 +44,7 @@ class NpzFormat:
     mergeable = True
 
     def detect(self, data: Content) -> bool:
-        """Return whether the file is a ``.npy``, or a zip of nothing else."""
+        """Return whether the file is a ``.npy`` file, or a zip archive of such files only."""
         if data[: len(_MAGIC)] == _MAGIC:
             return True
         first = _zip.first_name(data)
@@ -53,30 +53,30 @@ class NpzFormat:
         return all(name.endswith(_SUFFIX) for name in _zip.names(data))
 
     def parse(self, data: Content) -> list[Field]:
-        """Find the arrays: under their names in a ``.npz``, as ``array`` in a ``.npy``.
+        """Find the arrays. The array of a ``.npy`` file is called ``array``.
 
-        An array in Fortran order has its shape reversed, since that is how its bytes lie.
+        The shape of an array in Fortran order is reversed, to match the order of its bytes.
 
         Raises:
-            FormatError: The archive or a header is damaged; the array is named.
-            NotSplittable: Compressed, or an array of Python objects.
+            FormatError: The archive or a header is damaged. The message names the array.
+            NotSplittable: A member is compressed, or an array has Python objects.
         """
         if data[: len(_MAGIC)] == _MAGIC:
             return [*_array("array", data, 0, data.nbytes)]
-        found: list[Field] = []
+        fields: list[Field] = []
         for member in _zip.members(data):
             if not member.name.endswith(_SUFFIX):
                 continue
             name = member.name.removesuffix(_SUFFIX)
             for extent in _array(name, data, member.start, member.end):
-                found.append(extent)
+                fields.append(extent)
                 if extent.end == member.end:
                     seed = zlib.crc32(data[member.start : extent.offset])
-                    found.extend(ChecksumField(name, place, seed) for place in member.checksums)
-        return found
+                    fields.extend(ChecksumField(name, offset, seed) for offset in member.checksums)
+        return fields
 
     def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
-        """Refuse: the archive would have to be written anew."""
+        """Return None: the archive would have to be rewritten."""
 
     def facts(self, layout: Layout) -> dict[str, bytes]:
         """Return the headers of arrays and all members that are not arrays, under their names."""
@@ -86,14 +86,14 @@ class NpzFormat:
         return _zip.literals(layout)
 
     def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> None:
-        """Refuse: the archive would have to be written anew."""
+        """Return None: the archive would have to be rewritten."""
 
 
 FORMAT = NpzFormat()
 
 
 def _array(name: str, data: Content, start: int, end: int) -> list[Extent]:
-    """Find the array of one ``.npy``; none if its elements have no bytes."""
+    """Find the array of one ``.npy`` file; an array whose elements have no bytes is left out."""
     try:
         kind, shape, offset = _header(data[start : min(end, start + _WIDE_START + _MAX_HEADER)])
         if kind is None:
@@ -113,7 +113,7 @@ def _array(name: str, data: Content, start: int, end: int) -> list[Extent]:
 
 
 def _header(data: memoryview) -> tuple[Dtype | None, tuple[int, ...], int]:
-    """Return element type, shape as the bytes lie, and the header's size."""
+    """Return the element type, the shape in the order of the bytes, and the size of the header."""
     if data.nbytes < len(_MAGIC) + 4 or data[: len(_MAGIC)] != _MAGIC:
         raise FormatError("no .npy header")
     version = data[6]
@@ -135,7 +135,7 @@ def _evaluate(header: str) -> tuple[Dtype | None, tuple[int, ...]]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd escapes, which are the file's and not the user's
+            warnings.simplefilter("ignore")  # about escapes in the texts of the file, which the user did not write
             value = ast.literal_eval(header.strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise FormatError(f"the .npy header is not a Python literal: {error}") from error
@@ -161,7 +161,7 @@ def _dtype(descr: object) -> Dtype | None:
 
 
 def _item_size(descr: object) -> int:
-    """Return the size in bytes of an element that is a string, a date, a record or of foreign byte order."""
+    """Return the size in bytes of an element that is a string, a date, a record or of non-native byte order."""
     match descr:
         case str():
             match = _SIMPLE.fullmatch(descr)

@@ -23,40 +23,40 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Content, Layout
 
 SMALLEST = 128 << 10
-"""The fewest bytes of a chunk, but for the last."""
+"""The minimum size in bytes of all chunks except the last."""
 LARGEST = 2 << 20
-"""The most bytes of a chunk."""
+"""The maximum size in bytes of a chunk."""
 
 _WINDOW = 32
 _SLAB = 1 << 20
-# Behind SMALLEST bytes each place is a cut with probability 1 in 384 Ki: 512 KiB a chunk on average.
+# After SMALLEST bytes, each position is a cut with a probability of 1 in 384 Ki: chunks have 512 KiB on average.
 _THRESHOLD = (1 << 32) // (384 << 10)
 
 
 class OpaqueFormat:
-    """Knows nothing of tensors; its parameters are chunks of bytes."""
+    """Splits files without regard to tensors; its parameters are chunks of bytes."""
 
     name = "opaque"
     mergeable = False
 
     def detect(self, data: Content) -> bool:  # noqa: ARG002 - the seam's signature
-        """Accept everything."""
+        """Return True: every file is accepted."""
         return True
 
     def parse(self, data: Content) -> list[Extent]:
         """Cut the file into chunks of 128 KiB to 2 MiB, 512 KiB on average, named in file order."""
-        found = []
+        chunks = []
         start = 0
         for number, end in enumerate(boundaries(data)):
-            found.append(Extent(f"chunk/{number:06}", TensorSpec.of("U8", (end - start,)), start))
+            chunks.append(Extent(f"chunk/{number:06}", TensorSpec.of("U8", (end - start,)), start))
             start = end
-        return found
+        return chunks
 
     def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
-        """Refuse: chunks of two versions make no file."""
+        """Return None: chunks of two versions do not form a file."""
 
     def facts(self, layout: Layout) -> dict[str, bytes]:  # noqa: ARG002 - the seam's signature
-        """Return nothing: no byte is outside the chunks."""
+        """Return an empty mapping: all bytes are in chunks."""
         return {}
 
     def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> None:
@@ -71,16 +71,16 @@ def boundaries(data: Content, slab: int = _SLAB) -> Iterator[int]:
 
     Args:
         data: The whole file.
-        slab: Bytes looked at in one go; 40 times as much memory is needed. The result does not depend on it.
+        slab: Number of bytes to process at a time, with 40 times as much memory. The result does not depend on it.
     """
     start = 0
     if data.nbytes > SMALLEST:
         for begin in range(0, data.nbytes, slab):
             end = min(begin + slab, data.nbytes)
-            places = _places(data, begin, end)
+            cuts = _cuts(data, begin, end)
             while True:
-                at = int(places.searchsorted(start + SMALLEST))
-                cut = int(places[at]) if at < places.size else end + 1
+                at = int(cuts.searchsorted(start + SMALLEST))
+                cut = int(cuts[at]) if at < cuts.size else end + 1
                 cut = min(cut, start + LARGEST)
                 if cut > end:
                     break
@@ -97,15 +97,15 @@ def _gear() -> NDArray[np.uint32]:
     return np.frombuffer(blake3(b"git-theta gear 1").digest(length=1024), dtype="<u4").astype(np.uint32)
 
 
-def _places(data: Content, begin: int, end: int) -> NDArray[np.int64]:
-    """Return every place behind a byte from ``begin`` up to ``end`` where the hash asks for a cut, in order."""
+def _cuts(data: Content, begin: int, end: int) -> NDArray[np.int64]:
+    """Return in order the positions after the bytes from ``begin`` up to ``end`` at which the hash makes a cut."""
     import numpy as np
 
     first = max(0, begin - (_WINDOW - 1))
     hashes: NDArray[Any] = _gear()[np.frombuffer(data[first:end], dtype=np.uint8)]
     width = 1
     while width < _WINDOW:
-        # Reads the old values on both sides: the shifted copy is complete before the sum is written.
+        # Both operands have the old values, because the shifted copy is complete before the sum is written.
         hashes[width:] += hashes[:-width] << np.uint32(width)
         width *= 2
     return np.flatnonzero(hashes[begin - first :] < _THRESHOLD) + (begin + 1)

@@ -1,8 +1,8 @@
 """Files of safetensors (https://github.com/huggingface/safetensors).
 
-More is accepted than the reference writes: gaps, tensors out of order and unaligned ones, since all come back as they
-were. What contradicts itself is refused. Reading a header takes at most 24 times its size in memory, and time in
-proportion.
+Gaps and tensors that are unaligned or out of order are accepted although the reference implementation does not write
+them, because they are restored exactly. Files that contradict themselves are rejected. Reading a header takes at most
+24 times its size in memory, and linear time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Content
 
 _LENGTH = 8
-_MAX_HEADER = 100_000_000  # the reference's own limit
+_MAX_HEADER = 100_000_000  # the limit of the reference implementation
 _METADATA = "__metadata__"
 _BETWEEN = "bytes between the tensors"
 
@@ -40,7 +40,7 @@ class SafetensorsFormat:
         """Find the tensors.
 
         Raises:
-            FormatError: The header is invalid, or contradicts itself or the file; the parameter is named.
+            FormatError: The header is invalid, or contradicts itself or the file. The message names the parameter.
         """
         header, start = _read_header(data)
         return [_extent(name, entry, start, data.nbytes) for name, entry in header.items() if name != _METADATA]
@@ -69,14 +69,14 @@ class SafetensorsFormat:
         return None if literal is None else Layout((literal, *(Slice(name, parameters[name]) for name in order)))
 
     def facts(self, layout: Layout) -> dict[str, bytes]:
-        """Return the metadata by its keys, and bytes that lie between the tensors."""
+        """Return the metadata by key, and the bytes between the tensors."""
         metadata = _header_of(layout).get(_METADATA, {})
-        found = {key: json.dumps(value).encode() for key, value in metadata.items()}
+        values = {key: json.dumps(value).encode() for key, value in metadata.items()}
         between = b"".join(part.data for part in layout.segments[1:] if isinstance(part, Literal))
-        return found | ({_BETWEEN: between} if between.strip(b"\0") else {})
+        return values | ({_BETWEEN: between} if between.strip(b"\0") else {})
 
     def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> Layout | None:
-        """Return the layout with other metadata, None if bytes between the tensors would have to change."""
+        """Return the layout with other metadata; None if bytes between the tensors would change."""
         if facts.get(_BETWEEN) != self.facts(layout).get(_BETWEEN):
             return None
         header = _header_of(layout)
@@ -95,14 +95,14 @@ def _header_of(layout: Layout) -> dict[str, Any]:
 
 
 def _written_header(entries: Mapping[str, Any]) -> Literal | None:
-    """Return a header with its length, None if it would be too long."""
+    """Return a header with its length; None if it is too long."""
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return Literal(len(text).to_bytes(_LENGTH, "little") + text) if len(text) <= _MAX_HEADER else None
 
 
 def _read_header(data: Content) -> tuple[dict[str, Any], int]:
-    """Return the header and the offset of the first byte behind it."""
+    """Return the header and the offset of the first byte after it."""
     length = int.from_bytes(data[:_LENGTH], "little")
     start = _LENGTH + length
     if data.nbytes < _LENGTH or start > data.nbytes:
@@ -119,14 +119,14 @@ def _read_header(data: Content) -> tuple[dict[str, Any], int]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    values = dict(pairs)
+    if len(values) != len(pairs):
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
                 raise FormatError(f"parameter {name!r} is in the header twice")
             seen.add(name)
-    return found
+    return values
 
 
 def _extent(name: str, entry: object, start: int, nbytes: int) -> Extent:
@@ -156,7 +156,7 @@ def _dtype(kind: str, shape: list[int], nbytes: int) -> Dtype:
     try:
         return dtype(kind)
     except FormatError:
-        # Newer than this table: the width follows from the size, and nothing more is needed to keep it.
+        # The type is newer than the table of types. Its width follows from the size, which is enough to store it.
         elements = TensorSpec(dtype("U8"), tuple(shape)).elements
         bits, rest = divmod(nbytes * 8, elements) if elements else (8, 0)
         if rest or not bits:
@@ -165,12 +165,12 @@ def _dtype(kind: str, shape: list[int], nbytes: int) -> Dtype:
 
 
 def _written(kind: Dtype) -> str | None:
-    """Return an element type's name in headers."""
+    """Return the name of an element type in headers."""
     return kind.name if kind.kind != "opaque" else kind.name.partition(":")[2] or None
 
 
 def _aligned(specs: Iterable[TensorSpec]) -> bool:
-    """Return whether each of some tensors begins at a multiple of its element when they are laid end to end."""
+    """Return whether each tensor starts at a multiple of its element size if tensors follow each other without gaps."""
     at = 0
     for spec in specs:
         if at * 8 % spec.dtype.bits:

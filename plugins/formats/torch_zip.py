@@ -1,7 +1,8 @@
 """Zip files that ``torch.save`` writes since version 1.6: ``.pt``, ``.pth``, ``.bin``.
 
-Each storage is one parameter, so tied tensors are kept once and strided ones as they lie. Everything else in the pickle
-(nested dictionaries, numbers, optimizer settings) stays literal. The pickle is read by ``_pickle``, which runs nothing.
+Each storage is one parameter, so tied tensors are stored once, and strided tensors in the order of the storage.
+Everything else in the pickle (nested dictionaries, numbers, optimizer settings) is literal bytes. ``_pickle`` reads the
+pickle without running code.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _PICKLE = "/data.pkl"
 _SCRIPT = "/constants.pkl"
 _PASSING = frozenset((".data/serialization_id", "byteorder", "version", ".format_version", ".storage_alignment"))
-"""Records that say how the file was written, and nothing of the model."""
+"""Records about how the file was written, which do not describe the model."""
 _LEGACY_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # LONG1 0x1950a86a20f9469cfc6c
 _LEGACY_HEAD = 24
 _PROTO = 0x80
@@ -48,9 +49,9 @@ class TorchZipFormat:
         """Find the storages and their checksums.
 
         Raises:
-            FormatError: The archive or its pickle is damaged, contradicts itself, or could run code; the parameter is
-                named if there is one.
-            NotSplittable: Compressed, a legacy file, or TorchScript.
+            FormatError: The archive or its pickle is damaged, contradicts itself, or could run code. The message names
+                the parameter if it concerns one.
+            NotSplittable: The file is compressed, in the legacy format, or TorchScript.
         """
         if _is_legacy(data):
             raise NotSplittable("legacy torch file; save it again with torch.save(torch.load(...), ...)")
@@ -66,16 +67,16 @@ class TorchZipFormat:
         return _fields(members, f"{prefix}/data/", _read(data, members[pickles[0]]), swapped=swapped)
 
     def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
-        """Refuse: a pickle would have to be written anew."""
+        """Return None: the pickle would have to be rewritten."""
 
     def facts(self, layout: Layout) -> dict[str, bytes]:
-        """Return the records that are not storages, under their names, but for those that every save writes anew."""
-        found = {name.partition("/")[2] or name: data for name, data in _zip.literals(layout).items()}
-        storages = {name for name, data in found.items() if name.startswith("data/") and not data}
-        return {name: data for name, data in found.items() if name not in _PASSING and name not in storages}
+        """Return the records that are not storages by name, except those that change with every save."""
+        records = {name.partition("/")[2] or name: data for name, data in _zip.literals(layout).items()}
+        storages = {name for name, data in records.items() if name.startswith("data/") and not data}
+        return {name: data for name, data in records.items() if name not in _PASSING and name not in storages}
 
     def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> None:
-        """Refuse: a pickle would have to be written anew."""
+        """Return None: the pickle would have to be rewritten."""
 
 
 FORMAT = TorchZipFormat()
@@ -83,7 +84,7 @@ FORMAT = TorchZipFormat()
 
 @dataclass(slots=True)
 class _Use:
-    """A storage, the first path to it, and the first tensor that fills it."""
+    """A storage, the first path to it, and the first tensor that covers it completely."""
 
     storage: Storage
     path: str
@@ -95,7 +96,7 @@ def _is_legacy(data: Content) -> bool:
 
 
 def _read(data: Content, member: Member) -> list[_Use]:
-    # Only a file that is to be split needs the pickle machine; every file is asked whether it is a torch file.
+    # Only splitting a file needs the pickle machine; detection runs on every file and does not import it.
     from ._pickle import MAX_BYTES
     from ._torch_objects import read_objects
 
@@ -103,7 +104,7 @@ def _read(data: Content, member: Member) -> list[_Use]:
         raise FormatError(f"{member.name!r} has {member.size} bytes, more than the limit of {MAX_BYTES}")
     storages, leaves = read_objects(bytes(data[member.start : member.end]))
     uses = _uses(leaves)
-    # A storage that no container leads to is a parameter all the same.
+    # A storage that is in no container is a parameter too.
     rest = (_Use(storage, f"data/{key}") for key, storage in storages.items() if key not in uses)
     return [*uses.values(), *rest]
 
@@ -124,7 +125,7 @@ def _uses(leaves: Iterable[tuple[str, Leaf]]) -> dict[str, _Use]:
 
 
 def _fields(members: Mapping[str, Member], folder: str, uses: list[_Use], *, swapped: bool) -> list[Field]:
-    found: list[Field] = []
+    fields: list[Field] = []
     numbers: dict[str, int] = {}
     taken: set[str] = set()
     for use in uses:
@@ -139,9 +140,9 @@ def _fields(members: Mapping[str, Member], folder: str, uses: list[_Use], *, swa
         if member.size != use.storage.nbytes:
             size = use.storage.nbytes
             raise FormatError(f"parameter {name!r}: {member.name!r} has {member.size} bytes instead of {size}")
-        found.append(Extent(name, _spec(use, swapped=swapped), member.start))
-        found.extend(ChecksumField(name, place) for place in member.checksums)
-    return found
+        fields.append(Extent(name, _spec(use, swapped=swapped), member.start))
+        fields.extend(ChecksumField(name, offset) for offset in member.checksums)
+    return fields
 
 
 def _spec(use: _Use, *, swapped: bool) -> TensorSpec:
@@ -151,5 +152,5 @@ def _spec(use: _Use, *, swapped: bool) -> TensorSpec:
 
 
 def _ordered(kind: Dtype, *, swapped: bool) -> Dtype:
-    """Return what is left of an element type whose bytes are the wrong way round."""
+    """Return an element type as an opaque one if its bytes are in swapped order."""
     return opaque(kind.bits, f">{kind.name}") if swapped and kind.bits > 8 else kind  # noqa: PLR2004 - one byte

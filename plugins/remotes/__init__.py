@@ -1,1 +1,1 @@
-"""Remotes that packs are pushed to and fetched from."""
+"""Remotes, to which packs are pushed and from which they are fetched."""

@@ -1,4 +1,4 @@
-"""Move immutable files: as a reflink, as a hard link, or byte by byte, and never half."""
+"""Copy immutable files atomically: as a reflink, as a hard link, or byte by byte."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FICLONE = 0x40049409  # linux/fs.h
 _PIECE = 1 << 24
 _READ_BITS = 0o444
 _STALE_SECONDS = 24 * 3600
-# No key holds a tilde, so a half-written object can never be listed or asked for.
+# No key contains a tilde, so an incomplete object is never listed or requested.
 _TEMPORARY = "tmp~"
 
 
@@ -29,7 +29,7 @@ def make_folder(path: Path) -> None:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what uploads that were killed more than a day ago left in a directory."""
+    """Remove temporary files of uploads that were killed more than a day ago from a directory."""
     for path in folder.glob(f"{_TEMPORARY}*"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _STALE_SECONDS:
@@ -37,12 +37,12 @@ def remove_stale(folder: Path) -> None:
 
 
 def add_file(source: Path, target: Path) -> bool:
-    """Add an immutable file to a directory unless the name is taken there; durable on return.
+    """Add an immutable file to a directory unless the name exists there; durable on return.
 
-    Whoever can read the directory can read the file.
+    Users who can read the directory can read the file.
 
     Returns:
-        Whether it was added.
+        Whether the file was added.
     """
     mode = target.parent.stat().st_mode & _READ_BITS
     temporary = target.with_name(_TEMPORARY + token_hex(8))
@@ -63,12 +63,12 @@ def add_file(source: Path, target: Path) -> bool:
 
 
 def bring_file(source: Path, fd: int, path: Path) -> None:
-    """Bring an immutable file to a place of its own, going on after the bytes that are there.
+    """Copy an immutable file to a new path, continuing after the bytes that are there.
 
     Args:
-        source: Its name.
-        fd: The same, open.
-        path: Where to; may hold its first bytes.
+        source: Path of the file.
+        fd: File descriptor of the same file.
+        path: The new path, which may have the first bytes already.
     """
     begun = own_size(path, os.fstat(fd).st_size)
     if begun:
@@ -85,7 +85,7 @@ def bring_file(source: Path, fd: int, path: Path) -> None:
 
 
 def own_size(path: Path, most: int) -> int:
-    """Return how many bytes of a file can be kept; one that is shared or too long is removed first."""
+    """Return the number of bytes of a file that can be kept; a file that is shared or too long is removed."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def own_size(path: Path, most: int) -> int:
 
 
 def append_rest(source: int, path: Path) -> None:
-    """Copy the bytes from where ``path`` ends; durable on return."""
+    """Append the bytes that ``path`` lacks; durable on return."""
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     try:
         position = os.fstat(target).st_size
@@ -117,9 +117,9 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def hard_link(source: Path, path: Path) -> bool:
-    """Give a file of ours a second name if the file system can.
+    """Create a hard link to a file of the current user, if the file system supports it.
 
-    The file of another user stays apart: its owner could change it.
+    The file of another user is not linked, because its owner could change it.
     """
     try:
         if source.lstat().st_uid != os.geteuid():
@@ -149,8 +149,8 @@ def _name(temporary: Path, target: Path) -> bool:
     except FileExistsError:
         return False
     except OSError:
-        # No hard links here (FAT, some network file systems). Who writes between the check and the renaming writes
-        # the same bytes, as keys hold the hash of what is under them.
+        # The file system has no hard links (FAT, some network file systems). A writer between the check and the
+        # renaming writes the same bytes, because keys contain the hash of their object.
         if target.exists():
             return False
         temporary.rename(target)

@@ -1,4 +1,4 @@
-"""From a remote's URL and settings to what tensorstore opens."""
+"""Convert a remote's URL and settings to the specification that tensorstore opens."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TIMEOUT = 60.0
-"""Seconds that a server may be silent."""
+"""The default time that a server may be silent, in seconds."""
 
 _LONGEST_TIMEOUT = 24 * 3600
 _OPTIONS = frozenset({"endpoint", "region", "credentials", "timeout"})
 _RETRIES = {"max_retries": 1}
-"""Of a request; whoever asks tries again as well."""
+"""The number of times that tensorstore retries a request; callers retry too."""
 
 
 def timeout_of(url: str, options: Mapping[str, Any]) -> float:
-    """Return the seconds that a server may be silent.
+    """Return the time that a server may be silent, in seconds.
 
     Raises:
         ConfigError: The setting is not a number of seconds.
@@ -43,7 +43,7 @@ def spec_of(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return tensorstore's JSON specification of a key-value store.
 
     Raises:
-        ConfigError: The URL or a setting is not understood.
+        ConfigError: The URL or a setting is not valid.
     """
     parts = urlsplit(url)
     if unknown := set(options) - _OPTIONS:

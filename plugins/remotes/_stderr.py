@@ -1,4 +1,4 @@
-"""Keep log lines that a C++ library writes to standard error from the terminal."""
+"""Remove log lines of a C++ library from standard error."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _lock = Lock()
 
 @contextmanager
 def silent_sdk() -> Iterator[None]:
-    """Hold back what is written to descriptor 2 for a block, and then write all of it but the library's log lines.
+    """Buffer the output to descriptor 2 for a block, and write it afterwards without the library's log lines.
 
-    Amazon's SDK logs each place where it finds no credentials, although the next may have some. It writes to the
-    descriptor itself and has no setting.
+    Amazon's SDK logs each location in which it finds no credentials, although the next one may have some. It writes to
+    the descriptor directly and has no setting for this.
     """
-    with _lock, tempfile.TemporaryFile() as held:
+    with _lock, tempfile.TemporaryFile() as buffer:
         try:
             terminal = os.dup(_STDERR)
-        except OSError:  # it is closed
+        except OSError:  # standard error is closed
             yield
             return
-        os.dup2(held.fileno(), _STDERR)
+        os.dup2(buffer.fileno(), _STDERR)
         try:
             yield
         finally:
             os.dup2(terminal, _STDERR)
             os.close(terminal)
-            held.seek(0)
-            if rest := _LOG_LINE.sub(b"", held.read()):
+            buffer.seek(0)
+            if rest := _LOG_LINE.sub(b"", buffer.read()):
                 os.write(_STDERR, rest)

@@ -1,7 +1,7 @@
 """A directory on this machine or on a network file system.
 
-Objects are shared with the local store if the file system allows: as a reflink, else as a hard link, else as a copy.
-They are never changed in place, so a link is as good as a copy.
+Objects are shared with the local store if the file system supports it: as a reflink or as a hard link, otherwise they
+are copied. They are never changed in place, so a link is as safe as a copy.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def open_remote(url: str, options: Mapping[str, Any]) -> Directory:
     """Open the directory at a path or ``file://`` URL.
 
     Args:
-        url: The directory. It is made at the first upload; its parent must exist.
-        options: None are known.
+        url: The directory. The first upload creates it; its parent must exist.
+        options: No options are supported.
 
     Raises:
-        ConfigError: The URL names another machine or no absolute path.
+        ConfigError: The URL names another machine, or its path is not absolute.
     """
     del options
     parts = urlsplit(url) if url.startswith("file:") else None
@@ -78,7 +78,7 @@ class Directory:
             return b"".join(pieces)
 
     def fetch(self, key: str, path: Path, nbytes: int) -> None:
-        """Bring an object to a local file, as a link if possible."""
+        """Copy an object to a local file, as a link if possible."""
         with self._open(key) as fd:
             if (size := os.fstat(fd).st_size) != nbytes:
                 raise CorruptError(f"{self._root / key} has {size} bytes instead of {nbytes}")
@@ -101,37 +101,37 @@ class Directory:
                     self._tidied.add(folder)
                     remove_stale(folder)
                 added = add_file(path, target)
-            with suppress(PermissionError):  # young again, so that no garbage collection there takes it for left over
+            with suppress(PermissionError):  # a recent time keeps a garbage collection there from removing it
                 os.utime(target)
             return added
 
     def keep(self, keys: Iterable[str]) -> set[str]:
-        """Make objects young again, and return the keys of those that are there."""
-        found = set()
+        """Update the times of objects, and return the keys of those that exist."""
+        present = set()
         with _as_remote_errors(self._root):
             for key in keys:
                 target = self._root / check_key(key)
                 self._check_inside(target)
                 try:
                     os.utime(target)
-                except PermissionError:  # another user's; whoever may not touch it cannot make it younger
+                except PermissionError:  # only the owner can update the time
                     if not target.exists():
                         continue
                 except (FileNotFoundError, NotADirectoryError):
                     self._exists()
                     continue
-                found.add(key)
-        return found
+                present.add(key)
+        return present
 
     def delete(self, key: str) -> None:
-        """Remove an object; does nothing if there is none."""
+        """Remove an object; do nothing if it does not exist."""
         target = self._root / check_key(key)
         with _as_remote_errors(target):
             self._check_inside(target)
             target.unlink(missing_ok=True)
 
     def _exists(self) -> bool:
-        """Return whether anything was ever stored; that its parent is missing is an error (a typo, or not mounted)."""
+        """Return whether the directory exists; a missing parent is an error (a typo, or not mounted)."""
         if self._root.is_dir():
             return True
         if not self._root.parent.is_dir():
@@ -158,7 +158,7 @@ class Directory:
                 yield key
 
     def _check_inside(self, target: Path) -> None:
-        """Refuse symbolic links below the root: they may lead anywhere."""
+        """Reject symbolic links below the root, because they may lead anywhere."""
         while target != self._root:
             if target.is_symlink():
                 raise RemoteError(

@@ -1,9 +1,9 @@
 """Amazon S3 and compatible servers, and Google Cloud Storage, through tensorstore.
 
-Limits of tensorstore 0.1: an upload holds the whole object in memory (packs in flight are bounded, see ``_IN_FLIGHT``,
-but a single pack larger than that goes alone), S3 takes at most 5 GiB in one piece, and on S3 put-if-absent is a look
-and then a write. The gap between the two is harmless here: keys hold the hash of what is under them, so whoever wins
-writes the same bytes.
+tensorstore 0.1 has these limits: an upload holds the whole object in memory (``_IN_FLIGHT`` bounds the packs in flight,
+but a larger pack is uploaded alone); S3 takes at most 5 GiB in one piece; and put-if-absent on S3 is a check and then a
+write. The race between the two is harmless here: keys contain the hash of their object, so all writers write the same
+bytes.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _IN_FLIGHT = 1 << 28
 _S3_LARGEST = 5 << 30
 _BEYOND = 1 << 50
 _SLOWEST = 1 << 13
-"""Bytes a second; a transfer that takes longer than that is given up."""
+"""The lowest rate in bytes per second; a slower transfer is aborted."""
 
 _TIMED_OUT = "Timeout was reached"
-# Servers and drivers word it differently; if neither says it, the size is searched for.
+# Servers and drivers use different messages. If a message does not have the size, the size is found by search.
 _SIZE = re.compile(r"(?:<ActualObjectSize>|value of size |total size )(\d{1,15})\b")
 
 
@@ -41,13 +41,13 @@ def open_remote(url: str, options: Mapping[str, Any]) -> KvStore:
     """Open the store at ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///directory``.
 
     Args:
-        url: Holds no credentials; tensorstore finds those in the environment and in the cloud's own files.
+        url: The URL, without credentials; tensorstore finds them in the environment and in the files of the provider.
         options: For S3: ``endpoint`` (URL of a server that is not Amazon's), ``region``, and ``credentials``
             (``environment``, ``profile``, ``imds``, ``ecs``, ``anonymous``; default: the first of them that has any).
-            For all: ``timeout``, the seconds that a server may be silent.
+            For all: ``timeout``, the time that a server may be silent, in seconds.
 
     Raises:
-        ConfigError: The URL or an option is not understood.
+        ConfigError: The URL or an option is not valid.
         LibraryError: Tensorstore is not installed.
     """
     timeout, spec = timeout_of(url, options), spec_of(url, options)
@@ -69,9 +69,9 @@ class KvStore:
     """See ``Remote``.
 
     Args:
-        url: For messages.
+        url: The URL, for messages.
         store: A ``tensorstore.KvStore``.
-        timeout: Seconds that the server may be silent.
+        timeout: Time that the server may be silent, in seconds.
     """
 
     def __init__(self, url: str, store: Any, timeout: float = TIMEOUT) -> None:
@@ -87,7 +87,7 @@ class KvStore:
 
         check_prefix(prefix)
         behind = prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else ""
-        with self._errors(), silent_sdk():  # the first request of all looks for credentials
+        with self._errors(), silent_sdk():  # the first request searches for credentials
             keys = self._wait(self._store.list(tensorstore.KvStore.KeyRange(prefix, behind)))
         yield from filter(is_key, (key.decode(errors="replace") for key in keys))
 
@@ -103,14 +103,14 @@ class KvStore:
                 return self._read(key, min(start, size), min(size if end is None else end, size))
 
     def fetch(self, key: str, path: Path, nbytes: int) -> None:
-        """Bring an object to a local file, 4 MiB at a time."""
+        """Download an object to a local file, 4 MiB at a time."""
         position = own_size(path, nbytes)
         piece = self.get(key, position, min(position + _PIECE, nbytes))
         with self._errors():
             target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             try:
                 while position < nbytes:
-                    # A server may send more than it was asked for, or nothing for ever.
+                    # A server may send more than requested, or never send anything.
                     if not 0 < len(piece) <= nbytes - position:
                         raise CorruptError(f"{self._url}: {key} has {position + len(piece)} bytes instead of {nbytes}")
                     write_all(target, piece)
@@ -139,7 +139,7 @@ class KvStore:
                 stamp = self._wait(sent, size)
             if stamp.generation:
                 return True
-            # Somebody was faster, or the bucket does not exist: the stamp is the same for both.
+            # Another writer was faster, or the bucket does not exist: the stamp is the same in both cases.
             if self._wait(self._store.read(key, byte_range=slice(0, 0))).state != "missing":
                 return False
         raise RemoteError(
@@ -148,38 +148,38 @@ class KvStore:
         )
 
     def keep(self, keys: Iterable[str]) -> set[str]:
-        """Return those of some keys that are there: nothing of ours removes objects here by their age."""
+        """Return the keys that exist. No times are updated, because git theta does not remove objects by age here."""
         wanted = {check_key(key) for key in keys}
         prefixes = {key[: key.find("/") + 1] for key in wanted}
         return wanted & {key for prefix in prefixes for key in self.list(prefix)}
 
     def delete(self, key: str) -> None:
-        """Remove an object; does nothing if there is none."""
+        """Remove an object; do nothing if it does not exist."""
         check_key(key)
         with self._errors():
             self._wait(self._store.write(key, None))
 
     def _wait(self, future: Any, nbytes: int = 0) -> Any:
-        """Return the result of a request that moves so many bytes; give up if the server is silent for too long."""
+        """Return the result of a request that transfers ``nbytes`` bytes; abort if the server is silent too long."""
         return future.result(timeout=self._timeout + nbytes / _SLOWEST)
 
     def _read(self, key: str, start: int, end: int | None) -> bytes:
         stop = end if end is None else max(start, end)
-        found = self._wait(self._store.read(key, byte_range=slice(start, stop)), 0 if stop is None else stop - start)
-        if found.state == "missing":
+        result = self._wait(self._store.read(key, byte_range=slice(start, stop)), 0 if stop is None else stop - start)
+        if result.state == "missing":
             raise MissingError(f"{key} is not in {self._url}")
-        return bytes(found.value)
+        return bytes(result.value)
 
     def _size(self, key: str) -> int:
-        """Return an object's size, which tensorstore only reports in errors."""
+        """Return the size of an object, which tensorstore only reports in errors."""
         with self._errors():
             self._read(key, 0, 0)
         try:
             with self._errors():
                 self._read(key, _BEYOND, None)
         except _OutOfRangeError as error:
-            if said := _SIZE.search(error.text):
-                return int(said[1])
+            if match := _SIZE.search(error.text):
+                return int(match[1])
         return find_size(lambda position: self._has(key, position))
 
     def _has(self, key: str, position: int) -> bool:
@@ -195,7 +195,7 @@ class KvStore:
             yield
         except TimeoutError as error:
             raise self._silent() from error
-        except ValueError as error:  # what tensorstore makes of any status
+        except ValueError as error:  # tensorstore raises it for any status
             if _TIMED_OUT in str(error):
                 raise self._silent() from error
             kind = _OutOfRangeError if str(error).startswith("OUT_OF_RANGE") else RemoteError
@@ -212,7 +212,7 @@ class KvStore:
 
 
 class _OutOfRangeError(RemoteError):
-    """A range ends behind the object."""
+    """A range ends after the end of the object."""
 
     @property
     def text(self) -> str:
@@ -220,7 +220,7 @@ class _OutOfRangeError(RemoteError):
 
 
 class _Budget:
-    """Let threads hold so many bytes together; one that wants more waits until it is alone."""
+    """A memory budget that threads share; a thread that needs more waits until no other thread holds any."""
 
     def __init__(self, total: int) -> None:
         self._total = self._free = total
@@ -241,10 +241,10 @@ class _Budget:
 
 
 def find_size(has: Callable[[int], bool]) -> int:
-    """Return the smallest position that an object does not have, in about twice as many calls as that has bits.
+    """Return the size of an object by search, with about two calls for each bit of the size.
 
     Args:
-        has: Returns whether there is a byte at a position.
+        has: Returns whether the object has a byte at a position.
     """
     high = 1
     while has(high - 1):
@@ -260,5 +260,5 @@ def find_size(has: Callable[[int], bool]) -> int:
 
 
 def _brief(error: Exception) -> str:
-    """Leave out the answer's body: it is long, and may repeat parts of the request."""
+    """Return an error message without the body of the response, which is long and may repeat parts of the request."""
     return str(error).partition(" [")[0][:300]

@@ -1,4 +1,4 @@
-"""What the adapters of Hugging Face PEFT have in common, whatever their kind."""
+"""Conventions that all kinds of Hugging Face PEFT adapters share."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
 
 PREFIX = "base_model.model."
-"""What PEFT puts before a module's name."""
+"""The prefix that PEFT adds to the names of modules."""
 
 _BASE = ".base_layer"
 _WRAPPERS = (_BASE, ".modules_to_save.default", ".modules_to_save")
 
 
-def once(found: dict[str, Any], key: str, value: object) -> None:
-    """Note a value under a key that has none yet.
+def once(values: dict[str, Any], key: str, value: object) -> None:
+    """Add a value under a key that must not have one yet.
 
     Raises:
-        FormatError: It has one.
+        FormatError: The key has a value.
     """
-    if key in found:
+    if key in values:
         raise FormatError(f"two values for {key!r}")
-    found[key] = value
+    values[key] = value
 
 
 def unwrapped(key: str) -> str:
-    """Return the name that a tensor or module of an adapter has in the model without the adapter."""
+    """Return the name of an adapter's tensor or module in the model without the adapter."""
     name = key.removeprefix(PREFIX)
     for wrapper in _WRAPPERS:
         name = name.replace(f"{wrapper}.", ".").removesuffix(wrapper)
@@ -40,23 +40,23 @@ def unwrapped(key: str) -> str:
 
 
 def is_start(key: str) -> bool:
-    """Return whether a tensor is the start of an adapted module: PEFT saves those of embeddings and heads as well."""
+    """Return whether a tensor is the base weight of an adapted module, which PEFT saves for embeddings and heads."""
     return f"{_BASE}." in key
 
 
 def from_starts(
     changes: Mapping[str, ParameterUpdate], starts: Mapping[str, ParameterUpdate]
 ) -> dict[str, ParameterUpdate]:
-    """Return changes to what their modules began with, if an adapter has it."""
+    """Return changes that are applied to the base weights in the adapter, if it has them."""
     begun = {name: replace(changes[name], start=start) if name in changes else start for name, start in starts.items()}
     return {**changes, **begun}
 
 
 def flag(file: UpdateFile, key: str) -> bool:
-    """Return a setting of an adapter that is on or off, off if it is missing.
+    """Return a boolean setting of an adapter, False if it is missing.
 
     Raises:
-        FormatError: It is something else.
+        FormatError: The setting is not a boolean.
     """
     value = (file.config or {}).get(key) or False
     if not isinstance(value, bool):

@@ -1,9 +1,9 @@
 """Signs and one scale for all parameters: ComPEFT (Yadav et al., 2023, https://arxiv.org/abs/2311.13171).
 
-A safetensors file. Its metadata has ``kind`` ("git-theta compeft 1"), ``scale``, ``density`` and ``alpha`` as decimal
-numbers, and ``shapes``, a JSON object with the shape of each parameter. A tensor ``NAME``, of bytes, has the signs of
-the parameter ``NAME``: for each 2^19 elements the size of what follows in four bytes, little-endian, and their signs
-as ``git_theta_ext.interfaces.pack_signs`` packs them.
+The update is a safetensors file. Its metadata has ``kind`` ("git-theta compeft 1"), ``scale``, ``density`` and
+``alpha`` as decimal numbers, and ``shapes``, a JSON object with the shape of each parameter. A tensor ``NAME`` of bytes
+has the signs of the parameter ``NAME``: for every 2^19 elements, the size of their packed signs in four bytes,
+little-endian, and the signs as ``git_theta_ext.interfaces.pack_signs`` packs them.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ _KIND = "git-theta compeft 1"
 
 
 def read_compeft(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str, ParameterUpdate]:
-    """Return what a file of signs makes of a checkpoint's parameters.
+    """Return the changes of a checkpoint's parameters by a file of signs.
 
     Args:
-        file: As ``git theta compress`` writes it.
-        parameters: The checkpoint's.
+        file: A file that ``git theta compress`` wrote.
+        parameters: The parameters of the checkpoint.
 
     Returns:
-        A change for each parameter, by its name in the checkpoint.
+        The change of each parameter, by its name in the checkpoint.
 
     Raises:
-        FormatError: The file contradicts itself, or does not fit a parameter, which is named.
-        UsageError: It names a parameter that the checkpoint does not have.
+        FormatError: The file contradicts itself, or does not fit a parameter. The message names the parameter.
+        UsageError: The file names a parameter that the checkpoint does not have.
     """
     if file.metadata.get("kind") != _KIND:
         raise FormatError("not a ComPEFT file", hint="git theta compress --compeft writes them")
@@ -104,13 +104,13 @@ def _change(name: str, spec: TensorSpec, signs: UpdateTensor, scale: float) -> P
         import numpy as np
 
         width = spec.dtype.bits // 8
-        found = _unpacked(name, frames[offset // width // SIGNS_PER_FRAME], out.nbytes // width)
+        piece = _unpacked(name, frames[offset // width // SIGNS_PER_FRAME], out.nbytes // width)
         out[:] = old
         elements = np.frombuffer(out, np.dtype((np.void, width)))
-        moved = np.flatnonzero(found)
+        moved = np.flatnonzero(piece)
         values = to_float64(memoryview(elements[moved].tobytes()), spec.dtype)
         with np.errstate(over="ignore", invalid="ignore"):
-            values += scale * found[moved]
+            values += scale * piece[moved]
         elements[moved] = np.frombuffer(round_once(values, spec.dtype), elements.dtype)
 
     return ParameterUpdate("ternary", Fit({"scale": scale}), apply)

@@ -1,7 +1,7 @@
 """Scaled rows or columns, as PEFT saves them: IA3 (Liu et al., 2022, https://arxiv.org/abs/2205.05638).
 
-PEFT has ``ia3_l`` for each module: [out, 1] if outputs are scaled, the bias with them, and [1, in] if inputs are,
-which it does to feed-forward modules. Plain vectors ``NAME.scale`` scale the parameter ``NAME``.
+PEFT saves a tensor ``ia3_l`` for each module: [out, 1] if outputs are scaled, including the bias, and [1, in] if inputs
+are scaled, as in feed-forward modules. Plain vectors ``NAME.scale`` scale the parameter ``NAME``.
 """
 
 from __future__ import annotations
@@ -35,18 +35,19 @@ _MATRIX = 2
 
 
 def read_ia3(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str, ParameterUpdate]:
-    """Return what an IA3 adapter, or a file of plain vectors, makes of a checkpoint's parameters.
+    """Return the changes of a checkpoint's parameters by an IA3 adapter or a file of plain vectors.
 
     Args:
         file: The vectors, with the adapter's configuration if there is one.
-        parameters: The checkpoint's.
+        parameters: The parameters of the checkpoint.
 
     Returns:
-        A change for each parameter, by its name in the checkpoint.
+        The change of each parameter, by its name in the checkpoint.
 
     Raises:
-        FormatError: The adapter contradicts itself, or does not fit a parameter, which is named.
-        UsageError: It names a parameter that the checkpoint does not have, or may scale rows or columns.
+        FormatError: The adapter contradicts itself, or does not fit a parameter. The message names the parameter.
+        UsageError: The file names a parameter that the checkpoint does not have, or it is ambiguous whether a vector
+            scales rows or columns.
     """
     kind = str((file.config or {}).get("peft_type", "IA3")).upper()
     if kind != "IA3":
@@ -79,7 +80,7 @@ KIND = UpdateKind(read_ia3)
 
 
 def _axis(file: UpdateFile, key: str, vector: UpdateTensor, spec: TensorSpec, module: str) -> int:
-    """Return the axis of a parameter along which a vector has one number for each place."""
+    """Return the axis of a parameter along which a vector has one number for each index."""
     long = [axis for axis, size in enumerate(vector.spec.shape) if size != 1]
     if len(long) > 1 or not vector.spec.elements:
         raise FormatError(f"{key!r} is {vector.spec}, not a vector")

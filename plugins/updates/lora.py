@@ -1,9 +1,9 @@
 """Low-rank factors, as PEFT saves them: LoRA (Hu et al., 2021, https://arxiv.org/abs/2106.09685).
 
 A directory has ``adapter_config.json`` and ``adapter_model.safetensors``. The latter has ``lora_A`` [r, in] and
-``lora_B`` [out, r] for each module that is changed; its weight becomes W + scaling * B A. Whole tensors besides them,
-such as a new head or biases, take the place of the parameters that they are named after. So do those of a
-``base_layer``, as PEFT saves them for embeddings and heads, before factors are applied.
+``lora_B`` [out, r] for each changed module, whose weight becomes W + scaling * B A. Whole tensors, such as a new head
+or biases, replace the parameters of the same names. Tensors of a ``base_layer``, which PEFT saves for embeddings and
+heads, replace them before factors are applied.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FACTOR = re.compile(r"(?P<module>.+)\.(?P<kind>lora_(?:embedding_)?)(?P<side>[A
 _PLAIN = re.compile(r"\^?(?P<name>(?:[\w-]|\\?\.)+)\$?")
 _MATRIX = 2
 _MOST = 1e30
-# Variants whose result is another than W + scaling * B A, or which start from another W than the checkpoint's.
+# Variants with another result than W + scaling * B A, or with another initial W than the checkpoint's.
 _REFUSED = {
     "use_dora": "DoRA also scales the columns",
     "use_qalora": "QA-LoRA pools the input",
@@ -64,8 +64,8 @@ class _Settings:
     transposed: bool
 
     def scaling(self, module: str, rank: int) -> float:
-        found = (alpha for name, alpha in self.patterns.items() if module == name or module.endswith(f".{name}"))
-        alpha = next(found, self.alpha)
+        alphas = (alpha for name, alpha in self.patterns.items() if module == name or module.endswith(f".{name}"))
+        alpha = next(alphas, self.alpha)
         return alpha / math.sqrt(rank) if self.root else alpha / rank
 
 
@@ -83,29 +83,30 @@ class _Pair:
         return self.right.spec.shape[0] if self.right.spec.shape else 0
 
     def ways(self, spec: TensorSpec) -> Sequence[bool]:
-        """Return in which ways the factors fit a parameter: as they are, and with what they give transposed."""
+        """Return the ways in which the factors fit a parameter: False for their product, True for its transpose."""
         rows = spec.shape[0] if spec.shape else 0
         rest = spec.elements // rows if rows else 0
         sizes = self.left.spec.shape, self.right.spec.shape
-        # The module of an embedding holds its weight the other way round than the factors; so do those of GPT-2.
+        # The weight of an embedding is transposed relative to the factors, and so are the weights of GPT-2.
         ways = {True: (rest, rows)} if self.embedding else {False: (rows, rest), True: (rest, rows)}
         fitting = [way for way, (out, into) in ways.items() if sizes == ((out, self.rank), (self.rank, into))]
         return fitting if self.rank else []
 
 
 def read_lora(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str, ParameterUpdate]:
-    """Return what a PEFT adapter makes of a checkpoint's parameters.
+    """Return the changes of a checkpoint's parameters by a PEFT adapter.
 
     Args:
         file: The adapter's tensors, with its configuration.
-        parameters: The checkpoint's.
+        parameters: The parameters of the checkpoint.
 
     Returns:
-        A change for each parameter, by its name in the checkpoint.
+        The change of each parameter, by its name in the checkpoint.
 
     Raises:
-        FormatError: The adapter contradicts itself, or does not fit a parameter, which is named.
-        UsageError: It is of a kind that cannot be applied, or names a parameter that the checkpoint does not have.
+        FormatError: The adapter contradicts itself, or does not fit a parameter. The message names the parameter.
+        UsageError: The adapter is of a kind that cannot be applied, or names a parameter that the checkpoint does not
+            have.
     """
     settings = _settings(file)
     names = ParameterNames(parameters)
@@ -115,8 +116,8 @@ def read_lora(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[st
     for key in file.tensors:
         match = _FACTOR.fullmatch(key.removeprefix(PREFIX))
         if match is not None:
-            place = (match["module"], match["kind"] != "lora_")
-            once(pairs.setdefault(place, {}), match["side"], key)
+            slot = (match["module"], match["kind"] != "lora_")
+            once(pairs.setdefault(slot, {}), match["side"], key)
         elif "lora_" in key:
             raise UsageError(f"{key!r} belongs to an unknown kind of LoRA")
         else:
@@ -124,10 +125,12 @@ def read_lora(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[st
             once(
                 starts if is_start(key) else changes, name, replacing_update(file.tensors[key], parameters[name], name)
             )
-    found = [_pair(file, names, module, sides, embedding=embedding) for (module, embedding), sides in pairs.items()]
-    ways = [(pair, pair.ways(parameters[pair.name])) for pair in found]
-    # PEFT writes down what its last layer wanted, which is wrong for others if only some are like GPT-2's.
-    wrong = any(len(each) == 1 and settings.transposed not in each for pair, each in ways if not pair.embedding)
+    complete = [_pair(file, names, module, sides, embedding=embedding) for (module, embedding), sides in pairs.items()]
+    ways = [(pair, pair.ways(parameters[pair.name])) for pair in complete]
+    # PEFT saves the value for its last layer, which is wrong for the others if only some are transposed as in GPT-2.
+    wrong = any(
+        len(options) == 1 and settings.transposed not in options for pair, options in ways if not pair.embedding
+    )
     for pair, fitting in ways:
         once(changes, pair.name, _change(settings, pair, parameters[pair.name], fitting, wrong=wrong))
     return from_starts(changes, starts)
@@ -149,7 +152,7 @@ def _pair(file: UpdateFile, names: ParameterNames, module: str, sides: Mapping[s
 def _change(
     settings: _Settings, pair: _Pair, spec: TensorSpec, ways: Sequence[bool], *, wrong: bool
 ) -> ParameterUpdate:
-    """Return what a pair of factors makes of a parameter that it fits in some ways: transposed or not."""
+    """Return the change of a parameter by a pair of factors that fits it in some ways: transposed or not."""
     check_float_parameter(pair.name, spec)
     if not ways:
         raise FormatError(
@@ -170,7 +173,7 @@ def _change(
 
 
 def _matrix(factor: UpdateTensor) -> UpdateTensor:
-    """Return a convolution's factor as a matrix: its kernel belongs to the columns."""
+    """Return the factor of a convolution as a matrix: the kernel dimensions belong to the columns."""
     shape = factor.spec.shape
     if len(shape) <= _MATRIX:
         return factor
@@ -223,7 +226,7 @@ def _mapping(file: UpdateFile, key: str) -> Mapping[str, Any]:
 
 
 def _plain(pattern: str) -> str:
-    # PEFT takes regular expressions. One from a file can be made to run for ever, and names are what is written there.
+    # PEFT takes regular expressions, but one from a file could run forever. In practice the patterns are plain names.
     match = _PLAIN.fullmatch(pattern)
     if match is None:
         raise UsageError(f"alpha_pattern has {pattern[:80]!r}, which is more than the name of a module")

@@ -1,7 +1,7 @@
 """Single elements: for a parameter ``NAME`` the tensors ``NAME.indices`` and ``NAME.values``.
 
-Places are flat, [n], or have a number for each dimension, [n, dimensions]. The metadata's ``mode`` is ``set``, where
-there is none too, or ``add``.
+Indices are flat, [n], or have a number for each dimension, [n, dimensions]. The ``mode`` in the metadata is ``set``,
+which is the default, or ``add``.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _MATRIX = 2
 
 
 def read_sparse(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[str, ParameterUpdate]:
-    """Return what a sparse update makes of a checkpoint's parameters.
+    """Return the changes of a checkpoint's parameters by a sparse update.
 
     Args:
-        file: Places and values.
-        parameters: The checkpoint's.
+        file: Indices and values.
+        parameters: The parameters of the checkpoint.
 
     Returns:
-        A change for each parameter, by its name in the checkpoint.
+        The change of each parameter, by its name in the checkpoint.
 
     Raises:
-        FormatError: A place lies outside its parameter or comes twice, or the file contradicts itself.
-        UsageError: It names a parameter that the checkpoint does not have.
+        FormatError: An index is outside its parameter or occurs twice, or the file contradicts itself.
+        UsageError: The file names a parameter that the checkpoint does not have.
     """
     mode = file.metadata.get("mode", "set")
     if mode not in _MODES:
@@ -76,28 +76,28 @@ def _change(name: str, spec: TensorSpec, indices: UpdateTensor, values: UpdateTe
         raise FormatError(f"parameter {name!r} is {spec}, whose elements are not whole bytes")
     if mode == "add":
         check_float_parameter(name, spec)
-    places = _places(name, spec, indices)
-    if values.spec.dtype != spec.dtype or values.spec.elements != places.size:
+    positions = _flat_indices(name, spec, indices)
+    if values.spec.dtype != spec.dtype or values.spec.elements != positions.size:
         raise FormatError(
-            f"parameter {name!r} is {spec}, but there are {places.size} indices and the values are {values.spec}"
+            f"parameter {name!r} is {spec}, but there are {positions.size} indices and the values are {values.spec}"
         )
-    order = np.argsort(places)
-    places = places[order]
-    if np.any(places[1:] == places[:-1]):
+    order = np.argsort(positions)
+    positions = positions[order]
+    if np.any(positions[1:] == positions[:-1]):
         raise FormatError(f"parameter {name!r}: an element is updated twice")
     width = spec.dtype.bits // 8
-    given = np.frombuffer(values.data, np.dtype((np.void, width)))[order]
+    elements = np.frombuffer(values.data, np.dtype((np.void, width)))[order]
 
     def apply(_: TensorSpec, offset: int, old: memoryview, out: memoryview) -> None:
         out[:] = old
-        first, last = np.searchsorted(places, (offset // width, (offset + out.nbytes) // width))
-        here = places[first:last] - offset // width
-        fresh = given[first:last]
-        if mode == "add" and here.size:
-            sums = to_float64(memoryview(_elements(old, width)[here].tobytes()), spec.dtype)
+        first, last = np.searchsorted(positions, (offset // width, (offset + out.nbytes) // width))
+        updated = positions[first:last] - offset // width
+        fresh = elements[first:last]
+        if mode == "add" and updated.size:
+            sums = to_float64(memoryview(_elements(old, width)[updated].tobytes()), spec.dtype)
             sums += to_float64(memoryview(fresh.tobytes()), spec.dtype)
             fresh = np.frombuffer(round_once(sums, spec.dtype), fresh.dtype)
-        np.frombuffer(out, fresh.dtype)[here] = fresh
+        np.frombuffer(out, fresh.dtype)[updated] = fresh
 
     return ParameterUpdate("delta", apply=apply)
 
@@ -108,8 +108,8 @@ def _elements(data: memoryview, width: int) -> NDArray[Any]:
     return np.frombuffer(data, np.dtype((np.void, width)))
 
 
-def _places(name: str, spec: TensorSpec, indices: UpdateTensor) -> NDArray[Any]:
-    """Return the flat places, each inside the parameter."""
+def _flat_indices(name: str, spec: TensorSpec, indices: UpdateTensor) -> NDArray[Any]:
+    """Return the flat indices, each of which is inside the parameter."""
     import numpy as np
 
     kind = _INTEGERS.get(indices.spec.dtype.name)
@@ -121,11 +121,11 @@ def _places(name: str, spec: TensorSpec, indices: UpdateTensor) -> NDArray[Any]:
         )
     if shape[0] > spec.elements:
         raise FormatError(f"parameter {name!r} is {spec}, but there are {shape[0]} indices")
-    found = np.frombuffer(indices.data, kind).astype(np.int64)
+    positions = np.frombuffer(indices.data, kind).astype(np.int64)
     limits = spec.shape if several else (spec.elements,)
-    found = found.reshape(-1, len(limits)) if limits else np.zeros((shape[0], 0), np.int64)
-    if found.size and (found.min() < 0 or bool((found >= np.array(limits)).any())):
+    positions = positions.reshape(-1, len(limits)) if limits else np.zeros((shape[0], 0), np.int64)
+    if positions.size and (positions.min() < 0 or bool((positions >= np.array(limits)).any())):
         raise FormatError(f"parameter {name!r}: an index lies outside {list(spec.shape)}")
     strides = [math.prod(limits[axis + 1 :]) for axis in range(len(limits))]
-    flat: NDArray[Any] = found @ np.array(strides, np.int64)
+    flat: NDArray[Any] = positions @ np.array(strides, np.int64)
     return flat

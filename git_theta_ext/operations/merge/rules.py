@@ -80,7 +80,7 @@ def merge_rules(
         parse_override(MERGE_OPTIONS, sources.environment),
         parse_override("command line", [*favoured, *words]),
     ]
-    all_names = {name for some in names for name in some}
+    own_names = {name for some in names for name in some}
     if operation.kind == "merge" and recorded is None:
         rules = read_rules(sources.file, [settings, *commanded])
     elif operation.kind == "merge" and recorded is not None:
@@ -89,13 +89,13 @@ def merge_rules(
         rules = overridden(
             _mapped(read_rules(sources.file, [settings]), _instead(sources.replay, operation)), commanded
         )
-    idle = [] if recorded is not None else rules.idle(all_names)
+    idle = [] if recorded is not None else rules.idle(own_names)
     if idle and (idle := [rule for rule in idle if rule in rules.idle(sources.all_names())]):
         raise MergeError(
             f"{idle[0].choice.origin}: no parameter of any checkpoint matches {idle[0].match!r}",
             hint=f"git theta ls-files --params lists them; correct {FILE}",
         )
-    return _mapped(rules, _mean) if is_statistics(all_names) else rules
+    return _mapped(rules, _mean) if is_statistics(own_names) else rules
 
 
 def warn_of_former_settings(settings: Config, reporter: Reporter) -> None:

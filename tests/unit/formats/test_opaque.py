@@ -53,7 +53,7 @@ def test_the_hash_is_the_sum_it_is_said_to_be(monkeypatch):
     for i in range(len(data)):
         total = sum(gear[data[i - k]] << k for k in range(min(32, i + 1))) % (1 << 32)
         expected += [i + 1] if total < 1 << 24 else []
-    places = [opaque._places(memoryview(data), start, start + 2048).tolist() for start in (0, 2048)]
+    places = [opaque._cuts(memoryview(data), start, start + 2048).tolist() for start in (0, 2048)]
     assert places[0] + places[1] == expected
     assert expected
 
