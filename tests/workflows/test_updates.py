@@ -198,7 +198,7 @@ def test_errors_name_the_update_or_the_checkpoint_and_the_parameter(one, adapter
 def test_what_is_no_file_is_refused_and_not_waited_for(one, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     done = one.run("theta", "add", MODEL, "--update", f"sparse={tmp_path / 'pipe'}", check=False, timeout=60)
-    assert "no file" in done.stderr
+    assert "is not a file" in done.stderr
 
 
 @pytest.mark.parametrize(
