@@ -1,1 +1,1 @@
-"""Measures git-theta and its peers in one run, on checkpoints shaped like real transformers."""
+"""Compare git-theta with other tools in one run, on checkpoints shaped like real transformers."""

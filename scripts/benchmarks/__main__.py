@@ -1,4 +1,4 @@
-"""Command line of the benchmark."""
+"""The command line of the benchmarks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRAINED_JOBS = ("history", "recode")
 
 
 def main() -> None:
-    """Measure and report."""
+    """Run the selected benchmarks, and print and save their results."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure git-theta against its peers.")
     parser.add_argument(
         "jobs",
@@ -38,18 +38,18 @@ def main() -> None:
     about = machine()
     print(" ".join(f"{key}={value}" for key, value in about.items()), end="\n\n")
     jobs = set(JOBS) if "all" in arguments.jobs else set(arguments.jobs)
-    with tempfile.TemporaryDirectory(prefix="git-theta-bench.") as place:
-        found = {"machine": about}
+    with tempfile.TemporaryDirectory(prefix="git-theta-bench.") as folder:
+        results = {"machine": about}
         if jobs & set(JOBS):
-            found["families"] = _daily(arguments, jobs, Path(place))
+            results["families"] = _daily(arguments, jobs, Path(folder))
         if jobs & set(TRAINED_JOBS):
-            found |= _large(arguments, jobs, Path(place))
+            results |= _large(arguments, jobs, Path(folder))
         if "merge" in arguments.jobs:
-            found |= _merges(arguments, Path(place))
+            results |= _merges(arguments, Path(folder))
         if "quality" in jobs:
-            found["quality"] = _quality(arguments, Path(place))
+            results["quality"] = _quality(arguments, Path(folder))
     if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def _add_history_options(group: Any) -> None:
@@ -74,32 +74,32 @@ def _add_quality_options(group: Any) -> None:
     group.add_argument("--method", action="append", metavar="NAME", help="of merging (all)")
 
 
-def _daily(arguments: argparse.Namespace, jobs: set[str], place: Path) -> list[dict[str, Any]]:
+def _daily(arguments: argparse.Namespace, jobs: set[str], folder: Path) -> list[dict[str, Any]]:
     tools = [THETA, *([LFS] if shutil.which("git-lfs") else []), *([PLAIN] if arguments.plain else [])]
     if LFS not in tools:
         print("git-lfs is not installed: no ratios (on Debian: apt-get install git-lfs)\n")
     summaries = []
     for name in arguments.family or ["bf16", "fp32"]:
-        (place / name).mkdir()
-        samples = measure(FAMILIES[name], tools, jobs, arguments.repeat, place / name)
+        (folder / name).mkdir()
+        samples = measure(FAMILIES[name], tools, jobs, arguments.repeat, folder / name)
         summaries.append(summarise(FAMILIES[name], samples))
         print(table(summaries[-1]), flush=True)
     return summaries
 
 
-def _merges(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
+def _merges(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from benchmarks import merging
 
     rows = []
     for name in arguments.family or ["fp32", "bf16"]:
-        rows += merging.measure(FAMILIES[name], place / f"merge-{name}", arguments.repeat)
+        rows += merging.measure(FAMILIES[name], folder / f"merge-{name}", arguments.repeat)
     print(merging.table(rows), end="\n\n", flush=True)
     devices = merging.on_devices(arguments.side, arguments.repeat)
     print(merging.devices_table(devices), flush=True)
     return {"merges": rows, "devices": devices}
 
 
-def _quality(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
+def _quality(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     import torch
 
     from benchmarks import adapters, quality, rounds
@@ -110,18 +110,18 @@ def _quality(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     splits, methods = arguments.split or [*SPLITS], arguments.method or [*quality.METHODS, *adapters.MERGES]
     models = []
     for name in arguments.model or trainers:
-        here = place / f"quality-{name}"
-        models.append(quality.measure(trainers[name], arguments.seeds, here, splits, methods))
+        model_folder = folder / f"quality-{name}"
+        models.append(quality.measure(trainers[name], arguments.seeds, model_folder, splits, methods))
         print(quality.table(models[-1]), flush=True)
     trainer, classes = trainers["perceptron"], arguments.classes or rounds.EACH
-    found = {"models": models, "adapters": adapters.measure(trainer, arguments.seeds, place / "adapters", methods)}
-    print(adapters.table(found["adapters"]), flush=True)
-    found["rounds"] = rounds.measure(trainer, arguments.seeds, arguments.rounds, classes, place / "rounds")
-    print(rounds.table(found["rounds"]), flush=True)
-    return found
+    results = {"models": models, "adapters": adapters.measure(trainer, arguments.seeds, folder / "adapters", methods)}
+    print(adapters.table(results["adapters"]), flush=True)
+    results["rounds"] = rounds.measure(trainer, arguments.seeds, arguments.rounds, classes, folder / "rounds")
+    print(rounds.table(results["rounds"]), flush=True)
+    return results
 
 
-def _large(arguments: argparse.Namespace, jobs: set[str], place: Path) -> dict[str, Any]:
+def _large(arguments: argparse.Namespace, jobs: set[str], folder: Path) -> dict[str, Any]:
     # These need torch, which the daily jobs do without.
     from benchmarks import bounds, codecs, history, recode
     from benchmarks.training import Plan, checkpoints
@@ -134,22 +134,22 @@ def _large(arguments: argparse.Namespace, jobs: set[str], place: Path) -> dict[s
         steps=arguments.steps,
         special=arguments.special,
     )
-    run = checkpoints(plan, arguments.work or place / "trained")
-    found: dict[str, Any] = {}
+    run = checkpoints(plan, arguments.work or folder / "trained")
+    results: dict[str, Any] = {}
     if "history" in jobs:
-        found["history"] = history.measure(run.versions, place, arguments.limit)
-        print(history.table(found["history"]), flush=True)
+        results["history"] = history.measure(run.versions, folder, arguments.limit)
+        print(history.table(results["history"]), flush=True)
     if "recode" in jobs:
         family = FAMILIES[(arguments.family or ["bf16"])[0]]
-        found["encodings"] = codecs.measure(arguments.side, arguments.repeat)
-        print(codecs.table(found["encodings"]), end="\n\n", flush=True)
-        found["shares"] = recode.shares(run, arguments.models, place)
-        print(recode.shares_table(found["shares"]), end="\n\n", flush=True)
-        found["bounds"] = bounds.measure(recode.compared(run, arguments.models))
-        print(bounds.table(found["bounds"]), end="\n\n", flush=True)
-        found["large"] = recode.large(family, place)
-        print(f"{family.name}\n\n{recode.large_table(found['large'])}\n", flush=True)
-    return found
+        results["encodings"] = codecs.measure(arguments.side, arguments.repeat)
+        print(codecs.table(results["encodings"]), end="\n\n", flush=True)
+        results["shares"] = recode.shares(run, arguments.models, folder)
+        print(recode.shares_table(results["shares"]), end="\n\n", flush=True)
+        results["bounds"] = bounds.measure(recode.compared(run, arguments.models))
+        print(bounds.table(results["bounds"]), end="\n\n", flush=True)
+        results["large"] = recode.large(family, folder)
+        print(f"{family.name}\n\n{recode.large_table(results['large'])}\n", flush=True)
+    return results
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What merged LoRAs know, against the mean of their factors."""
+"""Accuracy of merged LoRAs, compared with the mean of their factors."""
 
 from __future__ import annotations
 
@@ -32,34 +32,34 @@ MERGES: dict[str, tuple[str, ...]] = {
     "lora_svd, sum": ("method=lora_svd", "combine=sum"),
 }
 STARTS = ("one start", "own starts")
-"""Whether all experts train on from the same factors, or each draws its own as training libraries do."""
+"""Whether all experts start from the same factors, or each from its own random ones, as in training libraries."""
 
 
 def fresh(values: Values, seed: int) -> Values:
-    """Draw factors for every matrix, of which one is zero, so that they change nothing."""
+    """Draw factors for every matrix. One of the two is zero, so that they do not change the model."""
     generator = torch.Generator().manual_seed(seed)
-    found = {}
+    factors = {}
     for name, weight in values.items():
         if weight.dim() > 1:
             outputs, inputs = weight.shape
             layer = name.removesuffix(".weight")
-            found[f"{layer}.lora_A.weight"] = torch.randn((RANK, inputs), generator=generator) / inputs**0.5
-            found[f"{layer}.lora_B.weight"] = torch.zeros(outputs, RANK)
-    return found
+            factors[f"{layer}.lora_A.weight"] = torch.randn((RANK, inputs), generator=generator) / inputs**0.5
+            factors[f"{layer}.lora_B.weight"] = torch.zeros(outputs, RANK)
+    return factors
 
 
 def applied(values: Values, factors: Values) -> Values:
-    """Return values with the products of the factors added."""
-    found = dict(values)
+    """Return the values plus the products of the factors."""
+    sums = dict(values)
     for name, a in factors.items():
         if name.endswith(".lora_A.weight"):
             layer = name.removesuffix(".lora_A.weight")
-            found[f"{layer}.weight"] = values[f"{layer}.weight"] + factors[f"{layer}.lora_B.weight"] @ a
-    return found
+            sums[f"{layer}.weight"] = values[f"{layer}.weight"] + factors[f"{layer}.lora_B.weight"] @ a
+    return sums
 
 
 def trained(trainer: Trainer, values: Values, factors: Values, data: Data, seed: int) -> Values:
-    """Train factors only."""
+    """Train the factors only."""
     learned = {name: value.clone().requires_grad_() for name, value in factors.items()}
     model, generator = trainer.loaded(values), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(learned.values(), lr=RATE)
@@ -72,38 +72,38 @@ def trained(trainer: Trainer, values: Values, factors: Values, data: Data, seed:
     return {name: value.detach() for name, value in learned.items()}
 
 
-def measure(trainer: Trainer, seeds: int, place: Path, methods: Sequence[str]) -> dict[str, Any]:
+def measure(trainer: Trainer, seeds: int, folder: Path, methods: Sequence[str]) -> dict[str, Any]:
     """Train experts as LoRAs on the halves, merge them by git, and average their factors.
 
     Args:
-        trainer: Of the base.
-        seeds: How often.
-        place: Folder to work in.
-        methods: Those of ``MERGES`` count.
+        trainer: The trainer of the base.
+        seeds: Number of repetitions, each with another seed.
+        folder: The folder to work in.
+        methods: Merge methods; those that are not in ``MERGES`` are ignored.
     """
-    place.mkdir()
-    env = environment(place / "home") | ONE_THREAD
-    found: dict[str, dict[str, list[float]]] = {start: defaultdict(list) for start in STARTS}
+    folder.mkdir()
+    env = environment(folder / "home") | ONE_THREAD
+    accuracies: dict[str, dict[str, list[float]]] = {start: defaultdict(list) for start in STARTS}
     for start in STARTS:
         for seed in range(seeds):
-            repository = Repository(place / "repository", THETA, env)
+            repository = Repository(folder / "repository", THETA, env)
             sets = digits(seed)
             base = trainer.base(sets, seed)
             first, experts = _experts(trainer, base, sets.parts("halves"), seed, repository, alike=start == STARTS[0])
-            known = {"base": first}
-            known |= {f"expert on {list(part)}": e for part, e in zip(SPLITS["halves"], experts, strict=True)}
-            known["mean of the factors"] = {name: (experts[0][name] + experts[1][name]) / 2 for name in first}
-            known |= {name: _merged(repository, words) for name, words in MERGES.items() if name in methods}
-            for name, factors in known.items():
-                found[start][name].append(trainer.accuracy(applied(base, factors), sets.test))
+            adapters = {"base": first}
+            adapters |= {f"expert on {list(part)}": e for part, e in zip(SPLITS["halves"], experts, strict=True)}
+            adapters["mean of the factors"] = {name: (experts[0][name] + experts[1][name]) / 2 for name in first}
+            adapters |= {name: _merged(repository, words) for name, words in MERGES.items() if name in methods}
+            for name, factors in adapters.items():
+                accuracies[start][name].append(trainer.accuracy(applied(base, factors), sets.test))
             shutil.rmtree(repository.path)
-    return found
+    return accuracies
 
 
 def _experts(  # noqa: PLR0913 - all but the last say what to train
     trainer: Trainer, base: Values, parts: list[Data], seed: int, repository: Repository, *, alike: bool
 ) -> tuple[Values, list[Values]]:
-    """Train a LoRA on each part, commit it to a branch, and return the first factors and those of the experts."""
+    """Train a LoRA on each part, commit it to a branch, and return the initial factors and those of the experts."""
     first = fresh(base, seed)
     commit(repository, first, "base")
     repository.git("tag", "base")
@@ -121,15 +121,16 @@ def _merged(repository: Repository, words: tuple[str, ...]) -> Values:
     options = [part for word in words for part in ("-X", word)]
     if repository.attempt("merge", "--quiet", "-s", "theta", *options, "expert-0", "expert-1"):
         raise RuntimeError(f"{words} did not merge")
-    found = load_file(repository.model)
+    merged = load_file(repository.model)
     repository.git("reset", "--quiet", "--hard", "base")
-    return found
+    return merged
 
 
-def table(found: dict[str, Any]) -> str:
+def table(accuracies: dict[str, Any]) -> str:
     """Render the accuracies: mean and standard deviation over seeds."""
+    starts = [accuracies[start] for start in STARTS]
     rows = [
-        [name, *(f"{statistics.mean(found[s][name]):.3f} ± {statistics.pstdev(found[s][name]):.3f}" for s in STARTS)]
-        for name in found[STARTS[0]]
+        [name, *(f"{statistics.mean(start[name]):.3f} ± {statistics.pstdev(start[name]):.3f}" for start in starts)]
+        for name in starts[0]
     ]
     return f"LoRAs of rank {RANK}, halves\n\n{markdown(['', *STARTS], rows)}\n"

@@ -1,9 +1,9 @@
-"""How few bits the difference of two checkpoints could take, by what a coder may look at, beside what it takes.
+"""Estimate how few bits the delta of two checkpoints could take, by the context of the coder, and compare ``delta``.
 
-Differences are split as a coder would: a symbol for small ones and for the size and leading bits of others, and the
-bits below, which cost what they are. The symbols of each context cost what an ideal arithmetic coder needs that starts
-without knowledge and learns as it goes, so that contexts too many are punished: entropies would call them free. Runs in
-which nothing changed cost a bit each, as ``delta`` leaves them out.
+Differences are split as in a coder: a symbol for small ones and for the size and leading bits of others, and the bits
+below, which are stored raw. The cost of the symbols of each context is that of an ideal adaptive arithmetic coder that
+starts without statistics. It includes the cost of learning, which too many contexts increase; entropies would not show
+it. Runs without changes cost one bit each, because ``delta`` leaves them out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Versions = tuple[str, Path, Path, Path | None]
 
 DTYPES = {torch.bfloat16: ("BF16", torch.uint16, 7), torch.float32: ("F32", torch.uint32, 23)}
-"""Name, type of the same bits as an integer, and bits of the mantissa."""
+"""Name, integer type of the same width, and bits of the mantissa."""
 _EXACT, _LEADING = 64, 3
 _SYMBOLS = 512
 _PRIOR = 1 / 16
@@ -45,10 +45,10 @@ def measure(versions: Iterable[Versions]) -> list[dict[str, Any]]:
     """Measure the matrices that changed between two checkpoints.
 
     Args:
-        versions: Name, older and newer checkpoint, and one that is older still, or None.
+        versions: Name, older checkpoint, newer checkpoint, and the checkpoint before the older one or None.
 
     Returns:
-        For each name the bits an element that ``delta`` takes, and those that coders of each context would.
+        For each name, the bits per element that ``delta`` takes, and those that a coder with each context would take.
     """
     rows = []
     for name, old, new, older in versions:
@@ -56,20 +56,22 @@ def measure(versions: Iterable[Versions]) -> list[dict[str, Any]]:
         elements = 0
         for tensors in _changed(old, new, older):
             elements += tensors[0].numel()
-            for context, found in _bits(*tensors).items():
-                bits[context] += found
+            for context, size in _bits(*tensors).items():
+                bits[context] += size
         rows.append({"pair": name, "elements": elements, "bits": {key: all_ / elements for key, all_ in bits.items()}})
     return rows
 
 
 def _changed(old: Path, new: Path, older: Path | None) -> Iterable[tuple[torch.Tensor, ...]]:
-    """Yield the newer and the older values, and those that are older still, of what has the same shape in all."""
+    """Yield the newer, the older and the earlier values of the tensors with the same shape in all versions."""
     with ExitStack() as stack:
         files = [stack.enter_context(safe_open(path, "pt")) for path in (new, old, older) if path]
         for name in sorted(set.intersection(*(set(file.keys()) for file in files))):
             versions = tuple(file.get_tensor(name) for file in files)
             target, parent = versions[:2]
-            alike = target.dim() == _MATRIX and target.dtype in DTYPES and len({each.shape for each in versions}) == 1
+            alike = (
+                target.dim() == _MATRIX and target.dtype in DTYPES and len({version.shape for version in versions}) == 1
+            )
             if alike and not torch.equal(target, parent):
                 yield versions
 
@@ -81,7 +83,7 @@ def _bits(target: torch.Tensor, parent: torch.Tensor, grandparent: torch.Tensor 
     missed = _zigzag(_patterns(target, integers) - before, width)
     code = _coder(missed)
     exponent = (before >> mantissa) & 0xFF
-    found = {
+    bits = {
         "delta": 8 * _stored(target, parent, dtype),
         "nothing": code(np.zeros_like(missed)),
         "exponent": code(exponent),
@@ -93,10 +95,10 @@ def _bits(target: torch.Tensor, parent: torch.Tensor, grandparent: torch.Tensor 
     }
     if grandparent is not None:
         moved = before - _patterns(grandparent, integers)
-        found["exponent, earlier step"] = code(exponent << 8 | _sizes(_zigzag(moved, width)) << 1 | (moved < 0))
+        bits["exponent, earlier step"] = code(exponent << 8 | _sizes(_zigzag(moved, width)) << 1 | (moved < 0))
         again = _patterns(target, integers) - 2 * before + _patterns(grandparent, integers)
-        found["earlier step again"] = _coder(_zigzag(again, width))(exponent)
-    return found
+        bits["earlier step again"] = _coder(_zigzag(again, width))(exponent)
+    return bits
 
 
 def _patterns(tensor: torch.Tensor, integers: torch.dtype) -> Numbers:
@@ -109,26 +111,26 @@ def _zigzag(difference: Numbers, width: int) -> Numbers:
 
 
 def _sizes(numbers: Numbers) -> Numbers:
-    """Return how many bits each number has."""
+    """Return the number of bits of each number."""
     return np.frexp(numbers.astype(np.float64))[1].astype(np.int64)
 
 
 def _mean_sizes(missed: Numbers, axis: int) -> Numbers:
-    """Return twice the size of the mean of each column (0) or row (1), at most 31: an octet that is sent ahead."""
+    """Return twice the bits of the mean of each column (0) or row (1), at most 31; a coder sends a byte for each."""
     means = 1 + missed.mean(axis=axis, keepdims=True)
     return np.broadcast_to(np.minimum(2 * np.log2(means), 31).astype(np.int64), missed.shape)
 
 
 def _neighbours(missed: Numbers) -> Numbers:
-    """Return twice the size of what the elements to the left and above missed together, which a decoder knows."""
-    known = np.zeros_like(missed)
-    known[:, 1:] += missed[:, :-1]
-    known[1:] += missed[:-1]
-    return np.minimum(2 * np.log2(1 + known), 63).astype(np.int64)
+    """Return twice the bits of the summed residuals to the left and above, which a decoder knows."""
+    neighbours = np.zeros_like(missed)
+    neighbours[:, 1:] += missed[:, :-1]
+    neighbours[1:] += missed[:-1]
+    return np.minimum(2 * np.log2(1 + neighbours), 63).astype(np.int64)
 
 
 def _coder(missed: Numbers) -> Callable[[Numbers], float]:
-    """Return what tells the bits of coding these numbers in contexts."""
+    """Return a function that computes the bits of coding these numbers in given contexts."""
     runs = np.pad(missed.reshape(-1), (0, -missed.size % _RUN)).reshape(-1, _RUN).any(axis=1)
     coded = runs.repeat(_RUN)[: missed.size]
     missed = missed.reshape(-1)[coded]
@@ -145,19 +147,19 @@ def _coder(missed: Numbers) -> Callable[[Numbers], float]:
         learned = _log_gamma(counts.sum(axis=1) + _SYMBOLS * _PRIOR).sum() - len(counts) * math.lgamma(
             _SYMBOLS * _PRIOR
         )
-        told = _log_gamma(counts[counts > 0] + _PRIOR).sum() - (counts > 0).sum() * math.lgamma(_PRIOR)
-        return raw + float(learned - told) / math.log(2)
+        likelihood = _log_gamma(counts[counts > 0] + _PRIOR).sum() - (counts > 0).sum() * math.lgamma(_PRIOR)
+        return raw + float(learned - likelihood) / math.log(2)
 
     return code
 
 
 def _log_gamma(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    found: npt.NDArray[np.float64] = torch.lgamma(torch.from_numpy(numbers)).numpy()
-    return found
+    values: npt.NDArray[np.float64] = torch.lgamma(torch.from_numpy(numbers)).numpy()
+    return values
 
 
 def _stored(target: torch.Tensor, parent: torch.Tensor, dtype: str) -> int:
-    """Return the bytes that ``delta`` takes."""
+    """Return the size in bytes of the encoding by ``delta``."""
     encoding, held, base = find_encoding("delta"), Held.of(target, dtype), Held.of(parent, dtype)
     chunks = chunks_of(encoding, held.spec, base, Fit())
     views = [held.data[slice(*chunk_range(held.spec, number))] for number in range(len(chunks))]
@@ -165,7 +167,7 @@ def _stored(target: torch.Tensor, parent: torch.Tensor, dtype: str) -> int:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Render the figures as Markdown: bits an element."""
+    """Render the figures as Markdown: bits per element."""
     contexts = list(dict.fromkeys(context for row in rows for context in row["bits"]))
     body = [
         [row["pair"], *(f"{row['bits'][context]:.3f}" if context in row["bits"] else "" for context in contexts)]

@@ -1,8 +1,8 @@
-"""Checkpoints shaped like real transformers, made of normal weights whose scale varies from tensor to tensor.
+"""Checkpoints shaped like real transformers, with normal weights whose scale varies between tensors.
 
-Sizes are the real ones of the architectures; the standard deviations follow their initialisation (0.02, output
-projections divided by the square root of twice the depth) with a spread per tensor, as training leaves it. Exponent
-bits then cost what they cost in trained models: bf16 near 2.6 bit, of which the stored ratio is a test.
+The sizes are those of the architectures. The standard deviations follow their initialisation (0.02, output projections
+divided by the square root of twice the depth) with a spread per tensor, as after training. Exponents then have the same
+entropy as in trained models: about 2.6 bits for bf16, which the stored ratio verifies.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ FAMILIES = {
 
 
 def weights(family: Family, name: str, seed: int, moved: float = 0.0, branch: int = 0) -> np.ndarray:
-    """Draw one parameter, as little-endian bit patterns, moved by a branch's normal steps of a standard deviation."""
+    """Draw a parameter as little-endian bit patterns, moved by normal steps of a branch with a standard deviation."""
     shape = family.shapes[name]
     generator = np.random.default_rng([seed, *name.encode()])
     scale = 0.02 * math.exp(generator.normal(0, 0.4))
@@ -91,14 +91,14 @@ def weights(family: Family, name: str, seed: int, moved: float = 0.0, branch: in
 def write(
     path: Path, family: Family, changed: dict[str, int] | None = None, moved: float = 0.0, branch: int = 0
 ) -> int:
-    """Write a checkpoint of seed 0; returns its size in bytes.
+    """Write a checkpoint of seed 0, and return its size in bytes.
 
     Args:
-        path: File to write.
-        family: Architecture.
-        changed: Seeds of the parameters that are drawn anew.
-        moved: How far all parameters moved, as in a fine-tune: standard deviation of the steps.
-        branch: Which steps they took.
+        path: The file to write.
+        family: The architecture.
+        changed: New seeds of the parameters that change.
+        moved: Standard deviation of the steps by which all parameters move, as in a fine-tune.
+        branch: Seed of these steps.
     """
     item = 2 if family.dtype == "BF16" else 4
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}

@@ -1,4 +1,4 @@
-"""How fast each encoding fits, encodes and decodes one large matrix in memory, with one thread and with two."""
+"""Measure how fast each encoding fits, encodes and decodes one large matrix in memory, with one and two threads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Update = Callable[[torch.Tensor], torch.Tensor]
 
 DTYPES = {"BF16": torch.bfloat16, "F32": torch.float32}
-STEP = 2.5e-4  # how far weights of 0.07 move in a fine-tune of some 300 steps
+STEP = 2.5e-4  # the distance that weights of 0.07 move in a fine-tune of about 300 steps
 
 
 @dataclass(frozen=True)
@@ -72,18 +72,18 @@ UPDATES: dict[str, Update] = {
     "low_rank": _adapted,
     "ternary": _signed,
 }
-"""For each encoding the kind of update that it is meant for."""
+"""For each encoding, the kind of update that it is designed for."""
 
 
 def measure(side: int, repetitions: int) -> list[dict[str, Any]]:
     """Measure all encodings on square matrices.
 
     Args:
-        side: Rows and columns.
-        repetitions: Medians are taken over so many.
+        side: Number of rows and columns.
+        repetitions: Number of repetitions, of which the median is taken.
 
     Raises:
-        RuntimeError: An encoding did not bring the same bytes back.
+        RuntimeError: An encoding did not restore the same bytes.
     """
     torch.manual_seed(0)
     rows = []
@@ -107,17 +107,17 @@ def _measure(encoding: Encoding, target: Held, parent: Held, repetitions: int) -
     payloads = [_joined(encoding.encode(*job)) for job in zip(chunks, views, strict=True)]
     outs = [memoryview(np.empty(view.nbytes, np.uint8)) for view in views]
     stored = sum(map(len, payloads)) + sum(spec.nbytes for spec, _ in fit.tensors)
-    found: dict[str, Any] = {"fits": True, "of_raw": stored / target.spec.nbytes}
+    figures: dict[str, Any] = {"fits": True, "of_raw": stored / target.spec.nbytes}
     for threads in (1, 2):
-        found[f"encode_{threads}"] = _rate(encoding.encode, threads, repetitions, chunks, views)
-        found[f"decode_{threads}"] = _rate(encoding.decode, threads, repetitions, chunks, payloads, outs)
+        figures[f"encode_{threads}"] = _rate(encoding.encode, threads, repetitions, chunks, views)
+        figures[f"decode_{threads}"] = _rate(encoding.decode, threads, repetitions, chunks, payloads, outs)
     if outs != views:
         raise RuntimeError(f"{encoding.name} did not bring the same bytes back")
-    return about | found
+    return about | figures
 
 
 def chunks_of(encoding: Encoding, spec: TensorSpec, parent: Held, fit: Fit) -> list[Chunk]:
-    """Return the chunks of a tensor, with what a parent and a fit give for each."""
+    """Return the chunks of a tensor, each with its bases: the parent's bytes and the tensors of the fit."""
     whole = [Base(of, memoryview(data).cast("B")) for of, data in fit.tensors]
     chunks = []
     for number in range(chunk_count(spec)):
@@ -132,7 +132,10 @@ def _joined(pieces: list[Any]) -> memoryview:
 
 
 def _rate(work: Callable[..., Any], threads: int, repetitions: int, *jobs: list[Any]) -> float:
-    """Return megabytes of tensor a second, wall time, over all chunks; the last list of jobs has their sizes."""
+    """Return the rate over all chunks in megabytes of tensor per second of wall time.
+
+    The last list of arguments has the sizes.
+    """
     size = sum(view.nbytes for view in jobs[-1])
     rates = []
     with ThreadPoolExecutor(threads) as executor:

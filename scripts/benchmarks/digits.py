@@ -1,7 +1,7 @@
-"""Classifiers of handwritten digits, small enough to be trained in a second: what merges are tried on.
+"""Classifiers of handwritten digits for measuring merges, small enough to be trained in a second.
 
-The images are those that scikit-learn brings along (1797 of 8 x 8 pixels). A base is trained a little on some of them;
-experts go on from it, each with a part of the rest.
+The images are those of scikit-learn (1797 images of 8 x 8 pixels). A base is briefly trained on some of them, and each
+expert is fine-tuned from the base on a part of the rest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SPLITS: dict[str, tuple[tuple[int, ...], ...]] = {
     "pairs": tuple((first, first + 1) for first in range(0, 10, 2)),
     "shards": (CLASSES,) * 4,
 }
-"""The classes of each expert. Experts of the same classes share the examples out among them."""
+"""The classes of each expert. The examples are divided among experts with the same classes."""
 
 _SIDE = 8
 _LARGEST = 16
@@ -46,7 +46,7 @@ class Data:
         return len(self.labels)
 
     def of(self, chosen: torch.Tensor | slice) -> Data:
-        """Return some of the examples."""
+        """Return a part of the examples."""
         return Data(self.inputs[chosen], self.labels[chosen])
 
     def within(self, classes: Sequence[int]) -> Data:
@@ -56,7 +56,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Sets:
-    """What the base is trained on, what the experts share out, what settings are chosen by, and what counts."""
+    """The examples for the base, for the experts, for choosing options (validation), and for the results (test)."""
 
     pretraining: Data
     training: Data
@@ -64,7 +64,7 @@ class Sets:
     test: Data
 
     def parts(self, split: str) -> list[Data]:
-        """Return each expert's training examples."""
+        """Return the training examples of each expert."""
         classes = SPLITS[split]
         return [
             self.training.within(own).of(slice(classes[:n].count(own), None, classes.count(own)))
@@ -84,12 +84,12 @@ def digits(seed: int) -> Sets:
 
 
 def perceptron() -> nn.Module:
-    """Return a network of two hidden layers."""
+    """Return a network with two hidden layers."""
     return nn.Sequential(nn.Linear(_SIDE**2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
 class Transformer(nn.Module):
-    """An encoder of two blocks that reads an image row by row."""
+    """An encoder of two blocks whose tokens are the rows of an image."""
 
     def __init__(self, width: int = 32, depth: int = 2) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Transformer(nn.Module):
 
 
 class _Block(nn.Module):
-    """Attention of two heads and a network of one hidden layer, each behind a norm."""
+    """Attention with two heads and a network with one hidden layer, each after a norm."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -128,12 +128,12 @@ MODELS: dict[str, Callable[[], nn.Module]] = {"perceptron": perceptron, "transfo
 
 @dataclass(frozen=True)
 class Trainer:
-    """Trains models of one kind by AdamW; the same seed gives the same values.
+    """A trainer of models of one kind with AdamW. The same seed gives the same values.
 
     Attributes:
-        model: Which of ``MODELS``.
-        pretraining: Epochs and learning rate of the base.
-        tuning: Those of experts.
+        model: The key of the model in ``MODELS``.
+        pretraining: Epochs and learning rate for the base.
+        tuning: Epochs and learning rate for experts.
     """
 
     model: str
@@ -141,7 +141,7 @@ class Trainer:
     tuning: tuple[int, float] = (15, 5e-4)
 
     def loaded(self, values: Values) -> nn.Module:
-        """Return the model with some values, for predictions."""
+        """Return the model with these values, in evaluation mode."""
         made = MODELS[self.model]()
         made.load_state_dict(values)
         return made.eval()
@@ -152,16 +152,16 @@ class Trainer:
         return _trained(MODELS[self.model](), sets.pretraining, *self.pretraining, seed)
 
     def expert(self, values: Values, data: Data, seed: int) -> Values:
-        """Train some values further."""
+        """Train a model further, starting from its values."""
         return _trained(self.loaded(values), data, *self.tuning, seed)
 
     def statistics(self, values: Values, data: Data) -> Values:
-        """Collect all kinds of statistics, with the labels that the data has."""
+        """Collect statistics of all kinds, with the labels of the data."""
         pairs = list(zip(data.inputs, data.labels, strict=True))
         return collect(self.loaded(values), pairs, _loss, built_in("statistics"))
 
     def accuracy(self, values: Values, data: Data, among: Sequence[int] = CLASSES) -> float:
-        """Return the share of examples whose class is predicted, where it is known to be one of some."""
+        """Return the accuracy, with predictions restricted to the given classes."""
         with torch.no_grad():
             logits = self.loaded(values)(data.inputs)[:, list(among)]
         return float((torch.tensor(among)[logits.argmax(1)] == data.labels).double().mean())

@@ -1,4 +1,4 @@
-"""The forward pass of a BERT encoder on tensors by name, so that training needs torch alone."""
+"""The forward pass of a BERT encoder on tensors by name, so that training only needs torch."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def encode(model: Model, tokens: torch.Tensor, drop: float = 0.0) -> torch.Tenso
     """Return the sentence embeddings of token ids.
 
     Args:
-        model: Parameters, float32, as Hugging Face names those of a BERT without its pooler.
+        model: Parameters in float32, with the Hugging Face names of a BERT model without its pooler.
         tokens: Int64 [sentences, length].
-        drop: Probability of dropout behind the embeddings, the attention and both halves of a layer.
+        drop: Probability of dropout after the embeddings, the attention and both halves of a layer.
 
     Returns:
-        Mean of the last layer's tokens, of unit length: float32 [sentences, width].
+        The normalised mean of the last layer's tokens: float32 [sentences, width].
     """
     sentences, length = tokens.shape
     x = (

@@ -1,4 +1,4 @@
-"""What a history of many versions costs to keep, in each tool, on the same files."""
+"""Measure what each tool takes to store a history of many versions of the same files."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kept:
-    """What one tool did with a history.
+    """The results of one tool for a history.
 
     Attributes:
-        tool: Its name.
-        raw_bytes: Of all versions.
-        added: Seconds for each version to be added and committed.
-        stored_first: Bytes before anything was tidied up, of a tool that does so at the end only.
-        stored: Bytes at the end.
-        tidied: Seconds of all that tidying up, or None where it was given up.
-        restored: Seconds to bring back the oldest, middle and newest version.
+        tool: Name of the tool.
+        raw_bytes: Size of all versions in bytes.
+        added: Seconds to add and commit each version.
+        stored_first: Size of the store in bytes before the first compaction, for a tool that only compacts at the end.
+        stored: Size of the store in bytes at the end.
+        tidied: Seconds of all compactions; None if they exceeded the time limit.
+        restored: Seconds to restore the oldest, middle and newest version.
     """
 
     tool: str
@@ -41,7 +41,7 @@ class Kept:
     restored: tuple[float, float, float]
 
     def row(self) -> dict[str, Any]:
-        """Return the figures for a report."""
+        """Return the figures of a report."""
         return {
             "tool": self.tool,
             "stored_before_gc": self.stored_first,
@@ -54,29 +54,29 @@ class Kept:
         }
 
 
-def measure(versions: Sequence[Path], place: Path, limit: float, peers: Sequence[Peer] = PEERS) -> dict[str, Any]:
-    """Give the versions to each tool that is installed, one after another.
+def measure(versions: Sequence[Path], folder: Path, limit: float, peers: Sequence[Peer] = PEERS) -> dict[str, Any]:
+    """Store the versions with each tool that is installed, one after another.
 
     Args:
         versions: Checkpoints, oldest first.
-        place: Folder to work in.
-        limit: Seconds after which tidying up is given up.
-        peers: Which tools.
+        folder: The folder to work in.
+        limit: Time limit of a compaction, in seconds.
+        peers: The tools.
 
     Raises:
-        RuntimeError: A tool failed, or brought another file back.
+        RuntimeError: A tool failed, or restored a different file.
     """
     present = [peer for peer in peers if peer.present]
     return {
         "versions": len(versions),
         "raw_bytes": sum(path.stat().st_size for path in versions),
         "left_out": [peer.name for peer in peers if peer not in present],
-        "rows": [_keep(peer, versions, place / "kept", limit).row() for peer in present],
+        "rows": [_keep(peer, versions, folder / "kept", limit).row() for peer in present],
     }
 
 
-def _keep(peer: Peer, versions: Sequence[Path], place: Path, limit: float) -> Kept:
-    keeper = Keeper(peer, place, limit)
+def _keep(peer: Peer, versions: Sequence[Path], folder: Path, limit: float) -> Kept:
+    keeper = Keeper(peer, folder, limit)
     added: list[float] = []
     tidied: list[float | None] = []
     for number, version in enumerate(versions):
@@ -89,23 +89,23 @@ def _keep(peer: Peer, versions: Sequence[Path], place: Path, limit: float) -> Ke
     raw = sum(path.stat().st_size for path in versions)
     oldest, middle, newest = (_restore(keeper, versions, n) for n in (0, len(versions) // 2, len(versions) - 1))
     kept = Kept(peer.name, raw, added, first, keeper.stored(), seconds, (oldest, middle, newest))
-    shutil.rmtree(place)
+    shutil.rmtree(folder)
     return kept
 
 
 def _restore(keeper: Keeper, versions: Sequence[Path], number: int) -> float:
-    for _ in range(2):  # the first one warms the page cache
+    for _ in range(2):  # the first iteration warms the page cache
         seconds, file = keeper.restore(number)
         if digest(file) != digest(versions[number]):
             raise RuntimeError(f"{keeper.peer.name} did not bring version {number} back")
     return seconds
 
 
-def table(found: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Render the figures as Markdown."""
-    lines = [f"{found['versions']} versions, {found['raw_bytes'] / 1e6:.0f} MB in all"]
-    if found["left_out"]:
-        lines.append(f"not installed, left out: {', '.join(found['left_out'])}")
+    lines = [f"{results['versions']} versions, {results['raw_bytes'] / 1e6:.0f} MB in all"]
+    if results["left_out"]:
+        lines.append(f"not installed, left out: {', '.join(results['left_out'])}")
     columns = ["tool", "stored", "of raw", "a version", "before gc", "add, median", "gc", "oldest", "middle", "newest"]
     rows = [
         [
@@ -118,6 +118,6 @@ def table(found: dict[str, Any]) -> str:
             "given up" if row["gc_seconds"] is None else f"{row['gc_seconds']:.1f} s",
             *(f"{seconds:.2f} s" for seconds in row["checkout_seconds"].values()),
         ]
-        for row in found["rows"]
+        for row in results["rows"]
     ]
     return "\n".join([*lines, "", markdown(columns, rows), ""])

@@ -1,4 +1,4 @@
-"""What is measured: the daily jobs, each repeated, tools taking turns within a repetition so that noise is shared."""
+"""Measure everyday operations. Within a repetition the tools take turns, so that noise affects all of them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ JOBS = ("add", "status", "checkout", "merge")
 
 @dataclass
 class Samples:
-    """Figures by measure and tool: seconds, counts or bytes, one for each repetition."""
+    """Figures by measure and tool: seconds, counts or bytes, one per repetition."""
 
     raw_bytes: int = 0
     figures: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, measure: str, tool: str, figure: float) -> None:
-        """Keep one figure."""
+        """Add a figure."""
         self.figures[measure, tool].append(figure)
 
 
 @dataclass(frozen=True)
 class Versions:
-    """Files of one family: a base, one with one matrix changed, one fully retrained, and two branches to merge."""
+    """The files of a family: a base, a version with one changed matrix, a retrained one, and two branches to merge."""
 
     base: Path
     one: Path
@@ -44,7 +44,7 @@ class Versions:
 
     @classmethod
     def make(cls, folder: Path, family: Family) -> Versions:
-        """Write them."""
+        """Write the files."""
         folder.mkdir()
         paths = {name: folder / f"{name}.safetensors" for name in ("base", "one", "full", "ours", "theirs")}
         matrices = [name for name, shape in family.shapes.items() if len(shape) > 1 and "embed" not in name]
@@ -59,23 +59,23 @@ class Versions:
         return cls(**paths, nbytes=sizes[0])
 
 
-def measure(family: Family, tools: list[Tool], jobs: set[str], repetitions: int, place: Path) -> Samples:
-    """Run the jobs; every repetition starts from empty repositories."""
-    versions = Versions.make(place / "versions", family)
+def measure(family: Family, tools: list[Tool], jobs: set[str], repetitions: int, folder: Path) -> Samples:
+    """Run the jobs. Every repetition starts from empty repositories."""
+    versions = Versions.make(folder / "versions", family)
     samples = Samples(raw_bytes=versions.nbytes)
-    env = environment(place / "home")
+    env = environment(folder / "home")
     for _ in range(repetitions):
-        samples.add("first add", "cp+sha256", floor(versions.base, place / "copy"))
+        samples.add("first add", "cp+sha256", floor(versions.base, folder / "copy"))
         for tool in tools:
-            repository = Repository(place / "repository", tool, env)
+            repository = Repository(folder / "repository", tool, env)
             _one_tool(repository, versions, jobs, samples)
             shutil.rmtree(repository.path)
         if THETA in tools and "add" in jobs:
-            repository = Repository(place / "repository", THETA, env)
+            repository = Repository(folder / "repository", THETA, env)
             repository.put(versions.base)
             samples.add("git theta add", THETA.name, repository.timed("theta", "add", MODEL))
             shutil.rmtree(repository.path)
-    shutil.rmtree(place / "versions")
+    shutil.rmtree(folder / "versions")
     return samples
 
 

@@ -1,4 +1,4 @@
-"""Pairs of checkpoints of many kinds, out of a training run and out of a folder of real fine-tunes."""
+"""Pairs of checkpoints of many kinds, from a training run and from a folder of real fine-tunes."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     Pair = tuple[str, Path, Path]
 
 BLOCK = 32
-"""Values in a block of Q8_0."""
+"""The number of values in a block of Q8_0."""
 
 
-def trained_pairs(run: Run, place: Path) -> Iterator[Pair]:
-    """Yield name, older and newer file of each kind that a training run gives; files made are in ``place``."""
+def trained_pairs(run: Run, folder: Path) -> Iterator[Pair]:
+    """Yield the name, the older and the newer file of each kind from a training run; new files are in ``folder``."""
     first, before, last = run.states
     yield "consecutive, as saved", run.versions[-2], run.versions[-1]
     if run.grown:
         yield "embedding grown", *run.grown
-    yield _converted("consecutive, fp32", before, last, place, _parameters)
-    yield _converted("consecutive, bf16", before, last, place, lambda m: _cast(_parameters(m), torch.bfloat16))
-    yield _converted("whole run, fp16", first, last, place, lambda m: _cast(_parameters(m), torch.float16))
-    yield _converted("whole run, fp8 e4m3", first, last, place, lambda m: _fp8(_parameters(m)))
-    yield _converted("whole run, int8 by row", first, last, place, lambda m: _int8(_parameters(m)))
-    yield _converted("whole run, Q8_0 blocks", first, last, place, lambda m: _q8_0(_parameters(m)))
+    yield _converted("consecutive, fp32", before, last, folder, _parameters)
+    yield _converted("consecutive, bf16", before, last, folder, lambda m: _cast(_parameters(m), torch.bfloat16))
+    yield _converted("whole run, fp16", first, last, folder, lambda m: _cast(_parameters(m), torch.float16))
+    yield _converted("whole run, fp8 e4m3", first, last, folder, lambda m: _fp8(_parameters(m)))
+    yield _converted("whole run, int8 by row", first, last, folder, lambda m: _int8(_parameters(m)))
+    yield _converted("whole run, Q8_0 blocks", first, last, folder, lambda m: _q8_0(_parameters(m)))
     for moment in ("exp_avg", "exp_avg_sq"):
-        yield _converted(f"consecutive, {moment}", before, last, place, lambda m, of=moment: _moments(m, of))
+        yield _converted(f"consecutive, {moment}", before, last, folder, lambda m, of=moment: _moments(m, of))
 
 
 def real_pairs(folder: Path) -> Iterator[Pair]:
-    """Yield name, base and fine-tune for each ``NAME_DTYPE.safetensors`` beside a ``base_DTYPE.safetensors``."""
+    """Yield name, base and fine-tune of each ``NAME_DTYPE.safetensors`` that has a ``base_DTYPE.safetensors``."""
     for base in sorted(folder.glob("base_*.safetensors")):
         dtype = base.stem.removeprefix("base_")
         for tuned in sorted(folder.glob(f"*_{dtype}.safetensors")):
@@ -47,12 +47,12 @@ def real_pairs(folder: Path) -> Iterator[Pair]:
 
 
 def peft_folder(adapter: Path, folder: Path, alpha: float) -> None:
-    """Write a LoRA as PEFT keeps it.
+    """Write a LoRA in the format of PEFT.
 
     Args:
-        adapter: Safetensors file of ``NAME.weight.lora_A`` [r, in] and ``NAME.weight.lora_B`` [out, r].
-        folder: Folder to make.
-        alpha: The update is ``alpha / r * B @ A``.
+        adapter: A safetensors file with ``NAME.weight.lora_A`` [r, in] and ``NAME.weight.lora_B`` [out, r].
+        folder: The folder to create.
+        alpha: The numerator of the scaling: the update is ``alpha / r * B @ A``.
     """
     factors = load_file(adapter)
     folder.mkdir()
@@ -64,16 +64,16 @@ def peft_folder(adapter: Path, folder: Path, alpha: float) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-def _converted(name: str, old: Path, new: Path, place: Path, change: Callable[[Model], Model | bytes]) -> Pair:
-    folder = place / name
-    folder.mkdir(parents=True)
-    made = (folder / "old", folder / "new")
-    for source, target in zip((old, new), made, strict=True):
+def _converted(name: str, old: Path, new: Path, folder: Path, change: Callable[[Model], Model | bytes]) -> Pair:
+    target = folder / name
+    target.mkdir(parents=True)
+    made = (target / "old", target / "new")
+    for source, path in zip((old, new), made, strict=True):
         content = change(load_file(source))
         if isinstance(content, bytes):
-            target.write_bytes(content)
+            path.write_bytes(content)
         else:
-            save_file(content, target, metadata={"format": "pt"})
+            save_file(content, path, metadata={"format": "pt"})
     return name, *made
 
 
@@ -94,25 +94,25 @@ def _matrices(model: Model) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _fp8(model: Model) -> Model:
-    """Quantise matrices to 8-bit floats with a scale for each matrix; the rest is bf16."""
-    found = _cast(model, torch.bfloat16)
+    """Quantise matrices to 8-bit floats with a scale for each matrix; other tensors are bf16."""
+    quantised = _cast(model, torch.bfloat16)
     for name, tensor in _matrices(model):
         scale = tensor.abs().max() / torch.finfo(torch.float8_e4m3fn).max
-        found |= {name: (tensor / scale).to(torch.float8_e4m3fn), f"{name}_scale": scale}
-    return found
+        quantised |= {name: (tensor / scale).to(torch.float8_e4m3fn), f"{name}_scale": scale}
+    return quantised
 
 
 def _int8(model: Model) -> Model:
-    """Quantise matrices to integers with a scale for each row; the rest is bf16."""
-    found = _cast(model, torch.bfloat16)
+    """Quantise matrices to integers with a scale for each row; other tensors are bf16."""
+    quantised = _cast(model, torch.bfloat16)
     for name, tensor in _matrices(model):
         scale = tensor.abs().amax(1, keepdim=True) / 127
-        found |= {name: (tensor / scale.clamp(min=1e-12)).round().to(torch.int8), f"{name}_scale": scale}
-    return found
+        quantised |= {name: (tensor / scale.clamp(min=1e-12)).round().to(torch.int8), f"{name}_scale": scale}
+    return quantised
 
 
 def _q8_0(model: Model) -> bytes:
-    """Return all matrices as GGUF's Q8_0: blocks of a float16 scale and 32 integers, in a file of no known format."""
+    """Return all matrices as Q8_0 of GGUF, blocks of a float16 scale and 32 integers, in a file of unknown format."""
     pieces = []
     for _, tensor in _matrices(model):
         values = tensor.reshape(-1, BLOCK)

@@ -1,4 +1,4 @@
-"""Merges of two fine-tunes: of checkpoints, in git-theta and in mergekit, and of tensors in memory, on every device."""
+"""Measure merges of two fine-tunes: checkpoints in git-theta and mergekit, and tensors in memory on every device."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 METHODS = ("average", "ties")
 STREAMED = {"average": 1, "ties": 3}
-"""Methods of elements, and how often they read everything."""
+"""Methods that work by element, and the number of times that they read all data."""
 MATRICES = ("slerp", "della", "breadcrumbs", "iso_c", "tsv_m", "knots", "actmat")
 OF_BUS = 0.6
-"""The least that a CUDA device may merge, as a share of what the bus brings it."""
+"""The lowest rate of a merge on a CUDA device that passes, as a share of the bandwidth of its bus."""
 STEP = 7e-5
 _TENSORS = 8
 _NO_LAYOUT = Skeleton.of(b"")
@@ -43,23 +43,23 @@ _BUS_BYTES = 1 << 28
 _DTYPES = {"BF16": "bfloat16", "F32": "float32"}
 
 
-def measure(family: Family, place: Path, repetitions: int) -> list[dict[str, Any]]:
+def measure(family: Family, folder: Path, repetitions: int) -> list[dict[str, Any]]:
     """Measure wall time and memory of three-way merges.
 
     Args:
-        family: Architecture of the checkpoints.
-        place: Folder to work in.
-        repetitions: Of each merge; medians are taken.
+        family: The architecture of the checkpoints.
+        folder: The folder to work in.
+        repetitions: Number of repetitions of each merge, of which the median is taken.
 
     Raises:
-        RuntimeError: A merge changed nothing.
+        RuntimeError: A merge did not change the checkpoint.
     """
-    place.mkdir()
-    env = environment(place / "home")
-    files = [place / f"{name}.safetensors" for name in ("base", "ours", "theirs")]
+    folder.mkdir()
+    env = environment(folder / "home")
+    files = [folder / f"{name}.safetensors" for name in ("base", "ours", "theirs")]
     for number, file in enumerate(files):
         write(file, family, moved=STEP if number else 0.0, branch=number)
-    repository = _repository(place, files, env)
+    repository = _repository(folder, files, env)
     rows = []
     for method in METHODS:
         samples: dict[str, list[tuple[float, int]]] = {"git-theta": []}
@@ -68,17 +68,17 @@ def measure(family: Family, place: Path, repetitions: int) -> list[dict[str, Any
         for _ in range(repetitions):
             samples["git-theta"].append(_theta(repository, files, method))
             if "mergekit" in samples:
-                samples["mergekit"].append(_mergekit(place, files, family, method, env))
-        for tool, found in samples.items():
-            seconds, peaks = zip(*found, strict=True)
-            row = {"family": family.name, "method": method, "tool": tool, "samples": found}
+                samples["mergekit"].append(_mergekit(folder, files, family, method, env))
+        for tool, measures in samples.items():
+            seconds, peaks = zip(*measures, strict=True)
+            row = {"family": family.name, "method": method, "tool": tool, "samples": measures}
             rows.append(row | {"seconds": statistics.median(seconds), "peak_bytes": max(peaks)})
-    shutil.rmtree(place)
+    shutil.rmtree(folder)
     return rows
 
 
-def _repository(place: Path, files: list[Path], env: dict[str, str]) -> Repository:
-    repository = Repository(place / "repository", THETA, env)
+def _repository(folder: Path, files: list[Path], env: dict[str, str]) -> Repository:
+    repository = Repository(folder / "repository", THETA, env)
     base, ours, theirs = files
     for branch, file in (("main", base), ("side", theirs), ("main", ours)):
         if branch == "side":
@@ -94,17 +94,17 @@ def _theta(repository: Repository, files: list[Path], method: str) -> tuple[floa
     store = repository.path / ".git" / "theta"
     before = set(store.rglob("packs/*/*"))
     merge = ("-c", f"theta.merge.method={method}", "merge", "--quiet", "-m", "merged", "side")
-    found = repository.weighed(*merge)
+    measures = repository.weighed(*merge)
     if repository.sha256() in {digest(file) for file in files}:
         raise RuntimeError(f"{method} changed nothing")
     repository.git("reset", "--quiet", "--hard", "HEAD~1")
-    # What was computed must not be there the next time.
+    # The next repetition must not find the results of this one.
     for pack in {*store.rglob("packs/*/*"), *store.glob("index.sqlite3*")} - before:
         pack.unlink()
-    return found
+    return measures
 
 
-def _mergekit(place: Path, files: list[Path], family: Family, method: str, env: dict[str, str]) -> tuple[float, int]:
+def _mergekit(folder: Path, files: list[Path], family: Family, method: str, env: dict[str, str]) -> tuple[float, int]:
     base, *branches = (str(file) for file in files)
     parameters = {"weight": 1.0} | ({"density": 0.2} if method == "ties" else {})
     config: dict[str, Any] = {
@@ -114,32 +114,32 @@ def _mergekit(place: Path, files: list[Path], family: Family, method: str, env: 
     }
     if method == "ties":
         config["base_model"] = base
-    (place / "config.yml").write_text(json.dumps(config))  # JSON is YAML
-    command = ["mergekit-pytorch", "--quiet", str(place / "config.yml"), str(place / "merged")]
-    found = weighed(command, place, env)
-    shutil.rmtree(place / "merged")
-    return found
+    (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
+    command = ["mergekit-pytorch", "--quiet", str(folder / "config.yml"), str(folder / "merged")]
+    measures = weighed(command, folder, env)
+    shutil.rmtree(folder / "merged")
+    return measures
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Render the figures as Markdown, each with its share of mergekit's."""
+    """Render the figures as Markdown, each as a share of mergekit's too."""
     columns = ["checkpoints", "method", "tool", "wall", "of mergekit", "peak memory", "of mergekit"]
     cells = []
     for row in rows:
         key = (row["family"], row["method"])
-        peers = [each for each in rows if each["tool"] == "mergekit" and (each["family"], each["method"]) == key]
-        shares = [f"{row[what] / peers[0][what]:.2f}" if peers else "" for what in ("seconds", "peak_bytes")]
+        peers = [other for other in rows if other["tool"] == "mergekit" and (other["family"], other["method"]) == key]
+        shares = [f"{row[measure] / peers[0][measure]:.2f}" if peers else "" for measure in ("seconds", "peak_bytes")]
         wall, peak = f"{row['seconds']:.2f} s", f"{row['peak_bytes'] / 1e6:.0f} MB"
         cells.append([*key, row["tool"], wall, shares[0], peak, shares[1]])
     return markdown(columns, cells)
 
 
 def on_devices(side: int, repetitions: int) -> list[dict[str, Any]]:
-    """Measure merges of tensors in memory on the processor and on each CUDA device, results and digests included.
+    """Measure merges of tensors in memory on the CPU and on each CUDA device, including results and digests.
 
     Args:
-        side: Rows and columns of the tensors that stream; a quarter for methods that need them whole.
-        repetitions: Of each merge; medians are taken.
+        side: Rows and columns of tensors that are streamed; methods that need whole tensors get a quarter.
+        repetitions: Number of repetitions of each merge, of which the median is taken.
 
     Raises:
         RuntimeError: A merge failed.
@@ -152,10 +152,10 @@ def on_devices(side: int, repetitions: int) -> list[dict[str, Any]]:
             memory = MemoryStore()
             versions = [_version(memory, size, count, seed) for seed in range(3)]
             for method in methods:
-                asked = plan(versions[0], versions[1:], Rules.only(method))
-                row = {"device": device.name, "method": method, "samples": _timed(memory, device, asked, repetitions)}
+                planned = plan(versions[0], versions[1:], Rules.only(method))
+                row = {"device": device.name, "method": method, "samples": _timed(memory, device, planned, repetitions)}
                 row["seconds"] = statistics.median(row["samples"])
-                read = sum(member.spec.nbytes for task in single_tasks(asked, {}) for member in task.members)
+                read = sum(member.spec.nbytes for task in single_tasks(planned, {}) for member in task.members)
                 row["rate"] = read * STREAMED.get(method, 1) / row["seconds"]
                 if bus is not None and method in STREAMED:
                     row |= {"bus": bus, "of_bus": row["rate"] / bus, "passed": row["rate"] >= OF_BUS * bus}
@@ -175,38 +175,38 @@ def _version(memory: MemoryStore, side: int, count: int, seed: int) -> Manifest:
     return Manifest("safetensors", _NO_LAYOUT, parameters)
 
 
-def _timed(memory: MemoryStore, device: Device, asked: Plan, repetitions: int) -> list[float]:
+def _timed(memory: MemoryStore, device: Device, planned: Plan, repetitions: int) -> list[float]:
     samples = []
     for _ in range(repetitions + 1):
         engine = Engine(memory, Devices((device,)), results=MemoryStore())
         start = time.perf_counter()
-        found = engine.compute(asked)
+        results = engine.compute(planned)
         samples.append(time.perf_counter() - start)
-        if found.failed or found.notes:
-            raise RuntimeError(f"{device.name}: {found.failed or found.notes}")
-    return samples[1:]  # the first time libraries are loaded
+        if results.failed or results.notes:
+            raise RuntimeError(f"{device.name}: {results.failed or results.notes}")
+    return samples[1:]  # the first repetition loads libraries
 
 
 def _bandwidth(name: str) -> float:
-    """Return the bytes a second that come from pinned memory to a CUDA device."""
-    here = torch.empty(_BUS_BYTES, dtype=torch.uint8, pin_memory=True)
-    there = torch.empty(_BUS_BYTES, dtype=torch.uint8, device=name)
+    """Return the bandwidth from pinned memory to a CUDA device, in bytes per second."""
+    source = torch.empty(_BUS_BYTES, dtype=torch.uint8, pin_memory=True)
+    target = torch.empty(_BUS_BYTES, dtype=torch.uint8, device=name)
     rates = []
     for _ in range(5):
         torch.cuda.synchronize(name)
         start = time.perf_counter()
-        there.copy_(here, non_blocking=True)
+        target.copy_(source, non_blocking=True)
         torch.cuda.synchronize(name)
         rates.append(_BUS_BYTES / (time.perf_counter() - start))
     return statistics.median(rates)
 
 
 def devices_table(rows: list[dict[str, Any]]) -> str:
-    """Render the figures of ``on_devices`` as Markdown, each with its share of the processor's time."""
+    """Render the figures of ``on_devices`` as Markdown, each as a share of the CPU's time too."""
     columns = ["device", "method", "time", "of cpu", "read", "of the bus", "target", ""]
     cells = []
     for row in rows:
-        cpu = next(each["seconds"] for each in rows if (each["device"], each["method"]) == ("cpu", row["method"]))
+        cpu = next(other["seconds"] for other in rows if (other["device"], other["method"]) == ("cpu", row["method"]))
         bus = ["", "", ""]
         if "of_bus" in row:
             bus = [f"{row['of_bus']:.2f}", f">= {OF_BUS}", "pass" if row["passed"] else "MISS"]

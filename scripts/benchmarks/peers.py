@@ -1,7 +1,7 @@
-"""Tools that keep versions of a file, each as the commands that add a version, tidy up and bring one back.
+"""Tools that store versions of a file, each as the commands to add a version, compact the store and restore a version.
 
-Commands run in the folder ``work``, which holds the model; the folder ``tree`` beside it receives what is brought back.
-``{version}`` stands for a version's number.
+Commands run in the folder ``work``, which has the model. They restore a version to the folder ``tree`` next to it.
+``{version}`` is replaced by the number of a version.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ WORK, TREE = "work", "tree"
 
 @dataclass(frozen=True)
 class Peer:
-    """One tool.
+    """A tool.
 
     Attributes:
-        name: As in the table.
-        needs: Program without which it is left out.
-        setup: Commands that make an empty store.
-        add: Commands that keep the model as it is now.
+        name: Name in the table.
+        needs: The program that it needs; it is left out if the program is not installed.
+        setup: Commands that create an empty store.
+        add: Commands that store the current model.
         restore: Commands that write a version to ``tree``.
-        store: Folders that hold what is kept, beside ``work``.
-        tidy: Commands that make the store smaller.
-        often: Tidy up after so many versions already, and not only at the end; 0 for never.
+        store: Folders of the store, next to ``work``.
+        tidy: Commands that compact the store.
+        often: Compact the store each time that so many versions were added; 0 to compact it at the end only.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Peer:
 
     @property
     def present(self) -> bool:
-        """Whether the program, or module of Python, is installed."""
+        """Whether the program or Python module is installed."""
         return shutil.which(self.needs) is not None or find_spec(self.needs) is not None
 
 
@@ -116,43 +116,46 @@ PEERS = (
 
 
 class Keeper:
-    """One tool at work in a folder of its own.
+    """A tool that stores versions in its own folder.
 
     Args:
         peer: The tool.
-        place: Folder to make.
-        limit: Seconds after which tidying up is given up.
+        folder: The folder to create.
+        limit: Time limit of a compaction, in seconds.
     """
 
-    def __init__(self, peer: Peer, place: Path, limit: float) -> None:
+    def __init__(self, peer: Peer, folder: Path, limit: float) -> None:
         self.peer = peer
-        self.place = place
+        self.folder = folder
         self.limit = limit
-        (place / WORK).mkdir(parents=True)
+        (folder / WORK).mkdir(parents=True)
         secret = {"RESTIC_PASSWORD": "benchmark", "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes"}
-        self._env = environment(place / "home") | secret | {"XDG_CACHE_HOME": str(place / "home")}
+        self._env = environment(folder / "home") | secret | {"XDG_CACHE_HOME": str(folder / "home")}
         self._run(peer.setup)
 
     def add(self, version: int, file: Path) -> float:
-        """Keep a file as a version; returns wall seconds."""
-        shutil.copyfile(file, self.place / WORK / MODEL)
+        """Store a file as a version, and return the wall time in seconds."""
+        shutil.copyfile(file, self.folder / WORK / MODEL)
         return self._run(self.peer.add, version)
 
     def tidy(self) -> float | None:
-        """Make the store smaller; returns wall seconds, or None where that took too long and was given up."""
+        """Compact the store, and return the wall time in seconds; None if it exceeds the time limit."""
         try:
             return self._run(self.peer.tidy, limit=self.limit)
         except subprocess.TimeoutExpired:
             return None
 
     def restore(self, version: int) -> tuple[float, Path]:
-        """Bring a version back in an empty folder; returns wall seconds and the file, gone at the next call."""
-        shutil.rmtree(self.place / TREE, ignore_errors=True)
-        return self._run(self.peer.restore, version), self.place / TREE / MODEL
+        """Restore a version in an empty folder, and return the wall time in seconds and the file.
+
+        The next call removes the file.
+        """
+        shutil.rmtree(self.folder / TREE, ignore_errors=True)
+        return self._run(self.peer.restore, version), self.folder / TREE / MODEL
 
     def stored(self) -> int:
-        """Return the bytes of all that is kept, without what a command left that was given up."""
-        files = [path for name in self.peer.store for path in (self.place / name).rglob("*")]
+        """Return the size of the store in bytes, without temporary files of commands that were killed."""
+        files = [path for name in self.peer.store for path in (self.folder / name).rglob("*")]
         return sum(path.stat().st_size for path in files if path.is_file() and not path.name.startswith("tmp_"))
 
     def _run(self, commands: tuple[Command, ...], version: int = 0, limit: float | None = None) -> float:
@@ -161,7 +164,7 @@ class Keeper:
             filled = [word.format(version=version) for word in command]
             done = subprocess.Popen(
                 filled,
-                cwd=self.place / WORK,
+                cwd=self.folder / WORK,
                 env=self._env,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -169,11 +172,11 @@ class Keeper:
                 start_new_session=True,
             )
             try:
-                told, _ = done.communicate(timeout=limit)
+                output, _ = done.communicate(timeout=limit)
             except subprocess.TimeoutExpired:
-                os.killpg(done.pid, signal.SIGKILL)  # git leaves the work to its children
+                os.killpg(done.pid, signal.SIGKILL)  # git runs child processes
                 done.communicate()
                 raise
             if done.returncode:
-                raise RuntimeError(f"{' '.join(filled)}: exit {done.returncode}\n{told}")
+                raise RuntimeError(f"{' '.join(filled)}: exit {done.returncode}\n{output}")
         return time.perf_counter() - start

@@ -1,7 +1,7 @@
-"""What merged models know: accuracy of merges of experts, each fine-tuned on a part of the digits, by every method.
+"""Accuracy of merged models: experts, each fine-tuned on a part of the digits, are merged by every method.
 
-Experts are committed as branches of a repository and merged by ``git merge -s theta``. Whatever is chosen is chosen by
-the validation examples, with ``git_theta_ext.merge``, which gives the same values.
+Experts are committed to branches of a repository and merged by ``git merge -s theta``. Options are chosen by the
+accuracy on the validation examples, with ``git_theta_ext.merge``, which gives the same values.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.digits import Sets, Trainer, Values
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-"""These matrices are so small that threads would do little but wait for each other."""
+"""The matrices are so small that several threads would mostly wait for each other."""
 
 _SCALES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 _TWO = 2
@@ -53,7 +53,7 @@ METHODS: dict[str, tuple[str, tuple[float, ...]]] = {
     "regmean": ("alpha", (0.1, 0.5, 0.7, 0.9, 0.99)),
     "mats": ("iterations", (5, 10, 20, 50, 100)),
 }
-"""Methods that merge whole models, with the option that the validation examples choose, and from what."""
+"""Methods that merge whole models, with the option that is chosen by the validation examples, and its values."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class Trial:
     """A base and its experts, committed to a repository.
 
     Attributes:
-        trainer: What trained them.
-        sets: On what.
-        split: How the classes were shared out.
+        trainer: The trainer of the models.
+        sets: The examples.
+        split: The key in ``SPLITS`` of the classes of each expert.
         base: Values of the branch ``main``.
-        experts: Values of the branches.
-        repository: Where they are.
+        experts: Values of the branches, by name.
+        repository: The repository.
     """
 
     trainer: Trainer
@@ -78,7 +78,7 @@ class Trial:
 
     @classmethod
     def prepare(cls, trainer: Trainer, split: str, seed: int, repository: Repository) -> Trial:
-        """Train, collect statistics and commit."""
+        """Train the models, collect their statistics and commit both."""
         sets = digits(seed)
         base = trainer.base(sets, seed)
         commit(repository, base, "base")
@@ -98,13 +98,13 @@ class Trial:
         """Merge all experts by git, return the merged values, and go back to the base."""
         words = [word for name, value in options.items() for word in ("-X", f"{name}={value}")]
         self.repository.attempt("merge", "--quiet", "-s", "theta", "-X", f"method={method}", *words, *self.experts)
-        # The statistics of the merged model are no branch's: they are in conflict, and the merge is not committed.
-        found = load_file(self.repository.model)
+        # The statistics of the branches do not describe the merged model. They are in conflict, so git does not commit.
+        merged = load_file(self.repository.model)
         self.repository.git("reset", "--quiet", "--hard", "base")
-        return found
+        return merged
 
     def choose(self, method: str) -> tuple[float, Values]:
-        """Return the value of the option that is best on the validation examples, and what it merges."""
+        """Return the value of the option that is best on the validation examples, and the merged model."""
         option, values = METHODS[method]
         models = [f"{name}:{MODEL}" for name in self.experts]
         where = {"base": f"main:{MODEL}", "repository": self.repository.path}
@@ -113,25 +113,25 @@ class Trial:
         return best, merged[best]
 
     def figures(self, values: Values) -> dict[str, float]:
-        """Return the accuracy on all test examples, the mean on each part where its classes are told, and the least."""
+        """Return accuracies: on all test examples, the mean over parts with known classes, and the lowest of a part."""
         test, parts = self.sets.test, dict.fromkeys(SPLITS[self.split])
-        told = [self.trainer.accuracy(values, test.within(part), part) for part in parts]
-        each = [self.trainer.accuracy(values, test.within(part)) for part in parts]
-        return {"whole": self.trainer.accuracy(values, test), "told": statistics.mean(told), "least": min(each)}
+        informed = [self.trainer.accuracy(values, test.within(part), part) for part in parts]
+        alone = [self.trainer.accuracy(values, test.within(part)) for part in parts]
+        return {"whole": self.trainer.accuracy(values, test), "told": statistics.mean(informed), "least": min(alone)}
 
 
 @dataclass
 class Figures:
-    """Accuracies by split, by what was merged and how, and by measure, one for each seed."""
+    """Accuracies by split, by method and by measure, one for each seed."""
 
-    found: dict[str, dict[str, dict[str, list[float]]]] = field(
+    accuracies: dict[str, dict[str, dict[str, list[float]]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     )
 
     def add(self, split: str, name: str, figures: dict[str, float]) -> None:
-        """Keep what one seed gave."""
+        """Add the figures of one seed."""
         for measure, figure in figures.items():
-            self.found[split][name][measure].append(figure)
+            self.accuracies[split][name][measure].append(figure)
 
 
 def commit(repository: Repository, values: Values, name: str) -> None:
@@ -141,27 +141,29 @@ def commit(repository: Repository, values: Values, name: str) -> None:
     repository.git("commit", "--quiet", "--message", name)
 
 
-def measure(trainer: Trainer, seeds: int, place: Path, splits: Sequence[str], methods: Sequence[str]) -> dict[str, Any]:
-    """Train and merge.
+def measure(
+    trainer: Trainer, seeds: int, folder: Path, splits: Sequence[str], methods: Sequence[str]
+) -> dict[str, Any]:
+    """Train and merge experts.
 
     Args:
-        trainer: Of the experts.
-        seeds: How often, each time with other examples and other first values.
-        place: Folder to work in.
-        splits: Of ``SPLITS``.
-        methods: Those of ``METHODS`` count.
+        trainer: The trainer of the experts.
+        seeds: Number of repetitions, each with other examples and initial values.
+        folder: The folder to work in.
+        splits: Keys of ``SPLITS``.
+        methods: Merge methods; those that are not in ``METHODS`` are ignored.
     """
-    place.mkdir()
-    env = environment(place / "home") | ONE_THREAD
-    kept = Figures()
+    folder.mkdir()
+    env = environment(folder / "home") | ONE_THREAD
+    results = Figures()
     for split in splits:
         for seed in range(seeds):
-            repository = Repository(place / "repository", THETA, env)
+            repository = Repository(folder / "repository", THETA, env)
             trial = Trial.prepare(trainer, split, seed, repository)
             for name, figures in [*_references(trial, seed), *_merges(trial, methods)]:
-                kept.add(split, name, figures)
+                results.add(split, name, figures)
             shutil.rmtree(repository.path)
-    return {"model": trainer.model, "seeds": seeds, "splits": kept.found}
+    return {"model": trainer.model, "seeds": seeds, "splits": results.accuracies}
 
 
 def _references(trial: Trial, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
@@ -171,7 +173,7 @@ def _references(trial: Trial, seed: int) -> Iterator[tuple[str, dict[str, float]
         trial.trainer.accuracy(values, trial.sets.test.within(part), part)
         for values, part in zip(trial.experts.values(), SPLITS[trial.split], strict=True)
     ]
-    yield "best expert", max(experts, key=lambda found: found["whole"])
+    yield "best expert", max(experts, key=lambda figures: figures["whole"])
     yield "experts, each on its part", {"told": statistics.mean(own)}
     together = trial.trainer.expert(trial.base, trial.sets.training, seed)
     yield "one expert for everything", trial.figures(together)
@@ -181,29 +183,29 @@ def _merges(trial: Trial, methods: Sequence[str]) -> Iterator[tuple[str, dict[st
     for method in METHODS:
         if method not in methods or (method in ("slerp", "nuslerp") and len(trial.experts) != _TWO):
             continue
-        found = trial.figures(trial.merge(method))
+        figures = trial.figures(trial.merge(method))
         if METHODS[method][1]:
-            found["option"], values = trial.choose(method)
-            found["chosen"] = trial.figures(values)["whole"]
-        yield method, found
+            figures["option"], values = trial.choose(method)
+            figures["chosen"] = trial.figures(values)["whole"]
+        yield method, figures
 
 
-def table(found: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Render the accuracies: mean and standard deviation over seeds."""
-    splits = found["splits"]
-    columns = ["", *(f"{split}, {what}" for split in splits for what in _columns(split))]
+    splits = results["splits"]
+    columns = ["", *(f"{split}, {measure}" for split in splits for measure in _columns(split))]
     names = list(dict.fromkeys(name for rows in splits.values() for name in rows))
     rows = [
-        [name, *(_cell(splits[split].get(name, {}), what) for split in splits for what in _columns(split))]
+        [name, *(_cell(splits[split].get(name, {}), measure) for split in splits for measure in _columns(split))]
         for name in names
     ]
-    return f"{found['model']}, {found['seeds']} seeds\n\n{markdown(columns, rows)}\n"
+    return f"{results['model']}, {results['seeds']} seeds\n\n{markdown(columns, rows)}\n"
 
 
 def _columns(split: str) -> tuple[str, ...]:
     return ("whole", "chosen") if SPLITS[split][0] == CLASSES else ("whole", "chosen", "told")
 
 
-def _cell(row: dict[str, list[float]], what: str) -> str:
-    figures = row.get(what)
+def _cell(row: dict[str, list[float]], measure: str) -> str:
+    figures = row.get(measure)
     return f"{statistics.mean(figures):.3f} ± {statistics.pstdev(figures):.3f}" if figures else ""

@@ -1,4 +1,4 @@
-"""What recoding gains for each kind of data, and what it takes in time and memory on a large checkpoint."""
+"""Measure what recoding saves for each kind of data, and the time and memory that a large checkpoint takes."""
 
 from __future__ import annotations
 
@@ -21,53 +21,54 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 ADAPTER, ALPHA = "lora_adapter.safetensors", 16
-STEP = 7e-5  # moves weights of 0.02 by as many of their last places as a fine-tune of some 300 steps does
+STEP = 7e-5  # moves weights of 0.02 by as many units in the last place as a fine-tune of about 300 steps
 
 
-def shares(run: Run, models: Path | None, place: Path) -> list[Row]:
+def shares(run: Run, models: Path | None, folder: Path) -> list[Row]:
     """Measure the stored share of the newer checkpoint of every pair, before and after ``git theta gc``.
 
     Args:
-        run: Versions that were trained.
-        models: Folder of real fine-tunes; with ``lora_adapter.safetensors`` also of a LoRA that ``ft_lora`` has merged.
-        place: Folder to work in.
+        run: The versions of a training run.
+        models: A folder of real fine-tunes. It may have the LoRA that is merged into ``ft_lora``, in
+            ``lora_adapter.safetensors``.
+        folder: The folder to work in.
 
     Raises:
-        RuntimeError: A checkpoint did not come back.
+        RuntimeError: A restored checkpoint differs.
     """
-    rows = [_share(*pair, place) for pair in trained_pairs(run, place / "pairs")]
-    shutil.rmtree(place / "pairs")
+    rows = [_share(*pair, folder) for pair in trained_pairs(run, folder / "pairs")]
+    shutil.rmtree(folder / "pairs")
     if models:
-        rows += [_share(*pair, place) for pair in real_pairs(models)]
+        rows += [_share(*pair, folder) for pair in real_pairs(models)]
         if (models / ADAPTER).exists():
-            peft_folder(models / ADAPTER, place / "adapter", ALPHA)
+            peft_folder(models / ADAPTER, folder / "adapter", ALPHA)
             for name, base, tuned in real_pairs(models):
                 if name.startswith("ft_lora"):
-                    update = f"lora={place / 'adapter'}"
-                    rows.append(_share(f"{name}, factors given", base, tuned, place, update))
-                    rows.append(_share(f"{name}, applied by git-theta", base, base, place, update))
-            shutil.rmtree(place / "adapter")
+                    update = f"lora={folder / 'adapter'}"
+                    rows.append(_share(f"{name}, factors given", base, tuned, folder, update))
+                    rows.append(_share(f"{name}, applied by git-theta", base, base, folder, update))
+            shutil.rmtree(folder / "adapter")
     return rows
 
 
 def compared(run: Run, models: Path | None) -> list[tuple[str, Path, Path, Path | None]]:
-    """Return the checkpoints whose differences ``bounds`` looks into: full training, step by step and as a whole."""
-    found: list[tuple[str, Path, Path, Path | None]] = [("consecutive", *run.versions[-2:], run.versions[-3])]
+    """Return the checkpoints that ``bounds`` compares: those of full training, step by step and as a whole."""
+    checkpoints: list[tuple[str, Path, Path, Path | None]] = [("consecutive", *run.versions[-2:], run.versions[-3])]
     pairs = real_pairs(models) if models else []
-    return found + [(name, base, tuned, None) for name, base, tuned in pairs if name.startswith("ft_full")]
+    return checkpoints + [(name, base, tuned, None) for name, base, tuned in pairs if name.startswith("ft_full")]
 
 
-def large(family: Family, place: Path) -> list[Row]:
+def large(family: Family, folder: Path) -> list[Row]:
     """Measure time and memory of the commands on a checkpoint, a fine-tune of it, and another after ``git theta gc``.
 
     Args:
-        family: Architecture of the checkpoint.
-        place: Folder to work in.
+        family: The architecture of the checkpoint.
+        folder: The folder to work in.
 
     Raises:
-        RuntimeError: A checkpoint did not come back.
+        RuntimeError: A restored checkpoint differs.
     """
-    versions = [place / f"{name}.safetensors" for name in ("base", "tuned", "again")]
+    versions = [folder / f"{name}.safetensors" for name in ("base", "tuned", "again")]
     for number, version in enumerate(versions):
         write(version, family, moved=number * STEP)
     rows: list[Row] = []
@@ -77,7 +78,7 @@ def large(family: Family, place: Path) -> list[Row]:
         stored = repository.stored()
         rows.append({"command": command, "seconds": seconds, "peak_bytes": peak, "stored": stored})
 
-    with _repository(place) as repository:
+    with _repository(folder) as repository:
         repository.put(versions[0])
         note("git add, base", repository, "add", MODEL)
         repository.git("commit", "--quiet", "--message", "base")
@@ -98,15 +99,15 @@ def large(family: Family, place: Path) -> list[Row]:
 
 
 @contextmanager
-def _repository(place: Path) -> Iterator[Repository]:
-    repository = Repository(place / "repository", THETA, environment(place / "home"))
+def _repository(folder: Path) -> Iterator[Repository]:
+    repository = Repository(folder / "repository", THETA, environment(folder / "home"))
     yield repository
     shutil.rmtree(repository.path)
 
 
-def _share(name: str, old: Path, new: Path, place: Path, update: str = "") -> Row:
-    """Commit both files and recode; where an update is given, it is what makes the newer version."""
-    with _repository(place) as repository:
+def _share(name: str, old: Path, new: Path, folder: Path, update: str = "") -> Row:
+    """Commit both files and recode them. The newer file is added with the update, if one is given."""
+    with _repository(folder) as repository:
         repository.put(old)
         repository.git("add", "--all")
         repository.git("commit", "--quiet", "--message", "old")
@@ -120,14 +121,14 @@ def _share(name: str, old: Path, new: Path, place: Path, update: str = "") -> Ro
         sha256 = repository.sha256()
         added = repository.stored()
         repository.git("theta", "gc")
-        kept = repository.stored()
+        recoded = repository.stored()
         repository.git("checkout", "--quiet", "HEAD~1")
         _check(repository, old)
         repository.git("checkout", "--quiet", "main")
         if repository.sha256() != sha256:
             raise RuntimeError(f"{name}: the newer checkpoint did not come back")
     raw = new.stat().st_size
-    return {"kind": name, "raw_bytes": raw, "added": (added - first) / raw, "recoded": (kept - first) / raw}
+    return {"kind": name, "raw_bytes": raw, "added": (added - first) / raw, "recoded": (recoded - first) / raw}
 
 
 def _check(repository: Repository, version: Path) -> None:

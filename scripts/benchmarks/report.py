@@ -1,4 +1,4 @@
-"""Medians against targets, as a table and as JSON."""
+"""Report medians and targets, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SHARE_OF_LFS = {
     "status after touch": 0.25,
     "checkout of another version": 0.4,
 }
-"""The most that git-theta may take of what git-lfs takes."""
+"""The target for git-theta, as a share of what git-lfs takes."""
 
 STORED = {"BF16": 0.67, "F32": 0.83}
-"""The most that may be stored, as a share of the raw bytes."""
+"""The target for stored bytes, as a share of the raw bytes."""
 
 
 def machine() -> dict[str, Any]:
-    """Describe where and with what the figures were taken."""
+    """Describe the machine and the versions of the tools."""
     lfs = subprocess.run(["git", "lfs", "version"], capture_output=True, text=True, check=False).stdout.strip()
     return {
         "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
@@ -50,7 +50,7 @@ def _processor() -> str:
 
 
 def summarise(family: Family, samples: Samples) -> dict[str, Any]:
-    """Reduce samples to medians, ratios and verdicts."""
+    """Compute medians and ratios from samples, and compare them with the targets."""
     medians = {key: statistics.median(figures) for key, figures in samples.figures.items()}
     rows = []
     for measure, tool in sorted(medians):
@@ -68,18 +68,18 @@ def summarise(family: Family, samples: Samples) -> dict[str, Any]:
 def _verdict(measure: str, family: Family, row: dict[str, Any], raw_bytes: int) -> dict[str, Any]:
     if measure == "stored":
         row["of_raw"] = row["median"] / raw_bytes
-        target, found = STORED[family.dtype], row["of_raw"]
+        target, value = STORED[family.dtype], row["of_raw"]
     elif measure == "cleans in first status after checkout":
-        target, found = 0, row["median"]
+        target, value = 0, row["median"]
     elif measure in SHARE_OF_LFS and "of_git_lfs" in row:
-        target, found = SHARE_OF_LFS[measure], row["of_git_lfs"]
+        target, value = SHARE_OF_LFS[measure], row["of_git_lfs"]
     else:
         return {}
-    return {"target": target, "passed": found <= target}
+    return {"target": target, "passed": value <= target}
 
 
 def table(summary: dict[str, Any]) -> str:
-    """Render one family for a terminal, or for a document: the lines are Markdown."""
+    """Render the results of a family as Markdown."""
     rows = [
         [
             row["measure"],

@@ -1,4 +1,4 @@
-"""The version control tools that are compared, each as the commands that a user types."""
+"""The version control tools to compare, each as the commands that a user types."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MODEL = "model.safetensors"
 
 @dataclass(frozen=True)
 class Tool:
-    """One tool in a repository of its own.
+    """A tool with its own repository.
 
     Attributes:
-        name: As in the table.
-        setup: Commands, behind ``git``, that make an empty repository track the model.
-        store: Folder below ``.git`` that holds what was stored.
+        name: Name in the table.
+        setup: Arguments of the ``git`` commands that make an empty repository track the model.
+        store: The folder of stored data, relative to ``.git``.
     """
 
     name: str
@@ -38,7 +38,7 @@ PLAIN = Tool("git", (), "objects")
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Return an environment in which git reads no configuration of this user or machine."""
+    """Return an environment in which git ignores the configuration of the user and the machine."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     home.mkdir(exist_ok=True)
     roles = ("AUTHOR", "COMMITTER")
@@ -48,9 +48,9 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def weighed(command: list[str], folder: Path, env: dict[str, str]) -> tuple[float, int]:
-    """Run a command and return the wall seconds and the largest resident memory of one of its processes in bytes.
+    """Run a command, and return the wall time in seconds and the peak resident memory of its processes in bytes.
 
-    A small process starts it: the kernel counts what a process was before it became another program.
+    A small process starts the command, because the kernel includes the memory of a process before it calls ``exec``.
     """
     code = "import resource, subprocess as s, sys; s.run(sys.argv[1:], check=True, stdout=s.DEVNULL, stderr=s.DEVNULL)"
     code += "; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
@@ -70,9 +70,9 @@ class Repository:
     """A repository of one tool.
 
     Args:
-        path: Folder to make it in.
-        tool: Which tool tracks the model.
-        env: From ``environment``.
+        path: The folder to create.
+        tool: The tool that tracks the model.
+        env: The environment, as ``environment`` returns it.
     """
 
     def __init__(self, path: Path, tool: Tool, env: dict[str, str]) -> None:
@@ -93,14 +93,14 @@ class Repository:
         return self.path / MODEL
 
     def git(self, *args: str) -> str:
-        """Run git and return what it prints; raises CalledProcessError where it fails."""
+        """Run git and return its output; raise CalledProcessError if it fails."""
         done = subprocess.run(
             ["git", *args], cwd=self.path, env=self._env, check=True, stdout=subprocess.PIPE, text=True
         )
         return done.stdout.strip()
 
     def attempt(self, *args: str) -> int:
-        """Run git quietly, where it may fail, and return its exit code."""
+        """Run git without output, and return its exit code."""
         return subprocess.run(["git", *args], cwd=self.path, env=self._env, check=False, capture_output=True).returncode
 
     def timed(self, *args: str) -> float:
@@ -110,11 +110,11 @@ class Repository:
         return time.perf_counter() - start
 
     def weighed(self, *args: str) -> tuple[float, int]:
-        """Run git and return the wall seconds and the largest resident memory of one of its processes in bytes."""
+        """Run git, and return the wall time in seconds and the peak resident memory of its processes in bytes."""
         return weighed(["git", *args], self.path, self._env)
 
     def cleans(self, *args: str) -> int:
-        """Run git and return how often it asked a filter to clean a file."""
+        """Run git, and return the number of files that it passed to a filter to clean."""
         trace = self.path.parent / "trace"
         trace.unlink(missing_ok=True)
         subprocess.run(
@@ -127,16 +127,16 @@ class Repository:
         return trace.read_bytes().count(b"command=clean\n") if trace.exists() else 0
 
     def put(self, version: Path) -> None:
-        """Let a version of the checkpoint appear in the work tree, as a training run would."""
+        """Write a version of the checkpoint to the work tree, as a training run does."""
         shutil.copyfile(version, self.model)
 
     def age(self, seconds: int = 10) -> None:
-        """Make the model look older than the index, so that no measure depends on git's whole seconds."""
+        """Make the model older than the index, so that measurements do not depend on git's resolution of one second."""
         then = time.time() - seconds
         os.utime(self.model, (then, then))
 
     def stored(self) -> int:
-        """Return the bytes of all files that the tool keeps."""
+        """Return the size in bytes of all files that the tool stores."""
         return sum(path.stat().st_size for path in (self.path / ".git" / self.tool.store).rglob("*") if path.is_file())
 
     def sha256(self) -> str:
@@ -146,15 +146,15 @@ class Repository:
 
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
+            hasher.update(block)
+    return hasher.hexdigest()
 
 
 def floor(source: Path, target: Path) -> float:
-    """Copy a file and take the SHA-256 of the copy, which no tool of this kind does without; wall time in seconds."""
+    """Return the wall time in seconds of copying a file and hashing the copy by SHA-256, the minimum for any tool."""
     start = time.perf_counter()
     shutil.copyfile(source, target)
     digest(target)

@@ -1,9 +1,9 @@
-"""A model that is trained on and on, saved every few steps: real gradients, a real optimizer, a small task.
+"""A training run that saves the model every few steps: real gradients and a real optimizer on a small task.
 
 The encoder learns which spans of text are neighbours (Giorgi et al., "DeCLUTR", ACL 2021, arXiv 2006.03659). The text
-is the source of Python's own library, its words numbered by frequency as in the vocabulary of BERT. Every tenth version
-is special, as in the life of a real model: only the last two layers trained, a LoRA trained and merged, or the
-vocabulary extended by new tokens.
+is the source code of Python's standard library. Its words are numbered by frequency, as in the vocabulary of BERT.
+Every tenth version is special, as in the history of a real model: only the last two layers are trained, a LoRA is
+trained and merged, or new tokens extend the vocabulary.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RANK = 8
 SCALE = 2.0
 TEMPERATURE = 0.05
 DROPOUT = 0.1
-RESERVED = 999  # the first ids of BERT's vocabulary: padding, marks and unused ones
+RESERVED = 999  # the first ids of BERT's vocabulary: padding, special tokens and unused ids
 WORDS = "embeddings.word_embeddings.weight"
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 SPECIAL = ("last layers", "lora", "grown")
@@ -44,18 +44,18 @@ SPECIAL = ("last layers", "lora", "grown")
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained, and how long.
+    """The plan of a training run.
 
     Attributes:
         base: Safetensors file of a BERT encoder to start from; None for random weights of ``family``.
         family: Shapes of the random weights.
         dtype: Element type of the saved versions, ``bf16`` or ``fp32``; the training itself is in float32.
-        versions: How many are saved; the first is the base.
-        steps: Optimizer steps between two of them.
-        special: Every how many versions something special happens.
-        pairs: Of neighbouring spans in a batch.
-        length: Of a span, in tokens.
-        new_tokens: Rows by which the embedding grows.
+        versions: Number of saved versions; the first is the base.
+        steps: Number of optimizer steps between two versions.
+        special: The interval of special versions.
+        pairs: Number of pairs of neighbouring spans in a batch.
+        length: Length of a span in tokens.
+        new_tokens: Number of rows by which the embedding grows.
     """
 
     base: Path | None = None
@@ -69,7 +69,7 @@ class Plan:
     new_tokens: int = 64
 
     def kind(self, version: int) -> str:
-        """Say what happens before a version is saved: ``full`` training, or one of ``SPECIAL``."""
+        """Return the kind of training before a version is saved: ``full`` or one of ``SPECIAL``."""
         if version == 0 or version % self.special:
             return "full"
         return SPECIAL[(version // self.special - 1) % len(SPECIAL)]
@@ -77,13 +77,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run left.
+    """The results of a training run.
 
     Attributes:
         versions: The checkpoints, oldest first.
-        states: What training would go on from at the first and the last two of them: the parameters and, as
-            ``exp_avg.NAME`` and ``exp_avg_sq.NAME``, Adam's moments, all in float32.
-        grown: The versions before and after the vocabulary was extended, where it was.
+        states: The training states at the first and the last two versions: the parameters and Adam's moments, as
+            ``exp_avg.NAME`` and ``exp_avg_sq.NAME``, all in float32.
+        grown: The versions before and after the vocabulary was extended, if it was.
     """
 
     versions: list[Path]
@@ -92,23 +92,23 @@ class Run:
 
 
 def checkpoints(plan: Plan, folder: Path) -> Run:
-    """Return the versions of a plan, trained unless the folder has them from an earlier run."""
+    """Return the versions of a plan. They are only trained if the folder does not have them from an earlier run."""
     start = f"{plan.base.stem}-{plan.base.stat().st_size}" if plan.base else plan.family
     size = f"{plan.versions}x{plan.steps}-{plan.special}-{plan.pairs}x{plan.length}-{plan.new_tokens}"
-    place = folder / f"{start}-{plan.dtype}-{size}"
-    if not place.exists():
-        unfinished = place.with_suffix(".unfinished")
+    directory = folder / f"{start}-{plan.dtype}-{size}"
+    if not directory.exists():
+        unfinished = directory.with_suffix(".unfinished")
         unfinished.mkdir(parents=True, exist_ok=True)
         _Trainer(plan).run(unfinished)
-        unfinished.rename(place)
-    versions = sorted(place.glob("[0-9]*"))
+        unfinished.rename(directory)
+    versions = sorted(directory.glob("[0-9]*"))
     grown = next((n for n in range(plan.versions) if plan.kind(n) == "grown"), None)
     pair = (versions[grown - 1], versions[grown]) if grown else None
-    return Run(versions, sorted(place.glob("state-*")), pair)
+    return Run(versions, sorted(directory.glob("state-*")), pair)
 
 
 class _Trainer:
-    """Holds the float32 parameters and what AdamW knows of them."""
+    """The float32 parameters and their AdamW state."""
 
     def __init__(self, plan: Plan) -> None:
         torch.manual_seed(0)
@@ -161,9 +161,9 @@ class _Trainer:
         return loss.item()
 
     def _merge_lora(self) -> None:
-        """Train factors on top of the saved version, and merge them into it as users do."""
+        """Train factors for the saved version, and merge them into it as users do."""
         for parameter in self.parameters.values():
-            parameter.requires_grad_(False)  # noqa: FBT003 - torch's own name
+            parameter.requires_grad_(False)  # noqa: FBT003 - torch's own signature
             parameter.copy_(parameter.to(DTYPES[self.plan.dtype]))
         roles = ("self.query", "self.key", "self.value", "output.dense")
         names = [f"encoder.layer.{n}.attention.{role}.weight" for n in range(depth(self.model)) for role in roles]
@@ -180,7 +180,7 @@ class _Trainer:
                 self.model[name] += SCALE * b @ a
 
     def _grow(self) -> None:
-        """Extend the vocabulary: new rows are the mean of the old ones with a little noise."""
+        """Extend the vocabulary; new rows are the mean of the old ones plus a little noise."""
         table = self.parameters[WORDS]
         rows = self.plan.new_tokens
         state = self.optimizer.state[table]
