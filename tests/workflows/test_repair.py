@@ -172,7 +172,7 @@ def test_a_damaged_pack_stays_while_something_that_is_lost_leans_on_it(repo: Rep
     repo.git("theta", "gc")
     forgotten = repo.git("rev-parse", "HEAD~1")
     (leaning,) = set(packs(repo)) - set(base)
-    repo.git("checkout", "--quiet", "--orphan", "gc_lock")
+    repo.git("checkout", "--quiet", "--orphan", "alone")
     repo.git("commit", "--quiet", "--message", "near alone")
     repo.git("branch", "--quiet", "-D", "main")
     repo.git("reflog", "expire", "--expire=now", "--all")
