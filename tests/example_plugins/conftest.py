@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ import pytest
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the package of the example plug-ins with pip, and return the directory that it is in."""
-    pytest.importorskip("pip")
-    pytest.importorskip("setuptools")
+    # Not imported: pip imports distutils, which setuptools then refuses to replace.
+    if missing := [name for name in ("pip", "setuptools") if find_spec(name) is None]:
+        pytest.skip(f"no {' and no '.join(missing)} in this environment")
     place = tmp_path_factory.mktemp("installed")
     source = shutil.copytree(Path(__file__).parent, tmp_path_factory.mktemp("source") / "source")  # pip builds in it
     offline = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
