@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,6 +103,9 @@ def run_here(args: Sequence[str], folder: Path, answers: str = "") -> subprocess
     """Run ``git theta`` in this process, with streams of its own, also for the programs that it starts."""
     from git_theta_ext.cli.main import main
 
+    if args[0] == "gc":
+        # A process takes longer to start than file times may lag; packs as young as that are not removed.
+        time.sleep(0.2)
     with _process_state(folder), TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
         given.write(answers.encode())
         given.seek(0)
