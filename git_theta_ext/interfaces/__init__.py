@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from git_theta_ext.interfaces.parameter_names import ParameterNames
     from git_theta_ext.interfaces.prediction import PredictingEncoding
-    from git_theta_ext.interfaces.remotes import Remote, RemoteType
+    from git_theta_ext.interfaces.remotes import GitCommands, Remote, RemoteContext, RemoteType
     from git_theta_ext.interfaces.statistics import Observed, StatisticsKind
     from git_theta_ext.interfaces.updates import (
         ParameterUpdate,
@@ -69,6 +69,7 @@ __all__ = [
     "Field",
     "Fit",
     "Format",
+    "GitCommands",
     "Layout",
     "Literal",
     "MergeContract",
@@ -84,6 +85,7 @@ __all__ = [
     "PredictingEncoding",
     "Predictor",
     "Remote",
+    "RemoteContext",
     "RemoteType",
     "Scratch",
     "Segment",

@@ -9,9 +9,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from typing_extensions import Buffer
+
 
 class Remote(Protocol):
-    """A flat store of immutable objects under keys like ``packs/ab/<sha256>`` and ``index/<sha256>``.
+    """A flat store of immutable objects under the keys ``packs/ab/<sha256>`` and ``index/<sha256>``.
+
+    A pack is named by the SHA-256 of its bytes. Its index entry is a small object with the same name.
 
     Every method raises ``RemoteError`` if the remote cannot be reached or refuses, and ``UsageError`` for a key that is
     not a relative path of plain names (``check_key``). Several threads call the methods at the same time.
@@ -19,6 +23,8 @@ class Remote(Protocol):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the key of every complete object whose key starts with ``prefix``, in any order.
+
+        A pack may be left out until its index entry is published.
 
         Sizes are not needed. They are in pack headers, because some object stores need a request for each of them.
         """
@@ -56,6 +62,17 @@ class Remote(Protocol):
         """
         ...
 
+    def publish(self, entries: Mapping[str, Path]) -> None:
+        """Upload the index entries of one push, after its packs: ``put`` has returned for each of them.
+
+        A remote may send the entries together. An entry that exists is left as it is. No other user of the remote sees
+        an entry before its pack. If the call fails, some entries may be visible; repeating it adds the others.
+
+        Args:
+            entries: Key ``index/<sha256>`` to a local file, of at least one pack.
+        """
+        ...
+
     def keep(self, keys: Iterable[str]) -> set[str]:
         """Protect objects that will be referenced from removal, and return the keys of those that exist.
 
@@ -64,9 +81,58 @@ class Remote(Protocol):
         """
         ...
 
-    def delete(self, key: str) -> None:
-        """Remove an object; does nothing if there is none."""
+
+class GitCommands(Protocol):
+    """A git repository in which a remote can run git."""
+
+    @property
+    def common_dir(self) -> Path:
+        """The git directory that all work trees share. A remote keeps files in its folder ``theta`` only."""
         ...
+
+    @property
+    def folder(self) -> Path:
+        """The folder to run commands in."""
+        ...
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment to run commands in."""
+        ...
+
+    def run(
+        self,
+        *args: str,
+        input: Buffer | None = None,  # noqa: A002 - subprocess.run's word for it
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Run git and return what it prints.
+
+        Args:
+            args: The arguments after ``git``.
+            input: Its standard input; empty if None.
+            check: Whether a non-zero exit is an error.
+            env: Variables that are added to ``environment()``.
+
+        Raises:
+            RepositoryError: Git failed; the message is git's.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class RemoteContext:
+    """What a remote is opened for.
+
+    Attributes:
+        name: Name of the git remote, or its address if it has no name.
+        address: The URL that git uses for it, after ``url.<base>.insteadOf``. It may contain a password.
+        git: The local repository; None if there is none, as in tests.
+    """
+
+    name: str = ""
+    address: str = ""
+    git: GitCommands | None = None
 
 
 @dataclass(frozen=True)
@@ -76,9 +142,9 @@ class RemoteType:
     Attributes:
         schemes: Of the URLs that it opens, in lower case: ``("s3", "gs")``. The empty one is that of plain paths. The
             setting ``theta.remote.<name>.type`` names a plug-in for a URL of any scheme.
-        open: Opens the remote at a URL, given the settings ``theta.remote.<name>.*`` but ``url`` and ``type``. Raises
-            ``ConfigError`` if it does not understand the URL or a setting.
+        open: Opens the remote at a URL, given the settings ``theta.remote.<name>.*`` but ``url`` and ``type``, and what
+            it is opened for. Raises ``ConfigError`` if it does not understand the URL or a setting.
     """
 
     schemes: tuple[str, ...]
-    open: Callable[[str, Mapping[str, Any]], Remote]
+    open: Callable[[str, Mapping[str, Any], RemoteContext], Remote]

@@ -5,13 +5,14 @@ Subclass ``RemoteTests`` in a test module and give it a fixture ``remote`` that 
     class TestMine(RemoteTests):
         @pytest.fixture
         def remote(self, tmp_path):
-            return open_remote(f"mine://{tmp_path}", {})
+            return open_remote(f"mine://{tmp_path}", {}, RemoteContext())
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,10 +25,25 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import Remote
 
-_KEY = "packs/ab/" + "ab" * 32
-_OTHER = "packs/cd/" + "cd" * 32
-_INDEX = "index/" + "ab" * 32
 _CONTENT = bytes(range(256)) * 300
+_OTHER = b"another pack"
+_ENTRY = b"an index entry"
+
+
+def _name(content: bytes) -> str:
+    return sha256(content).hexdigest()
+
+
+def _pack(content: bytes) -> str:
+    return f"packs/{_name(content)[:2]}/{_name(content)}"
+
+
+def _index(content: bytes) -> str:
+    return f"index/{_name(content)}"
+
+
+_KEY = _pack(_CONTENT)
+_ABSENT = _pack(b"a pack that no test puts on a remote")
 
 BAD_KEYS = (
     "",
@@ -53,6 +69,14 @@ def _file(path: Path, content: bytes) -> Path:
     return path
 
 
+def _add(remote: Remote, folder: Path, *contents: bytes) -> None:
+    """Put packs with some contents, and publish their index entries."""
+    for content in contents:
+        remote.put(_pack(content), _file(folder / "pack", content))
+    entry = _file(folder / "entry", _ENTRY)
+    remote.publish({_index(content): entry for content in contents})
+
+
 class RemoteTests:
     """Conformance suite; a subclass has a fixture ``remote``, an empty remote."""
 
@@ -68,18 +92,18 @@ class RemoteTests:
 
     def test_an_empty_object_comes_back(self, remote: Remote, tmp_path: Path) -> None:
         """Nothing is also something."""
-        assert remote.put(_KEY, _file(tmp_path / "a", b""))
-        assert remote.get(_KEY) == b""
-        assert remote.get(_KEY, 0, 20) == b""
-        remote.fetch(_KEY, tmp_path / "b", 0)
+        key = _pack(b"")
+        assert remote.put(key, _file(tmp_path / "a", b""))
+        assert remote.get(key) == b""
+        assert remote.get(key, 0, 20) == b""
+        remote.fetch(key, tmp_path / "b", 0)
         assert (tmp_path / "b").read_bytes() == b""
 
-    def test_putting_does_not_take_the_file_away(self, remote: Remote, tmp_path: Path) -> None:
-        """The local pack stays, whatever happens to the remote's."""
-        path = _file(tmp_path / "a", _CONTENT)
-        remote.put(_KEY, path)
-        remote.delete(_KEY)
-        assert path.read_bytes() == _CONTENT
+    def test_the_local_file_stays(self, remote: Remote, tmp_path: Path) -> None:
+        """The caller still needs its pack and its index entry."""
+        _add(remote, tmp_path, _CONTENT)
+        assert (tmp_path / "pack").read_bytes() == _CONTENT
+        assert (tmp_path / "entry").read_bytes() == _ENTRY
 
     @pytest.mark.parametrize(
         ("start", "end"),
@@ -92,26 +116,45 @@ class RemoteTests:
 
     def test_a_range_behind_the_end_is_empty(self, remote: Remote, tmp_path: Path) -> None:
         """Also if it has no end."""
-        remote.put(_KEY, _file(tmp_path / "a", b"abc"))
-        assert remote.get(_KEY, 7) == b""
-        assert remote.get(_KEY, 7, 9) == b""
+        remote.put(_pack(b"abc"), _file(tmp_path / "a", b"abc"))
+        assert remote.get(_pack(b"abc"), 7) == b""
+        assert remote.get(_pack(b"abc"), 7, 9) == b""
 
     def test_list_gives_the_keys_of_a_prefix(self, remote: Remote, tmp_path: Path) -> None:
         """A prefix is text: it need not end at a slash."""
-        path = _file(tmp_path / "a", _CONTENT)
-        for key in (_KEY, _OTHER, _INDEX):
-            remote.put(key, path)
-        assert sorted(remote.list("")) == sorted([_KEY, _OTHER, _INDEX])
-        assert sorted(remote.list("packs/")) == sorted([_KEY, _OTHER])
-        assert list(remote.list("packs/ab/abab")) == [_KEY]
-        assert list(remote.list("index/")) == [_INDEX]
+        _add(remote, tmp_path, _CONTENT, _OTHER)
+        packs, entries = [_KEY, _pack(_OTHER)], [_index(_CONTENT), _index(_OTHER)]
+        assert sorted(remote.list("")) == sorted([*packs, *entries])
+        assert sorted(remote.list("packs/")) == sorted(packs)
+        assert list(remote.list(_KEY[:12])) == [_KEY]
+        assert sorted(remote.list("index/")) == sorted(entries)
         assert list(remote.list("nothing/")) == []
 
-    def test_the_first_put_wins(self, remote: Remote, tmp_path: Path) -> None:
-        """Objects are immutable."""
-        assert remote.put(_KEY, _file(tmp_path / "a", b"first"))
-        assert remote.put(_KEY, _file(tmp_path / "b", b"second")) is False
-        assert remote.get(_KEY) == b"first"
+    def test_index_entries_come_back(self, remote: Remote, tmp_path: Path) -> None:
+        """Those of one push together, and those of the next one as well."""
+        _add(remote, tmp_path, _CONTENT, _OTHER)
+        _add(remote, tmp_path, b"abc")
+        for content in (_CONTENT, _OTHER, b"abc"):
+            assert remote.get(_index(content)) == _ENTRY
+            assert remote.get(_index(content), 3, 100) == _ENTRY[3:]
+        with pytest.raises(MissingError):
+            remote.get(_index(b"something else"))
+
+    def test_a_published_entry_stays_as_it_is(self, remote: Remote, tmp_path: Path) -> None:
+        """Another push adds the entries that are missing."""
+        _add(remote, tmp_path, _CONTENT)
+        remote.put(_pack(_OTHER), _file(tmp_path / "pack", _OTHER))
+        later = _file(tmp_path / "later", b"later")
+        remote.publish({_index(_CONTENT): later, _index(_OTHER): later})
+        assert remote.get(_index(_CONTENT)) == _ENTRY
+        assert remote.get(_index(_OTHER)) == b"later"
+
+    def test_a_pack_is_put_once(self, remote: Remote, tmp_path: Path) -> None:
+        """The second time, nothing is written."""
+        path = _file(tmp_path / "a", _CONTENT)
+        assert remote.put(_KEY, path) is True
+        assert remote.put(_KEY, path) is False
+        assert remote.get(_KEY) == _CONTENT
 
     def test_threads_may_put_the_same_key(self, remote: Remote, tmp_path: Path) -> None:
         """All see a whole object afterwards."""
@@ -125,27 +168,17 @@ class RemoteTests:
         """Of the keys that were asked about, and no others."""
         assert remote.keep([]) == set()
         assert remote.keep([_KEY]) == set()
-        for key in (_KEY, _OTHER, _INDEX):
-            remote.put(key, _file(tmp_path / "a", _CONTENT))
-        assert remote.keep([_KEY, _INDEX, "packs/ef/" + "ef" * 32]) == {_KEY, _INDEX}
-        assert remote.keep(iter([_OTHER])) == {_OTHER}
+        _add(remote, tmp_path, _CONTENT, _OTHER)
+        assert remote.keep([_KEY, _index(_CONTENT), _ABSENT]) == {_KEY, _index(_CONTENT)}
+        assert remote.keep(iter([_pack(_OTHER)])) == {_pack(_OTHER)}
         assert remote.get(_KEY) == _CONTENT
-
-    def test_deleted_objects_are_gone(self, remote: Remote, tmp_path: Path) -> None:
-        """Deleting twice is not an error."""
-        remote.put(_KEY, _file(tmp_path / "a", _CONTENT))
-        remote.delete(_KEY)
-        remote.delete(_KEY)
-        assert list(remote.list("")) == []
-        with pytest.raises(MissingError):
-            remote.get(_KEY)
 
     def test_missing_objects_are_missing(self, remote: Remote, tmp_path: Path) -> None:
         """And leave no file behind that looks like one."""
         with pytest.raises(MissingError):
-            remote.get(_KEY, 0, 20)
+            remote.get(_ABSENT, 0, 20)
         with pytest.raises(MissingError):
-            remote.fetch(_KEY, tmp_path / "a", 20)
+            remote.fetch(_ABSENT, tmp_path / "a", 20)
         assert not (tmp_path / "a").exists()
 
     @pytest.mark.parametrize("begun", [None, 0, 1, 76_799, 76_800])
@@ -160,9 +193,9 @@ class RemoteTests:
 
     def test_fetch_starts_over_where_too_much_is_there(self, remote: Remote, tmp_path: Path) -> None:
         """A longer file can be no beginning of the object."""
-        remote.put(_KEY, _file(tmp_path / "a", b"abc"))
+        remote.put(_pack(b"abc"), _file(tmp_path / "a", b"abc"))
         path = _file(tmp_path / "b", b"abcdef")
-        remote.fetch(_KEY, path, 3)
+        remote.fetch(_pack(b"abc"), path, 3)
         assert path.read_bytes() == b"abc"
 
     @pytest.mark.parametrize("nbytes", [0, 100, 76_801, 1 << 40])
@@ -184,7 +217,7 @@ class RemoteTests:
             lambda: remote.get(key),
             lambda: remote.put(key, path),
             lambda: remote.fetch(key, tmp_path / "b", 1),
-            lambda: remote.delete(key),
+            lambda: remote.publish({key: path}),
             lambda: remote.keep([key]),
         ]
         for call in calls:

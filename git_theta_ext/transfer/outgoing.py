@@ -1,4 +1,4 @@
-"""Upload packs in threads, each followed by its index entry."""
+"""Upload packs in threads, and then their index entries."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from git_theta_ext.util.threads import ordered_map
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from collections.abc import Set as AbstractSet
+    from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.store import Store
@@ -90,10 +91,10 @@ def upload(store: Store, remote: OpenedRemote, plan: PushPlan, advance: Callable
 
     Raises:
         RemoteError: An upload failed three times, or the remote has a different file under the name of a pack. Packs
-            uploaded before are complete, and the next push does not repeat them.
+            uploaded before are complete, and the next push does not repeat them; it adds their index entries.
     """
 
-    def send(name: str) -> None:
+    def send(name: str) -> Path:
         path = store.path_of(name)
         head = read_head_of(path)
         if not retried(lambda: remote.plugin.put(pack_key(name), path)) and not _has_head(remote, name, head):
@@ -101,14 +102,17 @@ def upload(store: Store, remote: OpenedRemote, plan: PushPlan, advance: Callable
                 f"{remote.url} has a different file under the name of pack {name}",
                 hint=f"remove {pack_key(name)} on the remote and push again",
             )
-        entry = save_head(heads_directory(store.root, remote.url), name, head)
-        retried(lambda: remote.plugin.put(index_key(name), entry))
+        return save_head(heads_directory(store.root, remote.url), name, head)
 
     sizes = dict(plan.packs)
     names = [*sizes, *plan.entries]
+    entries: dict[str, Path] = {}
     with ThreadPoolExecutor(_UPLOADS) as executor:
-        for name, _ in zip(names, ordered_map(executor, send, names, 2 * _UPLOADS), strict=True):
+        for name, entry in zip(names, ordered_map(executor, send, names, 2 * _UPLOADS), strict=True):
+            entries[index_key(name)] = entry
             advance(sizes.get(name, 0))
+    if entries:
+        retried(lambda: remote.plugin.publish(entries))
 
 
 def keep(remote: OpenedRemote, names: Iterable[str]) -> set[str]:

@@ -22,20 +22,23 @@ from ._files import add_file, bring_file, make_folder, remove_stale
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from git_theta_ext.interfaces import RemoteContext
+
 _PIECE = 1 << 24
 
 
-def open_remote(url: str, options: Mapping[str, Any]) -> Directory:
+def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) -> Directory:
     """Open the directory at a path or ``file://`` URL.
 
     Args:
         url: The directory. The first upload creates it; its parent must exist.
         options: No options are supported.
+        context: Not used.
 
     Raises:
         ConfigError: The URL names another machine, or its path is not absolute.
     """
-    del options
+    del options, context
     parts = urlsplit(url) if url.startswith("file:") else None
     path = Path(unquote(parts.path) if parts else url)
     if not path.is_absolute() or (parts and parts.netloc not in {"", "localhost"}):
@@ -105,6 +108,11 @@ class Directory:
                 os.utime(target)
             return added
 
+    def publish(self, entries: Mapping[str, Path]) -> None:
+        """Add index entries one by one."""
+        for key, path in entries.items():
+            self.put(key, path)
+
     def keep(self, keys: Iterable[str]) -> set[str]:
         """Update the times of objects, and return the keys of those that exist."""
         present = set()
@@ -122,13 +130,6 @@ class Directory:
                     continue
                 present.add(key)
         return present
-
-    def delete(self, key: str) -> None:
-        """Remove an object; do nothing if it does not exist."""
-        target = self._root / check_key(key)
-        with _as_remote_errors(target):
-            self._check_inside(target)
-            target.unlink(missing_ok=True)
 
     def _exists(self) -> bool:
         """Return whether the directory exists; a missing parent is an error (a typo, or not mounted)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Condition
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from git_theta_ext.interfaces import RemoteContext
+
 _PIECE = 1 << 22
 _IN_FLIGHT = 1 << 28
+_PUBLISHERS = 8
 _S3_LARGEST = 5 << 30
 _BEYOND = 1 << 50
 _SLOWEST = 1 << 13
@@ -37,7 +41,7 @@ _TIMED_OUT = "Timeout was reached"
 _SIZE = re.compile(r"(?:<ActualObjectSize>|value of size |total size )(\d{1,15})\b")
 
 
-def open_remote(url: str, options: Mapping[str, Any]) -> KvStore:
+def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) -> KvStore:
     """Open the store at ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///directory``.
 
     Args:
@@ -45,11 +49,13 @@ def open_remote(url: str, options: Mapping[str, Any]) -> KvStore:
         options: For S3: ``endpoint`` (URL of a server that is not Amazon's), ``region``, and ``credentials``
             (``environment``, ``profile``, ``imds``, ``ecs``, ``anonymous``; default: the first of them that has any).
             For all: ``timeout``, the time that a server may be silent, in seconds.
+        context: Not used.
 
     Raises:
         ConfigError: The URL or an option is not valid.
         LibraryError: Tensorstore is not installed.
     """
+    del context
     timeout, spec = timeout_of(url, options), spec_of(url, options)
     require("tensorstore", f"the remote {url}")
     import tensorstore
@@ -147,17 +153,17 @@ class KvStore:
             hint="create the bucket, or git config theta.remote.<name>.url URL",
         )
 
+    def publish(self, entries: Mapping[str, Path]) -> None:
+        """Add index entries, in threads."""
+        with ThreadPoolExecutor(_PUBLISHERS) as executor:
+            for _ in executor.map(self.put, entries, entries.values()):
+                pass
+
     def keep(self, keys: Iterable[str]) -> set[str]:
         """Return the keys that exist. No times are updated, because git theta does not remove objects by age here."""
         wanted = {check_key(key) for key in keys}
         prefixes = {key[: key.find("/") + 1] for key in wanted}
         return wanted & {key for prefix in prefixes for key in self.list(prefix)}
-
-    def delete(self, key: str) -> None:
-        """Remove an object; do nothing if it does not exist."""
-        check_key(key)
-        with self._errors():
-            self._wait(self._store.write(key, None))
 
     def _wait(self, future: Any, nbytes: int = 0) -> Any:
         """Return the result of a request that transfers ``nbytes`` bytes; abort if the server is silent too long."""

@@ -12,7 +12,7 @@ import pytest
 from helpers import safetensors
 
 from git_theta_ext import registry
-from git_theta_ext.interfaces import TensorSpec, UpdateFile, UpdateTensor
+from git_theta_ext.interfaces import RemoteContext, TensorSpec, UpdateFile, UpdateTensor
 from git_theta_ext.testing import (
     EncodingTests,
     FormatTests,
@@ -104,7 +104,7 @@ class TestLoraBalanced(PairMethodTests):
 class TestSqlite(RemoteTests):
     @pytest.fixture
     def remote(self, tmp_path: Path) -> Any:
-        return registry.remote_of_scheme("sqlite").open(f"sqlite://{tmp_path}/objects.db", {})
+        return registry.remote_of_scheme("sqlite").open(f"sqlite://{tmp_path}/objects.db", {}, RemoteContext())
 
 
 class TestInputNorm(StatisticsTests):
@@ -157,4 +157,6 @@ def test_git_theta_uses_them(repo: Repo, installed: Path, monkeypatch: pytest.Mo
     repo.git("config", "theta.remote.origin.url", f"sqlite://{tmp_path}/objects.db")
     repo.git("remote", "add", "origin", str(tmp_path / "nowhere"))
     repo.git("theta", "push", "origin")
-    assert list(registry.remote_of_scheme("sqlite").open(f"sqlite://{tmp_path}/objects.db", {}).list("packs/"))
+    assert list(
+        registry.remote_of_scheme("sqlite").open(f"sqlite://{tmp_path}/objects.db", {}, RemoteContext()).list("packs/")
+    )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from git_theta_ext.errors import MissingError
+from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.operations.maintenance.prune import local_packs, plan_prune
@@ -60,7 +61,9 @@ class Stores(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.place = OpenedRemote("origin", str(self.folder / "remote"), open_remote(str(self.folder / "remote"), {}))
+        self.place = OpenedRemote(
+            "origin", str(self.folder / "remote"), open_remote(str(self.folder / "remote"), {}, RemoteContext())
+        )
         self.store = Store(self.folder / "theta", threads=1)
         self.kept = set()
 

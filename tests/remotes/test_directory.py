@@ -5,6 +5,7 @@ import time
 import pytest
 
 from git_theta_ext.errors import ConfigError, MissingError, RemoteError
+from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.testing import RemoteTests
 from git_theta_plugins.remotes import _files
 from git_theta_plugins.remotes.directory import open_remote
@@ -22,14 +23,14 @@ def source(tmp_path):
 class TestDirectory(RemoteTests):
     @pytest.fixture
     def remote(self, tmp_path):
-        return open_remote(str(tmp_path / "theta"), {})
+        return open_remote(str(tmp_path / "theta"), {}, RemoteContext())
 
 
 class TestDirectoryThatCopies(RemoteTests):
     @pytest.fixture
     def remote(self, tmp_path, monkeypatch):
         monkeypatch.setattr(_files, "hard_link", lambda *_: False)
-        return open_remote(f"file://{tmp_path}/the%20ta", {})
+        return open_remote(f"file://{tmp_path}/the%20ta", {}, RemoteContext())
 
 
 class TestDirectoryWithoutAnyLinks(RemoteTests):
@@ -39,18 +40,18 @@ class TestDirectoryWithoutAnyLinks(RemoteTests):
             raise OSError(errno.EPERM, "no links")
 
         monkeypatch.setattr(os, "link", refuse)
-        return open_remote(str(tmp_path / "theta"), {})
+        return open_remote(str(tmp_path / "theta"), {}, RemoteContext())
 
 
 @pytest.mark.parametrize("url", ["theta", "./theta", "file://elsewhere/theta", "file:theta"])
 def test_urls_that_are_no_absolute_path_are_refused(url):
     with pytest.raises(ConfigError):
-        open_remote(url, {})
+        open_remote(url, {}, RemoteContext())
 
 
 def test_a_pack_is_linked_not_copied(tmp_path, source):
     source.chmod(0o444)
-    remote = open_remote(str(tmp_path / "theta"), {})
+    remote = open_remote(str(tmp_path / "theta"), {}, RemoteContext())
     remote.put(KEY, source)
     stored = tmp_path / "theta" / KEY
     assert stored.samefile(source) or stored.stat().st_nlink == 1  # the latter: reflinked
@@ -62,7 +63,7 @@ def test_whoever_reads_the_folder_reads_the_object(tmp_path, source):
     source.chmod(0o400)
     (tmp_path / "theta").mkdir()
     (tmp_path / "theta").chmod(0o2775)
-    open_remote(str(tmp_path / "theta"), {}).put(KEY, source)
+    open_remote(str(tmp_path / "theta"), {}, RemoteContext()).put(KEY, source)
     stored = tmp_path / "theta" / KEY
     assert stored.stat().st_mode & 0o777 == 0o444
     assert stored.parent.stat().st_mode & 0o7777 == 0o2775
@@ -70,7 +71,7 @@ def test_whoever_reads_the_folder_reads_the_object(tmp_path, source):
 
 
 def test_a_missing_parent_folder_is_an_error_not_an_empty_remote(tmp_path, source):
-    remote = open_remote(str(tmp_path / "unmounted" / "theta"), {})
+    remote = open_remote(str(tmp_path / "unmounted" / "theta"), {}, RemoteContext())
     for call in (lambda: list(remote.list("")), lambda: remote.put(KEY, source), lambda: remote.get(KEY)):
         with pytest.raises(RemoteError, match="no such directory"):
             call()
@@ -84,13 +85,13 @@ def test_symbolic_links_lead_nowhere(tmp_path, source):
     root = tmp_path / "theta"
     (root / "packs").mkdir(parents=True)
     (root / "packs" / "ab").symlink_to(outside)
-    remote = open_remote(str(root), {})
+    remote = open_remote(str(root), {}, RemoteContext())
     assert list(remote.list("")) == []
     for call in (
         lambda: remote.get(KEY),
         lambda: remote.put(KEY, source),
         lambda: remote.fetch(KEY, tmp_path / "x", 6),
-        lambda: remote.delete(KEY),
+        lambda: remote.publish({KEY: source}),
         lambda: list(remote.list("packs/ab/")),
     ):
         with pytest.raises(RemoteError, match="symbolic link"):
@@ -105,7 +106,7 @@ def test_half_uploads_are_not_listed_and_old_ones_go(tmp_path, source):
     for path in (old, young):
         path.write_bytes(b"half")
     os.utime(old, (time.time() - 90_000,) * 2)
-    remote = open_remote(str(tmp_path / "theta"), {})
+    remote = open_remote(str(tmp_path / "theta"), {}, RemoteContext())
     assert list(remote.list("")) == []
     remote.put(KEY, source)
     assert not old.exists()
@@ -120,7 +121,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path, source, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(_files, "write_all", full)
-    remote = open_remote(str(tmp_path / "theta"), {})
+    remote = open_remote(str(tmp_path / "theta"), {}, RemoteContext())
     with pytest.raises(RemoteError, match="No space left") as caught:
         remote.put(KEY, source)
     assert str(tmp_path / "theta") in caught.value.message
@@ -131,7 +132,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path, source, monkeypatch):
 
 
 def test_going_on_with_a_shared_file_does_not_change_the_other_name(tmp_path, source):
-    remote = open_remote(str(tmp_path / "theta"), {})
+    remote = open_remote(str(tmp_path / "theta"), {}, RemoteContext())
     remote.put(KEY, source)
     other = tmp_path / "other"
     other.write_bytes(b"con")
@@ -142,7 +143,7 @@ def test_going_on_with_a_shared_file_does_not_change_the_other_name(tmp_path, so
 
 
 def test_what_is_kept_is_young_again(source, tmp_path):
-    remote = open_remote(str(tmp_path / "theta"), {})
+    remote = open_remote(str(tmp_path / "theta"), {}, RemoteContext())
     remote.put(KEY, source)
     pack = tmp_path / "theta" / KEY
     os.utime(pack, (time.time() - 90_000,) * 2)
@@ -154,7 +155,7 @@ def test_what_belongs_to_somebody_else_is_there_and_cannot_be_touched(source, tm
     def refuse(*_, **__):
         raise PermissionError(errno.EPERM, "not yours")
 
-    remote = open_remote(str(tmp_path / "theta"), {})
+    remote = open_remote(str(tmp_path / "theta"), {}, RemoteContext())
     remote.put(KEY, source)
     monkeypatch.setattr(os, "utime", refuse)
     other = "packs/cd/" + "cd" * 32
@@ -163,4 +164,4 @@ def test_what_belongs_to_somebody_else_is_there_and_cannot_be_touched(source, tm
 
 def test_keeping_asks_whether_the_file_system_is_there(tmp_path):
     with pytest.raises(RemoteError, match="no such directory"):
-        open_remote(str(tmp_path / "unmounted" / "theta"), {}).keep([KEY])
+        open_remote(str(tmp_path / "unmounted" / "theta"), {}, RemoteContext()).keep([KEY])

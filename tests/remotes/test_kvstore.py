@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_theta_ext.errors import ConfigError, MissingError, RemoteError
+from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.testing import RemoteTests
 from git_theta_plugins.remotes import kvstore
 from git_theta_plugins.remotes.kvstore import find_size, open_remote
@@ -40,24 +41,24 @@ def options(endpoint, monkeypatch):
 class TestS3(RemoteTests):
     @pytest.fixture
     def remote(self, options, tmp_path):
-        return open_remote(f"s3://models/{tmp_path.name}", options)
+        return open_remote(f"s3://models/{tmp_path.name}", options, RemoteContext())
 
 
 class TestS3ThatDoesNotTellSizes(RemoteTests):
     @pytest.fixture
     def remote(self, options, tmp_path, monkeypatch):
         monkeypatch.setattr(kvstore, "_SIZE", kvstore.re.compile("never said"))
-        return open_remote(f"s3://models/silent/{tmp_path.name}/", options)
+        return open_remote(f"s3://models/silent/{tmp_path.name}/", options, RemoteContext())
 
 
 class TestFile(RemoteTests):
     @pytest.fixture
     def remote(self, tmp_path):
-        return open_remote(f"file://{tmp_path}/the%20ta", {})
+        return open_remote(f"file://{tmp_path}/the%20ta", {}, RemoteContext())
 
 
 def test_large_objects_are_fetched_in_pieces(options, tmp_path, monkeypatch):
-    remote = open_remote("s3://models/pieces", options)
+    remote = open_remote("s3://models/pieces", options, RemoteContext())
     content = os.urandom(100_000)
     (tmp_path / "a").write_bytes(content)
     remote.put(KEY, tmp_path / "a")
@@ -73,14 +74,14 @@ def test_large_objects_are_fetched_in_pieces(options, tmp_path, monkeypatch):
 
 def test_prefixes_keep_remotes_in_one_bucket_apart(options, tmp_path):
     (tmp_path / "a").write_bytes(b"one")
-    open_remote("s3://models/left", options).put(KEY, tmp_path / "a")
-    assert list(open_remote("s3://models/left", options).list("")) == [KEY]
-    assert list(open_remote("s3://models/lef", options).list("")) == []
+    open_remote("s3://models/left", options, RemoteContext()).put(KEY, tmp_path / "a")
+    assert list(open_remote("s3://models/left", options, RemoteContext()).list("")) == [KEY]
+    assert list(open_remote("s3://models/lef", options, RemoteContext()).list("")) == []
 
 
 def test_a_bucket_that_does_not_exist_is_an_error(options, tmp_path):
     (tmp_path / "a").write_bytes(b"one")
-    remote = open_remote("s3://nobody", options)
+    remote = open_remote("s3://nobody", options, RemoteContext())
     with pytest.raises(RemoteError, match="NoSuchBucket"):
         list(remote.list(""))
     with pytest.raises(RemoteError, match="no such bucket"):
@@ -91,7 +92,7 @@ def test_a_bucket_that_does_not_exist_is_an_error(options, tmp_path):
 
 def test_messages_show_no_answers_of_the_server(options, tmp_path):
     with pytest.raises(RemoteError) as caught:
-        list(open_remote("s3://nobody", options).list(""))
+        list(open_remote("s3://nobody", options, RemoteContext()).list(""))
     assert "<?xml" not in str(caught.value)
     assert "http_response" not in str(caught.value)
 
@@ -100,7 +101,7 @@ def test_objects_larger_than_s3_takes_are_refused_before_reading(options, tmp_pa
     with (tmp_path / "a").open("wb") as file:
         file.truncate((5 << 30) + 1)
     with pytest.raises(RemoteError, match="at most"):
-        open_remote("s3://models/large", options).put(KEY, tmp_path / "a")
+        open_remote("s3://models/large", options, RemoteContext()).put(KEY, tmp_path / "a")
 
 
 @pytest.mark.parametrize(
@@ -118,18 +119,18 @@ def test_objects_larger_than_s3_takes_are_refused_before_reading(options, tmp_pa
 )
 def test_bad_urls_are_refused(url):
     with pytest.raises(ConfigError) as caught:
-        open_remote(url, {})
+        open_remote(url, {}, RemoteContext())
     assert "word" not in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
 def test_unknown_settings_are_refused():
     with pytest.raises(ConfigError, match="endpiont"):
-        open_remote("s3://bucket", {"endpiont": "x"})
+        open_remote("s3://bucket", {"endpiont": "x"}, RemoteContext())
 
 
 def test_google_storage_opens_without_a_request():
-    assert open_remote("gs://bucket/prefix", {}) is not None
+    assert open_remote("gs://bucket/prefix", {}, RemoteContext()) is not None
 
 
 @given(st.integers(0, 1 << 45))

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from git_theta_ext.errors import ConfigError, RemoteError, RemoteTimeoutError
+from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.transfer.retry import retried
 from git_theta_plugins.remotes.kvstore import open_remote
 
@@ -25,7 +26,7 @@ def mute():
 @pytest.fixture
 def remote(mute):
     options = {"endpoint": mute, "region": "us-east-1", "credentials": "anonymous", "timeout": "0.2"}
-    return open_remote("s3://models/x", options)
+    return open_remote("s3://models/x", options, RemoteContext())
 
 
 @pytest.mark.parametrize(
@@ -35,9 +36,9 @@ def remote(mute):
         lambda remote, path: remote.get(KEY, 0, 100),
         lambda remote, path: remote.put(KEY, path),
         lambda remote, path: remote.fetch(KEY, path.with_name("b"), 100),
-        lambda remote, path: remote.delete(KEY),
+        lambda remote, path: remote.publish({KEY: path}),
     ],
-    ids=["list", "get", "put", "fetch", "delete"],
+    ids=["list", "get", "put", "fetch", "publish"],
 )
 def test_a_server_that_never_answers_is_an_error_with_the_setting(remote, tmp_path, call):
     (tmp_path / "a").write_bytes(b"x")
@@ -64,16 +65,18 @@ def test_silence_is_not_tried_again_and_other_failures_are(monkeypatch):
 @pytest.mark.parametrize("timeout", ["soon", "0", "-1", "nan", "inf", "1e9"])
 def test_a_timeout_that_is_no_number_of_seconds_is_refused(timeout):
     with pytest.raises(ConfigError, match="timeout"):
-        open_remote("s3://models/x", {"timeout": timeout})
+        open_remote("s3://models/x", {"timeout": timeout}, RemoteContext())
 
 
 def test_log_lines_of_the_sdk_do_not_reach_standard_error(tmp_path):
     code = """
 import os, sys
 from git_theta_ext.errors import RemoteError
+from git_theta_ext.interfaces import RemoteContext
 from git_theta_plugins.remotes.kvstore import open_remote
 try:
-    list(open_remote("s3://models/x", {"endpoint": "http://127.0.0.1:1", "region": "us-east-1"}).list(""))
+    options = {"endpoint": "http://127.0.0.1:1", "region": "us-east-1"}
+    list(open_remote("s3://models/x", options, RemoteContext()).list(""))
 except RemoteError as error:
     print("our own words", file=sys.stderr)
 """

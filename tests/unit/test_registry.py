@@ -13,6 +13,7 @@ import pytest
 import git_theta_ext
 from git_theta_ext import registry
 from git_theta_ext.errors import PluginError
+from git_theta_ext.interfaces import RemoteContext
 
 GROUPS = get_args(registry.Group)
 SAFETENSORS = "git_theta_plugins.formats.safetensors:FORMAT"
@@ -135,10 +136,10 @@ def test_a_remote_is_found_by_the_schemes_that_it_declares(others, monkeypatch) 
     text = """
 from git_theta_ext.interfaces import RemoteType
 
-REMOTE = RemoteType(("pigeon", "owl"), lambda url, options: url)
+REMOTE = RemoteType(("pigeon", "owl"), lambda url, options, context: url)
 """
     others("zoo", "remotes", {"birds": "of_others_remotes:REMOTE"}, of_others_remotes=text)
-    assert registry.remote_of_scheme("owl").open("owl://loft", {}) == "owl://loft"
+    assert registry.remote_of_scheme("owl").open("owl://loft", {}, RemoteContext()) == "owl://loft"
     assert registry.remote_of_scheme("s3") is registry.find_remote("kvstore")
     with pytest.raises(PluginError, match="no installed type of remote opens cat:// URLs") as caught:
         registry.remote_of_scheme("cat")

@@ -21,6 +21,7 @@ from git_theta_ext.git.process import foreign_environment
 from git_theta_ext.git.remote_settings import remote_settings
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import branch_of
+from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.registry import find_remote, remote_of_scheme
 from git_theta_ext.transfer.remote_index import OpenedRemote
 from git_theta_ext.util.text import redacted
@@ -53,7 +54,8 @@ def open_remote(workspace: Workspace, name: str, address: str) -> OpenedRemote:
     options = dict(settings.options)
     named = options.pop("type", None)
     remote_type = find_remote(named) if named else remote_of_scheme(_scheme(url))
-    return OpenedRemote(name, redacted(url), remote_type.open(url, options))
+    context = RemoteContext(name, address, workspace.repo)
+    return OpenedRemote(name, redacted(url), remote_type.open(url, options, context))
 
 
 def remote_url(workspace: Workspace, name: str, address: str) -> str:

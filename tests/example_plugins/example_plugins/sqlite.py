@@ -13,6 +13,8 @@ from git_theta_ext.interfaces import RemoteType, check_key, check_prefix
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from git_theta_ext.interfaces import RemoteContext
+
 LARGEST = (1 << 31) - 1  # bytes of an object in SQLite
 
 
@@ -60,16 +62,16 @@ class Sqlite:
             added = connection.execute("INSERT OR IGNORE INTO objects VALUES (?, ?)", (key, path.read_bytes()))
             return added.rowcount == 1
 
+    def publish(self, entries: Mapping[str, Path]) -> None:
+        """Store the index entries of a push in one transaction."""
+        rows = [(check_key(key), path.read_bytes()) for key, path in entries.items()]
+        with self._connection() as connection:
+            connection.executemany("INSERT OR IGNORE INTO objects VALUES (?, ?)", rows)
+
     def keep(self, keys: Iterable[str]) -> set[str]:
         """Return which keys are there. A remote that removes old objects would make these young again."""
         wanted = {check_key(key) for key in keys}
         return wanted & set(self.list(""))
-
-    def delete(self, key: str) -> None:
-        """Remove an object, if it is there."""
-        check_key(key)
-        with self._connection() as connection:
-            connection.execute("DELETE FROM objects WHERE key = ?", (key,))
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -80,8 +82,9 @@ class Sqlite:
             raise RemoteError(f"{self.path}: {error}") from error
 
 
-def open_remote(url: str, options: Mapping[str, Any]) -> Sqlite:
-    """Open the file at a URL."""
+def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) -> Sqlite:
+    """Open the file at a URL. It is the same one for every git remote."""
+    del context
     path = Path(url.removeprefix("sqlite://"))
     if not path.is_absolute() or options:
         raise ConfigError(f"{url}: not sqlite:///path/to/file, or settings that a SQLite remote does not have")

@@ -17,6 +17,7 @@ import pytest
 from helpers import packs_of
 
 from git_theta_ext.errors import MissingError, RemoteError
+from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.model.remote_keys import index_key, pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.deltas.chains import MAX_CHAIN
@@ -113,7 +114,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def faulty(root):
-    return Faulty(open_remote(str(root), {}))
+    return Faulty(open_remote(str(root), {}, RemoteContext()))
 
 
 @pytest.fixture
@@ -123,6 +124,14 @@ def place(root, faulty):
 
 def packs_in(root):
     return {path.name for path in (root / "packs").rglob("*") if path.is_file()}
+
+
+def test_index_entries_are_published_together_after_the_packs(mine, place, faulty):
+    items = tensors(1) + tensors(4, 5, large=True)
+    mine.put(items)
+    push(mine, place, digests(items))
+    changes = [method for method, _ in faulty.calls if method in {"put", "publish"}]
+    assert changes == ["put"] * 3 + ["publish"]
 
 
 def test_what_is_pushed_can_be_fetched(mine, theirs, place):
@@ -269,7 +278,7 @@ def test_something_else_under_a_packs_name_stops_the_push(mine, place, root):
 def test_a_working_repository_serves_packs_without_index_entries(mine, theirs, tmp_path):
     items = tensors(1, 2) + tensors(3, large=True)
     mine.put(items)
-    place = OpenedRemote("origin", str(mine.root), open_remote(str(mine.root), {}))
+    place = OpenedRemote("origin", str(mine.root), open_remote(str(mine.root), {}, RemoteContext()))
     fetch(theirs, [place], digests(items))
     assert holds(theirs, items)
     assert not (mine.root / "index").exists()
@@ -279,7 +288,11 @@ def test_a_head_larger_than_the_first_guess_is_read_whole(mine, theirs, monkeypa
     monkeypatch.setattr(remote_index, "_GUESS", 20)
     items = tensors(1, 2)
     mine.put(items)
-    fetch(theirs, [OpenedRemote("origin", str(mine.root), open_remote(str(mine.root), {}))], digests(items))
+    fetch(
+        theirs,
+        [OpenedRemote("origin", str(mine.root), open_remote(str(mine.root), {}, RemoteContext()))],
+        digests(items),
+    )
     assert holds(theirs, items)
 
 
@@ -366,7 +379,9 @@ def test_a_damaged_remote_copy_leaves_the_local_pack_alone(mine, place, root):
 def test_another_remote_helps_out(mine, theirs, place, root, tmp_path):
     items = tensors(1, 2, large=True)
     mine.put(items)
-    backup = OpenedRemote("backup", str(tmp_path / "backup"), open_remote(str(tmp_path / "backup"), {}))
+    backup = OpenedRemote(
+        "backup", str(tmp_path / "backup"), open_remote(str(tmp_path / "backup"), {}, RemoteContext())
+    )
     push(mine, place, digests(items))
     push(mine, backup, digests(items))
     flip(root / pack_key(*packs_of(mine, digests(items[:1]))))
@@ -378,7 +393,7 @@ def test_a_later_remote_is_not_asked_without_need(mine, theirs, place, tmp_path)
     items = tensors(1)
     mine.put(items)
     push(mine, place, digests(items))
-    other = Faulty(open_remote(str(tmp_path / "other"), {}))
+    other = Faulty(open_remote(str(tmp_path / "other"), {}, RemoteContext()))
     fetch(theirs, [place, OpenedRemote("other", "other", other)], digests(items))
     assert other.calls == []
 
@@ -387,7 +402,7 @@ def test_an_unreachable_remote_does_not_stop_the_next(mine, theirs, place, tmp_p
     items = tensors(1)
     mine.put(items)
     push(mine, place, digests(items))
-    gone = OpenedRemote("gone", "gone", open_remote(str(tmp_path / "unmounted" / "theta"), {}))
+    gone = OpenedRemote("gone", "gone", open_remote(str(tmp_path / "unmounted" / "theta"), {}, RemoteContext()))
     fetch(theirs, [gone, place], digests(items))
     assert holds(theirs, items)
 
@@ -398,7 +413,7 @@ def test_what_is_nowhere_is_told_with_where_it_was_looked_for(theirs, place, roo
     assert caught.value.hint
     with pytest.raises(MissingError, match="no remote is configured"):
         fetch(theirs, [], digests(tensors(1)))
-    gone = OpenedRemote("gone", "gone", open_remote(str(tmp_path / "unmounted" / "theta"), {}))
+    gone = OpenedRemote("gone", "gone", open_remote(str(tmp_path / "unmounted" / "theta"), {}, RemoteContext()))
     with pytest.raises(RemoteError, match="no such directory"):
         fetch(theirs, [gone, place], digests(tensors(1)))
 
@@ -458,6 +473,7 @@ SLOW = """
 import os, sys, time
 from pathlib import Path
 from git_theta_ext.store.store import Store
+from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.transfer.remote_index import OpenedRemote
 from git_theta_ext.transfer.sync import fetch, push
 from git_theta_plugins.remotes import _files
@@ -472,7 +488,7 @@ def write_slowly(fd, data):
 _files.hard_link = lambda *_: False
 _files.write_all = write_slowly
 store, remote, command = Store(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
-place = OpenedRemote("origin", remote, open_remote(remote, {}))
+place = OpenedRemote("origin", remote, open_remote(remote, {}, RemoteContext()))
 {"push": lambda d: push(store, place, d), "fetch": lambda d: fetch(store, [place], d)}[command](sys.argv[4:])
 """
 
