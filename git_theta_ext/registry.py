@@ -197,11 +197,15 @@ def _built_in_plugin(group: Group, name: str) -> object | None:
         return None
     module = f"git_theta_plugins.{group}.{name}"
     try:
-        return cast("object", getattr(importlib.import_module(module), _KINDS[group].attribute))
+        imported = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
         return None
+    noun, attribute = _KINDS[group]
+    if not hasattr(imported, attribute):
+        raise PluginError(f"plugins/{group}/{name}.py needs a constant {attribute} with the {noun}")
+    return cast("object", getattr(imported, attribute))
 
 
 def _other_plugin(group: Group, name: str) -> object:

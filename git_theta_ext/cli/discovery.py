@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from git_theta_ext.errors import PluginError
+
 if TYPE_CHECKING:
     import argparse
 
@@ -28,6 +30,11 @@ GROUPS = {
 _HERE = Path(__file__).parent
 _SUMMARY = re.compile(r'"""([^\n]+?)\.(?:"""|\n)')
 _GROUP = re.compile(r'^GROUP = "(\w+)"$', re.MULTILINE)
+_PARTS = {
+    "EXAMPLE": "a constant EXAMPLE with a command line",
+    "register": "a function register(parser), which adds the arguments",
+    "run": "a function run(args), which returns the exit code",
+}
 
 
 class Command(Protocol):
@@ -74,23 +81,46 @@ def _names(package: str) -> list[str]:
 
 
 def descriptions() -> list[Description]:
-    """Describe the commands that users run, group by group."""
+    """Describe the commands that users run, group by group.
+
+    Raises:
+        PluginError: The module of a command lacks something.
+    """
     commands = [_describe(name) for name in command_names()]
     return sorted(commands, key=lambda description: list(GROUPS).index(description.group))
 
 
 def _describe(name: str) -> Description:
-    source = (_HERE / "commands" / f"{_module(name)}.py").read_text(encoding="utf-8")
+    path = _path("commands", name)
+    source = path.read_text(encoding="utf-8")
     summary, group = _SUMMARY.match(source), _GROUP.search(source)
-    assert summary is not None, f"{name}: the docstring does not begin with a sentence"
-    assert group is not None, f"{name}: no GROUP"
+    if summary is None:
+        raise _lacking(path, "a docstring at its beginning, whose first line is a summary that ends with a full stop")
+    if group is None or group[1] not in GROUPS:
+        raise _lacking(path, f'a line GROUP = "..." with one of {", ".join(GROUPS)}')
     return Description(name, group[1], summary[1])
 
 
 def load(name: str) -> Command:
-    """Import a command."""
+    """Import a command.
+
+    Raises:
+        PluginError: The module lacks something.
+    """
     package = "plumbing" if name in internal_names() else "commands"
-    return cast("Command", importlib.import_module(f"git_theta_ext.cli.{package}.{_module(name)}"))
+    module = importlib.import_module(f"git_theta_ext.cli.{package}.{_module(name)}")
+    for part, what in _PARTS.items():
+        if not hasattr(module, part):
+            raise _lacking(_path(package, name), what)
+    return cast("Command", module)
+
+
+def _path(package: str, name: str) -> Path:
+    return _HERE / package / f"{_module(name)}.py"
+
+
+def _lacking(path: Path, what: str) -> PluginError:
+    return PluginError(f"{path.relative_to(_HERE.parents[1])} needs {what}", hint="see CONTRIBUTING.md")
 
 
 def _module(name: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from documentation import bash, fish, man, tables, zsh
+from git_theta_ext.errors import ThetaError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +26,14 @@ def generated() -> dict[Path, str]:
     """Return every file that is generated, or has generated parts, and what it should hold."""
     files = {PROJECT / name: make() for name, make in FILES.items()}
     pages = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
-    return files | {page: tables.filled(page.read_text(encoding="utf-8")) for page in pages}
+    return files | {page: _page(page) for page in pages}
+
+
+def _page(path: Path) -> str:
+    try:
+        return tables.filled(path.read_text(encoding="utf-8"))
+    except UsageError as error:
+        raise UsageError(f"{path.relative_to(PROJECT)} {error.message}") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,12 +41,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/docs", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is stale")
     args = parser.parse_args(argv)
-    stale = [path for path, text in generated().items() if not path.exists() or path.read_text("utf-8") != text]
+    try:
+        files = generated()
+    except ThetaError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_code
+    stale = [path for path, text in files.items() if not path.exists() or path.read_text("utf-8") != text]
     for path in stale:
         print(f"{'stale' if args.check else 'wrote'}: {path.relative_to(PROJECT)}")
         if not args.check:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(generated()[path], encoding="utf-8")
+            path.write_text(files[path], encoding="utf-8")
     if args.check and stale:
         print("hint: scripts/docs", file=sys.stderr)
     return int(args.check and bool(stale))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext import registry
 from git_theta_ext.cli.discovery import GROUPS, descriptions, load
 from git_theta_ext.cli.parser import parser_of
+from git_theta_ext.errors import PluginError
 
 if TYPE_CHECKING:
     import argparse
@@ -22,6 +23,7 @@ FILES, REVISIONS, VERSIONS, REMOTES = "files", "revisions", "versions", "remotes
 COMMON = ("--help", "--json", "--quiet")
 """Options of every command."""
 
+_COUNTS = {None: "one", 0: "one", "?": "optional", "*": "any", "+": "some"}
 _BY_METAVAR = {
     "CHECKPOINT": FILES,
     "FILE": FILES,
@@ -100,7 +102,7 @@ def commands() -> list[Command]:
 def _command(name: str, group: str, summary: str) -> Command:
     module = load(name)
     parser = parser_of(name, module)
-    arguments = list(_arguments(parser))
+    arguments = list(_arguments(name, parser))
     paragraphs = (module.__doc__ or "").strip().split("\n\n")[1:]
     exclusive = [tuple(a.option_strings[-1] for a in g._group_actions) for g in parser._mutually_exclusive_groups]
     return Command(
@@ -115,21 +117,26 @@ def _command(name: str, group: str, summary: str) -> Command:
     )
 
 
-def _arguments(parser: Parser) -> Iterator[Argument]:
+def _arguments(name: str, parser: Parser) -> Iterator[Argument]:
     for action in parser._actions:
-        if not set(COMMON) & set(action.option_strings):
-            yield _argument(action)
+        if set(COMMON) & set(action.option_strings):
+            continue
+        if not action.help or action.nargs not in _COUNTS:
+            argument = "/".join(action.option_strings) or action.dest
+            what = "a text as help" if not action.help else f"nargs to be one of {[*_COUNTS][1:]}"
+            path = f"git_theta_ext/cli/commands/{name.replace('-', '_')}.py"
+            raise PluginError(f"{path}: the argument {argument} needs {what}")
+        yield _argument(action)
 
 
 def _argument(action: argparse.Action) -> Argument:
     takes = action.nargs != 0
     words = tuple(map(str, action.choices or ()))
     metavar = action.metavar if isinstance(action.metavar, str) else "|".join(words)
-    counts = {None: "one", 0: "one", "?": "optional", "*": "any", "+": "some"}
     return Argument(
         tuple(action.option_strings),
         metavar if takes else "",
-        counts[action.nargs],
+        _COUNTS[action.nargs],
         action.required,
         action.default == [],
         action.help or "",

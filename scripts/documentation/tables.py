@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from documentation import plugins
 from documentation.commands import commands, usage
 from git_theta_ext import errors, settings
+from git_theta_ext.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,8 +34,19 @@ _OTHER_CODES = {
 
 
 def filled(page: str) -> str:
-    """Return a page with every block between ``<!-- generated: NAME -->`` and ``<!-- end -->`` made anew."""
-    return _BLOCK.sub(lambda match: f"{match[1]}\n{chr(10).join(BLOCKS[match[2]]())}\n\n{match[3]}", page)
+    """Return a page with every block between ``<!-- generated: NAME -->`` and ``<!-- end -->`` made anew.
+
+    Raises:
+        UsageError: There is no such block.
+        PluginError: A command or a plug-in lacks what is shown of it.
+    """
+    return _BLOCK.sub(_block, page)
+
+
+def _block(match: re.Match[str]) -> str:
+    if match[2] not in BLOCKS:
+        raise UsageError(f"needs one of the blocks {', '.join(BLOCKS)}, not {match[2]!r}")
+    return f"{match[1]}\n{chr(10).join(BLOCKS[match[2]]())}\n\n{match[3]}"
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -79,6 +91,9 @@ def _cell(argument: Argument) -> str:
 
 
 def _settings() -> Iterator[str]:
+    for setting in settings.SETTINGS:
+        if not (setting.kind and setting.summary):
+            raise PluginError(f"git_theta_ext/settings.py: {setting.key} needs a kind and a summary")
     rows = [[f"`{s.key}`", s.kind, s.default and f"`{s.default}`", s.summary] for s in settings.SETTINGS]
     return _table(["setting", "type", "default", "meaning"], rows)
 
@@ -110,6 +125,10 @@ def _merges() -> Iterator[str]:
     return _table(["method", "what it does", "options and their defaults", "statistics"], [*_SIDES, *rows])
 
 
+def _contract() -> Iterator[str]:
+    return _table(["field", "default", "what it needs, promises or costs"], plugins.contract())
+
+
 BLOCKS: dict[str, Callable[[], Iterable[str]]] = {
     "commands": _commands,
     "command-reference": _reference,
@@ -120,5 +139,7 @@ BLOCKS: dict[str, Callable[[], Iterable[str]]] = {
     "formats": lambda: _plugins("formats", "format"),
     "encodings": lambda: _plugins("encodings", "encoding"),
     "remotes": lambda: _plugins("remotes", "remote"),
+    "merge-contract": _contract,
+    **{f"example-{name}": lambda lines=lines: lines for name, lines in plugins.examples().items()},
 }
 """Name of a block to the lines that go there."""

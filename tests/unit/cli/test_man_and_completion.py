@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 from documentation.__main__ import PROJECT, generated, main
 from documentation.commands import commands, usage
 
+import git_theta_plugins.merges
+from git_theta_ext import registry
+from git_theta_ext.cli import discovery
 from git_theta_ext.cli.discovery import command_names
 from git_theta_ext.cli.main import main as git_theta
 from git_theta_ext.registry import built_in
-from git_theta_ext.settings import ENVIRONMENT
+from git_theta_ext.settings import ENVIRONMENT, Setting
 
 COMPLETION = PROJECT / "docs" / "completion"
 BASH = """
@@ -52,6 +56,76 @@ def test_a_stale_file_is_named_and_written_anew(tmp_path, monkeypatch, capsys):
     assert main([]) == 0
     assert main(["--check"]) == 0
     assert re.search(r"\| `safetensors` \|.*<!-- end -->\nrest\n$", (tmp_path / "README.md").read_text(), re.DOTALL)
+
+
+COUNT = (
+    '"""Count parameters."""\nGROUP = "daily"\nEXAMPLE = "git theta count"\ndef register(parser): 0\ndef run(args): 0\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "lacking"),
+    [
+        (("Count parameters.", "Count parameters"), "a docstring at its beginning"),
+        (('"""', "x = 0  # "), "a docstring at its beginning"),
+        (('GROUP = "daily"\n', ""), 'a line GROUP = "..." with one of start, daily,'),
+        (('"daily"', '"weekly"'), 'a line GROUP = "..." with one of start, daily,'),
+        (("EXAMPLE", "EXAMPLES"), "a constant EXAMPLE"),
+        (("register", "registers"), "a function register(parser)"),
+        (("def run", "def walk"), "a function run(args)"),
+        (("parser): 0", "parser): parser.add_argument('--all')"), "the argument --all needs a text as help"),
+        (("parser): 0", "parser): parser.add_argument('x', nargs=2, help='x')"), "the argument x needs nargs"),
+    ],
+)
+def test_what_a_command_lacks_is_said_in_one_line(tmp_path, monkeypatch, capsys, change, lacking):
+    folder = tmp_path / "git_theta_ext" / "cli" / "commands"
+    folder.mkdir(parents=True)
+    (folder / "count.py").write_text(COUNT.replace(*change))
+    monkeypatch.setattr(discovery, "_HERE", folder.parent)
+    monkeypatch.setattr("git_theta_ext.cli.commands.__path__", [str(folder)])
+    monkeypatch.delitem(sys.modules, "git_theta_ext.cli.commands.count", raising=False)
+    commands.cache_clear()
+    try:
+        assert main(["--check"]) != 0
+    finally:
+        commands.cache_clear()
+        sys.modules.pop("git_theta_ext.cli.commands.count", None)
+    said = capsys.readouterr()
+    assert re.fullmatch(r"error: git_theta_ext/cli/commands/count.py.*\n", said.err)
+    assert lacking in said.err
+    assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "lacking"),
+    [
+        ("import math\n", "needs a docstring at its beginning"),
+        ('"""Noise."""\n', "needs a constant METHOD with the merge method"),
+        ('"""Noise."""\nclass METHOD: name = "noise"\n', "needs a MergeContract"),
+    ],
+)
+def test_what_a_merge_method_lacks_is_said_in_one_line(tmp_path, monkeypatch, capsys, text, lacking):
+    (tmp_path / "noise.py").write_text(text)
+    monkeypatch.setattr("git_theta_plugins.merges.__path__", [*git_theta_plugins.merges.__path__, str(tmp_path)])
+    try:
+        assert main(["--check"]) != 0
+    finally:
+        sys.modules.pop("git_theta_plugins.merges.noise", None)
+        registry._find.cache_clear()
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"error: plugins/merges/noise.py needs .*\n", said)
+    assert lacking in said
+
+
+def test_a_setting_without_a_summary_and_a_page_with_an_unknown_table_are_named(tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr("git_theta_ext.settings.SETTINGS", (Setting("theta.new", "size", "1", ""),))
+        assert main(["--check"]) != 0
+    assert capsys.readouterr().err == "error: git_theta_ext/settings.py: theta.new needs a kind and a summary\n"
+    monkeypatch.setattr("documentation.__main__.PROJECT", tmp_path)
+    (tmp_path / "README.md").write_text("<!-- generated: planets -->\n<!-- end -->\n")
+    assert main(["--check"]) != 0
+    assert re.fullmatch(r"error: README.md needs one of the blocks .*, not 'planets'\n", capsys.readouterr().err)
 
 
 def test_every_environment_variable_is_documented():
