@@ -54,26 +54,37 @@ _SCRATCH = pieces(8, 6)
 
 @dataclass(frozen=True)
 class MergeContract:
-    """What a merge method needs. The engine derives passes, chunks and checks from it (docs/merging.md).
+    """What a merge method needs, promises and costs. The engine derives passes, pieces and checks from it.
 
     Attributes:
-        needs_base: Whether the method needs the value of the common ancestor.
-        symmetric: Whether the result does not depend on the order of the branches with their weights.
-        granularity: The smallest piece that can be merged on its own: any ``element``; whole rows (of the first
-            dimension); the whole tensor (``matrix``); or the two factors of a LoRA (``pair``).
-        options: The options by name.
-        weighted: Whether the method takes a weight for each branch.
-        branches: The minimum and maximum number of branches.
-        trims: Whether the method needs ``Piece.trims``. It then has the options ``density``, ``scope`` and ``ties``.
-        stochastic: Whether the method draws random numbers, from ``Piece.keys``. It then has the option ``seed``.
-        sidecars: The kinds of statistics that the method needs of each branch, such as ``fisher``.
-        integers: Whether the method also merges integers and booleans, which it gets as int64.
-        exact: Whether the result has the same bits on every device and with any number of threads.
+        needs_base: Whether the method needs the value of the common ancestor. It is read too, and a parameter that the
+            ancestor does not have in this shape is a conflict.
+        symmetric: Whether the result does not depend on the order of the branches with their weights. The conformance
+            suite tests it.
+        granularity: The smallest piece that can be merged on its own. ``element`` takes the least memory and time:
+            pieces of any elements are merged while others are read. ``row`` gets blocks of whole rows (of the first
+            dimension), and ``matrix`` the whole tensor of every input. ``pair`` gets the two factors of a LoRA.
+        options: The options by name. They are checked before the merge and passed in ``Piece.options``.
+        weighted: Whether the method takes a weight for each branch, from ``Piece.weights``. Otherwise weights are an
+            error.
+        branches: The minimum and maximum number of branches. A parameter that more or fewer changed is a conflict.
+        trims: Whether the method needs ``Piece.trims``. The task vectors are read once more for it. The method must
+            have the options ``density``, ``scope`` and ``ties``.
+        stochastic: Whether the method draws random numbers, from ``Piece.keys``. It must have the option ``seed``.
+        sidecars: The kinds of statistics that the method needs of each branch, such as ``fisher``. Users have to
+            collect them first; ``Piece.sidecars`` has a kind only if every branch has it.
+        integers: Whether the method also merges integers and booleans, which it gets as int64. Otherwise those that
+            several branches changed are a conflict.
+        exact: Whether the result has the same bits on every device and with any number of threads. The default
+            promises it, so set it to False for matrix products, decompositions and sums in an order that the library
+            chooses. If a replay of the merge has another result, it then names the method as a possible reason.
         scratch: The memory that a call allocates besides inputs and result, from the shape of the piece and the number
-            of branches, in numbers of the type of the piece: in a float32 piece a float64 counts as two. Merges are
-            scheduled by it. What libraries allocate in a decomposition or a sort does not count. A method of pairs
-            gets outputs, inputs and the sum of the ranks as the shape, and counts its result too.
-        version: Increased with every change that may change a bit of a result.
+            of branches, in numbers of the type of the piece: in a float32 piece a float64 counts as two. The default
+            is enough for elementwise arithmetic. Merges are scheduled by it: too little may exhaust the memory, too
+            much merges fewer pieces at a time. What libraries allocate in a decomposition or a sort does not count. A
+            method of pairs gets outputs, inputs and the sum of the ranks as the shape, and counts its result too.
+        version: Increased with every change that may change a bit of a result. A replay refuses another version than
+            the merge had.
         reference: The URL of the publication.
     """
 

@@ -7,8 +7,14 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from git_theta_ext import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +30,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return place
+
+
+@pytest.fixture(scope="module", autouse=True)
+def entry_points(installed: Path) -> Iterator[None]:
+    """Let this process find what is installed."""
+    caches = (registry._find, registry._entry_points)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(installed)
+        for function in caches:
+            function.cache_clear()
+        yield
+        for function in caches:
+            function.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("example_plugins")]:
+        del sys.modules[name]
