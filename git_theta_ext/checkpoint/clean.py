@@ -133,8 +133,8 @@ def clean(
 
     A digest is always that of the encoded bytes. Tensors are hashed to find out which of them the store lacks.
     These are read again, and hashed again as they are encoded: both digests must agree. Tensors that are probably new
-    are read once and hashed only as they are encoded, if no program has the file open for writing. Then any change
-    shows in the times of the file, which the caller has to compare.
+    are read once and hashed only as they are encoded, if any change shows in the times of the file, which the caller
+    has to compare: if the file is settled, and no program has it open for writing.
 
     Args:
         data: The whole file.
@@ -152,7 +152,7 @@ def clean(
     scanned = scan(data, path, format_name)
     hashed: dict[str, _Hashed] = {}
     stored: set[str] = set()
-    if not isinstance(data, memoryview):
+    if not isinstance(data, memoryview) and data.settled:
         hashed, stored = _store_likely_new(data, scanned, store, advance)
     rest = [extent for extent in scanned.extents if extent.name not in hashed]
     described = _described(data, path, scanned, hashed | _hash(data, scanned, rest, store.threads))

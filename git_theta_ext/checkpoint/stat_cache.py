@@ -81,7 +81,7 @@ class StatCache:
             format_name: As for ``get``.
             clock: Result of ``clock`` from before the file was read.
         """
-        if max(stat.st_mtime_ns, stat.st_ctime_ns) < clock and not _open_for_writing(path):
+        if is_settled(stat, clock) and not _open_for_writing(path):
             self._record(path, stat, manifest, format_name)
 
     def put_written(self, path: Path, stat: os.stat_result, manifest: bytes, format_name: str | None) -> None:
@@ -98,6 +98,16 @@ class StatCache:
 
     def _record(self, path: Path, stat: os.stat_result, manifest: bytes, format_name: str | None) -> None:
         self._records.put(os.fspath(path), _key(stat, format_name), manifest)
+
+
+def is_settled(stat: os.stat_result, clock: int) -> bool:
+    """Return whether any later write changes the times of a file.
+
+    Args:
+        stat: Stat of the file, from before ``clock``.
+        clock: Result of ``StatCache.clock``.
+    """
+    return max(stat.st_mtime_ns, stat.st_ctime_ns) < clock
 
 
 def _time_of_new(path: Path, flag: int, directory: Path) -> int:

@@ -25,16 +25,19 @@ class FileBytes:
     Args:
         descriptor: Descriptor of the file. It may be closed afterwards.
         path: For messages.
+        settled: Whether any write from now on changes the times of the file.
 
     Attributes:
         nbytes: Size of the file when it was opened.
         path: For messages.
+        settled: As given.
     """
 
-    def __init__(self, descriptor: int, path: str) -> None:
+    def __init__(self, descriptor: int, path: str, *, settled: bool = False) -> None:
         self._descriptor = -1
         self._descriptor = os.dup(descriptor)
         self.path = path
+        self.settled = settled
         self.nbytes = os.fstat(descriptor).st_size
         self._window = (0, memoryview(b""))
 
@@ -94,15 +97,16 @@ class FileBytes:
         return window[start - first : end - first]
 
 
-def open_bytes(path: Path, label: str | None = None) -> FileBytes:
+def open_bytes(path: Path, label: str | None = None, *, settled: bool = False) -> FileBytes:
     """Return the bytes of the file at a path.
 
     Args:
         path: Path of a regular file.
         label: Name of the file in messages; by default its path.
+        settled: As for ``FileBytes``.
 
     Raises:
         OSError: The file cannot be opened.
     """
     with path.open("rb", buffering=0) as file:
-        return FileBytes(file.fileno(), label or str(path))
+        return FileBytes(file.fileno(), label or str(path), settled=settled)

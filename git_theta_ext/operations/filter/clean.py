@@ -9,7 +9,7 @@ from shlex import quote
 from threading import Thread
 from typing import IO, TYPE_CHECKING
 
-from git_theta_ext.checkpoint.stat_cache import StatCache
+from git_theta_ext.checkpoint.stat_cache import StatCache, is_settled
 from git_theta_ext.errors import ChangedError, FormatError, ManifestError, StoreError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.caller import calling_command, holds_open
@@ -161,7 +161,7 @@ class _FileReading:
             self._manifest = self._cache.get(self._path, self._format)
             if self._manifest is None:
                 self._clock = self._cache.clock(self._path)
-                data = FileBytes(self._descriptor, self._pathname)
+                data = FileBytes(self._descriptor, self._pathname, settled=is_settled(self._before, self._clock))
                 self._manifest = clean_bytes(workspace, data, self._format, self._advance)
         except BaseException as error:  # noqa: BLE001 - raised in the thread that calls result
             self._error = error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected, replace_file
-from git_theta_ext.checkpoint.stat_cache import StatCache
+from git_theta_ext.checkpoint.stat_cache import StatCache, is_settled
 from git_theta_ext.errors import ChangedError, FormatError, RepositoryError, UsageError
 from git_theta_ext.git.entries import TreeEntry, update_index
 from git_theta_ext.git.index_patch import StatWords, Update, patch_file
@@ -121,7 +121,7 @@ def store_file(workspace: Workspace, path: str, format_name: str | None, advance
         return Staged(path, before, Manifest.parse(cached))
     clock = cache.clock(full)
     try:
-        data = open_bytes(full, path)
+        data = open_bytes(full, path, settled=is_settled(before, clock))
     except OSError as error:
         raise RepositoryError(f"{path}: {error.strerror}") from error
     if is_manifest(data):

@@ -160,9 +160,9 @@ def test_a_file_that_is_being_written_is_not_said_to_break_its_format(two, monke
         with pytest.raises(FormatError):
             store_file(workspace, MODEL, None, lambda _: None)
 
-        def clean_meanwhile(*args):
+        def clean_meanwhile(*args, **options):
             two.write(half + b"more")
-            return clean(*args)
+            return clean(*args, **options)
 
         monkeypatch.setattr("git_theta_ext.operations.staging.stage.clean", clean_meanwhile)
         with pytest.raises(ChangedError, match=MODEL):

@@ -7,11 +7,15 @@ import struct
 
 import numpy as np
 import pytest
+from reports import Reports
 
 from git_theta_ext.checkpoint.clean import clean, describe
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
+from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.errors import ChangedError
+from git_theta_ext.operations.staging.stage import store_file
+from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.store.packs.writer import SMALL
 from git_theta_ext.store.store import Store
 from git_theta_ext.util.file_bytes import open_bytes
@@ -43,7 +47,7 @@ def written(path, values):
 
 
 def cleaned(path, store):
-    return clean(open_bytes(path), path.name, store).manifest
+    return clean(open_bytes(path, settled=True), path.name, store).manifest
 
 
 def packs(store):
@@ -72,7 +76,7 @@ def test_a_file_of_new_tensors_is_read_little_more_than_once(store, tmp_path, mo
     path, read, pread = written(tmp_path / "m.safetensors", tensors()), [], os.pread
     monkeypatch.setattr(os, "pread", lambda *args: read.append(len(data := pread(*args))) or data)
     told = []
-    manifest = clean(open_bytes(path), path.name, store, advance=told.append).manifest
+    manifest = clean(open_bytes(path, settled=True), path.name, store, advance=told.append).manifest
     monkeypatch.undo()
     assert sum(read) < path.stat().st_size * (1 + 1.5 / SAMPLED)
     assert sum(told) == COUNT * SMALL + manifest.skeleton.nbytes
@@ -114,6 +118,20 @@ def test_a_file_that_a_program_may_write_to_is_read_twice(store, tmp_path, monke
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0):
         file.close()
         check(path, cleaned(path, store), store, tmp_path)
+
+
+@pytest.mark.parametrize(("ahead", "once"), [(0, False), (1, True)])
+def test_a_file_is_read_once_only_if_its_times_are_older_than_the_clock_of_its_file_system(
+    two, monkeypatch, ahead, once
+):
+    path, unnamed, put = written(two.path / "m.safetensors", tensors()), [], Store.put_unnamed
+    monkeypatch.setattr(Store, "put_unnamed", lambda *args: unnamed.append(1) or put(*args))
+    monkeypatch.setattr(StatCache, "clock", lambda *_: path.stat().st_ctime_ns + ahead)
+    monkeypatch.chdir(two.path)
+    with Workspace.discover(Reports()) as workspace:
+        staged = store_file(workspace, path.name, None, lambda _: None)
+    assert staged.manifest == describe(open_bytes(path), path.name).manifest
+    assert bool(unnamed) == once
 
 
 def test_a_manifest_names_what_was_stored_of_a_file_that_changes(store, tmp_path, monkeypatch):
