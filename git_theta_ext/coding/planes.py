@@ -219,7 +219,7 @@ def read_some_planes(payload: memoryview, sizes: Sequence[int]) -> tuple[list[Bu
     """Return the bytes of each plane as ``read_planes`` does, and the bytes after the planes."""
     at = _PLANE.size * len(sizes)
     if payload.nbytes < at:
-        raise CorruptError("a chunk is cut short")
+        raise CorruptError("a chunk is truncated")
     planes: list[Buffer] = []
     frames: list[memoryview] = []
     coded: dict[int, int] = {}

@@ -128,7 +128,7 @@ def _read_records(payload: memoryview, width: int) -> tuple[list[Stripe], bool, 
     count = payload[0] & ~_GAPS if payload.nbytes else 0
     end = 1 + count * _RECORD.size
     if count == 0 or payload.nbytes < end:
-        raise CorruptError("a residual is cut short")
+        raise CorruptError("a residual is truncated")
     stripes = [Stripe(*record) for record in _RECORD.iter_unpack(payload[1:end])]
     lasts = [stripe.last for stripe in stripes]
     if lasts != sorted(set(lasts)) or lasts[-1] != LAST_KEY:

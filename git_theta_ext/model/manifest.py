@@ -205,7 +205,7 @@ class _Parser:
         if not is_manifest(data):
             raise ManifestError("line 1: not a git-theta manifest of version 1")
         if not data.endswith(b"\n"):
-            raise ManifestError("the manifest's last line is cut short")
+            raise ManifestError("the last line of the manifest is truncated")
         if _LEAST_LINE * data.count(b"\n") > len(data):
             raise ManifestError("lines too short for a manifest")
         try:
@@ -255,7 +255,7 @@ class _Parser:
     def _next(self) -> str:
         if self._at == len(self._lines):
             self._at += 1
-            raise self._bad("the manifest is cut short")
+            raise self._bad("the manifest is truncated")
         self._at += 1
         return self._lines[self._at - 1]
 

@@ -113,7 +113,7 @@ def _read_gaps(view: memoryview, count: int) -> tuple[Any, Any]:
     import numpy as np
 
     if view.nbytes < _HEAD.size:
-        raise CorruptError("signs are cut short")
+        raise CorruptError("the signs are truncated")
     lower, nonzero, stepped, framed = _HEAD.unpack_from(view)
     end = _HEAD.size + framed
     if lower > _MOST_LOWER_BITS or nonzero > count or not nonzero <= stepped <= nonzero + count // _MORE:

@@ -44,7 +44,7 @@ class Delta:
         guess = _guess(chunk, out)
         if guess.nbytes < out.nbytes:
             if payload.nbytes < _SIZE.size:
-                raise CorruptError("a delta is cut short")
+                raise CorruptError("a delta is truncated")
             end = _SIZE.size + _SIZE.unpack_from(payload)[0]
             decode_dense(chunk.spec, payload[end:], out[guess.nbytes :])
             payload = payload[_SIZE.size : end]

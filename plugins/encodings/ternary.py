@@ -72,7 +72,7 @@ class Ternary:
         """Decode one chunk; see ``git_theta_ext.interfaces.Encoding``."""
         parent, scale = self._parent(chunk, out.nbytes)
         if payload.nbytes < _SIZE.size:
-            raise CorruptError("a chunk is cut short")
+            raise CorruptError("a chunk is truncated")
         end = _SIZE.size + _SIZE.unpack_from(payload)[0]
         signs = unpack_signs(payload[_SIZE.size : end], out.nbytes * 8 // chunk.spec.dtype.bits)
         decode_residual(chunk.spec, payload[end:], _moved(chunk, parent, scale, signs), out)

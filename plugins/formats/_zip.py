@@ -181,7 +181,7 @@ def _directory(data: Content, offset: int) -> tuple[int, int, int]:
     while at >= 0 and (len(tail) - at < _END.size or at + _END.size + _END.unpack_from(tail, at)[7] != len(tail)):
         at = tail.rfind(b"PK\5\6", 0, at)
     if at < 0:
-        raise FormatError("the file does not end with a zip directory; it may be cut short")
+        raise FormatError("the file does not end with a zip directory; it may be truncated")
     _, disk, first_disk, local_count, count, size, start, _ = _END.unpack_from(tail, at)
     end = base + at
     if end >= _LOCATOR.size and bytes(data[end - _LOCATOR.size : end - _LOCATOR.size + 4]) == b"PK\6\7":

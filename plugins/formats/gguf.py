@@ -168,7 +168,7 @@ class _Cursor:
     def skip(self, nbytes: int) -> None:
         """Skip the next bytes."""
         if nbytes > self.data.nbytes - self.at:
-            raise FormatError(f"{nbytes} bytes at {self.at} of {self.data.nbytes}; the file may be cut short")
+            raise FormatError(f"{nbytes} bytes at {self.at} of {self.data.nbytes}; the file may be truncated")
         self.at += nbytes
         if self.at > _MOST_HEAD:
             raise FormatError(f"a head of {self.at} bytes and more, more than the limit of {_MOST_HEAD}")
@@ -255,7 +255,7 @@ def _extent(tensor: _Tensor, start: int, starts: Sequence[int], nbytes: int) -> 
     if extent.end > nbytes:
         raise FormatError(
             f"parameter {tensor.name!r} is recorded at bytes {extent.offset} to {extent.end} of {nbytes}; "
-            "the file may be cut short"
+            "the file may be truncated"
         )
     return extent
 

@@ -107,7 +107,7 @@ def _array(name: str, data: Content, start: int, end: int) -> list[Extent]:
     if extent.end > end:
         raise FormatError(
             f"parameter {name!r}: {spec} has {spec.nbytes} bytes, but {end - extent.offset} are in the file; "
-            "the file may be cut short"
+            "the file may be truncated"
         )
     return [extent]
 
@@ -124,7 +124,7 @@ def _header(data: memoryview) -> tuple[Dtype | None, tuple[int, ...], int]:
     if length > _MAX_HEADER:
         raise NotSplittable(f"a .npy header of {length} bytes, more than numpy reads by default")
     if start + length > data.nbytes:
-        raise FormatError("a .npy header does not end; the file may be cut short")
+        raise FormatError("a .npy header does not end; the file may be truncated")
     text = bytes(data[start : start + length]).decode("utf-8" if version == _UNICODE else "latin-1", "replace")
     kind, shape = _evaluate(text)
     return kind, shape, start + length

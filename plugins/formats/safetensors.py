@@ -106,7 +106,7 @@ def _read_header(data: Content) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(data[:_LENGTH], "little")
     start = _LENGTH + length
     if data.nbytes < _LENGTH or start > data.nbytes:
-        raise FormatError(f"a header of {length} bytes in a file of {data.nbytes} bytes; the file may be cut short")
+        raise FormatError(f"a header of {length} bytes in a file of {data.nbytes} bytes; the file may be truncated")
     if length > _MAX_HEADER:
         raise FormatError(f"a header of {length} bytes, more than the limit of {_MAX_HEADER}")
     try:
@@ -139,7 +139,7 @@ def _extent(name: str, entry: object, start: int, nbytes: int) -> Extent:
         raise FormatError(f"parameter {name!r} has a shape or data_offsets that are not integers")
     if not 0 <= begin <= end <= nbytes - start:
         raise FormatError(
-            f"parameter {name!r} is recorded at bytes {begin} to {end} of {nbytes - start}; the file may be cut short"
+            f"parameter {name!r} is recorded at bytes {begin} to {end} of {nbytes - start}; the file may be truncated"
         )
     try:
         spec = TensorSpec(_dtype(kind, shape, end - begin), tuple(shape))

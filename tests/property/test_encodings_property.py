@@ -16,15 +16,15 @@ KINDS = st.sampled_from(
 
 @st.composite
 def versions(draw):
-    """Return a spec, its bytes, and a parent's: the same with some octets changed, cut short or not."""
+    """Return a spec, its bytes, and a parent's: the same with some bytes changed, and truncated or not."""
     kind = draw(KINDS)
     unit = draw(st.binary(min_size=1, max_size=40))
     spec = TensorSpec.of(kind, (draw(st.integers(0, 300)) * 8,))
     data = (unit * (spec.nbytes // len(unit) + 1))[: spec.nbytes]
     parent = bytearray(data)
-    for place, octet in draw(st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=30)):
+    for place, byte in draw(st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=30)):
         if parent:
-            parent[place % len(parent)] = octet
+            parent[place % len(parent)] = byte
     kept = draw(st.sampled_from([spec.elements, 0, spec.elements // 16 * 8])) * spec.dtype.bits // 8
     return spec, data, bytes(parent[:kept])
 

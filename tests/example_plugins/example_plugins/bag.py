@@ -36,7 +36,7 @@ class Bag:
         while position < data.nbytes:
             head = data[position : position + HEAD.size]
             if head.nbytes < HEAD.size:
-                raise FormatError("the file is cut short")
+                raise FormatError("the file is truncated")
             length, elements = HEAD.unpack(head)
             start = position + HEAD.size + length
             try:
@@ -45,7 +45,7 @@ class Bag:
             except UnicodeDecodeError as error:
                 raise FormatError("a name is not UTF-8") from error
             if extent.end > data.nbytes or name in extents:
-                raise FormatError(f"parameter {name!r} is cut short or comes twice")
+                raise FormatError(f"parameter {name!r} is truncated or a duplicate")
             extents[name] = extent
             position = extent.end
         return list(extents.values())

@@ -1,4 +1,4 @@
-"""Files that others write to, or cut short, while they are read."""
+"""Files that others write to, or truncate, while they are read."""
 
 import json
 import mmap

@@ -43,7 +43,7 @@ def test_values_are_those_of_the_file(path):
         (b"no checkpoint" * 100, FormatError, "label: its tensors cannot be found"),
         (DATA[:-1], FormatError, "label: .*small"),
     ],
-    ids=["manifest", "empty", "text", "cut short"],
+    ids=["manifest", "empty", "text", "truncated"],
 )
 def test_a_file_without_tensors_is_refused(tmp_path, content, error, message):
     path = tmp_path / "model"

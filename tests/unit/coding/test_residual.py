@@ -105,5 +105,5 @@ def test_a_prediction_of_another_size_is_refused():
 
 
 def test_an_empty_payload_is_refused():
-    with pytest.raises(CorruptError, match="cut short"):
+    with pytest.raises(CorruptError, match="truncated"):
         decode(b"")

@@ -79,9 +79,9 @@ def test_an_unknown_dtype_without_elements_is_kept():
 
 
 BROKEN = {
-    "length over the file": (file({}, length=99), "cut short"),
-    "length only": (b"\x10" + bytes(7), "cut short"),
-    "huge length": (file({}, length=(1 << 63)), "cut short"),
+    "length over the file": (file({}, length=99), "truncated"),
+    "length only": (b"\x10" + bytes(7), "truncated"),
+    "huge length": (file({}, length=(1 << 63)), "truncated"),
     "not JSON": (file(b"{nonsense}"), "not JSON"),
     "not UTF-8": (file(b'{"\xff":1}'), "not JSON"),
     "nested too deeply": (file(b'{"a":' + b"[" * 200_000), "not JSON"),

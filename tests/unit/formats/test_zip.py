@@ -81,7 +81,7 @@ def test_a_name_that_is_there_twice_is_refused():
 
 @pytest.mark.parametrize("cut", [1, 10, 22, 60])
 def test_a_missing_end_is_noticed(cut):
-    with pytest.raises(FormatError, match="cut short"):
+    with pytest.raises(FormatError, match="truncated"):
         members(archive(ENTRIES)[:-cut])
 
 

@@ -171,7 +171,7 @@ def use(index):
     index.compact()
 
 
-@pytest.mark.parametrize("harm", ["a page of rubbish", "cut short", "a table gone", "no database"])
+@pytest.mark.parametrize("harm", ["a page of rubbish", "truncated", "a table gone", "no database"])
 def test_a_damaged_index_is_made_anew_wherever_that_shows_with_one_warning(tmp_path, harm):
     filled(tmp_path / "whole").close()
     sound = (tmp_path / "whole").read_bytes()
@@ -186,7 +186,7 @@ def test_a_damaged_index_is_made_anew_wherever_that_shows_with_one_warning(tmp_p
         if harm == "a table gone":
             with contextlib.closing(sqlite3.connect(path)) as db:
                 db.execute(f"DROP TABLE {at}")
-        elif harm == "cut short":
+        elif harm == "truncated":
             path.write_bytes(sound[: at * 4096 + 1000])
         elif harm == "no database":
             path.write_bytes(b"rubbish" * 999)
