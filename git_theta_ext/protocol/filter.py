@@ -1,7 +1,7 @@
 """The server side of git's long-running filter process protocol, version 2, as a state machine.
 
-Source: ``gitattributes(5)``, "Long Running Filter Process". Git speaks first and waits for each answer, so bytes that
-arrive before an answer is sent are an error. Delayed checkout is not offered. A list is limited to one mebibyte;
+Source: ``gitattributes(5)``, "Long Running Filter Process". Git sends first and waits for each response, so bytes that
+arrive before a response is sent are an error. Delayed checkout is not offered. A list is limited to one mebibyte;
 content is passed on as it arrives.
 
     connection.receive(data) -> Welcome         answer with send_welcome()
@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from git_theta_ext.errors import ProtocolError
-from git_theta_ext.protocol.pktline import FLUSH, Decoder, Piece, encode_content, encode_list
+from git_theta_ext.protocol.pktline import FLUSH, Decoder, PayloadPart, encode_content, encode_list
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,7 +96,7 @@ _LISTS = (_State.WELCOME, _State.CAPABILITIES, _State.REQUEST)
 
 
 class Connection:
-    """The conversation of a filter process with the git that started it."""
+    """The connection of a filter process to the git that started it."""
 
     def __init__(self) -> None:
         self._decoder = Decoder()
@@ -124,8 +124,8 @@ class Connection:
             if self._state is _State.CONTENT:
                 events += self._content(packet)
             elif self._state not in _LISTS:
-                raise ProtocolError("git sent more before it had its answer")
-            elif isinstance(packet, Piece):
+                raise ProtocolError("git sent data before it received the response")
+            elif isinstance(packet, PayloadPart):
                 self._collect(packet)
             else:
                 events.append(self._list_ended())
@@ -154,29 +154,29 @@ class Connection:
 
     def _answer(self, due: _State, then: _State) -> None:
         if self._state is not due:
-            raise ProtocolError(f"an answer out of turn, in state {self._state.name}")
+            raise ProtocolError(f"cannot send this response in state {self._state.name}")
         self._state = then
 
     def _end(self) -> EndOfInput:
         between = self._state is _State.REQUEST and not self._lines and not self._line
         if not between or not self._decoder.idle:
-            raise ProtocolError("git closed the connection in the middle of a message")
+            raise ProtocolError("git closed the connection within a message")
         self._state = _State.CLOSED
         return EndOfInput()
 
     def _content(self, packet: object) -> list[Event]:
-        if isinstance(packet, Piece):
+        if isinstance(packet, PayloadPart):
             return [Content(packet.data)] if packet.data else []
         self._state = _State.REPLY
         return [EndOfContent()]
 
-    def _collect(self, piece: Piece) -> None:
+    def _collect(self, part: PayloadPart) -> None:
         # An empty line takes memory too.
-        self._size += len(piece.data) + 1
+        self._size += len(part.data) + 1
         if self._size > _MAX_LIST:
-            raise ProtocolError(f"git sent a list of more than {_MAX_LIST} bytes")
-        self._line += piece.data
-        if piece.last:
+            raise ProtocolError(f"a list from git exceeds the limit of {_MAX_LIST} bytes")
+        self._line += part.data
+        if part.last:
             self._lines.append(bytes(self._line.removesuffix(b"\n")))
             self._line.clear()
 
@@ -194,16 +194,16 @@ class Connection:
 
 def _welcome(lines: list[bytes]) -> Welcome:
     if not lines or lines[0] != b"git-filter-client":
-        raise ProtocolError("the other end is no git that wants a filter")
+        raise ProtocolError(f"expected 'git-filter-client', received {_text(lines[:1])}")
     if b"version=2" not in lines[1:]:
-        raise ProtocolError(f"git does not speak version 2 of the filter protocol, but {_text(lines[1:])}")
+        raise ProtocolError(f"git does not offer version 2 of the filter protocol, but {_text(lines[1:])}")
     return Welcome()
 
 
 def _capabilities(lines: list[bytes]) -> Capabilities:
     offered = frozenset(value for key, value in map(_pair, lines) if key == "capability")
     if not offered.issuperset(_OFFERED):
-        raise ProtocolError(f"git cannot ask for clean and smudge, but for {', '.join(sorted(offered)) or 'nothing'}")
+        raise ProtocolError(f"git does not offer clean and smudge, but {', '.join(sorted(offered)) or 'nothing'}")
     return Capabilities(offered)
 
 
@@ -211,9 +211,9 @@ def _request(lines: list[bytes]) -> Request:
     pairs = [_pair(line) for line in lines]
     values = dict(pairs)
     if len(values) != len(pairs):
-        raise ProtocolError(f"git said something twice in a request: {_text(lines)}")
+        raise ProtocolError(f"duplicate key in filter request: {_text(lines)}")
     if not values.get("command") or not values.get("pathname"):
-        raise ProtocolError(f"git sent a request without command or pathname: {_text(lines)}")
+        raise ProtocolError(f"filter request without command or pathname: {_text(lines)}")
     metadata = {key: values[key] for key in _METADATA if key in values}
     return Request(values["command"], values["pathname"], MappingProxyType(metadata))
 
@@ -221,7 +221,7 @@ def _request(lines: list[bytes]) -> Request:
 def _pair(line: bytes) -> tuple[str, str]:
     key, separator, value = line.decode("utf-8", "surrogateescape").partition("=")
     if not separator:
-        raise ProtocolError(f"not a key and a value: {line!r}")
+        raise ProtocolError(f"expected key=value, received {line!r}")
     return key, value
 
 

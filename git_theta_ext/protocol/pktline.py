@@ -27,7 +27,7 @@ _HEADER = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PayloadPart:
     """A payload, or the part of it that was received.
 
     Attributes:
@@ -50,7 +50,7 @@ _FLUSHED = Flush()
 class Decoder:
     """Split a stream of packets into payloads without copying them.
 
-    A payload that spans two buffers is returned as two pieces. So only an incomplete length is kept between calls, and
+    A payload that spans two buffers is returned as two parts. So only an incomplete length is kept between calls, and
     the caller may reuse its buffer.
     """
 
@@ -63,11 +63,11 @@ class Decoder:
         """Whether the stream may end here: no packet is incomplete."""
         return not self._header and not self._left
 
-    def feed(self, data: Buffer) -> list[Piece | Flush]:
+    def feed(self, data: Buffer) -> list[PayloadPart | Flush]:
         """Process the next bytes of the stream.
 
         Args:
-            data: Any number of bytes; the returned pieces are views of them.
+            data: Any number of bytes; the returned parts are views of them.
 
         Raises:
             ProtocolError: A length is not a hexadecimal number, or not a valid packet length.
@@ -75,12 +75,12 @@ class Decoder:
         view = memoryview(data).cast("B")
         end = len(view)
         at = 0
-        packets: list[Piece | Flush] = []
+        packets: list[PayloadPart | Flush] = []
         while at < end:
             if self._left:
                 stop = min(at + self._left, end)
                 self._left -= stop - at
-                packets.append(Piece(view[at:stop], not self._left))
+                packets.append(PayloadPart(view[at:stop], not self._left))
                 at = stop
                 continue
             take = _HEADER - len(self._header)
@@ -95,7 +95,7 @@ class Decoder:
                 continue
             self._left = _payload_length(header)
             if not self._left:
-                packets.append(Piece(view[:0], last=True))
+                packets.append(PayloadPart(view[:0], last=True))
         return packets
 
 
@@ -130,7 +130,7 @@ def _payload_length(header: bytes) -> int:
     try:
         length = int.from_bytes(binascii.unhexlify(header), "big")
     except ValueError as error:
-        raise ProtocolError(f"not the length of a packet: {header!r}") from error
+        raise ProtocolError(f"invalid packet length {header!r}") from error
     if not _HEADER <= length <= MAX_PACKET:
-        raise ProtocolError(f"not the length of a packet: {header!r}")
+        raise ProtocolError(f"invalid packet length {header!r}")
     return length - _HEADER

@@ -6,7 +6,7 @@ from git_theta_ext.protocol.pktline import (
     MAX_PAYLOAD,
     Decoder,
     Flush,
-    Piece,
+    PayloadPart,
     encode,
     encode_content,
     encode_list,
@@ -54,7 +54,7 @@ def test_a_payload_across_two_buffers_comes_in_two_pieces():
 
 
 def test_an_empty_payload_is_no_flush():
-    assert Decoder().feed(b"0004") == [Piece(memoryview(b""), last=True)]
+    assert Decoder().feed(b"0004") == [PayloadPart(memoryview(b""), last=True)]
 
 
 def test_lengths_may_be_in_capitals():
