@@ -115,9 +115,13 @@ class Trial:
     def figures(self, values: Values) -> dict[str, float]:
         """Return accuracies: on all test examples, the mean over parts with known classes, and the lowest of a part."""
         test, parts = self.sets.test, dict.fromkeys(SPLITS[self.split])
-        informed = [self.trainer.accuracy(values, test.within(part), part) for part in parts]
+        per_task = [self.trainer.accuracy(values, test.within(part), part) for part in parts]
         alone = [self.trainer.accuracy(values, test.within(part)) for part in parts]
-        return {"whole": self.trainer.accuracy(values, test), "told": statistics.mean(informed), "least": min(alone)}
+        return {
+            "whole": self.trainer.accuracy(values, test),
+            "per_task": statistics.mean(per_task),
+            "least": min(alone),
+        }
 
 
 @dataclass
@@ -174,7 +178,7 @@ def _references(trial: Trial, seed: int) -> Iterator[tuple[str, dict[str, float]
         for values, part in zip(trial.experts.values(), SPLITS[trial.split], strict=True)
     ]
     yield "best expert", max(experts, key=lambda figures: figures["whole"])
-    yield "experts, each on its part", {"told": statistics.mean(own)}
+    yield "experts, each on its part", {"per_task": statistics.mean(own)}
     together = trial.trainer.expert(trial.base, trial.sets.training, seed)
     yield "one expert for everything", trial.figures(together)
 
@@ -193,7 +197,7 @@ def _merges(trial: Trial, methods: Sequence[str]) -> Iterator[tuple[str, dict[st
 def table(results: dict[str, Any]) -> str:
     """Render the accuracies: mean and standard deviation over seeds."""
     splits = results["splits"]
-    columns = ["", *(f"{split}, {measure}" for split in splits for measure in _columns(split))]
+    columns = ["", *(f"{split}, {measure.replace('_', ' ')}" for split in splits for measure in _columns(split))]
     names = list(dict.fromkeys(name for rows in splits.values() for name in rows))
     rows = [
         [name, *(_cell(splits[split].get(name, {}), measure) for split in splits for measure in _columns(split))]
@@ -203,7 +207,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def _columns(split: str) -> tuple[str, ...]:
-    return ("whole", "chosen") if SPLITS[split][0] == CLASSES else ("whole", "chosen", "told")
+    return ("whole", "chosen") if SPLITS[split][0] == CLASSES else ("whole", "chosen", "per_task")
 
 
 def _cell(row: dict[str, list[float]], measure: str) -> str:

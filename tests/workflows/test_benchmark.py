@@ -83,7 +83,7 @@ def test_quality_is_measured_by_split_method_and_round(tmp_path: Path) -> None:
     words += ["--method", "lora_concat", "--rounds", "0", "--classes", "10"]
     found = bench(tmp_path, "quality", *words)["quality"]
     rows = found["models"][0]["splits"]["halves"]
-    assert set(rows["regmean"]) == {"whole", "told", "least", "option", "chosen"}
+    assert set(rows["regmean"]) == {"whole", "per_task", "least", "option", "chosen"}
     assert rows["best expert"]["whole"] < rows["regmean"]["whole"]
     assert found["adapters"]["own starts"]["mean of the factors"] < found["adapters"]["own starts"]["lora_concat"]
     assert [len(figures) for figures in found["rounds"]["10 classes each"]] == [1]
