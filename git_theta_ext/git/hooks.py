@@ -56,7 +56,7 @@ class Hook:
 
     def is_ours(self, script: bytes) -> bool:
         """Return whether a hook script is exactly one that this version or an earlier one wrote."""
-        return script == self.script() or sha256(script).hexdigest() in _FORMER_SCRIPTS
+        return _is_former(script) or script == self.script()
 
     def called_by(self, script: bytes) -> bool:
         """Return whether a hook script calls git theta."""
@@ -78,14 +78,21 @@ PREPARE_COMMIT_MSG = Hook(
     "theta-record",
     f"{_NO_RECORD} || git theta hook prepare-commit-msg",
     f'{_NO_RECORD} || git theta hook prepare-commit-msg "$@"',
-    "merge commits do not say how models were merged",
+    "merge commits do not record how models were merged",
     needed=False,
 )
 HOOKS = (PRE_PUSH, PREPARE_COMMIT_MSG)
 
 _EXECUTABLE = 0o111
-_FORMER_SCRIPTS = frozenset({"4a74f8e152eadaf5e274660667dd6fad36b1e18e07d221a278ed77b95eeb0468"})
-"""SHA-256 of the scripts of earlier versions, which uninstall removes as well."""
+_FORMER_SCRIPTS = frozenset(
+    {
+        "4a74f8e152eadaf5e274660667dd6fad36b1e18e07d221a278ed77b95eeb0468",
+        "ee3d338efcec5c76fbd0575bd340321f7f0771600ad8b20866aa8a694d63bae0",
+        "fe63ae2c870b3f94c83ab44b0f0a2bf908156c7cb4e6aedf91325ac0e218e9b5",
+        "e034592be96f8a3158f36bbaa792ca46e5c7a1274885703b1a5ccbe2ddbe8471",
+    }
+)
+"""SHA-256 of the scripts of earlier versions, which are replaced and uninstalled as well."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,8 @@ def git_version() -> tuple[int, int]:
 def place_hooks(repo: Repository) -> list[Change]:
     """Write our hook scripts, unless a hook that calls git theta exists or the location belongs to the user.
 
+    Scripts of earlier versions are replaced.
+
     Returns:
         The files that were written, and what the user has to do.
 
@@ -141,6 +150,8 @@ def notes(changes: Iterable[Change]) -> list[tuple[str, str]]:
 def _place(repo: Repository, hook: Hook) -> list[Change]:
     path, chosen = _hook_path(repo, hook), _chosen_folder(repo)
     present = _read(path)
+    if present is not None and chosen is None and _is_former(present):
+        present = None  # replaced as if it were missing
     if present is not None and hook.called_by(present):
         if os.access(path, os.X_OK):
             return []
@@ -218,6 +229,10 @@ def _chosen_folder(repo: Repository) -> Path | None:
     """Return the directory that core.hooksPath names, or None if it is not set."""
     folder = repo.config.text("core.hookspath")
     return None if folder is None else repo.folder / os.path.expanduser(folder)  # noqa: PTH111 - never raises
+
+
+def _is_former(script: bytes) -> bool:
+    return sha256(script).hexdigest() in _FORMER_SCRIPTS
 
 
 def _is_inside(folder: Path, repo: Repository) -> bool:

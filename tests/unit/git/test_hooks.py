@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,8 @@ from git_theta_ext.git.hooks import (
     remove_hooks,
 )
 from git_theta_ext.git.repository import Repository
+
+OLD_HOOKS = Path(__file__).parents[2] / "golden/hooks"
 
 
 def git(path, *args, check=True):
@@ -141,6 +144,18 @@ def test_a_foreign_hook_that_calls_us_and_is_not_executable_is_reported_with_the
     assert "is not executable" in note
     subprocess.run(["sh", "-c", hint], check=True)
     assert notes(place_hooks(Repository.discover(top))) == []
+
+
+@pytest.mark.parametrize("old", sorted(OLD_HOOKS.iterdir()), ids=lambda path: path.name)
+def test_a_hook_of_an_earlier_version_is_replaced_and_removed(top, old):
+    (hook,) = [hook for hook in HOOKS if old.name.startswith(hook.event)]
+    repo = Repository.discover(top)
+    place_hooks(repo)
+    at(top, hook).write_bytes(old.read_bytes())
+    assert [(change.what, change.where) for change in ensure_hooks(repo)] == [("wrote", str(at(top, hook)))]
+    assert at(top, hook).read_bytes() == hook.script()
+    at(top, hook).write_bytes(old.read_bytes())
+    assert str(at(top, hook)) in {change.where for change in remove_hooks(repo)}
 
 
 @each_hook
