@@ -95,7 +95,7 @@ def _check(address: str, command: str) -> None:
         raise ConfigError(f"{FILE} has an address that cannot be parsed: {error}", hint=f"edit {FILE}") from error
     if secret:
         raise ConfigError(
-            f"{FILE} has an address with a user name or a password in it, which everybody can read",
+            f"{FILE} has an address with a user name or a password, which everyone with the repository can read",
             hint=f"edit {FILE}, and change the password",
         )
     if not parts.netloc or parts.scheme.lower() in ("", "file"):

@@ -92,7 +92,7 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
         _write(Path(ours_file), outcome.manifest.to_bytes())
     except ThetaError as error:
         hint = error.hint or f"git checkout --ours {quote(path)}, or --theirs"
-        workspace.reporter.error(ThetaError(f"{path}: {error.message}; ours is left as it was", hint=hint))
+        workspace.reporter.error(ThetaError(f"{path}: {error.message}; our version is kept", hint=hint))
         return CRASHED if isinstance(error, StoreError) else CONFLICT
     if not virtual:
         report(workspace.reporter, path, outcome, operation)

@@ -167,8 +167,8 @@ def _beside_git(repo: Repository, name: str, address: str) -> str:
     if path is None:
         raise ConfigError(
             f"no store is configured for the remote {redacted(name)} ({redacted(address)}):"
-            " a git server does not take parameters",
-            hint=f"git config theta.remote.{quote(redacted(name))}.url URL, or for everybody who clones: "
+            " a git server does not store parameters",
+            hint=f"git config theta.remote.{quote(redacted(name))}.url URL, or for all clones: "
             "git config -f .thetaconfig theta.url URL",
         )
     wanted = repo.folder / path
