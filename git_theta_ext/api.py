@@ -135,14 +135,16 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
     if not models:
         raise UsageError("no model to merge", hint="git_theta_ext.merge([one, other])")
     require("torch", "git_theta_ext.merge")
-    asked = _rules(method, options, weights, rules)
+    merge_rules = _rules(method, options, weights, rules)
     folder = _folder(repository)
     names = [model for model in models if isinstance(model, str)]
     if len(names) == len(models) and not statistics and (base is None or isinstance(base, str)):
         with Workspace.discover(LogReporter(_LOG), folder) as workspace:
-            return _merged(_versions(workspace, folder, names, base), asked, device)
+            return _merged(_versions(workspace, folder, names, base), merge_rules, device)
     dicts = [_loaded(model, repository) for model in models]
-    return _merged(_state_dicts(dicts, None if base is None else _loaded(base, repository), statistics), asked, device)
+    return _merged(
+        _state_dicts(dicts, None if base is None else _loaded(base, repository), statistics), merge_rules, device
+    )
 
 
 @dataclass(frozen=True)
@@ -156,28 +158,28 @@ class _Models:
     statistics: Statistics = field(default_factory=dict)
 
 
-def _merged(found: _Models, asked: Rules, device: str) -> dict[str, torch.Tensor]:
-    planned = _planned(found, asked)
+def _merged(models: _Models, rules: Rules, device: str) -> dict[str, torch.Tensor]:
+    planned = _planned(models, rules)
     _refuse({decision.name: decision.state for decision in planned.decisions if decision.action == "conflict"})
-    if found.workspace is not None:
-        known = digests_of(tasks_of(planned.decisions, found.statistics))
-        ensure_digests(found.workspace, {*planned.reads(), *known, *_taken(planned)} - {_NO_LAYOUT.digest})
-    return _computed(found, planned, device)
+    if models.workspace is not None:
+        statistics = digests_of(tasks_of(planned.decisions, models.statistics))
+        ensure_digests(models.workspace, {*planned.reads(), *statistics, *_taken(planned)} - {_NO_LAYOUT.digest})
+    return _computed(models, planned, device)
 
 
-def _planned(found: _Models, asked: Rules) -> Plan:
+def _planned(models: _Models, rules: Rules) -> Plan:
     """Plan as merges in git do, but without a base also merge parameters that several models have."""
-    if found.workspace is not None:
-        ensure_digests(found.workspace, set(values_to_read(found.base, found.sides)))
-    baseless = found.base is None or all(is_statistics(side.parameters) for side in found.sides)
-    casts = find_casts(found.source, found.base, found.sides)
-    return plan(found.base, found.sides, asked, baseless=baseless, casts=casts)
+    if models.workspace is not None:
+        ensure_digests(models.workspace, set(values_to_read(models.base, models.sides)))
+    baseless = models.base is None or all(is_statistics(side.parameters) for side in models.sides)
+    casts = find_casts(models.source, models.base, models.sides)
+    return plan(models.base, models.sides, rules, baseless=baseless, casts=casts)
 
 
 def _rules(method: str | None, options: Mapping[str, float | str], weights: Sequence[float], text: str | None) -> Rules:
     if text is None:
-        given = {name.removesuffix("_"): value for name, value in options.items()}
-        return Rules(choice(method or DEFAULT_METHOD, given, weights, origin="merge()"))
+        values = {name.removesuffix("_"): value for name, value in options.items()}
+        return Rules(choice(method or DEFAULT_METHOD, values, weights, origin="merge()"))
     if method is not None or options or weights:
         raise UsageError("rules cannot be combined with a method or options", hint="write the method into rules")
     return read_rules(text.encode())
@@ -209,13 +211,13 @@ def _state_dicts(models: Sequence[StateDict], base: StateDict | None, statistics
         )
     memory = MemoryStore()
 
-    def parameters(found: StateDict) -> dict[str, Parameter]:
-        return {name: memory.add(*to_bytes(name, tensor)) for name, tensor in found.items()}
+    def parameters(tensors: StateDict) -> dict[str, Parameter]:
+        return {name: memory.add(*to_bytes(name, tensor)) for name, tensor in tensors.items()}
 
     before, *sides = [
         Manifest(_FORMAT, _NO_LAYOUT, parameters(model)) for model in ({} if base is None else base, *models)
     ]
-    beside = {number: parameters(found) for number, found in enumerate(statistics)}
+    beside = {number: parameters(tensors) for number, tensors in enumerate(statistics)}
     return _Models(None if base is None else before, tuple(sides), memory, statistics=beside)
 
 
@@ -224,7 +226,7 @@ def _versions(workspace: Workspace, folder: Path, names: Sequence[str], base: st
     sides = tuple(_manifest(repo, name, folder) for name in names)
     before = _ancestor(repo, folder, names) if base is None else _manifest(repo, base, folder)
     beside = {number: _there(repo, _sidecar(name), folder) for number, name in enumerate(names)}
-    statistics = {number: found.parameters for number, found in beside.items() if found is not None}
+    statistics = {number: manifest.parameters for number, manifest in beside.items() if manifest is not None}
     return _Models(before, sides, workspace.store, workspace, statistics)
 
 
@@ -249,14 +251,14 @@ def _there(repo: Repository, name: str, folder: Path) -> Manifest | None:
 
 
 def _manifest(repo: Repository, name: str, folder: Path) -> Manifest:
-    found = manifest_of(repo, name, command="git theta show {}", cwd=folder)
-    if found.conflicted:
+    manifest = manifest_of(repo, name, command="git theta show {}", cwd=folder)
+    if manifest.conflicted:
         raise MergeError(
             f"{name} was committed with conflicts", hint="resolve them there: git theta resolve, then git commit"
         )
-    if not find_format(found.format).mergeable:
-        raise MergeError(f"{name} is in the format {found.format}, which has no parameters")
-    return replace(found, format=_FORMAT, skeleton=_NO_LAYOUT)
+    if not find_format(manifest.format).mergeable:
+        raise MergeError(f"{name} is in the format {manifest.format}, which has no parameters")
+    return replace(manifest, format=_FORMAT, skeleton=_NO_LAYOUT)
 
 
 def _taken(planned: Plan) -> set[Digest]:
@@ -269,10 +271,10 @@ def _computed(models: _Models, planned: Plan, device: str) -> dict[str, torch.Te
     values = {decision.name: decision.value for decision in planned.decisions}
     if any(decision.computed for decision in planned.decisions):
         engine = Engine(models.source, open_devices(device), statistics=models.statistics, results=results)
-        found = engine.compute(planned)
-        _refuse(found.failed)
-        values.update(found.values)
-        for note in found.notes:
+        result = engine.compute(planned)
+        _refuse(result.failed)
+        values.update(result.values)
+        for note in result.notes:
             _LOG.warning(note)
     return {name: _tensor(results, models.source, value) for name, value in values.items() if value is not None}
 

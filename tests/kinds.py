@@ -15,7 +15,7 @@ BLOCK = 32
 
 
 @dataclass(frozen=True)
-class Pair:
+class TensorVersions:
     """Two versions of a tensor: specs and little-endian bytes."""
 
     old_spec: TensorSpec
@@ -24,7 +24,7 @@ class Pair:
     new: bytes
 
 
-def pairs(seed: int = 0) -> dict[str, Pair]:
+def pairs(seed: int = 0) -> dict[str, TensorVersions]:
     """Return a pair of each kind, by name."""
     draw = np.random.default_rng(seed)
     base = draw.normal(0, 0.07, (ROWS, COLUMNS))
@@ -39,9 +39,9 @@ def pairs(seed: int = 0) -> dict[str, Pair]:
         "exp_avg": _floats("F32", gradient, 0.9 * gradient + 0.1 * later),
         "exp_avg_sq": _floats("F32", gradient**2, 0.999 * gradient**2 + 0.001 * later**2),
         "fp8": _floats("F8_E4M3", base, tuned),
-        "int8 by row": Pair(*_int8(base), *_int8(tuned)),
-        "Q8_0 as known blocks": Pair(*q8_0(base, "opaque272:Q8_0"), *q8_0(tuned, "opaque272:Q8_0")),
-        "Q8_0 as bytes": Pair(*q8_0(base, "U8"), *q8_0(tuned, "U8")),
+        "int8 by row": TensorVersions(*_int8(base), *_int8(tuned)),
+        "Q8_0 as known blocks": TensorVersions(*q8_0(base, "opaque272:Q8_0"), *q8_0(tuned, "opaque272:Q8_0")),
+        "Q8_0 as bytes": TensorVersions(*q8_0(base, "U8"), *q8_0(tuned, "U8")),
         "ids": _integers(np.arange(4096), np.arange(7, 4103)),
     }
 
@@ -61,9 +61,9 @@ def _updated(base: np.ndarray, draw: np.random.Generator) -> dict[str, np.ndarra
     }
 
 
-def _floats(kind: str, old: np.ndarray, new: np.ndarray) -> Pair:
+def _floats(kind: str, old: np.ndarray, new: np.ndarray) -> TensorVersions:
     sides = [(TensorSpec.of(kind, array.shape), _rounded(kind, array)) for array in (old, new)]
-    return Pair(*sides[0], *sides[1])
+    return TensorVersions(*sides[0], *sides[1])
 
 
 def _stored(kind: str, array: np.ndarray) -> np.ndarray:
@@ -89,6 +89,6 @@ def q8_0(array: np.ndarray, kind: str) -> tuple[TensorSpec, bytes]:
     return TensorSpec.of(kind, (len(data) // (TensorSpec.of(kind, (8,)).nbytes // 8),)), data
 
 
-def _integers(old: np.ndarray, new: np.ndarray) -> Pair:
+def _integers(old: np.ndarray, new: np.ndarray) -> TensorVersions:
     spec = TensorSpec.of("I64", old.shape)
-    return Pair(spec, old.astype("<i8").tobytes(), spec, new.astype("<i8").tobytes())
+    return TensorVersions(spec, old.astype("<i8").tobytes(), spec, new.astype("<i8").tobytes())

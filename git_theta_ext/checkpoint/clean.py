@@ -95,8 +95,8 @@ def _hash(
 
     hashed: dict[str, _Hashed] = {}
     with ThreadPoolExecutor(count) as executor:
-        for extent, one in zip(extents, ordered_map(executor, digest, extents, 4 * count), strict=True):
-            hashed[extent.name] = one
+        for extent, result in zip(extents, ordered_map(executor, digest, extents, 4 * count), strict=True):
+            hashed[extent.name] = result
             advance(extent.spec.nbytes)
     return hashed
 
@@ -187,7 +187,7 @@ def _store_likely_new(
     if len(sample) < _FEWEST or unusual or being_written(data.fileno()):
         return {}, set()
     hashed = _hash(data, scanned, sample, store.threads)
-    digests = {one.parameter.digest for one in hashed.values()}
+    digests = {tensor.parameter.digest for tensor in hashed.values()}
     if store.touch_and_find_missing(digests) != digests:
         return hashed, set()
     targets = [partial(FileSource, extent.spec, data, extent.offset, extent.name) for extent in large]

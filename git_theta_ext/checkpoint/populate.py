@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.checkpoint.replace import Expected
     from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.store.read_ahead import Piece
+    from git_theta_ext.store.read_ahead import DecodedPiece
     from git_theta_ext.store.store import Store
 
 _BACKDATE_NS = 2_000_000_000
@@ -114,7 +114,7 @@ def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, ad
         else:
             sums.setdefault(segment.name, {})[segment.seed] = segment.seed
 
-    def write(piece: Piece) -> None:
+    def write(piece: DecodedPiece) -> None:
         _write_at(descriptor, piece.data, slices[piece.group][0] + piece.offset)
 
     wanted = [(manifest.parameters[part.name].digest, part.spec) for _, part in slices]

@@ -78,17 +78,17 @@ def parse(arguments: Sequence[str]) -> Invocation:
     Raises:
         UsageError: The arguments have another form.
     """
-    given = list(arguments)
-    if "--" not in given or len(given) - given.index("--") < 3:  # noqa: PLR2004 - the separator, HEAD and one branch
+    words = list(arguments)
+    if "--" not in words or len(words) - words.index("--") < 3:  # noqa: PLR2004 - the separator, HEAD and one branch
         raise UsageError(
             "usage: git-merge-theta [--OPTION[=VALUE] ...] BASE... -- HEAD BRANCH...", hint="git merge -s theta BRANCH"
         )
-    cut = given.index("--")
-    options = [word for word in given[:cut] if word.startswith("--")]
-    bases = tuple(word for word in given[:cut] if not word.startswith("--"))
+    cut = words.index("--")
+    options = [word for word in words[:cut] if word.startswith("--")]
+    bases = tuple(word for word in words[:cut] if not word.startswith("--"))
     for_git = tuple(word for word in options if word[2:].partition("=")[0] in GIT_OPTIONS)
-    words = tuple(word[2:] for word in options if word not in for_git)
-    return Invocation(bases, given[cut + 1], tuple(given[cut + 2 :]), words, for_git)
+    settings = tuple(word[2:] for word in options if word not in for_git)
+    return Invocation(bases, words[cut + 1], tuple(words[cut + 2 :]), settings, for_git)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

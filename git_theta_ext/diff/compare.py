@@ -93,9 +93,9 @@ def compare(old: Manifest | None, new: Manifest | None) -> Diff:
     renamed = _renames(removed, added)
     for name, rename in renamed.items():
         del added[name], removed[rename.old_name]
-    known = {parameter.digest for parameter in before.values()}
+    old_digests = {parameter.digest for parameter in before.values()}
     counted = after if new is not None else before
-    fresh = [p for p in counted.values() if new is None or p.digest not in known]
+    fresh = [p for p in counted.values() if new is None or p.digest not in old_digests]
     return Diff(
         old_format=None if old is None else old.format,
         new_format=None if new is None else new.format,
@@ -118,8 +118,8 @@ def _renames(removed: Mapping[str, Parameter], added: Mapping[str, Parameter]) -
     gone: dict[Digest, list[str]] = {}
     for name, parameter in removed.items():
         gone.setdefault(parameter.digest, []).append(name)
-    found: dict[str, Rename] = {}
+    renames: dict[str, Rename] = {}
     for name, parameter in added.items():
         if names := gone.get(parameter.digest):
-            found[name] = Rename(names.pop(0), parameter)
-    return found
+            renames[name] = Rename(names.pop(0), parameter)
+    return renames

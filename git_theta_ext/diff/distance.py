@@ -93,14 +93,14 @@ class _Piece:
         import numpy as np
 
         before = to_float(old, dtype).astype(np.float64)
-        lost = int(before.size - np.count_nonzero(np.isfinite(before)))
+        nonfinite_old = int(before.size - np.count_nonzero(np.isfinite(before)))
         if new is None:
-            return cls(_norm(before), 0.0, 0.0, lost, lost)
+            return cls(_norm(before), 0.0, 0.0, nonfinite_old, nonfinite_old)
         after = to_float(new, dtype).astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             difference = np.subtract(after, before, out=np.zeros_like(after), where=after != before)
-        found = int(after.size - np.count_nonzero(np.isfinite(after)))
-        return cls(_norm(before), _norm(difference), _peak(difference), lost, found)
+        nonfinite_new = int(after.size - np.count_nonzero(np.isfinite(after)))
+        return cls(_norm(before), _norm(difference), _peak(difference), nonfinite_old, nonfinite_new)
 
 
 def _peak(values: NDArray[Any]) -> float:

@@ -53,9 +53,9 @@ class Row:
 
 def items_of(diff: Diff, distances: Mapping[str, Distance]) -> list[Item]:
     """List the changed parameters by name."""
-    found = [Item("+", name, str(p.spec)) for name, p in diff.added.items()]
-    found += [Item("-", name, str(p.spec)) for name, p in diff.removed.items()]
-    found += [Item(">", name, str(r.parameter.spec), r.old_name) for name, r in diff.renamed.items()]
+    items = [Item("+", name, str(p.spec)) for name, p in diff.added.items()]
+    items += [Item("-", name, str(p.spec)) for name, p in diff.removed.items()]
+    items += [Item(">", name, str(r.parameter.spec), r.old_name) for name, r in diff.renamed.items()]
     for name, change in diff.modified.items():
         old, new = change.old.spec, change.new.spec
         if old == new:
@@ -64,8 +64,8 @@ def items_of(diff: Diff, distances: Mapping[str, Distance]) -> list[Item]:
             spec = f"{old.dtype.name} -> {new}"
         else:
             spec = f"{old} -> {new}"
-        found.append(Item("~", name, spec, "", distances.get(name)))
-    return sorted(found, key=lambda item: item.name)
+        items.append(Item("~", name, spec, "", distances.get(name)))
+    return sorted(items, key=lambda item: item.name)
 
 
 def fold(items: Sequence[Item], most: int) -> list[Row]:

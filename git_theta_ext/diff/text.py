@@ -113,18 +113,18 @@ def _what(row: Row) -> str:
 
 
 def _numbers(items: Sequence[Item]) -> str:
-    known = [item.distance for item in items if item.distance is not None]
-    if not known:
+    distances = [item.distance for item in items if item.distance is not None]
+    if not distances:
         return ""
     parts = []
-    relative = [distance.relative for distance in known if distance.relative is not None]
+    relative = [distance.relative for distance in distances if distance.relative is not None]
     if relative:
         parts.append(f"rel. change {_span(relative)}")
-    elements = sum(distance.elements for distance in known)
-    share = sum(distance.changed for distance in known) / elements if elements else 0.0
+    elements = sum(distance.elements for distance in distances)
+    share = sum(distance.changed for distance in distances) / elements if elements else 0.0
     if share < _WHOLE:
         parts.append(f"{_percent(share)} of elements")
-    if lost := sum(distance.nonfinite_new for distance in known):
+    if lost := sum(distance.nonfinite_new for distance in distances):
         parts.append(f"{lost} NaN or inf")
     return ", ".join(parts)
 

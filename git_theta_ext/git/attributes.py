@@ -123,15 +123,15 @@ def add(text: str, pattern: str) -> Added:
     text, replaced = _without_lfs(text, pattern)
     rules = list(_rules(text))
     same = [n for n, (_, rule) in enumerate(rules) if rule and rule.pattern == pattern]
-    given = {_name(state): state for n in same for state in _states(rules[n][1])}
-    others = [given[name] for name, ours in _OURS.items() if given.get(name) not in {ours, None, f"!{name}"}]
+    states = {_name(state): state for n in same for state in _states(rules[n][1])}
+    others = [states[name] for name, ours in _OURS.items() if states.get(name) not in {ours, None, f"!{name}"}]
     for state in others:
         if _name(state) in _EXCLUSIVE:
             raise UsageError(
                 f".gitattributes already says {state!r} of {pattern!r}",
                 hint=f"remove {state!r} from that line and track the pattern again",
             )
-    missing = [ours for name, ours in _OURS.items() if given.get(name) in {None, f"!{name}"}]
+    missing = [ours for name, ours in _OURS.items() if states.get(name) in {None, f"!{name}"}]
     kept = tuple(others)
     if not missing:
         return Added(text, kept, replaced)

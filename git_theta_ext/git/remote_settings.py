@@ -32,7 +32,7 @@ def remote_settings(repo: Repository, name: str, address: str, reporter: Reporte
     """
     config = repo.config
     names = [name] if name in config.git_remotes else _names_of(config, address)
-    keys = list(dict.fromkeys([*names, name, address, *(url for one in names for url in _urls(config, one))]))
+    keys = list(dict.fromkeys([*names, name, address, *(url for remote in names for url in _urls(config, remote))]))
     chosen = next((settings for key in keys if (settings := config.remote(key)).url is not None), None)
     if chosen is None and names:
         chosen = _renamed(repo, names[0], reporter)
@@ -58,21 +58,21 @@ def _urls(config: Config, name: str) -> list[str]:
 
 
 def _renamed(repo: Repository, name: str, reporter: Reporter) -> RemoteSettings | None:
-    """Return the settings of a former remote that must be this one: ``git remote rename`` does not rename them."""
+    """Return the settings of a former remote that must be this remote: ``git remote rename`` does not rename them."""
     config = repo.config
     if config.remote(name).options:
         return None
     sections = {match[1] for key in config.values if (match := _SECTION.fullmatch(key))}
-    gone = {one for one in sections - set(config.git_remotes) if not re.search("[:/]", one)}
+    gone = {remote for remote in sections - set(config.git_remotes) if not re.search("[:/]", remote)}
     if not gone:
         return None
     # The global configuration may have settings for the remotes of other repositories.
     here = Config.parse(repo.run("config", "--local", "-z", "--get-regexp", r"^theta\.remote\.", check=False))
-    left = sorted(one for one in gone if here.remote(one).url is not None)
+    left = sorted(remote for remote in gone if here.remote(remote).url is not None)
     if not left:
         return None
     command = f"git config --rename-section theta.remote.{quote(left[0])} theta.remote.{quote(name)}"
-    others = [one for one in config.git_remotes if one != name and config.remote(one).url is None]
+    others = [remote for remote in config.git_remotes if remote != name and config.remote(remote).url is None]
     there = f"there is no remote {left[0]}"
     if len(left) > 1 or others:
         reporter.note(f"theta.remote.{left[0]}.url is set, but {there}; if {name} is its new name: {command}")

@@ -21,13 +21,13 @@ class ParameterNames:
     exactly the name, one that ends with it is taken, or one that it ends with.
 
     Args:
-        known: The checkpoint's parameters.
+        names: The checkpoint's parameters.
     """
 
-    def __init__(self, known: Iterable[str]) -> None:
-        self._known = set(known)
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = set(names)
         self._by_ending: dict[str, list[str]] = {}
-        for name in sorted(self._known):
+        for name in sorted(self._names):
             for ending in _endings(name) if len(name) <= _LONGEST else ():
                 self._by_ending.setdefault(ending, []).append(name)
 
@@ -37,17 +37,17 @@ class ParameterNames:
         Raises:
             UsageError: It may mean several.
         """
-        if name in self._known:
+        if name in self._names:
             return name
         if len(name) > _LONGEST:
             return None
-        found = [*self._by_ending.get(name, ()), *(ending for ending in _endings(name) if ending in self._known)]
-        if len(found) > 1:
+        matches = [*self._by_ending.get(name, ()), *(ending for ending in _endings(name) if ending in self._names)]
+        if len(matches) > 1:
             raise UsageError(
-                f"the update's {name!r} may mean {found[0]!r} or {found[1]!r}",
+                f"the update's {name!r} may mean {matches[0]!r} or {matches[1]!r}",
                 hint="rename it in the update to the whole name of the parameter",
             )
-        return found[0] if found else None
+        return matches[0] if matches else None
 
     def get(self, name: str) -> str:
         """Return the parameter that a name of an update means.
@@ -55,14 +55,14 @@ class ParameterNames:
         Raises:
             UsageError: There is none, or it may mean several.
         """
-        found = self.find(name)
-        if found is None:
-            near = difflib.get_close_matches(name, self._known, 1)
+        parameter = self.find(name)
+        if parameter is None:
+            near = difflib.get_close_matches(name, self._names, 1)
             raise UsageError(
                 f"the checkpoint has no parameter {name!r}",
                 hint=f"did it mean {near[0]!r}?" if near else "is it an update of another model?",
             )
-        return found
+        return parameter
 
 
 def _endings(name: str) -> Iterator[str]:

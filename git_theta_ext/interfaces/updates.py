@@ -101,17 +101,17 @@ def replacing_update(value: UpdateTensor, spec: TensorSpec, name: str) -> Parame
     Raises:
         FormatError: The shapes differ, or the element types do and allow no rounding.
     """
-    given = value.spec
-    if given.shape != spec.shape:
-        raise FormatError(f"parameter {name!r} is {spec}, and the update's {given}: shapes cannot change")
-    if given.dtype != spec.dtype and not (is_real(given.dtype) and is_real(spec.dtype)):
-        raise FormatError(f"parameter {name!r} is {spec}, and the update's {given}")
+    new_spec = value.spec
+    if new_spec.shape != spec.shape:
+        raise FormatError(f"parameter {name!r} is {spec}, and the update's {new_spec}: shapes cannot change")
+    if new_spec.dtype != spec.dtype and not (is_real(new_spec.dtype) and is_real(spec.dtype)):
+        raise FormatError(f"parameter {name!r} is {spec}, and the update's {new_spec}")
 
     def apply(_: TensorSpec, offset: int, __: memoryview, out: memoryview) -> None:
-        start = offset * 8 // spec.dtype.bits * given.dtype.bits // 8
-        end = (offset + out.nbytes) * 8 // spec.dtype.bits * given.dtype.bits // 8
+        start = offset * 8 // spec.dtype.bits * new_spec.dtype.bits // 8
+        end = (offset + out.nbytes) * 8 // spec.dtype.bits * new_spec.dtype.bits // 8
         data = value.data[start:end]
-        out[:] = data if given.dtype == spec.dtype else round_once(to_float64(data, given.dtype), spec.dtype)
+        out[:] = data if new_spec.dtype == spec.dtype else round_once(to_float64(data, new_spec.dtype), spec.dtype)
 
     return ParameterUpdate("delta", apply=apply)
 

@@ -43,9 +43,9 @@ class Workspace:
             RepositoryError: There is none, or one that git does not trust.
             ConfigError: ``core.sharedRepository`` has a value that git does not know.
         """
-        found = cls(Repository.discover(folder), reporter)
-        share(found.settings.values.get("core.sharedrepository", ("umask",))[-1])
-        return found
+        workspace = cls(Repository.discover(folder), reporter)
+        share(workspace.settings.values.get("core.sharedrepository", ("umask",))[-1])
+        return workspace
 
     @cached_property
     def store(self) -> Store:

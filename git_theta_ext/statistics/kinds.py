@@ -30,7 +30,7 @@ def find_kinds(wanted: Sequence[str]) -> list[StatisticsKind]:
     return [find_statistics(kind) for kind in wanted]
 
 
-def are_kinds(given: Iterable[str]) -> bool:
+def are_kinds(kinds: Iterable[str]) -> bool:
     """Return whether all names are those of kinds of statistics that are installed."""
-    unknown = set(given) - set(built_in("statistics"))
+    unknown = set(kinds) - set(built_in("statistics"))
     return not unknown or unknown <= set(names("statistics"))

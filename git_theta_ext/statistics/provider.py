@@ -66,7 +66,7 @@ def find(spec: str, directory: Path) -> Callable[[], object]:
             hint="use --with train:statistics for the function statistics in train.py",
         )
     try:
-        found: Any = importlib.import_module(name)
+        value: Any = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there, and imports one that is not
@@ -74,16 +74,16 @@ def find(spec: str, directory: Path) -> Callable[[], object]:
             f"there is no module {error.name!r} in the current directory", hint="change to the directory that has it"
         ) from error
     own = directory.joinpath(*name.split("."))
-    if (own.is_dir() or own.with_name(f"{own.name}.py").is_file()) and directory not in Path(_origin(found)).parents:
+    if (own.is_dir() or own.with_name(f"{own.name}.py").is_file()) and directory not in Path(_origin(value)).parents:
         raise UsageError(f"{name} is a module of Python or of another package", hint="rename your module")
     for part in path.split("."):
-        if not hasattr(found, part):
-            near = difflib.get_close_matches(part, dir(found), 1)
+        if not hasattr(value, part):
+            near = difflib.get_close_matches(part, dir(value), 1)
             raise UsageError(f"{name} has no {part!r}", hint=f"did you mean {near[0]}?" if near else None)
-        found = getattr(found, part)
-    if not callable(found):
-        raise UsageError(f"{spec} is not a function but {type(found).__name__}")
-    function: Callable[[], object] = found
+        value = getattr(value, part)
+    if not callable(value):
+        raise UsageError(f"{spec} is not a function but {type(value).__name__}")
+    function: Callable[[], object] = value
     return function
 
 

@@ -72,10 +72,10 @@ def _apart(statistics: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return tensors as the format takes them: float32 on the CPU, and none that share memory."""
     import torch
 
-    found: dict[str, torch.Tensor] = {}
+    apart: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
     for name, tensor in statistics.items():
         value = tensor.detach().to("cpu", torch.float32).contiguous()
-        found[name] = value.clone() if value.data_ptr() in seen else value
+        apart[name] = value.clone() if value.data_ptr() in seen else value
         seen.add(value.data_ptr())
-    return found
+    return apart

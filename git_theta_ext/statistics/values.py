@@ -31,7 +31,7 @@ def load(module: torch.nn.Module, values: Mapping[str, torch.Tensor], whose: str
     import torch
 
     # A module may have state other than tensors, which a checkpoint does not have.
-    own = {name: found for name, found in module.state_dict(keep_vars=True).items() if torch.is_tensor(found)}
+    own = {name: value for name, value in module.state_dict(keep_vars=True).items() if torch.is_tensor(value)}
     names: dict[int, list[str]] = {}
     for name, tensor in own.items():
         names.setdefault(id(tensor), []).append(name)
@@ -46,9 +46,13 @@ def load(module: torch.nn.Module, values: Mapping[str, torch.Tensor], whose: str
         if filled[name].shape != own[name].shape
     ]
     wrong = [
-        f"{what} {shortlist(found)}"
-        for what, found in (("lacks", lacking), ("has, and the model lacks,", extra), ("has other shapes:", shapes))
-        if found
+        f"{what} {shortlist(wrong_names)}"
+        for what, wrong_names in (
+            ("lacks", lacking),
+            ("has, and the model lacks,", extra),
+            ("has other shapes:", shapes),
+        )
+        if wrong_names
     ]
     if wrong:
         raise FormatError(f"{whose} does not fit the model: it {'; it '.join(wrong)}", hint=_prefix(lacking, extra))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.read_ahead import Groups, Piece, Work
+    from git_theta_ext.store.read_ahead import DecodedPiece, Groups, Work
 
 
 class MemoryStore:
@@ -65,7 +65,7 @@ class MemoryStore:
 
     def read_aligned(
         self, groups: Groups, work: Work | None = None, *, verify: bool = True, span: int = 1, threads: int = 0
-    ) -> Iterator[Piece]:
+    ) -> Iterator[DecodedPiece]:
         """Yield the same part of all tensors of a group at a time; see ``Store.read_aligned``.
 
         Raises:
@@ -75,7 +75,7 @@ class MemoryStore:
         threads = threads or self.threads
         jobs = ((n, number) for n, group in enumerate(groups) for number in range(0, chunk_count(group[0][1]), span))
 
-        def cut(job: tuple[int, int]) -> Piece:
+        def cut(job: tuple[int, int]) -> DecodedPiece:
             item, number = job
             ranges = [(digest, spec, *piece_range(spec, number, span)) for digest, spec in groups[item]]
             chunks = tuple(self.read(digest, spec)[start:end] for digest, spec, start, end in ranges)

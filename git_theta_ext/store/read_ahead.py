@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     Group = Sequence[tuple[Digest, TensorSpec]]
     Groups = Sequence[Group]
-    Work = Callable[["Piece"], Any]
+    Work = Callable[["DecodedPiece"], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class DecodedPiece:
     """The same part of every tensor of a group; a group without a second tensor is a tensor.
 
     Attributes:
@@ -54,9 +54,9 @@ def piece_range(spec: TensorSpec, number: int, span: int) -> tuple[int, int]:
     return chunk_range(spec, number)[0], chunk_range(spec, last)[1]
 
 
-def piece_at(group: int, spec: TensorSpec, offset: int, chunks: tuple[memoryview, ...] = ()) -> Piece:
+def piece_at(group: int, spec: TensorSpec, offset: int, chunks: tuple[memoryview, ...] = ()) -> DecodedPiece:
     """Return the piece that begins at a byte of the first tensor of a group."""
-    return Piece(group, offset, offset * 8 // spec.dtype.bits, chunks)
+    return DecodedPiece(group, offset, offset * 8 // spec.dtype.bits, chunks)
 
 
 def largest_piece(spec: TensorSpec, span: int) -> tuple[int, int]:
@@ -96,7 +96,7 @@ def read_ahead(  # noqa: PLR0913 - named
     span: int = 1,
     verify: bool = True,
     relocate: Callable[[Digest], Blobs] | None = None,
-) -> Iterator[Piece]:
+) -> Iterator[DecodedPiece]:
     """Decode the tensors of each group in step, piece by piece.
 
     Args:
@@ -119,7 +119,7 @@ def read_ahead(  # noqa: PLR0913 - named
     largest = max((min(span * spec.chunk_bytes, spec.nbytes) for group in groups for _, spec in group), default=0)
     buffers: list[memoryview] = []  # used over and over: fresh memory costs more than decoding
 
-    def decode(job: tuple[int, int]) -> tuple[list[memoryview], Piece]:
+    def decode(job: tuple[int, int]) -> tuple[list[memoryview], DecodedPiece]:
         item, number = job
         used, chunks = [], []
         for digest, spec in groups[item]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.decode import Blobs
-    from git_theta_ext.store.read_ahead import Groups, Piece, Work
+    from git_theta_ext.store.read_ahead import DecodedPiece, Groups, Work
 
 
 class ReadableStore(Verifier):
@@ -41,7 +41,9 @@ class ReadableStore(Verifier):
         for piece in self.read_ahead([(digest, spec)]):
             yield piece.data
 
-    def read_ahead(self, tensors: Sequence[tuple[Digest, TensorSpec]], work: Work | None = None) -> Iterator[Piece]:
+    def read_ahead(
+        self, tensors: Sequence[tuple[Digest, TensorSpec]], work: Work | None = None
+    ) -> Iterator[DecodedPiece]:
         """Decode tensors in threads and yield their chunks in order, each tensor verified after its last chunk.
 
         Args:
@@ -62,7 +64,7 @@ class ReadableStore(Verifier):
 
     def read_aligned(
         self, groups: Groups, work: Work | None = None, *, verify: bool = True, span: int = 1, threads: int = 0
-    ) -> Iterator[Piece]:
+    ) -> Iterator[DecodedPiece]:
         """Decode the tensors of each group in threads, and yield the same part of all of them at a time.
 
         Args:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.encode import DeltaHint
-    from git_theta_ext.store.read_ahead import Groups, Piece, Work
+    from git_theta_ext.store.read_ahead import DecodedPiece, Groups, Work
 
 
 class TensorStore(Protocol):
@@ -49,5 +49,5 @@ class TensorStore(Protocol):
 
     def read_aligned(
         self, groups: Groups, work: Work | None = None, *, verify: bool = True, span: int = 1, threads: int = 0
-    ) -> Iterator[Piece]:
+    ) -> Iterator[DecodedPiece]:
         """Yield the same part of all tensors of a group at a time; see ``Store.read_aligned``."""

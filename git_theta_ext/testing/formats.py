@@ -21,7 +21,7 @@ _CUTS = 64
 _FOREIGN = (b"", b"\0", b"{", b"PK\3\4", b"\x80\x02.", b"plain text\n" * 9, bytes(range(256)) * 3, b"\xff" * 99)
 
 
-def lay_out(found: Format, data: bytes) -> tuple[Layout, dict[str, bytes]]:
+def lay_out(plugin: Format, data: bytes) -> tuple[Layout, dict[str, bytes]]:
     """Return a file's layout and the bytes of its tensors by name.
 
     Raises:
@@ -29,7 +29,7 @@ def lay_out(found: Format, data: bytes) -> tuple[Layout, dict[str, bytes]]:
         NotSplittable: As ``Format.parse``.
     """
     view = memoryview(data).toreadonly()
-    fields = found.parse(view)
+    fields = plugin.parse(view)
     tensors = {field.name: data[field.offset : field.end] for field in fields if isinstance(field, Extent)}
     return layout_of(view, fields, lambda extent, seed: zlib.crc32(tensors[extent.name], seed)), tensors
 
@@ -85,9 +85,9 @@ class FormatTests:
         if self.format.mergeable:
             for label, _, layout, tensors in self._laid_out():
                 changed = {name: bytes(byte ^ 0x55 for byte in data) for name, data in tensors.items()}
-                again, found = lay_out(self.format, assemble(layout, changed))
+                again, tensors_again = lay_out(self.format, assemble(layout, changed))
                 assert again == layout, label
-                assert found == changed, label
+                assert tensors_again == changed, label
 
     def test_a_file_that_is_cut_short_raises_nothing_else_than_it_may(self) -> None:
         for data in self.examples.values():

@@ -21,29 +21,29 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no
     What an operation takes and gives back before it returns is not seen.
 
     Args:
-        known: Tensors that do not count.
+        excluded: Tensors that do not count.
 
     Attributes:
         held: Bytes that are held now.
         peak: The most that were held at a time.
     """
 
-    def __init__(self, known: Iterable[Tensor] = ()) -> None:
+    def __init__(self, excluded: Iterable[Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.held = 0
         self.peak = 0
         self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
-        for tensor in known:
+        for tensor in excluded:
             self._add(tensor, counts=False)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call an operation, and note what it returns."""
         del types
-        found = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(found):
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self._add(leaf, counts=True)
-        return found
+        return result
 
     def _add(self, tensor: Tensor, *, counts: bool) -> None:
         storage = tensor.untyped_storage()

@@ -165,7 +165,7 @@ def drawn(contract: MergeContract, shape: tuple[int, ...], count: int) -> Piece:
         weights=(1.0,) * count,
         trims=(_EVERYTHING,) * count if contract.trims else (),
         keys=tuple(range(1, count + 1)) if contract.stochastic else (),
-        sidecars={kind: found for kind, found in statistics.items() if None not in found},  # type: ignore[misc]
+        sidecars={kind: tensors for kind, tensors in statistics.items() if None not in tensors},  # type: ignore[misc]
     )
 
 
@@ -178,10 +178,10 @@ def scratch_bytes(method: MergeMethod, piece: Piece) -> int:
     weights = [piece.weights, *([tuple(2.0 + n for n in range(len(piece.branches)))] if contract.weighted else [])]
     trims = [piece.trims, *([(_EXACTLY,) * len(piece.branches)] if contract.trims else [])]
     words = [{}, *({name: word} for name, option in contract.options.items() for word in option.choices)]
-    for given, kept, chosen in product(weights, trims, words):
-        asked = replace(piece, weights=given, trims=kept, options={**piece.options, **chosen})
-        with Watch(_tensors(asked)) as watch:
-            result = _merged(method, asked)
+    for branch_weights, kept, chosen in product(weights, trims, words):
+        variant = replace(piece, weights=branch_weights, trims=kept, options={**piece.options, **chosen})
+        with Watch(_tensors(variant)) as watch:
+            result = _merged(method, variant)
         peaks.append(watch.peak - result.numel() * result.element_size())
     return max(peaks)
 
@@ -200,20 +200,20 @@ def _allowed(method: MergeMethod, count: int) -> int:
 
 def _wide(piece: Piece) -> Piece:
     base = None if piece.base is None else piece.base.double()
-    sidecars = {kind: tuple(tensor.double() for tensor in found) for kind, found in piece.sidecars.items()}
+    sidecars = {kind: tuple(tensor.double() for tensor in tensors) for kind, tensors in piece.sidecars.items()}
     return replace(piece, base=base, branches=tuple(b.double() for b in piece.branches), sidecars=sidecars)
 
 
 def _tensors(piece: Piece) -> list[torch.Tensor]:
-    found = [*piece.branches, *(tensor for tensors in piece.sidecars.values() for tensor in tensors)]
-    return found if piece.base is None else [piece.base, *found]
+    inputs = [*piece.branches, *(tensor for tensors in piece.sidecars.values() for tensor in tensors)]
+    return inputs if piece.base is None else [piece.base, *inputs]
 
 
 def _permuted(piece: Piece, order: Sequence[int]) -> Piece:
     def of(values: Sequence[object]) -> tuple[object, ...]:
         return tuple(values[number] for number in order) if values else ()
 
-    sidecars = {kind: of(found) for kind, found in piece.sidecars.items()}
+    sidecars = {kind: of(tensors) for kind, tensors in piece.sidecars.items()}
     fields = {name: of(getattr(piece, name)) for name in ("branches", "weights", "trims", "keys")}
     return replace(piece, sidecars=sidecars, **fields)  # type: ignore[arg-type]
 
@@ -224,13 +224,13 @@ def _cut(piece: Piece, start: int, end: int) -> Piece:
         base=None if piece.base is None else piece.base[start:end],
         branches=tuple(branch[start:end] for branch in piece.branches),
         start=start,
-        sidecars={kind: tuple(tensor[start:end] for tensor in found) for kind, found in piece.sidecars.items()},
+        sidecars={kind: tuple(tensor[start:end] for tensor in tensors) for kind, tensors in piece.sidecars.items()},
     )
 
 
 def _merged(method: MergeMethod, piece: Piece) -> torch.Tensor:
-    found = method(piece)
-    return found.value if isinstance(found, Elected) else found
+    merged = method(piece)
+    return merged.value if isinstance(merged, Elected) else merged
 
 
 def _bits(tensor: torch.Tensor) -> bytes:

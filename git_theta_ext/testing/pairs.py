@@ -72,7 +72,7 @@ class PairMethodTests:
         pairs = drawn_pairs((2, 3), wide=True)
         first = pairs[0]
         same = [Pair(first.a * 4, first.b / 8, first.scale * 2), *pairs[1:]]
-        one, other = (_product(_merged(method, given)[0]) for given in (pairs, same))
+        one, other = (_product(_merged(method, branches)[0]) for branches in (pairs, same))
         assert bool((one - other).abs().max() <= 1e-9 * one.abs().max())
 
     def test_finite_inputs_give_a_finite_result(self, method: PairMethod) -> None:

@@ -54,8 +54,10 @@ class StatisticsTests:
     @pytest.mark.parametrize("shape", [(), (4,), (3, 5), (2, 3, 4), (0, 5)])
     def test_shape_is_a_shape_or_none(self, kind: StatisticsKind, shape: tuple[int, ...]) -> None:
         """Whatever the parameter is."""
-        found = kind.shape(shape)
-        assert found is None or (isinstance(found, tuple) and all(type(size) is int and size >= 0 for size in found))
+        declared = kind.shape(shape)
+        assert declared is None or (
+            isinstance(declared, tuple) and all(type(size) is int and size >= 0 for size in declared)
+        )
 
     def test_a_sum_has_the_declared_shape_and_is_float32(self, kind: StatisticsKind, values: torch.Tensor) -> None:
         """Files of statistics are checked against ``shape`` before they are used."""

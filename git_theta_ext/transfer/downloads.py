@@ -107,15 +107,15 @@ class Downloads:
         progress = True
         while progress:
             trusted = shallowest(self._believed())
-            waiting = [each for held in self._waiting.values() for each in held]
-            ready = [each for each in waiting if all(base in trusted for base in each[1].bases)]
+            waiting = [copy for held in self._waiting.values() for copy in held]
+            ready = [copy for copy in waiting if all(base in trusted for base in copy[1].bases)]
             threads = self._store.threads
             errors = list(
                 outcomes(self._store.decoder, self._find, ready, trusted, threads=threads, advance=lambda _: None)
             )
-            for each, error in zip(ready, errors, strict=True):
-                self._waiting[each[1].pack].remove(each)
-                self._note(each, error)
+            for copy, error in zip(ready, errors, strict=True):
+                self._waiting[copy[1].pack].remove(copy)
+                self._note(copy, error)
             progress = bool(ready)
         for name in [name for name, held in self._waiting.items() if not held]:
             if name in self._paths and not any(location.pack == name for _, location in self._proven):
@@ -123,19 +123,19 @@ class Downloads:
 
     def _believed(self) -> Locations:
         """Return verified locations of the bases of all packs that are kept."""
-        held = [*self._proven, *(each for held in self._waiting.values() for each in held)]
+        held = [*self._proven, *(copy for held in self._waiting.values() for copy in held)]
         locations = sound(self._store.locations({base for _, location in held for base in location.bases}))
         for digest, location in self._proven:
             locations[digest] = (*locations.get(digest, ()), location)
         return locations
 
-    def _note(self, held: Copy, error: BaseException | None) -> None:
-        digest, location = held
+    def _note(self, copy: Copy, error: BaseException | None) -> None:
+        digest, location = copy
         with suppress(StoreError):  # then it is decoded again next time
             if error is None:
                 self.good.add((location.pack, digest))
                 if digest not in sound(self._store.locations({digest})):
-                    self._proven.append(held)  # other entries may depend on it, and it has no other location
+                    self._proven.append(copy)  # other entries may depend on it, and it has no other location
             elif is_damage(error):
                 self._store.verdicts.note_bad(location.pack, digest)
 

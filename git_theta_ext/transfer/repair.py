@@ -131,12 +131,12 @@ def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
     Raises:
         StoreError: The store cannot be written. The packs are in their place or in ``quarantine``.
     """
-    known = store.index.all_locations()
+    locations = store.index.all_locations()
     aside = {_move_aside(store, name): name for name in plan.packs}
     # Open files stay readable after they were moved, but nothing may be read from damaged packs.
     store.reader.close()
     wanted = {digest: named[digest] for digest in plan.broken}
-    moved = {digest for name in plan.packs for digest in _contents(known, str(store.root), name)} & set(named)
+    moved = {digest for name in plan.packs for digest in _contents(locations, str(store.root), name)} & set(named)
     sources = _other_packs(store, moved)
     left = plan.broken - set(sources)
     sources |= {digest: source for digest, source in heal(left).items() if digest in left}
@@ -148,11 +148,14 @@ def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
     lost = plan.broken - repaired
     held_aside = _quarantined_locations(store)
     behind = _behind(
-        lost, {digest: (*known.get(digest, ()), *held_aside.get(digest, ())) for digest in {*known, *held_aside}}
+        lost,
+        {digest: (*locations.get(digest, ()), *held_aside.get(digest, ())) for digest in {*locations, *held_aside}},
     )
     removed, quarantined, put_back = [], [], []
     for there, name in aside.items():
-        digests = _contents(known, str(store.root), name) | _contents(held_aside, str(store.root / QUARANTINE), there)
+        digests = _contents(locations, str(store.root), name) | _contents(
+            held_aside, str(store.root / QUARANTINE), there
+        )
         if digests and not digests & behind:
             removed.append(name)
             pack_path(store.root / QUARANTINE, there).unlink()

@@ -128,7 +128,7 @@ def _explains(spec: TensorSpec, before: memoryview, value: memoryview, result: m
     changed = missed = 0.0
     for start in range(0, spec.nbytes, spec.chunk_bytes):
         old, new, made = (
-            to_float64(each[start : start + spec.chunk_bytes], spec.dtype) for each in (before, value, result)
+            to_float64(values[start : start + spec.chunk_bytes], spec.dtype) for values in (before, value, result)
         )
         with np.errstate(over="ignore", invalid="ignore"):
             changed += float(np.nansum((new - old) ** 2))

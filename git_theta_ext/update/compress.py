@@ -26,13 +26,13 @@ _LOW = (1 << HALF_BITS) - 1
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A parameter of two models.
+class ComparedParameter:
+    """A parameter that two models have.
 
     Attributes:
-        name: The parameter's.
-        spec: Of both, real floats.
-        chunks: Yields the same chunk of the old and of the new value, as often as it is called.
+        name: Name of the parameter.
+        spec: Element type, a real float, and shape of both values.
+        chunks: Returns pairs of chunks, of the old and of the new value. It is called more than once.
     """
 
     name: str
@@ -45,9 +45,9 @@ class Selection:
     """Which elements of a task vector are kept.
 
     Attributes:
-        elements: Of the whole task vector.
+        elements: Number of elements of the whole task vector.
         threshold: Bit pattern, as float32, of the smallest magnitude that is kept.
-        ties: How many of that magnitude are kept: the first ones.
+        ties: Number of elements of exactly that magnitude that are kept, the first ones.
         deviation: Standard deviation of the whole task vector.
     """
 
@@ -59,14 +59,14 @@ class Selection:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What became of one parameter's part of a task vector.
+    """How much of a parameter's task vector was kept.
 
     Attributes:
-        elements: How many it has.
-        kept: Of how many a sign is kept.
+        elements: Number of elements.
+        kept: Number of elements whose sign is kept.
         squares: Sum of the squares of all elements.
-        magnitudes: Sum of the magnitudes of those kept.
-        nbytes: Of the signs.
+        magnitudes: Sum of the magnitudes of the kept elements.
+        nbytes: Size of the encoded signs in bytes.
     """
 
     elements: int = 0
@@ -85,7 +85,7 @@ class Fidelity:
         )
 
     def relative_error(self, scale: float) -> float:
-        """Return the norm of what signs times ``scale`` miss, over that of the task vector; 0 if nothing changed."""
+        """Return the norm of the error of the signs times ``scale``, relative to that of the task vector."""
         missed = self.squares - 2 * scale * self.magnitudes + self.kept * scale * scale
         return math.sqrt(max(0.0, missed) / self.squares) if self.squares else 0.0
 
@@ -101,20 +101,20 @@ class Fidelity:
 
     @property
     def ideal_bits(self) -> float:
-        """Entropy in bits of as many signs at that density, placed by chance."""
+        """Entropy in bits of that number of signs at random positions."""
         share = self.kept / self.elements if self.elements else 0.0
         if share in (0.0, 1.0):
             return self.kept * 1.0
         return -self.elements * ((1 - share) * math.log2(1 - share) + share * math.log2(share / 2))
 
 
-def select(pairs: Sequence[Pair], density: float) -> Selection:
-    """Find the largest elements of a task vector, exactly; reads all twice.
+def select(parameters: Sequence[ComparedParameter], density: float) -> Selection:
+    """Find the largest elements of a task vector, exactly. All values are read twice.
 
-    Magnitudes are compared as float32. Elements that did not change are never kept, so that there may be fewer.
+    Magnitudes are compared as float32. Unchanged elements are never kept, so fewer may be kept.
 
     Args:
-        pairs: All parameters.
+        parameters: All parameters.
         density: The share of elements to keep, above 0 and at most 1.
 
     Raises:
@@ -124,55 +124,55 @@ def select(pairs: Sequence[Pair], density: float) -> Selection:
 
     upper = np.zeros(1 << HALF_BITS, np.int64)
     moments = Moments()
-    for pair in pairs:
-        for delta in _deltas(pair):
+    for parameter in parameters:
+        for delta in _deltas(parameter):
             upper += np.bincount(_patterns(delta) >> HALF_BITS, minlength=upper.size)
             moments.add(delta)
     search = KthLargest(max(1, round(density * moments.count)))
     search.narrow(upper)
     lower = np.zeros(1 << HALF_BITS, np.int64)
-    for pair in pairs:
-        for delta in _deltas(pair):
+    for parameter in parameters:
+        for delta in _deltas(parameter):
             patterns = _patterns(delta)
             lower += np.bincount(patterns[patterns >> HALF_BITS == search.bin] & _LOW, minlength=lower.size)
     return Selection(moments.count, *search.find(lower), moments.deviation)
 
 
-def write_signs(pairs: Sequence[Pair], selection: Selection, file: IO[bytes]) -> dict[str, Fidelity]:
+def write_signs(parameters: Sequence[ComparedParameter], selection: Selection, file: IO[bytes]) -> dict[str, Fidelity]:
     """Write the signs of a task vector's selected elements, one parameter after another.
 
     Args:
-        pairs: All parameters, in the order in which ``select`` got them.
-        selection: Which elements.
-        file: Where to; parameters of which none is selected write nothing.
+        parameters: All parameters, in the order in which ``select`` got them.
+        selection: The result of ``select``.
+        file: The file to write. Nothing is written for a parameter without selected elements.
 
     Returns:
-        What became of each parameter.
+        How much of each parameter was kept.
     """
     left = selection.ties
     results: dict[str, Fidelity] = {}
-    for pair in pairs:
-        found = Fidelity()
+    for parameter in parameters:
+        fidelity = Fidelity()
         frames: list[bytes] = []
-        for delta in _deltas(pair):
+        for delta in _deltas(parameter):
             signs, left = _signs(delta, selection.threshold, left)
             kept = signs != 0
             frames.append(frame_signs(signs))
-            found += Fidelity(
+            fidelity += Fidelity(
                 delta.size,
                 int(kept.sum()),
                 float((delta**2).sum()),
                 float(abs(delta[kept]).sum()),
                 len(frames[-1]),
             )
-        if found.kept:
+        if fidelity.kept:
             file.writelines(frames)
-        results[pair.name] = found if found.kept else Fidelity(found.elements, 0, found.squares)
+        results[parameter.name] = fidelity if fidelity.kept else Fidelity(fidelity.elements, 0, fidelity.squares)
     return results
 
 
 def _signs(delta: NDArray[np.float64], threshold: int, ties: int) -> tuple[NDArray[np.int8], int]:
-    """Return the signs of what is kept, and how many of the threshold's magnitude may still be kept behind it."""
+    """Return the signs of a chunk's kept elements, and how many ties may be kept in later chunks."""
     import numpy as np
 
     patterns = _patterns(delta)
@@ -182,14 +182,14 @@ def _signs(delta: NDArray[np.float64], threshold: int, ties: int) -> tuple[NDArr
     return np.where(kept, np.sign(delta), 0).astype(np.int8), ties - equal.size
 
 
-def _deltas(pair: Pair) -> Iterator[NDArray[np.float64]]:
+def _deltas(parameter: ComparedParameter) -> Iterator[NDArray[np.float64]]:
     import numpy as np
 
-    for old, new in pair.chunks():
+    for old, new in parameter.chunks():
         with np.errstate(invalid="ignore", over="ignore"):
-            delta = to_float64(new, pair.spec.dtype) - to_float64(old, pair.spec.dtype)
+            delta = to_float64(new, parameter.spec.dtype) - to_float64(old, parameter.spec.dtype)
         if not np.isfinite(delta).all():
-            raise FormatError(f"parameter {pair.name!r} has NaN or infinite values")
+            raise FormatError(f"parameter {parameter.name!r} has NaN or infinite values")
         yield delta
 
 

@@ -35,11 +35,13 @@ def read_update(data: Content, label: str, config: bytes | None = None) -> Updat
     """
     settings = None if config is None else read_config(config, label)
     try:
-        found = find_format("safetensors").parse(data)
+        fields = find_format("safetensors").parse(data)
     except FormatError as error:
         raise FormatError(f"{label}: {error.message}", hint="updates are read from safetensors files") from error
     tensors = {
-        part.name: UpdateTensor(part.spec, data[part.offset : part.end]) for part in found if isinstance(part, Extent)
+        field.name: UpdateTensor(field.spec, data[field.offset : field.end])
+        for field in fields
+        if isinstance(field, Extent)
     }
     # The format has read the header, so it is there and it is JSON.
     length = int.from_bytes(data[:_LENGTH], "little")
@@ -57,9 +59,9 @@ def read_config(data: bytes, label: str) -> Mapping[str, Any]:
     if len(data) > MAX_CONFIG:
         raise FormatError(f"{label}: a configuration of {len(data)} bytes exceeds the limit of {MAX_CONFIG}")
     try:
-        found = read_json(data.decode("utf-8-sig"))
+        config = read_json(data.decode("utf-8-sig"))
     except ValueError as error:
         raise FormatError(f"{label}: its configuration is not JSON: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         raise FormatError(f"{label}: its configuration is not a JSON object")
-    return found
+    return config

@@ -47,8 +47,8 @@ class Della:
         for vector, key in zip(task_vectors(piece), piece.keys, strict=True):
             kept = keeping(vector, density, epsilon)
             vectors.append((vector / kept).masked_fill_(_random.uniform(key, piece.start, vector) >= kept, 0.0))
-        found = elect(weighted(vectors, piece.weights), piece.weights, piece.majority)
-        return added(piece, found.value, float(piece.options["lambda"]))
+        elected = elect(weighted(vectors, piece.weights), piece.weights, piece.majority)
+        return added(piece, elected.value, float(piece.options["lambda"]))
 
 
 def keeping(vector: torch.Tensor, density: float, epsilon: float) -> torch.Tensor:

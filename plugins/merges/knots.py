@@ -58,10 +58,10 @@ class Knots:
         sides = torch.split(vt.to(matrix.dtype), vectors[0].shape[1], dim=1)
         parts = [_trimmed(side, float(piece.options["density"])) * s[:number, None] for side in sides]
         parts = weighted(parts, piece.weights)
-        found = elect(parts, piece.weights, 1)
-        if int(found.ties) and int(found.votes) <= 0:
-            found = elect(parts, piece.weights, -1)
-        change = (u[:, :number] @ found.value).to(matrix.dtype)
+        elected = elect(parts, piece.weights, 1)
+        if int(elected.ties) and int(elected.votes) <= 0:
+            elected = elect(parts, piece.weights, -1)
+        change = (u[:, :number] @ elected.value).to(matrix.dtype)
         return added(piece, change, float(piece.options["lambda"]))
 
 

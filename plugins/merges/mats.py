@@ -58,8 +58,8 @@ class Mats:
         goal = total([a @ w.T.double() @ b for (a, b), w in zip(sides, piece.branches, strict=True)])
         start = (base_of(piece) + total(task_vectors(piece))).T.double()
         iterations, tolerance = int(piece.options["iterations"]), float(piece.options["tolerance"])
-        found = conjugate_gradients(image, goal, start, iterations, tolerance)
-        return found.T.to(piece.branches[0].dtype)
+        solution = conjugate_gradients(image, goal, start, iterations, tolerance)
+        return solution.T.to(piece.branches[0].dtype)
 
 
 def conjugate_gradients(
@@ -70,8 +70,8 @@ def conjugate_gradients(
     tolerance: float,
 ) -> torch.Tensor:
     """Solve ``image(X) = goal`` for a symmetric positive semidefinite linear map (Hestenes and Stiefel, 1952)."""
-    found = start.clone()
-    residual = goal - image(found)
+    solution = start.clone()
+    residual = goal - image(solution)
     direction = residual.clone()
     size, enough = float(dot(residual, residual)), float(dot(goal, goal)) * tolerance**2
     for _ in range(iterations):
@@ -81,11 +81,11 @@ def conjugate_gradients(
         curvature = float(dot(direction, mapped))
         if curvature <= 0:  # no progress is possible in this direction
             break
-        found += direction * (size / curvature)
+        solution += direction * (size / curvature)
         residual -= mapped * (size / curvature)
         before, size = size, float(dot(residual, residual))
         direction = residual + direction * (size / before)
-    return found
+    return solution
 
 
 METHOD = Mats()

@@ -51,11 +51,11 @@ class RegMean:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         import torch
 
-        found = grams(piece, KIND, 1)
-        if found is None:
+        gram_matrices = grams(piece, KIND, 1)
+        if gram_matrices is None:
             return mean(piece)
         alpha = float(piece.options["alpha"])
-        shrunk = [gram * alpha + torch.diag(gram.diagonal() * (1 - alpha)) for gram in found]
+        shrunk = [gram * alpha + torch.diag(gram.diagonal() * (1 - alpha)) for gram in gram_matrices]
         middle = divided(total([branch.double() for branch in piece.branches]), len(piece.branches))
         goal = total([gram @ (branch - middle).T for gram, branch in zip(shrunk, piece.branches, strict=True)])
         return (middle + solved(total(shrunk), goal).T).to(piece.branches[0].dtype)

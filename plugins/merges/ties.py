@@ -36,8 +36,8 @@ class Ties:
         """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``."""
         vectors = [_trim.trim(v, threshold) for v, threshold in zip(task_vectors(piece), piece.trims, strict=True)]
         weighted(vectors, piece.weights)
-        found = elect(vectors, piece.weights, piece.majority, str(piece.options["majority"]))
-        return Elected(added(piece, found.value, float(piece.options["lambda"])), found.votes, found.ties)
+        elected = elect(vectors, piece.weights, piece.majority, str(piece.options["majority"]))
+        return Elected(added(piece, elected.value, float(piece.options["lambda"])), elected.votes, elected.ties)
 
 
 METHOD = Ties()

@@ -45,7 +45,7 @@ class TaskSingularVectors:
             return mean_change(piece)
         most = max(1, min(piece.branches[0].shape) // len(piece.branches))
         parts = [_leading(vector, most) for vector in task_vectors(piece)]
-        u, s, vt = (torch.cat(each, dim) for each, dim in zip(zip(*parts, strict=True), (1, 0, 0), strict=True))
+        u, s, vt = (torch.cat(factors, dim) for factors, dim in zip(zip(*parts, strict=True), (1, 0, 0), strict=True))
         change = (orthogonal(u) * s) @ orthogonal(vt)
         return added(piece, change.to(piece.branches[0].dtype), float(piece.options["alpha"]))
 

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from benchmarks.training import Run
 
     Model = dict[str, torch.Tensor]
-    Pair = tuple[str, Path, Path]
+    CheckpointPair = tuple[str, Path, Path]
 
 BLOCK = 32
 """The number of values in a block of Q8_0."""
 
 
-def trained_pairs(run: Run, folder: Path) -> Iterator[Pair]:
+def trained_pairs(run: Run, folder: Path) -> Iterator[CheckpointPair]:
     """Yield the name, the older and the newer file of each kind from a training run; new files are in ``folder``."""
     first, before, last = run.states
     yield "consecutive, as saved", run.versions[-2], run.versions[-1]
@@ -37,7 +37,7 @@ def trained_pairs(run: Run, folder: Path) -> Iterator[Pair]:
         yield _converted(f"consecutive, {moment}", before, last, folder, lambda m, of=moment: _moments(m, of))
 
 
-def real_pairs(folder: Path) -> Iterator[Pair]:
+def real_pairs(folder: Path) -> Iterator[CheckpointPair]:
     """Yield name, base and fine-tune of each ``NAME_DTYPE.safetensors`` that has a ``base_DTYPE.safetensors``."""
     for base in sorted(folder.glob("base_*.safetensors")):
         dtype = base.stem.removeprefix("base_")
@@ -64,7 +64,9 @@ def peft_folder(adapter: Path, folder: Path, alpha: float) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-def _converted(name: str, old: Path, new: Path, folder: Path, change: Callable[[Model], Model | bytes]) -> Pair:
+def _converted(
+    name: str, old: Path, new: Path, folder: Path, change: Callable[[Model], Model | bytes]
+) -> CheckpointPair:
     target = folder / name
     target.mkdir(parents=True)
     made = (target / "old", target / "new")

@@ -96,7 +96,7 @@ class Command:
 @cache
 def commands() -> list[Command]:
     """Return all commands that users run, group by group."""
-    return [_command(found.name, GROUPS[found.group], found.summary) for found in descriptions()]
+    return [_command(command.name, GROUPS[command.group], command.summary) for command in descriptions()]
 
 
 def _command(name: str, group: str, summary: str) -> Command:

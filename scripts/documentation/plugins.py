@@ -29,13 +29,13 @@ def summaries(group: registry.Group) -> dict[str, str]:
     Raises:
         PluginError: A module has no summary.
     """
-    found = registry.summaries(group)
+    texts = registry.summaries(group)
     for name in registry.built_in(group):
-        if not found[name]:
+        if not texts[name]:
             raise PluginError(
                 f"plugins/{group}/{name}.py needs a docstring at its beginning, with a summary in one line"
             )
-    return {name: _markdown(found[name]) for name in registry.built_in(group)}
+    return {name: _markdown(texts[name]) for name in registry.built_in(group)}
 
 
 def _markdown(text: str) -> str:

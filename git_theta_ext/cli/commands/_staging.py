@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from git_theta_ext.operations.staging.stage import Rewrite, Staged
-    from git_theta_ext.operations.staging.update import Source, UpdatedFile
+    from git_theta_ext.operations.staging.update import UpdatedFile, UpdateSource
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.update.tolerance import Tolerance
 
@@ -58,7 +58,7 @@ class Staging:
             return Work()
         return Work([store_file(self.workspace, path, name, self.advance) for path, name in formats.items()])
 
-    def update(self, formats: Mapping[str, str | None], source: Source) -> Work:
+    def update(self, formats: Mapping[str, str | None], source: UpdateSource) -> Work:
         """Store one file with an update."""
         ((path, name),) = formats.items()
         checkpoint = open_checkpoint(self.workspace, path, name, self.advance)

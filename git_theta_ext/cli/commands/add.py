@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.cli.output import Output
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.operations.staging.update import Source
+    from git_theta_ext.operations.staging.update import UpdateSource
     from git_theta_ext.update.tolerance import Tolerance
 
 GROUP = "daily"
@@ -64,7 +64,7 @@ def _stage(
     output: Output,
     workspace: Workspace,
     args: argparse.Namespace,
-    update: Source | None,
+    update: UpdateSource | None,
     tolerance: Tolerance | None,
 ) -> int:
     from git_theta_ext.cli.commands._staging import Staging
@@ -134,7 +134,7 @@ def _in_brackets(note: str | None) -> str:
     return f" ({note})" if note else ""
 
 
-def _update(args: argparse.Namespace) -> Source | None:
+def _update(args: argparse.Namespace) -> UpdateSource | None:
     if args.update is None:
         return None
     kind, equals, file = args.update.partition("=")
@@ -143,9 +143,9 @@ def _update(args: argparse.Namespace) -> Source | None:
         raise UsageError(f"--update {args.update} does not have the form KIND=FILE", hint=hint)
     if args.atol is not None or args.rtol is not None:
         raise UsageError("--update excludes --atol and --rtol", hint="git theta add -h")
-    from git_theta_ext.operations.staging.update import Source
+    from git_theta_ext.operations.staging.update import UpdateSource
 
-    return Source(kind, Path(file))
+    return UpdateSource(kind, Path(file))
 
 
 def _tolerance(args: argparse.Namespace) -> Tolerance | None:

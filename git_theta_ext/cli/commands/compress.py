@@ -26,7 +26,7 @@ from git_theta_ext.model.floats import is_real
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.update.compeft_file import file_head
-from git_theta_ext.update.compress import Fidelity, Pair, Selection, select, write_signs
+from git_theta_ext.update.compress import ComparedParameter, Fidelity, Selection, select, write_signs
 from git_theta_ext.util.files import replacing, reporting_os_errors
 
 if TYPE_CHECKING:
@@ -92,15 +92,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _compress(output: Output, old: _Model, new: _Model, args: argparse.Namespace) -> int:
-    pairs, left_out = _pairs(old, new, args)
-    selection = select(pairs, args.density)
+    parameters, left_out = _parameters(old, new, args)
+    selection = select(parameters, args.density)
     scale = args.alpha * selection.deviation
     if not scale:
         raise UsageError(
             f"{args.new} and {args.old} have the same real floats: there is nothing to compress",
             hint="git theta compress -h",
         )
-    fidelities = _write(args.output, pairs, selection, scale, args)
+    fidelities = _write(args.output, parameters, selection, scale, args)
     for name in left_out:
         output.warning(f"{name} differs but is not a float, so the update does not contain it")
     output.warning("the update is lossy: it results in a model near the new one")
@@ -126,7 +126,7 @@ def _stored(store: Store, parameters: Mapping[str, Parameter]) -> _Model:
     return _Model({name: parameter.spec for name, parameter in parameters.items()}, chunks)
 
 
-def _pairs(old: _Model, new: _Model, args: argparse.Namespace) -> tuple[list[Pair], list[str]]:
+def _parameters(old: _Model, new: _Model, args: argparse.Namespace) -> tuple[list[ComparedParameter], list[str]]:
     """Return the real float parameters, and the names of others that differ."""
     odd = sorted(name for name in {*old.specs, *new.specs} if old.specs.get(name) != new.specs.get(name))
     if odd:
@@ -138,18 +138,18 @@ def _pairs(old: _Model, new: _Model, args: argparse.Namespace) -> tuple[list[Pai
     def chunks(name: str) -> Iterator[tuple[memoryview, memoryview]]:
         return zip(old.chunks(name), new.chunks(name), strict=True)
 
-    pairs: list[Pair] = []
+    parameters: list[ComparedParameter] = []
     left_out: list[str] = []
     for name, spec in sorted(new.specs.items()):
         if is_real(spec.dtype):
-            pairs.append(Pair(name, spec, lambda name=name: chunks(name)))  # type: ignore[misc]
+            parameters.append(ComparedParameter(name, spec, lambda name=name: chunks(name)))  # type: ignore[misc]
         elif any(one != other for one, other in chunks(name)):
             left_out.append(name)
-    return pairs, left_out
+    return parameters, left_out
 
 
 def _write(
-    path: Path, pairs: Sequence[Pair], selection: Selection, scale: float, args: argparse.Namespace
+    path: Path, parameters: Sequence[ComparedParameter], selection: Selection, scale: float, args: argparse.Namespace
 ) -> dict[str, Fidelity]:
     with (
         reporting_os_errors(path),
@@ -157,9 +157,9 @@ def _write(
         replacing(path) as temporary,
         temporary.open("xb") as file,
     ):
-        fidelities = write_signs(pairs, selection, signs)
+        fidelities = write_signs(parameters, selection, signs)
         sizes = {name: fidelity.nbytes for name, fidelity in fidelities.items() if fidelity.kept}
-        shapes = {pair.name: pair.spec.shape for pair in pairs}
+        shapes = {pair.name: pair.spec.shape for pair in parameters}
         file.write(file_head(shapes, sizes, scale, args.density, args.alpha))
         signs.seek(0)
         shutil.copyfileobj(signs, file)

@@ -80,7 +80,7 @@ class _Lane:
         rounded = torch.empty(numbers.numel(), dtype=torch_dtype(dtype), device=numbers.device).copy_(numbers)
         coming: deque[tuple[_Slab, torch.Tensor]] = deque()
         parts, targets = (
-            torch.split(each, _SLAB_BYTES) for each in (rounded.view(torch.uint8), viewed(room, torch.uint8))
+            torch.split(data, _SLAB_BYTES) for data in (rounded.view(torch.uint8), viewed(room, torch.uint8))
         )
         for part, target in zip(parts, targets, strict=True):
             if len(coming) == len(self._slabs):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.store.batches import Batches
-    from git_theta_ext.store.read_ahead import Piece
+    from git_theta_ext.store.read_ahead import DecodedPiece
     from git_theta_ext.store.tensor_store import TensorStore
 
 
@@ -110,7 +110,7 @@ def _computed(store: TensorStore, jobs: Sequence[_Job]) -> Iterator[bytearray]:
                 rooms[item] = bytearray(jobs[item].spec.nbytes)
             return rooms[item]
 
-    def work(piece: Piece) -> str:
+    def work(piece: DecodedPiece) -> str:
         return jobs[piece.group].work(piece.element, piece.chunks, memoryview(room(piece.group)))
 
     groups = [[(member.digest, member.spec) for member in job.members] for job in jobs]

@@ -26,12 +26,12 @@ def shares(items: Sequence[Item], sizes: Sequence[int], allowed: Sequence[Sequen
         Index of each worker that got items to these items, in their original order.
     """
     loads: dict[int, int] = {}
-    given: dict[int, list[int]] = {}
+    assigned: dict[int, list[int]] = {}
     for item in sorted(range(len(items)), key=lambda number: -sizes[number]):
         worker = min(allowed[item], key=lambda number: (loads.get(number, 0), number))
         loads[worker] = loads.get(worker, 0) + sizes[item]
-        given.setdefault(worker, []).append(item)
-    return {worker: [items[number] for number in sorted(given[worker])] for worker in sorted(given)}
+        assigned.setdefault(worker, []).append(item)
+    return {worker: [items[number] for number in sorted(assigned[worker])] for worker in sorted(assigned)}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.merging.execution.work import SignElection
     from git_theta_ext.model.manifest import Parameter
-    from git_theta_ext.store.read_ahead import Piece, Work
+    from git_theta_ext.store.read_ahead import DecodedPiece, Work
     from git_theta_ext.store.tensor_store import TensorStore
 
 
@@ -32,7 +32,7 @@ def read_parameters(  # noqa: PLR0913 - as Store.read_aligned
     verify: bool = True,
     span: int = 1,
     threads: int = 0,
-) -> Iterator[Piece]:
+) -> Iterator[DecodedPiece]:
     """Read the tensors of each group in step; see ``Store.read_aligned``."""
     pairs = [[(member.digest, member.spec) for member in group] for group in groups]
     return store.read_aligned(pairs, work, verify=verify, span=span, threads=threads)
@@ -108,7 +108,7 @@ def _read_and_merged(
     groups = [[tasks[index].members[member] for member in members] for index, members in reads]
     started = _StartedMerges(tasks, device, election)
 
-    def ahead(piece: Piece) -> MergedPiece | None:
+    def ahead(piece: DecodedPiece) -> MergedPiece | None:
         """Merge a piece in the thread that decoded it, if pieces do not depend on each other."""
         index, _ = reads[piece.group]
         return (

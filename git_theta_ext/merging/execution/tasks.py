@@ -129,8 +129,8 @@ class Task:
     @cached_property
     def weights(self) -> tuple[float, ...]:
         """A weight for each branch."""
-        given = self.choice.weights
-        return tuple(given[number] if given else 1.0 for number in self.changed_by)
+        weights = self.choice.weights
+        return tuple(weights[number] if weights else 1.0 for number in self.changed_by)
 
     @cached_property
     def keys(self) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.read_ahead import Piece
+    from git_theta_ext.store.read_ahead import DecodedPiece
     from git_theta_ext.store.tensor_store import TensorStore
 
 WIDEST = 64
@@ -101,7 +101,7 @@ def _may_be_cast(before: Parameter, value: Parameter) -> bool:
 
 
 def _is_cast(store: TensorStore, before: Parameter, value: Parameter) -> bool:
-    def same(piece: Piece) -> bool:
+    def same(piece: DecodedPiece) -> bool:
         return is_cast(piece.chunks[0], before.spec.dtype, piece.chunks[1], value.spec.dtype)
 
     group = [(before.digest, before.spec), (value.digest, value.spec)]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Trim
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.model.manifest import Parameter
-    from git_theta_ext.store.read_ahead import Piece
+    from git_theta_ext.store.read_ahead import DecodedPiece
     from git_theta_ext.store.tensor_store import TensorStore
 
 
@@ -152,7 +152,7 @@ def measure(
     names = list(versions)
     groups = [versions[name].members for name in names]
 
-    def work(piece: Piece) -> Measures:
+    def work(piece: DecodedPiece) -> Measures:
         return _piece(device, versions[names[piece.group]], piece.chunks)
 
     total: Measures | None = None

@@ -122,17 +122,17 @@ def _changed(rules: Rules, override: Override) -> Rules:
     )
 
 
-def _with(given: Choice, override: Override) -> Choice:
-    options = {**given.options, **{name: v for name, v in override.options.items() if name in given.options}}
-    weights = override.weights or given.weights
-    if given.options == options and given.weights == weights:
-        return given
-    if is_fixed(given.method) or given.method == APPLY:
-        return given
-    if not (given.options or find_merge(given.method).contract.weighted):
-        return given
-    changed = choice(given.method, options, weights, origin=override.origin, rule_index=given.rule_index)
-    return replace(changed, grow=given.grow)
+def _with(chosen: Choice, override: Override) -> Choice:
+    options = {**chosen.options, **{name: v for name, v in override.options.items() if name in chosen.options}}
+    weights = override.weights or chosen.weights
+    if chosen.options == options and chosen.weights == weights:
+        return chosen
+    if is_fixed(chosen.method) or chosen.method == APPLY:
+        return chosen
+    if not (chosen.options or find_merge(chosen.method).contract.weighted):
+        return chosen
+    changed = choice(chosen.method, options, weights, origin=override.origin, rule_index=chosen.rule_index)
+    return replace(changed, grow=chosen.grow)
 
 
 def _from_file(text: bytes) -> Rules:

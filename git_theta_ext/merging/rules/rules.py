@@ -82,7 +82,7 @@ class Rules:
 
     @classmethod
     def only(
-        cls, method: str = DEFAULT_METHOD, given: Mapping[str, object] = _NO_OPTIONS, origin: str | None = None
+        cls, method: str = DEFAULT_METHOD, options: Mapping[str, object] = _NO_OPTIONS, origin: str | None = None
     ) -> Rules:
         """Return the same choice for every parameter.
 
@@ -90,7 +90,7 @@ class Rules:
             MergeError: The method does not have such an option, or the option does not take such a value.
             PluginError: The method is not installed.
         """
-        return cls(choice(method, given, origin=origin))
+        return cls(choice(method, options, origin=origin))
 
     def choose(self, parameter: str) -> Choice:
         """Return the choice for a parameter."""
@@ -117,8 +117,8 @@ class Rules:
             PluginError: A method is not installed.
         """
         rules = [
-            Rule(str(each["match"]), _choice_from(each, rule_index))
-            for rule_index, each in enumerate(data.get("rules", []), 1)
+            Rule(str(rule["match"]), _choice_from(rule, rule_index))
+            for rule_index, rule in enumerate(data.get("rules", []), 1)
         ]
         return cls(_choice_from(data, 0), tuple(rules))
 
@@ -140,7 +140,7 @@ def _choice_from(data: Mapping[str, Any], rule_index: int) -> Choice:
 
 def choice(
     method: str,
-    given: Mapping[str, object] = _NO_OPTIONS,
+    options: Mapping[str, object] = _NO_OPTIONS,
     weights: Iterable[float] = (),
     *,
     origin: str | None = None,
@@ -150,7 +150,7 @@ def choice(
 
     Args:
         method: Name of the method; ``grow`` merges by the method in the option ``method``, and appends new rows.
-        given: Options by name; numbers may be strings.
+        options: Options by name; numbers may be strings.
         weights: One weight for each side of the merge.
         origin: Where the choice comes from, for people; None for the built-in default.
         rule_index: Index of the rule; 0 for the defaults.
@@ -159,7 +159,7 @@ def choice(
         MergeError: The method does not have such an option, or the option does not take such a value.
         PluginError: The method is not installed.
     """
-    remaining = dict(given)
+    remaining = dict(options)
     if method == GROW:
         inner = str(remaining.pop("method", DEFAULT_METHOD))
         return replace(choice(inner, remaining, weights, origin=origin, rule_index=rule_index), grow=True)
@@ -173,13 +173,13 @@ def choice(
     if unknown:
         hint = _nearest(unknown[0], contract.options) or f"its options are: {', '.join(contract.options) or 'none'}"
         raise MergeError(f"{place}method {method!r} has no option {unknown[0]!r}", hint=hint)
-    options = {
+    checked = {
         name: _value(f"{place}option {name!r} of {method!r}", option, remaining.get(name, option.default))
         for name, option in contract.options.items()
     }
     return Choice(
         method,
-        MappingProxyType(options),
+        MappingProxyType(checked),
         _weights(place, method, weights, contract),
         origin=origin or DEFAULT_ORIGIN,
         rule_index=rule_index,
@@ -205,19 +205,19 @@ def _nearest(word: str, words: Iterable[str]) -> str:
     return f"did you mean {matches[0]!r}" if matches else ""
 
 
-def _value(what: str, option: Option, given: object) -> float | str:
+def _value(what: str, option: Option, written: object) -> float | str:
     if option.choices:
-        if given not in option.choices:
-            raise MergeError(f"{what} is {given!r}", hint=f"use one of {', '.join(option.choices)}")
-        return str(given)
+        if written not in option.choices:
+            raise MergeError(f"{what} is {written!r}", hint=f"use one of {', '.join(option.choices)}")
+        return str(written)
     kind = "an integer" if option.whole else "a number"
     hint = f"use {kind} from {option.least:g} to {option.most:g}"
     try:
-        value = math.nan if isinstance(given, bool) else float(given)  # type: ignore[arg-type]
+        value = math.nan if isinstance(written, bool) else float(written)  # type: ignore[arg-type]
     except (ValueError, TypeError, OverflowError) as error:
-        raise MergeError(f"{what} is {given!r}", hint=hint) from error
+        raise MergeError(f"{what} is {written!r}", hint=hint) from error
     if not option.least <= value <= option.most or (option.whole and not value.is_integer()):
-        raise MergeError(f"{what} is {given!r}", hint=hint)
+        raise MergeError(f"{what} is {written!r}", hint=hint)
     return value
 
 

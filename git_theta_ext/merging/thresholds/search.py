@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.thresholds.scopes import Changed
-    from git_theta_ext.store.read_ahead import Piece
+    from git_theta_ext.store.read_ahead import DecodedPiece
     from git_theta_ext.store.tensor_store import TensorStore
 
     # The indices of the sides that changed a piece, and the counts of each.
@@ -97,7 +97,7 @@ def _counted(  # noqa: PLR0913 - all but one named
                 histograms.append(counts(vector.to(torch.float32), bins[number]))
         return histograms
 
-    def count(piece: Piece) -> list[torch.Tensor]:
+    def count(piece: DecodedPiece) -> list[torch.Tensor]:
         try:
             return counted(device, groups[piece.group], piece.chunks)
         except RuntimeError as error:

@@ -179,7 +179,7 @@ def rule_sources(repo: Repository) -> RuleSources:
     return RuleSources(
         file=_rules_file(repo),
         settings=settings,
-        given=_given(repo) if settings else (),
+        command_line=_command_line(repo) if settings else (),
         environment=tuple(os.environ.get(MERGE_OPTIONS, "").split()),
         replay=repo.config.merge_replay,
         all_names=lambda: _all_names(repo),
@@ -247,10 +247,10 @@ def _statistics_beside(repo: Repository, plan: Plan, path: str, commits: Sequenc
     return {number: Manifest.parse(manifests[oid]) for number, oid in oids.items() if oid in manifests}
 
 
-def _given(repo: Repository) -> tuple[str, ...]:
+def _command_line(repo: Repository) -> tuple[str, ...]:
     """Return the words of the settings on the command line (``git -c``)."""
-    command = ("config", "-z", "--show-scope", "--get-regexp", r"^theta\.merge\.(method|options|with)$")
-    fields = repo.run(*command, check=False).decode(errors="surrogateescape").split("\0")
+    query = ("config", "-z", "--show-scope", "--get-regexp", r"^theta\.merge\.(method|options|with)$")
+    fields = repo.run(*query, check=False).decode(errors="surrogateescape").split("\0")
     settings = dict(
         item.split("\n", 1)
         for scope, item in zip(fields[::2], fields[1::2], strict=False)

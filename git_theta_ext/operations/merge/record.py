@@ -177,9 +177,9 @@ def _read(repo: Repository) -> tuple[tuple[str, ...], dict[str, NotedMerge]] | N
         if _file(repo).stat().st_size > _LARGEST_FILE:
             return None
         data = read_json(_file(repo).read_text("utf-8"))
-        merges = [NotedMerge(Record.from_json(each["record"]), str(each["result"])) for each in data["noted"]]
+        merges = [NotedMerge(Record.from_json(noted["record"]), str(noted["result"])) for noted in data["noted"]]
         heads = tuple(map(str, data["heads"]))
-        return (heads, {each.record.path: each for each in merges}) if heads else None
+        return (heads, {noted.record.path: noted for noted in merges}) if heads else None
     return None
 
 

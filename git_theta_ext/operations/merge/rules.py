@@ -39,7 +39,7 @@ class RuleSources:
     Attributes:
         file: The content of ``.thetamerge``; None if there is none.
         settings: The words of the settings.
-        given: The words among them that are on the command line (``git -c``).
+        command_line: The words among them that are on the command line (``git -c``).
         environment: The words of ``GIT_THETA_MERGE``.
         replay: The value of ``theta.merge.replay``.
         all_names: Reads the names of all parameters of the current commit.
@@ -47,7 +47,7 @@ class RuleSources:
 
     file: bytes | None
     settings: tuple[str, ...]
-    given: tuple[str, ...]
+    command_line: tuple[str, ...]
     environment: tuple[str, ...]
     replay: str | None
     all_names: Callable[[], set[str]]
@@ -76,7 +76,7 @@ def merge_rules(
     settings = parse_override(SETTINGS, sources.settings)
     favoured = [] if operation.favoured is None else [operation.favoured]
     commanded = [
-        parse_override(SETTINGS, sources.given),
+        parse_override(SETTINGS, sources.command_line),
         parse_override(MERGE_OPTIONS, sources.environment),
         parse_override("command line", [*favoured, *words]),
     ]

@@ -30,7 +30,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
 @dataclass(frozen=True)
-class Source:
+class UpdateSource:
     """Where an update comes from.
 
     Attributes:
@@ -92,7 +92,7 @@ def open_update(path: Path) -> UpdateFile:
 def store_update(
     workspace: Workspace,
     checkpoint: WorktreeCheckpoint,
-    source: Source,
+    source: UpdateSource,
     *,
     dry_run: bool,
 ) -> UpdatedFile:

@@ -158,16 +158,16 @@ def depths(chosen: Mapping[Digest, Location]) -> dict[Digest, int]:
     Args:
         chosen: The location of each digest, without circles.
     """
-    known: dict[Digest, int] = {}
+    depth_of: dict[Digest, int] = {}
     for start in chosen:
         path = [start]
         while path:
             digest = path[-1]
             bases = [base for base in chosen[digest].bases if base in chosen]
-            rest = [base for base in bases if base not in known]
+            rest = [base for base in bases if base not in depth_of]
             if rest:
                 path.append(rest[0])
             else:
-                known[digest] = 1 + max(known[base] for base in bases) if bases else 0
+                depth_of[digest] = 1 + max(depth_of[base] for base in bases) if bases else 0
                 path.pop()
-    return known
+    return depth_of

@@ -75,7 +75,7 @@ class Verifier(Inventory):
         self.decoder = Decoder(self.reader)
         self._verified: set[tuple[Digest, str]] = set()
         self._better: dict[tuple[Digest, str, str], Verdict] = {}
-        self._undecided: set[tuple[Digest, str, str]] = set()
+        self._undecodable: set[tuple[Digest, str, str]] = set()
 
     def touch_and_find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return the digests without a verified location in this store or its alternates.
@@ -102,7 +102,7 @@ class Verifier(Inventory):
         if not self._better and not self.verdicts.any_unknown():
             return
         while True:
-            chosen = choose(self._decidable(self.locations(wanted)))
+            chosen = choose(self._decodable(self.locations(wanted)))
             needed = ((digest, chosen[digest]) for digest in ancestors(wanted & set(chosen), chosen))
             unknown = [(digest, location) for digest, location in needed if location.verdict is Verdict.UNKNOWN]
             if tried.issuperset(unknown):
@@ -130,12 +130,12 @@ class Verifier(Inventory):
 
     def judge_again(self, digests: Iterable[Digest], advance: Callable[[int], None] = no_progress) -> Judged:
         """Decode all locations of some digests, whatever the verdicts on them are; see ``judge``."""
-        known = self.index.locations(digests)
-        copies = [(digest, replace(location, verdict=Verdict.UNKNOWN)) for digest, location in flattened(known)]
+        locations = self.index.locations(digests)
+        copies = [(digest, replace(location, verdict=Verdict.UNKNOWN)) for digest, location in flattened(locations)]
         self._better.update(dict.fromkeys(map(_key, copies), Verdict.UNKNOWN))
         self._verified.clear()
-        self._undecided.clear()
-        self.prove({base for _, location in copies for base in location.bases} - set(known))
+        self._undecodable.clear()
+        self.prove({base for _, location in copies for base in location.bases} - set(locations))
         return self.judge(copies, advance)
 
     def verify(self, digests: Sequence[Digest], blobs: Blobs) -> None:
@@ -190,7 +190,7 @@ class Verifier(Inventory):
 
         They are bad, or need a plug-in that is not installed.
         """
-        return self.verdicts.bad_entries() | {(pack, digest) for digest, _, pack in self._undecided}
+        return self.verdicts.bad_entries() | {(pack, digest) for digest, _, pack in self._undecodable}
 
     def all_locations(self) -> Locations:
         """Return all locations in the index that are not known to be bad."""
@@ -209,9 +209,9 @@ class Verifier(Inventory):
     def _known(self, digest: Digest, location: Location) -> Location:
         return replace(location, verdict=self._better.get(_key((digest, location)), location.verdict))
 
-    def _decidable(self, locations: Locations) -> Locations:
+    def _decodable(self, locations: Locations) -> Locations:
         """Leave out locations that this process could not decode for other reasons than damage."""
-        return filtered(locations, lambda digest, location: _key((digest, location)) not in self._undecided)
+        return filtered(locations, lambda digest, location: _key((digest, location)) not in self._undecodable)
 
     def _examine(
         self, copies: Sequence[Copy], trusted: Chosen, advance: Callable[[int], None]
@@ -224,13 +224,13 @@ class Verifier(Inventory):
             if error is None:
                 good.append(copy)
             elif not is_damage(error):
-                self._undecided.add(_key(copy))
+                self._undecodable.add(_key(copy))
             elif (below := self._damage_below(copy, trusted)) is None:
                 self._reject(copy)
             elif is_damage(below) or isinstance(below, MissingError):
                 continue
             else:
-                self._undecided.add(_key(copy))
+                self._undecodable.add(_key(copy))
             errors[copy] = error
             nbytes += copy[1].stored
             if nbytes > _REMEMBERED:

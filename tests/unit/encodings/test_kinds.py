@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from kinds import Pair, pairs
+from kinds import TensorVersions, pairs
 
 from git_theta_ext.interfaces import Base, Chunk, Encoding, Fit
 from git_theta_ext.registry import built_in, find_encoding
@@ -29,11 +29,11 @@ class Held:
         return memoryview(self.data)[start:end]
 
 
-def fitted(encoding: Encoding, pair: Pair) -> Fit | None:
+def fitted(encoding: Encoding, pair: TensorVersions) -> Fit | None:
     return encoding.fit(Held(pair.new_spec, pair.new), Held(pair.old_spec, pair.old))
 
 
-def round_trip(encoding: Encoding, pair: Pair, fit: Fit) -> int:
+def round_trip(encoding: Encoding, pair: TensorVersions, fit: Fit) -> int:
     """Encode and decode all chunks; return the bytes of the payloads."""
     spec = pair.new_spec
     octets = spec.nbytes // spec.elements

@@ -15,7 +15,7 @@ from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.interfaces import UpdateFile
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.update.compeft_file import file_head
-from git_theta_ext.update.compress import Fidelity, Pair, select, write_signs
+from git_theta_ext.update.compress import ComparedParameter, Fidelity, select, write_signs
 from git_theta_ext.update.files import read_update
 from git_theta_ext.update.read import read_changes
 from git_theta_ext.update.value import new_value
@@ -32,14 +32,16 @@ def pairs_of(deltas):
             for start in range(0, delta.size, 3):
                 yield memoryview(old[start : start + 3]).cast("B"), memoryview(new[start : start + 3]).cast("B")
 
-        return Pair(name, TensorSpec.of("F32", delta.shape), chunks)
+        return ComparedParameter(name, TensorSpec.of("F32", delta.shape), chunks)
 
     return [pair(name, np.asarray(delta, "<f4")) for name, delta in deltas.items()]
 
 
 def one_chunk(name, delta):
     data = memoryview(np.asarray(delta, "<f4")).cast("B")
-    return Pair(name, TensorSpec.of("F32", (len(delta),)), lambda: [(memoryview(bytes(data.nbytes)), data)])
+    return ComparedParameter(
+        name, TensorSpec.of("F32", (len(delta),)), lambda: [(memoryview(bytes(data.nbytes)), data)]
+    )
 
 
 def compressed(pairs, density, scale=0.5) -> UpdateFile:
