@@ -21,7 +21,7 @@ from git_theta_ext.git.process import MERGE_OPTIONS
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import head_of
 from git_theta_ext.merging.rules.file import parse_override
-from git_theta_ext.operations.merge.inputs import rule_sources
+from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules
 from git_theta_ext.operations.merge.strategy import CANNOT, run
 from git_theta_ext.operations.workspace import Workspace

@@ -23,8 +23,9 @@ from git_theta_ext.merging.record import Record
 from git_theta_ext.merging.rules.rules import APPLY, Rules
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
-from git_theta_ext.operations.merge.inputs import gather_inputs, plan_checkpoint, rule_sources
+from git_theta_ext.operations.merge.inputs import gather_inputs, plan_checkpoint
 from git_theta_ext.operations.merge.record import note_merge, recorded_rules
+from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
 from git_theta_ext.operations.merge.run import bytes_to_compute, merge, without_torch
 from git_theta_ext.util.files import replacing, reporting_os_errors

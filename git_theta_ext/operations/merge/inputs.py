@@ -1,4 +1,4 @@
-"""Gather what merges of checkpoints need from a repository: rules, statistics, configurations, device and journal.
+"""Gather what merges of checkpoints need from a repository: statistics, configurations, device and journal.
 
 Planning and computing use these values only. They neither run git nor read settings.
 """
@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import os
 import posixpath
-import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.config import FORMER_MERGE_OPTIONS
-from git_theta_ext.errors import MergeError, RepositoryError, ThetaError
+from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.pathspecs import worktree_of
-from git_theta_ext.git.process import MERGE_OPTIONS
 from git_theta_ext.git.revisions import merge_bases
 from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
 from git_theta_ext.merging.planning.casts import find_casts, values_to_read
 from git_theta_ext.merging.planning.layouts import with_facts_decided
 from git_theta_ext.merging.planning.plan import plan as plan_merge
-from git_theta_ext.merging.rules.file import FILE, MOST_BYTES
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.merge.adapter_scales import (
     CONFIG,
@@ -31,7 +27,6 @@ from git_theta_ext.operations.merge.adapter_scales import (
     has_adapter_pairs,
     with_adapter_scales,
 )
-from git_theta_ext.operations.merge.rules import RuleSources
 from git_theta_ext.operations.merge.statistics import needs_statistics, outdated, used_statistics
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.statistics.sidecar import is_statistics, sidecar_of
@@ -45,8 +40,6 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.rules.rules import Rules
     from git_theta_ext.operations.workspace import Workspace
-
-_NO_FILE = f"write the rules into {FILE} itself"
 
 
 @dataclass(frozen=True)
@@ -168,24 +161,6 @@ def gather_resolution(
     return ResolveInputs(workspace.settings.merge_device, adapters, config)
 
 
-def rule_sources(repo: Repository) -> RuleSources:
-    """Read the sources of merge rules: the file, the settings and the environment.
-
-    Raises:
-        MergeError: The file is a link.
-        RepositoryError: The file cannot be read.
-    """
-    settings = repo.config.merge_override
-    return RuleSources(
-        file=_rules_file(repo),
-        settings=settings,
-        command_line=_command_line(repo) if settings else (),
-        environment=tuple(os.environ.get(MERGE_OPTIONS, "").split()),
-        replay=repo.config.merge_replay,
-        all_names=lambda: _all_names(repo),
-    )
-
-
 def config_in_worktree(repo: Repository, path: str) -> bytes | None:
     """Return the adapter configuration in the folder of a checkpoint in the work tree; None if there is none."""
     file = worktree_of(repo) / posixpath.dirname(path) / CONFIG
@@ -245,45 +220,3 @@ def _statistics_beside(repo: Repository, plan: Plan, path: str, commits: Sequenc
     }
     manifests = dict(manifest_blobs(repo, object_infos(repo, set(oids.values()))))
     return {number: Manifest.parse(manifests[oid]) for number, oid in oids.items() if oid in manifests}
-
-
-def _command_line(repo: Repository) -> tuple[str, ...]:
-    """Return the words of the settings on the command line (``git -c``)."""
-    query = ("config", "-z", "--show-scope", "--get-regexp", r"^theta\.merge\.(method|options|with)$")
-    fields = repo.run(*query, check=False).decode(errors="surrogateescape").split("\0")
-    settings = dict(
-        item.split("\n", 1)
-        for scope, item in zip(fields[::2], fields[1::2], strict=False)
-        if scope == "command" and "\n" in item
-    )
-    method, options = settings.get("theta.merge.method", ""), settings.get("theta.merge.options")
-    words = settings.get(FORMER_MERGE_OPTIONS, "") if options is None else options
-    return (*([f"method={method}"] if method else []), *words.split())
-
-
-def _rules_file(repo: Repository) -> bytes | None:
-    """Return the rules file of the work tree, or of the current commit if the work tree has none."""
-    if repo.worktree is not None:
-        path = repo.worktree / FILE
-        try:
-            if not stat.S_ISREG(path.lstat().st_mode):  # git does not follow links for .gitattributes either
-                raise MergeError(f"{FILE} is not a regular file", hint=_NO_FILE)
-            with path.open("rb") as file:
-                return file.read(MOST_BYTES + 1)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise RepositoryError(f"cannot read {FILE}: {error.strerror}") from error
-    entry = repo.entry("HEAD", FILE)
-    if entry is not None and not entry.regular:
-        raise MergeError(f"{FILE} is not a regular file in the current commit", hint=_NO_FILE)
-    return None if entry is None else repo.run("cat-file", "blob", entry.oid)
-
-
-def _all_names(repo: Repository) -> set[str]:
-    """Return the names of the parameters of all checkpoints in the current commit."""
-    oids = {entry.oid for entry in repo.entries("HEAD") if entry.regular}
-    names: set[str] = set()
-    for _, data in manifest_blobs(repo, object_infos(repo, oids)):
-        names.update(Manifest.parse(data).parameters)
-    return names

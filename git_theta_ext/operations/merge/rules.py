@@ -7,7 +7,7 @@ change, or of the version that it is applied to. Options of the command itself a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -24,33 +24,13 @@ if TYPE_CHECKING:
 
     from git_theta_ext.config import Config
     from git_theta_ext.git.operation import Operation
+    from git_theta_ext.operations.merge.rule_sources import RuleSources
     from git_theta_ext.util.reporter import Reporter
 
 AS_MERGES = "rules"
 """The value of ``theta.merge.replay`` with which replays follow the rules like merges."""
 
 SETTINGS = "theta.merge.method and theta.merge.options"
-
-
-@dataclass(frozen=True)
-class RuleSources:
-    """The sources of merge rules.
-
-    Attributes:
-        file: The content of ``.thetamerge``; None if there is none.
-        settings: The words of the settings.
-        command_line: The words among them that are on the command line (``git -c``).
-        environment: The words of ``GIT_THETA_MERGE``.
-        replay: The value of ``theta.merge.replay``.
-        all_names: Reads the names of all parameters of the current commit.
-    """
-
-    file: bytes | None
-    settings: tuple[str, ...]
-    command_line: tuple[str, ...]
-    environment: tuple[str, ...]
-    replay: str | None
-    all_names: Callable[[], set[str]]
 
 
 def merge_rules(
