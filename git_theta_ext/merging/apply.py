@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.merging.execution.engine import Computed, Engine
 from git_theta_ext.merging.execution.exact import compute as compute_exactly
 from git_theta_ext.merging.planning.layouts import with_facts_decided, written
+from git_theta_ext.merging.planning.plan import UNREAD
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
 from git_theta_ext.registry import find_format
@@ -18,7 +19,7 @@ from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.tensor import TensorSpec
@@ -39,6 +40,8 @@ class Outcome:
         computed: Method to the number of parameters that it merged.
         notes: Messages for the user.
         resumed: Number of tensors that an earlier, interrupted run had computed.
+        failed: Parameters whose computation failed, sorted.
+        unread: The same if a value that the merge reads is missing or damaged, else none.
     """
 
     manifest: Manifest
@@ -46,6 +49,8 @@ class Outcome:
     computed: Mapping[str, int]
     notes: tuple[str, ...] = ()
     resumed: int = 0
+    failed: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def conflicts(self) -> int:
@@ -58,6 +63,7 @@ def apply(
     store: Store,
     start: Callable[[], Engine] | None = None,
     advance: Callable[[int], None] = no_progress,
+    leave: Collection[str] = (),
 ) -> Outcome:
     """Execute a plan.
 
@@ -68,6 +74,7 @@ def apply(
         store: Holds the tensors; computed ones are written to it and durable on return.
         start: Makes the engine, if a merge method has to be computed; by default one on the CPU.
         advance: Called with the size in bytes of each tensor that is computed without the engine.
+        leave: Parameters that are left in conflict as if their values could not be read.
 
     Raises:
         MissingError: A skeleton is not in the store.
@@ -76,7 +83,7 @@ def apply(
         StoreError: The store cannot be written.
     """
     plan = with_facts_decided(plan, store)
-    computed = compute(plan, store, start, advance)
+    computed = compute(plan, store, start, advance, leave)
     parameters: dict[str, Parameter] = {}
     conflicts: list[Conflict] = []
     notes: dict[str, list[str]] = {}
@@ -106,7 +113,7 @@ def apply(
     skeleton, layout_conflict, note = _lay_out(plan, store, merged, structural=structural)
     all_notes = (*plan.notes, *computed.notes, *_folded(notes), *([note] if note else []))
     manifest = Manifest(plan.ours.format, skeleton, parameters, layout_conflict, tuple(conflicts))
-    return Outcome(manifest, taken, computed_by, all_notes, computed.resumed)
+    return Outcome(manifest, taken, computed_by, all_notes, computed.resumed, tuple(sorted(computed.failed)))
 
 
 def _folded(notes: Mapping[str, Sequence[str]]) -> list[str]:
@@ -119,8 +126,14 @@ def compute(
     store: TensorStore,
     start: Callable[[], Engine] | None = None,
     advance: Callable[[int], None] = no_progress,
+    leave: Collection[str] = (),
 ) -> Computed:
     """Compute the values that a plan asks for, without torch if no merge method is needed; see ``apply``."""
+    if leave:
+        # Only here: the layout was planned for all parameters, and thresholds count all.
+        computed = compute(plan.without(leave), store, start, advance)
+        computed.failed.update(dict.fromkeys(leave, UNREAD.text))
+        return computed
     if any(decision.action == "compute" for decision in plan.decisions):
         return (start or partial(Engine, store))().compute(plan)
     computed = Computed()

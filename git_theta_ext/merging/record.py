@@ -33,10 +33,12 @@ class Step:
     Attributes:
         rules: One choice, for all parameters.
         patterns: Patterns of the parameters that it resolved; empty if it resolved all that it could.
+        unread: Parameters that it left in conflict, if values of some of them could not be read.
     """
 
     rules: Rules
     patterns: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Record:
         versions: Version of each method that computed something.
         steps: Resolutions after the merge, in order.
         tool: Version of git-theta.
+        unread: Parameters that were left in conflict, because values could not be read.
+        unread_types: Likewise, because it was unknown whether a side only changed their element type.
     """
 
     path: str
@@ -62,10 +66,18 @@ class Record:
     versions: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     steps: tuple[Step, ...] = ()
     tool: str = ""
+    unread: tuple[str, ...] = ()
+    unread_types: tuple[str, ...] = ()
 
     @classmethod
-    def of(
-        cls, path: str, manifests: Sequence[str | None], commits: Sequence[str], rules: Rules, plan: Plan
+    def of(  # noqa: PLR0913, PLR0917 - what a record holds
+        cls,
+        path: str,
+        manifests: Sequence[str | None],
+        commits: Sequence[str],
+        rules: Rules,
+        plan: Plan,
+        unread: tuple[str, ...] = (),
     ) -> Record | None:
         """Return the record of a merge; None if its rules decided nothing, or were not fully applied.
 
@@ -75,13 +87,15 @@ class Record:
             commits: The commit of each side.
             rules: The rules.
             plan: The plan that followed from them.
+            unread: Parameters that were left in conflict, because values could not be read.
         """
         if not plan.complete or not any(len({d.sides[number] for number in d.changed_by}) > 1 for d in plan.decisions):
             return None
         base, *sides = manifests
         methods = {decision.choice.method for decision in plan.decisions if decision.action == "compute"}
         ids = tuple(side for side in sides if side is not None)
-        return cls(path, base, ids, tuple(commits), rules, versions_of(methods), (), __version__)
+        types = plan.unread_types
+        return cls(path, base, ids, tuple(commits), rules, versions_of(methods), (), __version__, unread, types)
 
     def resolved(self, step: Step) -> Record:
         """Return the record with one more resolution."""
@@ -94,8 +108,15 @@ class Record:
         data["rules"] = self.rules.to_dict()
         if self.versions:
             data["versions"] = dict(self.versions)
+        if self.unread:
+            data["unread"] = self.unread
+        if self.unread_types:
+            data["unread_types"] = self.unread_types
         if self.steps:
-            data["resolved"] = [{**step.rules.to_dict(), "parameters": step.patterns} for step in self.steps]
+            data["resolved"] = [
+                {**step.rules.to_dict(), "parameters": step.patterns} | ({"unread": step.unread} if step.unread else {})
+                for step in self.steps
+            ]
         return json.dumps(data | {"git-theta": self.tool}, separators=(",", ":"), ensure_ascii=True)
 
     @classmethod
@@ -108,7 +129,10 @@ class Record:
         """
         try:
             data = read_json(text)
-            steps = [Step(Rules.from_dict(step), _texts(step["parameters"])) for step in data.get("resolved", [])]
+            steps = [
+                Step(Rules.from_dict(step), _texts(step["parameters"]), _texts(step.get("unread", [])))
+                for step in data.get("resolved", [])
+            ]
             base = None if data["base"] is None else _text(data["base"])
             record = cls(
                 _text(data["path"]),
@@ -119,6 +143,8 @@ class Record:
                 {_text(name): int(number) for name, number in data.get("versions", {}).items()},
                 tuple(steps),
                 _text(data["git-theta"]),
+                _texts(data.get("unread", [])),
+                _texts(data.get("unread_types", [])),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise MergeError(f"not a valid record of a merge: {text[:80]}") from error

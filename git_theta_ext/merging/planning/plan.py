@@ -20,7 +20,7 @@ from git_theta_ext.model.manifest import side_names
 from git_theta_ext.registry import find_format, find_merge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from git_theta_ext.merging.planning.casts import Casts
     from git_theta_ext.merging.planning.decision import Action
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.rules.rules import Choice, Rules
     from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
     from git_theta_ext.model.tensor import Digest, TensorSpec
+
+UNREAD = Reason.of(ConflictCode.FAILED, "values could not be read when this merge was first made")
+"""The reason why a merge that is repeated leaves a parameter in conflict."""
 
 _FORMATS_DIFFER = Reason.of(ConflictCode.FORMAT, "the sides have different formats")
 _WHOLE_FILE = Reason.of(ConflictCode.WHOLE_FILE, "files of this format are merged as a whole")
@@ -71,6 +74,7 @@ class Plan:
         moved: Indices of the sides whose layout has other names for some parameters; -1 for the common ancestor.
         notes: Messages for the user.
         complete: Whether nothing was postponed, that is, left in conflict although the rules merge it.
+        unread_types: Parameters in conflict because it is unknown whether a side only changed their element type.
     """
 
     base: Manifest | None
@@ -81,6 +85,7 @@ class Plan:
     moved: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
     complete: bool = True
+    unread_types: tuple[str, ...] = ()
 
     @property
     def ours(self) -> Manifest:
@@ -127,6 +132,13 @@ class Plan:
             for row in self.decisions
         )
         return replace(self, decisions=rows, pairs=(), complete=False)
+
+    def without(self, names: Collection[str]) -> Plan:
+        """Return a plan that leaves some parameters in conflict, with the other parameters of their LoRAs."""
+        apart = [pair for pair in self.pairs if not set(names).isdisjoint(pair.members)]
+        every = set(names).union(*(pair.members for pair in apart))
+        rows = tuple(row.in_conflict(UNREAD) if row.name in every else row for row in self.decisions)
+        return replace(self, decisions=rows, pairs=tuple(pair for pair in self.pairs if pair not in apart))
 
 
 def scope_of(choice: Choice) -> str:
@@ -191,7 +203,9 @@ def plan(
     layout = _decide_layout(base, sides, _specs(rows, pairs), followed.moved)
     if rules.defaults.method in (*side_names(len(sides)), "base"):
         layout = replace(layout, side=rules.defaults.method)
-    return Plan(base, tuple(sides), rows, layout, pairs, followed.moved, (*followed.notes, *_out_of_reach(rows)))
+    notes = (*followed.notes, *_out_of_reach(rows))
+    unread = tuple(sorted(name for name, cast in casts.items() if cast.unknown))
+    return Plan(base, tuple(sides), rows, layout, pairs, followed.moved, notes, unread_types=unread)
 
 
 def _out_of_reach(decisions: Sequence[Decision]) -> list[str]:

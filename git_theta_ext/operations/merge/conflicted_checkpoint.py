@@ -21,9 +21,9 @@ from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted
 from git_theta_ext.operations.merge.adapter_scales import scales_to_resolve
-from git_theta_ext.operations.merge.inputs import config_in_worktree, gather_resolution
+from git_theta_ext.operations.merge.inputs import config_in_worktree, fetch_values, gather_resolution
 from git_theta_ext.operations.merge.record import note_step
-from git_theta_ext.operations.merge.resolve import digests_to_read, resolve
+from git_theta_ext.operations.merge.resolve import resolve, skeletons_to_read, values_to_read
 from git_theta_ext.operations.merge.run import engine
 from git_theta_ext.operations.staging.stage import Staged, stage_manifests
 from git_theta_ext.operations.sync.fetch import ensure_digests, ensure_local
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ def resolve_conflicts(
         ThetaError: See ``git_theta_ext.operations.merge.resolve.resolve``; or the manifest cannot be written.
     """
     repo, store = workspace.repo, workspace.store
-    ensure_digests(workspace, digests_to_read(checkpoint.manifest))
+    ensure_digests(workspace, skeletons_to_read(checkpoint.manifest))
+    fetch_values(workspace, checkpoint.path, values_to_read(checkpoint.manifest, choice.method))
     heads = [head for head in (head_of(repo), *merge_heads(repo)) if head is not None]
     config = config_in_worktree(repo, checkpoint.path)
     inputs = gather_resolution(workspace, checkpoint.manifest, checkpoint.path, heads, config)
@@ -135,9 +137,18 @@ def resolve_conflicts(
     file = _write(workspace.repo, checkpoint, content)
     if checkpoint.content is not None:
         kind = repo.object_format
-        step = Step(Rules(choice), tuple(patterns))
+        step = Step(Rules(choice), tuple(patterns), () if patterns else _unread(store, resolved))
         note_step(repo, checkpoint.path, step, blob_id(checkpoint.content, kind), blob_id(content, kind))
     return ConflictedCheckpoint(checkpoint.path, resolved, content, file)
+
+
+def _unread(store: Store, resolved: Manifest) -> tuple[str, ...]:
+    """Return the parameters that are still in conflict, if values of some of them are missing or damaged.
+
+    All of them: a value that cannot be read can keep a threshold from being found for other parameters.
+    """
+    values = {value.digest for conflict in resolved.conflicts for value in conflict.candidates.values() if value}
+    return tuple(conflict.name for conflict in resolved.conflicts) if store.touch_and_find_missing(values) else ()
 
 
 def stage_resolved(workspace: Workspace, checkpoint: ConflictedCheckpoint) -> None:

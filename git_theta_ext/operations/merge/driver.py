@@ -98,7 +98,7 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
     if not virtual:
         report(workspace.reporter, path, outcome, operation)
         ids = [blob_id(content, repo.object_format) if content else None for content in contents]
-        record = Record.of(path, ids, heads, rules, planned)
+        record = Record.of(path, ids, heads, rules, planned, outcome.unread)
         remember(workspace, heads, {path: (record, blob_id(outcome.manifest.to_bytes(), repo.object_format))})
     return CONFLICT if outcome.conflicts and not virtual else CLEAN
 

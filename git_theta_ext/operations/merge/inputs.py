@@ -16,8 +16,9 @@ from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import merge_bases
 from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
-from git_theta_ext.merging.planning.casts import find_casts, values_to_read
+from git_theta_ext.merging.planning.casts import Casts, find_casts, values_to_read
 from git_theta_ext.merging.planning.layouts import with_facts_decided
+from git_theta_ext.merging.planning.plan import UNREAD
 from git_theta_ext.merging.planning.plan import plan as plan_merge
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.merge.adapter_scales import (
@@ -32,13 +33,14 @@ from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.statistics.sidecar import is_statistics, sidecar_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.execution.tasks import Statistics
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.rules.rules import Rules
+    from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.workspace import Workspace
 
 
@@ -78,11 +80,24 @@ class ResolveInputs:
     config: bytes | None
 
 
-def plan_checkpoint(workspace: Workspace, base: Manifest | None, sides: Sequence[Manifest], rules: Rules) -> Plan:
+def plan_checkpoint(
+    workspace: Workspace,
+    base: Manifest | None,
+    sides: Sequence[Manifest],
+    rules: Rules,
+    unread_types: Iterable[str] = (),
+) -> Plan:
     """Plan a merge; statistics that several sides added are merged without a common ancestor.
 
     Values are read, and fetched from a remote if they are not here, only of parameters whose element type a side
     changed.
+
+    Args:
+        workspace: The repository and its store.
+        base: The common ancestor's version, or None.
+        sides: The versions to merge, ours first.
+        rules: The rules.
+        unread_types: Parameters for which values are not read, as if they were missing.
 
     Raises:
         MergeError: A rule that is needed has weights for another number of sides.
@@ -91,7 +106,7 @@ def plan_checkpoint(workspace: Workspace, base: Manifest | None, sides: Sequence
     """
     with suppress(ThetaError):  # a missing value ends as a conflict that says so
         ensure_digests(workspace, set(values_to_read(base, sides)))
-    casts = find_casts(workspace.store, base, sides)
+    casts = find_casts(workspace.store, base, sides) | dict.fromkeys(unread_types, Casts(unknown=UNREAD.text))
     baseless = all(is_statistics(side.parameters) for side in sides)
     return plan_merge(base, sides, rules, baseless=baseless, casts=casts)
 
@@ -112,10 +127,7 @@ def gather_inputs(workspace: Workspace, plan: Plan, path: str, commits: Sequence
         CorruptError: A layout in the store is damaged.
         ManifestError: The manifest of statistics is not valid.
     """
-    try:
-        ensure_digests(workspace, set(plan.reads()))
-    except ThetaError as error:
-        workspace.reporter.warning(f"{path}: {error.message}", error.hint)
+    fetch_values(workspace, path, plan.reads())
     plan = _scaled(workspace, plan, path, commits)
     beside = _statistics_beside(workspace.repo, plan, path, commits)
     statistics = {number: manifest.parameters for number, manifest in beside.items()}
@@ -125,6 +137,17 @@ def gather_inputs(workspace: Workspace, plan: Plan, path: str, commits: Sequence
         ensure_digests(workspace, {beside[number].skeleton.digest for number in used})
     notes = tuple(outdated(workspace.store, plan, beside))
     return _inputs(workspace, path, plan, statistics, notes)
+
+
+def fetch_values(workspace: Workspace, path: str, digests: Iterable[Digest]) -> None:
+    """Fetch the values that a merge of a checkpoint reads; a failure is reported.
+
+    A parameter that cannot be merged without such a value ends in conflict, and the others are merged.
+    """
+    try:
+        ensure_digests(workspace, digests)
+    except ThetaError as error:
+        workspace.reporter.warning(f"{path}: {error.message}", error.hint)
 
 
 def gather_preview(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str]) -> MergeInputs:

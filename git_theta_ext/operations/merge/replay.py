@@ -16,7 +16,7 @@ from git_theta_ext.operations.merge.adapter_scales import scales_to_resolve
 from git_theta_ext.operations.merge.driver import read_version
 from git_theta_ext.operations.merge.inputs import config_in_commit, gather_inputs, gather_resolution, plan_checkpoint
 from git_theta_ext.operations.merge.record import records_of
-from git_theta_ext.operations.merge.resolve import digests_to_read, resolve
+from git_theta_ext.operations.merge.resolve import resolve, skeletons_to_read, values_to_read
 from git_theta_ext.operations.merge.run import bytes_to_compute, engine
 from git_theta_ext.operations.merge.trailers import are_merged, parents_of
 from git_theta_ext.operations.sync.fetch import ensure_digests
@@ -99,9 +99,8 @@ def recorded_merges(workspace: Workspace, commit: str) -> list[RecordedMerge]:
         manifests = _manifests(repo, record)
         base = None if record.base is None else _version(manifests, record.base, record.path, allow_conflicts=True)
         sides = [_version(manifests, side, record.path) for side in record.sides]
-        merges.append(
-            RecordedMerge(oid, record, plan_checkpoint(workspace, base, sides, record.rules), committed[record.path][1])
-        )
+        plan = plan_checkpoint(workspace, base, sides, record.rules, record.unread_types)
+        merges.append(RecordedMerge(oid, record, plan, committed[record.path][1]))
     return merges
 
 
@@ -116,20 +115,30 @@ def replay(workspace: Workspace, merge: RecordedMerge) -> Replayed:
         ThetaError: See ``git_theta_ext.merging.apply.apply``; or a recorded resolution no longer works.
     """
     record, store = merge.record, workspace.store
-    ensure_digests(workspace, set(merge.plan.reads()))
+    ensure_digests(workspace, merge.plan.without(record.unread).reads())
     inputs = gather_inputs(workspace, merge.plan, record.path, record.commits)
     with workspace.reporter.progress(f"merging {record.path}", bytes_to_compute(inputs.plan)) as advance:
         outcome = apply(
-            inputs.plan, store, lambda: engine(store, inputs.device, statistics=inputs.statistics, advance=advance)
+            inputs.plan,
+            store,
+            lambda: engine(store, inputs.device, statistics=inputs.statistics, advance=advance),
+            leave=record.unread,
         )
     manifest = outcome.manifest
     config = config_in_commit(workspace.repo, record.path, merge.commit)
     resolution = gather_resolution(workspace, manifest, record.path, record.commits, config)
     scaled = scales_to_resolve(store, resolution.adapters, resolution.config)
     for step in record.steps:
-        ensure_digests(workspace, digests_to_read(manifest))
+        method = step.rules.defaults.method
+        ensure_digests(workspace, {*skeletons_to_read(manifest), *values_to_read(manifest, method, step.unread)})
         manifest = resolve(
-            manifest, store, step.rules.defaults, step.patterns, lambda: engine(store, inputs.device), scaled=scaled
+            manifest,
+            store,
+            step.rules.defaults,
+            step.patterns,
+            lambda: engine(store, inputs.device),
+            scaled=scaled,
+            leave=step.unread,
         )
     inexact = tuple(name for name in record.versions if not find_merge(name).contract.exact)
     computed = sum(outcome.computed.values()) + len(outcome.manifest.conflicts) - len(manifest.conflicts)

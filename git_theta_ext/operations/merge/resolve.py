@@ -20,7 +20,7 @@ from git_theta_ext.operations.merge.resolve_layout import resolve_layout
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from git_theta_ext.merging.execution.engine import Engine
     from git_theta_ext.merging.rules.rules import Choice
@@ -38,6 +38,7 @@ def resolve(  # noqa: PLR0913 - named, and the last two have defaults
     start: Callable[[], Engine] | None = None,
     *,
     scaled: Callable[[Plan], Plan] = lambda plan: plan,
+    leave: Collection[str] = (),
 ) -> Manifest:
     """Resolve conflicts by taking a side or by a merge method.
 
@@ -52,6 +53,7 @@ def resolve(  # noqa: PLR0913 - named, and the last two have defaults
         patterns: Names or globs (``*``, ``?``, ``[…]``) of parameters; empty for all.
         start: Makes the engine that computes; by default one on the CPU.
         scaled: Scales LoRAs by the configuration of their adapter.
+        leave: Parameters that are left in conflict as if their values could not be read.
 
     Returns:
         The manifest with the conflicts that remain.
@@ -64,7 +66,7 @@ def resolve(  # noqa: PLR0913 - named, and the last two have defaults
     """
     if choice.method == "conflict":
         raise UsageError("the method 'conflict' resolves nothing", hint="git theta resolve --method=ours")
-    chosen = _chosen(manifest, patterns)
+    chosen = [conflict for conflict in _chosen(manifest, patterns) if conflict.name not in leave]
     _check_whole(manifest, choice.method, patterns)
     values, failed = resolved_values(manifest, chosen, choice, store, start, scaled)
     if failed and patterns:
@@ -87,14 +89,26 @@ def resolve(  # noqa: PLR0913 - named, and the last two have defaults
     return result
 
 
-def digests_to_read(manifest: Manifest) -> Iterator[Digest]:
-    """Yield the digest of every tensor and skeleton that resolving a manifest's conflicts may read."""
+def skeletons_to_read(manifest: Manifest) -> Iterator[Digest]:
+    """Yield the digest of every skeleton that resolving a manifest's conflicts may read."""
     yield manifest.skeleton.digest
     layout = manifest.layout_conflict
     if layout is not None:
         yield from (skeleton.digest for skeleton in layout.candidates.values() if skeleton is not None)
-    for conflict in manifest.conflicts:
-        yield from (side.digest for side in conflict.candidates.values() if side is not None)
+
+
+def values_to_read(manifest: Manifest, method: str, leave: Collection[str] = ()) -> Iterator[Digest]:
+    """Yield the digest of every tensor that resolving a manifest's conflicts may read: none if a side is taken.
+
+    Args:
+        manifest: A manifest with conflicts.
+        method: The side or method.
+        leave: Parameters that are left in conflict.
+    """
+    if method not in sides_of(manifest):
+        for conflict in manifest.conflicts:
+            if conflict.name not in leave:
+                yield from (side.digest for side in conflict.candidates.values() if side is not None)
 
 
 def _chosen(manifest: Manifest, patterns: Sequence[str]) -> list[Conflict]:

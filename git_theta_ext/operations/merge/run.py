@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.util.libraries import absent, is_installed
 from git_theta_ext.util.threads import LARGEST_KEPT, keep_freed_memory, no_progress
@@ -71,7 +72,18 @@ def merge(store: Store, inputs: MergeInputs, reporter: Reporter, advance: Callab
 
     outcome = apply(inputs.plan, store, start, advance)
     journal.done()
-    return replace(outcome, notes=(*outcome.notes, *inputs.notes))
+    return replace(outcome, notes=(*outcome.notes, *inputs.notes), unread=_unread(store, inputs, outcome.failed))
+
+
+def _unread(store: Store, inputs: MergeInputs, failed: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the parameters that failed, if a value that the plan reads is missing or damaged.
+
+    All of them: a value that cannot be read can keep a threshold from being found for other parameters.
+    """
+    if not failed:
+        return ()
+    read = digests_of(tasks_of(inputs.plan.decisions, inputs.statistics)).union(inputs.plan.reads())
+    return failed if store.touch_and_find_missing(read) else ()
 
 
 def without_torch(plan: Plan) -> Plan:

@@ -112,7 +112,7 @@ def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words:
     update = ["git", "read-tree", "-m", "-u", "HEAD", tree]
     if subprocess.run(update, cwd=repo.folder, env=repo.environment(), check=False).returncode:
         return StrategyResult(CANNOT)
-    remember(workspace, heads, _records(candidates, plans, merged))
+    remember(workspace, heads, _records(candidates, plans, outcomes, merged))
     conflicted = [candidate for candidate in candidates if outcomes[candidate.merged.path].conflicts]
     _mark(repo, [*_stages(combined, candidates, merged), *chain.from_iterable(map(_conflict_stages, conflicted))])
     return StrategyResult(MERGED if combined.clean and not conflicted else CONFLICTS, tuple(combined.messages))
@@ -179,13 +179,17 @@ def planned(
 
 
 def _records(
-    candidates: Sequence[CheckpointVersions], plans: Mapping[str, tuple[Rules, Plan]], merged: Mapping[str, TreeEntry]
+    candidates: Sequence[CheckpointVersions],
+    plans: Mapping[str, tuple[Rules, Plan]],
+    outcomes: Mapping[str, Outcome],
+    merged: Mapping[str, TreeEntry],
 ) -> dict[str, tuple[Record | None, str]]:
     records = {}
     for candidate in candidates:
         path = candidate.merged.path
         ids = [None if candidate.base is None else candidate.base.oid, *(side.oid for side in candidate.sides)]
-        records[path] = Record.of(path, ids, candidate.heads, *plans[path]), merged[path].oid
+        record = Record.of(path, ids, candidate.heads, *plans[path], outcomes[path].unread)
+        records[path] = record, merged[path].oid
     return records
 
 
