@@ -12,8 +12,8 @@ from git_theta_ext.checkpoint.unfinished import NAMELESS
 from git_theta_ext.checkpoint.writers import being_written
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.model.manifest import Manifest
-from git_theta_ext.store.packs.writer import temporary
 from git_theta_ext.store.stat_records import StatRecords
+from git_theta_ext.store.temporary import temporary
 
 if TYPE_CHECKING:
     from pathlib import Path

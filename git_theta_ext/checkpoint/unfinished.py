@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.replace import replace_file
 from git_theta_ext.model.manifest import MAGIC, is_manifest
-from git_theta_ext.store.packs.writer import clear_stale, temporary
+from git_theta_ext.store.temporary import clear_stale, temporary
 from git_theta_ext.util.files import temporaries_beside, temporary_beside
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.store.deltas.chains import shallowest
 from git_theta_ext.store.locations import in_pack, sound
 from git_theta_ext.store.packs.reader import StoredBlob
-from git_theta_ext.store.packs.writer import temporary
+from git_theta_ext.store.temporary import temporary
 from git_theta_ext.store.verification.examine import is_damage, outcomes
 from git_theta_ext.transfer.retry import retried
 from git_theta_ext.util.files import reporting_os_errors, sha256_of

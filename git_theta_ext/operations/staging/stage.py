@@ -23,7 +23,7 @@ from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.filter.clean import echo_manifest
 from git_theta_ext.operations.filter.content_check import check_content
 from git_theta_ext.operations.filter.written_files import flush_if_asked
-from git_theta_ext.store.packs.writer import temporary
+from git_theta_ext.store.temporary import temporary
 from git_theta_ext.util.file_bytes import open_bytes
 from git_theta_ext.util.files import reporting_os_errors, temporary_beside
 from git_theta_ext.util.threads import no_progress

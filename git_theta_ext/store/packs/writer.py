@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +12,7 @@ from git_theta_ext.model.dtypes import SKELETON
 from git_theta_ext.model.tensor import Digest
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.packs.format import Entry, chunk_count, chunk_range, write_header
+from git_theta_ext.store.temporary import clear_stale, temporary
 from git_theta_ext.util.files import reporting_os_errors, sha256_of, sync_directories, sync_file
 from git_theta_ext.util.threads import ordered_map
 
@@ -37,7 +35,6 @@ SHARED_PACK = 1 << 24
 UNNAMED = Digest("0" * 64)
 """The digest of a blob whose tensor was not read yet."""
 
-_STALE_SECONDS = 24 * 3600
 _FINISHERS = 4
 
 
@@ -109,24 +106,6 @@ def grouped(blobs: Iterable[NewBlob]) -> list[list[NewBlob]]:
 def pack_path(root: Path, name: str) -> Path:
     """Return the path of a pack in a store."""
     return root / "packs" / name[:2] / name
-
-
-def temporary(root: Path) -> Path:
-    """Return an unused path for a temporary file in the store."""
-    directory = root / "tmp"
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory / secrets.token_hex(16)
-
-
-def clear_stale(root: Path) -> None:
-    """Remove temporary files that a crash left in the store at least a day ago."""
-    with suppress(FileNotFoundError):
-        for left in (root / "tmp").iterdir():
-            with suppress(OSError):
-                status = left.stat()
-                # A hard link has the times of its file, however new the link is.
-                if status.st_nlink == 1 and time.time() - status.st_mtime > _STALE_SECONDS:
-                    left.unlink()
 
 
 def place_pack(root: Path, unfinished: Path, name: str) -> set[Path]:
