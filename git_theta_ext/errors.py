@@ -7,7 +7,6 @@ class's docstring describes its exit code in the documentation.
 from __future__ import annotations
 
 import pathlib
-from shlex import quote
 from traceback import walk_tb
 
 _TORCH_HAS_NO_MEMORY = "can't allocate memory"
@@ -132,12 +131,13 @@ class KeptError(ChangedError):
 
     Args:
         path: Relative to the top of the work tree.
+        argument: The path as the user types it in a command, quoted for the shell.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, argument: str) -> None:
         super().__init__(
             f"{path}: another program saved this file during the checkout; its file was kept",
-            hint=f"git add {quote(path)} keeps it, git checkout -- {quote(path)} replaces it",
+            hint=f"git add {argument} keeps it, git checkout -- {argument} replaces it",
         )
         self.path = path
 

@@ -77,12 +77,13 @@ class CheckpointFile:
         return hasher.digest()
 
 
-def open_file(path: Path, label: str) -> FileBytes:
+def open_file(path: Path, label: str, argument: str = "") -> FileBytes:
     """Open a file that should be a checkpoint.
 
     Args:
         path: Path of the file.
         label: Name of the file in messages.
+        argument: The file as the user types it in a command, quoted for the shell; the label if empty.
 
     Raises:
         UsageError: The file is a manifest.
@@ -93,7 +94,7 @@ def open_file(path: Path, label: str) -> FileBytes:
     except OSError as error:
         raise StoreError(f"cannot read {label}: {error.strerror}", hint="check the path, or save the file") from error
     if is_manifest(data):
-        raise UsageError(f"{label} is only a manifest", hint=f"git theta checkout {quote(label)}")
+        raise UsageError(f"{label} is only a manifest", hint=f"git theta checkout {argument or quote(label)}")
     return data
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 import zlib
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.replace import identity
@@ -72,7 +71,7 @@ def populate(
         StoreError: The file cannot be written. The old file is unchanged.
     """
     if manifest.conflicted:
-        raise ManifestError(f"{path}: unresolved conflicts", hint=f"git theta resolve {quote(str(path))}")
+        raise ManifestError(f"{path}: unresolved conflicts", hint="git theta resolve")
     layout = read_layout(manifest, store, str(path))
     with reporting_os_errors(path), Unfinished(path, store.root) as unfinished:
         descriptor = unfinished.descriptor

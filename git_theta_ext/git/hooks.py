@@ -156,7 +156,7 @@ def _place(repo: Repository, hook: Hook) -> list[Change]:
         if os.access(path, os.X_OK):
             return []
         if not hook.is_ours(present):
-            return [_todo(hook, path, "is not executable, and git ignores it", f"chmod +x {path}")]
+            return [_todo(hook, path, "is not executable, and git ignores it", f"chmod +x {quote(str(path))}")]
     elif present is not None:
         return [_todo(hook, path, "does not call git theta", _insert(hook))]
     elif chosen is not None and not (hook.needed and _is_inside(chosen, repo)):

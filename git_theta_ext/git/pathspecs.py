@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError, UsageError
@@ -81,9 +80,9 @@ def addable_paths(repo: Repository, specs: Sequence[str], cwd: Path | None = Non
         folder = first.rpartition("/")[0]
         raise UsageError(
             f"{first} is outside the sparse checkout, or marked with --skip-worktree",
-            hint=f"git sparse-checkout add {quote(folder)}"
+            hint=f"git sparse-checkout add {repo.argument(folder)}"
             if folder
-            else f"git update-index --no-skip-worktree {quote(first)}",
+            else f"git update-index --no-skip-worktree {repo.argument(first)}",
         )
     return paths
 

@@ -6,9 +6,10 @@ The filter, the drivers and the hooks use this module, so it starts plain ``git`
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.config import CONFIG_REGEXP, Config
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Manifest
 
-_QUESTIONS = ("--absolute-git-dir", "--git-common-dir", "--git-path", "index", "--show-object-format")
+_QUESTIONS = ("--absolute-git-dir", "--git-common-dir", "--git-path", "index", "--show-object-format", "--show-prefix")
+_ANSWERS = 5
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Repository:
         worktree: The top of the work tree; None in a bare repository.
         index_path: The index that git currently uses.
         object_format: ``sha1`` or ``sha256``.
+        prefix: The user's directory relative to the top, with a slash at its end; empty at the top.
     """
 
     git_dir: Path
@@ -45,6 +48,7 @@ class Repository:
     worktree: Path | None
     index_path: Path
     object_format: Literal["sha1", "sha256"]
+    prefix: str = field(default="", compare=False)
 
     @classmethod
     def discover(cls, cwd: Path | None = None, *, env: Mapping[str, str] | None = None) -> Repository:
@@ -60,16 +64,19 @@ class Repository:
         args = ("rev-parse", "--path-format=absolute", *_QUESTIONS, "--show-toplevel")
         # Exit code 128: there is no work tree. The values before the top level are printed all the same.
         lines = run_git(args, cwd=cwd, env=env, ok=(0, 128)).decode(errors="surrogateescape").split("\n")[:-1]
-        if len(lines) not in (4, 5):
+        if len(lines) not in (_ANSWERS, _ANSWERS + 1):
             lines = _ask_one_by_one(cwd, env)
-        git_dir, common_dir, index_path, object_format = lines[:4]
-        worktree = Path(lines[4]) if len(lines) == len(_QUESTIONS) else None
+        git_dir, common_dir, index_path, object_format, prefix = lines[:_ANSWERS]
+        worktree = Path(lines[_ANSWERS]) if len(lines) > _ANSWERS else None
+        # Git runs filters, drivers, hooks and aliases at the top, and says in the environment where the user is.
+        prefix = prefix or (os.environ if env is None else env).get("GIT_PREFIX", "")
         return cls(
             Path(git_dir),
             Path(common_dir),
             worktree,
             Path(index_path),
             "sha256" if object_format == "sha256" else "sha1",
+            prefix,
         )
 
     @property
@@ -86,6 +93,26 @@ class Repository:
     def theta_dir(self) -> Path:
         """The store's directory."""
         return self.common_dir / "theta"
+
+    @property
+    def git_at_top(self) -> str:
+        """The beginning of a command in a hint that must run at the top of the work tree."""
+        up = os.path.relpath("/", f"/{self.prefix}")
+        return f"git -C {up}" if self.prefix else "git"
+
+    def relative(self, path: str) -> str:
+        """Return a path below the top as the user sees it from the current directory."""
+        return os.path.relpath(f"/{path}", f"/{self.prefix}")
+
+    def argument(self, path: str) -> str:
+        """Return a path as the argument of a command in a hint: as the user types it, quoted for the shell.
+
+        Args:
+            path: Relative to the top of the work tree.
+        """
+        relative = self.relative(path)
+        # Git takes a leading hyphen for an option, and a colon for a magic pathspec.
+        return quote(f"./{relative}" if relative.startswith(("-", ":")) else relative)
 
     def environment(self) -> dict[str, str]:
         """Return the environment for git in ``folder``.
@@ -193,6 +220,6 @@ def _ask_one_by_one(cwd: Path | None, env: Mapping[str, str] | None) -> list[str
         if "safe.bareRepository" in error.message:
             hint = "git --git-dir=FOLDER theta COMMAND"
         raise RepositoryError(error.message, hint=hint) from error
-    answers += [ask("--git-common-dir"), ask("--git-path", "index"), ask("--show-object-format")]
+    answers += [ask("--git-common-dir"), ask("--git-path", "index"), ask("--show-object-format"), ask("--show-prefix")]
     answers.append(ask("--show-toplevel", ok=(0, 128)))
     return [os.fsdecode(answer.removesuffix(b"\n")) for answer in answers if answer]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -83,7 +84,7 @@ def manifest_of(repo: Repository, name: str, *, command: str, cwd: Path | None =
         ManifestError: The file is not a manifest.
     """
     if ":" not in name:
-        whole = f"{name}:PATH" if _is_commit(repo, name) else f"HEAD:{name}"
+        whole = f"{name}:PATH" if _is_commit(repo, name) else f"HEAD:{os.path.normpath(repo.prefix + name)}"
         raise UsageError(
             f"{name!r} does not name a version of a file, which is REV:PATH", hint=command.replace("{}", quote(whole))
         )
@@ -97,7 +98,7 @@ def manifest_of(repo: Repository, name: str, *, command: str, cwd: Path | None =
     if not is_manifest(data):
         raise ManifestError(
             f"{name} is not a checkpoint that git theta tracks: git holds the file as it is",
-            hint=f"git theta track {quote(path)} && git theta add {quote(path)}",
+            hint=f"{repo.git_at_top} theta track {quote(path)} && git theta add {repo.argument(path)}",
         )
     try:
         return Manifest.parse(data)

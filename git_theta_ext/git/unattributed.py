@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.attributes import theta_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from git_theta_ext.git.repository import Repository
 
@@ -30,12 +31,21 @@ def advice(repo: Repository, paths: list[str]) -> tuple[str, str]:
     others = len(paths) - 1
     named = paths[0] + (f" and {others} other{'s' if others > 1 else ''}" if others else "")
     verb = "are manifests" if others else "is a manifest"
-    if len(theta_paths(repo.run, paths)) == len(paths):
+    files = _attribute_files(repo, paths)
+    if files and len(theta_paths(repo.run, paths)) == len(paths):
         return (
             f"{named} {verb}, but the .gitattributes that says so is not added: clones would get a manifest's text",
-            "git add .gitattributes && git commit",
+            f"git add {' '.join(map(repo.argument, files))} && git commit",
         )
+    track, added = f"{repo.git_at_top} theta track {quote(paths[0])}", repo.argument(".gitattributes")
     return (
         f"{named} {verb}, but no .gitattributes gives that path to git theta: the file has only the manifest's text",
-        f"git theta track {quote(paths[0])} && git add .gitattributes && git theta checkout",
+        f"{track} && git add {added} && git theta checkout",
     )
+
+
+def _attribute_files(repo: Repository, paths: Iterable[str]) -> list[str]:
+    """Return the ``.gitattributes`` files of the work tree that can say something about paths."""
+    folders = {folder for path in paths for folder in PurePosixPath(path).parents}
+    files = sorted(f"{folder / '.gitattributes'}" for folder in folders)
+    return [file for file in files if (repo.folder / file).is_file()]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.commands.ls_files import summary
@@ -174,7 +173,7 @@ def _chosen(repo: Repository, specs: Sequence[str], output: Output) -> tuple[dic
     links = [path for path in formats if (top / path).is_symlink() and str(top / path) not in named]
     if len(formats) > len(links):
         for path in links:
-            output.warning(f"{path} is a symbolic link and has no parameters", f"git add {quote(path)}")
+            output.warning(f"{path} is a symbolic link and has no parameters", f"git add {repo.argument(path)}")
             del formats[path]
     return {path: name for path, name in formats.items() if path not in gone}, gone
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
@@ -75,9 +74,9 @@ def _populate(output: Output, workspace: Workspace, args: argparse.Namespace) ->
     if without:
         output.warning(*advice(repo, without))
     for path in gone:
-        output.warning(f"{path} was deleted from the work tree", f"git theta checkout --force {quote(path)}")
+        output.warning(f"{path} was deleted from the work tree", f"git theta checkout --force {repo.argument(path)}")
     if left and not failures:
-        output.warning(f"{left[0]} has merge conflicts", f"git theta resolve {quote(left[0])}")
+        output.warning(f"{left[0]} has merge conflicts", f"git theta resolve {repo.argument(left[0])}")
     return failures[0].exit_code if failures else 0
 
 

@@ -6,7 +6,6 @@ name no file are names or patterns of parameters.
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
@@ -84,7 +83,9 @@ def _resolve(output: Output, workspace: Workspace, args: argparse.Namespace) -> 
             left += 1
             lines += [f"{path}:", *_conflict_lines(checkpoint.manifest)]
             if method is None:
-                lines.append(f"to resolve them: {_resolve_command(checkpoint.manifest)} {quote(path)}")
+                lines.append(
+                    f"to resolve them: {_resolve_command(checkpoint.manifest)} {workspace.repo.argument(path)}"
+                )
         else:
             stage_resolved(workspace, checkpoint)
             lines.append(f"resolved {path}")

@@ -181,7 +181,8 @@ def _check_tracked(output: Output, path: Path) -> None:
     if repo.worktree is None or not place.is_relative_to(repo.worktree):
         return
     if not theta_paths(repo.run, [place.relative_to(repo.worktree).as_posix()]):
-        output.warning(f"{path} is not tracked, so merges will not find it", "git theta track '*.stats.safetensors'")
+        command = f"{repo.git_at_top} theta track '*.stats.safetensors'"
+        output.warning(f"{path} is not tracked, so merges will not find it", command)
 
 
 def _show(output: Output, checkpoint: Path) -> int:

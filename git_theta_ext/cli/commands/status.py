@@ -99,7 +99,7 @@ def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
         "filter_configured": configured(repo),
         "pre_push_hook": hook_present(repo),
     }
-    output.result(data, _lines(output, data, staged, changed, tracked=bool(paths or index)))
+    output.result(data, _lines(output, repo, data, (staged, changed), tracked=bool(paths or index)))
     if without:
         output.warning(*advice(repo, without))
     if paths and not data["filter_configured"]:
@@ -121,19 +121,24 @@ def _diffs(old: Mapping[str, Manifest], new: Mapping[str, Manifest | None]) -> d
 
 
 def _lines(
-    output: Output, data: Mapping[str, Any], staged: Mapping[str, Diff], changed: Mapping[str, Diff], *, tracked: bool
+    output: Output,
+    repo: Repository,
+    data: Mapping[str, Any],
+    diffs: tuple[Mapping[str, Diff], Mapping[str, Diff]],
+    *,
+    tracked: bool,
 ) -> Iterator[str]:
+    """Yield the status for people, with paths relative to the current directory, as ``git status`` shows them."""
     clean = True
     screen = Screen(shutil.get_terminal_size().columns if sys.stdout.isatty() else 0, output.color)
-    for title, diffs in (
-        ("Staged for the next commit:", staged),
-        ("Changed, not staged (git theta add):", changed),
+    for title, changes in zip(
+        ("Staged for the next commit:", "Changed, not staged (git theta add):"), diffs, strict=True
     ):
-        if diffs:
+        if changes:
             clean = False
             yield output.styled(title, "bold")
-        for path, diff in diffs.items():
-            yield from ("  " + line for line in render(path, diff, {}, screen).splitlines())
+        for path, diff in changes.items():
+            yield from ("  " + line for line in render(repo.relative(path), diff, {}, screen).splitlines())
     for key, title in (
         ("conflicted", "In conflict after a merge (git theta resolve PATH):"),
         ("one_sided", "Deleted by one side, or renamed (git add PATH keeps it, git rm PATH deletes it):"),
@@ -144,7 +149,7 @@ def _lines(
         if data[key]:
             clean = False
             yield output.styled(title, "bold")
-            yield from _indented(data[key])
+            yield from (f"  {repo.relative(path)}" for path in data[key])
     pushed = data["not_pushed"]
     if pushed and pushed["versions"]:
         clean = False
@@ -156,7 +161,3 @@ def _lines(
         yield "no checkpoint is tracked here; git theta track PATTERN, then git theta add PATH"
     elif clean:
         yield "nothing changed and nothing is pending"
-
-
-def _indented(paths: Sequence[str]) -> Iterator[str]:
-    return (f"  {path}" for path in paths)

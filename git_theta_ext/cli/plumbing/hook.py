@@ -70,7 +70,9 @@ def _upload(output: Output, push: Push, *, strict: bool) -> int:
 
 def _warn(output: Output, push: Push, done: Pushed) -> None:
     for path in done.needed.conflicted:
-        output.warning(f"{path}: the pushed manifest has merge conflicts", f"git theta resolve {quote(path)}")
+        output.warning(
+            f"{path}: the pushed manifest has merge conflicts", f"git theta resolve {push.repo.argument(path)}"
+        )
     if done.failure is not None:
         message = f"no parameters are pushed; {push.shown} already names all that are needed"
         output.warning(f"{message}: {done.failure.message}", done.failure.hint)

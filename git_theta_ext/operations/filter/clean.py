@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from shlex import quote
 from threading import Thread
 from typing import IO, TYPE_CHECKING
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.workspace import Workspace
 
 LOOKING = frozenset({"blame", "diff", "diff-files", "diff-index", "ls-files", "status"})
@@ -89,7 +89,7 @@ class CleanRequest:
             format_name = theta_paths(self._workspace.repo.run, [self._pathname]).get(self._pathname)
             return clean_bytes(self._workspace, data, format_name, self._advance)
         inspecting = calling_command(os.getppid()) in LOOKING
-        return echo_manifest(bytes(self._head), self._pathname, allow_conflicts=inspecting)
+        return echo_manifest(self._workspace.repo, bytes(self._head), self._pathname, allow_conflicts=inspecting)
 
     def close(self) -> None:
         """Release the resources of the request, also after a failure."""
@@ -214,10 +214,11 @@ def clean_bytes(
     return described.manifest.to_bytes()
 
 
-def echo_manifest(data: bytes, path: str, *, allow_conflicts: bool = False) -> bytes:
+def echo_manifest(repo: Repository, data: bytes, path: str, *, allow_conflicts: bool = False) -> bytes:
     """Return unchanged a manifest that git sends in place of its checkpoint.
 
     Args:
+        repo: The repository.
         data: The manifest.
         path: Path of the file, for messages.
         allow_conflicts: Whether it may have conflicts.
@@ -228,7 +229,7 @@ def echo_manifest(data: bytes, path: str, *, allow_conflicts: bool = False) -> b
     try:
         manifest = Manifest.parse(data)
     except ThetaError as error:
-        raise ManifestError(f"{path}: {error.message}", hint=f"git checkout HEAD -- {quote(path)}") from error
+        raise ManifestError(f"{path}: {error.message}", hint=f"git checkout HEAD -- {repo.argument(path)}") from error
     if manifest.conflicted and not allow_conflicts:
-        raise ManifestError(f"{path}: the merge left conflicts in it", hint=f"git theta resolve {quote(path)}")
+        raise ManifestError(f"{path}: the merge left conflicts in it", hint=f"git theta resolve {repo.argument(path)}")
     return data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.objects import manifest_blobs, object_infos
@@ -39,7 +38,7 @@ def check_content(repo: Repository, path: str, manifest: Manifest, data: Content
     what = "begins with zeros" if not any(head) else f"has {data.nbytes} bytes in an unknown format"
     return (
         f"{path} {what}, and the version before is {before.format} with {len(before.parameters)} parameters; "
-        f"if it is damaged: git restore --source=HEAD --staged --worktree {quote(path)}"
+        f"if it is damaged: git restore --source=HEAD --staged --worktree {repo.argument(path)}"
     )
 
 

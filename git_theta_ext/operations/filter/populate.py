@@ -6,7 +6,6 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.populate import populate
@@ -174,10 +173,12 @@ def _replace(
         return
     current = manifest_at(repo, path)
     if current == content:
-        raise ChangedError(f"{path}: another program has it open for writing", hint=f"git theta checkout {quote(path)}")
+        raise ChangedError(
+            f"{path}: another program has it open for writing", hint=f"git theta checkout {repo.argument(path)}"
+        )
     # Another command may have written this version or a later one, or the file may have been removed.
     if current is None and os.path.lexists(full) and not written.knows(path):
-        raise KeptError(path)
+        raise KeptError(path, repo.argument(path))
 
 
 def _inside(repo: Repository, path: str) -> Path | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from functools import partial
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.replace import Expected
@@ -99,7 +98,7 @@ def _conflicts_in_index(workspace: Workspace, path: str) -> Manifest | None:
         deleter = "by the other side" if 2 in stages else "by ours"  # noqa: PLR2004 - stage 2 is ours
         raise UsageError(
             f"{path} was deleted or renamed {deleter}: decide whether to keep the file",
-            hint=f"git add {quote(path)} keeps it, git rm {quote(path)} deletes it",
+            hint=f"git add {repo.argument(path)} keeps it, git rm {repo.argument(path)} deletes it",
         )
     if sides[1] is None or sides[2] is None:
         return None
@@ -174,6 +173,6 @@ def _write(repo: Repository, checkpoint: ConflictedCheckpoint, content: bytes) -
         if not unfinished.put(checkpoint.file):
             raise ChangedError(
                 f"{checkpoint.path} was changed by another program in the meantime, and was left as it is",
-                hint=f"git theta resolve {quote(checkpoint.path)}",
+                hint=f"git theta resolve {repo.argument(checkpoint.path)}",
             )
         return Expected(os.fstat(unfinished.descriptor), content)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import plural
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
-    from git_theta_ext.util.reporter import Reporter
 
 
 CLEAN = 0
@@ -92,11 +90,11 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
             outcome = merge(workspace.store, inputs, workspace.reporter, advance)
         _write(Path(ours_file), outcome.manifest.to_bytes())
     except ThetaError as error:
-        hint = error.hint or f"git checkout --ours {quote(path)}, or --theirs"
+        hint = error.hint or f"git checkout --ours {repo.argument(path)}, or --theirs"
         workspace.reporter.error(ThetaError(f"{path}: {error.message}; our version is kept", hint=hint))
         return CRASHED if isinstance(error, StoreError) else CONFLICT
     if not virtual:
-        report(workspace.reporter, path, outcome, operation)
+        report(workspace, path, outcome, operation)
         ids = [blob_id(content, repo.object_format) if content else None for content in contents]
         record = Record.of(path, ids, heads, rules, planned, outcome.unread)
         remember(workspace, heads, {path: (record, blob_id(outcome.manifest.to_bytes(), repo.object_format))})
@@ -186,8 +184,9 @@ def remember(workspace: Workspace, heads: Sequence[str], merged: Mapping[str, tu
         workspace.reporter.warning(f"the commit will not record how models were merged: {error.message}", error.hint)
 
 
-def report(reporter: Reporter, path: str, outcome: Outcome, operation: Operation = MERGE) -> None:
+def report(workspace: Workspace, path: str, outcome: Outcome, operation: Operation = MERGE) -> None:
     """Report the result of a merge, and how to resolve its conflicts."""
+    reporter, argument = workspace.reporter, workspace.repo.argument(path)
     counts = sorted(outcome.computed.items())
     parts = [f"{outcome.taken} taken"]
     parts += [f"{count} merged by {method}" for method, count in counts if method != APPLY]
@@ -202,7 +201,7 @@ def report(reporter: Reporter, path: str, outcome: Outcome, operation: Operation
     if operation.kind == "unknown":
         reporter.warning(
             f"{path}: {operation.name} may be a merge or the replay of a change",
-            f"git theta resolve --method apply {quote(path)} replays the change, --method average merges",
+            f"git theta resolve --method apply {argument} replays the change, --method average merges",
         )
     else:
-        reporter.warning(f"{path} has conflicts", f"git theta resolve {quote(path)}")
+        reporter.warning(f"{path} has conflicts", f"git theta resolve {argument}")

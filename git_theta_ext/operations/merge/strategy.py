@@ -211,7 +211,7 @@ def _merged(workspace: Workspace, plan: Plan, versions: CheckpointVersions) -> O
     inputs = gather_inputs(workspace, plan, path, versions.heads)
     with workspace.reporter.progress(f"merging {path}", bytes_to_compute(inputs.plan)) as advance:
         outcome = merge(workspace.store, inputs, workspace.reporter, advance)
-    report(workspace.reporter, path, outcome)
+    report(workspace, path, outcome)
     return outcome
 
 

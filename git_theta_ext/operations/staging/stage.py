@@ -7,7 +7,6 @@ import shutil
 import stat as stat_module
 from contextlib import suppress
 from dataclasses import dataclass
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.clean import clean
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.workspace import Workspace
-    from git_theta_ext.store.store import Store
 
 _EXECUTABLE = 0o100
 # The stat data that `git update-index --index-info` writes: git then knows nothing of the file.
@@ -86,9 +84,9 @@ def regular_file(repo: Repository, path: str) -> os.stat_result:
     try:
         stat = (worktree_of(repo) / path).lstat()
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}", hint=f"git rm --cached {quote(path)}") from error
+        raise UsageError(f"{path}: {error.strerror}", hint=f"git rm --cached {repo.argument(path)}") from error
     if stat_module.S_ISLNK(stat.st_mode):
-        raise UsageError(f"{path} is a symbolic link", hint="git add stages the link; add the file that it points to")
+        raise UsageError(f"{path} is a symbolic link", hint=f"git add {repo.argument(path)} stages the link")
     if not stat_module.S_ISREG(stat.st_mode):
         raise UsageError(f"{path} is not a file")
     return stat
@@ -125,13 +123,13 @@ def store_file(workspace: Workspace, path: str, format_name: str | None, advance
     except OSError as error:
         raise RepositoryError(f"{path}: {error.strerror}") from error
     if is_manifest(data):
-        return Staged(path, before, Manifest.parse(echo_manifest(bytes(data[: MAX_MANIFEST + 1]), path)))
+        return Staged(path, before, Manifest.parse(echo_manifest(repo, bytes(data[: MAX_MANIFEST + 1]), path)))
     try:
         described = clean(data, path, workspace.store, format_name, advance)
     except FormatError:  # a file that is being written may be malformed
-        _check_unchanged(full, path, before)
+        _check_unchanged(repo, path, before)
         raise
-    _check_unchanged(full, path, before)
+    _check_unchanged(repo, path, before)
     cache.put(full, before, described.manifest.to_bytes(), format_name, clock)
     note = described.scan.note
     if note is None and format_name is None:
@@ -168,10 +166,10 @@ def rewrite_and_stage(
     try:
         for item in rewrites:
             full = worktree_of(repo) / item.path
-            _check_unchanged(full, item.path, item.stat)
+            _check_unchanged(repo, item.path, item.stat)
             with reporting_os_errors(full):
                 backups[full] = _second_name(full, store.root)
-            after = _rewrite(item, store, full, advance)
+            after = _rewrite(workspace, item, full, advance)
             written[full] = after
             flush_if_asked(repo, full)
             StatCache(store).put_written(full, after, item.manifest.to_bytes(), item.format_name)
@@ -186,10 +184,10 @@ def rewrite_and_stage(
             backup.unlink(missing_ok=True)
 
 
-def _rewrite(item: Rewrite, store: Store, full: Path, advance: Callable[[int], None]) -> os.stat_result:
-    after = populate(item.manifest, store, full, Expected(item.stat), advance)
+def _rewrite(workspace: Workspace, item: Rewrite, full: Path, advance: Callable[[int], None]) -> os.stat_result:
+    after = populate(item.manifest, workspace.store, full, Expected(item.stat), advance)
     if after is None:
-        raise ChangedError(f"{item.path} changed while it was rewritten", hint=f"git theta add {quote(item.path)}")
+        raise _changed(workspace.repo, item.path, "rewritten")
     return after
 
 
@@ -227,13 +225,17 @@ def stage_manifests(repo: Repository, staged: Sequence[Staged]) -> dict[str, str
     return oids
 
 
-def _check_unchanged(full: Path, path: str, before: os.stat_result) -> None:
+def _check_unchanged(repo: Repository, path: str, before: os.stat_result) -> None:
     try:
-        same = _identity(full.lstat()) == _identity(before)
+        same = _identity((worktree_of(repo) / path).lstat()) == _identity(before)
     except OSError:  # it was removed
         same = False
     if not same:
-        raise ChangedError(f"{path} changed while it was read", hint=f"git theta add {quote(path)}")
+        raise _changed(repo, path, "read")
+
+
+def _changed(repo: Repository, path: str, work: str) -> ChangedError:
+    return ChangedError(f"{path} changed while it was {work}", hint=f"git theta add {repo.argument(path)}")
 
 
 def _identity(stat: os.stat_result) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, UsageError
@@ -119,7 +118,8 @@ def store_update(
     head = committed(workspace.repo, path)
     if head is None or head.conflicted:
         raise UsageError(
-            f"HEAD has no version of {path} to update", hint=f"git add {quote(path)} && git commit, then update"
+            f"HEAD has no version of {path} to update",
+            hint=f"git add {workspace.repo.argument(path)} && git commit, then update",
         )
     file = open_update(source.path)
     changes = read_changes(source.kind, file, {name: parameter.spec for name, parameter in head.parameters.items()})

@@ -88,7 +88,7 @@ def open_checkpoint(
         StoreError: It cannot be read.
     """
     before = regular_file(workspace.repo, path)
-    data = open_file(worktree_of(workspace.repo) / path, path)
+    data = open_file(worktree_of(workspace.repo) / path, path, workspace.repo.argument(path))
     described = describe(data, path, format_name, threads=workspace.store.threads, advance=advance)
     return WorktreeCheckpoint(path, before, format_name, CheckpointFile(path, data, described.scan), described)
 

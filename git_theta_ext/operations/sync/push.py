@@ -119,7 +119,7 @@ class Push:
             if not strict or self._named_anew():
                 raise
             needed = outgoing(self.repo, self.remote, self.updates, [update.remote_oid for update in self.updates])
-            _refuse_raw(needed)
+            _refuse_raw(self.repo, needed)
             return Pushed(needed, failure=error)
 
     def _run(self, *, strict: bool, advance: Callable[[int], None]) -> Pushed:
@@ -127,7 +127,7 @@ class Push:
 
         survey = self._survey(ask=True)
         if strict:
-            _refuse_raw(survey.needed)
+            _refuse_raw(self.repo, survey.needed)
         if survey.remote is None or survey.complete is None:
             return Pushed(survey.needed)
         done, packs = Pushed(survey.needed), frozenset[str]()
@@ -147,7 +147,7 @@ class Push:
 
         survey = self._survey(ask=False)  # what is recorded of the remote may be out of date
         if strict:
-            _refuse_raw(survey.needed)
+            _refuse_raw(self.repo, survey.needed)
         if survey.remote is None or not survey.needed.digests:
             return Pushed(survey.needed)
         store = self.workspace.store
@@ -248,11 +248,11 @@ class Push:
         return named
 
 
-def _refuse_raw(needed: Outgoing) -> None:
+def _refuse_raw(repo: Repository, needed: Outgoing) -> None:
     for path, nbytes in needed.raw.items():
         raise RepositoryError(
             f"{path} is tracked by git theta, but a pushed commit holds the file itself ({nbytes} bytes)",
-            hint=f"git theta install && git theta add {quote(path)} && git commit --amend",
+            hint=f"git theta install && git theta add {repo.argument(path)} && git commit --amend",
         )
 
 

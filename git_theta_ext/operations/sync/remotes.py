@@ -169,7 +169,7 @@ def _beside_git(repo: Repository, name: str, address: str) -> str:
             f"no store is configured for the remote {redacted(name)} ({redacted(address)}):"
             " a git server does not store parameters",
             hint=f"git config theta.remote.{quote(redacted(name))}.url URL, or for all clones: "
-            "git config -f .thetaconfig theta.url URL",
+            f"{repo.git_at_top} config -f .thetaconfig theta.url URL",
         )
     wanted = repo.folder / path
     for folder in (wanted, wanted.with_name(wanted.name + ".git")):

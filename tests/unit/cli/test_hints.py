@@ -22,7 +22,7 @@ PROJECT = Path(__file__).parents[3]
 ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.ThetaError)}
 # The command ends at punctuation that no argument of ours has, or at the next command.
 _END = r"(?= and git | then git |[;,`)&|…\"“\n]|$|\.(?:\s|$)|: |\? )"
-_COMMAND = re.compile(r"git[ -]theta (?!-|COMMAND|\.\.\.|…)([^;,`)&|…\"“\n]+?)'?" + _END)
+_COMMAND = re.compile(r"(?:git[ -]|^X )theta (?!-|COMMAND|\.\.\.|…)([^;,`)&|…\"“\n]+?)'?" + _END)
 _PROSE = re.compile(
     r"(?:COMMAND|and|is|has|did|does|process|itself|installed|cannot|tracks|manifest|of|merged|writes|keeps|no|to|calls|X)\b"
 )
@@ -130,7 +130,9 @@ def test_the_nearest_command_is_the_one_that_was_meant(word: str, meant: str | N
     assert nearest(word, command_names()) == meant
 
 
-_AS_THEY_ARE = re.compile(r"setting\.|key$|TIMEOUT|FILE$|min\(unknown\)|commit\[:12\]|scope$|method$|strategy|branches")
+_AS_THEY_ARE = re.compile(
+    r"setting\.|key$|TIMEOUT|FILE$|min\(unknown\)|commit\[:12\]|scope$|method$|strategy|branches|git_at_top"
+)
 """What holds no character that a shell reads otherwise."""
 
 
@@ -145,16 +147,23 @@ def _hints() -> list[tuple[str, str, list[str]]]:
     for place, tree in [*_sources("git_theta_ext"), *_sources("plugins")]:
         calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
         for value in (word.value for call in calls for word in call.keywords if word.arg == "hint"):
-            inside = {id(part) for node in ast.walk(value) if isinstance(node, ast.JoinedStr) for part in node.values}
-            for node in ast.walk(value):
-                if id(node) in inside:
-                    continue
-                if isinstance(node, ast.JoinedStr):
-                    filled = [ast.unparse(part.value) for part in node.values if isinstance(part, ast.FormattedValue)]
-                    text = "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values)
-                    found.append((f"{place}:{node.lineno}", text, filled))
-                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    found.append((f"{place}:{node.lineno}", node.value, []))
+            found += [(f"{place}:{value.lineno}", text, filled) for text, filled in _filled_texts(value)]
+    return found
+
+
+def _filled_texts(tree: ast.AST) -> list[tuple[str, list[str]]]:
+    """Return the texts in code, with ``X`` for what is filled in, and these expressions."""
+    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    found = []
+    for node in ast.walk(tree):
+        if id(node) in inside:
+            continue
+        if isinstance(node, ast.JoinedStr):
+            filled = [ast.unparse(part.value) for part in node.values if isinstance(part, ast.FormattedValue)]
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values)
+            found.append((text, filled))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append((node.value, []))
     return found
 
 
@@ -163,9 +172,20 @@ def test_what_is_filled_into_a_command_is_quoted_for_the_shell() -> None:
         (place, value)
         for place, text, filled in _hints()
         for value in filled
-        if re.match(r"(git|mkdir|rm) ", text) and "quote(" not in value and not _AS_THEY_ARE.search(value)
+        if re.match(r"(git|mkdir|rm|X theta) ", text) and not re.search(r"quote\(|argument", value)
+        if not _AS_THEY_ARE.search(value)
     ]
     assert bare == []
+
+
+def test_a_path_in_a_command_is_as_the_user_types_it() -> None:
+    from_top = [
+        (place, text)
+        for place, tree in _sources("git_theta_ext")
+        for text, filled in _filled_texts(tree)
+        if any(re.fullmatch(r"quote\((\w+\.)?paths?(\[0\])?\)", value) for value in filled)
+    ]
+    assert all(re.match(r"X theta track X", text) for _, text in from_top), from_top  # which runs at the top
 
 
 def test_every_error_of_a_command_has_a_hint() -> None:

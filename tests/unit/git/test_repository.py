@@ -50,6 +50,19 @@ def test_a_subfolder_belongs_to_its_repository(place):
     assert Repository.discover(below) == Repository.discover(place)
 
 
+def test_a_hint_names_a_path_as_the_user_types_it(place, monkeypatch):
+    below = place / "a" / "b"
+    below.mkdir(parents=True)
+    at_top, from_below = Repository.discover(place), Repository.discover(below)
+    assert [at_top.argument("a/my model"), at_top.git_at_top] == ["'a/my model'", "git"]
+    assert [from_below.argument("a/my model"), from_below.git_at_top] == ["'../my model'", "git -C ../.."]
+    assert from_below.argument("a/b/-x.pt") == "./-x.pt"
+    assert at_top.argument(":x.pt") == "./:x.pt"
+    monkeypatch.setenv("GIT_PREFIX", "a/b/")  # as git sets it for filters, drivers and hooks, which it runs at the top
+    assert Repository.discover(place).argument("m.safetensors") == "../../m.safetensors"
+    assert Repository.discover(place, env=foreign_environment()).prefix == ""
+
+
 def test_a_linked_work_tree_shares_the_store_and_has_its_own_index(place, tmp_path):
     git(place, "worktree", "add", "-q", str(tmp_path / "linked"))
     linked = Repository.discover(tmp_path / "linked")
