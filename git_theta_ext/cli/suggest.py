@@ -20,7 +20,6 @@ GIT_EQUIVALENTS = {
     "lock": "git lfs lock PATH, if the server supports locks",
     "log": "git log -p --ext-diff -- MODEL",
     "ls": "git theta ls-files",
-    "migrate": "git theta track PATTERN && git add --renormalize . && git commit converts the current version",
     "mv": "git mv",
     "pull": "git pull",
     "rebase": "git rebase",

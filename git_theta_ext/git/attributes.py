@@ -55,7 +55,15 @@ class Added:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class Rule:
+    """A line that gives attributes to a pattern.
+
+    Attributes:
+        pattern: Without quotes.
+        states: The attributes, as ``filter=theta`` or ``-text``.
+        states_at: Where they begin in the line.
+    """
+
     pattern: str
     states: tuple[str, ...]
     states_at: int
@@ -106,7 +114,7 @@ def write(path: Path, text: str) -> None:
 
 def patterns(text: str) -> list[str]:
     """List the patterns whose lines set our filter, in order, each once."""
-    return list(dict.fromkeys(rule.pattern for _, rule in _rules(text) if rule and _OURS["filter"] in rule.states))
+    return list(dict.fromkeys(rule.pattern for _, rule in rules(text) if rule and _OURS["filter"] in rule.states))
 
 
 def add(text: str, pattern: str) -> Added:
@@ -118,12 +126,12 @@ def add(text: str, pattern: str) -> Added:
     Raises:
         UsageError: Git does not accept the pattern, or the pattern has another filter or is declared as text.
     """
-    word = _quote(pattern)
+    word = quote_pattern(pattern)
     pattern = pattern if not pattern.startswith("!") else "\\" + pattern
     text, replaced = _without_lfs(text, pattern)
-    rules = list(_rules(text))
-    same = [n for n, (_, rule) in enumerate(rules) if rule and rule.pattern == pattern]
-    states = {_name(state): state for n in same for state in _states(rules[n][1])}
+    found = list(rules(text))
+    same = [n for n, (_, rule) in enumerate(found) if rule and rule.pattern == pattern]
+    states = {_name(state): state for n in same for state in _states(found[n][1])}
     others = [states[name] for name, ours in _OURS.items() if states.get(name) not in {ours, None, f"!{name}"}]
     for state in others:
         if _name(state) in _EXCLUSIVE:
@@ -135,7 +143,7 @@ def add(text: str, pattern: str) -> Added:
     kept = tuple(others)
     if not missing:
         return Added(text, kept, replaced)
-    lines = [line for line, _ in rules]
+    lines = [line for line, _ in found]
     ending = "\r\n" if lines and lines[-1].endswith("\r\n") else "\n"
     if same:
         body = lines[same[-1]].rstrip(_BLANK)
@@ -161,7 +169,7 @@ def remove(text: str, pattern: str) -> str:
     """
     wanted = {pattern, "\\" + pattern} if pattern.startswith("!") else {pattern}
     lines = []
-    for line, rule in _rules(text):
+    for line, rule in rules(text):
         if rule is None or rule.pattern not in wanted or _OURS["filter"] not in rule.states:
             lines.append(line)
         elif (rest := _without_ours(line, rule.states_at)) is not None:
@@ -172,7 +180,7 @@ def remove(text: str, pattern: str) -> str:
 def _without_lfs(text: str, pattern: str) -> tuple[str, tuple[str, ...]]:
     lines = []
     replaced: list[str] = []
-    for line, rule in _rules(text):
+    for line, rule in rules(text):
         states = [state for state in _states(rule) if state in _LFS]
         if rule is None or rule.pattern != pattern or not states:
             lines.append(line)
@@ -197,13 +205,13 @@ def _without_ours(line: str, states_at: int) -> str | None:
     return "".join(parts) + line[end:] if len(parts) > 1 else None
 
 
-def _rules(text: str) -> Iterator[tuple[str, _Rule | None]]:
-    """Yield each line unchanged, with its rule or None."""
+def rules(text: str) -> Iterator[tuple[str, Rule | None]]:
+    """Yield each line unchanged, with its rule; None for a comment, an empty line, or a macro."""
     for n, line in enumerate(_LINE.findall(text)):
         yield line, _rule(line, len(line) - len(line.removeprefix("\ufeff")) if n == 0 else 0)
 
 
-def _rule(line: str, start: int) -> _Rule | None:
+def _rule(line: str, start: int) -> Rule | None:
     while start < len(line) and line[start] in _BLANK:
         start += 1
     if start == len(line) or line[start] == "#":
@@ -214,10 +222,10 @@ def _rule(line: str, start: int) -> _Rule | None:
     pattern = unquote(quoted[1]) if quoted else word[0]
     if pattern.startswith((_MACRO, "!")):
         return None
-    return _Rule(pattern, tuple(_STATE.findall(line, word.end())), word.end())
+    return Rule(pattern, tuple(_STATE.findall(line, word.end())), word.end())
 
 
-def _states(rule: _Rule | None) -> tuple[str, ...]:
+def _states(rule: Rule | None) -> tuple[str, ...]:
     return rule.states if rule else ()
 
 
@@ -225,7 +233,12 @@ def _name(state: str) -> str:
     return state.lstrip("-!").partition("=")[0]
 
 
-def _quote(pattern: str) -> str:
+def quote_pattern(pattern: str) -> str:
+    """Return a pattern as ``.gitattributes`` has it.
+
+    Raises:
+        UsageError: Git does not accept the pattern.
+    """
     if not pattern or "\0" in pattern or pattern.startswith(_MACRO):
         raise UsageError(f"{pattern!r} is not a valid pattern")
     if pattern.endswith("/"):

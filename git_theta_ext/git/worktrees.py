@@ -18,10 +18,12 @@ class WorkTree:
     Attributes:
         top: Its directory; that of the repository itself if it is bare.
         head: The id of its current commit, or None before the first one.
+        branch: The full name of its branch, or None if HEAD is detached.
     """
 
     top: str
     head: str | None
+    branch: str | None = None
 
 
 def worktrees(repo: Repository) -> list[WorkTree]:
@@ -38,5 +40,5 @@ def worktrees(repo: Repository) -> list[WorkTree]:
     for block in text.decode(errors="surrogateescape").split(2 * separator)[:-1]:
         fields = dict(line.partition(" ")[::2] for line in block.split(separator))
         head = fields.get("HEAD", "")
-        trees.append(WorkTree(fields["worktree"], head if head.strip("0") else None))
+        trees.append(WorkTree(fields["worktree"], head if head.strip("0") else None, fields.get("branch")))
     return trees

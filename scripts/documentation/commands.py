@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ from git_theta_ext.cli.parser import parser_of
 from git_theta_ext.errors import PluginError
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator, Sequence
 
     from git_theta_ext.cli.parser import Parser
@@ -32,6 +32,7 @@ _BY_METAVAR = {
     "PATH": FILES,
     "PATH|PARAM": FILES,
     "PATTERN": FILES,
+    "REF": REVISIONS,
     "REMOTE": REMOTES,
     "REV": REVISIONS,
     "REV:PATH": VERSIONS,
@@ -118,8 +119,14 @@ def _command(name: str, group: str, summary: str) -> Command:
 
 
 def _arguments(name: str, parser: Parser) -> Iterator[Argument]:
+    """Yield the arguments of a command, and those of its actions, each once."""
     for action in parser._actions:
         if set(COMMON) & set(action.option_strings):
+            continue
+        if isinstance(action, argparse._SubParsersAction):
+            yield _action(action)
+            nested = (argument for inner in action.choices.values() for argument in _arguments(name, inner))
+            yield from {argument.flags or argument.metavar: argument for argument in nested}.values()
             continue
         if not action.help or action.nargs not in _COUNTS:
             argument = "/".join(action.option_strings) or action.dest
@@ -127,6 +134,20 @@ def _arguments(name: str, parser: Parser) -> Iterator[Argument]:
             path = f"git_theta_ext/cli/commands/{name.replace('-', '_')}.py"
             raise PluginError(f"{path}: the argument {argument} needs {what}")
         yield _argument(action)
+
+
+def _action(actions: argparse._SubParsersAction[Parser]) -> Argument:
+    shown = "; ".join(f"{choice.dest}: {choice.help}" for choice in actions._choices_actions)
+    return Argument(
+        flags=(),
+        metavar=str(actions.metavar),
+        count="one",
+        required=actions.required,
+        repeated=False,
+        help=shown,
+        words=tuple(actions.choices),
+        offers="",
+    )
 
 
 def _argument(action: argparse.Action) -> Argument:

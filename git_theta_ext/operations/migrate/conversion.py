@@ -1,0 +1,171 @@
+"""Convert each version of a model in history to a manifest, and store its tensors."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import CorruptError, FormatError
+from git_theta_ext.git.blobs import BlobReader, BlobWriter
+from git_theta_ext.git.objects import object_infos, read_manifests, read_objects
+from git_theta_ext.model.manifest import is_manifest
+from git_theta_ext.operations.migrate.pointers import LONGEST, parse_pointer
+from git_theta_ext.util.file_bytes import FileBytes
+from git_theta_ext.util.files import reporting_os_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import IO
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.operations.migrate.journal import Journal
+    from git_theta_ext.operations.migrate.lfs_storage import LfsStorage
+    from git_theta_ext.operations.migrate.pointers import Pointer
+    from git_theta_ext.operations.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the blobs to migrate are.
+
+    Attributes:
+        plain: Models that git stores as they are, or manifests, with their sizes.
+        pointers: Pointers of Git LFS.
+        missing: Those of the pointers whose content is not on this machine.
+    """
+
+    plain: Mapping[str, int]
+    pointers: Mapping[str, Pointer]
+    missing: Mapping[str, Pointer] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the models that can be migrated, in bytes."""
+        there = (pointer.nbytes for oid, pointer in self.pointers.items() if oid not in self.missing)
+        return sum(self.plain.values()) + sum(there)
+
+
+def classify(repo: Repository, oids: Iterable[str], storage: LfsStorage) -> Sources:
+    """Find out what some blobs are.
+
+    Raises:
+        RepositoryError: Git cannot read them.
+    """
+    infos = object_infos(repo, oids)
+    small = [oid for oid, info in infos.items() if info.nbytes < LONGEST]
+    pointers = {oid: found for oid, data in read_objects(repo, small) if (found := parse_pointer(data)) is not None}
+    absent = set(storage.missing(pointers.values()))
+    return Sources(
+        {oid: info.nbytes for oid, info in infos.items() if oid not in pointers},
+        pointers,
+        {oid: pointer for oid, pointer in pointers.items() if pointer in absent},
+    )
+
+
+def still_stored(workspace: Workspace, journal: Journal) -> dict[str, str]:
+    """Return what a journal says has become what, without the manifests that git or the store no longer has.
+
+    Raises:
+        RepositoryError: Git cannot read its objects.
+    """
+    store = workspace.store
+    manifests = read_manifests(workspace.repo, {new: new for new in journal.pairs.values()})
+    absent = store.touch_and_find_missing({digest for one in manifests.values() for digest, _ in one.digests()})
+    whole = {oid for oid, one in manifests.items() if not absent.intersection(digest for digest, _ in one.digests())}
+    return {old: new for old, new in journal.pairs.items() if new in whole}
+
+
+@dataclass(frozen=True)
+class Converter:
+    """Stores the tensors of models, and their manifests as blobs.
+
+    Attributes:
+        workspace: The repository and its store.
+        sources: What the blobs are.
+        storage: Holds the objects of Git LFS.
+        journal: Is completed; what it has already is not done again.
+    """
+
+    workspace: Workspace
+    sources: Sources
+    storage: LfsStorage
+    journal: Journal
+
+    def run(self, files: Mapping[str, bytes], advance: Callable[[int], None]) -> dict[str, str]:
+        """Convert blobs.
+
+        Args:
+            files: Blob to a path for messages, in the order in which they are converted.
+            advance: Called with the number of bytes done since the last call.
+
+        Returns:
+            Blob to the manifest's blob. Manifests and pointers without content are left out.
+
+        Raises:
+            CorruptError: An object of Git LFS is damaged.
+            StoreError: The store cannot be written.
+            RepositoryError: Git cannot read or write an object.
+        """
+        converted = {old: new for old, new in still_stored(self.workspace, self.journal).items() if old in files}
+        advance(sum(map(self._nbytes, converted)))
+        scratch = self.journal.scratch
+        with BlobReader(self.workspace.repo) as reader, BlobWriter(self.workspace.repo) as writer:
+            for oid, path in files.items():
+                if oid in converted or oid in self.sources.missing:
+                    continue
+                manifest = self._manifest(oid, path.decode("utf-8", "surrogateescape"), reader, advance)
+                if manifest is not None:
+                    with reporting_os_errors(scratch):
+                        scratch.write_bytes(manifest)
+                    converted[oid] = writer.store(scratch)
+                    self.journal.add(oid, converted[oid])
+        return converted
+
+    def _nbytes(self, oid: str) -> int:
+        pointer = self.sources.pointers.get(oid)
+        return self.sources.plain[oid] if pointer is None else pointer.nbytes
+
+    def _manifest(self, oid: str, path: str, reader: BlobReader, advance: Callable[[int], None]) -> bytes | None:
+        with self._open(oid, path, reader) as file:
+            content = FileBytes(file.fileno(), path)
+            if is_manifest(content):
+                advance(content.nbytes)
+                return None
+            return clean_version(self.workspace, content, advance)
+
+    def _open(self, oid: str, path: str, reader: BlobReader) -> IO[bytes]:
+        pointer = self.sources.pointers.get(oid)
+        root = self.workspace.store.root
+        if pointer is None or not pointer.nbytes:
+            with reporting_os_errors(root):
+                file = tempfile.TemporaryFile(dir=root)  # noqa: SIM115 - the caller closes it
+                if pointer is None:
+                    reader.copy(oid, file)
+                file.flush()
+            return file
+        place = pointer.path(self.storage.root)
+        if not self.storage.is_sound(pointer):
+            raise CorruptError(
+                f"{path}: the object {pointer.sha256} of Git LFS is damaged",
+                hint=f"rm {quote(str(place))} && git lfs fetch --all",
+            )
+        with reporting_os_errors(place):
+            return place.open("rb")
+
+
+def clean_version(workspace: Workspace, content: FileBytes, advance: Callable[[int], None]) -> bytes:
+    """Store the tensors of a model and return its manifest. If the model is malformed, it is stored as an opaque file.
+
+    Raises:
+        StoreError: The store cannot be written.
+    """
+    from git_theta_ext.checkpoint.clean import clean
+
+    try:
+        described = clean(content, content.path, workspace.store, advance=advance)
+    except FormatError as error:
+        workspace.reporter.warning(f"{error.message}; stored as an opaque file")
+        described = clean(content, content.path, workspace.store, "opaque", advance)
+    return described.manifest.to_bytes()
