@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError, UsageError
+from git_theta_ext.util.files import replace_content, reporting_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -108,8 +109,13 @@ def read(path: Path) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write text to a ``.gitattributes`` file; surrogate escapes become the bytes that ``read`` made them from."""
-    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    """Write text to a ``.gitattributes`` file; surrogate escapes become the bytes that ``read`` made them from.
+
+    Raises:
+        StoreError: The file cannot be written; it is unchanged.
+    """
+    with reporting_os_errors(path):
+        replace_content(path, text.encode("utf-8", "surrogateescape"))
 
 
 def patterns(text: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError
 from git_theta_ext.model.remote_keys import index_key, pack_key
 from git_theta_ext.store.packs.reader import read_head_of
-from git_theta_ext.transfer.remote_index import heads_directory, read_head, save_head
+from git_theta_ext.transfer.remote_index import read_head, save_head
 from git_theta_ext.transfer.retry import retried
 from git_theta_ext.util.threads import ordered_map
 
@@ -102,7 +102,7 @@ def upload(store: Store, remote: OpenedRemote, plan: PushPlan, advance: Callable
                 f"{remote.url} has a different file under the name of pack {name}",
                 hint=f"remove {pack_key(name)} on the remote and push again",
             )
-        return save_head(heads_directory(store.root, remote.url), name, head)
+        return save_head(store.root, remote.url, name, head)
 
     sizes = dict(plan.packs)
     names = [*sizes, *plan.entries]

@@ -20,6 +20,7 @@ from git_theta_ext.store.deltas.chains import shallowest
 from git_theta_ext.store.locations import Verdict, flattened, in_packs
 from git_theta_ext.store.packs.format import MAX_HEADER, PREFIX_BYTES, header_length, read_header
 from git_theta_ext.store.packs.reader import read_head_of, read_pack_header
+from git_theta_ext.store.temporary import temporary
 from git_theta_ext.transfer.retry import retried
 from git_theta_ext.util.files import replace_content
 from git_theta_ext.util.threads import ordered_map
@@ -132,10 +133,10 @@ def known_better(store: Store, index: RemoteIndex, wanted: AbstractSet[Digest]) 
     return replace(index, bad=store.verdicts.bad_entries())
 
 
-def save_head(directory: Path, name: str, head: bytes) -> Path:
-    """Cache the head of a pack, and return its path."""
-    path = directory / name
-    replace_content(path, head)
+def save_head(root: Path, url: str, name: str, head: bytes) -> Path:
+    """Cache the head of a pack of a remote in a store, and return its path."""
+    path = heads_directory(root, url) / name
+    replace_content(path, head, temporary(root))
     return path
 
 
@@ -161,7 +162,7 @@ def _header(store: Store, remote: OpenedRemote, directory: Path, name: str, *, l
         header = read_pack_header(store.pack_path(name))
         if not (directory / name).exists():
             with suppress(OSError):
-                save_head(directory, name, read_head_of(store.pack_path(name)))
+                save_head(store.root, remote.url, name, read_head_of(store.pack_path(name)))
         return header
     with suppress(FileNotFoundError, CorruptError):
         return read_pack_header(directory / name)
@@ -172,7 +173,7 @@ def _header(store: Store, remote: OpenedRemote, directory: Path, name: str, *, l
         except (CorruptError, MissingError):
             return None  # a pack that is damaged or was just removed counts as missing
     with suppress(OSError):
-        save_head(directory, name, head)
+        save_head(store.root, remote.url, name, head)
     return read_header(head)
 
 

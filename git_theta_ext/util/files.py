@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
 import secrets
-from contextlib import contextmanager
+import stat
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import StoreError
@@ -22,6 +24,7 @@ _READ = 1 << 18
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LONGEST_STEM = 64
 """Characters of a file's name that the name of its temporary file repeats: names have a limit of 255 bytes."""
+_TEMPORARY = re.compile("[.].+[.][0-9a-f]{16}[.]theta-new", re.DOTALL)
 
 
 @contextmanager
@@ -61,37 +64,125 @@ def _prefix(path: Path) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
     """Replace a file atomically: readers see all of the old content or all of the new.
 
-    The temporary file is renamed to ``path`` if the block succeeds, and removed if the block or the renaming fails.
+    The temporary file is renamed to ``path`` if the block succeeds, and removed if the block or the renaming fails. If
+    the process is killed, the next replacement in the directory removes it.
 
     Args:
         path: The file to replace. It need not exist, but its directory must.
+        temporary: An unused name on the same file system, in a directory from which old files are removed. By default
+            the temporary file is beside ``path``, and has the mode of the old file.
 
     Yields:
-        The name of the temporary file, which the block creates and writes.
+        The name of the temporary file, which the block writes.
 
     Raises:
-        OSError: The file cannot be renamed.
+        OSError: The file cannot be written or renamed. The error names ``path``.
     """
-    temporary = temporary_beside(path)
+    name = temporary
     try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with ExitStack() as stack:
+            if name is None:
+                name = stack.enter_context(_reserved(path))
+            try:
+                yield name
+                name.replace(path)
+            finally:
+                name.unlink(missing_ok=True)
+    except OSError as error:
+        if name is not None and error.filename == os.fspath(name):
+            error.filename = os.fspath(path)
+        raise
 
 
-def replace_content(path: Path, content: bytes) -> None:
-    """Replace the content of a file atomically, and create its directory if there is none.
+def replace_content(path: Path, content: bytes, temporary: Path | None = None) -> None:
+    """Replace the content of a file atomically, and create its directory if there is none; see ``replacing``.
 
     Raises:
         OSError: The file cannot be written. It is unchanged, and no temporary file is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    with replacing(path, temporary) as name:
+        name.write_bytes(content)
+
+
+@contextmanager
+def writing_output(path: Path) -> Iterator[Path]:
+    """Write a file that the user named: atomically, unless it is a pipe or a device.
+
+    Args:
+        path: The file. Links are followed.
+
+    Yields:
+        The name of the file that the block writes.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+    else:
+        with replacing(path.resolve()) as temporary:
+            yield temporary
+
+
+@contextmanager
+def _reserved(path: Path) -> Iterator[Path]:
+    """Create a hidden file beside a path. It is locked while it is in use, and a killed process holds no locks."""
+    _clear_leftovers(path.parent)
+    descriptor, name = _created(path)
+    try:
+        yield name
+    finally:
+        os.close(descriptor)
+
+
+def _created(path: Path) -> tuple[int, Path]:
+    while True:
+        name = path.with_name(f".{path.name[:_LONGEST_STEM]}.{secrets.token_hex(8)}.theta-new")
+        try:
+            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            error.filename = os.fspath(path)
+            raise
+        if _locked(descriptor) and name.exists():
+            with suppress(OSError):  # there is no old file
+                os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode))
+            return descriptor, name
+        os.close(descriptor)  # another process removed it before it was locked
+
+
+def _clear_leftovers(directory: Path) -> None:
+    """Remove the temporary files that killed processes left in a directory."""
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if not _TEMPORARY.fullmatch(entry.name):
+                continue
+            with suppress(OSError):  # such as one of another user
+                descriptor = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    if _locked(descriptor, needed=True):
+                        os.unlink(entry.path)  # noqa: PTH108 - no path to be handled
+                finally:
+                    os.close(descriptor)
+
+
+def _locked(descriptor: int, *, needed: bool = False) -> bool:
+    """Lock a file, and return whether no other process has locked it.
+
+    Args:
+        descriptor: Of the file.
+        needed: What to return on a file system without locks is the opposite of this.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return not needed
+    return True
 
 
 def sha256_of(path: Path) -> str:

@@ -27,7 +27,7 @@ from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.update.compeft_file import file_head
 from git_theta_ext.update.compress import ComparedParameter, Fidelity, Selection, select, write_signs
-from git_theta_ext.util.files import replacing, reporting_os_errors
+from git_theta_ext.util.files import reporting_os_errors, writing_output
 
 if TYPE_CHECKING:
     import argparse
@@ -154,8 +154,8 @@ def _write(
     with (
         reporting_os_errors(path),
         tempfile.TemporaryFile(dir=path.absolute().parent) as signs,
-        replacing(path) as temporary,
-        temporary.open("xb") as file,
+        writing_output(path) as output,
+        output.open("wb") as file,
     ):
         fidelities = write_signs(parameters, selection, signs)
         sizes = {name: fidelity.nbytes for name, fidelity in fidelities.items() if fidelity.kept}

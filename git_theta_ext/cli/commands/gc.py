@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from git_theta_ext.operations.maintenance.auto_gc import log_path, lower_priorit
 from git_theta_ext.operations.maintenance.gc import GcOptions, maintain
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.store.locks import gc_lock
+from git_theta_ext.util.files import replace_content
 
 if TYPE_CHECKING:
     import argparse
@@ -75,7 +77,8 @@ def _collect(output: Output, workspace: Workspace, options: GcOptions, *, auto: 
         _run(output, workspace, options)
     except ThetaError as error:
         if auto:
-            log_path(workspace.store).write_text(f"{error.message}\n")
+            with suppress(OSError):
+                replace_content(log_path(workspace.store), f"{error.message}\n".encode())
         raise
     return 0
 

@@ -18,7 +18,7 @@ from git_theta_ext.merging.reporting.report import bytes_to_read, taken
 from git_theta_ext.operations.merge.preview import plan_merge
 from git_theta_ext.operations.merge.replay import measure_merge, recorded_merges, replay
 from git_theta_ext.operations.workspace import Workspace
-from git_theta_ext.util.files import reporting_os_errors
+from git_theta_ext.util.files import reporting_os_errors, writing_output
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -140,8 +140,8 @@ def _report(output: Output, workspace: Workspace, args: argparse.Namespace) -> i
         about = {"path": merge.record.path, "commit": merge.commit, **merge.record.rules.to_dict()}
         reports.append((about | {"taken": taken(merge.plan)}, report_text.grouped(rows)))
     if args.html is not None:
-        with reporting_os_errors(args.html):
-            args.html.write_text(report_text.to_html(reports), encoding="utf-8")
+        with reporting_os_errors(args.html), writing_output(args.html) as page:
+            page.write_text(report_text.to_html(reports), encoding="utf-8")
     output.result(
         {"reports": [report_text.to_json(about, groups) for about, groups in reports]},
         [line for about, groups in reports for line in report_text.text(about, groups)],

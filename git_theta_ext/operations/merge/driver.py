@@ -27,7 +27,7 @@ from git_theta_ext.operations.merge.record import note_merge, recorded_rules
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
 from git_theta_ext.operations.merge.run import bytes_to_compute, merge, without_torch
-from git_theta_ext.util.files import replacing, reporting_os_errors
+from git_theta_ext.util.files import replace_content, reporting_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -147,9 +147,8 @@ def read_version(data: bytes, label: str, *, allow_conflicts: bool = False) -> M
 
 
 def _write(file: Path, data: bytes) -> None:
-    with reporting_os_errors(file), replacing(file) as temporary:
-        temporary.write_bytes(data)
-        temporary.chmod(file.stat().st_mode)
+    with reporting_os_errors(file):
+        replace_content(file, data)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.caller import calling_commands
 from git_theta_ext.merging.record import TRAILER
 from git_theta_ext.model.bounded_json import read_json
+from git_theta_ext.util.files import replace_content
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -85,7 +86,7 @@ def drop_untrue(repo: Repository, message: Path, words: Sequence[str], replaced:
             inside = False
         kept += [] if inside else [line]
     if kept != lines:
-        message.write_bytes(b"".join(kept))
+        replace_content(message, b"".join(kept))
     return dropped
 
 

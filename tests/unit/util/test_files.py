@@ -1,14 +1,22 @@
 import errno
+import fcntl
 import hashlib
+import os
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from git_theta_ext.errors import StoreError
+from git_theta_ext.git import attributes
 from git_theta_ext.git.hooks import PRE_PUSH, _write
-from git_theta_ext.operations.filter.pending import change_pending, read_pending
-from git_theta_ext.transfer.complete import Complete, read_complete, write_complete
+from git_theta_ext.merging.record import Record
+from git_theta_ext.merging.rules.rules import Rules
+from git_theta_ext.operations.filter.pending import change_pending
+from git_theta_ext.operations.merge.driver import _write as write_merged
+from git_theta_ext.operations.merge.record import note_merge
+from git_theta_ext.store.temporary import clear_stale
+from git_theta_ext.transfer.complete import Complete, write_complete
 from git_theta_ext.transfer.remote_index import save_head
 from git_theta_ext.util.files import (
     replace_content,
@@ -17,6 +25,7 @@ from git_theta_ext.util.files import (
     sha256_of,
     temporaries_beside,
     temporary_beside,
+    writing_output,
 )
 
 
@@ -60,7 +69,7 @@ def test_a_file_is_replaced_only_when_the_block_ends(tmp_path):
     with replacing(path) as temporary:
         temporary.write_bytes(b"new")
         assert path.read_bytes() == b"old"
-        assert temporaries_beside(path) == [temporary]
+        assert names(tmp_path) == {"file", temporary.name}
     assert path.read_bytes() == b"new"
     with suppress(KeyboardInterrupt), replacing(path) as temporary:
         temporary.write_bytes(b"newer")
@@ -80,25 +89,133 @@ def write_pending(folder):
 
     with suppress(StoreError):
         change_pending(Repository, add=["a"])
-    assert read_pending(Repository) == []
 
 
 def write_note(folder):
     write_complete(folder, "url", Complete(("tip",)))
-    assert read_complete(folder, "url", "") == Complete()
 
 
 def write_head(folder):
     with suppress(OSError):
-        save_head(folder, "name", b"head")
+        save_head(folder, "url", "name", b"head")
+
+
+def write_attributes(folder):
+    with suppress(StoreError):
+        attributes.write(folder / ".gitattributes", "*.npz filter=theta")
+
+
+def write_record(folder):
+    class Repository:
+        git_dir = folder
+
+    step = Record("path", None, ("1", "2"), ("3", "4"), Rules.only("ours"))
+    with suppress(StoreError):
+        note_merge(Repository, ("3", "4"), {"path": (step, "5")})
+
+
+def write_result(folder):
+    with suppress(StoreError):
+        write_merged(folder / ".merge_file_x", b"manifest")
+
+
+def write_page(folder):
+    with suppress(OSError), writing_output(folder / "page.html") as page:
+        page.write_bytes(b"page")
+
+
+KINDS = [
+    write_hook,
+    write_pending,
+    write_note,
+    write_head,
+    write_attributes,
+    write_record,
+    write_result,
+    write_page,
+]
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("write", [write_hook, write_pending, write_note, write_head])
+@pytest.mark.parametrize("write", KINDS)
 def test_a_replacement_that_fails_leaves_no_file_behind(tmp_path, monkeypatch, step, write):
     monkeypatch.setattr(Path, step, Full(step))
     write(tmp_path)
     assert names(tmp_path) <= {"pending.lock"}
+
+
+@pytest.mark.parametrize("write", KINDS)
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path, monkeypatch, write):
+    left = []
+
+    def killed(temporary, _):
+        temporary.rename(tmp_path / "left")
+        left.append(temporary)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(Path, "replace", killed)
+        write(tmp_path)
+    (old,) = left
+    (tmp_path / "left").rename(old)
+    os.utime(old, (1, 1))
+    write(tmp_path)
+    if write is write_head:  # a directory that the next pack or checkout clears
+        assert old.parent == tmp_path / "tmp"
+        clear_stale(tmp_path)
+    assert not old.exists()
+    assert not [name for name in names(tmp_path) if "theta-new" in name]
+
+
+def test_temporary_files_in_use_and_files_of_others_stay(tmp_path):
+    other = tmp_path / ".file.0123456789abcdef.theta"
+    other.write_bytes(b"a checkpoint")
+    with replacing(tmp_path / "one") as temporary:
+        temporary.write_bytes(b"1")
+        replace_content(tmp_path / "two", b"2")
+        assert temporary.read_bytes() == b"1"
+    assert names(tmp_path) == {"one", "two", other.name}
+
+
+def test_a_temporary_file_that_another_process_takes_for_a_leftover_is_made_again(tmp_path, monkeypatch):
+    removed = []
+
+    def lock(descriptor, how):
+        if not removed:
+            (path,) = tmp_path.iterdir()
+            path.unlink()
+            removed.append(path)
+        flock(descriptor, how)
+
+    flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", lock)
+    replace_content(tmp_path / "file", b"content")
+    assert removed
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
+def test_the_mode_of_a_file_is_kept(tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+    path.chmod(0o640)
+    replace_content(path, b"new")
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path):
+    with pytest.raises(OSError, match="No such file") as caught, replacing(tmp_path / "no" / "file"):
+        pass
+    assert caught.value.filename == str(tmp_path / "no" / "file")
+
+
+def test_output_goes_through_links_and_into_pipes(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with writing_output(tmp_path / "link") as output:
+        output.write_bytes(b"1")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"1"
+    with writing_output(Path(os.devnull)) as output:
+        assert output == Path(os.devnull)
 
 
 def test_names_of_temporary_files_fit_however_long_the_name_is(tmp_path):
