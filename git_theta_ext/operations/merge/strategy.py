@@ -96,7 +96,10 @@ def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words:
         ThetaError: The merge is not possible; nothing has changed.
     """
     if len(heads) > MOST_SIDES:
-        raise MergeError(f"{len(heads)} sides exceed the limit of {MOST_SIDES}", hint="merge fewer branches at a time")
+        raise MergeError(
+            f"{len(heads)} sides exceed the limit of {MOST_SIDES}",
+            hint="git merge -s theta BRANCH ... with fewer branches",
+        )
     repo = workspace.repo
     _check_index(repo)
     combined = combine(repo, heads)
