@@ -21,12 +21,13 @@ from git_theta_ext.git.objects import manifest_blobs, object_infos, write_blob
 from git_theta_ext.git.operation import repeated_merge
 from git_theta_ext.merging.record import Record
 from git_theta_ext.model.manifest import MOST_SIDES
-from git_theta_ext.operations.merge.driver import read_version, remember, report
 from git_theta_ext.operations.merge.inputs import gather_inputs, plan_checkpoint
 from git_theta_ext.operations.merge.record import recorded_rules
+from git_theta_ext.operations.merge.result import remember, report
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
 from git_theta_ext.operations.merge.run import bytes_to_compute, merge, without_torch
+from git_theta_ext.operations.merge.versions import read_version
 from git_theta_ext.operations.sync.outgoing import theta_paths_at
 
 if TYPE_CHECKING:
