@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import MergeError, RepositoryError
+from git_theta_ext.git.commit_attributes import theta_paths_at
 from git_theta_ext.git.entries import TreeEntry, update_index
 from git_theta_ext.git.merge_tree import combine, common_ancestor, renames, with_files
 from git_theta_ext.git.objects import manifest_blobs, object_infos, write_blob
@@ -28,7 +29,6 @@ from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
 from git_theta_ext.operations.merge.run import bytes_to_compute, merge, without_torch
 from git_theta_ext.operations.merge.versions import read_version
-from git_theta_ext.operations.sync.outgoing import theta_paths_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
