@@ -19,6 +19,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/completion/git-theta": bash.script,
     "docs/completion/_git-theta": zsh.script,
     "docs/completion/git-theta.fish": fish.script,
+    "docs/completion/conf.d/git-theta.fish": fish.script_of_git,
 }
 
 

@@ -72,6 +72,7 @@ def test_wheel_brings_the_man_page_and_the_completions(wheel: Path) -> None:
     assert sorted(names) == [
         "share/bash-completion/completions/git-theta",
         "share/fish/vendor_completions.d/git-theta.fish",
+        "share/fish/vendor_conf.d/git-theta.fish",
         "share/man/man1/git-theta.1",
         "share/zsh/site-functions/_git-theta",
     ]

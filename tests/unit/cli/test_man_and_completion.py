@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from documentation.__main__ import PROJECT, generated, main
@@ -26,6 +27,23 @@ source "$1"; shift
 words=(git theta "$@"); cword=$((${#words[@]} - 1)); cur=${words[cword]}; prev=${words[cword - 1]}
 _git_theta
 echo "${COMPREPLY[@]}"
+"""
+
+BASH_OF_GIT = """
+source "$1"; source "$2"; shift 2
+COMP_LINE="$*"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_POINT=${#COMP_LINE}
+__git_wrap__git_main
+echo "${COMPREPLY[@]}"
+"""
+ZSH = r"""
+zmodload zsh/zpty
+zpty terminal zsh -f -i
+zpty -w terminal "fpath=($1 \$fpath); autoload -U compinit; compinit -u -D; print REA''DY"
+zpty -r terminal shown '*READY*'
+zpty -n -w terminal "$2"$'\t'
+zpty -r terminal shown '*uninstall*untrack*'
+print -r -- "$shown"
+zpty -d terminal
 """
 
 
@@ -176,16 +194,40 @@ def test_zsh_reads_its_completion():
     assert done.stderr == ""
 
 
+@needs("zsh")
+def test_zsh_completes_commands_that_are_typed(tmp_path):
+    command = ["zsh", "-f", "-c", ZSH, "zsh", str(COMPLETION), "git theta un"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert re.search("uninstall +-- Remove the settings", done.stdout)
+
+
+def test_bash_completes_commands_that_are_typed():
+    places = (Path(prefix) / "share/bash-completion/completions/git" for prefix in ("/usr", "/usr/local"))
+    of_git = next((place for place in places if place.is_file()), None)
+    if of_git is None:
+        pytest.skip("git's completion for bash is not installed")
+
+    def offered(*words):
+        command = ["bash", "-c", BASH_OF_GIT, "bash", str(of_git), str(COMPLETION / "git-theta"), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    assert offered("git", "theta", "un") == ["uninstall", "untrack"]
+    assert offered("git", "-C", ".", "theta", "add", "--dry") == ["--dry-run"]
+
+
 @needs("fish")
-def test_fish_completes_commands_options_and_values(tmp_path):
-    folder = tmp_path / "fish" / "completions"
-    folder.mkdir(parents=True)
-    shutil.copy(COMPLETION / "git-theta.fish", folder)
-    program = tmp_path / "git-theta"  # fish completes only commands that exist
-    program.touch(0o755)
-    lines = ["git-theta un", "git-theta add --dry", "git-theta du --by v"]
-    script = "; ".join(f"complete -C '{line}'" for line in lines)
+@pytest.mark.parametrize("program", ["git-theta", "git theta", "git -C . theta"])
+def test_fish_completes_commands_options_and_values(tmp_path, program):
+    for folder, name in (("completions", "git-theta.fish"), ("conf.d", "conf.d/git-theta.fish")):
+        (tmp_path / "fish" / folder).mkdir(parents=True)
+        shutil.copy(COMPLETION / name, tmp_path / "fish" / folder)
+    (tmp_path / "git-theta").touch(0o755)  # fish completes only commands that exist
+    (tmp_path / "my model.pt").touch()
+    lines = [" un", " add --dry", " du --by v", " add my", " add my\\ model.pt --dry"]
+    script = "; ".join(f'complete -C "{program}{line}"' for line in lines)
     environment = {"XDG_CONFIG_HOME": str(tmp_path), "HOME": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = subprocess.run(["fish", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["fish", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     offered = [line.partition("\t")[0] for line in done.stdout.splitlines()]
-    assert offered == ["uninstall", "untrack", "--dry-run", "version"]
+    assert offered == ["uninstall", "untrack", "--dry-run", "version", "my model.pt", "--dry-run"]
