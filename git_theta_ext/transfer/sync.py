@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
-from git_theta_ext.store.deltas.chains import ancestors, shallowest, smallest
-from git_theta_ext.store.locations import Location, in_packs
+from git_theta_ext.errors import CorruptError, MissingError, RemoteError
+from git_theta_ext.store.deltas.chains import ancestors, shallowest
+from git_theta_ext.store.locations import in_packs
 from git_theta_ext.store.maintenance.copying import whole_again
 from git_theta_ext.store.maintenance.extract import extract_packs
 from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.packs.writer import grouped
 from git_theta_ext.transfer.arrived import keep_sound
 from git_theta_ext.transfer.incoming import bring_pack, forget_abandoned
+from git_theta_ext.transfer.offers import Offers
 from git_theta_ext.transfer.outgoing import Going, PushPlan, PushSteps, keep, upload
 from git_theta_ext.transfer.remote_index import known_better, read_remote_index
 from git_theta_ext.util.threads import no_progress, ordered_map
@@ -22,8 +23,8 @@ from git_theta_ext.util.threads import no_progress, ordered_map
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from git_theta_ext.errors import ThetaError
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import OpenedRemote
 
@@ -136,22 +137,19 @@ class Fetched:
     nbytes: int = 0
 
 
-@dataclass
-class _Offers:
-    """The packs of the remotes read so far, with the remotes that have each of them."""
-
-    headers: dict[str, PackHeader] = field(default_factory=dict)
-    remotes: dict[str, list[OpenedRemote]] = field(default_factory=dict)
-
-    def add(self, remote: OpenedRemote, headers: Mapping[str, PackHeader]) -> None:
-        for name, header in headers.items():
-            self.headers.setdefault(name, header)
-            self.remotes.setdefault(name, []).append(remote)
-
-
 def fetch(
     store: Store,
     remotes: Sequence[OpenedRemote],
+    digests: Iterable[Digest],
+    advance: Callable[[int], None] = no_progress,
+) -> Fetched:
+    """Fetch missing tensors from remotes, in order of preference; see ``fetch_offered``."""
+    return fetch_offered(store, Offers(store, remotes), digests, advance)
+
+
+def fetch_offered(
+    store: Store,
+    offers: Offers,
     digests: Iterable[Digest],
     advance: Callable[[int], None] = no_progress,
 ) -> Fetched:
@@ -161,7 +159,7 @@ def fetch(
 
     Args:
         store: The store to fetch into.
-        remotes: The remotes, in order of preference.
+        offers: What the remotes have.
         digests: Digests that the store needs, with all that they depend on.
         advance: Called with the size of each downloaded pack.
 
@@ -172,72 +170,26 @@ def fetch(
     """
     wanted = set(digests)
     missing = store.touch_and_find_missing(wanted)
-    offers, fetched = _Offers(), Fetched()
-    failures: list[ThetaError] = []
-    queue = list(remotes)
+    fetched = Fetched()
     forget_abandoned(store.root)
     while missing:
-        packs, complete = choose(missing, offers.headers, store)
-        if queue and not (complete and packs):
-            remote = queue.pop(0)
-            try:
-                offers.add(remote, read_remote_index(store, remote).headers)
-            except ThetaError as error:
-                failures.append(error)
-            continue
-        if not packs:
+        packs, _ = offers.choose(missing)
+        if packs:
+            _download(store, offers, packs, fetched, advance)
+        else:
             # Another process may have stored packs and not added them to the index yet, or have been killed before.
             store.refresh()
-            missing = store.touch_and_find_missing(wanted)
-            break
-        failures += _download(store, offers, packs, fetched, advance)
         missing = store.touch_and_find_missing(wanted)
+        if not packs:
+            break
     if missing:
-        raise _explain(missing, len(wanted), remotes, failures)
+        raise offers.lack(missing, len(wanted))
     return fetched
 
 
-def choose(missing: Iterable[Digest], headers: Mapping[str, PackHeader], store: Store) -> tuple[dict[str, int], bool]:
-    """Choose packs with the missing digests and all that these depend on.
-
-    Args:
-        missing: The missing digests.
-        headers: Headers of the available packs, by name.
-        store: The store. Bases that it has are not fetched, nor are entries that it knows to be bad.
-
-    Returns:
-        Name and size in bytes of each pack, and whether no digest is missing afterwards.
-    """
-    wanted, rejected = set(missing), store.rejected()
-    bases = {base for header in headers.values() for entry in header.entries for base in entry.bases}
-    here = store.locations(bases | wanted)
-    local = set(shallowest(here)) - wanted
-    offered = in_packs(headers, local, bad=rejected)
-    for digest in set(here) - local:
-        # A local delta whose base is missing: only the base has to be fetched.
-        stranded = (
-            Location("", "", 0, 0, location.bases)
-            for location in here[digest]
-            if (location.pack, digest) not in rejected
-        )
-        offered[digest] = (*offered.get(digest, ()), *stranded)
-    best = smallest(offered)
-    chosen: dict[str, int] = {}
-    todo, seen = wanted & set(best), set(local)
-    while todo:
-        digest = todo.pop()
-        seen.add(digest)
-        name = best[digest].pack
-        if name and not store.has_intact(name):
-            chosen[name] = headers[name].pack_bytes
-        todo |= set(best[digest].bases) - seen
-    return chosen, wanted <= set(best)
-
-
 def _download(
-    store: Store, offers: _Offers, packs: Mapping[str, int], fetched: Fetched, advance: Callable[[int], None]
-) -> list[ThetaError]:
-    failures: list[ThetaError] = []
+    store: Store, offers: Offers, packs: Mapping[str, int], fetched: Fetched, advance: Callable[[int], None]
+) -> None:
     names = sorted(packs, key=lambda name: (-packs[name], name))
 
     def bring(name: str) -> list[ThetaError]:
@@ -249,28 +201,11 @@ def _download(
                 fetched.packs += 1
                 fetched.nbytes += packs[name]
                 advance(packs[name])
-            failures += problems
+            offers.failures += problems
     for name, wrong in keep_sound(store, [name for name in names if store.has_intact(name)]).items():
-        failures.append(
+        offers.failures.append(
             CorruptError(f"{offers.remotes[name][0].url}: {wrong}", hint="run git theta fsck --full on the remote")
         )
     for name in names:
         # A failed pack is not tried again.
-        del offers.headers[name], offers.remotes[name]
-    return failures
-
-
-def _explain(
-    missing: set[Digest], wanted: int, remotes: Sequence[OpenedRemote], failures: Sequence[ThetaError]
-) -> ThetaError:
-    searched = ", ".join(f"{remote.name} ({remote.url})" for remote in remotes)
-    where = f"searched {searched}" if remotes else "no remote is configured"
-    message = f"{len(missing)} of {wanted} tensors are not in the store, including {min(missing)}; {where}"
-    if failures:
-        message += "; " + "; ".join(dict.fromkeys(failure.message for failure in failures))
-    unreachable = [failure for failure in failures if isinstance(failure, RemoteError)]
-    if unreachable:
-        return RemoteError(message, hint=unreachable[0].hint or "try again; downloaded packs are kept")
-    return MissingError(
-        message, hint="run git theta push --all in a clone that has them; git theta fsck says which files need them"
-    )
+        offers.forget(name)

@@ -25,9 +25,10 @@ from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blo
 from git_theta_ext.store.packs.format import Entry, write_header
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import incoming, remote_index, retry
+from git_theta_ext.transfer.offers import choose_packs
 from git_theta_ext.transfer.outgoing import PushSteps
 from git_theta_ext.transfer.remote_index import OpenedRemote, heads_directory, read_remote_index
-from git_theta_ext.transfer.sync import choose, fetch, plan_push, push
+from git_theta_ext.transfer.sync import fetch, plan_push, push
 from git_theta_ext.util.files import sha256_of
 from git_theta_plugins.remotes.directory import open_remote
 
@@ -584,7 +585,7 @@ def test_a_remote_whose_entries_lean_in_a_circle_still_gives_what_it_holds_whole
     for each, base in ((one, two), (two, one)):
         plant(root, tmp_path, Entry(each[1], each[0], "delta", (1,), bases=(base[1],)), payload=b"\0")
     headers = remote_index.read_remote_index(theirs, place).headers
-    packs, complete = choose(digests([one, two]), headers, theirs)
+    packs, complete = choose_packs(digests([one, two]), headers, theirs)
     assert complete
     assert any(not entry.bases for name in packs for entry in headers[name].entries)
 

@@ -1,0 +1,114 @@
+"""Find out which packs of the remotes have the tensors that are missing here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import MissingError, RemoteError, ThetaError
+from git_theta_ext.store.deltas.chains import shallowest, smallest
+from git_theta_ext.store.locations import Location, in_packs
+from git_theta_ext.transfer.remote_index import read_remote_index
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.packs.format import PackHeader
+    from git_theta_ext.store.store import Store
+    from git_theta_ext.transfer.remote_index import OpenedRemote
+
+
+class Offers:
+    """The packs of the remotes. The index of a remote is read once, and only if the remotes before it lack something.
+
+    Args:
+        store: The store that lacks tensors.
+        remotes: The remotes, in order of preference.
+
+    Attributes:
+        remotes: By pack name, the remotes read so far that have the pack.
+        failures: What went wrong so far.
+    """
+
+    def __init__(self, store: Store, remotes: Sequence[OpenedRemote]) -> None:
+        self._store = store
+        self._all = tuple(remotes)
+        self._unread = list(remotes)
+        self._headers: dict[str, PackHeader] = {}
+        self.remotes: dict[str, list[OpenedRemote]] = {}
+        self.failures: list[ThetaError] = []
+
+    def choose(self, missing: Iterable[Digest]) -> tuple[dict[str, int], bool]:
+        """See ``choose_packs``. Remotes are read until no digest is missing."""
+        wanted = set(missing)
+        packs, complete = choose_packs(wanted, self._headers, self._store)
+        while self._unread and not (complete and packs):
+            remote = self._unread.pop(0)
+            try:
+                headers = read_remote_index(self._store, remote).headers
+            except ThetaError as error:
+                self.failures.append(error)
+                continue
+            for name, header in headers.items():
+                self._headers.setdefault(name, header)
+                self.remotes.setdefault(name, []).append(remote)
+            packs, complete = choose_packs(wanted, self._headers, self._store)
+        return packs, complete
+
+    def forget(self, pack: str) -> None:
+        """Leave out a pack from now on."""
+        del self._headers[pack], self.remotes[pack]
+
+    def lack(self, missing: set[Digest], wanted: int) -> ThetaError:
+        """Return the error that says that digests, out of so many, are neither here nor on a remote."""
+        searched = ", ".join(f"{remote.name} ({remote.url})" for remote in self._all)
+        where = f"searched {searched}" if self._all else "no remote is configured"
+        message = f"{len(missing)} of {wanted} tensors are not in the store, including {min(missing)}; {where}"
+        if self.failures:
+            message += "; " + "; ".join(dict.fromkeys(failure.message for failure in self.failures))
+        unreachable = [failure for failure in self.failures if isinstance(failure, RemoteError)]
+        if unreachable:
+            return RemoteError(message, hint=unreachable[0].hint or "try again; downloaded packs are kept")
+        return MissingError(
+            message,
+            hint="run git theta push --all in a clone that has them; git theta fsck says which files need them",
+        )
+
+
+def choose_packs(
+    missing: Iterable[Digest], headers: Mapping[str, PackHeader], store: Store
+) -> tuple[dict[str, int], bool]:
+    """Choose packs with the missing digests and all that these depend on.
+
+    Args:
+        missing: The missing digests.
+        headers: Headers of the available packs, by name.
+        store: The store. Bases that it has are not fetched, nor are entries that it knows to be bad.
+
+    Returns:
+        Name and size in bytes of each pack, and whether no digest is missing afterwards.
+    """
+    wanted, rejected = set(missing), store.rejected()
+    bases = {base for header in headers.values() for entry in header.entries for base in entry.bases}
+    here = store.locations(bases | wanted)
+    local = set(shallowest(here)) - wanted
+    offered = in_packs(headers, local, bad=rejected)
+    for digest in set(here) - local:
+        # A local delta whose base is missing: only the base has to be fetched.
+        stranded = (
+            Location("", "", 0, 0, location.bases)
+            for location in here[digest]
+            if (location.pack, digest) not in rejected
+        )
+        offered[digest] = (*offered.get(digest, ()), *stranded)
+    best = smallest(offered)
+    chosen: dict[str, int] = {}
+    todo, seen = wanted & set(best), set(local)
+    while todo:
+        digest = todo.pop()
+        seen.add(digest)
+        name = best[digest].pack
+        if name and not store.has_intact(name):
+            chosen[name] = headers[name].pack_bytes
+        todo |= set(best[digest].bases) - seen
+    return chosen, wanted <= set(best)
