@@ -39,6 +39,13 @@ GC_AUTO = Setting(
     "Number of bytes added since the last `git theta gc` after which it starts in the background. 0 disables it.",
 )
 GC_GRACE = Setting("theta.gcGrace", "days", "14", "Number of days for which `git theta gc` keeps unreachable tensors.")
+ALLOW_INCOMPLETE = Setting(
+    "theta.allowIncomplete",
+    "boolean",
+    "false",
+    "Whether a checkout succeeds that leaves a manifest in the place of a checkpoint, because no remote has its"
+    " parameters.",
+)
 MERGE_METHOD = Setting(
     "theta.merge.method", "method", "", "Merge method for all parameters. Overrides the methods of `.thetamerge`."
 )
@@ -62,6 +69,7 @@ SETTINGS = (
     CHAIN_DEPTH,
     GC_AUTO,
     GC_GRACE,
+    ALLOW_INCOMPLETE,
     MERGE_METHOD,
     MERGE_OPTIONS,
     MERGE_REPLAY,

@@ -139,7 +139,14 @@ def test_push_of_a_raw_checkpoint_is_refused(two: Repo, shared: Repo) -> None:
 def test_checkout_without_the_remote_says_so_and_goes_on_later(shared: Repo, unrelated: bytes, tmp_path: Path) -> None:
     copy = clone(shared, tmp_path / "clone")
     hidden = shared.path.rename(tmp_path / "hidden.git")
-    done = copy.run("checkout", "other", check=False)
+    before = copy.read()
+    failed = copy.run("checkout", "other", check=False)
+    assert failed.returncode != 0
+    assert "GIT_THETA_SKIP_SMUDGE=1" in failed.stderr
+    assert copy.git("branch", "--show-current") == "main"
+    copy.git("checkout", MODEL)  # git removes the old file before it asks for the new one
+    assert copy.read() == before
+    done = copy.run("-c", "theta.allowIncomplete=true", "checkout", "other")
     assert copy.read().startswith(b"git-theta manifest 1\n")
     assert "error:" in done.stderr
     assert "1 of the checkpoints are not written" in done.stderr
@@ -150,6 +157,18 @@ def test_checkout_without_the_remote_says_so_and_goes_on_later(shared: Repo, unr
     copy.git("theta", "checkout")
     assert copy.run("theta", "status", "--exit-code", "--quiet", check=False).returncode == 0
     assert copy.problems(MODEL, unrelated) == []
+
+
+def test_clone_fails_if_the_remote_lacks_the_tensors_of_a_checkpoint(two: Repo, shared: Repo, tmp_path: Path) -> None:
+    two.git("push", "--quiet", "--no-verify", "origin", "main")
+    failed = Repo(tmp_path).run("clone", "--quiet", str(shared.path), "clone", check=False)
+    assert failed.returncode != 0
+    assert "not in the store" in failed.stderr
+    assert "git theta push --all" in failed.stderr
+    copy = Repo(tmp_path / "clone")
+    two.git("theta", "push", "--all", "origin")
+    copy.git("reset", "--hard")
+    assert copy.problems(MODEL, model(2)) == []
 
 
 def test_anonymous_remote(two: Repo, shared: Repo, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import present_paths, worktree_of
 from git_theta_ext.git.unattributed import advice, unattributed
 from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted, total_bytes
-from git_theta_ext.operations.filter.process import SKIP_SMUDGE
+from git_theta_ext.operations.filter.smudge import SKIP_SMUDGE
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.operations.workspace import Workspace
 

@@ -39,28 +39,15 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.filter.populate import Wanted
+    from git_theta_ext.operations.filter.smudge import SmudgeRequest, Supply
     from git_theta_ext.protocol.filter import Event
     from git_theta_ext.util.reporter import Reporter
 
 Result = TypeVar("Result")
 
-SKIP_SMUDGE = "GIT_THETA_SKIP_SMUDGE"
 _BUFFER = 1 << 20
 _PIPE = 1 << 20
 _F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, which Python 3.10 does not define on every platform
-
-
-class _SmudgeRequest:
-    """Collects the content that git checks out; git holds it in memory as well."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-
-    def content(self, data: memoryview) -> None:
-        self._data += data
-
-    def end(self) -> bytes:
-        return bytes(self._data)
 
 
 class FilterProcess:
@@ -80,10 +67,11 @@ class FilterProcess:
         self._connection = Connection()
         self._workspace: Workspace | None = None
         self._request: Request | None = None
-        self._handler: CleanRequest | _SmudgeRequest | None = None
+        self._handler: CleanRequest | SmudgeRequest | None = None
         self._failed = False
         self._cleaned = False
         self._wanted: dict[str, Wanted] = {}
+        self._supply: Supply | None = None
 
     def run(self) -> int:
         """Serve git until it closes its end, then write the checkpoints that it checked out.
@@ -124,14 +112,17 @@ class FilterProcess:
         elif isinstance(event, EndOfContent):
             self._answer()
 
-    def _begin(self, request: Request) -> CleanRequest | _SmudgeRequest:
+    def _begin(self, request: Request) -> CleanRequest | SmudgeRequest:
         if request.command == CLEAN:
             workspace = self._open()
             clean_request = CleanRequest(workspace, request.pathname, self._stored)
             self._cleaned = True
             return clean_request
         if request.command == SMUDGE:
-            return _SmudgeRequest()
+            from git_theta_ext.operations.filter.smudge import SmudgeRequest, Supply
+
+            self._supply = self._supply or Supply(self._open)
+            return SmudgeRequest(request, self._supply)
         raise ProtocolError(f"git sent the unknown filter command {request.command!r}")
 
     def _take(self, event: Content) -> None:
@@ -206,18 +197,22 @@ class FilterProcess:
         return code
 
     def _populate(self, workspace: Workspace) -> int:
-        if os.environ.get(SKIP_SMUDGE, "").lower() not in {"", "0", "false", "no", "off"}:
-            return 0
         from git_theta_ext.operations.filter.pending import read_pending
         from git_theta_ext.operations.filter.populate import populate_wanted, total_bytes
+        from git_theta_ext.operations.filter.smudge import skips_smudge
+
+        if skips_smudge():
+            return 0
 
         if not self._wanted and not read_pending(workspace.repo):
             return 0
         from git_theta_ext.operations.sync.fetch import ensure_local
 
+        offers = self._supply.offers if self._supply is not None else None
+
         def ensure(manifests: Iterable[Manifest]) -> None:
             with self._reporter.progress("fetching parameters") as fetched:
-                ensure_local(workspace, manifests, fetched)
+                ensure_local(workspace, manifests, fetched, offers)
 
         try:
             total = total_bytes(self._wanted.values())

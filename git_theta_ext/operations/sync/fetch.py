@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import MissingError
+from git_theta_ext.errors import MissingError, RemoteError
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from collections.abc import Set as AbstractSet
 
+    from git_theta_ext.errors import ThetaError
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.transfer.offers import Offers
+
+
+def offers_of(workspace: Workspace) -> Offers:
+    """Return what the remotes of a repository have; their indexes are not read yet.
+
+    Raises:
+        ThetaError: No remote can be opened.
+    """
+    from git_theta_ext.operations.sync.remotes import open_remotes
+    from git_theta_ext.transfer.offers import Offers
+
+    return Offers(workspace.store, open_remotes(workspace))
+
+
+def named(error: ThetaError, manifests: Iterable[Manifest], missing: AbstractSet[Digest]) -> ThetaError:
+    """Return the error with the name of a parameter that is missing, if one is."""
+    names = (name for one in manifests for name, parameter in one.parameters.items() if parameter.digest in missing)
+    name = next(names, None)
+    return error if name is None else type(error)(f"{name}: {error.message}", hint=error.hint)
 
 
 def ensure_local(
-    workspace: Workspace, manifests: Iterable[Manifest], advance: Callable[[int], None] = no_progress
+    workspace: Workspace,
+    manifests: Iterable[Manifest],
+    advance: Callable[[int], None] = no_progress,
+    offers: Offers | None = None,
 ) -> None:
     """Fetch what the store lacks of some manifests.
 
@@ -24,6 +50,7 @@ def ensure_local(
         workspace: The repository and its store.
         manifests: The manifests. On return the store has all tensors and skeletons that they name.
         advance: Called with the number of bytes fetched, as the transfer goes on.
+        offers: What the remotes had a moment ago. By default their indexes are read now.
 
     Raises:
         MissingError: No remote has a tensor or skeleton that is needed.
@@ -31,19 +58,19 @@ def ensure_local(
     """
     wanted = list(manifests)
     try:
-        ensure_digests(workspace, (digest for manifest in wanted for digest, _ in manifest.digests()), advance)
+        ensure_digests(workspace, (digest for manifest in wanted for digest, _ in manifest.digests()), advance, offers)
     except MissingError as error:
         absent = workspace.store.touch_and_find_missing(
             digest for manifest in wanted for digest, _ in manifest.digests()
         )
-        names = (name for manifest in wanted for name, p in manifest.parameters.items() if p.digest in absent)
-        if (name := next(names, None)) is None:
-            raise
-        raise MissingError(f"{name}: {error.message}", hint=error.hint) from error
+        raise named(error, wanted, absent) from error
 
 
 def ensure_digests(
-    workspace: Workspace, digests: Iterable[Digest], advance: Callable[[int], None] = no_progress
+    workspace: Workspace,
+    digests: Iterable[Digest],
+    advance: Callable[[int], None] = no_progress,
+    offers: Offers | None = None,
 ) -> None:
     """Fetch the tensors and skeletons that the store lacks.
 
@@ -51,6 +78,7 @@ def ensure_digests(
         workspace: The repository and its store.
         digests: The tensors and skeletons. On return the store has all of them.
         advance: Called with the number of bytes fetched, as the transfer goes on.
+        offers: As for ``ensure_local``.
 
     Raises:
         MissingError: No remote has a tensor or skeleton that is needed.
@@ -59,7 +87,10 @@ def ensure_digests(
     missing = workspace.store.touch_and_find_missing(digests)
     if not missing:
         return
-    from git_theta_ext.operations.sync.remotes import open_remotes
-    from git_theta_ext.transfer.sync import fetch
+    from git_theta_ext.transfer.sync import fetch_offered
 
-    fetch(workspace.store, open_remotes(workspace), missing, advance)
+    if offers is not None:
+        with suppress(MissingError, RemoteError):  # packs may have been replaced on the remote since
+            fetch_offered(workspace.store, offers, missing, advance)
+            return
+    fetch_offered(workspace.store, offers_of(workspace), missing, advance)
