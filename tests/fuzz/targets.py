@@ -316,6 +316,47 @@ def _filter(data: bytes) -> None:
                 return
 
 
+def _sftp_seeds() -> list[bytes]:
+    from git_theta_ext.protocol.sftp.packets import Attributes, Kind, string, u32, u64
+
+    file = Attributes(4096, 0o100444, 1_700_000_000).encode()
+    entries = b"".join(string(b"%064x" % n) + string(b"-r--r--r--    1 user") + file for n in range(3))
+    extended = u32(0x80000004) + u32(0o100600) + u32(1) + string(b"a@b") + string(b"c")
+    answers = (
+        (Kind.STATUS, u32(4) + string(b"Failure") + string(b"en")),
+        (Kind.HANDLE, string(bytes(4))),
+        (Kind.DATA, string(b"content" * 100)),
+        (Kind.NAME, u32(4) + entries + string(b"x") + string(b"") + extended),
+        (Kind.ATTRS, file),
+        (Kind.EXTENDED_REPLY, b"".join(map(u64, range(11)))),
+    )
+    packets = [bytes([Kind.VERSION]) + u32(3) + string(b"limits@openssh.com") + string(b"1")]
+    packets += [bytes([kind]) + u32(number) + fields for number, (kind, fields) in enumerate(answers)]
+    framed = [u32(len(packet)) + packet for packet in packets]
+    return [b"".join(framed), *(framed[0] + one for one in framed[1:])]
+
+
+def _sftp(data: bytes) -> None:
+    from git_theta_ext.protocol.sftp.answers import Data, Names, read_answer, read_free_space, read_limits, read_version
+    from git_theta_ext.protocol.sftp.packets import Framer
+
+    half = len(data) // 2
+    framer = Framer()
+    packets = [*framer.feed(data[:half]), *framer.feed(data[half:])]
+    assert sum(len(packet) + 4 for packet in packets) <= len(data)
+    for number, packet in enumerate(packets):
+        if not number:
+            read_version(packet)
+            continue
+        _, answer = read_answer(packet)
+        if isinstance(answer, Names):
+            assert len(answer.entries) * 12 <= len(packet)
+        elif isinstance(answer, Data):
+            for read in (read_limits, read_free_space):
+                with suppress(ThetaError):
+                    read(answer)
+
+
 def _config_seeds() -> list[bytes]:
     lora = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["k"], "use_rslora": False}
     more = {"rank_pattern": {"k": 2}, "alpha_pattern": {"^v": 3}, "fan_in_fan_out": True, "bias": "none"}
@@ -392,6 +433,7 @@ TARGETS = {
     "record": Target(_record_seeds, _record),
     "rules": Target(lambda: [RULES], _rules),
     "filter": Target(_filter_seeds, _filter),
+    "sftp": Target(_sftp_seeds, _sftp),
     "adapter config": Target(_config_seeds, _config),
     "update": Target(_update_seeds, _update),
     "statistics": Target(_sidecar_seeds, _sidecar),
