@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -11,32 +10,9 @@ from git_theta_ext.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TIMEOUT = 60.0
-"""The default time that a server may be silent, in seconds."""
-
-_LONGEST_TIMEOUT = 24 * 3600
 _OPTIONS = frozenset({"endpoint", "region", "credentials", "timeout"})
 _RETRIES = {"max_retries": 1}
 """The number of times that tensorstore retries a request; callers retry too."""
-
-
-def timeout_of(url: str, options: Mapping[str, Any]) -> float:
-    """Return the time that a server may be silent, in seconds.
-
-    Raises:
-        ConfigError: The setting is not a number of seconds.
-    """
-    text = options.get("timeout", TIMEOUT)
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < _LONGEST_TIMEOUT:
-        raise ConfigError(
-            f"{url}: a timeout of {text!r} is not a number of seconds between 0 and {_LONGEST_TIMEOUT}",
-            hint=f"git config theta.remote.NAME.timeout {TIMEOUT:g}",
-        )
-    return seconds
 
 
 def spec_of(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,12 +24,12 @@ def spec_of(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
     parts = urlsplit(url)
     if unknown := set(options) - _OPTIONS:
         raise ConfigError(
-            f"{url}: unknown setting {min(unknown)}", hint=f"git config --unset theta.remote.NAME.{min(unknown)}"
+            f"{url}: unknown setting {min(unknown)}", hint=f"git config --unset theta.remote.<name>.{min(unknown)}"
         )
     if parts.username or parts.query or parts.fragment:
         raise ConfigError(
             f"{parts.scheme}://…{parts.path}: only a bucket and a prefix can be in the URL",
-            hint="give credentials in the environment, and the rest as theta.remote.NAME.endpoint and .region",
+            hint="give credentials in the environment, and the rest as theta.remote.<name>.endpoint and .region",
         )
     path = unquote(parts.path).lstrip("/").rstrip("/")
     path = path + "/" if path else ""
@@ -77,5 +53,5 @@ def spec_of(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
         return spec
     raise ConfigError(
         f"{url} is not s3://bucket/prefix, gs://bucket/prefix or file:///directory",
-        hint="git config theta.remote.NAME.url URL",
+        hint="git config theta.remote.<name>.url URL",
     )

@@ -1,0 +1,35 @@
+"""The setting for how long a server may be silent."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TIMEOUT = 60.0
+"""The default time that a server may be silent, in seconds."""
+
+_LONGEST_TIMEOUT = 24 * 3600
+
+
+def timeout_of(url: str, options: Mapping[str, Any]) -> float:
+    """Return the time that a server may be silent, in seconds.
+
+    Raises:
+        ConfigError: The setting is not a number of seconds.
+    """
+    text = options.get("timeout", TIMEOUT)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < _LONGEST_TIMEOUT:
+        raise ConfigError(
+            f"{url}: a timeout of {text!r} is not a number of seconds between 0 and {_LONGEST_TIMEOUT}",
+            hint=f"git config theta.remote.<name>.timeout {TIMEOUT:g}",
+        )
+    return seconds
