@@ -78,7 +78,8 @@ SETTINGS = (
         "theta.remote.<name>.url",
         "URL",
         "",
-        "Where the parameters of a git remote are stored: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or a directory."
+        "Where the parameters of a git remote are stored: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`,"
+        " `ssh://USER@HOST/PATH` or a directory."
         " A git remote on this machine needs none.",
     ),
     Setting("theta.remote.<name>.type", "plug-in", "", "Remote plug-in, if the scheme of the URL does not name it."),
@@ -95,7 +96,7 @@ SETTINGS = (
         "theta.remote.<name>.timeout",
         "seconds",
         "60",
-        "Time that an object store may be silent before a transfer fails.",
+        "Time that a server may be silent before a transfer fails.",
     ),
     Setting("theta.url", "URL", "", "As `theta.remote.<name>.url`, for all remotes without settings of their own."),
     Setting("theta.endpoint", "URL", "", "Likewise for `endpoint`."),

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 _FICLONE = 0x40049409  # linux/fs.h
 _PIECE = 1 << 24
-_READ_BITS = 0o444
-_STALE_SECONDS = 24 * 3600
+READ_BITS = 0o444
+STALE_SECONDS = 24 * 3600
 # No key contains a tilde, so an incomplete object is never listed or requested.
-_TEMPORARY = "tmp~"
+TEMPORARY = "tmp~"
 
 
 def make_folder(path: Path) -> None:
@@ -30,9 +30,9 @@ def make_folder(path: Path) -> None:
 
 def remove_stale(folder: Path) -> None:
     """Remove temporary files of uploads that were killed more than a day ago from a directory."""
-    for path in folder.glob(f"{_TEMPORARY}*"):
+    for path in folder.glob(f"{TEMPORARY}*"):
         with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 path.unlink()
 
 
@@ -44,12 +44,12 @@ def add_file(source: Path, target: Path) -> bool:
     Returns:
         Whether the file was added.
     """
-    mode = target.parent.stat().st_mode & _READ_BITS
-    temporary = target.with_name(_TEMPORARY + token_hex(8))
+    mode = target.parent.stat().st_mode & READ_BITS
+    temporary = target.with_name(TEMPORARY + token_hex(8))
     try:
         with source.open("rb") as file:
             linked = _reflink(file.fileno(), temporary)
-            if not linked and os.fstat(file.fileno()).st_mode & _READ_BITS == mode:
+            if not linked and os.fstat(file.fileno()).st_mode & READ_BITS == mode:
                 linked = hard_link(source, temporary)
             if not linked:
                 append_rest(file.fileno(), temporary)
@@ -74,7 +74,7 @@ def bring_file(source: Path, fd: int, path: Path) -> None:
     if begun:
         append_rest(fd, path)
         return
-    temporary = path.with_name(_TEMPORARY + token_hex(8))
+    temporary = path.with_name(TEMPORARY + token_hex(8))
     try:
         if not _reflink(fd, temporary) and not hard_link(source, temporary):
             append_rest(fd, path)

@@ -1,6 +1,5 @@
 import os
 import subprocess
-from shlex import quote
 
 import pytest
 from reports import Reports
@@ -239,7 +238,16 @@ def test_a_tracked_file_chooses_no_folder_of_this_machine(work, address):
     tracked(work, f"[theta]\n\turl = {address}\n")
     with pytest.raises(ConfigError, match="must not choose a folder") as caught:
         opened(work, "origin", "../bare.git")
-    assert caught.value.hint == f"git config theta.remote.origin.url {quote(address)}"
+    assert caught.value.hint == f"git config theta.remote.origin.url {address}"
+
+
+def test_a_tracked_file_may_name_the_user_of_a_host_that_is_reached_by_ssh(work):
+    tracked(work, "[theta]\n\turl = ssh://git@host/srv/x\n")
+    assert opened(work, "origin", "../bare.git").url == "ssh://host/srv/x"
+    tracked(work, "[theta]\n\turl = ssh://git:secret@host/srv/x\n")
+    with pytest.raises(ConfigError, match="password") as caught:
+        opened(work, "origin", "../bare.git")
+    assert "secret" not in caught.value.message + caught.value.hint
 
 
 @pytest.mark.parametrize("key", ["url", "endpoint"])
