@@ -1,0 +1,96 @@
+"""Download parameters of other versions, or some parameters only.
+
+Checkouts download what they need by themselves. Fetch in advance to work without a network, or fetch a few parameters
+of a model that is not checked out. Writes no files: git theta checkout does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.git.revisions import find_object
+from git_theta_ext.operations.sync.remotes import fetch_address, open_remote, open_remotes
+from git_theta_ext.operations.sync.selection import select
+from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.transfer.offers import Offers
+from git_theta_ext.transfer.sync import fetch_offered
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from git_theta_ext.cli.output import Output
+    from git_theta_ext.transfer.remote_index import OpenedRemote
+
+GROUP = "share"
+EXAMPLE = "git theta fetch --param 'embeddings.*' origin v2"
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument(
+        "words",
+        metavar="REMOTE REV",
+        nargs="*",
+        help="git remote or its address, then commits; default: all remotes, and HEAD",
+    )
+    parser.add_argument(
+        "--param", metavar="GLOB", action="append", default=[], help="only parameters of that name; can be repeated"
+    )
+    several = parser.add_mutually_exclusive_group()
+    several.add_argument("--all", action="store_true", help="all versions in the history of all refs")
+    several.add_argument("--since", metavar="REV", help="also all versions since that commit, without it")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="show what would be downloaded")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Download parameters. The exit code is 7 if no remote has some, 9 if a remote cannot be reached."""
+    output = output_of(args)
+    with Workspace.discover(output) as workspace:
+        return _fetch(output, workspace, args)
+
+
+def _fetch(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
+    store = workspace.store
+    remote, revs = _split(workspace, args.words)
+    selection = select(workspace.repo, revs or ["HEAD"], args.param, since=args.since, every=args.all)
+    missing = store.touch_and_find_missing(selection.digests)
+    offers = Offers(store, _opened(workspace, remote) if missing else ())
+    packs, complete = offers.choose(missing)
+    data = {
+        "manifests": selection.manifests,
+        "tensors": len(selection.digests),
+        "missing": len(missing),
+        "packs": len(packs),
+        "bytes": sum(packs.values()),
+        "dry_run": args.dry_run,
+    }
+    size = f"{plural(len(missing), 'tensor')} ({plural(len(packs), 'pack')}, {human_bytes(sum(packs.values()))})"
+    if args.dry_run:
+        output.result(data, [f"would fetch {size}" if missing else "nothing is missing"])
+        if missing and not complete:
+            raise offers.lack(missing, len(selection.digests))
+        return 0
+    with output.progress("fetching parameters", sum(packs.values())) as advance:
+        fetch_offered(store, offers, missing, advance)
+    output.result(data, [f"fetched {size}" if missing else "nothing is missing"])
+    return 0
+
+
+def _split(workspace: Workspace, words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Split the arguments into a remote, if the first one is no commit, and commits."""
+    repo = workspace.repo
+    if not words:
+        return None, []
+    if words[0] not in repo.config.git_remotes and find_object(repo, f"{words[0]}^{{commit}}") is not None:
+        return None, list(words)
+    return words[0], list(words[1:])
+
+
+def _opened(workspace: Workspace, remote: str | None) -> list[OpenedRemote]:
+    if remote is None:
+        return open_remotes(workspace)
+    return [open_remote(workspace, remote, fetch_address(workspace.repo, remote))]
