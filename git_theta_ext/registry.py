@@ -110,7 +110,10 @@ def find_pair(name: str) -> PairMethod:
     """
     method = cast("PairMethod", _find("merges", name))
     if method.contract.granularity != "pair":
-        raise PluginError(f"method {name!r} does not merge the factors of a LoRA", hint="use lora_svd or lora_concat")
+        raise PluginError(
+            f"method {name!r} does not merge the factors of a LoRA",
+            hint="git theta resolve --method lora_svd, or lora_concat",
+        )
     return method
 
 
@@ -154,7 +157,7 @@ def remote_of_scheme(scheme: str) -> RemoteType:
             return candidate
     raise PluginError(
         f"no installed type of remote opens {scheme}:// URLs",
-        hint="install the package that does, or git config theta.remote.<name>.type TYPE "
+        hint="install the package that does, or git config theta.remote.NAME.type TYPE "
         f"(installed are {', '.join(names('remotes'))})",
     )
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers import Repo, model
+
+from git_theta_ext.git.objects import blob_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +28,7 @@ class Stream:
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._marks = 0
+        self._objects: dict[str, bytes] = {}
 
     def commit(
         self,
@@ -68,12 +73,22 @@ class Stream:
             % (name.encode(), target.encode(), WHO, len(data), data)
         )
 
+    def lfs(self, data: bytes) -> bytes:
+        """Return the pointer to some content in Git LFS, and keep the content."""
+        name = hashlib.sha256(data).hexdigest()
+        self._objects[name] = data
+        return f"version https://git-lfs.github.com/spec/v1\noid sha256:{name}\nsize {len(data)}\n".encode()
+
     def write(self, path: Path) -> Repo:
         """Make a repository of it, with main checked out and git theta configured."""
         repo = Repo(path)
         path.mkdir()
         repo.git("init", "--quiet")
         subprocess.run(["git", "fast-import", "--quiet"], cwd=path, input=b"".join(self._pieces), check=True)
+        for name, data in self._objects.items():
+            repo.write(data, f".git/lfs/objects/{name[:2]}/{name[2:4]}/{name}")
+        if self._objects and shutil.which("git-lfs"):
+            repo.git("lfs", "install", "--local")
         repo.git("theta", "install", "--local")
         repo.git("reset", "--quiet", "--hard")
         return repo
@@ -199,6 +214,38 @@ def plain_history(path: Path) -> Repo:
     repo = stream.write(path)
     repo.git("tag", "light", "main~1")
     repo.git("tag", "-a", "-m", "a tag of a tag", "nested", "v1")
+    signed = repo.run("cat-file", "commit", "other").stdout.replace("\n\n", "\ngpgsig -----BEGIN\n abc\n\n", 1)
+    repo.git("update-ref", "refs/heads/other", repo.git("hash-object", "-t", "commit", "-w", "--stdin", input=signed))
     repo.git("notes", "add", "-m", "a note", "main~1")
     repo.git("notes", "add", "-m", "another note", "side")
     return repo
+
+
+LFS = "filter=lfs diff=lfs merge=lfs -text"
+
+
+def lfs_history(path: Path) -> tuple[Repo, dict[str, bytes]]:
+    """Make a repository that moved to Git LFS, with what the blobs of pointers stand for."""
+    stream = Stream()
+    models = {n: model(n) for n in range(1, 7)}
+    first = stream.commit("refs/heads/main", {"model.safetensors": models[1], "README": b"read me\n"})
+    attributes = f"[attr]big {LFS}\n*.safetensors {LFS}\n*.bin {LFS} lockable\n".encode()
+    second = stream.commit(
+        "refs/heads/main",
+        {
+            ".gitattributes": attributes,
+            "model.safetensors": stream.lfs(models[2]),
+            "a.bin": stream.lfs(b"no model"),
+            "sub/.gitattributes": b"*.safetensors big\n",
+            "sub/one.safetensors": stream.lfs(models[3]),
+        },
+        [first],
+    )
+    third = stream.commit(
+        "refs/heads/main", {"model.safetensors": stream.lfs(models[4]), "empty.safetensors": b""}, [second]
+    )
+    side = stream.commit("refs/heads/side", {"model.safetensors": stream.lfs(models[5])}, [second])
+    files = {"model.safetensors": ("100755", stream.lfs(models[6])), "empty.safetensors": None}
+    stream.commit("refs/heads/main", files, [third, side])
+    repo = stream.write(path)
+    return repo, {blob_id(stream.lfs(data), "sha1"): data for data in models.values()}

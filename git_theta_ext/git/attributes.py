@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError, UsageError
@@ -143,7 +144,7 @@ def add(text: str, pattern: str) -> Added:
         if _name(state) in _EXCLUSIVE:
             raise UsageError(
                 f".gitattributes already says {state!r} of {pattern!r}",
-                hint=f"remove {state!r} from that line and track the pattern again",
+                hint=f"remove {state!r} from that line, then git theta track {quote(pattern)}",
             )
     missing = [ours for name, ours in _OURS.items() if states.get(name) in {None, f"!{name}"}]
     kept = tuple(others)
@@ -248,7 +249,9 @@ def quote_pattern(pattern: str) -> str:
     if not pattern or "\0" in pattern or pattern.startswith(_MACRO):
         raise UsageError(f"{pattern!r} is not a valid pattern")
     if pattern.endswith("/"):
-        raise UsageError(f"git has no attributes for directories, as in {pattern!r}", hint=f"track {pattern + '**'!r}")
+        raise UsageError(
+            f"git has no attributes for directories, as in {pattern!r}", hint=f"git theta track {quote(pattern + '**')}"
+        )
     if pattern.startswith("!"):
         pattern = "\\" + pattern
     if not _NEEDS_QUOTES.search(pattern):

@@ -76,7 +76,9 @@ def combine(repo: Repository, commits: Sequence[str]) -> Combined:
         RepositoryError: Git cannot merge them.
     """
     if git_version() < NEEDS:
-        raise MergeError("merging several branches at a time needs git 2.38", hint="merge them one after another")
+        raise MergeError(
+            "merging several branches at a time needs git 2.38", hint="git merge BRANCH for one after another"
+        )
     tip, *others = commits
     for number, other in enumerate(others, 1):
         with _as_head(repo, tip) as env:

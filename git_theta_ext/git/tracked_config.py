@@ -11,6 +11,7 @@ import re
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -34,11 +35,13 @@ class TrackedConfig:
         place: Where the file was read: the work tree, the index or HEAD.
         config: The settings that are used.
         ignored: The keys that are not used.
+        edit: The command that edits the file.
     """
 
     place: str
     config: Config
     ignored: tuple[str, ...]
+    edit: str
 
     def remote(self, name: str) -> RemoteSettings:
         """Return the settings of a remote: ``theta.remote.<name>``, or else ``theta`` for all remotes.
@@ -49,12 +52,31 @@ class TrackedConfig:
         settings = self.config.remote(name)
         if settings.url is None:
             settings = self.config.for_all()
-        shown = "<name>" if re.search("[:/]", name) else name  # an address may have a password
+        shown = "NAME" if re.search("[:/]", name) else quote(name)  # an address may have a password
         if settings.url is not None:
-            _check(settings.url, f"git config theta.remote.{shown}.url")
+            self._check(settings.url, f"git config theta.remote.{shown}.url")
         if "endpoint" in settings.options:
-            _check(settings.options["endpoint"], f"git config theta.remote.{shown}.endpoint")
+            self._check(settings.options["endpoint"], f"git config theta.remote.{shown}.endpoint")
         return settings
+
+    def _check(self, address: str, command: str) -> None:
+        try:
+            parts = urlsplit(address)
+            # A login over ssh needs a key or a password besides the name of a user.
+            names_user = parts.username is not None and parts.scheme.lower() not in _SSH
+            secret = names_user or parts.password is not None
+        except ValueError as error:
+            raise ConfigError(f"{FILE} has an address that cannot be parsed: {error}", hint=self.edit) from error
+        if secret:
+            raise ConfigError(
+                f"{FILE} has an address with a user name or a password, which everyone with the repository can read",
+                hint=f"{self.edit}, and change the password",
+            )
+        if not parts.netloc or parts.scheme.lower() in ("", "file"):
+            raise ConfigError(
+                f"{FILE} names the address {address}; a tracked file must not choose a folder on this machine",
+                hint=f"{command} {quote(address)}",
+            )
 
 
 def read_tracked(repo: Repository) -> TrackedConfig | None:
@@ -76,33 +98,12 @@ def read_tracked(repo: Repository) -> TrackedConfig | None:
 
 
 def _parsed(repo: Repository, place: str, source: tuple[str, str], nbytes: int) -> TrackedConfig:
+    edit = f"{repo.git_at_top} config -f {FILE} --edit"
     if nbytes > _LARGEST:
-        raise ConfigError(
-            f"{FILE} ({place}) has {nbytes} bytes, which exceeds the limit of {_LARGEST}", hint=f"edit {FILE}"
-        )
+        raise ConfigError(f"{FILE} ({place}) has {nbytes} bytes, which exceeds the limit of {_LARGEST}", hint=edit)
     try:
         listed = Config.parse(repo.run("config", "-z", "--no-includes", *source, "--list"))
     except RepositoryError as error:
-        raise ConfigError(f"{FILE} ({place}): {error.message}", hint=f"edit {FILE}") from error
+        raise ConfigError(f"{FILE} ({place}): {error.message}", hint=edit) from error
     safe = {key: values for key, values in listed.values.items() if _SAFE.fullmatch(key)}
-    return TrackedConfig(place, Config(safe), tuple(key for key in listed.values if key not in safe))
-
-
-def _check(address: str, command: str) -> None:
-    try:
-        parts = urlsplit(address)
-        # A login over ssh needs a key or a password besides the name of a user.
-        names_user = parts.username is not None and parts.scheme.lower() not in _SSH
-        secret = names_user or parts.password is not None
-    except ValueError as error:
-        raise ConfigError(f"{FILE} has an address that cannot be parsed: {error}", hint=f"edit {FILE}") from error
-    if secret:
-        raise ConfigError(
-            f"{FILE} has an address with a user name or a password, which everyone with the repository can read",
-            hint=f"edit {FILE}, and change the password",
-        )
-    if not parts.netloc or parts.scheme.lower() in ("", "file"):
-        raise ConfigError(
-            f"{FILE} names the address {address}; a tracked file must not choose a folder on this machine",
-            hint=f"{command} {address}",
-        )
+    return TrackedConfig(place, Config(safe), tuple(key for key in listed.values if key not in safe), edit)

@@ -45,7 +45,7 @@ class ParameterNames:
         if len(matches) > 1:
             raise UsageError(
                 f"the update's {name!r} may mean {matches[0]!r} or {matches[1]!r}",
-                hint="rename it in the update to the whole name of the parameter",
+                hint="rename it in the update to a whole name, as git theta ls-files --params lists them",
             )
         return matches[0] if matches else None
 
@@ -60,7 +60,7 @@ class ParameterNames:
             near = difflib.get_close_matches(name, self._names, 1)
             raise UsageError(
                 f"the checkpoint has no parameter {name!r}",
-                hint=f"did it mean {near[0]!r}?" if near else "is it an update of another model?",
+                hint=f"did it mean {near[0]!r}?" if near else "git theta ls-files --params lists its parameters",
             )
         return parameter
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import UsageError
@@ -25,7 +26,8 @@ def find_kinds(wanted: Sequence[str]) -> list[StatisticsKind]:
     """
     if unknown := [kind for kind in wanted if not are_kinds([kind])]:
         raise UsageError(
-            f"unknown kind of statistics {unknown[0]!r}", hint=f"kinds are {', '.join(names('statistics'))}"
+            f"unknown kind of statistics {unknown[0]!r}",
+            hint=f"git theta stats collect CHECKPOINT --kinds {quote(','.join(names('statistics')))}",
         )
     return [find_statistics(kind) for kind in wanted]
 

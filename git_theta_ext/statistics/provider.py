@@ -71,7 +71,8 @@ def find(spec: str, directory: Path) -> Callable[[], object]:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there, and imports one that is not
         raise UsageError(
-            f"there is no module {error.name!r} in the current directory", hint="change to the directory that has it"
+            f"there is no module {error.name!r} in the current directory",
+            hint="cd to the directory that has it",
         ) from error
     own = directory.joinpath(*name.split("."))
     if (own.is_dir() or own.with_name(f"{own.name}.py").is_file()) and directory not in Path(_origin(value)).parents:

@@ -100,7 +100,7 @@ def upload(store: Store, remote: OpenedRemote, plan: PushPlan, advance: Callable
         if not retried(lambda: remote.plugin.put(pack_key(name), path)) and not _has_head(remote, name, head):
             raise RemoteError(
                 f"{remote.url} has a different file under the name of pack {name}",
-                hint=f"remove {pack_key(name)} on the remote and push again",
+                hint=f"remove {pack_key(name)} on the remote, then git push",
             )
         return save_head(store.root, remote.url, name, head)
 

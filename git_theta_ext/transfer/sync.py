@@ -119,7 +119,7 @@ def push(
             if not left:
                 raise RemoteError(
                     f"{remote.name} ({remote.url}) removed pack {min(gone)} right after the push",
-                    hint="wait until the garbage collection on the remote has finished, and push again",
+                    hint="wait until the garbage collection on the remote has finished, then git push",
                 )
     return plan
 

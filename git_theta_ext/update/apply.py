@@ -77,7 +77,7 @@ def is_applied(update: CheckpointUpdate, store: Store) -> bool:
             raise UsageError(
                 f"parameter {moved[0]!r} is another than in HEAD, and {name!r} is not, so that the update is neither "
                 "still to be applied nor applied already",
-                hint="take the file back with git checkout, or commit what it holds, and add the update then",
+                hint="git checkout HEAD -- PATH, or git commit -a to keep what the file holds; then add the update",
             )
     return True
 
@@ -107,7 +107,7 @@ def results(update: CheckpointUpdate, store: Store, *, applied: bool) -> Iterato
         if not exact and not _explains(base.spec, before, value, memoryview(result)):
             raise UsageError(
                 f"parameter {name!r} is neither that of HEAD nor what the update makes of it",
-                hint="is it another update's work? Commit that, and add this one then",
+                hint="git theta add PATH && git commit, if another update made it; then add this one",
             )
         yield Updated(name, base.spec, value, hint, exact)
 

@@ -37,7 +37,10 @@ def read_update(data: Content, label: str, config: bytes | None = None) -> Updat
     try:
         fields = find_format("safetensors").parse(data)
     except FormatError as error:
-        raise FormatError(f"{label}: {error.message}", hint="updates are read from safetensors files") from error
+        raise FormatError(
+            f"{label}: {error.message}",
+            hint="safetensors.torch.save_file(tensors, FILE) writes a file that it can read",
+        ) from error
     tensors = {
         field.name: UpdateTensor(field.spec, data[field.offset : field.end])
         for field in fields

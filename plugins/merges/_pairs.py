@@ -31,6 +31,6 @@ def stacked(branches: Sequence[Pair], weights: Sequence[float], combine: object)
         raise MergeError("the pairs belong to weights of different shapes")
     divisor = sum(weights) if combine == MEAN else 1.0
     if not divisor:
-        raise MergeError("all sides that changed it have weight 0", hint="give one of them a weight")
+        raise MergeError("all sides that changed it have weight 0", hint="weights: [0.5, 0.5]")
     b = [pair.b.double() * (weight * pair.scale / divisor) for pair, weight in zip(branches, weights, strict=True)]
     return torch.cat(b, dim=1), torch.cat([pair.a.double() for pair in branches], dim=0)

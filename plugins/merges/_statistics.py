@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import Piece
 
-_HINT = "collect them for every side: git theta stats collect"
+_HINT = "git theta stats collect CHECKPOINT --with MODULE:FUNCTION for every side"
 
 
 def of_all(piece: Piece, kind: str) -> tuple[torch.Tensor, ...]:

@@ -85,7 +85,7 @@ def gram(vectors: Sequence[torch.Tensor]) -> list[list[float]]:
     pairs = list(combinations_with_replacement(numbers, 2))
     products = dict(zip(pairs, _products(vectors, pairs).tolist(), strict=True))
     if not all(map(math.isfinite, products.values())):
-        raise MergeError("the squares of its values overflow", hint="merge it by average")
+        raise MergeError("the squares of its values overflow", hint="git theta resolve --method average")
     return [[products[min(one, other), max(one, other)] for other in numbers] for one in numbers]
 
 

@@ -24,12 +24,12 @@ def spec_of(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
     parts = urlsplit(url)
     if unknown := set(options) - _OPTIONS:
         raise ConfigError(
-            f"{url}: unknown setting {min(unknown)}", hint=f"git config --unset theta.remote.<name>.{min(unknown)}"
+            f"{url}: unknown setting {min(unknown)}", hint=f"git config --unset theta.remote.NAME.{min(unknown)}"
         )
     if parts.username or parts.query or parts.fragment:
         raise ConfigError(
             f"{parts.scheme}://…{parts.path}: only a bucket and a prefix can be in the URL",
-            hint="give credentials in the environment, and the rest as theta.remote.<name>.endpoint and .region",
+            hint="give credentials in the environment, and the rest as theta.remote.NAME.endpoint and .region",
         )
     path = unquote(parts.path).lstrip("/").rstrip("/")
     path = path + "/" if path else ""
@@ -53,5 +53,5 @@ def spec_of(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
         return spec
     raise ConfigError(
         f"{url} is not s3://bucket/prefix, gs://bucket/prefix or file:///directory",
-        hint="git config theta.remote.<name>.url URL",
+        hint="git config theta.remote.NAME.url URL",
     )

@@ -209,7 +209,7 @@ class SftpDirectory:
         if attributes is None:
             raise RemoteError(
                 f"{parent.decode(errors='replace')}: no such directory, so there is no remote in it",
-                hint="git config theta.remote.<name>.url URL, or make the directory there",
+                hint="git config theta.remote.NAME.url URL, or make the directory there",
             )
         return (attributes.mode or _USUAL_FOLDER) & _PERMISSIONS
 

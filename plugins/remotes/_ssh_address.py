@@ -67,4 +67,4 @@ def parse_address(url: str) -> Address:
 
 
 def _error(message: str) -> ConfigError:
-    return ConfigError(message, hint="git config theta.remote.<name>.url ssh://HOST/DIRECTORY")
+    return ConfigError(message, hint="git config theta.remote.NAME.url ssh://HOST/DIRECTORY")

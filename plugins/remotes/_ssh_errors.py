@@ -51,7 +51,7 @@ def explain(ended: Ended, url: str, test: str) -> RemoteError:
     if ended.silent:
         return RemoteTimeoutError(
             f"{url}: no answer for {ended.silent:g} seconds" + (f": {words}" if words else ""),
-            hint="git config theta.remote.<name>.timeout SECONDS waits longer; received bytes are kept",
+            hint="git config theta.remote.NAME.timeout SECONDS waits longer; received bytes are kept",
         )
     if _PRINTED.match(ended.began):
         text = ended.began[:_SHOWN_BYTES].decode(errors="replace").strip()

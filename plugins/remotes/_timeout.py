@@ -30,6 +30,6 @@ def timeout_of(url: str, options: Mapping[str, Any]) -> float:
     if not 0 < seconds < _LONGEST_TIMEOUT:
         raise ConfigError(
             f"{url}: a timeout of {text!r} is not a number of seconds between 0 and {_LONGEST_TIMEOUT}",
-            hint=f"git config theta.remote.<name>.timeout {TIMEOUT:g}",
+            hint=f"git config theta.remote.NAME.timeout {TIMEOUT:g}",
         )
     return seconds

@@ -44,7 +44,7 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
     if not path.is_absolute() or (parts and parts.netloc not in {"", "localhost"}):
         raise ConfigError(
             f"{url} is not an absolute path on this machine",
-            hint="git config theta.remote.<name>.url /absolute/path",
+            hint="git config theta.remote.NAME.url /absolute/path",
         )
     return Directory(path)
 
@@ -138,7 +138,7 @@ class Directory:
         if not self._root.parent.is_dir():
             raise RemoteError(
                 f"{self._root.parent}: no such directory, so there is no remote in it",
-                hint="git config theta.remote.<name>.url URL, or mount the file system",
+                hint="git config theta.remote.NAME.url URL, or mount the file system",
             )
         return False
 

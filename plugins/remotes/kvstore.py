@@ -38,6 +38,8 @@ _SLOWEST = 1 << 13
 """The lowest rate in bytes per second; a slower transfer is aborted."""
 
 _TIMED_OUT = "Timeout was reached"
+_DENIED = "PERMISSION_DENIED"
+_REFUSED = "check the credentials, or git config theta.remote.NAME.credentials profile"
 # Servers and drivers use different messages. If a message does not have the size, the size is found by search.
 _SIZE = re.compile(r"(?:<ActualObjectSize>|value of size |total size )(\d{1,15})\b")
 
@@ -65,7 +67,7 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
         with silent_sdk():
             store = tensorstore.KvStore.open(spec).result()
     except ValueError as error:
-        raise ConfigError(f"{url}: {_brief(error)}", hint="git config theta.remote.<name>.url URL") from error
+        raise ConfigError(f"{url}: {_brief(error)}", hint="git config theta.remote.NAME.url URL") from error
     return KvStore(url, store, timeout)
 
 
@@ -136,7 +138,7 @@ class KvStore:
             if size > self._largest:
                 raise RemoteError(
                     f"{path.name} has {size} bytes; {self._url} takes {self._largest} at most",
-                    hint="push such large tensors to a directory remote",
+                    hint="git config theta.remote.NAME.url /a/directory, which takes such large tensors",
                 )
             before = self._wait(self._store.read(key, byte_range=slice(0, 0)))
             if before.state != "missing":
@@ -151,7 +153,7 @@ class KvStore:
                 return False
         raise RemoteError(
             f"{self._url}: {key} was refused, most likely because there is no such bucket",
-            hint="create the bucket, or git config theta.remote.<name>.url URL",
+            hint="create the bucket, or git config theta.remote.NAME.url URL",
         )
 
     def publish(self, entries: Mapping[str, Path]) -> None:
@@ -206,15 +208,14 @@ class KvStore:
             if _TIMED_OUT in str(error):
                 raise self._silent() from error
             kind = _OutOfRangeError if str(error).startswith("OUT_OF_RANGE") else RemoteError
-            hint = "check the credentials" if "PERMISSION_DENIED" in str(error) else None
-            raise kind(f"{self._url}: {_brief(error)}", hint=hint) from error
+            raise kind(f"{self._url}: {_brief(error)}", hint=_REFUSED if _DENIED in str(error) else None) from error
         except OSError as error:
             raise RemoteError(f"{error.filename or self._url}: {error.strerror or error}") from error
 
     def _silent(self) -> RemoteError:
         return RemoteTimeoutError(
             f"{self._url}: no answer for {self._timeout:g} seconds",
-            hint="git config theta.remote.<name>.timeout SECONDS waits longer; received bytes are kept",
+            hint="git config theta.remote.NAME.timeout SECONDS waits longer; received bytes are kept",
         )
 
 

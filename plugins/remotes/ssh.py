@@ -57,7 +57,7 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
     """
     if unknown := set(options) - {"timeout"}:
         raise ConfigError(
-            f"{url}: unknown setting {min(unknown)}", hint=f"git config --unset theta.remote.<name>.{min(unknown)}"
+            f"{url}: unknown setting {min(unknown)}", hint=f"git config --unset theta.remote.NAME.{min(unknown)}"
         )
     return SshRemote(url, parse_address(url), timeout_of(url, options), context.git)
 

@@ -157,7 +157,7 @@ def _change(
     if not ways:
         raise FormatError(
             f"factors {pair.left.spec} and {pair.right.spec} do not fit parameter {pair.name!r}, which is {spec}",
-            hint="is it an update of another model?",
+            hint="git theta ls-files --params shows which model it fits",
         )
     if wrong and len(ways) > 1:
         raise UsageError(
@@ -183,7 +183,10 @@ def _matrix(factor: UpdateTensor) -> UpdateTensor:
 def _settings(file: UpdateFile) -> _Settings:
     config = file.config
     if config is None:
-        raise UsageError("there is no adapter_config.json in its directory", hint="give the directory of the adapter")
+        raise UsageError(
+            "there is no adapter_config.json in its directory",
+            hint="git theta add PATH --update lora=DIRECTORY, the directory of the adapter",
+        )
     if str(config.get("peft_type", "LORA")).upper() != "LORA":
         raise UsageError(f"the adapter is of kind {config['peft_type']!r:.40}, not LORA")
     for key, why in _REFUSED.items():
@@ -193,7 +196,7 @@ def _settings(file: UpdateFile) -> _Settings:
     if isinstance(start, str) and start.lower().startswith(_OTHER_START):
         raise UsageError(
             f"initialised by {start[:40]!r}, which changes the model that it is an update of",
-            hint="save it with PEFT's path_initial_model_for_weight_conversion, which makes it a plain LoRA",
+            hint="model.save_pretrained(DIRECTORY, path_initial_model_for_weight_conversion=START) makes it plain",
         )
     patterns = _mapping(file, "alpha_pattern")
     return _Settings(

@@ -44,7 +44,7 @@ def test_a_server_that_never_answers_is_an_error_with_the_setting(remote, tmp_pa
     (tmp_path / "a").write_bytes(b"x")
     with pytest.raises(RemoteTimeoutError, match=r"no answer for 0\.2 seconds") as caught:
         call(remote, tmp_path / "a")
-    assert "theta.remote.<name>.timeout" in caught.value.hint
+    assert "theta.remote.NAME.timeout" in caught.value.hint
     assert not (tmp_path / "b").exists()
 
 

@@ -176,7 +176,7 @@ def test_a_host_that_says_nothing_is_an_error_with_the_setting(serve, source, tm
 
     with pytest.raises(RemoteTimeoutError, match=r"no answer for 0\.3 seconds") as caught:
         use()
-    assert "theta.remote.<name>.timeout" in caught.value.hint
+    assert "theta.remote.NAME.timeout" in caught.value.hint
 
 
 def test_a_connection_that_has_nothing_to_do_may_be_silent(serve, source):

@@ -30,7 +30,7 @@ def test_a_history_of_plain_git_keeps_everything_but_the_ids(tmp_path: Path) -> 
     done = repo.run(*INCLUDE, "--everything", "--json")
     data = json.loads(done.stdout)
     assert data["versions"] == planned["versions"] == 7
-    assert (data["commits"], data["files"], data["left"], data["signatures"]) == (8, 4, [], 1)
+    assert (data["commits"], data["files"], data["left"], data["signatures"]) == (8, 4, [], 2)
     assert changed_metadata(repo) == []
     assert wrong_versions(repo) == []
     after = refs(repo)

@@ -138,7 +138,7 @@ def _update(args: argparse.Namespace) -> UpdateSource | None:
         return None
     kind, equals, file = args.update.partition("=")
     if not equals or not file or (kind not in built_in("updates") and kind not in names("updates")):
-        hint = f"KIND is one of {', '.join(names('updates'))}"
+        hint = f"git theta add PATH --update KIND=FILE; KIND is one of {', '.join(names('updates'))}"
         raise UsageError(f"--update {args.update} does not have the form KIND=FILE", hint=hint)
     if args.atol is not None or args.rtol is not None:
         raise UsageError("--update excludes --atol and --rtol", hint="git theta add -h")
@@ -163,7 +163,7 @@ def _chosen(repo: Repository, specs: Sequence[str], output: Output) -> tuple[dic
     if not formats:
         raise UsageError(
             f"{paths[0] if paths else specs[0]} is not tracked by git theta",
-            hint="git theta track PATTERN; use git add for other files",
+            hint="git theta track PATTERN, or git add PATH for other files",
         )
     if not configured(repo):
         raise ConfigError("git is not configured to use git theta", hint="git theta install")

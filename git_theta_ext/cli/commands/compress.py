@@ -132,7 +132,7 @@ def _parameters(old: _Model, new: _Model, args: argparse.Namespace) -> tuple[lis
     if odd:
         raise UsageError(
             f"parameter {odd[0]!r} does not have the same element type and shape in {args.old} and {args.new}",
-            hint="compress the difference of models with the same parameters",
+            hint="git theta compress -h",
         )
 
     def chunks(name: str) -> Iterator[tuple[memoryview, memoryview]]:

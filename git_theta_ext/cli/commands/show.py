@@ -153,7 +153,9 @@ def _find(manifest: Manifest, name: str, place: str) -> Parameter:
         near = difflib.get_close_matches(name, manifest.parameters, 1)
         raise UsageError(
             f"{place} has no parameter {name!r}",
-            hint=f"did you mean {near[0]}?" if near else f"git theta show {quote(place)} lists them",
+            hint=f"git theta show {quote(place)} {quote(near[0])}"
+            if near
+            else f"git theta show {quote(place)} lists them",
         )
     return parameter
 

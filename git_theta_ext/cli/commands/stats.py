@@ -161,7 +161,7 @@ def _device(name: str) -> str:
 
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
-        raise UsageError("no CUDA device is available", hint="use --device cpu")
+        raise UsageError("no CUDA device is available", hint=f"{EXAMPLE} --device cpu")
     return "cuda" if name != "cpu" and available else "cpu"
 
 

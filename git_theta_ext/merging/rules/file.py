@@ -30,7 +30,7 @@ MOST_EVENTS = 1 << 14
 """The maximum number of scalars, and of starts and ends of lists and mappings; a rule has about eight."""
 MOST_DEPTH = 8
 """The maximum depth of nested lists and mappings; rules need four."""
-_SPELLING = "see docs/merge-rules.md"
+_SPELLING = f"edit {FILE}; git theta merge --plan BRANCH checks it"
 _TOP = ("version", "defaults", "rules")
 _CHOICE = ("method", "with", "weights")
 _RULE = ("match", *_CHOICE)

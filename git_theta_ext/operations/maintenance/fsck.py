@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError
+from git_theta_ext.git.commit_attributes import theta_paths_at
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.revisions import head_of
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.maintenance.worktree_restore import restore_from_worktrees
-from git_theta_ext.operations.sync.outgoing import theta_paths_at
 from git_theta_ext.store.maintenance.fsck import (
     Problem,
     check_manifests,

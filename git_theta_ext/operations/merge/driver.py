@@ -7,34 +7,33 @@ ancestors, and uses the result whatever the exit code, so it must be a manifest 
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.words import plural
-from git_theta_ext.errors import ManifestError, StoreError, ThetaError
+from git_theta_ext.errors import StoreError, ThetaError
 from git_theta_ext.git.objects import blob_id
 from git_theta_ext.git.operation import FROM_INDEX, MERGE, current_operation, merged_commits
 from git_theta_ext.git.revisions import check_two_sides
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.record import Record
-from git_theta_ext.merging.rules.rules import APPLY, Rules
+from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.merge.inputs import gather_inputs, plan_checkpoint
-from git_theta_ext.operations.merge.record import note_merge, recorded_rules
+from git_theta_ext.operations.merge.record import recorded_rules
+from git_theta_ext.operations.merge.result import remember, report
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
 from git_theta_ext.operations.merge.run import bytes_to_compute, merge, without_torch
+from git_theta_ext.operations.merge.versions import read_version
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from git_theta_ext.git.operation import Operation
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merging.apply import Outcome
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
@@ -122,30 +121,6 @@ def _content(name: str) -> bytes:
     return data
 
 
-def read_version(data: bytes, label: str, *, allow_conflicts: bool = False) -> Manifest:
-    """Return a version to merge.
-
-    Args:
-        data: Its manifest.
-        label: Its name in messages.
-        allow_conflicts: Whether it may have conflicts, as common ancestors that git itself merged do.
-
-    Raises:
-        ManifestError: The data is not a manifest, not valid, or has conflicts.
-    """
-    if not is_manifest(data):
-        raise ManifestError(
-            f"{label} is not a manifest: it was committed without git-theta",
-            hint="choose a side with git checkout --ours or --theirs, then git add it",
-        )
-    manifest = Manifest.parse(data)
-    if manifest.conflicted and not allow_conflicts:
-        raise ManifestError(
-            f"{label} was committed with conflicts", hint="git theta resolve, and commit, on that branch"
-        )
-    return replace(manifest, layout_conflict=None)
-
-
 def _write(file: Path, data: bytes) -> None:
     with reporting_os_errors(file):
         replace_content(file, data)
@@ -167,40 +142,3 @@ def _conflicts_meanwhile(file: Path, ours: bytes, store: Store, planned: Plan) -
         with suppress(StoreError):
             _write(file, ours)
         raise
-
-
-def remember(workspace: Workspace, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, str]]) -> None:
-    """Record how checkpoints were merged; a failure is reported and does not affect the merge.
-
-    Args:
-        workspace: The repository and its store.
-        heads: The current commit, and those that are merged into it.
-        merged: Path to its record, None if no rule mattered, and to the object id of the merged manifest.
-    """
-    try:
-        note_merge(workspace.repo, heads, merged)
-    except StoreError as error:
-        workspace.reporter.warning(f"the commit will not record how models were merged: {error.message}", error.hint)
-
-
-def report(workspace: Workspace, path: str, outcome: Outcome, operation: Operation = MERGE) -> None:
-    """Report the result of a merge, and how to resolve its conflicts."""
-    reporter, argument = workspace.reporter, workspace.repo.argument(path)
-    counts = sorted(outcome.computed.items())
-    parts = [f"{outcome.taken} taken"]
-    parts += [f"{count} merged by {method}" for method, count in counts if method != APPLY]
-    parts += [f"the change applied to {plural(n, 'parameter')} that both changed" for m, n in counts if m == APPLY]
-    if outcome.conflicts:
-        parts.append("1 conflict" if outcome.conflicts == 1 else f"{outcome.conflicts} conflicts")
-    reporter.note(f"{path}: {'' if operation.kind != 'replay' else f'{operation.name}: '}{', '.join(parts)}")
-    for note in outcome.notes:
-        reporter.note(f"{path}: {note}")
-    if not outcome.conflicts:
-        return
-    if operation.kind == "unknown":
-        reporter.warning(
-            f"{path}: {operation.name} may be a merge or the replay of a change",
-            f"git theta resolve --method apply {argument} replays the change, --method average merges",
-        )
-    else:
-        reporter.warning(f"{path} has conflicts", f"git theta resolve {argument}")

@@ -60,7 +60,8 @@ def plan_merge(workspace: Workspace, revisions: Sequence[str], words: Sequence[s
         raise RepositoryError("the current branch has no commit to merge into", hint="git commit")
     if len(revisions) >= MOST_SIDES:
         raise UsageError(
-            f"{len(revisions)} branches exceed the limit of {MOST_SIDES - 1}", hint="merge fewer branches at a time"
+            f"{len(revisions)} branches exceed the limit of {MOST_SIDES - 1}",
+            hint="git theta merge --plan BRANCH ... with fewer branches",
         )
     heads = [head, *(_commit(repo, revision) for revision in revisions)]
     bases = merge_bases(repo, heads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, PluginError, UsageError
@@ -84,7 +85,8 @@ def resolve(  # noqa: PLR0913 - named, and the last two have defaults
     if result == manifest:
         first = next(iter(failed.values()), None)
         raise first or MergeError(
-            f"method {choice.method!r} resolves none of the conflicts", hint="use ours, theirs or base"
+            f"method {choice.method!r} resolves none of the conflicts",
+            hint="git theta resolve --method ours, theirs or base",
         )
     return result
 
@@ -254,6 +256,6 @@ def _sides(manifest: Manifest) -> tuple[Manifest, ...]:
 
 
 def _not_resolved(name: str, reason: str, *methods: str) -> MergeError:
-    return MergeError(
-        f"parameter {name!r}: {reason}", hint=f"resolve it by {', '.join((*methods, 'ours', 'theirs'))} or base"
-    )
+    choices = f"{', '.join((*methods, 'ours', 'theirs'))} or base"
+    hint = f"git theta resolve --param {quote(name)} --method {choices}"
+    return MergeError(f"parameter {name!r}: {reason}", hint=hint)

@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import MergeError, RepositoryError
+from git_theta_ext.git.commit_attributes import theta_paths_at
 from git_theta_ext.git.entries import TreeEntry, update_index
 from git_theta_ext.git.merge_tree import combine, common_ancestor, renames, with_files
 from git_theta_ext.git.objects import manifest_blobs, object_infos, write_blob
 from git_theta_ext.git.operation import repeated_merge
 from git_theta_ext.merging.record import Record
 from git_theta_ext.model.manifest import MOST_SIDES
-from git_theta_ext.operations.merge.driver import read_version, remember, report
 from git_theta_ext.operations.merge.inputs import gather_inputs, plan_checkpoint
 from git_theta_ext.operations.merge.record import recorded_rules
+from git_theta_ext.operations.merge.result import remember, report
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
 from git_theta_ext.operations.merge.run import bytes_to_compute, merge, without_torch
-from git_theta_ext.operations.sync.outgoing import theta_paths_at
+from git_theta_ext.operations.merge.versions import read_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,7 +97,10 @@ def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words:
         ThetaError: The merge is not possible; nothing has changed.
     """
     if len(heads) > MOST_SIDES:
-        raise MergeError(f"{len(heads)} sides exceed the limit of {MOST_SIDES}", hint="merge fewer branches at a time")
+        raise MergeError(
+            f"{len(heads)} sides exceed the limit of {MOST_SIDES}",
+            hint="git merge -s theta BRANCH ... with fewer branches",
+        )
     repo = workspace.repo
     _check_index(repo)
     combined = combine(repo, heads)

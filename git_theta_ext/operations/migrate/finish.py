@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.objects import read_objects
 from git_theta_ext.operations.migrate.journal import read_moves, write_commit_map, write_moves
 from git_theta_ext.operations.migrate.refs import check_out, move_refs, moves_of, notes_refs, tips_of
 from git_theta_ext.operations.migrate.rewrite import TEMPORARY_REF, NotesEdit, rewrite
-from git_theta_ext.operations.migrate.tags import rewrite_tags
+from git_theta_ext.operations.migrate.tags import is_signed, read_tags, rewrite_tags
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.threads import no_progress
 
@@ -25,25 +24,12 @@ if TYPE_CHECKING:
 _MESSAGE = "git theta migrate"
 
 
-@dataclass(frozen=True)
-class Finished:
-    """What became of the refs.
-
-    Attributes:
-        moves: The refs that were rewritten.
-        tag_signatures: Number of signatures of tags that were dropped.
-    """
-
-    moves: tuple[Move, ...]
-    tag_signatures: int = 0
-
-
 def state_folder(repo: Repository) -> Path:
     """Return the directory from which an interrupted migration continues."""
     return repo.theta_dir / "migrate"
 
 
-def finish(workspace: Workspace, refs: Sequence[Ref], ids: Mapping[str, str]) -> Finished:
+def finish(workspace: Workspace, refs: Sequence[Ref], ids: Mapping[str, str]) -> list[Move]:
     """Move refs, with tags and notes, to rewritten commits; then update the work tree.
 
     Args:
@@ -51,11 +37,14 @@ def finish(workspace: Workspace, refs: Sequence[Ref], ids: Mapping[str, str]) ->
         refs: The refs that are rewritten.
         ids: Old to new ids of commits.
 
+    Returns:
+        The refs that have moved.
+
     Raises:
         RepositoryError: Git cannot write an object or a ref, or the work tree is in use.
     """
     repo, folder = workspace.repo, state_folder(workspace.repo)
-    tags, signatures = rewrite_tags(repo, [ref.oid for ref in refs if ref.kind == "tag"], ids)
+    tags = rewrite_tags(repo, [ref.oid for ref in refs if ref.kind == "tag"], ids)
     everything = {**ids, **tags}
     notes = notes_refs(repo)
     if notes:
@@ -65,7 +54,7 @@ def finish(workspace: Workspace, refs: Sequence[Ref], ids: Mapping[str, str]) ->
         write_commit_map(folder / "commit-map", _commits(everything, tags))
         write_moves(_moves_file(repo), moves)
     _complete(workspace, moves)
-    return Finished(tuple(moves), signatures)
+    return moves
 
 
 def finish_interrupted(workspace: Workspace) -> list[Move]:
@@ -80,10 +69,12 @@ def finish_interrupted(workspace: Workspace) -> list[Move]:
     return moves
 
 
-def count_signatures(repo: Repository, commits: Iterable[str]) -> int:
-    """Return how many commits have a signature, or record a merged tag, which ``git fast-export`` leaves out."""
+def count_signatures(repo: Repository, commits: Iterable[str], refs: Iterable[Ref]) -> int:
+    """Return how many commits and tags have a signature, or record a merged tag; the rewritten ones do not."""
     heads = (content.partition(b"\n\n")[0] for _, content in read_objects(repo, commits))
-    return sum(b"\ngpgsig" in head or b"\nmergetag " in head for head in heads)
+    signed = sum(b"\ngpgsig" in head or b"\nmergetag " in head for head in heads)
+    tags = read_tags(repo, [ref.oid for ref in refs if ref.kind == "tag"])
+    return signed + sum(is_signed(content) for content in tags.values())
 
 
 def _complete(workspace: Workspace, moves: Sequence[Move]) -> None:

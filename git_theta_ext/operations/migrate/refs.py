@@ -126,7 +126,7 @@ def check_out(repo: Repository, moves: Iterable[Move]) -> None:
     branch = branch_of(repo)
     head = f"refs/heads/{branch}" if branch else "HEAD"
     for move in moves:
-        if move.ref == head and repo.worktree is not None:
+        if move.ref == head and repo.worktree is not None and head_of(repo) == move.new:
             words = ("git", "read-tree", "-m", "-u", move.old, move.new)
             done = subprocess.run(
                 words, cwd=repo.folder, env=repo.environment(), stdin=subprocess.DEVNULL, stdout=2, check=False

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import MissingError, RepositoryError
 from git_theta_ext.git.objects import read_objects, write_blob
 from git_theta_ext.git.partial import bring_history, is_partial
@@ -122,7 +123,7 @@ def _import(workspace: Workspace, wish: Wish, refs: Sequence[Ref], matches: Call
         len(listing.files) - len(sources.missing),
         sources.nbytes,
         tuple((_text(listing.files[oid]), pointer.sha256) for oid, pointer in sources.missing.items()),
-        count_signatures(repo, listing.commits),
+        count_signatures(repo, listing.commits, refs),
     )
     if wish.dry_run or not planned.versions:
         return planned
@@ -135,8 +136,7 @@ def _import(workspace: Workspace, wish: Wish, refs: Sequence[Ref], matches: Call
     edit = FileEdit(matches, blobs, *_attributes(repo, listing, tracked))
     with workspace.reporter.progress("rewriting commits", len(listing.commits)) as advance:
         ids = rewrite(repo, tips, edit, state_folder(repo) / "marks", advance)
-    finished = finish(workspace, refs, ids)
-    return replace(planned, moves=finished.moves, signatures=planned.signatures + finished.tag_signatures)
+    return replace(planned, moves=tuple(finish(workspace, refs, ids)))
 
 
 def _sources(workspace: Workspace, listing: Listing, storage: LfsStorage, wish: Wish) -> Sources:
@@ -151,7 +151,7 @@ def _sources(workspace: Workspace, listing: Listing, storage: LfsStorage, wish: 
     if sources.missing and not wish.allow_missing:
         paths = shortlist(dict.fromkeys(_text(listing.files[oid]) for oid in sources.missing))
         raise MissingError(
-            f"{len(sources.missing)} objects of Git LFS are missing, of {paths}",
+            f"{plural(len(sources.missing), 'object')} of Git LFS cannot be had, of {paths}",
             hint="git lfs fetch --all REMOTE; --allow-missing migrates the others",
         )
     return sources

@@ -39,19 +39,25 @@ def target_of(content: bytes) -> tuple[str, str]:
     return (match[1].decode(), match[2].decode()) if match else ("", "")
 
 
-def retargeted(content: bytes, oid: str) -> tuple[bytes, bool]:
-    """Return a tag that names another object, without its signature, and whether it had one."""
-    head, blank, body = content.partition(b"\n\n")
-    unsigned, headers = _SIGNATURE_HEADER.subn(b"", head + b"\n")
-    signature = _SIGNATURE.search(body)
-    if signature is not None:
-        body = body[: signature.start()]
+def is_signed(content: bytes) -> bool:
+    """Return whether a tag has a signature."""
+    return _unsigned(content) != content
+
+
+def retargeted(content: bytes, oid: str) -> bytes:
+    """Return a tag that names another object, without its signature."""
     old = target_of(content)[0].encode()
-    new = unsigned.removesuffix(b"\n").replace(b"object " + old, b"object " + oid.encode(), 1)
-    return new + blank + body, signature is not None or bool(headers)
+    return _unsigned(content).replace(b"object " + old, b"object " + oid.encode(), 1)
 
 
-def rewrite_tags(repo: Repository, oids: Iterable[str], ids: Mapping[str, str]) -> tuple[dict[str, str], int]:
+def _unsigned(content: bytes) -> bytes:
+    head, blank, body = content.partition(b"\n\n")
+    signature = _SIGNATURE.search(body)
+    head = _SIGNATURE_HEADER.sub(b"", head + b"\n").removesuffix(b"\n")
+    return head + blank + (body if signature is None else body[: signature.start()])
+
+
+def rewrite_tags(repo: Repository, oids: Iterable[str], ids: Mapping[str, str]) -> dict[str, str]:
     """Write annotated tags anew if what they name has a new id.
 
     Args:
@@ -60,18 +66,16 @@ def rewrite_tags(repo: Repository, oids: Iterable[str], ids: Mapping[str, str]) 
         ids: Old to new ids of commits.
 
     Returns:
-        Old to new ids of tags, and the number of signatures that were dropped.
+        Old to new ids of tags.
 
     Raises:
         RepositoryError: Git cannot read or write a tag.
     """
     tags: dict[str, str] = {}
-    signatures = 0
     for oid, content in read_tags(repo, oids).items():
         target = target_of(content)[0]
         new = tags.get(target) or ids.get(target, target)
         if new != target:
-            written, signed = retargeted(content, new)
+            written = retargeted(content, new)
             tags[oid] = repo.run("hash-object", "-t", "tag", "-w", "--stdin", input=written).decode().strip()
-            signatures += signed
-    return tags, signatures
+    return tags

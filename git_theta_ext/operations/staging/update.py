@@ -74,7 +74,7 @@ def open_update(path: Path) -> UpdateFile:
     if pickled or file.suffix in _PICKLES:
         raise UsageError(
             f"{pickled[0] if pickled else file} is a pickle, which can run anything when it is read",
-            hint="save it again with save_pretrained(..., safe_serialization=True)",
+            hint="model.save_pretrained(DIRECTORY, safe_serialization=True) saves it as safetensors",
         )
     if file.exists() and not file.is_file():
         raise UsageError(f"{file} is not a file", hint="git theta add -h")

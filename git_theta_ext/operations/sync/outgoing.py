@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError, UsageError
-from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.commit_attributes import theta_paths_at
 from git_theta_ext.git.objects import local_blobs, manifest_blobs, object_infos
 from git_theta_ext.git.partial import is_partial
-from git_theta_ext.git.temporary_index import temporary_index
 from git_theta_ext.model.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -149,22 +148,6 @@ def reachable(repo: Repository, tips: Sequence[str], without: Iterable[str], rem
         present = set(local_blobs(repo))  # git would fetch the missing ones one by one
         oids = [oid for oid in oids if oid in present]
     return oids
-
-
-def theta_paths_at(repo: Repository, rev: str, paths: Iterable[str]) -> list[str]:
-    """Return the paths that have ``filter=theta`` according to the attributes in a commit.
-
-    This works in bare repositories too. Attributes of the work tree are ignored, those of ``info/attributes`` apply.
-
-    Raises:
-        RepositoryError: There is no such commit.
-    """
-    wanted = list(paths)
-    if not wanted:
-        return []
-    # `check-attr --source` requires git 2.40; a temporary index works in all versions.
-    with temporary_index(repo, rev) as run:
-        return list(theta_paths(run, wanted, cached=True))
 
 
 def _paths(

@@ -121,7 +121,9 @@ def header_length(prefix: bytes) -> int:
     if magic != MAGIC:
         raise CorruptError("not a pack")
     if version != VERSION:
-        raise CorruptError(f"pack version {version} is not supported, only {VERSION}", hint="upgrade git_theta_ext")
+        raise CorruptError(
+            f"pack version {version} is not supported, only {VERSION}", hint="pip install --upgrade git-theta-ext"
+        )
     if length > MAX_HEADER:
         raise CorruptError(f"the pack has a header of {length} bytes, which exceeds the limit of {MAX_HEADER}")
     return PREFIX_BYTES + int(length)

@@ -309,7 +309,7 @@ class TestShow:
             ([MODEL], 2, f"git theta show HEAD:{MODEL}"),
             (["HEAD:gone"], 3, "gone"),
             (["HEAD:.gitattributes"], 5, "not a checkpoint"),
-            ([f"HEAD:{MODEL}", "embeddings.word.weigth"], 2, "did you mean embeddings.word.weight?"),
+            ([f"HEAD:{MODEL}", "embeddings.word.weigth"], 2, f"git theta show HEAD:{MODEL} embeddings.word.weight"),
             (["--raw", f"HEAD:{MODEL}"], 2, "--raw needs a parameter"),
         ],
     )

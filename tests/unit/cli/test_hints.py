@@ -197,10 +197,68 @@ def test_every_error_of_a_command_has_a_hint() -> None:
     assert bare == []
 
 
+_TYPED = re.compile(
+    r"(?:^|[ :(;,])(?:git|pip|mkdir|rm|chmod|cd|model\.save\w*|safetensors\.[\w.]+|git_theta_ext\.)\b|^X theta"
+)
+"""A command, or a call in Python."""
+_NOTHING_TO_TYPE = {
+    "X X",  # a command, and an address
+    "X; X",
+    "X, and change the password",  # a command, and what to do there
+    "X --device cpu",
+    "X always work; X",
+    "call module.requires_grad_()",
+    "check permissions and free space in .git",
+    "check permissions and free space there",
+    "check the disk",
+    "check the disk's space and permissions",
+    "check the losses of the examples",
+    "check the path, or save the file",
+    "check the start-up files of the shell there: this must print nothing: X true",
+    "copy it below X, or go to the repository that it is in",
+    "did it mean X?",
+    "did you mean X=X?",
+    "did you mean X?",
+    "free some space there and try again",
+    "give credentials in the environment, and the rest as theta.remote.NAME.endpoint and .region",
+    "give it the shape [rows, 1] or [1, columns], or list feedforward_modules in adapter_config.json",
+    "give one weight for each side, ours first",
+    "also name the method, such as method=ties",
+    "install git-theta X, which made the merge",
+    "installed are X; other packages may provide more",
+    "kinds are X",
+    "leave it out",
+    "pass one for each model, in the same order",
+    "remove it there",
+    "rename your module",
+    "return model, examples, loss",
+    "return one number",
+    "save only the state_dict, or set theta-format=opaque for this path in .gitattributes",
+    "save the checkpoint first",
+    "see CONTRIBUTING.md",
+    "see the traceback above",
+    "try again; downloaded packs are kept",
+    "use --with train:statistics for the function statistics in train.py",
+    "use another method, or rules that take a side for these parameters",
+    "use numbers from 0 to 1e6 that are not all 0",
+    "use one of X",
+    "wait until the file is written, then run the command again",
+    "weights: [0.5, 0.5]",
+    "weights: [0.7, 0.3]",
+    "write the method into rules",
+}
+
+
+def test_a_hint_without_a_command_is_about_something_that_no_command_does() -> None:
+    sentences = {text for _, text, _ in _hints() if text.strip(" ,") and " " in text}
+    assert {text for text in sentences if not _TYPED.search(text)} <= _NOTHING_TO_TYPE
+    assert not [text for text in sentences if re.search(r"[<>]", text.replace("->", ""))]  # a shell reads a file
+
+
 def test_every_setting_that_a_hint_names_exists() -> None:
     known = {re.sub("<name>", "X", setting.key).lower() for setting in SETTINGS}
-    pattern = r"git config (?:--unset |-f \.thetaconfig )?(theta\.[\w.<>]*\w)"
-    named = {name for _, text, _ in _hints() for name in re.findall(pattern, text.replace("<name>", "X"))}
+    pattern = r"git config (?:--unset |-f \.thetaconfig )?(theta\.[\w.]*\w)"
+    named = {name for _, text, _ in _hints() for name in re.findall(pattern, text.replace(".NAME.", ".X."))}
     assert len(named) > 4
     assert {name.lower() for name in named} - known <= {"theta.remote.x.x"}
 

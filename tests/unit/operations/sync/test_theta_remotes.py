@@ -1,5 +1,6 @@
 import os
 import subprocess
+from shlex import quote
 
 import pytest
 from reports import Reports
@@ -238,7 +239,7 @@ def test_a_tracked_file_chooses_no_folder_of_this_machine(work, address):
     tracked(work, f"[theta]\n\turl = {address}\n")
     with pytest.raises(ConfigError, match="must not choose a folder") as caught:
         opened(work, "origin", "../bare.git")
-    assert caught.value.hint == f"git config theta.remote.origin.url {address}"
+    assert caught.value.hint == f"git config theta.remote.origin.url {quote(address)}"
 
 
 def test_a_tracked_file_may_name_the_user_of_a_host_that_is_reached_by_ssh(work):

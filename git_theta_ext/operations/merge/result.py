@@ -1,0 +1,56 @@
+"""Report the result of a merge to the user, and record it for the commit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.diff.words import plural
+from git_theta_ext.errors import StoreError
+from git_theta_ext.git.operation import MERGE
+from git_theta_ext.merging.rules.rules import APPLY
+from git_theta_ext.operations.merge.record import note_merge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from git_theta_ext.git.operation import Operation
+    from git_theta_ext.merging.apply import Outcome
+    from git_theta_ext.merging.record import Record
+    from git_theta_ext.operations.workspace import Workspace
+
+
+def report(workspace: Workspace, path: str, outcome: Outcome, operation: Operation = MERGE) -> None:
+    """Report the result of a merge, and how to resolve its conflicts."""
+    reporter, argument = workspace.reporter, workspace.repo.argument(path)
+    counts = sorted(outcome.computed.items())
+    parts = [f"{outcome.taken} taken"]
+    parts += [f"{count} merged by {method}" for method, count in counts if method != APPLY]
+    parts += [f"the change applied to {plural(n, 'parameter')} that both changed" for m, n in counts if m == APPLY]
+    if outcome.conflicts:
+        parts.append("1 conflict" if outcome.conflicts == 1 else f"{outcome.conflicts} conflicts")
+    reporter.note(f"{path}: {'' if operation.kind != 'replay' else f'{operation.name}: '}{', '.join(parts)}")
+    for note in outcome.notes:
+        reporter.note(f"{path}: {note}")
+    if not outcome.conflicts:
+        return
+    if operation.kind == "unknown":
+        reporter.warning(
+            f"{path}: {operation.name} may be a merge or the replay of a change",
+            f"git theta resolve --method apply {argument} replays the change, --method average merges",
+        )
+    else:
+        reporter.warning(f"{path} has conflicts", f"git theta resolve {argument}")
+
+
+def remember(workspace: Workspace, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, str]]) -> None:
+    """Record how checkpoints were merged; a failure is reported and does not affect the merge.
+
+    Args:
+        workspace: The repository and its store.
+        heads: The current commit, and those that are merged into it.
+        merged: Path to its record, None if no rule mattered, and to the object id of the merged manifest.
+    """
+    try:
+        note_merge(workspace.repo, heads, merged)
+    except StoreError as error:
+        workspace.reporter.warning(f"the commit will not record how models were merged: {error.message}", error.hint)

@@ -1,0 +1,119 @@
+"""A migration that is killed at any point loses nothing, and the next run completes it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from helpers import MODEL, Repo, model
+from histories import plain_history, wrong_versions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+INCLUDE = ("theta", "migrate", "import", "--include", "*.safetensors", "--everything")
+POINTS = [
+    f"{when} {command}"
+    for command in ("hash-object -w --no-filters", "fast-import", "update-ref -m", "read-tree -m", "update-ref -d")
+    for when in ("before", "after")
+    if (when, command) != ("after", "hash-object -w --no-filters")
+]
+SHIM = """\
+#!/bin/sh
+case "$*" in
+*"{command}"*)
+    [ {when} = before ] || {git} "$@"
+    kill -9 0 ;;
+esac
+exec {git} "$@"
+"""
+
+
+def refs(repo: Repo) -> str:
+    return repo.git("for-each-ref", "--format=%(refname) %(objectname)")
+
+
+def names(repo: Repo) -> set[str]:
+    """Return the refs, and those that are kept, with what they name."""
+    return {line.removeprefix("refs/original/") for line in refs(repo).splitlines()}
+
+
+def kill_at(repo: Repo, point: str, folder: Path) -> None:
+    """Run the migration, and kill all of its processes before or after a git command."""
+    when, _, command = point.partition(" ")
+    folder.mkdir()
+    shim = folder / "git"
+    shim.write_text(SHIM.format(when=when, command=command, git=shutil.which("git")))
+    shim.chmod(0o755)
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["git-theta", *INCLUDE[1:]],
+        cwd=repo.path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        start_new_session=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, (point, done.stderr)
+    (repo.path / ".git/index.lock").unlink(missing_ok=True)
+
+
+def problems(repo: Repo, wanted: str) -> list[str]:
+    return [
+        *(["refs differ"] if refs(repo) != wanted else []),
+        *repo.problems(MODEL, model(5)),
+        *(["a file is left"] if (repo.path / ".git/theta/migrate/moves").exists() else []),
+    ]
+
+
+def test_the_next_run_completes_a_migration_that_was_killed(tmp_path: Path) -> None:
+    original = plain_history(tmp_path / "original")
+    whole = Repo(tmp_path / "whole")
+    shutil.copytree(original.path, whole.path, symlinks=True)
+    whole.git("update-index", "-q", "--refresh")
+    whole.git(*INCLUDE)
+    for n, point in enumerate(POINTS):
+        repo = Repo(tmp_path / f"repo-{n}")
+        shutil.copytree(original.path, repo.path, symlinks=True)
+        repo.git("update-index", "-q", "--refresh")
+        kill_at(repo, point, tmp_path / f"shim-{n}")
+        assert names(original) <= names(repo), point
+        if point == "before update-ref -m":  # as if it was killed while it moved the refs
+            moves = (repo.path / ".git/theta/migrate/moves").read_text().splitlines()
+            old, new, ref = moves[0].split(" ")
+            repo.git("update-ref", f"refs/original/{ref}", old)
+            repo.git("update-ref", ref, new)
+        repo.git(*INCLUDE)
+        assert problems(repo, refs(whole)) == [], point
+        assert wrong_versions(repo) == [], point
+        shutil.rmtree(repo.path)
+
+
+def test_what_was_stored_is_not_stored_again(tmp_path: Path) -> None:
+    repo = plain_history(tmp_path / "repo")
+    journal = repo.path / ".git/theta/migrate/imported"
+    with subprocess.Popen(["git-theta", *INCLUDE[1:]], cwd=repo.path, start_new_session=True) as process:
+        while process.poll() is None and not (journal.exists() and journal.read_text().count("\n") > 1):
+            time.sleep(0.001)
+        os.killpg(process.pid, signal.SIGKILL)
+    stored = journal.read_text().splitlines()
+    packs = {path: path.stat().st_ino for path in (repo.path / ".git/theta/packs").rglob("*") if path.is_file()}
+    assert 1 < len(stored) < 7
+    repo.git(*INCLUDE)
+    assert journal.read_text().splitlines()[: len(stored)] == stored
+    assert {path: path.stat().st_ino for path in packs} == packs
+    assert wrong_versions(repo) == []
+
+
+def test_a_ref_that_moved_meanwhile_stays(tmp_path: Path) -> None:
+    repo = plain_history(tmp_path / "repo")
+    kill_at(repo, "before update-ref -m", tmp_path / "shim")
+    repo.git("branch", "--force", "side", "other")
+    done = repo.run(*INCLUDE)
+    assert "refs/heads/side has changed since the migration began" in done.stderr
+    assert repo.git("rev-parse", "side") == repo.git("rev-parse", "refs/original/refs/heads/other")
+    assert "completed" in done.stdout
