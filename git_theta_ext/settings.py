@@ -80,7 +80,7 @@ SETTINGS = (
         "",
         "Where the parameters of a git remote are stored: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`,"
         " `ssh://USER@HOST/PATH` or a directory."
-        " A git remote on this machine needs none.",
+        " A git remote on this machine, or with a Git LFS server, needs none.",
     ),
     Setting("theta.remote.<name>.type", "plug-in", "", "Remote plug-in, if the scheme of the URL does not name it."),
     Setting("theta.remote.<name>.endpoint", "URL", "", "Address of an S3-compatible server."),

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.remote_keys import check_key, check_prefix, is_key
     from git_theta_ext.model.tensor import MAX_BYTES, MAX_DIMENSIONS, TensorSpec
     from git_theta_ext.util.libraries import is_installed, require
+    from git_theta_ext.util.text import redacted
 
 __all__ = [
     "MAX_BRANCHES",
@@ -115,6 +116,7 @@ __all__ = [
     "pieces",
     "predicted_update",
     "read_json",
+    "redacted",
     "replacing_update",
     "require",
     "round_once",
@@ -138,6 +140,7 @@ _MODULES = (
     "model.remote_keys",
     "interfaces.remotes",
     "util.libraries",
+    "util.text",
     "coding.planes",
     "coding.dense",
     "coding.residual",

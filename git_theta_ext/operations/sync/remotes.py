@@ -2,7 +2,8 @@
 
 ``theta.remote.<name>.url`` names it, in git's settings or in ``.thetaconfig`` (see ``remote_settings``). If it is not
 set, a git remote on this machine keeps packs in the ``theta`` folder of its git directory, which is also the store of
-that repository. ``theta.remote.<name>.type`` names the plug-in if the URL's scheme does not determine it. All other
+that repository, and a git remote that is reached by http or ssh keeps them on its LFS server.
+``theta.remote.<name>.type`` names the plug-in if the URL's scheme does not determine it. All other
 keys are passed to the plug-in.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ from git_theta_ext.git.remote_settings import remote_settings
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import branch_of
 from git_theta_ext.interfaces import RemoteContext
+from git_theta_ext.protocol.lfs.endpoints import is_http, ssh_address
 from git_theta_ext.registry import find_remote, remote_of_scheme
 from git_theta_ext.transfer.remote_index import OpenedRemote
 from git_theta_ext.util.text import redacted
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _MOST_FETCHED = 1 << 20
 _MOST_ADDRESSES = 4
+_OF_SERVERS = "lfs"
+"""The plug-in for git remotes that are reached by http or ssh."""
+
 # safe.bareRepository restricts the bare repositories that git discovers, not those that the user names.
 _EXPLICIT = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.bareRepository", "GIT_CONFIG_VALUE_0": "all"}
 
@@ -70,7 +76,11 @@ def remote_url(workspace: Workspace, name: str, address: str) -> str:
 def _located(workspace: Workspace, name: str, address: str) -> tuple[RemoteSettings, str]:
     repo = workspace.repo
     settings = remote_settings(repo, name, address, workspace.reporter)
-    return settings, _absolute(settings.url, repo) if settings.url else _beside_git(repo, name, address)
+    if settings.url:
+        return settings, _absolute(settings.url, repo)
+    if local_path(address) is None and (is_http(address) or ssh_address(address) is not None):
+        return replace(settings, options={"type": _OF_SERVERS, **settings.options}), address
+    return settings, _beside_git(repo, name, address)
 
 
 def open_remotes(workspace: Workspace) -> list[OpenedRemote]:

@@ -183,7 +183,7 @@ def test_a_remote_that_cannot_be_asked_stops_only_what_makes_it_worse(place):
     place.git("config", "theta.remote.origin.url", str(place.path.parent / "unmounted" / "share"))
     assert isinstance(place.push(there=there).failure, RemoteError)
     place.git("config", "--unset", "theta.remote.origin.url")
-    place.git("remote", "set-url", "origin", "https://example.invalid/a.git")
+    place.git("remote", "set-url", "origin", "git://example.invalid/a.git")
     assert isinstance(place.push(there=there).failure, ConfigError)
     place.commit(2)
     with pytest.raises(ConfigError):

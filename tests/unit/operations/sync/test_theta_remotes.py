@@ -86,9 +86,17 @@ def test_a_repository_that_is_gone_is_an_error(work, tmp_path):
 
 def test_other_addresses_need_a_setting_and_the_hint_says_which(work):
     with pytest.raises(ConfigError) as caught:
-        opened(work, "origin", "https://me:secret@host/a.git")
+        opened(work, "origin", "git://me:secret@host/a.git")
     assert "git config theta.remote.origin.url" in caught.value.hint
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["https://me:secret@host/a.git", "http://host/a", "ssh://host/a", "git@host:a/b"])
+def test_a_git_server_has_an_lfs_server_beside_it(work, address):
+    remote = opened(work, "origin", address)
+    assert type(remote.plugin).__name__ == "Lfs"
+    assert remote.url == redacted(address)
+    assert "secret" not in remote.url
 
 
 def test_the_setting_overrides_the_address(work, tmp_path):
@@ -123,14 +131,14 @@ def test_the_branchs_remote_is_asked_first_and_useless_ones_are_left_out(work, t
     for name in ("alpha", "origin", "upstream"):
         git("init", "-q", "--bare", f"{name}.git", cwd=tmp_path)
         git("remote", "add", name, f"../{name}.git", cwd=work)
-    git("remote", "add", "web", "https://host/a.git", cwd=work)
+    git("remote", "add", "web", "git://host/a.git", cwd=work)
     assert [place.name for place in every(work)] == ["origin", "alpha", "upstream"]
     git("config", "branch.main.remote", "upstream", cwd=work)
     assert [place.name for place in every(work)] == ["upstream", "origin", "alpha"]
 
 
 def test_when_no_remote_can_be_opened_the_reason_is_told(work):
-    git("remote", "add", "web", "https://host/a.git", cwd=work)
+    git("remote", "add", "web", "git://host/a.git", cwd=work)
     with pytest.raises(ConfigError, match="no store is configured"):
         every(work)
 
@@ -154,8 +162,7 @@ def test_settings_are_found_by_the_address_of_the_git_remote(work, tmp_path):
     assert opened(work, "https://host/a.git", "https://host/a.git").url == str(tmp_path / "share")
     git("remote", "add", "web", "https://host/a.git", cwd=work)
     assert opened(work, "web", "https://elsewhere/a.git").url == str(tmp_path / "share")
-    with pytest.raises(ConfigError):
-        opened(work, "https://host/a", "https://host/a")
+    assert opened(work, "https://host/a", "https://host/a").url == "https://host/a"
 
 
 def test_a_push_to_a_remotes_address_finds_what_is_set_for_its_name(work, tmp_path):

@@ -1,0 +1,304 @@
+"""The remote on an LFS server: conformance, and what goes wrong between it and a server."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import TYPE_CHECKING
+
+import pytest
+from lfs_host import Fault, LfsHost
+
+from git_theta_ext.errors import CorruptError, MissingError, RemoteError, RemoteTimeoutError
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.interfaces import RemoteContext
+from git_theta_ext.testing import RemoteTests
+from git_theta_plugins.remotes import _attempts
+from git_theta_plugins.remotes._http_connections import Connector
+from git_theta_plugins.remotes.lfs import open_remote
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from git_theta_plugins.remotes.lfs import Lfs
+
+PACK = os.urandom(300_000)
+NAME = hashlib.sha256(PACK).hexdigest()
+KEY = f"packs/{NAME[:2]}/{NAME}"
+
+
+def key_of(data: bytes) -> str:
+    name = hashlib.sha256(data).hexdigest()
+    return f"packs/{name[:2]}/{name}"
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    """Return a local repository."""
+    path = tmp_path / "local"
+    subprocess.run(["git", "init", "--quiet", str(path)], check=True)
+    return path
+
+
+@pytest.fixture
+def remote(url: str, local: Path) -> Lfs:
+    """Return the remote of the local repository."""
+    return opened(url, local)
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Path:
+    """Return the file of a pack."""
+    path = tmp_path / "pack"
+    path.write_bytes(PACK)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait a hundredth of the time before another try."""
+    real = _attempts.backoff
+    monkeypatch.setattr(_attempts, "backoff", lambda *args: real(*args) / 100)
+
+
+def opened(url: str, local: Path, **options: str) -> Lfs:
+    return open_remote(url, options, RemoteContext("origin", url, Repository.discover(local)))
+
+
+def published(remote: Lfs, pack: Path) -> None:
+    remote.put(KEY, pack)
+    (pack.parent / "entry").write_bytes(b"an entry")
+    remote.publish({f"index/{NAME}": pack.parent / "entry"})
+
+
+class TestLfs(RemoteTests):
+    @pytest.fixture
+    def remote(self, url, local):
+        return opened(url, local)
+
+
+def test_objects_are_asked_for_together(host, remote, tmp_path):
+    packs = {f"pack {number}".encode(): tmp_path / f"pack-{number}" for number in range(8)}
+    for data, path in packs.items():
+        path.write_bytes(data)
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(lambda item: remote.put(key_of(item[0]), item[1]), packs.items()))
+    assert len(host.requests("POST .*/batch")) < 8
+    assert len(host.requests("PUT ")) == len(host.requests("POST /verify")) == 8
+    assert host.verified == host.stored()
+
+
+def test_actions_get_their_own_headers_and_no_others(host, url, local, pack):
+    host.user = ("me", "secret")
+    remote = opened(url.replace("http://", "http://me:secret@"), local)
+    remote.put(KEY, pack)
+    assert remote.get(KEY, 0, 10) == PACK[:10]
+    for request in host.requests("/objects/[0-9a-f]{64}$|/verify"):
+        assert request.headers["authorization"].startswith("Bearer ")
+
+
+def test_connections_are_reused(host, remote, pack, monkeypatch):
+    made = []
+    real = Connector.connect
+    monkeypatch.setattr(Connector, "connect", lambda self, url: made.append(url) or real(self, url))
+    published(remote, pack)
+    for start in range(5):
+        remote.get(KEY, start, start + 10)
+    assert len(host.log) > 12
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_server_in_trouble_is_tried_again(host, remote, pack, status):
+    host.faults = [Fault("batch|PUT|GET /objects|verify", status, times=3)]
+    published(remote, pack)
+    host.faults = [Fault("batch|GET /objects", status, times=3)]
+    assert remote.get(KEY) == PACK
+
+
+def test_a_server_says_when_to_come_back(host, remote, pack):
+    host.faults = [Fault("PUT", 503, {"Retry-After": "1"})]
+    began = time.monotonic()
+    assert remote.put(KEY, pack)
+    assert 1 <= time.monotonic() - began < 10
+    host.faults = [Fault("batch", 429, {"Retry-After": "3000"})]
+    with pytest.raises(RemoteTimeoutError, match="asks to wait for 3000 seconds"):
+        remote.get(KEY)
+
+
+@pytest.mark.parametrize("match", ["batch", "PUT", "verify"])
+def test_an_upload_that_always_fails_ends_with_the_reason(host, remote, pack, match):
+    host.faults = [Fault(match, 503, times=1000)]
+    with pytest.raises(RemoteTimeoutError, match=r"a fault .*status 503.*tried 6 times"):
+        remote.put(KEY, pack)
+    assert len(host.log) < 20
+
+
+def test_uploads_whose_connection_breaks_are_sent_again(host, remote, pack):
+    host.faults = [Fault("PUT", cut_up=cut) for cut in (1, 100_000, 299_000)]
+    published(remote, pack)
+    assert host.stored() == {NAME}
+
+
+def test_downloads_continue_where_the_connection_broke(host, remote, pack, tmp_path):
+    published(remote, pack)
+    cuts = (0, 1, 100_000, 150_000)
+    host.faults = [Fault("GET /objects", cut_down=cut) for cut in cuts]
+    remote.fetch(KEY, tmp_path / "got", len(PACK))
+    assert (tmp_path / "got").read_bytes() == PACK
+    assert sum(request.down for request in host.requests("GET /objects")) == len(PACK)
+
+
+def test_a_server_without_ranges_sends_all_again(host, remote, pack, tmp_path):
+    published(remote, pack)
+    host.ranges = False
+    host.faults = [Fault("GET /objects", cut_down=100_000)]
+    remote.fetch(KEY, tmp_path / "got", len(PACK))
+    assert (tmp_path / "got").read_bytes() == PACK
+    assert remote.get(KEY, 299_990) == PACK[299_990:]
+
+
+def test_a_silent_server_is_an_error_with_the_setting(host, url, local, pack, tmp_path):
+    remote = opened(url, local, timeout="0.3")
+    published(remote, pack)
+    (tmp_path / "other").write_bytes(b"other")
+    for match in ("batch", "GET /objects", "PUT"):
+        host.faults = [Fault(match, silent=1)]
+        with pytest.raises(RemoteTimeoutError, match=r"no answer for 0\.3 seconds") as caught:
+            remote.put(key_of(b"other"), tmp_path / "other") if match == "PUT" else remote.get(KEY)
+        assert "theta.remote.<name>.timeout" in caught.value.hint
+
+
+def test_tokens_that_expire_are_replaced(host, remote, pack, tmp_path):
+    host.faults = [Fault("PUT|verify", 403), Fault("PUT|verify", 401)]
+    published(remote, pack)
+    host.faults = [Fault("GET /objects", 401), Fault("GET /objects", 403)]
+    remote.fetch(KEY, tmp_path / "got", len(PACK))
+    assert len(host.requests("batch")) == 6
+
+
+def test_wrong_bytes_and_sizes_are_noticed(host, remote, pack, tmp_path):
+    published(remote, pack)
+    (host.objects / NAME).write_bytes(PACK + b"x")
+    with pytest.raises(MissingError):
+        remote.fetch(KEY, tmp_path / "got", len(PACK))
+    with pytest.raises(CorruptError):
+        remote.fetch(KEY, tmp_path / "got", len(PACK) + 1)
+    assert not (tmp_path / "got").exists()
+
+
+def test_what_the_server_lost_is_not_listed_and_uploaded_again(host, remote, pack, tmp_path):
+    published(remote, pack)
+    (host.objects / NAME).unlink()
+    with pytest.raises(MissingError):
+        remote.fetch(KEY, tmp_path / "got", len(PACK))
+    assert remote.keep([KEY]) == set()
+    assert list(remote.list("")) == []
+    published(remote, pack)
+    assert remote.keep([KEY]) == {KEY}
+    assert host.stored() == {NAME}
+
+
+def test_large_objects_are_uploaded_in_parts(host, remote, pack):
+    host.part = 100_001
+    published(remote, pack)
+    assert host.stored() == {NAME}
+    parts = host.requests(r"PUT /objects/[0-9a-f]+/\d")
+    assert [request.up for request in parts] == [100_001, 100_001, 99_998]
+    assert all("authorization" not in request.headers for request in parts)
+    assert remote.get(KEY) == PACK
+
+
+def test_two_clients_that_push_at_once_lose_nothing(host, url, local, tmp_path):
+    subprocess.run(["git", "init", "--quiet", str(tmp_path / "second")], check=True)
+    contents = [f"pack {number}".encode() for number in range(4)]
+    clients = [opened(url, folder) for folder in (local, tmp_path / "second", local, local)]
+
+    def push(client: Lfs, data: bytes) -> None:
+        list(client.list("packs/"))  # all read the index before any of them adds to it
+        path = tmp_path / data.decode()
+        path.write_bytes(data)
+        client.put(key_of(data), path)
+        gate.wait()
+        client.publish({key_of(data).replace("packs/", "index/").replace(f"/{key_of(data)[6:8]}/", "/"): path})
+
+    gate = Barrier(4)
+    with ThreadPoolExecutor(4) as executor:
+        list(executor.map(push, clients, contents))
+    late = opened(url, local)
+    assert sorted(late.list("packs/")) == sorted(map(key_of, contents))
+    assert all(late.get(key.replace("packs/", "index/")[:6] + key[9:]) for key in map(key_of, contents))
+
+
+def test_a_host_that_refuses_the_ref_gets_a_branch(host, url, local, remote, pack, tmp_path):
+    bare = host.root / "git" / "models.git"
+    hook = bare / "hooks" / "update"
+    hook.write_text("#!/bin/sh\ncase $1 in refs/heads/*) ;; *) echo no; exit 1;; esac\n")
+    hook.chmod(0o755)
+    published(remote, pack)
+    refs = subprocess.run(
+        ["git", "-C", str(bare), "for-each-ref", "--format=%(refname)"], capture_output=True, check=True
+    )
+    assert refs.stdout.decode().split() == ["refs/heads/theta/index"]
+    subprocess.run(["git", "init", "--quiet", str(tmp_path / "second")], check=True)
+    other = opened(url, tmp_path / "second")
+    assert list(other.list("packs/")) == [KEY]
+    (tmp_path / "second pack").write_bytes(b"second")
+    other.put(key_of(b"second"), tmp_path / "second pack")
+    other.publish({f"index/{key_of(b'second')[9:]}": tmp_path / "second pack"})
+    assert set(opened(url, local).list("packs/")) == {KEY, key_of(b"second")}
+
+
+def test_a_host_that_refuses_both_says_why(host, remote, pack):
+    hook = host.root / "git" / "models.git" / "hooks" / "update"
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(RemoteError, match="takes no index of parameters: it refuses refs"):
+        published(remote, pack)
+
+
+def test_the_index_has_the_canonical_pointer_of_each_pack(host, remote, pack):
+    published(remote, pack)
+    bare = str(host.root / "git" / "models.git")
+    at = f"refs/theta/index:packs/{NAME[:2]}/{NAME[2:]}"
+    done = subprocess.run(["git", "-C", bare, "cat-file", "blob", at], capture_output=True, check=True)
+    assert done.stdout == f"version https://git-lfs.github.com/spec/v1\noid sha256:{NAME}\nsize {len(PACK)}\n".encode()
+
+
+def test_memory_does_not_grow_with_a_pack(host, remote, tmp_path):
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(64 << 20)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    key = f"packs/{digest[:2]}/{digest}"
+    tracemalloc.start()
+    try:
+        remote.put(key, path)
+        assert tracemalloc.get_traced_memory()[1] < 48 << 20  # the server is in this process as well
+    finally:
+        tracemalloc.stop()
+
+
+def test_redirects_to_another_host_get_no_credentials(host, url, local, pack, tmp_path):
+    other = LfsHost(tmp_path / "other")
+    try:
+        remote = opened(url, local)
+        published(remote, pack)
+        (other.objects / NAME).write_bytes(PACK)
+        target = f"{other.url.replace('127.0.0.1', 'localhost')}/objects/{NAME}"
+        host.faults = [Fault("GET /objects", 302, {"Location": target})]
+        host.faults[0].times = 100
+        with pytest.raises(RemoteTimeoutError, match="expired"):
+            remote.get(KEY)
+        assert other.log
+        assert all("authorization" not in request.headers for request in other.log)
+        host.faults = [Fault("batch", 307, {"Location": f"{other.url}/x/info/lfs/objects/batch"})]
+        with pytest.raises(RemoteError, match="gets no credentials"):
+            remote.get(KEY, 0, 1)
+    finally:
+        other.close()

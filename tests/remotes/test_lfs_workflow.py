@@ -1,0 +1,140 @@
+"""Push, clone and pull with a git server and its LFS server, and nothing configured."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers import MODEL, Repo, model
+from lfs_host import Fault, LfsHost
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def work(two: Repo, url: str) -> Repo:
+    """Return a repository with two versions whose remote is on the host."""
+    two.git("theta", "install", "--global")
+    two.git("remote", "add", "origin", url)
+    return two
+
+
+def clone(url: str, place: Path) -> Repo:
+    Repo(place.parent).git("clone", "--quiet", url, place.name)
+    return Repo(place)
+
+
+def test_push_clone_and_pull_need_no_configuration(work: Repo, host: LfsHost, url: str, tmp_path: Path) -> None:
+    work.git("push", "--quiet", "origin", "main", "one")
+    copy = clone(url, tmp_path / "clone")
+    assert copy.problems(MODEL, model(2)) == []
+    copy.git("checkout", "--quiet", "one")
+    assert copy.problems(MODEL, model(1)) == []
+    assert not (copy.path / ".git" / "shallow").exists()
+    before = host.stored()
+    work.git("push", "--quiet", "origin", "main:again")
+    assert host.stored() == before
+    copy.git("checkout", "--quiet", "main")
+    copy.write_model(seed=3)
+    copy.commit("three")
+    sent = len(host.log)
+    copy.git("push", "--quiet", "origin", "main")
+    uploads = [request for request in host.log[sent:] if request.method == "PUT"]
+    assert len(uploads) == len(host.stored() - before)
+    work.git("pull", "--quiet", "--ff-only", "origin", "main")
+    assert work.problems(MODEL, model(3)) == []
+
+
+def test_pushing_everything_heals_an_emptied_server(work: Repo, host: LfsHost, url: str, tmp_path: Path) -> None:
+    work.git("push", "--quiet", "origin", "main")
+    for path in host.objects.iterdir():
+        path.unlink()
+    work.git("theta", "push", "--all", "origin")
+    assert clone(url, tmp_path / "clone").problems(MODEL, model(2)) == []
+
+
+def test_a_push_whose_upload_fails_sends_no_commit(work: Repo, host: LfsHost, url: str) -> None:
+    host.faults = [Fault("PUT", 507, times=1000)]
+    refused = work.run("push", "origin", "main", check=False)
+    assert refused.returncode != 0
+    assert "status 507" in refused.stderr
+    assert work.git("ls-remote", url) == ""
+
+
+def test_credentials_come_from_git_and_are_not_printed(work: Repo, host: LfsHost, url: str, tmp_path: Path) -> None:
+    host.user = ("me", "pass word")
+    store = tmp_path / "credentials"
+    store.write_text(url.replace("http://", "http://me:pass%20word@").rpartition("/")[0] + "\n")
+    work.git("config", "--global", "credential.helper", f"store --file={store}")
+    work.git("push", "--quiet", "origin", "main")
+    assert clone(url, tmp_path / "clone").problems(MODEL, model(2)) == []
+    store.write_text(url.replace("http://", "http://me:an%20old%20one@").rpartition("/")[0] + "\n")
+    refused = work.run("theta", "push", "--all", "origin", check=False)
+    assert "old one" not in refused.stderr + refused.stdout
+
+
+def test_tokens_of_continuous_integration_are_used(work: Repo, host: LfsHost) -> None:
+    host.user = ("x-access-token", "token")
+    header = "AUTHORIZATION: Basic eC1hY2Nlc3MtdG9rZW46dG9rZW4="
+    work.git("config", f"http.{host.url}/.extraheader", header)
+    work.git("push", "--quiet", "origin", "main")
+    assert host.stored()
+
+
+SSH = """#!/bin/sh
+for command; do :; done
+case "$command" in
+git-lfs-authenticate*) [ -f {answer} ] || exit 127; cat {answer};;
+*) exec sh -c "$command";;
+esac
+"""
+
+
+@pytest.fixture
+def ssh(work: Repo, host: LfsHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the remote one that is reached by ssh; returns the file with the answer of ``git-lfs-authenticate``."""
+    program, answer = tmp_path / "ssh", tmp_path / "answer"
+    program.write_text(SSH.format(answer=answer))
+    program.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH_COMMAND", str(program))
+    work.git("remote", "set-url", "origin", f"git@127.0.0.1:{host.root}/git/models.git")
+    return answer
+
+
+def test_a_host_with_ssh_says_where_its_server_is(
+    work: Repo, host: LfsHost, url: str, ssh: Path, tmp_path: Path
+) -> None:
+    host.user = ("me", "secret")
+    header = {"Authorization": "Basic bWU6c2VjcmV0"}
+    ssh.write_text(json.dumps({"href": f"{url}/info/lfs", "header": header, "expires_in": 60}))
+    work.git("push", "--quiet", "origin", "main")
+    copy = clone(work.git("remote", "get-url", "origin").strip(), tmp_path / "clone")
+    assert copy.problems(MODEL, model(2)) == []
+
+
+def test_a_host_with_ssh_and_no_server_gets_an_error_with_the_settings_to_make(work: Repo, ssh: Path) -> None:
+    assert not ssh.exists()
+    refused = work.run("push", "origin", "main", check=False)
+    assert refused.returncode != 0
+    assert "has no LFS server" in refused.stderr
+    assert "git config theta.remote.<name>.url" in refused.stderr
+
+
+@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
+def test_git_lfs_mirrors_a_repository_to_another_host(work: Repo, host: LfsHost, url: str, tmp_path: Path) -> None:
+    work.git("push", "--quiet", "origin", "main")
+    other = LfsHost(tmp_path / "other")
+    try:
+        target = other.repository()
+        mirror = Repo(tmp_path / "mirror.git")
+        Repo(tmp_path).git("clone", "--quiet", "--mirror", url, "mirror.git")
+        mirror.git("lfs", "fetch", "--all", "origin")
+        mirror.git("push", "--quiet", "--no-verify", "--mirror", target)
+        mirror.git("lfs", "push", target, "refs/theta/index")
+        assert other.stored() == host.stored()
+        assert clone(target, tmp_path / "clone").problems(MODEL, model(2)) == []
+    finally:
+        other.close()
