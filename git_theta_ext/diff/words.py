@@ -47,3 +47,8 @@ def shorten(text: str, width: int) -> str:
         return text
     left = (width - 1) // 2
     return f"{text[:left]}…{text[len(text) - (width - 1 - left) :]}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Join words by commas, and the last one by "and"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import UsageError
+from git_theta_ext.util.text import similar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,10 +57,10 @@ class ParameterNames:
         """
         parameter = self.find(name)
         if parameter is None:
-            near = difflib.get_close_matches(name, self._names, 1)
+            near = similar(name, self._names)
             raise UsageError(
                 f"the checkpoint has no parameter {name!r}",
-                hint=f"did it mean {near[0]!r}?" if near else "git theta ls-files --params lists its parameters",
+                hint=f"did it mean {near!r}?" if near else "git theta ls-files --params lists its parameters",
             )
         return parameter
 

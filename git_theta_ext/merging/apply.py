@@ -1,26 +1,26 @@
-"""Execute a merge plan: take or compute values, compose the layout, and write conflicts into the manifest."""
+"""Execute a merge plan: compute values, and compose the layout of the merged file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging.execution.engine import Computed, Engine
+from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.execution.exact import compute as compute_exactly
+from git_theta_ext.merging.outcome import Computed, outcome_of
 from git_theta_ext.merging.planning.layouts import with_facts_decided, written
 from git_theta_ext.merging.planning.plan import UNREAD
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
-from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
+from git_theta_ext.model.manifest import LayoutConflict, Skeleton
 from git_theta_ext.registry import find_format
 from git_theta_ext.store.batches import Batches
 from git_theta_ext.store.skeletons import read_skeleton
-from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping
 
+    from git_theta_ext.merging.outcome import MergedLayout, Outcome
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.store.store import Store
@@ -28,34 +28,6 @@ if TYPE_CHECKING:
 
 _DEPENDS = Reason.of(ConflictCode.LAYOUT, "depends on the parameters in conflict")
 _CANNOT_COMPOSE = Reason.of(ConflictCode.LAYOUT, "no layout for the merged parameters can be composed in this format")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of a merge.
-
-    Attributes:
-        manifest: A valid manifest, with a section for conflicts if there are any.
-        taken: Number of parameters that were taken from a side that changed them.
-        computed: Method to the number of parameters that it merged.
-        notes: Messages for the user.
-        resumed: Number of tensors that an earlier, interrupted run had computed.
-        failed: Parameters whose computation failed, sorted.
-        unread: The same if a value that the merge reads is missing or damaged, else none.
-    """
-
-    manifest: Manifest
-    taken: int
-    computed: Mapping[str, int]
-    notes: tuple[str, ...] = ()
-    resumed: int = 0
-    failed: tuple[str, ...] = ()
-    unread: tuple[str, ...] = ()
-
-    @property
-    def conflicts(self) -> int:
-        """Number of conflicts."""
-        return len(self.manifest.conflicts) + (self.manifest.layout_conflict is not None)
 
 
 def apply(
@@ -84,41 +56,7 @@ def apply(
     """
     plan = with_facts_decided(plan, store)
     computed = compute(plan, store, start, advance, leave)
-    parameters: dict[str, Parameter] = {}
-    conflicts: list[Conflict] = []
-    notes: dict[str, list[str]] = {}
-    computed_by: dict[str, int] = {}
-    taken = 0
-    for decision in plan.decisions:
-        value = decision.value
-        reason = decision.reason
-        if decision.name in computed.failed:
-            reason = Reason.of(ConflictCode.FAILED, computed.failed[decision.name])
-        if decision.name in computed.values:
-            value = computed.values[decision.name]
-            taken += decision.action == "cast"
-            if decision.action != "cast":
-                computed_by[decision.choice.method] = computed_by.get(decision.choice.method, 0) + 1
-        elif reason is not None:
-            value = decision.sides[0]
-            conflicts.append(Conflict(decision.name, reason, decision.base, decision.sides))
-        elif not decision.unchanged:
-            taken += 1
-        if value is not None:
-            parameters[decision.name] = value
-        if decision.note and reason is None:
-            notes.setdefault(decision.note, []).append(decision.name)
-    structural = any(len({_spec(side) for side in conflict.sides}) > 1 for conflict in conflicts)
-    merged = {name: parameter.spec for name, parameter in parameters.items()}
-    skeleton, layout_conflict, note = _lay_out(plan, store, merged, structural=structural)
-    all_notes = (*plan.notes, *computed.notes, *_folded(notes), *([note] if note else []))
-    manifest = Manifest(plan.ours.format, skeleton, parameters, layout_conflict, tuple(conflicts))
-    return Outcome(manifest, taken, computed_by, all_notes, computed.resumed, tuple(sorted(computed.failed)))
-
-
-def _folded(notes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return one line for each note, for any number of parameters."""
-    return [f"{shortlist(map(repr, names), 1)}: {note}" for note, names in notes.items()]
+    return outcome_of(plan, computed, partial(_lay_out, plan, store))
 
 
 def compute(
@@ -178,13 +116,7 @@ def compose(
     return made
 
 
-def _spec(parameter: Parameter | None) -> TensorSpec | None:
-    return None if parameter is None else parameter.spec
-
-
-def _lay_out(
-    plan: Plan, store: Store, merged: Mapping[str, TensorSpec], *, structural: bool
-) -> tuple[Skeleton, LayoutConflict | None, str]:
+def _lay_out(plan: Plan, store: Store, merged: Mapping[str, TensorSpec], structural: bool) -> MergedLayout:  # noqa: FBT001 - called by outcome_of
     """Return the merged file's skeleton, a conflict about it, and a note.
 
     If conflicts decide which parameters the file will have, and the format cannot compose a layout for them, all

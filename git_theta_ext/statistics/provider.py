@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import UsageError
+from git_theta_ext.util.text import similar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -79,8 +79,8 @@ def find(spec: str, directory: Path) -> Callable[[], object]:
         raise UsageError(f"{name} is a module of Python or of another package", hint="rename your module")
     for part in path.split("."):
         if not hasattr(value, part):
-            near = difflib.get_close_matches(part, dir(value), 1)
-            raise UsageError(f"{name} has no {part!r}", hint=f"did you mean {near[0]}?" if near else None)
+            near = similar(part, dir(value))
+            raise UsageError(f"{name} has no {part!r}", hint=f"did you mean {near}?" if near else None)
         value = getattr(value, part)
     if not callable(value):
         raise UsageError(f"{spec} is not a function but {type(value).__name__}")

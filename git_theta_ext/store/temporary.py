@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ def temporary(root: Path) -> Path:
     """Return an unused path for a temporary file in the store."""
     directory = root / "tmp"
     directory.mkdir(parents=True, exist_ok=True)
-    return directory / secrets.token_hex(16)
+    return directory / os.urandom(16).hex()
 
 
 def clear_stale(root: Path) -> None:

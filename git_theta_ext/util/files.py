@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import os
 import re
-import secrets
 import stat
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -46,7 +45,7 @@ def reporting_os_errors(path: Path) -> Iterator[None]:
 
 def temporary_beside(path: Path) -> Path:
     """Return an unused name for a hidden temporary file in the same directory as a path."""
-    return path.with_name(f"{_prefix(path)}{secrets.token_hex(8)}.theta")
+    return path.with_name(f"{_prefix(path)}{os.urandom(8).hex()}.theta")
 
 
 def temporaries_beside(path: Path) -> list[Path]:
@@ -141,7 +140,7 @@ def _reserved(path: Path) -> Iterator[Path]:
 
 def _created(path: Path) -> tuple[int, Path]:
     while True:
-        name = path.with_name(f".{path.name[:_LONGEST_STEM]}.{secrets.token_hex(8)}.theta-new")
+        name = path.with_name(f".{path.name[:_LONGEST_STEM]}.{os.urandom(8).hex()}.theta-new")
         try:
             descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except OSError as error:

@@ -59,6 +59,13 @@ def shortlist(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(listed[:most]) + more
 
 
+def similar(word: str, words: Iterable[str]) -> str | None:
+    """Return the word that is most similar to a mistyped one; None if none is."""
+    import difflib  # most commands contain no mistake
+
+    return next(iter(difflib.get_close_matches(word, list(words), 1)), None)
+
+
 def quoted(text: str) -> str:
     """Return a text in canonical JSON quotes."""
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))

@@ -17,9 +17,9 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.merging.rules.file import parse_override
 from git_theta_ext.merging.rules.rules import choice
+from git_theta_ext.operations.merge.computation import engine
 from git_theta_ext.operations.merge.conflicted_checkpoint import find_conflicts, resolve_conflicts, stage_resolved
 from git_theta_ext.operations.merge.resolve_preview import moved, preview
-from git_theta_ext.operations.merge.run import engine
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.libraries import is_installed
 from git_theta_ext.util.text import printable

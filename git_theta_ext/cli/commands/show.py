@@ -19,6 +19,7 @@ from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.streaming import Moments
+from git_theta_ext.util.text import similar
 
 if TYPE_CHECKING:
     import argparse
@@ -146,14 +147,12 @@ def _is_checkpoint(repo: Repository, rev: str, path: str) -> bool:
 
 
 def _find(manifest: Manifest, name: str, place: str) -> Parameter:
-    import difflib
-
     parameter = manifest.parameters.get(name)
     if parameter is None:
-        near = difflib.get_close_matches(name, manifest.parameters, 1)
+        near = similar(name, manifest.parameters)
         raise UsageError(
             f"{place} has no parameter {name!r}",
-            hint=f"git theta show {quote(place)} {quote(near[0])}"
+            hint=f"git theta show {quote(place)} {quote(near)}"
             if near
             else f"git theta show {quote(place)} lists them",
         )

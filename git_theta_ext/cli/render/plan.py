@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.diff.words import human_bytes, plural
-from git_theta_ext.operations.merge.run import announcement
+from git_theta_ext.operations.merge.computation import announcement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,13 @@ from git_theta_ext.merging.execution.scheduler import DeviceScheduler
 from git_theta_ext.merging.execution.stream import run
 from git_theta_ext.merging.execution.tasks import single_tasks
 from git_theta_ext.merging.execution.work import MergedTensor, SignElection
+from git_theta_ext.merging.outcome import Computed
 from git_theta_ext.merging.planning.plan import scope_of
 from git_theta_ext.merging.thresholds.scopes import is_exact, scopes
 from git_theta_ext.merging.thresholds.search import search
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.store.batches import Batches
 from git_theta_ext.util.libraries import require
-from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -35,32 +35,6 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.tasks import Statistics, Task
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.store.tensor_store import TensorStore
-
-
-@dataclass
-class Computed:
-    """The results of a merge's computations.
-
-    Attributes:
-        values: Parameter to its merged value.
-        failed: Parameter to the reason why it could not be merged.
-        notes: Messages for the user.
-        resumed: Number of results that an earlier, interrupted run had stored.
-        out_of_memory: Device to the parameters for which it ran out of memory.
-    """
-
-    values: dict[str, Parameter] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    resumed: int = 0
-    out_of_memory: dict[str, list[str]] = field(default_factory=dict)
-
-    def memory_notes(self) -> list[str]:
-        """Return a note for each device that ran out of memory."""
-        return [
-            f"{device} ran out of memory: merged {shortlist(map(repr, names), 1)} on the CPU"
-            for device, names in self.out_of_memory.items()
-        ]
 
 
 class Engine:

@@ -12,7 +12,7 @@ from git_theta_ext.merging.sums import apply_change, cast
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from git_theta_ext.merging.execution.engine import Computed
+    from git_theta_ext.merging.outcome import Computed
     from git_theta_ext.merging.planning.decision import Decision
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
+    from collections.abc import Set as AbstractSet
 
 FACTORS = (
     # PEFT, with or without the adapter's name; embeddings have no "weight". Then kohya's scripts and diffusers.
@@ -89,3 +90,16 @@ def other_adapters(names: Iterable[str]) -> list[tuple[str, list[str]]]:
         if match and (match[1] or "") in units:
             units[match[1] or ""][1].append(name)
     return [*units.values(), *shared.items()]
+
+
+def config_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the LoRAs that are scaled by a configuration, not by a tensor with alpha."""
+    every = dict.fromkeys(names)
+    adapted = {name for _, unit in other_adapters(every) for name in unit}
+    return [pair for pair in lora_pairs(every) if pair[0] not in adapted and alpha_of(pair[0], every) is None]
+
+
+def has_config_pairs(names: Iterable[str], changed: AbstractSet[str] | None = None) -> bool:
+    """Return whether some of ``config_pairs`` are among parameters, or among those that changed."""
+    pairs = config_pairs(names)
+    return any(changed is None or not changed.isdisjoint(pair) for pair in pairs)

@@ -20,7 +20,8 @@ from git_theta_ext.util.text import shortlist
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from git_theta_ext.merging.planning.plan import LayoutDecision, Plan
+    from git_theta_ext.merging.planning.layout_decision import LayoutDecision
+    from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.manifest import Skeleton
     from git_theta_ext.store.store import Store
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.planning.counters import for_counters
 from git_theta_ext.merging.planning.decision import Decision, decide, decide_disputed
+from git_theta_ext.merging.planning.layout_decision import LayoutDecision, decide_layout
 from git_theta_ext.merging.planning.renames import follow_renames
 from git_theta_ext.merging.planning.units import decide_units
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
@@ -23,10 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from git_theta_ext.merging.planning.casts import Casts
-    from git_theta_ext.merging.planning.decision import Action
     from git_theta_ext.merging.planning.units import PairDecision
     from git_theta_ext.merging.rules.rules import Choice, Rules
-    from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
+    from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.tensor import Digest, TensorSpec
 
 UNREAD = Reason.of(ConflictCode.FAILED, "values could not be read when this merge was first made")
@@ -34,31 +34,6 @@ UNREAD = Reason.of(ConflictCode.FAILED, "values could not be read when this merg
 
 _FORMATS_DIFFER = Reason.of(ConflictCode.FORMAT, "the sides have different formats")
 _WHOLE_FILE = Reason.of(ConflictCode.WHOLE_FILE, "files of this format are merged as a whole")
-
-
-@dataclass(frozen=True, slots=True)
-class LayoutDecision:
-    """How the file's layout is merged.
-
-    Attributes:
-        action: ``take`` the skeleton, ``compute`` one from it for the merged parameters, or ``conflict``.
-        skeleton: The skeleton that is taken or started from; ours in a conflict.
-        fallback: A skeleton for the merged parameters, if the format cannot compose one.
-        note: What is lost by taking ``skeleton`` or by computing one from it.
-        fallback_note: What is lost by taking ``fallback``.
-        facts: The facts of the computed layout; None for those of ``skeleton``.
-        side: The side that the rules take if several sides changed the same.
-        reason: Why the layout is in conflict; None if it is not.
-    """
-
-    action: Action
-    skeleton: Skeleton
-    fallback: Skeleton | None = None
-    note: str = ""
-    fallback_note: str = ""
-    facts: Mapping[str, bytes] | None = None
-    side: str = ""
-    reason: Reason | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +71,12 @@ class Plan:
     def specs(self) -> dict[str, TensorSpec]:
         """Name and spec of every parameter of the merged file; parameters in conflict have our value."""
         return _specs(self.decisions, self.pairs)
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether the merged manifest follows from those of the sides: every value is taken, and the layout."""
+        alike = self.layout.action == "take" and not self.layouts_differ
+        return alike and all(decision.action == "take" for decision in self.decisions)
 
     @property
     def layouts_differ(self) -> bool:
@@ -200,7 +181,7 @@ def plan(
         _check_weights(decision)
     decided, pairs = decide_units(by_name)
     rows = tuple(decided.values())
-    layout = _decide_layout(base, sides, _specs(rows, pairs), followed.moved)
+    layout = decide_layout(base, sides, _specs(rows, pairs), followed.moved)
     if rules.defaults.method in (*side_names(len(sides)), "base"):
         layout = replace(layout, side=rules.defaults.method)
     notes = (*followed.notes, *_out_of_reach(rows))
@@ -221,7 +202,7 @@ def _out_of_reach(decisions: Sequence[Decision]) -> list[str]:
 
 def with_decisions(plan: Plan, decisions: tuple[Decision, ...], pairs: tuple[PairDecision, ...]) -> Plan:
     """Return a plan with other decisions on the same parameters."""
-    layout = _decide_layout(plan.base, plan.sides, _specs(decisions, pairs), plan.moved)
+    layout = decide_layout(plan.base, plan.sides, _specs(decisions, pairs), plan.moved)
     return replace(plan, decisions=decisions, pairs=pairs, layout=replace(layout, side=plan.layout.side))
 
 
@@ -237,33 +218,6 @@ def _check_weights(decision: Decision) -> None:
 def _specs(decisions: Sequence[Decision], pairs: Sequence[PairDecision]) -> dict[str, TensorSpec]:
     specs = {d.name: d.value.spec for d in decisions if d.value is not None}
     return specs | {name: spec for pair in pairs for name, spec in pair.specs.items()}
-
-
-def _decide_layout(
-    base: Manifest | None, sides: Sequence[Manifest], merged: dict[str, TensorSpec], moved: frozenset[int]
-) -> LayoutDecision:
-    unnamed = {id(side) for number, side in [*enumerate(sides), (-1, base)] if number in moved}
-
-    def fits(side: Manifest) -> bool:
-        return id(side) not in unnamed and {name: p.spec for name, p in side.parameters.items()} == merged
-
-    changed_by = [side for side in sides if base is None or side.skeleton != base.skeleton]
-    wanted = changed_by[0] if changed_by and sides[0] not in changed_by else sides[0]
-    if id(wanted) in unnamed:
-        wanted = next(filter(fits, sides), wanted)
-    if fits(wanted):
-        lost = len({side.skeleton for side in changed_by}) > 1
-        names = side_names(len(sides))
-        return LayoutDecision("take", wanted.skeleton, None, _kept(names[sides.index(wanted)]) if lost else "")
-    fallbacks = dict(zip(side_names(len(sides)), sides, strict=True))
-    for name, side in (fallbacks if base is None else {**fallbacks, "the common ancestor": base}).items():
-        if fits(side):
-            return LayoutDecision("compute", wanted.skeleton, side.skeleton, "", _kept(name))
-    return LayoutDecision("compute", wanted.skeleton)
-
-
-def _kept(whose: str) -> str:
-    return f"the order and metadata of the file are from {whose}; other changes to them are dropped"
 
 
 def _plan_whole(base: Manifest | None, sides: Sequence[Manifest], rules: Rules) -> Plan:

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.merging.planning.adapters import alpha_of, lora_pairs, module_of, other_adapters
+from git_theta_ext.merging.planning.adapters import config_pairs, module_of
 from git_theta_ext.merging.planning.plan import with_decisions
 from git_theta_ext.merging.planning.units import pair_of
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.manifest import side_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from git_theta_ext.merging.planning.decision import Decision
     from git_theta_ext.merging.planning.plan import Plan
@@ -120,13 +120,6 @@ def three_way(before: Scalings | None, sides: Sequence[Scalings]) -> Scalings | 
     if len(changed) > 1:
         return None
     return changed.pop() if changed else sides[0]
-
-
-def config_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the LoRAs that are scaled by a configuration, not by a tensor with alpha."""
-    every = dict.fromkeys(names)
-    adapted = {name for _, unit in other_adapters(every) for name in unit}
-    return [pair for pair in lora_pairs(every) if pair[0] not in adapted and alpha_of(pair[0], every) is None]
 
 
 def with_scales(plan: Plan, scalings: AdapterScalings) -> Plan:

@@ -8,7 +8,6 @@ and the command line. A method replaces the rules of the file; options alone cha
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping as AbstractMapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.rules.globs import matcher
 from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, Choice, Rule, Rules, choice, is_fixed
 from git_theta_ext.registry import find_merge
+from git_theta_ext.util.text import similar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -112,10 +112,10 @@ def _changed(rules: Rules, override: Override) -> Rules:
     for name, value in override.options.items():
         if not any(name in choice.options for choice in every):
             names = {"method", "weights"}.union(*(choice.options for choice in every))
-            near = difflib.get_close_matches(name, sorted(names), 1)
+            near = similar(name, sorted(names))
             raise MergeError(
                 f"{override.origin}: no method in the rules has the option {name!r}",
-                hint=f"did you mean {near[0]}={value}?" if near else "also name the method, such as method=ties",
+                hint=f"did you mean {near}={value}?" if near else "also name the method, such as method=ties",
             )
     return Rules(
         _with(rules.defaults, override), tuple(Rule(rule.match, _with(rule.choice, override)) for rule in rules.rules)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -12,6 +11,7 @@ from git_theta_ext.errors import MergeError, PluginError
 from git_theta_ext.merging.rules.globs import matcher
 from git_theta_ext.model.manifest import MOST_SIDES, side_names
 from git_theta_ext.registry import find_merge, names
+from git_theta_ext.util.text import similar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -201,8 +201,8 @@ def _contract(method: str, place: str) -> Any:
 
 
 def _nearest(word: str, words: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(word, list(words), 1)
-    return f"did you mean {matches[0]!r}" if matches else ""
+    near = similar(word, words)
+    return f"did you mean {near!r}" if near else ""
 
 
 def _value(what: str, option: Option, written: object) -> float | str:

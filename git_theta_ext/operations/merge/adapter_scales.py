@@ -6,19 +6,18 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.merging.planning.adapters import has_config_pairs
 from git_theta_ext.merging.planning.layouts import facts_of_sides
 from git_theta_ext.merging.planning.scaling import (
     AdapterScalings,
     Scaling,
     Scalings,
-    config_pairs,
     three_way,
     with_scales,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Callable, Mapping
 
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.store.store import Store
@@ -45,12 +44,6 @@ class AdapterFiles:
     sides: tuple[bytes | None, ...]
     ancestors: tuple[bytes | None, ...]
     head: bytes | None
-
-
-def has_adapter_pairs(names: Iterable[str], changed: AbstractSet[str] | None = None) -> bool:
-    """Return whether parameters include factors of LoRAs, or changed factors if the changed parameters are given."""
-    pairs = config_pairs(names)
-    return any(changed is None or not changed.isdisjoint(pair) for pair in pairs)
 
 
 def with_adapter_scales(plan: Plan, store: Store, files: AdapterFiles) -> Plan:
@@ -80,7 +73,7 @@ def scales_to_resolve(store: Store, files: AdapterFiles | None, config: bytes | 
 
     def scaled(plan: Plan) -> Plan:
         computed = (decision.name for decision in plan.decisions if decision.action == "compute")
-        if files is None or not has_adapter_pairs(computed):
+        if files is None or not has_config_pairs(computed):
             return plan
         if any(scalings_in(facts) is not None for facts in facts_of_sides(plan, store).sides):
             return with_scales(plan, AdapterScalings(None, (), None, "the metadata", _NOT_READ))

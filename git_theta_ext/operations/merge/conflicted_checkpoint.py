@@ -20,10 +20,10 @@ from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted
 from git_theta_ext.operations.merge.adapter_scales import scales_to_resolve
+from git_theta_ext.operations.merge.computation import engine
 from git_theta_ext.operations.merge.inputs import config_in_worktree, fetch_values, gather_resolution
 from git_theta_ext.operations.merge.record import note_step
 from git_theta_ext.operations.merge.resolve import resolve, skeletons_to_read, values_to_read
-from git_theta_ext.operations.merge.run import engine
 from git_theta_ext.operations.staging.stage import Staged, stage_manifests
 from git_theta_ext.operations.sync.fetch import ensure_digests, ensure_local
 from git_theta_ext.util.files import reporting_os_errors

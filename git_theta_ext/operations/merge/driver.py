@@ -7,6 +7,7 @@ ancestors, and uses the result whatever the exit code, so it must be a manifest 
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,29 +15,25 @@ from git_theta_ext.errors import StoreError, ThetaError
 from git_theta_ext.git.objects import blob_id
 from git_theta_ext.git.operation import FROM_INDEX, MERGE, current_operation, merged_commits
 from git_theta_ext.git.revisions import check_two_sides
-from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.record import Record
 from git_theta_ext.merging.rules.rules import Rules
-from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
-from git_theta_ext.operations.merge.inputs import gather_inputs, plan_checkpoint
+from git_theta_ext.operations.merge.planning import plan_checkpoint, without_torch
 from git_theta_ext.operations.merge.record import recorded_rules
 from git_theta_ext.operations.merge.result import remember, report
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
-from git_theta_ext.operations.merge.run import bytes_to_compute, merge, without_torch
+from git_theta_ext.operations.merge.run import merge
 from git_theta_ext.operations.merge.versions import read_version
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from git_theta_ext.git.operation import Operation
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.operations.workspace import Workspace
-    from git_theta_ext.store.store import Store
 
 
 CLEAN = 0
@@ -44,7 +41,6 @@ CONFLICT = 1
 CRASHED = 129
 """From this exit code on, git 2.42 stops the whole merge instead of leaving a conflict."""
 
-_INTERRUPTED = Reason.of(ConflictCode.INTERRUPTED, "the merge was interrupted before it was computed")
 _MARKER_SIZE = 7
 _ANCESTORS = 2
 """Markers are longer by this for each level of common ancestors that git itself merges; for renames by one."""
@@ -80,13 +76,8 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
             warn_of_former_settings(workspace.settings, workspace.reporter)
             rules = _rules(workspace, operation, path, ours, theirs)
             planned = without_torch(plan_checkpoint(workspace, base, (ours, theirs), rules))
-        inputs = gather_inputs(workspace, planned, path, heads)
-        total = bytes_to_compute(inputs.plan)
-        with (
-            _conflicts_meanwhile(Path(ours_file), contents[1], workspace.store, inputs.plan),
-            workspace.reporter.progress("merging", total) as advance,
-        ):
-            outcome = merge(workspace.store, inputs, workspace.reporter, advance)
+        meanwhile = partial(_conflicts_meanwhile, Path(ours_file), contents[1])
+        outcome = merge(workspace, planned, path, heads, label="merging", meanwhile=meanwhile)
         _write(Path(ours_file), outcome.manifest.to_bytes())
     except ThetaError as error:
         hint = error.hint or f"git checkout --ours {repo.argument(path)}, or --theirs"
@@ -127,15 +118,14 @@ def _write(file: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _conflicts_meanwhile(file: Path, ours: bytes, store: Store, planned: Plan) -> Iterator[None]:
+def _conflicts_meanwhile(file: Path, ours: bytes, conflicts: Callable[[], Manifest]) -> Iterator[None]:
     """Write a manifest to our file in which the values that are being computed are conflicts.
 
     If the driver is killed, git leaves the file in the work tree. If the file had our version, the next
     ``git commit --all`` would lose theirs.
     """
-    if any(decision.computed for decision in planned.decisions):
-        with suppress(ThetaError):
-            _write(file, apply(planned.postponed(_INTERRUPTED), store).manifest.to_bytes())
+    with suppress(ThetaError):
+        _write(file, conflicts().to_bytes())
     try:
         yield
     except ThetaError:

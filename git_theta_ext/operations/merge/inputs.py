@@ -16,21 +16,18 @@ from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import merge_bases
 from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
-from git_theta_ext.merging.planning.casts import Casts, find_casts, values_to_read
+from git_theta_ext.merging.planning.adapters import has_config_pairs
 from git_theta_ext.merging.planning.layouts import with_facts_decided
-from git_theta_ext.merging.planning.plan import UNREAD
-from git_theta_ext.merging.planning.plan import plan as plan_merge
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.merge.adapter_scales import (
     CONFIG,
     MOST_CONFIG_BYTES,
     AdapterFiles,
-    has_adapter_pairs,
     with_adapter_scales,
 )
 from git_theta_ext.operations.merge.statistics import needs_statistics, outdated, used_statistics
 from git_theta_ext.operations.sync.fetch import ensure_digests
-from git_theta_ext.statistics.sidecar import is_statistics, sidecar_of
+from git_theta_ext.statistics.sidecar import sidecar_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.execution.tasks import Statistics
     from git_theta_ext.merging.planning.plan import Plan
-    from git_theta_ext.merging.rules.rules import Rules
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.workspace import Workspace
 
@@ -78,37 +74,6 @@ class ResolveInputs:
     device: str
     adapters: AdapterFiles | None
     config: bytes | None
-
-
-def plan_checkpoint(
-    workspace: Workspace,
-    base: Manifest | None,
-    sides: Sequence[Manifest],
-    rules: Rules,
-    unread_types: Iterable[str] = (),
-) -> Plan:
-    """Plan a merge; statistics that several sides added are merged without a common ancestor.
-
-    Values are read, and fetched from a remote if they are not here, only of parameters whose element type a side
-    changed.
-
-    Args:
-        workspace: The repository and its store.
-        base: The common ancestor's version, or None.
-        sides: The versions to merge, ours first.
-        rules: The rules.
-        unread_types: Parameters for which values are not read, as if they were missing.
-
-    Raises:
-        MergeError: A rule that is needed has weights for another number of sides.
-        PluginError: There is no such format.
-        StoreError: The store cannot be read.
-    """
-    with suppress(ThetaError):  # a missing value ends as a conflict that says so
-        ensure_digests(workspace, set(values_to_read(base, sides)))
-    casts = find_casts(workspace.store, base, sides) | dict.fromkeys(unread_types, Casts(unknown=UNREAD.text))
-    baseless = all(is_statistics(side.parameters) for side in sides)
-    return plan_merge(base, sides, rules, baseless=baseless, casts=casts)
 
 
 def gather_inputs(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str]) -> MergeInputs:
@@ -179,7 +144,7 @@ def gather_resolution(
         config: The adapter configuration that the resolved checkpoint will have.
     """
     adapters = None
-    if has_adapter_pairs(conflict.name for conflict in manifest.conflicts):
+    if has_config_pairs(conflict.name for conflict in manifest.conflicts):
         adapters = _adapter_files(workspace.repo, path, commits)
     return ResolveInputs(workspace.settings.merge_device, adapters, config)
 
@@ -215,7 +180,7 @@ def _inputs(
 
 def _scaled(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str]) -> Plan:
     changed = {decision.name for decision in plan.decisions if decision.changed_by}
-    if not has_adapter_pairs((decision.name for decision in plan.decisions), changed):
+    if not has_config_pairs((decision.name for decision in plan.decisions), changed):
         return plan
     versions = plan.sides if plan.base is None else (plan.base, *plan.sides)
     ensure_digests(workspace, {version.skeleton.digest for version in versions})

@@ -13,10 +13,11 @@ from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.record import versions_of
 from git_theta_ext.merging.reporting.report import rows, several
 from git_theta_ext.operations.merge.adapter_scales import scales_to_resolve
-from git_theta_ext.operations.merge.inputs import config_in_commit, gather_inputs, gather_resolution, plan_checkpoint
+from git_theta_ext.operations.merge.computation import bytes_to_compute, engine
+from git_theta_ext.operations.merge.inputs import config_in_commit, gather_inputs, gather_resolution
+from git_theta_ext.operations.merge.planning import plan_checkpoint
 from git_theta_ext.operations.merge.record import records_of
 from git_theta_ext.operations.merge.resolve import resolve, skeletons_to_read, values_to_read
-from git_theta_ext.operations.merge.run import bytes_to_compute, engine
 from git_theta_ext.operations.merge.trailers import are_merged, parents_of
 from git_theta_ext.operations.merge.versions import read_version
 from git_theta_ext.operations.sync.fetch import ensure_digests

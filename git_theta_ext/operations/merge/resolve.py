@@ -11,8 +11,9 @@ from git_theta_ext.errors import MergeError, PluginError, UsageError
 from git_theta_ext.merging.apply import compute
 from git_theta_ext.merging.planning.adapters import lora_pairs
 from git_theta_ext.merging.planning.decision import Decision
+from git_theta_ext.merging.planning.layout_decision import LayoutDecision
 from git_theta_ext.merging.planning.obstacles import new_types, obstacle, obstacle_to_change
-from git_theta_ext.merging.planning.plan import LayoutDecision, Plan
+from git_theta_ext.merging.planning.plan import Plan
 from git_theta_ext.merging.planning.units import decide_units, units_of
 from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, GROW, choice
 from git_theta_ext.model.conflict_reasons import ConflictCode

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from git_theta_ext.git.operation import Operation
-    from git_theta_ext.merging.apply import Outcome
+    from git_theta_ext.merging.outcome import Outcome
     from git_theta_ext.merging.record import Record
     from git_theta_ext.operations.workspace import Workspace
 

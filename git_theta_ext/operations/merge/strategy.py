@@ -22,12 +22,12 @@ from git_theta_ext.git.objects import manifest_blobs, object_infos, write_blob
 from git_theta_ext.git.operation import repeated_merge
 from git_theta_ext.merging.record import Record
 from git_theta_ext.model.manifest import MOST_SIDES
-from git_theta_ext.operations.merge.inputs import gather_inputs, plan_checkpoint
+from git_theta_ext.operations.merge.planning import plan_checkpoint, without_torch
 from git_theta_ext.operations.merge.record import recorded_rules
 from git_theta_ext.operations.merge.result import remember, report
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
-from git_theta_ext.operations.merge.run import bytes_to_compute, merge, without_torch
+from git_theta_ext.operations.merge.run import merge
 from git_theta_ext.operations.merge.versions import read_version
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.merge_tree import Combined
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merging.apply import Outcome
+    from git_theta_ext.merging.outcome import Outcome
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.rules.rules import Rules
     from git_theta_ext.model.manifest import Manifest
@@ -212,9 +212,7 @@ def _manifests(repo: Repository, versions: CheckpointVersions) -> tuple[Manifest
 
 def _merged(workspace: Workspace, plan: Plan, versions: CheckpointVersions) -> Outcome:
     path = versions.merged.path
-    inputs = gather_inputs(workspace, plan, path, versions.heads)
-    with workspace.reporter.progress(f"merging {path}", bytes_to_compute(inputs.plan)) as advance:
-        outcome = merge(workspace.store, inputs, workspace.reporter, advance)
+    outcome = merge(workspace, plan, path, versions.heads, label=f"merging {path}")
     report(workspace, path, outcome)
     return outcome
 

@@ -1,9 +1,14 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from helpers import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, Repo, model, safetensors, tensors, values
 
 from git_theta_ext.cli.output import output_to_git
-from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
+from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.operations.merge import computation
 from git_theta_ext.operations.merge import driver as merge_driver
 from git_theta_ext.operations.workspace import Workspace
 
@@ -114,6 +119,28 @@ def test_an_unknown_method_keeps_ours_and_names_it(repo):
     assert repo.read() == model(1, {EMBEDDING: 2})
 
 
+def test_a_merge_that_takes_every_value_imports_neither_a_store_nor_what_computes(repo):
+    def manifest(a, b):
+        spec = TensorSpec.of("F32", (2,))
+        parameters = {"a": Parameter(spec, 64 * a), "b": Parameter(spec, 64 * b)}
+        return Manifest("safetensors", Skeleton(64 * "0", 9), parameters)
+
+    for name, digits in {"O": "11", "A": "21", "B": "12"}.items():
+        repo.write(manifest(*digits).to_bytes(), name)
+    code = (
+        "import sys; from git_theta_ext.cli.main import main\n"
+        "print(main(['merge-driver', 'O', 'A', 'B', '7', 'path']), *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo.path, capture_output=True, check=True, text=True)
+    code, *modules = done.stdout.split()
+    assert code == "0"
+    assert repo.read("A") == manifest("2", "2").to_bytes()
+    ours = {".".join(name.split(".")[1:3]) for name in modules if name.startswith("git_theta_ext.")}
+    assert not {name for name in ours if name.split(".")[0] in {"store", "checkpoint", "transfer", "update"}}
+    assert not ours & {f"merging.{name}" for name in ("apply", "execution", "devices", "thresholds", "reporting")}
+    assert not {"numpy", "torch", "sqlite3", "concurrent", "difflib", "random", "logging"} & set(modules)
+
+
 class TestByHand:
     """The driver as a function, with files as git gives them."""
 
@@ -193,13 +220,13 @@ class TestByHand:
 
     def test_what_is_being_computed_is_in_conflict_meanwhile(self, sides, monkeypatch):
         seen = []
-        compute = merge_driver.merge
+        compute = computation.engine
 
         def watched(*args):
             seen.append(Manifest.parse(sides.read("A")))
             return compute(*args)
 
-        monkeypatch.setattr(merge_driver, "merge", watched)
+        monkeypatch.setattr(computation, "engine", watched)
         assert self.run() == 0
         assert [conflict.name for conflict in seen[0].conflicts] == [EMBEDDING]
         assert seen[0].parameters[MLP[1]] == Manifest.parse(sides.read("B")).parameters[MLP[1]]

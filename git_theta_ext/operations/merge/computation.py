@@ -1,0 +1,123 @@
+"""Compute the values of a merge, and store them."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from git_theta_ext.diff.words import human_bytes, listed, plural
+from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.execution.journal import Journal
+from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
+from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
+from git_theta_ext.operations.merge.inputs import gather_inputs
+from git_theta_ext.util.threads import LARGEST_KEPT, keep_freed_memory, no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from git_theta_ext.merging.execution.engine import Engine
+    from git_theta_ext.merging.execution.memory import Budget
+    from git_theta_ext.merging.execution.tasks import Statistics
+    from git_theta_ext.merging.outcome import Outcome
+    from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.operations.merge.inputs import MergeInputs
+    from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.store.store import Store
+
+_INTERRUPTED = Reason.of(ConflictCode.INTERRUPTED, "the merge was interrupted before it was computed")
+
+
+def bytes_to_compute(plan: Plan) -> int:
+    """Return the bytes of all results that a plan asks for."""
+    return sum(d.value.spec.nbytes for d in plan.decisions if d.computed and d.value is not None)
+
+
+def announcement(budget: Budget) -> str:
+    """Describe in one line what a merge computes, and the memory that it takes."""
+    names = list(dict.fromkeys(name for name, _ in budget.peaks))
+    most = human_bytes(max((nbytes for _, nbytes in budget.peaks), default=0))
+    text = f"merging {plural(budget.parameters, 'parameter')} ({human_bytes(budget.reads)} to read)"
+    text += f" by {listed(budget.methods)} on {listed(names)}, at most {most} of memory"
+    text += " there each" if len(names) > 1 else ""
+    return text + (f"; {len(budget.spilled)} on cpu, for lack of memory elsewhere" if budget.spilled else "")
+
+
+def execute(  # noqa: PLR0913 - named, and the last one has a default
+    workspace: Workspace,
+    plan: Plan,
+    path: str,
+    commits: Sequence[str],
+    *,
+    label: str,
+    meanwhile: Callable[[Callable[[], Manifest]], AbstractContextManager[None]] | None = None,
+) -> Outcome:
+    """Execute a plan, resuming an interrupted merge.
+
+    The merge is announced before it starts.
+
+    Args:
+        workspace: The repository and its store; the results are written to the store.
+        plan: The plan.
+        path: Path of the checkpoint.
+        commits: The commit of each side, as far as it is known.
+        label: What the progress is labelled with.
+        meanwhile: Entered while values are computed, with a function that returns the result if they are not.
+
+    Raises:
+        ConfigError: There is no such device.
+        ThetaError: See ``git_theta_ext.merging.apply.apply``.
+    """
+    inputs = gather_inputs(workspace, plan, path, commits)
+    store, journal = workspace.store, Journal(inputs.journal)
+
+    def announce(budget: Budget) -> None:
+        workspace.reporter.note(f"{path}: {announcement(budget)}")
+
+    with ExitStack() as stack:
+        if meanwhile is not None and any(decision.computed for decision in inputs.plan.decisions):
+            stack.enter_context(meanwhile(lambda: apply(inputs.plan.postponed(_INTERRUPTED), store).manifest))
+        advance = stack.enter_context(workspace.reporter.progress(label, bytes_to_compute(inputs.plan)))
+        outcome = apply(
+            inputs.plan,
+            store,
+            lambda: engine(store, inputs.device, journal, inputs.statistics, advance, announce),
+            advance,
+        )
+    journal.done()
+    return replace(outcome, notes=(*outcome.notes, *inputs.notes), unread=_unread(store, inputs, outcome.failed))
+
+
+def _unread(store: Store, inputs: MergeInputs, failed: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the parameters that failed, if a value that the plan reads is missing or damaged.
+
+    All of them: a value that cannot be read can keep a threshold from being found for other parameters.
+    """
+    if not failed:
+        return ()
+    read = digests_of(tasks_of(inputs.plan.decisions, inputs.statistics)).union(inputs.plan.reads())
+    return failed if store.touch_and_find_missing(read) else ()
+
+
+def engine(  # noqa: PLR0913, PLR0917 - as Engine
+    store: Store,
+    device: str,
+    journal: Journal | None = None,
+    statistics: Statistics | None = None,
+    advance: Callable[[int], None] = no_progress,
+    announce: Callable[[Budget], None] | None = None,
+) -> Engine:
+    """Return an engine for the devices that a value of ``theta.merge.device`` names.
+
+    Raises:
+        ConfigError: There is no such device.
+        LibraryError: Torch is not installed.
+    """
+    from git_theta_ext.merging.devices.open import open_devices
+    from git_theta_ext.merging.execution.engine import Engine
+
+    keep_freed_memory(LARGEST_KEPT)
+    return Engine(store, open_devices(device), journal, statistics, advance, announce=announce)
