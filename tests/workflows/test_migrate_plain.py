@@ -91,6 +91,14 @@ def test_only_the_named_refs_move_and_a_second_run_says_how_to_drop_the_backup(t
     assert repo.git("cat-file", "blob", f"side:{MODEL}").startswith("git-theta manifest 1")
 
 
+def test_a_filter_that_no_committed_file_sets_is_pointed_out(tmp_path: Path) -> None:
+    repo = plain_history(tmp_path / "repo")
+    repo.write(b"*.safetensors -filter\n", ".git/info/attributes")
+    done = repo.run(*INCLUDE)
+    assert "refs/heads/main: broken.safetensors, model.safetensors" in done.stderr
+    assert "would be checked out as text" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.operations.migrate.attributes import Tracked
+from git_theta_ext.operations.migrate.exporting import export_history
 from git_theta_ext.operations.migrate.finish import state_folder
-from git_theta_ext.operations.migrate.run import Wish, migrate_import
+from git_theta_ext.operations.migrate.importing import import_history
+from git_theta_ext.operations.migrate.run import Scope
 from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
     import argparse
@@ -31,12 +35,15 @@ def register(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     imported = actions.add_parser("import", help="rewrite history to git theta", allow_abbrev=False)
     _add_patterns(imported, required=True)
-    _add_refs(imported)
     imported.add_argument(
         "--allow-missing", action="store_true", help="leave pointers of Git LFS whose content cannot be fetched"
     )
-    imported.add_argument("-n", "--dry-run", action="store_true", help="show what would be done, and do nothing")
-    add_options(imported)
+    exported = actions.add_parser("export", help="rewrite history to Git LFS or plain git", allow_abbrev=False)
+    exported.add_argument("--to", choices=("lfs", "plain"), required=True, help="what versions models from then on")
+    for action in (imported, exported):
+        _add_refs(action)
+        action.add_argument("-n", "--dry-run", action="store_true", help="show what would be done, and do nothing")
+        add_options(action)
 
 
 def _add_patterns(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -63,38 +70,34 @@ def _add_refs(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Migrate."""
     output = output_of(args)
+    scope = Scope(tuple(args.refs), args.everything, args.dry_run)
     with Workspace.discover(output) as workspace:
-        return _import(output, workspace, args)
+        if args.action == "import":
+            tracked = Tracked(tuple(args.include), tuple(args.exclude))
+            done = import_history(workspace, scope, tracked, allow_missing=args.allow_missing)
+        else:
+            done = export_history(workspace, scope, lfs=args.to == "lfs")
+        _report(output, done, str(state_folder(workspace.repo) / "commit-map"), dry=args.dry_run)
+    return 0
 
 
-def _import(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
-    wish = Wish(
-        tuple(args.include),
-        tuple(args.exclude),
-        tuple(args.refs),
-        args.everything,
-        args.allow_missing,
-        args.dry_run,
-    )
-    done = migrate_import(workspace, wish)
-    folder = state_folder(workspace.repo)
+def _report(output: Output, done: Migrated, commit_map: str, *, dry: bool) -> None:
     data = {
-        "dry_run": args.dry_run,
+        "dry_run": dry,
         "commits": done.commits,
         "files": done.files,
         "versions": done.versions,
         "bytes": done.nbytes,
-        "left": [{"path": path, "sha256": sha256} for path, sha256 in done.left],
+        "left": [{"path": path, "reason": reason} for path, reason in done.left],
         "signatures": done.signatures,
         "refs": [asdict(move) for move in done.moves],
         "resumed": done.resumed,
-        "commit_map": str(folder / "commit-map") if done.moves else None,
+        "commit_map": commit_map if done.moves else None,
     }
-    output.result(data, _lines(done, str(folder / "commit-map"), dry=args.dry_run))
-    if done.signatures:
-        would = "would lose" if args.dry_run else "have lost"
+    output.result(data, _lines(done, commit_map, dry=dry))
+    if done.signatures and done.versions:
+        would = "would lose" if dry else "have lost"
         output.warning(f"{plural(done.signatures, 'commit')} or tags {would} their signature")
-    return 0
 
 
 def _lines(done: Migrated, commit_map: str, *, dry: bool) -> Iterator[str]:
@@ -105,9 +108,8 @@ def _lines(done: Migrated, commit_map: str, *, dry: bool) -> Iterator[str]:
     else:
         size = f"{plural(done.versions, 'version')} of {plural(done.files, 'file')}, {human_bytes(done.nbytes)}"
         yield f"{'would migrate' if dry else 'migrated'} {size}, in {plural(done.commits, 'commit')}"
-    for path, sha256 in done.left:
-        yield f"left {path}: object {sha256} of Git LFS is missing"
-    for move in done.moves:
-        yield f"rewrote {move.ref}, which was {move.old[:12]} and is {move.new[:12]}"
+    for path, reason in done.left:
+        yield f"left {path}: {reason}"
     if done.moves:
+        yield f"rewrote {shortlist(move.ref for move in done.moves)}; refs/original has what they were"
         yield f"new ids of commits: {commit_map}"

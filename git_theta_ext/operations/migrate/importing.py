@@ -1,0 +1,140 @@
+"""Rewrite history from plain git or Git LFS to git theta."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from git_theta_ext.diff.words import plural
+from git_theta_ext.errors import MissingError
+from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.temporary_index import temporary_index
+from git_theta_ext.operations.history.status import push_remote
+from git_theta_ext.operations.migrate.attribute_blobs import AttributeBlobs
+from git_theta_ext.operations.migrate.attributes import Tracked, macros_of, to_theta
+from git_theta_ext.operations.migrate.conversion import Converter, Sources, classify
+from git_theta_ext.operations.migrate.finish import state_folder
+from git_theta_ext.operations.migrate.journal import Journal
+from git_theta_ext.operations.migrate.lfs_storage import LfsStorage, fetch_all
+from git_theta_ext.operations.migrate.patterns import path_matcher
+from git_theta_ext.operations.migrate.rewrite import FileEdit
+from git_theta_ext.operations.migrate.run import Migrated, migrate
+from git_theta_ext.util.text import shortlist
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.operations.migrate.listing import Listing
+    from git_theta_ext.operations.migrate.run import Scope
+    from git_theta_ext.operations.workspace import Workspace
+
+_MOST_CHECKED = 16
+"""Refs whose attributes are checked afterwards."""
+
+
+def import_history(workspace: Workspace, scope: Scope, tracked: Tracked, *, allow_missing: bool = False) -> Migrated:
+    """Rewrite history from plain git or Git LFS to git theta.
+
+    Args:
+        workspace: The repository and its store.
+        scope: Which history to rewrite.
+        tracked: The paths of models.
+        allow_missing: Whether pointers of Git LFS may stay whose content cannot be had.
+
+    Raises:
+        RepositoryError: The repository is in a state that a migration would lose or get wrong.
+        MissingError: Objects of Git LFS are missing. Nothing has changed.
+        UsageError: A pattern or a ref is not valid.
+    """
+    with path_matcher(workspace.repo, tracked.include, tracked.exclude) as matches:
+        direction = _Import(workspace, tracked, matches, allow_missing)
+        done = migrate(workspace, scope, direction)
+    for move in done.moves[:_MOST_CHECKED]:
+        if wrong := unfiltered(workspace.repo, move.new, direction.manifests):
+            workspace.reporter.warning(
+                f"{move.ref}: {shortlist(wrong)} would be checked out as text: attributes give another filter",
+                f"git check-attr -a -- {quote(wrong[0])}",
+            )
+    return done
+
+
+def unfiltered(repo: Repository, commit: str, manifests: Container[str]) -> list[str]:
+    """Return the paths of manifests that the ``.gitattributes`` of a commit do not give to git theta.
+
+    Args:
+        repo: The repository.
+        commit: The commit, or a tag.
+        manifests: Blobs of manifests.
+    """
+    paths = [entry.path for entry in repo.entries(commit) if entry.oid in manifests]
+    with temporary_index(repo, commit) as run:
+        return sorted(set(paths).difference(theta_paths(run, paths, cached=True)))
+
+
+@dataclass
+class _Import:
+    """Converts models to manifests.
+
+    Attributes:
+        workspace: The repository and its store.
+        tracked: The paths of models.
+        matches: Returns whether a path is one of them.
+        allow_missing: Whether pointers of Git LFS may stay.
+        manifests: The blobs of manifests, when they are stored.
+    """
+
+    workspace: Workspace
+    tracked: Tracked
+    matches: Callable[[bytes], bool]
+    allow_missing: bool
+    manifests: set[str] = field(default_factory=set)
+    _sources: Sources | None = None
+
+    def plan(self, listing: Listing, *, dry_run: bool) -> Migrated:
+        """Return what there is to convert, after objects of Git LFS that are missing were fetched."""
+        repo = self.workspace.repo
+        storage = LfsStorage.of(repo)
+        sources = classify(repo, listing.files, storage)
+        if sources.missing and not dry_run:
+            remote = push_remote(repo)
+            if remote is not None and fetch_all(repo, remote):
+                sources = classify(repo, listing.files, storage)
+            if sources.missing and not self.allow_missing:
+                paths = shortlist(dict.fromkeys(text(listing.files[oid]) for oid in sources.missing))
+                raise MissingError(
+                    f"{plural(len(sources.missing), 'object')} of Git LFS cannot be had, of {paths}",
+                    hint="git lfs fetch --all REMOTE; --allow-missing migrates the others",
+                )
+        self._sources = sources
+        return Migrated(
+            len(listing.commits),
+            len(listing.paths),
+            len(listing.files) - len(sources.missing),
+            sources.nbytes,
+            tuple(
+                (text(listing.files[oid]), f"object {pointer.sha256} of Git LFS is missing")
+                for oid, pointer in sources.missing.items()
+            ),
+        )
+
+    def convert(self, listing: Listing) -> FileEdit:
+        """Store the tensors of all versions, and return how to rewrite commits."""
+        workspace, repo, sources = self.workspace, self.workspace.repo, self._sources
+        assert sources is not None
+        with (
+            Journal(state_folder(repo) / "imported") as journal,
+            workspace.reporter.progress("storing models", sources.nbytes) as advance,
+        ):
+            blobs = Converter(workspace, sources, LfsStorage.of(repo), journal).run(listing.files, advance)
+        self.manifests.update(blobs.values())
+        attributes = AttributeBlobs.of(repo, listing.attributes)
+        macros = {name for old in attributes.at_top() for name in macros_of(old)}
+        edited = attributes.edited(lambda old, folder: to_theta(old, self.tracked, folder, macros))
+        return FileEdit(self.matches, blobs, edited, attributes.store(to_theta("", self.tracked)))
+
+
+def text(path: bytes) -> str:
+    """Return a path as text."""
+    return path.decode("utf-8", "surrogateescape")

@@ -1,0 +1,78 @@
+"""``git theta migrate export`` leads back to Git LFS and to plain git."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers import MODEL, Repo, model
+from histories import changed_metadata, commit_map, lfs_history, plain_history, tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+INCLUDE = ("theta", "migrate", "import", "--include", "*.safetensors", "--everything")
+
+
+def models(repo: Repo) -> dict[str, dict[str, tuple[str, str]]]:
+    """Return the files of all commits but ``.gitattributes``."""
+    return {
+        commit: {path: entry for path, entry in tree(repo, commit).items() if not path.endswith(".gitattributes")}
+        for commit in repo.git("rev-list", "--branches").split()
+    }
+
+
+def drop_backup(repo: Repo) -> None:
+    for ref in repo.git("for-each-ref", "--format=%(refname)", "refs/original").split():
+        repo.git("update-ref", "-d", ref)
+
+
+def test_to_plain_git_and_back_every_blob_is_as_it_was(tmp_path: Path) -> None:
+    repo = plain_history(tmp_path / "repo")
+    before = models(repo)
+    repo.git(*INCLUDE)
+    there = commit_map(repo)
+    drop_backup(repo)
+    data = json.loads(repo.git("theta", "migrate", "export", "--to", "plain", "--everything", "--json"))
+    back = commit_map(repo)
+    assert (data["versions"], data["left"]) == (7, [])
+    assert changed_metadata(repo) == []
+    assert models(repo) == {back[there[commit]]: files for commit, files in before.items()}
+    assert "theta" not in repo.git("show", "main:.gitattributes")
+    assert repo.read() == model(5)
+    assert repo.git("status", "--porcelain") == ""
+
+
+@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
+def test_to_git_lfs_the_pointers_are_those_that_were_there(tmp_path: Path) -> None:
+    repo, _ = lfs_history(tmp_path / "repo")
+    before = models(repo)
+    repo.git(*INCLUDE)
+    there = commit_map(repo)
+    drop_backup(repo)
+    shutil.rmtree(repo.path / ".git/lfs")
+    repo.git("theta", "migrate", "export", "--to", "lfs", "--everything")
+    back, after = commit_map(repo), models(repo)
+    first = repo.git("rev-list", "--max-parents=0", "main")
+    for commit, files in before.items():
+        now = after[back[there[commit]]]
+        # The first version was in plain git.
+        others = {path for path, entry in files.items() if now[path] != entry}
+        assert others == ({MODEL} if back[there[commit]] == first else set())
+    assert repo.git("cat-file", "blob", f"main:{MODEL}").startswith("version https://git-lfs")
+    assert repo.git("check-attr", "filter", "--", MODEL).endswith(": lfs")
+    assert repo.read() == model(6)
+    assert repo.git("status", "--porcelain") == ""
+
+
+def test_a_version_without_parameters_stops_it(tmp_path: Path) -> None:
+    repo = plain_history(tmp_path / "repo")
+    repo.git(*INCLUDE)
+    drop_backup(repo)
+    before = repo.git("for-each-ref")
+    shutil.rmtree(repo.path / ".git/theta/packs")
+    done = repo.run("theta", "migrate", "export", "--to", "plain", check=False)
+    assert done.returncode == 7
+    assert repo.git("for-each-ref") == before
