@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter
+    from git_theta_ext.model.conflicts import Conflict, LayoutConflict
+    from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.tensor import Digest
 
 

@@ -11,7 +11,8 @@ from git_theta_ext.merging.outcome import Computed, outcome_of
 from git_theta_ext.merging.planning.layouts import with_facts_decided, written
 from git_theta_ext.merging.planning.plan import UNREAD
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
-from git_theta_ext.model.manifest import LayoutConflict, Skeleton
+from git_theta_ext.model.conflicts import LayoutConflict
+from git_theta_ext.model.manifest import Skeleton
 from git_theta_ext.registry import find_format
 from git_theta_ext.store.batches import Batches
 from git_theta_ext.store.skeletons import read_skeleton

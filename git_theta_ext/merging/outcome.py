@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
-from git_theta_ext.model.manifest import Conflict, Manifest
+from git_theta_ext.model.conflicts import Conflict
+from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from git_theta_ext.merging.planning.plan import Plan
-    from git_theta_ext.model.manifest import LayoutConflict, Parameter, Skeleton
+    from git_theta_ext.model.conflicts import LayoutConflict
+    from git_theta_ext.model.manifest import Parameter, Skeleton
     from git_theta_ext.model.tensor import TensorSpec
 
     MergedLayout = tuple[Skeleton, LayoutConflict | None, str]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.rules.rules import APPLY, Rules, is_fixed
 from git_theta_ext.model.bounded_json import read_json
-from git_theta_ext.model.manifest import MOST_SIDES
+from git_theta_ext.model.conflicts import MOST_SIDES
 from git_theta_ext.registry import find_merge
 from git_theta_ext.version import __version__
 

@@ -17,6 +17,7 @@ from blake3 import blake3
 
 from git_theta_ext.errors import FormatError, ManifestError
 from git_theta_ext.model.conflict_reasons import Reason
+from git_theta_ext.model.conflicts import MOST_SIDES, Conflict, LayoutConflict
 from git_theta_ext.model.fields import MAX_SKELETON
 from git_theta_ext.model.tensor import MAX_DIMENSIONS, Digest, TensorSpec, is_digest, skeleton_spec, tensor_digest
 from git_theta_ext.util.text import quoted, unquoted
@@ -29,10 +30,7 @@ if TYPE_CHECKING:
 MAGIC = b"git-theta manifest 1\n"
 MAX_MANIFEST = 1 << 28
 """The limit of a manifest in bytes, enough for a million parameters."""
-MOST_SIDES = 64
-"""The limit of sides in a merge."""
 
-_TWO = 2
 _LEAST_LINE = 10  # bytes, on average
 _LONGEST_SHAPE = 20 * MAX_DIMENSIONS  # characters
 _LEAST_COLUMNS = 4  # reason, base, ours, theirs
@@ -64,52 +62,6 @@ class Skeleton:
     def spec(self) -> TensorSpec:
         """The spec under which a store holds the bytes of the skeleton."""
         return skeleton_spec(self.nbytes)
-
-
-def side_names(count: int) -> tuple[str, ...]:
-    """Return the names of the sides of a merge: ``ours`` and ``theirs``; or ``ours``, ``theirs1``, ``theirs2`` etc."""
-    return ("ours", "theirs") if count <= _TWO else ("ours", *(f"theirs{n}" for n in range(1, count)))
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """A parameter in conflict, with its candidates; None for a side that does not have the parameter.
-
-    Attributes:
-        name: Name of the parameter.
-        reason: The reason of the conflict.
-        base: The common ancestor's value.
-        sides: Our value, and those of the merged branches; at least two.
-    """
-
-    name: str
-    reason: Reason
-    base: Parameter | None
-    sides: tuple[Parameter | None, ...]
-
-    @property
-    def ours(self) -> Parameter | None:
-        """The current branch's value."""
-        return self.sides[0]
-
-    @property
-    def candidates(self) -> dict[str, Parameter | None]:
-        """The values by the names of their sides, ``base`` first."""
-        return {"base": self.base, **dict(zip(side_names(len(self.sides)), self.sides, strict=True))}
-
-
-@dataclass(frozen=True, slots=True)
-class LayoutConflict:
-    """A conflict about the order of parameters, the literal bytes or the format of the file; see ``Conflict``."""
-
-    reason: Reason
-    base: Skeleton | None
-    sides: tuple[Skeleton, ...]
-
-    @property
-    def candidates(self) -> dict[str, Skeleton | None]:
-        """The layouts by the names of their sides, ``base`` first."""
-        return {"base": self.base, **dict(zip(side_names(len(self.sides)), self.sides, strict=True))}
 
 
 @dataclass(frozen=True)

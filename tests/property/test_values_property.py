@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_theta_ext.model.conflict_reasons import Reason
+from git_theta_ext.model.conflicts import Conflict, LayoutConflict
 from git_theta_ext.model.dtypes import dtype
 from git_theta_ext.model.fields import ChecksumField, Extent
 from git_theta_ext.model.layout import Checksum, Layout, Literal, Slice, layout_of
-from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton
+from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec
 
 odd = st.text(st.characters(categories=["Cs", "Cc", "Zl", "Zp", "Lu"]), max_size=6)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.merging.rules.rules import Choice
-    from git_theta_ext.model.manifest import Conflict
+    from git_theta_ext.model.conflicts import Conflict
     from git_theta_ext.operations.merge.conflicted_checkpoint import ConflictedCheckpoint
 
 GROUP = "merge"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.diff.words import aligned, human_bytes, percent, plural
-from git_theta_ext.model.manifest import side_names
+from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.operations.merge.resolve_preview import movers
 
 if TYPE_CHECKING:
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.merging.reporting.measures import Measures
-    from git_theta_ext.model.manifest import Conflict, Parameter
+    from git_theta_ext.model.conflicts import Conflict
+    from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.operations.merge.conflicted_checkpoint import ConflictedCheckpoint
     from git_theta_ext.operations.merge.resolve_preview import Preview
 

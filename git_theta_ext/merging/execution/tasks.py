@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.floats import components, is_wide
-from git_theta_ext.model.manifest import side_names
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.registry import find_merge
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.model.manifest import side_names
+from git_theta_ext.model.conflicts import side_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

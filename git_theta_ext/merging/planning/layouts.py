@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
+from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.layout import Layout, Literal
-from git_theta_ext.model.manifest import side_names
 from git_theta_ext.registry import find_format
 from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.util.text import shortlist

@@ -17,7 +17,7 @@ from git_theta_ext.merging.planning.layout_decision import LayoutDecision, decid
 from git_theta_ext.merging.planning.renames import follow_renames
 from git_theta_ext.merging.planning.units import decide_units
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
-from git_theta_ext.model.manifest import side_names
+from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.registry import find_format, find_merge
 
 if TYPE_CHECKING:

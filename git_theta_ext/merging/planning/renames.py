@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from git_theta_ext.model.manifest import side_names
+from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.util.text import shortlist
 

@@ -17,7 +17,7 @@ from git_theta_ext.merging.planning.adapters import config_pairs, module_of
 from git_theta_ext.merging.planning.plan import with_decisions
 from git_theta_ext.merging.planning.units import pair_of
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
-from git_theta_ext.model.manifest import side_names
+from git_theta_ext.model.conflicts import side_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

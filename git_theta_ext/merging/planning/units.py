@@ -13,7 +13,7 @@ from git_theta_ext.merging.planning.adapters import alpha_of, lora_pairs, other_
 from git_theta_ext.merging.planning.quantised import quantised_units
 from git_theta_ext.merging.rules.rules import APPLY
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
-from git_theta_ext.model.manifest import side_names
+from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.registry import find_merge, find_pair
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.reporting.measures import Measures, MergedVersions, measure
-from git_theta_ext.model.manifest import side_names
+from git_theta_ext.model.conflicts import side_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

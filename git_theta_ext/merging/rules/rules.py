@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import MergeError, PluginError
 from git_theta_ext.merging.rules.globs import matcher
-from git_theta_ext.model.manifest import MOST_SIDES, side_names
+from git_theta_ext.model.conflicts import MOST_SIDES, side_names
 from git_theta_ext.registry import find_merge, names
 from git_theta_ext.util.text import similar
 

@@ -11,7 +11,7 @@ from git_theta_ext.git.revisions import commit_id, head_of, merge_bases
 from git_theta_ext.merging.devices.open import device_names
 from git_theta_ext.merging.execution.memory import DeviceMemory, budget, threads_each
 from git_theta_ext.merging.execution.tasks import single_tasks
-from git_theta_ext.model.manifest import MOST_SIDES
+from git_theta_ext.model.conflicts import MOST_SIDES
 from git_theta_ext.operations.merge.inputs import gather_preview
 from git_theta_ext.operations.merge.strategy import checkpoints, planned
 from git_theta_ext.util.threads import thread_count

@@ -17,7 +17,8 @@ from git_theta_ext.merging.planning.plan import Plan
 from git_theta_ext.merging.planning.units import decide_units, units_of
 from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, GROW, choice
 from git_theta_ext.model.conflict_reasons import ConflictCode
-from git_theta_ext.model.manifest import Manifest, side_names
+from git_theta_ext.model.conflicts import side_names
+from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.merge.resolve_layout import resolve_layout
 from git_theta_ext.registry import find_merge
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.merging.execution.engine import Engine
     from git_theta_ext.merging.rules.rules import Choice
-    from git_theta_ext.model.manifest import Conflict, Parameter
+    from git_theta_ext.model.conflicts import Conflict
+    from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.store import Store
     from git_theta_ext.store.tensor_store import TensorStore

@@ -12,7 +12,8 @@ from git_theta_ext.store.skeletons import read_skeleton
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from git_theta_ext.model.manifest import LayoutConflict, Manifest, Skeleton
+    from git_theta_ext.model.conflicts import LayoutConflict
+    from git_theta_ext.model.manifest import Manifest, Skeleton
     from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.store.store import Store
 

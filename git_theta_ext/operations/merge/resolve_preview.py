@@ -11,7 +11,7 @@ from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.device import Devices
 from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.reporting.measures import MergedVersions, measure
-from git_theta_ext.model.manifest import side_names
+from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.operations.merge.resolve import resolved_values
 from git_theta_ext.store.memory import MemoryStore
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.merging.reporting.measures import Measures
     from git_theta_ext.merging.rules.rules import Choice
-    from git_theta_ext.model.manifest import Conflict, Manifest
+    from git_theta_ext.model.conflicts import Conflict
+    from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.store.store import Store
 
 SAMPLE_BYTES = 1 << 27

@@ -6,8 +6,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError
+from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.layout import Literal
-from git_theta_ext.model.manifest import Manifest, side_names, values_digest
+from git_theta_ext.model.manifest import Manifest, values_digest
 from git_theta_ext.registry import find_merge
 from git_theta_ext.statistics.sidecar import facts_of
 from git_theta_ext.store.skeletons import read_skeleton

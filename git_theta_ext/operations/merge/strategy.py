@@ -21,7 +21,7 @@ from git_theta_ext.git.merge_tree import combine, common_ancestor, renames, with
 from git_theta_ext.git.objects import manifest_blobs, object_infos, write_blob
 from git_theta_ext.git.operation import repeated_merge
 from git_theta_ext.merging.record import Record
-from git_theta_ext.model.manifest import MOST_SIDES
+from git_theta_ext.model.conflicts import MOST_SIDES
 from git_theta_ext.operations.merge.planning import plan_checkpoint, without_torch
 from git_theta_ext.operations.merge.record import recorded_rules
 from git_theta_ext.operations.merge.result import remember, report

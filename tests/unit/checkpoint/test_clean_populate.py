@@ -14,7 +14,8 @@ from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import CorruptError, FormatError, ManifestError, MissingError, PluginError, StoreError
 from git_theta_ext.model.conflict_reasons import Reason
-from git_theta_ext.model.manifest import LayoutConflict, Manifest, Parameter, Skeleton
+from git_theta_ext.model.conflicts import LayoutConflict
+from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.store.store import Store
 

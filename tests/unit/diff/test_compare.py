@@ -1,6 +1,7 @@
 from git_theta_ext.diff.compare import ParameterVersions, Rename, compare
 from git_theta_ext.model.conflict_reasons import Reason
-from git_theta_ext.model.manifest import Conflict, Manifest, Parameter, Skeleton
+from git_theta_ext.model.conflicts import Conflict
+from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
 
 

@@ -8,7 +8,8 @@ from git_theta_ext.diff.group import fold, items_of, printable
 from git_theta_ext.diff.schema import SCHEMA, to_json
 from git_theta_ext.diff.text import MOST_LINES, Screen, render
 from git_theta_ext.model.conflict_reasons import Reason
-from git_theta_ext.model.manifest import Conflict, Manifest, Parameter, Skeleton
+from git_theta_ext.model.conflicts import Conflict
+from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
 
 ROLES = ["attention.query", "attention.key", "attention.value", "attention.out", "mlp.up", "mlp.down", "norm"]

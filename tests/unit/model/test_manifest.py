@@ -5,7 +5,8 @@ from bounds import memory_of
 
 from git_theta_ext.errors import ManifestError
 from git_theta_ext.model.conflict_reasons import Reason
-from git_theta_ext.model.manifest import Conflict, LayoutConflict, Manifest, Parameter, Skeleton, is_manifest
+from git_theta_ext.model.conflicts import Conflict, LayoutConflict
+from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton, is_manifest
 from git_theta_ext.model.tensor import TensorSpec
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "manifest-1.txt"

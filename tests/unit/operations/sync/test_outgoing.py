@@ -9,7 +9,8 @@ from git_theta_ext.errors import ManifestError, RepositoryError, UsageError
 from git_theta_ext.git.commit_attributes import theta_paths_at
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.conflict_reasons import Reason
-from git_theta_ext.model.manifest import MAGIC, Conflict, Manifest, Parameter, Skeleton
+from git_theta_ext.model.conflicts import Conflict
+from git_theta_ext.model.manifest import MAGIC, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
 from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing, parse_updates
 from git_theta_ext.operations.sync.push import Push
