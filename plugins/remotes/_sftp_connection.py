@@ -11,7 +11,7 @@ from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Lock, Thread
+from threading import Event, RLock, Thread, current_thread
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ProtocolError
@@ -72,7 +72,7 @@ class Connection:
         self._streams = (process.stdin, process.stdout, process.stderr)
         self._timeout = timeout
         self._explain = explain
-        self._lock = Lock()
+        self._lock = RLock()  # the garbage collector may call close() anywhere
         self._outgoing: deque[Buffer] = deque([HELLO])
         self._pending: dict[int, Future[Answer]] = {}
         self._number = 0
@@ -86,7 +86,9 @@ class Connection:
             os.set_blocking(stream.fileno(), False)
             with suppress(OSError, AttributeError):  # not on every system, nor for everybody
                 fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE)
-        Thread(target=self._run, name="sftp", daemon=True).start()
+        self._flushed = Event()
+        self._thread = Thread(target=self._run, name="sftp", daemon=True)
+        self._thread.start()
 
     @property
     def alive(self) -> bool:
@@ -109,11 +111,13 @@ class Connection:
         return future
 
     def close(self) -> None:
-        """Let the server end after it has answered what was sent; does not wait for it."""
+        """Let the server end after it has done what was requested; waits only until the requests are on their way."""
         with self._lock:
             if self._ended is None and not self._closing:
                 self._closing = True
                 self._wake_up()
+        if current_thread() is not self._thread:
+            self._flushed.wait(_LAST_WORDS)
 
     def _wake_up(self) -> None:
         if not self._woken:
@@ -131,6 +135,7 @@ class Connection:
             self._pending.clear()
             self._outgoing.clear()
             os.close(self._wake)
+        self._flushed.set()
         os.close(self._waking)
         self._reap()
         for future in waiting:
@@ -165,6 +170,7 @@ class Connection:
             wanted, busy = bool(self._outgoing), bool(self._pending) or not self.hello.done()
             if self._closing and not wanted:
                 self._streams[0].close()
+                self._flushed.set()
         if wanted:
             self._poll.register(stdin, select.POLLOUT)
         elif self._sending:

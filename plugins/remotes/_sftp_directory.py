@@ -35,6 +35,7 @@ _READERS = 32
 _MOST_ENTRIES = 1 << 20
 """Entries of all directories that are listed together."""
 _MOST_TEMPORARIES = 1 << 10
+_FREE_SPACE = "free some space there and try again"
 _LATEST = (1 << 32) - 1  # SFTP has times of 32 bits
 
 
@@ -47,10 +48,12 @@ class SftpDirectory:
     Args:
         session: The server.
         root: The directory. ``put`` makes it; its parent must exist.
+        url: The URL of the directory, for messages.
     """
 
-    def __init__(self, session: Session, root: bytes) -> None:
+    def __init__(self, session: Session, root: bytes, url: str) -> None:
         self.session = session
+        self._url = url
         self._root = root
         self._modes: dict[bytes, int] = {}  # of directories, which are no symbolic links
         self._temporaries: dict[bytes, int] = {}  # path and time of files that killed uploads may have left
@@ -95,6 +98,11 @@ class SftpDirectory:
                 self.session.sync(handle)
             self._tidy(temporary)
             added = self._name(temporary, path)
+        except RefusedRequestError as error:
+            # The server does not say why a request failed. The temporary file still takes the space.
+            if error.status.code == Code.FAILURE and self.session.is_full(folder):
+                raise RemoteError(f"{self._url}/{key}: no space left there", hint=_FREE_SPACE) from error
+            raise
         finally:
             self.session.connection.send(requests.remove(temporary))
         self.session.sync_directory(folder)
@@ -126,10 +134,6 @@ class SftpDirectory:
                     below += [key for key, mode in matching.items() if stat.S_ISDIR(mode)]
                     yield from (key for key, mode in matching.items() if stat.S_ISREG(mode))
                 folders = below
-
-    def is_full(self) -> bool:
-        """Return whether the file system has no room left, as far as the server says so."""
-        return self.session.is_full(self._root)
 
     def exists(self) -> bool:
         """Return whether the directory exists; a missing parent is an error (a typo, or not mounted)."""
@@ -182,7 +186,7 @@ class SftpDirectory:
             mode = attributes.mode or 0
             if stat.S_ISLNK(mode):
                 raise RemoteError(
-                    f"{path.decode(errors='replace')} is a symbolic link, which a remote must not contain",
+                    f"{self._url}: {path.decode(errors='replace')} is a symbolic link, which a remote must not contain",
                     hint="remove it there",
                 )
             if stat.S_ISDIR(mode):
@@ -208,8 +212,8 @@ class SftpDirectory:
         attributes = self._status(parent + b"/.")
         if attributes is None:
             raise RemoteError(
-                f"{parent.decode(errors='replace')}: no such directory, so there is no remote in it",
-                hint="git config theta.remote.NAME.url URL, or make the directory there",
+                f"{self._url}: there is no such directory as {parent.decode(errors='replace')} to make a remote in",
+                hint="git config theta.remote.NAME.url URL, or make the directory there, or mount the file system",
             )
         return (attributes.mode or _USUAL_FOLDER) & _PERMISSIONS
 

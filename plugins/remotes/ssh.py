@@ -112,15 +112,7 @@ class SshRemote:
         """Upload a local file."""
         check_key(key)
         with self._errors(key), path.open("rb", buffering=0) as file:
-            directory = self._directory()
-            try:
-                return directory.put(key, file.fileno())
-            except RefusedRequestError as error:
-                if error.status.code != Code.FAILURE or not directory.is_full():
-                    raise
-                raise RemoteError(
-                    f"{self._url}/{key}: no space left there", hint="free some space there and try again"
-                ) from error
+            return self._directory().put(key, file.fileno())
 
     def publish(self, entries: Mapping[str, Path]) -> None:
         """Upload index entries in threads."""
@@ -171,7 +163,7 @@ class SshRemote:
         told = partial(explain, url=self._url, test=command.test(self._address))
         connection = Connection(process, self._timeout, told)
         weakref.finalize(self, connection.close)
-        return SftpDirectory(Session(connection), self._address.path)
+        return SftpDirectory(Session(connection), self._address.path, self._url)
 
     @contextmanager
     def _errors(self, key: str = "") -> Iterator[None]:
