@@ -17,6 +17,7 @@ from git_theta_ext.interfaces import Base, Chunk, NotSplittable
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
+from git_theta_ext.protocol.lfs.pointer import Pointer
 from git_theta_ext.registry import built_in, find_encoding, find_format
 
 if TYPE_CHECKING:
@@ -357,6 +358,53 @@ def _sftp(data: bytes) -> None:
                     read(answer)
 
 
+LFS_POINTERS = [Pointer(A, 4), Pointer("b" * 64, 5 << 30)]
+
+
+def _lfs_seeds() -> list[bytes]:
+    action = {"href": "https://host/x?y=z", "header": {"Authorization": "Bearer x"}, "expires_in": 60}
+    parts = {"chunk_size": str(3 << 30), "1": "https://host/1", "2": "https://host/2"}
+    one = {"oid": A, "size": 4, "actions": {"download": action, "upload": action, "verify": action}}
+    other = {"oid": "b" * 64, "size": 5 << 30, "actions": {"upload": {**action, "header": parts}, "download": action}}
+    missing = {"oid": "b" * 64, "error": {"code": 404, "message": "x"}}
+    return [
+        json.dumps({"transfer": "basic", "objects": [one, other], "hash_algo": "sha256"}).encode(),
+        json.dumps({"objects": [one, missing]}).encode(),
+        json.dumps({**action, "message": "m", "expires_at": "2030-01-02T03:04:05.6789Z"}).encode(),
+    ]
+
+
+def _lfs(data: bytes) -> None:
+    from git_theta_ext.protocol.lfs.batch import error_message, read_authentication, read_batch
+    from git_theta_ext.protocol.lfs.multipart import parts_of
+
+    assert "\n" not in error_message(data)
+    with suppress(ThetaError):
+        read_authentication(data, "https://host", 1.0)
+    for operation in ("upload", "download"):
+        with suppress(ThetaError):
+            for answer in read_batch(data, operation, LFS_POINTERS, 1.0).values():
+                actions = [action for action in (answer.action, answer.verify) if action is not None]
+                assert all(action.href.lower().startswith(("http://", "https://")) for action in actions)
+                assert not any(set(value) & set("\r\n\0") for action in actions for value in action.header.values())
+                for action in actions:
+                    assert sum(p.end - p.start for p in parts_of(action, answer.pointer)) == answer.pointer.size
+
+
+def _heads_seeds() -> list[bytes]:
+    from git_theta_plugins.remotes._index_format import join_heads
+
+    return [join_heads({}), join_heads({A: b"head", "b" * 64: (GOLDEN / "pack-1.head").read_bytes()})]
+
+
+def _heads(data: bytes) -> None:
+    from git_theta_plugins.remotes._index_format import join_heads, split_heads
+
+    entries = split_heads(data)
+    assert split_heads(join_heads(entries)) == entries
+    assert sum(map(len, entries.values())) < len(data)
+
+
 def _config_seeds() -> list[bytes]:
     lora = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["k"], "use_rslora": False}
     more = {"rank_pattern": {"k": 2}, "alpha_pattern": {"^v": 3}, "fan_in_fan_out": True, "bias": "none"}
@@ -432,6 +480,8 @@ TARGETS = {
     },
     "record": Target(_record_seeds, _record),
     "rules": Target(lambda: [RULES], _rules),
+    "lfs": Target(_lfs_seeds, _lfs),
+    "heads": Target(_heads_seeds, _heads),
     "filter": Target(_filter_seeds, _filter),
     "sftp": Target(_sftp_seeds, _sftp),
     "adapter config": Target(_config_seeds, _config),

@@ -26,7 +26,7 @@ Operation = Literal["upload", "download"]
 MEDIA_TYPE = "application/vnd.git-lfs+json"
 MAX_OBJECTS = 100
 """The number of objects in a request; servers may refuse more."""
-MAX_ANSWER = 1 << 24
+MAX_ANSWER = 1 << 23
 """Maximum size of an answer in bytes. A multipart upload has a signed address for each part."""
 
 _MAX_TEXT = 1 << 16
@@ -119,7 +119,7 @@ def read_batch(data: bytes, operation: Operation, wanted: Iterable[Pointer], now
     """
     body = _json_object(data)
     transfer = body.get("transfer", "basic")
-    if transfer not in {"basic", "multipart"}:
+    if transfer not in ("basic", "multipart"):
         raise ProtocolError(f"the LFS server wants the transfer {str(transfer)[:40]!r}, which was not offered")
     listed = body.get("objects")
     if not isinstance(listed, list):
