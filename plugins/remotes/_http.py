@@ -9,6 +9,7 @@ import http.client
 import ssl
 import weakref
 from contextlib import contextmanager, suppress
+from shlex import quote
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urljoin, urlsplit
@@ -166,12 +167,12 @@ class Http:
         except TimeoutError as error:
             raise RemoteTimeoutError(
                 f"{where}: no answer for {self._timeout:g} seconds",
-                hint="git config theta.remote.<name>.timeout SECONDS waits longer; received bytes are kept",
+                hint="git config theta.remote.NAME.timeout SECONDS waits longer; received bytes are kept",
             ) from error
         except ssl.SSLCertVerificationError as error:
             raise RemoteError(
                 f"{where}: the certificate of the server is not trusted: {error.verify_message}",
-                hint=f"git config http.{where}.sslCAInfo FILE, with the certificate of the authority",
+                hint=f"git config {quote(f'http.{where}.sslCAInfo')} FILE, with the certificate of the authority",
             ) from error
         except (OSError, http.client.HTTPException) as error:
             what = str(error) if isinstance(error, OSError) else "the connection ended early"
@@ -267,5 +268,5 @@ def _after_redirect(
         return {name: value for name, value in headers.items() if name.lower() == "range"}
     raise RemoteError(
         f"{redacted(url)} redirects to another server, {redacted(there)[:300]}, which gets no credentials",
-        hint=f"git config lfs.url {redacted(there)[:300].removesuffix('/objects/batch')}",
+        hint=f"git config lfs.url {quote(redacted(there)[:300].removesuffix('/objects/batch'))}",
     )

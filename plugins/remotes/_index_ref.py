@@ -151,7 +151,7 @@ class IndexRef:
         else:
             raise RemoteError(
                 f"{redacted(self._address)}: other pushes changed the index {_ROUNDS} times during this one",
-                hint="try again; uploaded packs are kept",
+                hint="git push tries again; uploaded packs are kept",
             )
         raise RemoteError(
             f"{redacted(self._address)} takes no index of parameters: it refuses {' and '.join(refused)}: {why}",

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ._http import Http, Reply
 
 _ANONYMOUS: dict[str, str] = {}
-_STORE_HINT = "git config theta.remote.<name>.url URL stores parameters elsewhere: s3://…, ssh://… or a directory"
+_STORE_HINT = "git config theta.remote.NAME.url URL stores parameters elsewhere: s3://…, ssh://… or a directory"
 _REASONS = {
     403: "the user may not do that",
     404: "there is no LFS server, or no such repository",

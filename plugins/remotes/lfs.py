@@ -55,7 +55,7 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
     if unknown := set(options) - {"timeout"}:
         raise ConfigError(
             f"{redacted(url)}: unknown setting {min(unknown)}",
-            hint=f"git config --unset theta.remote.<name>.{min(unknown)}",
+            hint=f"git config --unset theta.remote.NAME.{min(unknown)}",
         )
     if context.git is None:
         raise ConfigError(f"{redacted(url)}: the index of an LFS server is in a git repository, and there is none")

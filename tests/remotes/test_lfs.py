@@ -171,7 +171,7 @@ def test_a_silent_server_is_an_error_with_the_setting(host, url, local, pack, tm
         host.faults = [Fault(match, silent=1)]
         with pytest.raises(RemoteTimeoutError, match=r"no answer for 0\.3 seconds") as caught:
             remote.put(key_of(b"other"), tmp_path / "other") if match == "PUT" else remote.get(KEY)
-        assert "theta.remote.<name>.timeout" in caught.value.hint
+        assert "theta.remote.NAME.timeout" in caught.value.hint
 
 
 def test_tokens_that_expire_are_replaced(host, remote, pack, tmp_path):

@@ -120,7 +120,7 @@ def test_a_host_with_ssh_and_no_server_gets_an_error_with_the_settings_to_make(w
     refused = work.run("push", "origin", "main", check=False)
     assert refused.returncode != 0
     assert "has no LFS server" in refused.stderr
-    assert "git config theta.remote.<name>.url" in refused.stderr
+    assert "git config theta.remote.NAME.url" in refused.stderr
 
 
 @pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")

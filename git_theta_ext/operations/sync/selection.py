@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError, UsageError
@@ -61,7 +62,9 @@ def select(
             if matching:
                 digests.add(parameter.digest)
     if unmatched:
-        raise UsageError(f"no parameter is named {min(unmatched)}", hint=f"git theta ls-files --params {revs[0]}")
+        raise UsageError(
+            f"no parameter is named {min(unmatched)}", hint=f"git theta ls-files --params {quote(revs[0])}"
+        )
     return Selection(len(manifests), frozenset(digests))
 
 
