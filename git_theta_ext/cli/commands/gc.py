@@ -1,4 +1,7 @@
-"""Store old versions as deltas and remove unreachable data."""
+"""Store old versions as deltas and remove unreachable data.
+
+Pushes and git add do this in the background from time to time, so there is usually no need to run it.
+"""
 
 from __future__ import annotations
 

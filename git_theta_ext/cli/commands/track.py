@@ -1,7 +1,7 @@
 """Track checkpoints that match a pattern, or list the patterns.
 
-Adds a line to the .gitattributes of the current directory. Without a pattern, lists the patterns that are tracked
-there.
+Adds a line to the .gitattributes of the current directory; git add .gitattributes and the checkpoints afterwards.
+Without a pattern, lists the patterns that are tracked there.
 """
 
 from __future__ import annotations

@@ -196,8 +196,9 @@ def _out_of_reach(decisions: Sequence[Decision]) -> list[str]:
     methods = sorted({choice.method for choice in choices if choice.options or choice.weights})
     if not alone or not methods:
         return []
-    what = f"{alone} parameter{'' if alone == 1 else 's'} that only one side changed {'is' if alone == 1 else 'are'}"
-    return [f"{what} taken as it is: options and weights of {' and '.join(methods)} do not apply"]
+    some = "1 parameter that only one side changed is taken as it is"
+    what = some if alone == 1 else f"{alone} parameters that only one side changed are taken as they are"
+    return [f"{what}: options and weights of {' and '.join(methods)} do not apply"]
 
 
 def with_decisions(plan: Plan, decisions: tuple[Decision, ...], pairs: tuple[PairDecision, ...]) -> Plan:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError
 from git_theta_ext.git.merge_tree import common_ancestor
 from git_theta_ext.git.objects import manifest_blobs, object_infos
-from git_theta_ext.git.revisions import commit_id, merge_bases
+from git_theta_ext.git.revisions import commit_id, merge_bases, merge_heads
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.record import versions_of
 from git_theta_ext.merging.reporting.report import rows, several
@@ -81,7 +81,9 @@ def recorded_merges(workspace: Workspace, commit: str) -> list[RecordedMerge]:
     if not records:
         raise MergeError(
             f"{commit} does not say how models were merged",
-            hint="git theta install adds the hook that records future merges in which a rule decided",
+            hint="git commit concludes a merge, with its record"
+            if merge_heads(repo)
+            else "git log --grep='^Theta-Merge:' lists merges that do; git theta install records future ones",
         )
     oid = commit_id(repo, commit)
     committed = repo.manifests(oid)
