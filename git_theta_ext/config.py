@@ -112,6 +112,15 @@ class Config:
             raise ConfigError(f"{key} is set without a value", hint=f"git config {key} VALUE")
         return value
 
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return all values of a setting that can be set several times.
+
+        Raises:
+            ConfigError: One of them is set without a value.
+        """
+        self.text(key)
+        return tuple(value for value in self.values.get(key, ()) if value is not None)
+
     def flag(self, key: str, *, default: bool) -> bool:
         """Return a boolean.
 

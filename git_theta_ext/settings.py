@@ -46,6 +46,19 @@ ALLOW_INCOMPLETE = Setting(
     "Whether a checkout succeeds that leaves a manifest in the place of a checkpoint, because no remote has its"
     " parameters.",
 )
+FETCH_INCLUDE = Setting(
+    "theta.fetch.include",
+    "glob",
+    "",
+    "Checkpoints whose parameters a checkout fetches; can be set several times. `*` also matches `/`. By default all.",
+)
+FETCH_EXCLUDE = Setting(
+    "theta.fetch.exclude",
+    "glob",
+    "",
+    "Checkpoints whose parameters a checkout does not fetch; can be set several times. Their manifests stay in the work"
+    " tree until `git theta checkout PATH`.",
+)
 MERGE_METHOD = Setting(
     "theta.merge.method", "method", "", "Merge method for all parameters. Overrides the methods of `.thetamerge`."
 )
@@ -70,6 +83,8 @@ SETTINGS = (
     GC_AUTO,
     GC_GRACE,
     ALLOW_INCOMPLETE,
+    FETCH_INCLUDE,
+    FETCH_EXCLUDE,
     MERGE_METHOD,
     MERGE_OPTIONS,
     MERGE_REPLAY,

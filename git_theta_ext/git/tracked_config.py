@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FILE = ".thetaconfig"
 _LARGEST = 1 << 16
 _SSH = ("ssh", "sftp")
-_SAFE = re.compile(r"theta\.(remote\..+\.)?(url|endpoint|region|type)", re.DOTALL)
+_SAFE = re.compile(r"theta\.((remote\..+\.)?(url|endpoint|region|type)|fetch\.(include|exclude))", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -71,3 +71,27 @@ def test_what_no_remote_has_is_reported(copy: Repo, shared: Repo) -> None:
         assert done.returncode == 7
         assert "git theta push --all" in done.stderr
     assert "no parameter is named nothing" in copy.run("theta", "fetch", "--param", "nothing", check=False).stderr
+
+
+def test_excluded_checkpoints_stay_manifests_until_they_are_asked_for(two: Repo, shared: Repo, tmp_path: Path) -> None:
+    two.write_model("teacher/model.safetensors", seed=5)
+    two.git("config", "-f", ".thetaconfig", "theta.fetch.exclude", "teacher/*")
+    two.commit("a teacher")
+    two.git("push", "--quiet", "origin", "main", "one")
+    made = Repo(tmp_path).run("clone", str(shared.path), "clone")
+    copy = Repo(tmp_path / "clone")
+    assert "teacher/model.safetensors is not fetched" in made.stderr
+    assert copy.read() == model(2)
+    assert copy.read("teacher/model.safetensors").startswith(b"git-theta manifest")
+    status = json.loads(copy.git("theta", "status", "--exit-code", "--json"))
+    assert (status["not_fetched"], status["pending"]) == (["teacher/model.safetensors"], [])
+    copy.git("theta", "checkout", "--force")
+    assert copy.read("teacher/model.safetensors").startswith(b"git-theta manifest")
+    copy.git("theta", "checkout", "teacher")
+    assert copy.read("teacher/model.safetensors") == model(5)
+    copy.git("config", "theta.fetch.include", "nothing")
+    copy.git("checkout", "--quiet", "one")
+    assert copy.read().startswith(b"git-theta manifest")
+    copy.git("checkout", "--quiet", "main")
+    assert copy.read() == model(2)
+    assert copy.git("status", "--porcelain") == ""

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import KeptError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import present_paths, worktree_of
@@ -18,6 +19,7 @@ from git_theta_ext.git.unattributed import advice, unattributed
 from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted, total_bytes
 from git_theta_ext.operations.filter.smudge import SKIP_SMUDGE
 from git_theta_ext.operations.sync.fetch import ensure_local
+from git_theta_ext.operations.sync.path_filter import fetch_filter
 from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -53,9 +55,11 @@ def _populate(output: Output, workspace: Workspace, args: argparse.Namespace) ->
     paths = list(theta_paths(repo.run, present_paths(repo, args.paths)))
     with output.progress("fetching", 0) as fetched:
         ensure = partial(ensure_local, workspace, advance=fetched)
+        out = [] if args.paths else _left_out(workspace, paths)
         if args.force:
-            _restore_manifests(repo, paths, ensure)
-        wanted = {path: Wanted(content) for path in paths if (content := manifest_at(repo, path)) is not None}
+            _restore_manifests(repo, [path for path in paths if path not in out], ensure)
+        manifests = {path: content for path in paths if (content := manifest_at(repo, path)) is not None}
+        wanted = {path: Wanted(content) for path, content in manifests.items() if path not in out}
         with output.progress("writing", total_bytes(wanted.values())) as written:
             failures = populate_wanted(workspace, wanted, ensure, written)
     top = worktree_of(repo)
@@ -66,18 +70,30 @@ def _populate(output: Output, workspace: Workspace, args: argparse.Namespace) ->
     chosen = set() if wanted else set(present_paths(repo, args.paths))
     without = unattributed(repo, [path for path in repo.manifests(None) if path in chosen]) if chosen else []
     output.result(
-        {"written": done, "without_attribute": without, "left": left, "gone": gone},
-        [f"wrote {path}" for path in done] or _nothing(left, gone, without),
+        {"written": done, "without_attribute": without, "left": left, "gone": gone, "not_fetched": out},
+        [f"wrote {path}" for path in done] or _nothing(left, gone, without, out),
     )
     for failure in failures:
         output.error(failure)
     if without:
         output.warning(*advice(repo, without))
+    if out:
+        output.note(
+            f"left {plural(len(out), 'manifest')}, as theta.fetch.include and theta.fetch.exclude say; "
+            f"git theta checkout {repo.argument(out[0])} fetches and writes it"
+        )
     for path in gone:
         output.warning(f"{path} was deleted from the work tree", f"git theta checkout --force {repo.argument(path)}")
     if left and not failures:
         output.warning(f"{left[0]} has merge conflicts", f"git theta resolve {repo.argument(left[0])}")
     return failures[0].exit_code if failures else 0
+
+
+def _left_out(workspace: Workspace, paths: Sequence[str]) -> list[str]:
+    chosen = fetch_filter(workspace.repo)
+    excluded = {path for path in paths if chosen.excludes(path)}
+    index = workspace.repo.manifests(None).items() if excluded else ()
+    return chosen.left_out(workspace.store, ((path, manifest) for path, (_, manifest) in index if path in excluded))
 
 
 def _nothing(*unfinished: Sequence[str]) -> list[str]:

@@ -28,6 +28,7 @@ from git_theta_ext.git.unattributed import advice, unattributed
 from git_theta_ext.operations.filter.pending import read_pending
 from git_theta_ext.operations.filter.written_files import finish_written_files
 from git_theta_ext.operations.history.status import in_worktree, unknown_bytes, unpushed, untracked
+from git_theta_ext.operations.sync.path_filter import fetch_filter
 from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     present = {path: file.manifest for path, file in files.items() if file.kind != "link" and path not in unmerged}
     changed = _diffs(index, present)
     pending = sorted({*read_pending(repo), *(path for path, file in files.items() if file.kind == "manifest")})
+    in_place = ((path, file.manifest) for path, file in files.items() if file.kind == "manifest" and file.manifest)
+    not_fetched = set(fetch_filter(repo).left_out(workspace.store, in_place))
     stages = {(entry.path, entry.stage) for entry in entries}
     both_sides = {path for path in unmerged if {(path, 2), (path, 3)} <= stages}
     manifests = {path for path, file in files.items() if file.manifest and file.manifest.conflicted}
@@ -90,7 +93,8 @@ def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
         "staged": [to_json(path, diff, {}) for path, diff in staged.items()],
         "not_staged": [to_json(path, diff, {}) for path, diff in changed.items()],
         "untracked": untracked(repo),
-        "pending": [path for path in pending if path not in conflicted],
+        "pending": [path for path in pending if path not in {*conflicted, *not_fetched}],
+        "not_fetched": sorted(not_fetched.difference(conflicted)),
         "conflicted": conflicted,
         "one_sided": sorted((unmerged & set(paths)).difference(conflicted)),
         "raw_in_index": _raw(repo, [e for e in entries if e.path in paths and e.path not in index]),
@@ -143,6 +147,7 @@ def _lines(
         ("conflicted", "In conflict after a merge (git theta resolve PATH):"),
         ("one_sided", "Deleted by one side, or renamed (git add PATH keeps it, git rm PATH deletes it):"),
         ("pending", "Pending, still manifests (git theta checkout):"),
+        ("not_fetched", "Not fetched, as theta.fetch.include and theta.fetch.exclude say (git theta checkout PATH):"),
         ("raw_in_index", "Stored in git instead of as manifests (git theta add):"),
         ("untracked", "New (git theta add):"),
     ):

@@ -87,7 +87,7 @@ def populate_wanted(
         failures.append(error)
     pending = {path: Wanted(content) for path in read_pending(repo) if (content := manifest_at(repo, path))}
     todo = {path: job for path, job in {**pending, **wanted}.items() if _still_there(repo, path, job)}
-    manifests = _parsed(todo, failures)
+    manifests = parsed(todo, failures)
     change_pending(repo, add=manifests, drop=pending.keys() - manifests.keys())
     try:
         ensure(manifests.values())
@@ -132,7 +132,13 @@ def total_bytes(wanted: Iterable[Wanted]) -> int:
     return total
 
 
-def _parsed(todo: Mapping[str, Wanted], failures: list[ThetaError]) -> dict[str, Manifest]:
+def parsed(todo: Mapping[str, Wanted], failures: list[ThetaError]) -> dict[str, Manifest]:
+    """Return the manifests by path, without those that are broken or have conflicts.
+
+    Args:
+        todo: The manifests.
+        failures: Receives an error for each broken one.
+    """
     manifests: dict[str, Manifest] = {}
     for path, job in todo.items():
         try:

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from shlex import quote
 from typing import TYPE_CHECKING, TypeVar
 
 from git_theta_ext.checkpoint.writers import close_inherited
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.filter.populate import Wanted
     from git_theta_ext.operations.filter.smudge import SmudgeRequest, Supply
+    from git_theta_ext.operations.sync.path_filter import PathFilter
     from git_theta_ext.protocol.filter import Event
     from git_theta_ext.util.reporter import Reporter
 
@@ -201,10 +203,7 @@ class FilterProcess:
         from git_theta_ext.operations.filter.populate import populate_wanted, total_bytes
         from git_theta_ext.operations.filter.smudge import skips_smudge
 
-        if skips_smudge():
-            return 0
-
-        if not self._wanted and not read_pending(workspace.repo):
+        if skips_smudge() or not (self._wanted or read_pending(workspace.repo)):
             return 0
         from git_theta_ext.operations.sync.fetch import ensure_local
 
@@ -215,6 +214,8 @@ class FilterProcess:
                 ensure_local(workspace, manifests, fetched, offers)
 
         try:
+            if self._supply is not None:
+                self._leave_out(self._supply.paths, workspace)
             total = total_bytes(self._wanted.values())
             with self._reporter.progress("writing checkpoints", total) as written:
                 failures = populate_wanted(workspace, self._wanted, ensure, written)
@@ -228,6 +229,20 @@ class FilterProcess:
             hint = "git theta checkout writes them; git theta status --exit-code reports them to scripts"
             self._reporter.warning(what, hint)
         return failures[0].exit_code if failures else 0
+
+    def _leave_out(self, paths: PathFilter, workspace: Workspace) -> None:
+        from git_theta_ext.operations.filter.populate import parsed
+
+        excluded = {path: job for path, job in self._wanted.items() if paths.excludes(path)}
+        left = paths.left_out(workspace.store, parsed(excluded, []).items())
+        for path in left:
+            del self._wanted[path]
+        if left:
+            files = f"{len(left)} checkpoints are" if left[1:] else f"{left[0]} is"
+            self._reporter.note(
+                f"{files} not fetched, as theta.fetch.include and theta.fetch.exclude say; "
+                f"git theta checkout {quote(left[0])} fetches and writes it"
+            )
 
     def _open(self) -> Workspace:
         if self._workspace is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError
@@ -10,11 +11,13 @@ from git_theta_ext.git.caller import calling_command
 from git_theta_ext.git.process import NESTED
 from git_theta_ext.model.manifest import Manifest, is_manifest
 from git_theta_ext.operations.sync.fetch import named, offers_of
+from git_theta_ext.operations.sync.path_filter import fetch_filter
 from git_theta_ext.settings import ALLOW_INCOMPLETE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from git_theta_ext.operations.sync.path_filter import PathFilter
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.protocol.filter import Request
     from git_theta_ext.transfer.offers import Offers
@@ -41,8 +44,13 @@ class Supply:
         self._open = open_workspace
         self.offers: Offers | None = None
 
-    def check(self, manifest: Manifest) -> None:
-        """Check that the tensors of a checkpoint are in the store or on a remote.
+    @cached_property
+    def paths(self) -> PathFilter:
+        """The checkpoints whose parameters are fetched."""
+        return fetch_filter(self._open().repo)
+
+    def check(self, path: str, manifest: Manifest) -> None:
+        """Check that the tensors of a checkpoint that is to be written are in the store or on a remote.
 
         Raises:
             MissingError: No remote has a tensor or skeleton that is needed.
@@ -51,7 +59,9 @@ class Supply:
         workspace = self._open()
         digests = {digest for digest, _ in manifest.digests()}
         missing = workspace.store.touch_and_find_missing(digests)
-        if not missing or workspace.repo.config.flag(ALLOW_INCOMPLETE.key.lower(), default=False):
+        if not missing or self.paths.excludes(path):
+            return
+        if workspace.repo.config.flag(ALLOW_INCOMPLETE.key.lower(), default=False):
             return
         if self.offers is None:
             self.offers = offers_of(workspace)
@@ -71,6 +81,7 @@ class SmudgeRequest:
     """
 
     def __init__(self, request: Request, supply: Supply) -> None:
+        self._path = request.pathname
         self._supply = supply
         self._checked = "treeish" in request.metadata and NESTED not in os.environ and not skips_smudge()
         self._data = bytearray()
@@ -98,7 +109,7 @@ class SmudgeRequest:
 
     def _check(self, manifest: Manifest) -> None:
         try:
-            self._supply.check(manifest)
+            self._supply.check(self._path, manifest)
         except ThetaError as error:
             skip = f"with {SKIP_SMUDGE}=1, manifests take the place of checkpoints"
             raise type(error)(error.message, hint=f"{error.hint}; {skip}" if error.hint else skip) from error

@@ -154,9 +154,21 @@ class TestCheckout:
         monkeypatch.chdir(two.path)
         two.git("checkout", "-q", "one", env={**os.environ, "GIT_THETA_SKIP_SMUDGE": "1"})
         assert two.read().startswith(b"git-theta manifest 1\n")
-        assert told("checkout") == {"written": [MODEL], "left": [], "gone": [], "without_attribute": []}
+        assert told("checkout") == {
+            "written": [MODEL],
+            "left": [],
+            "gone": [],
+            "without_attribute": [],
+            "not_fetched": [],
+        }
         assert two.problems(MODEL, model(1)) == []
-        assert told("checkout", MODEL) == {"written": [], "left": [], "gone": [], "without_attribute": []}
+        assert told("checkout", MODEL) == {
+            "written": [],
+            "left": [],
+            "gone": [],
+            "without_attribute": [],
+            "not_fetched": [],
+        }
 
     def test_leaves_changed_files_alone_unless_forced(self, two, told, monkeypatch):
         monkeypatch.chdir(two.path)
