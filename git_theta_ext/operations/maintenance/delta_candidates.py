@@ -6,7 +6,7 @@ from collections import defaultdict
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from git_theta_ext.store.maintenance.recode import Candidate
+from git_theta_ext.store.maintenance.cheapest import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -12,12 +12,12 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from git_theta_ext.registry import find_encoding, names
 from git_theta_ext.store.deltas.chains import smallest, sound_first
 from git_theta_ext.store.deltas.decode import StoredSource
-from git_theta_ext.store.deltas.encode import DeltaHint, coded_blobs, dense_estimate, estimate
+from git_theta_ext.store.deltas.encode import coded_blobs
 from git_theta_ext.store.deltas.graph import DeltaGraph
 from git_theta_ext.store.locations import Location
+from git_theta_ext.store.maintenance.cheapest import PossibleParent, cheapest_delta, encodings_with_bases, without_base
 from git_theta_ext.store.maintenance.extract import starting_within
 from git_theta_ext.store.packs.writer import dense_blob
 from git_theta_ext.util.threads import no_progress
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
-    from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.deltas.decode import Blobs
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.maintenance.cheapest import Candidate, StoragePlan
     from git_theta_ext.store.packs.writer import NewBlob
     from git_theta_ext.store.store import Store
 
@@ -35,29 +35,8 @@ _SMALLEST = 256
 """Stored bytes below which a delta, with its entry in the header, saves nothing."""
 
 _WORTH = 0.95
-_ENOUGH = 1 / 64
-"""Share of a tensor's bytes below which no encoding other than ``delta`` is tried."""
-
-_DEPTH_PRICE = 1.3
-"""Factor in bytes that one more step of decoding counts as. It prefers parents with a small chain depth."""
-
 _PACK = 1 << 25
 """Approximate limit in bytes of a pack of deltas. Deltas of one version share packs, so they are fetched together."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A tensor that may become a delta.
-
-    Attributes:
-        digest: Digest of the tensor.
-        spec: Element type and shape.
-        parents: Digest and spec of possible parents, the most likely first. All are older than the tensor.
-    """
-
-    digest: Digest
-    spec: TensorSpec
-    parents: tuple[tuple[Digest, TensorSpec], ...]
 
 
 @dataclass
@@ -75,19 +54,6 @@ class Recoded:
     tensors: dict[str, int] = field(default_factory=dict)
     before: int = 0
     after: int = 0
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """How to store a tensor: without a base if there is no hint."""
-
-    candidate: Candidate
-    hint: DeltaHint | None
-    stored: int
-
-    @property
-    def parent(self) -> Digest | None:
-        return None if self.hint is None else self.hint.parent
 
 
 class Recoder:
@@ -120,7 +86,7 @@ class Recoder:
         self._limit = depth
         self._aggressive = aggressive
         self._dry_run = dry_run
-        self._encodings = [name for name in names("encodings") if find_encoding(name).needs]
+        self._encodings = encodings_with_bases()
         self._loose = store.index.loose(str(store.root))
         self._parents_allowed = going[0] | going[1] if going else None
         self._graph = DeltaGraph(self._best_locations(going[0] if going else frozenset()))
@@ -182,45 +148,25 @@ class Recoder:
         """Return whether a tensor has a larger chain depth than is allowed now, and should be recoded."""
         return self._aggressive and self._graph.depths[digest] > self._limit
 
-    def _plan(self, candidate: Candidate) -> _Plan | None:
-        plan = self._delta(candidate)
+    def _plan(self, candidate: Candidate) -> StoragePlan | None:
+        parents = self._parents(candidate)
+        plan = cheapest_delta(self._store, candidate, parents, self._encodings, thorough=self._aggressive)
         if not self._too_deep(candidate.digest):
             return plan if plan is not None and plan.stored < _WORTH * self._bytes_now(candidate) else None
-        blobs = self._store.blobs({candidate.digest})
-        whole = dense_estimate(StoredSource(self._store.decoder, blobs, candidate.digest))
-        return plan if plan is not None and plan.stored < whole else _Plan(candidate, None, whole)
-
-    def _delta(self, candidate: Candidate) -> _Plan | None:
-        """Return the cheapest way to store a tensor as a delta of one of its possible parents."""
-        parents = self._parents(candidate)
-        if not parents:
-            return None
-        digests = {candidate.digest, *(digest for digest, _ in parents)}
-        blobs = self._store.blobs(digests)
-        priced: list[tuple[float, _Plan]] = []
-        for parent in parents:
-            priced += self._priced(candidate, parent, "delta", blobs)
-        likely = parents
-        if priced and not self._aggressive:
-            best = min(priced, key=lambda option: option[0])[1]
-            enough = best.stored <= _ENOUGH * candidate.spec.nbytes
-            likely = [] if enough else [parent for parent in parents if parent[0] == best.parent]
-        for parent in likely:
-            for name in self._encodings:
-                if name != "delta":
-                    priced += self._priced(candidate, parent, name, blobs)
-        return min(priced, key=lambda option: option[0])[1] if priced else None
+        whole = without_base(self._store, candidate)
+        return plan if plan is not None and plan.stored < whole.stored else whole
 
     def _bytes_now(self, candidate: Candidate) -> int:
         held = self._graph.chosen[candidate.digest]
         return held.stored if held.pack else candidate.spec.nbytes
 
-    def _parents(self, candidate: Candidate) -> list[tuple[Digest, TensorSpec]]:
+    def _parents(self, candidate: Candidate) -> list[PossibleParent]:
         """Return the most likely parent of each chain depth: at the same depth the first one is best."""
-        by_depth: dict[int, tuple[Digest, TensorSpec]] = {}
+        by_depth: dict[int, PossibleParent] = {}
         for digest, spec in candidate.parents:
             if spec.dtype == candidate.spec.dtype and self._may_depend(candidate.digest, digest):
-                by_depth.setdefault(self._graph.depths[digest], (digest, spec))
+                depth = self._graph.depths[digest]
+                by_depth.setdefault(depth, PossibleParent(digest, spec, depth))
         return list(by_depth.values())
 
     def _may_depend(self, digest: Digest, parent: Digest) -> bool:
@@ -232,20 +178,7 @@ class Recoder:
         above = 0 if self._too_deep(digest) else self._graph.height(digest)
         return self._graph.depths[parent] + 1 + above <= self._limit
 
-    def _priced(
-        self, candidate: Candidate, parent: tuple[Digest, TensorSpec], name: str, blobs: Blobs
-    ) -> list[tuple[float, _Plan]]:
-        digest, spec = parent
-        target = StoredSource(self._store.decoder, blobs, candidate.digest)
-        source = StoredSource(self._store.decoder, blobs, digest)
-        fit = find_encoding(name).fit(target, source)
-        if fit is None:
-            return []
-        hint = DeltaHint(name, digest, spec, fit)
-        stored = estimate(hint, target, source)
-        return [(stored * _DEPTH_PRICE ** self._graph.depths[digest], _Plan(candidate, hint, stored))]
-
-    def _accept(self, plan: _Plan) -> bool:
+    def _accept(self, plan: StoragePlan) -> bool:
         digest, bases = plan.candidate.digest, () if plan.parent is None else (plan.parent,)
         if not all(self._may_depend(digest, parent) for parent in bases):
             return False
@@ -258,7 +191,7 @@ class Recoder:
             self.planned[digest] = Location(before.root, "", 0, plan.stored, bases)
         return True
 
-    def _write(self, plans: Sequence[_Plan]) -> None:
+    def _write(self, plans: Sequence[StoragePlan]) -> None:
         store = self._store
         digests = {digest for plan in plans for digest in (plan.candidate.digest, plan.parent) if digest is not None}
         blobs = store.blobs(digests)

@@ -13,8 +13,9 @@ from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.deltas.chains import depths, shallowest, smallest
 from git_theta_ext.store.deltas.encode import DeltaHint
 from git_theta_ext.store.maintenance import recode
+from git_theta_ext.store.maintenance.cheapest import Candidate
 from git_theta_ext.store.maintenance.gc import collect, find_garbage, repack
-from git_theta_ext.store.maintenance.recode import Candidate, Recoder
+from git_theta_ext.store.maintenance.recode import Recoder
 from git_theta_ext.store.store import Store
 
 LIMIT = 4

@@ -1,0 +1,119 @@
+"""Find the cheapest way to store a tensor, by estimates on samples of its values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.registry import find_encoding, names
+from git_theta_ext.store.deltas.decode import StoredSource
+from git_theta_ext.store.deltas.encode import DeltaHint, dense_estimate, estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.store.store import Store
+
+_ENOUGH = 1 / 64
+"""Share of a tensor's bytes below which no encoding other than ``delta`` is tried."""
+
+_DEPTH_PRICE = 1.3
+"""Factor in bytes that one more step of decoding counts as. It prefers parents with a small chain depth."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tensor that may become a delta.
+
+    Attributes:
+        digest: Digest of the tensor.
+        spec: Element type and shape.
+        parents: Digest and spec of possible parents, the most likely first. All are older than the tensor.
+    """
+
+    digest: Digest
+    spec: TensorSpec
+    parents: tuple[tuple[Digest, TensorSpec], ...]
+
+
+@dataclass(frozen=True)
+class PossibleParent:
+    """A tensor that a delta may depend on: its digest and spec, and its chain depth."""
+
+    digest: Digest
+    spec: TensorSpec
+    depth: int
+
+
+@dataclass(frozen=True)
+class StoragePlan:
+    """How to store a tensor.
+
+    Attributes:
+        candidate: The tensor.
+        hint: The encoding and the parent; None to store it without a base.
+        stored: Estimate of the bytes that it will take.
+    """
+
+    candidate: Candidate
+    hint: DeltaHint | None
+    stored: int
+
+    @property
+    def parent(self) -> Digest | None:
+        """The tensor that it becomes a delta of."""
+        return None if self.hint is None else self.hint.parent
+
+
+def encodings_with_bases() -> list[str]:
+    """Return the names of all encodings that store a tensor by others."""
+    return [name for name in names("encodings") if find_encoding(name).needs]
+
+
+def cheapest_delta(
+    store: Store,
+    candidate: Candidate,
+    parents: Sequence[PossibleParent],
+    encodings: Sequence[str],
+    *,
+    thorough: bool,
+) -> StoragePlan | None:
+    """Return the cheapest way to store a tensor as a delta of one of some parents; None if there is none.
+
+    Args:
+        store: The store of the tensors.
+        candidate: The tensor.
+        parents: The parents, the most likely first.
+        encodings: Names of the encodings; ``delta`` is tried first.
+        thorough: Whether to try every encoding with every parent, and not only with the one of the best delta.
+    """
+    if not parents:
+        return None
+    blobs = store.blobs({candidate.digest, *(parent.digest for parent in parents)})
+    target = StoredSource(store.decoder, blobs, candidate.digest)
+
+    def priced(parent: PossibleParent, name: str) -> list[tuple[float, StoragePlan]]:
+        source = StoredSource(store.decoder, blobs, parent.digest)
+        fit = find_encoding(name).fit(target, source)
+        if fit is None:
+            return []
+        hint = DeltaHint(name, parent.digest, parent.spec, fit)
+        stored = estimate(hint, target, source)
+        return [(stored * _DEPTH_PRICE**parent.depth, StoragePlan(candidate, hint, stored))]
+
+    options = [option for parent in parents for option in priced(parent, "delta")]
+    likely = parents
+    if options and not thorough:
+        best = min(options, key=lambda option: option[0])[1]
+        enough = best.stored <= _ENOUGH * candidate.spec.nbytes
+        likely = [] if enough else [parent for parent in parents if parent.digest == best.parent]
+    others = [(parent, name) for parent in likely for name in encodings if name != "delta"]
+    options += [option for parent, name in others for option in priced(parent, name)]
+    return min(options, key=lambda option: option[0])[1] if options else None
+
+
+def without_base(store: Store, candidate: Candidate) -> StoragePlan:
+    """Return the way to store a tensor without a base."""
+    source = StoredSource(store.decoder, store.blobs({candidate.digest}), candidate.digest)
+    return StoragePlan(candidate, None, dense_estimate(source))
