@@ -11,10 +11,11 @@ from git_theta_ext.store.deltas.chains import ancestors, depths, shallowest, sou
 from git_theta_ext.store.deltas.decode import Decoder
 from git_theta_ext.store.index_damage import no_warning
 from git_theta_ext.store.inventory import Inventory
-from git_theta_ext.store.locations import Location, Verdict, filtered, flattened, sound, usable
+from git_theta_ext.store.locations import Location, Verdict, filtered, flattened, sound
 from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.read_ahead import read_ahead
 from git_theta_ext.store.verification.examine import is_damage, outcomes
+from git_theta_ext.store.verification.findings import Findings
 from git_theta_ext.util.files import sha256_of
 from git_theta_ext.util.threads import no_progress, thread_count
 
@@ -73,9 +74,7 @@ class Verifier(Inventory):
         super().__init__(root, alternates, warn)
         self.threads = thread_count(threads)
         self.decoder = Decoder(self.reader)
-        self._verified: set[tuple[Digest, str]] = set()
-        self._better: dict[tuple[Digest, str, str], Verdict] = {}
-        self._undecodable: set[tuple[Digest, str, str]] = set()
+        self._findings = Findings(self.verdicts)
 
     def touch_and_find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return the digests without a verified location in this store or its alternates.
@@ -99,10 +98,10 @@ class Verifier(Inventory):
         """
         wanted = set(digests)
         tried: set[Copy] = set()
-        if not self._better and not self.verdicts.any_unknown():
+        if not self._findings.any_unrecorded and not self.verdicts.any_unknown():
             return
         while True:
-            chosen = choose(self._decodable(self.locations(wanted)))
+            chosen = choose(self._findings.decodable(self.locations(wanted)))
             needed = ((digest, chosen[digest]) for digest in ancestors(wanted & set(chosen), chosen))
             unknown = [(digest, location) for digest, location in needed if location.verdict is Verdict.UNKNOWN]
             if tried.issuperset(unknown):
@@ -132,9 +131,7 @@ class Verifier(Inventory):
         """Decode all locations of some digests, whatever the verdicts on them are; see ``judge``."""
         locations = self.index.locations(digests)
         copies = [(digest, replace(location, verdict=Verdict.UNKNOWN)) for digest, location in flattened(locations)]
-        self._better.update(dict.fromkeys(map(_key, copies), Verdict.UNKNOWN))
-        self._verified.clear()
-        self._undecodable.clear()
+        self._findings.forget(copies)
         self.prove({base for _, location in copies for base in location.bases} - set(locations))
         return self.judge(copies, advance)
 
@@ -148,14 +145,14 @@ class Verifier(Inventory):
         wanted = [(digest, blobs[digest].entry.spec) for digest in digests]
         for _ in read_ahead(self.decoder, [(tensor,) for tensor in wanted], blobs, threads=self.threads):
             pass
-        self._verified.update((digest, blobs[digest].path.name) for digest in digests)
+        self._findings.note_verified((digest, blobs[digest].path.name) for digest in digests)
 
     def was_verified(self, digest: Digest, pack: str) -> bool:
         """Return whether this object has decoded a tensor out of a pack successfully.
 
         This is stronger than a recorded verdict, since the file may have been damaged after that was recorded.
         """
-        return (digest, pack) in self._verified
+        return self._findings.was_verified(digest, pack)
 
     def doubt(self, digests: Iterable[Digest], blobs: Blobs) -> None:
         """Remove the verdicts on some tensors and all that they depend on, since reading these blobs failed.
@@ -166,7 +163,7 @@ class Verifier(Inventory):
             digest: Location(str(path.parents[2]), path.name, 0, entry.stored, entry.bases)
             for digest, (path, entry) in blobs.items()
         }
-        self._remember([(digest, locations[digest]) for digest in ancestors(digests, locations)], Verdict.UNKNOWN)
+        self._findings.note([(digest, locations[digest]) for digest in ancestors(digests, locations)], Verdict.UNKNOWN)
 
     def doubt_pack(self, root: Path, name: str) -> None:
         """Remove the verdicts on the entries of a pack, since its file has changed."""
@@ -190,28 +187,14 @@ class Verifier(Inventory):
 
         They are bad, or need a plug-in that is not installed.
         """
-        return self.verdicts.bad_entries() | {(pack, digest) for digest, _, pack in self._undecodable}
+        return self.verdicts.bad_entries() | self._findings.undecodable()
 
     def all_locations(self) -> Locations:
         """Return all locations in the index that are not known to be bad."""
-        return self._as_known(self.index.all_locations())
+        return self._findings.usable(self.index.all_locations())
 
     def _look_up(self, digests: set[Digest]) -> Locations:
-        return self._as_known(super()._look_up(digests))
-
-    def _as_known(self, locations: Locations) -> Locations:
-        if self._better:
-            locations = {
-                digest: tuple(self._known(digest, location) for location in held) for digest, held in locations.items()
-            }
-        return usable(locations)
-
-    def _known(self, digest: Digest, location: Location) -> Location:
-        return replace(location, verdict=self._better.get(_key((digest, location)), location.verdict))
-
-    def _decodable(self, locations: Locations) -> Locations:
-        """Leave out locations that this process could not decode for other reasons than damage."""
-        return filtered(locations, lambda digest, location: _key((digest, location)) not in self._undecodable)
+        return self._findings.usable(super()._look_up(digests))
 
     def _examine(
         self, copies: Sequence[Copy], trusted: Chosen, advance: Callable[[int], None]
@@ -224,19 +207,19 @@ class Verifier(Inventory):
             if error is None:
                 good.append(copy)
             elif not is_damage(error):
-                self._undecodable.add(_key(copy))
+                self._findings.note_undecodable(copy)
             elif (below := self._damage_below(copy, trusted)) is None:
                 self._reject(copy)
             elif is_damage(below) or isinstance(below, MissingError):
                 continue
             else:
-                self._undecodable.add(_key(copy))
+                self._findings.note_undecodable(copy)
             errors[copy] = error
             nbytes += copy[1].stored
             if nbytes > _REMEMBERED:
-                self._remember(good, Verdict.SOUND)
+                self._findings.note(good, Verdict.SOUND)
                 good, nbytes = [], 0
-        self._remember(good, Verdict.SOUND)
+        self._findings.note(good, Verdict.SOUND)
         return errors
 
     def _outcomes(
@@ -258,31 +241,13 @@ class Verifier(Inventory):
                 self.refresh()
             if error is not None:
                 return error
-            self._verified.add((base[0], base[1].pack))
+            self._findings.note_verified([(base[0], base[1].pack)])
         return None
 
     def _reject(self, copy: Copy) -> None:
         digest, location = copy
-        self._remember([copy], Verdict.BAD)
+        self._findings.note([copy], Verdict.BAD)
         with suppress(OSError, StoreError):
             # Otherwise only this file is damaged, and another pack of that name may be sound.
             if sha256_of(self._path(location.root, location.pack)) == location.pack:
                 self.verdicts.note_bad(location.pack, digest)
-
-    def _remember(self, copies: Sequence[Copy], verdict: Verdict) -> None:
-        if not copies:
-            return
-        names = {(digest, location.pack) for digest, location in copies}
-        if verdict is Verdict.SOUND:
-            self._verified.update(names)
-        else:
-            self._verified.difference_update(names)
-        self._better.update(dict.fromkeys(map(_key, copies), verdict))
-        with suppress(StoreError):  # on a full disk or without permission the verdict is kept for this process only
-            self.verdicts.record(copies, verdict)
-            for copy in copies:
-                self._better.pop(_key(copy), None)
-
-
-def _key(copy: Copy) -> tuple[Digest, str, str]:
-    return copy[0], copy[1].root, copy[1].pack
