@@ -23,14 +23,15 @@ def main() -> None:
     parser.add_argument(
         "jobs",
         nargs="*",
-        choices=[*JOBS, "all", *TRAINED_JOBS, "quality"],
+        choices=[*JOBS, "all", *TRAINED_JOBS, "quality", "ssh"],
         default="all",
         help="what to measure: daily jobs (all of them), the storage of a history, the gain of recoding, "
-        "or what merged models know",
+        "what merged models know, or transfers by ssh",
     )
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES), help="checkpoints (bf16 and fp32)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; medians are shown (3)")
     parser.add_argument("--plain", action="store_true", help="also plain git, which takes minutes")
+    parser.add_argument("--megabytes", type=int, default=60, metavar="N", help="of the file that goes by ssh (60)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     _add_history_options(parser.add_argument_group("history, recode and merge"))
     _add_quality_options(parser.add_argument_group("quality"))
@@ -48,6 +49,8 @@ def main() -> None:
             results |= _merges(arguments, Path(folder))
         if "quality" in jobs:
             results["quality"] = _quality(arguments, Path(folder))
+        if "ssh" in jobs:
+            results["ssh"] = _ssh(arguments, Path(folder))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
@@ -119,6 +122,15 @@ def _quality(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     results["rounds"] = rounds.measure(trainer, arguments.seeds, arguments.rounds, classes, folder / "rounds")
     print(rounds.table(results["rounds"]), flush=True)
     return results
+
+
+def _ssh(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from benchmarks import ssh
+
+    (folder / "ssh").mkdir()
+    rows = ssh.measure(arguments.megabytes * 1_000_000, arguments.repeat, folder / "ssh")
+    print(ssh.table(rows), flush=True)
+    return rows
 
 
 def _large(arguments: argparse.Namespace, jobs: set[str], folder: Path) -> dict[str, Any]:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -46,19 +44,25 @@ Host theta-host
 """
 
 
+class NoServerError(Exception):
+    """There is no server, or it does not start."""
+
+
 @dataclass(frozen=True)
 class Sshd:
     """A running server.
 
     Attributes:
-        folder: Its keys and configuration.
+        folder: Its keys and configuration. The client's knows the server as ``theta-host``.
+        pid: Its process.
     """
 
     folder: Path
+    pid: int
 
     @property
     def command(self) -> str:
-        """A client that knows the server as ``theta-host`` and may log in."""
+        """A client that may log in."""
         return f"ssh -F {self.folder}/client"
 
     def stranger(self) -> str:
@@ -70,9 +74,13 @@ class Sshd:
 
 @contextmanager
 def sshd(folder: Path) -> Iterator[Sshd]:
-    """Run a server for a block; skips the test if there is none."""
+    """Run a server for a block.
+
+    Raises:
+        NoServerError: It is not installed, or does not start.
+    """
     if not SSHD.exists() or shutil.which("ssh") is None:
-        pytest.skip("OpenSSH's server is not installed")
+        raise NoServerError("OpenSSH's server is not installed (on Debian: apt-get install openssh-server)")
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
     for name in ("host", "user"):
@@ -88,7 +96,7 @@ def sshd(folder: Path) -> Iterator[Sshd]:
         process = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "server"], stderr=log)
     try:
         _wait(port, process, folder / "log")
-        yield Sshd(folder)
+        yield Sshd(folder, process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -105,4 +113,4 @@ def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.05)
-    pytest.skip(f"OpenSSH's server does not start here: {log.read_text()[-300:]}")
+    raise NoServerError(f"OpenSSH's server does not start: {log.read_text()[-300:]}")
