@@ -135,7 +135,15 @@ def _recursive(invocation: Invocation) -> int:
     # -X ours and -X theirs decide checkpoints too, unless a method is named.
     favoured = [f"method={word[2:]}" for word in invocation.options if word in {"--ours", "--theirs"}][-1:]
     words = [*favoured, *invocation.words]
-    return subprocess.run(command, env={**os.environ, MERGE_OPTIONS: _environment(words)}, check=False).returncode
+    env = {**os.environ, MERGE_OPTIONS: _environment(words)}
+    return subprocess.run(command, cwd=_users_directory(), env=env, check=False).returncode
+
+
+def _users_directory() -> str | None:
+    """Return the user's directory, which git passes to the driver; None if paths in the environment are relative."""
+    if {"GIT_DIR", "GIT_INDEX_FILE"} & os.environ.keys():
+        return None
+    return os.environ.get("GIT_PREFIX") or None
 
 
 def _environment(words: Sequence[str]) -> str:

@@ -41,7 +41,11 @@ def test_a_conflict_is_resolved_by_what_the_merge_and_resolve_say(repo: Repo, be
     theirs = repo.write_model(PATH, changed={ATTENTION[0]: 3})
     repo.commit("theirs")
     repo.git("checkout", "-q", "main")
-    told = below.run("-c", "theta.merge.method=conflict", "merge", "side", check=False).stderr
+    repo.git("config", "theta.merge.method", "conflict")
+    told = below.run("merge", "-s", "theta", "side", check=False).stderr
+    assert hints(told) == ["git theta resolve '../my first/model.safetensors'"]
+    repo.git("merge", "--abort")
+    told = below.run("merge", "side", check=False).stderr
     assert hints(told) == ["git theta resolve '../my first/model.safetensors'"]
     status = below.git("theta", "status")
     assert "  ../my first/model.safetensors\n" in f"{status}\n"
