@@ -45,6 +45,7 @@ complete -c git-theta -n __fish_use_subcommand -a track -d 'Track checkpoints th
 complete -c git-theta -n '__fish_seen_subcommand_from track' -s h -l help -d 'explain the command'
 complete -c git-theta -n '__fish_seen_subcommand_from track' -l json -d 'print the result as JSON'
 complete -c git-theta -n '__fish_seen_subcommand_from track' -s q -l quiet -d 'print errors only'
+complete -c git-theta -n '__fish_seen_subcommand_from track' -l readme -d 'add to README.md how people who clone without git theta get the models'
 complete -c git-theta -n '__fish_seen_subcommand_from track' -a '(__fish_complete_path (commandline -ct))'
 complete -c git-theta -n __fish_use_subcommand -a uninstall -d 'Remove the settings and hooks that install added'
 complete -c git-theta -n '__fish_seen_subcommand_from uninstall' -s h -l help -d 'explain the command'

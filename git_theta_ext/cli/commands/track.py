@@ -7,12 +7,14 @@ Without a pattern, lists the patterns that are tracked there.
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.git import attributes
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.pathspecs import worktree_of
+from git_theta_ext.git.readme import add_section, has_section, readme_of
 from git_theta_ext.git.repository import Repository
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ EXAMPLE = "git theta track '*.safetensors' 'my models/**/*.pt'"
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="patterns as in .gitattributes, quoted")
+    parser.add_argument(
+        "--readme", action="store_true", help="add to README.md how people who clone without git theta get the models"
+    )
     add_options(parser)
 
 
@@ -32,9 +37,12 @@ def run(args: argparse.Namespace) -> int:
     """Track patterns or list them."""
     output = output_of(args)
     repo = Repository.discover()
-    worktree_of(repo)
+    readme = readme_of(worktree_of(repo))
     path = Path.cwd() / ".gitattributes"
     before = attributes.read(path)
+    if args.readme and not has_section(readme):
+        add_section(readme)
+        output.note(f"added a section to {readme.name}; git add {quote(repo.relative(readme.name))} stages it")
     if not args.patterns:
         tracked = attributes.patterns(before)
         output.result({"tracked": tracked}, tracked or ["the .gitattributes of this directory tracks no pattern"])
@@ -58,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     if text != before:
         attributes.write(path, text)
     output.result({"added": added, "file": str(path)}, lines)
+    if added and not attributes.patterns(before) and not has_section(readme):
+        output.note("git theta track --readme tells people who clone without git theta how to get the models")
     if not configured(repo):
         output.warning("git is not configured to use git theta and would store models itself", "git theta install")
     return 0

@@ -366,6 +366,17 @@ class TestTrack:
         told("untrack", "my model.*")
         assert told("track")["tracked"] == ["*.bin"]
 
+    def test_a_readme_tells_once_how_to_get_the_models(self, at, told, monkeypatch, capsys):
+        at.write(b"# Ours", "Readme.md")
+        at.write(b"", "folder/x")
+        monkeypatch.chdir("folder")
+        told("track", "--readme", "*.bin")
+        told("track", "--readme", "*.pt")
+        text = at.read("Readme.md").decode()
+        assert text.startswith("# Ours\n\n<!-- git theta")
+        assert text.count("git theta checkout") == 1
+        assert not (at.path / "README.md").exists()
+
     def test_untracking_something_else_changes_nothing(self, at, capsys):
         before = at.read(".gitattributes")
         assert main(["untrack", "*.pt", "*.other"]) == 2
