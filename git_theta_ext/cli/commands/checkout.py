@@ -10,7 +10,8 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.opening import in_workspace
+from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import KeptError
 from git_theta_ext.git.attributes import theta_paths
@@ -20,7 +21,6 @@ from git_theta_ext.operations.filter.populate import Wanted, manifest_at, popula
 from git_theta_ext.operations.filter.smudge import SKIP_SMUDGE
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.operations.sync.path_filter import fetch_filter
-from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     import argparse
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from git_theta_ext.cli.output import Output
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.operations.workspace import Workspace
 
 GROUP = "daily"
 EXAMPLE = "git theta checkout model.safetensors"
@@ -43,14 +44,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+@in_workspace
+def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Write checkpoints."""
-    output = output_of(args)
-    with Workspace.discover(output) as workspace:
-        return _populate(output, workspace, args)
-
-
-def _populate(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     repo = workspace.repo
     paths = list(theta_paths(repo.run, present_paths(repo, args.paths)))
     with output.progress("fetching", 0) as fetched:

@@ -12,21 +12,23 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.opening import in_workspace
+from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.group import printable
 from git_theta_ext.diff.words import human_bytes, plural, shorten
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.maintenance.disk_usage import Usage, measure
-from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.store.packs.reader import read_pack_header
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
+    from git_theta_ext.cli.output import Output
     from git_theta_ext.operations.maintenance.disk_usage import Share
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
 
@@ -47,12 +49,11 @@ def register(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+@in_workspace
+def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Show disk usage."""
-    output = output_of(args)
-    with Workspace.discover(output) as workspace:
-        only = tracked_paths(workspace.repo, args.paths) if args.paths else None
-        usage = measure(versions(workspace.repo), *_packs(workspace.store), only)
+    only = tracked_paths(workspace.repo, args.paths) if args.paths else None
+    usage = measure(versions(workspace.repo), *_packs(workspace.store), only)
     output.result(_data(usage), map(_shown, _lines(usage, args.by)))
     return 0
 

@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
-from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.opening import in_workspace
+from git_theta_ext.cli.output import add_options
 from git_theta_ext.errors import ChangedError, UsageError
 from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.operations.sync.fetch import ensure_local
-from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     import argparse
 
     from git_theta_ext.cli.output import Output
     from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.operations.workspace import Workspace
 
 GROUP = "share"
 EXAMPLE = "git theta export v1.0:model.safetensors /tmp/model.safetensors"
@@ -41,14 +42,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+@in_workspace
+def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Export a version."""
-    output = output_of(args)
-    with Workspace.discover(output) as workspace:
-        return _export(output, workspace, args)
-
-
-def _export(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     manifest = manifest_of(workspace.repo, args.object, command=f"git theta export {{}} {quote(str(args.file))}")
     if str(args.file) == _STDOUT:
         return _to_stdout(workspace, manifest)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.opening import in_workspace
+from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.git.revisions import find_object
 from git_theta_ext.operations.sync.remotes import fetch_address, open_remote, open_remotes
 from git_theta_ext.operations.sync.selection import select
-from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.transfer.offers import Offers
 from git_theta_ext.transfer.sync import fetch_offered
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from git_theta_ext.cli.output import Output
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.transfer.remote_index import OpenedRemote
 
 GROUP = "share"
@@ -46,14 +47,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+@in_workspace
+def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Download parameters. The exit code is 7 if no remote has some, 9 if a remote cannot be reached."""
-    output = output_of(args)
-    with Workspace.discover(output) as workspace:
-        return _fetch(output, workspace, args)
-
-
-def _fetch(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     store = workspace.store
     remote, revs = _split(workspace, args.words)
     selection = select(workspace.repo, revs or ["HEAD"], args.param, since=args.since, every=args.all)

@@ -10,12 +10,12 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.opening import in_workspace
+from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.operations.maintenance.auto_gc import log_path, lower_priority
 from git_theta_ext.operations.maintenance.gc import GcOptions, maintain
-from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.store.locks import gc_lock
 from git_theta_ext.util.files import replace_content
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.cli.output import Output
     from git_theta_ext.operations.maintenance.gc import Collected
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
 
 GROUP = "maintain"
@@ -50,14 +51,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+@in_workspace
+def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Recode and collect garbage."""
-    output = output_of(args)
-    with Workspace.discover(output) as workspace:
-        return _gc(output, workspace, args)
-
-
-def _gc(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     root = workspace.store.root
     grace = workspace.settings.gc_grace if args.grace is None else args.grace
     if not grace >= 0:

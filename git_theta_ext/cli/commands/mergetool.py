@@ -9,7 +9,8 @@ import glob
 import sys
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.opening import in_workspace
+from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.render import mergetool as text
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import ThetaError, UsageError
@@ -20,7 +21,6 @@ from git_theta_ext.merging.rules.rules import choice
 from git_theta_ext.operations.merge.computation import engine
 from git_theta_ext.operations.merge.conflicted_checkpoint import find_conflicts, resolve_conflicts, stage_resolved
 from git_theta_ext.operations.merge.resolve_preview import moved, preview
-from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.libraries import is_installed
 from git_theta_ext.util.text import printable
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.conflicts import Conflict
     from git_theta_ext.operations.merge.conflicted_checkpoint import ConflictedCheckpoint
+    from git_theta_ext.operations.workspace import Workspace
 
 GROUP = "merge"
 EXAMPLE = "git theta mergetool model.safetensors"
@@ -48,14 +49,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+@in_workspace
+def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Ask, and resolve conflicts."""
-    output = output_of(args)
-    with Workspace.discover(output) as workspace:
-        return _resolve_all(output, workspace, args)
-
-
-def _resolve_all(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     repo = workspace.repo
     paths = tracked_paths(repo, args.paths) if args.paths else _unmerged(repo)
     if not paths:

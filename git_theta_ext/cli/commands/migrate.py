@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.opening import in_workspace
+from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.operations.migrate.attributes import Tracked
 from git_theta_ext.operations.migrate.exporting import export_history
 from git_theta_ext.operations.migrate.finish import state_folder
 from git_theta_ext.operations.migrate.importing import import_history
 from git_theta_ext.operations.migrate.run import Scope
-from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.cli.output import Output
     from git_theta_ext.operations.migrate.run import Migrated
+    from git_theta_ext.operations.workspace import Workspace
 
 GROUP = "start"
 EXAMPLE = "git theta migrate import --include '*.safetensors' --everything"
@@ -67,17 +68,16 @@ def _add_refs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--everything", action="store_true", help="rewrite all branches and tags")
 
 
-def run(args: argparse.Namespace) -> int:
+@in_workspace
+def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Migrate."""
-    output = output_of(args)
     scope = Scope(tuple(args.refs), args.everything, args.dry_run)
-    with Workspace.discover(output) as workspace:
-        if args.action == "import":
-            tracked = Tracked(tuple(args.include), tuple(args.exclude))
-            done = import_history(workspace, scope, tracked, allow_missing=args.allow_missing)
-        else:
-            done = export_history(workspace, scope, lfs=args.to == "lfs")
-        _report(output, done, str(state_folder(workspace.repo) / "commit-map"), dry=args.dry_run)
+    if args.action == "import":
+        tracked = Tracked(tuple(args.include), tuple(args.exclude))
+        done = import_history(workspace, scope, tracked, allow_missing=args.allow_missing)
+    else:
+        done = export_history(workspace, scope, lfs=args.to == "lfs")
+    _report(output, done, str(state_folder(workspace.repo) / "commit-map"), dry=args.dry_run)
     return 0
 
 

@@ -10,10 +10,10 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.opening import in_workspace
+from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.operations.maintenance.prune import local_packs, needed_here, plan_prune, prune_place
-from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.store.locks import gc_lock
 from git_theta_ext.transfer.verify import verified
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.cli.output import Output
     from git_theta_ext.operations.maintenance.prune import Prune
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.packs.format import PackHeader
 
 GROUP = "maintain"
@@ -47,14 +48,9 @@ def _days(text: str) -> int:
     return int(text)
 
 
-def run(args: argparse.Namespace) -> int:
+@in_workspace
+def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Remove local parameters."""
-    output = output_of(args)
-    with Workspace.discover(output) as workspace:
-        return _prune(output, workspace, args)
-
-
-def _prune(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     repo, store = workspace.repo, workspace.store
     place = prune_place(workspace, args.remote)
     start = time.time()

@@ -9,14 +9,14 @@ from __future__ import annotations
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.opening import in_workspace
+from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import MissingError, UsageError
 from git_theta_ext.operations.history.status import push_remote
 from git_theta_ext.operations.sync.push import Push
 from git_theta_ext.operations.sync.push_refs import history_updates
 from git_theta_ext.operations.sync.remotes import push_addresses, remote_url
-from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.text import redacted
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.cli.output import Output
     from git_theta_ext.operations.sync.push import Pushed
+    from git_theta_ext.operations.workspace import Workspace
 
 GROUP = "share"
 EXAMPLE = "git theta push --all origin"
@@ -44,14 +45,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+@in_workspace
+def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Upload parameters. The exit code is 7 if a remote lacks parameters that are nowhere else."""
-    output = output_of(args)
-    with Workspace.discover(output) as workspace:
-        return _push(output, workspace, args)
-
-
-def _push(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     repo = workspace.repo
     remote = args.remote or push_remote(repo)
     if remote is None:

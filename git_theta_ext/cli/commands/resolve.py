@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.opening import in_workspace
+from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
@@ -16,7 +17,6 @@ from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.merging.rules.rules import choice
 from git_theta_ext.operations.merge.conflicted_checkpoint import find_conflicts, resolve_conflicts, stage_resolved
 from git_theta_ext.operations.merge.resolve import methods_for, sides_of
-from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     import argparse
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.merge.conflicted_checkpoint import ConflictedCheckpoint
+    from git_theta_ext.operations.workspace import Workspace
 
 
 GROUP = "merge"
@@ -62,14 +63,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+@in_workspace
+def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Resolve conflicts."""
-    output = output_of(args)
-    with Workspace.discover(output) as workspace:
-        return _resolve(output, workspace, args)
-
-
-def _resolve(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     paths, patterns = _selected(workspace.repo, args.words)
     patterns = [*patterns, *args.patterns]
     method = choice(args.method, _options(args.options), origin="command line") if args.method else None

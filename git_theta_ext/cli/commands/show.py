@@ -11,13 +11,13 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.commands.ls_files import describe, parameter_lines, summary
-from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.opening import in_workspace
+from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import human_bytes
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.sync.fetch import ensure_local
-from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.streaming import Moments
 from git_theta_ext.util.text import similar
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.dtypes import Dtype
     from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
 
 GROUP = "daily"
@@ -50,14 +51,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+@in_workspace
+def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Describe a checkpoint or a parameter."""
-    output = output_of(args)
-    with Workspace.discover(output) as workspace:
-        return _show(output, workspace, args)
-
-
-def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     repo = workspace.repo
     if args.parameter is not None and ":" not in args.object and _is_checkpoint(repo, args.object, args.parameter):
         name = f"{args.object}:{args.parameter}"

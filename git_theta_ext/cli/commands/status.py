@@ -12,7 +12,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.opening import in_workspace
+from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.schema import to_json
 from git_theta_ext.diff.text import Screen, render
@@ -29,7 +30,6 @@ from git_theta_ext.operations.filter.pending import read_pending
 from git_theta_ext.operations.filter.written_files import finish_written_files
 from git_theta_ext.operations.history.status import in_worktree, unknown_bytes, unpushed, untracked
 from git_theta_ext.operations.sync.path_filter import fetch_filter
-from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     import argparse
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.entries import TreeEntry
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.operations.workspace import Workspace
 
 GROUP = "daily"
 EXAMPLE = "git theta status models/"
@@ -54,14 +55,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+@in_workspace
+def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Show the status."""
-    output = output_of(args)
-    with Workspace.discover(output) as workspace:
-        return _show(output, workspace, args)
-
-
-def _show(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     repo = workspace.repo
     tracked = present_paths(repo, args.paths)
     paths = theta_paths(repo.run, tracked)
