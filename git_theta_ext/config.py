@@ -211,12 +211,12 @@ class Config:
         return tuple(dict.fromkeys(name for name in names if f"remote.{name}.url" in self.values))
 
     def for_all(self) -> RemoteSettings:
-        """Return the settings for all remotes: ``theta.url``, ``.endpoint``, ``.region`` and ``.type``.
+        """Return the settings for all remotes: ``theta.url``, ``.account``, ``.endpoint``, ``.region`` and ``.type``.
 
         Raises:
             ConfigError: One of them has no value.
         """
-        values = {key: self.text(f"theta.{key}") for key in ("endpoint", "region", "type")}
+        values = {key: self.text(f"theta.{key}") for key in ("account", "endpoint", "region", "type")}
         options = {key: value for key, value in values.items() if value is not None}
         return RemoteSettings(self.text("theta.url"), MappingProxyType(options))
 

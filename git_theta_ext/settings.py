@@ -94,18 +94,29 @@ SETTINGS = (
         "URL",
         "",
         "Where the parameters of a git remote are stored: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`,"
-        " `ssh://USER@HOST/PATH` or a directory."
+        " `az://CONTAINER/PREFIX`, `ssh://USER@HOST/PATH`, `https://HOST/PATH` (for reading) or a directory."
         " A git remote on this machine, or with a Git LFS server, needs none.",
     ),
     Setting("theta.remote.<name>.type", "plug-in", "", "Remote plug-in, if the scheme of the URL does not name it."),
-    Setting("theta.remote.<name>.endpoint", "URL", "", "Address of an S3-compatible server."),
-    Setting("theta.remote.<name>.region", "text", "", "Region of the S3 bucket."),
+    Setting(
+        "theta.remote.<name>.endpoint",
+        "URL",
+        "",
+        "Address of an object store that is not the provider's, such as an S3-compatible server.",
+    ),
+    Setting(
+        "theta.remote.<name>.region",
+        "text",
+        "",
+        "Region of the S3 bucket. Without it, Amazon is asked by one more request.",
+    ),
+    Setting("theta.remote.<name>.account", "text", "", "Azure storage account that has the container."),
     Setting(
         "theta.remote.<name>.credentials",
         "word",
         "",
-        "Source of S3 credentials: `environment`, `profile`, `imds`, `ecs` or `anonymous`. Secrets never go into the"
-        " configuration.",
+        "Source of credentials: for S3 `environment`, `profile`, `imds`, `ecs` or `anonymous`, for Azure `environment`,"
+        " `cli`, `imds` or `anonymous`, for Google Cloud `anonymous`. Secrets never go into the configuration.",
     ),
     Setting(
         "theta.remote.<name>.timeout",
@@ -114,6 +125,7 @@ SETTINGS = (
         "Time that a server may be silent before a transfer fails.",
     ),
     Setting("theta.url", "URL", "", "As `theta.remote.<name>.url`, for all remotes without settings of their own."),
+    Setting("theta.account", "text", "", "Likewise for `account`."),
     Setting("theta.endpoint", "URL", "", "Likewise for `endpoint`."),
     Setting("theta.region", "text", "", "Likewise for `region`."),
     Setting("theta.type", "plug-in", "", "Likewise for `type`."),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FILE = ".thetaconfig"
 _LARGEST = 1 << 16
 _SSH = ("ssh", "sftp")
-_SAFE = re.compile(r"theta\.((remote\..+\.)?(url|endpoint|region|type)|fetch\.(include|exclude))", re.DOTALL)
+_SAFE = re.compile(r"theta\.((remote\..+\.)?(url|account|endpoint|region|type)|fetch\.(include|exclude))", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class TrackedConfig:
         if settings.url is not None:
             self._check(settings.url, f"git config theta.remote.{shown}.url")
         if "endpoint" in settings.options:
-            self._check(settings.options["endpoint"], f"git config theta.remote.{shown}.endpoint")
+            endpoint, command = settings.options["endpoint"], f"git config theta.remote.{shown}.endpoint"
+            self._check(endpoint, command)
+            _check_tokens(settings.url or "", endpoint, command)
         return settings
 
     def _check(self, address: str, command: str) -> None:
@@ -107,3 +109,12 @@ def _parsed(repo: Repository, place: str, source: tuple[str, str], nbytes: int) 
         raise ConfigError(f"{FILE} ({place}): {error.message}", hint=edit) from error
     safe = {key: values for key, values in listed.values.items() if _SAFE.fullmatch(key)}
     return TrackedConfig(place, Config(safe), tuple(key for key in listed.values if key not in safe), edit)
+
+
+def _check_tokens(url: str, endpoint: str, command: str) -> None:
+    # Requests to S3 are signed. Those to the others contain a token, by which their receiver could do the same.
+    if urlsplit(url).scheme.lower() in {"gs", "az"}:
+        raise ConfigError(
+            f"{FILE} names the endpoint {endpoint} for {url}; a tracked file must not choose who gets an access token",
+            hint=f"{command} {quote(endpoint)}",
+        )

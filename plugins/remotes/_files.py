@@ -109,7 +109,7 @@ def append_rest(source: int, path: Path) -> None:
         os.close(target)
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write all bytes; a single call may write fewer."""
     view = memoryview(data)
     while view:

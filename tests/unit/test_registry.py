@@ -140,7 +140,7 @@ REMOTE = RemoteType(("pigeon", "owl"), lambda url, options, context: url)
 """
     others("zoo", "remotes", {"birds": "of_others_remotes:REMOTE"}, of_others_remotes=text)
     assert registry.remote_of_scheme("owl").open("owl://loft", {}, RemoteContext()) == "owl://loft"
-    assert registry.remote_of_scheme("s3") is registry.find_remote("kvstore")
+    assert registry.remote_of_scheme("s3") is registry.find_remote("object_store")
     with pytest.raises(PluginError, match="no installed type of remote opens cat:// URLs") as caught:
         registry.remote_of_scheme("cat")
     assert "birds" in caught.value.hint

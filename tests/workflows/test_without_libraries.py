@@ -1,4 +1,4 @@
-"""Everything but merge methods, statistics and cloud remotes works without torch and tensorstore."""
+"""Everything but merge methods, statistics and cloud remotes works without torch and obstore."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from helpers import ATTENTION, EMBEDDING, MODEL, Repo, fork, model
 if TYPE_CHECKING:
     from pathlib import Path
 
-ABSENT = {"git", "safetensors", "tensorstore", "torch"}
+ABSENT = {"git", "obstore", "safetensors", "tensorstore", "torch"}
 SITE = f"""
 import sys
 
@@ -129,7 +129,7 @@ def test_what_needs_a_library_says_which_command_installs_it(bare: Repo) -> None
     assert CLOUD in pushed.stderr
     bare.git("push", "--no-verify", "cloud", "main")
     bare.git("tag", "same")
-    assert "needs tensorstore" in bare.run("push", "cloud", "same").stderr  # commits that are there already: a warning
+    assert "needs obstore" in bare.run("push", "cloud", "same").stderr  # commits that are there already: a warning
     code = "import git_theta_ext; git_theta_ext.load('HEAD:model.safetensors')"
     done = subprocess.run([sys.executable, "-c", code], cwd=bare.path, capture_output=True, text=True, check=False)
     assert "LibraryError: git_theta_ext.load needs torch, which is not installed" in done.stderr

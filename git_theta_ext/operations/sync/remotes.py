@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.workspace import Workspace
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_FORMER_TYPE = "kvstore"  # of s3, gs and file; now the scheme alone chooses the type
 _MOST_FETCHED = 1 << 20
 _MOST_ADDRESSES = 4
 _OF_SERVERS = "lfs"
@@ -59,6 +60,10 @@ def open_remote(workspace: Workspace, name: str, address: str) -> OpenedRemote:
     settings, url = _located(workspace, name, address)
     options = dict(settings.options)
     named = options.pop("type", None)
+    if named == _FORMER_TYPE:
+        key = f"theta.remote.{quote(redacted(name))}.type"
+        workspace.reporter.note(f"{key} is {named}, which is not needed any more: git config --unset {key}")
+        named = None
     remote_type = find_remote(named) if named else remote_of_scheme(_scheme(url))
     context = RemoteContext(name, address, workspace.repo)
     return OpenedRemote(name, redacted(url), remote_type.open(url, options, context))

@@ -149,7 +149,7 @@ def test_what_git_starts_loads_no_heavy_module(name):
     code = (
         "import sys, importlib; from git_theta_ext.cli import main\n"
         f"importlib.import_module('git_theta_ext.cli.plumbing.{name.replace('-', '_')}')\n"
-        "print(sorted({'numpy', 'torch', 'git', 'rich', 'tensorstore', 'zstandard'} & set(sys.modules)))"
+        "print(sorted({'numpy', 'torch', 'git', 'obstore', 'rich', 'tensorstore', 'zstandard'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout == b"[]\n"

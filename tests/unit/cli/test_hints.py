@@ -198,7 +198,8 @@ def test_every_error_of_a_command_has_a_hint() -> None:
 
 
 _TYPED = re.compile(
-    r"(?:^|[ :(;,])(?:git|pip|mkdir|rm|chmod|cd|model\.save\w*|safetensors\.[\w.]+|git_theta_ext\.)\b|^X theta"
+    r"(?:^|[ :(;,])"
+    r"(?:git|pip|aws|export|find|unset|mkdir|rm|chmod|cd|model\.save\w*|safetensors\.[\w.]+|git_theta_ext\.)\b|^X theta"
 )
 """A command, or a call in Python."""
 _NOTHING_TO_TYPE = {
@@ -238,6 +239,7 @@ _NOTHING_TO_TYPE = {
     "save the checkpoint first",
     "see CONTRIBUTING.md",
     "see the traceback above",
+    "try again later; what is complete is kept",
     "try again; downloaded packs are kept",
     "use --with train:statistics for the function statistics in train.py",
     "use another method, or rules that take a side for these parameters",

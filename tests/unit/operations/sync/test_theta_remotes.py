@@ -115,10 +115,18 @@ def test_settings_reach_the_plugin(work):
         opened(work, "origin", "https://host/a.git")
 
 
-def test_the_type_names_another_plugin(work, tmp_path):
-    git("config", "theta.remote.origin.url", f"file://{tmp_path}/share", cwd=work)
+def test_the_type_names_another_plugin(work):
+    git("config", "theta.remote.origin.url", "s3://bucket/share", cwd=work)
+    git("config", "theta.remote.origin.type", "https", cwd=work)
+    with pytest.raises(ConfigError, match="s3://bucket/share is not https://"):
+        opened(work, "origin", "x")
+
+
+@pytest.mark.parametrize(("url", "kind"), [("file:///share", "Directory"), ("s3://bucket/share", "ObjectStore")])
+def test_a_type_of_earlier_versions_is_that_of_the_scheme(work, url, kind):
+    git("config", "theta.remote.origin.url", url, cwd=work)
     git("config", "theta.remote.origin.type", "kvstore", cwd=work)
-    assert type(opened(work, "origin", "x").plugin).__name__ == "KvStore"
+    assert type(opened(work, "origin", "x").plugin).__name__ == kind
 
 
 def test_an_unknown_scheme_asks_for_a_plugin(work):
@@ -264,6 +272,15 @@ def test_a_tracked_file_holds_no_password_and_none_is_shown(work, key):
     with pytest.raises(ConfigError, match="password") as caught:
         opened(work, "origin", "../bare.git")
     assert "secret" not in caught.value.message + caught.value.hint
+
+
+def test_a_tracked_file_names_an_account_of_azure_and_no_server_that_gets_its_tokens(work):
+    tracked(work, "[theta]\n\turl = az://models/x\n\taccount = team\n")
+    assert opened(work, "origin", "../bare.git").url == "az://models/x"
+    for scheme in ("az", "gs"):
+        tracked(work, f"[theta]\n\turl = {scheme}://models/x\n\tendpoint = https://host\n")
+        with pytest.raises(ConfigError, match="who gets an access token"):
+            opened(work, "origin", "../bare.git")
 
 
 @pytest.mark.parametrize("text", ["[theta\n", "[theta]\n\turl\n", "x" * 70_000])

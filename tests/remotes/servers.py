@@ -1,0 +1,93 @@
+"""Servers for tests of remotes, on the loopback interface."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import socket
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+from email.utils import formatdate
+from http.client import HTTPConnection
+from http.server import ThreadingHTTPServer
+from typing import TYPE_CHECKING, cast
+
+from git_theta_ext.interfaces import RemoteContext
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from http.server import BaseHTTPRequestHandler
+
+    from git_theta_ext.interfaces import GitCommands
+
+ID, SECRET = "theta-key", "theta-secret"
+AZURE_ACCOUNT = "devstoreaccount1"
+# Everybody's: the key of Azure's emulator.
+AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+class Git:
+    """What remotes see of a repository."""
+
+    def environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
+
+def context() -> RemoteContext:
+    """Return what a remote is opened for."""
+    return RemoteContext(git=cast("GitCommands", Git()))
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: clients end connections when they want."""
+
+
+@contextmanager
+def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve requests in threads, and give the address."""
+    server = _Server(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def running(*command: str) -> Iterator[str]:
+    """Run a server, which gets its port for the word ``PORT``, and give the address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [word.replace("PORT", str(port)) for word in command]
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None, words
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def make_container(url: str) -> None:
+    """Create a container by a request that the account's key signs."""
+    sent = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+    lines = ["PUT", *[""] * 11, *(f"{name}:{value}" for name, value in sent.items())]
+    lines += [f"/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/models", "restype:container"]
+    digest = hmac.new(base64.b64decode(AZURE_KEY), "\n".join(lines).encode(), hashlib.sha256).digest()
+    sent["Authorization"] = f"SharedKey {AZURE_ACCOUNT}:{base64.b64encode(digest).decode()}"
+    connection = HTTPConnection(url.removeprefix("http://"))
+    connection.request("PUT", f"/{AZURE_ACCOUNT}/models?restype=container", headers={**sent, "Content-Length": "0"})
+    assert connection.getresponse().status == 201
+    connection.close()
