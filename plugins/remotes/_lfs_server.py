@@ -156,7 +156,7 @@ class LfsServer:
         address = self._settings.rewritten(named) if named else self._address
         if (ssh := ssh_address(address)) is not None:
             guess = lfs_url(address) or ""
-            output = authenticate(self._git, self._settings, ssh, operation)
+            output = authenticate(self._git, ssh, operation)
             if output is not None:
                 try:
                     given = read_authentication(output, guess, time.time())

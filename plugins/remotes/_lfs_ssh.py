@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import re
-import subprocess
-from pathlib import PurePath
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RemoteError
+
+from ._ssh_command import ssh_command
 
 if TYPE_CHECKING:
     from git_theta_ext.interfaces import GitCommands
     from git_theta_ext.protocol.lfs.batch import Operation
     from git_theta_ext.protocol.lfs.endpoints import SshAddress
 
-    from ._git_settings import GitSettings
 
 _NOT_FOUND = 127
 _UNKNOWN = re.compile(rb"not found|not recognized|unknown command|no such command|is not allowed", re.IGNORECASE)
-_PUTTY = frozenset({"plink", "putty", "tortoiseplink"})
 _SHOWN = 300
 
 
-def authenticate(git: GitCommands, settings: GitSettings, address: SshAddress, operation: Operation) -> bytes | None:
+def authenticate(git: GitCommands, address: SshAddress, operation: Operation) -> bytes | None:
     """Run ``git-lfs-authenticate`` on a host, with the ssh that git uses.
 
     Returns:
@@ -32,24 +30,8 @@ def authenticate(git: GitCommands, settings: GitSettings, address: SshAddress, o
     Raises:
         RemoteError: The connection or the program failed.
     """
-    line = settings.environment.get("GIT_SSH_COMMAND") or settings.text("core.sshcommand")
-    program = settings.environment.get("GIT_SSH") or "ssh"
-    port = "-P" if PurePath(program).stem.lower() in _PUTTY else "-p"
-    arguments = [port, str(address.port)] if address.port else []
-    arguments += [address.destination, f"git-lfs-authenticate {quote(address.path)} {operation}"]
-    # The arguments are passed beside the command line of the setting, so that the shell does not read them.
-    command = ["sh", "-c", f'{line} "$@"', line, *arguments] if line else [program, *arguments]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=git.folder,
-            env=settings.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
-    except OSError as error:
-        raise RemoteError(f"cannot start ssh: {error}", hint="git config core.sshCommand COMMAND") from error
+    command = f"git-lfs-authenticate {quote(address.path)} {operation}"
+    done = ssh_command(git).run(address.destination, address.port, command)
     if done.returncode == 0:
         return done.stdout
     if done.returncode == _NOT_FOUND or _UNKNOWN.search(done.stderr):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from git_theta_ext.errors import ConfigError
+from git_theta_ext.protocol.ssh import is_destination
 
 _URL = re.compile(
     r"(?:ssh|sftp)://(?:(?P<user>[^/@]*)@)?(?P<host>\[[^\]/]*\]|[^/:]*)(?::(?P<port>[0-9]{1,5}))?(?P<path>/.*)",
@@ -14,9 +15,6 @@ _URL = re.compile(
 )
 _HOME = "/~/"
 _LARGEST_PORT = 0xFFFF
-# OpenSSH 9.6 refuses these as well: a ProxyCommand with %h or %r passes them to a shell.
-_UNSAFE_HOST = re.compile(r"-|.*[\s\0-\x1f\x7f'\"`$\\;&<>|(){}]", re.DOTALL)
-_UNSAFE_USER = re.compile(r"-|.*[\s\0-\x1f\x7f'\"`;&<>|(){}:]|.*\\$", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,8 @@ class Address:
     path: bytes
 
     @property
-    def login(self) -> str:
-        """The destination as ssh takes it."""
+    def destination(self) -> str:
+        """The argument of ssh."""
         return self.host if self.user is None else f"{self.user}@{self.host}"
 
 
@@ -55,7 +53,7 @@ def parse_address(url: str) -> Address:
         raise _error("the URL is not ssh://[user@]host[:port]/path without a password")
     user = None if match["user"] is None else unquote(match["user"])
     host, port = unquote(match["host"]).strip("[]"), int(match["port"] or 0)
-    if not host or _UNSAFE_HOST.match(host) or (user is not None and (not user or _UNSAFE_USER.match(user))):
+    if not is_destination(user, host):
         raise _error(f"{host[:80]!r}, or the user before it, is not a name that ssh takes")
     path = unquote(match["path"], errors="surrogateescape")
     if "\0" in path or port > _LARGEST_PORT:

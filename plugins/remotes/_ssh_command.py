@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import ConfigError, RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from git_theta_ext.interfaces import GitCommands
@@ -61,7 +62,7 @@ class SshCommand:
                 hint="git config ssh.variant ssh, if it does",
             )
         options = [] if variant in _PUTTY else [f"-o{option}" for option in _OPTIONS]
-        return self._argv([*self._arguments(address, *options, "-s"), "sftp"])
+        return self._argv([*self._arguments(address.destination, address.port, *options, "-s"), "sftp"])
 
     def start(self, address: Address) -> subprocess.Popen[bytes]:
         """Start the SFTP server on a host.
@@ -71,7 +72,7 @@ class SshCommand:
             RemoteError: There is no such program.
         """
         pipe = subprocess.PIPE
-        try:
+        with self._starting():
             return subprocess.Popen(
                 self.line(address),
                 stdin=pipe,
@@ -81,23 +82,34 @@ class SshCommand:
                 cwd=self.folder,
                 env=self.environment,
             )
-        except OSError as error:
-            raise RemoteError(
-                f"cannot start {self.program}: {error.strerror or error}",
-                hint="install the ssh client of OpenSSH, or set the program: git config core.sshCommand COMMAND",
-            ) from error
+
+    def run(self, destination: str, port: int | None, command: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a command on a host, and return its output.
+
+        Raises:
+            RemoteError: There is no such program as this.
+        """
+        with self._starting():
+            return subprocess.run(
+                self._argv([*self._arguments(destination, port), command]),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                cwd=self.folder,
+                env=self.environment,
+            )
 
     def test(self, address: Address) -> str:
         """Return the command line with which a user can test a connection."""
         program = self.program if self.shell else shlex.quote(self.program)
         quiet = [] if self.variant in _PUTTY else ["-T"]
-        return f"{program} {shlex.join(self._arguments(address, *quiet))}"
+        return f"{program} {shlex.join(self._arguments(address.destination, address.port, *quiet))}"
 
     def _understood(self, address: Address) -> str:
         """Find out as git does whether a program understands ssh's options."""
         devnull = subprocess.DEVNULL
         done = subprocess.run(
-            self._argv(self._arguments(address, "-G")),
+            self._argv(self._arguments(address.destination, address.port, "-G")),
             stdin=devnull,
             stdout=devnull,
             stderr=devnull,
@@ -107,10 +119,20 @@ class SshCommand:
         )
         return "simple" if done.returncode else "ssh"
 
-    def _arguments(self, address: Address, *options: str) -> list[str]:
+    def _arguments(self, destination: str, port: int | None, *options: str) -> list[str]:
         batch = ["-batch"] if self.variant == "tortoiseplink" else []
-        port = [] if address.port is None else ["-P" if self.variant in _PUTTY else "-p", str(address.port)]
-        return [*batch, *port, *options, address.login]
+        ports = [] if port is None else ["-P" if self.variant in _PUTTY else "-p", str(port)]
+        return [*batch, *ports, *options, destination]
+
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RemoteError(
+                f"cannot start {self.program}: {error.strerror or error}",
+                hint="install the ssh client of OpenSSH, or set the program: git config core.sshCommand COMMAND",
+            ) from error
 
     def _argv(self, arguments: list[str]) -> list[str]:
         if not self.shell:

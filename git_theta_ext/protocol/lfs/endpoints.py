@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
+from git_theta_ext.protocol.ssh import is_destination
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -56,7 +58,7 @@ def ssh_address(address: str) -> SshAddress | None:
 
 def _safe(address: SshAddress) -> SshAddress | None:
     """Refuse what ssh or the program at the other end would take as an option."""
-    return None if address.destination.startswith("-") or address.path.startswith("-") else address
+    return address if is_destination(address.user, address.host) and not address.path.startswith("-") else None
 
 
 def is_http(address: str) -> bool:

@@ -104,7 +104,18 @@ def test_the_server_follows_from_the_address(address, expected):
 
 
 @pytest.mark.parametrize(
-    "address", ["-oProxyCommand=x:a", "ssh://-oProxyCommand=x/a", "host:-a", "ssh://host:x/a", "a"]
+    "address",
+    [
+        "-oProxyCommand=x:a",
+        "git@-oProxyCommand=x:a",
+        "ssh://-oProxyCommand=x/a",
+        "ssh://git@-oProxyCommand=x/a",
+        "ssh://-git@host/a",
+        "$(word):a",
+        "host:-a",
+        "ssh://host:x/a",
+        "a",
+    ],
 )
 def test_addresses_that_ssh_takes_for_options_are_none(address):
     assert ssh_address(address) is None
