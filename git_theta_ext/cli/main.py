@@ -67,6 +67,8 @@ def _output(arguments: Sequence[str]) -> Output:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] == ["help"] and len(arguments) > 1:
+        arguments = [arguments[1], "-h"]
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help", "help"):
         Output("human").text(_overview())

@@ -72,14 +72,14 @@ def run(args: argparse.Namespace) -> int:
     options = [name for name in ("function", "kinds", "samples", "device") if getattr(args, name) is not None]
     if options:
         option = options[0].replace("function", "with")
-        raise UsageError(f"--{option} needs collect", hint=f"git theta stats collect {quote(str(args.checkpoint))}")
+        raise UsageError(f"--{option} needs collect", hint=_collect_command(args.checkpoint, args.function))
     return _show(output, args.checkpoint)
 
 
 def _collect(output: Output, args: argparse.Namespace) -> int:
     checkpoint: Path = args.checkpoint
     if args.function is None:
-        raise UsageError("collect needs --with MODULE:FUNCTION", hint=EXAMPLE)
+        raise UsageError("collect needs --with MODULE:FUNCTION", hint=_collect_command(checkpoint, "train:statistics"))
     if args.samples is not None and args.samples < 1:
         raise UsageError("--samples must be at least 1", hint="git theta stats -h")
     kinds = tuple(dict.fromkeys(args.kinds.split(","))) if args.kinds else DEFAULT_KINDS
@@ -93,7 +93,7 @@ def _collect(output: Output, args: argparse.Namespace) -> int:
     from git_theta_ext.statistics.save import save
     from git_theta_ext.statistics.values import load, moving
 
-    device = _device(args.device or "auto")
+    device = _device(args)
     with importing_from(Path.cwd()), _user_code(args.function):
         provided = checked(args.function, find(args.function, Path.cwd())())
         load(provided.module, _tensors(file), str(checkpoint))
@@ -122,6 +122,10 @@ def _collect(output: Output, args: argparse.Namespace) -> int:
     )
     _check_tracked(output, path)
     return 0
+
+
+def _collect_command(checkpoint: Path, function: str | None = None) -> str:
+    return f"git theta stats collect {quote(str(checkpoint))} --with {quote(function or 'MODULE:FUNCTION')}"
 
 
 class _Examples:
@@ -156,12 +160,14 @@ def _user_code(function: str) -> Iterator[None]:
         ) from error
 
 
-def _device(name: str) -> str:
+def _device(args: argparse.Namespace) -> str:
     import torch
 
+    name = args.device or "auto"
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
-        raise UsageError("no CUDA device is available", hint=f"{EXAMPLE} --device cpu")
+        command = _collect_command(args.checkpoint, args.function)
+        raise UsageError("no CUDA device is available", hint=f"{command} --device cpu")
     return "cuda" if name != "cpu" and available else "cpu"
 
 
@@ -190,7 +196,7 @@ def _show(output: Output, checkpoint: Path) -> int:
     file = open_checkpoint_file(checkpoint)
     data: dict[str, Any] = {"checkpoint": str(checkpoint), "statistics": None}
     if not path.exists():
-        output.result(data, [f"{checkpoint} has no statistics", f"hint: {EXAMPLE}"])
+        output.result(data, [f"{checkpoint} has no statistics", f"hint: {_collect_command(checkpoint)}"])
         return 1
     sidecar = open_checkpoint_file(path)
     facts, misfit = facts_of(sidecar.data), _misfit(sidecar, file)
@@ -203,7 +209,7 @@ def _show(output: Output, checkpoint: Path) -> int:
 
 
 def _verdict(checkpoint: Path, misfit: str | None, *, same: bool | None) -> Sequence[str]:
-    again = f"hint: git theta stats collect {quote(str(checkpoint))}"
+    again = f"hint: {_collect_command(checkpoint)}"
     if misfit is not None:
         return [f"statistics do not fit {checkpoint}: {misfit}", again]
     if same is None:

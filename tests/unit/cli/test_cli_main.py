@@ -37,6 +37,14 @@ def test_the_version_is_printed(capsys):
     assert capsys.readouterr().out == f"git-theta {__version__}\n"
 
 
+def test_help_of_a_command_is_that_of_its_option(capsys):
+    assert main(["help", "add"]) == 0
+    shown = capsys.readouterr().out
+    assert main(["add", "-h"]) == 0
+    assert capsys.readouterr().out == shown
+    assert main(["help", "ad"]) == 2
+
+
 @pytest.mark.parametrize("name", [*command_names(), *internal_names()])
 def test_every_command_explains_itself_with_an_example(name, capsys):
     assert main([name, "--help"]) == 0

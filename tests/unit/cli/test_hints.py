@@ -203,10 +203,10 @@ _TYPED = re.compile(
 )
 """A command, or a call in Python."""
 _NOTHING_TO_TYPE = {
+    "X --device cpu",  # a command, and an option
     "X X",  # a command, and an address
     "X; X",
     "X, and change the password",  # a command, and what to do there
-    "X --device cpu",
     "X always work; X",
     "call module.requires_grad_()",
     "check permissions and free space in .git",
