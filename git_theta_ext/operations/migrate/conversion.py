@@ -11,7 +11,8 @@ from git_theta_ext.errors import CorruptError, FormatError
 from git_theta_ext.git.blobs import BlobReader, BlobWriter
 from git_theta_ext.git.objects import object_infos, read_manifests, read_objects
 from git_theta_ext.model.manifest import is_manifest
-from git_theta_ext.operations.migrate.pointers import LONGEST, parse_pointer
+from git_theta_ext.operations.migrate.pointers import old_pointer
+from git_theta_ext.protocol.lfs.pointer import MAX_POINTER
 from git_theta_ext.util.file_bytes import FileBytes
 from git_theta_ext.util.files import reporting_os_errors
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.migrate.journal import Journal
     from git_theta_ext.operations.migrate.lfs_storage import LfsStorage
-    from git_theta_ext.operations.migrate.pointers import Pointer
     from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.protocol.lfs.pointer import Pointer
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Sources:
     @property
     def nbytes(self) -> int:
         """Size of the models that can be migrated, in bytes."""
-        there = (pointer.nbytes for oid, pointer in self.pointers.items() if oid not in self.missing)
+        there = (pointer.size for oid, pointer in self.pointers.items() if oid not in self.missing)
         return sum(self.plain.values()) + sum(there)
 
 
@@ -54,8 +55,8 @@ def classify(repo: Repository, oids: Iterable[str], storage: LfsStorage) -> Sour
         RepositoryError: Git cannot read them.
     """
     infos = object_infos(repo, oids)
-    small = [oid for oid, info in infos.items() if info.nbytes < LONGEST]
-    pointers = {oid: found for oid, data in read_objects(repo, small) if (found := parse_pointer(data)) is not None}
+    small = [oid for oid, info in infos.items() if info.nbytes <= MAX_POINTER]
+    pointers = {oid: found for oid, data in read_objects(repo, small) if (found := old_pointer(data)) is not None}
     absent = set(storage.missing(pointers.values()))
     return Sources(
         {oid: info.nbytes for oid, info in infos.items() if oid not in pointers},
@@ -125,7 +126,7 @@ class Converter:
 
     def _nbytes(self, oid: str) -> int:
         pointer = self.sources.pointers.get(oid)
-        return self.sources.plain[oid] if pointer is None else pointer.nbytes
+        return self.sources.plain[oid] if pointer is None else pointer.size
 
     def _manifest(self, oid: str, path: str, reader: BlobReader, advance: Callable[[int], None]) -> bytes | None:
         with self._open(oid, path, reader) as file:
@@ -138,17 +139,17 @@ class Converter:
     def _open(self, oid: str, path: str, reader: BlobReader) -> IO[bytes]:
         pointer = self.sources.pointers.get(oid)
         root = self.workspace.store.root
-        if pointer is None or not pointer.nbytes:
+        if pointer is None or not pointer.size:
             with reporting_os_errors(root):
                 file = tempfile.TemporaryFile(dir=root)  # noqa: SIM115 - the caller closes it
                 if pointer is None:
                     reader.copy(oid, file)
                 file.flush()
             return file
-        place = pointer.path(self.storage.root)
+        place = self.storage.path(pointer)
         if not self.storage.is_sound(pointer):
             raise CorruptError(
-                f"{path}: the object {pointer.sha256} of Git LFS is damaged",
+                f"{path}: the object {pointer.oid} of Git LFS is damaged",
                 hint=f"rm {quote(str(place))} && git lfs fetch --all",
             )
         with reporting_os_errors(place):

@@ -18,10 +18,10 @@ from git_theta_ext.operations.migrate.finish import state_folder
 from git_theta_ext.operations.migrate.importing import text
 from git_theta_ext.operations.migrate.journal import Journal
 from git_theta_ext.operations.migrate.lfs_storage import LfsStorage
-from git_theta_ext.operations.migrate.pointers import Pointer
 from git_theta_ext.operations.migrate.rewrite import FileEdit
 from git_theta_ext.operations.migrate.run import Migrated, migrate
 from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.protocol.lfs.pointer import Pointer
 from git_theta_ext.store.temporary import temporary
 from git_theta_ext.util.files import reporting_os_errors, sha256_of
 
@@ -127,8 +127,8 @@ def _as_pointer(file: Path, storage: LfsStorage, scratch: Path) -> Path:
     """Move a file into Git LFS, and return a file with its pointer."""
     with reporting_os_errors(file):
         pointer = Pointer(sha256_of(file), file.stat().st_size)
-        if not pointer.nbytes:  # Git LFS leaves empty files to git
+        if not pointer.size:  # Git LFS leaves empty files to git
             return file
         storage.add(file, pointer)
-        scratch.write_bytes(pointer.to_bytes())
+        scratch.write_bytes(pointer.text())
     return scratch

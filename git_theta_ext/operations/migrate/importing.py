@@ -114,7 +114,7 @@ class _Import:
             len(listing.files) - len(sources.missing),
             sources.nbytes,
             tuple(
-                (text(listing.files[oid]), f"object {pointer.sha256} of Git LFS is missing")
+                (text(listing.files[oid]), f"object {pointer.oid} of Git LFS is missing")
                 for oid, pointer in sources.missing.items()
             ),
         )

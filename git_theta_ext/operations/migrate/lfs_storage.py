@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.operations.migrate.pointers import Pointer
+    from git_theta_ext.protocol.lfs.pointer import Pointer
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,25 @@ class LfsStorage:
         chosen = repo.run("config", "--path", "lfs.storage", check=False).decode(errors="surrogateescape")
         return cls(repo.common_dir / (chosen.removesuffix("\n") or "lfs"))
 
+    def path(self, pointer: Pointer) -> Path:
+        """Return where an object is."""
+        return self.root / "objects" / pointer.oid[:2] / pointer.oid[2:4] / pointer.oid
+
     def missing(self, pointers: Iterable[Pointer]) -> list[Pointer]:
         """Return the pointers whose content is not here, or has another size."""
         return [pointer for pointer in pointers if not self._has(pointer)]
 
     def _has(self, pointer: Pointer) -> bool:
-        if not pointer.nbytes:  # Git LFS stores no empty file
+        if not pointer.size:  # Git LFS stores no empty file
             return True
         with suppress(OSError):
-            return pointer.path(self.root).stat().st_size == pointer.nbytes
+            return self.path(pointer).stat().st_size == pointer.size
         return False
 
     def is_sound(self, pointer: Pointer) -> bool:
         """Return whether the content is what the pointer says, which takes reading it."""
         try:
-            return sha256_of(pointer.path(self.root)) == pointer.sha256
+            return sha256_of(self.path(pointer)) == pointer.oid
         except OSError:
             return False
 
@@ -60,7 +64,7 @@ class LfsStorage:
         Raises:
             StoreError: It cannot be moved.
         """
-        final = pointer.path(self.root)
+        final = self.path(pointer)
         with reporting_os_errors(final):
             final.parent.mkdir(parents=True, exist_ok=True)
             sync_file(file)
