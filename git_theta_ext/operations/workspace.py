@@ -59,6 +59,12 @@ class Workspace:
 
         return Store(self.repo.theta_dir, self.repo.alternates(), self.settings.threads, self.reporter.warning)
 
+    def temporary_store(self, folder: Path) -> Store:
+        """Return a store in another directory, with this one's settings, which the caller closes."""
+        from git_theta_ext.store.store import Store
+
+        return Store(folder, (), self.settings.threads, self.reporter.warning)
+
     @property
     def settings(self) -> Config:
         """The repository's settings.

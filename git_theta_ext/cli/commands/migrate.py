@@ -1,7 +1,7 @@
 """Rewrite history from plain git or Git LFS to git theta, or back.
 
-What the refs named before is kept under refs/original until you remove it. An interrupted migration continues when the
-command runs again.
+"info" says what an import would save. What the refs named before is kept under refs/original until you remove it. An
+interrupted migration continues when the command runs again.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from git_theta_ext.operations.migrate.attributes import Tracked
 from git_theta_ext.operations.migrate.exporting import export_history
 from git_theta_ext.operations.migrate.finish import state_folder
 from git_theta_ext.operations.migrate.importing import import_history
+from git_theta_ext.operations.migrate.info import migration_info
 from git_theta_ext.operations.migrate.run import Scope
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from git_theta_ext.cli.output import Output
+    from git_theta_ext.operations.migrate.info import Share
     from git_theta_ext.operations.migrate.run import Migrated
     from git_theta_ext.operations.workspace import Workspace
 
@@ -41,6 +43,11 @@ def register(parser: argparse.ArgumentParser) -> None:
     )
     exported = actions.add_parser("export", help="rewrite history to Git LFS or plain git", allow_abbrev=False)
     exported.add_argument("--to", choices=("lfs", "plain"), required=True, help="what versions models from then on")
+    info = actions.add_parser("info", help="show what import would save", allow_abbrev=False)
+    _add_patterns(info, required=False)
+    info.add_argument("--all", action="store_true", help="estimate from all versions instead of some")
+    _add_refs(info)
+    add_options(info)
     for action in (imported, exported):
         _add_refs(action)
         action.add_argument("-n", "--dry-run", action="store_true", help="show what would be done, and do nothing")
@@ -71,6 +78,11 @@ def _add_refs(parser: argparse.ArgumentParser) -> None:
 @in_workspace
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Migrate."""
+    if args.action == "info":
+        tracked = Tracked(tuple(args.include), tuple(args.exclude))
+        scope = Scope(tuple(args.refs), args.everything)
+        _show(output, migration_info(workspace, scope, tracked, complete=args.all))
+        return 0
     scope = Scope(tuple(args.refs), args.everything, args.dry_run)
     if args.action == "import":
         tracked = Tracked(tuple(args.include), tuple(args.exclude))
@@ -79,6 +91,21 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         done = export_history(workspace, scope, lfs=args.to == "lfs")
     _report(output, done, str(state_folder(workspace.repo) / "commit-map"), dry=args.dry_run)
     return 0
+
+
+def _show(output: Output, shares: Sequence[Share]) -> None:
+    fields = ("pattern", "files", "versions", "nbytes", "now", "missing", "after", "sampled")
+    data = [{name.replace("nbytes", "bytes"): getattr(share, name) for name in fields} for share in shares]
+    output.result({"patterns": data}, [line for share in shares for line in _share(share)] or ["no models in history"])
+
+
+def _share(share: Share) -> Iterator[str]:
+    yield f"{share.pattern}: {plural(share.versions, 'version')} of {plural(share.files, 'file')}"
+    yield f"  {human_bytes(share.nbytes)}, stored in {human_bytes(share.now)} now"
+    if share.after is not None:
+        yield f"  about {human_bytes(share.after)} with git theta (estimated from {human_bytes(share.sampled)})"
+    if share.missing:
+        yield f"  not on this machine: {plural(share.missing, 'version')} in Git LFS"
 
 
 def _report(output: Output, done: Migrated, commit_map: str, *, dry: bool) -> None:

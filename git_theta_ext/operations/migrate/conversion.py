@@ -15,16 +15,20 @@ from git_theta_ext.operations.migrate.pointers import old_pointer
 from git_theta_ext.protocol.lfs.pointer import MAX_POINTER
 from git_theta_ext.util.file_bytes import FileBytes
 from git_theta_ext.util.files import reporting_os_errors
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
     from typing import IO
 
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.migrate.journal import Journal
     from git_theta_ext.operations.migrate.lfs_storage import LfsStorage
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.protocol.lfs.pointer import Pointer
+    from git_theta_ext.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ class Sources:
         """Size of the models that can be migrated, in bytes."""
         there = (pointer.size for oid, pointer in self.pointers.items() if oid not in self.missing)
         return sum(self.plain.values()) + sum(there)
+
+    def size(self, oid: str) -> int:
+        """Return the size of the model that a blob is, or points to."""
+        pointer = self.pointers.get(oid)
+        return self.plain[oid] if pointer is None else pointer.size
 
 
 def classify(repo: Repository, oids: Iterable[str], storage: LfsStorage) -> Sources:
@@ -110,9 +119,10 @@ class Converter:
             RepositoryError: Git cannot read or write an object.
         """
         converted = {old: new for old, new in still_stored(self.workspace, self.journal).items() if old in files}
-        advance(sum(map(self._nbytes, converted)))
+        advance(sum(map(self.sources.size, converted)))
         scratch = self.journal.scratch
-        with BlobReader(self.workspace.repo) as reader, BlobWriter(self.workspace.repo) as writer:
+        with BlobReader(self.workspace.repo) as blobs, BlobWriter(self.workspace.repo) as writer:
+            reader = VersionReader(self.sources, self.storage, blobs, self.workspace.store.root)
             for oid, path in files.items():
                 if oid in converted or oid in self.sources.missing:
                     continue
@@ -124,26 +134,49 @@ class Converter:
                     self.journal.add(oid, converted[oid])
         return converted
 
-    def _nbytes(self, oid: str) -> int:
-        pointer = self.sources.pointers.get(oid)
-        return self.sources.plain[oid] if pointer is None else pointer.size
-
-    def _manifest(self, oid: str, path: str, reader: BlobReader, advance: Callable[[int], None]) -> bytes | None:
-        with self._open(oid, path, reader) as file:
+    def _manifest(self, oid: str, path: str, reader: VersionReader, advance: Callable[[int], None]) -> bytes | None:
+        with reader.open(oid, path) as file:
             content = FileBytes(file.fileno(), path)
             if is_manifest(content):
                 advance(content.nbytes)
                 return None
-            return clean_version(self.workspace, content, advance)
+            warn = self.workspace.reporter.warning
+            return clean_version(self.workspace.store, content, warn, advance).to_bytes()
 
-    def _open(self, oid: str, path: str, reader: BlobReader) -> IO[bytes]:
+
+@dataclass(frozen=True)
+class VersionReader:
+    """Opens the content of versions.
+
+    Attributes:
+        sources: What the blobs are.
+        storage: Holds the objects of Git LFS.
+        blobs: Reads blobs.
+        folder: A directory for temporary files.
+    """
+
+    sources: Sources
+    storage: LfsStorage
+    blobs: BlobReader
+    folder: Path
+
+    def open(self, oid: str, path: str) -> IO[bytes]:
+        """Open a version as a file, which the caller closes.
+
+        Args:
+            oid: Its blob.
+            path: For messages.
+
+        Raises:
+            CorruptError: An object of Git LFS is damaged.
+            RepositoryError: Git cannot read the blob.
+        """
         pointer = self.sources.pointers.get(oid)
-        root = self.workspace.store.root
         if pointer is None or not pointer.size:
-            with reporting_os_errors(root):
-                file = tempfile.TemporaryFile(dir=root)  # noqa: SIM115 - the caller closes it
+            with reporting_os_errors(self.folder):
+                file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 - the caller closes it
                 if pointer is None:
-                    reader.copy(oid, file)
+                    self.blobs.copy(oid, file)
                 file.flush()
             return file
         place = self.storage.path(pointer)
@@ -156,7 +189,9 @@ class Converter:
             return place.open("rb")
 
 
-def clean_version(workspace: Workspace, content: FileBytes, advance: Callable[[int], None]) -> bytes:
+def clean_version(
+    store: Store, content: FileBytes, warn: Callable[[str], None], advance: Callable[[int], None] = no_progress
+) -> Manifest:
     """Store the tensors of a model and return its manifest. If the model is malformed, it is stored as an opaque file.
 
     Raises:
@@ -165,8 +200,7 @@ def clean_version(workspace: Workspace, content: FileBytes, advance: Callable[[i
     from git_theta_ext.checkpoint.clean import clean
 
     try:
-        described = clean(content, content.path, workspace.store, advance=advance)
+        return clean(content, content.path, store, advance=advance).manifest
     except FormatError as error:
-        workspace.reporter.warning(f"{error.message}; stored as an opaque file")
-        described = clean(content, content.path, workspace.store, "opaque", advance)
-    return described.manifest.to_bytes()
+        warn(f"{error.message}; stored as an opaque file")
+        return clean(content, content.path, store, "opaque", advance).manifest
