@@ -191,7 +191,7 @@ def _find(group: Group, name: str) -> object:
     plugin = _built_in_plugin(group, name) or _other_plugin(group, name)
     own_name = getattr(plugin, "name", name)
     if own_name != name:
-        raise PluginError(f"{_KINDS[group].noun} {name!r} calls itself {own_name!r}: the names must be equal")
+        raise PluginError(f"{_KINDS[group].noun} {name!r} has the name {own_name!r}: the names must be equal")
     return plugin
 
 

@@ -108,7 +108,7 @@ SETTINGS = (
         "theta.remote.<name>.region",
         "text",
         "",
-        "Region of the S3 bucket. Without it, Amazon is asked by one more request.",
+        "Region of the S3 bucket. Without it, one more request asks Amazon for it.",
     ),
     Setting("theta.remote.<name>.account", "text", "", "Azure storage account that has the container."),
     Setting(
@@ -122,13 +122,13 @@ SETTINGS = (
         "theta.remote.<name>.timeout",
         "seconds",
         "60",
-        "Time that a server may be silent before a transfer fails.",
+        "Time without data from a server after which a transfer fails.",
     ),
-    Setting("theta.url", "URL", "", "As `theta.remote.<name>.url`, for all remotes without settings of their own."),
-    Setting("theta.account", "text", "", "Likewise for `account`."),
-    Setting("theta.endpoint", "URL", "", "Likewise for `endpoint`."),
-    Setting("theta.region", "text", "", "Likewise for `region`."),
-    Setting("theta.type", "plug-in", "", "Likewise for `type`."),
+    Setting("theta.url", "URL", "", "Default of `theta.remote.<name>.url`, for all remotes."),
+    Setting("theta.account", "text", "", "Default of `theta.remote.<name>.account`."),
+    Setting("theta.endpoint", "URL", "", "Default of `theta.remote.<name>.endpoint`."),
+    Setting("theta.region", "text", "", "Default of `theta.remote.<name>.region`."),
+    Setting("theta.type", "plug-in", "", "Default of `theta.remote.<name>.type`."),
 )
 
 ENVIRONMENT = {

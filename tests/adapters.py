@@ -58,5 +58,5 @@ def update_of(
     metadata: Mapping[str, str] | None = None,
 ) -> UpdateFile:
     """Return an update as it is read."""
-    told = None if config is None else json.dumps(config).encode()
-    return read_update(memoryview(safetensors(tensors, metadata)), "update", told)
+    data = None if config is None else json.dumps(config).encode()
+    return read_update(memoryview(safetensors(tensors, metadata)), "update", data)

@@ -142,13 +142,13 @@ def with_history(
             make(made)
             histories[make] = made.path
         configuration = (repo.path / ".git/config").read_bytes()
-        for path in repo.path.iterdir():  # the folder itself stays: somebody may be in it
+        for path in repo.path.iterdir():  # the folder itself stays: it may be the current one of a process
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         shutil.copytree(histories[make], repo.path, symlinks=True, dirs_exist_ok=True)
         for index in (repo.path / ".git/theta").glob("index.sqlite3*"):
             index.unlink()  # it knows packs by their places
         (repo.path / ".git/config").write_bytes(configuration)
-        repo.run("update-index", "-q", "--refresh", check=False)  # what is in conflict is told
+        repo.run("update-index", "-q", "--refresh", check=False)  # conflicts are reported
         return repo
 
     return with_history

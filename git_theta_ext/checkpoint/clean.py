@@ -33,7 +33,7 @@ _SHARED_HASH = 1 << 27
 _PIECE, _SHARED_PIECE = 1 << 19, 1 << 22
 """Bytes that are read and hashed at a time, by one thread and by several."""
 _SAMPLED = 5
-"""One large tensor in this many is looked up first; layers seldom have a multiple of five tensors of one size."""
+"""One large tensor in this many is looked up first; layers rarely have a multiple of five tensors of one size."""
 _FEWEST = 4
 """A smaller sample says nothing about the other tensors."""
 

@@ -149,7 +149,7 @@ def _plane_sizes(arrangement: int, nbytes: int, width: int, block: int) -> list[
             return [count, count] + [count * 2] * (width == 4)  # noqa: PLR2004 - bytes of a float32
         if arrangement == _SPLIT_BYTES and width == 4:  # noqa: PLR2004 - bytes of a float32
             return [count] * 4
-    raise CorruptError("a dense chunk of unknown arrangement")
+    raise CorruptError("a dense chunk has an unknown arrangement")
 
 
 def _join(arrangement: int, planes: Sequence[Buffer], out: Any) -> None:

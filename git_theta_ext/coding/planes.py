@@ -230,7 +230,7 @@ def read_some_planes(payload: memoryview, sizes: Sequence[int]) -> tuple[list[Bu
             coded[len(planes)] = size
             frames.append(piece)
         elif codec != RAW or piece.nbytes != size:
-            raise CorruptError("a chunk's plane has another size than its tensor")
+            raise CorruptError("the size of a plane does not fit its tensor")
         planes.append(piece)
     for number, plane in zip(coded, _decompress(frames, list(coded.values())), strict=True):
         planes[number] = plane
@@ -248,7 +248,7 @@ def _decompress(pieces: Sequence[memoryview], sizes: Sequence[int]) -> Sequence[
     tool = _tools().decompressor
     try:
         if any(zstandard.frame_content_size(piece) != size for piece, size in zip(pieces, sizes, strict=True)):
-            raise CorruptError("a chunk's plane has another size than its tensor")
+            raise CorruptError("the size of a plane does not fit its tensor")
         if len(pieces) > 1 and "multi_decompress_to_buffer" in zstandard.backend_features:
             packed_sizes = struct.pack(f"<{len(sizes)}Q", *sizes)
             return tool.multi_decompress_to_buffer(pieces, decompressed_sizes=packed_sizes)  # type: ignore[no-any-return]

@@ -108,7 +108,7 @@ def decode_residual(spec: TensorSpec, payload: memoryview, predicted: memoryview
         decode_dense(spec, payload[1:], out)
         return
     if out.nbytes % width or predicted.nbytes != out.nbytes:
-        raise CorruptError("a residual of another size than its tensor")
+        raise CorruptError("the size of a residual does not fit its tensor")
     values, guesses = as_integers(out, width), as_integers(predicted, width)
     stripes, has_gaps, payload = _read_records(payload, width)
     keys, runs = _keys(spec, guesses), None
@@ -132,9 +132,9 @@ def _read_records(payload: memoryview, width: int) -> tuple[list[Stripe], bool, 
     stripes = [Stripe(*record) for record in _RECORD.iter_unpack(payload[1:end])]
     lasts = [stripe.last for stripe in stripes]
     if lasts != sorted(set(lasts)) or lasts[-1] != LAST_KEY:
-        raise CorruptError("a residual whose stripes do not follow one another")
+        raise CorruptError("the stripes of a residual are not in order")
     if any(s.bits not in SYMBOL_BITS or s.low >= width or s.low + s.wide > width for s in stripes):
-        raise CorruptError("a residual of unknown arrangement")
+        raise CorruptError("a residual has an unknown arrangement")
     return stripes, bool(payload[0] & _GAPS), payload[end:]
 
 
@@ -143,7 +143,7 @@ def _decode_stripes(stripes: Sequence[Stripe], keys: Any, payload: memoryview, k
     order, parts = group(keys, stripes)
     counts = [part.stop - part.start for part in parts]
     if any(stripe.excesses > count for stripe, count in zip(stripes, counts, strict=True)):
-        raise CorruptError("a residual of more elements than its tensor has")
+        raise CorruptError("a residual has more elements than its tensor")
     sizes = [stripe.sizes(count) for stripe, count in zip(stripes, counts, strict=True)]
     planes = iter(read_planes(payload, [size for some in sizes for size in some]))
     missed = scratch("missed", keys.size, kind.str)

@@ -129,7 +129,7 @@ def decode_stripes(
     positions, ends = _beyond(symbols, tops, parts)
     extras = _slices(ends)
     if any(extra.stop - extra.start != stripe.excesses for stripe, extra in zip(stripes, extras, strict=True)):
-        raise CorruptError("a residual with another number of large elements than it says")
+        raise CorruptError("a residual has an unexpected number of large elements")
     excess = np.zeros(positions.size, out.dtype)
     for stripe, extra, some in zip(stripes, extras, planes, strict=True):
         if stripe.wide:

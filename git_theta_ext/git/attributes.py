@@ -93,7 +93,7 @@ def theta_paths(run: RunGit, paths: Iterable[str], *, cached: bool = False) -> d
     answer = run("check-attr", *source, "-z", "--stdin", "filter", FORMAT_ATTRIBUTE, input=request)
     fields = [os.fsdecode(value) for value in answer.split(b"\0")]
     if len(fields) != 6 * len(requested) + 1:  # path, attribute and value, for either attribute
-        raise RepositoryError(f"git check-attr did not answer for {requested[0]!r} as it should")
+        raise RepositoryError(f"unexpected output of git check-attr for {requested[0]!r}")
     answers = zip(requested, fields[2:-1:6], fields[5:-1:6], strict=True)
     return {path: None if chosen in _UNSET else chosen for path, driver, chosen in answers if driver == DRIVER}
 
@@ -143,7 +143,7 @@ def add(text: str, pattern: str) -> Added:
     for state in others:
         if _name(state) in _EXCLUSIVE:
             raise UsageError(
-                f".gitattributes already says {state!r} of {pattern!r}",
+                f".gitattributes already sets {state!r} for {pattern!r}",
                 hint=f"remove {state!r} from that line, then git theta track {quote(pattern)}",
             )
     missing = [ours for name, ours in _OURS.items() if states.get(name) in {None, f"!{name}"}]
@@ -250,7 +250,8 @@ def quote_pattern(pattern: str) -> str:
         raise UsageError(f"{pattern!r} is not a valid pattern")
     if pattern.endswith("/"):
         raise UsageError(
-            f"git has no attributes for directories, as in {pattern!r}", hint=f"git theta track {quote(pattern + '**')}"
+            f"git does not apply attributes to directories, as in {pattern!r}",
+            hint=f"git theta track {quote(pattern + '**')}",
         )
     if pattern.startswith("!"):
         pattern = "\\" + pattern

@@ -263,7 +263,7 @@ def _entries(index: bytes, oid_bytes: int) -> Iterator[tuple[int, bytes, bool]]:
             kept, name_at = _varint(index, name_at)
             kept = len(name) - kept
             if kept < 0:
-                raise ValueError("an entry drops more of the name before it than there is")
+                raise ValueError("an entry removes more bytes than the previous name has")
             stop = index.index(b"\0", name_at, end)
             name = name[:kept] + index[name_at:stop]
             following = stop + 1
@@ -273,7 +273,7 @@ def _entries(index: bytes, oid_bytes: int) -> Iterator[tuple[int, bytes, bool]]:
             name = index[name_at:stop]
             following = start + ((stop - start + 8) & ~7)
         if following > end or index[stop]:
-            raise ValueError("an entry runs beyond its place")
+            raise ValueError("an entry extends beyond the entries")
         yield start, name, not flags & _STAGE_MASK
         start = following
 
@@ -287,5 +287,5 @@ def _varint(index: bytes, at: int) -> tuple[int, int]:
         byte = index[at]
         value = ((value + 1) << 7) | (byte & 0x7F)
         if value > len(index):
-            raise ValueError("a number beyond all bounds")
+            raise ValueError("a number is too large")
     return value, at + 1

@@ -57,7 +57,7 @@ def install(scope: Scope, repo: Repository | None, *, force: bool = False) -> li
     foreign = [key for key, values in present.items() if values and values[-1] not in (wanted[key], _FORMER.get(key))]
     if foreign and not force:
         raise ConfigError(
-            f"{foreign[0]} is {present[foreign[0]][-1]!r} in the {scope} configuration, which is not ours",
+            f"{foreign[0]} is {present[foreign[0]][-1]!r} in the {scope} configuration, which git theta did not set",
             hint=f"git theta install --{scope} --force",
         )
     changes = []
@@ -138,7 +138,7 @@ def _git_config(scope: Scope, repo: Repository | None, *args: str) -> bytes:
     if repo is None:
         if scope in ("local", "worktree"):
             raise RepositoryError(
-                f"--{scope} is for a repository, and this folder is in none", hint="git theta install --global"
+                f"--{scope} can only be used inside a git repository", hint="git theta install --global"
             )
         return run_git(("config", f"--{scope}", *args), ok=(0, 1))
     return run_git(("config", f"--{scope}", *args), cwd=repo.folder, env=repo.environment(), ok=(0, 1))

@@ -90,7 +90,7 @@ def combine(repo: Repository, commits: Sequence[str]) -> Combined:
         if not merged.clean:
             where = f" in {merged.stages[0].path}" if merged.stages else ""
             raise MergeError(
-                f"{name} conflicts with the branches before it{where}; only the last branch may",
+                f"{name} conflicts with the branches before it{where}; only the last branch may conflict",
                 hint=f"name it last, or merge it by itself: git merge {quote(name)}",
             )
         tip = _commit(repo, merged.tree, (tip, other))

@@ -25,7 +25,7 @@ def worktree_of(repo: Repository) -> Path:
         RepositoryError: The repository is bare, or the command runs inside ``.git``.
     """
     if repo.worktree is None:
-        raise RepositoryError(f"{repo.git_dir} has no work tree here", hint="run it in a work tree: git worktree list")
+        raise RepositoryError(f"{repo.git_dir} has no work tree", hint="run it in a work tree: git worktree list")
     return repo.worktree
 
 
@@ -102,7 +102,7 @@ def _list(repo: Repository, specs: Sequence[str], cwd: Path | None, *kinds: str)
     except RepositoryError as error:
         message = error.message.splitlines()[0]
         if "outside repository" in message:
-            raise UsageError(message, hint=f"copy it below {top}, or go to the repository that it is in") from error
+            raise UsageError(message, hint=f"copy it below {top}, or change to its repository") from error
         if "did not match any file" not in message:
             raise
         message = message.replace("known to git", "here")

@@ -77,5 +77,5 @@ def _renamed(repo: Repository, name: str, reporter: Reporter) -> RemoteSettings 
     if len(left) > 1 or others:
         reporter.note(f"theta.remote.{left[0]}.url is set, but {there}; if {name} is its new name: {command}")
         return None
-    reporter.note(f"theta.remote.{left[0]}.url counts for {name}, as {there}; to keep it so: {command}")
+    reporter.note(f"using theta.remote.{left[0]}.url for {name}, because {there}; to rename the setting: {command}")
     return here.remote(left[0])

@@ -62,7 +62,7 @@ class Repository:
             RepositoryError: There is no repository, or git does not trust it.
         """
         args = ("rev-parse", "--path-format=absolute", *_QUESTIONS, "--show-toplevel")
-        # Exit code 128: there is no work tree. The values before the top level are printed all the same.
+        # Exit code 128: there is no work tree. The values before the top level are printed nevertheless.
         lines = run_git(args, cwd=cwd, env=env, ok=(0, 128)).decode(errors="surrogateescape").split("\n")[:-1]
         if len(lines) not in (_ANSWERS, _ANSWERS + 1):
             lines = _ask_one_by_one(cwd, env)
@@ -216,9 +216,9 @@ def _ask_one_by_one(cwd: Path | None, env: Mapping[str, str] | None) -> list[str
         answers = [ask("--absolute-git-dir")]
     except RepositoryError as error:
         # If git does not trust the repository, its message has the command that allows it.
-        hint = None if "safe.directory" in error.message else "git init, or go to a folder of a repository"
+        hint = None if "safe.directory" in error.message else "git init, or change to a directory of a repository"
         if "safe.bareRepository" in error.message:
-            hint = "git --git-dir=FOLDER theta COMMAND"
+            hint = "git --git-dir=DIRECTORY theta COMMAND"
         raise RepositoryError(error.message, hint=hint) from error
     answers += [ask("--git-common-dir"), ask("--git-path", "index"), ask("--show-object-format"), ask("--show-prefix")]
     answers.append(ask("--show-toplevel", ok=(0, 128)))

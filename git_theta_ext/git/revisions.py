@@ -97,7 +97,7 @@ def manifest_of(repo: Repository, name: str, *, command: str, cwd: Path | None =
         raise RepositoryError(f"{name}: {error.message}", hint=hint) from error
     if not is_manifest(data):
         raise ManifestError(
-            f"{name} is not a checkpoint that git theta tracks: git holds the file as it is",
+            f"{name} is not a checkpoint that git theta tracks: git stores the file itself",
             hint=f"{repo.git_at_top} theta track {quote(path)} && git theta add {repo.argument(path)}",
         )
     try:

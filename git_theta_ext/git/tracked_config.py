@@ -76,7 +76,7 @@ class TrackedConfig:
             )
         if not parts.netloc or parts.scheme.lower() in ("", "file"):
             raise ConfigError(
-                f"{FILE} names the address {address}; a tracked file must not choose a folder on this machine",
+                f"{FILE} names the address {address}; a tracked file must not choose a directory on this machine",
                 hint=f"{command} {quote(address)}",
             )
 

@@ -1,4 +1,4 @@
-"""Manifests at paths that no ``.gitattributes`` gives to git theta: git checks out their text."""
+"""Manifests at paths that no ``.gitattributes`` assigns to git theta: git checks out their text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def unattributed(repo: Repository, paths: Collection[str]) -> list[str]:
-    """Return the paths, sorted, that the ``.gitattributes`` files in the index do not give to git theta.
+    """Return the paths, sorted, that the ``.gitattributes`` files in the index do not assign to git theta.
 
     Those that are only in the work tree do not count: other clones get what is committed.
 
@@ -34,18 +34,18 @@ def advice(repo: Repository, paths: list[str]) -> tuple[str, str]:
     files = _attribute_files(repo, paths)
     if files and len(theta_paths(repo.run, paths)) == len(paths):
         return (
-            f"{named} {verb}, but the .gitattributes that says so is not added: clones would get a manifest's text",
+            f"{named} {verb}, but .gitattributes is not staged: clones would get the text of the manifest",
             f"git add {' '.join(map(repo.argument, files))} && git commit",
         )
     track, added = f"{repo.git_at_top} theta track {quote(paths[0])}", repo.argument(".gitattributes")
     return (
-        f"{named} {verb}, but no .gitattributes gives that path to git theta: the file has only the manifest's text",
+        f"{named} {verb}, but no .gitattributes tracks it: the file has only the text of the manifest",
         f"{track} && git add {added} && git theta checkout",
     )
 
 
 def _attribute_files(repo: Repository, paths: Iterable[str]) -> list[str]:
-    """Return the ``.gitattributes`` files of the work tree that can say something about paths."""
+    """Return the ``.gitattributes`` files of the work tree that may have lines for some paths."""
     folders = {folder for path in paths for folder in PurePosixPath(path).parents}
     files = sorted(f"{folder / '.gitattributes'}" for folder in folders)
     return [file for file in files if (repo.folder / file).is_file()]

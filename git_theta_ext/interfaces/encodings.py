@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TensorSource(Protocol):
-    """A tensor that is read in parts. Each read decodes anew.
+    """A tensor that is read in parts. Each read decodes again.
 
     Attributes:
         spec: The element type and shape.

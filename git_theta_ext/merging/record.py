@@ -1,4 +1,4 @@
-"""Records of merges in commit messages, from which anybody can repeat a merge with the same bits.
+"""Records of merges in commit messages, from which a merge can be repeated with the same bits.
 
 Each checkpoint has one trailer in the message, whose value is JSON on one line (docs/merge-record.md).
 """

@@ -29,7 +29,7 @@ class ConflictCode(Enum):
     ANCESTOR = "ancestor"
     """The common ancestor has no value that fits, or there are several that differ."""
     METHOD = "method"
-    """The merge method does not take such parameters, or so many sides."""
+    """The merge method does not take such parameters, or that number of sides."""
     UNIT = "unit"
     """Parameters that belong together, such as the parts of a quantised weight, were changed by several sides."""
     FAILED = "failed"

@@ -150,7 +150,7 @@ def largest(dtype: Dtype) -> float:
 
 def _check(dtype: Dtype) -> None:
     if not dtype.arithmetic:
-        raise FormatError(f"elements of type {dtype.name} allow no arithmetic")
+        raise FormatError(f"elements of type {dtype.name} do not support arithmetic")
 
 
 def _to_bf16(single: NDArray[np.float32]) -> bytes:

@@ -97,9 +97,7 @@ class Layout:
                     raise FormatError(f"parameter {segment.name!r} appears twice")
                 names.add(segment.name)
         if len(self.segments) > (most := most_segments(len(names))):
-            raise FormatError(
-                f"{len(self.segments)} segments for {len(names)} parameters, more than the limit of {most}"
-            )
+            raise FormatError(f"{len(self.segments)} segments for {len(names)} parameters exceed the limit of {most}")
         for segment in self.segments:
             if isinstance(segment, Checksum) and segment.name not in names:
                 raise FormatError(f"a checksum of parameter {segment.name!r}, which is not in the file")

@@ -144,7 +144,7 @@ def _skeleton(skeleton: Skeleton | None) -> str:
 @lru_cache(1 << 12)
 def _spec(kind: str, shape: str) -> TensorSpec:
     if len(shape) > _LONGEST_SHAPE or not _SHAPE.fullmatch(shape):
-        raise FormatError("not a shape")
+        raise FormatError("expected a shape")
     return TensorSpec.of(kind, map(int, filter(None, shape[1:-1].split(","))))
 
 
@@ -159,7 +159,7 @@ class _Parser:
         if not data.endswith(b"\n"):
             raise ManifestError("the last line of the manifest is truncated")
         if _LEAST_LINE * data.count(b"\n") > len(data):
-            raise ManifestError("lines too short for a manifest")
+            raise ManifestError("the lines are too short for a manifest")
         try:
             self._lines = data.decode().split("\n")[1:-1]
         except UnicodeDecodeError as error:
@@ -170,7 +170,7 @@ class _Parser:
     def manifest(self) -> Manifest:
         kind = self._keyword("format")
         if not _FORMAT.fullmatch(kind):
-            raise self._bad("not the name of a format")
+            raise self._bad("expected the name of a format")
         skeleton = self._read_skeleton(self._keyword("skeleton"))
         parameters: dict[str, Parameter] = {}
         last: str | None = None
@@ -186,14 +186,14 @@ class _Parser:
             return None, ()
         self._at += 1
         if self._at == len(self._lines):
-            raise self._bad("an empty conflict section")
+            raise self._bad("the conflict section is empty")
         layout: LayoutConflict | None = None
         conflicts: list[Conflict] = []
         last: str | None = None
         while self._at < len(self._lines):
             name, *columns = self._next().split("\t", _LEAST_COLUMNS + MOST_SIDES + 1)
             if not _LEAST_COLUMNS <= len(columns) <= _LEAST_COLUMNS + MOST_SIDES:
-                raise self._bad("a conflict has a name, a reason, the base and two or more sides")
+                raise self._bad("expected a name, a reason, the base and two or more sides")
             if name == "layout" and layout is None and not conflicts:
                 base = None if columns[1] == "-" else self._read_skeleton(columns[1])
                 sides = [self._read_skeleton(column) for column in columns[2:]]
@@ -224,20 +224,20 @@ class _Parser:
     def _text(self, written: str) -> str:
         text = unquoted(written)
         if text is None:
-            raise self._bad("not a name in canonical JSON quotes")
+            raise self._bad("expected a name in canonical JSON quotes")
         return text
 
     def _ordered(self, name: str, last: str | None) -> str:
         if last is not None and name <= last:
-            raise self._bad(f"parameter {name!r} is out of order or there twice")
+            raise self._bad(f"parameter {name!r} is out of order or a duplicate")
         return name
 
     def _parameter(self, columns: list[str]) -> Parameter:
         if len(columns) != 3:  # noqa: PLR2004 - dtype, shape, digest
-            raise self._bad("a parameter has a name, an element type, a shape and a digest")
+            raise self._bad("expected a name, an element type, a shape and a digest")
         kind, shape, digest = columns
         if not is_digest(digest):
-            raise self._bad("not a digest")
+            raise self._bad("expected a digest")
         try:
             return Parameter(_spec(kind, shape), Digest(digest))
         except FormatError as error:
@@ -246,5 +246,5 @@ class _Parser:
     def _read_skeleton(self, text: str) -> Skeleton:
         digest, _, size = text.partition(" ")
         if not is_digest(digest) or not re.fullmatch(r"[1-9][0-9]{0,9}", size) or int(size) > MAX_SKELETON:
-            raise self._bad("not a skeleton's digest and size")
+            raise self._bad("expected digest and size of a skeleton")
         return Skeleton(Digest(digest), int(size))

@@ -71,7 +71,7 @@ def unpack_signs(data: Buffer, count: int) -> Signs:
 
     view = memoryview(data).cast("B")
     if not view.nbytes or view[0] not in {_DIGITS, _GAPS}:
-        raise CorruptError("signs of unknown arrangement")
+        raise CorruptError("the signs have an unknown arrangement")
     if view[0] == _DIGITS:
         return _from_digits(_expand(view[1:], -(-count // _PER_BYTE)), count)
     positions, negative = _read_gaps(view[1:], count)
@@ -104,7 +104,7 @@ def sign_frames(data: memoryview, count: int) -> list[memoryview]:
         position = start + _SIZE.unpack_from(data, position)[0]
         frames.append(data[start:position])
     if len(frames) != wanted or position != data.nbytes:
-        raise CorruptError(f"signs that are not {wanted} frames")
+        raise CorruptError(f"the signs are not {wanted} frames")
     return frames
 
 
@@ -117,22 +117,22 @@ def _read_gaps(view: memoryview, count: int) -> tuple[Any, Any]:
     lower, nonzero, stepped, framed = _HEAD.unpack_from(view)
     end = _HEAD.size + framed
     if lower > _MOST_LOWER_BITS or nonzero > count or not nonzero <= stepped <= nonzero + count // _MORE:
-        raise CorruptError("signs of impossible size")
+        raise CorruptError("the signs have an impossible size")
     if view.nbytes - end != -(-nonzero * (lower + 1) // 8):
-        raise CorruptError("signs of another size than they claim")
+        raise CorruptError("the signs do not have their recorded size")
     steps = _expand(view[_HEAD.size : end], stepped)
     last = steps != _MORE
     sums = np.cumsum(steps, dtype=np.int64)
     # The gaps and the signs between them must fit into the row. If they do, no shift below can overflow.
     if int(last.sum()) != nonzero or (stepped and (not last[-1] or (int(sums[-1]) << lower) + nonzero > count)):
-        raise CorruptError("signs of impossible size")
+        raise CorruptError("the signs have an impossible size")
     gaps = np.diff(sums[last], prepend=0)
     bits = np.unpackbits(np.frombuffer(view[end:], np.uint8), count=nonzero * (lower + 1)).reshape(nonzero, lower + 1)
     for column in range(lower):
         gaps = (gaps << 1) | bits[:, column + 1]
     positions = np.cumsum(gaps + 1) - 1
     if nonzero and positions[-1] >= count:
-        raise CorruptError("signs beyond the end of their row")
+        raise CorruptError("the signs extend beyond their row")
     return positions, bits[:, 0]
 
 
@@ -152,7 +152,7 @@ def _from_digits(packed: Any, count: int) -> Signs:
     import numpy as np
 
     if packed.size and packed.max() >= 3**_PER_BYTE:
-        raise CorruptError("signs with a digit that base 3 has not")
+        raise CorruptError("the signs have a digit that base 3 does not have")
     signs = np.empty(packed.size * _PER_BYTE, np.int8)
     for column in range(_PER_BYTE):
         signs[column::_PER_BYTE] = packed % 3
@@ -178,7 +178,7 @@ def _expand(frame: memoryview, size: int) -> Any:
 
     try:
         if zstandard.frame_content_size(frame) != size:
-            raise CorruptError("signs of another size than their row")
+            raise CorruptError("the number of signs does not fit their row")
         return np.frombuffer(zstandard.ZstdDecompressor().decompress(frame, max_output_size=size), np.uint8)
     except zstandard.ZstdError as error:
-        raise CorruptError(f"signs cannot be decompressed: {error}") from error
+        raise CorruptError(f"the signs cannot be decompressed: {error}") from error

@@ -78,7 +78,7 @@ class RowReader:
     def _count(self, value: Any) -> Any:
         self._lists += 1
         if self._lists > MOST_LISTS:
-            raise ValueError(f"a row of more than {MOST_LISTS} lists")
+            raise ValueError(f"a row has more than {MOST_LISTS} lists")
         return value
 
     @staticmethod

@@ -49,7 +49,7 @@ class TensorSpec:
         if bits > MAX_BYTES * 8 or (not bits and max(self.shape) > MAX_BYTES * 8):
             raise FormatError(f"a tensor of impossible size {list(self.shape)}")
         if bits % 8:
-            raise FormatError(f"{self.elements} elements of {self.dtype.name} fill no whole number of bytes")
+            raise FormatError(f"{self.elements} elements of {self.dtype.name} do not fill a whole number of bytes")
 
     @classmethod
     def of(cls, name: str, shape: Iterable[int]) -> TensorSpec:

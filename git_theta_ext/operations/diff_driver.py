@@ -144,7 +144,7 @@ def _side(workspace: Workspace, words: tuple[str, str, str], format_name: str | 
 
 
 def _measure(diff: Diff, old: _Side, new: _Side, store: Store) -> tuple[dict[str, Distance], int]:
-    """Return the statistics of modified parameters, and of how many the values are not at hand."""
+    """Return the statistics of modified parameters, and the number of those whose values are not available."""
     if "opaque" in (diff.old_format, diff.new_format):
         return {}, 0
     same = {name: change for name, change in diff.modified.items() if change.old.spec == change.new.spec}

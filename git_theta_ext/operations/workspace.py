@@ -33,7 +33,7 @@ class Workspace:
 
     @classmethod
     def discover(cls, reporter: Reporter, folder: Path | None = None) -> Self:
-        """Find the repository that a folder belongs to; what this process writes is shared as its settings say.
+        """Find the repository of a directory; files that this process writes are shared as its settings say.
 
         Args:
             reporter: Takes what the user should know.

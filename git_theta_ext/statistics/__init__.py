@@ -1,1 +1,1 @@
-"""What merge methods may need to know of a checkpoint besides its values: laid out, collected, saved."""
+"""Statistics that merge methods need besides the values of a checkpoint: layout, collection and storage."""

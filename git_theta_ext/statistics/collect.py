@@ -73,7 +73,7 @@ def collect(
 
 
 class _Means:
-    """Sums of statistics, and of how many terms; float32, since they may be larger than the model."""
+    """Sums of statistics, and the number of their terms; float32, since they may be larger than the model."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._named = list(module.named_parameters(remove_duplicate=False))

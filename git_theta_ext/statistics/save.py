@@ -62,7 +62,7 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
     try:
         with reporting_os_errors(path), replacing(path) as temporary:
             save_file(_apart(kept), temporary, facts)
-            shutil.copymode(checkpoint, temporary)  # whoever may read the one may read the other
+            shutil.copymode(checkpoint, temporary)  # both have the same readers
     except SafetensorError as error:
         raise StoreError(f"cannot write {path}: {error}", hint="check the disk's space and permissions") from error
     return path

@@ -110,7 +110,7 @@ class Inventory:
         if not bad:
             return MissingError(
                 f"{len(absent)} of {wanted} tensors are not in the store, including {min(absent)}",
-                hint="git theta checkout fetches what a remote has; git theta fsck says which files need them",
+                hint="git theta checkout fetches what a remote has; git theta fsck lists the files that need them",
             )
         digest, (location, *_) = min(bad.items())
         return MissingError(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DecodedPiece:
-    """The same part of every tensor of a group; a group without a second tensor is a tensor.
+    """The same part of every tensor of a group; a single tensor is a group of one.
 
     Attributes:
         group: Index of the group.

@@ -26,7 +26,7 @@ _NO_PARAMETERS: tuple[object, ...] = (
 
 
 class EncodingTests:
-    """Subclass it in a test module, and say which encoding is meant by overriding ``encoding``.
+    """What every encoding must do; subclass it and override ``encoding``.
 
     Attributes:
         encoding: The encoding.
@@ -41,16 +41,16 @@ class EncodingTests:
     grows = True
 
     def spec(self, name: str, elements: int) -> TensorSpec:
-        """Return a spec of so many elements; override it if the shape matters."""
+        """Return a spec with a number of elements; override it if the shape matters."""
         return TensorSpec.of(name, (elements,))
 
     def whole_bases(self, spec: TensorSpec) -> tuple[Base, ...]:
-        """Return the bases behind the parent that go with ``params``."""
+        """Return the bases after the parent that fit ``params``."""
         assert len(self.encoding.needs) <= 1, f"override whole_bases for {spec}"
         return ()
 
     def chunk(self, spec: TensorSpec, parent: bytes, offset: int = 0) -> Chunk:
-        """Return a chunk that is coded against the bytes of a parent at its place."""
+        """Return a chunk that is coded against the parent's bytes at the same position."""
         parents = (Base(spec, memoryview(parent)), *self.whole_bases(spec)) if self.encoding.needs else ()
         return Chunk(spec, offset, parents, self.params)
 
@@ -72,7 +72,7 @@ class EncodingTests:
                 yield spec, blake3(name.encode()).digest(spec.nbytes)
 
     def test_every_type_comes_back(self) -> None:
-        """Any bytes at all, not only sensible numbers."""
+        """Any bytes come back, not only plausible numbers."""
         for spec, data in self.samples():
             self.round_trip(self.chunk(spec, bytes(reversed(data))), data)
 
@@ -87,7 +87,7 @@ class EncodingTests:
             self.round_trip(self.chunk(spec, bytes(parent)), data)
 
     def test_a_parent_that_ends_early_will_do(self) -> None:
-        """As if an embedding grew; not for encodings that want the same shape."""
+        """An embedding may have grown. Encodings that need a parent of the same shape are skipped."""
         if not (self.encoding.needs and self.grows):
             return
         for spec, data in self.samples():
@@ -109,7 +109,7 @@ class EncodingTests:
         assert self.round_trip(chunk, data) == self.round_trip(chunk, data)
 
     def test_pieces_outlive_the_next_call(self) -> None:
-        """A writer holds many chunks at a time."""
+        """A writer keeps the pieces of many chunks at a time."""
         spec = self.spec(self.specs[0], 5000)
         data = bytes(i * 7 % 256 for i in range(spec.nbytes))
         chunk = self.chunk(spec, bytes(reversed(data)))
@@ -127,7 +127,7 @@ class EncodingTests:
             assert sum(map(len, pieces)) <= spec.nbytes + spec.nbytes // 64 + 1024
 
     def test_a_damaged_payload_is_refused_or_decodes_to_something_of_the_same_size(self) -> None:
-        """Digests find what decodes wrongly; a decoder must not crash or run away."""
+        """Digests detect wrong results; a decoder must not crash or run without end."""
         spec = self.spec(self.specs[0], 3000)
         data = bytes(i % 13 for i in range(spec.nbytes))
         parent = bytearray(data)
@@ -147,7 +147,7 @@ class EncodingTests:
                     self.encoding.decode(chunk, memoryview(bad), memoryview(bytearray(spec.nbytes)))
 
     def test_damaged_parameters_are_refused_or_decode_to_something_of_the_same_size(self) -> None:
-        """They come out of a pack's header, which anyone may have written."""
+        """They are read from the header of a pack, which is not trusted."""
         spec = self.spec(self.specs[0], 96)
         data = bytes(i % 13 for i in range(spec.nbytes))
         chunk = self.chunk(spec, bytes(reversed(data)))
@@ -159,7 +159,7 @@ class EncodingTests:
                 self.encoding.decode(replace(chunk, params=params), payload, memoryview(bytearray(spec.nbytes)))
 
     def test_bases_that_do_not_fit_are_refused_or_decode_to_something_of_the_same_size(self) -> None:
-        """Which ones they are comes out of a pack's header too."""
+        """The header of a pack names them, and is not trusted."""
         spec = self.spec(self.specs[0], 96)
         data = bytes(i % 13 for i in range(spec.nbytes))
         chunk = self.chunk(spec, bytes(reversed(data)))
@@ -171,7 +171,7 @@ class EncodingTests:
                     self.encoding.decode(replace(chunk, bases=bases), payload, memoryview(bytearray(spec.nbytes)))
 
     def test_a_chunk_without_its_bases_is_refused(self) -> None:
-        """A pack's header says how many there are."""
+        """The header of a pack may name fewer bases than the encoding needs."""
         spec = self.spec(self.specs[0], 96)
         data = bytes(spec.nbytes)
         chunk = self.chunk(spec, data)

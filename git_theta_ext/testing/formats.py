@@ -49,7 +49,7 @@ def assemble(layout: Layout, tensors: Mapping[str, Buffer]) -> bytes:
 
 
 class FormatTests:
-    """What every format must keep.
+    """What every format must do; subclass it and set the attributes.
 
     Attributes:
         format: The format.

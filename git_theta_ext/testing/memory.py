@@ -1,4 +1,4 @@
-"""How much memory tensors take while something runs."""
+"""Measure the memory that tensors take while code runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types for it
     """Counts the bytes of all storages that operations of this thread make, until they are freed.
 
-    What an operation takes and gives back before it returns is not seen.
+    Memory that an operation frees before it returns does not count.
 
     Args:
         excluded: Tensors that do not count.

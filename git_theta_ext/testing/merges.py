@@ -1,4 +1,4 @@
-"""Conformance of a merge method."""
+"""The conformance suite of merge methods."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SMALL = 1 << 10
 
 
 class MergeMethodTests:
-    """What every merge method has to keep; subclass it and give the method.
+    """What every merge method must do; subclass it and override ``method``.
 
     A class of tests for pytest::
 
@@ -49,25 +49,25 @@ class MergeMethodTests:
     @pytest.mark.parametrize("count", _COUNTS)
     @pytest.mark.parametrize("shape", _SHAPES, ids=str)
     def test_the_result_is_like_a_branch(self, method: MergeMethod, shape: tuple[int, ...], count: int) -> None:
-        """Shape and element type are the branches'."""
+        """The result has the shape and the element type of the branches."""
         merged = _merged(method, drawn(method.contract, shape, _allowed(method, count)))
         assert merged.shape == shape
         assert str(merged.dtype) == "torch.float32"
 
     def test_float64_stays_float64(self, method: MergeMethod) -> None:
-        """Parameters of 64-bit floats are merged in their own width."""
+        """Parameters of 64-bit floats are merged in float64."""
         merged = _merged(method, _wide(drawn(method.contract, (4, 4), _allowed(method, 2))))
         assert str(merged.dtype) == "torch.float64"
 
     def test_the_inputs_stay_as_they_are(self, method: MergeMethod) -> None:
-        """Nothing is merged in place."""
+        """No input is modified."""
         piece = drawn(method.contract, (4, 4), _allowed(method, 3))
         kept = [tensor.clone() for tensor in _tensors(piece)]
         _merged(method, piece)
         assert all(bool((one == other).all()) for one, other in zip(kept, _tensors(piece), strict=True))
 
     def test_the_result_is_reproducible(self, method: MergeMethod) -> None:
-        """Twice the same gives the same bits."""
+        """Equal inputs give equal bits."""
         piece = drawn(method.contract, (8, 9), _allowed(method, 3))
         assert _bits(_merged(method, piece)) == _bits(_merged(method, piece))
 
@@ -80,7 +80,7 @@ class MergeMethodTests:
             assert bool(_merged(method, replace(piece, branches=tuple(branches))).isfinite().all())
 
     def test_every_option_takes_its_bounds(self, method: MergeMethod) -> None:
-        """Whatever is allowed gives a finite result, or is refused with words."""
+        """Every allowed value gives a finite result or a MergeError."""
         piece = drawn(method.contract, (6, 5), _allowed(method, 3))
         for name, option in method.contract.options.items():
             values: Sequence[float | str] = option.choices or (option.least, option.most)
@@ -92,7 +92,7 @@ class MergeMethodTests:
                 assert bool(merged.isfinite().all()), (name, value)
 
     def test_symmetric_methods_do_not_mind_the_order(self, method: MergeMethod) -> None:
-        """Whoever merges whom, the bits are the same."""
+        """The bits do not depend on the order of the branches."""
         if not method.contract.symmetric:
             pytest.skip("the method does not promise it")
         piece = drawn(method.contract, (6, 7), _allowed(method, 4))
@@ -170,7 +170,7 @@ def drawn(contract: MergeContract, shape: tuple[int, ...], count: int) -> Piece:
 
 
 def scratch_bytes(method: MergeMethod, piece: Piece) -> int:
-    """Return the most bytes that a method holds besides a piece and its result, whichever words its options are."""
+    """Return the most bytes that a method holds besides a piece and its result, whatever words its options have."""
     from git_theta_ext.testing.memory import Watch
 
     contract = method.contract

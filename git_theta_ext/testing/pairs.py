@@ -1,4 +1,4 @@
-"""Conformance of a method that merges the factors of LoRAs."""
+"""The conformance suite of methods that merge the factors of LoRAs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SMALL = 1 << 10
 
 
 class PairMethodTests:
-    """What every method for the factors of LoRAs has to keep; subclass it and give the method.
+    """What every method for the factors of LoRAs must do; subclass it and override ``method``.
 
     A class of tests for pytest::
 
@@ -56,14 +56,14 @@ class PairMethodTests:
         assert 0 <= lost <= 1
 
     def test_the_inputs_stay_as_they_are(self, method: PairMethod) -> None:
-        """Nothing is merged in place."""
+        """No input is modified."""
         pairs = drawn_pairs((2, 3))
         kept = [(pair.a.clone(), pair.b.clone()) for pair in pairs]
         _merged(method, pairs)
         assert all(bool((pair.a == a).all() and (pair.b == b).all()) for pair, (a, b) in zip(pairs, kept, strict=True))
 
     def test_the_result_is_reproducible(self, method: PairMethod) -> None:
-        """Twice the same gives the same bits."""
+        """Equal inputs give equal bits."""
         (one, _), (other, _) = (_merged(method, drawn_pairs((2, 3))) for _ in range(2))
         assert bool((one.a == other.a).all() and (one.b == other.b).all())
 

@@ -1,4 +1,4 @@
-"""What every remote must do.
+"""The conformance suite of remotes.
 
 Subclass ``RemoteTests`` in a test module and give it a fixture ``remote`` that yields an empty remote::
 
@@ -91,7 +91,7 @@ class RemoteTests:
         assert remote.get(_KEY) == _CONTENT
 
     def test_an_empty_object_comes_back(self, remote: Remote, tmp_path: Path) -> None:
-        """Nothing is also something."""
+        """An object may have no bytes."""
         key = _pack(b"")
         assert remote.put(key, _file(tmp_path / "a", b""))
         assert remote.get(key) == b""
@@ -100,7 +100,7 @@ class RemoteTests:
         assert (tmp_path / "b").read_bytes() == b""
 
     def test_the_local_file_stays(self, remote: Remote, tmp_path: Path) -> None:
-        """The caller still needs its pack and its index entry."""
+        """The caller still needs the pack and the index entry."""
         _add(remote, tmp_path, _CONTENT)
         assert (tmp_path / "pack").read_bytes() == _CONTENT
         assert (tmp_path / "entry").read_bytes() == _ENTRY
@@ -110,12 +110,12 @@ class RemoteTests:
         [(0, 16), (16, 300), (0, None), (100, None), (76_799, None), (5, 5), (76_700, 90_000), (76_800, 76_900)],
     )
     def test_ranges_follow_slices(self, remote: Remote, tmp_path: Path, start: int, end: int | None) -> None:
-        """A range that ends behind the object gives what there is."""
+        """A range that ends after the object returns the bytes that exist."""
         remote.put(_KEY, _file(tmp_path / "a", _CONTENT))
         assert remote.get(_KEY, start, end) == _CONTENT[start:end]
 
     def test_a_range_behind_the_end_is_empty(self, remote: Remote, tmp_path: Path) -> None:
-        """Also if it has no end."""
+        """This includes a range without an end."""
         remote.put(_pack(b"abc"), _file(tmp_path / "a", b"abc"))
         assert remote.get(_pack(b"abc"), 7) == b""
         assert remote.get(_pack(b"abc"), 7, 9) == b""
@@ -131,7 +131,7 @@ class RemoteTests:
         assert list(remote.list("nothing/")) == []
 
     def test_index_entries_come_back(self, remote: Remote, tmp_path: Path) -> None:
-        """Those of one push together, and those of the next one as well."""
+        """Entries of several pushes are returned."""
         _add(remote, tmp_path, _CONTENT, _OTHER)
         _add(remote, tmp_path, b"abc")
         for content in (_CONTENT, _OTHER, b"abc"):
@@ -157,7 +157,7 @@ class RemoteTests:
         assert remote.get(_KEY) == _CONTENT
 
     def test_threads_may_put_the_same_key(self, remote: Remote, tmp_path: Path) -> None:
-        """All see a whole object afterwards."""
+        """Afterwards every reader sees a whole object."""
         paths = [_file(tmp_path / str(number), _CONTENT) for number in range(8)]
         with ThreadPoolExecutor(8) as executor:
             written = list(executor.map(lambda path: remote.put(_KEY, path), paths))
@@ -165,7 +165,7 @@ class RemoteTests:
         assert remote.get(_KEY) == _CONTENT
 
     def test_keep_gives_what_is_there(self, remote: Remote, tmp_path: Path) -> None:
-        """Of the keys that were asked about, and no others."""
+        """``keep`` returns only keys that it was given."""
         assert remote.keep([]) == set()
         assert remote.keep([_KEY]) == set()
         _add(remote, tmp_path, _CONTENT, _OTHER)
@@ -174,7 +174,7 @@ class RemoteTests:
         assert remote.get(_KEY) == _CONTENT
 
     def test_missing_objects_are_missing(self, remote: Remote, tmp_path: Path) -> None:
-        """And leave no file behind that looks like one."""
+        """``fetch`` leaves no file that could be taken for the object."""
         with pytest.raises(MissingError):
             remote.get(_ABSENT, 0, 20)
         with pytest.raises(MissingError):
@@ -183,7 +183,7 @@ class RemoteTests:
 
     @pytest.mark.parametrize("begun", [None, 0, 1, 76_799, 76_800])
     def test_fetch_goes_on_where_it_stopped(self, remote: Remote, tmp_path: Path, begun: int | None) -> None:
-        """The bytes that are there are not asked for again, and none is lost."""
+        """Only the missing bytes are requested."""
         remote.put(_KEY, _file(tmp_path / "a", _CONTENT))
         path = tmp_path / "b"
         if begun is not None:
@@ -192,7 +192,7 @@ class RemoteTests:
         assert path.read_bytes() == b"x" * (begun or 0) + _CONTENT[begun or 0 :]
 
     def test_fetch_starts_over_where_too_much_is_there(self, remote: Remote, tmp_path: Path) -> None:
-        """A longer file can be no beginning of the object."""
+        """A longer file cannot be the beginning of the object."""
         remote.put(_pack(b"abc"), _file(tmp_path / "a", b"abc"))
         path = _file(tmp_path / "b", b"abcdef")
         remote.fetch(_pack(b"abc"), path, 3)
@@ -202,7 +202,7 @@ class RemoteTests:
     def test_fetch_takes_no_more_than_the_object_is_known_to_have(
         self, remote: Remote, tmp_path: Path, nbytes: int
     ) -> None:
-        """A remote whose object has another size is wrong, or lies: it may not fill the disk."""
+        """An object of another size must not fill the disk."""
         remote.put(_KEY, _file(tmp_path / "a", _CONTENT))
         with suppress(CorruptError):
             remote.fetch(_KEY, tmp_path / "b", nbytes)

@@ -1,4 +1,4 @@
-"""What every kind of statistics must do.
+"""The conformance suite of kinds of statistics.
 
 Subclass ``StatisticsTests`` in a test module and give it a fixture ``kind``::
 
@@ -53,7 +53,7 @@ class StatisticsTests:
 
     @pytest.mark.parametrize("shape", [(), (4,), (3, 5), (2, 3, 4), (0, 5)])
     def test_shape_is_a_shape_or_none(self, kind: StatisticsKind, shape: tuple[int, ...]) -> None:
-        """Whatever the parameter is."""
+        """This holds for parameters of any shape."""
         declared = kind.shape(shape)
         assert declared is None or (
             isinstance(declared, tuple) and all(type(size) is int and size >= 0 for size in declared)
@@ -68,7 +68,7 @@ class StatisticsTests:
         assert count >= 1
 
     def test_values_are_left_as_they_are(self, kind: StatisticsKind, values: torch.Tensor) -> None:
-        """They may be a module's own tensors, and the sum is added to in place."""
+        """The values may be a module's own tensors, and the sum is modified in place."""
         before = values.clone()
         total, _ = kind.terms(values)
         total += 1

@@ -1,4 +1,4 @@
-"""What every kind of update must do.
+"""The conformance suite of kinds of updates.
 
 Subclass ``UpdateKindTests`` in a test module and give it three fixtures::
 
@@ -44,7 +44,7 @@ class UpdateKindTests:
     def test_only_parameters_of_the_checkpoint_are_updated(
         self, kind: UpdateKind, file: UpdateFile, parameters: Specs
     ) -> None:
-        """The file that fits updates one at least."""
+        """The file updates at least one of them."""
         updates = kind.read(file, parameters)
         assert updates
         assert set(updates) <= set(parameters)
@@ -66,14 +66,14 @@ class UpdateKindTests:
             assert out == value, name
 
     def test_a_checkpoint_without_the_parameters_is_refused(self, kind: UpdateKind, file: UpdateFile) -> None:
-        """An update of another model changes nothing silently."""
+        """An update of another model must not be applied silently."""
         with pytest.raises((FormatError, UsageError)):
             kind.read(file, {"another.parameter.of.another.model": TensorSpec.of("F32", (2, 2))})
 
     def test_parameters_of_another_shape_are_refused_or_fit_as_well(
         self, kind: UpdateKind, file: UpdateFile, parameters: Specs
     ) -> None:
-        """Of a model of another size."""
+        """They may belong to a model of another size."""
         larger = {
             name: TensorSpec(spec.dtype, tuple(size + 97 for size in spec.shape)) for name, spec in parameters.items()
         }

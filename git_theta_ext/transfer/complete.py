@@ -29,7 +29,7 @@ class Complete:
     """Commits with all parameters of their history on a remote.
 
     Attributes:
-        tips: Object ids of commits, the latest first. Each stands for all commits that it reaches.
+        tips: Object ids of commits, the latest first. Each includes all commits that it reaches.
         packs: Names of the packs that the record depends on.
         boundary: Where the local history ended when the record was made, as in a shallow clone.
     """

@@ -71,7 +71,7 @@ class Offers:
             return RemoteError(message, hint=unreachable[0].hint or "try again; downloaded packs are kept")
         return MissingError(
             message,
-            hint="run git theta push --all in a clone that has them; git theta fsck says which files need them",
+            hint="run git theta push --all in a clone that has them; git theta fsck lists the files that need them",
         )
 
 

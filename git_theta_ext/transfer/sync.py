@@ -68,7 +68,8 @@ def plan_push(
         raise MissingError(
             f"{len(absent)} of {len(wanted)} tensors are neither in the store nor on {remote.name} ({remote.url}), "
             f"including {min(absent)}",
-            hint="run git theta push --all in a clone that has them; git theta fsck --remote says what needs them",
+            hint="run git theta push --all in a clone that has them; "
+            "git theta fsck --remote lists the files that need them",
         )
     if lacking:
         steps.prepare(Going(lacking, there))

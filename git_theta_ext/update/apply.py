@@ -1,4 +1,4 @@
-"""Apply an update to a checkpoint's parameters, or find that this was done already."""
+"""Apply an update to a checkpoint's parameters, or detect that it was applied before."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EXPLAINED = 0.25
 
 @dataclass(frozen=True)
 class CheckpointUpdate:
-    """An update and what it is of.
+    """An update of a checkpoint, and the values that it applies to.
 
     Attributes:
         changes: By parameter.
@@ -62,7 +62,7 @@ class Updated:
 
 
 def is_applied(update: CheckpointUpdate, store: Store) -> bool:
-    """Return whether a file has an update already: then no parameter that it changes is as in the base.
+    """Return whether a file already contains an update: no parameter that it changes equals the base.
 
     Raises:
         UsageError: Some are and some are not.
@@ -75,9 +75,8 @@ def is_applied(update: CheckpointUpdate, store: Store) -> bool:
         base = update.base[name]
         if tensor_digest(base.spec, _result(update, name, update.value(name), store.threads)) != base.digest:
             raise UsageError(
-                f"parameter {moved[0]!r} is another than in HEAD, and {name!r} is not, so that the update is neither "
-                "still to be applied nor applied already",
-                hint="git checkout HEAD -- PATH, or git commit -a to keep what the file holds; then add the update",
+                f"the update is only partly applied: parameter {moved[0]!r} differs from HEAD, but {name!r} does not",
+                hint="git checkout HEAD -- PATH, or git commit -a to keep the file; then add the update",
             )
     return True
 
@@ -88,11 +87,11 @@ def results(update: CheckpointUpdate, store: Store, *, applied: bool) -> Iterato
     Args:
         update: What to do.
         store: Holds the base's values.
-        applied: What ``is_applied`` said.
+        applied: The result of ``is_applied``.
 
     Raises:
         FormatError: The update does not fit a parameter, which is named.
-        UsageError: A parameter is not what the update makes of the base's, nor near it.
+        UsageError: A parameter is neither the result of the update nor close to it.
         MissingError: A value of the base is not in the store.
     """
     for name, change in update.changes.items():
@@ -106,8 +105,8 @@ def results(update: CheckpointUpdate, store: Store, *, applied: bool) -> Iterato
         exact = result == value
         if not exact and not _explains(base.spec, before, value, memoryview(result)):
             raise UsageError(
-                f"parameter {name!r} is neither that of HEAD nor what the update makes of it",
-                hint="git theta add PATH && git commit, if another update made it; then add this one",
+                f"parameter {name!r} is neither HEAD's value nor the result of the update",
+                hint="git theta add PATH && git commit, if it has another update; then add this one",
             )
         yield Updated(name, base.spec, value, hint, exact)
 

@@ -14,7 +14,7 @@ _KIND = "git-theta compeft 1"
 def file_head(
     shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, int], scale: float, density: float, alpha: float
 ) -> bytes:
-    """Return what a file has before the signs.
+    """Return the bytes of a file before the signs.
 
     Args:
         shapes: Of each parameter that has signs.

@@ -35,5 +35,5 @@ def read_changes(kind: str, file: UpdateFile, parameters: Mapping[str, TensorSpe
     except (FormatError, UsageError) as error:
         raise type(error)(f"{file.label}: {error.message}", hint=error.hint) from error
     if not changes:
-        raise FormatError(f"{file.label}: an update of nothing")
+        raise FormatError(f"{file.label}: the update is empty")
     return changes

@@ -1,4 +1,4 @@
-"""Find parameters that moved by so little that their previous value can be kept."""
+"""Find parameters that changed so little that their previous value can be kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far an element may move: by ``absolute + relative * abs(previous)``.
+    """How much an element may change: by ``absolute + relative * abs(previous)``.
 
     Raises:
         UsageError: One of them is negative or not finite.
@@ -29,7 +29,7 @@ class Tolerance:
     def __post_init__(self) -> None:
         for value, option in ((self.absolute, "--atol"), (self.relative, "--rtol")):
             if not math.isfinite(value) or value < 0:
-                raise UsageError(f"{option} {value}: a tolerance is a finite number, not below zero")
+                raise UsageError(f"{option} {value}: a tolerance must be a finite number and not negative")
 
 
 def within(spec: TensorSpec, previous: Iterable[memoryview], value: memoryview, tolerance: Tolerance) -> bool:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HALF_BITS = 16
-"""A float32 has so many upper and so many lower bits."""
+"""Number of the upper, and of the lower, bits of a float32."""
 
 
 @dataclass

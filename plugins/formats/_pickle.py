@@ -70,7 +70,7 @@ class Machine:
             FormatError: The pickle is damaged or too large, or it uses an opcode or a global that no checkpoint needs.
         """
         if len(data) > MAX_BYTES:
-            raise FormatError(f"a pickle of {len(data)} bytes, more than the limit of {MAX_BYTES}")
+            raise FormatError(f"a pickle of {len(data)} bytes exceeds the limit of {MAX_BYTES}")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about escapes in the texts of the file, which the user did not write

@@ -196,7 +196,7 @@ def _directory(data: Content, offset: int) -> tuple[int, int, int]:
     if start + size != end:
         raise NotSplittable(f"the zip directory is recorded at bytes {start} to {start + size}, but ends at {end}")
     if count > _MAX_ENTRIES:
-        raise FormatError(f"a zip archive of {count} members, more than the limit of {_MAX_ENTRIES}")
+        raise FormatError(f"a zip archive of {count} members exceeds the limit of {_MAX_ENTRIES}")
     return start, size, count
 
 

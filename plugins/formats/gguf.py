@@ -171,7 +171,7 @@ class _Cursor:
             raise FormatError(f"{nbytes} bytes at {self.at} of {self.data.nbytes}; the file may be truncated")
         self.at += nbytes
         if self.at > _MOST_HEAD:
-            raise FormatError(f"a head of {self.at} bytes and more, more than the limit of {_MOST_HEAD}")
+            raise FormatError(f"the header exceeds the limit of {_MOST_HEAD} bytes")
 
     def take(self, nbytes: int) -> memoryview:
         """Return the next bytes, and advance."""
@@ -220,7 +220,7 @@ def _read_head(data: Content) -> _Head:
         raise NotSplittable(f"version {version} of GGUF is unknown")
     count, pairs = cursor.number("<Q"), cursor.number("<Q")
     if count > _MOST_TENSORS:
-        raise FormatError(f"{count} tensors, more than the limit of {_MOST_TENSORS}")
+        raise FormatError(f"{count} tensors exceed the limit of {_MOST_TENSORS}")
     begin, alignment = cursor.at, _DEFAULT_ALIGNMENT
     for _ in range(pairs):  # each iteration consumes bytes, so the end of the file bounds it
         key, kind = cursor.text(), cursor.number("<I")
@@ -229,7 +229,7 @@ def _read_head(data: Content) -> _Head:
         if key == _ALIGNMENT and kind == _U32:
             alignment = int.from_bytes(data[value : cursor.at], "little")
     if not 1 <= alignment <= _MOST_ALIGNMENT:
-        raise FormatError(f"an alignment of {alignment} bytes")
+        raise FormatError(f"an alignment of {alignment} bytes is not supported")
     content = bytes(data[begin : cursor.at])
     tensors = [_read_row(cursor) for _ in range(count)]
     start = cursor.at + -cursor.at % alignment
@@ -241,7 +241,7 @@ def _read_row(cursor: _Cursor) -> _Tensor:
     name = cursor.text().decode("utf-8", "surrogateescape")
     rank = cursor.number("<I")
     if rank > _MOST_DIMENSIONS:
-        raise FormatError(f"parameter {name!r} has {rank} dimensions, more than the limit of {_MOST_DIMENSIONS}")
+        raise FormatError(f"parameter {name!r} has {rank} dimensions, which exceed the limit of {_MOST_DIMENSIONS}")
     dimensions = struct.unpack(f"<{rank}Q", cursor.take(8 * rank))
     return _Tensor(name, dimensions, cursor.number("<I"), cursor.number("<Q"))
 

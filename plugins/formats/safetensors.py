@@ -108,7 +108,7 @@ def _read_header(data: Content) -> tuple[dict[str, Any], int]:
     if data.nbytes < _LENGTH or start > data.nbytes:
         raise FormatError(f"a header of {length} bytes in a file of {data.nbytes} bytes; the file may be truncated")
     if length > _MAX_HEADER:
-        raise FormatError(f"a header of {length} bytes, more than the limit of {_MAX_HEADER}")
+        raise FormatError(f"a header of {length} bytes exceeds the limit of {_MAX_HEADER}")
     try:
         header = read_json(str(data[_LENGTH:start], "utf-8"), _object)
     except ValueError as error:

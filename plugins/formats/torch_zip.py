@@ -101,7 +101,7 @@ def _read(data: Content, member: Member) -> list[_Use]:
     from ._torch_objects import read_objects
 
     if member.size > MAX_BYTES:
-        raise FormatError(f"{member.name!r} has {member.size} bytes, more than the limit of {MAX_BYTES}")
+        raise FormatError(f"{member.name!r} has {member.size} bytes, which exceeds the limit of {MAX_BYTES}")
     storages, leaves = read_objects(bytes(data[member.start : member.end]))
     uses = _uses(leaves)
     # A storage that is in no container is a parameter too.

@@ -22,7 +22,7 @@ class LoraSvd:
     """Decomposes the combined update without computing its matrix, and keeps its largest singular values.
 
     Both concatenated factors are decomposed by QR, and the small core between them by SVD, in float64. Each factor gets
-    the square roots of the singular values. A rank of 0 stands for the largest rank of the branches.
+    the square roots of the singular values. A rank of 0 means the largest rank of the branches.
     """
 
     name = "lora_svd"

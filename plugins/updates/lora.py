@@ -41,15 +41,15 @@ _MOST = 1e30
 _REFUSED = {
     "use_dora": "DoRA also scales the columns",
     "use_qalora": "QA-LoRA pools the input",
-    "lora_bias": "a bias inside the adapter",
+    "lora_bias": "the adapter has a bias",
     "alora_invocation_tokens": "an activated LoRA depends on the input",
     "arrow_config": "a router depends on the input",
-    "target_parameters": "parameters adapted without a module",
-    "trainable_token_indices": "single rows of an embedding take the place of others",
+    "target_parameters": "it adapts parameters that are not weights of modules",
+    "trainable_token_indices": "it replaces single rows of an embedding",
     "layer_replication": "its layers are not those of the checkpoint",
-    "kasa_config": "KaSA changes the model that it is an update of",
-    "use_bdlora": "factors of blocks",
-    "monteclora_config": "factors that are drawn by chance",
+    "kasa_config": "KaSA changes the base model",
+    "use_bdlora": "its factors are block-diagonal",
+    "monteclora_config": "its factors are random",
 }
 _OTHER_START = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
@@ -195,7 +195,7 @@ def _settings(file: UpdateFile) -> _Settings:
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_OTHER_START):
         raise UsageError(
-            f"initialised by {start[:40]!r}, which changes the model that it is an update of",
+            f"initialised by {start[:40]!r}, which changes the base model",
             hint="model.save_pretrained(DIRECTORY, path_initial_model_for_weight_conversion=START) makes it plain",
         )
     patterns = _mapping(file, "alpha_pattern")
@@ -232,5 +232,5 @@ def _plain(pattern: str) -> str:
     # PEFT takes regular expressions, but one from a file could run forever. In practice the patterns are plain names.
     match = _PLAIN.fullmatch(pattern)
     if match is None:
-        raise UsageError(f"alpha_pattern has {pattern[:80]!r}, which is more than the name of a module")
+        raise UsageError(f"alpha_pattern has {pattern[:80]!r}, which is not the name of a module")
     return match["name"].replace("\\.", ".")

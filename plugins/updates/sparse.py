@@ -56,7 +56,7 @@ def read_sparse(file: UpdateFile, parameters: Mapping[str, TensorSpec]) -> dict[
     for key in file.tensors:
         stem = key.removesuffix(_INDICES).removesuffix(_VALUES)
         if stem == key or not {stem + _INDICES, stem + _VALUES} <= set(file.tensors):
-            raise FormatError(f"{key!r} is not one of a pair NAME{_INDICES} and NAME{_VALUES}")
+            raise FormatError(f"{key!r} does not belong to a pair NAME{_INDICES} and NAME{_VALUES}")
         if key.endswith(_VALUES):
             continue
         name = names.get(stem)

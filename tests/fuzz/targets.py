@@ -251,7 +251,7 @@ def _payload(name: str) -> Callable[[bytes], None]:
 
 
 def _record_seeds() -> list[bytes]:
-    told = {"path": "m", "base": None, "sides": ["a", "b"], "commits": ["c", "d"], "rules": {"method": "average"}}
+    record = {"path": "m", "base": None, "sides": ["a", "b"], "commits": ["c", "d"], "rules": {"method": "average"}}
     more = {"versions": {"ties": 1}, "resolved": [{"method": "ours", "parameters": ["a.*"]}], "git-theta": "0"}
     rules = {
         "method": "ties",
@@ -259,7 +259,7 @@ def _record_seeds() -> list[bytes]:
         "weights": [1, 2],
         "rules": [{"match": "**", "method": "ours"}],
     }
-    return [json.dumps(told | more).encode(), json.dumps(told | more | {"rules": rules}).encode()]
+    return [json.dumps(record | more).encode(), json.dumps(record | more | {"rules": rules}).encode()]
 
 
 def _record(data: bytes) -> None:

@@ -175,9 +175,9 @@ def versions(memory, kind, shapes, sides=2):
     ]
 
 
-def computed(memory, rows, devices, method, options=None, told=None):
+def computed(memory, rows, devices, method, options=None, announced=None):
     results = MemoryStore()
-    announce = None if told is None else told.append
+    announce = None if announced is None else announced.append
     engine = Engine(memory, devices, results=results, announce=announce)
     found = engine.compute(plan(rows[0], rows[1:], Rules.only(method, options or {})))
     assert found.failed == {}
@@ -220,20 +220,20 @@ def test_pieces_may_have_any_size(device, monkeypatch, span):
 def test_no_more_memory_is_taken_than_was_foreseen(device, monkeypatch, name, kind):
     monkeypatch.setattr(cuda, "SPAN", 2)
     monkeypatch.setattr(device, "span", 2)
-    memory, told = MemoryStore(LANES + 2), []
+    memory, announced = MemoryStore(LANES + 2), []
     large = find_merge(name).contract.granularity == "element"
     rows = versions(memory, kind, {"a": (7 << 20, 1), "b": (1 << 20,)} if large else SMALL | {"d": (1500, 800)})
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    computed(memory, rows, Devices((device,)), name, told=told)
-    ((where, peak),) = told[0].peaks
+    computed(memory, rows, Devices((device,)), name, announced=announced)
+    ((where, peak),) = announced[0].peaks
     assert where == "cuda:0"
     assert torch.cuda.max_memory_allocated() - before <= peak
 
 
-def test_a_lack_of_memory_is_told_or_made_up_for_by_the_processor(device, monkeypatch):
+def test_a_lack_of_memory_is_reported_or_made_up_for_by_the_processor(device, monkeypatch):
     memory = MemoryStore()
     rows = versions(memory, "F32", {"a": (1000, 1000), "b": (10, 10)})
     expected, _ = computed(memory, rows, Devices((Cpu(),)), "slerp")

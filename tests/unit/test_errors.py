@@ -23,11 +23,11 @@ from git_theta_ext.errors import FormatError, to_theta_error
     ids=lambda error: type(error).__name__,
 )
 def test_an_exception_that_nobody_thought_of_is_said_to_be_a_bug(error):
-    told = to_theta_error(error)
-    assert told.exit_code == 129
-    assert "bug" in told.message
-    assert type(error).__name__ in told.message
-    assert "GIT_THETA_TRACEBACK=1" in told.hint
+    reported = to_theta_error(error)
+    assert reported.exit_code == 129
+    assert "bug" in reported.message
+    assert type(error).__name__ in reported.message
+    assert "GIT_THETA_TRACEBACK=1" in reported.hint
 
 
 def test_errors_that_mean_something_are_no_bugs():

@@ -106,7 +106,7 @@ def test_a_plugin_that_cannot_be_loaded_is_an_error_that_names_its_package(other
 
 def test_a_plugin_bears_the_name_that_it_is_registered_by(others) -> None:
     others("zoo", "formats", {"zebra": SAFETENSORS})
-    with pytest.raises(PluginError, match="format 'zebra' calls itself 'safetensors'"):
+    with pytest.raises(PluginError, match="format 'zebra' has the name 'safetensors'"):
         registry.find_format("zebra")
 
 

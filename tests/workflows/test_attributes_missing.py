@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_attributes_that_are_not_committed_are_told_here_and_in_a_clone(
+def test_attributes_that_are_not_committed_are_reported_here_and_in_a_clone(
     shared: Repo, repo: Repo, tmp_path: Path
 ) -> None:
     attributes = repo.read(".gitattributes")
@@ -20,19 +20,19 @@ def test_attributes_that_are_not_committed_are_told_here_and_in_a_clone(
     repo.write(attributes, ".gitattributes")
     repo.write_model(seed=1)
     repo.commit("one", MODEL)
-    told = repo.run("theta", "status").stderr
-    assert f"{MODEL} is a manifest, but the .gitattributes that says so is not added" in told
-    assert "hint: git add .gitattributes && git commit" in told
+    stderr = repo.run("theta", "status").stderr
+    assert f"{MODEL} is a manifest, but .gitattributes is not staged" in stderr
+    assert "hint: git add .gitattributes && git commit" in stderr
     repo.git("push", "--quiet", "--no-verify", "origin", "main")
     repo.git("theta", "push", "origin")
     repo.git("clone", "--quiet", str(shared.path), str(tmp_path / "clone"))
     clone = Repo(tmp_path / "clone")
     assert clone.read().startswith(b"git-theta manifest")
     for command in ("status", "checkout"):
-        told = clone.run("theta", command).stderr
-        assert f"{MODEL} is a manifest, but no .gitattributes gives that path to git theta" in told
+        stderr = clone.run("theta", command).stderr
+        assert f"{MODEL} is a manifest, but no .gitattributes tracks it" in stderr
     assert f"attribute: HEAD:{MODEL}: the committed .gitattributes" in clone.run("theta", "fsck", check=False).stdout
-    hint = told.split("hint: ")[1].strip()
+    hint = stderr.split("hint: ")[1].strip()
     assert hint == f"git theta track {MODEL} && git add .gitattributes && git theta checkout"
     clone.git("-c", f"alias.mend=!{hint}", "mend")
     assert clone.problems(".gitattributes", clone.read(".gitattributes")) == ["git status says M  .gitattributes"]
@@ -57,10 +57,10 @@ def test_files_as_they_are_beside_manifests_make_no_long_patches(repo: Repo) -> 
 
 
 def test_untracking_says_how_the_files_themselves_are_committed(two: Repo) -> None:
-    told = two.run("theta", "untrack", "*.safetensors").stderr
-    assert "git still has the manifests of 1 checkpoint" in told
+    stderr = two.run("theta", "untrack", "*.safetensors").stderr
+    assert "git still has the manifests of 1 checkpoint" in stderr
     assert two.git("status", "--porcelain") == f" M .gitattributes\n M {MODEL}"
-    hint = told.split("hint: ")[1].strip()
+    hint = stderr.split("hint: ")[1].strip()
     two.git("-c", f"alias.mend=!{hint}", "mend")
     two.git("commit", "--quiet", "--message", "as it is")
     assert two.problems(MODEL, model(2)) == []

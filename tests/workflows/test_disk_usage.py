@@ -19,44 +19,44 @@ def on_disk(repo: Repo) -> int:
     return sum(path.stat().st_size for path in (repo.path / ".git/theta/packs").rglob("*") if path.is_file())
 
 
-def test_versions_are_told_with_what_they_added(two: Repo) -> None:
+def test_versions_are_reported_with_what_they_added(two: Repo) -> None:
     two.write_model(seed=2, changed={ATTENTION[0]: 3})
     two.commit("three")
-    told = usage(two)
-    first, second, third = told["versions"]
-    assert [version["commit"] for version in told["versions"]] == [
+    result = usage(two)
+    first, second, third = result["versions"]
+    assert [version["commit"] for version in result["versions"]] == [
         two.git("rev-parse", rev) for rev in ("one", "two", "main")
     ]
     assert first["raw"] == second["raw"] == third["raw"]
     assert first["new"]["tensors"] == len(SPECS) + 1
     assert (third["new"]["tensors"], third["new"]["raw"]) == (1, 64 * 64 * 4)
-    assert told["stored_bytes"] == sum(version["new"]["stored"] for version in told["versions"])
-    assert told["stored_bytes"] + told["disk"]["heads"] == told["disk"]["total"] == on_disk(two)
+    assert result["stored_bytes"] == sum(version["new"]["stored"] for version in result["versions"])
+    assert result["stored_bytes"] + result["disk"]["heads"] == result["disk"]["total"] == on_disk(two)
 
 
 def test_every_table_has_the_same_sum(two: Repo) -> None:
-    told = usage(two)
+    result = usage(two)
     for table in ("encodings", "groups", "parameters"):
-        assert sum(row["stored"] for row in told[table]) == told["stored_bytes"]
-        assert sum(row["raw"] for row in told[table]) == told["unique_bytes"]
+        assert sum(row["stored"] for row in result[table]) == result["stored_bytes"]
+        assert sum(row["raw"] for row in result[table]) == result["unique_bytes"]
 
 
-def test_staged_versions_and_garbage_are_told(two: Repo) -> None:
+def test_staged_versions_and_garbage_are_reported(two: Repo) -> None:
     two.write_model(seed=7)
     two.git("add", MODEL)
     assert usage(two)["versions"][-1]["commit"] is None
     two.git("reset", "--quiet", "--hard")
-    told = usage(two)
-    assert len(told["versions"]) == 2
-    assert told["disk"]["unreachable"] > 100_000
+    result = usage(two)
+    assert len(result["versions"]) == 2
+    assert result["disk"]["unreachable"] > 100_000
 
 
 def test_paths_choose_checkpoints(two: Repo) -> None:
     two.write_model("sub/other.safetensors", seed=8)
     two.commit("another")
-    told = usage(two, "sub")
-    assert [version["path"] for version in told["versions"]] == ["sub/other.safetensors"]
-    assert told["disk"]["unreachable"] == 0
+    result = usage(two, "sub")
+    assert [version["path"] for version in result["versions"]] == ["sub/other.safetensors"]
+    assert result["disk"]["unreachable"] == 0
     assert two.run("theta", "du", "nowhere", check=False).returncode == 2
 
 
@@ -92,7 +92,7 @@ def test_a_damaged_pack_is_counted_and_no_error(two: Repo) -> None:
     path.chmod(0o644)
     data = path.read_bytes()
     path.write_bytes(b"X" + data[1:])
-    told = usage(two)
-    assert told["disk"]["damaged"] == len(data)
-    assert told["absent_bytes"] > 0
+    result = usage(two)
+    assert result["disk"]["damaged"] == len(data)
+    assert result["absent_bytes"] > 0
     assert model(2) == two.read()

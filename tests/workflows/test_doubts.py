@@ -17,8 +17,8 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64
 def test_a_file_that_is_likely_no_model_is_noted(two: Repo) -> None:
     for data, words in (
         (POINTER, "is a Git LFS pointer and not the model itself; git lfs pull"),
-        (bytes(5000), "begins with zeros, and the version before is safetensors with 14 parameters"),
-        (b"12345678", "has 8 bytes in an unknown format, and the version before is safetensors"),
+        (bytes(5000), "begins with zeros, but the previous version is safetensors with 14 parameters"),
+        (b"12345678", "has 8 bytes in an unknown format, but the previous version is safetensors"),
     ):
         two.write(data)
         assert words in two.run("add", MODEL).stderr

@@ -51,7 +51,7 @@ class Operation:
     """A command that is disturbed.
 
     Attributes:
-        words: What git is told.
+        words: The arguments of git.
         place: The repository that it runs in.
         again: What has to work afterwards.
         writes: The version that the work tree then has.

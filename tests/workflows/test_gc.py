@@ -26,9 +26,9 @@ Files = dict[str, bytes]
 
 def gc(repo: Repo, *args: str) -> dict[str, Any]:
     """Collect, and return what it says."""
-    told = json.loads(repo.git("theta", "gc", "--json", *args))
-    assert isinstance(told, dict)
-    return told
+    result = json.loads(repo.git("theta", "gc", "--json", *args))
+    assert isinstance(result, dict)
+    return result
 
 
 def theta(repo: Repo) -> Path:
@@ -176,10 +176,10 @@ def begin(history: History, made: tuple[Path, dict[str, dict[str, Files]]]) -> M
 def test_fine_tuning_takes_less_than_half_the_room_and_comes_back(begin: Make) -> None:
     history = begin(fine_tuned)
     before = stored(history.repo)
-    told = gc(history.repo)
+    result = gc(history.repo)
     assert stored(history.repo) < 0.5 * before
-    assert told["store_bytes"] == [before, stored(history.repo)]
-    assert told["recoded"]["tensors"] == {"delta": 7 * (STEPS - 1)}
+    assert result["store_bytes"] == [before, stored(history.repo)]
+    assert result["recoded"]["tensors"] == {"delta": 7 * (STEPS - 1)}
     assert depth(history.repo) <= 4
     assert history.differing() == []
     history.repo.git("theta", "fsck", "--full")
@@ -189,9 +189,9 @@ def test_fine_tuning_takes_less_than_half_the_room_and_comes_back(begin: Make) -
 def test_whatever_happened_to_a_model_every_version_comes_back(begin: Make, options: tuple[str, ...]) -> None:
     history = begin(eventful)
     before = stored(history.repo)
-    told = gc(history.repo, *options)
+    result = gc(history.repo, *options)
     assert stored(history.repo) < 0.66 * before
-    assert set(told["recoded"]["tensors"]) >= {"delta", "low_rank"}
+    assert set(result["recoded"]["tensors"]) >= {"delta", "low_rank"}
     assert depth(history.repo) <= 4
     assert history.differing() == []
     history.repo.git("theta", "fsck", "--full")
@@ -201,8 +201,8 @@ def test_a_second_collection_changes_nothing(begin: Make) -> None:
     history = begin(eventful)
     gc(history.repo)
     before = packs(history.repo)
-    told = gc(history.repo)
-    assert (told["recoded"]["tensors"], told["redundant"], told["dead"], told["repacked"]) == ({}, [], [], 0)
+    result = gc(history.repo)
+    assert (result["recoded"]["tensors"], result["redundant"], result["dead"], result["repacked"]) == ({}, [], [], 0)
     assert packs(history.repo) == before
 
 
@@ -278,8 +278,8 @@ def test_tensors_of_an_amended_commit_stay_while_git_has_its_manifest(history: H
     forget(repo)
     assert gc(repo)["dead"] == []  # asked for a moment ago
     age(repo)
-    told = gc(repo)
-    assert set(told["dead"]) == set(before) - set(packs(repo)) != set()
+    result = gc(repo)
+    assert set(result["dead"]) == set(before) - set(packs(repo)) != set()
     assert history.differing() == []
     repo.git("theta", "fsck", "--full")
 
@@ -320,9 +320,9 @@ def test_what_was_added_again_a_moment_ago_stays_although_git_does_not_know_it_y
     assert stored(repo) == stored_before
     repo.git("reset", "--quiet", "--hard")
     forget(repo)
-    told = gc(repo)
-    assert told["dead"] == []
-    assert told["kept_for_grace_bytes"] > 0.4 * stored_before
+    result = gc(repo)
+    assert result["dead"] == []
+    assert result["kept_for_grace_bytes"] > 0.4 * stored_before
     age(repo)
     assert gc(repo)["dead"] != []
 
@@ -341,9 +341,9 @@ def test_a_shared_clone_reads_from_what_it_borrows_and_never_deletes_there(begin
     age(lender)
     before = tree(lender)
     age(borrower)
-    told = gc(borrower, "--grace", "0", "--aggressive")
+    result = gc(borrower, "--grace", "0", "--aggressive")
     assert stored(borrower) < own
-    assert told["recoded"]["tensors"] == {"delta": 14}
+    assert result["recoded"]["tensors"] == {"delta": 14}
     assert tree(lender).keys() == before.keys()
     assert [size for size, _ in tree(lender).values()] == [size for size, _ in before.values()]
     borrower.git("theta", "fsck", "--full")

@@ -57,7 +57,7 @@ def collecting(repo: Repo, *options: str) -> Iterator[list[int]]:
         while not stop.is_set():
             done = repo.run("theta", "gc", "--quiet", *options, check=False)
             codes.append(done.returncode)
-            # A push recodes too, and who comes second is told so.
+            # A push recodes too, and who comes second is result so.
             if done.returncode and "another git theta gc" not in done.stderr:
                 failures.append(done.stderr)
 
@@ -161,8 +161,8 @@ def test_kill_during_a_collection(repo: Repo, moment: float) -> None:
     killed(repo, moment, "--grace", "0")
     assert wrong(repo, commits) == []
     repo.git("theta", "gc", "--quiet", "--grace", "0")
-    told = json.loads(repo.git("theta", "gc", "--json", "--grace", "0"))
-    assert (told["recoded"]["tensors"], told["redundant"], told["dead"], told["repacked"]) == ({}, [], [], 0)
+    result = json.loads(repo.git("theta", "gc", "--json", "--grace", "0"))
+    assert (result["recoded"]["tensors"], result["redundant"], result["dead"], result["repacked"]) == ({}, [], [], 0)
     assert wrong(repo, commits) == []
 
 

@@ -40,10 +40,10 @@ def hostile(with_history: WithHistory) -> Repo:
 def said(repo: Repo, *words: str) -> str:
     """Run a command and return what it printed, without what git itself printed."""
     done = repo.run(*words, check=False, env={**os.environ, "GIT_THETA_MERGE": "conflict"})
-    told = done.stdout + done.stderr
-    assert "Traceback" not in told
-    assert "is a bug" not in told
-    return "\n".join(line for line in told.split("\n") if not line.startswith(GITS_OWN))
+    output = done.stdout + done.stderr
+    assert "Traceback" not in output
+    assert "is a bug" not in output
+    return "\n".join(line for line in output.split("\n") if not line.startswith(GITS_OWN))
 
 
 def test_names_that_control_a_terminal_are_escaped_wherever_they_are_printed(hostile: Repo) -> None:
@@ -65,9 +65,9 @@ def test_names_that_control_a_terminal_are_escaped_wherever_they_are_printed(hos
         path.unlink()
     (hostile.path / MODEL).unlink()
     for words in (("theta", "fsck"), ("checkout", "--", MODEL), ("theta", "checkout", "-f")):
-        told = said(hostile, *words)
-        assert not CONTROL.search(told), words
-    assert r"\x1b" in told
+        output = said(hostile, *words)
+        assert not CONTROL.search(output), words
+    assert r"\x1b" in output
 
 
 def test_trailers_that_anybody_can_write_are_errors(hostile: Repo) -> None:

@@ -159,7 +159,7 @@ class TestFileThatTheIndexWasNotToldOf:
         assert not (stopped.path / ".git/theta/pending").exists()
 
 
-def test_an_index_that_is_locked_for_long_is_told_later(writing: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_that_is_locked_for_long_is_reported_later(writing: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(written_files_module, "_PATIENCE", 0.1)
     lock = writing.work.path / ".git/index.lock"
     (failure,) = writing.run(lock.touch)
@@ -171,7 +171,7 @@ def test_an_index_that_is_locked_for_long_is_told_later(writing: Writing, monkey
     assert writing.work.problems(MODEL, model(1)) == []
 
 
-def test_files_are_told_to_the_index_as_they_are_done(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_reported_to_the_index_as_they_are_done(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"{n}.safetensors" for n in range(3)]
     for seed in (1, 2):
         for name in names:

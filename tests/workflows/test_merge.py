@@ -232,8 +232,8 @@ def test_criss_cross_merge_of_a_tensor_that_both_sides_changed_asks_nothing(floa
     for words in (["merge"], ["merge", "-s", "theta"]):
         done = floats.run("-c", "theta.merge.method=task_arithmetic", *words, "side", check=False, timeout=60)
         assert done.returncode == 1, done.stderr
-        told = floats.run("theta", "resolve", MODEL, check=False).stdout
-        assert f"{ATTENTION[2]}  (the common ancestors differ, and so do the sides)" in told
+        output = floats.run("theta", "resolve", MODEL, check=False).stdout
+        assert f"{ATTENTION[2]}  (the common ancestors differ, and so do the sides)" in output
         floats.git("merge", "--abort")
 
 

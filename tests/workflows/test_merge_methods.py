@@ -134,11 +134,11 @@ def test_rules_that_make_no_sense_stop_the_merge_with_words(branches: Repo, rule
     branches.git("merge", "--abort")
 
 
-def test_what_is_computed_and_the_memory_it_needs_is_told_before(branches: Repo) -> None:
+def test_what_is_computed_and_the_memory_it_needs_is_reported_before(branches: Repo) -> None:
     done = branches.run("-c", "theta.merge.device=cpu", "-c", "theta.merge.method=ties", "merge", "--quiet", "side")
     first, second = (line for line in done.stderr.splitlines() if line.startswith("git-theta: model.safetensors: "))
-    told = r"merging 1 parameter \(.* kB to read\) by ties on cpu, at most .* MB of memory"
-    assert re.fullmatch(f"git-theta: model.safetensors: {told}", first)
+    message = r"merging 1 parameter \(.* kB to read\) by ties on cpu, at most .* MB of memory"
+    assert re.fullmatch(f"git-theta: model.safetensors: {message}", first)
     assert "1 merged by ties" in second
     branches.git("reset", "--quiet", "--hard", "HEAD~1")
     words = ("-X", "method=ties", "side")
@@ -150,11 +150,11 @@ def test_what_is_computed_and_the_memory_it_needs_is_told_before(branches: Repo)
     assert f"at most {human_bytes(memory)} of memory" in first
 
 
-def test_nothing_is_told_of_memory_where_nothing_is_computed(branches: Repo) -> None:
+def test_nothing_is_reported_of_memory_where_nothing_is_computed(branches: Repo) -> None:
     words = ("-X", "method=theirs", "side")
     assert "of memory" not in branches.git("theta", "merge", "--plan", *words)
-    (told,) = json.loads(branches.git("theta", "merge", "--json", "--plan", *words))["plans"]
-    assert told["devices"] == []
+    (plan,) = json.loads(branches.git("theta", "merge", "--json", "--plan", *words))["plans"]
+    assert plan["devices"] == []
     assert "of memory" not in branches.run("merge", "-s", "theta", *words).stderr
 
 

@@ -122,7 +122,7 @@ def test_in_a_bare_repository_that_makes_the_commit(bare: Repo, tmp_path: Path) 
     assert Repo(tmp_path / "clone").problems(MODEL, merged([2, 4], {IDS: 2})) == []
 
 
-def test_in_a_bare_repository_conflicts_are_told(bare: Repo) -> None:
+def test_in_a_bare_repository_conflicts_are_reported(bare: Repo) -> None:
     attributes(bare)
     done = bare.run("merge-tree", "--write-tree", "main", "a", check=False)
     assert done.returncode == 1

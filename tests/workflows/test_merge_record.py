@@ -83,7 +83,7 @@ def test_a_merge_in_which_no_rule_mattered_says_nothing(forked: Repo) -> None:
     assert records(forked) == []
     done = forked.run("theta", "merge", "--replay", "HEAD", check=False)
     assert done.returncode == 10
-    assert "does not say how models were merged" in done.stderr
+    assert "does not record how models were merged" in done.stderr
 
 
 def test_other_commits_are_left_alone(merged: Repo) -> None:
@@ -106,8 +106,8 @@ def test_replay_makes_the_same_bits(repo: Repo) -> None:
     repo.git("merge", "--quiet", "a")
     (record,) = records(repo)
     assert record["versions"] == {"average": 1, "dare": 1, "slerp": 1, "ties": 1}
-    told = json.loads(repo.git("theta", "merge", "--json", "--replay", "HEAD"))["replays"]
-    assert [(each["path"], each["differing"]) for each in told] == [(MODEL, [])]
+    replays = json.loads(repo.git("theta", "merge", "--json", "--replay", "HEAD"))["replays"]
+    assert [(each["path"], each["differing"]) for each in replays] == [(MODEL, [])]
 
 
 def test_replay_of_several_branches(three: Repo) -> None:
@@ -345,10 +345,10 @@ def test_a_linked_work_tree_has_its_own_record(three: Repo, tmp_path: Path) -> N
 
 def test_plan_says_what_a_merge_would_do_and_changes_nothing(three: Repo) -> None:
     before = three.git("rev-parse", "HEAD"), three.read(), sorted(three.path.rglob(".git/theta/packs/*/*"))
-    told = json.loads(
+    merged = json.loads(
         three.git("theta", "merge", "--json", "--plan", "-X", "method=ties", "-X", "density=0.1", "a", "b")
     )
-    (plan,) = told["plans"]
+    (plan,) = merged["plans"]
     rows = {row["name"]: row for row in plan["parameters"]}
     assert (plan["path"], plan["sides"], plan["conflicts"]) == (MODEL, 3, 0)
     assert rows[EMBEDDING]["action"] == "compute"

@@ -56,27 +56,27 @@ def test_a_method_with_options_is_an_answer(undecided: Repo) -> None:
 
 
 def test_distances_cosines_and_signs_are_shown(undecided: Repo) -> None:
-    told = answered(undecided, "q").stderr
-    assert "1 parameter, F32 [256,64], 65.5 kB: changed by both" in told
-    assert re.search(r"^ +ours +1[34]\d % +100 %$", told, re.MULTILINE)
-    assert re.search(r"^ +theirs +1[34]\d % +100 % +0\.[45]\d$", told, re.MULTILINE)
-    assert re.search(r"signs conflict in 3\d(\.\d)? % of what several sides changed", told)
+    output = answered(undecided, "q").stderr
+    assert "1 parameter, F32 [256,64], 65.5 kB: changed by both" in output
+    assert re.search(r"^ +ours +1[34]\d % +100 %$", output, re.MULTILINE)
+    assert re.search(r"^ +theirs +1[34]\d % +100 % +0\.[45]\d$", output, re.MULTILINE)
+    assert re.search(r"signs conflict in 3\d(\.\d)? % of what several sides changed", output)
 
 
 def test_previews_change_nothing_and_have_a_row_for_each_method(undecided: Repo) -> None:
     before = undecided.read()
-    told = answered(undecided, "p", "p ties density=0.5", "p karcher iterations=x", "?", "q").stderr
+    output = answered(undecided, "p", "p ties density=0.5", "p karcher iterations=x", "?", "q").stderr
     for method in ("average", "task_arithmetic", "ties", "dare", "consensus_ta", "model_stock"):
-        assert re.search(rf"^  {method}\b.* +[\d.]+ % +[\d.]+ % +0\.\d\d +0\.\d\d$", told, re.MULTILINE), method
-    assert re.search(r"^  ties density=0.5 .*$", told, re.MULTILINE)
-    assert "option 'iterations' of 'karcher' is 'x'" in told
-    assert "quit: leave everything else in conflict" in told
+        assert re.search(rf"^  {method}\b.* +[\d.]+ % +[\d.]+ % +0\.\d\d +0\.\d\d$", output, re.MULTILINE), method
+    assert re.search(r"^  ties density=0.5 .*$", output, re.MULTILINE)
+    assert "option 'iterations' of 'karcher' is 'x'" in output
+    assert "quit: leave everything else in conflict" in output
     assert undecided.read() == before
 
 
 def test_a_preview_of_what_cannot_be_computed_says_why(undecided: Repo) -> None:
-    told = answered(undecided, "k", "k", "p average", "q").stderr
-    assert "I64 values are not merged by arithmetic" in told
+    output = answered(undecided, "k", "k", "p average", "q").stderr
+    assert "I64 values are not merged by arithmetic" in output
 
 
 def test_a_split_group_is_asked_about_one_by_one(undecided: Repo) -> None:
@@ -110,7 +110,7 @@ def test_answers_that_make_no_sense_are_asked_again(undecided: Repo) -> None:
     assert undecided.read() == model(1, dict.fromkeys([EMBEDDING, *ATTENTION[:3], "position_ids"], 3))
 
 
-def test_several_branches_are_told_apart(repo: Repo) -> None:
+def test_several_branches_are_reported_apart(repo: Repo) -> None:
     repo.write_model(seed=1)
     repo.commit("base")
     for name, seed in (("a", 2), ("b", 3)):
@@ -149,7 +149,7 @@ def test_git_runs_it_as_a_merge_tool_of_its_own(undecided: Repo) -> None:
     assert undecided.git("status", "--porcelain", "--untracked-files=no") == ""
 
 
-def test_git_is_told_that_a_conflict_is_left(undecided: Repo) -> None:
+def test_git_is_reported_that_a_conflict_is_left(undecided: Repo) -> None:
     done = undecided.run("mergetool", "--tool=theta", "--no-prompt", input="o\nq\n", check=False)
     assert done.returncode != 0
     assert undecided.git("ls-files", "--unmerged") != ""
@@ -163,10 +163,10 @@ def test_it_works_at_a_terminal(undecided: Repo) -> None:
     )
     os.close(theirs)
     os.write(ours, b"o\nt\no\n")
-    told = b""
-    while b"resolved" not in told:
-        told += os.read(ours, 4096)
+    output = b""
+    while b"resolved" not in output:
+        output += os.read(ours, 4096)
     assert process.wait(60) == 0
     os.close(ours)
-    assert "what to do?" in told.decode()
+    assert "what to do?" in output.decode()
     assert undecided.git("status", "--porcelain") == f"M  {MODEL}"

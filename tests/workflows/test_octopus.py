@@ -283,7 +283,7 @@ def test_criss_cross_ancestors_are_merged_by_parameter(three: Repo) -> None:
     assert three.problems(MODEL, model(1, changed)) == []
 
 
-def test_commits_that_several_branches_have_in_common_are_told(three: Repo) -> None:
+def test_commits_that_several_branches_have_in_common_are_reported(three: Repo) -> None:
     three.git("branch", "stale", "base")
     branch(three, "d", {EMBEDDING: 6}, start="a")
     branch(three, "e", {EMBEDDING: 7}, start="a")

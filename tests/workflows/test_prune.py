@@ -32,10 +32,10 @@ def three(two: Repo, shared: Repo) -> Repo:
 
 def test_old_versions_go_and_come_back(three: Repo) -> None:
     before = packs(three)
-    told = prune(three)
-    assert before - packs(three) == set(told["dropped"])
-    assert len(told["dropped"]) == 2
-    assert told["unverified"] == []
+    result = prune(three)
+    assert before - packs(three) == set(result["dropped"])
+    assert len(result["dropped"]) == 2
+    assert result["unverified"] == []
     three.git("theta", "fsck", "--full")
     for tag, seed in (("one", 1), ("two", 2), ("main", 3)):
         three.git("checkout", "--quiet", tag)
@@ -104,9 +104,9 @@ def test_what_the_remote_lost_stays(three: Repo, shared: Repo, damage: str) -> N
         if damage == "cut":
             path.write_bytes(data[:-1])
     before = packs(three)
-    told = prune(three)
-    assert told["dropped"] == []
-    assert len(told["unverified"]) == 2
+    result = prune(three)
+    assert result["dropped"] == []
+    assert len(result["unverified"]) == 2
     assert packs(three) == before
 
 

@@ -71,7 +71,7 @@ def test_bare_repositories_may_have_to_be_named(two: Repo, shared: Repo, tmp_pat
     copy = clone(shared, tmp_path / "clone")
     assert copy.problems(MODEL, model(2)) == []
     refused = shared.run("theta", "fsck", check=False)
-    assert "hint: git --git-dir=FOLDER theta COMMAND" in refused.stderr
+    assert "hint: git --git-dir=DIRECTORY theta COMMAND" in refused.stderr
     shared.git("--git-dir=.", "theta", "fsck")
 
 
@@ -149,7 +149,7 @@ def test_checkout_without_the_remote_says_so_and_goes_on_later(shared: Repo, unr
     done = copy.run("-c", "theta.allowIncomplete=true", "checkout", "other")
     assert copy.read().startswith(b"git-theta manifest 1\n")
     assert "error:" in done.stderr
-    assert "1 of the checkpoints are not written" in done.stderr
+    assert "not all checkpoints were written" in done.stderr
     assert copy.run("theta", "status", "--exit-code", "--quiet", check=False).returncode == 1
     assert copy.run("theta", "status", "--quiet", check=False).returncode == 0
     assert copy.run("theta", "checkout", check=False).returncode == 9

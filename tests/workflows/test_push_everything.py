@@ -94,7 +94,7 @@ def test_a_collection_on_the_remote_spares_what_a_push_depends_on(two: Repo, sha
     assert Repo(tmp_path / "clone").problems(MODEL, model(2)) == []
 
 
-def test_parameters_are_pushed_without_commits_and_what_is_nowhere_is_told(
+def test_parameters_are_pushed_without_commits_and_what_is_nowhere_is_reported(
     two: Repo, shared: Repo, tmp_path: Path
 ) -> None:
     two.git("push", "--quiet", "--no-verify", "origin", "main", "one:old")
@@ -105,8 +105,8 @@ def test_parameters_are_pushed_without_commits_and_what_is_nowhere_is_told(
     def pushed(repo: Repo, *words: str, code: int = 0) -> list[dict[str, object]]:
         done = repo.run("theta", "push", "--json", *words, check=False)
         assert done.returncode == code, done.stderr
-        told: list[dict[str, object]] = json.loads(done.stdout)["remotes"]
-        return told
+        remotes: list[dict[str, object]] = json.loads(done.stdout)["remotes"]
+        return remotes
 
     assert [each["lacking"] for each in pushed(two, "--dry-run", "--all")] == [29, 29]
     assert packs(shared) == packs(second) == []

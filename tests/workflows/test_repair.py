@@ -52,14 +52,14 @@ def pushed(two: Repo, shared: Repo) -> Repo:
     return two
 
 
-def test_damage_is_told_with_pack_commit_and_parameter(two: Repo) -> None:
+def test_damage_is_reported_with_pack_commit_and_parameter(two: Repo) -> None:
     damage(largest(two))
-    (told,) = fsck(two, code=6)["problems"]
-    assert told["pack"] == told["where"] == str(largest(two))
+    (result,) = fsck(two, code=6)["problems"]
+    assert result["pack"] == result["where"] == str(largest(two))
     places = [f"{MODEL} ({two.git('rev-parse', '--short=12', tag)})" for tag in ("one", "two")]
     # Both models have a pack of that size.
-    assert [use for use in told["needed_by"] if use.startswith(tuple(places))] == told["needed_by"]
-    assert any(use.endswith(f": {EMBEDDING}") for use in told["needed_by"])
+    assert [use for use in result["needed_by"] if use.startswith(tuple(places))] == result["needed_by"]
+    assert any(use.endswith(f": {EMBEDDING}") for use in result["needed_by"])
     assert "needed by model.safetensors" in two.run("theta", "fsck", check=False).stdout
 
 
@@ -69,9 +69,9 @@ def test_damaged_packs_are_fetched_anew(pushed: Repo, at: int) -> None:
     fsck(pushed, "--full")
     for path in before:
         damage(path, min(at, path.stat().st_size - 1))
-    told = fsck(pushed, "--full", "--repair")
-    assert told["problems"] == []
-    assert len(told["repair"]["removed"]) == len(before)
+    result = fsck(pushed, "--full", "--repair")
+    assert result["problems"] == []
+    assert len(result["repair"]["removed"]) == len(before)
     assert packs(pushed) == before
     assert not (pushed.path / ".git/theta/quarantine").exists()
     assert fsck(pushed, "--full")["problems"] == []
@@ -110,9 +110,9 @@ def test_the_remote_may_hold_the_tensors_in_other_packs(pushed: Repo, tmp_path: 
 def test_a_dry_run_says_what_it_would_do_and_changes_nothing(pushed: Repo) -> None:
     damage(largest(pushed))
     before = {path: path.read_bytes() for path in packs(pushed)}
-    told = fsck(pushed, "--repair", "--dry-run", code=6)
-    assert told["repair"]["packs"] == [largest(pushed).name]
-    assert told["repair"]["broken"] == told["repair"]["fetchable"] != []
+    result = fsck(pushed, "--repair", "--dry-run", code=6)
+    assert result["repair"]["packs"] == [largest(pushed).name]
+    assert result["repair"]["broken"] == result["repair"]["fetchable"] != []
     assert {path: path.read_bytes() for path in packs(pushed)} == before
     assert pushed.run("theta", "fsck", "--dry-run", check=False).returncode == 2
 
@@ -120,14 +120,14 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(pushed: Repo) -> No
 def test_without_a_remote_the_sound_parts_of_a_pack_are_saved(two: Repo) -> None:
     pack = largest(two)
     damage(pack)
-    told = fsck(two, "--full", "--repair", code=7)
-    assert len(told["repair"]["lost"]) == 1
-    assert len(told["repair"]["saved"]) > 5
-    assert told["repair"]["quarantined"] == [pack.name]
+    result = fsck(two, "--full", "--repair", code=7)
+    assert len(result["repair"]["lost"]) == 1
+    assert len(result["repair"]["saved"]) > 5
+    assert result["repair"]["quarantined"] == [pack.name]
     assert (two.path / ".git/theta/quarantine/packs" / pack.name[:2] / pack.name).exists()
-    (problem,) = told["problems"]
+    (problem,) = result["problems"]
     assert problem["kind"] == "missing"
-    assert fsck(two, "--full", code=7)["problems"] == told["problems"]
+    assert fsck(two, "--full", code=7)["problems"] == result["problems"]
 
 
 def test_what_could_not_be_mended_is_kept_aside_until_it_can_be(pushed: Repo) -> None:
@@ -153,9 +153,9 @@ def test_a_repair_that_was_killed_after_it_moved_packs_is_gone_on_with(two: Repo
         aside = two.path / ".git/theta/quarantine/packs" / path.name[:2] / path.name
         aside.parent.mkdir(parents=True)
         path.rename(aside)
-    told = fsck(two, "--full", "--repair")
-    assert told["problems"] == []
-    assert told["repair"]["lost"] == []
+    result = fsck(two, "--full", "--repair")
+    assert result["problems"] == []
+    assert result["repair"]["lost"] == []
     shutil.rmtree(two.path / ".git/theta/quarantine")
     two.git("checkout", "--quiet", "one")
     assert two.problems(MODEL, model(1)) == []
@@ -182,10 +182,10 @@ def test_a_damaged_pack_stays_while_something_that_is_lost_leans_on_it(repo: Rep
     for path in held:
         damage(path)
     (repo.path / MODEL).unlink()
-    told = fsck(repo, "--full", "--repair", code=6)["repair"]
-    assert told["lost"] != []
+    result = fsck(repo, "--full", "--repair", code=6)["repair"]
+    assert result["lost"] != []
     assert leaning.exists()
-    places = [*told["put_back"], *told["quarantined"]]
+    places = [*result["put_back"], *result["quarantined"]]
     assert {path.name for path in held} >= set(places) != set()
     for name in places:  # with the flipped bit put right by hand, all is well again
         (path,) = (repo.path / ".git/theta").rglob(name)
@@ -201,9 +201,9 @@ def test_a_pack_goes_back_where_nothing_can_be_had_in_its_stead(repo: Repo) -> N
     pack = largest(repo)
     damage(pack)
     (repo.path / "x.opaque").unlink()
-    told = fsck(repo, "--repair", code=6)
-    assert told["repair"]["put_back"] == [pack.name]
-    assert [problem["pack"] for problem in told["problems"]] == [str(pack)]
+    result = fsck(repo, "--repair", code=6)
+    assert result["repair"]["put_back"] == [pack.name]
+    assert [problem["pack"] for problem in result["problems"]] == [str(pack)]
     assert not (repo.path / ".git/theta/quarantine").exists()
     assert [problem["pack"] for problem in fsck(repo, code=6)["problems"]] == [str(pack)]
 
@@ -257,8 +257,8 @@ def test_a_remote_that_cannot_be_asked_is_named_where_something_is_missing(pushe
     done = pushed.run("theta", "fsck", check=False)
     assert done.returncode == 7
     assert f"there is no git repository {shared.path}; parameters that only" in done.stderr
-    told = json.loads(pushed.run("theta", "fsck", "--json", check=False).stdout)
-    assert [str(shared.path) in message for message in told["unasked"]] == [True]
+    result = json.loads(pushed.run("theta", "fsck", "--json", check=False).stdout)
+    assert [str(shared.path) in message for message in result["unasked"]] == [True]
     shared.path.with_name("away").rename(shared.path)
     assert json.loads(pushed.git("theta", "fsck", "--json")) == {
         "schema": 1,
@@ -291,13 +291,13 @@ def poison(repo: Repo, seed: int) -> str:
 def test_a_pack_of_a_right_name_and_a_wrong_tensor_is_mended_from_the_work_tree(two: Repo) -> None:
     name = poison(two, 2)
     fsck(two, "--full", code=6)
-    told = fsck(two, "--full", "--repair")
-    assert told["repair"]["removed"] == [name]
-    (mended,) = told["repair"]["mended"]
+    result = fsck(two, "--full", "--repair")
+    assert result["repair"]["removed"] == [name]
+    (mended,) = result["repair"]["mended"]
     assert mended["from"] == str(two.path / MODEL)
     assert [use.rpartition(": ")[2] for use in mended["parameters"]] == [EMBEDDING]
     assert fsck(two, "--full")["problems"] == []
-    # What no file, pack or remote holds stays lost, and is told by path and parameter.
+    # What no file, pack or remote holds stays lost, and is result by path and parameter.
     poison(two, 1)
     done = two.run("theta", "fsck", "--full", "--repair", check=False)
     assert done.returncode == 6

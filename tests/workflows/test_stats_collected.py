@@ -131,8 +131,8 @@ def test_statistics_weigh_the_values_and_are_merged_themselves_by_their_mean(cop
         torch.testing.assert_close(merged[name], expected.float(), rtol=1e-5, atol=1e-6)
     for name, found in beside.items():
         torch.testing.assert_close(found, (sides[0][1][name] + sides[1][1][name]) / 2)
-    told = json.loads(copy.run("theta", "stats", "show", MODEL, "--json", check=False).stdout)
-    assert (told["misfit"], told["same_values"]) == (None, False)
+    shown = json.loads(copy.run("theta", "stats", "show", MODEL, "--json", check=False).stdout)
+    assert (shown["misfit"], shown["same_values"]) == (None, False)
 
 
 def test_a_rule_for_statistics_counts(copy: Repo) -> None:
@@ -149,7 +149,7 @@ def test_a_rule_for_statistics_counts(copy: Repo) -> None:
 @pytest.mark.parametrize(
     "words", [["merge", "b"], ["merge", "-s", "theta", "b", "c"]], ids=["two sides", "three sides"]
 )
-def test_statistics_of_other_values_are_told_at_the_merge(copy: Repo, words: list[str]) -> None:
+def test_statistics_of_other_values_are_reported_at_the_merge(copy: Repo, words: list[str]) -> None:
     copy.git("branch", "c", "b")
     for name in ("a", "c"):
         copy.git("checkout", "--quiet", name)
@@ -160,10 +160,10 @@ def test_statistics_of_other_values_are_told_at_the_merge(copy: Repo, words: lis
     done = copy.run("-c", "theta.merge.method=fisher", *words)
     warned = [line for line in done.stderr.splitlines() if "other values" in line]
     sides = ["ours"] if "c" not in words else ["ours", "theirs2"]
-    told = "were collected with other values: git theta stats collect"
+    message = "were collected with other values: git theta stats collect"
     if "c" in words:
         sides = ["ours", "theirs"]  # git leaves out b, which c contains
-    assert warned == [f"git-theta: {MODEL}: the statistics beside {side} {told}" for side in sides]
+    assert warned == [f"git-theta: {MODEL}: the statistics of {side} {message}" for side in sides]
 
 
 def test_statistics_that_do_not_say_of_which_values_they_are_count_without_a_word(copy: Repo) -> None:

@@ -29,8 +29,8 @@ def typed(below: Repo, hint: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["sh", "-c", hint], cwd=below.path, capture_output=True, text=True, check=False)
 
 
-def hints(told: str) -> list[str]:
-    return re.findall("hint: (.*)", told)
+def hints(stderr: str) -> list[str]:
+    return re.findall("hint: (.*)", stderr)
 
 
 def test_a_conflict_is_resolved_by_what_the_merge_and_resolve_say(repo: Repo, below: Repo) -> None:
@@ -42,17 +42,17 @@ def test_a_conflict_is_resolved_by_what_the_merge_and_resolve_say(repo: Repo, be
     repo.commit("theirs")
     repo.git("checkout", "-q", "main")
     repo.git("config", "theta.merge.method", "conflict")
-    told = below.run("merge", "-s", "theta", "side", check=False).stderr
-    assert hints(told) == ["git theta resolve '../my first/model.safetensors'"]
+    stderr = below.run("merge", "-s", "theta", "side", check=False).stderr
+    assert hints(stderr) == ["git theta resolve '../my first/model.safetensors'"]
     repo.git("merge", "--abort")
-    told = below.run("merge", "side", check=False).stderr
-    assert hints(told) == ["git theta resolve '../my first/model.safetensors'"]
+    stderr = below.run("merge", "side", check=False).stderr
+    assert hints(stderr) == ["git theta resolve '../my first/model.safetensors'"]
     status = below.git("theta", "status")
     assert "  ../my first/model.safetensors\n" in f"{status}\n"
     refused = below.run("add", "../my first", check=False)
     assert refused.returncode != 0
-    assert hints(refused.stderr) == hints(told)
-    listed = typed(below, hints(told)[0])
+    assert hints(refused.stderr) == hints(stderr)
+    listed = typed(below, hints(stderr)[0])
     assert listed.returncode == 1
     (command,) = re.findall("to resolve them: (.*)", listed.stdout)
     assert typed(below, re.sub(r"\S*theirs\S*", "theirs", command)).returncode == 0
@@ -81,6 +81,6 @@ def test_attributes_are_written_at_the_top(repo: Repo, below: Repo) -> None:
 
 def test_a_version_is_named_from_the_top(below: Repo, tmp_path: Path) -> None:
     inside = Repo(below.path.parent / "my first")
-    told = inside.run("theta", "export", "model.safetensors", str(tmp_path / "copy"), check=False).stderr
-    assert typed(inside, hints(told)[0]).returncode == 0
+    stderr = inside.run("theta", "export", "model.safetensors", str(tmp_path / "copy"), check=False).stderr
+    assert typed(inside, hints(stderr)[0]).returncode == 0
     assert (tmp_path / "copy").read_bytes() == inside.read()

@@ -35,8 +35,8 @@ def add(repo: Repo, *words: str) -> dict:
 
 def test_parameters_within_the_tolerance_are_set_back_in_the_file_too(one):
     write(one, {EMBEDDING: nudged(EMBEDDING, 1e-7), ATTENTION[0]: nudged(ATTENTION[0], 1e-3)})
-    told = add(one, "--atol", "1e-6")["added"][0]
-    assert told["snapped"] == [EMBEDDING]
+    result = add(one, "--atol", "1e-6")["added"][0]
+    assert result["snapped"] == [EMBEDDING]
     new = one.read()
     assert values(EMBEDDING, 1) in new
     assert nudged(ATTENTION[0], 1e-3) in new
@@ -50,16 +50,16 @@ def test_parameters_within_the_tolerance_are_set_back_in_the_file_too(one):
 
 def test_file_in_which_all_is_set_back_is_unchanged_to_git(one):
     write(one, {EMBEDDING: nudged(EMBEDDING, 1e-7)})
-    told = add(one, "--atol", "1e-6")["added"][0]
-    assert (told["snapped"], told["changed"]) == ([EMBEDDING], False)
+    result = add(one, "--atol", "1e-6")["added"][0]
+    assert (result["snapped"], result["changed"]) == ([EMBEDDING], False)
     assert one.problems(MODEL, model(1)) == []
 
 
 def test_nothing_is_set_back_unless_asked_for(one):
     new = write(one, {EMBEDDING: nudged(EMBEDDING, 1e-7)})
-    told = add(one)["added"][0]
-    assert "snapped" not in told
-    assert told["changed"] is True
+    result = add(one)["added"][0]
+    assert "snapped" not in result
+    assert result["changed"] is True
     assert one.read() == new
 
 

@@ -66,9 +66,9 @@ def stored(repo: Repo) -> int:
 
 def test_lora_is_applied_and_costs_no_more_than_itself(one, adapter):
     before = stored(one)
-    told = add(one, "--update", f"lora={adapter}")
-    assert told["exact"] == sorted(ATTENTION[:2])
-    assert (told["residual"], told["applied_here"], told["changed"]) == ([], True, True)
+    result = add(one, "--update", f"lora={adapter}")
+    assert result["exact"] == sorted(ATTENTION[:2])
+    assert (result["residual"], result["applied_here"], result["changed"]) == ([], True, True)
     new = one.read()
     for name in ATTENTION[:2]:
         expected = product(name, 1).astype("<f4")
@@ -76,7 +76,7 @@ def test_lora_is_applied_and_costs_no_more_than_itself(one, adapter):
         found = np.frombuffer(new[at : at + expected.nbytes], "<f4").reshape(64, 64)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
     assert one.problems(MODEL, new) == ["git status says M  model.safetensors"]
-    assert stored(one) - before == told["stored_bytes"] < 1.5 * told["update_bytes"] + 1000
+    assert stored(one) - before == result["stored_bytes"] < 1.5 * result["update_bytes"] + 1000
     one.git("commit", "--quiet", "--message", "two")
     assert one.problems(MODEL, new) == []
     one.git("checkout", "--quiet", "HEAD~1")
@@ -100,8 +100,8 @@ def test_update_reaches_a_clone(one, adapter, shared, tmp_path):
 def test_second_run_changes_nothing(one, adapter):
     add(one, "--update", f"lora={adapter}")
     new = one.read()
-    told = add(one, "--update", f"lora={adapter}")
-    assert (told["applied_here"], told["changed"], told["residual"]) == (False, False, [])
+    result = add(one, "--update", f"lora={adapter}")
+    assert (result["applied_here"], result["changed"], result["residual"]) == (False, False, [])
     assert one.read() == new
 
 
@@ -109,10 +109,10 @@ def test_file_that_was_merged_elsewhere_is_left_as_it_is(one, adapter):
     merged = with_values({name: product(name, 1).astype("<f4").tobytes() for name in ATTENTION[:2]})
     one.write(merged)
     before = stored(one)
-    told = add(one, "--update", f"lora={adapter}")
-    assert told["applied_here"] is False
-    assert sorted(told["residual"] + told["exact"]) == sorted(ATTENTION[:2])
-    assert told["residual"] != []
+    result = add(one, "--update", f"lora={adapter}")
+    assert result["applied_here"] is False
+    assert sorted(result["residual"] + result["exact"]) == sorted(ATTENTION[:2])
+    assert result["residual"] != []
     assert one.read() == merged
     assert stored(one) - before < 16384  # less than one of the two matrices
     one.git("commit", "--quiet", "--message", "two")
@@ -123,9 +123,9 @@ def test_file_that_was_merged_elsewhere_is_left_as_it_is(one, adapter):
 
 def test_dry_run_changes_nothing_and_tells_what_would_be_done(one, adapter):
     before, packs, staged = one.read(), stored(one), one.git("ls-files", "--stage")
-    told = json.loads(one.git("theta", "add", "--json", "-n", MODEL, "--update", f"lora={adapter}"))
-    assert told["details"][0]["exact"] == sorted(ATTENTION[:2])
-    assert told["details"][0]["stored_bytes"] is None
+    result = json.loads(one.git("theta", "add", "--json", "-n", MODEL, "--update", f"lora={adapter}"))
+    assert result["details"][0]["exact"] == sorted(ATTENTION[:2])
+    assert result["details"][0]["stored_bytes"] is None
     assert (one.read(), stored(one), one.git("ls-files", "--stage")) == (before, packs, staged)
 
 
@@ -238,8 +238,8 @@ def test_ia3_scales_rows_and_their_bias(one, tmp_path):
     vector = floats((64, 1), 1, 1.0)
     file = tmp_path / "ia3.safetensors"
     file.write_bytes(safetensors({f"{ATTENTION[0]}.scale": vector}))
-    told = add(one, "--update", f"ia3={file}")
-    assert told["exact"] == [ATTENTION[0]]
+    result = add(one, "--update", f"ia3={file}")
+    assert result["exact"] == [ATTENTION[0]]
     old = np.frombuffer(values(ATTENTION[0], 1), "<f4").reshape(64, 64).astype("f8")
     scaled = (old * np.frombuffer(vector[2], "<f4").reshape(64, 1)).astype("<f4")
     assert one.read() == with_values({ATTENTION[0]: scaled.tobytes()})
@@ -279,11 +279,11 @@ def test_compressed_difference_is_applied_and_costs_about_the_file(one, tmp_path
         "--json",
     )
     assert "lossy" in one.run(*words[:-1]).stderr
-    told = json.loads(one.git(*words))
-    assert (told["lossy"], told["left_out"]) == (True, [])
-    assert told["kept"] == round(0.1 * told["elements"])
-    assert 0 < told["cosine"] < 1
-    assert told["groups"] != []
+    result = json.loads(one.git(*words))
+    assert (result["lossy"], result["left_out"]) == (True, [])
+    assert result["kept"] == round(0.1 * result["elements"])
+    assert 0 < result["cosine"] < 1
+    assert result["groups"] != []
     again = tmp_path / "again.compeft"
     one.run(*[str(again) if word == str(file) else word for word in words])
     assert again.read_bytes() == file.read_bytes()
@@ -293,8 +293,8 @@ def test_compressed_difference_is_applied_and_costs_about_the_file(one, tmp_path
     assert stored(one) - before < 1.1 * file.stat().st_size + 1000
     new = one.read()
     moved = np.frombuffer(new[new.index(values(ATTENTION[0], 1)) - old.nbytes :][: old.nbytes], "<f4") - old
-    np.testing.assert_allclose(np.abs(moved[moved != 0]), told["scale"], rtol=1e-3)
-    assert np.count_nonzero(moved) == told["kept"]
+    np.testing.assert_allclose(np.abs(moved[moved != 0]), result["scale"], rtol=1e-3)
+    assert np.count_nonzero(moved) == result["kept"]
     one.git("commit", "--quiet", "--message", "two")
     one.git("checkout", "--quiet", "HEAD~1")
     one.git("checkout", "--quiet", "main")

@@ -42,7 +42,7 @@ def check(output: Output, workspace: Workspace, name: str | None, *, full: bool)
                 "some parameters are neither here nor on a remote", f"run {command} in a clone that has them"
             )
         else:
-            output.warning(f"{problems[0].remote.name} lacks parameters that branches or tags name", command)
+            output.warning(f"{problems[0].remote.name} lacks parameters that branches or tags need", command)
     if not problems:
         return 0
     return CorruptError.exit_code if damaged else MissingError.exit_code

@@ -141,7 +141,7 @@ def _update(args: argparse.Namespace) -> UpdateSource | None:
         hint = f"git theta add PATH --update KIND=FILE; KIND is one of {', '.join(names('updates'))}"
         raise UsageError(f"--update {args.update} does not have the form KIND=FILE", hint=hint)
     if args.atol is not None or args.rtol is not None:
-        raise UsageError("--update excludes --atol and --rtol", hint="git theta add -h")
+        raise UsageError("--update cannot be used together with --atol or --rtol", hint="git theta add -h")
     from git_theta_ext.operations.staging.update import UpdateSource
 
     return UpdateSource(kind, Path(file))

@@ -67,8 +67,8 @@ def register(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         help="scale of the signs, in standard deviations of the difference; default: 1",
     )
-    parser.add_argument("old", metavar="OLD", help="model to start from: a file or REV:PATH")
-    parser.add_argument("new", metavar="NEW", help="model to reach: a file or REV:PATH")
+    parser.add_argument("old", metavar="OLD", help="old model: a file or REV:PATH")
+    parser.add_argument("new", metavar="NEW", help="new model: a file or REV:PATH")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="file to write")
     add_options(parser)
 

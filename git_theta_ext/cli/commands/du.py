@@ -1,6 +1,6 @@
 """Show disk usage by version, encoding, group or parameter.
 
-Counts what is in the local store, for versions that refs, reflogs and the index name.
+Counts what is in the local store, for versions reachable from refs, reflogs and the index.
 """
 
 from __future__ import annotations

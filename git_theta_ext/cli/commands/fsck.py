@@ -1,7 +1,7 @@
 """Check that parameters are stored, intact and tracked.
 
-Checks what commits and the index name. With --repair, replaces damaged packs with good copies from work trees, other
-packs and remotes. With --remote, checks that a remote has everything that branches and tags name.
+Checks the versions in commits and the index. With --repair, replaces damaged packs with good copies from work trees,
+other packs and remotes. With --remote, checks that a remote has everything that branches and tags need.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if args.remote is not None:
         if args.repair:
             raise UsageError(
-                "--repair and --remote exclude each other",
+                "--repair and --remote cannot be used together",
                 hint=" ".join(["git theta push --all", *([quote(args.remote)] if args.remote else [])]),
             )
         from git_theta_ext.cli.commands._fsck_remote import check

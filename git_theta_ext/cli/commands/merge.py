@@ -75,7 +75,9 @@ def run(args: argparse.Namespace) -> int:
     if args.action is None:
         branches = " ".join(args.revisions) or "BRANCH"
         strategy = "-s theta " if len(args.revisions) > 1 else ""
-        raise UsageError("git merges, not git theta", hint=f"git merge {strategy}{branches}")
+        raise UsageError(
+            "git theta merge does not merge branches; git merge does", hint=f"git merge {strategy}{branches}"
+        )
     if args.words and args.action is not _plan:
         raise UsageError("-X needs --plan", hint="git theta merge --report HEAD")
     if args.html is not None and args.action is not _report:

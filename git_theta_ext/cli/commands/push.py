@@ -54,7 +54,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         raise UsageError("there is no remote to push to", hint="git remote add origin URL, or git theta push URL")
     updates = history_updates(repo, remote, every=args.all)
     if not updates:
-        raise UsageError("there is no commit to push parameters of", hint="git commit, or git theta push --all")
+        raise UsageError("there is no commit to push", hint="git commit, or git theta push --all")
     pushes = {
         remote_url(workspace, remote, at): Push(workspace, remote, at, updates) for at in push_addresses(repo, remote)
     }

@@ -74,11 +74,11 @@ def _warn(output: Output, push: Push, done: Pushed) -> None:
             f"{path}: the pushed manifest has merge conflicts", f"git theta resolve {push.repo.argument(path)}"
         )
     if done.failure is not None:
-        message = f"no parameters are pushed; {push.shown} already names all that are needed"
+        message = f"nothing is uploaded; manifests on {push.shown} already refer to all these parameters"
         output.warning(f"{message}: {done.failure.message}", done.failure.hint)
     if done.lost:
         output.warning(
-            f"{push.shown} names {plural(len(done.lost), 'tensor')} that no remote has",
+            f"manifests on {push.shown} refer to {plural(len(done.lost), 'tensor')} that no remote has",
             f"run git theta push --all {quote(push.shown)} in a clone that has them",
         )
 

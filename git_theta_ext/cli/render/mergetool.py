@@ -68,7 +68,7 @@ def about(label: str, conflicts: Sequence[Conflict], measures: Measures | None, 
     if measures is None:
         lines += [f"  {name}: {value.spec if value is not None else 'deleted'}" for name, value in _values(first)]
         return "\n".join(lines)
-    rows = [["", "moved by", "elements", f"cosine with {sides[0]}"]]
+    rows = [["", "change", "elements", f"cosine with {sides[0]}"]]
     for number, side in enumerate(sides):
         share = measures.moved[number] / max(measures.elements, 1)
         cosine = _number(measures.cosine(0, number)) if number else ""
@@ -82,7 +82,7 @@ def about(label: str, conflicts: Sequence[Conflict], measures: Measures | None, 
 def previews(conflicts: Sequence[Conflict], count: int, results: Sequence[Preview]) -> str:
     """Describe what methods would make of a group."""
     sides = movers(conflicts[0])
-    rows = [["method", "moved by", "elements", *(f"cosine with {side}" for side in sides)]]
+    rows = [["method", "change", "elements", *(f"cosine with {side}" for side in sides)]]
     for result in results:
         if result.measures is None:
             rows.append([result.choice.words, result.reason, "", *[""] * len(sides)])

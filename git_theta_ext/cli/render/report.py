@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "git-theta merge report 1"
 _MOST_GROUPS = 60
-_COLUMNS = ("group", "method", "moved by", "trimmed", "agree", "cosine", "energy")
+_COLUMNS = ("group", "method", "change", "trimmed", "agree", "cosine", "energy")
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,10 @@ th, td { padding: .3rem .6rem; text-align: left; border-bottom: 1px solid #8884;
 td.bar { background: linear-gradient(to right, #4a90d966 var(--share), transparent var(--share)); }
 </style>
 <h1>Merge report</h1>
-<p>Distances are norms of what a side moved, over the common ancestor's. Trimmed is the share of that which the method
-dropped, agree the share of what several sides moved that they moved in the same direction, cosine that of what they
-moved, and energy the squared norm of what the merge moved over the mean of the sides'.</p>
+<p>Change: norm of a side's change, relative to the norm of the common ancestor. Trimmed: share of the side's changed
+elements that the method drops. Agree: share of the elements changed by several sides that they changed in the same
+direction. Cosine: cosine of the changes, averaged over pairs of sides. Energy: squared norm of the merge's change,
+relative to the mean of the sides'.</p>
 BODY
 </html>
 """

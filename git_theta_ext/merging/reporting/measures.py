@@ -1,4 +1,4 @@
-"""Measure how far the sides of a merge moved a parameter, how much they agree, and how far the merge moved it."""
+"""Measure how much the sides of a merge changed a parameter, how much they agree, and how much the merge changed it."""
 
 from __future__ import annotations
 

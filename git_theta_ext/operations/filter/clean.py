@@ -231,5 +231,5 @@ def echo_manifest(repo: Repository, data: bytes, path: str, *, allow_conflicts: 
     except ThetaError as error:
         raise ManifestError(f"{path}: {error.message}", hint=f"git checkout HEAD -- {repo.argument(path)}") from error
     if manifest.conflicted and not allow_conflicts:
-        raise ManifestError(f"{path}: the merge left conflicts in it", hint=f"git theta resolve {repo.argument(path)}")
+        raise ManifestError(f"{path} has merge conflicts", hint=f"git theta resolve {repo.argument(path)}")
     return data

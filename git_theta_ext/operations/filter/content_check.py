@@ -37,7 +37,7 @@ def check_content(repo: Repository, path: str, manifest: Manifest, data: Content
         return None
     what = "begins with zeros" if not any(head) else f"has {data.nbytes} bytes in an unknown format"
     return (
-        f"{path} {what}, and the version before is {before.format} with {len(before.parameters)} parameters; "
+        f"{path} {what}, but the previous version is {before.format} with {len(before.parameters)} parameters; "
         f"if it is damaged: git restore --source=HEAD --staged --worktree {repo.argument(path)}"
     )
 

@@ -173,7 +173,7 @@ class FilterProcess:
         self._reporter.error(error)
 
     def _finish(self) -> int:
-        # Git commands that refresh an index for us start this filter, which would repeat the same work without end.
+        # Git commands that refresh an index for us start this filter, which would repeat the same work endlessly.
         if NESTED in os.environ or (self._workspace is None and not self._wanted):
             return 0
         os.environ[NESTED] = "1"
@@ -223,9 +223,9 @@ class FilterProcess:
             failures = [error]
         for failure in failures:
             self._reporter.error(failure)
-        if failures and (left := read_pending(workspace.repo)):
+        if failures and read_pending(workspace.repo):
             # Git ignores the exit code of a filter here.
-            what = f"{len(left)} of the checkpoints are not written, and git may exit with 0 all the same"
+            what = "not all checkpoints were written, although git may exit with 0"
             hint = "git theta checkout writes them; git theta status --exit-code reports them to scripts"
             self._reporter.warning(what, hint)
         return failures[0].exit_code if failures else 0

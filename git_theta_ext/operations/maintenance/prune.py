@@ -60,7 +60,7 @@ def prune_place(workspace: Workspace, name: str | None) -> OpenedRemote:
     repo = workspace.repo
     remote = name or push_remote(repo)
     if remote is None or remote not in workspace.settings.git_remotes:
-        message = f"there is no remote {name!r}" if name else "no remote holds what would be dropped"
+        message = f"there is no remote {name!r}" if name else "no remote holds what would be removed"
         raise UsageError(
             message, hint="git remote add NAME URL, then git push NAME, then git theta prune --remote NAME"
         )

@@ -33,7 +33,7 @@ _NOT_READ = "it may differ; take a side"
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """The adapter configurations in the folder of a checkpoint in some commits; None if there is none.
+    """The adapter configurations in the directory of a checkpoint in some commits; None if there is none.
 
     Attributes:
         sides: The configuration in the commit of each side; empty if the commits are not known.
@@ -52,7 +52,7 @@ def with_adapter_scales(plan: Plan, store: Store, files: AdapterFiles) -> Plan:
     Args:
         plan: The plan of a merge of LoRAs.
         store: The store with the layouts.
-        files: The configurations in the folder of the checkpoint.
+        files: The configurations in the directory of the checkpoint.
 
     Raises:
         MissingError: A layout is not in the store.
@@ -67,8 +67,8 @@ def scales_to_resolve(store: Store, files: AdapterFiles | None, config: bytes | 
 
     Args:
         store: The store with the layouts.
-        files: The configurations in the folder of the checkpoint; None if no LoRA is in conflict.
-        config: The configuration in the folder of the resolved checkpoint; None if there is none.
+        files: The configurations in the directory of the checkpoint; None if no LoRA is in conflict.
+        config: The configuration in the directory of the resolved checkpoint; None if there is none.
     """
 
     def scaled(plan: Plan) -> Plan:

@@ -42,8 +42,10 @@ def announcement(budget: Budget) -> str:
     most = human_bytes(max((nbytes for _, nbytes in budget.peaks), default=0))
     text = f"merging {plural(budget.parameters, 'parameter')} ({human_bytes(budget.reads)} to read)"
     text += f" by {listed(budget.methods)} on {listed(names)}, at most {most} of memory"
-    text += " there each" if len(names) > 1 else ""
-    return text + (f"; {len(budget.spilled)} on cpu, for lack of memory elsewhere" if budget.spilled else "")
+    text += " on each" if len(names) > 1 else ""
+    return text + (
+        f"; {len(budget.spilled)} on cpu, because they need more memory than the GPUs have" if budget.spilled else ""
+    )
 
 
 def execute(  # noqa: PLR0913 - named, and the last one has a default

@@ -150,7 +150,7 @@ def gather_resolution(
 
 
 def config_in_worktree(repo: Repository, path: str) -> bytes | None:
-    """Return the adapter configuration in the folder of a checkpoint in the work tree; None if there is none."""
+    """Return the adapter configuration in the directory of a checkpoint in the work tree; None if there is none."""
     file = worktree_of(repo) / posixpath.dirname(path) / CONFIG
     try:
         with file.open("rb") as opened:
@@ -160,7 +160,7 @@ def config_in_worktree(repo: Repository, path: str) -> bytes | None:
 
 
 def config_in_commit(repo: Repository, path: str, commit: str) -> bytes | None:
-    """Return the adapter configuration in the folder of a checkpoint in a commit; None if there is none."""
+    """Return the adapter configuration in the directory of a checkpoint in a commit; None if there is none."""
     name = f"{commit}:{posixpath.join(posixpath.dirname(path), CONFIG)}"
     try:
         size = int(repo.run("cat-file", "-s", name))

@@ -80,7 +80,7 @@ def recorded_merges(workspace: Workspace, commit: str) -> list[RecordedMerge]:
     records = records_of(repo, commit)
     if not records:
         raise MergeError(
-            f"{commit} does not say how models were merged",
+            f"{commit} does not record how models were merged",
             hint="git commit concludes a merge, with its record"
             if merge_heads(repo)
             else "git log --grep='^Theta-Merge:' lists merges that do; git theta install records future ones",

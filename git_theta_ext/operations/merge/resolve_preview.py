@@ -1,4 +1,4 @@
-"""Inspect conflicts before they are resolved: how far the sides moved, and what each method would compute."""
+"""Inspect conflicts before they are resolved: how much the sides changed, and what each method would compute."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def movers(conflict: Conflict) -> tuple[str, ...]:
 
 
 def moved(store: Store, device: Device, conflicts: Sequence[Conflict]) -> Measures | None:
-    """Measure how far the sides of conflicts moved; the same sides must have changed each of them.
+    """Measure how much the sides of conflicts changed; the same sides must have changed each of them.
 
     Returns:
         The measures; None if no versions can be compared.

@@ -42,7 +42,7 @@ def outdated(store: Store, plan: Plan, beside: Mapping[int, Manifest]) -> list[s
     """
     names = side_names(len(plan.sides))
     return [
-        f"the statistics beside {names[number]} were collected with other values: git theta stats collect"
+        f"the statistics of {names[number]} were collected with other values: git theta stats collect"
         for number in sorted(used_statistics(plan, beside))
         if (digest := _values(store, beside[number])) and digest != values_digest(plan.sides[number].parameters)
     ]

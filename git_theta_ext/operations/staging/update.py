@@ -126,8 +126,10 @@ def store_update(
     for name in changes:
         current = manifest.parameters.get(name)
         if current is None or current.spec != head.parameters[name].spec:
-            state = "not there" if current is None else str(current.spec)
-            raise UsageError(f"{path}: parameter {name!r} is {head.parameters[name].spec} in HEAD and here {state}")
+            state = "missing" if current is None else str(current.spec)
+            raise UsageError(
+                f"{path}: parameter {name!r} is {head.parameters[name].spec} in HEAD but {state} in the file"
+            )
     update = CheckpointUpdate(changes, head.parameters, manifest.parameters, checkpoint.value)
     ensure_digests(workspace, {head.parameters[name].digest for name in changes})
     batches = Batches(store)

@@ -251,7 +251,7 @@ class Push:
 def _refuse_raw(repo: Repository, needed: Outgoing) -> None:
     for path, nbytes in needed.raw.items():
         raise RepositoryError(
-            f"{path} is tracked by git theta, but a pushed commit holds the file itself ({nbytes} bytes)",
+            f"{path} is tracked by git theta, but a pushed commit contains the file itself ({nbytes} bytes)",
             hint=f"git theta install && git theta add {repo.argument(path)} && git commit --amend",
         )
 

@@ -1,7 +1,7 @@
 """Find the theta remote that belongs to a git remote.
 
 ``theta.remote.<name>.url`` names it, in git's settings or in ``.thetaconfig`` (see ``remote_settings``). If it is not
-set, a git remote on this machine keeps packs in the ``theta`` folder of its git directory, which is also the store of
+set, a git remote on this machine keeps packs in ``theta/`` of its git directory, which is also the store of
 that repository, and a git remote that is reached by http or ssh keeps them on its LFS server.
 ``theta.remote.<name>.type`` names the plug-in if the URL's scheme does not determine it. All other
 keys are passed to the plug-in.
@@ -189,7 +189,7 @@ def _beside_git(repo: Repository, name: str, address: str) -> str:
     wanted = repo.folder / path
     for folder in (wanted, wanted.with_name(wanted.name + ".git")):
         if folder.is_dir():
-            # If the folder is not a repository itself, git must not discover one above it.
+            # If the directory is not a repository itself, git must not discover one above it.
             env = {**foreign_environment(), "GIT_CEILING_DIRECTORIES": os.path.realpath(folder.parent), **_EXPLICIT}
             try:
                 return str(Repository.discover(folder, env=env).theta_dir)

@@ -1,8 +1,8 @@
 """Choose the location that each tensor is read from: one pack may store it whole and another as a delta.
 
 A digest can have several locations, and an entry can depend on other tensors. Entries that depend on each other in a
-circle can come together from two remotes, although each remote is sound by itself. The choices made here are free of
-circles.
+cycle can come together from two remotes, although each remote is sound by itself. The choices made here are free of
+cycles.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def shallowest(locations: Mapping[Digest, Iterable[Location]]) -> dict[Digest, L
 
 
 def smallest(locations: Mapping[Digest, Iterable[Location]], depth: int = MAX_CHAIN) -> dict[Digest, Location]:
-    """Choose for each digest the location with the fewest bytes that does not close a circle.
+    """Choose for each digest the location with the fewest bytes that does not close a cycle.
 
     The total is at most that of ``shallowest``. Digests that cannot be decoded are left out.
 
@@ -97,11 +97,11 @@ def sound_first(
 ) -> dict[Digest, Location]:
     """Choose among verified locations, and among the others only for digests that need them.
 
-    The chosen verified locations depend only on verified ones, so combining the two choices closes no circle.
+    The chosen verified locations depend only on verified ones, so combining the two choices closes no cycle.
 
     Args:
         locations: Locations of the digests and of all that they depend on, without those known to be bad.
-        choose: Chooses locations without circles.
+        choose: Chooses locations without cycles.
     """
     verified = sound(locations)
     if sum(map(len, verified.values())) == sum(map(len, locations.values())):
@@ -156,7 +156,7 @@ def depths(chosen: Mapping[Digest, Location]) -> dict[Digest, int]:
     """Return the chain depth of each digest; 0 for one without bases.
 
     Args:
-        chosen: The location of each digest, without circles.
+        chosen: The location of each digest, without cycles.
     """
     depth_of: dict[Digest, int] = {}
     for start in chosen:

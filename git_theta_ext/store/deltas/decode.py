@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.packs.reader import PackReader, StoredBlob
 
     Blobs = Mapping[Digest, StoredBlob]
-    """The blobs of some tensors and of all their bases, without circles."""
+    """The blobs of some tensors and of all their bases, without cycles."""
 
 _LARGEST_WHOLE = 1 << 28
 """Largest size in bytes of a base that is needed whole, and so held in memory."""
@@ -47,7 +47,7 @@ class Decoder:
         """Decode one chunk. Verifying the tensor is left to the caller.
 
         Args:
-            blobs: Of the tensor and all its bases; without circles.
+            blobs: Of the tensor and all its bases; without cycles.
             digest: Digest of the tensor.
             number: Index of the chunk.
             out: Takes the bytes; has exactly their size.

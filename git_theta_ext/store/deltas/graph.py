@@ -16,7 +16,7 @@ class DeltaGraph:
     """The dependencies between tensors, in both directions.
 
     Args:
-        chosen: The location of each digest, without circles. The graph keeps and changes this mapping.
+        chosen: The location of each digest, without cycles. The graph keeps and changes this mapping.
 
     Attributes:
         chosen: The location of each digest, after all moves.

@@ -51,7 +51,7 @@ def outcomes(  # noqa: PLR0913 - named
             for error in _decoded(decoder, find, copies[at:], trusted, threads, advance):
                 at += 1
                 yield error
-        except (*UNREADABLE, OSError) as error:  # noqa: PERF203 - of the entry at hand; then it goes on
+        except (*UNREADABLE, OSError) as error:  # noqa: PERF203 - an error of one entry; the others are still decoded
             at += 1
             yield error
 

@@ -94,7 +94,7 @@ class Verifier(Inventory):
 
         Args:
             digests: Digests of the tensors.
-            choose: Chooses the locations to read, without circles.
+            choose: Chooses the locations to read, without cycles.
         """
         wanted = set(digests)
         tried: set[Copy] = set()

@@ -24,11 +24,11 @@ class Bag:
     mergeable = True
 
     def detect(self, data: Content) -> bool:
-        """Look at the first bytes only: every file is asked about."""
+        """Look at the first bytes only, as this is called for every file."""
         return data[: len(MAGIC)] == MAGIC
 
     def parse(self, data: Content) -> list[Extent]:
-        """Say where the tensors are. Nothing in the file can be trusted."""
+        """Find the tensors. Nothing in the file can be trusted."""
         if not self.detect(data):
             raise FormatError("the file does not begin with BAG1")
         extents: dict[str, Extent] = {}
@@ -63,7 +63,7 @@ class Bag:
         return Layout(tuple(segments) or (Literal(MAGIC),))
 
     def facts(self, layout: Layout) -> Mapping[str, bytes]:
-        """A bag has no metadata that a merge would have to decide about."""
+        """Return no facts: a bag has no metadata."""
         return {}
 
     def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> Layout | None:

@@ -35,7 +35,7 @@ class Sqlite:
         yield from (key for (key,) in rows)
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """Return a range of an object; one that ends behind the object is shorter."""
+        """Return a range of an object; one that ends after the object is shorter."""
         check_key(key)
         with self._connection() as connection:
             query = "SELECT substr(data, ?, ?) FROM objects WHERE key = ?"
@@ -56,7 +56,7 @@ class Sqlite:
             file.write(rest)
 
     def put(self, key: str, path: Path) -> bool:
-        """Store a file unless the key is taken; other readers see all of it or nothing."""
+        """Store a file unless the key exists; other readers see all of it or nothing."""
         check_key(key)
         with self._connection() as connection:
             added = connection.execute("INSERT OR IGNORE INTO objects VALUES (?, ?)", (key, path.read_bytes()))

@@ -50,9 +50,9 @@ def model(seed=0, **change):
 
 def test_a_checkpoint_comes_back_to_the_byte(store, tmp_path):
     data = safetensors(model(), {"format": "pt"})
-    told = []
-    manifest = clean(memoryview(data), "m", store, advance=told.append).manifest
-    assert sum(told) >= sum(values.nbytes for values in model().values())
+    advanced = []
+    manifest = clean(memoryview(data), "m", store, advance=advanced.append).manifest
+    assert sum(advanced) >= sum(values.nbytes for values in model().values())
     written = []
     (tmp_path / "m").write_bytes(manifest.to_bytes())
     (tmp_path / "m").chmod(0o755)

@@ -75,11 +75,11 @@ def check(path, manifest, store, tmp_path):
 def test_a_file_of_new_tensors_is_read_little_more_than_once(store, tmp_path, monkeypatch):
     path, read, pread = written(tmp_path / "m.safetensors", tensors()), [], os.pread
     monkeypatch.setattr(os, "pread", lambda *args: read.append(len(data := pread(*args))) or data)
-    told = []
-    manifest = clean(open_bytes(path, settled=True), path.name, store, advance=told.append).manifest
+    advanced = []
+    manifest = clean(open_bytes(path, settled=True), path.name, store, advance=advanced.append).manifest
     monkeypatch.undo()
     assert sum(read) < path.stat().st_size * (1 + 1.5 / SAMPLED)
-    assert sum(told) == COUNT * SMALL + manifest.skeleton.nbytes
+    assert sum(advanced) == COUNT * SMALL + manifest.skeleton.nbytes
     assert len(packs(store)) == COUNT + 1
     check(path, manifest, store, tmp_path)
 

@@ -17,7 +17,7 @@ def at(repo, monkeypatch):
 
 
 @pytest.fixture
-def told(capsys):
+def run_json(capsys):
     """Run a command with --json and return the object that it prints; ``code`` is the exit code that it must have."""
 
     def run(*words, code=0):

@@ -62,8 +62,8 @@ def test_every_command_explains_itself_with_an_example(name, capsys):
         (["gc", "--grace", "soon"], "invalid float value: 'soon'", "git theta gc -h"),
         (["env", "--jsn"], "unrecognized arguments: --jsn", "did you mean --json?"),
         (["diff"], "unknown command 'diff'", "git diff shows which parameters changed, and by how much"),
-        (["merge", "side"], "git merges, not git theta", "git merge side"),
-        (["merge", "a", "b"], "git merges, not git theta", "git merge -s theta a b"),
+        (["merge", "side"], "git merge does", "git merge side"),
+        (["merge", "a", "b"], "git merge does", "git merge -s theta a b"),
         (["env", "--zzzz"], "unrecognized arguments: --zzzz", "git theta env -h"),
         (["add"], "required: PATH", "git theta add -h"),
         (["hook", "pre-pull", "a", "b"], "invalid choice", "git theta hook -h"),
@@ -78,9 +78,9 @@ def test_unknown_things_get_a_hint(arguments, message, hint, capsys):
 
 def test_options_that_exclude_each_other_are_no_misspelling(capsys):
     assert main(["env", "--json", "-q"]) == 2
-    told = json.loads(capsys.readouterr().err)
-    assert "not allowed with argument" in told["error"]
-    assert told["hint"] == "git theta env -h"
+    stderr = json.loads(capsys.readouterr().err)
+    assert "not allowed with argument" in stderr["error"]
+    assert stderr["hint"] == "git theta env -h"
 
 
 def test_options_are_never_guessed_from_their_beginning(capsys):
@@ -93,9 +93,9 @@ def test_errors_are_json_where_json_is_asked_for(tmp_path, monkeypatch, capsys):
     assert main(["ls-files", "--json"]) == 3
     shown = capsys.readouterr()
     assert shown.out == ""
-    told = json.loads(shown.err)
-    assert told["exit_code"] == 3
-    assert "not a git repository" in told["error"]
+    stderr = json.loads(shown.err)
+    assert stderr["exit_code"] == 3
+    assert "not a git repository" in stderr["error"]
 
 
 def test_an_interrupt_ends_with_130(monkeypatch):
@@ -112,11 +112,11 @@ def test_an_oversight_of_ours_ends_with_a_code_that_git_takes_for_no_conflict(mo
 
     monkeypatch.setattr("git_theta_ext.cli.main._dispatch", fail)
     assert main(["merge-driver"]) == 129
-    told = capsys.readouterr().err
-    assert "LookupError: oversight" in told
-    assert "cli/main.py" in told
-    assert "GIT_THETA_TRACEBACK=1" in told
-    assert "Traceback" not in told
+    stderr = capsys.readouterr().err
+    assert "LookupError: oversight" in stderr
+    assert "cli/main.py" in stderr
+    assert "GIT_THETA_TRACEBACK=1" in stderr
+    assert "Traceback" not in stderr
     monkeypatch.setenv("GIT_THETA_TRACEBACK", "1")
     assert main(["merge-driver"]) == 129
     assert "Traceback (most recent call last)" in capsys.readouterr().err
@@ -136,9 +136,9 @@ def test_too_little_memory_is_no_oversight_of_ours(monkeypatch, capsys, error):
 
     monkeypatch.setattr("git_theta_ext.cli.main._dispatch", fail)
     assert main(["merge-driver"]) == 129
-    told = capsys.readouterr().err
-    assert told.startswith("git-theta: error: not enough memory\ngit-theta: hint: ")
-    assert "Traceback" not in told
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("git-theta: error: not enough memory\ngit-theta: hint: ")
+    assert "Traceback" not in stderr
 
 
 def test_a_closed_pipe_is_no_error_message():

@@ -27,10 +27,10 @@ def conflict(repo):
 
 
 class TestAdd:
-    def test_stages_what_git_add_would_and_git_reads_nothing_again(self, at, told):
+    def test_stages_what_git_add_would_and_git_reads_nothing_again(self, at, run_json):
         data = at.write_model()
         os.utime(MODEL, (1, 1))
-        added = told("add", MODEL)["added"]
+        added = run_json("add", MODEL)["added"]
         assert [(item["path"], item["format"], item["parameters"], item["bytes"]) for item in added] == [
             (MODEL, "safetensors", len(SPECS), len(data))
         ]
@@ -41,31 +41,31 @@ class TestAdd:
         at.git("add", MODEL)
         assert at.git("rev-parse", f":{MODEL}") == oid
 
-    def test_takes_folders_and_patterns_below_the_current_folder(self, at, told, monkeypatch):
+    def test_takes_folders_and_patterns_below_the_current_folder(self, at, run_json, monkeypatch):
         at.write_model(OTHER)
         at.write_model()
         at.write(b"text", "deeper/notes.txt")
         monkeypatch.chdir("deeper")
-        assert [item["path"] for item in told("add", ".")["added"]] == [OTHER]
-        assert [item["path"] for item in told("add", "../mo*.safetensors")["added"]] == [MODEL]
+        assert [item["path"] for item in run_json("add", ".")["added"]] == [OTHER]
+        assert [item["path"] for item in run_json("add", "../mo*.safetensors")["added"]] == [MODEL]
         assert at.git("ls-files", "deeper") == f"{OTHER}"
 
-    def test_a_dry_run_lists_and_stores_nothing(self, at, told):
+    def test_a_dry_run_lists_and_stores_nothing(self, at, run_json):
         at.write_model()
-        assert told("add", "--dry-run", ".") == {"would_add": [MODEL], "would_remove": []}
+        assert run_json("add", "--dry-run", ".") == {"would_add": [MODEL], "would_remove": []}
         assert at.git("ls-files", MODEL) == ""
         assert not list((at.path / ".git/theta/packs").glob("*/*"))
 
-    def test_keeps_the_executable_bit(self, at, told):
+    def test_keeps_the_executable_bit(self, at, run_json):
         at.write_model()
         (at.path / MODEL).chmod(0o755)
-        told("add", MODEL)
+        run_json("add", MODEL)
         assert at.git("ls-files", "-s", MODEL).startswith("100755")
 
-    def test_leaves_links_beside_checkpoints_to_git(self, at, told, capsys):
+    def test_leaves_links_beside_checkpoints_to_git(self, at, run_json, capsys):
         at.write_model()
         (at.path / "link.safetensors").symlink_to(MODEL)
-        assert told("status")["untracked"] == [MODEL]
+        assert run_json("status")["untracked"] == [MODEL]
         assert main(["add", "."]) == 0
         assert "git add link.safetensors" in capsys.readouterr().err
         assert at.git("ls-files", "*.safetensors") == MODEL
@@ -75,25 +75,25 @@ class TestAdd:
         assert main(["add", "link.safetensors"]) == 2
         assert "symbolic link" in capsys.readouterr().err
 
-    def test_stages_a_deletion_as_git_add_does(self, at, told):
+    def test_stages_a_deletion_as_git_add_does(self, at, run_json):
         at.write_model()
-        told("add", MODEL)
+        run_json("add", MODEL)
         (at.path / MODEL).unlink()
-        assert told("add", "--dry-run", MODEL) == {"would_add": [], "would_remove": [MODEL]}
-        assert told("add", MODEL)["removed"] == [MODEL]
+        assert run_json("add", "--dry-run", MODEL) == {"would_add": [], "would_remove": [MODEL]}
+        assert run_json("add", MODEL)["removed"] == [MODEL]
         assert at.git("ls-files", MODEL) == ""
 
-    def test_tells_what_is_unchanged(self, at, told):
+    def test_tells_what_is_unchanged(self, at, run_json):
         at.write_model()
-        assert [told("add", MODEL)["added"][0]["changed"] for _ in range(2)] == [True, False]
+        assert [run_json("add", MODEL)["added"][0]["changed"] for _ in range(2)] == [True, False]
 
-    def test_settles_an_unmerged_path(self, forked, told, monkeypatch):
+    def test_settles_an_unmerged_path(self, forked, run_json, monkeypatch):
         monkeypatch.chdir(forked.path)
         forked.write_model(seed=1, changed={ATTENTION[1]: 9})
         forked.commit("both")
         forked.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
         forked.write_model(seed=5)
-        told("add", MODEL)
+        run_json("add", MODEL)
         assert forked.git("ls-files", "-u") == ""
 
     @pytest.mark.parametrize(
@@ -129,17 +129,17 @@ class TestAdd:
         assert "z.safetensors" in capsys.readouterr().err
         assert at.git("ls-files", "-s") == before
 
-    def test_a_manifest_in_its_place_is_staged_as_it_is(self, two, told, monkeypatch):
+    def test_a_manifest_in_its_place_is_staged_as_it_is(self, two, run_json, monkeypatch):
         monkeypatch.chdir(two.path)
         manifest = two.git("cat-file", "blob", f"one:{MODEL}").encode() + b"\n"
         two.write(manifest)
-        told("add", MODEL)
+        run_json("add", MODEL)
         assert two.git("rev-parse", f":{MODEL}") == two.git("rev-parse", f"one:{MODEL}")
 
-    def test_puts_the_hook_in_place(self, at, told):
+    def test_puts_the_hook_in_place(self, at, run_json):
         (at.path / ".git/hooks/pre-push").unlink(missing_ok=True)
         at.write_model()
-        told("add", MODEL)
+        run_json("add", MODEL)
         assert (at.path / ".git/hooks/pre-push").exists()
 
     def test_asks_for_install_where_git_does_not_know_the_filter(self, at, capsys):
@@ -150,11 +150,11 @@ class TestAdd:
 
 
 class TestCheckout:
-    def test_goes_on_where_git_left_manifests(self, two, told, monkeypatch):
+    def test_goes_on_where_git_left_manifests(self, two, run_json, monkeypatch):
         monkeypatch.chdir(two.path)
         two.git("checkout", "-q", "one", env={**os.environ, "GIT_THETA_SKIP_SMUDGE": "1"})
         assert two.read().startswith(b"git-theta manifest 1\n")
-        assert told("checkout") == {
+        assert run_json("checkout") == {
             "written": [MODEL],
             "left": [],
             "gone": [],
@@ -162,7 +162,7 @@ class TestCheckout:
             "not_fetched": [],
         }
         assert two.problems(MODEL, model(1)) == []
-        assert told("checkout", MODEL) == {
+        assert run_json("checkout", MODEL) == {
             "written": [],
             "left": [],
             "gone": [],
@@ -170,12 +170,12 @@ class TestCheckout:
             "not_fetched": [],
         }
 
-    def test_leaves_changed_files_alone_unless_forced(self, two, told, monkeypatch):
+    def test_leaves_changed_files_alone_unless_forced(self, two, run_json, monkeypatch):
         monkeypatch.chdir(two.path)
         two.write_model(seed=7)
-        told("checkout")
+        run_json("checkout")
         assert two.read() == model(7)
-        assert told("checkout", "--force")["written"] == [MODEL]
+        assert run_json("checkout", "--force")["written"] == [MODEL]
         assert two.problems(MODEL, model(2)) == []
 
     def test_force_keeps_a_changed_file_whose_version_is_not_to_be_had(self, two, monkeypatch, capsys):
@@ -192,64 +192,64 @@ class TestCheckout:
 
 
 class TestStatus:
-    def test_a_clean_repository_has_nothing_to_tell(self, two, told, monkeypatch):
+    def test_a_clean_repository_has_nothing_to_tell(self, two, run_json, monkeypatch):
         monkeypatch.chdir(two.path)
-        found = told("status")
+        found = run_json("status")
         assert not any(found[key] for key in ("staged", "not_staged", "untracked", "pending", "conflicted"))
         assert found["filter_configured"] is True
         assert found["not_pushed"] is None
 
-    def test_tells_parameters_of_index_and_work_tree_apart(self, two, told, monkeypatch):
+    def test_tells_parameters_of_index_and_work_tree_apart(self, two, run_json, monkeypatch):
         monkeypatch.chdir(two.path)
         two.write_model(seed=2, changed={EMBEDDING: 3})
-        told("add", MODEL)
+        run_json("add", MODEL)
         two.write_model(seed=2, changed={EMBEDDING: 3, ATTENTION[0]: 4})
         two.write_model("new.safetensors")
-        found = told("status")
+        found = run_json("status")
         assert [p["name"] for p in found["staged"][0]["parameters"]] == [EMBEDDING]
         assert [p["name"] for p in found["not_staged"][0]["parameters"]] == [ATTENTION[0]]
         assert found["untracked"] == ["new.safetensors"]
 
-    def test_before_the_first_commit_everything_is_staged(self, tmp_path, told, monkeypatch, at):
+    def test_before_the_first_commit_everything_is_staged(self, tmp_path, run_json, monkeypatch, at):
         at.git("update-ref", "-d", "HEAD")
         at.write_model()
-        told("add", MODEL)
-        assert [item["path"] for item in told("status")["staged"]] == [MODEL]
+        run_json("add", MODEL)
+        assert [item["path"] for item in run_json("status")["staged"]] == [MODEL]
 
-    def test_deleted_files_are_told(self, two, told, monkeypatch):
+    def test_deleted_files_are_reported(self, two, run_json, monkeypatch):
         monkeypatch.chdir(two.path)
         (two.path / MODEL).unlink()
-        assert len(told("status")["not_staged"][0]["parameters"]) == len(SPECS)
+        assert len(run_json("status")["not_staged"][0]["parameters"]) == len(SPECS)
         two.git("rm", "-q", "--cached", MODEL)
-        assert len(told("status")["staged"][0]["parameters"]) == len(SPECS)
+        assert len(run_json("status")["staged"][0]["parameters"]) == len(SPECS)
 
-    def test_pending_work_and_what_is_not_pushed_are_told(self, two, told, monkeypatch):
+    def test_pending_work_and_what_is_not_pushed_are_reported(self, two, run_json, monkeypatch):
         monkeypatch.chdir(two.path)
         two.git("init", "-q", "--bare", "../remote.git")
         two.git("remote", "add", "origin", "../remote.git")
-        assert told("status")["not_pushed"] == {"remote": "origin", "versions": 2, "tensors": 29, "nowhere": 29}
+        assert run_json("status")["not_pushed"] == {"remote": "origin", "versions": 2, "tensors": 29, "nowhere": 29}
         two.git("push", "-q", "origin", "main")
         nothing = {"remote": "origin", "versions": 0, "tensors": 0, "nowhere": 0}
-        assert told("status")["not_pushed"] == nothing
+        assert run_json("status")["not_pushed"] == nothing
         for note in (two.path / ".git/theta/remotes").glob("*.complete"):
             note.unlink()  # what fetches and pushes saw of the remote's packs tells as well
-        assert told("status")["not_pushed"] == nothing
+        assert run_json("status")["not_pushed"] == nothing
         two.git("checkout", "-q", "one", env={**os.environ, "GIT_THETA_SKIP_SMUDGE": "1"})
-        assert told("status")["pending"] == [MODEL]
+        assert run_json("status")["pending"] == [MODEL]
 
-    def test_a_conflict_is_told_once(self, forked, told, monkeypatch):
+    def test_a_conflict_is_reported_once(self, forked, run_json, monkeypatch):
         monkeypatch.chdir(forked.path)
         forked.write_model(seed=1, changed={ATTENTION[1]: 9})
         forked.commit("both")
         forked.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
-        found = told("status")
+        found = run_json("status")
         assert found["conflicted"] == [MODEL]
         assert (found["staged"], found["not_staged"], found["pending"]) == ([], [], [])
 
-    def test_a_checkpoint_that_git_holds_as_it_is_is_told(self, at, told, monkeypatch):
+    def test_a_checkpoint_that_git_holds_as_it_is_is_reported(self, at, run_json, monkeypatch):
         at.write_model()
         at.git("-c", "filter.theta.process=", "-c", "filter.theta.required=false", "add", MODEL)
-        assert told("status")["raw_in_index"] == [MODEL]
+        assert run_json("status")["raw_in_index"] == [MODEL]
 
     def test_people_read_every_section(self, two, monkeypatch, capsys):
         monkeypatch.chdir(two.path)
@@ -263,37 +263,37 @@ class TestStatus:
 
 
 class TestShow:
-    def test_lists_checkpoints_of_commits_and_index(self, two, told, monkeypatch):
+    def test_lists_checkpoints_of_commits_and_index(self, two, run_json, monkeypatch):
         monkeypatch.chdir(two.path)
-        found = told("ls-files", "--params", "one")["checkpoints"][0]
+        found = run_json("ls-files", "--params", "one")["checkpoints"][0]
         assert found["path"] == MODEL
         assert found["parameter_count"] == len(SPECS)
         assert [(p["name"], p["dtype"], tuple(p["shape"])) for p in found["parameters"]] == [
             (name, *SPECS[name]) for name in sorted(SPECS)
         ]
-        assert "parameters" not in told("ls-files")["checkpoints"][0]
+        assert "parameters" not in run_json("ls-files")["checkpoints"][0]
 
-    def test_statistics_are_those_of_the_values(self, two, told, monkeypatch):
+    def test_statistics_are_those_of_the_values(self, two, run_json, monkeypatch):
         monkeypatch.chdir(two.path)
         expected = np.frombuffer(values(EMBEDDING, 1), "<f4").astype(np.float64)
-        found = told("show", f"one:{MODEL}", EMBEDDING)
+        found = run_json("show", f"one:{MODEL}", EMBEDDING)
         assert found["min"] == expected.min()
         assert found["max"] == expected.max()
         assert found["mean"] == pytest.approx(expected.mean(), rel=1e-12)
         assert found["std"] == pytest.approx(expected.std(), rel=1e-12)
         assert found["first"] == expected[:8].tolist()
 
-    def test_integers_have_statistics_too(self, two, told, monkeypatch):
+    def test_integers_have_statistics_too(self, two, run_json, monkeypatch):
         monkeypatch.chdir(two.path)
-        found = told("show", f":{MODEL}", "position_ids")
+        found = run_json("show", f":{MODEL}", "position_ids")
         assert (found["min"], found["max"], found["mean"]) == (2, 65, 33.5)
 
-    def test_nan_and_infinity_are_counted_apart(self, at, told):
+    def test_nan_and_infinity_are_counted_apart(self, at, run_json):
         from safetensors.numpy import save_file
 
         save_file({"w": np.array([1, np.nan, np.inf, 3], np.float32), "e": np.zeros((0, 4), np.float32)}, MODEL)
-        told("add", MODEL)
-        found = told("show", f":{MODEL}", "w")
+        run_json("add", MODEL)
+        found = run_json("show", f":{MODEL}", "w")
         assert (found["nan"], found["inf"], found["min"], found["max"], found["mean"], found["std"]) == (
             1,
             1,
@@ -303,17 +303,17 @@ class TestShow:
             1,
         )
         assert found["first"] == [1, "nan", "inf", 3]
-        assert "min" not in told("show", f":{MODEL}", "e")
+        assert "min" not in run_json("show", f":{MODEL}", "e")
 
     def test_raw_bytes_go_to_stdout(self, two):
         command = ["git", "theta", "show", "--raw", f"one:{MODEL}", MLP[0]]
         assert subprocess.run(command, cwd=two.path, capture_output=True, check=True).stdout == values(MLP[0], 1)
 
-    def test_relative_paths_count_from_the_current_folder(self, at, told, monkeypatch):
+    def test_relative_paths_count_from_the_current_folder(self, at, run_json, monkeypatch):
         at.write_model(OTHER)
         at.commit("one")
         monkeypatch.chdir("deeper")
-        assert told("show", "HEAD:./in a folder/other.safetensors")["parameter_count"] == len(SPECS)
+        assert run_json("show", "HEAD:./in a folder/other.safetensors")["parameter_count"] == len(SPECS)
 
     @pytest.mark.parametrize(
         ("words", "code", "message"),
@@ -332,10 +332,10 @@ class TestShow:
 
 
 class TestExport:
-    def test_writes_the_committed_bytes(self, two, told, monkeypatch, tmp_path):
+    def test_writes_the_committed_bytes(self, two, run_json, monkeypatch, tmp_path):
         monkeypatch.chdir(two.path)
         target = tmp_path / "out.safetensors"
-        assert told("export", f"one:{MODEL}", str(target))["bytes"] == len(model(1))
+        assert run_json("export", f"one:{MODEL}", str(target))["bytes"] == len(model(1))
         assert target.read_bytes() == model(1)
 
     def test_writes_over_nothing_unless_forced(self, two, monkeypatch, tmp_path, capsys):
@@ -355,16 +355,16 @@ class TestExport:
 
 
 class TestTrack:
-    def test_tracks_lists_and_untracks(self, at, told, monkeypatch):
+    def test_tracks_lists_and_untracks(self, at, run_json, monkeypatch):
         at.write(b"", "sub folder/x")
         monkeypatch.chdir("sub folder")
-        assert told("track") == {"tracked": []}
-        assert told("track", "my model.*", "*.bin")["added"] == ["my model.*", "*.bin"]
-        assert told("track", "*.bin")["added"] == []
-        assert told("track")["tracked"] == ["my model.*", "*.bin"]
+        assert run_json("track") == {"tracked": []}
+        assert run_json("track", "my model.*", "*.bin")["added"] == ["my model.*", "*.bin"]
+        assert run_json("track", "*.bin")["added"] == []
+        assert run_json("track")["tracked"] == ["my model.*", "*.bin"]
         assert at.git("check-attr", "filter", "sub folder/my model.pt").endswith("filter: theta")
-        told("untrack", "my model.*")
-        assert told("track")["tracked"] == ["*.bin"]
+        run_json("untrack", "my model.*")
+        assert run_json("track")["tracked"] == ["*.bin"]
 
     def test_a_readme_tells_once_how_to_get_the_models(self, at, told, monkeypatch, capsys):
         at.write(b"# Ours", "Readme.md")
@@ -390,29 +390,29 @@ class TestTrack:
 
 
 class TestFsck:
-    def test_a_sound_repository_has_no_problems(self, two, told, monkeypatch):
+    def test_a_sound_repository_has_no_problems(self, two, run_json, monkeypatch):
         monkeypatch.chdir(two.path)
-        assert told("fsck", "--full") == {"manifests": 2, "problems": [], "unasked": []}
+        assert run_json("fsck", "--full") == {"manifests": 2, "problems": [], "unasked": []}
 
-    def test_lost_and_damaged_packs_are_told_by_exit_code(self, two, told, monkeypatch):
+    def test_lost_and_damaged_packs_are_reported_by_exit_code(self, two, run_json, monkeypatch):
         monkeypatch.chdir(two.path)
         first, *_, last = sorted((two.path / ".git/theta/packs").glob("*/*"))
         saved = last.read_bytes()
         last.chmod(0o644)
         last.write_bytes(saved[:-1] + bytes([saved[-1] ^ 1]))
-        assert {p["kind"] for p in told("fsck", code=6)["problems"]} == {"corrupt"}
+        assert {p["kind"] for p in run_json("fsck", code=6)["problems"]} == {"corrupt"}
         last.write_bytes(saved)
         first.unlink()
-        problems = told("fsck", code=7)["problems"]
+        problems = run_json("fsck", code=7)["problems"]
         assert {p["kind"] for p in problems} == {"missing"}
         assert all(MODEL in p["where"] for p in problems)
 
-    def test_a_raw_checkpoint_and_a_missing_filter_are_told(self, at, told):
+    def test_a_raw_checkpoint_and_a_missing_filter_are_reported(self, at, run_json):
         at.write_model()
         at.git("theta", "uninstall", "--local")
         at.git("add", MODEL)
         at.git("commit", "-qm", "raw")
-        kinds = {p["kind"]: p["where"] for p in told("fsck", code=6)["problems"]}
+        kinds = {p["kind"]: p["where"] for p in run_json("fsck", code=6)["problems"]}
         assert kinds == {"config": "filter.theta.process", "raw": f"HEAD:{MODEL}"}
 
 
@@ -423,17 +423,17 @@ class TestResolve:
         monkeypatch.chdir(repo.path)
         return repo
 
-    def test_without_a_method_it_lists_and_changes_nothing(self, conflicted, told):
+    def test_without_a_method_it_lists_and_changes_nothing(self, conflicted, run_json):
         before = conflicted.read()
-        (found,) = told("resolve", MODEL, code=1)["checkpoints"]
+        (found,) = run_json("resolve", MODEL, code=1)["checkpoints"]
         assert [conflict["name"] for conflict in found["conflicts"]] == [ATTENTION[1], ATTENTION[2]]
         assert conflicted.read() == before
 
-    def test_settles_one_by_one_and_stages_the_checkpoint_at_the_end(self, conflicted, told):
-        (found,) = told("resolve", "--method", "theirs", MODEL, ATTENTION[1], code=1)["checkpoints"]
+    def test_settles_one_by_one_and_stages_the_checkpoint_at_the_end(self, conflicted, run_json):
+        (found,) = run_json("resolve", "--method", "theirs", MODEL, ATTENTION[1], code=1)["checkpoints"]
         assert [conflict["name"] for conflict in found["conflicts"]] == [ATTENTION[2]]
         assert conflicted.git("ls-files", "-u") != ""
-        assert told("resolve", "--method", "ours", MODEL)["checkpoints"][0]["conflicts"] == []
+        assert run_json("resolve", "--method", "ours", MODEL)["checkpoints"][0]["conflicts"] == []
         merged = model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[2]: 9})
         assert conflicted.read() == merged
         assert conflicted.git("ls-files", "-u") == ""
@@ -454,12 +454,12 @@ class TestResolve:
 
 
 class TestInstall:
-    def test_says_what_it_changed_and_then_nothing(self, at, told):
+    def test_says_what_it_changed_and_then_nothing(self, at, run_json):
         at.git("theta", "uninstall", "--local")
-        changes = told("install", "--local")["changes"]
+        changes = run_json("install", "--local")["changes"]
         assert {change["what"] for change in changes} == {"set", "wrote"}
-        assert told("install", "--local") == {"changes": []}
-        assert {change["what"] for change in told("uninstall", "--local")["changes"]} == {"unset", "removed"}
+        assert run_json("install", "--local") == {"changes": []}
+        assert {change["what"] for change in run_json("uninstall", "--local")["changes"]} == {"unset", "removed"}
 
     def test_a_foreign_hook_gets_a_warning_with_the_line_to_add(self, at, capsys):
         at.git("theta", "uninstall", "--local")
@@ -468,16 +468,16 @@ class TestInstall:
         assert 'git theta hook pre-push "$@"' in capsys.readouterr().err
 
 
-def test_env_tells_versions_and_masks_secrets(at, told):
+def test_env_tells_versions_and_masks_secrets(at, run_json):
     at.git("config", "theta.remote.origin.url", "s3://user:pw@bucket")
-    found = told("env")
+    found = run_json("env")
     assert {"git", "python", "torch", "blake3"} <= set(found["versions"])
     assert found["repository"]["settings"]["theta.remote.origin.url"] == "s3://***@bucket"
 
 
-def test_env_works_outside_of_a_repository(told, tmp_path, monkeypatch):
+def test_env_works_outside_of_a_repository(run_json, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert told("env")["repository"] is None
+    assert run_json("env")["repository"] is None
 
 
 @pytest.mark.parametrize(
@@ -485,7 +485,7 @@ def test_env_works_outside_of_a_repository(told, tmp_path, monkeypatch):
     [
         (["ls-files", "nothing"], "nothing", "git log --oneline --all"),
         (["show", "HEAD:nothing"], "HEAD:nothing", "git theta ls-files HEAD"),
-        (["add", "/"], "outside repository", "copy it below"),
+        (["add", "/"], "outside repository", "copy it"),
         (["resolve"], "no checkpoint has conflicts", "git theta status"),
     ],
 )
@@ -493,9 +493,9 @@ def test_what_is_not_there_is_named_with_a_hint(words, message, hint, at, capsys
     at.write_model()
     at.commit("one")
     assert main(words) in {2, 3}
-    told = capsys.readouterr().err
-    assert message in told
-    assert f"hint: {hint}" in told
+    captured = capsys.readouterr().err
+    assert message in captured
+    assert f"hint: {hint}" in captured
 
 
 def test_a_file_where_the_store_should_be_is_no_traceback(at, capsys):
@@ -510,9 +510,9 @@ def test_checkout_names_what_was_deleted(at, capsys):
     at.commit("one")
     (at.path / MODEL).unlink()
     assert main(["checkout"]) == 0
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert f"hint: git theta checkout --force {MODEL}" in told.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"hint: git theta checkout --force {MODEL}" in captured.err
 
 
 def test_export_to_a_folder_says_so(at, capsys):
@@ -522,9 +522,9 @@ def test_export_to_a_folder_says_so(at, capsys):
     assert f"hint: git theta export HEAD:{MODEL} {MODEL}" in capsys.readouterr().err
 
 
-def test_env_shows_what_a_tracked_file_says_and_what_does_not_count(at, told):
+def test_env_shows_what_a_tracked_file_says_and_what_does_not_count(at, run_json):
     at.write(b"[theta]\n\turl = s3://bucket/x\n\tthreads = 3\n", ".thetaconfig")
-    settings = told("env")["repository"]["tracked_settings"]
+    settings = run_json("env")["repository"]["tracked_settings"]
     assert settings == {
         ".thetaconfig (work tree) theta.url": "s3://bucket/x",
         ".thetaconfig (work tree) theta.threads": "not allowed there",

@@ -216,7 +216,7 @@ _NOTHING_TO_TYPE = {
     "check the losses of the examples",
     "check the path, or save the file",
     "check the start-up files of the shell there: this must print nothing: X true",
-    "copy it below X, or go to the repository that it is in",
+    "copy it below X, or change to its repository",
     "did it mean X?",
     "did you mean X=X?",
     "did you mean X?",

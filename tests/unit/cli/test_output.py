@@ -155,12 +155,12 @@ def test_names_out_of_files_do_not_reach_the_terminal_as_they_are(capsys):
     output.warning("\x1b[2J")
     output.error(ThetaError("\x1b[2J https://me:p@ss@host/x", hint="\x9b"))
     output_to_git().note("\x1b[2J")
-    told = capsys.readouterr()
-    assert told.out == "\\x1b]0;x\\x07 https://host/x\n\x1b[1mtitle\x1b[m\n"
-    assert "[2J" in told.err
-    assert "\x1b[2J" not in told.err
-    assert "\x9b" not in told.err
-    assert "p@ss" not in told.err
+    captured = capsys.readouterr()
+    assert captured.out == "\\x1b]0;x\\x07 https://host/x\n\x1b[1mtitle\x1b[m\n"
+    assert "[2J" in captured.err
+    assert "\x1b[2J" not in captured.err
+    assert "\x9b" not in captured.err
+    assert "p@ss" not in captured.err
     Output("json").error(ThetaError("https://me:p@ss@host/x"))
     assert "p@ss" not in capsys.readouterr().err
 
@@ -168,9 +168,9 @@ def test_names_out_of_files_do_not_reach_the_terminal_as_they_are(capsys):
 def test_a_line_feed_in_a_name_begins_no_line_of_output(capsys):
     Output("human").result({}, ["added x\nremoved y"])
     Output("human").error(ThetaError("x\nhint: rm y", hint="git add x\nerror: z"))
-    told = capsys.readouterr()
-    assert told.out == "added x\\nremoved y\n"
-    assert told.err == "error: x\n  hint: rm y\nhint: git add x\n  error: z\n"
+    captured = capsys.readouterr()
+    assert captured.out == "added x\\nremoved y\n"
+    assert captured.err == "error: x\n  hint: rm y\nhint: git add x\n  error: z\n"
 
 
 def test_a_terminal_that_is_gone_is_no_failure(monkeypatch):

@@ -66,7 +66,7 @@ def collect(*words: str, function: str = "collected") -> int:
     return main(["stats", "collect", MODEL, "--with", f"mine_to_collect:{function}", *words])
 
 
-def told(capsys) -> dict[str, object]:
+def printed_json(capsys) -> dict[str, object]:
     found: dict[str, object] = json.loads(capsys.readouterr().out)
     return found
 
@@ -89,20 +89,20 @@ def test_statistics_are_those_of_the_checkpoints_values(folder, capsys):
 
 def test_kinds_and_number_of_examples_are_the_users_choice(folder, capsys):
     assert collect("--kinds", "grad_gram,gram", "--samples", "4", "--device", "cpu", "--json", function="endless") == 0
-    found = told(capsys)
+    found = printed_json(capsys)
     assert (found["samples"], found["kinds"]) == (4, {"gram": 2, "grad_gram": 2})
 
 
 def test_show_says_whether_they_are_of_these_values(folder, capsys):
     assert main(["stats", "show", MODEL, "--json"]) == 1
-    assert told(capsys)["statistics"] is None
+    assert printed_json(capsys)["statistics"] is None
     collect()
     capsys.readouterr()
     assert main(["stats", "show", MODEL]) == 0
     assert "were collected with its values" in capsys.readouterr().out
     saved(2)
     assert main(["stats", "show", MODEL, "--json"]) == 1
-    found = told(capsys)
+    found = printed_json(capsys)
     assert (found["samples"], found["misfit"], found["same_values"]) == (6, None, False)
     main(["stats", "show", MODEL])
     assert "were collected with other values" in capsys.readouterr().out
@@ -111,7 +111,7 @@ def test_show_says_whether_they_are_of_these_values(folder, capsys):
 def test_show_reads_statistics_that_do_not_say_of_which_values_they_are(folder, capsys):
     save_file({"fisher/0.bias": torch.ones(4)}, STATISTICS, {"format": "git-theta-stats 1", "samples": "9"})
     assert main(["stats", "show", MODEL, "--json"]) == 0
-    found = told(capsys)
+    found = printed_json(capsys)
     assert (found["samples"], found["same_values"]) == (9, None)
 
 
@@ -175,7 +175,7 @@ def test_a_checkpoint_that_changes_meanwhile_gets_no_statistics(folder, capsys, 
     assert not (folder.path / STATISTICS).exists()
 
 
-def test_statistics_that_git_theta_does_not_track_are_told(folder, capsys):
+def test_statistics_that_git_theta_does_not_track_are_reported(folder, capsys):
     (folder.path / ".gitattributes").write_text("model.safetensors filter=theta diff=theta merge=theta -text\n")
     assert collect() == 0
     assert "git theta track '*.stats.safetensors'" in capsys.readouterr().err

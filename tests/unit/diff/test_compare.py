@@ -22,7 +22,7 @@ def test_equal_manifests_differ_in_nothing():
     assert diff.unchanged == 1
 
 
-def test_each_parameter_is_told_once():
+def test_each_parameter_is_reported_once():
     diff = compare(manifest({"a": A, "b": B, "gone": C}), manifest({"a": A, "b": C, "new": parameter(9)}))
     assert dict(diff.added) == {"new": parameter(9)}
     assert dict(diff.removed) == {"gone": C}
@@ -61,7 +61,7 @@ def test_a_change_of_order_or_metadata_is_a_change():
     assert not diff.empty
 
 
-def test_conflicts_of_the_newer_version_are_told():
+def test_conflicts_of_the_newer_version_are_reported():
     conflict = Conflict("a", Reason("changed by both"), A, (B, C))
     diff = compare(manifest({"a": B}), manifest({"a": B}, conflicts=(conflict,)))
     assert diff.conflicts == (conflict,)

@@ -84,7 +84,7 @@ def test_partial_changes_tell_the_share_of_elements():
     assert "0.3 % of elements" in found[-1]
 
 
-def test_nan_values_are_told():
+def test_nan_values_are_reported():
     distances = {"w": Distance(16, 16, float("nan"), float("nan"), 0, 3)}
     found = lines(manifest({"w": parameter(1)}), manifest({"w": parameter(2)}), distances)
     assert "rel. change nan" in found[-1]
@@ -139,7 +139,7 @@ def test_names_in_any_script_stay_as_they_are():
     assert printable("层.0.重み") == "层.0.重み"
 
 
-def test_scattered_numbers_are_told_as_ranges():
+def test_scattered_numbers_are_reported_as_ranges():
     old = manifest({f"h.{n}.w": parameter(n) for n in (0, 1, 2, 5, 11)})
     new = manifest({name: parameter(n + 100) for n, name in enumerate(old.parameters)})
     (row,) = fold(items_of(compare(old, new), {}), 5)

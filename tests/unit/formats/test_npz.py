@@ -61,7 +61,7 @@ def specs(data):
     return {name: str(spec) for name, spec in lay_out(FORMAT, data)[0].parameters.items()}
 
 
-def test_types_and_shapes_are_told():
+def test_types_and_shapes_are_reported():
     assert specs(npz(x=np.zeros((2, 3), "f4"), y=np.zeros(4, "u2"), z=np.zeros((), "D"))) == {
         "x": "F32 [2,3]",
         "y": "U16 [4]",

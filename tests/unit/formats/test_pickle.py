@@ -52,7 +52,7 @@ def test_bytes_and_sets_are_understood():
     assert run(pickle.dumps(frozenset({"only"}), 4)) == ["only"]
 
 
-def test_a_call_is_told_and_not_made():
+def test_a_call_is_reported_and_not_made():
     assert run(pickle.dumps(os.getcwd, 4)) == Global("posix", "getcwd")
 
     class Evil:

@@ -91,7 +91,7 @@ def test_a_flat_state_dict_is_named_by_its_keys():
 
 
 @pytest.mark.parametrize("kind", DTYPES, ids=str)
-def test_element_types_are_told(kind):
+def test_element_types_are_reported(kind):
     assert specs(save({"x": torch.ones(2, 3).to(kind)})) == {"x": f"{DTYPES[kind]} [2,3]"}
 
 
@@ -321,7 +321,7 @@ def test_containers_nested_beyond_recursion_are_followed():
 
 def test_a_pickle_that_is_too_large_is_refused(monkeypatch):
     monkeypatch.setattr(_pickle, "MAX_BYTES", 10)
-    with pytest.raises(FormatError, match=r"data\.pkl' has \d+ bytes, more than the limit of 10"):
+    with pytest.raises(FormatError, match=r"data\.pkl' has \d+ bytes, which exceeds the limit of 10"):
         FORMAT.parse(memoryview(save({"w": W})))
 
 

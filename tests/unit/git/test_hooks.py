@@ -74,7 +74,7 @@ def test_all_work_trees_share_the_hooks(top, tmp_path):
 
 
 @each_hook
-def test_a_foreign_hook_is_kept_and_the_line_to_add_is_told(top, hook):
+def test_a_foreign_hook_is_kept_and_the_line_to_add_is_reported(top, hook):
     write_hook(at(top, hook), "#!/bin/sh\ngit lfs something\n")
     (change,) = [c for c in place_hooks(Repository.discover(top)) if c.where == str(at(top, hook))]
     assert change.what == ("todo" if hook.needed else "option")

@@ -115,7 +115,7 @@ def test_the_side_that_is_favoured(here, monkeypatch, command, expected):
     above(monkeypatch, command)
     assert current_operation(Repository.discover(here.path)).favoured == expected
     above(monkeypatch, "merge-recursive --ours a -- b c", command)
-    assert current_operation(Repository.discover(here.path)).favoured is None, "the strategy was told"
+    assert current_operation(Repository.discover(here.path)).favoured is None, "the strategy has the option"
 
 
 def test_options_of_an_operation_that_goes_on_are_remembered(here, monkeypatch):

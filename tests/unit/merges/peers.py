@@ -25,7 +25,7 @@ def module(name):
 
 
 def mergekit(method, base, branches, dtype=torch.float32, **parameters):
-    """Merge by mergekit, which computes in the type that it is told."""
+    """Merge by mergekit, which computes in the type that it is given."""
     api = module("mergekit.merge_methods.api")
     tensors, index = ([*branches], None) if base is None else ([base, *branches], 0)
     with warnings.catch_warnings():

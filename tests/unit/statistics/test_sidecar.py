@@ -68,7 +68,7 @@ def header(text):
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("metadata", "expected"),
     [
         ({"samples": "256", "checkpoint": "ab"}, Facts(256, "ab")),
         ({"samples": "3"}, Facts(3)),
@@ -77,8 +77,8 @@ def header(text):
         ({}, Facts()),
     ],
 )
-def test_statistics_say_how_they_were_made(told, expected):
-    assert facts_of(memoryview(header(json.dumps({"__metadata__": told}).encode()) + b"values")) == expected
+def test_statistics_say_how_they_were_made(metadata, expected):
+    assert facts_of(memoryview(header(json.dumps({"__metadata__": metadata}).encode()) + b"values")) == expected
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def prefixed(values, prefix):
         values[prefix + name] = values.pop(name)
 
 
-def test_a_prefix_of_the_models_names_is_told():
+def test_a_prefix_of_the_models_names_is_reported():
     with pytest.raises(FormatError) as caught:
         load(nn.ModuleDict({"inner": nn.Linear(2, 2)}), nn.Linear(2, 2).state_dict(), "m")
     assert "the model's names begin with 'inner.'" in caught.value.hint

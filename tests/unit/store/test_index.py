@@ -25,7 +25,7 @@ def index(tmp_path):
     index.close()
 
 
-def test_holders_are_told_with_their_size_and_what_they_lean_on(index):
+def test_holders_are_reported_with_their_size_and_what_they_lean_on(index):
     index.add_pack("/s", "p", [entry(A), entry(B, 3, A, C)], loose=False)
     index.add_pack("/t", "p", [entry(B, 7)], loose=False)
     locations = {B: {Location("/s", "p", 1, 3, (A, C)), Location("/t", "p", 0, 7)}}

@@ -43,9 +43,9 @@ def test_what_was_put_comes_back(store, make):
         make(0, 2),
         (skeleton_spec(3), tensor_digest(skeleton_spec(3), b"abc"), b"abc"),
     ]
-    told = []
-    assert store.put(items, told.append) > 0
-    assert sum(told) == sum(spec.nbytes for spec, _, _ in items)
+    advanced = []
+    assert store.put(items, advanced.append) > 0
+    assert sum(advanced) == sum(spec.nbytes for spec, _, _ in items)
     for spec, digest, data in items:
         assert store.read(digest, spec) == data
         assert b"".join(map(bytes, store.stream(digest, spec))) == data

@@ -53,7 +53,7 @@ def holds(store, items):
 
 
 class Faulty:
-    """A remote whose calls fail or lie as told."""
+    """A remote whose calls fail or lie on request."""
 
     def __init__(self, remote):
         self.remote = remote
@@ -138,14 +138,14 @@ def test_index_entries_are_published_together_after_the_packs(mine, place, fault
 def test_what_is_pushed_can_be_fetched(mine, theirs, place):
     items = tensors(1, 2, 3) + tensors(4, 5, large=True)
     mine.put(items)
-    told = []
-    plan = push(mine, place, digests(items), advance=told.append)
-    assert sum(told) == plan.nbytes > 0
+    advanced = []
+    plan = push(mine, place, digests(items), advance=advanced.append)
+    assert sum(advanced) == plan.nbytes > 0
     assert len(plan.packs) == 3
-    told.clear()
-    fetched = fetch(theirs, [place], digests(items), told.append)
+    advanced.clear()
+    fetched = fetch(theirs, [place], digests(items), advanced.append)
     assert (fetched.packs, fetched.nbytes) == (3, plan.nbytes)
-    assert sum(told) == plan.nbytes
+    assert sum(advanced) == plan.nbytes
     assert holds(theirs, items)
     assert list((theirs.root / "incoming").iterdir()) == []
 
@@ -408,7 +408,7 @@ def test_an_unreachable_remote_does_not_stop_the_next(mine, theirs, place, tmp_p
     assert holds(theirs, items)
 
 
-def test_what_is_nowhere_is_told_with_where_it_was_looked_for(theirs, place, root, tmp_path):
+def test_what_is_nowhere_is_reported_with_where_it_was_looked_for(theirs, place, root, tmp_path):
     with pytest.raises(MissingError, match=r"1 of 1 tensors .* searched origin \(") as caught:
         fetch(theirs, [place], digests(tensors(1)))
     assert caught.value.hint

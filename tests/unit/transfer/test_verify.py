@@ -63,10 +63,10 @@ def rewritten(path, change):
 
 
 def test_what_was_pushed_is_there(store, place, items):
-    told = []
+    advanced = []
     wanted = {digest for _, digest, _ in items}
-    assert verified(store, place, {*wanted, "f" * 64}, advance=told.append) == wanted
-    assert len(told) == 3
+    assert verified(store, place, {*wanted, "f" * 64}, advance=advanced.append) == wanted
+    assert len(advanced) == 3
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def one_chunk(name, delta):
 
 def compressed(pairs, density, scale=0.5) -> UpdateFile:
     signs = io.BytesIO()
-    told = write_signs(pairs, select(pairs, density), signs)
-    sizes = {name: found.nbytes for name, found in told.items() if found.kept}
+    fidelities = write_signs(pairs, select(pairs, density), signs)
+    sizes = {name: found.nbytes for name, found in fidelities.items() if found.kept}
     head = file_head({pair.name: pair.spec.shape for pair in pairs}, sizes, scale, density, 1.0)
     return read_update(memoryview(head + signs.getvalue()), "update")
 
@@ -68,14 +68,14 @@ def test_selected_elements_are_the_largest(values, density):
 
 def test_share_is_of_the_whole_model():
     pairs = pairs_of({"a": [1, -2, 3, 4], "b": [0.1, 0.2, 0.3, 0.4]})
-    told = write_signs(pairs, select(pairs, 0.5), io.BytesIO())
-    assert (told["a"].kept, told["b"].kept) == (4, 0)
+    fidelities = write_signs(pairs, select(pairs, 0.5), io.BytesIO())
+    assert (fidelities["a"].kept, fidelities["b"].kept) == (4, 0)
 
 
 def test_of_equal_elements_the_first_are_kept():
     pairs = pairs_of({"a": [1, -1, 1, -1, 1], "b": [1, 1]})
-    told = write_signs(pairs, select(pairs, 3 / 7), io.BytesIO())
-    assert (told["a"].kept, told["b"].kept) == (3, 0)
+    fidelities = write_signs(pairs, select(pairs, 3 / 7), io.BytesIO())
+    assert (fidelities["a"].kept, fidelities["b"].kept) == (3, 0)
 
 
 def test_nan_is_an_error_that_names_the_parameter():
@@ -96,11 +96,11 @@ def test_file_gives_the_old_value_moved_by_the_signs():
 def test_file_is_within_a_tenth_of_the_ideal(density):
     delta = np.random.default_rng(0).normal(0, 1, 1 << 18)
     pairs = [one_chunk("w", delta)]
-    told = write_signs(pairs, select(pairs, density), io.BytesIO())["w"]
+    fidelities = write_signs(pairs, select(pairs, density), io.BytesIO())["w"]
     k = density
     ideal = -(1 - k) * math.log2(1 - k) - k * math.log2(k / 2)
-    assert told.ideal_bits == pytest.approx(ideal * delta.size, rel=1e-3)
-    assert told.nbytes * 8 <= 1.1 * told.ideal_bits
+    assert fidelities.ideal_bits == pytest.approx(ideal * delta.size, rel=1e-3)
+    assert fidelities.nbytes * 8 <= 1.1 * fidelities.ideal_bits
 
 
 def test_fidelity_is_what_numpy_says():

@@ -68,10 +68,12 @@ def test_transposed_layers_are_known_by_the_configuration():
     specs = {"c.weight": TensorSpec.of("F32", (8, 8))}
     left, right = floats((8, RANK), 1), floats((RANK, 8), 2)
     tensors = {"base_model.model.c.lora_A.weight": right, "base_model.model.c.lora_B.weight": left}
-    for told in (False, True):
-        found = applied(read(tensors, specs, fan_in_fan_out=told)["c.weight"], specs["c.weight"], bytes(8 * 8 * 4))
+    for transposed in (False, True):
+        found = applied(
+            read(tensors, specs, fan_in_fan_out=transposed)["c.weight"], specs["c.weight"], bytes(8 * 8 * 4)
+        )
         product = 2 * (array(left) @ array(right))
-        np.testing.assert_allclose(found, product.T if told else product, rtol=1e-5)
+        np.testing.assert_allclose(found, product.T if transposed else product, rtol=1e-5)
 
 
 def test_layers_that_lie_otherwise_than_the_configuration_says_are_known_by_their_shape():
@@ -80,8 +82,8 @@ def test_layers_that_lie_otherwise_than_the_configuration_says_are_known_by_thei
         **{f"h.c_attn.lora_{side}.weight": floats(shape) for side, shape in (("A", (RANK, 6)), ("B", (18, RANK)))},
         **{f"lm_head.lora_{side}.weight": floats(shape) for side, shape in (("A", (RANK, 6)), ("B", (30, RANK)))},
     }
-    for told in (False, True):
-        changes = read(tensors, specs, fan_in_fan_out=told)
+    for transposed in (False, True):
+        changes = read(tensors, specs, fan_in_fan_out=transposed)
         assert [change.fit.params.get("swap", False) for change in changes.values()] == [True, False]
 
 
@@ -139,7 +141,7 @@ def test_whole_tensor_is_rounded_to_the_parameters_type():
         ({"use_dora": True}, "DoRA"),
         ({"init_lora_weights": "pissa_niter_4"}, "pissa"),
         ({"peft_type": "IA3"}, "IA3"),
-        ({"alpha_pattern": {"(a+)+$": 2}}, "more than the name"),
+        ({"alpha_pattern": {"(a+)+$": 2}}, "not the name of a module"),
         ({"lora_bias": True}, "bias"),
         ({"trainable_token_indices": [1]}, "rows"),
         ({"layer_replication": [[0, 2], [1, 3]]}, "layers"),

@@ -230,7 +230,7 @@ def test_rows_that_one_side_appended_are_kept_and_the_others_merged(bench):
 
 
 @pytest.mark.parametrize("grown", [False, True])
-def test_rows_that_one_side_appended_are_told_from_statistics(bench, grown):
+def test_rows_that_one_side_appended_are_reported_from_statistics(bench, grown):
     base, one = [[1.0, 1.0]], [[2.0, 4.0]]
     two = [[4.0, 8.0], [5.0, 7.0]] if grown else [[4.0, 8.0]]
     before, *rows = (bench.manifest({"w": row}) for row in (base, one, two))

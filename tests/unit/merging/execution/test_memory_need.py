@@ -94,10 +94,10 @@ def test_values_on_a_device_take_no_more_than_was_foreseen(bench, watched, metho
         bench.manifest({name: drawn(kind, shape, seed) for name, shape in SHAPES[shapes].items()}) for seed in range(3)
     ]
     asked = plan(rows[0], rows[1:], Rules.only(method, options))
-    told = []
-    found = apply(asked, bench.store, lambda: Engine(bench.store, Devices((device,)), announce=told.append))
+    announced = []
+    found = apply(asked, bench.store, lambda: Engine(bench.store, Devices((device,)), announce=announced.append))
     assert found.conflicts == 0
-    (foreseen,) = told
+    (foreseen,) = announced
     ((name, peak),) = foreseen.peaks
     exact = find_merge(method).contract.granularity == "element"
     values = peak - (0 if exact else LIBRARIES)

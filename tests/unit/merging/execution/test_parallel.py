@@ -20,7 +20,7 @@ def test_nothing_is_shared_out_among_nobody():
     assert list(interleaved([])) == []
 
 
-def told(name, count, log, *, fails=False):
+def numbered(name, count, log, *, fails=False):
     try:
         for number in range(count):
             log.append((name, threading.get_ident()))
@@ -34,7 +34,7 @@ def told(name, count, log, *, fails=False):
 
 def test_all_is_yielded_from_threads_of_their_own_each_in_its_order():
     log = []
-    found = list(interleaved([partial(told, name, 20, log) for name in "abc"]))
+    found = list(interleaved([partial(numbered, name, 20, log) for name in "abc"]))
     for name in "abc":
         assert [number for who, number in found if who == name] == list(range(20))
     threads = {thread for _, thread in log} - {"closed"}
@@ -44,7 +44,7 @@ def test_all_is_yielded_from_threads_of_their_own_each_in_its_order():
 
 def test_a_single_one_needs_no_thread():
     log = []
-    assert len(list(interleaved([partial(told, "a", 3, log)]))) == 3
+    assert len(list(interleaved([partial(numbered, "a", 3, log)]))) == 3
     assert {thread for _, thread in log} == {threading.get_ident(), "closed"}
 
 
@@ -52,8 +52,8 @@ def test_a_single_one_needs_no_thread():
 def test_an_error_reaches_the_consumer_and_stops_the_others(count):
     log = []
     before = threading.active_count()
-    sources = [partial(told, "a", 2, log, fails=True)]
-    sources += [partial(told, name, 10**9, log) for name in "bc"[: count - 1]]
+    sources = [partial(numbered, "a", 2, log, fails=True)]
+    sources += [partial(numbered, name, 10**9, log) for name in "bc"[: count - 1]]
     with pytest.raises(ValueError, match="a"):
         list(interleaved(sources))
     assert [thread for _, thread in log].count("closed") == count
@@ -74,7 +74,7 @@ def test_what_is_no_exception_reaches_the_consumer_too(error):
 def test_a_consumer_that_stops_early_leaves_nothing_running(count):
     log = []
     before = threading.active_count()
-    for _ in interleaved([partial(told, name, 10**9, log) for name in "abc"[:count]]):
+    for _ in interleaved([partial(numbered, name, 10**9, log) for name in "abc"[:count]]):
         break
     else:
         pytest.fail("nothing came")
@@ -84,7 +84,7 @@ def test_a_consumer_that_stops_early_leaves_nothing_running(count):
 
 def test_nobody_runs_further_ahead_than_one_item():
     log = []
-    found = interleaved([partial(told, name, 100, log) for name in "ab"])
+    found = interleaved([partial(numbered, name, 100, log) for name in "ab"])
     for taken in range(1, 11):
         next(found)
         time.sleep(0.005)

@@ -23,7 +23,7 @@ SINGLE = [
 
 
 class Worker(Cpu):
-    """Notes what it loads, and fails where it is told to."""
+    """Notes what it loads, and fails on request."""
 
     def __init__(self, name="cpu", room=None, error=None):
         self.name, self.room, self.error, self.loaded = name, room, error, 0
@@ -129,7 +129,7 @@ def test_what_no_device_has_memory_for_goes_to_the_one_to_spare_with_a_note(benc
     assert "MB of memory, and cuda:1 has 0 MB free: merged on the CPU" in note
 
 
-def test_without_one_to_spare_a_lack_of_memory_is_told_before_anything_is_computed(bench):
+def test_without_one_to_spare_a_lack_of_memory_is_reported_before_anything_is_computed(bench):
     worker = Worker("cuda:1", 130_000)
     with pytest.raises(MergeError, match=r"'w\d' needs 0 MB of memory, and cuda:1 has 0 MB free") as caught:
         merged(bench, versions(bench), Devices((worker,)))

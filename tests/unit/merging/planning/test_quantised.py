@@ -1,4 +1,4 @@
-"""Which parameters are parts of one quantised weight: told by their types, and by names where types do not tell."""
+"""Which parameters are parts of one quantised weight: by their types, and by names if types are ambiguous."""
 
 import pytest
 

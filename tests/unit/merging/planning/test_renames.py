@@ -63,7 +63,7 @@ def test_what_is_not_certain_is_a_conflict_and_never_lost(bench, base, ours, the
     assert any(decision.action == "conflict" for decision in planned.decisions)
 
 
-def test_values_that_are_alike_are_told_apart_by_numbers_and_by_their_module(bench):
+def test_values_that_are_alike_are_reported_apart_by_numbers_and_by_their_module(bench):
     zeros = [0.0, 0.0]
     base = bench.manifest({"b.0.w": W, "b.0.bias": zeros, "b.1.w": V, "b.1.bias": zeros})
     ours = bench.manifest({"e.0.w": W, "e.0.beta": zeros, "e.1.w": V, "e.1.beta": zeros})

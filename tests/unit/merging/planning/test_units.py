@@ -166,7 +166,7 @@ def test_rules_that_take_parts_from_different_sides_leave_a_unit_in_conflict(ben
     assert set(actions(found).values()) == {"conflict"}
 
 
-def test_a_quantised_weight_is_told_by_types(bench):
+def test_a_quantised_weight_is_reported_by_types(bench):
     numbers = [("I8", np.full((2, 2), value, np.int8)) for value in (1, 2, 3)]
     found = planned(bench, ("l.W_q", "l.zero"), [tuple(numbers), (A, B, C)])
     assert actions(found) == {"l.W_q": "conflict", "l.zero": "conflict"}

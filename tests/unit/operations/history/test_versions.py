@@ -48,7 +48,7 @@ def place(request, tmp_path):
     return Place(tmp_path / "top", request.param)
 
 
-def test_versions_are_told_oldest_first_with_what_they_replaced(place):
+def test_versions_are_reported_oldest_first_with_what_they_replaced(place):
     a, b, c = (place.commit(letter) for letter in "abc")
     found = place.found()
     assert [(version.oid, version.path, version.previous) for version in found] == [
@@ -75,7 +75,7 @@ def test_a_merge_replaces_what_both_sides_had(place):
     assert (order[0], order[-1]) == (a, d)
 
 
-def test_a_version_that_comes_back_is_told_once_with_all_that_it_replaced(place):
+def test_a_version_that_comes_back_is_reported_once_with_all_that_it_replaced(place):
     a, b, _ = place.commit("a"), place.commit("b"), place.commit("a")
     assert [(version.oid, version.previous) for version in place.found()] == [(a, (b,)), (b, (a,))]
 

@@ -52,7 +52,7 @@ class TestCombine:
         monkeypatch.setenv("GIT_AUTHOR_EMAIL", "")
         assert combine(here, ("HEAD", "side", "third")) == found
 
-    def test_an_older_git_is_told_apart(self, here, monkeypatch):
+    def test_an_older_git_is_reported_apart(self, here, monkeypatch):
         monkeypatch.setattr(octopus, "git_version", lambda: (2, 37))
         with pytest.raises(MergeError, match=r"git 2\.38"):
             combine(here, ("HEAD", "side", "third"))
@@ -85,8 +85,8 @@ class TestCombine:
         repo.git("checkout", "-q", "main")
         monkeypatch.setenv(f"GITHEAD_{oid}", name)
         tree = combine(here, ("HEAD", "third", oid)).tree
-        told = here.run("cat-file", "blob", f"{tree}:third.txt").decode()
-        lines = told.splitlines()
+        text = here.run("cat-file", "blob", f"{tree}:third.txt").decode()
+        lines = text.splitlines()
         assert (lines[0], lines[-1]) == ("<<<<<<< HEAD", f">>>>>>> {'side' if name == 'side' else oid}")
 
 

@@ -185,7 +185,7 @@ def test_what_is_wrong_with_commits_that_the_remote_has_does_not_stop_a_push(pla
         place.found(place.new(tip))
 
 
-def test_conflicted_manifests_are_told(place):
+def test_conflicted_manifests_are_reported(place):
     parameter = Parameter(TensorSpec.of("F32", (2,)), digest("a"))
     conflict = Conflict("wa", Reason("both changed it"), None, (parameter, parameter))
     tip = place.commit(manifest("a", conflicts=[conflict]).to_bytes())

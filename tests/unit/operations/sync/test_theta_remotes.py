@@ -186,7 +186,7 @@ def test_settings_follow_a_remote_that_was_renamed_and_the_command_that_keeps_th
     git("remote", "rename", "origin", "upstream", cwd=work)
     assert opened(work, "upstream", "../bare.git", reports).url == str(tmp_path / "share")
     (line,) = reports.lines
-    git(*line.partition("to keep it so: git ")[2].split(), cwd=work)
+    git(*line.partition("to rename the setting: git ")[2].split(), cwd=work)
     assert opened(work, "upstream", "../bare.git", reports).url == str(tmp_path / "share")
     assert reports.lines == [line]
 
@@ -252,7 +252,7 @@ def test_the_users_configuration_wins_over_a_tracked_file_and_a_name_over_all(wo
 @pytest.mark.parametrize("address", ["/srv/x", "../x", "file:///srv/x", "FILE://localhost/x", "~/x", "file:x"])
 def test_a_tracked_file_chooses_no_folder_of_this_machine(work, address):
     tracked(work, f"[theta]\n\turl = {address}\n")
-    with pytest.raises(ConfigError, match="must not choose a folder") as caught:
+    with pytest.raises(ConfigError, match="must not choose a directory") as caught:
         opened(work, "origin", "../bare.git")
     assert caught.value.hint == f"git config theta.remote.origin.url {quote(address)}"
 

@@ -64,12 +64,12 @@ def item():
 def test_versions_become_differences_in_chains_of_bounded_depth(store, steps, limit):
     items = steps(16)
     store.put(items)
-    told = []
-    done = Recoder(store, limit).run(line(items), told.append)
+    advanced = []
+    done = Recoder(store, limit).run(line(items), advanced.append)
     assert depth_of(store) <= limit
     assert sum(done.tensors.values()) == (15 if limit else 0)
     assert (done.after < 0.7 * done.before) == bool(limit)
-    assert sum(told) == sum(spec.nbytes for spec, _, _ in items)
+    assert sum(advanced) == sum(spec.nbytes for spec, _, _ in items)
     assert intact(store, items)
 
 

@@ -209,7 +209,7 @@ def test_that_a_pack_was_bad_is_remembered_after_it_was_dropped(store, make, poi
     assert store.rejected() == {(name, item[1])}
 
 
-def test_many_bad_ones_among_many_good_ones_are_told_apart(store, make, poison):
+def test_many_bad_ones_among_many_good_ones_are_reported_apart(store, make, poison):
     items = [make(50 + n, n) for n in range(40)]
     wrong = {items[n][1] for n in (0, 7, 8, 39)}
     store.put([item for item in items if item[1] not in wrong])
