@@ -86,10 +86,10 @@ class IndexRef:
                 self._run("update-ref", "-d", ref)
         elif code:
             raise self._error(words)
-        files: dict[str, str] = {}
-        for tip in self._tips().values():
-            files.update(self._files(tip))
-        return files
+        return self._listed()
+
+    def _listed(self) -> dict[str, str]:
+        return {path: oid for tip in self._tips().values() for path, oid in self._files(tip).items()}
 
     def read(self, oids: Iterable[str], largest: int) -> Iterator[tuple[str, bytes]]:
         """Yield object id and content of files, except those that are missing or have more than ``largest`` bytes.
@@ -109,30 +109,34 @@ class IndexRef:
                 at = end + int(size) + 2
                 yield oid.decode(), output[end + 1 : at - 1]
 
-    def add(self, files: Mapping[str, bytes], subject: str) -> None:
+    def add(self, files: Mapping[str, bytes], subject: str) -> dict[str, str]:
         """Add files to the index on the remote; those that it has stay as they are.
 
         Args:
             files: Content by path.
             subject: First line of the message of the commit.
 
+        Returns:
+            The object id of each file of the index, by its path.
+
         Raises:
             RemoteError: The remote refuses, or cannot be reached.
         """
         with self._locked():
             self._add(files, subject)
+            return self._listed()
 
     def _add(self, files: Mapping[str, bytes], subject: str) -> None:
-        refused: list[str] = []
+        # A mirror clone has the ref itself. Git pushes it after us, and would find that it has changed.
+        mirrored = self._git.run("for-each-ref", "--format=%(refname)", REF, check=False)
+        refused = [REF] if mirrored else []
         why = ""
         for number in range(_ROUNDS):
             if number:
                 time.sleep(random.random() * min(number, 5) / 2)  # noqa: S311 - no secret
                 self._fetch()
             tips = self._tips()
-            ref = next((ref for ref in tips if ref not in refused), None)
-            if ref is None:
-                ref = next((ref for ref in self._refs if ref not in refused), None)
+            ref = next((ref for ref in (*tips, *self._refs) if ref not in refused), None)
             if ref is None:
                 break
             tip = tips.get(ref)
@@ -159,8 +163,10 @@ class IndexRef:
         )
 
     def _tips(self) -> dict[str, str]:
+        """Return the commits of the index by their refs, as of the last fetch or push."""
         lines = self._run("for-each-ref", "--format=%(refname) %(objectname)", REF, BRANCH).decode().splitlines()
-        return dict(line.split(" ") for line in lines if line.split(" ")[0] in {REF, BRANCH})
+        commits = dict(line.split(" ") for line in lines)
+        return {ref: commits[ref] for ref in (REF, BRANCH) if ref in commits}
 
     def _files(self, tip: str) -> dict[str, str]:
         files = {}

@@ -71,8 +71,8 @@ REMOTE = RemoteType((), open_remote)
 class Lfs:
     """See ``Remote``.
 
-    The index is read when it is first needed, and again after ``publish``. A pack of the index that the server turns
-    out to lack is not listed any more, so that a push uploads it again.
+    The index is fetched when it is first needed, and if another push changed it before ``publish``. A pack of the index
+    that the server turns out to lack is not listed any more, so that a push uploads it again.
 
     Args:
         url: The address of the git repository, for messages.
@@ -145,8 +145,7 @@ class Lfs:
             files = {pack_path(name): self._pointers[name].text() for name in new}
             heads = join_heads({name: path.read_bytes() for name, path in new.items()})
             files[_heads_path(heads)] = heads
-            self._index.add(files, f"Add {len(new)} packs of parameters")
-            self._files = None
+            self._take(self._index.add(files, f"Add {len(new)} packs of parameters"))
 
     def keep(self, keys: Iterable[str]) -> set[str]:
         """Return the keys that exist.
@@ -177,11 +176,14 @@ class Lfs:
     def _read(self) -> dict[str, str]:
         """Return the object id of the pointer of each pack in the index, by name. The caller holds the lock."""
         if self._files is None:
-            self._files = self._index.fetch()
-            self._heads = None
-            named = ((pack_of_path(path), oid) for path, oid in self._files.items())
-            self._packs = {name: oid for name, oid in named if name is not None}
+            self._take(self._index.fetch())
         return self._packs
+
+    def _take(self, files: dict[str, str]) -> None:
+        self._files = files
+        self._heads = None
+        named = ((pack_of_path(path), oid) for path, oid in files.items())
+        self._packs = {name: oid for name, oid in named if name is not None}
 
     def _pointer(self, name: str) -> Pointer:
         """Return the pointer of a pack.
@@ -192,8 +194,9 @@ class Lfs:
         with self._lock:
             if name not in self._pointers and name in self._read():
                 # All of them at once, because others will be needed as well, and each reading starts git.
-                pointers = (parse_pointer(data) for _, data in self._index.read(self._packs.values(), MAX_POINTER))
-                self._pointers.update({pointer.oid: pointer for pointer in pointers if pointer is not None})
+                blobs = {oid: parse_pointer(data) for oid, data in self._index.read(self._packs.values(), MAX_POINTER)}
+                named = ((listed, blobs.get(oid)) for listed, oid in self._packs.items())
+                self._pointers.update({listed: one for listed, one in named if one is not None and one.oid == listed})
             if name not in self._pointers:
                 raise MissingError(f"the index of {self._url} has no pack {name}")
             return self._pointers[name]

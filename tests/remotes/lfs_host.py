@@ -129,6 +129,10 @@ class LfsHost:
         """Return the ids of the objects."""
         return {path.name for path in self.objects.iterdir() if "." not in path.name}
 
+    def object_bytes(self, path: Path) -> bytes:
+        """Return the bytes of an object."""
+        return path.read_bytes()
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
@@ -306,7 +310,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not path.exists():
             self._answer(404)
             return
-        data, octets = path.read_bytes(), {"Content-Type": "application/octet-stream"}
+        data, octets = self.site.object_bytes(path), {"Content-Type": "application/octet-stream"}
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if match and self.site.ranges:
             start, end = int(match[1]), min(len(data), int(match[2] or len(data)) + 1)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import pytest
 from lfs_host import Fault, LfsHost
 
-from git_theta_ext.errors import CorruptError, MissingError, RemoteError, RemoteTimeoutError
+from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError, RemoteTimeoutError
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.testing import RemoteTests
 from git_theta_plugins.remotes import _attempts
 from git_theta_plugins.remotes._http_connections import Connector
+from git_theta_plugins.remotes._index_format import join_heads
 from git_theta_plugins.remotes.lfs import open_remote
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 PACK = os.urandom(300_000)
 NAME = hashlib.sha256(PACK).hexdigest()
 KEY = f"packs/{NAME[:2]}/{NAME}"
+
+
+def pointer(name: str, size: int) -> bytes:
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{name}\nsize {size}\n".encode()
 
 
 def key_of(data: bytes) -> str:
@@ -267,7 +272,7 @@ def test_the_index_has_the_canonical_pointer_of_each_pack(host, remote, pack):
     bare = str(host.root / "git" / "models.git")
     at = f"refs/theta/index:packs/{NAME[:2]}/{NAME[2:]}"
     done = subprocess.run(["git", "-C", bare, "cat-file", "blob", at], capture_output=True, check=True)
-    assert done.stdout == f"version https://git-lfs.github.com/spec/v1\noid sha256:{NAME}\nsize {len(PACK)}\n".encode()
+    assert done.stdout == pointer(NAME, len(PACK))
 
 
 def test_memory_does_not_grow_with_a_pack(host, remote, tmp_path):
@@ -302,3 +307,73 @@ def test_redirects_to_another_host_get_no_credentials(host, url, local, pack, tm
             remote.get(KEY, 0, 1)
     finally:
         other.close()
+
+
+def test_a_hostile_index_adds_nothing_but_errors(host, url, local, pack, tmp_path):
+    (host.objects / NAME).write_bytes(PACK)
+    other = hashlib.sha256(b"other").hexdigest()
+    files = {
+        f"packs/{NAME[:2]}/{NAME[2:]}": pointer(NAME, len(PACK) + 1),  # a lie about the size
+        f"packs/{other[:2]}/{other[2:]}": pointer(NAME, len(PACK)),  # a lie about the name
+        "packs/zz/x": b"not a pack",
+        f"heads/{'0' * 64}": b"not index entries",
+        f"heads/{'1' * 64}": join_heads({NAME: b"an entry"})[:-3],
+    }
+    lines = [f"M 100644 inline {path}\ndata {len(data)}\n".encode() + data + b"\n" for path, data in files.items()]
+    stream = b"commit refs/theta/index\ncommitter a <a@x> 0 +0000\ndata 0\n" + b"".join(lines)
+    bare = str(host.root / "git" / "models.git")
+    subprocess.run(["git", "-C", bare, "fast-import", "--quiet"], input=stream, check=True)
+    remote = opened(url, local)
+    assert set(remote.list("packs/")) == {KEY, f"packs/{other[:2]}/{other}"}
+    with pytest.raises(MissingError):
+        remote.get(f"index/{NAME}")
+    with pytest.raises(CorruptError, match=f"has {len(PACK) + 1} bytes instead of {len(PACK)}"):
+        remote.fetch(KEY, tmp_path / "got", len(PACK))
+    with pytest.raises(MissingError):
+        remote.fetch(f"packs/{other[:2]}/{other}", tmp_path / "got", 5)
+    assert not (tmp_path / "got").exists()
+    assert remote.keep([KEY]) == set()
+
+
+def test_more_bytes_than_expected_are_not_written(host, remote, pack, tmp_path):
+    published(remote, pack)
+    real = LfsHost.object_bytes
+    for change in (lambda data: data + b"x" * 100, lambda data: data[:-1]):
+        host.object_bytes = lambda path, change=change: change(real(host, path))
+        with pytest.raises(CorruptError, match=f"does not have {len(PACK)} bytes"):
+            remote.fetch(KEY, tmp_path / "got", len(PACK))
+        assert not (tmp_path / "got").exists()
+
+
+def test_a_server_that_speaks_something_else_is_named(host, remote, pack):
+    host.faults = [Fault("batch", 200, {"Content-Type": "text/html"})]
+    with pytest.raises(
+        RemoteError, match=r"models\.git/info/lfs: the answer of the LFS server lists no objects"
+    ) as caught:
+        remote.put(KEY, pack)
+    assert "theta.remote.NAME.url" in caught.value.hint
+
+
+def test_a_repository_in_sha256_works_as_well(host, tmp_path, pack):
+    kind = ["--object-format=sha256", "--quiet"]
+    bare, local = host.root / "git" / "wide.git", tmp_path / "wide"
+    subprocess.run(["git", "init", "--bare", *kind, str(bare)], check=True)
+    subprocess.run(["git", "-C", str(bare), "config", "http.receivepack", "true"], check=True)
+    subprocess.run(["git", "init", *kind, str(local)], check=True)
+    published(opened(f"{host.url}/wide.git", local), pack)
+    assert list(opened(f"{host.url}/wide.git", local).list("packs/")) == [KEY]
+
+
+def test_commands_with_a_work_tree_elsewhere_work(url, local, pack, monkeypatch, tmp_path):
+    monkeypatch.setenv("GIT_DIR", str(local / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path))
+    remote = open_remote(url, {}, RemoteContext("origin", url, Repository.discover()))
+    published(remote, pack)
+    assert remote.keep([KEY]) == {KEY}
+
+
+def test_settings_and_repositories_that_are_wrong_are_refused(url, local):
+    with pytest.raises(ConfigError, match="unknown setting endpoint"):
+        opened(url, local, endpoint="x")
+    with pytest.raises(ConfigError, match="there is none"):
+        open_remote(url, {}, RemoteContext("origin", url))

@@ -132,7 +132,7 @@ def test_git_lfs_mirrors_a_repository_to_another_host(work: Repo, host: LfsHost,
         mirror = Repo(tmp_path / "mirror.git")
         Repo(tmp_path).git("clone", "--quiet", "--mirror", url, "mirror.git")
         mirror.git("lfs", "fetch", "--all", "origin")
-        mirror.git("push", "--quiet", "--no-verify", "--mirror", target)
+        mirror.git("push", "--quiet", "--mirror", target)
         mirror.git("lfs", "push", target, "refs/theta/index")
         assert other.stored() == host.stored()
         assert clone(target, tmp_path / "clone").problems(MODEL, model(2)) == []

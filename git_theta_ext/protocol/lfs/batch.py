@@ -78,19 +78,12 @@ class Answer:
     error: Refusal | None = None
 
 
-def batch_request(operation: Operation, pointers: Iterable[Pointer], ref: str | None = None) -> bytes:
-    """Return the body of a request for at most ``MAX_OBJECTS`` objects.
-
-    Args:
-        operation: What is planned.
-        pointers: The objects.
-        ref: Full name of the ref that an upload is for; servers may allow some users to push to some refs only.
-    """
+def batch_request(operation: Operation, pointers: Iterable[Pointer]) -> bytes:
+    """Return the body of a request for at most ``MAX_OBJECTS`` objects."""
     return json.dumps(
         {
             "operation": operation,
             "transfers": ["basic", "multipart"] if operation == "upload" else ["basic"],
-            **({"ref": {"name": ref}} if ref else {}),
             "objects": [{"oid": pointer.oid, "size": pointer.size} for pointer in pointers],
             "hash_algo": "sha256",
         }

@@ -27,11 +27,10 @@ def read(data, operation="download", now=100.0):
 
 
 def test_requests_have_what_the_protocol_wants():
-    body = json.loads(batch_request("upload", [POINTER], "refs/heads/main"))
+    body = json.loads(batch_request("upload", [POINTER]))
     assert body == {
         "operation": "upload",
         "transfers": ["basic", "multipart"],
-        "ref": {"name": "refs/heads/main"},
         "objects": [{"oid": POINTER.oid, "size": 1000}],
         "hash_algo": "sha256",
     }
