@@ -366,12 +366,12 @@ class TestTrack:
         run_json("untrack", "my model.*")
         assert run_json("track")["tracked"] == ["*.bin"]
 
-    def test_a_readme_tells_once_how_to_get_the_models(self, at, told, monkeypatch, capsys):
+    def test_a_readme_says_once_how_to_get_the_models(self, at, run_json, monkeypatch, capsys):
         at.write(b"# Ours", "Readme.md")
         at.write(b"", "folder/x")
         monkeypatch.chdir("folder")
-        told("track", "--readme", "*.bin")
-        told("track", "--readme", "*.pt")
+        run_json("track", "--readme", "*.bin")
+        run_json("track", "--readme", "*.pt")
         text = at.read("Readme.md").decode()
         assert text.startswith("# Ours\n\n<!-- git theta")
         assert text.count("git theta checkout") == 1
