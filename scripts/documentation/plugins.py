@@ -27,7 +27,7 @@ def summaries(group: registry.Group) -> dict[str, str]:
     """Return what each plug-in of a group is, in Markdown, with a link to its paper.
 
     Raises:
-        PluginError: A module has no summary.
+        PluginError: A module has no summary or no plug-in.
     """
     texts = registry.summaries(group)
     for name in registry.built_in(group):
@@ -35,6 +35,7 @@ def summaries(group: registry.Group) -> dict[str, str]:
             raise PluginError(
                 f"plugins/{group}/{name}.py needs a docstring at its beginning, with a summary in one line"
             )
+        registry._find(group, name)  # noqa: SLF001 - a public function would be needed for each group
     return {name: _markdown(texts[name]) for name in registry.built_in(group)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -12,7 +13,6 @@ import pytest
 from documentation.__main__ import PROJECT, generated, main
 from documentation.commands import commands, usage
 
-import git_theta_plugins.merges
 from git_theta_ext import registry
 from git_theta_ext.cli import discovery
 from git_theta_ext.cli.discovery import command_names
@@ -115,23 +115,25 @@ def test_what_a_command_lacks_is_said_in_one_line(tmp_path, monkeypatch, capsys,
 
 
 @pytest.mark.parametrize(
-    ("text", "lacking"),
+    ("group", "text", "lacking"),
     [
-        ("import math\n", "needs a docstring at its beginning"),
-        ('"""Noise."""\n', "needs a constant METHOD with the merge method"),
-        ('"""Noise."""\nclass METHOD: name = "noise"\n', "needs a MergeContract"),
+        ("merges", "import math\n", "needs a docstring at its beginning"),
+        ("merges", '"""Noise."""\n', "needs a constant METHOD with the merge method"),
+        ("merges", '"""Noise."""\nclass METHOD: name = "noise"\n', "needs a MergeContract"),
+        ("formats", '"""Noise."""\nMETHOD = 1\n', "needs a constant FORMAT with the format"),
     ],
 )
-def test_what_a_merge_method_lacks_is_said_in_one_line(tmp_path, monkeypatch, capsys, text, lacking):
+def test_what_a_plugin_lacks_is_said_in_one_line(tmp_path, monkeypatch, capsys, group, text, lacking):
     (tmp_path / "noise.py").write_text(text)
-    monkeypatch.setattr("git_theta_plugins.merges.__path__", [*git_theta_plugins.merges.__path__, str(tmp_path)])
+    package = importlib.import_module(f"git_theta_plugins.{group}")
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     try:
         assert main(["--check"]) != 0
     finally:
-        sys.modules.pop("git_theta_plugins.merges.noise", None)
+        sys.modules.pop(f"{package.__name__}.noise", None)
         registry._find.cache_clear()
     said = capsys.readouterr().err
-    assert re.fullmatch(r"error: plugins/merges/noise.py needs .*\n", said)
+    assert re.fullmatch(f"error: plugins/{group}/noise.py needs .*\n", said)
     assert lacking in said
 
 
