@@ -82,9 +82,9 @@ def damage(repo: Repo, path: Path) -> Callable[[], object]:
 Harm = Callable[[Repo, Path], Callable[[], object]]
 
 
-def merge(repo: Repo, method: str, branch: str = "side") -> list[str]:
+def merge(repo: Repo, method: str, *words: str) -> list[str]:
     """Merge a branch, and return the parameters in conflict."""
-    done = repo.run("-c", f"theta.merge.method={method}", "merge", branch, check=False)
+    done = repo.run("-c", f"theta.merge.method={method}", "merge", *words, check=False)
     assert done.returncode == 1
     return [conflict.name for conflict in Manifest.parse(repo.read()).conflicts]
 
@@ -99,10 +99,12 @@ def differing(repo: Repo) -> list[str]:
     return replayed["differing"]
 
 
-@pytest.mark.parametrize("harm", [lose, damage])
-def test_a_merge_that_lacked_a_value_is_replayed_whether_or_not_it_is_back(both: Repo, harm: Harm) -> None:
+@pytest.mark.parametrize(("harm", "strategy"), [(lose, []), (damage, ["-s", "theta"])])
+def test_a_merge_that_lacked_a_value_is_replayed_whether_or_not_it_is_back(
+    both: Repo, harm: Harm, strategy: list[str]
+) -> None:
     restore = harm(both, pack_of(both, "main~", "a"))
-    assert merge(both, "apply") == ["a"]
+    assert merge(both, "apply", *strategy, "side") == ["a"]
     both.git("theta", "resolve", "--method", "ours", MODEL)
     assert recorded(both)["unread"] == ["a"]
     assert differing(both) == []
@@ -112,9 +114,10 @@ def test_a_merge_that_lacked_a_value_is_replayed_whether_or_not_it_is_back(both:
 
 def test_a_resolution_that_lacked_a_value_is_replayed(both: Repo) -> None:
     restore = lose(both, pack_of(both, "main~", "a"))
-    assert merge(both, "conflict") == ["a", "b"]
+    assert merge(both, "conflict", "side") == ["a", "b"]
     assert both.run("theta", "resolve", "--method", "apply", MODEL, check=False).returncode == 1
-    both.git("theta", "resolve", "--method", "theirs", MODEL)
+    done = both.run("theta", "mergetool", MODEL, input="t\n")
+    assert "cannot measure a: " in done.stderr
     assert [step.get("unread") for step in recorded(both)["resolved"]] == [["a"], None]
     restore()
     assert differing(both) == []

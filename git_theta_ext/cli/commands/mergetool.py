@@ -13,13 +13,14 @@ from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.render import mergetool as text
 from git_theta_ext.diff.words import plural
-from git_theta_ext.errors import ThetaError, UsageError
+from git_theta_ext.errors import CorruptError, MissingError, ThetaError, UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.merging.rules.file import parse_override
 from git_theta_ext.merging.rules.rules import choice
 from git_theta_ext.operations.merge.computation import engine
 from git_theta_ext.operations.merge.conflicted_checkpoint import find_conflicts, resolve_conflicts, stage_resolved
+from git_theta_ext.operations.merge.inputs import fetch_values
 from git_theta_ext.operations.merge.resolve_preview import moved, preview
 from git_theta_ext.util.libraries import is_installed
 from git_theta_ext.util.text import printable
@@ -110,8 +111,11 @@ class _Session:
         """Ask about a group until it is resolved, skipped or split."""
         measures = None
         if is_installed("torch"):
-            with self._output.progress("measuring", 0):
-                measures = moved(self._workspace.store, self._device(), conflicts)
+            try:
+                with self._output.progress("measuring", 0):
+                    measures = moved(self._workspace.store, self._device(), conflicts)
+            except (MissingError, CorruptError) as error:  # a side can be taken without its values
+                self._output.warning(f"cannot measure {label}: {error.message}", error.hint)
         self._say(text.about(label, conflicts, measures, groups))
         before = self._checkpoint
         while self._checkpoint is before and not self._over:
@@ -144,6 +148,8 @@ class _Session:
 
     def _preview(self, conflicts: Sequence[Conflict], words: Sequence[str]) -> None:
         choices = [_choice(words[0], words[1:])] if words else [_choice(name, ()) for name in PREVIEWED]
+        values = [value for conflict in conflicts for value in conflict.candidates.values() if value is not None]
+        fetch_values(self._workspace, self._checkpoint.path, [value.digest for value in values])
         count, previews = preview(self._workspace.store, self._device(), self._checkpoint.manifest, conflicts, choices)
         self._say(text.previews(conflicts, count, previews))
 
