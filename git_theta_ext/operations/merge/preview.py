@@ -12,8 +12,9 @@ from git_theta_ext.merging.devices.open import device_names
 from git_theta_ext.merging.execution.memory import DeviceMemory, budget, threads_each
 from git_theta_ext.merging.execution.tasks import single_tasks
 from git_theta_ext.model.conflicts import MOST_SIDES
+from git_theta_ext.operations.merge.candidates import checkpoints
 from git_theta_ext.operations.merge.inputs import gather_preview
-from git_theta_ext.operations.merge.strategy import checkpoints, planned
+from git_theta_ext.operations.merge.strategy import planned
 from git_theta_ext.util.threads import thread_count
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.execution.memory import Budget
     from git_theta_ext.merging.planning.plan import Plan
-    from git_theta_ext.operations.merge.strategy import CheckpointVersions
+    from git_theta_ext.operations.merge.candidates import CheckpointVersions
     from git_theta_ext.operations.workspace import Workspace
 
 

@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import MergeError, RepositoryError
-from git_theta_ext.git.commit_attributes import theta_paths_at
 from git_theta_ext.git.entries import TreeEntry, update_index
-from git_theta_ext.git.merge_tree import combine, common_ancestor, renames, with_files
-from git_theta_ext.git.objects import manifest_blobs, object_infos, write_blob
+from git_theta_ext.git.merge_tree import combine, common_ancestor, with_files
+from git_theta_ext.git.objects import write_blob
 from git_theta_ext.git.operation import repeated_merge
 from git_theta_ext.merging.record import Record
 from git_theta_ext.model.conflicts import MOST_SIDES
+from git_theta_ext.operations.merge.candidates import checkpoints, read_manifests
 from git_theta_ext.operations.merge.planning import plan_checkpoint, without_torch
 from git_theta_ext.operations.merge.record import recorded_rules
 from git_theta_ext.operations.merge.result import remember, report
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
 from git_theta_ext.operations.merge.run import merge
-from git_theta_ext.operations.merge.versions import read_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.outcome import Outcome
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.rules.rules import Rules
-    from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.operations.merge.candidates import CheckpointVersions
     from git_theta_ext.operations.workspace import Workspace
 
 MERGED = 0
@@ -47,24 +46,6 @@ CANNOT = 2
 """The exit code of a strategy that cannot do a merge at all; git then restores the previous state."""
 
 _REMOVED = "0"
-
-
-@dataclass(frozen=True)
-class CheckpointVersions:
-    """A checkpoint that several branches changed.
-
-    Attributes:
-        merged: Its path, and the version that git would keep.
-        base: The common ancestor's version, or None.
-        sides: The current branch's version, and those of the branches that are merged. A branch that deleted it counts
-            with the ancestor's version, because git decides on files; without an ancestor it is left out.
-        heads: The commit of each side.
-    """
-
-    merged: TreeEntry
-    base: TreeEntry | None
-    sides: tuple[TreeEntry, ...]
-    heads: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -122,40 +103,6 @@ def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words:
     return StrategyResult(MERGED if combined.clean and not conflicted else CONFLICTS, tuple(combined.messages))
 
 
-def checkpoints(repo: Repository, base: str | None, heads: Sequence[str], tree: str) -> list[CheckpointVersions]:
-    """Find the checkpoints in a merged tree that have several versions to merge.
-
-    Renamed files are followed from the common ancestor.
-
-    Args:
-        repo: The repository.
-        base: The common ancestor, or None.
-        heads: The merged commits.
-        tree: The merged tree.
-
-    Raises:
-        RepositoryError: There is no such commit.
-    """
-    before = {} if base is None else _files(repo, base)
-    sides = [(_files(repo, head), {} if base is None else renames(repo, base, head)) for head in heads]
-    origins = {new: old for _, moved in sides for old, new in moved.items()}
-    candidates = []
-    for path, entry in _files(repo, tree).items():
-        origin = path if path in before else origins.get(path, path)
-        ancestor = before.get(origin)
-        versions = [files.get(moved.get(origin, origin), ancestor) for files, moved in sides]
-        by_head = {head: version for head, version in zip(heads, versions, strict=True) if version is not None}
-        changed = {version.oid for version in by_head.values()} - {"" if ancestor is None else ancestor.oid}
-        if len(changed) > 1:
-            candidates.append(CheckpointVersions(entry, ancestor, tuple(by_head.values()), tuple(by_head)))
-    tracked = set(theta_paths_at(repo, tree, [candidate.merged.path for candidate in candidates]))
-    return [candidate for candidate in candidates if candidate.merged.path in tracked]
-
-
-def _files(repo: Repository, rev: str) -> dict[str, TreeEntry]:
-    return {entry.path: entry for entry in repo.entries(rev) if entry.regular}
-
-
 def planned(
     workspace: Workspace, candidates: Sequence[CheckpointVersions], words: Sequence[str], repeated: str | None = None
 ) -> dict[str, tuple[Rules, Plan]]:
@@ -175,7 +122,7 @@ def planned(
     warn_of_former_settings(workspace.settings, workspace.reporter)
     plans, sources = {}, rule_sources(workspace.repo)
     for candidate in candidates:
-        base, sides = _manifests(workspace.repo, candidate)
+        base, sides = read_manifests(workspace.repo, candidate)
         recorded = None if repeated is None else recorded_rules(workspace, repeated, candidate.merged.path)
         rules = merge_rules(sources, *(side.parameters for side in sides), words=words, recorded=recorded)
         plans[candidate.merged.path] = rules, without_torch(plan_checkpoint(workspace, base, sides, rules))
@@ -195,19 +142,6 @@ def _records(
         record = Record.of(path, ids, candidate.heads, *plans[path], outcomes[path].unread)
         records[path] = record, merged[path].oid
     return records
-
-
-def _manifests(repo: Repository, versions: CheckpointVersions) -> tuple[Manifest | None, list[Manifest]]:
-    """Return the common ancestor's manifest and those of the sides."""
-    path = versions.merged.path
-    base, sides = versions.base, versions.sides
-    oids = {entry.oid for entry in (base, *sides) if entry is not None}
-    content = dict(manifest_blobs(repo, object_infos(repo, oids)))
-    manifests = [read_version(content.get(side.oid, b""), f"{path}: version {side.oid[:12]}") for side in sides]
-    if base is None:
-        return None, manifests
-    label = f"{path}: the common ancestor's version"
-    return read_version(content.get(base.oid, b""), label, allow_conflicts=True), manifests
 
 
 def _merged(workspace: Workspace, plan: Plan, versions: CheckpointVersions) -> Outcome:

@@ -10,7 +10,7 @@ from git_theta_ext.git.entries import TreeEntry
 from git_theta_ext.git.merge_tree import combine, common_ancestor, renames, with_files
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.merge import strategy as merge_strategy
-from git_theta_ext.operations.merge.strategy import checkpoints
+from git_theta_ext.operations.merge.candidates import checkpoints
 from git_theta_ext.operations.workspace import Workspace
 
 OTHER = "other.safetensors"
@@ -146,7 +146,7 @@ class TestRun:
             merge(here, *["side"] * 64)
 
     def test_a_store_that_fails_changes_nothing(self, here, repo, monkeypatch):
-        def broken(*_):
+        def broken(*_, **__):
             raise MergeError("no space left")
 
         monkeypatch.setattr(merge_strategy, "merge", broken)

@@ -1,0 +1,87 @@
+"""Find the checkpoints that a merge of several branches has to merge, and read their versions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.git.commit_attributes import theta_paths_at
+from git_theta_ext.git.merge_tree import renames
+from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.operations.merge.versions import read_version
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from git_theta_ext.git.entries import TreeEntry
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class CheckpointVersions:
+    """A checkpoint that several branches changed.
+
+    Attributes:
+        merged: Its path, and the version that git would keep.
+        base: The common ancestor's version, or None.
+        sides: The current branch's version, and those of the branches that are merged. A branch that deleted it counts
+            with the ancestor's version, because git decides on files; without an ancestor it is left out.
+        heads: The commit of each side.
+    """
+
+    merged: TreeEntry
+    base: TreeEntry | None
+    sides: tuple[TreeEntry, ...]
+    heads: tuple[str, ...]
+
+
+def checkpoints(repo: Repository, base: str | None, heads: Sequence[str], tree: str) -> list[CheckpointVersions]:
+    """Find the checkpoints in a merged tree that have several versions to merge.
+
+    Renamed files are followed from the common ancestor.
+
+    Args:
+        repo: The repository.
+        base: The common ancestor, or None.
+        heads: The merged commits.
+        tree: The merged tree.
+
+    Raises:
+        RepositoryError: There is no such commit.
+    """
+    before = {} if base is None else _files(repo, base)
+    sides = [(_files(repo, head), {} if base is None else renames(repo, base, head)) for head in heads]
+    origins = {new: old for _, moved in sides for old, new in moved.items()}
+    candidates = []
+    for path, entry in _files(repo, tree).items():
+        origin = path if path in before else origins.get(path, path)
+        ancestor = before.get(origin)
+        versions = [files.get(moved.get(origin, origin), ancestor) for files, moved in sides]
+        by_head = {head: version for head, version in zip(heads, versions, strict=True) if version is not None}
+        changed = {version.oid for version in by_head.values()} - {"" if ancestor is None else ancestor.oid}
+        if len(changed) > 1:
+            candidates.append(CheckpointVersions(entry, ancestor, tuple(by_head.values()), tuple(by_head)))
+    tracked = set(theta_paths_at(repo, tree, [candidate.merged.path for candidate in candidates]))
+    return [candidate for candidate in candidates if candidate.merged.path in tracked]
+
+
+def read_manifests(repo: Repository, versions: CheckpointVersions) -> tuple[Manifest | None, list[Manifest]]:
+    """Return the common ancestor's manifest and those of the sides.
+
+    Raises:
+        ManifestError: A version is not a valid manifest, or a side has conflicts.
+    """
+    path = versions.merged.path
+    base, sides = versions.base, versions.sides
+    oids = {entry.oid for entry in (base, *sides) if entry is not None}
+    content = dict(manifest_blobs(repo, object_infos(repo, oids)))
+    manifests = [read_version(content.get(side.oid, b""), f"{path}: version {side.oid[:12]}") for side in sides]
+    if base is None:
+        return None, manifests
+    label = f"{path}: the common ancestor's version"
+    return read_version(content.get(base.oid, b""), label, allow_conflicts=True), manifests
+
+
+def _files(repo: Repository, rev: str) -> dict[str, TreeEntry]:
+    return {entry.path: entry for entry in repo.entries(rev) if entry.regular}
