@@ -88,25 +88,8 @@ class SftpDirectory:
             return False
         folder = dirname(path)
         mode = self._made(folder) & READ_BITS
-        temporary = folder + b"/" + (TEMPORARY + token_hex(8)).encode()
-        try:
-            with self.session.opened(requests.open_new(temporary, mode | _OWNER_WRITES)) as handle:
-                changed = self.session.connection.send(requests.change_open(handle, Attributes(mode=mode)))
-                self.session.write(handle, source)
-                with suppress(RefusedRequestError):  # a server without permissions
-                    expect(changed, Status)
-                self.session.sync(handle)
-            self._tidy(temporary)
-            added = self._name(temporary, path)
-        except RefusedRequestError as error:
-            # The server does not say why a request failed. The temporary file still takes the space.
-            if error.status.code == Code.FAILURE and self.session.is_full(folder):
-                raise RemoteError(f"{self._url}/{key}: no space left there", hint=_FREE_SPACE) from error
-            raise
-        finally:
-            self.session.connection.send(requests.remove(temporary))
-        self.session.sync_directory(folder)
-        return added
+        with self.session.durable_names(folder):
+            return self._added(path, mode, source)
 
     def renew(self, keys: Iterable[str]) -> set[str]:
         """Update the times of objects, and return the keys of those that exist."""
@@ -223,19 +206,36 @@ class SftpDirectory:
             return self._modes[folder]
         mode = self._parent_mode() if folder == self._root else self._made(dirname(folder))
         send = self.session.connection.send
-        making = send(requests.make_directory(folder, mode))
-        # The server's umask may have removed some.
-        changing = send(requests.change(folder, Attributes(mode=mode)))
-        try:
-            expect(making, Status)
+        with self.session.durable_names(dirname(folder) or b"."):
+            making = send(requests.make_directory(folder, mode))
+            # The server's umask may have removed some.
+            changing = send(requests.change(folder, Attributes(mode=mode)))
+            looked = [(folder, send(requests.status_of(self._itself(folder))))]
             with suppress(RefusedRequestError):
                 expect(changing, Status)
-            self.session.sync_directory(dirname(folder) or b".")
-        except RefusedRequestError:
-            if self._status(folder) is None:  # nobody else made it
-                raise
-        self._status(folder)
+            if folder not in self._seen(looked):
+                expect(making, Status)  # unless somebody else made it
         return self._modes.get(folder, mode)
+
+    def _added(self, path: bytes, mode: int, source: int) -> bool:
+        """Write a file under another name, and then give it its own, unless somebody else was faster."""
+        temporary = dirname(path) + b"/" + (TEMPORARY + token_hex(8)).encode()
+        try:
+            with self.session.opened(requests.open_new(temporary, mode | _OWNER_WRITES)) as handle:
+                changed = self.session.connection.send(requests.change_open(handle, Attributes(mode=mode)))
+                self.session.write(handle, source)
+                with suppress(RefusedRequestError):  # a server without permissions
+                    expect(changed, Status)
+            self._tidy(temporary)
+            return self._name(temporary, path)
+        except RefusedRequestError as error:
+            # The server does not say why a request failed. The temporary file still takes the space.
+            if error.status.code == Code.FAILURE and self.session.is_full(dirname(path)):
+                place = f"{self._url}/{path[len(self._root) + 1 :].decode()}"
+                raise RemoteError(f"{place}: no space left there", hint=_FREE_SPACE) from error
+            raise
+        finally:
+            self.session.connection.send(requests.remove(temporary))
 
     def _name(self, temporary: bytes, path: bytes) -> bool:
         if self.session.link(temporary, path):

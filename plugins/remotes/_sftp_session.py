@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, TypeVar
 
@@ -93,10 +93,13 @@ class Session:
         """Yield the names in a directory, without ``.`` and ``..``."""
         count = 0
         with self.opened(requests.open_directory(path)) as handle:
+            # The second answer of a small directory is that it ends: it comes together with the first.
+            waiting = deque(self.connection.send(requests.read_directory(handle)) for _ in range(2))
             while True:
-                answer = self.connection.send(requests.read_directory(handle)).result()
+                answer = waiting.popleft().result()
                 if isinstance(answer, Status) and answer.code == Code.END_OF_FILE:
                     return
+                waiting.append(self.connection.send(requests.read_directory(handle)))
                 names = _of_kind(answer, Names).entries
                 count += len(names)
                 if not names or count > _MOST_ENTRIES:
@@ -130,7 +133,7 @@ class Session:
                 self._free.release()
 
     def write(self, handle: bytes, source: int) -> None:
-        """Write all bytes of an open local file."""
+        """Write all bytes of an open local file, and make them durable, if the server can."""
         waiting: deque[Future[Answer]] = deque()
         at = 0
         try:
@@ -139,23 +142,31 @@ class Session:
                     self._written(waiting)
                 waiting.append(self.connection.send(requests.write(handle, at, block)))
                 at += len(block)
+            # It follows the content without waiting for the answers to that.
+            synced = self.connection.send(requests.sync(handle)) if SYNC in self._extensions else None
             while waiting:
                 self._written(waiting)
+            if synced is not None:
+                expect(synced, Status)
         finally:
             for _ in waiting:
                 self._free.release()
 
-    def sync(self, handle: bytes) -> None:
-        """Make an open file durable, if the server can."""
-        if SYNC in self._extensions:
-            self.ask(requests.sync(handle), Status)
-
-    def sync_directory(self, path: bytes) -> None:
-        """Make the names in a directory durable, if the server can."""
-        if SYNC in self._extensions:
-            # OpenSSH opens and synchronises a directory as a file; other servers may refuse.
-            with suppress(RefusedRequestError), self.opened(requests.open_to_read(path)) as handle:
-                self.sync(handle)
+    @contextmanager
+    def durable_names(self, directory: bytes) -> Iterator[None]:
+        """Make the names in a directory durable after a block that succeeds, if the server can."""
+        if SYNC not in self._extensions:
+            yield
+            return
+        # OpenSSH opens and synchronises a directory as a file; other servers may refuse.
+        opening = self.connection.send(requests.open_to_read(directory))
+        try:
+            yield
+            if isinstance(opened := opening.result(), Handle):
+                self.connection.send(requests.sync(opened.value)).result()
+        finally:
+            if opening.exception() is None and isinstance(opened := opening.result(), Handle):
+                self.connection.send(requests.close(opened.value))
 
     def link(self, old: bytes, new: bytes) -> bool:
         """Give a file another name, and return whether that was possible: the name may exist."""
