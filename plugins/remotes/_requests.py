@@ -128,7 +128,7 @@ class Requests:
         """
         from obstore.exceptions import BaseError
 
-        waited, failures = 0.0, 0
+        began, failures = time.monotonic(), 0
         while True:
             try:
                 return action()
@@ -140,7 +140,7 @@ class Requests:
                     raise self._explained(failure, name if reads else None) from error
                 asked = self._asked_pause(name)
                 limit = self.timeout if asked is None else LONGEST_WAIT
-                failures += 1
+                failures, waited = failures + 1, time.monotonic() - began
                 wait = max(asked or 0.0, backoff(failures, random.random()))  # noqa: S311 - no secret
                 if waited + wait > limit:
                     raise RemoteTimeoutError(
@@ -149,7 +149,6 @@ class Requests:
                         hint="try again later; what is complete is kept",
                     ) from error
             time.sleep(wait)
-            waited += wait
 
     def _asked_pause(self, name: str) -> float | None:
         try:
