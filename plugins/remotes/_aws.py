@@ -78,7 +78,7 @@ def region_of(bucket: str, environment: Mapping[str, str]) -> str | None:
             request = Request(f"{_BUCKETS}/{bucket}", method="HEAD")  # noqa: S310 - a constant scheme
             try:
                 headers = build_opener(_NoRedirects).open(request, timeout=_REGION_SECONDS).headers
-            except HTTPError as error:  # also if the bucket is in another region, or not for everybody
+            except HTTPError as error:  # also if the bucket is in another region, or not public
                 headers = error.headers
             if region := headers.get("x-amz-bucket-region"):
                 return str(region)

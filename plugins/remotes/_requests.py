@@ -36,9 +36,7 @@ _CONNECT_SECONDS = 30
 _RETRIES = 4
 _SIGNED = timedelta(minutes=5)
 WAIT_LONGER = "git config theta.remote.NAME.timeout SECONDS waits longer; received bytes are kept"
-_PUBLIC = (
-    "git config theta.remote.NAME.credentials anonymous, if everybody can read it; otherwise check the credentials"
-)
+_PUBLIC = "git config theta.remote.NAME.credentials anonymous, if it is public; otherwise check the credentials"
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class Connection:
         self._waking, self._wake = os.pipe()
         for stream in self._streams:
             os.set_blocking(stream.fileno(), False)
-            with suppress(OSError, AttributeError):  # not on every system, nor for everybody
+            with suppress(OSError, AttributeError):  # not on every system, nor for every user
                 fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE)
         self._flushed = Event()
         self._thread = Thread(target=self._run, name="sftp", daemon=True)

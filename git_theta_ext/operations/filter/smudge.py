@@ -77,7 +77,7 @@ class SmudgeRequest:
 
     Args:
         request: Git's request.
-        supply: The tensors at hand.
+        supply: The tensors that are available.
     """
 
     def __init__(self, request: Request, supply: Supply) -> None:
@@ -94,7 +94,7 @@ class SmudgeRequest:
         """Return the content.
 
         Raises:
-            MissingError: It is the manifest of a checkpoint whose tensors cannot be had.
+            MissingError: It is the manifest of a checkpoint whose tensors are not available.
             RemoteError: The same, because no remote can be reached.
         """
         data = bytes(self._data)

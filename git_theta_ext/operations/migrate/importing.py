@@ -41,7 +41,7 @@ def import_history(workspace: Workspace, scope: Scope, tracked: Tracked, *, allo
         workspace: The repository and its store.
         scope: Which history to rewrite.
         tracked: The paths of models.
-        allow_missing: Whether pointers of Git LFS may stay whose content cannot be had.
+        allow_missing: Whether to keep pointers of Git LFS whose content is not available.
 
     Raises:
         RepositoryError: The repository is in a state that a migration would lose or get wrong.
@@ -104,7 +104,7 @@ class _Import:
             if sources.missing and not self.allow_missing:
                 paths = shortlist(dict.fromkeys(text(listing.files[oid]) for oid in sources.missing))
                 raise MissingError(
-                    f"{plural(len(sources.missing), 'object')} of Git LFS cannot be had, of {paths}",
+                    f"{plural(len(sources.missing), 'object')} of Git LFS not available, of {paths}",
                     hint="git lfs fetch --all REMOTE; --allow-missing migrates the others",
                 )
         self._sources = sources

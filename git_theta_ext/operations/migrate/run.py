@@ -87,7 +87,7 @@ def migrate(workspace: Workspace, scope: Scope, direction: Direction) -> Migrate
 
     Raises:
         RepositoryError: The repository is in a state that a migration would lose or get wrong.
-        MissingError: The content of a version cannot be had. Nothing has changed.
+        MissingError: The content of a version is not available. Nothing has changed.
         UsageError: A ref is not valid.
     """
     repo = workspace.repo
