@@ -3,32 +3,24 @@
 The ref is ``refs/theta/index``. If the remote refuses it, as some hosts refuse all refs but branches and tags, the
 branch ``theta/index`` takes its place. Readers look at both. A push never removes a file, and its commit has the last
 one as parent, so that git itself refuses the slower of two pushes, which then adds its files to those of the other.
-
-The commits are in a bare repository of their own: no ``git push --mirror`` sends them elsewhere, and the history of the
-user's repository does not become shallow. It includes the configuration of the user's repository, which has the
-settings for connections. Deleting it loses nothing.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import re
-import shutil
-import subprocess
 import time
-from contextlib import contextmanager, suppress
-from hashlib import sha256
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import RemoteError, RepositoryError
+from git_theta_ext.errors import RemoteError
 from git_theta_ext.interfaces import redacted
+
+from ._index_repository import IndexRepository
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from git_theta_ext.interfaces import GitCommands
 
@@ -39,7 +31,6 @@ _ROUNDS = 12
 _AT_ONCE = 1 << 24
 """Bytes of files that are read together."""
 
-_QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "push.gpgSign=false", "-c", "fetch.fsckObjects=true")
 _FETCH = ("fetch", "--quiet", "--depth=1", "--no-tags", "--prune", "--no-write-fetch-head", "--no-recurse-submodules")
 _PUSH = ("push", "--porcelain", "--no-verify", "--no-follow-tags", "--no-signed", "--recurse-submodules=no")
 _REFSPECS = tuple(f"+{ref}*:{ref}*" for ref in (REF, BRANCH))
@@ -49,6 +40,7 @@ _RACE = re.compile(
     r"|already exists|stale info|remote ref updated|needs force",
     re.IGNORECASE,
 )
+_DAMAGE = re.compile(r"corrupt|bad object|unable to read|not a git repository|missing (blob|tree|commit)|garbage")
 _ENTRY = re.compile(rb"100644 blob ([0-9a-f]{40,64})\t(.+)", re.DOTALL)
 _NOBODY = "git theta <git-theta@localhost> "
 
@@ -66,9 +58,7 @@ class IndexRef:
         self._git = git
         self._address = address
         self._refs = (BRANCH,) if branch else (REF, BRANCH)
-        self._folder = (
-            git.common_dir / "theta" / "remote-index" / f"{sha256(os.fsencode(address)).hexdigest()[:16]}.git"
-        )
+        self._local = IndexRepository(git, address)
 
     def fetch(self) -> dict[str, str]:
         """Bring the index, and return the object id of each file by its path.
@@ -76,16 +66,19 @@ class IndexRef:
         Raises:
             RemoteError: The remote cannot be reached.
         """
-        with self._locked():
+        with self._local.locked():
             return self._fetch()
 
     def _fetch(self) -> dict[str, str]:
-        code, _, words = self._connect(*_FETCH, self._address, *_REFSPECS)
+        code, _, words = self._local.connect(*_FETCH, self._address, *_REFSPECS)
+        if code and _DAMAGE.search(words):
+            self._local.renew()
+            code, _, words = self._local.connect(*_FETCH, self._address, *_REFSPECS)
         if code == 1 and not words:  # so git says that there is nothing to fetch
             for ref in self._tips():
-                self._run("update-ref", "-d", ref)
+                self._local.run("update-ref", "-d", ref)
         elif code:
-            raise self._error(words)
+            raise self._local.error(words)
         return self._listed()
 
     def _listed(self) -> dict[str, str]:
@@ -98,10 +91,10 @@ class IndexRef:
             RemoteError: The local copy is damaged.
         """
         wanted = "".join(f"{oid}\n" for oid in oids).encode()
-        sizes = [line.split() for line in self._run("cat-file", "--batch-check", data=wanted).splitlines()]
+        sizes = [line.split() for line in self._local.run("cat-file", "--batch-check", data=wanted).splitlines()]
         blobs = [(line[0], int(line[2])) for line in sizes if line[1:2] == [b"blob"] and int(line[2]) <= largest]
         for batch in _batches(blobs):
-            output = self._run("cat-file", "--batch", data=b"".join(oid + b"\n" for oid in batch))
+            output = self._local.run("cat-file", "--batch", data=b"".join(oid + b"\n" for oid in batch))
             at = 0
             while at < len(output):
                 end = output.index(b"\n", at)
@@ -122,7 +115,7 @@ class IndexRef:
         Raises:
             RemoteError: The remote refuses, or cannot be reached.
         """
-        with self._locked():
+        with self._local.locked():
             self._add(files, subject)
             return self._listed()
 
@@ -147,7 +140,7 @@ class IndexRef:
             commit = self._commit(tip, new, subject)
             reason = self._push(commit, ref)
             if reason is None:
-                self._run("update-ref", ref, commit)
+                self._local.run("update-ref", ref, commit)
                 return
             if not _RACE.search(reason):
                 refused.append(ref)
@@ -164,13 +157,13 @@ class IndexRef:
 
     def _tips(self) -> dict[str, str]:
         """Return the commits of the index by their refs, as of the last fetch or push."""
-        lines = self._run("for-each-ref", "--format=%(refname) %(objectname)", REF, BRANCH).decode().splitlines()
+        lines = self._local.run("for-each-ref", "--format=%(refname) %(objectname)", REF, BRANCH).decode().splitlines()
         commits = dict(line.split(" ") for line in lines)
         return {ref: commits[ref] for ref in (REF, BRANCH) if ref in commits}
 
     def _files(self, tip: str) -> dict[str, str]:
         files = {}
-        for item in self._run("ls-tree", "-r", "-z", "--full-tree", tip).split(b"\0"):
+        for item in self._local.run("ls-tree", "-r", "-z", "--full-tree", tip).split(b"\0"):
             if match := _ENTRY.fullmatch(item):
                 files[os.fsdecode(match[2])] = match[1].decode()
         return files
@@ -184,13 +177,13 @@ class IndexRef:
         for path, data in files.items():
             parts += [f"M 100644 inline {path}\ndata {len(data)}\n".encode(), data, b"\n"]
         parts.append(b"get-mark :1\n")
-        commit = self._run("fast-import", "--quiet", data=b"".join(parts)).decode().strip()
-        self._run("update-ref", "-d", ref)
+        commit = self._local.run("fast-import", "--quiet", data=b"".join(parts)).decode().strip()
+        self._local.run("update-ref", "-d", ref)
         return commit
 
     def _identity(self) -> str:
         try:
-            return self._run("var", "GIT_COMMITTER_IDENT").decode(errors="replace").strip()
+            return self._local.run("var", "GIT_COMMITTER_IDENT").decode(errors="replace").strip()
         except RemoteError:
             return f"{_NOBODY}{int(time.time())} +0000"
 
@@ -200,62 +193,12 @@ class IndexRef:
         Raises:
             RemoteError: The remote cannot be reached.
         """
-        code, output, words = self._connect(*_PUSH, self._address, f"{commit}:{ref}")
+        code, output, words = self._local.connect(*_PUSH, self._address, f"{commit}:{ref}")
         if code == 0:
             return None
         if match := _REJECTED.search(output):
             return match[1]
-        raise self._error(words)
-
-    def _connect(self, *args: str) -> tuple[int, str, str]:
-        """Run a git command that connects to the remote; return its exit code and its output and messages."""
-        done = subprocess.run(
-            ["git", f"--git-dir={self._folder}", *_QUIET, *args],
-            cwd=self._git.folder,
-            env=self._git.environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
-        return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace").strip()
-
-    def _error(self, words: str) -> RemoteError:
-        return RemoteError(f"{redacted(self._address)}: {redacted(words.removeprefix('fatal: '))}")
-
-    def _run(self, *args: str, data: bytes | None = None) -> bytes:
-        try:
-            return self._git.run(f"--git-dir={self._folder}", *_QUIET, *args, input=data)
-        except RepositoryError as error:
-            raise RemoteError(f"{redacted(self._address)}: {redacted(error.message)}", hint=error.hint) from error
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Let one process at a time change the local copy: git cannot fetch twice into a shallow repository."""
-        self._make_repository()
-        with (self._folder / "theta.lock").open("ab") as file:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-    def _make_repository(self) -> None:
-        if self._folder.is_dir():
-            return
-        kind = self._git.run("rev-parse", "--show-object-format").decode().strip()
-        made = self._folder.with_name(f"{self._folder.name}.{token_hex(4)}")
-        try:
-            for part in ("objects", "refs"):
-                (made / part).mkdir(parents=True)
-            (made / "HEAD").write_bytes(b"ref: refs/heads/none\n")
-            (made / "config").write_bytes(_configuration(self._git.common_dir / "config", kind))
-            try:
-                made.rename(self._folder)
-            except OSError:
-                if not self._folder.is_dir():  # unless another process was faster
-                    raise
-        except OSError as error:
-            raise RemoteError(f"{error.filename}: {error.strerror or error}") from error
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
+        raise self._local.error(words)
 
 
 def _batches(blobs: Iterable[tuple[bytes, int]]) -> Iterator[list[bytes]]:
@@ -270,13 +213,3 @@ def _batches(blobs: Iterable[tuple[bytes, int]]) -> Iterator[list[bytes]]:
         total += size
     if batch:
         yield batch
-
-
-def _configuration(included: Path, object_format: str) -> bytes:
-    path = os.fsencode(included).replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
-    lines = [b"[include]", b'\tpath = "' + path + b'"', b"[core]", b"\tbare = true"]
-    if object_format == "sha256":
-        lines += [b"\trepositoryformatversion = 1", b"[extensions]", b"\tobjectFormat = sha256"]
-    else:
-        lines += [b"\trepositoryformatversion = 0"]
-    return b"".join(line + b"\n" for line in lines)

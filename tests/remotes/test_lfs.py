@@ -377,3 +377,19 @@ def test_settings_and_repositories_that_are_wrong_are_refused(url, local):
         opened(url, local, endpoint="x")
     with pytest.raises(ConfigError, match="there is none"):
         open_remote(url, {}, RemoteContext("origin", url))
+
+
+def test_a_damaged_copy_of_the_index_is_replaced(url, local, pack):
+    remote = opened(url, local)
+    published(remote, pack)
+    (copy,) = (local / ".git" / "theta" / "remote-index").glob("*.git")
+    (copy / "shallow.lock").write_bytes(b"")  # as a killed fetch leaves it
+    (copy / "refs" / "theta" / "index.lock").write_bytes(b"")
+    assert list(opened(url, local).list("packs/")) == [KEY]
+    for path in copy.glob("objects/??/*"):
+        path.chmod(0o600)
+        path.write_bytes(b"damaged")
+    assert list(opened(url, local).list("packs/")) == [KEY]
+    assert opened(url, local).get(f"index/{NAME}") == b"an entry"
+    (copy / "HEAD").unlink()
+    assert list(opened(url, local).list("packs/")) == [KEY]
