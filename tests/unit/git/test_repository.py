@@ -217,11 +217,12 @@ def test_work_trees_are_listed_with_their_commits(tmp_path):
     top.mkdir()
     git(top, "init", "-q")
     repo = Repository.discover(top)
-    assert worktrees(repo) == [WorkTree(str(top), None)]
+    branch = git(top, "symbolic-ref", "HEAD")
+    assert worktrees(repo) == [WorkTree(str(top), None, branch)]
     git(top, "commit", "-qm", "one", "--allow-empty")
-    git(top, "worktree", "add", "-q", str(top / "linked\x85"))
+    git(top, "worktree", "add", "-q", "--detach", str(top / "linked\x85"))
     head = git(top, "rev-parse", "HEAD")
-    assert worktrees(repo) == [WorkTree(str(top), head), WorkTree(str(top / "linked\x85"), head)]
+    assert worktrees(repo) == [WorkTree(str(top), head, branch), WorkTree(str(top / "linked\x85"), head)]
 
 
 def test_the_store_reads_what_an_alternate_holds(place, tmp_path):
