@@ -77,7 +77,7 @@ class Remote(Protocol):
         """Protect objects that will be referenced from removal, and return the keys of those that exist.
 
         If objects are removed by their age, as ``git theta gc`` does in a directory, renew their age. A call may list
-        the remote, but must not send a request for each object.
+        the remote, but must not wait for a request for each object.
         """
         ...
 

@@ -174,7 +174,14 @@ def _scheme(url: str) -> str:
 
 
 def _absolute(url: str, repo: Repository) -> str:
-    return url if _SCHEME.match(url) else str(repo.folder / Path(url).expanduser())
+    if _SCHEME.match(url):
+        return url
+    if local_path(url) is None:  # git takes it for a host, and such a directory here is rare
+        raise ConfigError(
+            f"{url} can be a directory on a host or on this machine",
+            hint="git config theta.remote.NAME.url ssh://HOST/DIRECTORY, or ./DIRECTORY",
+        )
+    return str(repo.folder / Path(url).expanduser())
 
 
 def _beside_git(repo: Repository, name: str, address: str) -> str:

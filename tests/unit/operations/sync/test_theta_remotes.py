@@ -257,6 +257,15 @@ def test_a_tracked_file_chooses_no_folder_of_this_machine(work, address):
     assert caught.value.hint == f"git config theta.remote.origin.url {quote(address)}"
 
 
+def test_the_short_form_of_a_host_is_not_taken_for_a_directory(work):
+    git("config", "theta.remote.origin.url", "git@host:srv/theta", cwd=work)
+    with pytest.raises(ConfigError, match="git@host:srv/theta can be a directory on a host") as caught:
+        opened(work, "origin", "../bare.git")
+    assert "ssh://HOST/DIRECTORY" in caught.value.hint
+    git("config", "theta.remote.origin.url", "./host:theta", cwd=work)
+    assert opened(work, "origin", "../bare.git").url == f"{work}/host:theta"
+
+
 def test_a_tracked_file_may_name_the_user_of_a_host_that_is_reached_by_ssh(work):
     tracked(work, "[theta]\n\turl = ssh://git@host/srv/x\n")
     assert opened(work, "origin", "../bare.git").url == "ssh://host/srv/x"
