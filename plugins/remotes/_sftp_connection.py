@@ -137,11 +137,11 @@ class Connection:
             os.close(self._wake)
         self._flushed.set()
         os.close(self._waking)
-        self._reap()
         for future in waiting:
             future.set_exception(self._explain(ended))
         if not self.hello.done():
             self.hello.set_exception(self._explain(ended))
+        self._reap()
 
     def _serve(self) -> Ended:
         """Move bytes until the connection ends."""

@@ -196,7 +196,7 @@ class SftpDirectory:
         if attributes is None:
             raise RemoteError(
                 f"{self._url}: there is no such directory as {parent.decode(errors='replace')} to make a remote in",
-                hint="git config theta.remote.NAME.url URL, or make the directory there, or mount the file system",
+                hint="git config theta.remote.NAME.url URL, or make the directory there",
             )
         return (attributes.mode or _USUAL_FOLDER) & _PERMISSIONS
 

@@ -162,8 +162,12 @@ class SshRemote:
         process = command.start(self._address)
         told = partial(explain, url=self._url, test=command.test(self._address))
         connection = Connection(process, self._timeout, told)
-        weakref.finalize(self, connection.close)
-        return SftpDirectory(Session(connection), self._address.path, self._url)
+        closing = weakref.finalize(self, connection.close)
+        try:
+            return SftpDirectory(Session(connection), self._address.path, self._url)
+        except BaseException:
+            closing()
+            raise
 
     @contextmanager
     def _errors(self, key: str = "") -> Iterator[None]:

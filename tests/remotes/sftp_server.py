@@ -75,13 +75,13 @@ class Server:
         self.takes = takes
         self.errors = errors
         self.received: list[Kind] = []
-        self.starts = 0
+        self.processes: list[Process] = []
 
     def start(self, *_: object) -> Process:
         """Start to serve; the place of ``SshCommand.start``."""
-        self.starts += 1
         (stdin, to_server), (from_server, stdout), (reads, stderr) = os.pipe(), os.pipe(), os.pipe()
         process = Process(to_server, from_server, reads)
+        self.processes.append(process)
         threading.Thread(target=self._serve, args=(stdin, stdout, stderr, process), daemon=True).start()
         return process
 

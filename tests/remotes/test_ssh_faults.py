@@ -82,7 +82,7 @@ def test_a_new_connection_replaces_one_that_ended(serve, source):
         remote.put(KEY, source)
     server.sends = None
     assert remote.put(KEY, source)
-    assert server.starts == 2
+    assert len(server.processes) == 2
 
 
 def test_a_login_that_was_refused_is_not_repeated(serve, source):
@@ -93,7 +93,7 @@ def test_a_login_that_was_refused_is_not_repeated(serve, source):
     assert {type(failure.__cause__ or failure).__name__ for failure in failures} == {"RefusedError"}
     assert all("Permission denied (publickey)" in failure.message for failure in failures)
     assert all("ssh -T somewhere" in failure.hint for failure in failures)
-    assert server.starts == 1
+    assert len(server.processes) == 1
 
 
 @pytest.mark.skipif(not OPENSSH.exists(), reason="OpenSSH's SFTP server is not installed")
@@ -185,7 +185,7 @@ def test_a_connection_that_has_nothing_to_do_may_be_silent(serve, source):
     remote.put(KEY, source)
     time.sleep(0.7)
     assert remote.get(KEY, 0, 10) == CONTENT[:10]
-    assert server.starts == 1
+    assert len(server.processes) == 1
 
 
 def answers(wanted, answer):
@@ -232,6 +232,14 @@ def test_lies_are_errors_that_name_the_remote(serve, source, tmp_path, monkeypat
             use()
     assert time.monotonic() - begun < 4
     assert not (tmp_path / "b").exists() or CONTENT.startswith((tmp_path / "b").read_bytes())
+
+
+def test_a_connection_that_cannot_be_used_is_closed(serve):
+    server = LIES["limits cut short"]
+    remote = serve(server)
+    with pytest.raises(RemoteError, match="ends too early"):
+        list(remote.list(""))
+    assert server.processes[-1].ended.wait(10)
 
 
 def test_a_tree_without_end_is_an_error(serve, source, monkeypatch):
