@@ -90,7 +90,7 @@ class RemoteError(ThetaError):
 
 
 class RemoteTimeoutError(RemoteError):
-    """A remote did not answer in time; another request would take as long again."""
+    """A remote did not answer in time, or failed again and again; another request would take as long again."""
 
 
 class MergeError(ThetaError):

@@ -14,6 +14,7 @@ import subprocess
 from contextlib import contextmanager
 from hashlib import sha256
 from secrets import token_hex
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RemoteError, RepositoryError
@@ -56,7 +57,8 @@ class IndexRepository:
 
     def error(self, words: str) -> RemoteError:
         """Return what git says about a connection as an error."""
-        return RemoteError(f"{redacted(self._address)}: {redacted(words.removeprefix('fatal: '))}")
+        shown = redacted(self._address)
+        return RemoteError(f"{shown}: {redacted(words.removeprefix('fatal: '))}", hint=f"git ls-remote {quote(shown)}")
 
     def run(self, *args: str, data: bytes | None = None) -> bytes:
         """Run a git command and return its output.

@@ -214,7 +214,7 @@ class LfsServer:
         who = f", with {endpoint.credential.source}" if endpoint.credential and status == 403 else ""  # noqa: PLR2004
         return RemoteError(
             f"{redacted(without_user(endpoint.url))}: {words} (status {status}{who})",
-            hint=_STORE_HINT if status in {404, 406, 501, 507, 509} else None,
+            hint=None if judge(status) is Verdict.AGAIN else _STORE_HINT,
         )
 
     def _no_server(self, endpoint: _Endpoint, why: str) -> RemoteError:
