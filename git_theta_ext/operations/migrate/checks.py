@@ -28,6 +28,7 @@ _IN_PROGRESS = {
     "rebase-apply": "rebase",
     "sequencer": "cherry-pick or revert",
 }
+_UNFILTERED = ("-c", "filter.theta.process=", "-c", "filter.theta.required=false")
 _STOP = {"bisect": "git bisect reset", "cherry-pick or revert": "git cherry-pick --abort, or git revert --abort"}
 
 
@@ -69,7 +70,10 @@ def check_work_tree(repo: Repository) -> None:
             raise RepositoryError(f"a {operation} is in progress; finish or stop it first", hint=hint)
     if repo.worktree is None:
         return
-    if changed := repo.run("status", "--porcelain", "-z", "--untracked-files=no").split(b"\0")[0]:
+    if _changed(repo):
+        # What git-theta 0.2.0 committed, checked out without it, is no manifest that the filter passes through.
+        repo.run(*_UNFILTERED, "update-index", "-q", "--refresh", check=False)
+    if changed := _changed(repo):
         path = changed[3:].decode(errors="surrogateescape")
         raise RepositoryError(f"{path} has changes that are not committed", hint="git commit -a")
     if (repo.worktree / ".gitattributes").exists() and repo.entry(None, ".gitattributes") is None:
@@ -101,6 +105,10 @@ def warn_of_stashes(repo: Repository, reporter: Reporter) -> None:
             "stashes stay as they are, based on the old history; models in them are not migrated",
             "git stash branch NAME, commit, and migrate again",
         )
+
+
+def _changed(repo: Repository) -> bytes:
+    return repo.run("status", "--porcelain", "-z", "--untracked-files=no").split(b"\0")[0]
 
 
 def _refs(repo: Repository, prefix: str) -> list[str]:

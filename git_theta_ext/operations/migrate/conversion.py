@@ -11,9 +11,11 @@ from git_theta_ext.errors import CorruptError, FormatError
 from git_theta_ext.git.blobs import BlobReader, BlobWriter
 from git_theta_ext.git.objects import object_infos, read_manifests, read_objects
 from git_theta_ext.model.manifest import is_manifest
+from git_theta_ext.operations.migrate.original import OriginalReader
+from git_theta_ext.operations.migrate.original_metadata import parse_original
 from git_theta_ext.operations.migrate.pointers import old_pointer
 from git_theta_ext.protocol.lfs.pointer import MAX_POINTER
-from git_theta_ext.util.file_bytes import FileBytes
+from git_theta_ext.util.file_bytes import FileBytes, open_bytes
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.threads import no_progress
 
@@ -137,11 +139,26 @@ class Converter:
     def _manifest(self, oid: str, path: str, reader: VersionReader, advance: Callable[[int], None]) -> bytes | None:
         with reader.open(oid, path) as file:
             content = FileBytes(file.fileno(), path)
-            if is_manifest(content):
-                advance(content.nbytes)
-                return None
-            warn = self.workspace.reporter.warning
-            return clean_version(self.workspace.store, content, warn, advance).to_bytes()
+        if is_manifest(content):
+            advance(content.nbytes)
+            return None
+        try:
+            original = parse_original(content)
+        except FormatError as error:
+            self.workspace.reporter.warning(f"{path}: {error.message}; stored as it is")
+            original = None
+        if original is None:
+            return self._clean(content, advance)
+        file_path = self.journal.scratch.with_name("checkpoint")
+        try:
+            OriginalReader(self.workspace.repo, self.storage).write(original, path, file_path)
+            return self._clean(open_bytes(file_path, path), advance)
+        finally:
+            file_path.unlink(missing_ok=True)
+
+    def _clean(self, content: FileBytes, advance: Callable[[int], None]) -> bytes:
+        warn = self.workspace.reporter.warning
+        return clean_version(self.workspace.store, content, warn, advance).to_bytes()
 
 
 @dataclass(frozen=True)

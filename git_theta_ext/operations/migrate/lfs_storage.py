@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.protocol.lfs.pointer import Pointer
 
+_STDERR = 2
+
 
 @dataclass(frozen=True)
 class LfsStorage:
@@ -84,9 +86,19 @@ class LfsStorage:
 
 def fetch_all(repo: Repository, remote: str) -> bool:
     """Let Git LFS fetch the objects of all history from a remote; return whether it succeeded."""
+    return _run_lfs(repo, ("fetch", "--all", remote), stdout=_STDERR)
+
+
+def fetch_object(repo: Repository, pointer: Pointer) -> bool:
+    """Let Git LFS fetch an object that no pointer in history names; return whether it succeeded."""
+    return _run_lfs(repo, ("smudge",), pointer.text(), stdout=subprocess.DEVNULL)
+
+
+def _run_lfs(repo: Repository, words: tuple[str, ...], data: bytes = b"", *, stdout: int) -> bool:
     if shutil.which("git-lfs") is None:
         return False
-    words = ("git", "lfs", "fetch", "--all", remote)
     environment = {**repo.environment(), "GIT_TERMINAL_PROMPT": os.environ.get("GIT_TERMINAL_PROMPT", "0")}
-    done = subprocess.run(words, cwd=repo.folder, env=environment, stdin=subprocess.DEVNULL, stdout=2, check=False)
+    done = subprocess.run(
+        ["git", "lfs", *words], cwd=repo.folder, env=environment, input=data, stdout=stdout, check=False
+    )
     return done.returncode == 0
