@@ -2,21 +2,22 @@
 
 An object of up to ``_PART`` bytes is written by one request, which fails if the key exists. A larger one is written in
 parts, after a request that asks for the key; two writers at once write the same bytes, since keys contain their hash.
+Several index entries that are published together are one object (``_heads``).
 """
 
 from __future__ import annotations
 
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Condition
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError, RemoteError, RemoteTimeoutError
+from git_theta_ext.errors import CorruptError, MissingError, RemoteError, RemoteTimeoutError
 from git_theta_ext.interfaces import check_key, check_prefix, is_key
 
 from ._files import own_size, write_all
+from ._heads import FOLDER, Heads
 from ._object_errors import read_failure
 from ._requests import IN_FLIGHT, WAIT_LONGER
 
@@ -40,7 +41,7 @@ _SLOWEST_DOWNLOAD = 1 << 13
 """The lowest rate in bytes per second; a slower download is aborted."""
 
 _CHUNK = 1 << 14  # what is not a whole chunk is lost if the connection breaks
-_PUBLISHERS = 8
+_INDEX = "index/"
 _MOST_KEYS = 1 << 22
 _CONFLICT = 409
 
@@ -51,27 +52,49 @@ class ObjectStore:
     Args:
         requests: Sends requests.
         prefix: What the names of all objects begin with: empty, or with a slash at the end.
+        cache: A directory for index entries, which need not exist; None to keep nothing.
     """
 
-    def __init__(self, requests: Requests, prefix: str) -> None:
+    def __init__(self, requests: Requests, prefix: str, cache: Path | None = None) -> None:
         self._requests = requests
         self._url = requests.url
         self._prefix = prefix
         self._memory = _Budget(IN_FLIGHT)
         self._conditional = True
+        self._heads = Heads(lambda: self._keys(FOLDER), lambda key, end: self._object(key, 0, end), cache)
+        self._indexed: set[str] | None = None
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with ``prefix``."""
         check_prefix(prefix)
-        folder = self._prefix + prefix[: prefix.rfind("/") + 1]
-        for name in self._requests.run(lambda: self._names(folder), f"{folder}x"):
-            key = name[len(self._prefix) :]
-            if name.startswith(self._prefix + prefix) and is_key(key):
-                yield key
+        keys = {key for key in self._keys(prefix) if not key.startswith(FOLDER)}
+        if _INDEX.startswith(prefix) or prefix.startswith(_INDEX):
+            keys |= {key for name in self._heads.refresh() if (key := _INDEX + name).startswith(prefix)}
+        if _INDEX.startswith(prefix):
+            self._indexed = {key for key in keys if key.startswith(_INDEX)}
+        yield from keys
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """Return the bytes of an object from ``start`` up to ``end``; fewer if it is shorter."""
-        name = self._prefix + check_key(key)
+        check_key(key)
+        entry = self._entry(key)
+        if entry is None:
+            try:
+                return self._object(key, start, end)
+            except MissingError:
+                if not key.startswith(_INDEX):
+                    raise
+                self._heads.refresh()
+                entry = self._entry(key)
+                if entry is None:
+                    raise
+        return entry[start:end]
+
+    def _entry(self, key: str) -> bytes | None:
+        return self._heads.get(key.removeprefix(_INDEX)) if key.startswith(_INDEX) else None
+
+    def _object(self, key: str, start: int, end: int | None) -> bytes:
+        name = self._prefix + key
         if end is not None and start >= end:
             self._requests.run(lambda: self._size(name), name, reads=True)
             return b""
@@ -104,8 +127,7 @@ class ObjectStore:
         name, size = self._prefix + check_key(key), path.stat().st_size
         if size <= _PART:
             with self._memory.taken(size):
-                content = path.read_bytes()
-                return self._requests.run(lambda: self._create(name, content), name)
+                return self._write(key, path.read_bytes())
         if self._requests.run(lambda: self._exists(name), name):
             return False
         store, part = self._requests.connection.writing, max(_PART, -(-size // _MOST_PARTS))
@@ -116,16 +138,35 @@ class ObjectStore:
         return True
 
     def publish(self, entries: Mapping[str, Path]) -> None:
-        """Add index entries, in threads."""
-        with ThreadPoolExecutor(_PUBLISHERS) as executor:
-            for _ in executor.map(self.put, entries, entries.values()):
-                pass
+        """Add index entries, in one object."""
+        for key in entries:
+            check_key(key)
+        there = set(self.list(_INDEX)) if self._indexed is None else self._indexed
+        missing = {key: path for key, path in entries.items() if key not in there}
+        if len(missing) == 1:
+            for key, path in missing.items():
+                self.put(key, path)
+        elif missing:
+            self._heads.add({key.removeprefix(_INDEX): path.read_bytes() for key, path in missing.items()}, self._write)
+        self._indexed = there | set(missing)
 
     def keep(self, keys: Iterable[str]) -> set[str]:
         """Return the keys that exist. No times are updated, because git theta does not remove objects by age here."""
         wanted = {check_key(key) for key in keys}
         prefixes = {key[: key.find("/") + 1] for key in wanted}
         return wanted & {key for prefix in prefixes for key in self.list(prefix)}
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys of objects that start with ``prefix``."""
+        folder = self._prefix + prefix[: prefix.rfind("/") + 1]
+        for name in self._requests.run(lambda: self._names(folder), f"{folder}x"):
+            key = name[len(self._prefix) :]
+            if name.startswith(self._prefix + prefix) and is_key(key):
+                yield key
+
+    def _write(self, key: str, content: bytes) -> bool:
+        name = self._prefix + key
+        return self._requests.run(lambda: self._create(name, content), name)
 
     def _names(self, folder: str) -> Sequence[str]:
         import obstore

@@ -1,7 +1,7 @@
 """A directory on a web server, for reading only.
 
 The server sends files; it need not know anything of git theta. What there is to read is in the file ``theta-keys.txt``,
-one key a line, or else in the pages in which the server lists the directories ``packs`` and ``index``.
+one path a line, or else in the pages in which the server lists the directories ``packs``, ``index`` and ``heads``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from git_theta_ext.errors import ConfigError, RemoteError, RemoteTimeoutError
-from git_theta_ext.interfaces import RemoteType, check_key, check_prefix, require
+from git_theta_ext.interfaces import RemoteType, check_key, require
 
 from ._object_options import refuse_secrets, refuse_unknown
 from ._objects import ObjectStore
@@ -34,7 +34,7 @@ _LARGEST_PAGE = 1 << 28
 _READERS = 8
 _ABSENT = (403, 404, 410)  # a server that lists no directories answers 403
 _LINK = re.compile(r"""href\s*=\s*["']?(?:[^"'>\s]*/)?([0-9a-f]{64}|[0-9a-f]{2}/)["'>\s]""", re.IGNORECASE)
-_KEY = re.compile(r"(?:\./)?(packs/[0-9a-f]{2}/[0-9a-f]{64}|index/[0-9a-f]{64})")
+_KEY = re.compile(r"(?:\./)?(packs/[0-9a-f]{2}/[0-9a-f]{64}|(?:index|heads)/[0-9a-f]{64})")
 
 
 def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) -> Web:
@@ -73,9 +73,8 @@ class Web(ObjectStore):
     def __init__(self, url: str, timeout: float) -> None:
         super().__init__(Requests(url, timeout, partial(_connect, url, timeout), lambda _, name: f"{url}/{name}"), "")
 
-    def list(self, prefix: str) -> Iterator[str]:
-        """Yield the keys that start with ``prefix``."""
-        check_prefix(prefix)
+    def _keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys of objects that start with ``prefix``."""
         listed = self._page(LIST)
         keys = (
             self._pages(prefix)
@@ -97,14 +96,16 @@ class Web(ObjectStore):
         )
 
     def _pages(self, prefix: str) -> Iterator[str]:
-        packs = self._page("packs/")
-        if packs is None:
-            raise RemoteError(
-                f"{self._url} has neither a file {LIST} nor a page that lists packs/",
-                hint=f"on the server: find packs index -type f > {LIST}",
-            )
-        folders = [f"packs/{name}" for name in _links(packs) if name.endswith("/")]
-        wanted = [folder for folder in [*folders, "index/"] if folder.startswith(prefix) or prefix.startswith(folder)]
+        folders = ["index/", "heads/"]
+        if "packs/".startswith(prefix) or prefix.startswith("packs/"):
+            packs = self._page("packs/")
+            if packs is None:
+                raise RemoteError(
+                    f"{self._url} has neither a file {LIST} nor a page that lists packs/",
+                    hint=f"on the server: find . -type f | tee {LIST}",
+                )
+            folders += [f"packs/{name}" for name in _links(packs) if name.endswith("/")]
+        wanted = [folder for folder in folders if folder.startswith(prefix) or prefix.startswith(folder)]
         with ThreadPoolExecutor(_READERS) as executor:
             for folder, page in zip(wanted, executor.map(self._page, wanted), strict=True):
                 yield from (folder + name for name in _links(page or "") if not name.endswith("/"))

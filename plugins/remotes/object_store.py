@@ -50,9 +50,9 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
         location = _with_account(location, environment)
     require("obstore", f"the remote {url}")
     connect = _CONNECT[location.scheme]
-    return ObjectStore(
-        Requests(url, location.timeout, lambda: connect(location, environment), signed_address), location.prefix
-    )
+    requests = Requests(url, location.timeout, lambda: connect(location, environment), signed_address)
+    cache = context.git.common_dir / "theta" / "remotes" / "heads" if context.git else None
+    return ObjectStore(requests, location.prefix, cache)
 
 
 REMOTE = RemoteType(("s3", "gs", "az"), open_remote)

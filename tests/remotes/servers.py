@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from email.utils import formatdate
 from http.client import HTTPConnection
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from git_theta_ext.interfaces import RemoteContext
@@ -33,13 +34,16 @@ AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZ
 class Git:
     """What remotes see of a repository."""
 
+    def __init__(self, folder: Path) -> None:
+        self.common_dir = folder
+
     def environment(self) -> dict[str, str]:
         return dict(os.environ)
 
 
-def context() -> RemoteContext:
-    """Return what a remote is opened for."""
-    return RemoteContext(git=cast("GitCommands", Git()))
+def context(folder: Path = Path(os.devnull)) -> RemoteContext:
+    """Return what a remote is opened for: a repository in a directory, by default one that cannot be written."""
+    return RemoteContext(git=cast("GitCommands", Git(folder)))
 
 
 class _Server(ThreadingHTTPServer):

@@ -113,7 +113,7 @@ def test_nothing_is_written(site, tmp_path):
 def test_a_server_without_any_list_is_an_error_not_an_empty_remote(site):
     with pytest.raises(RemoteError, match="nor a page that lists packs/") as caught:
         list(opened(f"{site[2]}/nothing").list(""))
-    assert "find packs index" in caught.value.hint
+    assert "find . -type f" in caught.value.hint
 
 
 def test_links_that_lead_elsewhere_are_not_followed(tmp_path):

@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from servers import ID, SECRET, context, served
@@ -69,6 +70,10 @@ class S3(BaseHTTPRequestHandler):
             taken = self.headers.get("If-None-Match") and name in self.state.objects
             self.state.objects.setdefault(name, body)
             self.answer(412 if taken else 200)
+        elif "?list-type=2" in self.path:
+            prefix = parse_qs(urlsplit(self.path).query)["prefix"][0]
+            names = [name for name in (f"x/{key}" for key in self.state.objects) if name.startswith(prefix)]
+            self.answer(200, LISTING.format("".join(map(ENTRY.format, names))).encode())
         elif name not in self.state.objects:
             self.answer(404)
         else:
@@ -292,14 +297,62 @@ def test_a_file_that_is_gone_is_an_error_of_the_file(remote, tmp_path):
         remote.put(KEY, tmp_path / "gone")
 
 
-def test_new_objects_take_one_request_and_reading_them_one(server, remote, tmp_path):
-    (tmp_path / "a").write_bytes(CONTENT)
-    remote.put(KEY, tmp_path / "a")
-    remote.publish({f"index/{NAME}": tmp_path / "a"})
-    assert [method for method, _, _ in server.asked] == ["PUT", "PUT"]
-    remote.fetch(KEY, tmp_path / "b", len(CONTENT))
-    assert remote.get(f"index/{NAME}", 0, 1 << 26) == CONTENT
-    assert [method for method, _, _ in server.asked[2:]] == ["GET", "GET"]
+def requests(server):
+    """Return what the server was asked since the last call, without listings."""
+    asked, server.asked = server.asked, []
+    return [f"{method} {path.split('/')[3]}" for method, path, _ in asked if "?list-type" not in path]
+
+
+def publish(remote, path, *names):
+    for name in names:
+        path.write_bytes(CONTENT + name.encode())
+        remote.put(f"packs/{name[:2]}/{name}", path)
+    remote.publish({f"index/{name}": path for name in names})
+
+
+def test_packs_take_one_request_each_and_their_index_entries_one_together(server, remote, tmp_path):
+    other = "cd" * 32
+    assert list(remote.list("")) == []
+    publish(remote, tmp_path / "a", NAME, other)
+    assert requests(server) == ["PUT packs", "PUT packs", "PUT heads"]
+    assert set(remote.list("index/")) == {f"index/{NAME}", f"index/{other}"}
+    assert requests(server) == []
+    for times, context_of in ((1, context()), (1, context(tmp_path)), (0, context(tmp_path))):
+        reader = open_remote("s3://models/x", {"endpoint": server.url, "region": "us-east-1"}, context_of)
+        assert set(reader.list("")) == {KEY, f"packs/cd/{other}", f"index/{NAME}", f"index/{other}"}
+        assert reader.get(f"index/{NAME}", 0, 1 << 26) == (tmp_path / "a").read_bytes()
+        assert requests(server) == ["GET heads"] * times
+    reader.fetch(KEY, tmp_path / "b", len(CONTENT) + 64)
+    assert requests(server) == ["GET packs"]
+
+
+def test_one_index_entry_is_an_object_of_its_own(server, remote, tmp_path):
+    publish(remote, tmp_path / "a", NAME)
+    assert requests(server) == ["PUT packs", "PUT index"]
+    assert opened(server.url).get(f"index/{NAME}") == (tmp_path / "a").read_bytes()
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"x" + data, lambda data: b""])
+def test_damaged_index_entries_count_as_missing(server, remote, tmp_path, damage):
+    publish(remote, tmp_path / "a", NAME, "cd" * 32)
+    [heads] = [key for key in server.objects if key.startswith("heads/")]
+    server.objects[heads] = damage(server.objects[heads])
+    reader = opened(server.url)
+    assert set(reader.list("index/")) == set()
+    with pytest.raises(MissingError):
+        reader.get(f"index/{NAME}")
+    assert KEY in set(reader.list("packs/"))
+
+
+def test_a_damaged_cache_is_read_again(server, remote, tmp_path):
+    publish(remote, tmp_path / "a", NAME, "cd" * 32)
+    [heads] = [key for key in server.objects if key.startswith("heads/")]
+    cached = tmp_path / "theta" / "remotes" / heads
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"damaged")
+    reader = open_remote("s3://models/x", {"endpoint": server.url, "region": "us-east-1"}, context(tmp_path))
+    assert f"index/{NAME}" in set(reader.list("index/"))
+    assert cached.read_bytes() == server.objects[heads]
 
 
 @pytest.mark.parametrize(
