@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError
@@ -13,9 +14,8 @@ if TYPE_CHECKING:
 MAX_HEADS = 1 << 28
 """Maximum size of a file of index entries in bytes."""
 
-_MAGIC = b"git-theta heads 1\n"
-_NAME = 32
-_LENGTH = 8
+_FIRST = b"git-theta heads 1\n"
+_LINE = re.compile(rb"([0-9a-f]{64}) ([0-9A-Za-z+/]*={0,2})")
 _PACK = re.compile(r"packs/([0-9a-f]{2})/([0-9a-f]{62})")
 _HEADS = re.compile(r"heads/[0-9a-f]{64}")
 
@@ -37,11 +37,13 @@ def is_heads_path(path: str) -> bool:
 
 
 def join_heads(entries: Mapping[str, bytes]) -> bytes:
-    """Return a file with index entries, by the names of their packs."""
-    parts = [_MAGIC]
-    for name, data in sorted(entries.items()):
-        parts += [bytes.fromhex(name), len(data).to_bytes(_LENGTH, "big"), data]
-    return b"".join(parts)
+    """Return a file with index entries, by the names of their packs: a line for each.
+
+    It is text, because some hosts refuse binary files that are not in LFS. Git compresses it to the size of the
+    entries.
+    """
+    lines = (name.encode() + b" " + b64encode(data) + b"\n" for name, data in sorted(entries.items()))
+    return b"".join([_FIRST, *lines])
 
 
 def split_heads(data: bytes) -> dict[str, bytes]:
@@ -50,15 +52,11 @@ def split_heads(data: bytes) -> dict[str, bytes]:
     Raises:
         CorruptError: It is damaged.
     """
-    if not data.startswith(_MAGIC):
-        raise CorruptError("a file of index entries does not start as one")
+    if not data.startswith(_FIRST) or not data.endswith(b"\n"):
+        raise CorruptError("a file of index entries is damaged or truncated")
     entries: dict[str, bytes] = {}
-    at = len(_MAGIC)
-    while at < len(data):
-        start = at + _NAME + _LENGTH
-        end = start + int.from_bytes(data[at + _NAME : start], "big")
-        if end > len(data):
-            raise CorruptError("a file of index entries is truncated")
-        entries[data[at : at + _NAME].hex()] = data[start:end]
-        at = end
+    for line in data[len(_FIRST) : -1].split(b"\n") if len(data) > len(_FIRST) else ():
+        if (match := _LINE.fullmatch(line)) is None or len(match[2]) % 4:
+            raise CorruptError("a file of index entries is damaged")
+        entries[match[1].decode()] = b64decode(match[2])
     return entries
