@@ -313,7 +313,7 @@ def test_compress_refuses_what_makes_no_sense(one, tmp_path, words):
 def test_compress_refuses_models_with_other_parameters_or_without_a_difference(one, tmp_path):
     (tmp_path / "other.safetensors").write_bytes(safetensors({EMBEDDING: tensors(1)[EMBEDDING]}))
     shutil.copy(one.path / MODEL, tmp_path / "same.safetensors")
-    for name, words in (("other", "same parameters"), ("same", "nothing to compress")):
+    for name, words in (("other", "same element type and shape"), ("same", "nothing to compress")):
         file = str(tmp_path / f"{name}.safetensors")
         done = one.run(
             "theta", "compress", "--compeft", "--density", "0.1", MODEL, file, "-o", str(tmp_path / "x"), check=False
