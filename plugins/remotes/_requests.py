@@ -157,14 +157,18 @@ class Requests:
     def _explained(self, failure: Failure, reads: str | None) -> MissingError | RemoteError:
         if failure.missing and reads is not None:
             return MissingError(f"{reads} is not in {self.url}")
+        if failure.no_credentials:
+            # Another try would ask the metadata server of a cloud again, which is silent on other machines.
+            return RemoteTimeoutError(
+                f"{self.url}: no credentials in the environment, in the provider's files or on this machine: "
+                f"{failure.reason}",
+                hint=_PUBLIC,
+            )
         if failure.silent:
             return RemoteTimeoutError(f"{self.url}: no answer for {self.timeout:g} seconds", hint=WAIT_LONGER)
         message, hint = failure.reason, None
         if failure.missing:
             message, hint = f"{message}: there is no such bucket", "git config theta.remote.NAME.url URL, or create it"
-        elif failure.no_credentials:
-            message = f"no credentials in the environment, in the provider's files or on this machine: {message}"
-            hint = _PUBLIC
         elif failure.denied:
             message = f"{message}, {self.connection.tried}"
             hint = _PUBLIC

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from obstore.exceptions import GenericError
 from servers import ID, SECRET, context, served
 
 from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError, RemoteTimeoutError
@@ -368,6 +369,17 @@ def test_a_server_that_cannot_be_reached_is_named_with_the_reason(remote, monkey
 def test_a_certificate_that_is_not_trusted_is_said_to_be():
     details = "\n\nDebug source:\nInvalidCertificate(\n    UnknownIssuer,\n)"
     assert "not trusted (UnknownIssuer)" in _object_errors.read_failure(Exception("x" + details)).reason
+
+
+def test_a_machine_that_is_in_no_cloud_has_no_credentials(remote):
+    def ask():
+        text = (
+            "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1s - HTTP error: error"
+        )
+        raise GenericError(f"{text} sending request\n\nDebug source:\nkind: Timeout, source: TimedOut")
+
+    with pytest.raises(RemoteTimeoutError, match="no credentials in the environment"):  # which is not tried again
+        remote._requests.run(ask, KEY)
 
 
 def test_an_object_that_is_missing_is_missing(remote, tmp_path):
