@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import RemoteContext
 
-_KEY = re.compile(r"packs/(?:[0-9a-f]{2})/([0-9a-f]{64})|index/([0-9a-f]{64})")
+_KEY = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})|index/([0-9a-f]{64})")
 # Hugging Face lists branches and tags only, and removes objects that no listed commit names.
 _BRANCH_HOSTS = frozenset({"huggingface.co", "hf.co"})
 
@@ -214,7 +214,7 @@ class Lfs:
                 oids = [oid for path, oid in sorted((self._files or {}).items()) if is_heads_path(path)]
                 for _, data in self._index.read(oids, MAX_HEADS):
                     with suppress(CorruptError):  # then the entries are read from the packs
-                        self._heads = {**split_heads(data), **self._heads}
+                        self._heads.update(split_heads(data))
             if name not in self._heads:
                 raise MissingError(f"pack {name} has no index entry in {self._url}")
             return self._heads[name]
@@ -233,7 +233,7 @@ def _parse(key: str) -> tuple[str, str]:
     match = _KEY.fullmatch(check_key(key))
     if match is None:
         raise UsageError(f"{key} is not the key of a pack or of its index entry")
-    return ("packs", match[1]) if match[1] else ("index", match[2])
+    return ("packs", match[2]) if match[1] else ("index", match[3])
 
 
 def _heads_path(data: bytes) -> str:
