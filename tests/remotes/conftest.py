@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pytest
-from lfs_host import LfsHost
+from benchmarks.lfs_host import LfsHost
 from servers import AZURE_ACCOUNT, ID, SECRET, make_container, running, served
 
 if TYPE_CHECKING:

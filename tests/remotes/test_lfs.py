@@ -12,7 +12,7 @@ from threading import Barrier
 from typing import TYPE_CHECKING
 
 import pytest
-from lfs_host import Fault, LfsHost
+from benchmarks.lfs_host import Fault, LfsHost
 
 from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError, RemoteTimeoutError
 from git_theta_ext.git.repository import Repository

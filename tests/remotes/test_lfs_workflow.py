@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers import MODEL, Repo, model
-from lfs_host import Fault, LfsHost
+from benchmarks.lfs_host import Fault, LfsHost
 
 if TYPE_CHECKING:
     from pathlib import Path
