@@ -23,10 +23,10 @@ def main() -> None:
     parser.add_argument(
         "jobs",
         nargs="*",
-        choices=[*JOBS, "all", *TRAINED_JOBS, "quality", "ssh"],
+        choices=[*JOBS, "all", *TRAINED_JOBS, "quality", "ssh", "lfs"],
         default="all",
         help="what to measure: daily jobs (all of them), the storage of a history, the gain of recoding, "
-        "what merged models know, or transfers by ssh",
+        "what merged models know, or transfers by ssh and to an LFS server",
     )
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES), help="checkpoints (bf16 and fp32)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; medians are shown (3)")
@@ -51,6 +51,8 @@ def main() -> None:
             results["quality"] = _quality(arguments, Path(folder))
         if "ssh" in jobs:
             results["ssh"] = _ssh(arguments, Path(folder))
+        if "lfs" in jobs:
+            results["lfs"] = _lfs(arguments, Path(folder))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
@@ -130,6 +132,17 @@ def _ssh(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     (folder / "ssh").mkdir()
     rows = ssh.measure(arguments.megabytes * 1_000_000, arguments.repeat, folder / "ssh")
     print(ssh.table(rows), flush=True)
+    return rows
+
+
+def _lfs(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from benchmarks import lfs
+
+    (folder / "lfs").mkdir()
+    family = FAMILIES[(arguments.family or ["minilm"])[0]]
+    files = lfs.versions(arguments.models, arguments.dtype, family, folder / "lfs")
+    rows = lfs.measure(files, folder / "lfs")
+    print(lfs.table(rows), flush=True)
     return rows
 
 

@@ -6,64 +6,20 @@ injected by rules. ``log`` has each request.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import os
 import re
 import subprocess
 import threading
 import time
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+
+from benchmarks.lfs_handler import Handler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-MEDIA = "application/vnd.git-lfs+json"
-_BATCH = re.compile(r"(/.+?)(?:\.git)?/info/lfs/objects/batch")
-_OBJECT = re.compile(r"/objects/([0-9a-f]{64})(?:/(\d+))?")
-_PIECE = 1 << 16
-
-
-@dataclass
-class Fault:
-    """What goes wrong with some requests.
-
-    Attributes:
-        match: A regular expression for ``METHOD PATH``.
-        status: Answer with this status instead.
-        headers: Headers of that answer.
-        cut_up: Close the connection after so many bytes of the request's body.
-        cut_down: Close the connection after so many bytes of the answer's body.
-        corrupt: Change a byte of the body of the answer.
-        silent: Answer nothing for so many seconds.
-        times: How often it happens.
-    """
-
-    match: str
-    status: int | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    cut_up: int | None = None
-    cut_down: int | None = None
-    corrupt: bool = False
-    silent: float = 0
-    times: int = 1
-
-
-@dataclass
-class Request:
-    """A request that the host got: method, path, headers in lower case, and bytes in each direction."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    up: int = 0
-    down: int = 0
-    status: int = 0
+    from benchmarks.faults import Fault, Request
 
 
 class LfsHost:
@@ -99,16 +55,17 @@ class LfsHost:
         self.lock = threading.Lock()
         host = self
 
-        class Handler(_Handler):
+        class OfThis(Handler):
             site = host
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), OfThis)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
     @property
     def url(self) -> str:
+        """Address of the host."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def repository(self, name: str = "models.git") -> str:
@@ -134,229 +91,21 @@ class LfsHost:
         return path.read_bytes()
 
     def close(self) -> None:
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
 
     def token(self) -> str:
+        """Return a new header that allows an action."""
         token = os.urandom(8).hex()
         self.tokens[token] = time.monotonic() + (self.lifetime if self.lifetime is not None else 3600)
         return f"Bearer {token}"
 
     def fault(self, line: str) -> Fault | None:
+        """Return what goes wrong with a request."""
         with self.lock:
             for fault in self.faults:
                 if fault.times and re.search(fault.match, line):
                     fault.times -= 1
                     return fault
         return None
-
-
-class _Handler(BaseHTTPRequestHandler):
-    site: LfsHost
-    protocol_version = "HTTP/1.1"
-    request_log: Request
-    active: Fault | None
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def _any(self) -> None:
-        path = urlsplit(self.path).path
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        self.request_log = Request(self.command, path, headers)
-        self.site.log.append(self.request_log)
-        self.active = self.site.fault(f"{self.command} {path}")
-        if self.active and self.active.silent:
-            time.sleep(self.active.silent)
-        if self.active and self.active.status:
-            self._drain()
-            self._answer(self.active.status, b'{"message": "a fault"}', {"Content-Type": MEDIA, **self.active.headers})
-            return
-        if match := _BATCH.fullmatch(path):
-            self._batch(match[1])
-        elif match := _OBJECT.fullmatch(path):
-            {"PUT": self._put, "GET": self._get, "POST": self._complete}[self.command](match[1], match[2])
-        elif path == "/verify":
-            self._verify()
-        elif "/info/lfs/" in path:
-            self._drain()
-            self._answer(404, b'{"message": "Not found"}')
-        else:
-            self._git()
-
-    do_GET = do_POST = do_PUT = _any  # noqa: N815 - names of the standard library
-
-    def _body(self) -> Iterator[bytes]:
-        if "chunked" in self.headers.get("Transfer-Encoding", ""):
-            while size := int(self.rfile.readline().split(b";")[0], 16):
-                yield self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-            return
-        left = int(self.headers.get("Content-Length") or 0)
-        while left and (piece := self.rfile.read(min(left, _PIECE))):
-            left -= len(piece)
-            self.request_log.up += len(piece)
-            if self.active and self.active.cut_up is not None and self.request_log.up >= self.active.cut_up:
-                self.connection.close()
-                raise ConnectionAbortedError
-            yield piece
-
-    def _drain(self) -> bytes:
-        return b"".join(self._body())
-
-    def _answer(self, status: int, data: bytes = b"", headers: dict[str, str] | None = None) -> None:
-        self.request_log.status = status
-        self.send_response(status)
-        for name, value in (headers or {"Content-Type": MEDIA}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.active and self.active.corrupt and data:
-            data = data[:-1] + bytes([data[-1] ^ 1])
-        if self.active and self.active.cut_down is not None:
-            self.wfile.write(data[: self.active.cut_down])
-            self.wfile.flush()
-            self.request_log.down += min(len(data), self.active.cut_down)
-            self.close_connection = True
-            self.connection.shutdown(2)
-            return
-        self.wfile.write(data)
-        self.request_log.down += len(data)
-
-    def _known(self) -> bool:
-        if self.site.user is None:
-            return True
-        pair = base64.b64encode(":".join(self.site.user).encode()).decode()
-        return self.headers.get("Authorization") == f"Basic {pair}"
-
-    def _deny(self) -> None:
-        self._drain()
-        self._answer(401, b'{"message": "who are you?"}', {"WWW-Authenticate": 'Basic realm="models"'})
-
-    def _batch(self, _: str) -> None:
-        if not self._known():
-            self._deny()
-            return
-        asked = json.loads(self._drain())
-        if len(asked["objects"]) > 100 or MEDIA not in self.headers.get("Accept", ""):
-            self._answer(422, b'{"message": "not a valid request"}')
-            return
-        multipart = self.site.part is not None and asked["operation"] == "upload"
-        objects = [self._object(asked["operation"], one, multipart=multipart) for one in asked["objects"]]
-        answer = {"transfer": "multipart" if multipart else "basic", "objects": objects, "hash_algo": "sha256"}
-        self._answer(200, json.dumps(answer).encode())
-
-    def _object(self, operation: str, one: dict[str, object], *, multipart: bool) -> dict[str, object]:
-        oid, size = str(one["oid"]), int(str(one["size"]))
-        path = self.site.objects / oid
-        there = path.exists() and path.stat().st_size == size
-        if operation == "download" and not there:
-            return {**one, "error": {"code": 404, "message": "Object does not exist"}}
-        if operation == "upload" and there:
-            return one
-        base = self.site.hrefs or self.site.url
-        header = {"Authorization": self.site.token()}
-        action: dict[str, object] = {"href": f"{base}/objects/{oid}", "header": header, "expires_in": 900}
-        if multipart and self.site.part is not None:
-            count = max(1, -(-size // self.site.part))
-            parts = {str(n): f"{base}/objects/{oid}/{n}" for n in range(1, count + 1)}
-            action["header"] = {"chunk_size": str(self.site.part), **parts}
-        actions = {operation: action}
-        if operation == "upload" and self.site.verifies:
-            actions["verify"] = {"href": f"{base}/verify", "header": header}
-        return {**one, "authenticated": True, "actions": actions}
-
-    def _allowed(self) -> bool:
-        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        return self.site.tokens.get(token, 0) > time.monotonic()
-
-    def _put(self, oid: str, part: str | None) -> None:
-        if part is None and not self._allowed():
-            self._drain()
-            self._answer(403, b'{"message": "expired"}')
-            return
-        temporary = self.site.objects / f"{oid}.{part or os.urandom(4).hex()}.tmp"
-        digest = hashlib.sha256()
-        with temporary.open("wb") as file:
-            for piece in self._body():
-                digest.update(piece)
-                file.write(piece)
-        if part is not None:
-            self._answer(200, b"", {"ETag": f'"{digest.hexdigest()[:16]}"'})
-        elif digest.hexdigest() == oid:
-            temporary.rename(self.site.objects / oid)
-            self._answer(200)
-        else:
-            temporary.unlink()
-            self._answer(422, b'{"message": "wrong bytes"}')
-
-    def _complete(self, oid: str, _: str | None) -> None:
-        parts = json.loads(self._drain())["parts"]
-        files = [self.site.objects / f"{oid}.{part['partNumber']}.tmp" for part in parts]
-        data = b"".join(path.read_bytes() for path in files)
-        good = hashlib.sha256(data).hexdigest() == oid and all(part["etag"] for part in parts)
-        if good:
-            (self.site.objects / oid).write_bytes(data)
-        for path in files:
-            path.unlink()
-        self._answer(200 if good else 422)
-
-    def _get(self, oid: str, _: str | None) -> None:
-        path = self.site.objects / oid
-        if not self._allowed():
-            self._answer(401, b'{"message": "expired"}')
-            return
-        if not path.exists():
-            self._answer(404)
-            return
-        data, octets = self.site.object_bytes(path), {"Content-Type": "application/octet-stream"}
-        match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if match and self.site.ranges:
-            start, end = int(match[1]), min(len(data), int(match[2] or len(data)) + 1)
-            if start >= len(data):
-                self._answer(416)
-                return
-            octets["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
-            self._answer(206, data[start:end], octets)
-            return
-        self._answer(200, data, octets)
-
-    def _verify(self) -> None:
-        asked = json.loads(self._drain())
-        path = self.site.objects / asked["oid"]
-        if not self._allowed() and self.site.part is None:
-            self._answer(403)
-        elif path.exists() and path.stat().st_size == asked["size"]:
-            self.site.verified.add(asked["oid"])
-            self._answer(200)
-        else:
-            self._answer(404)
-
-    def _git(self) -> None:
-        if not self._known():
-            self._deny()
-            return
-        parts = urlsplit(self.path)
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
-            "GIT_PROJECT_ROOT": str(self.site.root / "git"),
-            "GIT_HTTP_EXPORT_ALL": "1",
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "PATH_INFO": unquote(parts.path),
-            "QUERY_STRING": parts.query,
-            "REQUEST_METHOD": self.command,
-            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-            "REMOTE_USER": "user",
-            "REMOTE_ADDR": "127.0.0.1",
-        }
-        for header, variable in (("Git-Protocol", "GIT_PROTOCOL"), ("Content-Encoding", "HTTP_CONTENT_ENCODING")):
-            if header in self.headers:
-                environment[variable] = self.headers[header]
-        data = self._drain()
-        environment["CONTENT_LENGTH"] = str(len(data))
-        done = subprocess.run(["git", "http-backend"], input=data, env=environment, stdout=subprocess.PIPE, check=False)
-        head, _, body = done.stdout.partition(b"\r\n\r\n")
-        fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)
-        status = int(fields.pop("Status", "200").split()[0])
-        self._answer(status, body, fields)

@@ -12,7 +12,8 @@ from threading import Barrier
 from typing import TYPE_CHECKING
 
 import pytest
-from benchmarks.lfs_host import Fault, LfsHost
+from benchmarks.faults import Fault
+from benchmarks.lfs_host import LfsHost
 
 from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError, RemoteTimeoutError
 from git_theta_ext.git.repository import Repository

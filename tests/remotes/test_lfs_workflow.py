@@ -11,8 +11,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from benchmarks.faults import Fault
+from benchmarks.lfs_host import LfsHost
 from helpers import MODEL, Repo, model
-from benchmarks.lfs_host import Fault, LfsHost
 
 if TYPE_CHECKING:
     from pathlib import Path
