@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
+import logging
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from helpers import Repo, model
 
+from git_theta_ext.checkpoint.populate import populate
+from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.git.objects import blob_id
+from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.util.reporter import LogReporter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+Made = TypeVar("Made")
 
 WHO = b"Zo\xc3\xab <zoe@example.com>"
 
@@ -118,7 +128,7 @@ def read_all(repo: Repo, oids: Sequence[str]) -> dict[str, bytes]:
 
 def tree(repo: Repo, commit: str) -> dict[str, tuple[str, str]]:
     """Return the mode and the id of each file of a commit."""
-    entries = (line.split("\t") for line in repo.git("ls-tree", "-r", "-z", commit).split("\0")[:-1])
+    entries = (line.split("\t", 1) for line in repo.git("ls-tree", "-r", "-z", commit).split("\0")[:-1])
     return {path: (fields.split(" ")[0], fields.split(" ")[2]) for fields, path in entries}
 
 
@@ -154,7 +164,7 @@ def wrong_versions(repo: Repo, was: Mapping[str, bytes] | None = None) -> list[s
         was: What blobs of the old history stand for, if not for themselves.
     """
     wrong: list[str] = []
-    seen: dict[tuple[str, str], bool] = {}
+    pairs: dict[tuple[str, str], str] = {}
     notes = set(repo.git("rev-list", "--glob=refs/notes/*").split())
     for old, new in commit_map(repo).items():
         if new in notes:
@@ -162,26 +172,43 @@ def wrong_versions(repo: Repo, was: Mapping[str, bytes] | None = None) -> list[s
         before, after = tree(repo, old), tree(repo, new)
         wrong += [f"{old}:{path}" for path in before.keys() - after.keys() if not path.endswith(".gitattributes")]
         for path, (mode, oid) in after.items():
-            if path.endswith(".gitattributes"):
-                continue
-            pair = (before[path][1], oid)
-            if pair not in seen:
-                seen[pair] = _same(repo, f"{new}:{path}", pair, was or {})
-            if before[path][0] != mode or not seen[pair]:
-                wrong.append(f"{new}:{path}")
+            if not path.endswith(".gitattributes"):
+                wrong += [f"{new}:{path}"] if before[path][0] != mode else []
+                pairs[before[path][1], oid] = f"{new}:{path}"
+    return wrong + _different(repo, {pair: name for pair, name in pairs.items() if pair[0] != pair[1]}, was or {})
+
+
+def _different(repo: Repo, pairs: Mapping[tuple[str, str], str], was: Mapping[str, bytes]) -> list[str]:
+    """Return the names of new blobs that are not manifests of what the old blobs stand for."""
+    contents = read_all(repo, [oid for pair in pairs for oid in pair])
+    file = repo.path.parent / "version"
+    wrong = []
+    with Workspace.discover(LogReporter(logging.getLogger("test")), repo.path) as workspace:
+        for (old, new), name in pairs.items():
+            populate(Manifest.parse(contents[new]), workspace.store, file, Expected.at(file))
+            if file.read_bytes() != was.get(old, contents[old]):
+                wrong.append(name)
     return wrong
 
 
-def _same(repo: Repo, name: str, pair: tuple[str, str], was: Mapping[str, bytes]) -> bool:
-    old, new = pair
-    if old == new:
-        return True
-    file = repo.path.parent / "version"
-    done = repo.run("theta", "export", "--force", name, str(file), check=False)
-    expected = was.get(old)
-    if expected is None:
-        expected = read_all(repo, [old])[old]
-    return done.returncode == 0 and file.read_bytes() == expected
+_made: dict[Callable[[Path], Any], tuple[Path, Any]] = {}
+
+
+def copy_of(make: Callable[[Path], Made], path: Path) -> Made:
+    """Return what a function makes at a path, which is made once and copied from then on.
+
+    Args:
+        make: Makes a repository, and may return something with it.
+        path: Where the copy goes.
+    """
+    if make not in _made:
+        kept = Path(tempfile.mkdtemp(prefix="git-theta-histories-"))
+        atexit.register(shutil.rmtree, kept, ignore_errors=True)
+        _made[make] = kept / "repo", make(kept / "repo")
+    source, result = _made[make]
+    shutil.copytree(source, path, symlinks=True)
+    Repo(path).git("update-index", "-q", "--refresh")
+    return Repo(path) if isinstance(result, Repo) else (Repo(path), *result[1:])
 
 
 def plain_history(path: Path) -> Repo:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers import MODEL, Repo, model
-from histories import changed_metadata, commit_map, lfs_history, plain_history, tree
+from histories import changed_metadata, commit_map, copy_of, lfs_history, plain_history, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ def drop_backup(repo: Repo) -> None:
 
 
 def test_to_plain_git_and_back_every_blob_is_as_it_was(tmp_path: Path) -> None:
-    repo = plain_history(tmp_path / "repo")
+    repo = copy_of(plain_history, tmp_path / "repo")
     before = models(repo)
     repo.git(*INCLUDE)
     there = commit_map(repo)
@@ -47,7 +47,7 @@ def test_to_plain_git_and_back_every_blob_is_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
 def test_to_git_lfs_the_pointers_are_those_that_were_there(tmp_path: Path) -> None:
-    repo, _ = lfs_history(tmp_path / "repo")
+    repo, _ = copy_of(lfs_history, tmp_path / "repo")
     before = models(repo)
     repo.git(*INCLUDE)
     there = commit_map(repo)
@@ -68,7 +68,7 @@ def test_to_git_lfs_the_pointers_are_those_that_were_there(tmp_path: Path) -> No
 
 
 def test_a_version_without_parameters_stops_it(tmp_path: Path) -> None:
-    repo = plain_history(tmp_path / "repo")
+    repo = copy_of(plain_history, tmp_path / "repo")
     repo.git(*INCLUDE)
     drop_backup(repo)
     before = repo.git("for-each-ref")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers import MODEL, Repo, model
-from histories import changed_metadata, lfs_history, tree, wrong_versions
+from histories import changed_metadata, copy_of, lfs_history, tree, wrong_versions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ def lose(repo: Repo, data: bytes) -> Path:
 
 
 def test_a_history_that_moved_to_git_lfs_gives_back_every_version(tmp_path: Path) -> None:
-    repo, was = lfs_history(tmp_path / "repo")
+    repo, was = copy_of(lfs_history, tmp_path / "repo")
     assert repo.read() == model(6)
     before = repo.git("rev-parse", "main")
     data = json.loads(repo.git(*INCLUDE, "--json"))
@@ -48,7 +48,7 @@ def test_a_history_that_moved_to_git_lfs_gives_back_every_version(tmp_path: Path
 
 
 def test_objects_that_are_missing_here_are_fetched(tmp_path: Path) -> None:
-    repo, was = lfs_history(tmp_path / "repo")
+    repo, was = copy_of(lfs_history, tmp_path / "repo")
     repo.git("init", "--quiet", "--bare", str(tmp_path / "server.git"))
     repo.git("remote", "add", "origin", str(tmp_path / "server.git"))
     repo.git("push", "--quiet", "origin", "main", "side")
@@ -58,7 +58,7 @@ def test_objects_that_are_missing_here_are_fetched(tmp_path: Path) -> None:
 
 
 def test_objects_that_nobody_has_stop_the_migration_or_are_left(tmp_path: Path) -> None:
-    repo, was = lfs_history(tmp_path / "repo")
+    repo, was = copy_of(lfs_history, tmp_path / "repo")
     before = repo.git("for-each-ref")
     lose(repo, model(4))
     done = repo.run(*INCLUDE, check=False)
@@ -73,7 +73,7 @@ def test_objects_that_nobody_has_stop_the_migration_or_are_left(tmp_path: Path) 
 
 
 def test_a_damaged_object_is_not_taken(tmp_path: Path) -> None:
-    repo, _ = lfs_history(tmp_path / "repo")
+    repo, _ = copy_of(lfs_history, tmp_path / "repo")
     before = repo.git("for-each-ref")
     path = lose(repo, model(4))
     path.write_bytes(model(7))

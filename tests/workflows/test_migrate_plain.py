@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers import MODEL, Repo, model
-from histories import changed_metadata, commit_map, plain_history, read_all, tree, wrong_versions
+from histories import changed_metadata, commit_map, copy_of, plain_history, read_all, tree, wrong_versions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ def refs(repo: Repo, prefix: str = "") -> dict[str, str]:
 
 
 def test_a_history_of_plain_git_keeps_everything_but_the_ids(tmp_path: Path) -> None:
-    repo = plain_history(tmp_path / "repo")
+    repo = copy_of(plain_history, tmp_path / "repo")
     before = refs(repo)
     planned = json.loads(repo.git(*INCLUDE, "--everything", "--dry-run", "--json"))
     assert refs(repo) == before
@@ -75,7 +75,7 @@ def _check_tags_and_notes(repo: Repo, before: dict[str, str]) -> None:
 
 
 def test_only_the_named_refs_move_and_a_second_run_says_how_to_drop_the_backup(tmp_path: Path) -> None:
-    repo = plain_history(tmp_path / "repo")
+    repo = copy_of(plain_history, tmp_path / "repo")
     before = refs(repo)
     repo.git(*INCLUDE, "--exclude", "sub/**", "main", "light")
     moved = {ref for ref, oid in refs(repo).items() if ref in before and before[ref] != oid}
@@ -92,7 +92,7 @@ def test_only_the_named_refs_move_and_a_second_run_says_how_to_drop_the_backup(t
 
 
 def test_a_filter_that_no_committed_file_sets_is_pointed_out(tmp_path: Path) -> None:
-    repo = plain_history(tmp_path / "repo")
+    repo = copy_of(plain_history, tmp_path / "repo")
     repo.write(b"*.safetensors -filter\n", ".git/info/attributes")
     done = repo.run(*INCLUDE)
     assert "refs/heads/main: broken.safetensors, model.safetensors" in done.stderr
@@ -111,7 +111,7 @@ def test_a_filter_that_no_committed_file_sets_is_pointed_out(tmp_path: Path) -> 
     ],
 )
 def test_a_state_that_a_migration_would_lose_is_refused(tmp_path: Path, make: object, message: str) -> None:
-    repo = plain_history(tmp_path / "repo")
+    repo = copy_of(plain_history, tmp_path / "repo")
     make(repo)
     before = refs(repo)
     done = repo.run(*INCLUDE, "--everything", check=False)
