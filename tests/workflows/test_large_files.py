@@ -27,16 +27,16 @@ GIT_LIMIT = 32 << 20
 OWN_LIMIT = 512 << 20
 
 
-def write_checkpoint(path: Path, nbytes: int, seed: int) -> str:
-    """Write bfloat16 tensors of 60 MB each, none equal to another, without holding them; returns the SHA-256."""
-    count = nbytes // TENSOR
+def write_checkpoint(path: Path, nbytes: int, seed: int, tensor: int = TENSOR) -> str:
+    """Write bfloat16 tensors of some size, none equal to another, without holding them; returns the SHA-256."""
+    count = nbytes // tensor
     header = {
-        f"layers.{n}.weight": {"dtype": "BF16", "shape": [TENSOR // 2], "data_offsets": [n * TENSOR, (n + 1) * TENSOR]}
+        f"layers.{n}.weight": {"dtype": "BF16", "shape": [tensor // 2], "data_offsets": [n * tensor, (n + 1) * tensor]}
         for n in range(count)
     }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    drawn = np.random.default_rng(seed).normal(0, 0.02, TENSOR // 2).astype("<f4")
+    drawn = np.random.default_rng(seed).normal(0, 0.02, tensor // 2).astype("<f4")
     block = (drawn.view("<u4") >> 16).astype("<u2")
     digest = hashlib.sha256()
     with path.open("wb") as file:
@@ -121,7 +121,8 @@ def test_memory_of_add_and_checkout_of_two_gigabytes_is_bounded(roomy: Repo) -> 
 
 
 def test_diff_of_a_file_over_the_size_that_git_calls_binary(roomy: Repo) -> None:
-    write_checkpoint(roomy.path / MODEL, 600 * MEGABYTE, seed=1)
+    roomy.git("config", "core.bigFileThreshold", "40m")  # 512 MiB unless it is set
+    write_checkpoint(roomy.path / MODEL, 60 * MEGABYTE, seed=1, tensor=6 * MEGABYTE)
     roomy.git("add", MODEL)
     shown = roomy.git("diff", "--cached")
     assert "layers.0.weight" in shown or "layers.{0-9}.weight" in shown

@@ -7,6 +7,7 @@ import ast
 import re
 import shlex
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,7 @@ def _sources(folder: str) -> list[tuple[str, ast.AST]]:
     return [(str(path.relative_to(PROJECT)), ast.parse(path.read_text())) for path in paths]
 
 
+@cache
 def _hints() -> list[tuple[str, str, list[str]]]:
     """Return place, text with ``X`` for what is filled in, and these expressions, of all hints of errors."""
     found = []

@@ -6,7 +6,7 @@ from git_theta_ext.registry import find_format
 from git_theta_ext.statistics.sidecar import facts_of
 from git_theta_ext.update.files import read_config
 
-COUNT = 1 << 16
+COUNT = 1 << 14
 BOMBS = {
     "lists": '{"__metadata__":{"a":[' + "[]," * COUNT + "0]}}",
     "objects": '{"__metadata__":{"a":[' + "{}," * COUNT + "0]}}",

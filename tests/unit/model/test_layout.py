@@ -97,12 +97,12 @@ def lists(count):
 @pytest.mark.parametrize(
     "rows",
     [
-        b"\xdd\0\0\0\x08" + lists(1 << 16) * 8,
-        b"\x91\x91" + lists(1 << 18),
+        b"\xdd\0\0\0\x08" + lists(1 << 14) * 8,
+        b"\x91\x91" + lists(1 << 16),
         b"\x91" * 400 + b"\x90",
         b"\x91" + b"\xdd\0\xff\xff\xff" * 400,
-        b"\xdd\0\x04\0\0" + b"\x91\xa0" * (1 << 18),
-        b"\xdd\0\x01\0\0" + b"\x93\xa2ab\xa2U8\x90" * (1 << 16),
+        b"\xdd\0\x01\0\0" + b"\x91\xa0" * (1 << 16),
+        b"\xdd\0\0\x40\0" + b"\x93\xa2ab\xa2U8\x90" * (1 << 14),
     ],
     ids=["rows of lists", "a list in a row", "deep", "deep claims", "small rows", "one name"],
 )

@@ -1,6 +1,7 @@
 import pytest
 
 from git_theta_ext.errors import ProtocolError
+from git_theta_ext.protocol import filter as filter_protocol
 from git_theta_ext.protocol.filter import (
     Capabilities,
     Connection,
@@ -172,6 +173,8 @@ def test_a_list_without_end_is_refused(connection):
         connection.receive(encode(b"x" * 65000) * 17)
 
 
-def test_a_list_of_empty_packets_without_end_is_refused(connection):
-    with pytest.raises(ProtocolError, match="a list from git exceeds"):
-        connection.receive(b"0004" * (1 << 20) + b"0004")
+def test_a_list_of_empty_packets_without_end_is_refused(connection, monkeypatch):
+    monkeypatch.setattr(filter_protocol, "_MAX_LIST", 1 << 12)
+    connection.receive(b"0004" * (1 << 12))
+    with pytest.raises(ProtocolError, match="exceeds the limit of 4096 bytes"):
+        connection.receive(b"0004")
