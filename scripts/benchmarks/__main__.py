@@ -7,18 +7,25 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.checkpoints import FAMILIES
 from benchmarks.jobs import JOBS, measure
 from benchmarks.report import machine, summarise, table
 from benchmarks.tools import LFS, PLAIN, THETA
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 TRAINED_JOBS = ("history", "recode")
 
 
-def main() -> None:
-    """Run the selected benchmarks, and print and save their results."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the selected benchmarks, and print and save their results.
+
+    Args:
+        argv: The arguments; None for those of the process.
+    """
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure git-theta against its peers.")
     parser.add_argument(
         "jobs",
@@ -35,7 +42,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     _add_history_options(parser.add_argument_group("history, recode and merge"))
     _add_quality_options(parser.add_argument_group("quality"))
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     about = machine()
     print(" ".join(f"{key}={value}" for key, value in about.items()), end="\n\n")
     jobs = set(JOBS) if "all" in arguments.jobs else set(arguments.jobs)

@@ -54,23 +54,22 @@ class Kept:
         }
 
 
-def measure(versions: Sequence[Path], folder: Path, limit: float, peers: Sequence[Peer] = PEERS) -> dict[str, Any]:
+def measure(versions: Sequence[Path], folder: Path, limit: float) -> dict[str, Any]:
     """Store the versions with each tool that is installed, one after another.
 
     Args:
         versions: Checkpoints, oldest first.
         folder: The folder to work in.
         limit: Time limit of a compaction, in seconds.
-        peers: The tools.
 
     Raises:
         RuntimeError: A tool failed, or restored a different file.
     """
-    present = [peer for peer in peers if peer.present]
+    present = [peer for peer in PEERS if peer.present]
     return {
         "versions": len(versions),
         "raw_bytes": sum(path.stat().st_size for path in versions),
-        "left_out": [peer.name for peer in peers if peer not in present],
+        "left_out": [peer.name for peer in PEERS if peer not in present],
         "rows": [_keep(peer, versions, folder / "kept", limit).row() for peer in present],
     }
 

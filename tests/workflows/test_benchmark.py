@@ -6,25 +6,52 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from benchmarks import history, recode
+from benchmarks.__main__ import main
+from benchmarks.kinds import trained_pairs
+from benchmarks.peers import PEERS
+from benchmarks.training import Plan, checkpoints
+
+from git_theta_ext.checkpoint.scan import scan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks.kinds import Pair
+    from benchmarks.training import Run
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
+PLAN = Plan(family="tiny encoder", versions=7, steps=1, special=2)
+"""Seven versions hold every special one."""
 
 
-def bench(tmp_path: Path, *arguments: str) -> dict[str, Any]:
-    """Run the benchmark and return what it wrote as JSON."""
-    result = tmp_path / "result.json"
-    command = [sys.executable, "-m", "benchmarks", *arguments, "--repeat", "1", "--json", str(result)]
+@pytest.fixture
+def result(tmp_path: Path) -> Iterator[Path]:
+    """Return the file for the results; a benchmark may change how many threads torch uses."""
+    threads = torch.get_num_threads()
+    yield tmp_path / "result.json"
+    torch.set_num_threads(threads)
+
+
+def bench(result: Path, *arguments: str) -> dict[str, Any]:
+    """Run the benchmark in this process, which has imported torch already, and return what it wrote as JSON."""
+    main([*arguments, "--repeat", "1", "--json", str(result)])
+    return json.loads(result.read_text())
+
+
+def test_benchmark_measures_every_job_and_counts_no_clean_after_checkout(result: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--family", "tiny", "--repeat", "1", "--json", str(result)]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(SCRIPTS)}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(result.read_text())
-
-
-def test_benchmark_measures_every_job_and_counts_no_clean_after_checkout(tmp_path: Path) -> None:
-    families = bench(tmp_path, "--family", "tiny")["families"]
+    families = json.loads(result.read_text())["families"]
     rows = {row["measure"]: row for row in families[0]["rows"] if row["tool"] == "git-theta"}
     assert set(rows) == {
         "first add",
@@ -42,21 +69,57 @@ def test_benchmark_measures_every_job_and_counts_no_clean_after_checkout(tmp_pat
     assert rows["stored"]["of_raw"] < 0.8
 
 
-def test_history_is_kept_by_every_tool_and_recode_measures_every_encoding_and_every_kind_of_pair(
-    tmp_path: Path,
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the training run."""
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture(scope="module")
+def run(work: Path) -> Run:
+    """Train a model of a few layers."""
+    return checkpoints(PLAN, work)
+
+
+def test_a_training_run_gives_pairs_of_every_kind(run: Run, tmp_path: Path) -> None:
+    formats = {}
+    for name, old, new in trained_pairs(run, tmp_path):
+        contents = [memoryview(file.read_bytes()) for file in (old, new)]
+        assert contents[0] != contents[1]
+        formats[name] = [scan(data, name).format for data in contents]
+    assert len(formats) == 10
+    opaque = {name for name, found in formats.items() if "opaque" in found}
+    assert opaque == {"whole run, Q8_0 blocks"}
+    assert set(KINDS) <= formats.keys()
+
+
+KINDS = {"embedding grown", "consecutive, bf16", "whole run, Q8_0 blocks"}
+
+
+def some_pairs(run: Run, folder: Path) -> list[Pair]:
+    """Return a pair of equal shapes, one of different shapes, and one of a format that is not known."""
+    return [pair for pair in trained_pairs(run, folder) if pair[0] in KINDS]
+
+
+def test_history_is_kept_by_every_tool_and_recode_measures_every_encoding(
+    run: Run, work: Path, result: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Seven versions hold every special one; both jobs measure the same training run.
-    words = ["--encoder", "tiny encoder", "--versions", "7", "--steps", "1", "--special", "2"]
-    found = bench(tmp_path, "history", "recode", "--family", "tiny", "--side", "256", *words)
-    history = found["history"]
-    rows = {row["tool"]: row for row in history["rows"]}
-    assert history["versions"] == 7
-    assert {"git-theta", "git"} <= set(rows)
-    assert rows["git-theta"]["stored"] < rows["git-theta"]["stored_before_gc"] < history["raw_bytes"]
+    monkeypatch.setattr(recode, "trained_pairs", some_pairs)
+    # Of the two ways to use git theta, the one that also collects between versions.
+    peers = [replace(peer, often=4) if peer.often else peer for peer in PEERS if peer.name != "git-theta"]
+    monkeypatch.setattr(history, "PEERS", peers)
+    words = ["--encoder", PLAN.family, "--versions", "7", "--steps", "1", "--special", "2", "--work", str(work)]
+    found = bench(result, "history", "recode", "--family", "tiny encoder", "--side", "256", *words)
+    history_found = found["history"]
+    rows = {row["tool"]: row for row in history_found["rows"]}
+    assert history_found["versions"] == 7
+    assert {"git-theta, gc every 10", "git"} <= set(rows)
+    row = rows["git-theta, gc every 10"]
+    assert row["stored"] < row["stored_before_gc"] < history_found["raw_bytes"]
     assert all(len(row["add_seconds"]) == 7 and len(row["checkout_seconds"]) == 3 for row in rows.values())
     assert {row["encoding"] for row in found["encodings"]} == {"dense", "delta", "scale", "low_rank", "ternary"}
     shares = {row["kind"]: row for row in found["shares"]}
-    assert {"embedding grown", "consecutive, exp_avg_sq", "whole run, Q8_0 blocks"} <= set(shares)
+    assert set(shares) == KINDS
     assert shares["consecutive, bf16"]["recoded"] < shares["consecutive, bf16"]["added"]
     bits = found["bounds"][0]["bits"]
     assert bits["exponent"] < 1.1 * bits["nothing"]
@@ -66,8 +129,8 @@ def test_history_is_kept_by_every_tool_and_recode_measures_every_encoding_and_ev
     assert all(row["peak_bytes"] > 0 for row in found["large"])
 
 
-def test_merges_are_measured_for_every_method_and_tool(tmp_path: Path) -> None:
-    found = bench(tmp_path, "merge", "--family", "tiny", "--side", "96")
+def test_merges_are_measured_for_every_method_and_tool(result: Path) -> None:
+    found = bench(result, "merge", "--family", "tiny", "--side", "96")
     rows = found["merges"]
     assert {row["method"] for row in rows if row["tool"] == "git-theta"} == {"average", "ties"}
     assert all(row["seconds"] > 0 and row["peak_bytes"] > 0 for row in rows)
@@ -78,10 +141,10 @@ def test_merges_are_measured_for_every_method_and_tool(tmp_path: Path) -> None:
     assert all(row["of_bus"] > 0 for row in streamed)
 
 
-def test_quality_is_measured_by_split_method_and_round(tmp_path: Path) -> None:
+def test_quality_is_measured_by_split_method_and_round(result: Path) -> None:
     words = ["--seeds", "1", "--model", "perceptron", "--split", "halves", "--method", "regmean"]
     words += ["--method", "lora_concat", "--rounds", "0", "--classes", "10"]
-    found = bench(tmp_path, "quality", *words)["quality"]
+    found = bench(result, "quality", *words)["quality"]
     rows = found["models"][0]["splits"]["halves"]
     assert set(rows["regmean"]) == {"whole", "per_task", "least", "option", "chosen"}
     assert rows["best expert"]["whole"] < rows["regmean"]["whole"]
