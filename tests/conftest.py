@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import Repo, fork
+from helpers import Repo, copy_repository, fork
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -96,17 +96,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made.path
 
 
-def _copied(template: Path, folder: Path) -> Repo:
-    shutil.copytree(template, folder / "repo", symlinks=True)
-    copied = Repo(folder / "repo")
-    copied.git("update-index", "-q", "--refresh")
-    return copied
-
-
 @pytest.fixture
 def repo(template: Path, tmp_path: Path) -> Repo:
     """Return a fresh repository, installed locally, that tracks checkpoints and has one commit."""
-    return _copied(template, tmp_path)
+    return copy_repository(template, tmp_path / "repo")
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +107,7 @@ def module_repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """Return a repository like ``repo`` for all tests of a module: what they look at takes long to make."""
     with pytest.MonkeyPatch.context() as patch:
         _isolate(patch, tmp_path_factory.mktemp("module-home"))
-        yield _copied(template, tmp_path_factory.mktemp("module"))
+        yield copy_repository(template, tmp_path_factory.mktemp("module") / "repo")
 
 
 @pytest.fixture(scope="session")
@@ -137,18 +130,14 @@ def with_history(
 
     def with_history(make: Callable[[Repo], object]) -> Repo:
         if make not in histories:
-            made = Repo(tmp_path_factory.mktemp("history") / "repo")
-            shutil.copytree(template, made.path, symlinks=True)
+            made = copy_repository(template, tmp_path_factory.mktemp("history") / "repo")
             make(made)
             histories[make] = made.path
         configuration = (repo.path / ".git/config").read_bytes()
         for path in repo.path.iterdir():  # the folder itself stays: it may be the current one of a process
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        shutil.copytree(histories[make], repo.path, symlinks=True, dirs_exist_ok=True)
-        for index in (repo.path / ".git/theta").glob("index.sqlite3*"):
-            index.unlink()  # it knows packs by their places
+        copy_repository(histories[make], repo.path)
         (repo.path / ".git/config").write_bytes(configuration)
-        repo.run("update-index", "-q", "--refresh", check=False)  # conflicts are reported
         return repo
 
     return with_history

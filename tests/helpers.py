@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -13,11 +14,16 @@ import time
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from itertools import count
 from pathlib import Path
+from stat import S_ISREG
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Protocol
 
 import numpy as np
+
+from git_theta_ext.git.index_patch import StatWords, Update, patch_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,6 +46,16 @@ SPECS: dict[str, tuple[str, tuple[int, ...]]] = {
 EMBEDDING = "embeddings.word.weight"
 ATTENTION = [f"encoder.layer.{n}.attention.weight" for n in range(4)]
 MLP = [f"encoder.layer.{n}.mlp.weight" for n in range(4)]
+
+WITHOUT_FILTER = [
+    word
+    for setting in ("process=", "clean=", "smudge=", "required=false")
+    for word in ("-c", f"filter.theta.{setting}")
+]
+"""Options of git with which it takes manifests as they are."""
+
+LAG = 0.12
+"""Seconds, a little more than by which ``git theta gc`` expects file times to lag."""
 
 Tensor = tuple[str, tuple[int, ...], bytes]
 
@@ -104,8 +120,7 @@ def run_here(args: Sequence[str], folder: Path, answers: str = "") -> subprocess
     from git_theta_ext.cli.main import main
 
     if args[0] == "gc":
-        # A process takes longer to start than file times may lag; packs as young as that are not removed.
-        time.sleep(0.2)
+        _wait_for_packs(folder)
     with _process_state(folder), TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
         given.write(answers.encode())
         given.seek(0)
@@ -114,6 +129,13 @@ def run_here(args: Sequence[str], folder: Path, answers: str = "") -> subprocess
         out.seek(0)
         err.seek(0)
         return subprocess.CompletedProcess(["git", "theta", *args], code, out.read().decode(), err.read().decode())
+
+
+def _wait_for_packs(folder: Path) -> None:
+    """Wait until packs are old enough for gc to remove them, as they are when a process of its own has started."""
+    store = folder / ".git/theta/packs"
+    newest = max((path.stat().st_mtime for path in store.glob("*/*")), default=0.0) if store.is_dir() else time.time()
+    time.sleep(max(0.0, newest + LAG - time.time()))
 
 
 @contextmanager
@@ -187,11 +209,31 @@ class Repo:
         self.write(data, path)
         return data
 
-    def commit(self, message: str, *paths: str) -> str:
-        """Add everything, or only ``paths``, commit, and return the commit's id."""
+    def commit(self, message: str, *paths: str, by_filter: bool = False) -> str:
+        """Add everything, or only ``paths``, commit, and return the commit's id.
+
+        Checkpoints are staged in this process: a filter takes eight times as long to do the same. Their files are made
+        older than the index, as those of users mostly are, or git would start a filter to read them again.
+
+        Args:
+            message: The message.
+            paths: Files and directories; all changes if there are none.
+            by_filter: Stage checkpoints by git's filter, in a test of what the filter does with their content or name.
+        """
+        if not by_filter:
+            make_old(self.path)
+            self.run("theta", "add", *(paths or (".",)), check=False)  # fails if there is no checkpoint
         self.git("add", *(paths or ("--all",)))
         self.git("commit", "--quiet", "--message", message)
         return self.git("rev-parse", "HEAD")
+
+    def switch(self, *args: str) -> None:
+        """Do what ``git checkout`` does with these arguments, and write checkpoints in this process.
+
+        It is for the steps that lead to what a test looks at: the filter is not started.
+        """
+        self.git(*WITHOUT_FILTER, "checkout", "--quiet", *args)
+        self.run("theta", "checkout")
 
     def sha(self, path: str = MODEL) -> str:
         """Return the SHA-256 of a file of the work tree."""
@@ -223,15 +265,57 @@ class Repo:
         return wrong
 
 
+PAST = count(int(time.time()) - 1_000_000)
+"""Times in seconds; each file gets one of its own, because git does not look at fractions."""
+
+
+def make_old(folder: Path) -> None:
+    """Give the files of a work tree that were written a moment ago a time that lies far back."""
+    recently = time.time() - 10
+    for place, folders, files in os.walk(folder):
+        if ".git" in (*folders, *files) and place != str(folder):  # a submodule has an index of its own
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if name != ".git"]
+        for name in files:
+            stat = os.lstat(path := os.path.join(place, name))  # noqa: PTH118 - a path need not be valid UTF-8
+            if S_ISREG(stat.st_mode) and stat.st_mtime > recently:
+                os.utime(path, (now := next(PAST), now))
+
+
+@cache
+def _staged(source: Path) -> dict[str, str]:
+    """Return the object ids of the files in the index of a repository that does not change any more."""
+    listed = subprocess.check_output(["git", "ls-files", "--stage", "-z"], cwd=source)
+    lines = [os.fsdecode(line).partition("\t") for line in listed.split(b"\0")[:-1]]
+    return {path: words.split()[1] for words, _, path in lines}
+
+
+def copy_repository(source: Path, target: Path) -> Repo:
+    """Copy a repository that does not change any more, such that git need not look into the files of the copy."""
+    shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+    for index in (target / ".git/theta").glob("index.sqlite3*"):
+        index.unlink()  # it knows packs by their places
+    updates = {
+        os.fsencode(path): Update(
+            bytes.fromhex(oid), *(StatWords.of((folder / path).lstat()) for folder in (source, target))
+        )
+        for path, oid in _staged(source).items()
+        if os.path.lexists(source / path)
+    }
+    patch_file(target / ".git/index", updates, "sha1")
+    return Repo(target)
+
+
 def fork(repo: Repo) -> None:
     """Make the history of the fixture ``forked``."""
     repo.write_model(seed=1)
     repo.commit("base")
     repo.git("tag", "base")
-    repo.git("checkout", "--quiet", "-b", "side")
+    repo.switch("-b", "side")
     repo.write_model(seed=1, changed={ATTENTION[1]: 3})
     repo.commit("side")
-    repo.git("checkout", "--quiet", "main")
+    repo.switch("main")
     repo.write_model(seed=1, changed={ATTENTION[0]: 2})
     repo.commit("main")
 

@@ -37,7 +37,7 @@ def test_a_repository_of_gitpython_is_taken_for_its_folder(two, tmp_path):
 def changed_by_both(repo):
     fork(repo)
     for branch, seed in (("side", 4), ("main", 5)):
-        repo.git("checkout", "--quiet", branch)
+        repo.switch(branch)
         own = {ATTENTION[1]: 3} if branch == "side" else {ATTENTION[0]: 2}
         repo.write_model(seed=1, changed=own | {EMBEDDING: seed})
         repo.commit(f"{branch} goes on")

@@ -63,9 +63,9 @@ def test_several_checkpoints_are_resolved_at_once(repo: Repo, tmp_path: Path) ->
     names = ["a.safetensors", "folder/b.safetensors", "folder/c.safetensors"]
     for seed, branch in ((1, None), (2, "side"), (3, "main")):
         if branch == "side":
-            repo.git("checkout", "--quiet", "-b", "side")
+            repo.switch("-b", "side")
         elif branch:
-            repo.git("checkout", "--quiet", branch)
+            repo.switch(branch)
         for name in names:
             repo.write_model(name, seed)
         repo.commit(str(seed))

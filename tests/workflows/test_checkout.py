@@ -96,7 +96,7 @@ def test_commands_in_a_subdirectory_reach_files_there_and_above(repo: Repo) -> N
 )
 def test_odd_file_names(repo: Repo, name: str) -> None:
     repo.write(ONE, name)
-    repo.commit("one")
+    repo.commit("one", by_filter=True)
     (repo.path / name).unlink()
     repo.git("checkout", "--", name)
     assert repo.problems(name, ONE) == []

@@ -136,9 +136,9 @@ def eventful(history: History) -> None:
     history.commit(renamed=None, one=shards[0], two=shards[1])
     history.commit(two=training.cast(shards[1], "F32"), one=training.cast(shards[0], "F32"))
     history.commit(two=training.trained(training.cast(shards[1], "F32"), 8, size=1e-6))
-    history.repo.git("checkout", "--quiet", "-b", "side", "HEAD~1")
+    history.repo.switch("-b", "side", "HEAD~1")
     history.commit(one=training.trained(shards[0], 9))
-    history.repo.git("checkout", "--quiet", "main")
+    history.repo.switch("main")
     history.repo.git("merge", "--quiet", "side")
     history.note(history.repo.git("rev-parse", "HEAD"))
 
@@ -454,7 +454,7 @@ def test_a_push_lets_nothing_of_other_branches_out(history: History, shared: Rep
     repo = history.repo
     model = training.fresh(1)
     history.commit(model=model)
-    repo.git("checkout", "--quiet", "-b", "private")
+    repo.switch("-b", "private")
     private = training.trained(model, 1, size=1e-2)
     history.commit(model=private)
     secret = packs(repo)

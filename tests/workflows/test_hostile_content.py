@@ -21,14 +21,14 @@ def versions(repo: Repo) -> None:
         repo.write(safetensors({NAME: ("U8", (400,), data), "plain": ("F32", (100,), data)}), MODEL)
 
     write(1)
-    repo.commit("base")
+    repo.commit("base", by_filter=True)
     repo.git("branch", "side")
     write(2)
     repo.commit("main")
-    repo.git("checkout", "--quiet", "side")
+    repo.switch("side")
     write(3)
     repo.commit("side")
-    repo.git("checkout", "--quiet", "main")
+    repo.switch("main")
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def sha256(tmp_path: Path) -> Repo:
     made.git("theta", "install", "--global")
     made.git("theta", "track", "*.safetensors")
     made.write_model(seed=1)
-    made.commit("one")
+    made.commit("one", by_filter=True)
     made.git("tag", "one")
     made.write_model(seed=2)
     made.commit("two")

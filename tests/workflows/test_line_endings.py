@@ -12,7 +12,7 @@ def test_autocrlf_changes_neither_manifest_nor_file(two: Repo, setting: str) -> 
     two.git("checkout", "--quiet", "one")
     assert two.problems(MODEL, model(1)) == []
     two.write_model(seed=3)
-    two.commit("three")
+    two.commit("three", by_filter=True)
     assert "\r" not in two.git("cat-file", "blob", f"HEAD:{MODEL}")
 
 

@@ -19,7 +19,7 @@ def test_fast_forward(two: Repo) -> None:
 
 
 def test_file_changed_on_the_other_side_only(forked: Repo) -> None:
-    forked.git("checkout", "--quiet", "-b", "third", "base")
+    forked.switch("-b", "third", "base")
     forked.write(b"notes", "notes.txt")
     forked.commit("notes")
     forked.git("merge", "--quiet", "side")
@@ -39,10 +39,10 @@ def test_merge_is_committed_with_both_parents(forked: Repo) -> None:
 def _change_both(repo: Repo, *names: str) -> None:
     repo.write_model(seed=1)
     repo.commit("base")
-    repo.git("checkout", "--quiet", "-b", "side")
+    repo.switch("-b", "side")
     repo.write_model(seed=1, changed=dict.fromkeys(names, 3))
     repo.commit("side")
-    repo.git("checkout", "--quiet", "main")
+    repo.switch("main")
     repo.write_model(seed=1, changed=dict.fromkeys(names, 2))
     repo.commit("main")
 
@@ -81,7 +81,7 @@ def averaged() -> bytes:
 
 @pytest.mark.parametrize("branches", [("main", "side"), ("side", "main")], ids=" ".join)
 def test_tensors_changed_on_both_sides_are_averaged_whichever_is_ours(floats: Repo, branches: tuple[str, str]) -> None:
-    floats.git("checkout", "--quiet", branches[0])
+    floats.switch(branches[0])
     floats.git("merge", "--quiet", branches[1])
     assert floats.problems(MODEL, averaged()) == []
 
@@ -131,10 +131,10 @@ def test_aborted_merge_brings_the_file_back(integers: Repo) -> None:
 
 
 def test_both_sides_add_the_same_file_with_different_tensors(repo: Repo) -> None:
-    repo.git("checkout", "--quiet", "-b", "side")
+    repo.switch("-b", "side")
     repo.write_model(seed=3)
     repo.commit("side")
-    repo.git("checkout", "--quiet", "main")
+    repo.switch("main")
     repo.write_model(seed=2)
     repo.commit("main")
     done = repo.run("merge", "side", check=False)
@@ -148,7 +148,7 @@ def test_both_sides_add_the_same_file_with_different_tensors(repo: Repo) -> None
 @pytest.mark.parametrize("words", [["side"], ["-s", "theta", "side", "third"]], ids=["two sides", "three sides"])
 def test_file_that_all_sides_add_conflicts_only_where_they_differ(repo: Repo, words: list[str]) -> None:
     for number, name in enumerate(("side", "third", "main"), 1):
-        repo.git("checkout", "--quiet", "-B", name, "HEAD" if number == 1 else "side~1")
+        repo.switch("-B", name, "HEAD" if number == 1 else "side~1")
         content = tensors(1, {ATTENTION[0]: number})
         if name != "main":
             content |= {f"head.{name}": ("F32", (1,), np.float32(number).tobytes())}
@@ -172,10 +172,10 @@ def test_both_sides_add_different_parameters(repo: Repo) -> None:
     ours["head.ours"] = theirs["head.theirs"] = ("F32", (2, 3), extra)
     repo.write(safetensors(base))
     repo.commit("base")
-    repo.git("checkout", "--quiet", "-b", "side")
+    repo.switch("-b", "side")
     repo.write(safetensors(theirs))
     repo.commit("side")
-    repo.git("checkout", "--quiet", "main")
+    repo.switch("main")
     repo.write(safetensors(ours))
     repo.commit("main")
     repo.git("merge", "--quiet", "side")
@@ -186,7 +186,7 @@ def test_both_sides_add_different_parameters(repo: Repo) -> None:
 
 
 def test_model_deleted_on_one_side_and_changed_on_the_other_conflicts(forked: Repo) -> None:
-    forked.git("checkout", "--quiet", "-b", "gone", "base")
+    forked.switch("-b", "gone", "base")
     forked.git("rm", "--quiet", MODEL)
     forked.git("commit", "--quiet", "--message", "gone")
     assert forked.run("merge", "side", check=False).returncode == 1
@@ -195,7 +195,7 @@ def test_model_deleted_on_one_side_and_changed_on_the_other_conflicts(forked: Re
 
 
 def test_renamed_on_one_side_and_changed_on_the_other(forked: Repo) -> None:
-    forked.git("checkout", "--quiet", "-b", "moved", "base")
+    forked.switch("-b", "moved", "base")
     forked.git("mv", MODEL, "moved.safetensors")
     forked.git("commit", "--quiet", "--message", "moved")
     forked.git("merge", "--quiet", "side")
@@ -206,12 +206,12 @@ def test_renamed_on_one_side_and_changed_on_the_other(forked: Repo) -> None:
 def test_criss_cross_merge_takes_what_each_side_changed(forked: Repo) -> None:
     main, side = forked.git("rev-parse", "main"), forked.git("rev-parse", "side")
     forked.git("merge", "--quiet", side)
-    forked.git("checkout", "--quiet", "side")
+    forked.switch("side")
     forked.git("merge", "--quiet", main)
     merged = {ATTENTION[0]: 2, ATTENTION[1]: 3}
     forked.write_model(seed=1, changed=merged | {EMBEDDING: 4})
     forked.commit("side goes on")
-    forked.git("checkout", "--quiet", "main")
+    forked.switch("main")
     forked.write_model(seed=1, changed=merged | {ATTENTION[3]: 5})
     forked.commit("main goes on")
     forked.git("merge", "--quiet", "side")
@@ -221,9 +221,9 @@ def test_criss_cross_merge_takes_what_each_side_changed(forked: Repo) -> None:
 def test_criss_cross_merge_of_a_tensor_that_both_sides_changed_asks_nothing(floats: Repo) -> None:
     main, side = floats.git("rev-parse", "main"), floats.git("rev-parse", "side")
     floats.git("-c", "theta.merge.method=ours", "merge", "--quiet", side)
-    floats.git("checkout", "--quiet", "side")
+    floats.switch("side")
     floats.git("-c", "theta.merge.method=ours", "merge", "--quiet", main)
-    floats.git("checkout", "--quiet", "main")
+    floats.switch("main")
     done = floats.run("merge", "--quiet", "side", check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "2 merged by average" in done.stderr, "each side kept its own, and neither is what the ancestor had"

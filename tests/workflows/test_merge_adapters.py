@@ -39,10 +39,10 @@ def fork(repo: Repo, *sides: tuple[int, float]) -> np.ndarray:
     repo.git("branch", "--force", "side")
     ours = write(repo, 1, *sides[0])
     repo.commit("ours")
-    repo.git("checkout", "--quiet", "side")
+    repo.switch("side")
     theirs = write(repo, 2, *sides[1])
     repo.commit("theirs")
-    repo.git("checkout", "--quiet", "main")
+    repo.switch("main")
     return (ours + theirs) / 2
 
 

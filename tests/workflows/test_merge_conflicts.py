@@ -33,10 +33,10 @@ STAGING = [
 def _undecided(repo: Repo) -> None:
     repo.write_model(seed=1)
     repo.commit("base")
-    repo.git("checkout", "--quiet", "-b", "side")
+    repo.switch("-b", "side")
     repo.write_model(seed=1, changed={IDS: 3, ATTENTION[1]: 3})
     repo.commit("side")
-    repo.git("checkout", "--quiet", "main")
+    repo.switch("main")
     repo.write_model(seed=1, changed={IDS: 2, ATTENTION[0]: 2})
     repo.commit("main")
     assert repo.run("merge", "side", check=False).returncode == 1
@@ -75,13 +75,13 @@ def test_diff_says_what_is_undecided(undecided: Repo) -> None:
 def test_deleted_on_one_side_and_changed_on_another_is_kept_or_deleted(
     forked: Repo, words: list[str], gone: str, kept: bool
 ) -> None:
-    forked.git("checkout", "--quiet", "-b", "other", "base")
+    forked.switch("-b", "other", "base")
     forked.write(b"other", "notes.txt")
     forked.commit("other")
-    forked.git("checkout", "--quiet", gone)
+    forked.switch(gone)
     forked.git("rm", "--quiet", MODEL)
     forked.git("commit", "--quiet", "--message", "gone")
-    forked.git("checkout", "--quiet", "main")
+    forked.switch("main")
     assert forked.run("merge", *words, check=False).returncode == 1
     status = json.loads(forked.git("theta", "status", "--json"))
     assert (status["one_sided"], status["conflicted"]) == ([MODEL], [])

@@ -33,10 +33,10 @@ def _branches(repo: Repo) -> None:
     repo.commit("base")
     for number, name in enumerate(SIDES[:2], 2):
         if name != "main":
-            repo.git("checkout", "--quiet", "-b", name, "HEAD~1")
+            repo.switch("-b", name, "HEAD~1")
         repo.write_model(seed=1, changed={NAME: number})
         repo.commit(name)
-    repo.git("checkout", "--quiet", "main")
+    repo.switch("main")
 
 
 @pytest.fixture
@@ -71,13 +71,13 @@ def test_the_command_line_beats_the_file(branches: Repo) -> None:
 
 @pytest.mark.parametrize("words", [["side"], ["-s", "theta", "side", "third"]], ids=["two sides", "three sides"])
 def test_rules_that_a_merged_branch_brings_count_from_the_next_merge_on(branches: Repo, words: list[str]) -> None:
-    branches.git("checkout", "--quiet", "-b", "third", "main~1")
+    branches.switch("-b", "third", "main~1")
     branches.write_model(seed=1, changed={NAME: 4})
     branches.commit("third")
-    branches.git("checkout", "--quiet", "side")
+    branches.switch("side")
     branches.write(b"version: 1\ndefaults: {method: theirs}\n", ".thetamerge")
     branches.commit("rules")
-    branches.git("checkout", "--quiet", "main")
+    branches.switch("main")
     branches.git("merge", "--quiet", *words)
     sides = np.sort([of(seed).astype(np.float64) for seed in ((2, 3) if words == ["side"] else (2, 3, 4))], axis=0)
     assert np.array_equal(merged(branches), (sum(sides) / len(sides)).astype(np.float32))
@@ -185,12 +185,12 @@ def test_a_device_that_is_not_here_leaves_everything_as_it_was(branches: Repo, d
 def test_statistics_beside_the_checkpoint_weigh_its_parameters(branches: Repo) -> None:
     found = []
     for number, name in enumerate(SIDES[:2]):
-        branches.git("checkout", "--quiet", name)
+        branches.switch(name)
         data, numbers = statistics(number)
         found.append(numbers.astype(np.float64))
         branches.write(data, "model.stats.safetensors")
         branches.commit("statistics")
-    branches.git("checkout", "--quiet", "main")
+    branches.switch("main")
     done = branches.run("-c", "theta.merge.method=fisher", "merge", "--quiet", "side")
     assert "model.safetensors: 1 merged by fisher" in done.stderr.replace("0 taken, ", "")
     assert "model.stats.safetensors: 0 taken, 1 merged by average" in done.stderr

@@ -75,7 +75,7 @@ def _forked(repo: Repo) -> None:
         ("main", "base", {EMBEDDING: 2, ATTENTION[0]: 2}),
     ):
         if start or name == "base":
-            repo.git("checkout", "--quiet", "-B", name, *([start] if start else []))
+            repo.switch("-B", name, *([start] if start else []))
         repo.write_model(seed=1, changed=changed)
         repo.commit(name)
 
@@ -87,7 +87,7 @@ def forked(with_history: WithHistory) -> Repo:
 
 
 def started(repo: Repo, operation: Operation) -> None:
-    repo.git("checkout", "--quiet", operation.at)
+    repo.switch(operation.at)
     for words in operation.prepare:
         repo.git(*words)
 
@@ -131,20 +131,20 @@ def test_a_rebase_of_several_commits_comes_to_the_sum_of_all_changes_bit_for_bit
         repo.commit(name)
 
     commit("base", 0)
-    repo.git("checkout", "--quiet", "-b", "side")
+    repo.switch("-b", "side")
     for number in (1, 2):
         commit(f"step {number}", number)
-    repo.git("checkout", "--quiet", "main")
+    repo.switch("main")
     commit("upstream", 100)
-    repo.git("checkout", "--quiet", "side")
+    repo.switch("side")
     start = np.frombuffer(values(EMBEDDING, 1), "<f4").round()
     for words in (["rebase"], ["rebase", "--apply"]):
-        repo.git("checkout", "--quiet", "-B", "rebased", "side")
+        repo.switch("-B", "rebased", "side")
         repo.git(*words, "--quiet", "main")
         assert np.array_equal(embedding(repo), start + 102)
     repo.git("revert", "--no-edit", "HEAD~1")
     assert np.array_equal(embedding(repo), start + 101), "what came after the reverted commit stays"
-    repo.git("checkout", "--quiet", "main")
+    repo.switch("main")
     repo.git("merge", "--quiet", "--no-edit", "side")
     assert np.array_equal(embedding(repo), start + 51)
 
@@ -201,7 +201,7 @@ def test_methods_for_merges_do_not_thin_out_a_change_that_is_picked(
 
 
 def test_what_cannot_be_applied_is_a_conflict_and_the_stash_is_kept(forked: Repo) -> None:
-    forked.git("checkout", "--quiet", "base")
+    forked.switch("base")
     forked.write_model(seed=1, changed={EMBEDDING: 5, IDS: 7})
     forked.git("stash", "--quiet")
     forked.write_model(seed=1, changed={EMBEDDING: 6, IDS: 8})

@@ -61,9 +61,9 @@ def test_the_last_branch_is_merged_as_git_does(repo: Repo, tmp_path: Path, kind:
     attributes = repo.read(".gitattributes") + b"union merge=union\nwhole -merge\n"
     put(repo, {MODEL: model(1), ".gitattributes": attributes, **base}, "base")
     for name, files in (("side", theirs), ("quiet", {"quiet.txt": b"quiet"})):
-        repo.git("checkout", "--quiet", "-b", name, "main")
+        repo.switch("-b", name, "main")
         put(repo, files, name)
-    repo.git("checkout", "--quiet", "main")
+    repo.switch("main")
     put(repo, ours, "main")
     shutil.copytree(repo.path, tmp_path / "other", symlinks=True)
     other = Repo(tmp_path / "other")
@@ -79,9 +79,9 @@ def test_the_last_branch_is_merged_as_git_does(repo: Repo, tmp_path: Path, kind:
 def test_a_text_conflict_and_one_of_parameters_are_settled_in_one_merge(repo: Repo) -> None:
     put(repo, {MODEL: model(1), "f": LINES}, "base")
     for name, content, text in (("a", THEIRS, LINES), ("b", model(1, {EMBEDDING: 4}), b"B\n2\n3\n4\n5\n")):
-        repo.git("checkout", "--quiet", "-b", name, "main")
+        repo.switch("-b", name, "main")
         put(repo, {MODEL: content, "f": text}, name)
-        repo.git("checkout", "--quiet", "main")
+        repo.switch("main")
     put(repo, {MODEL: OURS, "f": b"A\n2\n3\n4\n5\n"}, "main")
     assert repo.run("merge", "-s", "theta", "-X", "method=conflict", "a", "b", check=False).returncode == 1
     assert repo.git("status", "--porcelain").splitlines() == ["UU f", f"UU {MODEL}"]

@@ -42,7 +42,7 @@ def fill(repo: Repo) -> Repo:
     repo.commit("base")
     repo.git("tag", "base")
     for name in ("a", "b", "main"):
-        repo.git("checkout", "--quiet", "-B", name, "base")
+        repo.switch("-B", name, "base")
         repo.write_model(seed=1, changed=SIDES[name])
         repo.commit(name)
     return repo
@@ -157,7 +157,7 @@ def test_in_a_bare_repository_attributes_may_come_from_a_commit(bare: Repo) -> N
     ids=["merge", "rebase", "several"],
 )
 def test_by_git_pull(bare: Repo, filled: Repo, tmp_path: Path, words: list[str], seeds: list[int]) -> None:
-    filled.git("checkout", "--quiet", "-b", "c", "base")
+    filled.switch("-b", "c", "base")
     filled.write_model(seed=1, changed={EMBEDDING: 5})
     filled.commit("c")
     filled.git("push", "--quiet", "origin", "c")

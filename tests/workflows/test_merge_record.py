@@ -24,7 +24,7 @@ def records(repo: Repo, rev: str = "HEAD") -> list[dict[str, object]]:
 
 
 def branch(repo: Repo, name: str, changed: dict[str, int], start: str = "base") -> None:
-    repo.git("checkout", "--quiet", "-B", name, start)
+    repo.switch("-B", name, start)
     repo.write_model(seed=1, changed=changed)
     repo.commit(name)
 
@@ -151,12 +151,12 @@ def test_a_merge_that_was_given_up_leaves_no_trace_in_the_next(three: Repo) -> N
 
 
 def test_replay_makes_a_common_ancestor_of_gits_own_again(three: Repo) -> None:
-    three.git("checkout", "--quiet", "-b", "left", "a")
+    three.switch("-b", "left", "a")
     three.git("merge", "--quiet", "-s", "theta", "-X", "method=ours", "b")
-    three.git("checkout", "--quiet", "-b", "right", "b")
+    three.switch("-b", "right", "b")
     three.git("merge", "--quiet", "-s", "theta", "-X", "method=theirs", "a")
     for number, name in enumerate(("left", "right")):
-        three.git("checkout", "--quiet", name)
+        three.switch(name)
         three.write_model(seed=1, changed={EMBEDDING: 3, ATTENTION[1]: 3, ATTENTION[2]: 4} | {ATTENTION[3]: 7 + number})
         three.commit("goes on")
     three.git("merge", "--quiet", "left")
@@ -237,7 +237,7 @@ def test_a_record_goes_where_it_is_not_true_and_stays_where_it_is(three: Repo) -
     assert records(three) == [], "the model is another"
     assert three.git("log", "-1", "--format=%B") == "Merge branch 'a'"
 
-    three.git("checkout", "--quiet", "-B", "picked", "b")
+    three.switch("-B", "picked", "b")
     three.git("cherry-pick", "-m", "1", merge)
     assert records(three) == []
     three.git("reset", "--quiet", "--hard", "b")
@@ -257,7 +257,7 @@ def test_a_merge_that_a_rebase_makes_again_is_made_by_the_same_method_and_says_s
     method, seed = ("theirs", 3) if len(branches) == 1 else ("base", 1)
     three.git("merge", "--quiet", "-s", "theta", "-X", f"method={method}", *branches)
     branch(three, "upstream", {ATTENTION[3]: 9})
-    three.git("checkout", "--quiet", "main")
+    three.switch("main")
     three.git("rebase", "--quiet", "--rebase-merges", *(["-s", "theta"] if "b" in branches else []), "upstream")
     changed = {EMBEDDING: seed, ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[3]: 9}
     assert three.problems(MODEL, model(1, changed | ({ATTENTION[2]: 4} if "b" in branches else {}))) == []
@@ -281,7 +281,7 @@ def test_commits_that_are_replayed_are_no_merges_and_say_nothing(three: Repo) ->
     assert records(three) == []
     three.git("revert", "--no-edit", "HEAD~1")
     assert records(three) == []
-    three.git("checkout", "--quiet", "b")
+    three.switch("b")
     three.git("rebase", "--quiet", "a")
     assert records(three) == []
     assert not (three.path / ".git/theta/merge.json").exists()

@@ -33,7 +33,7 @@ def merged(*seeds: int) -> bytes:
 
 def side(repo: Repo, name: str, seed: int, path: str = MODEL) -> None:
     """Make a branch on which the model has another path, and is changed in its way."""
-    repo.git("checkout", "--quiet", "-B", name, "base")
+    repo.switch("-B", name, "base")
     if path != MODEL:
         (repo.path / path).parent.mkdir(parents=True, exist_ok=True)
         repo.git("mv", MODEL, path)
@@ -71,9 +71,9 @@ def test_renamed_and_changed(with_history: WithHistory, words: list[str], paths:
 @pytest.mark.parametrize("words", [["b"], ["-s", "theta", "a", "b"]], ids=["two sides", "three sides"])
 def test_renamed_to_different_names_both_hold_what_was_merged(with_history: WithHistory, words: list[str]) -> None:
     started = with_history(renamed(MOVED, MODEL, OTHER))
-    done = started.run("merge", *words, check=False)
+    done = started.run(*OURS, "merge", *words, check=False)
     assert "CONFLICT (rename/rename)" in done.stdout
-    wanted = merged(*((2, 3, 4) if "a" in words else (2, 4)))
+    wanted = taken(*((2, 3, 4) if "a" in words else (2, 4)))
     assert [started.read(path) == wanted for path in (MOVED, OTHER)] == [True, True]
     started.git("rm", "--quiet", MODEL, OTHER)
     started.git("add", MOVED)
@@ -99,7 +99,7 @@ def test_moved_with_its_folder(repo: Repo, words: list[str]) -> None:
     repo.commit("folder")
     base = repo.git("rev-parse", "HEAD")
     for name, seed, folder in (("a", 3, "new"), ("b", 4, "old"), ("main", 2, "old")):
-        repo.git("checkout", "--quiet", "-B", name, base)
+        repo.switch("-B", name, base)
         if folder != "old":
             repo.git("mv", "old", folder)
         changed = {EMBEDDING: seed, ATTENTION[seed - 2]: seed}

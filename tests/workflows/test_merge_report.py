@@ -27,10 +27,10 @@ def written(repo: Repo, moved: np.ndarray | None, **others: int) -> None:
 def _merged(repo: Repo) -> None:
     written(repo, None)
     repo.commit("base")
-    repo.git("checkout", "--quiet", "-b", "side")
+    repo.switch("-b", "side")
     written(repo, THEIRS)
     repo.commit("side")
-    repo.git("checkout", "--quiet", "main")
+    repo.switch("main")
     written(repo, OURS, **{"encoder.layer.3.norm.bias": 2})
     repo.commit("main")
     words = ["-X", "method=ties", "-X", "scope=tensor", "-X", "density=0.3", "-X", "ties=original"]
@@ -75,7 +75,7 @@ def test_text_has_a_line_for_each_group_and_a_page_holds_the_same(merged: Repo, 
 
 def _resolved(repo: Repo) -> None:
     for branch, seed in (("main", 1), ("side", 2), ("main", 3)):
-        repo.git("checkout", "--quiet", *(["-b"] if branch == "side" else []), branch)
+        repo.switch(*(["-b"] if branch == "side" else []), branch)
         content = tensors(1, {EMBEDDING: seed, "position_ids": seed})
         repo.write(safetensors(content | {"<script>x": ("F32", (2,), np.full(2, seed, "<f4").tobytes())}))
         repo.commit(branch)

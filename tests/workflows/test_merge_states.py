@@ -225,10 +225,10 @@ def outcomes(module_repo: Repo) -> dict[str, Merged]:
     repo.write(version(None))
     repo.commit("base")
     for number, name in enumerate(("a", "b"), 1):
-        repo.git("checkout", "--quiet", "-b", name, "main")
+        repo.switch("-b", name, "main")
         repo.write(version(number))
         repo.commit(name)
-        repo.git("checkout", "--quiet", "main")
+        repo.switch("main")
     repo.write(version(0))
     repo.commit("main")
     found = {}

@@ -17,7 +17,7 @@ PATTERN = "encoder.layer.{0-2}.attention.weight"
 def _undecided(repo: Repo) -> None:
     names = (EMBEDDING, *ATTENTION[:3], "position_ids")
     for branch, seed in (("main", 1), ("side", 2), ("main", 3)):
-        repo.git("checkout", "--quiet", *(["-b"] if branch == "side" else []), branch)
+        repo.switch(*(["-b"] if branch == "side" else []), branch)
         repo.write_model(seed=1, changed=dict.fromkeys(names, seed))
         repo.commit(branch)
     assert repo.run("-c", "theta.merge.method=conflict", "merge", "side", check=False).returncode == 1
@@ -114,10 +114,10 @@ def test_several_branches_are_reported_apart(repo: Repo) -> None:
     repo.write_model(seed=1)
     repo.commit("base")
     for name, seed in (("a", 2), ("b", 3)):
-        repo.git("checkout", "--quiet", "-b", name, "main")
+        repo.switch("-b", name, "main")
         repo.write_model(seed=1, changed={EMBEDDING: seed})
         repo.commit(name)
-    repo.git("checkout", "--quiet", "main")
+    repo.switch("main")
     repo.write_model(seed=1, changed={EMBEDDING: 4})
     repo.commit("main")
     assert repo.run("merge", "-s", "theta", "-X", "method=conflict", "a", "b", check=False).returncode == 1

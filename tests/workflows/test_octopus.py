@@ -20,13 +20,13 @@ TEXT = "1\n2\n3\n4\n5\n6\n7\n8\n9\n"
 
 def branch(repo: Repo, name: str, changed: dict[str, int] | None = None, start: str = "base", **files: str) -> str:
     """Make a branch with one commit; HEAD is on ``main`` again afterwards."""
-    repo.git("checkout", "--quiet", "-b", name, start)
+    repo.switch("-b", name, start)
     if changed is not None:
         repo.write_model(seed=1, changed=changed)
     for stem, text in files.items():
         repo.write(text.encode(), f"{stem}.txt")
     commit = repo.commit(name)
-    repo.git("checkout", "--quiet", "main")
+    repo.switch("main")
     return commit
 
 
@@ -119,10 +119,10 @@ def test_checkpoint_that_one_branch_changed_is_taken(started: Repo) -> None:
 
 
 def test_renamed_checkpoint_is_merged_under_its_new_name(three: Repo) -> None:
-    three.git("checkout", "--quiet", "b")
+    three.switch("b")
     three.git("mv", MODEL, "moved.safetensors")
     three.git("commit", "--quiet", "--message", "moved")
-    three.git("checkout", "--quiet", "main")
+    three.switch("main")
     three.git("merge", "--quiet", "-s", "theta", "a", "b", "c")
     assert not (three.path / MODEL).exists()
     changed = {ATTENTION[0]: 2, ATTENTION[1]: 3, ATTENTION[2]: 4, MLP[3]: 5}
@@ -131,10 +131,10 @@ def test_renamed_checkpoint_is_merged_under_its_new_name(three: Repo) -> None:
 
 def test_checkpoint_that_two_branches_add_differently_conflicts(started: Repo) -> None:
     for name, seed in (("a", 2), ("b", 3)):
-        started.git("checkout", "--quiet", "-b", name, "base")
+        started.switch("-b", name, "base")
         started.write_model("new.safetensors", seed)
         started.commit(name)
-    started.git("checkout", "--quiet", "main")
+    started.switch("main")
     assert started.run("merge", "-s", "theta", "a", "b", check=False).returncode == 1
     assert started.git("status", "--porcelain") == "AA new.safetensors"
     started.git("theta", "resolve", "--method", "theirs", "new.safetensors")
@@ -215,10 +215,10 @@ def test_text_conflict_of_an_earlier_branch_changes_nothing_and_names_it(three: 
 
 
 def test_checkpoint_deleted_by_the_last_branch_keeps_what_the_others_made_of_it(three: Repo) -> None:
-    three.git("checkout", "--quiet", "-b", "gone", "base")
+    three.switch("-b", "gone", "base")
     three.git("rm", "--quiet", MODEL)
     three.git("commit", "--quiet", "--message", "gone")
-    three.git("checkout", "--quiet", "main")
+    three.switch("main")
     assert three.run("merge", *OURS, "a", "gone", check=False).returncode == 1
     assert f"UD {MODEL}" in three.git("status", "--porcelain")
     three.git("add", MODEL)
@@ -258,23 +258,23 @@ def test_branch_without_a_common_ancestor(three: Repo) -> None:
     three.git("rm", "--quiet", "-r", "--force", "notes.txt", MODEL)
     three.write(b"strange", "strange.txt")
     three.commit("stranger")
-    three.git("checkout", "--quiet", "main")
+    three.switch("main")
     done = three.run("merge", "-s", "theta", "--allow-unrelated-histories", "a", "stranger", check=False)
     assert done.returncode == 1, "without an ancestor, values that differ are in conflict"
     assert f"AA {MODEL}" in three.git("status", "--porcelain")
 
 
 def test_criss_cross_ancestors_are_merged_by_parameter(three: Repo) -> None:
-    three.git("checkout", "--quiet", "-b", "left", "a")
+    three.switch("-b", "left", "a")
     three.git("merge", "--quiet", "-s", "theta", "-X", "method=ours", "b")
-    three.git("checkout", "--quiet", "-b", "right", "b")
+    three.switch("-b", "right", "b")
     three.git("merge", "--quiet", "-s", "theta", "-X", "method=theirs", "a")
     both = {EMBEDDING: 3, ATTENTION[1]: 3, ATTENTION[2]: 4}
     for number, name in enumerate(("left", "right")):
-        three.git("checkout", "--quiet", name)
+        three.switch(name)
         three.write_model(seed=1, changed=both | {ATTENTION[1 + number]: 7})
         three.commit("goes on")
-    three.git("checkout", "--quiet", "-b", "middle", "left~1")
+    three.switch("-b", "middle", "left~1")
     three.write_model(seed=1, changed=both | {MLP[0]: 8})
     three.commit("middle")
     assert len(three.git("merge-base", "--octopus", "--all", "middle", "left", "right").split()) == 2
@@ -318,10 +318,10 @@ def test_rules_of_the_repository_hold(three: Repo) -> None:
 
 def test_raw_checkpoint_on_a_branch_is_refused(three: Repo) -> None:
     blob = three.git("hash-object", "-w", "--no-filters", "--stdin", input="raw")
-    three.git("checkout", "--quiet", "-b", "raw", "base")
+    three.switch("-b", "raw", "base")
     three.git("update-index", "--cacheinfo", f"100644,{blob},{MODEL}")
     three.git("commit", "--quiet", "--message", "raw")
-    three.git("checkout", "--quiet", "--force", "main")
+    three.switch("--force", "main")
     done = three.run("merge", "-s", "theta", "a", "raw", check=False)
     assert done.returncode == 2
     assert f"{MODEL}: version {blob[:12]} is not a manifest" in done.stderr
@@ -356,7 +356,7 @@ def contribute(repo: Repo, number: int, seeds: list[int]) -> None:
     """Push a branch for each seed, on which all float parameters are trained to values of that seed."""
     repo.git("fetch", "--quiet", "origin")
     for seed in seeds:
-        repo.git("checkout", "--quiet", "-b", f"round-{number}/{seed}", "origin/main")
+        repo.switch("-b", f"round-{number}/{seed}", "origin/main")
         repo.write_model(seed=seed, changed={"position_ids": 1})
         repo.commit(f"train with {seed}")
     repo.git("push", "--quiet", "origin", *(f"round-{number}/{seed}" for seed in seeds))

@@ -24,10 +24,10 @@ def branches(repo: Repo, base: bytes, ours: bytes, theirs: bytes) -> None:
     """Commit a base, and one more version on each of ``main`` (checked out) and ``side``."""
     repo.write(base)
     repo.commit("base")
-    repo.git("checkout", "--quiet", "-b", "side")
+    repo.switch("-b", "side")
     repo.write(theirs)
     repo.commit("theirs")
-    repo.git("checkout", "--quiet", "main")
+    repo.switch("main")
     repo.write(ours)
     repo.commit("ours")
 
@@ -36,9 +36,9 @@ def branches(repo: Repo, base: bytes, ours: bytes, theirs: bytes) -> None:
 def test_change_beside_inf_nan_or_huge_values_is_kept(repo: Repo, odd: float) -> None:
     first, second = vector(odd, 1.0, 2.0), vector(odd, 1.0, 3.0)
     repo.write(first)
-    repo.commit("first")
+    repo.commit("first", by_filter=True)
     repo.write(second)
-    repo.commit("second")
+    repo.commit("second", by_filter=True)
     (repo.path / MODEL).unlink()
     repo.git("checkout", "--", MODEL)
     assert repo.problems(MODEL, second) == []
@@ -48,10 +48,10 @@ def test_change_beside_inf_nan_or_huge_values_is_kept(repo: Repo, odd: float) ->
 
 def test_tiny_change_of_one_element_is_kept(repo: Repo) -> None:
     repo.write(vector(1.0, 2.0, 3.0))
-    repo.commit("first")
+    repo.commit("first", by_filter=True)
     second = vector(1.0, float(np.nextafter(np.float32(2), np.float32(3))), 3.0)
     repo.write(second)
-    repo.commit("second")
+    repo.commit("second", by_filter=True)
     (repo.path / MODEL).unlink()
     repo.git("checkout", "--", MODEL)
     assert repo.read() == second

@@ -34,7 +34,7 @@ def test_clone_can_push_new_work_back(two: Repo, shared: Repo, tmp_path: Path) -
     two.git("push", "--quiet", "origin", "main")
     copy = clone(shared, tmp_path / "clone")
     copy.write_model(seed=3)
-    copy.commit("three")
+    copy.commit("three", by_filter=True)
     copy.git("push", "--quiet", "origin", "main", "main:refs/heads/new")
     two.git("pull", "--quiet", "--ff-only", "origin", "main")
     assert two.problems(MODEL, model(3)) == []
@@ -47,7 +47,7 @@ def test_new_repository_with_global_configuration_only_pushes_what_git_add_store
     Repo(tmp_path).git("init", "--quiet", "made")
     made.write(b"*.safetensors filter=theta diff=theta merge=theta -text\n", ".gitattributes")
     data = made.write_model(seed=1)
-    made.commit("one")
+    made.commit("one", by_filter=True)
     made.git("push", "--quiet", "../shared.git", "main")
     assert clone(Repo(tmp_path / "shared.git"), tmp_path / "clone").problems(MODEL, data) == []
 
@@ -119,7 +119,7 @@ def test_deleting_a_remote_branch(two: Repo, shared: Repo) -> None:
 
 def test_push_fails_closed_when_a_pack_is_lost(two: Repo, shared: Repo) -> None:
     shutil.rmtree(two.path / ".git" / "theta" / "packs")
-    (two.path / ".git" / "theta" / "index.sqlite3").unlink()
+    (two.path / ".git" / "theta" / "index.sqlite3").unlink(missing_ok=True)
     done = two.run("push", "origin", "main", check=False)
     assert done.returncode != 0
     assert "error:" in done.stderr

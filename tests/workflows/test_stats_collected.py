@@ -76,7 +76,7 @@ def trained(module_repo: Repo, train: Any) -> Repo:
     save_file(base.state_dict(), repo.path / MODEL)
     repo.commit("base")
     for name, classes in (("a", (0, 1)), ("b", (2, 3))):
-        repo.git("checkout", "--quiet", "-b", name, "main")
+        repo.switch("-b", name, "main")
         repo.write(" ".join(map(str, classes)).encode(), "classes.txt")
         model = train.classifier()
         model.load_state_dict(base.state_dict())
@@ -85,7 +85,7 @@ def trained(module_repo: Repo, train: Any) -> Repo:
         assert repo.git(*collect).splitlines()[-1] == f"git add {STATISTICS}"
         repo.git("add", STATISTICS)
         repo.git("commit", "--quiet", "--all", "--message", name)
-    repo.git("checkout", "--quiet", "main")
+    repo.switch("main")
     return repo
 
 
@@ -94,7 +94,7 @@ def copy(trained: Repo, tmp_path: Path) -> Repo:
     """Return a copy of the repository, with ``a`` checked out."""
     shutil.copytree(trained.path, tmp_path / "repo", symlinks=True)
     made = Repo(tmp_path / "repo")
-    made.git("checkout", "--quiet", "a")
+    made.switch("a")
     return made
 
 
@@ -107,7 +107,7 @@ def version(repo: Repo, revision: str, path: str = MODEL) -> dict[str, torch.Ten
 def test_what_branches_know_merges_them_better_than_the_mean_in_one_command(trained: Repo, train: Any) -> None:
     losses = {}
     for method in METHODS:
-        trained.git("checkout", "--quiet", "--detach", "main")
+        trained.switch("--detach", "main")
         done = trained.run("merge", "-s", "theta", "-X", f"method={method}", "a", "b")
         assert f"4 merged by {method}" in done.stderr
         assert "other values" not in done.stderr
@@ -152,11 +152,11 @@ def test_a_rule_for_statistics_counts(copy: Repo) -> None:
 def test_statistics_of_other_values_are_reported_at_the_merge(copy: Repo, words: list[str]) -> None:
     copy.git("branch", "c", "b")
     for name in ("a", "c"):
-        copy.git("checkout", "--quiet", name)
+        copy.switch(name)
         state = load_file(copy.path / MODEL)
         save_file({key: value + 0.5 for key, value in state.items()}, copy.path / MODEL)
         copy.git("commit", "--quiet", "--all", "--message", "trained on, and not collected again")
-    copy.git("checkout", "--quiet", "a")
+    copy.switch("a")
     done = copy.run("-c", "theta.merge.method=fisher", *words)
     warned = [line for line in done.stderr.splitlines() if "other values" in line]
     sides = ["ours"] if "c" not in words else ["ours", "theirs2"]
@@ -168,7 +168,7 @@ def test_statistics_of_other_values_are_reported_at_the_merge(copy: Repo, words:
 
 def test_statistics_that_do_not_say_of_which_values_they_are_count_without_a_word(copy: Repo) -> None:
     for name in ("a", "b"):
-        copy.git("checkout", "--quiet", name)
+        copy.switch(name)
         state = load_file(copy.path / STATISTICS)
         save_file(state, copy.path / STATISTICS, {"format": "git-theta-stats 1", "samples": "120"})
         copy.git("commit", "--quiet", "--all", "--message", "as before")

@@ -34,6 +34,9 @@ class Outside(Repo):
     def run(self, *args: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
         return super().run(*args, check=check, **{"env": dict(os.environ), **options})
 
+    def commit(self, message: str, *paths: str, by_filter: bool = True) -> str:
+        return super().commit(message, *paths, by_filter=by_filter)
+
 
 @pytest.fixture
 def bare(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:

@@ -29,7 +29,7 @@ def test_linked_worktree_shares_the_store(two: Repo, tmp_path: Path) -> None:
     two.git("worktree", "add", "--quiet", "-b", "new", str(tmp_path / "linked"))
     linked = Repo(tmp_path / "linked")
     linked.write_model(seed=3)
-    linked.commit("three")
+    linked.commit("three", by_filter=True)
     assert not (two.path / ".git" / "worktrees" / "linked" / "theta" / "packs").exists()
     two.git("worktree", "remove", str(linked.path))
     two.git("checkout", "--quiet", "new")

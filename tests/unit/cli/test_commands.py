@@ -19,10 +19,10 @@ def conflict(repo):
     fork(repo)
     repo.write_model(seed=1, changed={ATTENTION[0]: 2, ATTENTION[1]: 9, ATTENTION[2]: 9})
     repo.commit("main again")
-    repo.git("checkout", "-q", "side")
+    repo.switch("side")
     repo.write_model(seed=1, changed={ATTENTION[1]: 3, ATTENTION[2]: 3})
     repo.commit("side again")
-    repo.git("checkout", "-q", "main")
+    repo.switch("main")
     repo.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
 
 

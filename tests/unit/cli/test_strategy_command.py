@@ -73,10 +73,10 @@ def test_options_of_git_are_refused_with_several_branches(forked):
 
 
 def test_several_branches_are_merged_at_once(forked):
-    forked.git("checkout", "-q", "-b", "third", "base")
+    forked.switch("-b", "third", "base")
     forked.write_model(seed=1, changed={EMBEDDING: 4})
     forked.commit("third")
-    forked.git("checkout", "-q", "main")
+    forked.switch("main")
     forked.git("merge", "-q", "-s", "theta", "side", "third")
     assert len(forked.git("log", "-1", "--format=%P").split()) == 3
     assert forked.problems(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3, EMBEDDING: 4})) == []

@@ -100,7 +100,7 @@ def test_values_that_are_not_here_leave_names_and_a_way_to_get_them(versions, ca
 
 
 def test_values_that_only_the_work_tree_has_are_taken_from_there(versions, capsys):
-    versions.git("checkout", "-q", "HEAD~")
+    versions.switch("HEAD~")
     versions.write(model(1, {EMBEDDING: 2}), "other.safetensors")
     shutil.rmtree(versions.path / ".git/theta")
     oid = versions.git("rev-parse", f"HEAD:{MODEL}")
@@ -109,7 +109,7 @@ def test_values_that_only_the_work_tree_has_are_taken_from_there(versions, capsy
 
 
 def test_conflicts_are_shown(versions, capsys, monkeypatch):
-    versions.git("checkout", "-qb", "side", "HEAD~")
+    versions.switch("-b", "side", "HEAD~")
     versions.write(model(1, {EMBEDDING: 3}))
     versions.commit("side")
     monkeypatch.setenv("GIT_THETA_MERGE", "conflict")

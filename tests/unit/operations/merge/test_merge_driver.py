@@ -28,10 +28,10 @@ def branches(repo: Repo, base, ours, theirs, path=MODEL):
         repo.commit("base")
     else:
         repo.git("commit", "--allow-empty", "-qm", "base")
-    repo.git("checkout", "-q", "-b", "side")
+    repo.switch("-b", "side")
     repo.write(theirs, path)
     repo.commit("theirs")
-    repo.git("checkout", "-q", "main")
+    repo.switch("main")
     repo.write(ours, path)
     repo.commit("ours")
 

@@ -18,11 +18,11 @@ OTHER = "other.safetensors"
 
 def third(repo):
     fork(repo)
-    repo.git("checkout", "-q", "-b", "third", "base")
+    repo.switch("-b", "third", "base")
     repo.write_model(seed=1, changed={ATTENTION[0]: 7})
     repo.write(b"third", "third.txt")
     repo.commit("third")
-    repo.git("checkout", "-q", "main")
+    repo.switch("main")
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ class TestCombine:
 
     def test_conflict_has_its_stages_and_what_git_says(self, here, repo):
         for name in ("side", "main"):
-            repo.git("checkout", "-q", name)
+            repo.switch(name)
             repo.write(name.encode(), "näme.txt")
             repo.commit(name)
         found = combine(here, ("HEAD", "third", "side"))
@@ -79,10 +79,10 @@ class TestCombine:
 
     @pytest.mark.parametrize("name", ["side", "main", "--help", "no such branch"])
     def test_name_that_git_takes_for_another_commit_is_not_used(self, here, repo, monkeypatch, name):
-        repo.git("checkout", "-q", "side")
+        repo.switch("side")
         repo.write(b"side", "third.txt")
         oid = repo.commit("conflict")
-        repo.git("checkout", "-q", "main")
+        repo.switch("main")
         monkeypatch.setenv(f"GITHEAD_{oid}", name)
         tree = combine(here, ("HEAD", "third", oid)).tree
         text = here.run("cat-file", "blob", f"{tree}:third.txt").decode()
@@ -133,7 +133,7 @@ class TestCheckpoints:
 
     def test_other_files_are_git_s(self, here, repo):
         for name in ("side", "third"):
-            repo.git("checkout", "-q", name)
+            repo.switch(name)
             repo.write(name.encode(), "notes.txt")
             repo.commit(name)
         found = checkpoints(here, "base", ("main", "side", "third"), "side")
@@ -163,10 +163,10 @@ class TestRun:
 
     def test_several_checkpoints_are_merged(self, here, repo):
         for name, seed in (("side", 3), ("third", 4)):
-            repo.git("checkout", "-q", name)
+            repo.switch(name)
             repo.write_model(OTHER, 5, {ATTENTION[seed - 3]: seed} if name == "side" else None)
             repo.commit(name)
-        repo.git("checkout", "-q", "main")
+        repo.switch("main")
         assert merge(here, "side", "third", words=("method=theirs2",)) == merge_strategy.CONFLICTS
         assert repo.git("status", "--porcelain").splitlines() == [f"M  {MODEL}", f"AA {OTHER}", "A  third.txt"]
         assert repo.read() == model(1, {ATTENTION[0]: 7, ATTENTION[1]: 3})

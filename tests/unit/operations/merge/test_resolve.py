@@ -184,10 +184,10 @@ class TestStages:
     def stopped(self, repo):
         repo.write(model(1))
         repo.commit("base")
-        repo.git("checkout", "-q", "-b", "side")
+        repo.switch("-b", "side")
         repo.write(model(1, {EMBEDDING: 3, MLP[0]: 3}))
         repo.commit("theirs")
-        repo.git("checkout", "-q", "main")
+        repo.switch("main")
         repo.write(model(1, {EMBEDDING: 2}))
         repo.commit("ours")
         assert repo.run("-c", "theta.merge.method=no-such", "merge", "side", check=False).returncode == 1
