@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import threading
-import time
 from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -31,9 +30,7 @@ class LfsHost:
     Attributes:
         user: User name and password that requests must have; None if anyone may read and write.
         ranges: Whether downloads can be continued.
-        lifetime: Time in seconds after which the token of an action expires.
         part: Size of the parts of multipart uploads; None for plain uploads.
-        verifies: Whether uploads have to be verified.
         faults: What goes wrong.
         log: The requests.
     """
@@ -44,13 +41,10 @@ class LfsHost:
         self.objects.mkdir(parents=True, exist_ok=True)
         self.user: tuple[str, str] | None = None
         self.ranges = True
-        self.lifetime: float | None = None
         self.part: int | None = None
-        self.verifies = True
-        self.hrefs: str | None = None
         self.faults: list[Fault] = []
         self.log: list[Request] = []
-        self.tokens: dict[str, float] = {}
+        self.tokens: set[str] = set()
         self.verified: set[str] = set()
         self.lock = threading.Lock()
         host = self
@@ -98,7 +92,7 @@ class LfsHost:
     def token(self) -> str:
         """Return a new header that allows an action."""
         token = os.urandom(8).hex()
-        self.tokens[token] = time.monotonic() + (self.lifetime if self.lifetime is not None else 3600)
+        self.tokens.add(token)
         return f"Bearer {token}"
 
     def fault(self, line: str) -> Fault | None:
