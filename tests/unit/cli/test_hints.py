@@ -25,9 +25,15 @@ ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) 
 _END = r"(?= and git | then git |[;,`)&|…\"“\n]|$|\.(?:\s|$)|: |\? )"
 _COMMAND = re.compile(r"(?:git[ -]|^X )theta (?!-|COMMAND|\.\.\.|…|[(<])([^;,`)&|…\"“\n]+?)'?" + _END)
 _PROSE = re.compile(
-    r"(?:COMMAND|and|is|has|did|does|process|itself|installed|cannot|tracks|manifest|of|merged|writes|keeps|no|to|calls|get|X)\b"
+    r"(?:COMMAND|and|is|has|did|does|process|itself|installed|cannot|tracks|manifest|of|merged|writes|keeps|no|to|calls|get|X|\d)\b"
 )
 _FILE_HEADER = re.compile(r"\w+ \d+$")
+
+
+@cache
+def _sources(folder: str) -> list[tuple[str, ast.AST]]:
+    paths = sorted((PROJECT / folder).rglob("*.py"))
+    return [(str(path.relative_to(PROJECT)), ast.parse(path.read_text())) for path in paths]
 
 
 def _texts(tree: ast.AST) -> list[str]:
@@ -51,10 +57,9 @@ def _texts(tree: ast.AST) -> list[str]:
 
 def _commands() -> list[tuple[str, str]]:
     found = []
-    for folder in ("git_theta_ext", "plugins"):
-        for path in sorted((PROJECT / folder).rglob("*.py")):
-            for text in _texts(ast.parse(path.read_text())):
-                found += [(str(path.relative_to(PROJECT)), match[1].strip()) for match in _COMMAND.finditer(text)]
+    for place, tree in [*_sources("git_theta_ext"), *_sources("plugins")]:
+        for text in _texts(tree):
+            found += [(place, match[1].strip()) for match in _COMMAND.finditer(text)]
     for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]:
         for match in re.finditer(r"`git theta ([^`\n]+)`", path.read_text()):
             found.append((str(path.relative_to(PROJECT)), match[1].strip()))
@@ -135,11 +140,6 @@ _AS_THEY_ARE = re.compile(
     r"setting\.|key$|TIMEOUT|FILE$|min\(unknown\)|commit\[:12\]|scope$|method$|strategy|branches|git_at_top"
 )
 """What holds no character that a shell reads otherwise."""
-
-
-def _sources(folder: str) -> list[tuple[str, ast.AST]]:
-    paths = sorted((PROJECT / folder).rglob("*.py"))
-    return [(str(path.relative_to(PROJECT)), ast.parse(path.read_text())) for path in paths]
 
 
 @cache
