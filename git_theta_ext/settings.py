@@ -95,9 +95,22 @@ SETTINGS = (
         "",
         "Where the parameters of a git remote are stored: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`,"
         " `az://CONTAINER/PREFIX`, `ssh://USER@HOST/PATH`, `https://HOST/PATH` (for reading) or a directory."
-        " A git remote on this machine, or with a Git LFS server, needs none.",
+        " A git remote on this machine, or with a Git LFS server, or of type `git`, needs none.",
     ),
-    Setting("theta.remote.<name>.type", "plug-in", "", "Remote plug-in, if the scheme of the URL does not name it."),
+    Setting(
+        "theta.remote.<name>.type",
+        "plug-in",
+        "",
+        "Remote plug-in, if the scheme of the URL does not name it. `git` without a URL stores parameters in the git"
+        " remote itself.",
+    ),
+    Setting(
+        "theta.remote.<name>.partSize",
+        "size",
+        "90000000",
+        "Maximum size of a git blob in bytes, or with a suffix of git, if parameters are stored in the git remote."
+        " On Hugging Face the default is 9000000.",
+    ),
     Setting(
         "theta.remote.<name>.endpoint",
         "URL",

@@ -141,7 +141,8 @@ class RemoteType:
 
     Attributes:
         schemes: Of the URLs that it opens, in lower case: ``("s3", "gs")``. The empty one is that of plain paths. The
-            setting ``theta.remote.<name>.type`` names a plug-in for a URL of any scheme.
+            setting ``theta.remote.<name>.type`` names a plug-in for a URL of any scheme. A plug-in without schemes gets
+            the address of the git remote if no URL is set.
         open: Opens the remote at a URL, given the settings ``theta.remote.<name>.*`` but ``url`` and ``type``, and what
             it is opened for. Raises ``ConfigError`` if it does not understand the URL or a setting.
     """

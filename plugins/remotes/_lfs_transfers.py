@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import os
 from contextlib import closing, contextmanager
+from functools import partial
 from threading import Semaphore
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError
 from git_theta_ext.interfaces import redacted
-from git_theta_ext.protocol.lfs.batch import MEDIA_TYPE, Action, error_message, verify_request
+from git_theta_ext.protocol.lfs.batch import MAX_OBJECTS, MEDIA_TYPE, Action, error_message, verify_request
 from git_theta_ext.protocol.lfs.multipart import completion, parts_of
 from git_theta_ext.protocol.lfs.ranges import Continuation, continuation, range_header
 from git_theta_ext.protocol.lfs.retry import Verdict, judge
 
 from ._attempts import Attempts
+from ._batches import Batches
 from ._bodies import FilePart, Memory
 from ._files import own_size, write_all
 from ._http import PIECE, ConnectionFailedError
-from ._lfs_batches import Batches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from git_theta_ext.protocol.lfs.batch import Answer, Operation
     from git_theta_ext.protocol.lfs.pointer import Pointer
 
     from ._http import Http, Reply
@@ -45,8 +47,8 @@ class Transfers:
 
     def __init__(self, server: LfsServer, http: Http) -> None:
         self._http = http
-        self._uploads = Batches(lambda pointers: server.batch("upload", pointers))
-        self._downloads = Batches(lambda pointers: server.batch("download", pointers))
+        self._uploads = Batches(partial(_ask, server, "upload"), MAX_OBJECTS)
+        self._downloads = Batches(partial(_ask, server, "download"), MAX_OBJECTS)
         self._free = Semaphore(_TRANSFERS)
 
     def upload(self, pointer: Pointer, path: Path) -> bool:
@@ -188,6 +190,11 @@ class _AgainError(RemoteError):
     def __init__(self, message: str, asked: str | None = None) -> None:
         super().__init__(message)
         self.asked = asked
+
+
+def _ask(server: LfsServer, operation: Operation, pointers: Sequence[Pointer]) -> dict[Pointer, Answer]:
+    answers = server.batch(operation, pointers)
+    return {pointer: answers[pointer.oid] for pointer in pointers if pointer.oid in answers}
 
 
 @contextmanager

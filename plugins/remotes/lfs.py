@@ -8,25 +8,21 @@ of each push.
 from __future__ import annotations
 
 import random
-import re
-from contextlib import suppress
-from hashlib import sha256
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from git_theta_ext.errors import ConfigError, CorruptError, MissingError, UsageError
-from git_theta_ext.interfaces import RemoteType, check_key, check_prefix, redacted
+from git_theta_ext.errors import ConfigError, CorruptError, MissingError
+from git_theta_ext.interfaces import RemoteType, redacted
 from git_theta_ext.protocol.lfs.batch import MAX_OBJECTS
-from git_theta_ext.protocol.lfs.endpoints import ssh_address
 from git_theta_ext.protocol.lfs.pointer import MAX_POINTER, Pointer, parse_pointer
 
 from ._git_settings import GitSettings
 from ._http import Http
-from ._index_format import MAX_HEADS, is_heads_path, join_heads, pack_of_path, pack_path, split_heads
+from ._index_format import pack_of_path, pack_path
 from ._index_ref import IndexRef
 from ._lfs_server import LfsServer
 from ._lfs_transfers import Transfers
+from ._pack_index import PackIndex, pack_name, parse_key
 from ._timeout import timeout_of
 
 if TYPE_CHECKING:
@@ -34,10 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.interfaces import RemoteContext
-
-_KEY = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})|index/([0-9a-f]{64})")
-# Hugging Face lists branches and tags only, and removes objects that no listed commit names.
-_BRANCH_HOSTS = frozenset({"huggingface.co", "hf.co"})
 
 
 def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) -> Lfs:
@@ -62,7 +54,7 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
     settings = GitSettings.read(context.git)
     http = Http(settings, timeout_of(redacted(url), options), settings.text(f"remote.{context.name}.proxy"))
     server = LfsServer(context.git, settings, http, context.name, url)
-    return Lfs(url, server, Transfers(server, http), IndexRef(context.git, url, branch=_host(url) in _BRANCH_HOSTS))
+    return Lfs(url, server, Transfers(server, http), IndexRef(context.git, url))
 
 
 REMOTE = RemoteType((), open_remote)
@@ -85,28 +77,22 @@ class Lfs:
         self._url = redacted(url)
         self._server = server
         self._transfers = transfers
-        self._index = index
-        self._files: dict[str, str] | None = None
-        self._packs: dict[str, str] = {}
-        self._heads: dict[str, bytes] | None = None
+        self._index = PackIndex(self._url, index, pack_path, pack_of_path)
         self._pointers: dict[str, Pointer] = {}
         self._lost: set[str] = set()
         self._lock = Lock()
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with ``prefix``."""
-        check_prefix(prefix)
         with self._lock:
-            names = sorted(set(self._read()) - self._lost)
-        for folder in ("packs", "index"):
-            keys = (_key(folder, name) for name in names)
-            yield from (key for key in keys if key.startswith(prefix))
+            lost = frozenset(self._lost)
+        yield from self._index.keys(prefix, lost)
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """Return the bytes of an object from ``start`` up to ``end``; fewer if it is shorter."""
-        folder, name = _parse(key)
+        folder, name = parse_key(key)
         if folder == "index":
-            data = self._entry(name)
+            data = self._index.entry(name)
             return data[start : len(data) if end is None else end]
         pointer = self._pointer(name)
         stop = pointer.size if end is None else min(end, pointer.size)
@@ -114,38 +100,26 @@ class Lfs:
 
     def fetch(self, key: str, path: Path, nbytes: int) -> None:
         """Download a pack to a local file."""
-        folder, name = _parse(key)
-        if folder == "index":
-            raise UsageError(f"{key} is not a pack")
-        pointer = self._pointer(name)
+        pointer = self._pointer(pack_name(key))
         if pointer.size != nbytes:
-            raise CorruptError(f"{self._url}: pack {name} has {pointer.size} bytes instead of {nbytes}")
+            raise CorruptError(f"{self._url}: pack {pointer.oid} has {pointer.size} bytes instead of {nbytes}")
         self._transfers.fetch(pointer, path)
 
     def put(self, key: str, path: Path) -> bool:
         """Upload a pack unless the server has it."""
-        folder, name = _parse(key)
-        if folder == "index":
-            raise UsageError(f"{key} is not a pack")
-        pointer = Pointer(name, path.stat().st_size)
+        pointer = Pointer(pack_name(key), path.stat().st_size)
         sent = self._transfers.upload(pointer, path)
         with self._lock:
-            self._pointers[name] = pointer
-            self._lost.discard(name)
+            self._pointers[pointer.oid] = pointer
+            self._lost.discard(pointer.oid)
         return sent
 
     def publish(self, entries: Mapping[str, Path]) -> None:
         """Add the pointers of packs and their index entries to the index, in one commit."""
-        names = {_parse(key)[1]: path for key, path in entries.items()}
+        paths = {parse_key(key)[1]: path for key, path in entries.items()}
         with self._lock:
-            known = self._read()
-            new = {name: path for name, path in names.items() if name not in known}
-            if not new:
-                return
-            files = {pack_path(name): self._pointers[name].text() for name in new}
-            heads = join_heads({name: path.read_bytes() for name, path in new.items()})
-            files[_heads_path(heads)] = heads
-            self._take(self._index.add(files, f"Add {len(new)} packs of parameters"))
+            pointers = {name: self._pointers[name].text() for name in paths if name in self._pointers}
+        self._index.add(pointers, paths)
 
     def keep(self, keys: Iterable[str]) -> set[str]:
         """Return the keys that exist.
@@ -153,9 +127,9 @@ class Lfs:
         An index says nothing about what the server lost. The server is asked about some of the packs, and about all of
         them if it lacks one.
         """
-        wanted = {check_key(key): _parse(key)[1] for key in keys}
+        wanted = {key: parse_key(key)[1] for key in keys}
         with self._lock:
-            listed = (set(self._read()) | set(self._pointers)) - self._lost
+            listed = (self._index.names() | set(self._pointers)) - self._lost
         names = sorted(set(wanted.values()) & listed)
         random.shuffle(names)
         lost = self._absent(names[:MAX_OBJECTS])
@@ -173,18 +147,6 @@ class Lfs:
         answers = self._server.batch("download", [self._pointer(name) for name in names])
         return {name for name, answer in answers.items() if answer.error is not None}
 
-    def _read(self) -> dict[str, str]:
-        """Return the object id of the pointer of each pack in the index, by name. The caller holds the lock."""
-        if self._files is None:
-            self._take(self._index.fetch())
-        return self._packs
-
-    def _take(self, files: dict[str, str]) -> None:
-        self._files = files
-        self._heads = None
-        named = ((pack_of_path(path), oid) for path, oid in files.items())
-        self._packs = {name: oid for name, oid in named if name is not None}
-
     def _pointer(self, name: str) -> Pointer:
         """Return the pointer of a pack.
 
@@ -192,54 +154,9 @@ class Lfs:
             MissingError: The index does not have it.
         """
         with self._lock:
-            if name not in self._pointers and name in self._read():
-                # All of them at once, because others will be needed as well, and each reading starts git.
-                blobs = {oid: parse_pointer(data) for oid, data in self._index.read(self._packs.values(), MAX_POINTER)}
-                named = ((listed, blobs.get(oid)) for listed, oid in self._packs.items())
-                self._pointers.update({listed: one for listed, one in named if one is not None and one.oid == listed})
+            if name not in self._pointers and name in self._index.names():
+                parsed = {other: parse_pointer(data) for other, data in self._index.pointers(MAX_POINTER).items()}
+                self._pointers.update({other: one for other, one in parsed.items() if one and one.oid == other})
             if name not in self._pointers:
                 raise MissingError(f"the index of {self._url} has no pack {name}")
             return self._pointers[name]
-
-    def _entry(self, name: str) -> bytes:
-        """Return the index entry of a pack.
-
-        Raises:
-            MissingError: There is none.
-        """
-        with self._lock:
-            self._read()
-            if self._heads is None:
-                self._heads = {}
-                oids = [oid for path, oid in sorted((self._files or {}).items()) if is_heads_path(path)]
-                for _, data in self._index.read(oids, MAX_HEADS):
-                    with suppress(CorruptError):  # then the entries are read from the packs
-                        self._heads.update(split_heads(data))
-            if name not in self._heads:
-                raise MissingError(f"pack {name} has no index entry in {self._url}")
-            return self._heads[name]
-
-
-def _key(folder: str, name: str) -> str:
-    return f"packs/{name[:2]}/{name}" if folder == "packs" else f"index/{name}"
-
-
-def _parse(key: str) -> tuple[str, str]:
-    """Return the folder of a key, and the name of its pack.
-
-    Raises:
-        UsageError: It is not a key of a pack or of an index entry.
-    """
-    match = _KEY.fullmatch(check_key(key))
-    if match is None:
-        raise UsageError(f"{key} is not the key of a pack or of its index entry")
-    return ("packs", match[2]) if match[1] else ("index", match[3])
-
-
-def _heads_path(data: bytes) -> str:
-    return f"heads/{sha256(data).hexdigest()}"
-
-
-def _host(url: str) -> str:
-    address = ssh_address(url)
-    return address.host if address else urlsplit(url).hostname or ""

@@ -3,8 +3,8 @@
 ``theta.remote.<name>.url`` names it, in git's settings or in ``.thetaconfig`` (see ``remote_settings``). If it is not
 set, a git remote on this machine keeps packs in ``theta/`` of its git directory, which is also the store of
 that repository, and a git remote that is reached by http or ssh keeps them on its LFS server.
-``theta.remote.<name>.type`` names the plug-in if the URL's scheme does not determine it. All other
-keys are passed to the plug-in.
+``theta.remote.<name>.type`` names the plug-in if the URL's scheme does not determine it. If that plug-in opens no
+scheme, it gets the address of the git remote. All other keys are passed to the plug-in.
 """
 
 from __future__ import annotations
@@ -85,6 +85,9 @@ def _located(workspace: Workspace, name: str, address: str) -> tuple[RemoteSetti
         return settings, _absolute(settings.url, repo)
     if local_path(address) is None and (is_http(address) or ssh_address(address) is not None):
         return replace(settings, options={"type": _OF_SERVERS, **settings.options}), address
+    named = settings.options.get("type", _FORMER_TYPE)
+    if named != _FORMER_TYPE and not find_remote(named).schemes:
+        return settings, address  # the plug-in opens git remotes, not URLs of its own
     return settings, _beside_git(repo, name, address)
 
 

@@ -226,7 +226,7 @@ _NOTHING_TO_TYPE = {
     "give credentials in the environment, and the rest as theta.remote.NAME.endpoint and .region",
     "give it the shape [rows, 1] or [1, columns], or list feedforward_modules in adapter_config.json",
     "give one weight for each side, ours first",
-    "allow pushes to the branch theta/index",
+    "allow pushes to the branch theta/X",
     "also name the method, such as method=ties",
     "install git-theta X, which made the merge",
     "installed are X; other packages may provide more",
