@@ -230,10 +230,13 @@ class Repo:
     def switch(self, *args: str) -> None:
         """Do what ``git checkout`` does with these arguments, and write checkpoints in this process.
 
-        It is for the steps that lead to what a test looks at: the filter is not started.
+        It is for the steps that lead to what a test looks at. The filter is started only if git has to read a file
+        to know that it is unchanged.
         """
-        self.git(*WITHOUT_FILTER, "checkout", "--quiet", *args)
-        self.run("theta", "checkout")
+        if self.run(*WITHOUT_FILTER, "checkout", "--quiet", *args, check=False).returncode:
+            self.git("checkout", "--quiet", *args)
+        else:
+            self.run("theta", "checkout")
 
     def sha(self, path: str = MODEL) -> str:
         """Return the SHA-256 of a file of the work tree."""
