@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+BACKUP = ".backup"
+"""Suffix of a temporary file that is a hard link to a file of the user."""
+
 _STALE_SECONDS = 24 * 3600
 
 
@@ -26,6 +29,8 @@ def clear_stale(root: Path) -> None:
         for left in (root / "tmp").iterdir():
             with suppress(OSError):
                 status = left.stat()
-                # A hard link has the times of its file, however new the link is.
-                if status.st_nlink == 1 and time.time() - status.st_mtime > _STALE_SECONDS:
+                # A hard link has the time of its file, however new the link is, also when it is the only link left.
+                # When a link was made or removed is another time.
+                changed = status.st_ctime if left.suffix == BACKUP else status.st_mtime
+                if status.st_nlink == 1 and time.time() - changed > _STALE_SECONDS:
                     left.unlink()

@@ -22,7 +22,7 @@ from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.filter.clean import echo_manifest
 from git_theta_ext.operations.filter.content_check import check_content
 from git_theta_ext.operations.filter.written_files import flush_if_asked
-from git_theta_ext.store.temporary import temporary
+from git_theta_ext.store.temporary import BACKUP, temporary
 from git_theta_ext.util.file_bytes import open_bytes
 from git_theta_ext.util.files import reporting_os_errors, temporary_beside
 from git_theta_ext.util.threads import no_progress
@@ -194,7 +194,7 @@ def _rewrite(workspace: Workspace, item: Rewrite, full: Path, advance: Callable[
 def _second_name(path: Path, root: Path) -> Path:
     """Keep a file's content under another name, outside the work tree if possible."""
     beside = temporary_beside(path)
-    for other in (temporary(root), beside):
+    for other in (temporary(root).with_suffix(BACKUP), beside):
         with suppress(OSError):  # another file system, or one without hard links
             other.hardlink_to(path)
             return other

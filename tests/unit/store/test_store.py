@@ -237,12 +237,13 @@ def test_a_write_that_is_cut_short_goes_on(store, make, monkeypatch):
 
 def test_what_a_crash_left_is_cleared_away_after_a_day(store, make):
     store.put([make(10)])
-    old, young = store.root / "tmp" / "old", store.root / "tmp" / "young"
-    for path in (old, young):
+    old, young, backup = (store.root / "tmp" / name for name in ("old", "young", "old.backup"))
+    for path in (old, young, backup):
         path.write_bytes(b"half")
     os.utime(old, (1, 1))
+    os.utime(backup, (1, 1))  # a link to a file of the user has its time
     store.put([make(10, 1)])
-    assert (old.exists(), young.exists()) == (False, True)
+    assert (old.exists(), young.exists(), backup.exists()) == (False, True, True)
 
 
 def test_two_stores_put_the_same_at_the_same_time(tmp_path, make):
