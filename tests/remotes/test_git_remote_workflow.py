@@ -9,7 +9,7 @@ from helpers import MODEL, Repo, model
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lfs_host import LfsHost
+    from benchmarks.lfs_host import LfsHost
 
 
 def clone(url: str, place: Path) -> Repo:
