@@ -152,8 +152,8 @@ def test_quality_is_measured_by_split_method_and_round(result: Path) -> None:
     assert [len(figures) for figures in found["rounds"]["10 classes each"]] == [1]
 
 
-def test_benchmark_counts_what_goes_to_an_lfs_server(tmp_path: Path) -> None:
-    rows = bench(tmp_path, "lfs", "--family", "tiny")["lfs"]
+def test_benchmark_counts_what_goes_to_an_lfs_server(result: Path) -> None:
+    rows = bench(result, "lfs", "--family", "tiny")["lfs"]
     ours = {row["step"]: row for row in rows if row["tool"] == "git-theta"}
     assert list(ours) == ["push base", "push fine-tune", "push to another branch", "clone"]
     assert ours["push to another branch"]["up"] < 50_000 < ours["push fine-tune"]["up"] < ours["push base"]["up"]

@@ -166,7 +166,7 @@ def test_factor_of_zeros_leaves_its_parameter_and_does_not_make_the_update_half(
     ("tensors", "config", "named"),
     [
         ({"base_model.model.no.such.lora_A.weight": floats((4, 8))}, {}, "no.such"),
-        ({}, {}, "nothing"),
+        ({}, {}, "empty"),
         (None, {"use_dora": True}, "DoRA"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ _IN_PROGRESS = {
     "sequencer": "cherry-pick or revert",
 }
 _UNFILTERED = ("-c", "filter.theta.process=", "-c", "filter.theta.required=false")
+_TICK = 0.02
+"""Seconds by which the clock of file times may be behind."""
 _STOP = {"bisect": "git bisect reset", "cherry-pick or revert": "git cherry-pick --abort, or git revert --abort"}
 
 
@@ -71,8 +74,10 @@ def check_work_tree(repo: Repository) -> None:
     if repo.worktree is None:
         return
     if _changed(repo):
-        # What git-theta 0.2.0 committed, checked out without it, is no manifest that the filter passes through.
-        repo.run(*_UNFILTERED, "update-index", "-q", "--refresh", check=False)
+        # What git-theta 0.2.0 committed, checked out without it, is no manifest that the filter passes through. Git
+        # filters a file again if the index was written in the same second, as after a clone.
+        time.sleep(1 - time.time() % 1 + _TICK)
+        repo.run(*_UNFILTERED, "update-index", "-q", "--force-write-index", "--refresh", check=False)
     if changed := _changed(repo):
         path = changed[3:].decode(errors="surrogateescape")
         raise RepositoryError(f"{path} has changes that are not committed", hint="git commit -a")
