@@ -40,12 +40,14 @@ def remote_settings(repo: Repository, name: str, address: str, reporter: Reporte
         chosen = config.for_all()
     if chosen is not None:
         return chosen
-    own = next((settings for key in keys if (settings := config.remote(key)).options), RemoteSettings(None, {}))
+    own = next((settings.options for key in keys if (settings := config.remote(key)).options), {})
+    # Without a URL for all remotes, the other settings for all are about no place.
+    options = {**{key: value for key, value in config.for_all().options.items() if key == "type"}, **own}
     tracked = read_tracked(repo)
     if tracked is None:
-        return own
+        return RemoteSettings(None, options)
     shared = tracked.remote(names[0] if names else name)
-    return RemoteSettings(shared.url, {**shared.options, **own.options})
+    return RemoteSettings(shared.url, {**shared.options, **options})
 
 
 def _names_of(config: Config, address: str) -> list[str]:

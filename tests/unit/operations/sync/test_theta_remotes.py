@@ -321,8 +321,9 @@ def test_an_address_that_was_fetched_from_without_a_name_is_asked_last(work, tmp
 
 
 @pytest.mark.parametrize("address", ["https://host/a.git", "git@host:a/b", "git://host/a", "../bare.git"])
-def test_the_type_git_needs_no_url(work, address):
-    git("config", "-f", ".thetaconfig", "theta.type", "git", cwd=work)
+@pytest.mark.parametrize("file", ["--local", "--file=.thetaconfig"])
+def test_the_type_git_needs_no_url(work, address, file):
+    git("config", file, "theta.type", "git", cwd=work)
     remote = opened(work, "origin", address)
     assert type(remote.plugin).__name__ == "Git"
     assert remote.url == address
