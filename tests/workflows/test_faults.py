@@ -215,9 +215,12 @@ def _wrong(disturbed: Disturbed, operation: Operation, before: bytes, said: str)
     wrong = [f"a traceback: {said[-1500:]}"] if "Traceback" in said else []
     store = mine.path / ".git" / "theta"
     wrong += lost(mine, store, "one", "two")
-    found = repo.read() if (repo.path / MODEL).exists() else b""
-    if found not in (before, VERSIONS[operation.writes]) and not found.startswith(b"git-theta manifest 1\n"):
-        wrong.append(f"{len(found)} bytes of something else in the work tree")
+    if (repo.path / MODEL).exists():
+        found = repo.read()
+        if found not in (before, VERSIONS[operation.writes]) and not found.startswith(b"git-theta manifest 1\n"):
+            wrong.append(f"{len(found)} bytes of something else in the work tree")
+    elif operation.words[0] != "checkout":  # git removes the old file before it asks the filter for the new one
+        wrong.append("no file in the work tree")
     for lock in repo.path.glob(".git/**/*.lock"):
         lock.unlink()  # git's own, as it advises after a crash; ours are held by nobody
     for words in operation.again:
