@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     )
     from git_theta_ext.interfaces.parameter_names import ParameterNames
     from git_theta_ext.interfaces.prediction import PredictingEncoding
-    from git_theta_ext.interfaces.remotes import GitCommands, Remote, RemoteContext, RemoteType
+    from git_theta_ext.interfaces.remotes import (
+        GitCommands,
+        ObjectServer,
+        Remote,
+        RemoteContext,
+        RemoteType,
+        WantedObject,
+    )
     from git_theta_ext.interfaces.statistics import Observed, StatisticsKind
     from git_theta_ext.interfaces.updates import (
         ParameterUpdate,
@@ -50,6 +57,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.packed_signs import SIGNS_PER_FRAME, pack_signs, sign_frames, unpack_signs
     from git_theta_ext.model.remote_keys import check_key, check_prefix, is_key
     from git_theta_ext.model.tensor import MAX_BYTES, MAX_DIMENSIONS, TensorSpec
+    from git_theta_ext.util.files import sha256_of
     from git_theta_ext.util.libraries import is_installed, require
     from git_theta_ext.util.text import redacted
 
@@ -76,6 +84,7 @@ __all__ = [
     "MergeContract",
     "MergeMethod",
     "NotSplittable",
+    "ObjectServer",
     "Observed",
     "Option",
     "Pair",
@@ -98,6 +107,7 @@ __all__ = [
     "UpdateFile",
     "UpdateKind",
     "UpdateTensor",
+    "WantedObject",
     "check_factor",
     "check_float_parameter",
     "check_key",
@@ -120,6 +130,7 @@ __all__ = [
     "replacing_update",
     "require",
     "round_once",
+    "sha256_of",
     "sign_frames",
     "to_float64",
     "unpack_signs",
@@ -139,6 +150,7 @@ _MODULES = (
     "model.packed_signs",
     "model.remote_keys",
     "interfaces.remotes",
+    "util.files",
     "util.libraries",
     "util.text",
     "coding.planes",

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from git_theta_ext.errors import ThetaError
+
 
 class Remote(Protocol):
     """A flat store of immutable objects under the keys ``packs/ab/<sha256>`` and ``index/<sha256>``.
@@ -136,6 +138,43 @@ class RemoteContext:
 
 
 @dataclass(frozen=True)
+class WantedObject:
+    """An object to download.
+
+    Attributes:
+        oid: SHA-256 of its bytes, in hexadecimal digits.
+        nbytes: Its size in bytes.
+        path: The file to download it to, which may have the first bytes of the object already.
+    """
+
+    oid: str
+    nbytes: int
+    path: Path
+
+
+class ObjectServer(Protocol):
+    """A server with the objects that pointers of Git LFS in a repository name."""
+
+    def fetch(
+        self, objects: Iterable[WantedObject], advance: Callable[[int], None]
+    ) -> Iterator[tuple[WantedObject, ThetaError | None]]:
+        """Download objects, several at a time, and resume interrupted downloads.
+
+        Args:
+            objects: The objects. No file becomes larger than its object.
+            advance: Called with the number of bytes that files have got since the last call, also those that a file
+                had before. It is negative if a download starts over. Any thread may call it.
+
+        Yields:
+            Each object in order, and None if its file has the right bytes now, or else why not.
+
+        Raises:
+            RemoteError: The server cannot be reached, or refuses. What was downloaded is kept.
+        """
+        ...
+
+
+@dataclass(frozen=True)
 class RemoteType:
     """A remote plug-in.
 
@@ -145,7 +184,10 @@ class RemoteType:
             the address of the git remote if no URL is set.
         open: Opens the remote at a URL, given the settings ``theta.remote.<name>.*`` but ``url`` and ``type``, and what
             it is opened for. Raises ``ConfigError`` if it does not understand the URL or a setting.
+        objects: Opens the server with the objects of Git LFS; None if the plug-in knows none. Raises ``ConfigError`` if
+            it has no address.
     """
 
     schemes: tuple[str, ...]
     open: Callable[[str, Mapping[str, Any], RemoteContext], Remote]
+    objects: Callable[[RemoteContext], ObjectServer] | None = None

@@ -22,7 +22,7 @@ from ._files import own_size, write_all
 from ._http import PIECE, ConnectionFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from git_theta_ext.protocol.lfs.batch import Answer, Operation
@@ -43,10 +43,12 @@ class Transfers:
     Args:
         server: The server.
         http: The client.
+        noun: What messages call an object.
     """
 
-    def __init__(self, server: LfsServer, http: Http) -> None:
+    def __init__(self, server: LfsServer, http: Http, noun: str = "pack") -> None:
         self._http = http
+        self._noun = noun
         self._uploads = Batches(partial(_ask, server, "upload"), MAX_OBJECTS)
         self._downloads = Batches(partial(_ask, server, "download"), MAX_OBJECTS)
         self._free = Semaphore(_TRANSFERS)
@@ -65,7 +67,7 @@ class Transfers:
         while True:
             answer = self._uploads.ask(pointer)
             if answer.error is not None:
-                raise RemoteError(f"pack {pointer.oid}: {answer.error.message} (status {answer.error.code})")
+                raise RemoteError(f"{self._noun} {pointer.oid}: {answer.error.message} (status {answer.error.code})")
             if answer.action is None:
                 return sent
             sent = True
@@ -79,8 +81,20 @@ class Transfers:
                     self._verify(answer.verify, pointer)
                 return True
 
-    def fetch(self, pointer: Pointer, path: Path) -> None:
+    def fetch(
+        self,
+        pointer: Pointer,
+        path: Path,
+        report: Callable[[int], None] = lambda _: None,
+        known: Answer | None = None,
+    ) -> None:
         """Download an object to a file, after the bytes that it has already.
+
+        Args:
+            pointer: The object.
+            path: The file.
+            report: Called with the number of bytes that the file has.
+            known: What the server answered about the object; None to ask.
 
         Raises:
             CorruptError: The server has an object of another size.
@@ -88,10 +102,16 @@ class Transfers:
             RemoteError: The server refuses, or cannot be reached.
         """
         attempts = Attempts()
+
+        def progressed(nbytes: int, position: int) -> None:
+            attempts.progressed(nbytes)
+            report(position)
+
         while True:
-            action = self._download(pointer)
+            action = self._download(pointer, known)
+            known = None
             with self._free, _retrying(attempts):
-                self._receive(action, pointer, path, attempts)
+                self._receive(action, pointer, path, progressed)
                 return
 
     def read(self, pointer: Pointer, start: int, end: int) -> bytes:
@@ -117,17 +137,18 @@ class Transfers:
                 return bytes(data)
         return b""
 
-    def _download(self, pointer: Pointer) -> Action:
-        answer = self._downloads.ask(pointer)
+    def _download(self, pointer: Pointer, known: Answer | None = None) -> Action:
+        answer = known or self._downloads.ask(pointer)
         if answer.error is not None:
             kind = MissingError if answer.error.code in _GONE else RemoteError
-            raise kind(f"pack {pointer.oid}: {answer.error.message} (status {answer.error.code})")
+            raise kind(f"{self._noun} {pointer.oid}: {answer.error.message} (status {answer.error.code})")
         if answer.action is None:
-            raise RemoteError(f"pack {pointer.oid}: the LFS server gives no download")
+            raise RemoteError(f"{self._noun} {pointer.oid}: the LFS server gives no download")
         return answer.action
 
-    def _receive(self, action: Action, pointer: Pointer, path: Path, attempts: Attempts) -> None:
+    def _receive(self, action: Action, pointer: Pointer, path: Path, progressed: Callable[[int, int], None]) -> None:
         begun = own_size(path, pointer.size)
+        progressed(0, begun)
         if begun == pointer.size:
             path.touch()
             return
@@ -141,7 +162,7 @@ class Transfers:
                 raise _other_size(pointer, reply)
             target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
-                _write(reply, target, start, pointer, attempts)
+                _write(reply, target, start, pointer, progressed)
                 os.fsync(target)
             finally:
                 os.close(target)
@@ -221,7 +242,7 @@ def _check(reply: Reply) -> None:
     raise MissingError(message) if reply.status in _GONE and reply.method == "GET" else RemoteError(message)
 
 
-def _write(reply: Reply, target: int, start: int, pointer: Pointer, attempts: Attempts) -> None:
+def _write(reply: Reply, target: int, start: int, pointer: Pointer, progressed: Callable[[int, int], None]) -> None:
     os.ftruncate(target, start)
     os.lseek(target, start, os.SEEK_SET)
     position = start
@@ -230,7 +251,7 @@ def _write(reply: Reply, target: int, start: int, pointer: Pointer, attempts: At
             raise _other_size(pointer, reply)
         write_all(target, piece)
         position += len(piece)
-        attempts.progressed(len(piece))
+        progressed(len(piece), position)
     if position < pointer.size:
         raise _AgainError(f"{redacted(reply.url)}: the download ended after {position} of {pointer.size} bytes")
 

@@ -20,16 +20,17 @@ from ._git_settings import GitSettings
 from ._http import Http
 from ._index_format import pack_of_path, pack_path
 from ._index_ref import IndexRef
+from ._lfs_objects import LfsObjects
 from ._lfs_server import LfsServer
 from ._lfs_transfers import Transfers
 from ._pack_index import PackIndex, pack_name, parse_key
-from ._timeout import timeout_of
+from ._timeout import TIMEOUT, timeout_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from git_theta_ext.interfaces import RemoteContext
+    from git_theta_ext.interfaces import GitCommands, RemoteContext
 
 
 def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) -> Lfs:
@@ -51,13 +52,29 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
         )
     if context.git is None:
         raise ConfigError(f"{redacted(url)}: the index of an LFS server is in a git repository, and there is none")
-    settings = GitSettings.read(context.git)
-    http = Http(settings, timeout_of(redacted(url), options), settings.text(f"remote.{context.name}.proxy"))
-    server = LfsServer(context.git, settings, http, context.name, url)
+    http, server = _connected(context.git, context.name, url, timeout_of(redacted(url), options))
     return Lfs(url, server, Transfers(server, http), IndexRef(context.git, url))
 
 
-REMOTE = RemoteType((), open_remote)
+def open_objects(context: RemoteContext) -> LfsObjects:
+    """Open the LFS server of a git remote for the objects of git-lfs.
+
+    Raises:
+        ConfigError: There is no local repository.
+    """
+    if context.git is None:
+        raise ConfigError(f"{redacted(context.address)}: objects of Git LFS are fetched into a git repository")
+    http, server = _connected(context.git, context.name, context.address, TIMEOUT)
+    return LfsObjects(redacted(context.address), server, Transfers(server, http, "object"))
+
+
+def _connected(git: GitCommands, name: str, address: str, timeout: float) -> tuple[Http, LfsServer]:
+    settings = GitSettings.read(git)
+    http = Http(settings, timeout, settings.text(f"remote.{name}.proxy"))
+    return http, LfsServer(git, settings, http, name, address)
+
+
+REMOTE = RemoteType((), open_remote, open_objects)
 
 
 class Lfs:

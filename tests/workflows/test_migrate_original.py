@@ -66,7 +66,7 @@ def test_an_object_that_is_missing_or_damaged_stops_it(original: Repo) -> None:
     before = original.git("for-each-ref")
     path = max((original.path / ".git/lfs/objects").rglob("*"), key=lambda path: path.is_file() * path.stat().st_size)
     data = path.read_bytes()
-    for content, code, message in ((None, 7, "cannot be had"), (data[:-1] + b"x", 6, "is damaged")):
+    for content, code, message in ((None, 7, "cannot be fetched"), (data[:-1] + b"x", 6, "is damaged")):
         path.unlink(missing_ok=True)
         if content is not None:
             path.write_bytes(content)

@@ -151,7 +151,7 @@ class Converter:
             return self._clean(content, advance)
         file_path = self.journal.scratch.with_name("checkpoint")
         try:
-            OriginalReader(self.workspace.repo, self.storage).write(original, path, file_path)
+            OriginalReader(self.workspace, self.storage).write(original, path, file_path)
             return self._clean(open_bytes(file_path, path), advance)
         finally:
             file_path.unlink(missing_ok=True)
@@ -200,7 +200,7 @@ class VersionReader:
         if not self.storage.is_sound(pointer):
             raise CorruptError(
                 f"{path}: the object {pointer.oid} of Git LFS is damaged",
-                hint=f"rm {quote(str(place))} && git lfs fetch --all",
+                hint=f"rm {quote(str(place))}; then it is fetched again",
             )
         with reporting_os_errors(place):
             return place.open("rb")

@@ -10,25 +10,26 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import MissingError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.temporary_index import temporary_index
-from git_theta_ext.operations.history.status import push_remote
 from git_theta_ext.operations.migrate.attribute_blobs import AttributeBlobs
 from git_theta_ext.operations.migrate.attributes import Tracked, macros_of, to_theta
 from git_theta_ext.operations.migrate.conversion import Converter, Sources, classify
 from git_theta_ext.operations.migrate.finish import state_folder
 from git_theta_ext.operations.migrate.journal import Journal
-from git_theta_ext.operations.migrate.lfs_storage import LfsStorage, fetch_all
+from git_theta_ext.operations.migrate.lfs_fetch import fetch_objects
+from git_theta_ext.operations.migrate.lfs_storage import LfsStorage
 from git_theta_ext.operations.migrate.patterns import path_matcher
 from git_theta_ext.operations.migrate.rewrite import FileEdit
 from git_theta_ext.operations.migrate.run import Migrated, migrate
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.migrate.listing import Listing
     from git_theta_ext.operations.migrate.run import Scope
     from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.protocol.lfs.pointer import Pointer
 
 _MOST_CHECKED = 16
 """Refs whose attributes are checked afterwards."""
@@ -97,16 +98,12 @@ class _Import:
         repo = self.workspace.repo
         storage = LfsStorage.of(repo)
         sources = classify(repo, listing.files, storage)
-        if sources.missing and not dry_run:
-            remote = push_remote(repo)
-            if remote is not None and fetch_all(repo, remote):
-                sources = classify(repo, listing.files, storage)
+        wanted = dict.fromkeys(sources.missing.values())
+        if wanted and not dry_run:
+            fetched = fetch_objects(self.workspace, storage, wanted)
+            sources = classify(repo, listing.files, storage)
             if sources.missing and not self.allow_missing:
-                paths = shortlist(dict.fromkeys(text(listing.files[oid]) for oid in sources.missing))
-                raise MissingError(
-                    f"{plural(len(sources.missing), 'object')} of Git LFS not available, of {paths}",
-                    hint="git lfs fetch --all REMOTE; --allow-missing migrates the others",
-                )
+                raise _missing(sources.missing, listing, fetched.reasons)
         self._sources = sources
         return Migrated(
             len(listing.commits),
@@ -133,6 +130,14 @@ class _Import:
         macros = {name for old in attributes.at_top() for name in macros_of(old)}
         edited = attributes.edited(lambda old, folder: to_theta(old, self.tracked, folder, macros))
         return FileEdit(self.matches, blobs, edited, attributes.store(to_theta("", self.tracked)))
+
+
+def _missing(missing: Mapping[str, Pointer], listing: Listing, reasons: Iterable[str]) -> MissingError:
+    paths = shortlist(dict.fromkeys(text(listing.files[oid]) for oid in missing))
+    return MissingError(
+        f"{plural(len(missing), 'object')} of Git LFS cannot be fetched, of {paths}\n" + "\n".join(reasons),
+        hint="git theta migrate import --include PATTERN --allow-missing leaves them as pointers",
+    )
 
 
 def text(path: bytes) -> str:

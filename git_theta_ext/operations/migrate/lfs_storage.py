@@ -1,15 +1,13 @@
-"""The objects of Git LFS on this machine, and fetching those that are not."""
+"""The objects of Git LFS on this machine."""
 
 from __future__ import annotations
 
-import os
 import secrets
-import shutil
-import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from git_theta_ext.git.alternates import object_folders
 from git_theta_ext.util.files import reporting_os_errors, sha256_of, sync_file
 
 if TYPE_CHECKING:
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.protocol.lfs.pointer import Pointer
 
-_STDERR = 2
-
 
 @dataclass(frozen=True)
 class LfsStorage:
@@ -28,30 +24,35 @@ class LfsStorage:
 
     Attributes:
         root: The directory, ``.git/lfs`` unless the setting ``lfs.storage`` says otherwise.
+        borrowed: Those of the repositories that this one borrows git's objects from.
     """
 
     root: Path
+    borrowed: tuple[Path, ...] = ()
 
     @classmethod
     def of(cls, repo: Repository) -> LfsStorage:
         """Find the directory of a repository."""
         chosen = repo.run("config", "--path", "lfs.storage", check=False).decode(errors="surrogateescape")
-        return cls(repo.common_dir / (chosen.removesuffix("\n") or "lfs"))
+        others = object_folders(repo.common_dir / "objects", repo.folder)
+        root = repo.common_dir / (chosen.removesuffix("\n") or "lfs")
+        return cls(root, tuple(objects.parent / "lfs" for objects in others))
 
     def path(self, pointer: Pointer) -> Path:
-        """Return where an object is."""
-        return self.root / "objects" / pointer.oid[:2] / pointer.oid[2:4] / pointer.oid
+        """Return where an object is, or would be."""
+        return self.find(pointer.oid, pointer.size) or _below(self.root, pointer.oid)
+
+    def find(self, oid: str, nbytes: int) -> Path | None:
+        """Return where an object is; None if it is not here, or has another size."""
+        for root in (self.root, *self.borrowed):
+            with suppress(OSError):
+                if _below(root, oid).stat().st_size == nbytes:
+                    return _below(root, oid)
+        return None
 
     def missing(self, pointers: Iterable[Pointer]) -> list[Pointer]:
-        """Return the pointers whose content is not here, or has another size."""
-        return [pointer for pointer in pointers if not self._has(pointer)]
-
-    def _has(self, pointer: Pointer) -> bool:
-        if not pointer.size:  # Git LFS stores no empty file
-            return True
-        with suppress(OSError):
-            return self.path(pointer).stat().st_size == pointer.size
-        return False
+        """Return the pointers whose content is not here, or has another size. Git LFS stores no empty file."""
+        return [pointer for pointer in pointers if pointer.size and self.find(pointer.oid, pointer.size) is None]
 
     def is_sound(self, pointer: Pointer) -> bool:
         """Return whether the content is what the pointer says, which takes reading it."""
@@ -66,7 +67,7 @@ class LfsStorage:
         Raises:
             StoreError: It cannot be moved.
         """
-        final = self.path(pointer)
+        final = _below(self.root, pointer.oid)
         with reporting_os_errors(final):
             final.parent.mkdir(parents=True, exist_ok=True)
             sync_file(file)
@@ -78,27 +79,22 @@ class LfsStorage:
         Raises:
             StoreError: The directory cannot be made.
         """
-        folder = self.root / "tmp"
+        return self._folder("tmp") / f"git-theta-{secrets.token_hex(8)}"
+
+    def partial(self, pointer: Pointer) -> Path:
+        """Return the file to download an object to. It is where git-lfs keeps interrupted downloads, too.
+
+        Raises:
+            StoreError: The directory cannot be made.
+        """
+        return self._folder("incomplete") / f"{pointer.oid}.part"
+
+    def _folder(self, name: str) -> Path:
+        folder = self.root / name
         with reporting_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"git-theta-{secrets.token_hex(8)}"
+        return folder
 
 
-def fetch_all(repo: Repository, remote: str) -> bool:
-    """Let Git LFS fetch the objects of all history from a remote; return whether it succeeded."""
-    return _run_lfs(repo, ("fetch", "--all", remote), stdout=_STDERR)
-
-
-def fetch_object(repo: Repository, pointer: Pointer) -> bool:
-    """Let Git LFS fetch an object that no pointer in history names; return whether it succeeded."""
-    return _run_lfs(repo, ("smudge",), pointer.text(), stdout=subprocess.DEVNULL)
-
-
-def _run_lfs(repo: Repository, words: tuple[str, ...], data: bytes = b"", *, stdout: int) -> bool:
-    if shutil.which("git-lfs") is None:
-        return False
-    environment = {**repo.environment(), "GIT_TERMINAL_PROMPT": os.environ.get("GIT_TERMINAL_PROMPT", "0")}
-    done = subprocess.run(
-        ["git", "lfs", *words], cwd=repo.folder, env=environment, input=data, stdout=stdout, check=False
-    )
-    return done.returncode == 0
+def _below(root: Path, oid: str) -> Path:
+    return root / "objects" / oid[:2] / oid[2:4] / oid

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, FormatError, MissingError
 from git_theta_ext.git.objects import read_objects
 from git_theta_ext.git.revisions import find_object
-from git_theta_ext.operations.migrate.lfs_storage import fetch_object
+from git_theta_ext.operations.migrate.lfs_fetch import fetch_objects
 from git_theta_ext.operations.migrate.original_arrays import apply_update, read_arrays
 from git_theta_ext.operations.migrate.original_metadata import parse_original
 from git_theta_ext.util.files import reporting_os_errors
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.migrate.lfs_storage import LfsStorage
     from git_theta_ext.operations.migrate.original_arrays import Array
     from git_theta_ext.operations.migrate.original_metadata import OriginalParameter
+    from git_theta_ext.operations.workspace import Workspace
 
     Parameters = Mapping[tuple[str, ...], OriginalParameter]
 
@@ -36,11 +36,11 @@ class OriginalReader:
     """Restores checkpoints.
 
     Attributes:
-        repo: The repository.
+        workspace: The repository.
         storage: Holds the objects of Git LFS.
     """
 
-    repo: Repository
+    workspace: Workspace
     storage: LfsStorage
     _earlier: dict[tuple[str, str], Parameters] = field(default_factory=dict)
 
@@ -97,19 +97,18 @@ class OriginalReader:
     def _parameters(self, commit: str, path: str) -> Parameters:
         """Return what a commit has at a path; nothing if there is no such commit or file."""
         if (commit, path) not in self._earlier:
-            oid = find_object(self.repo, f"{commit}:{path}") if commit else None
-            contents = [content for _, content in read_objects(self.repo, [oid] if oid else [])]
+            oid = find_object(self.workspace.repo, f"{commit}:{path}") if commit else None
+            contents = [content for _, content in read_objects(self.workspace.repo, [oid] if oid else [])]
             self._earlier[commit, path] = (parse_original(memoryview(contents[0])) if contents else None) or {}
         return self._earlier[commit, path]
 
     def _arrays(self, path: str, parameter: OriginalParameter) -> dict[str, Array]:
         pointer = parameter.pointer
-        if self.storage.missing([pointer]):
-            fetch_object(self.repo, pointer)
-            if self.storage.missing([pointer]):
-                raise MissingError(
-                    f"{path}: the object {pointer.oid} of Git LFS cannot be had", hint="git lfs fetch --all REMOTE"
-                )
+        if (fetched := fetch_objects(self.workspace, self.storage, [pointer])).missing:
+            raise MissingError(
+                f"{path}: the object {pointer.oid} of Git LFS cannot be fetched\n" + "\n".join(fetched.reasons),
+                hint="cp -rn CLONE/.git/lfs/objects .git/lfs takes it from a clone that has it",
+            )
         if not self.storage.is_sound(pointer):
             raise CorruptError(f"{path}: the object {pointer.oid} of Git LFS is damaged")
         data = self.storage.path(pointer).read_bytes()

@@ -109,7 +109,7 @@ def try_remotes(workspace: Workspace) -> tuple[list[OpenedRemote], list[ThetaErr
     """Open all remotes as ``open_remotes`` does, and return the errors of those that cannot be opened as well."""
     remotes: list[OpenedRemote] = []
     failures: list[ThetaError] = []
-    for name in _in_order(workspace.repo):
+    for name in remotes_in_order(workspace.repo):
         try:
             remotes.append(open_remote(workspace, name, fetch_address(workspace.repo, name)))
         except ThetaError as error:  # noqa: PERF203 - a handful of remotes
@@ -119,6 +119,15 @@ def try_remotes(workspace: Workspace) -> tuple[list[OpenedRemote], list[ThetaErr
             remote = open_remote(workspace, address, address)
             remotes += [remote] if remote.url not in {other.url for other in remotes} else []
     return remotes, failures
+
+
+def remotes_in_order(repo: Repository) -> list[str]:
+    """Return the names of all git remotes: the current branch's first, then ``origin``."""
+    names = repo.config.git_remotes
+    if len(names) < 2:  # noqa: PLR2004 - nothing to order
+        return list(names)
+    upstream = repo.config.text(f"branch.{branch_of(repo)}.remote")
+    return sorted(names, key=lambda name: (name != upstream, name != "origin"))
 
 
 def fetch_address(repo: Repository, name: str) -> str:
@@ -145,6 +154,32 @@ def local_path(address: str) -> str | None:
     return address if colon < 0 or 0 <= slash < colon else None
 
 
+def repository_at(repo: Repository, name: str, address: str) -> Repository:
+    """Open the repository of a git remote whose address is a path on this machine.
+
+    Args:
+        repo: The repository with the remote.
+        name: Name of the remote, for messages.
+        address: Its address.
+
+    Raises:
+        RemoteError: There is no repository.
+    """
+    wanted = repo.folder / (local_path(address) or "")
+    for folder in (wanted, wanted.with_name(wanted.name + ".git")):
+        if folder.is_dir():
+            # If the directory is not a repository itself, git must not discover one above it.
+            env = {**foreign_environment(), "GIT_CEILING_DIRECTORIES": os.path.realpath(folder.parent), **_EXPLICIT}
+            try:
+                return Repository.discover(folder, env=env)
+            except RepositoryError as error:
+                raise RemoteError(f"{name}: {folder}: {error.message}", hint=error.hint) from error
+    raise RemoteError(
+        f"{name}: there is no git repository {wanted}",
+        hint=f"git remote set-url {quote(name)} URL, or mount the file system",
+    )
+
+
 def _fetched_from(repo: Repository) -> list[str]:
     """Return addresses of the last fetch that belong to no remote, as after ``git pull URL``; without ``.git``."""
     try:
@@ -161,14 +196,6 @@ def _fetched_from(repo: Repository) -> list[str]:
         if url
     }
     return [address for address in addresses if address and address not in configured][:_MOST_ADDRESSES]
-
-
-def _in_order(repo: Repository) -> list[str]:
-    names = repo.config.git_remotes
-    if len(names) < 2:  # noqa: PLR2004 - nothing to order
-        return list(names)
-    upstream = repo.config.text(f"branch.{branch_of(repo)}.remote")
-    return sorted(names, key=lambda name: (name != upstream, name != "origin"))
 
 
 def _scheme(url: str) -> str:
@@ -188,24 +215,11 @@ def _absolute(url: str, repo: Repository) -> str:
 
 
 def _beside_git(repo: Repository, name: str, address: str) -> str:
-    path = local_path(address)
-    if path is None:
+    if local_path(address) is None:
         raise ConfigError(
             f"no store is configured for the remote {redacted(name)} ({redacted(address)}):"
             " a git server does not store parameters",
             hint=f"git config theta.remote.{quote(redacted(name))}.url URL, or for all clones: "
             f"{repo.git_at_top} config -f .thetaconfig theta.url URL",
         )
-    wanted = repo.folder / path
-    for folder in (wanted, wanted.with_name(wanted.name + ".git")):
-        if folder.is_dir():
-            # If the directory is not a repository itself, git must not discover one above it.
-            env = {**foreign_environment(), "GIT_CEILING_DIRECTORIES": os.path.realpath(folder.parent), **_EXPLICIT}
-            try:
-                return str(Repository.discover(folder, env=env).theta_dir)
-            except RepositoryError as error:
-                raise RemoteError(f"{name}: {folder}: {error.message}", hint=error.hint) from error
-    raise RemoteError(
-        f"{name}: there is no git repository {wanted}",
-        hint=f"git remote set-url {quote(name)} URL, or mount the file system",
-    )
+    return str(repository_at(repo, name, address).theta_dir)
