@@ -1,7 +1,7 @@
 """Read a pickle without running it: a stack machine that builds lists, tuples and inert nodes, and calls nothing.
 
 Opcodes come from the standard library's ``pickletools.genops``, which only decodes. Values are never hashed or
-compared, so nested values cannot make that slow. The caller decides what a global or a call means.
+compared, so nested values cannot make that slow. A global is a name. The caller decides what a call means.
 
 Reading takes at most 40 times the pickle's size plus 4 MiB of memory, and linear time. An opcode of one byte can create
 an object of a hundred bytes, so objects are charged to a ``Budget``, which is large enough for any checkpoint.
@@ -42,20 +42,17 @@ class Machine:
     """A machine that interprets the opcodes of a pickle.
 
     Args:
-        find: Returns the value of a global, or raises an error to refuse it.
-        call: Returns the value of a call of a global with a tuple of arguments.
+        call: Returns the value of a call of a global, or of what another call returned, with a tuple of arguments.
         load: Returns the value of a persistent id.
         budget: The budget of the objects that it builds.
     """
 
     def __init__(
         self,
-        find: Callable[[Global], object],
         call: Callable[[object, tuple[Any, ...]], object],
         load: Callable[[object], object],
         budget: Budget,
     ) -> None:
-        self._find = find
         self._call = call
         self._load = load
         self._spend = budget.spend
@@ -67,7 +64,7 @@ class Machine:
         """Return what the pickle describes.
 
         Raises:
-            FormatError: The pickle is damaged or too large, or it uses an opcode or a global that no checkpoint needs.
+            FormatError: The pickle is damaged or too large, or it uses an opcode that no checkpoint needs.
         """
         if len(data) > MAX_BYTES:
             raise FormatError(f"a pickle of {len(data)} bytes exceeds the limit of {MAX_BYTES}")
@@ -198,12 +195,16 @@ class Machine:
 
     def _global(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
-        self._stack.append(self._find(Global(module, name)))
+        self._import(module, name)
 
     def _stack_global(self, _: Any) -> None:
         name = self._expect(self._stack.pop(), str)
         module = self._expect(self._stack.pop(), str)
-        self._stack.append(self._find(Global(module, name)))
+        self._import(module, name)
+
+    def _import(self, module: str, name: str) -> None:
+        self._spend(3 * SEQUENCE)
+        self._stack.append(Global(module, name))
 
     def _reduce(self, _: Any) -> None:
         arguments = self._expect(self._stack.pop(), tuple)

@@ -69,3 +69,9 @@ class Node:
         else:
             text = str(len(self.items))
         self.items.append((text, value))
+
+
+class Instance(Node):
+    """What a call would return: its arguments by number, and the states that were set afterwards under None."""
+
+    __slots__ = ()

@@ -9,7 +9,7 @@ from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import MAX_BYTES, MAX_DIMENSIONS, Dtype, dtype, opaque
 
 from ._pickle import Machine
-from ._pickle_values import NODE, Budget, Global, Node
+from ._pickle_values import NODE, Budget, Global, Instance, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,41 +38,10 @@ _STORAGES = {
     "QInt8Storage": "I8", "QUInt8Storage": "U8", "QInt32Storage": "I32",
     "QUInt4x2Storage": "U8", "QUInt2x4Storage": "U8",
 }  # fmt: skip
-_LIGHTNING = (
-    "lightning.fabric.utilities.data",
-    "lightning_fabric.utilities.data",
-    "lightning.pytorch.utilities.parsing",
-    "pytorch_lightning.utilities.parsing",
-)
-_BUILTINS = "set frozenset dict list tuple complex bytearray bytes str int float bool slice range"
-_PATHS = "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath"
-# Globals besides element types and storages. They are never imported or called: this module knows their meaning.
-_ALLOWED = {
-    "collections": "OrderedDict defaultdict Counter deque",
-    "builtins": _BUILTINS,
-    "__builtin__": _BUILTINS,
-    "argparse": "Namespace",
-    "types": "SimpleNamespace",
-    "pathlib": _PATHS,
-    "pathlib._local": _PATHS,
-    "datetime": "date datetime time timedelta timezone",
-    "_codecs": "encode",
-    "numpy": "dtype ndarray",
-    **dict.fromkeys(("numpy.core.multiarray", "numpy._core.multiarray"), "_reconstruct scalar"),
-    **dict.fromkeys(("numpy.core.numeric", "numpy._core.numeric"), "_frombuffer"),
-    **dict.fromkeys(_LIGHTNING, "AttributeDict"),
-    "torch": "Size device Tensor per_tensor_affine per_channel_affine strided sparse_coo sparse_csr",
-    "torch._tensor": "_rebuild_from_type_v2",
-    "torch._utils": "_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_parameter"
-    " _rebuild_parameter_with_state _rebuild_sparse_tensor _rebuild_qtensor _rebuild_meta_tensor_no_storage",
-    "torch.nn.parameter": "Parameter Buffer",
-    "torch.serialization": "_get_layout",
-    "torch.storage": "UntypedStorage",
-    "torch.torch_version": "TorchVersion",
-}
-_NAMES = {Global(module, name) for module, names in _ALLOWED.items() for name in names.split()}
-_NAMES |= {Global("torch", name) for name in (*_DTYPES, *_ODD_DTYPES, *_STORAGES)}
-_KNOWN = {name: name for name in _NAMES}
+_MODULE = frozenset({"_parameters", "_buffers", "_modules"})
+"""What a ``torch.nn.Module`` keeps its tensors in. A ``state_dict`` leaves it out of names."""
+_MAX_WRAPPED = 16
+"""The limit of tensor subclasses around each other, far below Python's limit of recursion, which machines differ in."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,13 +91,13 @@ Leaf = Storage | Tensor
 
 
 def read_objects(data: bytes) -> tuple[dict[str, Storage], Iterator[tuple[str, Leaf]]]:
-    """Read the pickle of a checkpoint.
+    """Read the pickle of a checkpoint. Nothing is executed: objects of any class are their arguments and their state.
 
     Returns:
         The storages by key, and every storage and tensor once, with the first path to it, in the pickle's order.
 
     Raises:
-        FormatError: The pickle is damaged, or has something that no plain checkpoint has. Nothing is executed.
+        FormatError: The pickle is damaged.
     """
     storages: dict[str, Storage] = {}
 
@@ -140,39 +109,33 @@ def read_objects(data: bytes) -> tuple[dict[str, Storage], Iterator[tuple[str, L
         return storage
 
     budget = Budget(len(data))
-    return storages, _leaves(Machine(_find, _call, load, budget).run(data), budget)
+    return storages, _leaves(Machine(_call, load, budget).run(data), budget)
 
 
-def _find(name: Global) -> Global:
-    allowed = _KNOWN.get(name)
-    if allowed is None:
-        raise FormatError(
-            f"the pickle calls {str(name)[:200]!r}, which could run code; it was not run",
-            hint="save only the state_dict, or set theta-format=opaque for this path in .gitattributes",
-        )
-    return allowed
-
-
-def _call(function: object, args: tuple[Any, ...]) -> object:
-    if not isinstance(function, Global):
-        raise FormatError("damaged pickle: it calls something that is not a function")
-    try:
-        match function.name, args:
-            case (("_rebuild_tensor" | "_rebuild_tensor_v2"), (Storage() as storage, offset, shape, strides, *_)):
-                return _tensor(storage, storage.dtype, offset, shape, strides)
-            case "_rebuild_tensor_v3", (Storage() as storage, offset, shape, strides, _, _, Global() as kind, *_):
-                return _tensor(storage, _torch_dtype(kind.name), offset, shape, strides)
-            case "_rebuild_parameter", (data, *_):
-                return data
-            case "_rebuild_parameter_with_state", (data, _, _, state, *_):
-                return Node([(None, data), (None, state)])
-            case "_rebuild_from_type_v2", (inner, Global(), tuple() as inner_args, state):
-                return Node([(None, _call(inner, inner_args)), (None, state)])
-    except RecursionError as error:
-        raise FormatError("damaged pickle: it is nested too deeply") from error
-    if function.name.startswith(("_rebuild_tensor", "_rebuild_parameter", "_rebuild_from")):
+def _call(function: object, args: tuple[Any, ...], depth: int = 0) -> object:
+    name = str(function) if isinstance(function, Global) else ""
+    match name, args:
+        case (
+            ("torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2"),
+            (Storage() as storage, offset, shape, strides, *_),
+        ):
+            return _tensor(storage, storage.dtype, offset, shape, strides)
+        case (
+            "torch._utils._rebuild_tensor_v3",
+            (Storage() as storage, offset, shape, strides, _, _, Global(module="torch", name=kind), *_),
+        ):
+            return _tensor(storage, _torch_dtype(kind), offset, shape, strides)
+        case "torch._utils._rebuild_parameter", (data, *_):
+            return data
+        case "torch._utils._rebuild_parameter_with_state", (data, _, _, state, *_):
+            return Node([(None, data), (None, state)])
+        case "torch._tensor._rebuild_from_type_v2", (inner, Global(), tuple() as inner_args, state):
+            if depth == _MAX_WRAPPED:
+                raise FormatError("damaged pickle: it is nested too deeply")
+            return Node([(None, _call(inner, inner_args, depth + 1)), (None, state)])
+    if name.startswith(("torch._utils._rebuild_tensor", "torch._utils._rebuild_parameter")):
         raise FormatError(f"damaged pickle: {function} is called with arguments that it does not take")
-    return Node([(str(number), value) for number, value in enumerate(args)])
+    return Instance([(str(number), value) for number, value in enumerate(args)])
 
 
 def _storage(ident: object) -> Storage:
@@ -211,10 +174,10 @@ _Path = tuple["_Path | None", str]
 
 def _leaves(root: object, budget: Budget) -> Iterator[tuple[str, Leaf]]:
     # A loop and not recursion, because the file determines the depth.
-    pending: list[tuple[_Path | None, Iterator[tuple[object, object]]]] = [(None, iter([(None, root)]))]
+    pending: list[tuple[_Path | None, object, Iterator[tuple[object, object]]]] = [(None, None, iter([(None, root)]))]
     seen: set[int] = set()
     while pending:
-        path, items = pending[-1]
+        path, parent, items = pending[-1]
         for key, value in items:
             if not isinstance(value, (Node, list, tuple, Storage, Tensor)) or value == () or id(value) in seen:
                 continue
@@ -228,10 +191,20 @@ def _leaves(root: object, budget: Budget) -> Iterator[tuple[str, Leaf]]:
                 continue
             if len(pending) == MAX_DEPTH:
                 raise FormatError(f"containers are nested more than {MAX_DEPTH} deep in the pickle")
-            pending.append((current, iter(value.items if isinstance(value, Node) else enumerate(value))))
+            state = key is None and isinstance(parent, Instance)
+            pending.append((current, value, _items(value, state=state)))
             break
         else:
             pending.pop()
+
+
+def _items(value: Node | list[object] | tuple[object, ...], *, state: bool) -> Iterator[tuple[object, object]]:
+    """Return the values in a container by what they add to a path; ``state`` is whether it is that of an object."""
+    if not isinstance(value, Node):
+        return iter(enumerate(value))
+    if not state:
+        return iter(value.items)
+    return ((None if key in _MODULE else key, item) for key, item in value.items)
 
 
 def _join(path: _Path | None) -> str:

@@ -1,8 +1,8 @@
 """Zip files that ``torch.save`` writes since version 1.6: ``.pt``, ``.pth``, ``.bin``.
 
 Each storage is one parameter, so tied tensors are stored once, and strided tensors in the order of the storage.
-Everything else in the pickle (nested dictionaries, numbers, optimizer settings) is literal bytes. ``_pickle`` reads the
-pickle without running code.
+Everything else in the pickle (nested dictionaries, numbers, objects of any class) is literal bytes. ``_pickle`` reads
+the pickle without running code or importing a class.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class TorchZipFormat:
         """Find the storages and their checksums.
 
         Raises:
-            FormatError: The archive or its pickle is damaged, contradicts itself, or could run code. The message names
-                the parameter if it concerns one.
+            FormatError: The archive or its pickle is damaged or contradicts itself. The message names the parameter if
+                it concerns one.
             NotSplittable: The file is compressed, in the legacy format, or TorchScript.
         """
         if _is_legacy(data):

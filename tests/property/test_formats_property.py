@@ -246,7 +246,7 @@ PLAIN = st.recursive(
 
 @given(PLAIN, st.integers(3, 5))
 def test_the_pickle_machine_reads_what_pickle_writes(value, protocol):
-    machine = Machine(find=lambda _: None, call=lambda *_: None, load=lambda _: None, budget=Budget(0))
+    machine = Machine(call=lambda *_: None, load=lambda _: None, budget=Budget(0))
     assert machine.run(pickle.dumps(value, protocol)) == value
 
 

@@ -237,7 +237,6 @@ _NOTHING_TO_TYPE = {
     "rename your module",
     "return model, examples, loss",
     "return one number",
-    "save only the state_dict, or set theta-format=opaque for this path in .gitattributes",
     "save the checkpoint first",
     "see CONTRIBUTING.md",
     "see the traceback above",

@@ -16,7 +16,6 @@ from git_theta_plugins.formats._torch_objects import read_objects
 
 def run(data, **parts):
     parts = {
-        "find": lambda found: found,
         "call": lambda function, args: (function, args),
         "load": repr,
         "budget": Budget(len(data)),
