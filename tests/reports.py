@@ -6,9 +6,21 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from git_theta_ext.errors import ThetaError
+
+
+class Done(list[int]):
+    """A ``Progress`` that remembers what it is given."""
+
+    expected = 0
+
+    def __call__(self, nbytes: int) -> None:
+        self.append(nbytes)
+
+    def expect(self, nbytes: int) -> None:
+        self.expected += nbytes
 
 
 class Reports:
@@ -28,8 +40,8 @@ class Reports:
         self.lines += [f"error: {error.message}", *([f"hint: {error.hint}"] if error.hint else [])]
 
     @contextmanager
-    def progress(self, label: str, total: int = 0) -> Iterator[Callable[[int], None]]:
-        done: list[int] = []
-        yield done.append
+    def progress(self, label: str, total: int = 0, *, counted: bool = False) -> Iterator[Done]:
+        done = Done()
+        yield done
         if done:
-            self.done[label] = total, sum(done)
+            self.done[label] = total + done.expected, sum(done)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from git_theta_ext.cli.progress import progress
+from git_theta_ext.cli.progress import Display
 from git_theta_ext.util.text import indented, printable_line, redacted
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
 
     from git_theta_ext.errors import ThetaError
+    from git_theta_ext.util.reporter import Progress
 
 Mode = Literal["human", "json", "quiet"]
 Style = Literal["bold", "red", "green", "yellow"]
@@ -47,6 +49,7 @@ class Output:
     prefix: str = ""
     bars: bool = True
     _reported: set[str] = field(default_factory=set, compare=False)
+    _display: Display = field(default_factory=Display, compare=False)
 
     def result(self, data: Mapping[str, Any], lines: Iterable[str], *, schema: int = 1) -> None:
         """Print a command's result.
@@ -83,11 +86,11 @@ class Output:
             return
         self._complain(self.styled("error:", "red") + " ", error.message, error.hint)
 
-    def progress(
-        self, label: str, total: int = 0, *, counted: bool = False
-    ) -> AbstractContextManager[Callable[[int], None]]:
-        """Show the progress of some work, as ``cli.progress.progress`` does."""
-        return progress(label, total, wanted=self.bars and self.mode == "human", counted=counted)
+    def progress(self, label: str, total: int = 0, *, counted: bool = False) -> AbstractContextManager[Progress]:
+        """Show the progress of some work to people, as ``cli.progress`` does."""
+        if not self.bars or self.mode != "human":
+            return nullcontext(no_progress)
+        return self._display.progress(label, total, self.prefix, self.say, counted=counted)
 
     def say(self, text: str) -> None:
         """Print a line on stderr. A closed terminal is not a failure, nor is a descriptor that was never open."""

@@ -1,13 +1,18 @@
-"""A progress bar on stderr for work that takes longer than a second."""
+"""The progress of work that takes longer than a second, on stderr: a bar on a terminal, otherwise a line now and then.
+
+Work can begin within other work, such as recoding within a push. Only what began last is shown, so there is one bar.
+"""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from collections import deque
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from git_theta_ext.diff.words import human_bytes
 from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
@@ -18,57 +23,119 @@ if TYPE_CHECKING:
 _DELAY = 1.0
 """Seconds before a bar is shown."""
 
+_INTERVAL = 10.0
+"""Seconds between two lines."""
 
-@contextmanager
-def progress(label: str, total: int, *, wanted: bool = True, counted: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar if stderr is a terminal and the work takes longer than a second.
+_REDRAW = 0.05
+_LINES_OF_RATE = 3
+"""The rate is that of the last lines, so that it follows the connection and yet does not jump."""
 
-    Args:
-        label: Name of the work.
-        total: Its size in bytes; 0 if unknown.
-        wanted: Whether to show a bar at all.
-        counted: Whether the size is a number of items instead of bytes.
+_MINUTE = 60
+_HOUR = 3600
 
-    Yields:
-        A function to call with the number of bytes done since the last call. Any thread can call it.
-    """
-    if not wanted or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    bar = _Bar(printable(label), total, counted=counted)
-    try:
-        yield bar.advance
-    finally:
-        bar.stop()
+
+class Display:
+    """Shows one thing at a time on stderr."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._works: list[_Work] = []
+
+    @contextmanager
+    def progress(
+        self, label: str, total: int, prefix: str, say: Callable[[str], None], *, counted: bool = False
+    ) -> Iterator[_Work]:
+        """Show the progress of some work.
+
+        Args:
+            label: Name of the work.
+            total: Its size in bytes; 0 if unknown.
+            prefix: Precedes a line, but not a bar.
+            say: Prints a line on stderr.
+            counted: Whether the size is a number of items instead of bytes.
+
+        Yields:
+            The ``Progress``, see ``util.reporter``.
+        """
+        view: _Bar | _Lines = _Bar(counted=counted)
+        if not _on_terminal():
+            view = _Lines(lambda words: say(prefix + words), self._lock, counted=counted)
+        work = _Work(printable(label), total, view, self._lock, self._works)
+        with self._lock:
+            if self._works:
+                self._works[-1].hide()
+            self._works.append(work)
+        try:
+            yield work
+        finally:
+            with self._lock:
+                self._works.remove(work)
+                work.hide()
+            view.close()
+
+
+class _Work:
+    """What was done of some work; see ``util.reporter.Progress``."""
+
+    def __init__(self, label: str, total: int, view: _Bar | _Lines, lock: threading.RLock, works: list[_Work]) -> None:
+        self.label = label
+        self.total = total
+        self._done = 0
+        self._view = view
+        self._lock = lock
+        self._works = works
+
+    @property
+    def done(self) -> int:
+        """The bytes or items that are done, never more than there are."""
+        return min(self._done, self.total) if self.total else self._done
+
+    def __call__(self, count: int) -> None:
+        with self._lock:
+            self._done += count
+            if self._works[-1:] == [self]:
+                self._view.show(self)
+
+    def expect(self, count: int) -> None:
+        """Add bytes to the total."""
+        with self._lock:
+            self.total += count
+
+    def hide(self) -> None:
+        self._view.hide(self)
 
 
 class _Bar:
     """Starts the real bar, and imports rich, only after the delay."""
 
-    def __init__(self, label: str, total: int, *, counted: bool) -> None:
-        self._label = label
-        self._total = total
+    def __init__(self, *, counted: bool) -> None:
         self._counted = counted
-        self._done = 0
-        self._lock = threading.Lock()
-        self._start = time.monotonic()
+        self._start = self._drawn = time.monotonic()
         self._shown: tuple[Progress, TaskID] | None = None
 
-    def advance(self, count: int) -> None:
-        with self._lock:
-            self._done += count
-            if self._shown is None and time.monotonic() - self._start > _DELAY:
-                self._shown = self._show()
-            if self._shown is not None:
-                bar, task = self._shown
-                bar.update(task, completed=self._done)
+    def show(self, work: _Work) -> None:
+        now = time.monotonic()
+        if self._shown is None and now - self._start > _DELAY:
+            self._shown = self._begin(work)
+        elif now - self._drawn > _REDRAW:
+            self._drawn = now
+            self._draw(work)
 
-    def stop(self) -> None:
-        with self._lock:
-            if self._shown is not None:
-                self._shown[0].stop()
+    def hide(self, work: _Work) -> None:
+        if self._shown is not None:
+            self._draw(work)
+            self._shown[0].stop()
+            self._shown = None
 
-    def _show(self) -> tuple[Progress, TaskID]:
+    def close(self) -> None:
+        pass
+
+    def _draw(self, work: _Work) -> None:
+        if self._shown is not None:
+            bar, task = self._shown
+            bar.update(task, completed=work.done, total=work.total or None)
+
+    def _begin(self, work: _Work) -> tuple[Progress, TaskID]:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -77,11 +144,78 @@ class _Bar:
             Progress,
             TextColumn,
             TimeRemainingColumn,
+            TransferSpeedColumn,
         )
 
-        done = MofNCompleteColumn() if self._counted else DownloadColumn()
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), done, TimeRemainingColumn())
+        done = [MofNCompleteColumn()] if self._counted else [DownloadColumn(), TransferSpeedColumn()]
+        label = TextColumn("{task.description}", markup=False)
+        columns = (label, BarColumn(bar_width=20), *done, TimeRemainingColumn())
         bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        task = bar.add_task(self._label, total=self._total or None, completed=self._done)
+        task = bar.add_task(work.label, total=work.total or None, completed=work.done)
         bar.start()
         return bar, task
+
+
+class _Lines:
+    """Prints a line every ten seconds, from a thread, so that a connection that stalls shows too."""
+
+    def __init__(self, say: Callable[[str], None], lock: threading.RLock, *, counted: bool) -> None:
+        self._say = say
+        self._lock = lock
+        self._counted = counted
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._samples = deque([(time.monotonic(), 0)], _LINES_OF_RATE + 1)
+        self._visible = False
+
+    def show(self, work: _Work) -> None:
+        self._visible = True
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
+            self._thread.start()
+
+    def hide(self, _: _Work) -> None:
+        self._visible = False
+
+    def close(self) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, work: _Work) -> None:
+        while not self._ended.wait(_INTERVAL):
+            with self._lock:
+                self._samples.append((time.monotonic(), work.done))
+                if self._visible:
+                    (begun, before), (now, after) = self._samples[0], self._samples[-1]
+                    self._say(line(work.label, after, work.total, (after - before) / (now - begun), self._counted))
+
+
+def _on_terminal() -> bool:
+    with suppress(AttributeError, ValueError):  # stderr may never have been open, or be closed
+        return sys.stderr.isatty()
+    return False
+
+
+def line(label: str, done: int, total: int, rate: float, counted: bool = False) -> str:  # noqa: FBT001, FBT002 - one caller
+    """Describe how far some work is.
+
+    Args:
+        label: Name of the work.
+        done: Bytes or items that are done.
+        total: All of them; 0 if unknown.
+        rate: How many were done in a second.
+        counted: Whether they are items.
+    """
+    amount: Callable[[int], str] = str if counted else human_bytes
+    words = f"{amount(done)} of {amount(total)} ({100 * done // total} %)" if total else amount(done)
+    words += f", {rate:.3g}/s" if counted else f", {human_bytes(int(rate))}/s"
+    return f"{label}: {words}" + (f", {_duration((total - done) / rate)} left" if rate and total else "")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < _MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < _HOUR:
+        return f"{seconds / _MINUTE:.0f} min"
+    return f"{seconds // _HOUR:.0f} h {seconds % _HOUR // _MINUTE:.0f} min"

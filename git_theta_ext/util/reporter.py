@@ -10,10 +10,21 @@ from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from git_theta_ext.errors import ThetaError
+
+
+class Progress(Protocol):
+    """Counts what is done of some work. Any thread can call it."""
+
+    def __call__(self, nbytes: int, /) -> None:
+        """Count bytes, or items, that were done since the last call."""
+        ...
+
+    def expect(self, nbytes: int, /) -> None:
+        """Add to the total of the work, which may have been unknown before."""
+        ...
 
 
 class Reporter(Protocol):
@@ -31,15 +42,13 @@ class Reporter(Protocol):
         """Report a failure after which the operation continues with something else."""
         ...
 
-    def progress(self, label: str, total: int = 0) -> AbstractContextManager[Callable[[int], None]]:
-        """Show the progress of some work.
+    def progress(self, label: str, total: int = 0, *, counted: bool = False) -> AbstractContextManager[Progress]:
+        """Show the progress of some work. Work that begins within it is shown in its place.
 
         Args:
             label: What is being done.
-            total: Its size in bytes, 0 if unknown.
-
-        Returns:
-            A context manager, whose value takes the number of bytes done since the last call.
+            total: Its size in bytes; 0 if unknown.
+            counted: Whether the size is a number of items instead of bytes.
         """
         ...
 
@@ -62,6 +71,6 @@ class LogReporter:
         """Log an error, with its hint."""
         self.log.error("%s; %s" if error.hint else "%s%s", error.message, error.hint or "")
 
-    def progress(self, label: str, total: int = 0) -> AbstractContextManager[Callable[[int], None]]:  # noqa: ARG002 - as Reporter
+    def progress(self, label: str, total: int = 0, *, counted: bool = False) -> AbstractContextManager[Progress]:  # noqa: ARG002 - as Reporter
         """Show nothing."""
         return nullcontext(no_progress)

@@ -33,8 +33,16 @@ def keep_freed_memory(largest: int) -> None:
     bytes(largest)  # these zeros are never read, so no page is allocated
 
 
-def no_progress(_: int) -> None:
-    """Ignore progress."""
+class _NoProgress:
+    def __call__(self, nbytes: int) -> None:
+        """Ignore progress."""
+
+    def expect(self, nbytes: int) -> None:
+        """Ignore the size of work."""
+
+
+no_progress = _NoProgress()
+"""The ``util.reporter.Progress`` of work whose progress nobody watches."""
 
 
 def thread_count(wanted: int = 0) -> int:

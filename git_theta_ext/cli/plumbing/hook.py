@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.cli.output import output_to_git
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import ThetaError, UsageError
-from git_theta_ext.git.caller import pushes_dry
+from git_theta_ext.git.caller import pushes_dry, wants_quiet
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.sync.outgoing import parse_updates
 from git_theta_ext.operations.sync.push import Push
@@ -36,7 +36,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the hook. A failure stops what git is about to do."""
-    return _HOOKS[args.name](output_to_git(), args.words)
+    return _HOOKS[args.name](output_to_git(bars=not wants_quiet(os.getppid())), args.words)
 
 
 def _push(output: Output, words: Sequence[str]) -> int:

@@ -106,7 +106,7 @@ def migrate(workspace: Workspace, scope: Scope, direction: Direction) -> Migrate
         if scope.dry_run or not planned.versions:
             return planned
         edit = direction.convert(listing)
-        with workspace.reporter.progress("rewriting commits", len(listing.commits)) as advance:
+        with workspace.reporter.progress("rewriting commits", len(listing.commits), counted=True) as advance:
             ids = rewrite(repo, tips_of(repo, refs), edit, state_folder(repo) / "marks", advance)
         return replace(planned, moves=tuple(finish(workspace, refs, ids)))
 
@@ -120,5 +120,5 @@ def list_history(workspace: Workspace, refs: list[Ref], direction: Direction) ->
     tips = tips_of(workspace.repo, refs)
     if is_partial(workspace.repo):
         bring_history(workspace.repo, tips)
-    with workspace.reporter.progress("reading commits") as advance:
+    with workspace.reporter.progress("reading commits", counted=True) as advance:
         return list_files(workspace.repo, tips, direction.matches, advance)

@@ -4,13 +4,13 @@ import io
 import json
 import sys
 import threading
+import time
 
 import pytest
 
 from git_theta_ext.cli import progress as progress_module
 from git_theta_ext.cli.commands.env import masked
 from git_theta_ext.cli.output import Output, output_to_git, wants_color
-from git_theta_ext.cli.progress import progress
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
 
@@ -115,38 +115,111 @@ def terminal(monkeypatch, patience):
     return stream
 
 
+def no_terminal(monkeypatch, interval):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(progress_module, "_INTERVAL", interval)
+    return stream
+
+
+def until(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
 def test_short_work_shows_nothing(monkeypatch):
-    stream = terminal(monkeypatch, 1.0)
-    with progress("storing", 10) as advance:
-        advance(10)
-    assert stream.getvalue() == ""
+    for stream in (terminal(monkeypatch, 1.0), no_terminal(monkeypatch, 10.0)):
+        with Output("human").progress("storing", 10) as advance:
+            advance(10)
+        assert stream.getvalue() == ""
 
 
 def test_long_work_shows_a_bar_fed_from_any_thread(monkeypatch):
     stream = terminal(monkeypatch, 0.0)
-    with progress("storing", 10) as advance:
+    with Output("human").progress("storing", 10) as advance:
         threads = [threading.Thread(target=advance, args=(5,)) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     assert "10/10 bytes" in stream.getvalue()
+    assert "100" not in stream.getvalue().replace("100%", "")
 
 
-def test_nothing_is_shown_where_silence_was_asked_for(monkeypatch):
+@pytest.mark.parametrize("output", [Output("human", bars=False), Output("quiet"), Output("json")])
+def test_nothing_is_shown_where_silence_was_asked_for(output, monkeypatch):
     stream = terminal(monkeypatch, 0.0)
-    with progress("storing", 10, wanted=False) as advance:
+    with output.progress("storing", 10) as advance:
         advance(10)
     assert stream.getvalue() == ""
 
 
-def test_nothing_is_shown_where_stderr_is_no_terminal(monkeypatch):
-    terminal(monkeypatch, 0.0)
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
-    with progress("storing", 10) as advance:
-        advance(10)
-    assert stream.getvalue() == ""
+def test_without_a_terminal_there_is_a_line_now_and_then(monkeypatch):
+    stream = no_terminal(monkeypatch, 0.01)
+    with output_to_git().progress("storing", 10) as advance:
+        time.sleep(0.02)
+        assert stream.getvalue() == ""  # nothing has begun
+        advance(3)
+        until(lambda: stream.getvalue().count("\n") > 5)
+        lines = stream.getvalue().splitlines()
+        assert all(line.startswith("git-theta: storing: 3 B of 10 B (30 %), ") for line in lines)
+        assert lines[0].endswith(" left")
+        assert lines[-1].endswith(", 0 B/s")  # it has stalled
+
+
+def test_what_began_last_is_shown_alone_and_then_the_rest(monkeypatch):
+    stream = no_terminal(monkeypatch, 0.01)
+    output = Output("human")
+    with output.progress("uploading") as outer:
+        outer.expect(8)
+        outer(4)
+        with output.progress("recoding", 10) as inner:
+            seen = len(stream.getvalue())
+            inner(5)
+            outer(1)
+            until(lambda: "recoding" in stream.getvalue())
+            time.sleep(0.03)
+            assert "uploading" not in stream.getvalue()[seen:]
+        outer(1)
+        until(lambda: "uploading: 6 B of 8 B (75 %)" in stream.getvalue())
+    assert "uploading: 6 B of 8 B (75 %)" in stream.getvalue()
+
+
+def test_one_bar_makes_room_for_another(monkeypatch):
+    stream = terminal(monkeypatch, 0.0)
+    output = Output("human")
+    with output.progress("uploading", 8) as outer:
+        outer(4)
+        with output.progress("recoding", 10) as inner:
+            inner(5)
+            before = stream.getvalue()
+            outer(2)
+            assert stream.getvalue() == before
+        outer(1)
+    assert "5/10 bytes" in stream.getvalue()
+    assert "7/8 bytes" in stream.getvalue()
+
+
+def test_no_work_exceeds_its_size(monkeypatch):
+    stream = terminal(monkeypatch, 0.0)
+    with Output("human").progress("storing", 10) as advance:
+        advance(15)
+    assert "10/10 bytes" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "rate", "counted", "words"),
+    [
+        (3 * 10**8, 46 * 10**7, 3.3e6, False, "x: 300 MB of 460 MB (65 %), 3.3 MB/s, 48 s left"),
+        (10**9, 10**10, 1e6, False, "x: 1 GB of 10 GB (10 %), 1 MB/s, 2 h 30 min left"),
+        (10**9, 2 * 10**9, 1e6, False, "x: 1 GB of 2 GB (50 %), 1 MB/s, 17 min left"),
+        (10**6, 0, 1e5, False, "x: 1 MB, 100 kB/s"),
+        (30, 100, 2.0, True, "x: 30 of 100 (30 %), 2/s, 35 s left"),
+    ],
+)
+def test_a_line_has_amount_rate_and_time_left(done, total, rate, counted, words):
+    assert progress_module.line("x", done, total, rate, counted=counted) == words
 
 
 def test_names_out_of_files_do_not_reach_the_terminal_as_they_are(capsys):
