@@ -201,7 +201,8 @@ def test_every_error_of_a_command_has_a_hint() -> None:
 
 _TYPED = re.compile(
     r"(?:^|[ :(;,])"
-    r"(?:git|pip|aws|export|find|unset|mkdir|rm|chmod|cd|model\.save\w*|safetensors\.[\w.]+|git_theta_ext\.)\b|^X theta"
+    r"(?:git|pip|aws|export|find|unset|mkdir|rm|cp|chmod|cd|model\.save\w*|safetensors\.[\w.]+|git_theta_ext\.)\b"
+    r"|^X theta"
 )
 """A command, or a call in Python."""
 _NOTHING_TO_TYPE = {
