@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import GitCommands
 
 _QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "push.gpgSign=false", "-c", "fetch.fsckObjects=true")
+_ENGLISH = {"LC_ALL": "C"}
+"""What git says is read."""
 _NOBODY = "git theta <git-theta@localhost> "
 
 
@@ -70,7 +72,7 @@ class BareRepository:
         done = subprocess.run(
             ["git", *self._start, *command, self._address, *args],
             cwd=self._git.folder,
-            env=self._git.environment(),
+            env={**self._git.environment(), **_ENGLISH},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
@@ -95,7 +97,7 @@ class BareRepository:
         return subprocess.Popen(
             ["git", *self._start, *args, *((self._address,) if address else ())],
             cwd=self._git.folder,
-            env={**self._git.environment(), **(environment or {})},
+            env={**self._git.environment(), **_ENGLISH, **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=messages,

@@ -30,6 +30,8 @@ _RACE = re.compile(
     r"|already exists|stale info|remote ref updated|needs force",
     re.IGNORECASE,
 )
+_EMPTY = re.compile(r"no matching remote head")
+"""An empty repository on a server that speaks version 0 of git's protocol, as behind ssh without ``GIT_PROTOCOL``."""
 _DAMAGE = re.compile(r"corrupt|bad object|unable to read|not a git repository|missing (blob|tree|commit)|garbage")
 
 
@@ -61,7 +63,7 @@ class SharedRef:
         if code and _DAMAGE.search(words):
             self._bare.renew()
             code, _, words = self._bare.connect(_FETCH, *refspecs)
-        if code == 1 and not words:  # so git says that there is nothing to fetch
+        if (code == 1 and not words) or (code and _EMPTY.search(words)):  # so git says that there is nothing to fetch
             for ref in self.tips():
                 self._bare.run("update-ref", "-d", ref)
         elif code:

@@ -30,6 +30,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 Subsystem sftp {sftp}
+SetEnv PATH={path}
 """
 CLIENT = """\
 Host theta-host
@@ -74,7 +75,7 @@ class Sshd:
 
 @contextmanager
 def sshd(folder: Path) -> Iterator[Sshd]:
-    """Run a server for a block.
+    """Run a server for a block. Its users find programs in ``bin`` in the directory first.
 
     Raises:
         NoServerError: It is not installed, or does not start.
@@ -88,7 +89,8 @@ def sshd(folder: Path) -> Iterator[Sshd]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    values = {"port": port, "folder": folder, "user": getpass.getuser(), "sftp": SFTP_SERVER}
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    values = {"port": port, "folder": folder, "user": getpass.getuser(), "sftp": SFTP_SERVER, "path": path}
     (folder / "server").write_text(SERVER.format(**values))
     (folder / "client").write_text(CLIENT.format(**values))
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")

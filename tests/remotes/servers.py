@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, cast
 from git_theta_ext.interfaces import RemoteContext
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from http.server import BaseHTTPRequestHandler
 
     from git_theta_ext.interfaces import GitCommands
@@ -29,6 +31,17 @@ ID, SECRET = "theta-key", "theta-secret"
 AZURE_ACCOUNT = "devstoreaccount1"
 # Everybody's: the key of Azure's emulator.
 AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+GIFTLESS_LOGIN = "the key that signs who a user is, of 32 bytes or more"
+GIFTLESS_ACTIONS = "the key that signs what an action may do, of 32 bytes or more"
+_SERVE_GIFTLESS = """\
+from giftless.app import init_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+WSGIRequestHandler.protocol_version = "HTTP/1.1"
+server = make_server("127.0.0.1", 0, init_app(), threaded=True)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
 
 
 class Git:
@@ -82,6 +95,37 @@ def running(*command: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+@contextmanager
+def giftless(folder: Path, adapters: Mapping[str, object], **environment: str) -> Iterator[str]:
+    """Run giftless, whose users log in by JSON web tokens, and give the address of a repository's LFS server.
+
+    Args:
+        folder: Where its configuration is written.
+        adapters: How objects are transferred.
+        environment: Variables for the server.
+    """
+    # It takes tokens that expired up to 10 seconds ago, so that these are valid for less than 2 seconds.
+    actions = {"private_key": GIFTLESS_ACTIONS, "default_lifetime": -8}
+    settings = {
+        "LEGACY_ENDPOINTS": False,
+        "AUTH_PROVIDERS": [{"factory": "giftless.auth.jwt:factory", "options": {"private_key": GIFTLESS_LOGIN}}],
+        "PRE_AUTHORIZED_ACTION_PROVIDER": {"factory": "giftless.auth.jwt:factory", "options": actions},
+        "TRANSFER_ADAPTERS": adapters,
+    }
+    configuration = folder / "giftless.yaml"
+    configuration.write_text(json.dumps(settings))  # which is YAML as well
+    with subprocess.Popen(
+        [sys.executable, "-c", _SERVE_GIFTLESS],
+        env={**os.environ, **environment, "GIFTLESS_CONFIG_FILE": str(configuration)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/team/models.git/info/lfs"
+        process.terminate()
 
 
 def make_container(url: str) -> None:

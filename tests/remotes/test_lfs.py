@@ -260,6 +260,13 @@ def test_a_host_that_refuses_the_ref_gets_a_branch(host, url, local, remote, pac
     assert set(opened(url, local).list("packs/")) == {KEY, key_of(b"second")}
 
 
+def test_an_empty_repository_is_no_error_in_an_old_protocol(remote, pack, local):
+    # Servers behind ssh speak it unless they pass on GIT_PROTOCOL.
+    subprocess.run(["git", "-C", str(local), "config", "protocol.version", "0"], check=True)
+    published(remote, pack)
+    assert remote.keep([KEY]) == {KEY}
+
+
 def test_a_host_that_refuses_both_says_why(host, remote, pack):
     hook = host.root / "git" / "models.git" / "hooks" / "update"
     hook.write_text("#!/bin/sh\nexit 1\n")

@@ -1,0 +1,103 @@
+"""A git remote on a host with OpenSSH's server, which says by ``git-lfs-authenticate`` where its LFS server is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from benchmarks.sshd import NoServerError, Sshd, sshd
+from helpers import MODEL, Repo, model
+
+from git_theta_ext.errors import RemoteError
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.interfaces import RemoteContext
+from git_theta_plugins.remotes.lfs import open_remote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from benchmarks.lfs_host import LfsHost
+
+AUTHENTICATE = """printf '%s\\n' "$*" >>{log}; cat {answer}"""
+LOGIN = "Basic bWU6c2VjcmV0"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    try:
+        with sshd(tmp_path_factory.mktemp("sshd")) as running:
+            yield running
+    except NoServerError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def address(server: Sshd, host: LfsHost, url: str) -> str:
+    """Return the address of a repository on the host with ssh; its LFS server asks for a login."""
+    assert url
+    host.user = ("me", "secret")
+    for name in ("calls", "answer"):
+        (server.folder / name).unlink(missing_ok=True)
+    authenticate(server, AUTHENTICATE.format(answer=server.folder / "answer", log=server.folder / "calls"))
+    return f"theta-host:{host.root}/git/models.git"
+
+
+def authenticate(server: Sshd, text: str) -> None:
+    program = server.folder / "bin" / "git-lfs-authenticate"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+
+
+def answer(server: Sshd, url: str, login: str = LOGIN) -> None:
+    given = {"href": f"{url}/info/lfs", "header": {"Authorization": login}, "expires_in": 600}
+    (server.folder / "answer").write_text(json.dumps(given))
+
+
+def refused(server: Sshd, address: str, folder: Path) -> RemoteError:
+    """Return the error of an upload."""
+    subprocess.run(["git", "init", "--quiet", str(folder / "local")], check=True)
+    subprocess.run(["git", "-C", str(folder / "local"), "config", "core.sshCommand", server.command], check=True)
+    (folder / "pack").write_bytes(b"a pack")
+    remote = open_remote(address, {}, RemoteContext("origin", address, Repository.discover(folder / "local")))
+    name = hashlib.sha256(b"a pack").hexdigest()
+    with pytest.raises(RemoteError) as caught:
+        remote.put(f"packs/{name[:2]}/{name}", folder / "pack")
+    return caught.value
+
+
+def test_the_host_gives_the_address_and_the_login(
+    two: Repo, address: str, server: Sshd, host: LfsHost, url: str, tmp_path: Path
+) -> None:
+    answer(server, url)
+    two.git("theta", "install", "--global")
+    two.git("config", "--global", "core.sshCommand", server.command)
+    two.git("remote", "add", "origin", address)
+    two.git("push", "--quiet", "origin", "main")
+    assert host.stored()
+    Repo(tmp_path).git("clone", "--quiet", address, "clone")
+    assert Repo(tmp_path / "clone").problems(MODEL, model(2)) == []
+    calls = (server.folder / "calls").read_text().splitlines()
+    # A push asks at the end whether the server still has what it relies on.
+    path = address.partition(":")[2]
+    assert calls == [f"{path} upload", f"{path} download", f"{path} download"]
+
+
+def test_a_login_that_is_refused_is_named_and_not_printed(
+    server: Sshd, address: str, host: LfsHost, url: str, tmp_path: Path
+) -> None:
+    answer(server, url, "Basic bWU6b2xk")
+    error = refused(server, address, tmp_path)
+    assert "does not accept git-lfs-authenticate" in error.message
+    assert "bWU6b2xk" not in f"{error.message} {error.hint}"
+    assert host.stored() == set()
+
+
+def test_a_program_that_fails_is_an_error_with_its_words(server: Sshd, address: str, tmp_path: Path) -> None:
+    authenticate(server, "echo 'models: the repository is read-only' >&2; exit 1")
+    error = refused(server, address, tmp_path)
+    assert "git-lfs-authenticate failed: models: the repository is read-only" in error.message
