@@ -46,6 +46,13 @@ ALLOW_INCOMPLETE = Setting(
     "Whether a checkout succeeds that leaves a manifest in the place of a checkpoint, because no remote has its"
     " parameters.",
 )
+STRICT = Setting(
+    "theta.strict",
+    "boolean",
+    "false",
+    "Whether `git add` refuses a file that does not follow its format, such as a truncated one. Otherwise it is stored"
+    " as an opaque file, with a warning.",
+)
 FETCH_INCLUDE = Setting(
     "theta.fetch.include",
     "glob",
@@ -83,6 +90,7 @@ SETTINGS = (
     GC_AUTO,
     GC_GRACE,
     ALLOW_INCOMPLETE,
+    STRICT,
     FETCH_INCLUDE,
     FETCH_EXCLUDE,
     MERGE_METHOD,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.checkpoint.scan import scan, with_hint
+from git_theta_ext.checkpoint.scan import malformed, scan
 from git_theta_ext.checkpoint.writers import being_written
 from git_theta_ext.errors import ChangedError, FormatError
 from git_theta_ext.model.layout import Literal, layout_of
@@ -36,6 +36,10 @@ _SAMPLED = 5
 """One large tensor in this many is looked up first; layers rarely have a multiple of five tensors of one size."""
 _FEWEST = 4
 """A smaller sample says nothing about the other tensors."""
+
+
+class _LayoutError(FormatError):
+    """The tensors that a format found do not make a layout. The message does not name the file."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,17 @@ def describe(
         advance: Called with the number of bytes hashed since the last call.
 
     Raises:
-        FormatError: As ``scan``.
         PluginError: As ``scan``.
     """
+
+    def described(scanned: Scan) -> Described:
+        return _described(data, scanned, _hash(data, scanned, scanned.extents, threads, advance))
+
     scanned = scan(data, path, format_name)
-    return _described(data, path, scanned, _hash(data, scanned, scanned.extents, threads, advance))
+    try:
+        return described(scanned)
+    except _LayoutError as error:
+        return described(malformed(data, path, error))
 
 
 def _hash(
@@ -101,12 +111,12 @@ def _hash(
     return hashed
 
 
-def _described(data: Content, path: str, scanned: Scan, hashed: Mapping[str, _Hashed]) -> Described:
+def _described(data: Content, scanned: Scan, hashed: Mapping[str, _Hashed]) -> Described:
     try:
         layout = layout_of(data, scanned.fields, lambda extent, seed: hashed[extent.name].checksums[seed])
         skeleton = layout.to_skeleton()
     except FormatError as error:
-        raise with_hint(error, path) from error
+        raise _LayoutError(error.message) from error
     parameters = {extent.name: hashed[extent.name].parameter for extent in scanned.extents}
     return Described(Manifest(scanned.format, Skeleton.of(skeleton), parameters), layout, scanned)
 
@@ -122,12 +132,14 @@ def _digest(data: Content, extent: Extent, seeds: Iterable[int], threads: int) -
     return _Hashed(Parameter(extent.spec, hasher.digest()), sums)
 
 
-def clean(
+def clean(  # noqa: PLR0913 - named, and all but the first three have defaults
     data: FileBytes | memoryview,
     path: str,
     store: Store,
     format_name: str | None = None,
     advance: Callable[[int], None] = no_progress,
+    *,
+    strict: Callable[[], bool] = lambda: False,
 ) -> Described:
     """Store the tensors and the skeleton of a checkpoint, and return its manifest. All of it is durable on return.
 
@@ -142,20 +154,32 @@ def clean(
         store: The store to write to.
         format_name: As for ``scan``.
         advance: Called with the number of bytes stored, or found in the store, since the last call.
+        strict: Asked if the file does not follow its format. If it returns True, that is an error.
 
     Raises:
         ChangedError: Another program changed the file. No manifest names what may have been stored.
-        FormatError: As ``scan``. Nothing is stored.
+        FormatError: The file does not follow its format, and ``strict`` says that this is an error.
         PluginError: As ``scan``.
         StoreError: The store cannot be written.
     """
     scanned = scan(data, path, format_name)
+    if scanned.malformed is None:
+        try:
+            return _store(data, scanned, store, advance)
+        except _LayoutError as error:
+            scanned = malformed(data, path, error)
+    if scanned.malformed is not None and strict():
+        raise scanned.malformed
+    return _store(data, scanned, store, advance)
+
+
+def _store(data: FileBytes | memoryview, scanned: Scan, store: Store, advance: Callable[[int], None]) -> Described:
     hashed: dict[str, _Hashed] = {}
     stored: set[str] = set()
     if not isinstance(data, memoryview) and data.settled:
         hashed, stored = _store_likely_new(data, scanned, store, advance)
     rest = [extent for extent in scanned.extents if extent.name not in hashed]
-    described = _described(data, path, scanned, hashed | _hash(data, scanned, rest, store.threads))
+    described = _described(data, scanned, hashed | _hash(data, scanned, rest, store.threads))
     parameters, skeleton = described.manifest.parameters, described.layout.to_skeleton()
     left = [extent for extent in scanned.extents if extent.name not in stored]
     store.put(

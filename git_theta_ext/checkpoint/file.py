@@ -117,6 +117,8 @@ def open_checkpoint_file(path: Path, label: str = "", format_name: str | None = 
     if not data.nbytes:
         raise FormatError(f"{label}: the file is empty", hint="save the checkpoint first")
     scanned = scan(data, label, format_name)
+    if scanned.malformed is not None:
+        raise scanned.malformed
     if scanned.format == "opaque":
         raise FormatError(
             scanned.reason or f"{label}: its tensors cannot be found, since no format recognises the file"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import FormatError
+from git_theta_ext.errors import FormatError, PluginError
 from git_theta_ext.interfaces import NotSplittable
 from git_theta_ext.model.fields import ChecksumField, Extent, in_file_order
 from git_theta_ext.registry import detect_format, find_format
@@ -28,12 +28,14 @@ class Scan:
         fields: Tensors and checksums of tensors, in file order.
         note: A note for the user; None if there is none.
         reason: Why a file of a known format cannot be split into tensors; None if it can.
+        malformed: How the file breaks its format; None if it does not. It is then an opaque file.
     """
 
     format: str
     fields: tuple[Field, ...]
     note: str | None = None
     reason: str | None = None
+    malformed: FormatError | None = None
 
     @cached_property
     def seeds(self) -> dict[str, set[int]]:
@@ -51,7 +53,7 @@ class Scan:
 
 
 def scan(data: Content, path: str, format_name: str | None = None) -> Scan:
-    """Find the tensors in a checkpoint.
+    """Find the tensors in a checkpoint. A file that does not follow its format is an opaque file.
 
     Args:
         data: The whole file.
@@ -59,33 +61,44 @@ def scan(data: Content, path: str, format_name: str | None = None) -> Scan:
         format_name: Value of the ``theta-format`` attribute; None to detect the format from the content.
 
     Raises:
-        FormatError: The file does not follow its format.
-        PluginError: The format is not installed.
+        PluginError: The format is not installed, or fails.
     """
     file_format = find_format(format_name) if format_name else detect_format(data)
-    note = reason = None
     try:
-        try:
-            fields = _parse(file_format, data)
-        except NotSplittable as error:
-            reason = f"{path}: {error}"
-            note = f"{reason}; stored as an opaque file"
-            file_format = find_format("opaque")
-            fields = file_format.parse(data)
-        return Scan(file_format.name, tuple(in_file_order(fields, data.nbytes)), note, reason)
+        fields = in_file_order(_parse(file_format, data, path), data.nbytes)
+    except NotSplittable as error:
+        reason = f"{path}: {error}"
+        return _opaque(data, reason, note=f"{reason}; stored as an opaque file")
     except FormatError as error:
-        raise with_hint(error, path) from error
+        return malformed(data, path, error)
+    return Scan(file_format.name, tuple(fields))
 
 
-def with_hint(error: FormatError, path: str) -> FormatError:
-    """Return an error that names the file, with a hint how to track it as an opaque file."""
+def malformed(data: Content, path: str, error: FormatError) -> Scan:
+    """Return the chunks of a file that does not follow its format.
+
+    Args:
+        data: The whole file.
+        path: For messages.
+        error: How it breaks the format, without the path.
+    """
     hint = error.hint or f"to track it as an opaque file, add 'theta-format=opaque' to {path} in .gitattributes"
-    return FormatError(f"{path}: {error.message}", hint=hint)
+    named = FormatError(f"{path}: {error.message}", hint=hint)
+    return _opaque(data, named.message, malformed=named)
 
 
-def _parse(file_format: Format, data: Content) -> Sequence[Field]:
+def _opaque(data: Content, reason: str, *, note: str | None = None, malformed: FormatError | None = None) -> Scan:
+    opaque = find_format("opaque")
+    return Scan(opaque.name, tuple(opaque.parse(data)), note, reason, malformed)
+
+
+def _parse(file_format: Format, data: Content, path: str) -> Sequence[Field]:
     try:
         return file_format.parse(data)
-    except (ValueError, OverflowError, RecursionError, MemoryError) as error:
+    except (ValueError, OverflowError) as error:
         # An error that a plug-in did not expect must not look like a crash of git.
-        raise FormatError(f"not a readable {file_format.name} file ({type(error).__name__}: {error})") from error
+        message = f"not a readable {file_format.name} file ({type(error).__name__}: {error})"
+        raise FormatError(message) from error
+    except RecursionError as error:
+        # How deep calls may be differs between machines, and the manifest must not.
+        raise PluginError(f"{path}: the format {file_format.name} takes too many nested calls to read it") from error

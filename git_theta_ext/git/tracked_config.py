@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from git_theta_ext.config import Config, RemoteSettings
 from git_theta_ext.errors import ConfigError, RepositoryError
+from git_theta_ext.settings import STRICT
 
 if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 FILE = ".thetaconfig"
 _LARGEST = 1 << 16
 _SSH = ("ssh", "sftp")
-_SAFE = re.compile(r"theta\.((remote\..+\.)?(url|account|endpoint|region|type)|fetch\.(include|exclude))", re.DOTALL)
+_SAFE = re.compile(
+    r"theta\.((remote\..+\.)?(url|account|endpoint|region|type)|fetch\.(include|exclude)|strict)", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,19 @@ def read_tracked(repo: Repository) -> TrackedConfig | None:
         if entry is not None and entry.regular:
             return _parsed(repo, place, ("--blob", entry.oid), int(repo.run("cat-file", "-s", entry.oid)))
     return None
+
+
+def is_strict(repo: Repository) -> bool:
+    """Return ``theta.strict``, from git's settings or else ``.thetaconfig``.
+
+    Raises:
+        ConfigError: It is not a boolean.
+    """
+    key = STRICT.key
+    if key in repo.config.values:
+        return repo.config.flag(key, default=False)
+    tracked = read_tracked(repo)
+    return tracked is not None and tracked.config.flag(key, default=False)
 
 
 def _parsed(repo: Repository, place: str, source: tuple[str, str], nbytes: int) -> TrackedConfig:

@@ -44,7 +44,8 @@ class Format(Protocol):
             data: The whole file. Read only the parts that are needed.
 
         Raises:
-            FormatError: The bytes break the format; the message names the parameter if there is one.
+            FormatError: The bytes break the format; the message names the parameter if there is one. The file is then
+                stored in the format ``opaque``, or refused if ``theta.strict`` is set.
             NotSplittable: The file is well-formed, but compressed or of an older kind.
         """
         ...

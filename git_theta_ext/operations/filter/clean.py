@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from git_theta_ext.checkpoint.clean import Described
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.workspace import Workspace
 
@@ -74,7 +75,7 @@ class CleanRequest:
 
         Raises:
             ManifestError: The content is a manifest that is invalid or has conflicts.
-            FormatError: The checkpoint is malformed.
+            FormatError: The checkpoint is malformed, and ``theta.strict`` is set.
             ChangedError: The checkpoint changed while it was read.
             StoreError: The store cannot be written.
         """
@@ -87,9 +88,10 @@ class CleanRequest:
                 self._spool.flush()
                 data = FileBytes(self._spool.fileno(), self._pathname)
             format_name = theta_paths(self._workspace.repo.run, [self._pathname]).get(self._pathname)
-            return clean_bytes(self._workspace, data, format_name, self._advance)
-        inspecting = calling_command(os.getppid()) in LOOKING
-        return echo_manifest(self._workspace.repo, bytes(self._head), self._pathname, allow_conflicts=inspecting)
+            described = _store(self._workspace, data, format_name, self._advance)
+            _report(self._workspace, data, described, format_name)
+            return described.manifest.to_bytes()
+        return echo_manifest(self._workspace.repo, bytes(self._head), self._pathname, allow_conflicts=_inspecting())
 
     def close(self) -> None:
         """Release the resources of the request, also after a failure."""
@@ -131,15 +133,17 @@ class _FileReading:
     ) -> None:
         self._pathname = pathname
         self._advance = advance
+        self._workspace = workspace
         self._path = workspace.repo.folder / pathname
         self._descriptor = descriptor
         self._before = os.fstat(descriptor)
         self._cache = StatCache(workspace.store)
         self._format: str | None = None
-        self._manifest: bytes | None = None
+        self._cached: bytes | None = None
+        self._stored: tuple[FileBytes, Described] | None = None
         self._clock = 0
         self._error: BaseException | None = None
-        self._thread = Thread(target=self._work, args=(workspace,), daemon=True)
+        self._thread = Thread(target=self._work, daemon=True)
         self._thread.start()
 
     @classmethod
@@ -155,14 +159,14 @@ class _FileReading:
             return None
         return cls(workspace, pathname, descriptor, advance)
 
-    def _work(self, workspace: Workspace) -> None:
+    def _work(self) -> None:
         try:
-            self._format = theta_paths(workspace.repo.run, [self._pathname]).get(self._pathname)
-            self._manifest = self._cache.get(self._path, self._format)
-            if self._manifest is None:
+            self._format = theta_paths(self._workspace.repo.run, [self._pathname]).get(self._pathname)
+            self._cached = self._cache.get(self._path, self._format)
+            if self._cached is None:
                 self._clock = self._cache.clock(self._path)
                 data = FileBytes(self._descriptor, self._pathname, settled=is_settled(self._before, self._clock))
-                self._manifest = clean_bytes(workspace, data, self._format, self._advance)
+                self._stored = data, _store(self._workspace, data, self._format, self._advance)
         except BaseException as error:  # noqa: BLE001 - raised in the thread that calls result
             self._error = error
 
@@ -178,10 +182,17 @@ class _FileReading:
         # A file that is being written may be malformed.
         if self._error is not None and (same or not isinstance(self._error, FormatError)):
             raise self._error
-        if not same or received != after.st_size or self._manifest is None:
+        if not same or received != after.st_size:
             raise ChangedError(f"{self._pathname} changed while it was read")
-        self._cache.put(self._path, after, self._manifest, self._format, self._clock)
-        return self._manifest
+        if self._cached is not None:
+            return self._cached
+        assert self._stored is not None
+        data, described = self._stored
+        _report(self._workspace, data, described, self._format)
+        manifest = described.manifest.to_bytes()
+        if described.scan.malformed is None:  # else theta.strict counts whenever the file is added again
+            self._cache.put(self._path, after, manifest, self._format, self._clock)
+        return manifest
 
     def close(self) -> None:
         """Wait for the thread and close the file; further calls do nothing."""
@@ -191,27 +202,34 @@ class _FileReading:
             self._descriptor = -1
 
 
-def clean_bytes(
-    workspace: Workspace, data: FileBytes, format_name: str | None, advance: Callable[[int], None]
-) -> bytes:
-    """Store a checkpoint and return its manifest.
+def _store(workspace: Workspace, data: FileBytes, format_name: str | None, advance: Callable[[int], None]) -> Described:
+    """Store a checkpoint.
 
     A command that only inspects files needs nothing stored, so it also works with a read-only store.
     """
     from git_theta_ext.checkpoint.clean import clean, describe
 
+    def strict() -> bool:
+        from git_theta_ext.git.tracked_config import is_strict  # most filters need it for no file
+
+        return not _inspecting() and is_strict(workspace.repo)
+
     try:
-        described = clean(data, data.path, workspace.store, format_name, advance)
+        return clean(data, data.path, workspace.store, format_name, advance, strict=strict)
     except StoreError:
-        if calling_command(os.getppid()) not in LOOKING:
+        if not _inspecting():
             raise
-        described = describe(data, data.path, format_name, threads=workspace.store.threads)
-    note = described.scan.note
-    if note is None and format_name is None:
-        note = check_content(workspace.repo, data.path, described.manifest, data)
+        return describe(data, data.path, format_name, threads=workspace.store.threads)
+
+
+def _report(workspace: Workspace, data: FileBytes, described: Described, format_name: str | None) -> None:
+    note = check_content(workspace, data.path, described, data, format_name)
     if note:
         workspace.reporter.note(note)
-    return described.manifest.to_bytes()
+
+
+def _inspecting() -> bool:
+    return calling_command(os.getppid()) in LOOKING
 
 
 def echo_manifest(repo: Repository, data: bytes, path: str, *, allow_conflicts: bool = False) -> bytes:

@@ -9,23 +9,42 @@ from git_theta_ext.git.revisions import find_object
 from git_theta_ext.model.manifest import Manifest
 
 if TYPE_CHECKING:
+    from git_theta_ext.checkpoint.clean import Described
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.content import Content
+    from git_theta_ext.operations.workspace import Workspace
 
 OPAQUE = "opaque"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _HEAD = 4096
 
 
-def check_content(repo: Repository, path: str, manifest: Manifest, data: Content) -> str | None:
-    """Return a warning about a file that is added; None if there is nothing to warn about.
+def check_content(
+    workspace: Workspace, path: str, described: Described, data: Content, format_name: str | None
+) -> str | None:
+    """Report a file that is malformed, and return a note about another that is probably not the intended one.
 
     Args:
-        repo: The repository, which has the previous version.
+        workspace: The repository, which has the previous version.
         path: Path of the file, relative to the top of the work tree.
-        manifest: Its manifest, with the detected format.
+        described: Its manifest, and how it was read.
         data: Its content.
+        format_name: From the ``theta-format`` attribute; None if the format was detected.
     """
+    malformed = described.scan.malformed
+    if malformed is not None:
+        before = _manifest(workspace.repo, f"HEAD:{path}")
+        hint = "git config theta.strict true makes this an error"
+        if before is not None and before.format != OPAQUE:
+            hint = f"if it is damaged: git restore --source=HEAD --staged --worktree {workspace.repo.argument(path)}"
+        workspace.reporter.warning(f"{malformed.message}; stored as an opaque file", hint)
+        return None
+    if described.scan.note is not None or format_name is not None:
+        return described.scan.note
+    return _doubt(workspace.repo, path, described.manifest, data)
+
+
+def _doubt(repo: Repository, path: str, manifest: Manifest, data: Content) -> str | None:
     if manifest.format != OPAQUE:
         return None
     head = bytes(data[:_HEAD])

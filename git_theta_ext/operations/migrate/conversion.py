@@ -216,8 +216,7 @@ def clean_version(
     """
     from git_theta_ext.checkpoint.clean import clean
 
-    try:
-        return clean(content, content.path, store, advance=advance).manifest
-    except FormatError as error:
-        warn(f"{error.message}; stored as an opaque file")
-        return clean(content, content.path, store, "opaque", advance).manifest
+    described = clean(content, content.path, store, advance=advance)
+    if described.scan.malformed is not None:
+        warn(f"{described.scan.malformed.message}; stored as an opaque file")
+    return described.manifest

@@ -18,6 +18,7 @@ from git_theta_ext.git.entries import TreeEntry, update_index
 from git_theta_ext.git.index_patch import StatWords, Update, patch_file
 from git_theta_ext.git.objects import write_blob
 from git_theta_ext.git.pathspecs import worktree_of
+from git_theta_ext.git.tracked_config import is_strict
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.filter.clean import echo_manifest
 from git_theta_ext.operations.filter.content_check import check_content
@@ -103,7 +104,7 @@ def store_file(workspace: Workspace, path: str, format_name: str | None, advance
 
     Raises:
         UsageError: It is not a regular file.
-        FormatError: It is malformed.
+        FormatError: It is malformed, and ``theta.strict`` is set.
         ManifestError: It is a manifest that is broken or has conflicts.
         ChangedError: Another process wrote to it in the meantime.
         RepositoryError: It cannot be read.
@@ -125,15 +126,14 @@ def store_file(workspace: Workspace, path: str, format_name: str | None, advance
     if is_manifest(data):
         return Staged(path, before, Manifest.parse(echo_manifest(repo, bytes(data[: MAX_MANIFEST + 1]), path)))
     try:
-        described = clean(data, path, workspace.store, format_name, advance)
+        described = clean(data, path, workspace.store, format_name, advance, strict=lambda: is_strict(repo))
     except FormatError:  # a file that is being written may be malformed
         _check_unchanged(repo, path, before)
         raise
     _check_unchanged(repo, path, before)
-    cache.put(full, before, described.manifest.to_bytes(), format_name, clock)
-    note = described.scan.note
-    if note is None and format_name is None:
-        note = check_content(repo, path, described.manifest, data)
+    if described.scan.malformed is None:
+        cache.put(full, before, described.manifest.to_bytes(), format_name, clock)
+    note = check_content(workspace, path, described, data, format_name)
     return Staged(path, before, described.manifest, note)
 
 

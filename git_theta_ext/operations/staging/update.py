@@ -109,11 +109,13 @@ def store_update(
 
     Raises:
         UsageError: There is no version to update, the update does not fit it, or the file has other changes.
-        FormatError: The update is malformed or does not fit a parameter.
+        FormatError: The checkpoint or the update is malformed, or the update does not fit a parameter.
         MissingError: HEAD's values are neither in the store nor on a remote.
         StoreError: The store cannot be written.
     """
     store = workspace.store
+    if checkpoint.described.scan.malformed is not None:
+        raise checkpoint.described.scan.malformed
     path, manifest = checkpoint.path, checkpoint.described.manifest
     head = committed(workspace.repo, path)
     if head is None or head.conflicted:

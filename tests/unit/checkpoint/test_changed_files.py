@@ -156,9 +156,11 @@ def test_a_file_that_is_being_written_is_not_said_to_break_its_format(two, monke
     half = model(3)[:5000]
     monkeypatch.chdir(two.path)
     two.write(half)
-    with Workspace.discover(Reports()) as workspace:
-        with pytest.raises(FormatError):
-            store_file(workspace, MODEL, None, lambda _: None)
+    reports = Reports()
+    with Workspace.discover(reports) as workspace:
+        store_file(workspace, MODEL, None, lambda _: None)
+        assert "stored as an opaque file" in reports.lines.pop(0)
+        reports.lines.clear()
 
         def clean_meanwhile(*args, **options):
             two.write(half + b"more")
@@ -167,3 +169,8 @@ def test_a_file_that_is_being_written_is_not_said_to_break_its_format(two, monke
         monkeypatch.setattr("git_theta_ext.operations.staging.stage.clean", clean_meanwhile)
         with pytest.raises(ChangedError, match=MODEL):
             store_file(workspace, MODEL, None, lambda _: None)
+        two.write(half)
+        monkeypatch.setattr("git_theta_ext.operations.staging.stage.is_strict", lambda _: True)
+        with pytest.raises(ChangedError, match=MODEL):
+            store_file(workspace, MODEL, None, lambda _: None)
+        assert reports.lines == []

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import struct
 import time
 
@@ -15,6 +16,7 @@ from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import CorruptError, FormatError, ManifestError, MissingError, PluginError, StoreError
 from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.conflicts import LayoutConflict
+from git_theta_ext.model.fields import Extent
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.store.store import Store
@@ -114,12 +116,41 @@ def test_a_format_can_be_forced(store):
         scan(data, "m", "nosuch")
 
 
-def test_a_broken_file_is_named_with_its_parameter_and_nothing_is_stored(store):
+@pytest.mark.parametrize("format_name", [None, "safetensors"])
+def test_a_malformed_file_is_opaque_and_named_with_its_parameter(store, tmp_path, format_name):
+    data = safetensors(model())[:-10]
+    described = clean(memoryview(data), "dir/m", store, format_name)
+    assert described.manifest == describe(memoryview(data), "dir/m").manifest
+    assert described.manifest.format == "opaque"
+    assert re.search(r"^dir/m: .*big", described.scan.malformed.message)
+    populate(described.manifest, store, tmp_path / "m", Expected.at(tmp_path / "m"))
+    assert (tmp_path / "m").read_bytes() == data
+
+
+def test_a_malformed_file_can_be_refused_and_nothing_is_stored(store):
     data = safetensors(model())[:-10]
     with pytest.raises(FormatError, match=r"^dir/m: .*big") as caught:
-        clean(memoryview(data), "dir/m", store)
+        clean(memoryview(data), "dir/m", store, strict=lambda: True)
     assert "theta-format=opaque" in caught.value.hint
     assert list(store.pack_files()) == []
+
+
+def test_whether_malformed_files_are_refused_is_not_asked_for_others(store):
+    assert clean(memoryview(safetensors(model())), "m", store, strict=pytest.fail).scan.malformed is None
+    assert clean(memoryview(b"anything"), "m", store, strict=pytest.fail).scan.malformed is None
+
+
+def test_a_file_whose_tensors_make_no_layout_is_malformed(store, tmp_path, monkeypatch):
+    from git_theta_plugins.formats.safetensors import FORMAT
+
+    data = safetensors(model())
+    monkeypatch.setattr(type(FORMAT), "parse", lambda *_: [Extent("w", TensorSpec.of("U8", (2,)), at) for at in (0, 9)])
+    described = clean(memoryview(data), "m", store)
+    assert described.manifest == describe(memoryview(data), "m").manifest
+    assert described.manifest.format == "opaque"
+    assert described.scan.malformed.message == "m: parameter 'w' appears twice"
+    populate(described.manifest, store, tmp_path / "m", Expected.at(tmp_path / "m"))
+    assert (tmp_path / "m").read_bytes() == data
 
 
 def test_a_failing_plugin_does_not_look_like_a_crash(store, monkeypatch):
@@ -129,7 +160,19 @@ def test_a_failing_plugin_does_not_look_like_a_crash(store, monkeypatch):
         raise ValueError("oops")
 
     monkeypatch.setattr(type(FORMAT), "parse", parse)
-    with pytest.raises(FormatError, match="m: not a readable safetensors file"):
+    scanned = clean(memoryview(safetensors(model())), "m", store).scan
+    assert scanned.malformed.message == "m: not a readable safetensors file (ValueError: oops)"
+
+
+@pytest.mark.parametrize(("failure", "error"), [(RecursionError, PluginError), (MemoryError, MemoryError)])
+def test_what_another_machine_could_read_is_no_opaque_file_here(store, monkeypatch, failure, error):
+    from git_theta_plugins.formats.safetensors import FORMAT
+
+    def parse(self, data):
+        raise failure
+
+    monkeypatch.setattr(type(FORMAT), "parse", parse)
+    with pytest.raises(error):
         clean(memoryview(safetensors(model())), "m", store)
 
 
