@@ -126,6 +126,30 @@ def _gguf_seeds() -> list[bytes]:
     return [head + bytes(-len(head) % 32) + bytes(32 + 34)]
 
 
+def _flax_seeds() -> list[bytes]:
+    import msgpack
+
+    def array(kind: str, nbytes: int, *shape: int) -> msgpack.ExtType:
+        return msgpack.ExtType(1, msgpack.packb((shape, kind, bytes(range(nbytes)))))
+
+    tree = {"params": {"a": {"kernel": array("float32", 24, 2, 3), "bias": array("bfloat16", 6, 3)}}, "list": [1, "x"]}
+    chunks = {"0": array("int8", 2, 2), "1": array("int8", 1, 1)}
+    chunked = {"w": {"__msgpack_chunked_array__": True, "shape": {"0": 3}, "chunks": chunks}, "step": 5}
+    return [bytes(msgpack.packb(tree)), bytes(msgpack.packb(chunked))]
+
+
+def _onnx_seeds() -> list[bytes]:
+    def part(number: int, data: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(data)]) + data
+
+    weight = b"\x08\2\x08\3\x10\1" + part(8, b"w") + part(9, bytes(range(24)))
+    packed = part(1, b"\2") + b"\x10\1" + part(4, bytes(range(8))) + part(8, b"p")
+    inner = part(2, b"out") + part(5, part(1, b"then_branch") + part(6, part(5, packed)))
+    constant = part(2, b"c") + part(5, part(1, b"value") + part(5, weight))
+    graph = part(1, inner) + part(1, constant) + part(2, b"g") + part(5, weight) + part(15, part(1, packed))
+    return [b"\x08\x0a" + part(2, b"pytorch") + b"\x3a" + bytes([len(graph) & 127 | 128, len(graph) >> 7]) + graph]
+
+
 def _format(name: str) -> Callable[[bytes], None]:
     def run(data: bytes) -> None:
         from git_theta_ext.testing.formats import assemble, lay_out
@@ -469,6 +493,8 @@ TARGETS = {
     "pickle": Target(_pickles, _pickle),
     "npz": Target(_npz_seeds, _format("npz")),
     "gguf": Target(_gguf_seeds, _format("gguf")),
+    "flax": Target(_flax_seeds, _format("flax")),
+    "onnx": Target(_onnx_seeds, _format("onnx")),
     "manifest": Target(lambda: [(GOLDEN / "manifest-1.txt").read_bytes()], _manifest),
     "skeleton": Target(_skeleton_seeds, _skeleton),
     "pack header": Target(lambda: [(GOLDEN / "pack-1.head").read_bytes(), *_packs()], _pack_header),

@@ -4,6 +4,7 @@ import io
 import struct
 import zipfile
 
+import msgpack
 import pytest
 from bounds import memory_of
 
@@ -33,6 +34,11 @@ def npy(header):
     return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header
 
 
+def fields(number, data):
+    return bytes([number << 3 | 2, len(data) & 127 | 128, len(data) >> 7 & 127 | 128, len(data) >> 14]) + data
+
+
+EMPTY_ARRAY = msgpack.ExtType(1, msgpack.packb(((0,), "bool", b"")))
 FILES = {
     "tensors": ("gguf", gguf(rows=[text(b"%d" % n) + struct.pack("<IIQ", 0, 24, n) for n in range(COUNT)])),
     "one name": ("gguf", gguf(rows=[text(b"") + struct.pack("<IIQ", 0, 24, 0)] * COUNT)),
@@ -44,6 +50,11 @@ FILES = {
     "arrays in a zip": ("npz", archive([f"{n}.npy" for n in range(COUNT)], npy(EMPTY))),
     "deep header": ("npz", npy(b"-" * 9000 + b"1")),
     "deep lists": ("npz", npy(b"[" * 9000)),
+    "flax": ("flax", msgpack.packb({str(n): EMPTY_ARRAY for n in range(COUNT)})),
+    "flax texts": ("flax", msgpack.packb({"a": EMPTY_ARRAY, "b": [""] * COUNT})),
+    "nodes": ("onnx", b"\x08\7" + fields(7, b"\x0a\0" * COUNT)),
+    "initializers": ("onnx", b"\x08\7" + fields(7, b"\x2a\x09\x08\1\x10\x09\x42\0\x4a\1\1")),
+    "dimensions": ("onnx", b"\x08\7" + fields(7, fields(5, b"\x08\1" * 64))),
     "escapes": ("npz", npy(b"{'descr':'\\q'}")),
 }
 
