@@ -137,8 +137,8 @@ def _read_reply(stream: IO[bytes], oid: str) -> bytes | None:
     return data[:-1]
 
 
-def starts_like_manifest(git: Git, oid: str) -> bool:
-    """Return whether a blob starts like a manifest, without reading all of it."""
+def starts_with(git: Git, oid: str, prefix: bytes) -> bool:
+    """Return whether a blob starts with some bytes, without reading all of it."""
     with subprocess.Popen(
         ["git", "cat-file", "blob", oid],
         cwd=git.folder,
@@ -148,9 +148,9 @@ def starts_like_manifest(git: Git, oid: str) -> bool:
         stderr=subprocess.DEVNULL,
     ) as process:
         assert process.stdout is not None
-        head = process.stdout.read(len(MAGIC))
+        head = process.stdout.read(len(prefix))
         process.kill()
-    return is_manifest(head)
+    return head == prefix
 
 
 def manifest_blobs(git: Git, infos: Mapping[str, ObjectInfo]) -> Iterator[tuple[str, bytes]]:
@@ -159,7 +159,7 @@ def manifest_blobs(git: Git, infos: Mapping[str, ObjectInfo]) -> Iterator[tuple[
     for oid, info in infos.items():
         if info.kind != "blob" or not _LEAST <= info.nbytes <= MAX_MANIFEST:
             continue
-        if info.nbytes < _PEEK_FROM or starts_like_manifest(git, oid):
+        if info.nbytes < _PEEK_FROM or starts_with(git, oid, MAGIC):
             small.append(oid)
     for oid, data in read_objects(git, small):
         if is_manifest(data):

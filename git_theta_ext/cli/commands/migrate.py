@@ -41,6 +41,12 @@ def register(parser: argparse.ArgumentParser) -> None:
     imported.add_argument(
         "--allow-missing", action="store_true", help="leave pointers of Git LFS whose content cannot be fetched"
     )
+    imported.add_argument(
+        "--as",
+        dest="kind",
+        choices=("safetensors", "torch", "flax"),
+        help="format of checkpoints of git-theta 0.2.0; default: flax if they are nested, else by their names",
+    )
     exported = actions.add_parser("export", help="rewrite history to Git LFS or plain git", allow_abbrev=False)
     exported.add_argument("--to", choices=("lfs", "plain"), required=True, help="what versions models from then on")
     info = actions.add_parser("info", help="show what import would save", allow_abbrev=False)
@@ -86,7 +92,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     scope = Scope(tuple(args.refs), args.everything, args.dry_run)
     if args.action == "import":
         tracked = Tracked(tuple(args.include), tuple(args.exclude))
-        done = import_history(workspace, scope, tracked, allow_missing=args.allow_missing)
+        done = import_history(workspace, scope, tracked, allow_missing=args.allow_missing, kind=args.kind)
     else:
         done = export_history(workspace, scope, lfs=args.to == "lfs")
     _report(output, done, str(state_folder(workspace.repo) / "commit-map"), dry=args.dry_run)
@@ -116,6 +122,7 @@ def _report(output: Output, done: Migrated, commit_map: str, *, dry: bool) -> No
         "versions": done.versions,
         "bytes": done.nbytes,
         "left": [{"path": path, "reason": reason} for path, reason in done.left],
+        "fetched": {"objects": done.fetched, "bytes": done.fetched_bytes},
         "signatures": done.signatures,
         "refs": [asdict(move) for move in done.moves],
         "resumed": done.resumed,
@@ -131,10 +138,13 @@ def _lines(done: Migrated, commit_map: str, *, dry: bool) -> Iterator[str]:
     if done.resumed:
         yield "completed the interrupted migration"
     elif not done.versions:
-        yield "no file in history matches"
+        yield "no version can be migrated" if done.left else "no file in history matches"
     else:
         size = f"{plural(done.versions, 'version')} of {plural(done.files, 'file')}, {human_bytes(done.nbytes)}"
         yield f"{'would migrate' if dry else 'migrated'} {size}, in {plural(done.commits, 'commit')}"
+    if done.fetched:
+        size = f"{plural(done.fetched, 'object')} of Git LFS, {human_bytes(done.fetched_bytes)}"
+        yield f"{'would fetch' if dry else 'fetched'} {size}"
     for path, reason in done.left:
         yield f"left {path}: {reason}"
     if done.moves:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError, FormatError
+from git_theta_ext.errors import CorruptError, FormatError, MissingError
 from git_theta_ext.git.blobs import BlobReader, BlobWriter
 from git_theta_ext.git.objects import object_infos, read_manifests, read_objects
 from git_theta_ext.model.manifest import is_manifest
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.migrate.journal import Journal
     from git_theta_ext.operations.migrate.lfs_storage import LfsStorage
+    from git_theta_ext.operations.migrate.original_files import FileKind
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.protocol.lfs.pointer import Pointer
     from git_theta_ext.store.store import Store
@@ -40,21 +41,29 @@ class Sources:
     Attributes:
         plain: Models that git stores as they are, or manifests, with their sizes.
         pointers: Pointers of Git LFS.
-        missing: Those of the pointers whose content is not on this machine.
+        missing: Blobs whose content is not on this machine, with the objects that are missing.
+        originals: The files of git-theta 0.2.0 among the plain blobs, and the objects that they name.
     """
 
     plain: Mapping[str, int]
     pointers: Mapping[str, Pointer]
-    missing: Mapping[str, Pointer] = field(default_factory=dict)
+    missing: Mapping[str, frozenset[Pointer]] = field(default_factory=dict)
+    originals: Mapping[str, frozenset[Pointer]] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
         """Size of the models that can be migrated, in bytes."""
-        there = (pointer.size for oid, pointer in self.pointers.items() if oid not in self.missing)
-        return sum(self.plain.values()) + sum(there)
+        return sum(self.size(oid) for oid in (*self.plain, *self.pointers) if oid not in self.missing)
+
+    @property
+    def lacking(self) -> set[Pointer]:
+        """The objects of Git LFS that are missing."""
+        return {pointer for pointers in self.missing.values() for pointer in pointers}
 
     def size(self, oid: str) -> int:
-        """Return the size of the model that a blob is, or points to."""
+        """Return the size of the model that a blob is, or points to. What git-theta 0.2.0 stored was compressed."""
+        if oid in self.originals:
+            return sum(pointer.size for pointer in self.originals[oid])
         pointer = self.pointers.get(oid)
         return self.plain[oid] if pointer is None else pointer.size
 
@@ -68,12 +77,16 @@ def classify(repo: Repository, oids: Iterable[str], storage: LfsStorage) -> Sour
     infos = object_infos(repo, oids)
     small = [oid for oid, info in infos.items() if info.nbytes <= MAX_POINTER]
     pointers = {oid: found for oid, data in read_objects(repo, small) if (found := old_pointer(data)) is not None}
-    absent = set(storage.missing(pointers.values()))
-    return Sources(
-        {oid: info.nbytes for oid, info in infos.items() if oid not in pointers},
-        pointers,
-        {oid: pointer for oid, pointer in pointers.items() if pointer in absent},
-    )
+    plain = {oid: info.nbytes for oid, info in infos.items() if oid not in pointers}
+    return checked(Sources(plain, pointers), storage)
+
+
+def checked(sources: Sources, storage: LfsStorage) -> Sources:
+    """Return the same blobs with what is missing now."""
+    named = {oid: frozenset((pointer,)) for oid, pointer in sources.pointers.items()} | dict(sources.originals)
+    absent = set(storage.missing({pointer for pointers in named.values() for pointer in pointers}))
+    missing = {oid: lacking for oid, pointers in named.items() if (lacking := pointers & absent)}
+    return replace(sources, missing=missing)
 
 
 def still_stored(workspace: Workspace, journal: Journal) -> dict[str, str]:
@@ -98,12 +111,16 @@ class Converter:
         sources: What the blobs are.
         storage: Holds the objects of Git LFS.
         journal: Is completed; what it has already is not done again.
+        kind: The format in which to restore checkpoints of git-theta 0.2.0; None if each of them decides.
+        allow_missing: Whether one of them may stay as it is if an object is missing.
     """
 
     workspace: Workspace
     sources: Sources
     storage: LfsStorage
     journal: Journal
+    kind: FileKind | None = None
+    allow_missing: bool = False
 
     def run(self, files: Mapping[str, bytes], advance: Callable[[int], None]) -> dict[str, str]:
         """Convert blobs.
@@ -151,10 +168,17 @@ class Converter:
             return self._clean(content, advance)
         file_path = self.journal.scratch.with_name("checkpoint")
         try:
-            OriginalReader(self.workspace, self.storage).write(original, path, file_path)
-            return self._clean(open_bytes(file_path, path), advance)
+            OriginalReader(self.workspace, self.storage, self.kind).write(original, path, file_path)
+            manifest = self._clean(open_bytes(file_path, path), no_progress)
+        except MissingError as error:  # of an earlier version, to which it is an update
+            if not self.allow_missing:
+                raise
+            self.workspace.reporter.warning(f"{error.message.splitlines()[0]}; left as it is")
+            return None
         finally:
             file_path.unlink(missing_ok=True)
+        advance(self.sources.size(oid))
+        return manifest
 
     def _clean(self, content: FileBytes, advance: Callable[[int], None]) -> bytes:
         warn = self.workspace.reporter.warning

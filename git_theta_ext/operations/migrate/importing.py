@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -12,21 +12,23 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.temporary_index import temporary_index
 from git_theta_ext.operations.migrate.attribute_blobs import AttributeBlobs
 from git_theta_ext.operations.migrate.attributes import Tracked, macros_of, to_theta
-from git_theta_ext.operations.migrate.conversion import Converter, Sources, classify
+from git_theta_ext.operations.migrate.conversion import Converter, Sources, checked, classify
 from git_theta_ext.operations.migrate.finish import state_folder
 from git_theta_ext.operations.migrate.journal import Journal
 from git_theta_ext.operations.migrate.lfs_fetch import fetch_objects
 from git_theta_ext.operations.migrate.lfs_storage import LfsStorage
+from git_theta_ext.operations.migrate.original_listing import objects_of_originals
 from git_theta_ext.operations.migrate.patterns import path_matcher
 from git_theta_ext.operations.migrate.rewrite import FileEdit
 from git_theta_ext.operations.migrate.run import Migrated, migrate
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.migrate.listing import Listing
+    from git_theta_ext.operations.migrate.original_files import FileKind
     from git_theta_ext.operations.migrate.run import Scope
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.protocol.lfs.pointer import Pointer
@@ -35,7 +37,14 @@ _MOST_CHECKED = 16
 """Refs whose attributes are checked afterwards."""
 
 
-def import_history(workspace: Workspace, scope: Scope, tracked: Tracked, *, allow_missing: bool = False) -> Migrated:
+def import_history(
+    workspace: Workspace,
+    scope: Scope,
+    tracked: Tracked,
+    *,
+    allow_missing: bool = False,
+    kind: FileKind | None = None,
+) -> Migrated:
     """Rewrite history from plain git or Git LFS to git theta.
 
     Args:
@@ -43,6 +52,7 @@ def import_history(workspace: Workspace, scope: Scope, tracked: Tracked, *, allo
         scope: Which history to rewrite.
         tracked: The paths of models.
         allow_missing: Whether to keep pointers of Git LFS whose content is not available.
+        kind: The format in which to restore checkpoints of git-theta 0.2.0; by default each of them decides.
 
     Raises:
         RepositoryError: The repository is in a state that a migration would lose or get wrong.
@@ -50,7 +60,7 @@ def import_history(workspace: Workspace, scope: Scope, tracked: Tracked, *, allo
         UsageError: A pattern or a ref is not valid.
     """
     with path_matcher(workspace.repo, tracked.include, tracked.exclude) as matches:
-        direction = _Import(workspace, tracked, matches, allow_missing)
+        direction = _Import(workspace, tracked, matches, allow_missing, kind)
         done = migrate(workspace, scope, direction)
     for move in done.moves[:_MOST_CHECKED]:
         if wrong := unfiltered(workspace.repo, move.new, direction.manifests):
@@ -83,6 +93,7 @@ class _Import:
         tracked: The paths of models.
         matches: Returns whether a path is one of them.
         allow_missing: Whether pointers of Git LFS may stay.
+        kind: The format in which to restore checkpoints of git-theta 0.2.0.
         manifests: The blobs of manifests, when they are stored.
     """
 
@@ -90,6 +101,7 @@ class _Import:
     tracked: Tracked
     matches: Callable[[bytes], bool]
     allow_missing: bool
+    kind: FileKind | None = None
     manifests: set[str] = field(default_factory=set)
     _sources: Sources | None = None
 
@@ -98,33 +110,42 @@ class _Import:
         repo = self.workspace.repo
         storage = LfsStorage.of(repo)
         sources = classify(repo, listing.files, storage)
-        wanted = dict.fromkeys(sources.missing.values())
+        originals = objects_of_originals(repo, listing, sources.plain, self.kind)
+        sources = checked(replace(sources, originals=originals), storage)
+        wanted = sources.lacking
+        missing = sources.missing
         if wanted and not dry_run:
-            fetched = fetch_objects(self.workspace, storage, wanted)
-            sources = classify(repo, listing.files, storage)
-            if sources.missing and not self.allow_missing:
-                raise _missing(sources.missing, listing, fetched.reasons)
+            reasons = fetch_objects(self.workspace, storage, wanted).reasons
+            sources = checked(sources, storage)
+            missing = sources.missing
+            if missing and not self.allow_missing:
+                raise _missing(sources, listing, reasons)
+        elif wanted:  # it would be fetched
+            sources, missing = replace(sources, missing={}), {}
+        fetched = wanted - {pointer for pointers in missing.values() for pointer in pointers}
         self._sources = sources
         return Migrated(
-            len(listing.commits),
-            len(listing.paths),
-            len(listing.files) - len(sources.missing),
-            sources.nbytes,
-            tuple(
-                (text(listing.files[oid]), f"object {pointer.oid} of Git LFS is missing")
-                for oid, pointer in sources.missing.items()
-            ),
+            commits=len(listing.commits),
+            files=len(listing.paths),
+            versions=len(listing.files) - len(missing),
+            nbytes=sources.nbytes,
+            left=tuple((text(listing.files[oid]), _reason(pointers)) for oid, pointers in missing.items()),
+            fetched=len(fetched),
+            fetched_bytes=sum(pointer.size for pointer in fetched),
         )
 
     def convert(self, listing: Listing) -> FileEdit:
         """Store the tensors of all versions, and return how to rewrite commits."""
         workspace, repo, sources = self.workspace, self.workspace.repo, self._sources
         assert sources is not None
+        name = f"imported-{self.kind}" if self.kind else "imported"
         with (
-            Journal(state_folder(repo) / "imported") as journal,
+            Journal(state_folder(repo) / name) as journal,
             workspace.reporter.progress("storing models", sources.nbytes) as advance,
         ):
-            blobs = Converter(workspace, sources, LfsStorage.of(repo), journal).run(listing.files, advance)
+            blobs = Converter(workspace, sources, LfsStorage.of(repo), journal, self.kind, self.allow_missing).run(
+                listing.files, advance
+            )
         self.manifests.update(blobs.values())
         attributes = AttributeBlobs.of(repo, listing.attributes)
         macros = {name for old in attributes.at_top() for name in macros_of(old)}
@@ -132,12 +153,17 @@ class _Import:
         return FileEdit(self.matches, blobs, edited, attributes.store(to_theta("", self.tracked)))
 
 
-def _missing(missing: Mapping[str, Pointer], listing: Listing, reasons: Iterable[str]) -> MissingError:
-    paths = shortlist(dict.fromkeys(text(listing.files[oid]) for oid in missing))
+def _missing(sources: Sources, listing: Listing, reasons: Iterable[str]) -> MissingError:
+    paths = shortlist(dict.fromkeys(text(listing.files[oid]) for oid in sources.missing))
     return MissingError(
-        f"{plural(len(missing), 'object')} of Git LFS cannot be fetched, of {paths}\n" + "\n".join(reasons),
-        hint="git theta migrate import --include PATTERN --allow-missing leaves them as pointers",
+        f"{plural(len(sources.lacking), 'object')} of Git LFS cannot be fetched, of {paths}\n" + "\n".join(reasons),
+        hint="git theta migrate import --include PATTERN --allow-missing leaves these versions as they are",
     )
+
+
+def _reason(missing: Iterable[Pointer]) -> str:
+    oids = sorted(pointer.oid for pointer in missing)
+    return f"{'object' if len(oids) == 1 else 'objects'} {shortlist(oids, 1)} of Git LFS missing"
 
 
 def text(path: bytes) -> str:

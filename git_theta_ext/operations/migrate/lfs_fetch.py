@@ -73,7 +73,7 @@ def fetch_objects(workspace: Workspace, storage: LfsStorage, pointers: Iterable[
             if not wanted:
                 break
             more = f"; and {len(failures) - 1} more" if len(failures) > 1 else ""
-            reasons.append(f"{redacted(name)}: {failures[0]}{more}")
+            reasons.append(f"{redacted(name)}: {failures[0].removeprefix(f'{name}: ')}{more}")
     return Fetched(frozenset(wanted), tuple(reasons) or ("there is no remote",))
 
 

@@ -11,9 +11,8 @@ from git_theta_ext.git.objects import read_objects
 from git_theta_ext.git.revisions import find_object
 from git_theta_ext.operations.migrate.lfs_fetch import fetch_objects
 from git_theta_ext.operations.migrate.original_arrays import apply_update, read_arrays
+from git_theta_ext.operations.migrate.original_files import kind_of, save
 from git_theta_ext.operations.migrate.original_metadata import parse_original
-from git_theta_ext.util.files import reporting_os_errors
-from git_theta_ext.util.libraries import require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.operations.migrate.lfs_storage import LfsStorage
     from git_theta_ext.operations.migrate.original_arrays import Array
+    from git_theta_ext.operations.migrate.original_files import FileKind
     from git_theta_ext.operations.migrate.original_metadata import OriginalParameter
     from git_theta_ext.operations.workspace import Workspace
 
@@ -38,14 +38,16 @@ class OriginalReader:
     Attributes:
         workspace: The repository.
         storage: Holds the objects of Git LFS.
+        kind: The format of files to write; None if the checkpoint decides.
     """
 
     workspace: Workspace
     storage: LfsStorage
+    kind: FileKind | None = None
     _earlier: dict[tuple[str, str], Parameters] = field(default_factory=dict)
 
     def write(self, parameters: Parameters, path: str, file: Path) -> None:
-        """Write a checkpoint, in the format that the ending of its name stands for: safetensors, or else PyTorch's.
+        """Write a checkpoint.
 
         The whole checkpoint is in memory meanwhile, as it was with git-theta 0.2.0.
 
@@ -55,25 +57,12 @@ class OriginalReader:
             file: The file to write.
 
         Raises:
-            FormatError: An object is damaged, or the checkpoint is nested as no format here is.
+            FormatError: An object is damaged.
             MissingError: An object of Git LFS cannot be had.
             LibraryError: A library is not installed.
         """
-        if any(len(names) > 1 for names in parameters):
-            raise FormatError(f"{path}: git-theta 0.2.0 has it as a checkpoint of flax or TensorFlow, which is nested")
-        values = {names[0]: self._value(path, names, parameter) for names, parameter in parameters.items()}
-        with reporting_os_errors(file):
-            if path.endswith(".safetensors"):
-                require("safetensors", f"restoring {path}")
-                from safetensors.numpy import save_file
-
-                save_file(values, file)
-            else:
-                require("torch", f"restoring {path}")
-                import torch
-
-                with file.open("wb") as opened:  # given a path, torch writes its name into the file
-                    torch.save({name: torch.as_tensor(value) for name, value in values.items()}, opened)
+        kind = kind_of(path, parameters, self.kind)
+        save({names: self._value(path, names, parameter) for names, parameter in parameters.items()}, kind, file)
 
     def _value(self, path: str, names: tuple[str, ...], parameter: OriginalParameter) -> Array:
         updates = [parameter]

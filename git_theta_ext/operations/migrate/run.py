@@ -51,6 +51,8 @@ class Migrated:
         versions: Number of different versions of models.
         nbytes: Their size in bytes.
         left: Paths of models that stay as they are, and why.
+        fetched: Number of objects of Git LFS that were fetched.
+        fetched_bytes: Their size.
         signatures: Number of commits and tags that lose a signature.
         moves: The refs that were rewritten.
         resumed: Whether this only completed an interrupted migration.
@@ -61,6 +63,8 @@ class Migrated:
     versions: int = 0
     nbytes: int = 0
     left: tuple[tuple[str, str], ...] = ()
+    fetched: int = 0
+    fetched_bytes: int = 0
     signatures: int = 0
     moves: tuple[Move, ...] = ()
     resumed: bool = False

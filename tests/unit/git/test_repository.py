@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from git_theta_ext.errors import ManifestError, RepositoryError
-from git_theta_ext.git.objects import read_objects, starts_like_manifest
+from git_theta_ext.git.objects import read_objects, starts_with
 from git_theta_ext.git.process import foreign_environment
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.worktrees import WorkTree, worktrees
@@ -109,8 +109,8 @@ def test_a_large_manifest_is_read_and_a_large_file_is_not(place):
     long = MAGIC + b"x" * (1 << 21)
     ours = git(place, "hash-object", "-w", "--stdin", data=long)
     other = git(place, "hash-object", "-w", "--stdin", data=b"y" * (1 << 21))
-    assert starts_like_manifest(repo, ours)
-    assert not starts_like_manifest(repo, other)
+    assert starts_with(repo, ours, MAGIC)
+    assert not starts_with(repo, other, MAGIC)
 
 
 def test_a_broken_manifest_is_named_by_its_path(place):

@@ -11,7 +11,20 @@ import pytest
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.operations.migrate.original_arrays import apply_update, read_arrays
+from git_theta_ext.operations.migrate.original_files import flax_bytes, kind_of
 from git_theta_ext.operations.migrate.original_metadata import parse_original
+
+FLAX = bytes.fromhex(
+    "81a6706172616d7382a161c712019390a5696e743634c4080200000000000000a564656e736582a462696173c71301939103a7666c6f61743136c4"
+    "06000000000000a66b65726e656cc7260193920203a7666c6f61743332c418000000000000803f0000004000004040000080400000a040"
+)
+"""What msgpack_serialize of flax 0.12.8 returns."""
+FLAX_PARTS = bytes.fromhex(
+    "81a16183b95f5f6d73677061636b5f6368756e6b65645f61727261795f5fc3a5736861706582a13002a13103a66368756e6b7383a130c715019391"
+    "02a7666c6f61743332c408000000000000803fa131c71501939102a7666c6f61743332c4080000004000004040a132c71501939102a7666c6f6174"
+    "3332c408000080400000a040"
+)
+"""The same, of an array that is larger than its limit."""
 
 
 def leaf(**changes: Any) -> dict[str, Any]:
@@ -119,3 +132,31 @@ def test_updates_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(FormatError, match="does not fit"):
             apply_update(kind, arrays, before)
+
+
+def test_nested_arrays_become_the_file_that_flax_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.arange(6, dtype="f4").reshape(2, 3)
+    nested = {
+        ("params", "dense", "kernel"): values,
+        ("params", "dense", "bias"): np.zeros(3, "f2"),
+        ("params", "a"): np.array(2, "i8"),
+    }
+    assert flax_bytes(nested) == FLAX
+    monkeypatch.setattr("git_theta_ext.operations.migrate.original_files._LARGEST", 10)
+    assert flax_bytes({("a",): values}) == FLAX_PARTS
+
+
+def test_the_format_follows_from_the_nesting_and_the_ending_unless_it_is_chosen() -> None:
+    for library in ("tensorstore", "safetensors", "torch"):
+        pytest.importorskip(library, reason=f"{library} is not installed")
+    flat, nested = [("a",)], [("a", "b"), ("a", "c")]
+    assert [kind_of(f"m{ending}", flat, None) for ending in (".safetensors", ".pt", "", ".msgpack")] == [
+        "safetensors",
+        "torch",
+        "torch",
+        "flax",
+    ]
+    assert kind_of("m.pt", nested, None) == "flax"
+    assert kind_of("m.pt", nested, "safetensors") == "safetensors"
+    with pytest.raises(FormatError, match="the same when they are joined"):
+        kind_of("m.pt", [("a", "b"), ("a.b",)], "torch")
