@@ -235,7 +235,8 @@ def plain_history(path: Path) -> Repo:
         "refs/heads/main", {".gitattributes": b"*.txt text\n", "model.safetensors": model(4)}, [empty, side]
     )
     stream.commit("refs/heads/other", {"model.safetensors": model(2), "empty.safetensors": b""}, [], b"a second root\n")
-    last = stream.commit("refs/heads/main", {"model.safetensors": model(5), "broken.safetensors": b"x" * 99}, [merge])
+    files = {"model.safetensors": model(5), "broken.safetensors": b"x" * 99, "l": None, "l/below": b"a folder now\n"}
+    last = stream.commit("refs/heads/main", files, [merge])
     stream.tag("v1", f":{second}")
     stream.tag("signed", f":{last}", "signed\n-----BEGIN PGP SIGNATURE-----\n\nabc\n-----END PGP SIGNATURE-----\n")
     repo = stream.write(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,10 @@ from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.revisions import branch_of
 from git_theta_ext.git.worktrees import worktrees
+from git_theta_ext.operations.migrate.attributes import NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.util.reporter import Reporter
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 BACKUP = "refs/original/"
 """The names of refs before a migration begin so, as those that ``git filter-branch`` keeps."""
 
+_MOST_CHECKED = 64
+"""Rewritten commits that are compared with the old ones."""
 _IN_PROGRESS = {
     "MERGE_HEAD": "merge",
     "CHERRY_PICK_HEAD": "cherry-pick",
@@ -101,6 +105,26 @@ def check_other_work_trees(repo: Repository, refs: Iterable[str]) -> None:
                 f"the work tree {tree.top} has {tree.branch} checked out",
                 hint=f"cd {quote(tree.top)} && git switch --detach",
             )
+
+
+def check_rewritten(repo: Repository, tips: Iterable[str], ids: Mapping[str, str]) -> None:
+    """Raise an error if rewritten commits do not have the files of the old ones.
+
+    Args:
+        repo: The repository.
+        tips: Old commits. The first ``_MOST_CHECKED`` are checked.
+        ids: Old to new ids of commits.
+
+    Raises:
+        RepositoryError: A file is missing, is new, or has another mode.
+    """
+    for old in islice(tips, _MOST_CHECKED):
+        before, after = ({(one.path, one.mode) for one in repo.entries(oid)} for oid in (old, ids[old]))
+        for path, _ in sorted(before ^ after):
+            if not path.endswith(NAME):
+                raise RepositoryError(
+                    f"git has not rewritten {path} of commit {old} as it should; no ref has changed", hint="git fsck"
+                )
 
 
 def warn_of_stashes(repo: Repository, reporter: Reporter) -> None:

@@ -9,6 +9,7 @@ from git_theta_ext.git.partial import bring_history, is_partial
 from git_theta_ext.operations.migrate.checks import (
     check_history,
     check_other_work_trees,
+    check_rewritten,
     check_work_tree,
     warn_of_stashes,
 )
@@ -112,6 +113,7 @@ def migrate(workspace: Workspace, scope: Scope, direction: Direction) -> Migrate
         edit = direction.convert(listing)
         with workspace.reporter.progress("rewriting commits", len(listing.commits), counted=True) as advance:
             ids = rewrite(repo, tips_of(repo, refs), edit, state_folder(repo) / "marks", advance)
+        check_rewritten(repo, tips_of(repo, refs), ids)
         return replace(planned, moves=tuple(finish(workspace, refs, ids)))
 
 

@@ -148,7 +148,8 @@ def edited(stream: IO[bytes], ref: str, edit: Edit, commits: dict[int, str]) -> 
     """
     name = ref.encode()
     root, parents = False, 0
-    seen: set[bytes] = set()
+    deletes: list[Delete] = []
+    changes: list[Change] = []
     yield b"feature done\n"
     for event in read_events(stream):
         if isinstance(event, Reset):
@@ -163,18 +164,22 @@ def edited(stream: IO[bytes], ref: str, edit: Edit, commits: dict[int, str]) -> 
             parents += 1
             yield event.line
         elif isinstance(event, Change):
-            seen.add(event.path)
-            yield _to_line(edit.change(event))
+            changes.append(event)
         elif isinstance(event, Delete):
-            yield _to_line(edit.delete(event))
+            deletes.append(event)
         else:
             if root == bool(parents):  # a commit that names no parent would get the commit before it
                 raise ProtocolError(f"git fast-export printed commit {commits[max(commits)]} in the wrong order")
+            # git deletes a file that becomes a folder after it added the files in it, which would delete them as well.
+            edited_deletes = [edit.delete(one) for one in deletes]
+            yield from (_to_line(one) for one in edited_deletes if isinstance(one, Delete))
+            yield from (_to_line(one) for one in edited_deletes if isinstance(one, Change))
+            yield from (_to_line(edit.change(one)) for one in changes)
             if root:
-                yield from map(_to_line, edit.added_to_root(seen))
+                yield from map(_to_line, edit.added_to_root({one.path for one in changes}))
             yield b"\n"
             root, parents = False, 0
-            seen.clear()
+            deletes, changes = [], []
     yield b"done\n"
 
 

@@ -57,7 +57,7 @@ def test_ids_are_replaced_and_the_rest_is_copied() -> None:
         b"encoding ISO-8859-1\ndata 8\nM a b\n\n\xe9\n"
         + f'M 100644 {B} plain name\nM 100755 {B} "q\\"\\303\\274"\nM 100644 {B} kept\n\n'.encode()
         + b"commit refs/t\nmark :2\nauthor A <a> 1 +0000\ncommitter C <c> 2 +0000\ndata 0\n\nfrom :1\nmerge :1\n"
-        + f"M 100644 {B} kept\nD other\n\ndone\n".encode()
+        + f"D other\nM 100644 {B} kept\n\ndone\n".encode()
     )
 
 
