@@ -10,16 +10,18 @@ an object of a hundred bytes, so objects are charged to a ``Budget``, which is l
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 from git_theta_ext.errors import FormatError
 
+from ._pickle_stream import MAX_BYTES
 from ._pickle_values import NODE, SEQUENCE, Budget, Global, Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_BYTES = 1 << 26
+    from ._pickle_stream import PickleStream
+
 MAX_OPCODES = 1 << 22
 
 _CONSTANTS = {
@@ -60,25 +62,25 @@ class Machine:
         self._memo: list[Any] = []  # pickles number their objects starting at zero
         self._scattered: dict[int, Any] = {}
 
-    def run(self, data: bytes) -> object:
-        """Return what the pickle describes.
+    def run(self, data: PickleStream) -> object:
+        """Return what the pickle describes. Afterwards the stream is at the byte after it.
 
         Raises:
             FormatError: The pickle is damaged or too large, or it uses an opcode that no checkpoint needs.
         """
-        if len(data) > MAX_BYTES:
-            raise FormatError(f"a pickle of {len(data)} bytes exceeds the limit of {MAX_BYTES}")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about escapes in the texts of the file, which the user did not write
                 return self._run(data)
         except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+            if data.exceeded:
+                raise FormatError(f"a pickle of more than {MAX_BYTES} bytes") from error
             raise FormatError(f"damaged pickle: {error or type(error).__name__}") from error
 
-    def _run(self, data: bytes) -> object:
+    def _run(self, data: PickleStream) -> object:
         from pickletools import genops
 
-        for count, (opcode, argument, _) in enumerate(genops(data)):
+        for count, (opcode, argument, _) in enumerate(genops(cast("IO[bytes]", data))):
             if opcode.name == "STOP":
                 return self._stack.pop()
             if count == MAX_OPCODES:

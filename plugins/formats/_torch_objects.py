@@ -14,6 +14,8 @@ from ._pickle_values import NODE, Budget, Global, Instance, Node
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ._pickle_stream import PickleStream
+
 MAX_NAME = 4096
 """The limit of characters in the name of a parameter."""
 MAX_DEPTH = 4096
@@ -90,25 +92,28 @@ class Tensor:
 Leaf = Storage | Tensor
 
 
-def read_objects(data: bytes) -> tuple[dict[str, Storage], Iterator[tuple[str, Leaf]]]:
+def read_objects(data: PickleStream) -> tuple[dict[str, Storage], Iterator[tuple[str, Leaf]]]:
     """Read the pickle of a checkpoint. Nothing is executed: objects of any class are their arguments and their state.
 
     Returns:
-        The storages by key, and every storage and tensor once, with the first path to it, in the pickle's order.
+        The storages by key, and every storage and tensor once, with the first path to it, in the pickle's order. The
+        stream is at the byte after the pickle.
 
     Raises:
         FormatError: The pickle is damaged.
     """
     storages: dict[str, Storage] = {}
 
-    def load(ident: object) -> Storage:
+    def load(ident: object) -> object:
+        if isinstance(ident, tuple) and ident[:1] == ("module",):
+            return ident[1] if len(ident) > 1 else None  # a class, with its source code, in a legacy file
         storage = _storage(ident)
         first = storages.setdefault(storage.key, storage)
         if first.nbytes != storage.nbytes:
             raise FormatError(f"storage {storage.key!r} has both {first.nbytes} and {storage.nbytes} bytes")
         return storage
 
-    budget = Budget(len(data))
+    budget = Budget(data.nbytes)
     return storages, _leaves(Machine(_call, load, budget).run(data), budget)
 
 

@@ -94,6 +94,17 @@ def _torch_seeds() -> list[bytes]:
     ]
 
 
+def _legacy_seeds() -> list[bytes]:
+    import pickle
+
+    facts = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}
+    head = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, facts)]
+    return [
+        b"".join([*head, data, pickle.dumps(keys, 2), *(struct.pack("<q", 4) + bytes(16) for _ in keys)])
+        for data, keys in zip(_pickles(), (["0"], [], [], []), strict=True)
+    ]
+
+
 def _arrays() -> dict[str, bytes]:
     import numpy as np
 
@@ -170,9 +181,10 @@ def _format(name: str) -> Callable[[bytes], None]:
 
 
 def _pickle(data: bytes) -> None:
+    from git_theta_plugins.formats._pickle_stream import PickleStream
     from git_theta_plugins.formats._torch_objects import read_objects
 
-    list(read_objects(data)[1])
+    list(read_objects(PickleStream(memoryview(data)))[1])
 
 
 def _manifest(data: bytes) -> None:
@@ -490,6 +502,7 @@ def _sidecar_seeds() -> list[bytes]:
 TARGETS = {
     "safetensors": Target(_safetensors_seeds, _format("safetensors")),
     "torch_zip": Target(_torch_seeds, _format("torch_zip")),
+    "torch_legacy": Target(_legacy_seeds, _format("torch_legacy")),
     "pickle": Target(_pickles, _pickle),
     "npz": Target(_npz_seeds, _format("npz")),
     "gguf": Target(_gguf_seeds, _format("gguf")),

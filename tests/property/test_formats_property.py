@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import struct
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,11 +18,13 @@ from git_theta_ext.model.layout import Layout
 from git_theta_ext.registry import find_format
 from git_theta_ext.testing.formats import assemble, lay_out
 from git_theta_plugins.formats._pickle import Machine
+from git_theta_plugins.formats._pickle_stream import PickleStream
 from git_theta_plugins.formats._pickle_values import Budget
 from git_theta_plugins.formats._torch_objects import read_objects
 
 SAFETENSORS = find_format("safetensors")
 TORCH = find_format("torch_zip")
+LEGACY = find_format("torch_legacy")
 NPZ = find_format("npz")
 GGUF = find_format("gguf")
 
@@ -111,9 +114,12 @@ def torch_values(draw):
 
 @given(torch_values(), st.sampled_from([2, 4, 5]))
 def test_any_torch_file_comes_back(value, protocol):
-    target = io.BytesIO()
-    torch.save(value, target, pickle_protocol=protocol)
-    comes_back(TORCH, target.getvalue())
+    found = []
+    for kind, zipped in ((TORCH, True), (LEGACY, False)):
+        target = io.BytesIO()
+        torch.save(value, target, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+        found.append(comes_back(kind, target.getvalue()).parameters)
+    assert found[0] == found[1]
 
 
 @given(
@@ -221,11 +227,12 @@ def example(save, value):
 
 
 TORCH_FILE = example(torch.save, {"w": torch.arange(6.0).reshape(2, 3), "b": torch.ones(3).bfloat16()})
+LEGACY_FILE = example(partial(torch.save, _use_new_zipfile_serialization=False), {"w": torch.ones(2, 3)})
 NPZ_FILE = example(lambda value, target: np.savez(target, **value), {"w": np.ones((2, 3)), "b": np.ones(3, ">i2")})
 
 
-@given(st.sampled_from([(TORCH, TORCH_FILE), (NPZ, NPZ_FILE)]), st.data())
-def test_a_damaged_archive_is_split_or_refused(case, draw):
+@given(st.sampled_from([(TORCH, TORCH_FILE), (LEGACY, LEGACY_FILE), (NPZ, NPZ_FILE)]), st.data())
+def test_a_damaged_file_of_torch_or_numpy_is_split_or_refused(case, draw):
     found, data = case
     at = draw.draw(st.integers(0, len(data) - 1))
     damaged = data[:at] + draw.draw(st.binary(max_size=3)) + data[at + draw.draw(st.integers(0, 4)) :]
@@ -247,7 +254,7 @@ PLAIN = st.recursive(
 @given(PLAIN, st.integers(3, 5))
 def test_the_pickle_machine_reads_what_pickle_writes(value, protocol):
     machine = Machine(call=lambda *_: None, load=lambda _: None, budget=Budget(0))
-    assert machine.run(pickle.dumps(value, protocol)) == value
+    assert machine.run(PickleStream(memoryview(pickle.dumps(value, protocol)))) == value
 
 
 @given(
@@ -258,6 +265,6 @@ def test_the_pickle_machine_reads_what_pickle_writes(value, protocol):
 )
 def test_no_opcodes_make_the_machine_fail_in_an_unknown_way(opcodes):
     try:
-        list(read_objects(bytes(opcodes) + b".")[1])
+        list(read_objects(PickleStream(memoryview(bytes(opcodes) + b".")))[1])
     except FormatError as error:
         assert str(error)  # noqa: PT017 - whether these opcodes make sense is not the question

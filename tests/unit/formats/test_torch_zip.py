@@ -23,7 +23,7 @@ from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import NotSplittable
 from git_theta_ext.testing import FormatTests
 from git_theta_ext.testing.formats import assemble, lay_out
-from git_theta_plugins.formats import _pickle
+from git_theta_plugins.formats import _pickle_stream
 from git_theta_plugins.formats.torch_zip import FORMAT
 
 
@@ -182,11 +182,10 @@ def scripted():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (save({"w": W}, _use_new_zipfile_serialization=False), "legacy torch file"),
         (repack(save({"w": W}), {}, compression=zipfile.ZIP_DEFLATED), "is compressed"),
         (scripted(), "TorchScript"),
     ],
-    ids=["legacy", "compressed", "scripted"],
+    ids=["compressed", "scripted"],
 )
 def test_what_cannot_be_split_is_detected_and_says_why(data, reason):
     assert FORMAT.detect(memoryview(data))
@@ -345,7 +344,7 @@ def test_containers_nested_beyond_recursion_are_followed():
 
 
 def test_a_pickle_that_is_too_large_is_refused(monkeypatch):
-    monkeypatch.setattr(_pickle, "MAX_BYTES", 10)
+    monkeypatch.setattr(_pickle_stream, "MAX_BYTES", 10)
     with pytest.raises(FormatError, match=r"data\.pkl' has \d+ bytes, which exceeds the limit of 10"):
         FORMAT.parse(memoryview(save({"w": W})))
 

@@ -1,0 +1,98 @@
+"""Name the storages of a torch file by the tensors in them. Each storage is one parameter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from git_theta_ext.errors import FormatError
+from git_theta_ext.interfaces import Dtype, TensorSpec, opaque
+
+from ._torch_objects import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ._torch_objects import Leaf, Storage
+
+
+class NamedStorage(NamedTuple):
+    """A storage as a parameter."""
+
+    name: str
+    storage: Storage
+    spec: TensorSpec
+
+
+@dataclass(slots=True)
+class _Use:
+    """A storage, the first path to it, and the first tensor that covers it completely."""
+
+    storage: Storage
+    path: str
+    whole: Tensor | None = None
+
+
+class StorageNames:
+    """Gives names to storages; those that collide are numbered.
+
+    Args:
+        swapped: Whether the values are in big-endian order. Their element types are opaque then.
+    """
+
+    def __init__(self, *, swapped: bool) -> None:
+        self._swapped = swapped
+        self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
+
+    def name(
+        self, storages: Mapping[str, Storage], leaves: Iterable[tuple[str, Leaf]], folder: str = "data"
+    ) -> list[NamedStorage]:
+        """Return the storages of a pickle, in its order.
+
+        Args:
+            storages: The storages by key. It may be complete only after ``leaves`` was read.
+            leaves: The tensors and storages in the pickle with the paths to them.
+            folder: Precedes the key of a storage that is in no container.
+
+        Raises:
+            FormatError: A tensor reaches outside its storage. The message names the parameter.
+        """
+        uses = _uses(leaves)
+        rest = (_Use(storage, f"{folder}/{key}") for key, storage in storages.items() if key not in uses)
+        return [
+            NamedStorage(self._free(use.path), use.storage, _spec(use, swapped=self._swapped))
+            for use in (*uses.values(), *rest)
+        ]
+
+    def _free(self, path: str) -> str:
+        name = path
+        while name in self._taken:
+            self._numbers[path] = self._numbers.get(path, 1) + 1
+            name = f"{path}#{self._numbers[path]}"
+        self._taken.add(name)
+        return name
+
+
+def _uses(leaves: Iterable[tuple[str, Leaf]]) -> dict[str, _Use]:
+    uses: dict[str, _Use] = {}
+    for path, leaf in leaves:
+        storage = leaf.storage if isinstance(leaf, Tensor) else leaf
+        use = uses.setdefault(storage.key, _Use(storage, path))
+        if isinstance(leaf, Tensor):
+            if not leaf.inside:
+                raise FormatError(f"parameter {path!r} reaches outside its storage {storage.key!r}")
+            if use.whole is None and leaf.whole:
+                use.path, use.whole = path, leaf
+    return uses
+
+
+def _spec(use: _Use, *, swapped: bool) -> TensorSpec:
+    if use.whole is None:
+        return TensorSpec(_ordered(use.storage.dtype, swapped=swapped), (use.storage.elements,))
+    return TensorSpec(_ordered(use.whole.dtype, swapped=swapped), use.whole.shape)
+
+
+def _ordered(kind: Dtype, *, swapped: bool) -> Dtype:
+    """Return an element type as an opaque one if its bytes are in swapped order."""
+    return opaque(kind.bits, f">{kind.name}") if swapped and kind.bits > 8 else kind  # noqa: PLR2004 - one byte
