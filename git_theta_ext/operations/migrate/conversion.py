@@ -13,8 +13,8 @@ from git_theta_ext.git.objects import object_infos, read_manifests, read_objects
 from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.operations.migrate.original import OriginalReader
 from git_theta_ext.operations.migrate.original_metadata import parse_original
-from git_theta_ext.operations.migrate.pointers import old_pointer
-from git_theta_ext.protocol.lfs.pointer import MAX_POINTER
+from git_theta_ext.operations.migrate.pointers import has_extensions, old_pointer
+from git_theta_ext.protocol.lfs.pointer import MAX_POINTER, Pointer
 from git_theta_ext.util.file_bytes import FileBytes, open_bytes
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.threads import no_progress
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.migrate.lfs_storage import LfsStorage
     from git_theta_ext.operations.migrate.original_files import FileKind
     from git_theta_ext.operations.workspace import Workspace
-    from git_theta_ext.protocol.lfs.pointer import Pointer
     from git_theta_ext.store.store import Store
 
 
@@ -41,14 +40,16 @@ class Sources:
     Attributes:
         plain: Models that git stores as they are, or manifests, with their sizes.
         pointers: Pointers of Git LFS.
-        missing: Blobs whose content is not on this machine, with the objects that are missing.
+        missing: Blobs whose content cannot be read, with the objects that are missing; none if it has extensions.
         originals: The files of git-theta 0.2.0 among the plain blobs, and the objects that they name.
+        extended: Pointers of Git LFS with extensions, which only their programs can follow.
     """
 
     plain: Mapping[str, int]
     pointers: Mapping[str, Pointer]
     missing: Mapping[str, frozenset[Pointer]] = field(default_factory=dict)
     originals: Mapping[str, frozenset[Pointer]] = field(default_factory=dict)
+    extended: frozenset[str] = frozenset()
 
     @property
     def nbytes(self) -> int:
@@ -76,9 +77,15 @@ def classify(repo: Repository, oids: Iterable[str], storage: LfsStorage) -> Sour
     """
     infos = object_infos(repo, oids)
     small = [oid for oid, info in infos.items() if info.nbytes <= MAX_POINTER]
-    pointers = {oid: found for oid, data in read_objects(repo, small) if (found := old_pointer(data)) is not None}
+    pointers: dict[str, Pointer] = {}
+    extended: set[str] = set()
+    for oid, data in read_objects(repo, small):
+        if (pointer := old_pointer(data)) is not None:
+            pointers[oid] = pointer
+        elif has_extensions(data):
+            extended.add(oid)
     plain = {oid: info.nbytes for oid, info in infos.items() if oid not in pointers}
-    return checked(Sources(plain, pointers), storage)
+    return checked(Sources(plain, pointers, extended=frozenset(extended)), storage)
 
 
 def checked(sources: Sources, storage: LfsStorage) -> Sources:
@@ -86,7 +93,7 @@ def checked(sources: Sources, storage: LfsStorage) -> Sources:
     named = {oid: frozenset((pointer,)) for oid, pointer in sources.pointers.items()} | dict(sources.originals)
     absent = set(storage.missing({pointer for pointers in named.values() for pointer in pointers}))
     missing = {oid: lacking for oid, pointers in named.items() if (lacking := pointers & absent)}
-    return replace(sources, missing=missing)
+    return replace(sources, missing={**missing, **dict.fromkeys(sources.extended, frozenset[Pointer]())})
 
 
 def still_stored(workspace: Workspace, journal: Journal) -> dict[str, str]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _MOST_CHECKED = 16
 """Refs whose attributes are checked afterwards."""
+_EXTENDED = "the pointer of Git LFS has extensions, which only their programs can follow"
 
 
 def import_history(
@@ -113,15 +114,14 @@ class _Import:
         originals = objects_of_originals(repo, listing, sources.plain, self.kind)
         sources = checked(replace(sources, originals=originals), storage)
         wanted = sources.lacking
-        missing = sources.missing
-        if wanted and not dry_run:
+        if dry_run:  # they would be fetched
+            sources = replace(sources, missing={oid: one for oid, one in sources.missing.items() if not one})
+        else:
             reasons = fetch_objects(self.workspace, storage, wanted).reasons
             sources = checked(sources, storage)
-            missing = sources.missing
-            if missing and not self.allow_missing:
+            if sources.missing and not self.allow_missing:
                 raise _missing(sources, listing, reasons)
-        elif wanted:  # it would be fetched
-            sources, missing = replace(sources, missing={}), {}
+        missing = sources.missing
         fetched = wanted - {pointer for pointers in missing.values() for pointer in pointers}
         self._sources = sources
         return Migrated(
@@ -155,15 +155,16 @@ class _Import:
 
 def _missing(sources: Sources, listing: Listing, reasons: Iterable[str]) -> MissingError:
     paths = shortlist(dict.fromkeys(text(listing.files[oid]) for oid in sources.missing))
-    return MissingError(
-        f"{plural(len(sources.lacking), 'object')} of Git LFS cannot be fetched, of {paths}\n" + "\n".join(reasons),
-        hint="git theta migrate import --include PATTERN --allow-missing leaves these versions as they are",
-    )
+    hint = "git theta migrate import --include PATTERN --allow-missing leaves these versions as they are"
+    if not sources.lacking:
+        return MissingError(f"{paths}: {_EXTENDED}", hint=hint)
+    objects = f"{plural(len(sources.lacking), 'object')} of Git LFS cannot be fetched, of {paths}"
+    return MissingError("\n".join((objects, *reasons)), hint=hint)
 
 
 def _reason(missing: Iterable[Pointer]) -> str:
     oids = sorted(pointer.oid for pointer in missing)
-    return f"{'object' if len(oids) == 1 else 'objects'} {shortlist(oids, 1)} of Git LFS missing"
+    return f"{'object' if len(oids) == 1 else 'objects'} {shortlist(oids, 1)} of Git LFS missing" if oids else _EXTENDED
 
 
 def text(path: bytes) -> str:
