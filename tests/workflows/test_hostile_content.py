@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 from helpers import Repo, WithHistory, safetensors
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAME = "\x1b]0;title\x07\x1b[2Jw\r<script>"
 MODEL = "dir\x1b[31m/m.safetensors"
@@ -84,6 +88,21 @@ def test_trailers_that_anybody_can_write_are_errors(hostile: Repo) -> None:
         done = hostile.run("theta", "merge", "--replay", check=False)
         assert done.returncode == 10, done.stderr
         assert "record" in done.stderr
+
+
+def test_nothing_is_written_through_a_link_that_leads_out_of_the_work_tree(hostile: Repo, tmp_path: Path) -> None:
+    path = hostile.path / MODEL
+    manifest = hostile.run("show", f"HEAD:{MODEL}").stdout
+    outside = tmp_path / "outside" / path.name
+    outside.parent.mkdir()
+    outside.write_text(manifest)
+    path.unlink()
+    path.parent.rmdir()
+    path.parent.symlink_to(outside.parent)
+    hostile.write(f"{json.dumps(MODEL)}\n".encode(), ".git/theta/pending")  # as a checkout that was stopped leaves it
+    for words in (("theta", "checkout"), ("theta", "add", MODEL), ("theta", "checkout", "--force")):
+        hostile.run(*words, check=False)
+        assert outside.read_text() == manifest, words
 
 
 @pytest.mark.parametrize("setting", ["url", "endpoint"])
