@@ -73,7 +73,8 @@ def _bring(store: Store, name: str, nbytes: int, remote: OpenedRemote, part: Pat
         except CorruptError as error:
             part.unlink(missing_ok=True)
             if not left:
-                raise CorruptError(f"{remote.url}: {error.message}", hint="run git theta fsck on the remote") from error
+                where = "" if error.message.startswith(remote.url) else f"{remote.url}: "
+                raise CorruptError(f"{where}{error.message}", hint="run git theta fsck on the remote") from error
         else:
             # Renaming does nothing if both paths are links to the same file.
             part.unlink(missing_ok=True)

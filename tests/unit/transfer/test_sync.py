@@ -363,8 +363,9 @@ def test_a_damaged_pack_is_never_stored_and_named(mine, theirs, place, root, spo
     push(mine, place, digests(items))
     (name,) = packs_of(mine, digests(items[:1]))
     spoil(root / pack_key(name))
-    with pytest.raises(MissingError, match=name):
+    with pytest.raises(MissingError, match=name) as caught:
         fetch(theirs, [place], digests(items))
+    assert f"{place.url}: {place.url}" not in caught.value.message
     assert theirs.touch_and_find_missing(digests(items)) == set(digests(items[:1]))
     assert list((theirs.root / "incoming").iterdir()) == []
 
