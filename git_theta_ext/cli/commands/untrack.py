@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     left = _forget(repo)
     if left:
         output_of(args).warning(
-            f"git still has the manifests of {plural(left, 'checkpoint')} that are no longer tracked, "
+            f"git still has the manifests of {plural(left, 'checkpoint')} no longer tracked, "
             "and clones would get their text; to commit the files themselves:",
             "git add .gitattributes && git add --renormalize :/",
         )
