@@ -20,6 +20,7 @@ from ._git_settings import GitSettings
 from ._http import Http
 from ._index_format import pack_of_path, pack_path
 from ._index_ref import IndexRef
+from ._lfs_endpoints import Endpoints
 from ._lfs_objects import LfsObjects
 from ._lfs_server import LfsServer
 from ._lfs_transfers import Transfers
@@ -71,7 +72,7 @@ def open_objects(context: RemoteContext) -> LfsObjects:
 def _connected(git: GitCommands, name: str, address: str, timeout: float) -> tuple[Http, LfsServer]:
     settings = GitSettings.read(git)
     http = Http(settings, timeout, settings.text(f"remote.{name}.proxy"))
-    return http, LfsServer(git, settings, http, name, address)
+    return http, LfsServer(Endpoints(git, settings, name, address), http)
 
 
 REMOTE = RemoteType((), open_remote, open_objects)

@@ -16,7 +16,7 @@ from git_theta_ext.git.repository import Repository
 from git_theta_plugins.remotes._credentials import configured_headers, from_git, from_netrc, from_url
 from git_theta_plugins.remotes._git_settings import GitSettings
 from git_theta_plugins.remotes._http import ConnectionFailedError, Http
-from git_theta_plugins.remotes._lfs_server import LfsServer
+from git_theta_plugins.remotes._lfs_endpoints import Endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,15 +163,15 @@ def test_settings_for_a_url_count_more_and_an_empty_one_resets():
 )
 def test_the_server_is_where_git_lfs_finds_it(own, tracked, upload, download):
     settings = GitSettings(own, tracked)
-    server = LfsServer(None, settings, Http(settings, 1), "origin", URL)
-    assert server._discover("upload").url == upload
-    assert server._discover("download").url == download
+    endpoints = Endpoints(None, settings, "origin", URL)
+    assert endpoints.get("upload").url == endpoints.url("upload") == upload
+    assert endpoints.get("download").url == endpoints.url("download") == download
 
 
 def test_a_server_that_is_not_one_of_http_is_refused():
     settings = GitSettings((("lfs.url", "file:///srv/models"),))
     with pytest.raises(ConfigError, match="not the address of an LFS server"):
-        LfsServer(None, settings, Http(settings, 1), "origin", URL)._discover("upload")
+        Endpoints(None, settings, "origin", URL).get("upload")
 
 
 def test_a_tracked_file_has_only_safe_settings(repository):
