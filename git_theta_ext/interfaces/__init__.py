@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from git_theta_ext.coding.residual import decode_residual, encode_residual
     from git_theta_ext.interfaces.encodings import Base, Chunk, Encoding, Fit, Predictor, TensorSource
     from git_theta_ext.interfaces.formats import Format, NotSplittable
+    from git_theta_ext.interfaces.locks import LockingRemote, Locks
     from git_theta_ext.interfaces.merges import (
         MAX_BRANCHES,
         Elected,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.packed_signs import SIGNS_PER_FRAME, pack_signs, sign_frames, unpack_signs
     from git_theta_ext.model.remote_keys import check_key, check_prefix, is_key
     from git_theta_ext.model.tensor import MAX_BYTES, MAX_DIMENSIONS, TensorSpec
+    from git_theta_ext.protocol.lfs.locks import FileLock, HeldLocks
     from git_theta_ext.util.files import sha256_of
     from git_theta_ext.util.libraries import is_installed, require
     from git_theta_ext.util.text import redacted
@@ -76,11 +78,15 @@ __all__ = [
     "Encoding",
     "Extent",
     "Field",
+    "FileLock",
     "Fit",
     "Format",
     "GitCommands",
+    "HeldLocks",
     "Layout",
     "Literal",
+    "LockingRemote",
+    "Locks",
     "MergeContract",
     "MergeMethod",
     "NotSplittable",
@@ -151,6 +157,8 @@ _MODULES = (
     "model.remote_keys",
     "interfaces.remotes",
     "util.files",
+    "interfaces.locks",
+    "protocol.lfs.locks",
     "util.libraries",
     "util.text",
     "coding.planes",

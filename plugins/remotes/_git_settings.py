@@ -18,7 +18,7 @@ _WANTED = r"^(http|lfs|url|core)\.|^remote\..*\.(lfsurl|lfspushurl|proxy)$"
 _LFSCONFIG = ".lfsconfig"
 _LARGEST = 1 << 16
 # Everyone who can push to a branch can change the file: no other key of it is used.
-_SAFE = re.compile(r"lfs\.(url|pushurl)|remote\..+\.lfsurl", re.DOTALL)
+_SAFE = re.compile(r"lfs\.(url|pushurl|locksverify)|remote\..+\.lfsurl", re.DOTALL)
 _FALSE = frozenset({"false", "no", "off", "0", ""})
 
 Pairs = tuple[tuple[str, str], ...]
@@ -54,16 +54,17 @@ class GitSettings:
                     return values[-1]
         return None
 
-    def for_url(self, key: str, url: str) -> list[str]:
+    def for_url(self, key: str, url: str, section: str = "http") -> list[str]:
         """Return the values of ``http.<key>`` and ``http.<url>.<key>`` that apply to a URL; an empty one resets them.
 
         Of the URLs in settings, the ones that fit best count.
         """
+        section += "."
         best, values = 0, list[str]()
         for name, value in self.own:
-            if not name.startswith("http.") or name.rpartition(".")[2] != key:
+            if not name.startswith(section) or name.rpartition(".")[2] != key:
                 continue
-            pattern = name[len("http.") : -len(key) - 1]
+            pattern = name[len(section) : -len(key) - 1]
             fit = match_length(pattern, url) if pattern else 0
             if fit is None or fit < best:
                 continue
@@ -75,6 +76,12 @@ class GitSettings:
         """Return a boolean that applies to a URL."""
         values = self.for_url(key, url)
         return values[-1].lower() not in _FALSE if values else default
+
+    def locks_verify(self, url: str) -> bool | None:
+        """Return ``lfs.<url>.locksverify`` or ``lfs.locksverify``; None if neither is set."""
+        values = self.for_url("locksverify", url, "lfs")
+        value = values[-1] if values else self.text("lfs.locksverify")
+        return None if value is None else value.lower() not in _FALSE
 
     def rewritten(self, address: str) -> str:
         """Return an address after ``url.<base>.insteadOf``."""

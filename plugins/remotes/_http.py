@@ -6,6 +6,7 @@ Redirects are followed where that is safe: what identifies the user is never sen
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
 import weakref
 from contextlib import contextmanager, suppress
@@ -30,6 +31,7 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
 _MOST_DRAINED = 1 << 16
 _SUCCESS = 300
+_API = re.compile(r"/(?:objects/batch|locks(?:/verify|/[^/]+/unlock|\?[^/]*)?)$")
 
 Origin = tuple[str, str, int]
 
@@ -268,5 +270,5 @@ def _after_redirect(
         return {name: value for name, value in headers.items() if name.lower() == "range"}
     raise RemoteError(
         f"{redacted(url)} redirects to another server, {redacted(there)[:300]}, which gets no credentials",
-        hint=f"git config lfs.url {quote(redacted(there)[:300].removesuffix('/objects/batch'))}",
+        hint=f"git config lfs.url {quote(_API.sub('', redacted(there)[:300]))}",
     )

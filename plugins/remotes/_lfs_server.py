@@ -60,6 +60,7 @@ class Question(Generic[_T]):
         answers: Statuses other than those of success that are answers as well. If the address of the server is only
             guessed, they are none.
         most: Maximum size of the answer in bytes.
+        hint: What solves a refusal.
     """
 
     operation: Operation
@@ -68,6 +69,7 @@ class Question(Generic[_T]):
     read: Callable[[int, bytes], _T]
     answers: AbstractSet[int] = frozenset()
     most: int = MAX_ANSWER
+    hint: str | None = STORE_HINT
 
 
 class LfsServer:
@@ -129,13 +131,13 @@ class LfsServer:
                 try:
                     answer = question.read(status, data)
                 except ProtocolError as error:
-                    raise RemoteError(f"{redacted(endpoint.url)}: {error.message}", hint=STORE_HINT) from error
+                    raise RemoteError(f"{redacted(endpoint.url)}: {error.message}", hint=question.hint) from error
                 self._endpoints.accepted(endpoint)
                 return answer
             if status == 401:  # noqa: PLR2004 - HTTP
                 self._endpoints.log_in(question.operation, endpoint, asked)
                 continue
-            refused = self._refusal(endpoint, status, data)
+            refused = self._refusal(endpoint, status, data, question.hint)
             if verdict is not Verdict.AGAIN:
                 raise refused
             failed()
@@ -151,14 +153,14 @@ class LfsServer:
         with self._http.request("GET" if body is None else "POST", url, headers, body) as reply:
             return reply.status, reply.body(question.most), reply.header("Retry-After") or _challenge(reply)
 
-    def _refusal(self, endpoint: Endpoint, status: int, data: bytes) -> RemoteError:
+    def _refusal(self, endpoint: Endpoint, status: int, data: bytes, hint: str | None) -> RemoteError:
         if endpoint.guessed:
             return self._endpoints.no_server(endpoint, f"status {status}")
         words = error_message(data) or _REASONS.get(status, "the request failed")
         who = f", with {endpoint.credential.source}" if endpoint.credential and status == _FORBIDDEN else ""
         return RemoteError(
             f"{redacted(without_user(endpoint.url))}: {words} (status {status}{who})",
-            hint=None if judge(status) is Verdict.AGAIN else STORE_HINT,
+            hint=None if judge(status) is Verdict.AGAIN else hint,
         )
 
 

@@ -21,6 +21,7 @@ from ._http import Http
 from ._index_format import pack_of_path, pack_path
 from ._index_ref import IndexRef
 from ._lfs_endpoints import Endpoints
+from ._lfs_locks import LfsLocks
 from ._lfs_objects import LfsObjects
 from ._lfs_server import LfsServer
 from ._lfs_transfers import Transfers
@@ -53,8 +54,8 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
         )
     if context.git is None:
         raise ConfigError(f"{redacted(url)}: the index of an LFS server is in a git repository, and there is none")
-    http, server = _connected(context.git, context.name, url, timeout_of(redacted(url), options))
-    return Lfs(url, server, Transfers(server, http), IndexRef(context.git, url))
+    settings, http, server = _connected(context.git, context.name, url, timeout_of(redacted(url), options))
+    return Lfs(url, server, Transfers(server, http), IndexRef(context.git, url), LfsLocks(server, settings))
 
 
 def open_objects(context: RemoteContext) -> LfsObjects:
@@ -65,21 +66,21 @@ def open_objects(context: RemoteContext) -> LfsObjects:
     """
     if context.git is None:
         raise ConfigError(f"{redacted(context.address)}: objects of Git LFS are fetched into a git repository")
-    http, server = _connected(context.git, context.name, context.address, TIMEOUT)
+    _, http, server = _connected(context.git, context.name, context.address, TIMEOUT)
     return LfsObjects(redacted(context.address), server, Transfers(server, http, "object"))
 
 
-def _connected(git: GitCommands, name: str, address: str, timeout: float) -> tuple[Http, LfsServer]:
+def _connected(git: GitCommands, name: str, address: str, timeout: float) -> tuple[GitSettings, Http, LfsServer]:
     settings = GitSettings.read(git)
     http = Http(settings, timeout, settings.text(f"remote.{name}.proxy"))
-    return http, LfsServer(Endpoints(git, settings, name, address), http)
+    return settings, http, LfsServer(Endpoints(git, settings, name, address), http)
 
 
 REMOTE = RemoteType((), open_remote, open_objects)
 
 
 class Lfs:
-    """See ``Remote``.
+    """See ``Remote`` and ``LockingRemote``.
 
     The index is fetched when it is first needed, and if another push changed it before ``publish``. A pack of the index
     that the server turns out to lack is not listed any more, so that a push uploads it again.
@@ -89,16 +90,22 @@ class Lfs:
         server: The LFS server.
         transfers: Uploads and downloads.
         index: The index.
+        locks: The locks of files.
     """
 
-    def __init__(self, url: str, server: LfsServer, transfers: Transfers, index: IndexRef) -> None:
+    def __init__(self, url: str, server: LfsServer, transfers: Transfers, index: IndexRef, locks: LfsLocks) -> None:
         self._url = redacted(url)
         self._server = server
         self._transfers = transfers
         self._index = PackIndex(self._url, index, pack_path, pack_of_path)
         self._pointers: dict[str, Pointer] = {}
         self._lost: set[str] = set()
+        self._locks = locks
         self._lock = Lock()
+
+    def locks(self) -> LfsLocks:
+        """Return the locks of files; see ``LockingRemote``."""
+        return self._locks
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with ``prefix``."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.lfs_host import LfsHost
 
 _BATCH = re.compile(r"(/.+?)(?:\.git)?/info/lfs/objects/batch")
+_LOCKS = re.compile(r"/.+?(?:\.git)?/info/lfs/locks((?:/verify|/[^/]+/unlock)?)")
 _OBJECT = re.compile(r"/objects/([0-9a-f]{64})(?:/(\d+))?")
 _PIECE = 1 << 16
 
@@ -56,6 +57,8 @@ class Handler(BaseHTTPRequestHandler):
             {"PUT": self._put, "GET": self._get, "POST": self._complete}[self.command](match[1], match[2])
         elif path == "/verify":
             self._verify()
+        elif match := _LOCKS.fullmatch(path):
+            self._locks(match[1])
         elif "/info/lfs/" in path:
             self._drain()
             self._answer(404, b'{"message": "Not found"}')
@@ -105,8 +108,14 @@ class Handler(BaseHTTPRequestHandler):
     def _known(self) -> bool:
         if self.site.user is None:
             return True
-        pair = base64.b64encode(":".join(self.site.user).encode()).decode()
-        return self.headers.get("Authorization") == f"Basic {pair}"
+        name, password = self._sent()
+        return (name, password) == self.site.user or self.site.others.get(name) == password
+
+    def _sent(self) -> tuple[str, str]:
+        """Return the user name and the password of the request."""
+        kind, _, value = self.headers.get("Authorization", "").partition(" ")
+        name, _, password = base64.b64decode(value).decode().partition(":") if kind == "Basic" else ("", "", "")
+        return name, password
 
     def _deny(self) -> None:
         self._drain()
@@ -124,6 +133,21 @@ class Handler(BaseHTTPRequestHandler):
         objects = [self._object(asked["operation"], one, multipart=multipart) for one in asked["objects"]]
         answer = {"transfer": "multipart" if multipart else "basic", "objects": objects, "hash_algo": "sha256"}
         self._answer(200, json.dumps(answer).encode())
+
+    def _locks(self, place: str) -> None:
+        if not self._known():
+            self._deny()
+            return
+        body = self._drain()
+        posts_json = self.command == "GET" or MEDIA in self.headers.get("Content-Type", "")
+        if MEDIA not in self.headers.get("Accept", "") or not posts_json or (self.command == "GET") != (not body):
+            self._answer(406, b'{"message": "not a valid request"}')
+            return
+        query = urlsplit(self.path).query
+        user = self._sent()[0] or "anonymous"
+        with self.site.lock:
+            status, answer = self.site.locks.respond(self.command, place, query, body, user)
+        self._answer(status, json.dumps(answer).encode())
 
     def _object(self, operation: str, one: dict[str, object], *, multipart: bool) -> dict[str, object]:
         oid, size = str(one["oid"]), int(str(one["size"]))

@@ -14,6 +14,7 @@ from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 from benchmarks.lfs_handler import Handler
+from benchmarks.lfs_locks import Locks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +30,8 @@ class LfsHost:
 
     Attributes:
         user: User name and password that requests must have; None if anyone may read and write.
+        others: Further users and their passwords.
+        locks: The locks of files.
         ranges: Whether downloads can be continued.
         part: Size of the parts of multipart uploads; None for plain uploads.
         faults: What goes wrong.
@@ -40,6 +43,8 @@ class LfsHost:
         self.objects = root / "objects"
         self.objects.mkdir(parents=True, exist_ok=True)
         self.user: tuple[str, str] | None = None
+        self.others: dict[str, str] = {}
+        self.locks = Locks()
         self.ranges = True
         self.part: int | None = None
         self.faults: list[Fault] = []
