@@ -148,6 +148,12 @@ class LibraryError(ThetaError):
     exit_code = 15
 
 
+class LockedError(ThetaError):
+    """A file is locked by another user, or locks that must be checked cannot be checked."""
+
+    exit_code = 16
+
+
 class CrashError(ThetaError):
     """A bug in git theta, or not enough memory.
 

@@ -16,7 +16,6 @@ GIT_EQUIVALENTS = {
     "commit": "git commit",
     "diff": "git diff shows which parameters changed, and by how much",
     "init": "git theta install, then git theta track PATTERN",
-    "lock": "git lfs lock PATH, if the server supports locks",
     "log": "git log -p --ext-diff -- MODEL",
     "ls": "git theta ls-files",
     "mv": "git mv",
@@ -27,7 +26,6 @@ GIT_EQUIVALENTS = {
     "rm": "git rm",
     "stash": "git stash",
     "switch": "git switch BRANCH",
-    "unlock": "git lfs unlock PATH, if the server supports locks",
     "update": "git theta add MODEL --update KIND=FILE",
 }
 """Commands that git theta does not have, and how to do the same."""

@@ -42,6 +42,18 @@ def branch_of(repo: Repository) -> str | None:
     return name.removesuffix("\n") or None
 
 
+def pushed_ref(repo: Repository, remote: str) -> str | None:
+    """Return the full name of the ref of a remote that the current branch is pushed to; None without a branch."""
+    branch = branch_of(repo)
+    if branch is None:
+        return None
+    # A refspec for pushes precedes the upstream branch.
+    form = "--format=%(push:remotename)%00%(push:remoteref)%0a%(upstream:remotename)%00%(upstream:remoteref)"
+    lines = repo.run("for-each-ref", form, f"refs/heads/{branch}").decode(errors="surrogateescape").splitlines()
+    targets = (ref for name, _, ref in (line.partition("\0") for line in lines) if name == remote and ref)
+    return next(targets, f"refs/heads/{branch}")
+
+
 def merge_heads(repo: Repository) -> list[str]:
     """Return the ids of the commits that the next commit will merge into the current one."""
     try:

@@ -41,7 +41,7 @@ zpty terminal zsh -f -i
 zpty -w terminal "fpath=($1 \$fpath); autoload -U compinit; compinit -u -D; print REA''DY"
 zpty -r terminal shown '*READY*'
 zpty -n -w terminal "$2"$'\t'
-zpty -r terminal shown '*uninstall*untrack*'
+zpty -r terminal shown '*uninstall*unlock*untrack*'
 print -r -- "$shown"
 zpty -d terminal
 """
@@ -173,7 +173,7 @@ def test_a_usage_line_shows_what_is_optional_and_what_excludes_each_other():
 
 def test_every_command_is_completed():
     assert sorted(completed("")) == command_names()
-    assert completed("un") == ["uninstall", "untrack"]
+    assert completed("un") == ["uninstall", "untrack", "unlock"]
 
 
 def test_options_that_are_completed_are_those_that_the_command_takes(capsys):
@@ -213,7 +213,7 @@ def test_bash_completes_commands_that_are_typed():
         command = ["bash", "-c", BASH_OF_GIT, "bash", str(of_git), str(COMPLETION / "git-theta"), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
-    assert offered("git", "theta", "un") == ["uninstall", "untrack"]
+    assert offered("git", "theta", "un") == ["uninstall", "untrack", "unlock"]
     assert offered("git", "-C", ".", "theta", "add", "--dry") == ["--dry-run"]
 
 
@@ -232,4 +232,4 @@ def test_fish_completes_commands_options_and_values(tmp_path, program):
         ["fish", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
     )
     offered = [line.partition("\t")[0] for line in done.stdout.splitlines()]
-    assert offered == ["uninstall", "untrack", "--dry-run", "version", "my model.pt", "--dry-run"]
+    assert offered == ["uninstall", "unlock", "untrack", "--dry-run", "version", "my model.pt", "--dry-run"]

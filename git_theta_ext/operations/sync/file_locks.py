@@ -1,0 +1,218 @@
+"""Lock files on the server of a git remote, so that nobody else pushes changes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import LockedError, RemoteError, RepositoryError, ThetaError, UsageError
+from git_theta_ext.git.revisions import pushed_ref
+from git_theta_ext.interfaces.locks import LockingRemote
+from git_theta_ext.operations.history.status import push_remote
+from git_theta_ext.operations.sync.remotes import open_remote, push_addresses
+from git_theta_ext.util.text import redacted, shortlist
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from git_theta_ext.interfaces import FileLock, HeldLocks, Locks
+    from git_theta_ext.operations.sync.lock_paths import Selection
+    from git_theta_ext.operations.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A lock that the user holds, and whether it is new."""
+
+    lock: FileLock
+    new: bool
+
+
+@dataclass(frozen=True)
+class RemoteLocks:
+    """The locks on the server of a git remote.
+
+    Attributes:
+        workspace: The local repository.
+        name: Name of the git remote, or its address without credentials.
+        locks: What the remote's plug-in has.
+        ref: Full name of the ref on the remote that the current branch is pushed to; None without a branch.
+    """
+
+    workspace: Workspace
+    name: str
+    locks: Locks
+    ref: str | None
+
+    @classmethod
+    def open(cls, workspace: Workspace, name: str | None) -> RemoteLocks:
+        """Open the locks of a git remote, by default of the one that ``git push`` uses.
+
+        Raises:
+            UsageError: There is no remote, or its parameters are not on a server with locks.
+            ThetaError: See ``open_remote``.
+        """
+        remote = name or push_remote(workspace.repo)
+        if remote is None:
+            raise UsageError("there is no remote with locks", hint="git remote add origin URL")
+        opened = open_remote(workspace, remote, push_addresses(workspace.repo, remote)[0])
+        if not isinstance(opened.plugin, LockingRemote):
+            raise UsageError(
+                f"{redacted(remote)} has no locks, as it stores parameters at {opened.url}; Git LFS servers have locks",
+                hint="git theta locks --remote REMOTE, with a git remote that stores parameters on its Git LFS server",
+            )
+        return cls(workspace, redacted(remote), opened.plugin.locks(), pushed_ref(workspace.repo, remote))
+
+    def held(self) -> HeldLocks:
+        """Return all locks.
+
+        Raises:
+            RemoteError: The server has no locks.
+        """
+        held = self.locks.verify(self.ref)
+        if held is None:
+            raise RemoteError(f"the Git LFS server of {self.name} has no locks")
+        return held
+
+    def listed(
+        self, *, path: str | None, name: str | None, limit: int | None, verify: bool
+    ) -> tuple[list[FileLock], frozenset[FileLock]]:
+        """List locks, and with ``verify`` also which of them the user holds.
+
+        Args:
+            path: If not None, only the lock of this file.
+            name: If not None, only the lock with this id.
+            limit: The largest number of locks; None for all.
+            verify: Whether to ask who the user is.
+
+        Raises:
+            RemoteError: The server refuses, or has no locks.
+        """
+        if not verify:
+            return self.locks.find(self.ref, path=path, name=name, limit=limit), frozenset()
+        held = self.held()
+        found = [lock for lock in (*held.ours, *held.theirs) if path in {None, lock.path} and name in {None, lock.id}]
+        return found[:limit], frozenset(held.ours)
+
+    def lock(self, paths: Sequence[str]) -> list[Taken]:
+        """Lock all of some files or none.
+
+        Raises:
+            LockedError: Another user holds one of the locks.
+            RemoteError: The server refuses, or has no locks.
+        """
+        taken: list[Taken] = []
+        held: HeldLocks | None = None
+        try:
+            for path in paths:
+                if (made := self.locks.lock(path, self.ref)) is not None:
+                    taken.append(Taken(made, new=True))
+                else:
+                    held = held or self.held()
+                    taken.append(Taken(self._own(path, paths, held), new=False))
+        except (ThetaError, KeyboardInterrupt):
+            self._release(one.lock for one in taken if one.new)
+            raise
+        return taken
+
+    def unlock(self, selection: Selection, *, force: bool) -> list[FileLock]:
+        """Remove the locks of files.
+
+        Args:
+            selection: Files that were named must be locked; of the others those count that are.
+            force: Whether to remove the locks of other users, and of files with changes that are not committed.
+
+        Raises:
+            LockedError: Another user holds one of the locks.
+            UsageError: A file is not locked.
+            RepositoryError: A file has changes.
+        """
+        held = self.held()
+        by_path = {lock.path: lock for lock in (*held.theirs, *held.ours)}
+        for path in selection.named:
+            if path not in by_path:
+                raise UsageError(f"{path} is not locked on {self.name}", hint="git theta locks lists locks")
+        wanted = dict.fromkeys((*selection.named, *(path for path in selection.matched if path in by_path)))
+        if not wanted:
+            raise UsageError(f"no checkpoint of these is locked on {self.name}", hint="git theta locks lists locks")
+        return self._remove([by_path[path] for path in wanted], held, force=force)
+
+    def unlock_by_id(self, name: str, *, force: bool) -> list[FileLock]:
+        """Remove a lock by its id.
+
+        Raises:
+            ThetaError: See ``unlock``.
+        """
+        held = self.held()
+        found = [lock for lock in (*held.ours, *held.theirs) if lock.id == name]
+        if not found:
+            raise UsageError(f"there is no lock {name} on {self.name}", hint="git theta locks lists locks")
+        return self._remove(found, held, force=force)
+
+    def refusal(self, locks: Sequence[FileLock], what: str) -> LockedError:
+        """Return the error for files that other users have locked.
+
+        Args:
+            locks: Their locks, at least one.
+            what: What cannot be done.
+        """
+        paths = " ".join(self.workspace.repo.argument(lock.path) for lock in locks)
+        force = f"git theta unlock --force {self._remote_argument}{paths}"
+        return LockedError(
+            f"{what}: {shortlist(map(described, locks))}",
+            hint=f"ask the owner to run git theta unlock, or remove the lock: {force}",
+        )
+
+    @property
+    def _remote_argument(self) -> str:
+        """The option of a command that names the remote, unless it is the default."""
+        return "" if self.name == push_remote(self.workspace.repo) else f"--remote {quote(self.name)} "
+
+    def _own(self, path: str, wanted: Iterable[str], held: HeldLocks) -> FileLock:
+        """Return the user's own lock of a path."""
+        ours = next((lock for lock in held.ours if lock.path == path), None)
+        if ours is not None:
+            return ours
+        theirs = [lock for lock in held.theirs if lock.path in set(wanted)]
+        if not theirs:
+            raise LockedError(f"{path} is locked on {self.name}", hint="git theta locks lists locks")
+        raise self.refusal(theirs, "nothing is locked, as others have locked files")
+
+    def _release(self, locks: Iterable[FileLock]) -> None:
+        """Remove locks after a failure."""
+        for lock in locks:
+            try:
+                self.locks.unlock(lock.id, self.ref, force=False)
+            except RemoteError as error:  # noqa: PERF203 - rare
+                command = f"git theta unlock --force {self._remote_argument}{self.workspace.repo.argument(lock.path)}"
+                self.workspace.reporter.warning(f"{lock.path} is still locked: {error.message}", command)
+
+    def _remove(self, locks: Sequence[FileLock], held: HeldLocks, *, force: bool) -> list[FileLock]:
+        theirs = [lock for lock in locks if lock in held.theirs]
+        if not force:
+            if theirs:
+                raise self.refusal(theirs, "other users hold these locks")
+            self._refuse_changed([lock.path for lock in locks])
+        for lock in locks:
+            self.locks.unlock(lock.id, self.ref, force=lock in theirs)
+        return list(locks)
+
+    def _refuse_changed(self, paths: Iterable[str]) -> None:
+        repo = self.workspace.repo
+        specs = [f":(top,literal){path}" for path in paths]
+        changed = repo.run("status", "--porcelain", "-z", "--no-renames", "--untracked-files=no", "--", *specs)
+        if changed:
+            path = changed.split(b"\0")[0][3:].decode(errors="surrogateescape")
+            arguments = f"{self._remote_argument}{repo.argument(path)}"
+            raise RepositoryError(
+                f"{path} has changes that are not committed; whoever locks it next would not have them",
+                hint=f"git commit, and then git push; if that is not wanted: git theta unlock --force {arguments}",
+            )
+
+
+def described(lock: FileLock) -> str:
+    """Describe a lock for people."""
+    return f"{lock.path}, locked by {lock.owner or 'another user'}" + (
+        f" since {lock.locked_at}" * bool(lock.locked_at)
+    )
