@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = 'git theta hook pre-push "$@"     # in .git/hooks/pre-push'
 
+_SHOWN = 10  # files
+
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
@@ -69,6 +71,7 @@ def _upload(output: Output, push: Push, *, strict: bool) -> int:
 
 
 def _warn(output: Output, push: Push, done: Pushed) -> None:
+    _say_locks(output, push, done)
     for path in done.needed.conflicted:
         output.warning(
             f"{path}: the pushed manifest has merge conflicts", f"git theta resolve {push.repo.argument(path)}"
@@ -83,7 +86,16 @@ def _warn(output: Output, push: Push, done: Pushed) -> None:
         )
 
 
+def _say_locks(output: Output, push: Push, done: Pushed) -> None:
+    if (failure := done.locks.failure) is not None:
+        output.warning(f"cannot check whether others have locked pushed files: {failure.message}", failure.hint)
+    if done.locks.ours:
+        paths = " ".join(push.repo.argument(path) for path in done.locks.ours[:_SHOWN])
+        output.note(f"you have locked pushed files; to unlock them: git theta unlock {paths}")
+
+
 def _say_dry(output: Output, push: Push, seen: Pushed) -> None:
+    _say_locks(output, push, seen)
     tensors = plural(len(seen.lacking), "tensor")
     output.note(
         f"dry run: {f'{tensors} would be' if seen.lacking else 'no parameters need to be'} uploaded to {push.shown}"

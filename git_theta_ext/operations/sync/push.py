@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from git_theta_ext.errors import (
 from git_theta_ext.git.objects import named_digests
 from git_theta_ext.git.partial import bring_history, promising_remotes
 from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing, reachable, tips_of
+from git_theta_ext.operations.sync.push_locks import LockCheck, check_locks
 from git_theta_ext.operations.sync.push_refs import boundary, tracked, uses_theta
 from git_theta_ext.util.threads import no_progress
 
@@ -50,6 +51,7 @@ class Pushed:
         nbytes: Size of these packs in bytes.
         failure: Why the remote could not be opened. The push only goes on if no commit that git sends names parameters
             that the remote's commits do not name yet.
+        locks: What the push has to do with locks of files.
     """
 
     needed: Outgoing
@@ -58,6 +60,7 @@ class Pushed:
     packs: int = 0
     nbytes: int = 0
     failure: ThetaError | None = None
+    locks: LockCheck = field(default_factory=LockCheck)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class _Survey:
     needed: Outgoing
     remote: OpenedRemote | None = None
     complete: Complete | None = None
+    locks: LockCheck = field(default_factory=LockCheck)
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,7 @@ class Push:
             MissingError: A tensor or skeleton that is needed is neither here nor on any remote.
             RemoteError: The upload failed.
             ConfigError: No location of the remote's parameters is configured.
+            LockedError: A commit that git sends changes a file that another user has locked.
         """
         try:
             return self._run(strict=strict, advance=advance)
@@ -125,7 +130,7 @@ class Push:
     def _run(self, *, strict: bool, advance: Callable[[int], None]) -> Pushed:
         from git_theta_ext.transfer.complete import write_complete
 
-        survey = self._survey(ask=True)
+        survey = self._survey(strict=strict, ask=True)
         if strict:
             _refuse_raw(self.repo, survey.needed)
         if survey.remote is None or survey.complete is None:
@@ -135,7 +140,7 @@ class Push:
             done, packs = self._upload(survey.remote, survey.needed, strict=strict, advance=advance)
         if not done.lost:
             write_complete(self.repo.theta_dir, survey.remote.url, survey.complete.plus(tips_of(self.updates), packs))
-        return done
+        return replace(done, locks=survey.locks)
 
     def look(self, *, strict: bool) -> Pushed:
         """Return what ``run`` would do, without changing the remote.
@@ -145,20 +150,20 @@ class Push:
         """
         from git_theta_ext.transfer.remote_index import read_remote_index
 
-        survey = self._survey(ask=False)  # what is recorded of the remote may be out of date
+        survey = self._survey(strict=strict, ask=False)  # what is recorded of the remote may be out of date
         if strict:
             _refuse_raw(self.repo, survey.needed)
         if survey.remote is None or not survey.needed.digests:
-            return Pushed(survey.needed)
+            return Pushed(survey.needed, locks=survey.locks)
         store = self.workspace.store
         lacking = survey.needed.digests - read_remote_index(store, survey.remote).held()
         lost = store.touch_and_find_missing(lacking)
         for source in self._sources(survey.remote) if lost else ():
             with suppress(RemoteError):
                 lost -= read_remote_index(store, source).held()
-        return Pushed(survey.needed, frozenset(lacking), frozenset(lost))
+        return Pushed(survey.needed, frozenset(lacking), frozenset(lost), locks=survey.locks)
 
-    def _survey(self, *, ask: bool) -> _Survey:
+    def _survey(self, *, strict: bool, ask: bool) -> _Survey:
         """Return what the push needs beyond what the remote is known to have; open the remote only if required."""
         from git_theta_ext.operations.sync.remotes import open_remote
 
@@ -178,6 +183,7 @@ class Push:
             if needed.digests:
                 raise
             return _Survey(needed)
+        locks = check_locks(self, remote) if strict else LockCheck()
         from git_theta_ext.transfer.complete import Complete, read_complete
         from git_theta_ext.transfer.outgoing import keep
 
@@ -185,7 +191,7 @@ class Push:
         recorded = read_complete(root, remote.url, complete.boundary)
         if ask and keep(remote, recorded.packs) == recorded.packs and not self._known_bad(recorded.packs):
             complete = recorded
-        return _Survey(outgoing(self.repo, self.remote, self.updates, complete.tips), remote, complete)
+        return _Survey(outgoing(self.repo, self.remote, self.updates, complete.tips), remote, complete, locks)
 
     def _known_bad(self, packs: AbstractSet[str]) -> bool:
         """Return whether one of the packs has been found damaged since a push relied on it."""
