@@ -161,6 +161,10 @@ def _onnx_seeds() -> list[bytes]:
     return [b"\x08\x0a" + part(2, b"pytorch") + b"\x3a" + bytes([len(graph) & 127 | 128, len(graph) >> 7]) + graph]
 
 
+def _hdf5_seeds() -> list[bytes]:
+    return [(GOLDEN / "formats" / name).read_bytes() for name in ("model.h5", "model-latest.h5")]
+
+
 def _format(name: str) -> Callable[[bytes], None]:
     def run(data: bytes) -> None:
         from git_theta_ext.testing.formats import assemble, lay_out
@@ -507,6 +511,7 @@ TARGETS = {
     "npz": Target(_npz_seeds, _format("npz")),
     "gguf": Target(_gguf_seeds, _format("gguf")),
     "flax": Target(_flax_seeds, _format("flax")),
+    "hdf5": Target(_hdf5_seeds, _format("hdf5")),
     "onnx": Target(_onnx_seeds, _format("onnx")),
     "manifest": Target(lambda: [(GOLDEN / "manifest-1.txt").read_bytes()], _manifest),
     "skeleton": Target(_skeleton_seeds, _skeleton),

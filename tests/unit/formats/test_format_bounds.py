@@ -3,11 +3,14 @@
 import io
 import struct
 import zipfile
+from contextlib import suppress
+from pathlib import Path
 
 import msgpack
 import pytest
 from bounds import memory_of
 
+from git_theta_ext.errors import FormatError
 from git_theta_ext.registry import find_format
 
 COUNT = 1000
@@ -38,6 +41,14 @@ def fields(number, data):
     return bytes([number << 3 | 2, len(data) & 127 | 128, len(data) >> 7 & 127 | 128, len(data) >> 14]) + data
 
 
+def hdf5_tree():
+    """Return the golden file whose first B-tree has all the children that it can claim, which are one place."""
+    data = bytearray((Path(__file__).parents[2] / "golden" / "formats" / "model.h5").read_bytes())
+    tree = data.index(b"TREE")
+    data[tree + 6 : tree + 8] = b"\xff\xff"
+    return bytes(data)
+
+
 EMPTY_ARRAY = msgpack.ExtType(1, msgpack.packb(((0,), "bool", b"")))
 FILES = {
     "tensors": ("gguf", gguf(rows=[text(b"%d" % n) + struct.pack("<IIQ", 0, 24, n) for n in range(COUNT)])),
@@ -54,6 +65,7 @@ FILES = {
     "flax texts": ("flax", msgpack.packb({"a": EMPTY_ARRAY, "b": [""] * COUNT})),
     "nodes": ("onnx", b"\x08\7" + fields(7, b"\x0a\0" * COUNT)),
     "initializers": ("onnx", b"\x08\7" + fields(7, b"\x2a\x09\x08\1\x10\x09\x42\0\x4a\1\1")),
+    "tree": ("hdf5", hdf5_tree()),
     "dimensions": ("onnx", b"\x08\7" + fields(7, fields(5, b"\x08\1" * 64))),
     "escapes": ("npz", npy(b"{'descr':'\\q'}")),
 }
@@ -63,5 +75,11 @@ FILES = {
 def test_reading_takes_memory_in_proportion_to_the_size(name, data):
     found = find_format(name)
     view = memoryview(data)
+
+    def read():
+        found.detect(view)
+        with suppress(FormatError):
+            found.parse(view)
+
     # A header of numpy's may have 10 kB, and Python's parser takes what it takes, once.
-    assert memory_of(lambda: (found.detect(view), found.parse(view))) < 16 * len(data) + (1 << 19)
+    assert memory_of(read) < 16 * len(data) + (1 << 19)
