@@ -7,13 +7,13 @@ nothing. Git copies ``init.templateDir`` into every repository that it creates (
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.hooks import HOOKS
 from git_theta_ext.git.process import foreign_environment, run_git
+from git_theta_ext.util.files import replacing
+from git_theta_ext.util.folders import temporary_folder
 
 SETTING = "init.templateDir"
 _NO_CONFIGURATION = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
@@ -35,23 +35,27 @@ def write_template() -> Path:
     folder = template_folder()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as name:
-            made, new = Path(name) / "repository", Path(name) / "template"
-            run_git(("init", "-q", "--bare", str(made)), env={**foreign_environment(), **_NO_CONFIGURATION})
-            new.mkdir()
-            for part in _COPIED:
-                if (made / part).exists():
-                    (made / part).rename(new / part)
-            (new / "hooks").mkdir(exist_ok=True)
-            for hook in HOOKS:
-                path = new / "hooks" / hook.event
+        if not folder.exists():
+            _copy_of_gits_own(folder)
+        (folder / "hooks").mkdir(exist_ok=True)
+        for hook in HOOKS:
+            with replacing(folder / "hooks" / hook.event) as path:
                 path.write_bytes(hook.script())
                 path.chmod(0o755)
-            shutil.rmtree(folder, ignore_errors=True)
-            new.rename(folder)
     except OSError as error:
         raise RepositoryError(f"cannot write {error.filename or folder}: {error.strerror}") from error
     return folder
+
+
+def _copy_of_gits_own(folder: Path) -> None:
+    with temporary_folder(folder.parent) as temporary:
+        made, new = temporary / "repository", temporary / "template"
+        run_git(("init", "-q", "--bare", str(made)), env={**foreign_environment(), **_NO_CONFIGURATION})
+        new.mkdir()
+        for part in _COPIED:
+            if (made / part).exists():
+                (made / part).rename(new / part)
+        new.rename(folder)
 
 
 def template_is_current() -> bool:

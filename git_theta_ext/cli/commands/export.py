@@ -10,7 +10,6 @@ import shutil
 import sys
 from pathlib import Path
 from shlex import quote
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.populate import populate
@@ -20,6 +19,7 @@ from git_theta_ext.cli.output import add_options
 from git_theta_ext.errors import ChangedError, UsageError
 from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.operations.sync.fetch import ensure_local
+from git_theta_ext.util.folders import temporary_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -82,8 +82,8 @@ def _to_stdout(workspace: Workspace, manifest: Manifest) -> int:
     store = workspace.store
     with workspace.reporter.progress("fetching", 0) as advance:
         ensure_local(workspace, [manifest], advance)
-    with TemporaryDirectory(dir=store.root) as directory:
-        path = Path(directory) / "checkpoint"
+    with temporary_folder(store.root) as folder:
+        path = folder / "checkpoint"
         populate(manifest, store, path, Expected.at(path))
         with path.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.blobs import BlobReader
@@ -17,7 +15,7 @@ from git_theta_ext.operations.migrate.lfs_storage import LfsStorage
 from git_theta_ext.operations.migrate.listing import list_files
 from git_theta_ext.operations.migrate.patterns import path_matcher
 from git_theta_ext.operations.migrate.refs import chosen_refs, tips_of
-from git_theta_ext.util.files import reporting_os_errors
+from git_theta_ext.util.folders import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -95,8 +93,7 @@ def migration_info(workspace: Workspace, scope: Scope, tracked: Tracked, *, comp
     with ExitStack() as stack:
         advance = stack.enter_context(workspace.reporter.progress("estimating", total))
         blobs = stack.enter_context(BlobReader(repo))
-        with reporting_os_errors(repo.common_dir):
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=repo.common_dir, prefix="theta-info-")))
+        folder = stack.enter_context(temporary_folder(repo.common_dir))
         reader = VersionReader(sources, storage, blobs, folder)
         for number, share in enumerate(shares):
             if sample := samples[share.pattern]:

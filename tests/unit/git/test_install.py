@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -74,6 +75,21 @@ def test_new_repositories_have_the_hooks_beside_what_git_gives_them(top, tmp_pat
     )
     assert b"warning" not in made.stderr  # for a configuration that still names the folder
     assert git(top, "config", "--global", "init.templateDir", check=False) == ""
+
+
+def test_an_installation_that_was_killed_leaves_nothing_after_the_next(top, git_environment):
+    killed = (
+        "import os, signal\n"
+        "from git_theta_ext.git import template\n"
+        "template.run_git = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "template.write_template()\n"
+    )
+    subprocess.run([sys.executable, "-c", killed], check=False)
+    data = git_environment / ".local/share/git-theta"
+    assert len(list(data.iterdir())) == 1
+    install("global", None)
+    assert [path.name for path in data.iterdir()] == ["template"]
+    assert not list(data.glob("template/hooks/.*"))
 
 
 def test_a_template_of_the_users_own_is_left_alone(top, tmp_path, git_environment):

@@ -1,0 +1,71 @@
+"""Temporary directories, of which the next one removes what killed processes left."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from git_theta_ext.util.files import reporting_os_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_NAME = re.compile("[.][0-9a-f]{16}[.]theta-folder")
+
+
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Create a directory that is removed at the end of the block.
+
+    It is locked while it is in use. A killed process holds no locks, so the next temporary directory in the same
+    parent replaces the one that it left.
+
+    Args:
+        parent: An existing directory, in which only git theta makes such directories.
+
+    Raises:
+        StoreError: The directory cannot be created.
+    """
+    _clear_leftovers(parent)
+    with reporting_os_errors(parent):
+        descriptor, folder = _created(parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _created(parent: Path) -> tuple[int, Path]:
+    while True:
+        folder = parent / f".{os.urandom(8).hex()}.theta-folder"
+        folder.mkdir()
+        with suppress(FileNotFoundError):  # another process removed it before it was locked
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with suppress(OSError):  # without locks on this file system, leftovers look like directories in use
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if folder.exists():
+                return descriptor, folder
+            os.close(descriptor)
+
+
+def _clear_leftovers(parent: Path) -> None:
+    with suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            if _NAME.fullmatch(entry.name):
+                with suppress(OSError):  # such as one of another user
+                    _remove_unlocked(entry.path)
+
+
+def _remove_unlocked(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os.close(descriptor)
