@@ -141,6 +141,7 @@ complete -c git-theta -n '__fish_seen_subcommand_from push' -l json -d 'print th
 complete -c git-theta -n '__fish_seen_subcommand_from push' -s q -l quiet -d 'print errors only'
 complete -c git-theta -n '__fish_seen_subcommand_from push' -l all -d 'upload what all branches, tags and REMOTE\'s tracking branches need'
 complete -c git-theta -n '__fish_seen_subcommand_from push' -s n -l dry-run -d 'show what would be uploaded, and upload nothing'
+complete -c git-theta -n '__fish_seen_subcommand_from push' -l verify -d 'also download what the remote has, check every byte, and upload damaged parameters again'
 complete -c git-theta -n '__fish_seen_subcommand_from push' -a '(git remote 2>/dev/null)'
 complete -c git-theta -n __fish_use_subcommand -a unlock -d 'Unlock files that were locked with git theta lock or git lfs lock'
 complete -c git-theta -n '__fish_seen_subcommand_from unlock' -s h -l help -d 'explain the command'

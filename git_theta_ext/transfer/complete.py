@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.transfer.remote_index import heads_directory
+from git_theta_ext.transfer.records import record_path
 from git_theta_ext.util.files import replace_content
 
 if TYPE_CHECKING:
@@ -67,6 +67,11 @@ def write_complete(root: Path, url: str, complete: Complete) -> None:
         replace_content(_path(root, url), json.dumps(note).encode())
 
 
+def forget_complete(root: Path, url: str) -> None:
+    """Remove the record of a remote, so that the next push walks the whole history."""
+    with suppress(OSError):
+        _path(root, url).unlink(missing_ok=True)
+
+
 def _path(root: Path, url: str) -> Path:
-    directory = heads_directory(root, url)
-    return directory.with_name(f"{directory.name}.complete")
+    return record_path(root, url, "complete")

@@ -40,10 +40,12 @@ class Downloads:
 
     Attributes:
         good: The same, and the entries that were decoded successfully.
+        damaged: Names of packs whose bytes do not match their names.
     """
 
     def __init__(self, store: Store, remote: OpenedRemote, good: set[tuple[str, Digest]]) -> None:
         self.good = good
+        self.damaged: set[str] = set()
         self._store = store
         self._remote = remote
         self._paths: dict[str, Path] = {}
@@ -98,9 +100,14 @@ class Downloads:
         try:
             with reporting_os_errors(path):
                 retried(lambda: self._remote.plugin.fetch(pack_key(name), path, header.pack_bytes))
-                return sha256_of(path) == name and self._store.reader.header(path) == header
-        except (CorruptError, MissingError):
+                if sha256_of(path) == name:
+                    return self._store.reader.header(path) == header
+        except MissingError:
             return False
+        except CorruptError:
+            pass
+        self.damaged.add(name)
+        return False
 
     def _examine(self) -> None:
         """Decode all entries whose bases are verified, and remove packs that are no longer needed."""

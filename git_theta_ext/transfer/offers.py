@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import MissingError, RemoteError, ThetaError
+from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
 from git_theta_ext.store.deltas.chains import shallowest, smallest
 from git_theta_ext.store.locations import Location, in_packs
 from git_theta_ext.transfer.remote_index import read_remote_index
@@ -35,6 +35,7 @@ class Offers:
         self._all = tuple(remotes)
         self._unread = list(remotes)
         self._headers: dict[str, PackHeader] = {}
+        self._damaged: dict[str, PackHeader] = {}
         self.remotes: dict[str, list[OpenedRemote]] = {}
         self.failures: list[ThetaError] = []
 
@@ -45,13 +46,18 @@ class Offers:
         while self._unread and not (complete and packs):
             remote = self._unread.pop(0)
             try:
-                headers = read_remote_index(self._store, remote).headers
+                index = read_remote_index(self._store, remote)
             except ThetaError as error:
                 self.failures.append(error)
                 continue
-            for name, header in headers.items():
-                self._headers.setdefault(name, header)
+            for name, header in {**index.headers, **index.damaged}.items():
+                (self._headers if name in index.headers else self._damaged).setdefault(name, header)
                 self.remotes.setdefault(name, []).append(remote)
+            packs, complete = choose_packs(wanted, self._headers, self._store)
+        if not packs and self._damaged:
+            # They may have been replaced, and every download is verified.
+            self._headers = {**self._damaged, **self._headers}
+            self._damaged = {}
             packs, complete = choose_packs(wanted, self._headers, self._store)
         return packs, complete
 
@@ -69,9 +75,10 @@ class Offers:
         unreachable = [failure for failure in self.failures if isinstance(failure, RemoteError)]
         if unreachable:
             return RemoteError(message, hint=unreachable[0].hint or "try again; downloaded packs are kept")
+        damaged = any(isinstance(failure, CorruptError) for failure in self.failures)
+        command = "git theta push --all --verify" if damaged else "git theta push --all"
         return MissingError(
-            message,
-            hint="run git theta push --all in a clone that has them; git theta fsck lists the files that need them",
+            message, hint=f"run {command} in a clone that has them; git theta fsck lists the files that need them"
         )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from secrets import randbelow
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError, MissingError, RemoteError
+from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.remote_keys import index_key, pack_key
 from git_theta_ext.store.packs.reader import read_head_of
 from git_theta_ext.transfer.remote_index import read_head, save_head
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from git_theta_ext.transfer.remote_index import OpenedRemote
 
 _UPLOADS = 8
+_SAMPLE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,12 @@ class PushSteps:
     obtain: Callable[[AbstractSet[Digest]], AbstractSet[Digest]] = _no_way
 
 
-def upload(store: Store, remote: OpenedRemote, plan: PushPlan, advance: Callable[[int], None] = lambda _: None) -> None:
-    """Upload the packs of a plan. On return the remote has all tensors that the plan was made for.
+def upload(
+    store: Store, remote: OpenedRemote, plan: PushPlan, advance: Callable[[int], None] = lambda _: None
+) -> frozenset[str]:
+    """Upload the packs of a plan.
+
+    That a remote has a pack already proves nothing, so a part of it is read back.
 
     Args:
         store: The store that the plan was made for.
@@ -89,30 +95,36 @@ def upload(store: Store, remote: OpenedRemote, plan: PushPlan, advance: Callable
         plan: The result of ``plan_push``.
         advance: Called with the size of each uploaded pack, out of ``plan.nbytes``.
 
+    Returns:
+        The names of packs under which the remote has other bytes. If there are none, the remote has all tensors that
+        the plan was made for.
+
     Raises:
-        RemoteError: An upload failed three times, or the remote has a different file under the name of a pack. Packs
-            uploaded before are complete, and the next push does not repeat them; it adds their index entries.
+        RemoteError: An upload failed three times. Packs uploaded before are complete, and the next push does not repeat
+            them; it adds their index entries.
     """
 
-    def send(name: str) -> Path:
+    def send(name: str) -> Path | None:
         path = store.path_of(name)
         head = read_head_of(path)
-        if not retried(lambda: remote.plugin.put(pack_key(name), path)) and not _has_head(remote, name, head):
-            raise RemoteError(
-                f"{remote.url} has a different file under the name of pack {name}",
-                hint=f"remove {pack_key(name)} on the remote, then git push",
-            )
+        if not retried(lambda: remote.plugin.put(pack_key(name), path)) and not _same(remote, name, path, head):
+            return None
         return save_head(store.root, remote.url, name, head)
 
     sizes = dict(plan.packs)
     names = [*sizes, *plan.entries]
     entries: dict[str, Path] = {}
+    different = set()
     with ThreadPoolExecutor(_UPLOADS) as executor:
         for name, entry in zip(names, ordered_map(executor, send, names, 2 * _UPLOADS), strict=True):
-            entries[index_key(name)] = entry
+            if entry is None:
+                different.add(name)
+            else:
+                entries[index_key(name)] = entry
             advance(sizes.get(name, 0))
     if entries:
         retried(lambda: remote.plugin.publish(entries))
+    return frozenset(different)
 
 
 def keep(remote: OpenedRemote, names: Iterable[str]) -> set[str]:
@@ -125,8 +137,16 @@ def keep(remote: OpenedRemote, names: Iterable[str]) -> set[str]:
     return {keys[key] for key in retried(lambda: remote.plugin.keep(keys))} if keys else set()
 
 
-def _has_head(remote: OpenedRemote, name: str, head: bytes) -> bool:
+def _same(remote: OpenedRemote, name: str, path: Path, head: bytes) -> bool:
+    """Return whether a pack on a remote has the head of a local pack, and the same bytes at a random place."""
+    size = path.stat().st_size
+    start = randbelow(max(1, size - _SAMPLE))
+    with path.open("rb") as file:
+        file.seek(start)
+        sample = file.read(_SAMPLE)
     try:
-        return read_head(remote, name) == head
+        if read_head(remote, name) != head:
+            return False
+        return retried(lambda: remote.plugin.get(pack_key(name), start, start + len(sample))) == sample
     except (CorruptError, MissingError):
         return False

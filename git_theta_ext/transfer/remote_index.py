@@ -9,10 +9,8 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
-
-from blake3 import blake3
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.remote_keys import index_key, pack_key, pack_of_index_key, pack_of_key
@@ -21,6 +19,8 @@ from git_theta_ext.store.locations import Verdict, flattened, in_packs
 from git_theta_ext.store.packs.format import MAX_HEADER, PREFIX_BYTES, header_length, read_header
 from git_theta_ext.store.packs.reader import read_head_of, read_pack_header
 from git_theta_ext.store.temporary import temporary
+from git_theta_ext.transfer.damaged import read_damaged
+from git_theta_ext.transfer.records import heads_directory
 from git_theta_ext.transfer.retry import retried
 from git_theta_ext.util.files import replace_content
 from git_theta_ext.util.threads import ordered_map
@@ -60,32 +60,31 @@ class RemoteIndex:
     """The content of a remote at one time.
 
     Attributes:
-        headers: Headers by pack name, of all packs with a readable head.
+        headers: Headers by pack name, of all packs with a readable head but the damaged ones.
         indexed: Names of the packs that have an index entry.
         bad: Pack name and digest of entries that are known to be bad.
+        damaged: Headers of packs that were found damaged on this remote.
     """
 
     headers: Mapping[str, PackHeader]
     indexed: frozenset[str] = frozenset()
     bad: AbstractSet[tuple[str, Digest]] = frozenset()
+    damaged: Mapping[str, PackHeader] = field(default_factory=dict)
 
     def held(self) -> set[Digest]:
         """Return the digests that the remote has, together with all that they depend on."""
         return set(shallowest(in_packs(self.headers, bad=self.bad)))
 
 
-def heads_directory(root: Path, url: str) -> Path:
-    """Return the directory in a store that caches the heads of a remote's packs. It may be deleted at any time."""
-    return root / "remotes" / blake3(url.encode(errors="surrogateescape")).hexdigest(length=8)
-
-
 def known_headers(root: Path, url: str) -> dict[str, PackHeader]:
-    """Return the cached headers of a remote's packs, without accessing the remote."""
+    """Return the cached headers of a remote's packs but the damaged ones, without accessing the remote."""
     headers = {}
+    damaged = read_damaged(root, url)
     with suppress(FileNotFoundError):
         for path in heads_directory(root, url).iterdir():
             with suppress(CorruptError, OSError):
-                headers[path.name] = read_pack_header(path)
+                if path.name not in damaged:
+                    headers[path.name] = read_pack_header(path)
     return headers
 
 
@@ -107,7 +106,8 @@ def read_remote_index(store: Store, remote: OpenedRemote) -> RemoteIndex:
     with ThreadPoolExecutor(_READERS) as executor:
         headers = list(ordered_map(executor, read, names, 4 * _READERS))
     readable = {name: header for name, header in zip(names, headers, strict=True) if header is not None}
-    return RemoteIndex(readable, frozenset(indexed), store.verdicts.bad_entries())
+    damaged = {name: readable.pop(name) for name in read_damaged(store.root, remote.url) & set(readable)}
+    return RemoteIndex(readable, frozenset(indexed), store.verdicts.bad_entries(), damaged)
 
 
 def known_better(store: Store, index: RemoteIndex, wanted: AbstractSet[Digest]) -> RemoteIndex:

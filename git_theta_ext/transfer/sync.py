@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError
+from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.store.deltas.chains import ancestors, shallowest
 from git_theta_ext.store.locations import in_packs
-from git_theta_ext.store.maintenance.copying import whole_again
+from git_theta_ext.store.maintenance.copying import renamed, whole_again
 from git_theta_ext.store.maintenance.extract import extract_packs
 from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.packs.writer import grouped
 from git_theta_ext.transfer.arrived import keep_sound
+from git_theta_ext.transfer.damaged import note_damaged, read_damaged
 from git_theta_ext.transfer.incoming import bring_pack, forget_abandoned
 from git_theta_ext.transfer.offers import Offers
 from git_theta_ext.transfer.outgoing import Going, PushPlan, PushSteps, keep, upload
@@ -74,6 +76,8 @@ def plan_push(
     if lacking:
         steps.prepare(Going(lacking, there))
     needed = extract_packs(store, lacking, there)
+    if damaged := needed & read_damaged(store.root, remote.url):
+        needed = needed - damaged | renamed(store, damaged)
     after = {**index.headers, **{name: read_pack_header(store.path_of(name)) for name in needed}}
     if deep := wanted - replace(index, headers=after).held():
         # On the remote their chains would be too deep to be read.
@@ -107,13 +111,25 @@ def push(
     for left in reversed(range(_PLANS)):
         plan = plan_push(store, remote, wanted, steps)
         try:
-            upload(store, remote, plan, advance)
+            different = upload(store, remote, plan, advance)
         except (MissingError, RemoteError, FileNotFoundError):
             # Another process may have recoded the planned packs.
             if not left or all(store.has_pack(name) for name, _ in plan.packs):
                 raise
             store.refresh()
         else:
+            if different:
+                note_damaged(store.root, remote.url, different)
+                if not left:
+                    raise RemoteError(
+                        f"{remote.name} ({remote.url}) has a different file under the name of pack {min(different)}",
+                        hint=f"remove {pack_key(min(different))} on the remote, then git push",
+                    )
+                store.warn(
+                    f"{remote.name} ({remote.url}) has damaged packs, such as {min(different)[:16]}; "
+                    "their tensors are uploaded in other packs"
+                )
+                continue
             gone = plan.relied_on - keep(remote, plan.relied_on)
             if not gone:
                 break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
@@ -10,6 +11,7 @@ from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.store.deltas.chains import ancestors, shallowest
 from git_theta_ext.store.locations import filtered, flattened, in_packs, sound
 from git_theta_ext.store.packs.format import read_header
+from git_theta_ext.transfer.damaged import note_damaged
 from git_theta_ext.transfer.downloads import Downloads
 from git_theta_ext.transfer.remote_index import known_better, read_head, read_remote_index
 from git_theta_ext.transfer.retry import retried
@@ -26,6 +28,14 @@ if TYPE_CHECKING:
 _READERS = 16
 
 
+class _Look(Enum):
+    """What a remote has under the name of a pack."""
+
+    INTACT = auto()
+    ABSENT = auto()
+    DAMAGED = auto()
+
+
 def verified(
     store: Store,
     remote: OpenedRemote,
@@ -37,7 +47,8 @@ def verified(
     """Return those of some digests that a remote has now, with all that they depend on.
 
     Cached data is not trusted: the head and the last byte of every pack in question are read from the remote. Only
-    verified packs count, which this store has or had under the same name, the SHA-256 of their bytes.
+    verified packs count, which this store has or had under the same name, the SHA-256 of their bytes. Packs that turn
+    out to be damaged are recorded, so that a push replaces them.
 
     Args:
         store: The store, which has the records of the remote.
@@ -54,6 +65,8 @@ def verified(
     digests = set(wanted)
     index = known_better(store, read_remote_index(store, remote), digests)
     headers, bad, good = dict(index.headers), set(index.bad), _sound_entries(store, index.headers)
+    if download:
+        headers.update(index.damaged)  # they may have been replaced
     downloads = Downloads(store, remote, good)
     checked: set[str] = set()
     while True:
@@ -66,12 +79,16 @@ def verified(
         if not names:
             return digests & set(chosen)
         checked.update(names)
-        present = _there(remote, headers, names)
+        looks = _look_at(remote, headers, names)
+        present = [name for name in names if looks[name] is _Look.INTACT]
+        damaged = {name for name in names if looks[name] is _Look.DAMAGED}
         if download:
             present = downloads.decode(headers, present, advance)
+            damaged |= downloads.damaged
             bad.update(
                 (name, e.digest) for name in present for e in headers[name].entries if (name, e.digest) not in good
             )
+        note_damaged(store.root, remote.url, damaged, set(present) if download else frozenset())
         for name in set(names) - set(present):
             del headers[name]
         for name in () if download else present:
@@ -86,17 +103,20 @@ def _sound_entries(store: Store, headers: Mapping[str, PackHeader]) -> set[tuple
     return entries | {(location.pack, digest) for digest, location in flattened(here)}
 
 
-def _there(remote: OpenedRemote, headers: Mapping[str, PackHeader], names: Sequence[str]) -> list[str]:
-    """Return those of some packs that are on a remote now, with the expected head and size."""
+def _look_at(remote: OpenedRemote, headers: Mapping[str, PackHeader], names: Sequence[str]) -> dict[str, _Look]:
+    """Compare head and size of packs on a remote with the expected ones."""
     with ThreadPoolExecutor(_READERS) as executor:
-        answers = ordered_map(executor, lambda name: _is_there(remote, name, headers[name]), names, 2 * _READERS)
-        return [name for name, there in zip(names, answers, strict=True) if there]
+        looks = ordered_map(executor, lambda name: _look(remote, name, headers[name]), names, 2 * _READERS)
+        return dict(zip(names, looks, strict=True))
 
 
-def _is_there(remote: OpenedRemote, name: str, header: PackHeader) -> bool:
+def _look(remote: OpenedRemote, name: str, header: PackHeader) -> _Look:
     last = header.pack_bytes - 1
     try:
         same = read_header(read_head(remote, name)) == header
-        return same and len(retried(lambda: remote.plugin.get(pack_key(name), last, last + 2))) == 1
-    except (CorruptError, MissingError):
-        return False
+        same = same and len(retried(lambda: remote.plugin.get(pack_key(name), last, last + 2))) == 1
+    except MissingError:
+        return _Look.ABSENT
+    except CorruptError:
+        return _Look.DAMAGED
+    return _Look.INTACT if same else _Look.DAMAGED

@@ -141,10 +141,9 @@ def test_push_clone_and_repair(two: Repo, url: str, streaming: str, store: Path,
         path.write_bytes(bytes(path.stat().st_size))
     refused = Repo(tmp_path).run("clone", "--quiet", url, "second", check=False)
     assert "tensors are not in the store" in refused.stderr
+    assert "git theta push --all --verify" in refused.stderr
     assert Repo(tmp_path / "second").read().startswith(b"git-theta")
-    for path in objects:
-        path.unlink()
-    two.git("theta", "push", "--all", "origin")
+    two.git("theta", "push", "--all", "--verify", "origin")
     Repo(tmp_path).git("clone", "--quiet", url, "third")
     assert Repo(tmp_path / "third").problems(MODEL, model(2)) == []
 

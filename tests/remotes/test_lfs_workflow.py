@@ -15,6 +15,8 @@ from benchmarks.faults import Fault
 from benchmarks.lfs_host import LfsHost
 from helpers import MODEL, Repo, model
 
+from git_theta_ext.errors import CorruptError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -59,6 +61,23 @@ def test_pushing_everything_heals_an_emptied_server(work: Repo, host: LfsHost, u
         path.unlink()
     work.git("theta", "push", "--all", "origin")
     assert clone(url, tmp_path / "clone").problems(MODEL, model(2)) == []
+
+
+def test_a_poisoned_object_of_the_right_size_is_found_and_replaced(
+    work: Repo, host: LfsHost, url: str, tmp_path: Path
+) -> None:
+    work.git("push", "--quiet", "origin", "main")
+    before = host.stored()
+    for name in before:
+        data = (host.objects / name).read_bytes()
+        (host.objects / name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    found = work.run("theta", "fsck", "--full", "--remote", "origin", check=False)
+    assert found.returncode == CorruptError.exit_code
+    assert "git theta push --all origin" in found.stderr
+    work.git("theta", "push", "--all", "origin")
+    assert host.stored() & before == before
+    assert clone(url, tmp_path / "clone").problems(MODEL, model(2)) == []
+    assert work.git("theta", "fsck", "--full", "--remote", "origin").endswith("has everything")
 
 
 def test_a_push_whose_upload_fails_sends_no_commit(work: Repo, host: LfsHost, url: str) -> None:

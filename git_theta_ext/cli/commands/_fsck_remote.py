@@ -31,9 +31,8 @@ def check(output: Output, workspace: Workspace, name: str | None, *, full: bool)
     damaged = {lacking.remote.url: lacking.remote for lacking in problems if lacking.damaged}
     for url, remote in damaged.items():
         local = local_path(url) is not None
-        hint = (
-            f"run git theta fsck --full --repair in {quote(url)}" if local else f"remove the damaged packs from {url}"
-        )
+        again = f"git theta push --all {quote(remote.name)}"
+        hint = f"run git theta fsck --full --repair in {quote(url)}" if local else again
         output.warning(f"{remote.name} has damaged packs", hint)
     if any(lacking.parameters > lacking.damaged or not lacking.parameters for lacking in problems):
         command = f"git theta push --all {quote(problems[0].remote.name)}"

@@ -17,6 +17,7 @@ from git_theta_ext.operations.history.status import push_remote
 from git_theta_ext.operations.sync.push import Push
 from git_theta_ext.operations.sync.push_refs import history_updates
 from git_theta_ext.operations.sync.remotes import push_addresses, remote_url
+from git_theta_ext.operations.sync.verified_push import push_verified
 from git_theta_ext.util.text import redacted
 
 if TYPE_CHECKING:
@@ -42,12 +43,19 @@ def register(parser: argparse.ArgumentParser) -> None:
         help="upload what all branches, tags and REMOTE's tracking branches need",
     )
     parser.add_argument("-n", "--dry-run", action="store_true", help="show what would be uploaded, and upload nothing")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="also download what the remote has, check every byte, and upload damaged parameters again",
+    )
     add_options(parser)
 
 
 @in_workspace
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Upload parameters. The exit code is 7 if a remote lacks parameters that are nowhere else."""
+    if args.dry_run and args.verify:
+        raise UsageError("--dry-run and --verify cannot be used together", hint="git theta push --verify")
     repo = workspace.repo
     remote = args.remote or push_remote(repo)
     if remote is None:
@@ -66,7 +74,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
             done = push.look(strict=False)
         else:
             with output.progress("uploading parameters", 0) as advance:
-                done = push.run(strict=False, advance=advance)
+                done = push_verified(push, advance=advance) if args.verify else push.run(strict=False, advance=advance)
         remotes.append(_data(push, url, done, dry=args.dry_run))
         lines += _lines(remotes[-1], dry=args.dry_run)
         lost += len(done.lost)

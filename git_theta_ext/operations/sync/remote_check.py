@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError, UsageError
@@ -12,6 +12,7 @@ from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.sync.outgoing import reachable, tips_of
 from git_theta_ext.operations.sync.push_refs import history_updates
 from git_theta_ext.operations.sync.remotes import open_remote, push_addresses, try_remotes
+from git_theta_ext.transfer.outgoing import keep
 from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.transfer.verify import verified
 from git_theta_ext.util.threads import no_progress
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.history.versions import Version
     from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import OpenedRemote
 
 
@@ -75,8 +77,9 @@ def check_remote(
     }
     incomplete = []
     for opened in remotes.values():
-        listed = digests & read_remote_index(workspace.store, opened).held()
-        sound = verified(workspace.store, opened, listed, download=True, advance=advance) if full else listed
+        listed, sound = _held(workspace.store, opened, digests)
+        if full:
+            sound = verified(workspace.store, opened, listed, download=True, advance=advance)
         elsewhere = _elsewhere(workspace, opened, digests - sound)
         for version in wanted:
             named = [p.digest for p in version.manifest.parameters.values()] or [version.manifest.skeleton.digest]
@@ -86,6 +89,16 @@ def check_remote(
                 lost = sum(digest not in elsewhere for digest in absent)
                 incomplete.append(Lacking(opened, version, len(absent), damaged, lost))
     return list(remotes.values()), len(wanted), incomplete
+
+
+def _held(store: Store, remote: OpenedRemote, digests: set[Digest]) -> tuple[set[Digest], set[Digest]]:
+    """Return the digests that a remote lists, and those that no known damage affects."""
+    index = read_remote_index(store, remote)
+    packs = index.headers.keys() | index.damaged.keys()
+    if keep(remote, packs) != packs:
+        index = read_remote_index(store, remote)
+    every = replace(index, headers={**index.headers, **index.damaged})
+    return digests & every.held(), digests & index.held()
 
 
 def _elsewhere(workspace: Workspace, opened: OpenedRemote, digests: set[Digest]) -> set[Digest]:

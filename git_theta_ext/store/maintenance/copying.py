@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from secrets import token_bytes
 from typing import TYPE_CHECKING
 
+from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
 from git_theta_ext.store.deltas.decode import StoredSource
+from git_theta_ext.store.deltas.encode import MemorySource
+from git_theta_ext.store.locations import in_pack
 from git_theta_ext.store.packs.checked import checked_blob
 from git_theta_ext.store.packs.reader import wrong_tensor
-from git_theta_ext.store.packs.writer import NewBlob
+from git_theta_ext.store.packs.writer import NewBlob, dense_blob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +38,23 @@ def copies(store: Store, locations: Iterable[Location]) -> list[list[NewBlob]]:
     return [pack for pack in packs if pack]
 
 
+def renamed(store: Store, names: Iterable[str]) -> set[str]:
+    """Copy packs to packs with other names, since nothing else may have theirs.
+
+    A random entry that nothing refers to makes the bytes differ.
+
+    Raises:
+        CorruptError: A pack is damaged.
+        StoreError: The store cannot be written.
+    """
+    packs = []
+    for name in sorted(names):
+        entries = store.reader.header(store.path_of(name)).entries
+        held = [_copy(store, location) for _, location in in_pack(str(store.root), name, entries)]
+        packs.append([*held, _random_blob()])
+    return set(store.write(packs, loose=False))
+
+
 def whole_again(store: Store, digest: Digest) -> NewBlob:
     """Return a blob of a stored tensor that has no base. Writing it fails if the tensor is damaged.
 
@@ -43,6 +64,12 @@ def whole_again(store: Store, digest: Digest) -> NewBlob:
     blobs = store.blobs({digest})
     error = wrong_tensor(blobs[digest].path.name, digest)
     return checked_blob(digest, lambda: StoredSource(store.decoder, blobs, digest), error)
+
+
+def _random_blob() -> NewBlob:
+    data = token_bytes(32)
+    spec = skeleton_spec(len(data))
+    return dense_blob(tensor_digest(spec, data), lambda: MemorySource(spec, data))
 
 
 def _copy(store: Store, location: Location) -> NewBlob:

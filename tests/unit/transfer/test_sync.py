@@ -25,10 +25,13 @@ from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blo
 from git_theta_ext.store.packs.format import Entry, write_header
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import incoming, remote_index, retry
+from git_theta_ext.transfer.damaged import read_damaged
 from git_theta_ext.transfer.offers import choose_packs
 from git_theta_ext.transfer.outgoing import PushSteps
-from git_theta_ext.transfer.remote_index import OpenedRemote, heads_directory, read_remote_index
+from git_theta_ext.transfer.records import heads_directory
+from git_theta_ext.transfer.remote_index import OpenedRemote, read_remote_index
 from git_theta_ext.transfer.sync import fetch, plan_push, push
+from git_theta_ext.transfer.verify import verified
 from git_theta_ext.util.files import sha256_of
 from git_theta_plugins.remotes.directory import open_remote
 
@@ -266,14 +269,47 @@ def test_a_push_adds_index_entries_that_an_interrupted_one_left_out(mine, place,
     assert {path.name for path in (root / "index").iterdir()} == names
 
 
-def test_something_else_under_a_packs_name_stops_the_push(mine, place, root):
-    items = tensors(1)
+@pytest.mark.parametrize("damage", [lambda _: b"GTHETAPK but damaged", lambda data: data[:-9] + bytes(9)])
+def test_something_else_under_a_packs_name_is_left_there_and_another_pack_pushed(mine, theirs, place, root, damage):
+    items = tensors(1, large=True)
     mine.put(items)
-    (name,) = packs_of(mine, digests(items))
-    (root / pack_key(name)).parent.mkdir(parents=True)
-    (root / pack_key(name)).write_bytes(b"GTHETAPK but damaged")
-    with pytest.raises(RemoteError, match=f"a different file under the name of pack {name}"):
-        push(mine, place, digests(items))
+    names = packs_of(mine, digests(items))
+    for name in names:
+        path = root / pack_key(name)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(damage(mine.pack_path(name).read_bytes()))
+    push(mine, place, digests(items))
+    fetch(theirs, [place], digests(items))
+    assert holds(theirs, items)
+    assert not names & {path.name for path in (root / "index").iterdir()}
+    assert push(mine, place, digests(items)).packs == ()
+
+
+def test_packs_that_were_damaged_on_the_remote_are_replaced_once_that_is_known(mine, theirs, place, root):
+    items = tensors(1, 2, large=True)
+    mine.put(items)
+    push(mine, place, digests(items))
+    before = {name: (root / pack_key(name)).read_bytes() for name in packs_in(root)}
+
+    def write(change):
+        for name, content in before.items():
+            path = root / pack_key(name)
+            path.unlink()  # it may be a link to the pack in the store
+            path.write_bytes(change(content))
+
+    write(lambda content: content[:-9] + bytes(9))
+    assert push(mine, place, digests(items)).packs == ()  # nothing has shown it yet
+    assert verified(mine, place, digests(items), download=True) == set()
+    assert read_damaged(mine.root, place.url) == set(before)
+    write(lambda content: content)
+    assert verified(mine, place, digests(items), download=True) == set(digests(items))
+    assert read_damaged(mine.root, place.url) == set()
+    write(lambda content: content[:-9] + bytes(9))
+    assert verified(mine, place, digests(items), download=True) == set()
+    push(mine, place, digests(items))
+    fetch(theirs, [place], digests(items))
+    assert holds(theirs, items)
+    assert verified(mine, place, digests(items), download=True) == set(digests(items))
 
 
 def test_a_working_repository_serves_packs_without_index_entries(mine, theirs, tmp_path):

@@ -1,0 +1,51 @@
+"""Upload parameters, and check every byte that the remote then has of them: ``git theta push --verify``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import CorruptError
+from git_theta_ext.operations.sync.remotes import open_remote
+from git_theta_ext.transfer.remote_index import read_remote_index
+from git_theta_ext.transfer.verify import verified
+from git_theta_ext.util.threads import no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from git_theta_ext.operations.sync.push import Push, Pushed
+
+_ROUNDS = 2
+
+
+def push_verified(push: Push, *, advance: Callable[[int], None] = no_progress) -> Pushed:
+    """Upload what the remote lacks, download all packs that the commits need, and upload damaged ones again.
+
+    Raises:
+        CorruptError: What was uploaded is damaged again.
+        ThetaError: See ``Push.run``.
+    """
+    done = push.run(strict=False, advance=advance)
+    digests = push.look(strict=False).needed.digests
+    if not digests:
+        return done
+    remote, store = open_remote(push.workspace, push.remote, push.address), push.workspace.store
+    for left in reversed(range(_ROUNDS)):
+        held = digests & read_remote_index(store, remote).held()
+        if verified(store, remote, held, download=True, advance=advance) == held:
+            break
+        if not left:
+            raise CorruptError(
+                f"{remote.name} ({remote.url}) has other bytes than were uploaded",
+                hint=f"git theta fsck --full --remote {quote(push.shown)}",
+            )
+        again = push.run(strict=False, advance=advance)
+        done = replace(
+            again,
+            lacking=done.lacking | again.lacking,
+            packs=done.packs + again.packs,
+            nbytes=done.nbytes + again.nbytes,
+        )
+    return done
