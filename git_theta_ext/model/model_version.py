@@ -1,0 +1,80 @@
+"""One version of a model: the manifests of its files, and its parameters by name whichever file holds them."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from git_theta_ext.model.manifest import Manifest, Parameter
+    from git_theta_ext.model.shard_index import ShardIndex
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A version of a model, such as that in a commit.
+
+    Attributes:
+        shards: Path to manifest of each checkpoint, sorted by path.
+        index_path: Path of the index; None if there is none.
+        index: The index; None if there is none.
+
+    Raises:
+        FormatError: Two files hold parameters of the same name, or they have different formats.
+    """
+
+    shards: Mapping[str, Manifest]
+    index_path: str | None = None
+    index: ShardIndex | None = None
+
+    def __post_init__(self) -> None:
+        if len({manifest.format for manifest in self.shards.values()}) > 1:
+            raise FormatError(f"the files {' and '.join(sorted(self.shards))} have different formats")
+        if len(self.places) < sum(len(manifest.parameters) for manifest in self.shards.values()):
+            for path, manifest in self.shards.items():
+                for name in manifest.parameters:
+                    if self.places[name] != path:
+                        raise FormatError(f"parameter {name!r} is in both {path} and {self.places[name]}")
+
+    @cached_property
+    def places(self) -> Mapping[str, str]:
+        """Parameter to the path of the file that holds it."""
+        return {name: path for path, manifest in self.shards.items() for name in manifest.parameters}
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """The parameters of all files by name."""
+        return {name: value for manifest in self.shards.values() for name, value in manifest.parameters.items()}
+
+    @property
+    def format(self) -> str:
+        """The format of its files."""
+        return next(iter(self.shards.values())).format
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all parameters."""
+        return sum(value.spec.nbytes for value in self.parameters.values())
+
+    @property
+    def elements(self) -> int:
+        """The number of elements of all parameters."""
+        return sum(value.spec.elements for value in self.parameters.values())
+
+
+def index_of(version: ModelVersion, merged: ModelVersion) -> ShardIndex | None:
+    """Return the index of ``version``, rewritten for the files of another version in the same directory."""
+    if version.index is None:
+        return None
+    weight_map = {name: posixpath.basename(path) for name, path in merged.places.items()}
+    added = {
+        "total_size": merged.nbytes - version.nbytes,
+        "total_parameters": merged.elements - version.elements,
+    }
+    return version.index.moved(weight_map, added)

@@ -1,0 +1,94 @@
+"""Find the files that hold one model: the shards of a checkpoint and the index that lists them.
+
+``save_pretrained`` of transformers and diffusers writes ``model.safetensors``, or ``model-00001-of-00004.safetensors``
+and so on with ``model.safetensors.index.json``. All of these are files of the model ``model.safetensors``. Which files
+an index lists, or which name the attribute ``theta-model`` gives to files, counts more than their names.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from git_theta_ext.model.shard_index import ShardIndex
+
+_SHARD = re.compile(r"(?P<stem>.+?)[-_.]?(?P<number>[0-9]{2,8})-of-(?P<count>[0-9]{2,8})(?P<suffix>(?:\.[^.]+)+)")
+_INDEX = re.compile(r"(?P<stem>.+)(?P<suffix>\.(?:safetensors|bin|pt|pth))\.index(?P<variant>\.[^.]+)?\.json")
+_NO_INDEXES: Mapping[str, ShardIndex] = MappingProxyType({})
+_NO_NAMES: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """The files of a model; all are in the same directory.
+
+    Attributes:
+        name: The path that the model has, or would have, as one file.
+        shards: Paths of the checkpoints, sorted.
+        index: Path of the index; None if there is none.
+    """
+
+    name: str
+    shards: tuple[str, ...]
+    index: str | None = None
+
+    @property
+    def sharded(self) -> bool:
+        """Whether it is more than one file."""
+        return len(self.shards) > 1 or self.index is not None
+
+
+def model_name(path: str) -> str:
+    """Return the name of the model that a checkpoint or an index belongs to, according to the name of the file.
+
+    A file that is not a shard is a model by itself.
+    """
+    folder, name = posixpath.split(path)
+    if match := _SHARD.fullmatch(name):
+        # Only the last suffix is the format; diffusers puts the variant (".fp16") on either side of the number.
+        return posixpath.join(folder, match["stem"] + match["suffix"])
+    if match := _INDEX.fullmatch(name):
+        return posixpath.join(folder, match["stem"] + (match["variant"] or "") + match["suffix"])
+    return path
+
+
+def is_index(path: str) -> bool:
+    """Return whether a file is the index of a sharded checkpoint, according to its name."""
+    return _INDEX.fullmatch(posixpath.basename(path)) is not None
+
+
+def models_of(
+    checkpoints: Iterable[str],
+    indexes: Mapping[str, ShardIndex] = _NO_INDEXES,
+    names: Mapping[str, str] = _NO_NAMES,
+) -> list[ModelFiles]:
+    """Return the models that some files of a tree make up, sorted by name.
+
+    A shard that two indexes list belongs to the model that its own name says.
+
+    Args:
+        checkpoints: Paths of all checkpoints.
+        indexes: Path of each index to its content.
+        names: Path to the name that the attribute ``theta-model`` gives to the checkpoint's model.
+    """
+    listed: dict[str, set[str]] = {}
+    for path, index in indexes.items():
+        for file in set(index.weight_map.values()):
+            listed.setdefault(posixpath.join(posixpath.dirname(path), file), set()).add(model_name(path))
+    shards: dict[str, list[str]] = {}
+    for path in sorted(set(checkpoints)):
+        models = listed.get(path, set())
+        named = names.get(path)
+        if named is not None:
+            name = posixpath.join(posixpath.dirname(path), posixpath.basename(named))
+        else:
+            name = next(iter(models)) if len(models) == 1 else model_name(path)
+        shards.setdefault(name, []).append(path)
+    index_of = {model_name(path): path for path in sorted(indexes, reverse=True)}
+    return [ModelFiles(name, tuple(paths), index_of.get(name)) for name, paths in sorted(shards.items())]
