@@ -57,7 +57,7 @@ def apply(
     """
     plan = with_facts_decided(plan, store)
     computed = compute(plan, store, start, advance, leave)
-    return outcome_of(plan, computed, partial(_lay_out, plan, store))
+    return outcome_of(plan, computed, partial(lay_out, plan, store))
 
 
 def compute(
@@ -117,7 +117,7 @@ def compose(
     return made
 
 
-def _lay_out(plan: Plan, store: Store, merged: Mapping[str, TensorSpec], structural: bool) -> MergedLayout:  # noqa: FBT001 - called by outcome_of
+def lay_out(plan: Plan, store: Store, merged: Mapping[str, TensorSpec], structural: bool) -> MergedLayout:  # noqa: FBT001 - called by outcome_of
     """Return the merged file's skeleton, a conflict about it, and a note.
 
     If conflicts decide which parameters the file will have, and the format cannot compose a layout for them, all

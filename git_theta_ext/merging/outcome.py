@@ -11,7 +11,7 @@ from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.conflicts import LayoutConflict
@@ -116,12 +116,16 @@ def outcome_of(
             parameters[decision.name] = value
         if decision.note and reason is None:
             notes.setdefault(decision.note, []).append(decision.name)
-    structural = any(len({_spec(side) for side in conflict.sides}) > 1 for conflict in conflicts)
     merged = {name: parameter.spec for name, parameter in parameters.items()}
-    skeleton, layout_conflict, note = lay_out(merged, structural)
+    skeleton, layout_conflict, note = lay_out(merged, is_structural(conflicts))
     all_notes = (*plan.notes, *computed.notes, *_folded(notes), *([note] if note else []))
     manifest = Manifest(plan.ours.format, skeleton, parameters, layout_conflict, tuple(conflicts))
     return Outcome(manifest, taken, computed_by, all_notes, computed.resumed, tuple(sorted(computed.failed)))
+
+
+def is_structural(conflicts: Iterable[Conflict]) -> bool:
+    """Return whether some conflicts decide which parameters the file will have, or of which shapes and types."""
+    return any(len({_spec(side) for side in conflict.sides}) > 1 for conflict in conflicts)
 
 
 def _folded(notes: Mapping[str, Sequence[str]]) -> list[str]:

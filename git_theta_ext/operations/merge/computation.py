@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from git_theta_ext.diff.words import human_bytes, listed, plural
-from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.execution.journal import Journal
 from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
+from git_theta_ext.merging.outcome import Outcome
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.operations.merge.inputs import gather_inputs
 from git_theta_ext.util.threads import LARGEST_KEPT, keep_freed_memory, no_progress
@@ -21,13 +21,12 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.engine import Engine
     from git_theta_ext.merging.execution.memory import Budget
     from git_theta_ext.merging.execution.tasks import Statistics
-    from git_theta_ext.merging.outcome import Outcome
     from git_theta_ext.merging.planning.plan import Plan
-    from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.merge.inputs import MergeInputs
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
 
+_Result = TypeVar("_Result", bound=Outcome)
 _INTERRUPTED = Reason.of(ConflictCode.INTERRUPTED, "the merge was interrupted before it was computed")
 
 
@@ -48,15 +47,16 @@ def announcement(budget: Budget) -> str:
     )
 
 
-def execute(  # noqa: PLR0913 - named, and the last one has a default
+def execute(  # noqa: PLR0913 - named, and the last two have defaults
     workspace: Workspace,
     plan: Plan,
-    path: str,
+    paths: Sequence[str],
     commits: Sequence[str],
+    apply: Callable[[Plan, Store, Callable[[], Engine], Callable[[int], None]], _Result],
     *,
     label: str,
-    meanwhile: Callable[[Callable[[], Manifest]], AbstractContextManager[None]] | None = None,
-) -> Outcome:
+    meanwhile: Callable[[Callable[[], _Result]], AbstractContextManager[None]] | None = None,
+) -> _Result:
     """Execute a plan, resuming an interrupted merge.
 
     The merge is announced before it starts.
@@ -64,8 +64,9 @@ def execute(  # noqa: PLR0913 - named, and the last one has a default
     Args:
         workspace: The repository and its store; the results are written to the store.
         plan: The plan.
-        path: Path of the checkpoint.
+        paths: Path of the checkpoint. Of a model of several files, its name, and then their paths.
         commits: The commit of each side, as far as it is known.
+        apply: Executes the plan, as ``git_theta_ext.merging.apply.apply`` does.
         label: What the progress is labelled with.
         meanwhile: Entered while values are computed, with a function that returns the result if they are not.
 
@@ -73,22 +74,22 @@ def execute(  # noqa: PLR0913 - named, and the last one has a default
         ConfigError: There is no such device.
         ThetaError: See ``git_theta_ext.merging.apply.apply``.
     """
-    inputs = gather_inputs(workspace, plan, path, commits)
+    inputs = gather_inputs(workspace, plan, paths, commits)
     store, journal = workspace.store, Journal(inputs.journal)
 
     def announce(budget: Budget) -> None:
-        workspace.reporter.note(f"{path}: {announcement(budget)}")
+        workspace.reporter.note(f"{paths[0]}: {announcement(budget)}")
+
+    def start() -> Engine:
+        return engine(store, inputs.device, journal, inputs.statistics, advance, announce)
 
     with ExitStack() as stack:
         if meanwhile is not None and any(decision.computed for decision in inputs.plan.decisions):
-            stack.enter_context(meanwhile(lambda: apply(inputs.plan.postponed(_INTERRUPTED), store).manifest))
+            stack.enter_context(
+                meanwhile(lambda: apply(inputs.plan.postponed(_INTERRUPTED), store, start, no_progress))
+            )
         advance = stack.enter_context(workspace.reporter.progress(label, bytes_to_compute(inputs.plan)))
-        outcome = apply(
-            inputs.plan,
-            store,
-            lambda: engine(store, inputs.device, journal, inputs.statistics, advance, announce),
-            advance,
-        )
+        outcome = apply(inputs.plan, store, start, advance)
     journal.done()
     return replace(outcome, notes=(*outcome.notes, *inputs.notes), unread=_unread(store, inputs, outcome.failed))
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.operation import Operation
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.merging.outcome import Outcome
     from git_theta_ext.operations.workspace import Workspace
 
 
@@ -118,14 +119,14 @@ def _write(file: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _conflicts_meanwhile(file: Path, ours: bytes, conflicts: Callable[[], Manifest]) -> Iterator[None]:
+def _conflicts_meanwhile(file: Path, ours: bytes, conflicts: Callable[[], Outcome]) -> Iterator[None]:
     """Write a manifest to our file in which the values that are being computed are conflicts.
 
     If the driver is killed, git leaves the file in the work tree. If the file had our version, the next
     ``git commit --all`` would lose theirs.
     """
     with suppress(ThetaError):
-        _write(file, conflicts().to_bytes())
+        _write(file, conflicts().manifest.to_bytes())
     try:
         yield
     except ThetaError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import posixpath
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError
@@ -76,7 +76,7 @@ class ResolveInputs:
     config: bytes | None
 
 
-def gather_inputs(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str]) -> MergeInputs:
+def gather_inputs(workspace: Workspace, plan: Plan, paths: Sequence[str], commits: Sequence[str]) -> MergeInputs:
     """Gather the inputs of executing a plan, and fetch the values that it reads.
 
     A value that cannot be fetched is reported. A parameter that cannot be merged without it becomes a conflict.
@@ -84,7 +84,7 @@ def gather_inputs(workspace: Workspace, plan: Plan, path: str, commits: Sequence
     Args:
         workspace: The repository and its store.
         plan: The plan.
-        path: Path of the checkpoint.
+        paths: Path of the checkpoint. Of a model of several files, its name, and then their paths.
         commits: The commit of each side, as far as it is known.
 
     Raises:
@@ -92,15 +92,17 @@ def gather_inputs(workspace: Workspace, plan: Plan, path: str, commits: Sequence
         CorruptError: A layout in the store is damaged.
         ManifestError: The manifest of statistics is not valid.
     """
+    path = paths[0]
     fetch_values(workspace, path, plan.reads())
     plan = _scaled(workspace, plan, path, commits)
-    beside = _statistics_beside(workspace.repo, plan, path, commits)
+    beside = _statistics_beside(workspace.repo, plan, paths, commits)
     statistics = {number: manifest.parameters for number, manifest in beside.items()}
     used = used_statistics(plan, beside)
     with suppress(ThetaError):  # a missing value ends as a conflict that says so
         ensure_digests(workspace, digests_of(tasks_of(plan.decisions, statistics)) if beside else ())
         ensure_digests(workspace, {beside[number].skeleton.digest for number in used})
-    notes = tuple(outdated(workspace.store, plan, beside))
+    # Statistics of shards were collected with the values of each of them.
+    notes = tuple(outdated(workspace.store, plan, beside)) if len(paths) == 1 else ()
     return _inputs(workspace, path, plan, statistics, notes)
 
 
@@ -127,7 +129,7 @@ def gather_preview(workspace: Workspace, plan: Plan, path: str, commits: Sequenc
     with suppress(ThetaError):  # the plan can be shown without the skeletons
         plan = _scaled(workspace, plan, path, commits)
         plan = with_facts_decided(plan, workspace.store)
-    beside = _statistics_beside(workspace.repo, plan, path, commits)
+    beside = _statistics_beside(workspace.repo, plan, [path], commits)
     return _inputs(workspace, path, plan, {number: manifest.parameters for number, manifest in beside.items()})
 
 
@@ -195,16 +197,25 @@ def _adapter_files(repo: Repository, path: str, commits: Sequence[str]) -> Adapt
     )
 
 
-def _statistics_beside(repo: Repository, plan: Plan, path: str, commits: Sequence[str]) -> dict[int, Manifest]:
-    """Return the manifests of the statistics that a plan's methods need, if the sides' commits have them."""
+def _statistics_beside(
+    repo: Repository, plan: Plan, paths: Sequence[str], commits: Sequence[str]
+) -> dict[int, Manifest]:
+    """Return the manifests of the statistics that a plan's methods need, if the sides' commits have them.
+
+    Those of several shards become one manifest.
+    """
     if not needs_statistics(plan) or len(commits) != len(plan.sides):
         return {}
-    wanted = sidecar_of(path)
+    wanted = set(map(sidecar_of, paths))
     oids = {
-        number: entry.oid
+        number: [entry.oid for entry in repo.entries(commit) if entry.path in wanted and entry.regular]
         for number, commit in enumerate(commits)
-        for entry in repo.entries(commit)
-        if entry.path == wanted and entry.regular
     }
-    manifests = dict(manifest_blobs(repo, object_infos(repo, set(oids.values()))))
-    return {number: Manifest.parse(manifests[oid]) for number, oid in oids.items() if oid in manifests}
+    content = dict(manifest_blobs(repo, object_infos(repo, {oid for some in oids.values() for oid in some})))
+    beside = {}
+    for number, some in oids.items():
+        manifests = [Manifest.parse(content[oid]) for oid in some if oid in content]
+        if manifests:
+            parameters = {name: value for manifest in manifests for name, value in manifest.parameters.items()}
+            beside[number] = replace(manifests[0], parameters=parameters)
+    return beside

@@ -119,7 +119,7 @@ def replay(workspace: Workspace, merge: RecordedMerge) -> Replayed:
     """
     record, store = merge.record, workspace.store
     ensure_digests(workspace, merge.plan.without(record.unread).reads())
-    inputs = gather_inputs(workspace, merge.plan, record.path, record.commits)
+    inputs = gather_inputs(workspace, merge.plan, [record.path], record.commits)
     with workspace.reporter.progress(f"merging {record.path}", bytes_to_compute(inputs.plan)) as advance:
         outcome = apply(
             inputs.plan,

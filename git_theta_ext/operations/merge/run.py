@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from git_theta_ext.merging.outcome import Outcome
     from git_theta_ext.merging.planning.plan import Plan
-    from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.workspace import Workspace
 
 
@@ -24,13 +23,14 @@ def merge(  # noqa: PLR0913 - as execute
     commits: Sequence[str],
     *,
     label: str,
-    meanwhile: Callable[[Callable[[], Manifest]], AbstractContextManager[None]] | None = None,
+    meanwhile: Callable[[Callable[[], Outcome]], AbstractContextManager[None]] | None = None,
 ) -> Outcome:
     """Merge a checkpoint; see ``git_theta_ext.operations.merge.computation.execute``."""
     changed = {decision.name for decision in plan.decisions if decision.changed_by}
     if plan.takes_all and not has_config_pairs((decision.name for decision in plan.decisions), changed):
         return taken(plan)
     # Importing this takes as long as all else that a merge does that takes every value.
+    from git_theta_ext.merging.apply import apply
     from git_theta_ext.operations.merge.computation import execute
 
-    return execute(workspace, plan, path, commits, label=label, meanwhile=meanwhile)
+    return execute(workspace, plan, [path], commits, apply, label=label, meanwhile=meanwhile)

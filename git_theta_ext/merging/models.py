@@ -1,0 +1,168 @@
+"""Merge a model of several files as one: decide on all parameters together, then divide the result between files.
+
+Thresholds, units and the memory are those of the whole model, so its values are the same in one file and in many.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from git_theta_ext.merging.apply import compute, lay_out
+from git_theta_ext.merging.outcome import Outcome, is_structural, outcome_of
+from git_theta_ext.merging.planning.layout_decision import decide_layout
+from git_theta_ext.merging.planning.layouts import with_facts_decided
+from git_theta_ext.merging.planning.model_layout import decide_model_layout
+from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.model.model_version import ModelVersion, index_of
+from git_theta_ext.registry import find_format
+from git_theta_ext.util.threads import no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from git_theta_ext.merging.execution.engine import Engine
+    from git_theta_ext.merging.planning.model_layout import ModelLayout
+    from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.store import Store
+
+
+@dataclass(frozen=True)
+class ModelVersions:
+    """The versions of a model that are merged.
+
+    Attributes:
+        name: The path that the model has, or would have, as one file.
+        base: The common ancestor's version; None if all sides added the model.
+        sides: Our version, and those of the branches that are merged.
+    """
+
+    name: str
+    base: ModelVersion | None
+    sides: tuple[ModelVersion, ...]
+
+    @property
+    def every(self) -> tuple[ModelVersion, ...]:
+        """The sides, and the common ancestor's version if there is one."""
+        return self.sides if self.base is None else (*self.sides, self.base)
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether some version has several files, and all have one format whose files can be mixed."""
+        formats = {version.format for version in self.every}
+        if len(formats) > 1 or not find_format(formats.pop()).mergeable:
+            return False
+        return any(len(version.shards) > 1 or version.index is not None for version in self.every)
+
+    def manifests(self) -> tuple[Manifest | None, tuple[Manifest, ...]]:
+        """Return a manifest of all parameters for each version, the common ancestor's first.
+
+        All have the same layout, because the layouts of files are merged file by file.
+        """
+        skeleton = next(iter(self.sides[0].shards.values())).skeleton
+
+        def whole(version: ModelVersion) -> Manifest:
+            conflicts = tuple(conflict for shard in version.shards.values() for conflict in shard.conflicts)
+            return Manifest(version.format, skeleton, version.parameters, None, conflicts)
+
+        return None if self.base is None else whole(self.base), tuple(map(whole, self.sides))
+
+    def skeletons(self) -> Iterator[Digest]:
+        """Yield the digest of each file's layout."""
+        for version in self.every:
+            yield from (shard.skeleton.digest for shard in version.shards.values())
+
+    def paths(self) -> set[str]:
+        """Return the paths of the files of all versions."""
+        shards = {path for version in self.every for path in version.shards}
+        return shards | {version.index_path for version in self.every if version.index_path is not None}
+
+
+@dataclass(frozen=True)
+class ModelOutcome(Outcome):
+    """The result of merging a model; ``manifest`` is that of all parameters.
+
+    Attributes:
+        files: Path to manifest of each merged checkpoint.
+        index: Path and content of the merged index; None if there is none.
+    """
+
+    files: Mapping[str, Manifest] = field(default_factory=dict)
+    index: tuple[str, bytes] | None = None
+
+    def contents(self) -> dict[str, bytes]:
+        """Return path and content of each file as git stores it."""
+        contents = {path: manifest.to_bytes() for path, manifest in self.files.items()}
+        return contents | dict([] if self.index is None else [self.index])
+
+
+def apply_model(  # noqa: PLR0913, PLR0917 - as apply
+    versions: ModelVersions,
+    plan: Plan,
+    store: Store,
+    start: Callable[[], Engine] | None = None,
+    advance: Callable[[int], None] = no_progress,
+    leave: Collection[str] = (),
+) -> ModelOutcome:
+    """Execute the plan of merging a model, and divide the result between files.
+
+    Args:
+        versions: The versions that are merged.
+        plan: The plan for the manifests of all parameters.
+        store: Holds the tensors and the layouts; computed tensors are written to it and durable on return.
+        start: Makes the engine, if a merge method has to be computed; by default one on the CPU.
+        advance: Called with the size in bytes of each tensor that is computed without the engine.
+        leave: Parameters that are left in conflict as if their values could not be read.
+
+    Raises:
+        ThetaError: See ``git_theta_ext.merging.apply.apply``.
+    """
+    computed = compute(plan, store, start, advance, leave)
+    whole = outcome_of(plan, computed, lambda *_: (plan.layout.skeleton, None, ""))
+    names = {*whole.manifest.parameters, *(conflict.name for conflict in whole.manifest.conflicts)}
+    layout = decide_model_layout(versions.base, versions.sides, names, plan.layout.side)
+    files, notes = {}, [*whole.notes, *([layout.note] if layout.note else [])]
+    for path in versions.sides[layout.side].shards:
+        part = with_facts_decided(_part(versions, plan, layout, path), store)
+        files[path], note = _file(whole.manifest, part, layout, path, store)
+        notes += [f"{path}: {note}"] if note else []
+    target = versions.sides[layout.side]
+    index = index_of(target, ModelVersion(files))
+    return ModelOutcome(
+        whole.manifest,
+        whole.taken,
+        whole.computed,
+        tuple(notes),
+        whole.resumed,
+        whole.failed,
+        files=files,
+        index=None if index is None or target.index_path is None else (target.index_path, index.to_bytes()),
+    )
+
+
+def _file(whole: Manifest, part: Plan, layout: ModelLayout, path: str, store: Store) -> tuple[Manifest, str]:
+    """Return the manifest of one merged file, and a note on its layout."""
+    parameters = {name: value for name, value in whole.parameters.items() if layout.places[name] == path}
+    conflicts = tuple(conflict for conflict in whole.conflicts if layout.places[conflict.name] == path)
+    specs = {name: value.spec for name, value in parameters.items()}
+    skeleton, layout_conflict, note = lay_out(part, store, specs, is_structural(conflicts))
+    return Manifest(whole.format, skeleton, parameters, layout_conflict, conflicts), note
+
+
+def _part(versions: ModelVersions, plan: Plan, layout: ModelLayout, path: str) -> Plan:
+    """Return the plan for the parameters of one file.
+
+    Sides that do not have the file count with the version of the side that has it, as if they had not changed it.
+    """
+    there = versions.sides[layout.side].shards[path]
+    sides = tuple(side.shards.get(path, there) for side in versions.sides)
+    base = None if versions.base is None else versions.base.shards.get(path)
+    decisions = tuple(decision for decision in plan.decisions if layout.places.get(decision.name) == path)
+    pairs = tuple(
+        replace(pair, specs={name: spec for name, spec in pair.specs.items() if layout.places.get(name) == path})
+        for pair in plan.pairs
+    )
+    part = replace(plan, base=base, sides=sides, decisions=decisions, pairs=pairs, notes=())
+    decided = decide_layout(base, sides, part.specs, frozenset())
+    return replace(part, layout=replace(decided, side=plan.layout.side))
