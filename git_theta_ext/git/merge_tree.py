@@ -33,6 +33,8 @@ NEEDS = (2, 38)
 
 # Replaces the merge driver if checkpoints are merged afterwards, all sides at once. It keeps our side unchanged.
 _KEEP_OURS = ("-c", "merge.theta.driver=true")
+PLACEHOLDER = b"merged by the driver\n"
+_PUT_PLACEHOLDER = ("-c", f"merge.theta.driver=echo '{PLACEHOLDER.decode().strip()}' >%A")
 # Temporary commits must not depend on the user's identity, nor fail if no identity is configured.
 _IDENTITY = {
     f"GIT_{role}_{what}": value
@@ -95,6 +97,26 @@ def combine(repo: Repository, commits: Sequence[str]) -> Combined:
             )
         tip = _commit(repo, merged.tree, (tip, other))
     return merged
+
+
+def predict(repo: Repository, base: str | None, ours: str, theirs: str) -> Combined:
+    """Merge the files of two commits as git does, with PLACEHOLDER as the content of what the merge driver merges.
+
+    Args:
+        repo: The repository.
+        base: Their common ancestor, or the commit that counts as it when another one is replayed.
+        ours: The current commit.
+        theirs: The commit that is merged into it, or replayed.
+
+    Raises:
+        MergeError: Git is too old.
+        RepositoryError: Git cannot merge them.
+    """
+    if git_version() < NEEDS:
+        raise MergeError("predicting what git merges needs git 2.38", hint="git theta resolve")
+    ancestor = [] if base is None else [_commit(repo, f"{base}^{{tree}}", ())]
+    one, other = (_commit(repo, f"{side}^{{tree}}", ancestor) for side in (ours, theirs))
+    return _merge(repo, one, other, settings=_PUT_PLACEHOLDER, env={MERGE_OPTIONS: "conflict"})
 
 
 def common_ancestor(repo: Repository, bases: Sequence[str]) -> str | None:

@@ -83,7 +83,7 @@ def _by_command(repo: Repository, name: str, words: Sequence[str], favoured: Sid
     if name in _REPLAYS:
         return Operation(name, "replay", favoured or _stored(repo.git_dir / "sequencer" / "opts"))
     if name in FROM_INDEX:
-        return (None if _switches(repo, name, words) else _in_progress(repo)) or Operation(name, "replay")
+        return (None if _switches(repo, name, words) else operation_in_progress(repo)) or Operation(name, "replay")
     return Operation(name, "unknown")
 
 
@@ -107,7 +107,7 @@ def _rebase(repo: Repository, favoured: Side | None = None) -> Operation:
     return Operation("rebase", "merge", favoured, commit)
 
 
-def _in_progress(repo: Repository) -> Operation | None:
+def operation_in_progress(repo: Repository) -> Operation | None:
     """Return the operation that a conflict stopped, or None if there is none."""
     present = {name for name in _STATES if (repo.git_dir / name).exists()}
     if "rebase-merge" in present:
@@ -136,7 +136,7 @@ def _by_state(repo: Repository) -> Operation:
     ``git merge`` names the merged commits in the environment, which its hooks inherit: by then the current commit
     contains those commits. ``git stash pop`` may run during any merge and leaves no trace.
     """
-    stopped = _in_progress(repo)
+    stopped = operation_in_progress(repo)
     if stopped is not None and stopped.name == "merge":
         stopped = Operation("merge or stash", "unknown")
     action = os.environ.get("GIT_REFLOG_ACTION", "").split()

@@ -15,68 +15,16 @@ from git_theta_ext.merging.planning.layouts import with_facts_decided
 from git_theta_ext.merging.planning.model_layout import decide_model_layout
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.model_version import ModelVersion, index_of
-from git_theta_ext.registry import find_format
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from git_theta_ext.merging.execution.engine import Engine
+    from git_theta_ext.merging.model_versions import ModelVersions
     from git_theta_ext.merging.planning.model_layout import ModelLayout
     from git_theta_ext.merging.planning.plan import Plan
-    from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.store import Store
-
-
-@dataclass(frozen=True)
-class ModelVersions:
-    """The versions of a model that are merged.
-
-    Attributes:
-        name: The path that the model has, or would have, as one file.
-        base: The common ancestor's version; None if all sides added the model.
-        sides: Our version, and those of the branches that are merged.
-    """
-
-    name: str
-    base: ModelVersion | None
-    sides: tuple[ModelVersion, ...]
-
-    @property
-    def every(self) -> tuple[ModelVersion, ...]:
-        """The sides, and the common ancestor's version if there is one."""
-        return self.sides if self.base is None else (*self.sides, self.base)
-
-    @property
-    def mergeable(self) -> bool:
-        """Whether some version has several files, and all have one format whose files can be mixed."""
-        formats = {version.format for version in self.every}
-        if len(formats) > 1 or not find_format(formats.pop()).mergeable:
-            return False
-        return any(len(version.shards) > 1 or version.index is not None for version in self.every)
-
-    def manifests(self) -> tuple[Manifest | None, tuple[Manifest, ...]]:
-        """Return a manifest of all parameters for each version, the common ancestor's first.
-
-        All have the same layout, because the layouts of files are merged file by file.
-        """
-        skeleton = next(iter(self.sides[0].shards.values())).skeleton
-
-        def whole(version: ModelVersion) -> Manifest:
-            conflicts = tuple(conflict for shard in version.shards.values() for conflict in shard.conflicts)
-            return Manifest(version.format, skeleton, version.parameters, None, conflicts)
-
-        return None if self.base is None else whole(self.base), tuple(map(whole, self.sides))
-
-    def skeletons(self) -> Iterator[Digest]:
-        """Yield the digest of each file's layout."""
-        for version in self.every:
-            yield from (shard.skeleton.digest for shard in version.shards.values())
-
-    def paths(self) -> set[str]:
-        """Return the paths of the files of all versions."""
-        shards = {path for version in self.every for path in version.shards}
-        return shards | {version.index_path for version in self.every if version.index_path is not None}
 
 
 @dataclass(frozen=True)

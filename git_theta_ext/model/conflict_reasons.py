@@ -44,6 +44,8 @@ class ConflictCode(Enum):
     """Several sides changed what the file holds besides its tensors."""
     LAYOUT = "layout"
     """The file's layout depends on parameters in conflict, or no layout for the merged parameters can be composed."""
+    MODEL = "model"
+    """Parameters of a model moved between its files, and git merges files one by one."""
     OTHER = "other"
     """A reason that this version does not know."""
 

@@ -15,7 +15,9 @@ from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.merging.rules.rules import choice
+from git_theta_ext.model.shards import is_index
 from git_theta_ext.operations.merge.conflicted_checkpoint import find_conflicts, resolve_conflicts, stage_resolved
+from git_theta_ext.operations.merge.model_resolve import finish_models
 from git_theta_ext.operations.merge.resolve import methods_for, sides_of
 
 if TYPE_CHECKING:
@@ -70,7 +72,13 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     patterns = [*patterns, *args.patterns]
     method = choice(args.method, _options(args.options), origin="command line") if args.method else None
     left, data, lines = 0, [], []
-    for path in paths:
+    models = finish_models(workspace, paths)
+    for model in models:
+        lines += [f"resolved {path}" for path in model.resolved]
+        lines += [f"removed {path}" for path in model.removed]
+    done = {path for model in models for path in (*model.resolved, *model.removed)}
+    paths = [*(path for path in paths if path not in done), *(path for model in models for path in model.conflicted)]
+    for path in dict.fromkeys(paths):
         checkpoint = find_conflicts(workspace, path)
         if checkpoint.manifest.conflicted and method is not None:
             checkpoint = resolve_conflicts(workspace, checkpoint, method, patterns)
@@ -85,6 +93,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         else:
             stage_resolved(workspace, checkpoint)
             lines.append(f"resolved {path}")
+    data += [{"path": path, "layout": None, "conflicts": []} for path in sorted(done)]
     output.result({"checkpoints": data}, lines)
     return int(left > 0)
 
@@ -128,7 +137,8 @@ def _several(repo: Repository, spec: str) -> list[str]:
 
 def _conflicted(repo: Repository, paths: Sequence[str]) -> list[str]:
     unmerged = {entry.path for entry in repo.entries(None) if entry.stage}
-    return list(theta_paths(repo.run, [path for path in paths if path in unmerged]))
+    chosen = [path for path in paths if path in unmerged]
+    return [*theta_paths(repo.run, chosen), *filter(is_index, chosen)]
 
 
 def _resolve_command(manifest: Manifest) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import StoreError, ThetaError
+from git_theta_ext.git.merge_file import merge_file
 from git_theta_ext.git.objects import blob_id
 from git_theta_ext.git.operation import FROM_INDEX, MERGE, current_operation, merged_commits
 from git_theta_ext.git.revisions import check_two_sides
@@ -19,6 +20,8 @@ from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.record import Record
 from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
+from git_theta_ext.model.shards import is_index
+from git_theta_ext.operations.merge.model_driver import answer
 from git_theta_ext.operations.merge.planning import plan_checkpoint, without_torch
 from git_theta_ext.operations.merge.record import recorded_rules
 from git_theta_ext.operations.merge.result import remember, report
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.operation import Operation
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merging.outcome import Outcome
     from git_theta_ext.operations.workspace import Workspace
 
 
@@ -60,26 +62,39 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
         first two cases our file has a manifest, unless a side is not a manifest; then it is unchanged.
     """
     base_file, ours_file, theirs_file, marker_size, path = words
-    repo = workspace.repo
+    repo, ours = workspace.repo, Path(ours_file)
     virtual = int(marker_size) - _usual_size(repo, path) >= _ANCESTORS
     try:
-        contents = [_content(name) for name in (base_file, ours_file, theirs_file)]
-        base = read_version(contents[0], "the common ancestor's version", allow_conflicts=True) if contents[0] else None
-        ours, theirs = read_version(contents[1], "our version"), read_version(contents[2], "their version")
-        heads = merged_commits(repo)
-        operation = MERGE if virtual else current_operation(repo)
+        contents = [_content(name, whole=is_index(path)) for name in (base_file, ours_file, theirs_file)]
+        meanwhile = partial(_conflicts_meanwhile, ours, contents[1])
+        heads, operation = merged_commits(repo), MERGE if virtual else current_operation(repo)
         if operation.name in FROM_INDEX:
             check_two_sides(repo, path)
+        if not virtual:
+            warn_of_former_settings(workspace.settings, workspace.reporter)
+            answered = answer(workspace, path, contents, heads, operation, meanwhile)
+            if answered is not None:
+                _write(ours, answered.content)
+                return CONFLICT if answered.conflicted else CLEAN
+        if is_index(path):
+            return merge_file(repo, ours_file, base_file, theirs_file)
+        base = read_version(contents[0], "the common ancestor's version", allow_conflicts=True) if contents[0] else None
+        sides = read_version(contents[1], "our version"), read_version(contents[2], "their version")
         if virtual:
             rules = Rules.only("conflict")
-            planned = plan(base, (ours, theirs), rules)
+            planned = plan(base, sides, rules)
         else:
-            warn_of_former_settings(workspace.settings, workspace.reporter)
-            rules = _rules(workspace, operation, path, ours, theirs)
-            planned = without_torch(plan_checkpoint(workspace, base, (ours, theirs), rules))
-        meanwhile = partial(_conflicts_meanwhile, Path(ours_file), contents[1])
-        outcome = merge(workspace, planned, path, heads, label="merging", meanwhile=meanwhile)
-        _write(Path(ours_file), outcome.manifest.to_bytes())
+            rules = _rules(workspace, operation, path, *sides)
+            planned = without_torch(plan_checkpoint(workspace, base, sides, rules))
+        outcome = merge(
+            workspace,
+            planned,
+            path,
+            heads,
+            label="merging",
+            meanwhile=lambda outcome: meanwhile(lambda: outcome().manifest),
+        )
+        _write(ours, outcome.manifest.to_bytes())
     except ThetaError as error:
         hint = error.hint or f"git checkout --ours {repo.argument(path)}, or --theirs"
         workspace.reporter.error(ThetaError(f"{path}: {error.message}; our version is kept", hint=hint))
@@ -88,7 +103,8 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
         report(workspace, path, outcome, operation)
         ids = [blob_id(content, repo.object_format) if content else None for content in contents]
         record = Record.of(path, ids, heads, rules, planned, outcome.unread)
-        remember(workspace, heads, {path: (record, blob_id(outcome.manifest.to_bytes(), repo.object_format))})
+        result = blob_id(outcome.manifest.to_bytes(), repo.object_format)
+        remember(workspace, heads, {path: (record, {path: result})})
     return CONFLICT if outcome.conflicts and not virtual else CLEAN
 
 
@@ -105,10 +121,10 @@ def _usual_size(repo: Repository, path: str) -> int:
     return int(value) if value.isdigit() and int(value) else _MARKER_SIZE
 
 
-def _content(name: str) -> bytes:
+def _content(name: str, *, whole: bool) -> bytes:
     with Path(name).open("rb") as file:
         data = file.read(64)
-        if is_manifest(data):
+        if whole or is_manifest(data):
             data += file.read(MAX_MANIFEST)
     return data
 
@@ -119,14 +135,14 @@ def _write(file: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _conflicts_meanwhile(file: Path, ours: bytes, conflicts: Callable[[], Outcome]) -> Iterator[None]:
+def _conflicts_meanwhile(file: Path, ours: bytes, conflicts: Callable[[], Manifest]) -> Iterator[None]:
     """Write a manifest to our file in which the values that are being computed are conflicts.
 
     If the driver is killed, git leaves the file in the work tree. If the file had our version, the next
     ``git commit --all`` would lose theirs.
     """
     with suppress(ThetaError):
-        _write(file, conflicts().manifest.to_bytes())
+        _write(file, conflicts().to_bytes())
     try:
         yield
     except ThetaError:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.rules.rules import Rules
     from git_theta_ext.operations.workspace import Workspace
 
+    Results = Mapping[str, str]
+    """Path to the object id of each merged file."""
+
 LARGEST = 100_000
 """The most bytes of a trailer: Linux allows no argument of more than 128 KiB."""
 
@@ -38,26 +41,26 @@ _LARGEST_FILE = 1 << 26
 
 @dataclass(frozen=True)
 class NotedMerge:
-    """How a checkpoint was merged, and the object id of the resulting manifest."""
+    """How a checkpoint was merged, and the object ids of the resulting files."""
 
     record: Record
-    result: str
+    results: Results
 
 
-def note_merge(repo: Repository, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, str]]) -> None:
+def note_merge(repo: Repository, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, Results]]) -> None:
     """Record how checkpoints were merged, if git is merging commits.
 
     Args:
         repo: The repository.
         heads: The current commit, and those that are merged into it.
-        merged: Path to its record, None if no rule mattered, and to the object id of the merged manifest.
+        merged: Path to its record, None if no rule mattered, and to the object ids of the merged files.
 
     Raises:
         StoreError: The record cannot be written.
     """
     before = _read(repo)
     merges = dict(before[1]) if before is not None and before[0] == tuple(heads) else {}
-    recorded = {path: NotedMerge(record, result) for path, (record, result) in merged.items() if record is not None}
+    recorded = {path: NotedMerge(record, results) for path, (record, results) in merged.items() if record is not None}
     merges = {path: merge for path, merge in merges.items() if path not in merged} | recorded
     if len(heads) > 1 and merges:
         _write(repo, heads, merges)
@@ -80,8 +83,8 @@ def note_step(repo: Repository, path: str, step: Step, before: str, result: str)
     if noted is None:
         return
     heads, merges = noted
-    if path in merges and merges[path].result == before:
-        _write(repo, heads, {**merges, path: NotedMerge(merges[path].record.resolved(step), result)})
+    if path in merges and merges[path].results == {path: before}:
+        _write(repo, heads, {**merges, path: NotedMerge(merges[path].record.resolved(step), {path: result})})
 
 
 def attach(repo: Repository, message: Path, words: Sequence[str] = ()) -> list[str]:
@@ -120,7 +123,7 @@ def _records_to_add(repo: Repository) -> list[Record]:
     if set(merge_heads(repo)) != set(heads[1:]):
         return []
     staged = {entry.path: entry.oid for entry in repo.entries(None) if entry.stage == 0}
-    return [merge.record for path, merge in sorted(merges.items()) if staged.get(path) == merge.result]
+    return [merge.record for _, merge in sorted(merges.items()) if merge.results.items() <= staged.items()]
 
 
 def _end_line(message: Path) -> None:
@@ -177,7 +180,7 @@ def _read(repo: Repository) -> tuple[tuple[str, ...], dict[str, NotedMerge]] | N
         if _file(repo).stat().st_size > _LARGEST_FILE:
             return None
         data = read_json(_file(repo).read_text("utf-8"))
-        merges = [NotedMerge(Record.from_json(noted["record"]), str(noted["result"])) for noted in data["noted"]]
+        merges = [NotedMerge(Record.from_json(noted["record"]), dict(noted["results"])) for noted in data["noted"]]
         heads = tuple(map(str, data["heads"]))
         return (heads, {noted.record.path: noted for noted in merges}) if heads else None
     return None
@@ -187,7 +190,7 @@ def _write(repo: Repository, heads: Sequence[str], merges: Mapping[str, NotedMer
     path = _file(repo)
     data = {
         "heads": list(heads),
-        "noted": [{"record": merge.record.to_json(), "result": merge.result} for merge in merges.values()],
+        "noted": [{"record": merge.record.to_json(), "results": dict(merge.results)} for merge in merges.values()],
     }
     with reporting_os_errors(path):
         replace_content(path, json.dumps(data).encode())

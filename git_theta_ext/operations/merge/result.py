@@ -16,12 +16,23 @@ if TYPE_CHECKING:
     from git_theta_ext.git.operation import Operation
     from git_theta_ext.merging.outcome import Outcome
     from git_theta_ext.merging.record import Record
+    from git_theta_ext.operations.merge.record import Results
     from git_theta_ext.operations.workspace import Workspace
 
 
-def report(workspace: Workspace, path: str, outcome: Outcome, operation: Operation = MERGE) -> None:
-    """Report the result of a merge, and how to resolve its conflicts."""
-    reporter, argument = workspace.reporter, workspace.repo.argument(path)
+def report(
+    workspace: Workspace, path: str, outcome: Outcome, operation: Operation = MERGE, argument: str | None = None
+) -> None:
+    """Report the result of a merge, and how to resolve its conflicts.
+
+    Args:
+        workspace: The repository and its store.
+        path: Path of the checkpoint, or name of a model of several files.
+        outcome: The result.
+        operation: The operation that git is performing.
+        argument: What ``git theta resolve`` resolves; ``path`` if None.
+    """
+    reporter, argument = workspace.reporter, workspace.repo.argument(path if argument is None else argument)
     counts = sorted(outcome.computed.items())
     parts = [f"{outcome.taken} taken"]
     parts += [f"{count} merged by {method}" for method, count in counts if method != APPLY]
@@ -42,13 +53,13 @@ def report(workspace: Workspace, path: str, outcome: Outcome, operation: Operati
         reporter.warning(f"{path} has conflicts", f"git theta resolve {argument}")
 
 
-def remember(workspace: Workspace, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, str]]) -> None:
+def remember(workspace: Workspace, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, Results]]) -> None:
     """Record how checkpoints were merged; a failure is reported and does not affect the merge.
 
     Args:
         workspace: The repository and its store.
         heads: The current commit, and those that are merged into it.
-        merged: Path to its record, None if no rule mattered, and to the object id of the merged manifest.
+        merged: Path to its record, None if no rule mattered, and to the object ids of the merged files.
     """
     try:
         note_merge(workspace.repo, heads, merged)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.rules.rules import Rules
     from git_theta_ext.operations.merge.candidates import CheckpointVersions
+    from git_theta_ext.operations.merge.record import Results
     from git_theta_ext.operations.workspace import Workspace
 
 MERGED = 0
@@ -134,13 +135,13 @@ def _records(
     plans: Mapping[str, tuple[Rules, Plan]],
     outcomes: Mapping[str, Outcome],
     merged: Mapping[str, TreeEntry],
-) -> dict[str, tuple[Record | None, str]]:
-    records = {}
+) -> dict[str, tuple[Record | None, Results]]:
+    records: dict[str, tuple[Record | None, Results]] = {}
     for candidate in candidates:
         path = candidate.merged.path
         ids = [None if candidate.base is None else candidate.base.oid, *(side.oid for side in candidate.sides)]
         record = Record.of(path, ids, candidate.heads, *plans[path], outcomes[path].unread)
-        records[path] = record, merged[path].oid
+        records[path] = record, {path: merged[path].oid}
     return records
 
 

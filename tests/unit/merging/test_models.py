@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from git_theta_ext.merging.models import ModelVersions, apply_model
+from git_theta_ext.merging.model_versions import ModelVersions
+from git_theta_ext.merging.models import apply_model
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules, choice
 from git_theta_ext.model.model_version import ModelVersion

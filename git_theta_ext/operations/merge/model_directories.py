@@ -1,0 +1,124 @@
+"""Find the versions of a model of several files in the commits that are merged."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import FormatError, ManifestError
+from git_theta_ext.merging.model_versions import ModelVersions
+from git_theta_ext.operations.models import Directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.operations.merge.merged_trees import MergedTrees
+
+
+@dataclass(frozen=True)
+class MergedDirectories:
+    """The directory of a model in each of the commits that are merged.
+
+    Attributes:
+        name: The path that the model has, or would have, as one file.
+        trees: The commits.
+        base: The directory in the common ancestor; None if there is none.
+        sides: The directory in each commit.
+    """
+
+    name: str
+    trees: MergedTrees
+    base: Directory | None
+    sides: tuple[Directory, ...]
+
+    @property
+    def folder(self) -> str:
+        """The path of the directory."""
+        return posixpath.dirname(self.name)
+
+    def every(self) -> tuple[Directory, ...]:
+        """Return the directory in each commit, and in the common ancestor if there is one."""
+        return self.sides if self.base is None else (*self.sides, self.base)
+
+    def sharded(self) -> bool:
+        """Return whether the model is more than one file in some commit."""
+        models = [directory.models.get(self.name) for directory in self.every()]
+        return any(model is not None and model.sharded for model in models)
+
+    def files(self, directory: Directory | None) -> dict[str, str]:
+        """Return path and object id of the model's files."""
+        model = None if directory is None else directory.models.get(self.name)
+        if directory is None or model is None:
+            return {}
+        return {path: directory.files[path] for path in (*model.shards, model.index) if path is not None}
+
+    def versions(self) -> ModelVersions | None:
+        """Return the versions of the model; None if they cannot be merged as one.
+
+        Raises:
+            ManifestError: A manifest is broken, or a side was committed with conflicts.
+        """
+        try:
+            base = None if self.base is None else self.base.version(self.name)
+            sides = [directory.version(self.name) for directory in self.sides]
+        except FormatError:
+            return None
+        known = tuple(side for side in sides if side is not None)
+        if len(known) < len(sides):
+            return None
+        for side in known:
+            for path, manifest in side.shards.items():
+                if manifest.conflicted:
+                    raise ManifestError(
+                        f"{path} was committed with conflicts", hint="git theta resolve, and commit, on that branch"
+                    )
+        versions = ModelVersions(self.name, base, known)
+        return versions if versions.mergeable else None
+
+
+@dataclass(frozen=True)
+class MergedModel:
+    """A model that is merged.
+
+    Attributes:
+        name: The path that the model has, or would have, as one file.
+        contents: Path and content of each file as git stores it.
+        removed: Paths of files that only other versions have.
+        by_git: Whether git's merge ends with these files if the driver returns them.
+    """
+
+    name: str
+    contents: Mapping[str, bytes]
+    removed: tuple[str, ...]
+    by_git: bool = True
+
+
+def directories_of(
+    repo: Repository, candidates: Iterable[MergedTrees], path: str, oids: Sequence[str | None]
+) -> MergedDirectories | None:
+    """Return the directory of a model in the commits that are merged; None if these are unknown.
+
+    Args:
+        repo: The repository.
+        candidates: What may be merged.
+        path: A file of the model.
+        oids: Object ids of the versions of this file, the common ancestor's first; those of one path that are None
+            are not compared.
+    """
+    folder = posixpath.dirname(path)
+    for trees in candidates:
+        base = None if trees.base is None else Directory.of(repo, trees.base, folder)
+        sides = tuple(Directory.of(repo, side, folder) for side in trees.sides)
+        versions = (base, *sides)
+        if len(versions) != len(oids) or not all(map(_has, versions, oids)):
+            continue
+        models = (directory.model_with(path) for directory in versions if directory is not None)
+        name = next((model.name for model in models if model is not None), None)
+        return None if name is None else MergedDirectories(name, trees, base, sides)
+    return None
+
+
+def _has(directory: Directory | None, oid: str | None) -> bool:
+    return oid is None or (directory is not None and oid in directory.files.values())

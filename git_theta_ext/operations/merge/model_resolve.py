@@ -1,0 +1,166 @@
+"""Finish the merge of a model of several files that git's merge of one file after another could not end with."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import ChangedError
+from git_theta_ext.git.entries import TreeEntry, update_index
+from git_theta_ext.git.objects import blob_id, write_blob
+from git_theta_ext.git.operation import MERGE, operation_in_progress
+from git_theta_ext.git.pathspecs import worktree_of
+from git_theta_ext.git.revisions import head_of, merge_heads
+from git_theta_ext.model.conflict_reasons import ConflictCode
+from git_theta_ext.model.manifest import Manifest, is_manifest
+from git_theta_ext.model.shards import is_index
+from git_theta_ext.operations.filter.populate import manifest_at
+from git_theta_ext.operations.merge.kept_models import kept, versions_key
+from git_theta_ext.operations.merge.merged_trees import trees_in_progress
+from git_theta_ext.operations.merge.model_directories import MergedModel, directories_of
+from git_theta_ext.operations.merge.result import remember, report
+from git_theta_ext.operations.merge.rule_sources import rule_sources
+from git_theta_ext.operations.merge.rules import merge_rules
+from git_theta_ext.util.files import replace_content, reporting_os_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.operations.merge.model_directories import MergedDirectories
+    from git_theta_ext.operations.workspace import Workspace
+
+_MODE = "100644"
+_SIDES = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class FinishedModel:
+    """A model whose files are written and staged.
+
+    Attributes:
+        name: The path that the model has, or would have, as one file.
+        resolved: Paths of the files without conflicts.
+        conflicted: Paths of the checkpoints with conflicts.
+        removed: Paths of the files that the merged model does not have.
+    """
+
+    name: str
+    resolved: tuple[str, ...]
+    conflicted: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def finish_models(workspace: Workspace, paths: Iterable[str]) -> list[FinishedModel]:
+    """Write and stage all files of the models that some files in conflict belong to.
+
+    Files of a model that git merged with all others are left as they are.
+
+    Args:
+        workspace: The repository and its store.
+        paths: Paths of files in conflict.
+
+    Raises:
+        ChangedError: A file of the model was changed since the merge.
+        ThetaError: The model cannot be merged.
+    """
+    stages: dict[str, dict[int, str]] = {}
+    for entry in workspace.repo.entries(None):
+        if entry.stage:
+            stages.setdefault(entry.path, {})[entry.stage] = entry.oid
+    finished: list[FinishedModel] = []
+    done: set[str] = set()
+    for path in paths:
+        if path in stages and path not in done and _is_unfinished(workspace.repo, path, stages[path]):
+            model = _finish(workspace, path, stages)
+            if model is not None:
+                finished.append(model)
+                done |= {*model.resolved, *model.conflicted, *model.removed}
+    return finished
+
+
+def _is_unfinished(repo: Repository, path: str, stages: Mapping[int, str]) -> bool:
+    """Return whether a file in conflict may belong to a model that git could not merge file by file."""
+    if is_index(path) or not {2, 3} <= stages.keys():
+        return True
+    content = manifest_at(repo, path)
+    layout = None if content is None else Manifest.parse(content).layout_conflict
+    return layout is not None and layout.reason.code is ConflictCode.MODEL
+
+
+def _finish(workspace: Workspace, path: str, stages: Mapping[str, Mapping[int, str]]) -> FinishedModel | None:
+    repo = workspace.repo
+    oids = [stages[path].get(stage) for stage in _SIDES]
+    directories = directories_of(repo, trees_in_progress(repo), path, oids)
+    if directories is None or not directories.sharded():
+        return None
+    merged = kept(repo, directories.name, versions_key(directories)) or _merged(workspace, directories)
+    if merged is None:
+        return None
+    _check_unchanged(repo, [*merged.contents, *merged.removed], stages)
+    return _write(repo, directories, merged)
+
+
+def _merged(workspace: Workspace, directories: MergedDirectories) -> MergedModel | None:
+    """Merge a model for which git called no driver."""
+    from git_theta_ext.operations.merge.model_merge import merge_model, merged_files, record_of
+
+    repo, versions = workspace.repo, directories.versions()
+    if versions is None:
+        return None
+    operation = operation_in_progress(repo) or MERGE
+    rules = merge_rules(rule_sources(repo), *(side.parameters for side in versions.sides), operation=operation)
+    head, heads = head_of(repo), merge_heads(repo)
+    commits = [*([] if head is None else [head]), *heads]
+    plan, outcome = merge_model(workspace, versions, rules, commits, label=f"merging {directories.name}")
+    report(workspace, directories.name, outcome, operation, argument=directories.folder)
+    merged = merged_files(repo, directories, outcome)
+    results = {file: blob_id(content, repo.object_format) for file, content in merged.contents.items()}
+    remember(
+        workspace, commits, {directories.name: (record_of(repo, directories, commits, rules, plan, outcome), results)}
+    )
+    return merged
+
+
+def _check_unchanged(repo: Repository, paths: Iterable[str], stages: Mapping[str, Mapping[int, str]]) -> None:
+    """Check that files which git merged without a conflict have not been changed since."""
+    merged = [f":(top,literal){path}" for path in paths if path not in stages]
+    changed = repo.run("diff-files", "--name-only", "-z", "--", *merged) if merged else b""
+    if changed:
+        path = os.fsdecode(changed.partition(b"\0")[0])
+        raise ChangedError(
+            f"{path} was changed since the merge, which would overwrite it",
+            hint=f"git checkout -- {repo.argument(path)} discards the change",
+        )
+
+
+def _write(repo: Repository, directories: MergedDirectories, merged: MergedModel) -> FinishedModel:
+    """Stage the files of a merged model, and write them to the work tree."""
+    no_object = "0" * 2 * repo.oid_bytes
+    entries = [TreeEntry(path, no_object, "0") for path in (*merged.contents, *merged.removed)]
+    resolved, conflicted = [], []
+    for path, content in merged.contents.items():
+        oid = write_blob(repo, content)
+        if is_manifest(content) and Manifest.parse(content).conflicted:
+            conflicted.append(path)
+            versions = [d.files.get(path, oid) for d in (directories.base, *directories.sides) if d is not None]
+            numbers = _SIDES[-len(versions) :]
+            entries += [
+                TreeEntry(path, version, _MODE, number) for number, version in zip(numbers, versions, strict=True)
+            ]
+        else:
+            resolved.append(path)
+            entries.append(TreeEntry(path, oid, _MODE))
+    update_index(repo.run, entries)
+    top = worktree_of(repo)
+    for path in conflicted:
+        with reporting_os_errors(top / path):
+            replace_content(top / path, merged.contents[path])
+    for path in merged.removed:
+        with reporting_os_errors(top / path), suppress(FileNotFoundError):
+            (top / path).unlink()
+    names = b"".join(os.fsencode(path) + b"\0" for path in resolved)
+    repo.run("checkout-index", "--force", "--index", "-z", "--stdin", input=names)
+    return FinishedModel(merged.name, tuple(resolved), tuple(conflicted), merged.removed)

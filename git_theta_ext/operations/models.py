@@ -1,0 +1,99 @@
+"""Read models of several files from commits: which files of a directory belong together, and their versions."""
+
+from __future__ import annotations
+
+import posixpath
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import FormatError
+from git_theta_ext.git.attributes import model_names
+from git_theta_ext.git.entries import tree_entry
+from git_theta_ext.git.objects import object_infos, read_manifests, read_objects
+from git_theta_ext.model.model_version import ModelVersion
+from git_theta_ext.model.shard_index import MAX_INDEX, ShardIndex
+from git_theta_ext.model.shards import is_index, models_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.shards import ModelFiles
+
+
+@dataclass(frozen=True)
+class Directory:
+    """The files of one directory in a commit, a tree or the index.
+
+    Attributes:
+        repo: The repository.
+        files: Path to object id.
+    """
+
+    repo: Repository
+    files: Mapping[str, str]
+
+    @classmethod
+    def of(cls, repo: Repository, rev: str | None, path: str) -> Directory:
+        """Read a directory; one that does not exist has no files.
+
+        Args:
+            repo: The repository.
+            rev: A commit or a tree; None for the index.
+            path: The directory, relative to the top; empty for the top.
+
+        Raises:
+            RepositoryError: There is no such commit.
+        """
+        if rev is None:
+            entries = [e for e in repo.entries(None) if posixpath.dirname(e.path) == path and not e.stage]
+        else:
+            below = [f"{path}/"] if path else []
+            text = repo.run("ls-tree", "-z", "--full-tree", "--end-of-options", rev, *below)
+            entries = [tree_entry(line) for line in text.decode(errors="surrogateescape").split("\0")[:-1]]
+        return cls(repo, {entry.path: entry.oid for entry in entries if entry.regular})
+
+    @cached_property
+    def models(self) -> dict[str, ModelFiles]:
+        """The models of the directory by name, and every other file as a model by itself."""
+        names = model_names(self.repo.run, self.files)
+        others = [path for path in self.files if path not in self._indexes]
+        return {model.name: model for model in models_of(others, self._indexes, names)}
+
+    def model_with(self, path: str) -> ModelFiles | None:
+        """Return the model that a file belongs to; None if there is no such file."""
+        return next((m for m in self.models.values() if path in m.shards or path == m.index), None)
+
+    def version(self, name: str) -> ModelVersion | None:
+        """Return the version of a model; None if it is not here, or none of its files is a manifest.
+
+        Raises:
+            FormatError: Two files hold the same parameter, or have different formats.
+            ManifestError: A manifest is broken.
+        """
+        model = self.models.get(name)
+        oids = {} if model is None else {self.files[path]: path for path in model.shards}
+        manifests = read_manifests(self.repo, oids)
+        if model is None or not manifests:
+            return None
+        if len(manifests) < len(oids):
+            stored = next(path for oid, path in oids.items() if oid not in manifests)
+            raise FormatError(f"{stored} is stored by git itself, and other files of the model are not")
+        shards = {path: manifests[self.files[path]] for path in model.shards}
+        return ModelVersion(shards, model.index, self._indexes.get(model.index or ""))
+
+    @cached_property
+    def _indexes(self) -> dict[str, ShardIndex]:
+        """The indexes of shards; what is named like one and is not is left out."""
+        oids = {path: oid for path, oid in self.files.items() if is_index(path)}
+        infos = object_infos(self.repo, oids.values())
+        small = {oid for oid, info in infos.items() if info.nbytes <= MAX_INDEX}
+        content = dict(read_objects(self.repo, small))
+        indexes = {}
+        for path, oid in oids.items():
+            with suppress(FormatError):
+                if oid in content:
+                    indexes[path] = ShardIndex.parse(content[oid])
+        return indexes

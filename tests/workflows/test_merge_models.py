@@ -1,0 +1,150 @@
+"""Models of several files, which git merges one by one."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers import SPECS, Repo, WithHistory, safetensors, tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+FOLDER = "run"
+INDEX = f"{FOLDER}/model.safetensors.index.json"
+NAMES = sorted(SPECS)
+TWO, OTHER_TWO, THREE = (5,), (9,), (4, 10)
+OURS = ("-c", "theta.merge.method=ours")
+"""Of a merge that decides and computes nothing."""
+
+
+def sharded(changed: Mapping[str, int], cuts: Sequence[int]) -> dict[str, bytes]:
+    """Return the files of the small model with some tensors of other seeds, divided where the sorted names are cut."""
+    content = tensors(1, changed)
+    if not cuts:
+        return {f"{FOLDER}/model.safetensors": safetensors(content, {"format": "pt"})}
+    edges = [0, *cuts, len(NAMES)]
+    files, weight_map = {}, {}
+    for number, (start, end) in enumerate(pairwise(edges), 1):
+        name = f"model-{number:05}-of-{len(cuts) + 1:05}.safetensors"
+        part = {tensor: content[tensor] for tensor in NAMES[start:end]}
+        files[f"{FOLDER}/{name}"] = safetensors(part, {"format": "pt"})
+        weight_map |= dict.fromkeys(part, name)
+    total = sum(len(data) for _, _, data in content.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    return files | {INDEX: (json.dumps(index, indent=2, sort_keys=True) + "\n").encode()}
+
+
+def write(repo: Repo, files: Mapping[str, bytes], message: str) -> None:
+    """Commit the files of a model instead of those that there are."""
+    for path in (repo.path / FOLDER).glob("*"):
+        if f"{FOLDER}/{path.name}" not in files:
+            path.unlink()
+    for path, data in files.items():
+        repo.write(data, path)
+    repo.commit(message)
+
+
+def branches(repo: Repo, base: dict[str, bytes], ours: dict[str, bytes], theirs: dict[str, bytes]) -> None:
+    """Make the branches ``main`` and ``side``, on which the model has these files."""
+    write(repo, base, "base")
+    repo.switch("-b", "side")
+    write(repo, theirs, "theirs")
+    repo.switch("main")
+    write(repo, ours, "ours")
+
+
+def problems(repo: Repo, files: Mapping[str, bytes]) -> list[str]:
+    """Return what is wrong with the files of a model that a command wrote."""
+    found = {f"{FOLDER}/{path.name}" for path in (repo.path / FOLDER).glob("*")}
+    wrong = [f"{path} is there or missing" for path in found ^ set(files)]
+    return wrong + [problem for path, data in files.items() if path in found for problem in repo.problems(path, data)]
+
+
+EVERY = dict.fromkeys(NAMES[:-1], 3)
+"""All tensors but the integers, trained."""
+
+
+def _moved(repo: Repo) -> None:
+    branches(repo, sharded({}, TWO), sharded({NAMES[6]: 2}, OTHER_TWO), sharded(EVERY, TWO))
+
+
+@pytest.mark.parametrize(("start", "words"), [("main", ["merge", "side"]), ("side", ["rebase", "main"])], ids=str)
+def test_parameters_that_one_side_moves_get_what_the_other_side_trains(
+    with_history: WithHistory, start: str, words: list[str]
+) -> None:
+    repo = with_history(_moved)
+    repo.switch(start)
+    method = "ours" if words[0] == "merge" else "theirs"
+    done = repo.run("-c", f"theta.merge.method={method}", *words)
+    merged = sharded(EVERY | {NAMES[6]: 2 if words[0] == "merge" else 3}, OTHER_TWO)
+    assert problems(repo, merged) == []
+    assert done.stderr.count("run/model.safetensors: ") == 1, "the model is merged once"
+
+
+def _apart(repo: Repo) -> None:
+    """Let ``side`` train only a tensor that ``main`` has moved into a file that ``side`` did not change."""
+    branches(repo, sharded({}, TWO), sharded({}, OTHER_TWO), sharded({NAMES[6]: 3}, TWO))
+
+
+def _reshard(repo: Repo) -> None:
+    branches(repo, sharded({}, TWO), sharded({NAMES[0]: 2}, THREE), sharded({NAMES[6]: 3, NAMES[11]: 3}, TWO))
+
+
+def _divided(repo: Repo) -> None:
+    branches(repo, sharded({}, ()), sharded({NAMES[0]: 2}, ()), sharded({NAMES[6]: 3}, THREE))
+
+
+CASES = {
+    "moved": (_apart, {NAMES[6]: 3}, OTHER_TWO),
+    "more shards": (_reshard, {NAMES[0]: 2, NAMES[6]: 3, NAMES[11]: 3}, THREE),
+    "one file in shards": (_divided, {NAMES[0]: 2, NAMES[6]: 3}, THREE),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_git_cannot_merge_file_by_file_is_merged_by_one_command(with_history: WithHistory, case: str) -> None:
+    make, changed, cuts = CASES[case]
+    repo = with_history(make)
+    done = repo.run("merge", "side", check=False)
+    assert done.returncode == 1
+    if case != "one file in shards":  # git calls no driver
+        assert f"git theta resolve {FOLDER}" in done.stderr
+    repo.git("theta", "resolve", FOLDER)
+    repo.git("commit", "--quiet", "--no-edit")
+    assert problems(repo, sharded(changed, cuts)) == []
+
+
+def test_conflicts_of_a_model_are_resolved_after_its_files_are_written(with_history: WithHistory) -> None:
+    def make(repo: Repo) -> None:
+        branches(repo, sharded({}, TWO), sharded({NAMES[0]: 2}, THREE), sharded({NAMES[0]: 3, NAMES[6]: 3}, TWO))
+
+    repo = with_history(make)
+    repo.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
+    listed = repo.run("theta", "resolve", FOLDER, check=False)
+    assert listed.returncode == 1
+    assert f"{NAMES[0]}  (changed by both)" in listed.stdout
+    repo.git("theta", "resolve", "--method", "theirs", FOLDER)
+    repo.git("commit", "--quiet", "--no-edit")
+    assert problems(repo, sharded({NAMES[0]: 3, NAMES[6]: 3}, THREE)) == []
+
+
+def test_change_that_is_picked_follows_the_parameters_into_other_files(with_history: WithHistory) -> None:
+    repo = with_history(_reshard)
+    done = repo.run("cherry-pick", "side", check=False)
+    assert f"git theta resolve {FOLDER}" in done.stderr
+    repo.git("theta", "resolve", FOLDER)
+    repo.git("cherry-pick", "--continue")
+    assert problems(repo, sharded(CASES["more shards"][1], THREE)) == []
+
+
+def test_file_that_was_changed_since_the_merge_is_not_overwritten(with_history: WithHistory) -> None:
+    repo = with_history(_apart)
+    repo.run("merge", "side", check=False)
+    index = repo.read(INDEX)
+    repo.write(index + b" ", INDEX)
+    done = repo.run("theta", "resolve", FOLDER, check=False)
+    assert "was changed since the merge" in done.stderr
+    assert repo.read(INDEX) == index + b" "
