@@ -90,9 +90,14 @@ _FORMER_SCRIPTS = frozenset(
         "ee3d338efcec5c76fbd0575bd340321f7f0771600ad8b20866aa8a694d63bae0",
         "fe63ae2c870b3f94c83ab44b0f0a2bf908156c7cb4e6aedf91325ac0e218e9b5",
         "e034592be96f8a3158f36bbaa792ca46e5c7a1274885703b1a5ccbe2ddbe8471",
+        "e94c573bcae3abee60b9fca050572233aba5a8ce86c1e0ea16df94c2f2888945",
     }
 )
 """SHA-256 of the scripts of earlier versions, which are replaced and uninstalled as well."""
+_LFS = re.compile(rb'#!/bin/sh\n(?:command -v git-lfs [^\n]*\n)?git lfs pre-push "\$@"\n*')
+"""The pre-push hook of git-lfs. Ours does the same, so it is replaced."""
+_LFS_SCRIPT = b'#!/bin/sh\ngit lfs pre-push "$@"\n'
+"""One that git-lfs takes for its own."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ def git_version() -> tuple[int, int]:
 def place_hooks(repo: Repository) -> list[Change]:
     """Write our hook scripts, unless a hook that calls git theta exists or the location belongs to the user.
 
-    Scripts of earlier versions are replaced.
+    Scripts of earlier versions are replaced, and the pre-push hook of git-lfs.
 
     Returns:
         The files that were written, and what the user has to do.
@@ -150,7 +155,11 @@ def notes(changes: Iterable[Change]) -> list[tuple[str, str]]:
 def _place(repo: Repository, hook: Hook) -> list[Change]:
     path, chosen = _hook_path(repo, hook), _chosen_folder(repo)
     present = _read(path)
-    if present is not None and chosen is None and _is_former(present):
+    if (
+        present is not None
+        and chosen is None
+        and (_is_former(present) or (hook is PRE_PUSH and _LFS.fullmatch(present)))
+    ):
         present = None  # replaced as if it were missing
     if present is not None and hook.called_by(present):
         if os.access(path, os.X_OK):
@@ -248,12 +257,16 @@ def _read(path: Path) -> bytes | None:
 
 
 def remove_hooks(repo: Repository) -> list[Change]:
-    """Remove the hook scripts that are exactly ours, and return the changes."""
+    """Remove the hook scripts that are ours, and return the changes. Git LFS gets its own back if it is used."""
     changes = []
     for hook in HOOKS:
         path = _hook_path(repo, hook)
         present = _read(path)
         if present is not None and hook.is_ours(present):
+            if hook is PRE_PUSH and (repo.common_dir / "lfs" / "objects").is_dir():
+                _write(path, _LFS_SCRIPT)
+                changes.append(Change("wrote", str(path)))
+                continue
             path.unlink()
             changes.append(Change("removed", str(path)))
     return changes

@@ -83,6 +83,26 @@ def test_a_foreign_hook_is_kept_and_the_line_to_add_is_reported(top, hook):
     assert "lfs" in at(top, hook).read_text()
 
 
+def test_the_hook_of_git_lfs_is_replaced_by_ours_which_calls_it_and_comes_back(top, tmp_path):
+    repo = Repository.discover(top)
+    write_hook(at(top, PRE_PUSH), '#!/bin/sh\ncommand -v git-lfs >/dev/null || { exit 2; }\ngit lfs pre-push "$@"\n')
+    place_hooks(repo)
+    assert at(top, PRE_PUSH).read_bytes() == PRE_PUSH.script()
+    (top / ".git/lfs/objects").mkdir(parents=True)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("git-theta", "git-lfs"):
+        (tools / name).write_text(f'#!/bin/sh\necho {name} "$@" >>"{tmp_path}/log"; cat >>"{tmp_path}/log"\n')
+        (tools / name).chmod(0o755)
+    line = f"refs/heads/main {'1' * 40} refs/heads/main {'0' * 40}\n"
+    env = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"}
+    subprocess.run([at(top, PRE_PUSH), "origin", "x y"], cwd=top, env=env, input=line, text=True, check=True)
+    expected = ["git-theta hook pre-push origin x y", line.strip(), "git-lfs pre-push origin x y", line.strip()]
+    assert (tmp_path / "log").read_text().splitlines() == expected
+    remove_hooks(repo)
+    assert at(top, PRE_PUSH).read_text() == '#!/bin/sh\ngit lfs pre-push "$@"\n'
+
+
 @each_hook
 def test_a_foreign_hook_with_our_line_counts_as_installed_and_a_comment_does_not(top, hook):
     write_hook(at(top, hook), f"#!/bin/sh\n# git theta hook {hook.event}\n")
