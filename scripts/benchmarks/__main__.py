@@ -30,15 +30,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "jobs",
         nargs="*",
-        choices=[*JOBS, "all", *TRAINED_JOBS, "quality", "ssh", "lfs"],
+        choices=[*JOBS, "all", *TRAINED_JOBS, "quality", "ssh", "lfs", "migration"],
         default="all",
         help="what to measure: daily jobs (all of them), the storage of a history, the gain of recoding, "
-        "what merged models know, or transfers by ssh and to an LFS server",
+        "what merged models know, transfers by ssh and to an LFS server, or the migration of a history of git-lfs",
     )
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES), help="checkpoints (bf16 and fp32)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; medians are shown (3)")
     parser.add_argument("--plain", action="store_true", help="also plain git, which takes minutes")
     parser.add_argument("--megabytes", type=int, default=60, metavar="N", help="of the file that goes by ssh (60)")
+    parser.add_argument("--commits", type=int, default=200, metavar="N", help="of the history that is migrated (200)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     _add_history_options(parser.add_argument_group("history, recode and merge"))
     _add_quality_options(parser.add_argument_group("quality"))
@@ -60,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             results["ssh"] = _ssh(arguments, Path(folder))
         if "lfs" in jobs:
             results["lfs"] = _lfs(arguments, Path(folder))
+        if "migration" in jobs:
+            results["migration"] = _migration(arguments, Path(folder))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
@@ -150,6 +153,16 @@ def _lfs(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     files = lfs.versions(arguments.models, arguments.dtype, family, folder / "lfs")
     rows = lfs.measure(files, folder / "lfs")
     print(lfs.table(rows), flush=True)
+    return rows
+
+
+def _migration(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from benchmarks import migration
+
+    (folder / "migration").mkdir()
+    family = FAMILIES[(arguments.family or ["tiny"])[0]]
+    rows = migration.measure(family, arguments.commits, folder / "migration")
+    print(migration.table(rows), flush=True)
     return rows
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,14 @@ class Repository:
         for command in tool.setup:
             self.git(*command)
         self.git("commit", "--quiet", "--allow-empty", "--message", "empty")
+
+    def copy(self, path: Path) -> Repository:
+        """Return a copy in a new folder, whose index git has compared with its files."""
+        other = copy(self)
+        other.path = path
+        shutil.copytree(self.path, path, symlinks=True)
+        other.git("update-index", "--refresh")
+        return other
 
     @property
     def model(self) -> Path:
