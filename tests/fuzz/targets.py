@@ -165,6 +165,10 @@ def _hdf5_seeds() -> list[bytes]:
     return [(GOLDEN / "formats" / name).read_bytes() for name in ("model.h5", "model-latest.h5")]
 
 
+def _keras_seeds() -> list[bytes]:
+    return [(GOLDEN / "formats" / "model.keras").read_bytes()]
+
+
 def _format(name: str) -> Callable[[bytes], None]:
     def run(data: bytes) -> None:
         from git_theta_ext.testing.formats import assemble, lay_out
@@ -512,6 +516,7 @@ TARGETS = {
     "gguf": Target(_gguf_seeds, _format("gguf")),
     "flax": Target(_flax_seeds, _format("flax")),
     "hdf5": Target(_hdf5_seeds, _format("hdf5")),
+    "keras": Target(_keras_seeds, _format("keras")),
     "onnx": Target(_onnx_seeds, _format("onnx")),
     "manifest": Target(lambda: [(GOLDEN / "manifest-1.txt").read_bytes()], _manifest),
     "skeleton": Target(_skeleton_seeds, _skeleton),

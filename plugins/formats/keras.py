@@ -1,0 +1,71 @@
+"""Keras models: `.keras`, a zip with the weights in an HDF5 file.
+
+See https://keras.io/guides/serialization_and_saving/. The tensors are those of the HDF5 files among the members. The
+CRC-32 of a member covers several tensors and what is between them, so one file cannot mix the tensors of two versions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import FormatError
+
+from . import _zip
+from ._part import Part
+from .hdf5 import FORMAT as HDF5
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from git_theta_ext.interfaces import Content, Extent, Layout, TensorSpec
+
+_CONFIGURATION = "config.json"
+_WEIGHTS = ".weights.h5"
+
+
+class KerasFormat:
+    """Finds the datasets of the HDF5 files in a zip archive."""
+
+    name = "keras"
+    mergeable = False
+
+    def detect(self, data: Content) -> bool:
+        """Return whether the archive has a configuration and weights."""
+        if _zip.first_name(data) is None:
+            return False
+        names = _zip.names(data)
+        return _CONFIGURATION in names and any(name.endswith(_WEIGHTS) for name in names)
+
+    def parse(self, data: Content) -> list[Extent]:
+        """Find the datasets. Their names are their paths; a second file of weights is named before them.
+
+        Raises:
+            FormatError: The archive or a file of weights is damaged.
+            NotSplittable: A member is compressed, or its HDF5 file cannot be split.
+        """
+        weights = [member for member in _zip.members(data) if member.name.endswith(_WEIGHTS)]
+        found = []
+        for member in weights:
+            part = Part(data, member.start, member.end)
+            if not HDF5.detect(part):
+                raise FormatError(f"zip member {member.name!r} is not an HDF5 file")
+            prefix = f"{member.name.removesuffix(_WEIGHTS)}/" if len(weights) > 1 else ""
+            for extent in HDF5.parse(part):
+                if extent.end > part.nbytes:
+                    raise FormatError(f"parameter {extent.name!r} is outside of {member.name!r}")
+                found.append(replace(extent, name=prefix + extent.name, offset=member.start + extent.offset))
+        return found
+
+    def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
+        """Return None: the archive would have to be rewritten."""
+
+    def facts(self, layout: Layout) -> dict[str, bytes]:
+        """Return the bytes of the members outside the tensors, under their names."""
+        return _zip.literals(layout)
+
+    def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> None:
+        """Return None: the archive would have to be rewritten."""
+
+
+FORMAT = KerasFormat()
