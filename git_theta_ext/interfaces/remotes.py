@@ -122,6 +122,10 @@ class GitCommands(Protocol):
         ...
 
 
+def _unwatched(key: str, nbytes: int) -> None:
+    """Ignore a report."""
+
+
 @dataclass(frozen=True)
 class RemoteContext:
     """What a remote is opened for.
@@ -130,11 +134,17 @@ class RemoteContext:
         name: Name of the git remote, or its address if it has no name.
         address: The URL that git uses for it, after ``url.<base>.insteadOf``. It may contain a password.
         git: The local repository; None if there is none, as in tests.
+        report: Takes the key of an object and how many of its first bytes ``put`` or ``fetch`` has transferred so far.
+            A remote that calls it during a transfer, from any thread, shows progress within a pack; the number may
+            become smaller when a transfer is repeated. Otherwise a pack counts when ``put`` or ``fetch`` returns. A
+            remote that sends packs in ``publish`` reports 0 in ``put``. What ``report`` raises ends the transfer, and
+            ``put``, ``publish`` or ``fetch`` must raise an error soon.
     """
 
     name: str = ""
     address: str = ""
     git: GitCommands | None = None
+    report: Callable[[str, int], None] = _unwatched
 
 
 @dataclass(frozen=True)

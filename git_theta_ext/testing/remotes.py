@@ -6,6 +6,8 @@ Subclass ``RemoteTests`` in a test module and give it a fixture ``remote`` that 
         @pytest.fixture
         def remote(self, tmp_path):
             return open_remote(f"mine://{tmp_path}", {}, RemoteContext())
+
+A remote that reports its progress gets the fixture ``report``: ``RemoteContext(report=report)``.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from git_theta_ext.errors import CorruptError, MissingError, UsageError
+from git_theta_ext.errors import CorruptError, MissingError, RemoteError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,8 +79,61 @@ def _add(remote: Remote, folder: Path, *contents: bytes) -> None:
     remote.publish({_index(content): entry for content in contents})
 
 
+class Reports:
+    """Takes what a remote reports; see ``RemoteContext``.
+
+    Attributes:
+        taken: Key and number of bytes of each report.
+        error: Is raised by a report.
+    """
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, int]] = []
+        self.error: BaseException | None = None
+
+    def __call__(self, key: str, nbytes: int) -> None:
+        """Take a report."""
+        self.taken.append((key, nbytes))
+        if self.error is not None:
+            raise self.error
+
+
+class _StoppedError(BaseException):
+    """Stops a transfer."""
+
+
 class RemoteTests:
     """Conformance suite; a subclass has a fixture ``remote``, an empty remote."""
+
+    @pytest.fixture
+    def report(self) -> Reports:
+        """Take the reports of a remote that the subclass opens with it."""
+        return Reports()
+
+    def test_no_report_exceeds_its_object(self, remote: Remote, report: Reports, tmp_path: Path) -> None:
+        """Reports are about objects that are transferred, and may be missing."""
+        _add(remote, tmp_path, _CONTENT, _OTHER)
+        remote.fetch(_KEY, tmp_path / "a", len(_CONTENT))
+        sizes = {_KEY: len(_CONTENT), _pack(_OTHER): len(_OTHER)}
+        sizes |= dict.fromkeys([_index(_CONTENT), _index(_OTHER)], len(_ENTRY))
+        assert [(key, nbytes) for key, nbytes in report.taken if not 0 <= nbytes <= sizes[key]] == []
+
+    def test_a_report_can_stop_a_transfer(self, remote: Remote, report: Reports, tmp_path: Path) -> None:
+        """What is not transferred then is not visible, and another transfer succeeds."""
+        report.error = _StoppedError()
+        with suppress(_StoppedError, RemoteError):
+            _add(remote, tmp_path, _CONTENT)
+            assert report.taken == []
+        report.error = None
+        _add(remote, tmp_path, _CONTENT)
+        assert remote.get(_KEY) == _CONTENT
+        report.error, report.taken = _StoppedError(), []
+        with suppress(_StoppedError, RemoteError):
+            remote.fetch(_KEY, tmp_path / "a", len(_CONTENT))
+            assert report.taken == []
+        report.error = None
+        remote.fetch(_KEY, tmp_path / "a", len(_CONTENT))
+        assert (tmp_path / "a").read_bytes() == _CONTENT
 
     def test_an_empty_remote_lists_nothing(self, remote: Remote) -> None:
         """A remote without objects is not an error."""

@@ -13,12 +13,13 @@ from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.transfer.sync import fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import OpenedRemote
+    from git_theta_ext.util.reporter import Progress
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Remotes:
                 self.failures.append(error)
         return missing & available
 
-    def fill(self, store: Store, manifests: Mapping[str, Manifest], advance: Callable[[int], None]) -> None:
+    def fill(self, store: Store, manifests: Mapping[str, Manifest], advance: Progress) -> None:
         """Fetch the missing tensors that remotes have."""
         with suppress(CorruptError, MissingError, RemoteError):
             fetch(store, self.opened, self.held(store, manifests), advance)

@@ -1,30 +1,38 @@
-"""Upload packs in threads, and then their index entries."""
+"""Upload packs in threads, while others are made, and then their index entries."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from secrets import randbelow
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.remote_keys import index_key, pack_key
 from git_theta_ext.store.packs.reader import read_head_of
+from git_theta_ext.transfer.pool import Pool
 from git_theta_ext.transfer.remote_index import read_head, save_head
 from git_theta_ext.transfer.retry import retried
-from git_theta_ext.util.threads import ordered_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from collections.abc import Set as AbstractSet
+    from concurrent.futures import Future
     from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.store import Store
+    from git_theta_ext.transfer.meter import Tally
     from git_theta_ext.transfer.remote_index import OpenedRemote
 
 _UPLOADS = 8
 _SAMPLE = 1 << 16
+_WAITING = 64
+"""Packs that are being uploaded or wait for it. They are in the store, so they take no memory."""
 
 
 @dataclass(frozen=True)
@@ -82,49 +90,88 @@ class PushSteps:
     obtain: Callable[[AbstractSet[Digest]], AbstractSet[Digest]] = _no_way
 
 
-def upload(
-    store: Store, remote: OpenedRemote, plan: PushPlan, advance: Callable[[int], None] = lambda _: None
-) -> frozenset[str]:
-    """Upload the packs of a plan.
+class Uploads:
+    """Uploads packs in a ``with`` block, in threads, while more packs are made. If one side fails, the other stops.
 
     That a remote has a pack already proves nothing, so a part of it is read back.
 
     Args:
-        store: The store that the plan was made for.
-        remote: The remote that the plan was made for.
-        plan: The result of ``plan_push``.
-        advance: Called with the size of each uploaded pack, out of ``plan.nbytes``.
+        store: The store that has the packs.
+        remote: The remote.
+        tally: Counts what is uploaded.
 
-    Returns:
-        The names of packs under which the remote has other bytes. If there are none, the remote has all tensors that
-        the plan was made for.
-
-    Raises:
-        RemoteError: An upload failed three times. Packs uploaded before are complete, and the next push does not repeat
-            them; it adds their index entries.
+    Attributes:
+        names: Names of the packs that are to be uploaded.
     """
 
-    def send(name: str) -> Path | None:
-        path = store.path_of(name)
-        head = read_head_of(path)
-        if not retried(lambda: remote.plugin.put(pack_key(name), path)) and not _same(remote, name, path, head):
-            return None
-        return save_head(store.root, remote.url, name, head)
+    def __init__(self, store: Store, remote: OpenedRemote, tally: Tally) -> None:
+        self.names: set[str] = set()
+        self._store = store
+        self._remote = remote
+        self._tally = tally
+        self._pool = Pool(_UPLOADS, tally, [remote])
+        self._room = BoundedSemaphore(_WAITING)
+        self._begun: dict[str, Future[Path | None]] = {}
 
-    sizes = dict(plan.packs)
-    names = [*sizes, *plan.entries]
-    entries: dict[str, Path] = {}
-    different = set()
-    with ThreadPoolExecutor(_UPLOADS) as executor:
-        for name, entry in zip(names, ordered_map(executor, send, names, 2 * _UPLOADS), strict=True):
-            if entry is None:
-                different.add(name)
-            else:
-                entries[index_key(name)] = entry
-            advance(sizes.get(name, 0))
-    if entries:
-        retried(lambda: remote.plugin.publish(entries))
-    return frozenset(different)
+    def add(self, name: str) -> None:
+        """Upload a pack, unless that has begun; wait if many packs are waiting already.
+
+        Raises:
+            ThetaError: An upload failed; see ``finish``.
+        """
+        self.check()
+        if name not in self._begun:
+            self.names.add(name)
+            self._tally.expect(pack_key(name), self._store.path_of(name).stat().st_size)
+            self._room.acquire()
+            self._begun[name] = self._pool.submit(partial(self._send, name))
+            self._begun[name].add_done_callback(lambda _: self._room.release())
+
+    def check(self) -> None:
+        """Raise the error of an upload that failed, if one has failed."""
+        self._pool.check()
+
+    def finish(self, plan: PushPlan) -> frozenset[str]:
+        """Upload what is left of a plan, and then the index entries.
+
+        Returns:
+            The names of packs under which the remote has other bytes. If there are none, the remote has all tensors
+            that the plan was made for.
+
+        Raises:
+            RemoteError: An upload failed three times. Packs uploaded before are complete, and the next push does not
+                repeat them; it adds their index entries.
+        """
+        names = [*(name for name, _ in plan.packs), *plan.entries]
+        self.names.update(names)
+        for name in names:
+            self.add(name)
+        heads = {name: self._pool.result(self._begun[name]) for name in names}
+        if entries := {index_key(name): head for name, head in heads.items() if head is not None}:
+            retried(lambda: self._remote.plugin.publish(entries))
+        for name in names:
+            self._tally.finish(pack_key(name))
+        return frozenset(name for name, head in heads.items() if head is None)
+
+    def _send(self, name: str) -> Path | None:
+        """Upload a pack, and return the path of its head; None if the remote has other bytes under its name."""
+        key, path, remote = pack_key(name), self._store.path_of(name), self._remote
+        head = read_head_of(path)
+        if not retried(lambda: remote.plugin.put(key, path)) and not _same(remote, name, path, head):
+            return None
+        self._tally.finish_unreported(key)
+        return save_head(self._store.root, remote.url, name, head)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._pool.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Wait for uploads in progress; after an error they stop."""
+        self._pool.__exit__(kind, error, traceback)
 
 
 def keep(remote: OpenedRemote, names: Iterable[str]) -> set[str]:

@@ -19,12 +19,13 @@ from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Location
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.transfer.remote_index import OpenedRemote
+    from git_theta_ext.util.reporter import Progress
 
 _BATCH = 1 << 30
 """Bytes of packs that are fetched before they are uploaded and removed. A single chain may exceed this."""
@@ -54,7 +55,7 @@ def relay(
     sources: Sequence[OpenedRemote],
     target: OpenedRemote,
     digests: Iterable[Digest],
-    advance: Callable[[int], None] = no_progress,
+    advance: Progress = no_progress,
 ) -> Relayed:
     """Fetch tensors from some remotes and push them to another, in batches, without adding them to the store.
 

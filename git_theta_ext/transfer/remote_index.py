@@ -20,6 +20,7 @@ from git_theta_ext.store.packs.format import MAX_HEADER, PREFIX_BYTES, header_le
 from git_theta_ext.store.packs.reader import read_head_of, read_pack_header
 from git_theta_ext.store.temporary import temporary
 from git_theta_ext.transfer.damaged import read_damaged
+from git_theta_ext.transfer.meter import Meter
 from git_theta_ext.transfer.records import heads_directory
 from git_theta_ext.transfer.retry import retried
 from git_theta_ext.util.files import replace_content
@@ -48,11 +49,13 @@ class OpenedRemote:
         name: Name of the git remote, or its URL if it has no name.
         url: URL of the packs, without credentials.
         plugin: The plug-in that accesses it.
+        meter: Takes what the plug-in reports.
     """
 
     name: str
     url: str
     plugin: Remote
+    meter: Meter = field(default_factory=Meter, compare=False)
 
 
 @dataclass(frozen=True)

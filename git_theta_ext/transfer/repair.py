@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.locations import Location, Locations
     from git_theta_ext.store.maintenance.fsck import Problem
     from git_theta_ext.transfer.remote_index import OpenedRemote
+    from git_theta_ext.util.reporter import Progress
 
 QUARANTINE = "quarantine"
 """The directory of the store that damaged packs are moved to; it has the structure of a store.
@@ -113,7 +114,7 @@ def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
     named: Mapping[Digest, TensorSpec],
     plan: RepairPlan,
     heal: Callable[[AbstractSet[Digest]], Mapping[Digest, str]],
-    advance: Callable[[int], None] = no_progress,
+    advance: Progress = no_progress,
 ) -> Repair:
     """Move damaged packs to quarantine and replace their tensors. A pack is put back if none can be replaced.
 
@@ -190,7 +191,7 @@ def _named(store: Store, location: Location) -> str:
 
 
 def _fetch(
-    store: Store, remotes: Sequence[OpenedRemote], digests: AbstractSet[Digest], advance: Callable[[int], None]
+    store: Store, remotes: Sequence[OpenedRemote], digests: AbstractSet[Digest], advance: Progress
 ) -> dict[Digest, str]:
     """Fetch tensors from one remote after another, and then those that only several remotes together have."""
     sources: dict[Digest, str] = {}

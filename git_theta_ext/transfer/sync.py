@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError
@@ -17,18 +17,21 @@ from git_theta_ext.store.packs.writer import grouped
 from git_theta_ext.transfer.arrived import keep_sound
 from git_theta_ext.transfer.damaged import note_damaged, read_damaged
 from git_theta_ext.transfer.incoming import bring_pack, forget_abandoned
+from git_theta_ext.transfer.meter import Tally
 from git_theta_ext.transfer.offers import Offers
-from git_theta_ext.transfer.outgoing import Going, PushPlan, PushSteps, keep, upload
+from git_theta_ext.transfer.outgoing import Going, PushPlan, PushSteps, Uploads, keep
+from git_theta_ext.transfer.pool import Pool
 from git_theta_ext.transfer.remote_index import known_better, read_remote_index
-from git_theta_ext.util.threads import no_progress, ordered_map
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from git_theta_ext.errors import ThetaError
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import OpenedRemote
+    from git_theta_ext.util.reporter import Progress
 
 _DOWNLOADS = 8
 _PLANS = 3
@@ -97,9 +100,9 @@ def push(
     remote: OpenedRemote,
     digests: Iterable[Digest],
     steps: PushSteps | None = None,
-    advance: Callable[[int], None] = no_progress,
+    advance: Progress = no_progress,
 ) -> PushPlan:
-    """Push tensors to a remote, with all that they depend on; see ``plan_push`` and ``upload``.
+    """Push tensors to a remote, with all that they depend on; see ``plan_push`` and ``Uploads``.
 
     Packs that the remote has are not uploaded again. They are protected from garbage collection there, and uploaded if
     they are gone after all.
@@ -107,14 +110,16 @@ def push(
     Returns:
         The plan that was carried out.
     """
-    wanted = set(digests)
+    wanted, tally = set(digests), Tally(advance)
     for left in reversed(range(_PLANS)):
         plan = plan_push(store, remote, wanted, steps)
+        uploads = Uploads(store, remote, tally)
         try:
-            different = upload(store, remote, plan, advance)
+            with uploads:
+                different = uploads.finish(plan)
         except (MissingError, RemoteError, FileNotFoundError):
             # Another process may have recoded the planned packs.
-            if not left or all(store.has_pack(name) for name, _ in plan.packs):
+            if not left or all(store.has_pack(name) for name in uploads.names):
                 raise
             store.refresh()
         else:
@@ -158,7 +163,7 @@ def fetch(
     store: Store,
     remotes: Sequence[OpenedRemote],
     digests: Iterable[Digest],
-    advance: Callable[[int], None] = no_progress,
+    advance: Progress = no_progress,
 ) -> Fetched:
     """Fetch missing tensors from remotes, in order of preference; see ``fetch_offered``."""
     return fetch_offered(store, Offers(store, remotes), digests, advance)
@@ -168,7 +173,7 @@ def fetch_offered(
     store: Store,
     offers: Offers,
     digests: Iterable[Digest],
-    advance: Callable[[int], None] = no_progress,
+    advance: Progress = no_progress,
 ) -> Fetched:
     """Fetch missing tensors. A remote is used only for tensors that the remotes before it lack.
 
@@ -178,7 +183,7 @@ def fetch_offered(
         store: The store to fetch into.
         offers: What the remotes have.
         digests: Digests that the store needs, with all that they depend on.
-        advance: Called with the size of each downloaded pack.
+        advance: Takes the bytes of packs, as they arrive.
 
     Raises:
         MissingError: No remote has some of the digests. The others were fetched.
@@ -187,12 +192,12 @@ def fetch_offered(
     """
     wanted = set(digests)
     missing = store.touch_and_find_missing(wanted)
-    fetched = Fetched()
+    fetched, tally = Fetched(), Tally(advance)
     forget_abandoned(store.root)
     while missing:
         packs, _ = offers.choose(missing)
         if packs:
-            _download(store, offers, packs, fetched, advance)
+            _download(store, offers, packs, fetched, tally)
         else:
             # Another process may have stored packs and not added them to the index yet, or have been killed before.
             store.refresh()
@@ -204,21 +209,23 @@ def fetch_offered(
     return fetched
 
 
-def _download(
-    store: Store, offers: Offers, packs: Mapping[str, int], fetched: Fetched, advance: Callable[[int], None]
-) -> None:
+def _download(store: Store, offers: Offers, packs: Mapping[str, int], fetched: Fetched, tally: Tally) -> None:
     names = sorted(packs, key=lambda name: (-packs[name], name))
 
     def bring(name: str) -> list[ThetaError]:
         return bring_pack(store, name, packs[name], offers.remotes[name])
 
-    with ThreadPoolExecutor(_DOWNLOADS) as executor:
-        for name, problems in zip(names, ordered_map(executor, bring, names, 2 * _DOWNLOADS), strict=True):
+    for name in names:
+        tally.expect(pack_key(name), packs[name])
+    with Pool(_DOWNLOADS, tally, [remote for name in names for remote in offers.remotes[name]]) as pool:
+        transfers = [pool.submit(partial(bring, name)) for name in names]
+        for name, transfer in zip(names, transfers, strict=True):
+            problems = pool.result(transfer)
+            offers.failures += problems
             if store.has_intact(name):
                 fetched.packs += 1
                 fetched.nbytes += packs[name]
-                advance(packs[name])
-            offers.failures += problems
+                tally.finish(pack_key(name))
     for name, wrong in keep_sound(store, [name for name in names if store.has_intact(name)]).items():
         offers.failures.append(
             CorruptError(f"{offers.remotes[name][0].url}: {wrong}", hint="run git theta fsck --full on the remote")

@@ -6,6 +6,7 @@ import io
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -27,16 +28,25 @@ class Memory:
 
 
 class FilePart:
-    """The bytes of a file from ``start`` up to ``end``, read as they are sent."""
+    """The bytes of a file from ``start`` up to ``end``, read as they are sent.
 
-    def __init__(self, path: Path, start: int, end: int) -> None:
+    Args:
+        path: The file.
+        start: The first byte.
+        end: The byte after the last one.
+        report: Called with the number of bytes of the file that are read.
+    """
+
+    def __init__(self, path: Path, start: int, end: int, report: Callable[[int], None]) -> None:
         self._file: BinaryIO = path.open("rb")
         self._start = start
         self._size = end - start
         self._left = 0
+        self._report = report
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes."""
+        self._report(self._start + self._size - self._left)  # the bytes before these are sent
         data = self._file.read(self._left if size < 0 else min(size, self._left))
         self._left -= len(data)
         return data

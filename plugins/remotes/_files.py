@@ -10,6 +10,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _FICLONE = 0x40049409  # linux/fs.h
@@ -36,10 +37,15 @@ def remove_stale(folder: Path) -> None:
                 path.unlink()
 
 
-def add_file(source: Path, target: Path) -> bool:
+def add_file(source: Path, target: Path, report: Callable[[int], None]) -> bool:
     """Add an immutable file to a directory unless the name exists there; durable on return.
 
     Users who can read the directory can read the file.
+
+    Args:
+        source: The file.
+        target: Its path in the directory.
+        report: Called with the number of bytes that are copied.
 
     Returns:
         Whether the file was added.
@@ -52,7 +58,7 @@ def add_file(source: Path, target: Path) -> bool:
             if not linked and os.fstat(file.fileno()).st_mode & READ_BITS == mode:
                 linked = hard_link(source, temporary)
             if not linked:
-                append_rest(file.fileno(), temporary)
+                append_rest(file.fileno(), temporary, report)
         if temporary.stat().st_nlink == 1:
             temporary.chmod(mode)
         added = _name(temporary, target)
@@ -62,22 +68,23 @@ def add_file(source: Path, target: Path) -> bool:
     return added
 
 
-def bring_file(source: Path, fd: int, path: Path) -> None:
+def bring_file(source: Path, fd: int, path: Path, report: Callable[[int], None]) -> None:
     """Copy an immutable file to a new path, continuing after the bytes that are there.
 
     Args:
         source: Path of the file.
         fd: File descriptor of the same file.
         path: The new path, which may have the first bytes already.
+        report: Called with the number of bytes that are copied.
     """
     begun = own_size(path, os.fstat(fd).st_size)
     if begun:
-        append_rest(fd, path)
+        append_rest(fd, path, report)
         return
     temporary = path.with_name(TEMPORARY + token_hex(8))
     try:
         if not _reflink(fd, temporary) and not hard_link(source, temporary):
-            append_rest(fd, path)
+            append_rest(fd, path, report)
             return
         temporary.replace(path)
     finally:
@@ -96,7 +103,7 @@ def own_size(path: Path, most: int) -> int:
     return 0
 
 
-def append_rest(source: int, path: Path) -> None:
+def append_rest(source: int, path: Path, report: Callable[[int], None]) -> None:
     """Append the bytes that ``path`` lacks; durable on return."""
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     try:
@@ -104,6 +111,7 @@ def append_rest(source: int, path: Path) -> None:
         while piece := os.pread(source, _PIECE, position):
             write_all(target, piece)
             position += len(piece)
+            report(position)
         os.fsync(target)
     finally:
         os.close(target)

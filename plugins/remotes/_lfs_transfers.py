@@ -47,14 +47,20 @@ class Transfers:
     """
 
     def __init__(self, server: LfsServer, http: Http, noun: str = "pack") -> None:
+        self._server = server
         self._http = http
         self._noun = noun
         self._uploads = Batches(partial(_ask, server, "upload"), MAX_OBJECTS)
         self._downloads = Batches(partial(_ask, server, "download"), MAX_OBJECTS)
         self._free = Semaphore(_TRANSFERS)
 
-    def upload(self, pointer: Pointer, path: Path) -> bool:
+    def upload(self, pointer: Pointer, path: Path, report: Callable[[int], None]) -> bool:
         """Upload a file unless the server has it.
+
+        Args:
+            pointer: The object.
+            path: The file.
+            report: Called with the number of bytes that are sent.
 
         Returns:
             Whether it was sent.
@@ -73,13 +79,18 @@ class Transfers:
             sent = True
             with self._free, _retrying(attempts):
                 if answer.transfer == "multipart" and "chunk_size" in answer.action.header:
-                    self._send_parts(answer.action, pointer, path)
+                    self._send_parts(answer.action, pointer, path, report)
                 else:
                     headers = {"Content-Type": "application/octet-stream", **answer.action.header}
-                    self._send(answer.action.href, headers, path, 0, pointer.size)
+                    self._send(answer.action.href, headers, FilePart(path, 0, pointer.size, report))
                 if answer.verify is not None:
                     self._verify(answer.verify, pointer)
                 return True
+
+    def absent(self, pointers: Sequence[Pointer]) -> set[str]:
+        """Return the ids of the objects that the server says to lack, of at most as many as a request may name."""
+        answers = self._server.batch("download", pointers)
+        return {oid for oid, answer in answers.items() if answer.error is not None}
 
     def fetch(
         self,
@@ -167,14 +178,17 @@ class Transfers:
             finally:
                 os.close(target)
 
-    def _send_parts(self, action: Action, pointer: Pointer, path: Path) -> None:
+    def _send_parts(self, action: Action, pointer: Pointer, path: Path, report: Callable[[int], None]) -> None:
         """Upload a file in parts, as Hugging Face has it."""
-        etags = [self._send(part.href, {}, path, part.start, part.end) for part in parts_of(action, pointer)]
+        etags = [
+            self._send(part.href, {}, FilePart(path, part.start, part.end, report))
+            for part in parts_of(action, pointer)
+        ]
         self._post(Action(action.href), completion(pointer, etags))
 
-    def _send(self, href: str, headers: Mapping[str, str], path: Path, start: int, end: int) -> str | None:
+    def _send(self, href: str, headers: Mapping[str, str], part: FilePart) -> str | None:
         """Upload a part of a file, and return the ETag of the answer."""
-        with closing(FilePart(path, start, end)) as body, self._http.request("PUT", href, headers, body) as reply:
+        with closing(part) as body, self._http.request("PUT", href, headers, body) as reply:
             _check(reply)
             return reply.header("ETag")
 

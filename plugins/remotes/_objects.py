@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
-from threading import Condition
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, RemoteTimeoutError
 from git_theta_ext.interfaces import check_key, check_prefix, is_key
 
+from ._budget import Budget
 from ._files import own_size, write_all
 from ._heads import FOLDER, Heads
 from ._object_errors import read_failure
 from ._requests import IN_FLIGHT, WAIT_LONGER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -52,14 +51,18 @@ class ObjectStore:
     Args:
         requests: Sends requests.
         prefix: What the names of all objects begin with: empty, or with a slash at the end.
+        report: See ``RemoteContext``.
         cache: A directory for index entries, which need not exist; None to keep nothing.
     """
 
-    def __init__(self, requests: Requests, prefix: str, cache: Path | None = None) -> None:
+    def __init__(
+        self, requests: Requests, prefix: str, report: Callable[[str, int], None], cache: Path | None = None
+    ) -> None:
         self._requests = requests
         self._url = requests.url
         self._prefix = prefix
-        self._memory = _Budget(IN_FLIGHT)
+        self._report = report
+        self._memory = Budget(IN_FLIGHT)
         self._conditional = True
         self._heads = Heads(lambda: self._keys(FOLDER), lambda key, end: self._object(key, 0, end), cache)
         self._indexed: set[str] | None = None
@@ -113,7 +116,7 @@ class ObjectStore:
                 )
             before = position
             try:
-                self._requests.run(lambda: self._append(name, path, nbytes), name, reads=True)
+                self._requests.run(lambda: self._append(key, path, nbytes), name, reads=True)
             except RemoteError as error:
                 failure = error
             else:
@@ -133,9 +136,19 @@ class ObjectStore:
         store, part = self._requests.connection.writing, max(_PART, -(-size // _MOST_PARTS))
         with self._memory.taken(part * _PARTS_AT_ONCE):
             self._requests.run(
-                lambda: obstore.put(store, name, path, chunk_size=part, max_concurrency=_PARTS_AT_ONCE), name
+                lambda: obstore.put(
+                    store, name, self._read_parts(key, path, part), chunk_size=part, max_concurrency=_PARTS_AT_ONCE
+                ),
+                name,
             )
         return True
+
+    def _read_parts(self, key: str, path: Path, part: int) -> Iterator[bytes]:
+        """Yield a file in parts, and report those that are sent when another one is needed."""
+        with path.open("rb") as file:
+            while data := file.read(part):
+                self._report(key, max(0, file.tell() - (_PARTS_AT_ONCE + 1) * part))
+                yield data
 
     def publish(self, entries: Mapping[str, Path]) -> None:
         """Add index entries, in one object."""
@@ -213,9 +226,9 @@ class ObjectStore:
             return False
         return True
 
-    def _append(self, name: str, path: Path, nbytes: int) -> None:
+    def _append(self, key: str, path: Path, nbytes: int) -> None:
         """Append the bytes that a local file lacks; durable on return."""
-        position = own_size(path, nbytes)
+        name, position = self._prefix + key, own_size(path, nbytes)
         size, chunks = self._read(name, position, None)
         if size != nbytes:
             raise CorruptError(f"{self._url}: {name} has {size} bytes instead of {nbytes}")
@@ -224,6 +237,7 @@ class ObjectStore:
             for chunk in chunks:
                 write_all(target, chunk)
                 position += len(chunk)
+                self._report(key, position)
             os.fsync(target)
         finally:
             os.close(target)
@@ -266,24 +280,3 @@ def _limited(chunks: Iterator[Buffer], skipped: int, length: int) -> Iterator[me
         length -= min(length, len(view))
         if not length:
             return
-
-
-class _Budget:
-    """A memory budget that threads share; a thread that needs more waits until no other thread holds any."""
-
-    def __init__(self, total: int) -> None:
-        self._total = self._free = total
-        self._changed = Condition()
-
-    @contextmanager
-    def taken(self, nbytes: int) -> Iterator[None]:
-        share = min(nbytes, self._total)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= share)
-            self._free -= share
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += share
-                self._changed.notify_all()

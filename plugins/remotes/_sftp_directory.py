@@ -20,7 +20,7 @@ from ._files import READ_BITS, STALE_SECONDS, TEMPORARY
 from ._sftp_session import RefusedRequestError, attributes_of, expect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
     from git_theta_ext.protocol.sftp.answers import Answer
@@ -79,7 +79,7 @@ class SftpDirectory:
             self.exists()
             raise MissingError(key) from error
 
-    def put(self, key: str, source: int) -> bool:
+    def put(self, key: str, source: int, report: Callable[[int], None]) -> bool:
         """Store an open local file; returns False if the object exists."""
         path = self._path(key)
         attributes = self._seen(self._look([key])).get(path)
@@ -89,7 +89,7 @@ class SftpDirectory:
         folder = dirname(path)
         mode = self._made(folder) & READ_BITS
         with self.session.durable_names(folder):
-            return self._added(path, mode, source)
+            return self._added(path, mode, source, report)
 
     def renew(self, keys: Iterable[str]) -> set[str]:
         """Update the times of objects, and return the keys of those that exist."""
@@ -217,13 +217,13 @@ class SftpDirectory:
                 expect(making, Status)  # unless somebody else made it
         return self._modes.get(folder, mode)
 
-    def _added(self, path: bytes, mode: int, source: int) -> bool:
+    def _added(self, path: bytes, mode: int, source: int, report: Callable[[int], None]) -> bool:
         """Write a file under another name, and then give it its own, unless somebody else was faster."""
         temporary = dirname(path) + b"/" + (TEMPORARY + token_hex(8)).encode()
         try:
             with self.session.opened(requests.open_new(temporary, mode | _OWNER_WRITES)) as handle:
                 changed = self.session.connection.send(requests.change_open(handle, Attributes(mode=mode)))
-                self.session.write(handle, source)
+                self.session.write(handle, source, report)
                 with suppress(RefusedRequestError):  # a server without permissions
                     expect(changed, Status)
             self._tidy(temporary)

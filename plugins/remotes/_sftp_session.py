@@ -14,7 +14,7 @@ from git_theta_ext.protocol.sftp.answers import Data, Handle, Names, Status, rea
 from git_theta_ext.protocol.sftp.packets import FREE_SPACE, HARD_LINK, LIMITS, SYNC, Attributes, Code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
     from git_theta_ext.protocol.sftp.answers import Answer
@@ -132,20 +132,31 @@ class Session:
             for _ in waiting:
                 self._free.release()
 
-    def write(self, handle: bytes, source: int) -> None:
-        """Write all bytes of an open local file, and make them durable, if the server can."""
+    def write(self, handle: bytes, source: int, report: Callable[[int], None]) -> None:
+        """Write all bytes of an open local file, and make them durable, if the server can.
+
+        Args:
+            handle: The file of the server.
+            source: The local file.
+            report: Called with the number of bytes that the server has written.
+        """
         waiting: deque[Future[Answer]] = deque()
         at = 0
+
+        def written() -> None:
+            self._written(waiting)
+            report(max(0, at - len(waiting) * self._write_size))
+
         try:
             while block := os.pread(source, self._write_size, at):
                 while not self._take(wait=not waiting):
-                    self._written(waiting)
+                    written()
                 waiting.append(self.connection.send(requests.write(handle, at, block)))
                 at += len(block)
             # It follows the content without waiting for the answers to that.
             synced = self.connection.send(requests.sync(handle)) if SYNC in self._extensions else None
             while waiting:
-                self._written(waiting)
+                written()
             if synced is not None:
                 expect(synced, Status)
         finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from git_theta_ext.interfaces import RemoteType, check_key, check_prefix, is_key
 from ._files import add_file, bring_file, make_folder, remove_stale
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from git_theta_ext.interfaces import RemoteContext
 
@@ -33,12 +34,12 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
     Args:
         url: The directory. The first upload creates it; its parent must exist.
         options: No options are supported.
-        context: Not used.
+        context: What takes reports.
 
     Raises:
         ConfigError: The URL names another machine, or its path is not absolute.
     """
-    del options, context
+    del options
     parts = urlsplit(url) if url.startswith("file:") else None
     path = Path(unquote(parts.path) if parts else url)
     if not path.is_absolute() or (parts and parts.netloc not in {"", "localhost"}):
@@ -46,7 +47,7 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
             f"{url} is not an absolute path on this machine",
             hint="git config theta.remote.NAME.url /absolute/path",
         )
-    return Directory(path)
+    return Directory(path, context.report)
 
 
 REMOTE = RemoteType(("", "file"), open_remote)
@@ -57,10 +58,12 @@ class Directory:
 
     Args:
         root: The directory with the objects.
+        report: See ``RemoteContext``.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, report: Callable[[str, int], None]) -> None:
         self._root = root
+        self._report = report
         self._tidied: set[Path] = set()
 
     def list(self, prefix: str) -> Iterator[str]:
@@ -85,7 +88,7 @@ class Directory:
         with self._open(key) as fd:
             if (size := os.fstat(fd).st_size) != nbytes:
                 raise CorruptError(f"{self._root / key} has {size} bytes instead of {nbytes}")
-            bring_file(self._root / key, fd, path)
+            bring_file(self._root / key, fd, path, partial(self._report, key))
 
     def put(self, key: str, path: Path) -> bool:
         """Add a local file, as a link if possible."""
@@ -103,7 +106,7 @@ class Directory:
                 if folder not in self._tidied:
                     self._tidied.add(folder)
                     remove_stale(folder)
-                added = add_file(path, target)
+                added = add_file(path, target, partial(self._report, key))
             with suppress(PermissionError):  # a recent time keeps a garbage collection there from removing it
                 os.utime(target)
             return added

@@ -24,7 +24,7 @@ from ._requests import WAIT_LONGER, Connection, Requests, client_options
 from ._timeout import timeout_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from git_theta_ext.interfaces import RemoteContext
@@ -43,20 +43,19 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
     Args:
         url: The URL, without credentials.
         options: ``timeout``, the time in seconds that a server may be silent.
-        context: Not used.
+        context: What takes reports.
 
     Raises:
         ConfigError: The URL or an option is not valid.
         LibraryError: obstore is not installed.
     """
-    del context
     parts = urlsplit(url)
     refuse_secrets(url)
     refuse_unknown(url, options, frozenset({"timeout"}))
     if parts.scheme not in {"https", "http"} or not parts.hostname:
         raise ConfigError(f"{url} is not https://host/directory", hint="git config theta.remote.NAME.url URL")
     require("obstore", f"the remote {url}")
-    return Web(url.rstrip("/"), timeout_of(url, options))
+    return Web(url.rstrip("/"), timeout_of(url, options), context.report)
 
 
 REMOTE = RemoteType(("https", "http"), open_remote)
@@ -68,10 +67,12 @@ class Web(ObjectStore):
     Args:
         url: URL of the directory, without a slash at the end.
         timeout: Time that the server may be silent, in seconds.
+        report: See ``RemoteContext``.
     """
 
-    def __init__(self, url: str, timeout: float) -> None:
-        super().__init__(Requests(url, timeout, partial(_connect, url, timeout), lambda _, name: f"{url}/{name}"), "")
+    def __init__(self, url: str, timeout: float, report: Callable[[str, int], None]) -> None:
+        requests = Requests(url, timeout, partial(_connect, url, timeout), lambda _, name: f"{url}/{name}")
+        super().__init__(requests, "", report)
 
     def _keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys of objects that start with ``prefix``."""

@@ -8,6 +8,7 @@ of each push.
 from __future__ import annotations
 
 import random
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from ._pack_index import PackIndex, pack_name, parse_key
 from ._timeout import TIMEOUT, timeout_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from git_theta_ext.interfaces import GitCommands, RemoteContext
@@ -55,7 +56,8 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
     if context.git is None:
         raise ConfigError(f"{redacted(url)}: the index of an LFS server is in a git repository, and there is none")
     settings, http, server = _connected(context.git, context.name, url, timeout_of(redacted(url), options))
-    return Lfs(url, server, Transfers(server, http), IndexRef(context.git, url), LfsLocks(server, settings))
+    locks = LfsLocks(server, settings)
+    return Lfs(url, Transfers(server, http), IndexRef(context.git, url), locks, context.report)
 
 
 def open_objects(context: RemoteContext) -> LfsObjects:
@@ -87,16 +89,23 @@ class Lfs:
 
     Args:
         url: The address of the git repository, for messages.
-        server: The LFS server.
         transfers: Uploads and downloads.
         index: The index.
         locks: The locks of files.
+        report: See ``RemoteContext``.
     """
 
-    def __init__(self, url: str, server: LfsServer, transfers: Transfers, index: IndexRef, locks: LfsLocks) -> None:
+    def __init__(
+        self,
+        url: str,
+        transfers: Transfers,
+        index: IndexRef,
+        locks: LfsLocks,
+        report: Callable[[str, int], None],
+    ) -> None:
         self._url = redacted(url)
-        self._server = server
         self._transfers = transfers
+        self._report = report
         self._index = PackIndex(self._url, index, pack_path, pack_of_path)
         self._pointers: dict[str, Pointer] = {}
         self._lost: set[str] = set()
@@ -128,12 +137,12 @@ class Lfs:
         pointer = self._pointer(pack_name(key))
         if pointer.size != nbytes:
             raise CorruptError(f"{self._url}: pack {pointer.oid} has {pointer.size} bytes instead of {nbytes}")
-        self._transfers.fetch(pointer, path)
+        self._transfers.fetch(pointer, path, partial(self._report, key))
 
     def put(self, key: str, path: Path) -> bool:
         """Upload a pack unless the server has it."""
         pointer = Pointer(pack_name(key), path.stat().st_size)
-        sent = self._transfers.upload(pointer, path)
+        sent = self._transfers.upload(pointer, path, partial(self._report, key))
         with self._lock:
             self._pointers[pointer.oid] = pointer
             self._lost.discard(pointer.oid)
@@ -169,8 +178,7 @@ class Lfs:
         """Return the names of those packs that the server says to lack."""
         if not names:
             return set()
-        answers = self._server.batch("download", [self._pointer(name) for name in names])
-        return {name for name, answer in answers.items() if answer.error is not None}
+        return self._transfers.absent([self._pointer(name) for name in names])
 
     def _pointer(self, name: str) -> Pointer:
         """Return the pointer of a pack.

@@ -52,7 +52,7 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
     connect = _CONNECT[location.scheme]
     requests = Requests(url, location.timeout, lambda: connect(location, environment), signed_address)
     cache = context.git.common_dir / "theta" / "remotes" / "heads" if context.git else None
-    return ObjectStore(requests, location.prefix, cache)
+    return ObjectStore(requests, location.prefix, context.report, cache)
 
 
 REMOTE = RemoteType(("s3", "gs", "az"), open_remote)

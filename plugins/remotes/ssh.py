@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from git_theta_ext.interfaces import GitCommands, RemoteContext
+    from git_theta_ext.interfaces import RemoteContext
 
     from ._ssh_address import Address
 
@@ -50,7 +50,7 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
         url: The directory. The first upload creates it; its parent must exist. A path that starts with ``/~/`` is in
             the home directory of the user there.
         options: ``timeout``, the time that the host may be silent, in seconds.
-        context: The repository, whose settings choose the program that connects.
+        context: The repository, whose settings choose the program that connects, and what takes reports.
 
     Raises:
         ConfigError: The URL or an option is not valid.
@@ -59,7 +59,7 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
         raise ConfigError(
             f"{url}: unknown setting {min(unknown)}", hint=f"git config --unset theta.remote.NAME.{min(unknown)}"
         )
-    return SshRemote(url, parse_address(url), timeout_of(url, options), context.git)
+    return SshRemote(url, parse_address(url), timeout_of(url, options), context)
 
 
 REMOTE = RemoteType(("ssh", "sftp"), open_remote)
@@ -72,14 +72,15 @@ class SshRemote:
         url: The URL, for messages.
         address: The URL, parsed.
         timeout: Time that the host may be silent, in seconds.
-        git: The repository; None if there is none.
+        context: What it is opened for.
     """
 
-    def __init__(self, url: str, address: Address, timeout: float, git: GitCommands | None) -> None:
+    def __init__(self, url: str, address: Address, timeout: float, context: RemoteContext) -> None:
         self._url = url
         self._address = address
         self._timeout = timeout
-        self._git = git
+        self._git = context.git
+        self._report = context.report
         self._lock = Lock()
         self._connected: SftpDirectory | None = None
         self._refused: RefusedError | None = None
@@ -112,7 +113,7 @@ class SshRemote:
         """Upload a local file."""
         check_key(key)
         with self._errors(key), path.open("rb", buffering=0) as file:
-            return self._directory().put(key, file.fileno())
+            return self._directory().put(key, file.fileno(), partial(self._report, key))
 
     def publish(self, entries: Mapping[str, Path]) -> None:
         """Upload index entries in threads."""
@@ -131,8 +132,11 @@ class SshRemote:
     def _append(self, pieces: Iterator[bytes], key: str, path: Path, nbytes: int) -> None:
         target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
+            position = os.fstat(target).st_size
             for piece in pieces:
                 write_all(target, piece)
+                position += len(piece)
+                self._report(key, position)
             os.fsync(target)
             if (size := os.fstat(target).st_size) != nbytes:
                 raise CorruptError(f"{self._url}: {key} ends after {size} of {nbytes} bytes")

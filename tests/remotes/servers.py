@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, cast
 from git_theta_ext.interfaces import RemoteContext
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from http.server import BaseHTTPRequestHandler
 
     from git_theta_ext.interfaces import GitCommands
@@ -54,9 +54,13 @@ class Git:
         return dict(os.environ)
 
 
-def context(folder: Path = Path(os.devnull)) -> RemoteContext:
+def silent(key: str, nbytes: int) -> None:
+    """Take a report of a remote that nobody watches."""
+
+
+def context(folder: Path = Path(os.devnull), report: Callable[[str, int], None] = silent) -> RemoteContext:
     """Return what a remote is opened for: a repository in a directory, by default one that cannot be written."""
-    return RemoteContext(git=cast("GitCommands", Git(folder)))
+    return RemoteContext(git=cast("GitCommands", Git(folder)), report=report)
 
 
 class _Server(ThreadingHTTPServer):

@@ -22,25 +22,25 @@ def source(tmp_path):
 
 class TestDirectory(RemoteTests):
     @pytest.fixture
-    def remote(self, tmp_path):
-        return open_remote(str(tmp_path / "theta"), {}, RemoteContext())
+    def remote(self, tmp_path, report):
+        return open_remote(str(tmp_path / "theta"), {}, RemoteContext(report=report))
 
 
 class TestDirectoryThatCopies(RemoteTests):
     @pytest.fixture
-    def remote(self, tmp_path, monkeypatch):
+    def remote(self, tmp_path, monkeypatch, report):
         monkeypatch.setattr(_files, "hard_link", lambda *_: False)
-        return open_remote(f"file://{tmp_path}/the%20ta", {}, RemoteContext())
+        return open_remote(f"file://{tmp_path}/the%20ta", {}, RemoteContext(report=report))
 
 
 class TestDirectoryWithoutAnyLinks(RemoteTests):
     @pytest.fixture
-    def remote(self, tmp_path, monkeypatch):
+    def remote(self, tmp_path, monkeypatch, report):
         def refuse(*_, **__):
             raise OSError(errno.EPERM, "no links")
 
         monkeypatch.setattr(os, "link", refuse)
-        return open_remote(str(tmp_path / "theta"), {}, RemoteContext())
+        return open_remote(str(tmp_path / "theta"), {}, RemoteContext(report=report))
 
 
 @pytest.mark.parametrize("url", ["theta", "./theta", "file://elsewhere/theta", "file:theta"])

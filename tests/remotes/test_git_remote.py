@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from servers import silent
 
 from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError
 from git_theta_ext.git.repository import Repository
@@ -22,6 +23,8 @@ from git_theta_plugins.remotes import _blobs, _outbox
 from git_theta_plugins.remotes.git import open_remote
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from git_theta_plugins.remotes.git import Git
 
 PACK = os.urandom(300_000)
@@ -62,8 +65,8 @@ def pack(tmp_path: Path) -> Path:
     return path
 
 
-def opened(url: Path | str, local: Path, **options: str) -> Git:
-    return open_remote(str(url), options, RemoteContext("origin", str(url), Repository.discover(local)))
+def opened(url: Path | str, local: Path, report: Callable[[str, int], None] = silent, **options: str) -> Git:
+    return open_remote(str(url), options, RemoteContext("origin", str(url), Repository.discover(local), report))
 
 
 def published(remote: Git, pack: Path) -> str:
@@ -76,8 +79,8 @@ def published(remote: Git, pack: Path) -> str:
 
 class TestGit(RemoteTests):
     @pytest.fixture
-    def remote(self, bare, local):
-        return opened(bare, local)
+    def remote(self, bare, local, report):
+        return opened(bare, local, report)
 
 
 def test_large_packs_are_several_blobs(bare, local, pack, tmp_path):

@@ -47,10 +47,10 @@ class Ranged(Plain):
 class Published:
     """A directory that is read by a web server."""
 
-    def __init__(self, root, url, *, listed):
+    def __init__(self, root, url, report, *, listed):
         self._directory = directory.open_remote(str(root), {}, RemoteContext())
         self._root, self._listed = root, listed
-        web = https.open_remote(url, {"timeout": "20"}, RemoteContext())
+        web = https.open_remote(url, {"timeout": "20"}, RemoteContext(report=report))
         self.list, self.get, self.fetch, self.keep = web.list, web.get, web.fetch, web.keep
         self._write_list()
 
@@ -87,14 +87,14 @@ def published(site, tmp_path):
 
 class TestPagesWithoutRanges(RemoteTests):
     @pytest.fixture
-    def remote(self, site, published):
-        return Published(published, f"{site[1]}/{published.name}/", listed=False)
+    def remote(self, site, published, report):
+        return Published(published, f"{site[1]}/{published.name}/", report, listed=False)
 
 
 class TestListWithRanges(RemoteTests):
     @pytest.fixture
-    def remote(self, site, published):
-        return Published(published, f"{site[2]}/{published.name}", listed=True)
+    def remote(self, site, published, report):
+        return Published(published, f"{site[2]}/{published.name}", report, listed=True)
 
 
 def opened(url):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from benchmarks.faults import Fault
 from benchmarks.lfs_host import LfsHost
+from servers import silent
 
 from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError, RemoteTimeoutError
 from git_theta_ext.git.repository import Repository
@@ -25,6 +26,7 @@ from git_theta_plugins.remotes._index_format import join_heads
 from git_theta_plugins.remotes.lfs import open_remote
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from git_theta_plugins.remotes.lfs import Lfs
@@ -72,8 +74,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_attempts, "backoff", lambda *args: real(*args) / 100)
 
 
-def opened(url: str, local: Path, **options: str) -> Lfs:
-    return open_remote(url, options, RemoteContext("origin", url, Repository.discover(local)))
+def opened(url: str, local: Path, report: Callable[[str, int], None] = silent, **options: str) -> Lfs:
+    return open_remote(url, options, RemoteContext("origin", url, Repository.discover(local), report))
 
 
 def published(remote: Lfs, pack: Path) -> None:
@@ -84,8 +86,23 @@ def published(remote: Lfs, pack: Path) -> None:
 
 class TestLfs(RemoteTests):
     @pytest.fixture
-    def remote(self, url, local):
-        return opened(url, local)
+    def remote(self, url, local, report):
+        return opened(url, local, report)
+
+
+def test_progress_is_within_a_pack_and_over_several_tries(host, url, local, pack, tmp_path):
+    taken = []
+    remote = opened(url, local, lambda key, nbytes: taken.append((key, nbytes)))
+    host.faults = [Fault("PUT", cut_up=100_000)]
+    published(remote, pack)
+    sent = [nbytes for key, nbytes in taken if key == KEY]
+    assert sent.count(0) > 1  # it began again
+    assert [n for n in sent if 0 < n < len(PACK)]
+    assert sent[-1] == len(PACK)
+    taken.clear()
+    remote.fetch(KEY, tmp_path / "back", len(PACK))
+    assert taken[0] == (KEY, 0)
+    assert taken[-1] == (KEY, len(PACK))
 
 
 def test_objects_are_asked_for_together(host, remote, tmp_path):

@@ -4,10 +4,11 @@ import subprocess
 import sys
 
 import pytest
-from servers import AZURE_ACCOUNT, AZURE_KEY, ID, SECRET, context
+from servers import AZURE_ACCOUNT, AZURE_KEY, ID, SECRET, context, silent
 
 from git_theta_ext.errors import MissingError, RemoteError
 from git_theta_ext.testing import RemoteTests
+from git_theta_ext.testing.remotes import Reports
 from git_theta_plugins.remotes import _objects
 from git_theta_plugins.remotes.object_store import open_remote
 
@@ -23,16 +24,21 @@ def keys(monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", AZURE_KEY)
 
 
-def opened(url, endpoint, **options):
+def opened(url, endpoint, report=silent, **options):
     if url.startswith("s3:"):
         options.setdefault("region", "us-east-1")
-    return open_remote(url, {"endpoint": endpoint, **options}, context())
+    return open_remote(url, {"endpoint": endpoint, **options}, context(report=report))
+
+
+@pytest.fixture
+def report():
+    return Reports()
 
 
 class TestS3(RemoteTests):
     @pytest.fixture
-    def remote(self, moto, tmp_path):
-        return opened(f"s3://models/{tmp_path.name}", moto, credentials="environment")
+    def remote(self, moto, tmp_path, report):
+        return opened(f"s3://models/{tmp_path.name}", moto, report, credentials="environment")
 
 
 class TestS3ThatChecksSignatures(RemoteTests):
@@ -79,6 +85,21 @@ def test_a_large_object_goes_in_parts_unless_it_is_there(server, request, tmp_pa
     assert remote.put(KEY, tmp_path / "a") is True
     assert remote.put(KEY, tmp_path / "a") is False
     assert remote.get(KEY) == content
+
+
+def test_an_upload_in_parts_shows_progress_and_can_be_stopped(moto, tmp_path, report, monkeypatch):
+    monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
+    monkeypatch.setattr(_objects, "_PART", 30_000)
+    monkeypatch.setattr(_objects, "_PARTS_AT_ONCE", 1)
+    remote = opened("s3://models/stopped", moto, report)
+    (tmp_path / "a").write_bytes(os.urandom(100_000))
+    report.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        remote.put(KEY, tmp_path / "a")
+    assert list(remote.list("")) == []
+    report.error, report.taken = None, []
+    assert remote.put(KEY, tmp_path / "a") is True
+    assert report.taken == [(KEY, 0), (KEY, 0), (KEY, 30_000), (KEY, 40_000)]
 
 
 def test_prefixes_keep_remotes_in_one_bucket_apart(moto, tmp_path):

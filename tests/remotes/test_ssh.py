@@ -9,6 +9,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from servers import silent
 from sftp_server import Server, packet, status
 
 from git_theta_ext.errors import CorruptError, RemoteError
@@ -39,10 +40,10 @@ class Git:
         return b""
 
 
-def direct(folder, path="theta"):
+def direct(folder, path="theta", report=silent):
     """Open a directory through OpenSSH's server without ssh."""
     git = Git(folder, GIT_SSH_COMMAND=f"sh -c {shlex.quote(f'exec {OPENSSH}')}")
-    return open_remote(f"ssh://somewhere{folder}/{path}", {}, RemoteContext("origin", "", git))
+    return open_remote(f"ssh://somewhere{folder}/{path}", {}, RemoteContext("origin", "", git, report))
 
 
 @pytest.fixture
@@ -66,8 +67,8 @@ def source(tmp_path):
 @needs_openssh
 class TestOpenSsh(RemoteTests):
     @pytest.fixture
-    def remote(self, tmp_path):
-        return direct(tmp_path)
+    def remote(self, tmp_path, report):
+        return direct(tmp_path, report=report)
 
 
 class TestServerWithoutExtensions(RemoteTests):

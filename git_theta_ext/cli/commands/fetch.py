@@ -70,7 +70,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         if missing and not complete:
             raise offers.lack(missing, len(selection.digests))
         return 0
-    with output.progress("fetching parameters", sum(packs.values())) as advance:
+    with output.progress("fetching parameters") as advance:
         fetch_offered(store, offers, missing, advance)
     output.result(data, [f"fetched {size}" if missing else "nothing is missing"])
     return 0

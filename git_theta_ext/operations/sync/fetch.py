@@ -9,7 +9,7 @@ from git_theta_ext.errors import MissingError, RemoteError
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.errors import ThetaError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.transfer.offers import Offers
+    from git_theta_ext.util.reporter import Progress
 
 
 def offers_of(workspace: Workspace) -> Offers:
@@ -41,7 +42,7 @@ def named(error: ThetaError, manifests: Iterable[Manifest], missing: AbstractSet
 def ensure_local(
     workspace: Workspace,
     manifests: Iterable[Manifest],
-    advance: Callable[[int], None] = no_progress,
+    advance: Progress = no_progress,
     offers: Offers | None = None,
 ) -> None:
     """Fetch what the store lacks of some manifests.
@@ -69,7 +70,7 @@ def ensure_local(
 def ensure_digests(
     workspace: Workspace,
     digests: Iterable[Digest],
-    advance: Callable[[int], None] = no_progress,
+    advance: Progress = no_progress,
     offers: Offers | None = None,
 ) -> None:
     """Fetch the tensors and skeletons that the store lacks.

@@ -26,7 +26,7 @@ from git_theta_ext.operations.sync.push_refs import boundary, tracked, uses_thet
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.git.repository import Repository
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from git_theta_ext.transfer.outgoing import Going
     from git_theta_ext.transfer.relay import Relayed
     from git_theta_ext.transfer.remote_index import OpenedRemote
+    from git_theta_ext.util.reporter import Progress
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Push:
 
         return redacted(self.remote)
 
-    def run(self, *, strict: bool, advance: Callable[[int], None] = no_progress) -> Pushed:
+    def run(self, *, strict: bool, advance: Progress = no_progress) -> Pushed:
         """Upload the parameters that the history of the commits needs and the remote lacks.
 
         Args:
@@ -127,7 +128,7 @@ class Push:
             _refuse_raw(self.repo, needed)
             return Pushed(needed, failure=error)
 
-    def _run(self, *, strict: bool, advance: Callable[[int], None]) -> Pushed:
+    def _run(self, *, strict: bool, advance: Progress) -> Pushed:
         from git_theta_ext.transfer.complete import write_complete
 
         survey = self._survey(strict=strict, ask=True)
@@ -198,7 +199,7 @@ class Push:
         return bool(packs) and any(name in packs for name, _ in self.workspace.store.verdicts.bad_entries())
 
     def _upload(
-        self, remote: OpenedRemote, needed: Outgoing, *, strict: bool, advance: Callable[[int], None]
+        self, remote: OpenedRemote, needed: Outgoing, *, strict: bool, advance: Progress
     ) -> tuple[Pushed, frozenset[str]]:
         from git_theta_ext.transfer.outgoing import PushSteps
         from git_theta_ext.transfer.relay import relay

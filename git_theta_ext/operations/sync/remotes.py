@@ -26,6 +26,7 @@ from git_theta_ext.git.revisions import branch_of
 from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.protocol.lfs.endpoints import is_http, ssh_address
 from git_theta_ext.registry import find_remote, remote_of_scheme
+from git_theta_ext.transfer.meter import Meter
 from git_theta_ext.transfer.remote_index import OpenedRemote
 from git_theta_ext.util.text import redacted
 
@@ -65,8 +66,9 @@ def open_remote(workspace: Workspace, name: str, address: str) -> OpenedRemote:
         workspace.reporter.note(f"{key} is {named}, which is not needed any more: git config --unset {key}")
         named = None
     remote_type = find_remote(named) if named else remote_of_scheme(_scheme(url))
-    context = RemoteContext(name, address, workspace.repo)
-    return OpenedRemote(name, redacted(url), remote_type.open(url, options, context))
+    meter = Meter()
+    context = RemoteContext(name, address, workspace.repo, meter)
+    return OpenedRemote(name, redacted(url), remote_type.open(url, options, context), meter)
 
 
 def remote_url(workspace: Workspace, name: str, address: str) -> str:

@@ -13,14 +13,13 @@ from git_theta_ext.transfer.verify import verified
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from git_theta_ext.operations.sync.push import Push, Pushed
+    from git_theta_ext.util.reporter import Progress
 
 _ROUNDS = 2
 
 
-def push_verified(push: Push, *, advance: Callable[[int], None] = no_progress) -> Pushed:
+def push_verified(push: Push, *, advance: Progress = no_progress) -> Pushed:
     """Upload what the remote lacks, download all packs that the commits need, and upload damaged ones again.
 
     Raises:
@@ -34,7 +33,9 @@ def push_verified(push: Push, *, advance: Callable[[int], None] = no_progress) -
     remote, store = open_remote(push.workspace, push.remote, push.address), push.workspace.store
     for left in reversed(range(_ROUNDS)):
         held = digests & read_remote_index(store, remote).held()
-        if verified(store, remote, held, download=True, advance=advance) == held:
+        with push.workspace.reporter.progress("verifying parameters") as checked:
+            sound = verified(store, remote, held, download=True, advance=checked)
+        if sound == held:
             break
         if not left:
             raise CorruptError(

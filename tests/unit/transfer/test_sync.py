@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import packs_of
+from reports import Done
 
 from git_theta_ext.errors import MissingError, RemoteError
 from git_theta_ext.interfaces import RemoteContext
@@ -141,14 +142,13 @@ def test_index_entries_are_published_together_after_the_packs(mine, place, fault
 def test_what_is_pushed_can_be_fetched(mine, theirs, place):
     items = tensors(1, 2, 3) + tensors(4, 5, large=True)
     mine.put(items)
-    advanced = []
-    plan = push(mine, place, digests(items), advance=advanced.append)
-    assert sum(advanced) == plan.nbytes > 0
+    up, down = Done(), Done()
+    plan = push(mine, place, digests(items), advance=up)
+    assert sum(up) == up.expected == plan.nbytes > 0
     assert len(plan.packs) == 3
-    advanced.clear()
-    fetched = fetch(theirs, [place], digests(items), advanced.append)
+    fetched = fetch(theirs, [place], digests(items), down)
     assert (fetched.packs, fetched.nbytes) == (3, plan.nbytes)
-    assert sum(advanced) == plan.nbytes
+    assert sum(down) == down.expected == plan.nbytes
     assert holds(theirs, items)
     assert list((theirs.root / "incoming").iterdir()) == []
 
