@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import LockedError, RemoteError
 from git_theta_ext.git.objects import object_infos
 from git_theta_ext.interfaces.locks import LockingRemote
-from git_theta_ext.operations.sync.file_locks import RemoteLocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -61,6 +60,8 @@ def check_locks(push: Push, opened: OpenedRemote) -> LockCheck:
             continue
         changed = _changed(push, updates, held.theirs)
         if theirs := [lock for lock in held.theirs if lock.path in changed]:
+            from git_theta_ext.operations.sync.file_locks import RemoteLocks  # not needed by other pushes
+
             table = RemoteLocks(push.workspace, push.shown, locks, ref)
             raise table.refusal(theirs, "the pushed commits change files that other users have locked")
         ours |= changed & {lock.path for lock in held.ours}
