@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces.remotes import (
         GitCommands,
         ObjectServer,
+        ReadOnlyRemote,
         Remote,
         RemoteContext,
         RemoteType,
@@ -100,6 +101,7 @@ __all__ = [
     "Piece",
     "PredictingEncoding",
     "Predictor",
+    "ReadOnlyRemote",
     "Remote",
     "RemoteContext",
     "RemoteType",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from git_theta_ext.errors import ThetaError
+    from git_theta_ext.errors import RemoteError, ThetaError
 
 
 class Remote(Protocol):
@@ -81,6 +81,15 @@ class Remote(Protocol):
         If objects are removed by their age, as ``git theta gc`` does in a directory, renew their age. A call may list
         the remote, but must not wait for a request for each object.
         """
+        ...
+
+
+@runtime_checkable
+class ReadOnlyRemote(Protocol):
+    """A remote to which nothing can be pushed: its ``put`` always raises an error."""
+
+    def read_only_error(self) -> RemoteError:
+        """Return the error for a push, which is raised before tensors are prepared for an upload."""
         ...
 
 

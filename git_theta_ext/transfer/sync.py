@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError
+from git_theta_ext.interfaces.remotes import ReadOnlyRemote
 from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.store.deltas.chains import ancestors, shallowest
 from git_theta_ext.store.locations import in_packs
@@ -56,7 +57,7 @@ def plan_push(
 
     Raises:
         MissingError: Neither the store nor the remote has some of the digests.
-        RemoteError: The remote cannot be reached.
+        RemoteError: The remote cannot be reached, or takes no uploads.
         StoreError: The store cannot be written.
     """
     wanted, steps = set(digests), steps or PushSteps()
@@ -64,6 +65,8 @@ def plan_push(
         return PushPlan()
     index = known_better(store, read_remote_index(store, remote), wanted)
     there = index.held()
+    if not wanted <= there and isinstance(remote.plugin, ReadOnlyRemote):
+        raise remote.plugin.read_only_error()
     if absent := store.touch_and_find_missing(wanted - there):
         wanted -= steps.obtain(absent)
         index = known_better(store, read_remote_index(store, remote), wanted)

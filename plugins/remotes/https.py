@@ -62,7 +62,7 @@ REMOTE = RemoteType(("https", "http"), open_remote)
 
 
 class Web(ObjectStore):
-    """See ``Remote``.
+    """See ``Remote`` and ``ReadOnlyRemote``.
 
     Args:
         url: URL of the directory, without a slash at the end.
@@ -90,9 +90,14 @@ class Web(ObjectStore):
         Raises:
             RemoteError: Always.
         """
+        del path
         check_key(key)
-        raise RemoteError(
-            f"{self._url} is a web server, from which parameters can only be read: {path.name} is not uploaded",
+        raise self.read_only_error()
+
+    def read_only_error(self) -> RemoteError:
+        """Return the error for a push; see ``ReadOnlyRemote``."""
+        return RemoteError(
+            f"{self._url} is a web server, from which parameters can only be read: nothing is uploaded",
             hint="git config theta.remote.NAME.url URL, of a store that takes uploads",
         )
 

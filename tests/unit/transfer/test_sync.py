@@ -698,3 +698,24 @@ def test_what_is_neither_here_nor_there_may_be_left_out(mine, theirs, place):
     assert asked == [set(digests(items[1:]))]
     fetch(theirs, [place], digests(items[:1]))
     assert holds(theirs, items[:1])
+
+
+def test_a_push_to_a_remote_for_reading_is_refused_before_anything_is_prepared(tmp_path):
+    class ReadOnly:
+        def __init__(self):
+            self.reads = open_remote(str(tmp_path / "remote"), {}, RemoteContext())
+            self.list, self.keep = self.reads.list, self.reads.keep
+            self.get, self.fetch = self.reads.get, self.reads.fetch
+
+        def read_only_error(self):
+            return RemoteError("nothing is uploaded")
+
+    store = Store(tmp_path / "store")
+    items = tensors(1, 2)
+    store.put(items)
+    there = OpenedRemote("origin", "there", ReadOnly())
+    steps = PushSteps(lambda _: pytest.fail("prepared"), lambda _: pytest.fail("searched for"))
+    with pytest.raises(RemoteError, match="nothing is uploaded"):
+        push(store, there, digests(items), steps)
+    push(store, OpenedRemote("origin", "there", there.plugin.reads), digests(items))
+    push(store, there, digests(items))  # it has everything
