@@ -40,6 +40,15 @@ class Handler(BaseHTTPRequestHandler):
         """Print nothing."""
 
     def _any(self) -> None:
+        with self.site.lock:
+            self.site.running += 1
+        try:
+            self._handle()
+        finally:
+            with self.site.lock:
+                self.site.running -= 1
+
+    def _handle(self) -> None:
         path = urlsplit(self.path).path
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.request_log = Request(self.command, path, headers)

@@ -36,6 +36,7 @@ class LfsHost:
         part: Size of the parts of multipart uploads; None for plain uploads.
         faults: What goes wrong.
         log: The requests.
+        running: The number of requests that are being answered.
     """
 
     def __init__(self, root: Path) -> None:
@@ -51,6 +52,7 @@ class LfsHost:
         self.log: list[Request] = []
         self.tokens: set[str] = set()
         self.verified: set[str] = set()
+        self.running = 0
         self.lock = threading.Lock()
         host = self
 

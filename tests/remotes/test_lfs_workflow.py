@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -162,46 +158,3 @@ def test_git_lfs_mirrors_a_repository_to_another_host(work: Repo, host: LfsHost,
         assert clone(target, tmp_path / "clone").problems(MODEL, model(2)) == []
     finally:
         other.close()
-
-
-@pytest.mark.soak
-def test_pushes_and_clones_killed_at_any_point_lose_nothing(
-    work: Repo, host: LfsHost, url: str, tmp_path: Path
-) -> None:
-    draw = random.Random(int(os.environ.get("THETA_SEED", "1")))
-    rounds = int(os.environ.get("THETA_KILLS", "20"))
-    versions = {work.git("rev-parse", "HEAD"): model(2)}
-    for number in range(rounds):
-        data = work.write_model(seed=100 + number)
-        versions[work.commit(f"version {number}")] = data
-        _killed(work, draw.uniform(0.05, 2.5), "push", "--quiet", "origin", "main")
-        place = tmp_path / f"clone-{number}"
-        # Commits that are on the remote have their parameters there.
-        if work.git("ls-remote", url, "refs/heads/main"):
-            copy = clone(url, place)
-            assert copy.problems(MODEL, versions[copy.git("rev-parse", "HEAD")]) == []
-            shutil.rmtree(place)
-        work.git("push", "--quiet", "origin", "main")
-        Repo(tmp_path).git("clone", "--quiet", "--no-checkout", url, place.name)
-        copy = Repo(place)
-        _killed(copy, draw.uniform(0.05, 1.5), "checkout", "--quiet", "main")
-        (place / ".git" / "index.lock").unlink(missing_ok=True)
-        copy.git("checkout", "--quiet", "--force", "main")
-        copy.git("theta", "checkout")
-        assert copy.problems(MODEL, data) == []
-        shutil.rmtree(place)
-
-
-def _killed(repo: Repo, seconds: float, *command: str) -> None:
-    """Start a git command, and kill it and its children after some time."""
-    with subprocess.Popen(
-        ["git", *command],
-        cwd=repo.path,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,277 @@
+"""Pushes to an LFS server and fetches from it that are killed at random points, and two pushes at once.
+
+The server and the repositories are made once. A round begins with copies of them, and what the server holds is read
+from its files, so that a round costs little more than the commands that are killed and tried again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+from benchmarks.lfs_host import LfsHost
+from helpers import MODEL, Repo, copy_repository, model
+
+from git_theta_ext.checkpoint.populate import read_layout
+from git_theta_ext.errors import ThetaError
+from git_theta_ext.model.layout import Slice
+from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.protocol.lfs.pointer import parse_pointer
+from git_theta_ext.store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+POINTS = int(os.environ.get("FAULT_POINTS", "300"))
+"""Kills of each kind, in the long version."""
+SEED = int(os.environ.get("THETA_SEED", "1"))
+PUSH = ("push", "--quiet", "origin")
+
+
+class World:
+    """A host, a repository with a commit that it lacks, another one with another such commit, and a bare clone.
+
+    Args:
+        host: The host.
+        url: The URL of the repository on it.
+        folder: Has the repositories.
+    """
+
+    def __init__(self, host: LfsHost, url: str, folder: Path) -> None:
+        self.host, self.url, self.folder = host, url, folder
+        self.versions: dict[str, bytes] = {}
+        self.repos = {name: Repo(folder / name) for name in ("mine", "theirs", "clone")}
+        self._saved = folder / "saved"
+
+    def remember(self, repo: Repo, seed: int) -> None:
+        """Commit a version of the model."""
+        data = repo.write_model(seed=seed)
+        self.versions[repo.commit(f"version {seed}")] = data
+
+    def save(self) -> None:
+        """Make the present state the one that rounds begin with."""
+        shutil.copytree(self.host.root, self._saved / "host")
+        for name, repo in self.repos.items():
+            shutil.copytree(repo.path, self._saved / name, symlinks=True)
+
+    def reset(self, *names: str) -> None:
+        """Begin a round, with some of the repositories."""
+        self.wait()
+        shutil.rmtree(self.host.root)
+        shutil.copytree(self._saved / "host", self.host.root)
+        for name in names:
+            shutil.rmtree(self.repos[name].path)
+            copy_repository(self._saved / name, self.repos[name].path)
+
+    def wait(self) -> None:
+        """Wait until the server has ended what killed clients began."""
+        end = time.monotonic() + 60
+        while self.host.running and time.monotonic() < end:
+            time.sleep(0.005)
+        assert not self.host.running
+
+    def bare(self, *args: str) -> bytes:
+        """Return what git prints in the repository on the host."""
+        return subprocess.check_output(["git", "-C", str(self.host.root / "git" / "models.git"), *args])
+
+    def wrong(self, folder: Path) -> list[str]:
+        """Return what is wrong on the host: it has to hold what its index names, and all that its branches name."""
+        self.wait()
+        wrong = []
+        store = folder / f"store-{random.random()}"
+        refs = [line.split() for line in self.bare("for-each-ref", "--format=%(refname) %(objectname)").splitlines()]
+        for line in self.bare("ls-tree", "-r", "refs/theta/index", "packs").splitlines() if refs else ():
+            oid, path = line.decode().split()[2:]
+            pointer = parse_pointer(self.bare("cat-file", "blob", oid))
+            assert pointer is not None
+            held = self.host.objects / pointer.oid
+            if path != f"packs/{pointer.oid[:2]}/{pointer.oid[2:]}" or not held.exists():
+                wrong.append(f"the index names {path}, which is not there")
+            elif hashlib.sha256(held.read_bytes()).hexdigest() != pointer.oid:
+                wrong.append(f"{path} has other bytes")
+            else:
+                target = store / "packs" / pointer.oid[:2] / pointer.oid
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.link(held, target)
+        for ref, commit in refs:
+            if ref.startswith(b"refs/heads/"):
+                wrong += self._lost(store, ref.decode(), commit.decode())
+        shutil.rmtree(store, ignore_errors=True)
+        return wrong
+
+    def _lost(self, root: Path, ref: str, commit: str) -> list[str]:
+        root.mkdir(exist_ok=True)
+        manifest = Manifest.parse(self.bare("cat-file", "blob", f"{commit}:{MODEL}"))
+        with closing(Store(root)) as store:
+            try:
+                data = b"".join(
+                    bytes(store.read(manifest.parameters[part.name].digest, part.spec))
+                    if isinstance(part, Slice)
+                    else part.data
+                    for part in read_layout(manifest, store, MODEL).segments
+                )
+            except ThetaError as error:
+                return [f"{ref}: {error}"]
+        return [] if data == self.versions[commit] else [f"{ref} has another model"]
+
+
+@pytest.fixture(scope="module")
+def world(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("kills")
+    with pytest.MonkeyPatch.context() as patch:
+        (folder / "home").mkdir()
+        (folder / "gitconfig").write_text("[user]\n\tname = a\n\temail = a@b\n[init]\n\tdefaultBranch = main\n")
+        for name, value in {"HOME": folder / "home", "GIT_CONFIG_GLOBAL": folder / "gitconfig"}.items():
+            patch.setenv(name, str(value))
+        host = LfsHost(folder / "host")
+        world = World(host, host.repository(), folder)
+        mine = copy_repository(template, world.repos["mine"].path)
+        mine.git("theta", "install", "--global")
+        mine.git("remote", "add", "origin", world.url)
+        world.remember(mine, 1)
+        mine.git(*PUSH, "main")
+        for name in ("theirs", "clone"):
+            mine.git("clone", "--quiet", world.url, str(world.repos[name].path))
+        theirs = world.repos["theirs"]
+        world.remember(theirs, 2)
+        theirs.git("branch", "side")
+        world.remember(mine, 3)
+        clone = world.repos["clone"]
+        clone.git("checkout", "--quiet", "--detach")
+        clone.git("rm", "--quiet", MODEL)
+        shutil.rmtree(clone.path / ".git" / "theta" / "packs")
+        (clone.path / ".git" / "theta" / "index.sqlite3").unlink()
+        world.save()
+    yield world
+    host.close()
+
+
+@pytest.fixture(autouse=True)
+def installed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(world.folder / "gitconfig"))
+
+
+def started(repo: Repo, *command: str) -> subprocess.Popen[bytes]:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(["git", *command], cwd=repo.path, start_new_session=True, **quiet)
+
+
+def killed(repo: Repo, seconds: float, *command: str) -> bool:
+    """Start a git command, kill it and its children after some time, and return whether it was still running."""
+    with started(repo, *command) as process:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return True
+    return False
+
+
+def unlock(repo: Repo) -> None:
+    """Remove git's own locks, as it advises after a crash; ours are held by nobody."""
+    for lock in repo.path.glob(".git/**/*.lock"):
+        if "theta" not in lock.parts:
+            lock.unlink()
+
+
+def duration(repo: Repo, *command: str) -> float:
+    began = time.monotonic()
+    repo.git(*command, env=dict(os.environ))
+    return time.monotonic() - began
+
+
+def push_killed(world: World, folder: Path, points: int) -> None:
+    """Kill pushes, and see that what was pushed before is whole, and that the same command then works."""
+    draw = random.Random(SEED)
+    world.reset("mine")
+    mine = world.repos["mine"]
+    longest, running, wrong = duration(mine, *PUSH, "main"), 0, []
+    for number in range(points):
+        world.reset("mine")
+        seconds = draw.uniform(0, longest)
+        running += killed(mine, seconds, *PUSH, "main")
+        wrong += [f"{number}: {text}" for text in world.wrong(folder)]
+        unlock(mine)
+        mine.git(*PUSH, "main")
+        wrong += [f"{number}, again: {text}" for text in world.wrong(folder)]
+        head = mine.git("rev-parse", "HEAD")
+        if world.bare("rev-parse", "main").decode().strip() != head:
+            wrong.append(f"{number}: the branch was not pushed")
+    assert wrong == []
+    assert running > points // 3
+
+
+def fetch_killed(world: World, points: int) -> None:
+    """Kill checkouts of what is not here yet, and see that the same command then works."""
+    draw = random.Random(SEED)
+    command = ("checkout", "--quiet", "--force", "main")
+    world.reset("clone")
+    clone = world.repos["clone"]
+    longest, running = duration(clone, *command), 0
+    for _ in range(points):
+        world.reset("clone")
+        running += killed(clone, draw.uniform(0, longest), *command)
+        unlock(clone)
+        store = clone.path / ".git" / "theta" / "packs"
+        for path in store.glob("??/*") if store.is_dir() else ():
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
+        clone.git(*command)
+        clone.git("theta", "checkout")
+        assert clone.read() == model(1)
+    assert running > points // 3
+
+
+def pushes_killed(world: World, folder: Path, points: int) -> None:
+    """Kill two pushes at once, every other time to the same branch, and see that nothing is lost."""
+    draw = random.Random(SEED)
+    mine, theirs = world.repos["mine"], world.repos["theirs"]
+    world.reset("mine", "theirs")
+    longest, wrong = duration(mine, *PUSH, "main"), []
+    for number in range(points):
+        world.reset("mine", "theirs")
+        branch = ("main", "side")[number % 2]
+        threads = [
+            threading.Thread(target=killed, args=(repo, draw.uniform(0, 3 * longest), *PUSH, name))
+            for repo, name in ((mine, "main"), (theirs, branch))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wrong += [f"{number}: {text}" for text in world.wrong(folder)]
+        for repo in (mine, theirs):
+            unlock(repo)
+        codes = [mine.run(*PUSH, "main", check=False).returncode, theirs.run(*PUSH, branch, check=False).returncode]
+        if codes.count(0) < (2 if branch == "side" else 1):
+            wrong.append(f"{number}: pushes to main and {branch} exit with {codes}")
+        wrong += [f"{number}, again: {text}" for text in world.wrong(folder)]
+    assert wrong == []
+
+
+def test_a_killed_push_loses_nothing(world: World, tmp_path: Path) -> None:
+    push_killed(world, tmp_path, 1)
+
+
+@pytest.mark.soak
+def test_pushes_killed_at_many_points_lose_nothing(world: World, tmp_path: Path) -> None:
+    push_killed(world, tmp_path, POINTS)
+
+
+@pytest.mark.soak
+def test_fetches_killed_at_many_points_leave_no_half_pack(world: World) -> None:
+    fetch_killed(world, POINTS)
+
+
+@pytest.mark.soak
+def test_two_pushes_killed_at_many_points_lose_nothing(world: World, tmp_path: Path) -> None:
+    pushes_killed(world, tmp_path, POINTS)
