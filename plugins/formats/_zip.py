@@ -42,19 +42,21 @@ _ZIP64_EXTRA = 1
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A stored member.
+    """A member.
 
     Attributes:
         name: Name in the central directory.
         start: Offset of its first byte in the file.
-        size: Size in bytes.
+        size: Size in bytes, of what it is compressed to if it is.
         checksums: Offsets of the fields with its CRC-32.
+        compressed: Whether it is compressed.
     """
 
     name: str
     start: int
     size: int
     checksums: tuple[int, ...]
+    compressed: bool = False
 
     @property
     def end(self) -> int:
@@ -91,12 +93,16 @@ def names(data: Content) -> list[str]:
         return []
 
 
-def members(data: Content) -> list[Member]:
+def members(data: Content, *, compressed: bool = False) -> list[Member]:
     """Find every member of an archive, in file order.
+
+    Args:
+        data: The whole file.
+        compressed: Whether members may be compressed.
 
     Raises:
         FormatError: The archive is damaged or contradicts itself. The message names the member.
-        NotSplittable: A member is compressed or encrypted, or some bytes do not belong to a member.
+        NotSplittable: A member is encrypted, or compressed if none may be, or some bytes do not belong to a member.
     """
     entries, limit = _entries(data)
     seen: set[str] = set()
@@ -112,9 +118,20 @@ def members(data: Content) -> list[Member]:
     for entry in entries:
         if entry.flags & _ENCRYPTED:
             raise NotSplittable(f"zip member {entry.name!r} is encrypted")
-        if entry.method:
-            raise NotSplittable(f"zip member {entry.name!r} is compressed")
+    if not compressed:
+        for member in ordered:
+            require_stored(member)
     return ordered
+
+
+def require_stored(member: Member) -> None:
+    """Raise an error if a member is compressed.
+
+    Raises:
+        NotSplittable: It is.
+    """
+    if member.compressed:
+        raise NotSplittable(f"zip member {member.name!r} is compressed")
 
 
 def literals(layout: Layout) -> dict[str, bytes]:
@@ -283,4 +300,4 @@ def _member(data: Content, entry: _Entry, limit: int) -> Member:
             checksums.append(described)
     if limit - end not in (_DESCRIPTORS if later else (0,)):
         raise _unaccounted(end, limit)
-    return Member(entry.name, start, entry.packed, tuple(checksums))
+    return Member(entry.name, start, entry.packed, tuple(checksums), bool(entry.method))

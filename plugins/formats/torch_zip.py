@@ -1,8 +1,11 @@
-"""Zip files that ``torch.save`` writes since version 1.6: ``.pt``, ``.pth``, ``.bin``.
+"""Zip files that ``torch.save`` writes since version 1.6, and those of TorchScript: ``.pt``, ``.pth``, ``.bin``.
 
 Each storage is one parameter, so tied tensors are stored once, and strided tensors in the order of the storage.
 Everything else in the pickle (nested dictionaries, numbers, objects of any class) is literal bytes. ``_pickle`` reads
 the pickle without running code or importing a class.
+
+TorchScript adds code, which it compresses, and a second pickle with storages of its own, for the tensors in the code.
+The inputs of a trace are in the file without their values.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import ChecksumField, Extent, NotSplittable
+from git_theta_ext.interfaces import ChecksumField, Extent
 
 from . import _zip
 
@@ -23,7 +26,10 @@ if TYPE_CHECKING:
     from ._zip import Member
 
 _PICKLE = "/data.pkl"
-_SCRIPT = "/constants.pkl"
+_CONSTANTS = "constants"
+_STORAGES = ("data/", f"{_CONSTANTS}/")
+_DEBUG = ".debug_pkl"
+"""Records with the lines of code of TorchScript in the source code that it was made of."""
 _PASSING = frozenset((".data/serialization_id", "byteorder", "version", ".format_version", ".storage_alignment"))
 """Records about how the file was written, which do not describe the model."""
 
@@ -45,15 +51,13 @@ class TorchZipFormat:
         """Find the storages and their checksums.
 
         Raises:
-            FormatError: The archive or its pickle is damaged or contradicts itself. The message names the parameter if
-                it concerns one.
-            NotSplittable: The file is compressed, or TorchScript.
+            FormatError: The archive or a pickle is damaged or contradicts itself. The message names the parameter if it
+                concerns one.
+            NotSplittable: The tensors are compressed.
         """
         from ._torch_storages import StorageNames
 
-        if any(name.endswith(_SCRIPT) for name in _zip.names(data)):
-            raise NotSplittable("TorchScript, whose tensors are named by code; save the state_dict instead")
-        members = {member.name: member for member in _zip.members(data)}
+        members = {member.name: member for member in _zip.members(data, compressed=True)}
         pickles = [name for name in members if name.endswith(_PICKLE)]
         if len(pickles) != 1:
             raise FormatError(f"a torch file has one data.pkl, but this archive has {len(pickles)}")
@@ -61,7 +65,8 @@ class TorchZipFormat:
         order = members.get(f"{prefix}/byteorder")
         swapped = order is not None and bytes(data[order.start : order.end][:4]) == b"big"
         names = StorageNames(swapped=swapped)
-        return list(_fields(data, members, members[pickles[0]], f"{prefix}/data/", names))
+        folders = ("data", _CONSTANTS) if f"{prefix}/{_CONSTANTS}.pkl" in members else ("data",)
+        return [field for folder in folders for field in _fields(data, members, f"{prefix}/{folder}", names)]
 
     def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
         """Return None: the pickle would have to be rewritten."""
@@ -69,8 +74,11 @@ class TorchZipFormat:
     def facts(self, layout: Layout) -> dict[str, bytes]:
         """Return the records that are not storages by name, except those that change with every save."""
         records = {name.partition("/")[2] or name: data for name, data in _zip.literals(layout).items()}
-        storages = {name for name, data in records.items() if name.startswith("data/") and not data}
-        return {name: data for name, data in records.items() if name not in _PASSING and name not in storages}
+        return {
+            name: data
+            for name, data in records.items()
+            if name not in _PASSING and not name.endswith(_DEBUG) and (data or not name.startswith(_STORAGES))
+        }
 
     def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> None:
         """Return None: the pickle would have to be rewritten."""
@@ -79,20 +87,25 @@ class TorchZipFormat:
 FORMAT = TorchZipFormat()
 
 
-def _fields(
-    data: Content, members: Mapping[str, Member], pickle: Member, folder: str, names: StorageNames
-) -> Iterator[Field]:
-    """Yield the storages of a pickle, which are in a folder, and their checksums."""
+def _fields(data: Content, members: Mapping[str, Member], stem: str, names: StorageNames) -> Iterator[Field]:
+    """Yield the storages of a pickle, which are in a folder of the same name, and their checksums."""
     # Only splitting a file needs the pickle machine; detection runs on every file and does not import it.
     from ._pickle_stream import MAX_BYTES, PickleStream
     from ._torch_objects import read_objects
 
+    pickle = members[f"{stem}.pkl"]
+    _zip.require_stored(pickle)
     if pickle.size > MAX_BYTES:
         raise FormatError(f"{pickle.name!r} has {pickle.size} bytes, which exceeds the limit of {MAX_BYTES}")
-    for name, storage, spec in names.name(*read_objects(PickleStream(data, pickle.start, pickle.end))):
-        member = members.get(folder + storage.key)
+    folder = stem.rpartition("/")[2]
+    storages, leaves = read_objects(PickleStream(data, pickle.start, pickle.end))
+    if folder == _CONSTANTS:
+        leaves = ((f"{folder}.{path}", leaf) for path, leaf in leaves)
+    for name, storage, spec in names.name(storages, leaves, folder):
+        member = members.get(f"{stem}/{storage.key}")
         if member is None:
-            raise FormatError(f"parameter {name!r}: the archive lacks {folder + storage.key!r}")
+            raise FormatError(f"parameter {name!r}: the archive lacks {f'{stem}/{storage.key}'!r}")
+        _zip.require_stored(member)
         if member.size != storage.nbytes:
             size = storage.nbytes
             raise FormatError(f"parameter {name!r}: {member.name!r} has {member.size} bytes instead of {size}")

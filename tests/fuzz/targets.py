@@ -88,10 +88,12 @@ def _pickles() -> list[bytes]:
 
 
 def _torch_seeds() -> list[bytes]:
-    return [
-        _zip({"m/data.pkl": data, "m/byteorder": b"little", "m/data/0": bytes(16), "m/version": b"3\n"})
+    plain = [
+        {"m/data.pkl": data, "m/byteorder": b"little", "m/data/0": bytes(16), "m/version": b"3\n"}
         for data in _pickles()
     ]
+    script = {**plain[0], "m/code/m.py": b"x", "m/constants.pkl": _pickles()[0], "m/constants/0": bytes(16)}
+    return [_zip(members) for members in (*plain, script)]
 
 
 def _legacy_seeds() -> list[bytes]:

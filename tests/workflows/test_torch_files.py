@@ -33,7 +33,26 @@ def _load_legacy(data: bytes) -> Tensors:
     return loaded
 
 
-KINDS = {"legacy": (_legacy, _load_legacy)}
+class _Model(torch.nn.Module):
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.layer0, self.layer1, self.layer2 = (torch.nn.Parameter(values) for _, values in sorted(tensors.items()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x @ self.layer0) * (x @ self.layer1) * (x @ self.layer2)
+
+
+def _script(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(_Model(tensors)), file)
+    return file.getvalue()
+
+
+def _load_script(data: bytes) -> Tensors:
+    return dict(torch.jit.load(io.BytesIO(data)).state_dict())
+
+
+KINDS = {"legacy": (_legacy, _load_legacy), "script": (_script, _load_script)}
 
 
 def _tracked(repo: Repo) -> None:
@@ -41,6 +60,7 @@ def _tracked(repo: Repo) -> None:
     repo.git("theta", "track", "*.pt")
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize("kind", KINDS)
 def test_branches_that_save_anew_are_merged_by_tensor(with_history: WithHistory, kind: str) -> None:
     write, load = KINDS[kind]

@@ -12,7 +12,6 @@ import pickle
 import subprocess
 import sys
 import types
-import warnings
 import zipfile
 
 import numpy as np
@@ -166,26 +165,12 @@ def test_the_other_byte_order_is_opaque():
     assert specs(data) == {"w": "opaque32:>F32 [3,4]", "b": "U8 [3]"}
 
 
-class _Module(torch.nn.Module):
-    def forward(self, x):
-        return x
-
-
-def scripted():
-    target = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.script(_Module()), target)
-    return target.getvalue()
-
-
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
         (repack(save({"w": W}), {}, compression=zipfile.ZIP_DEFLATED), "is compressed"),
-        (scripted(), "TorchScript"),
     ],
-    ids=["compressed", "scripted"],
+    ids=["compressed"],
 )
 def test_what_cannot_be_split_is_detected_and_says_why(data, reason):
     assert FORMAT.detect(memoryview(data))
