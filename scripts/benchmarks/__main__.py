@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--plain", action="store_true", help="also plain git, which takes minutes")
     parser.add_argument("--megabytes", type=int, default=60, metavar="N", help="of the file that goes by ssh (60)")
     parser.add_argument("--commits", type=int, default=200, metavar="N", help="of the history that is migrated (200)")
+    parser.add_argument("--onto", type=int, default=0, metavar="N", help="lfs: push N commits, then one more (0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     _add_history_options(parser.add_argument_group("history, recode and merge"))
     _add_quality_options(parser.add_argument_group("quality"))
@@ -151,7 +152,7 @@ def _lfs(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     (folder / "lfs").mkdir()
     family = FAMILIES[(arguments.family or ["minilm"])[0]]
     files = lfs.versions(arguments.models, arguments.dtype, family, folder / "lfs")
-    rows = lfs.measure(files, folder / "lfs")
+    rows = lfs.measure(files, folder / "lfs", arguments.onto)
     print(lfs.table(rows), flush=True)
     return rows
 

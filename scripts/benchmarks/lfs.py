@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.checkpoints import write
+from benchmarks.checkpoints import Family, write
 from benchmarks.lfs_host import LfsHost
 from benchmarks.report import markdown
 from benchmarks.tools import LFS, MODEL, THETA, Repository, environment
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from benchmarks.checkpoints import Family
     from benchmarks.tools import Tool
 
 _STEP = 1e-4
 """Standard deviation of the steps of a fine-tune."""
+
+_MANY = Family("10,000 tensors of 8 KB", "BF16", {f"experts.{n}.weight": (64, 64) for n in range(10_000)})
+_ONE = Family("one tensor of 80 MB", "BF16", {"weight": (10_000, 64 * 64)})
+_SMALL = Family("four tensors of 8 KB", "BF16", {f"w{n}": (64, 64) for n in range(4)})
 
 
 def versions(models: Path | None, dtype: str, family: Family, folder: Path) -> list[Path]:
@@ -34,21 +38,31 @@ def versions(models: Path | None, dtype: str, family: Family, folder: Path) -> l
     return paths
 
 
-def measure(files: list[Path], folder: Path) -> list[dict[str, Any]]:
-    """Push the versions one after the other, and clone.
+def measure(files: list[Path], folder: Path, commits: int = 0) -> list[dict[str, Any]]:
+    """Push the versions one after the other, clone, and push models of many and of few tensors.
 
     Args:
         files: The versions, the oldest first.
         folder: An existing folder.
+        commits: Number of commits of a small model, to which one more is added.
 
     Returns:
-        A row for each tool and step: requests, bytes in both directions, and wall time in seconds.
+        A row for each tool and step: requests, bytes in both directions, and wall and CPU time in seconds.
     """
     rows = []
+    many, one = folder / "many.safetensors", folder / "one.safetensors"
+    write(many, _MANY)
+    write(one, _ONE)
     for tool in (THETA, *([LFS] if shutil.which("git-lfs") else [])):
         (folder / tool.name).mkdir()
         with closing(LfsHost(folder / tool.name / "host")) as host:
-            rows += _measured(tool, files, host, folder / tool.name)
+            steps = _Steps(tool, host, folder / tool.name)
+            steps.history(files)
+            for name, path in (("one tensor of 80 MB", one), ("10,000 tensors of 8 KB", many)):
+                steps.single(name, path)
+            if commits:
+                steps.onto(commits)
+            rows += steps.rows
     return rows
 
 
@@ -58,37 +72,90 @@ def table(rows: list[dict[str, Any]]) -> str:
         [
             *(str(row[name]) for name in ("tool", "step", "requests")),
             *(f"{row[way] / 1e6:.2f}" for way in ("up", "down")),
-            f"{row['wall']:.1f} s",
+            *(f"{row[time]:.1f} s" for time in ("wall", "cpu")),
         ]
         for row in rows
     ]
-    return markdown(["", "step", "requests", "MB up", "MB down", "wall"], figures)
+    return markdown(["", "step", "requests", "MB up", "MB down", "wall", "CPU"], figures)
 
 
-def _measured(tool: Tool, files: list[Path], host: LfsHost, folder: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+class _Steps:
+    """What is measured of one tool, on a host of its own.
 
-    def step(name: str, run: Callable[[], float]) -> None:
-        before = len(host.log)
+    Args:
+        tool: The tool.
+        host: The host, without repositories.
+        folder: The folder for repositories.
+
+    Attributes:
+        rows: The results.
+    """
+
+    def __init__(self, tool: Tool, host: LfsHost, folder: Path) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._tool = tool
+        self._host = host
+        self._folder = folder
+        self._env = environment(folder / "home")
+
+    def history(self, files: list[Path]) -> None:
+        """Push versions of one model, and clone the last one and all of them."""
+        repo, url = self._repository("work")
+        for path in files:
+            _commit(repo, path)
+            self._step(f"push {path.stem}", lambda: repo.timed("push", "--quiet", "origin", "main"))
+        self._step("push to another branch", lambda: repo.timed("push", "--quiet", "origin", "main:other"))
+        theta = self._tool is THETA
+        repo.git(*(("theta", "install", "--global") if theta else ("lfs", "install", "--skip-repo")))
+        clone, everything = self._folder / "clone", self._folder / "everything"
+        self._step("clone", lambda: repo.timed("clone", "--quiet", url, str(clone)))
+        if (clone / MODEL).read_bytes() != files[-1].read_bytes():
+            raise AssertionError(f"{self._tool.name} clones another file")
+        fetch = ("-C", str(everything), "theta" if theta else "lfs", "fetch", "--all")
+        self._step(
+            "clone of all versions",
+            lambda: repo.timed("clone", "--quiet", url, str(everything)) + repo.timed(*fetch),
+        )
+
+    def single(self, name: str, path: Path) -> None:
+        """Push a repository of one model."""
+        repo, _ = self._repository(path.stem)
+        _commit(repo, path)
+        self._step(f"push {name}", lambda: repo.timed("push", "--quiet", "origin", "main"))
+
+    def onto(self, commits: int) -> None:
+        """Push one more commit onto many, each of which changed a small model."""
+        repo, _ = self._repository("long")
+        for number in range(commits + 1):
+            write(repo.model, _SMALL, {"w3": number})
+            repo.git("add", "--all")
+            repo.git("commit", "--quiet", "--message", str(number))
+            if number == commits - 1:
+                self._step(f"push {commits:,} commits", lambda: repo.timed("push", "--quiet", "origin", "main"))
+        self._step("push one more", lambda: repo.timed("push", "--quiet", "origin", "main"))
+
+    def _repository(self, name: str) -> tuple[Repository, str]:
+        repo = Repository(self._folder / name, self._tool, self._env)
+        url = self._host.repository(f"{name}.git")
+        repo.git("remote", "add", "origin", url)
+        return repo, url
+
+    def _step(self, name: str, run: Callable[[], float]) -> None:
+        before, used = len(self._host.log), _cpu()
         wall = run()
-        log = host.log[before:]
+        log = self._host.log[before:]
         sent = {way: sum(getattr(request, way) for request in log) for way in ("up", "down")}
-        rows.append({"tool": tool.name, "step": name, "requests": len(log), **sent, "wall": wall})
+        times = {"wall": wall, "cpu": _cpu() - used}
+        self.rows.append({"tool": self._tool.name, "step": name, "requests": len(log), **sent, **times})
 
-    env = environment(folder / "home")
-    repo = Repository(folder / "work", tool, env)
-    url = host.repository()
-    repo.git("remote", "add", "origin", url)
-    for path in files:
-        shutil.copyfile(path, repo.model)
-        repo.git("add", "--all")
-        repo.git("commit", "--quiet", "--message", path.stem)
-        step(f"push {path.stem}", lambda: repo.timed("push", "--quiet", "origin", "main"))
-    step("push to another branch", lambda: repo.timed("push", "--quiet", "origin", "main:other"))
-    commands = (("theta", "install", "--global"),) if tool is THETA else (("lfs", "install", "--skip-repo"),)
-    for command in commands:
-        repo.git(*command)
-    step("clone", lambda: repo.timed("clone", "--quiet", url, str(folder / "clone")))
-    if (folder / "clone" / MODEL).read_bytes() != files[-1].read_bytes():
-        raise AssertionError(f"{tool.name} clones another file")
-    return rows
+
+def _commit(repo: Repository, path: Path) -> None:
+    shutil.copyfile(path, repo.model)
+    repo.git("add", "--all")
+    repo.git("commit", "--quiet", "--message", path.stem)
+
+
+def _cpu() -> float:
+    """Return the CPU time of the commands that have ended, in seconds, with that of git on the host."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
