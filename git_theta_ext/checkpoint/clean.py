@@ -15,7 +15,6 @@ from git_theta_ext.model.layout import Literal, layout_of
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.store.packs.checked import FileSource
-from git_theta_ext.store.packs.writer import SMALL
 from git_theta_ext.util.threads import no_progress, ordered_map, thread_count
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ _SHARED_HASH = 1 << 27
 """Bytes of a tensor from which on several threads hash it."""
 _PIECE, _SHARED_PIECE = 1 << 19, 1 << 22
 """Bytes that are read and hashed at a time, by one thread and by several."""
+_LARGE = 1 << 18
+"""Bytes of a tensor from which on a look-up takes less time than hashing it twice."""
 _SAMPLED = 5
 """One large tensor in this many is looked up first; layers rarely have a multiple of five tensors of one size."""
 _FEWEST = 4
@@ -205,7 +206,7 @@ def _store_likely_new(
     Returns:
         The digests that were computed, and the names of the tensors that were stored.
     """
-    large = [extent for extent in scanned.extents if extent.spec.nbytes >= SMALL]
+    large = [extent for extent in scanned.extents if extent.spec.nbytes >= _LARGE]
     sample = sorted(large, key=lambda extent: -extent.spec.nbytes)[::_SAMPLED]
     unusual = scanned.seeds or len({extent.name for extent in large}) < len(large)
     if len(sample) < _FEWEST or unusual or being_written(data.fileno()):

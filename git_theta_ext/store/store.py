@@ -19,6 +19,7 @@ from git_theta_ext.util.threads import keep_freed_memory, no_progress, window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -108,7 +109,7 @@ class Store(ReadableStore):
         twice.
 
         Args:
-            targets: Open a tensor for reading, each large enough for a pack of its own.
+            targets: Open a tensor for reading.
             advance: Called with the number of bytes processed since the last call.
 
         Returns:
@@ -119,8 +120,7 @@ class Store(ReadableStore):
             StoreError: A file cannot be written. No partly written file is left.
         """
         blobs = [hashed_blob(target) for target in targets]
-        packs = [[blob] for blob in blobs]
-        self.write(packs, advance, loose=True, wanted=lambda digest: bool(self.touch_and_find_missing([digest])))
+        self.write(grouped(blobs), advance, loose=True, wanted=self.touch_and_find_missing)
         return [blob.encoded() for blob in blobs]
 
     def _blobs(self, item: tuple[TensorSpec, Digest, Value], hint: DeltaHint | None) -> list[NewBlob]:
@@ -145,7 +145,7 @@ class Store(ReadableStore):
         advance: Callable[[int], None] = no_progress,
         *,
         loose: bool,
-        wanted: Callable[[Digest], bool] = lambda _: True,
+        wanted: Callable[[AbstractSet[Digest]], AbstractSet[Digest]] = lambda digests: digests,
     ) -> list[str]:
         """Write packs. They are durable on return, and verified by reading, except loose entries without bases.
 

@@ -11,7 +11,7 @@ from git_theta_ext.store.deltas.encode import MemorySource
 from git_theta_ext.store.locations import in_pack
 from git_theta_ext.store.packs.checked import checked_blob
 from git_theta_ext.store.packs.reader import wrong_tensor
-from git_theta_ext.store.packs.writer import NewBlob, dense_blob
+from git_theta_ext.store.packs.writer import NewBlob, dense_blob, divided
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,20 +22,10 @@ if TYPE_CHECKING:
     from git_theta_ext.store.locations import Location
     from git_theta_ext.store.store import Store
 
-_PACK = 1 << 24
-
 
 def copies(store: Store, locations: Iterable[Location]) -> list[list[NewBlob]]:
     """Return copies of entries as blobs, distributed over packs in the given order."""
-    packs: list[list[NewBlob]] = [[]]
-    filled = 0
-    for location in locations:
-        if packs[-1] and filled + location.stored > _PACK:
-            packs.append([])
-            filled = 0
-        packs[-1].append(_copy(store, location))
-        filled += location.stored
-    return [pack for pack in packs if pack]
+    return divided([(_copy(store, location), location.stored) for location in locations])
 
 
 def renamed(store: Store, names: Iterable[str]) -> set[str]:

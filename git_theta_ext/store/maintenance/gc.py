@@ -31,7 +31,7 @@ _MANY = 64
 """Number of small packs from which on they are combined."""
 
 _WASTE = 1 / 8
-"""Share of waste in a pack from which on the rest is copied. Packs of several tensors are small, so this is fast."""
+"""Share of waste in a pack from which on the rest is copied, as it is stored. It bounds what garbage takes for ever."""
 
 _NEGLIGIBLE = 1 << 12
 

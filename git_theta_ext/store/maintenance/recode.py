@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from git_theta_ext.store.deltas.chains import smallest, sound_first
@@ -19,7 +20,7 @@ from git_theta_ext.store.deltas.graph import DeltaGraph
 from git_theta_ext.store.locations import Location
 from git_theta_ext.store.maintenance.cheapest import PossibleParent, cheapest_delta, encodings_with_bases, without_base
 from git_theta_ext.store.maintenance.extract import starting_within
-from git_theta_ext.store.packs.writer import dense_blob
+from git_theta_ext.store.packs.writer import dense_blob, divided
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ _SMALLEST = 256
 """Stored bytes below which a delta, with its entry in the header, saves nothing."""
 
 _WORTH = 0.95
-_PACK = 1 << 25
-"""Approximate limit in bytes of a pack of deltas. Deltas of one version share packs, so they are fetched together."""
 
 
 @dataclass
@@ -199,19 +198,15 @@ class Recoder:
         def opener(digest: Digest) -> Callable[[], StoredSource]:
             return lambda: StoredSource(store.decoder, blobs, digest)
 
-        packs: list[list[NewBlob]] = [[]]
-        filled = 0
-        for plan in plans:
-            if packs[-1] and filled + plan.stored > _PACK:
-                packs.append([])
-                filled = 0
-            digest = plan.candidate.digest
-            if plan.hint is None:
-                packs[-1].append(dense_blob(digest, opener(digest)))
-            else:
-                packs[-1] += coded_blobs(digest, plan.hint, opener(digest), opener(plan.hint.parent))
-            filled += plan.stored
-        store.write([_distinct(pack) for pack in packs], loose=False)
+        packs = divided([(self._blobs(plan, opener), plan.stored) for plan in plans])
+        store.write([_distinct(chain.from_iterable(pack)) for pack in packs], loose=False)
+
+    @staticmethod
+    def _blobs(plan: StoragePlan, opener: Callable[[Digest], Callable[[], StoredSource]]) -> list[NewBlob]:
+        digest = plan.candidate.digest
+        if plan.hint is None:
+            return [dense_blob(digest, opener(digest))]
+        return coded_blobs(digest, plan.hint, opener(digest), opener(plan.hint.parent))
 
 
 def _distinct(blobs: Iterable[NewBlob]) -> list[NewBlob]:

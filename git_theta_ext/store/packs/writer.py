@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from git_theta_ext.interfaces import Chunk
 from git_theta_ext.model.dtypes import SKELETON
@@ -18,6 +18,7 @@ from git_theta_ext.util.threads import ordered_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -26,16 +27,22 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import TensorSource
     from git_theta_ext.model.tensor import TensorSpec
 
-SMALL = 1 << 18
-"""Tensors below this many bytes share packs."""
+SMALLEST_LIMIT, LARGEST_LIMIT = 1 << 25, 1 << 28
+"""Limits in bytes for tensors that share a pack. Interrupted uploads cost more for larger packs, and requests for more
+packs: larger packs are for larger models."""
 
-SHARED_PACK = 1 << 24
-"""The most bytes, before encoding, of tensors that share a pack."""
+MANY_PACKS = 64
+"""Number of packs that are made before they become larger."""
+
+_ENTRY_BYTES = 1 << 10
+"""What an entry counts besides its tensor, so that the header of a pack of tiny tensors stays small."""
 
 UNNAMED = Digest("0" * 64)
 """The digest of a blob whose tensor was not read yet."""
 
 _FINISHERS = 4
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -83,24 +90,31 @@ def dense_blob(digest: Digest, target: Callable[[], TensorSource]) -> NewBlob:
 
 
 def grouped(blobs: Iterable[NewBlob]) -> list[list[NewBlob]]:
-    """Distribute blobs over packs: one for each large tensor, and shared ones for small tensors in the given order.
+    """Distribute blobs over packs in the given order; see ``divided``.
 
-    A skeleton has its own pack, since it outlives the small tensors that it was first stored with.
+    A skeleton has its own pack, since it outlives the tensors that it was first stored with.
     """
-    packs: list[list[NewBlob]] = []
-    shared: list[NewBlob] = []
+    every = list(blobs)
+    skeletons = [[blob] for blob in every if blob.spec.dtype is SKELETON]
+    return [*divided([(blob, blob.spec.nbytes) for blob in every if blob.spec.dtype is not SKELETON]), *skeletons]
+
+
+def divided(items: Sequence[tuple[Item, int]]) -> list[list[Item]]:
+    """Distribute items over packs in the given order, so that a model is few packs, and none of them is too large.
+
+    Args:
+        items: Each with its size in bytes. Items that together exceed the limit do not share a pack.
+    """
+    limit = min(max(SMALLEST_LIMIT, sum(nbytes for _, nbytes in items) // MANY_PACKS), LARGEST_LIMIT)
+    packs: list[list[Item]] = []
     filled = 0
-    for blob in blobs:
-        nbytes = blob.spec.nbytes
-        if nbytes >= SMALL or blob.spec.dtype is SKELETON:
-            packs.append([blob])
-            continue
-        if shared and filled + nbytes > SHARED_PACK:
-            packs.append(shared)
-            shared, filled = [], 0
-        shared.append(blob)
-        filled += nbytes
-    return [*packs, shared] if shared else packs
+    for item, nbytes in items:
+        if not packs or filled + nbytes > limit:
+            packs.append([])
+            filled = 0
+        packs[-1].append(item)
+        filled += nbytes + _ENTRY_BYTES
+    return packs
 
 
 def pack_path(root: Path, name: str) -> Path:
@@ -123,7 +137,7 @@ class PackWriter:
         root: Root of the store.
         executor: Runs the encoding of chunks.
         window: Maximum number of chunks in progress.
-        wanted: Returns whether a digest is wanted, after it was encoded. A pack without wanted digests is not kept.
+        wanted: Returns those of some digests that are wanted, after they were encoded. Others are not kept.
     """
 
     def __init__(
@@ -131,7 +145,7 @@ class PackWriter:
         root: Path,
         executor: ThreadPoolExecutor,
         window: int,
-        wanted: Callable[[Digest], bool] = lambda _: True,
+        wanted: Callable[[AbstractSet[Digest]], AbstractSet[Digest]] = lambda digests: digests,
     ) -> None:
         self._root = root
         self._executor = executor
@@ -159,6 +173,7 @@ class PackWriter:
         coded = ordered_map(self._executor, _encode, jobs, self._window)
         finishing: list[Future[tuple[str, tuple[Entry, ...], set[Path]]]] = []
         made: list[Path] = []
+        seen: set[Digest] = set()
         # Finished packs are flushed in other threads, so that encoding continues.
         finisher = ThreadPoolExecutor(_FINISHERS)
         try:
@@ -168,10 +183,15 @@ class PackWriter:
                     path = temporary(self._root)
                     made.append(path)
                     entries = _stream(path, pack, coded, advance)
-                    if not any(self._wanted(entry.digest) for entry in entries):
-                        path.unlink()
-                        continue
-                    finishing.append(finisher.submit(_finish, self._root, path, entries))
+                    kept = self._kept(entries, seen)
+                    seen.update(entry.digest for entry in kept)
+                    if len(kept) < len(entries):
+                        whole, path = path, temporary(self._root)
+                        made.append(path)
+                        entries = _copy(whole, kept, path)
+                        whole.unlink()
+                    if entries:
+                        finishing.append(finisher.submit(_finish, self._root, path, entries))
                 done = [future.result() for future in finishing]
                 # All at once: one flush of the journal covers all directories.
                 sync_directories({directory for _, _, directories in done for directory in directories})
@@ -181,6 +201,12 @@ class PackWriter:
             finisher.shutdown()
             for path in made:
                 path.unlink(missing_ok=True)
+
+    def _kept(self, entries: Sequence[Entry], seen: AbstractSet[Digest]) -> list[Entry]:
+        """Return the entries that are wanted and not in an earlier pack, each once."""
+        once = {entry.digest: entry for entry in entries if entry.digest not in seen}
+        wanted = self._wanted(once.keys())
+        return [entry for digest, entry in once.items() if digest in wanted]
 
 
 def _encode(job: tuple[NewBlob, int]) -> list[Buffer]:
@@ -209,6 +235,22 @@ def _stream(
         file.seek(0)
         _write_all(file.fileno(), [write_header(entries)])
     return tuple(entries)
+
+
+def _copy(source: Path, entries: Sequence[Entry], target: Path) -> tuple[Entry, ...]:
+    """Write a pack of some entries of another one, and return them as they are there."""
+    head = len(write_header(entries))
+    placed: list[Entry] = []
+    with source.open("rb") as old, target.open("xb") as file:
+        file.seek(head)
+        for entry in entries:
+            placed.append(replace(entry, offset=file.tell()))
+            old.seek(entry.offset)
+            for size in entry.chunks:
+                file.write(old.read(size))
+        file.seek(0)
+        file.write(write_header(placed))
+    return tuple(placed)
 
 
 def _write_all(descriptor: int, pieces: list[Buffer]) -> int:

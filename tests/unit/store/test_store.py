@@ -4,7 +4,7 @@ import shutil
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blo
 from git_theta_ext.store.maintenance.copying import whole_again
 from git_theta_ext.store.packs import writer
 from git_theta_ext.store.packs.reader import read_pack_header
-from git_theta_ext.store.packs.writer import SMALL
+from git_theta_ext.store.packs.writer import divided
 from git_theta_ext.store.store import Store
 from git_theta_ext.util.files import sha256_of
 
@@ -59,9 +59,10 @@ def test_what_is_there_is_not_stored_again(store, make):
     assert store.put(items) == 0
 
 
-def test_small_tensors_share_a_pack_and_large_ones_have_their_own(store, make):
-    store.put([make(SMALL // 4, 1), *(make(100, seed) for seed in range(2, 52)), make(SMALL // 4, 60)])
-    assert sorted(len(read_pack_header(path).entries) for path in packs(store)) == [1, 1, 50]
+def test_tensors_share_packs_up_to_a_limit(store, make, monkeypatch):
+    monkeypatch.setattr(writer, "SMALLEST_LIMIT", 1 << 20)
+    store.put([make(1 << 17, 1), *(make(100, seed) for seed in range(2, 52)), make(1 << 18, 60), make(1 << 19, 61)])
+    assert sorted(len(read_pack_header(path).entries) for path in packs(store)) == [1, 1, 51]
 
 
 def test_a_skeleton_has_a_pack_of_its_own(store, make):
@@ -70,10 +71,23 @@ def test_a_skeleton_has_a_pack_of_its_own(store, make):
     assert sorted(len(read_pack_header(path).entries) for path in packs(store)) == [1, 2]
 
 
-def test_shared_packs_are_bounded(store, make, monkeypatch):
-    monkeypatch.setattr(writer, "SHARED_PACK", 1000)
-    store.put([make(100, seed) for seed in range(5)])
-    assert sorted(len(read_pack_header(path).entries) for path in packs(store)) == [1, 2, 2]
+@pytest.mark.parametrize(
+    ("sizes", "packs", "largest"),
+    [
+        ([10 << 20] * 30, 10, 30 << 20),  # a model of 300 MiB
+        ([280 << 10] * 300, 3, 1 << 25),
+        ([8 << 10] * 10_000, 3, 1 << 25),
+        ([1 << 20] * 16_384, 65, 1 << 28),  # as large as 16 GiB: packs of 256 MiB
+        ([1 << 30, 1, 1 << 30], 3, 1 << 30),
+        ([4] * 1_000_000, 31, 1 << 25),  # headers count
+        ([], 0, 0),
+    ],
+)
+def test_a_model_is_few_packs(sizes, packs, largest):
+    made = divided([(size, size) for size in sizes])
+    assert len(made) == packs
+    assert max(map(sum, made), default=0) <= largest
+    assert list(chain.from_iterable(made)) == sizes
 
 
 def test_packs_are_named_by_their_bytes_and_read_only(store, make):
@@ -333,8 +347,9 @@ def test_a_store_on_a_read_only_file_system_is_read(store, make, monkeypatch):
 
 
 def test_dropping_takes_what_is_old_and_leaves_what_was_touched(store, make):
-    items = [make(SMALL, seed) for seed in range(3)]
-    store.put(items)
+    items = [make(1000, seed) for seed in range(3)]
+    for item in items:
+        store.put([item])
     names = {digest: min(packs_of(store, [digest])) for _, digest, _ in items}
     for name in names.values():
         os.utime(store.pack_path(name), (100, 100))
@@ -354,7 +369,8 @@ def test_dropping_what_is_gone_forgets_it(store, make):
 
 def test_a_pack_that_is_dropped_while_it_is_read_is_replaced_by_another_that_holds_the_same(store, steps, lean):
     old, new = steps(2, elements=(1 << 19) + 4096)
-    store.put([old, new])
+    store.put([old])
+    store.put([new])
     dense = packs_of(store, [new[1]])
     pieces = store.read_ahead([(new[1], new[0])])
     read = bytes(next(pieces).data)

@@ -70,8 +70,7 @@ def test_flipped_bits_in_large_packs_are_named_with_what_needs_them(store, manif
             damage(path, flipped(sound, int(at)))
             assert found(store) == [("corrupt", str(path), str(path))]
             needed = users(store, {"m": manifest}, [str(path)])[str(path)]
-            assert len(needed) == 1
-            assert needed[0] in {"m: small", "m: large", "m: the skeleton"}
+            assert sorted(needed) in (["m: large", "m: small"], ["m: the skeleton"])
         damage(path, sound)
     assert found(store) == []
 
@@ -85,7 +84,8 @@ def test_cut_and_longer_packs_are_named(store, make, change):
 
 
 def test_renamed_and_swapped_packs_are_named(store, make):
-    store.put([make(1 << 17, 1), make(1 << 17, 2), make(9, 3)])
+    for seed in range(3):
+        store.put([make(1000, seed)])
     one, two, three = (path for _, path in store.pack_files())
     first, second = one.read_bytes(), two.read_bytes()
     damage(one, second)

@@ -10,13 +10,21 @@ from helpers import dense_payload, make_pack, packs_of
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs
 from git_theta_ext.store.maintenance import gc
 from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, repack, wasted
+from git_theta_ext.store.packs import writer
 from git_theta_ext.store.packs.format import MAGIC, VERSION, Entry
-from git_theta_ext.store.packs.writer import SMALL, dense_blob
+from git_theta_ext.store.packs.writer import dense_blob
 from git_theta_ext.store.store import Store
 from git_theta_ext.util.files import sha256_of
 
 LONG_AGO = 1000
 NEVER = 0.0
+LARGE = 1 << 18
+"""Elements of a tensor that has a pack of its own; eight tensors of an eighth share one."""
+
+
+@pytest.fixture(autouse=True)
+def _small_packs(monkeypatch):
+    monkeypatch.setattr(writer, "SMALLEST_LIMIT", 3 << 19)
 
 
 def names(store):
@@ -52,7 +60,7 @@ def gone(found):
 
 
 def test_what_nobody_names_goes_when_it_is_old(store, make, now):
-    named, old, young = (make(SMALL, seed) for seed in range(3))
+    named, old, young = (make(LARGE, seed) for seed in range(3))
     store.put([named, old, young])
     age(store, pack_of(store, named), pack_of(store, old))
     found = find_garbage(store, digests(named), now - 3600)
@@ -105,7 +113,7 @@ def test_what_is_held_in_fewer_bytes_elsewhere_goes_however_young_it_is(store, s
 
 
 def test_a_pack_that_somebody_touched_since_it_was_found_stays(store, make, now):
-    item, other = make(SMALL, 1), make(SMALL, 2)
+    item, other = make(LARGE, 1), make(LARGE, 2)
     store.put([item, other])
     age(store)
     found = find_garbage(store, set(), now)
@@ -145,7 +153,7 @@ def test_only_one_of_two_that_could_each_stand_for_the_other_goes(store, steps, 
 def test_alternates_are_counted_on_by_nobody_and_never_deleted_from(tmp_path, steps, make, lean, now):
     old, new = steps(2)
     lender = Store(tmp_path / "lender")
-    lender.put([old, new, make(SMALL, 7)])
+    lender.put([old, new, make(LARGE, 7)])
     lean(lender, new, old)
     lender.close()
     before = {path: path.stat().st_mtime for path in (tmp_path / "lender" / "packs").rglob("*")}
@@ -164,7 +172,7 @@ def test_alternates_are_counted_on_by_nobody_and_never_deleted_from(tmp_path, st
 
 
 def test_what_is_needed_is_copied_out_of_packs_that_are_mostly_waste(store, make, now):
-    items = [make(SMALL // 8, seed) for seed in range(8)]
+    items = [make(LARGE // 8, seed) for seed in range(8)]
     store.put(items)
     (before,) = names(store)
     age(store)
@@ -178,7 +186,7 @@ def test_what_is_needed_is_copied_out_of_packs_that_are_mostly_waste(store, make
 
 @pytest.mark.parametrize(("needed", "copied"), [(7, 0), (6, 1)])
 def test_packs_that_are_nearly_all_needed_are_left_as_they_are(store, make, now, needed, copied):
-    items = [make(SMALL // 8, seed) for seed in range(8)]
+    items = [make(LARGE // 8, seed) for seed in range(8)]
     store.put(items)
     age(store)
     size = disk(store)
@@ -220,7 +228,7 @@ def test_differences_are_copied_as_they_are(store, steps, make, lean, now):
 
 
 def test_a_pack_that_was_touched_while_it_was_copied_stays_beside_the_copy(store, make, now, monkeypatch):
-    items = [make(SMALL // 8, seed) for seed in range(8)]
+    items = [make(LARGE // 8, seed) for seed in range(8)]
     store.put(items)
     age(store)
     write = Store.write

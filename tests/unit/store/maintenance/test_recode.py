@@ -12,10 +12,10 @@ from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.deltas.chains import depths, shallowest, smallest
 from git_theta_ext.store.deltas.encode import DeltaHint
-from git_theta_ext.store.maintenance import recode
 from git_theta_ext.store.maintenance.cheapest import Candidate
 from git_theta_ext.store.maintenance.gc import collect, find_garbage, repack
 from git_theta_ext.store.maintenance.recode import Recoder
+from git_theta_ext.store.packs import writer
 from git_theta_ext.store.store import Store
 
 LIMIT = 4
@@ -264,7 +264,7 @@ def test_what_does_not_come_back_as_it_was_stops_recoding_and_is_removed(store, 
 
 
 def test_packs_of_differences_are_bounded(store, steps, monkeypatch):
-    monkeypatch.setattr(recode, "_PACK", 1)
+    monkeypatch.setattr(writer, "SMALLEST_LIMIT", 1)
     before = [steps(1, seed=seed)[0] for seed in range(3)]
     after = [steps(2, seed=seed)[1] for seed in range(3)]
     store.put([*before, *after])
