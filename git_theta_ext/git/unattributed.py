@@ -29,7 +29,7 @@ def unattributed(repo: Repository, paths: Collection[str]) -> list[str]:
 def advice(repo: Repository, paths: list[str]) -> tuple[str, str]:
     """Return a message about manifests without our filter, and the command that fixes them."""
     others = len(paths) - 1
-    named = paths[0] + (f" and {others} other{'s' if others > 1 else ''}" if others else "")
+    named = repo.relative(paths[0]) + (f" and {others} other{'s' if others > 1 else ''}" if others else "")
     verb = "are manifests" if others else "is a manifest"
     files = _attribute_files(repo, paths)
     if files and len(theta_paths(repo.run, paths)) == len(paths):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 from typing import TYPE_CHECKING
@@ -55,7 +57,9 @@ def test_a_conflict_is_resolved_by_what_the_merge_and_resolve_say(repo: Repo, be
     listed = typed(below, hints(stderr)[0])
     assert listed.returncode == 1
     (command,) = re.findall("to resolve them: (.*)", listed.stdout)
-    assert typed(below, re.sub(r"\S*theirs\S*", "theirs", command)).returncode == 0
+    assert listed.stdout.startswith("../my first/model.safetensors:\n")
+    resolved = typed(below, re.sub(r"\S*theirs\S*", "theirs", command))
+    assert (resolved.returncode, resolved.stdout) == (0, "resolved ../my first/model.safetensors\n")
     assert repo.read(PATH) == theirs
     assert repo.git("ls-files", "-u") == ""
 
@@ -66,6 +70,36 @@ def test_a_deleted_checkpoint_comes_back_by_what_checkout_says(repo: Repo, below
     (hint,) = hints(below.run("theta", "checkout").stderr)
     assert typed(below, hint).returncode == 0
     assert repo.read(PATH) == data
+
+
+def test_paths_are_shown_as_the_user_types_them_and_for_programs_from_the_top(repo: Repo, below: Repo) -> None:
+    shown = "../my first/model.safetensors"
+    assert below.git("theta", "add", "--dry-run", "..") == f"would add {shown}"
+    assert f"unchanged {shown}: " in below.git("theta", "add", "..")
+    assert json.loads(below.git("theta", "add", "--json", ".."))["added"][0]["path"] == PATH
+    for words, told in (((), f"wrote {shown}"), (("--json",), f'"{PATH}"')):
+        (repo.path / PATH).unlink()
+        assert told in below.git("theta", "checkout", "--force", "..", *words)
+    (repo.path / PATH).unlink()
+    assert f"warning: {shown} was deleted" in below.run("theta", "checkout").stderr
+    assert f"removed {shown}" in below.git("theta", "add", "..")
+    refused = below.run("theta", "resolve", "--method", "ours", "today.txt", check=False)
+    assert "error: today.txt has no conflicts" in refused.stderr
+
+
+def test_files_are_listed_as_git_lists_them(repo: Repo, below: Repo) -> None:
+    repo.write_model("other.safetensors")
+    repo.commit("two")
+    inside = Repo(below.path.parent / "my first")
+    for place in (repo, below, inside, Repo(below.path.parent)):
+        for revision, command in ((), ("ls-files",)), (("HEAD",), ("ls-tree", "-r", "--name-only", "HEAD")):
+            lines = place.git("theta", "ls-files", *revision).splitlines()
+            expected = [name for name in place.git(*command).splitlines() if name.endswith(".safetensors")]
+            assert [line.partition("  (")[0] for line in lines] == expected
+    (listed,) = json.loads(inside.git("theta", "ls-files", "--json"))["checkpoints"]
+    assert listed["path"] == PATH
+    # Git runs hooks at the top, and says in the environment where the user is.
+    assert "other.safetensors" in repo.git("theta", "ls-files", env={**os.environ, "GIT_PREFIX": "models/notes/"})
 
 
 def test_attributes_are_written_at_the_top(repo: Repo, below: Repo) -> None:

@@ -67,7 +67,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     without = unattributed(repo, [path for path in repo.manifests(None) if path in chosen]) if chosen else []
     output.result(
         {"written": done, "without_attribute": without, "left": left, "gone": gone, "not_fetched": out},
-        [f"wrote {path}" for path in done] or _nothing(left, gone, without, out),
+        [f"wrote {repo.relative(path)}" for path in done] or _nothing(left, gone, without, out),
     )
     for failure in failures:
         output.error(failure)
@@ -79,9 +79,11 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
             f"git theta checkout {repo.argument(out[0])} fetches and writes it"
         )
     for path in gone:
-        output.warning(f"{path} was deleted from the work tree", f"git theta checkout --force {repo.argument(path)}")
+        output.warning(
+            f"{repo.relative(path)} was deleted from the work tree", f"git theta checkout --force {repo.argument(path)}"
+        )
     if left and not failures:
-        output.warning(f"{left[0]} has merge conflicts", f"git theta resolve {repo.argument(left[0])}")
+        output.warning(f"{repo.relative(left[0])} has merge conflicts", f"git theta resolve {repo.argument(left[0])}")
     return failures[0].exit_code if failures else 0
 
 

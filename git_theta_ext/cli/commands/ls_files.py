@@ -1,7 +1,11 @@
-"""List the checkpoints of a commit or of the index."""
+"""List the checkpoints of a commit or of the index.
+
+In a subdirectory, lists those below it, like git ls-files.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
@@ -10,7 +14,7 @@ from git_theta_ext.git.repository import Repository
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from git_theta_ext.model.manifest import Manifest
 
@@ -29,9 +33,13 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List checkpoints."""
-    checkpoints = {path: manifest for path, (_, manifest) in Repository.discover().manifests(args.rev).items()}
+    # In a hook, GIT_PREFIX is the directory of the user, which a script that lists files does not expect to matter.
+    repo = Repository.discover(env={name: value for name, value in os.environ.items() if name != "GIT_PREFIX"})
+    checkpoints = {
+        path: manifest for path, (_, manifest) in repo.manifests(args.rev).items() if path.startswith(repo.prefix)
+    }
     data = [describe(path, manifest, parameters=args.params) for path, manifest in checkpoints.items()]
-    output_of(args).result({"checkpoints": data}, _lines(checkpoints, parameters=args.params))
+    output_of(args).result({"checkpoints": data}, _lines(repo, checkpoints, parameters=args.params))
     return 0
 
 
@@ -73,8 +81,8 @@ def parameter_lines(manifest: Manifest) -> Iterator[str]:
         yield f"  {name:{width}}  {parameter.spec!s:20}  {parameter.digest[:16]}"
 
 
-def _lines(checkpoints: dict[str, Manifest], *, parameters: bool) -> Iterator[str]:
+def _lines(repo: Repository, checkpoints: Mapping[str, Manifest], *, parameters: bool) -> Iterator[str]:
     for path, manifest in checkpoints.items():
-        yield f"{path}  ({summary(manifest)})"
+        yield f"{repo.relative(path)}  ({summary(manifest)})"
         if parameters:
             yield from parameter_lines(manifest)

@@ -72,10 +72,11 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     patterns = [*patterns, *args.patterns]
     method = choice(args.method, _options(args.options), origin="command line") if args.method else None
     left, data, lines = 0, [], []
+    shown = workspace.repo.relative
     models = finish_models(workspace, paths)
     for model in models:
-        lines += [f"resolved {path}" for path in model.resolved]
-        lines += [f"removed {path}" for path in model.removed]
+        lines += [f"resolved {shown(path)}" for path in model.resolved]
+        lines += [f"removed {shown(path)}" for path in model.removed]
     done = {path for model in models for path in (*model.resolved, *model.removed)}
     paths = [*(path for path in paths if path not in done), *(path for model in models for path in model.conflicted)]
     for path in dict.fromkeys(paths):
@@ -85,14 +86,14 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         data.append(_data(checkpoint))
         if checkpoint.manifest.conflicted:
             left += 1
-            lines += [f"{path}:", *_conflict_lines(checkpoint.manifest)]
+            lines += [f"{shown(path)}:", *_conflict_lines(checkpoint.manifest)]
             if method is None:
                 lines.append(
                     f"to resolve them: {_resolve_command(checkpoint.manifest)} {workspace.repo.argument(path)}"
                 )
         else:
             stage_resolved(workspace, checkpoint)
-            lines.append(f"resolved {path}")
+            lines.append(f"resolved {shown(path)}")
     data += [{"path": path, "layout": None, "conflicts": []} for path in sorted(done)]
     output.result({"checkpoints": data}, lines)
     return int(left > 0)

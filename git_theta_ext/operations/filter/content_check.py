@@ -49,14 +49,15 @@ def _doubt(repo: Repository, path: str, manifest: Manifest, data: Content) -> st
         return None
     head = bytes(data[:_HEAD])
     if head.startswith(_LFS_POINTER):
-        return f"{path} is a Git LFS pointer and not the model itself; git lfs pull downloads the model"
+        return f"{repo.relative(path)} is a Git LFS pointer and not the model itself; git lfs pull downloads the model"
     versions = (_manifest(repo, f"{place}:{path}") for place in ("HEAD", ":0"))
     before = next((version for version in versions if version is not None and version.format != OPAQUE), None)
     if before is None:
         return None
     what = "begins with zeros" if not any(head) else f"has {data.nbytes} bytes in an unknown format"
     return (
-        f"{path} {what}, but the previous version is {before.format} with {len(before.parameters)} parameters; "
+        f"{repo.relative(path)} {what}, "
+        f"but the previous version is {before.format} with {len(before.parameters)} parameters; "
         f"if it is damaged: git restore --source=HEAD --staged --worktree {repo.argument(path)}"
     )
 

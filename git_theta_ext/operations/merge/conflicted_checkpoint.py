@@ -69,7 +69,7 @@ def find_conflicts(workspace: Workspace, path: str) -> ConflictedCheckpoint:
         # A strategy that runs no driver, or a driver that failed, leaves the conflict in the index only.
         manifest = _conflicts_in_index(workspace, path)
     if manifest is None:
-        raise UsageError(f"{path} has no conflicts", hint="git theta status")
+        raise UsageError(f"{workspace.repo.relative(path)} has no conflicts", hint="git theta status")
     return ConflictedCheckpoint(path, manifest, content, replace(file, content=content))
 
 
@@ -97,7 +97,7 @@ def _conflicts_in_index(workspace: Workspace, path: str) -> Manifest | None:
     if len({2, 3} & set(stages)) == 1:
         deleter = "by the other side" if 2 in stages else "by ours"  # noqa: PLR2004 - stage 2 is ours
         raise UsageError(
-            f"{path} was deleted or renamed {deleter}: decide whether to keep the file",
+            f"{repo.relative(path)} was deleted or renamed {deleter}: decide whether to keep the file",
             hint=f"git add {repo.argument(path)} keeps it, git rm {repo.argument(path)} deletes it",
         )
     if sides[1] is None or sides[2] is None:
@@ -171,8 +171,9 @@ def _write(repo: Repository, checkpoint: ConflictedCheckpoint, content: bytes) -
         with open(unfinished.descriptor, "wb", closefd=False) as file:
             file.write(content)
         if not unfinished.put(checkpoint.file):
+            shown = repo.relative(checkpoint.path)
             raise ChangedError(
-                f"{checkpoint.path} was changed by another program in the meantime, and was left as it is",
+                f"{shown} was changed by another program in the meantime, and was left as it is",
                 hint=f"git theta resolve {repo.argument(checkpoint.path)}",
             )
         return Expected(os.fstat(unfinished.descriptor), content)

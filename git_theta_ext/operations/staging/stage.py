@@ -85,11 +85,15 @@ def regular_file(repo: Repository, path: str) -> os.stat_result:
     try:
         stat = (worktree_of(repo) / path).lstat()
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}", hint=f"git rm --cached {repo.argument(path)}") from error
+        raise UsageError(
+            f"{repo.relative(path)}: {error.strerror}", hint=f"git rm --cached {repo.argument(path)}"
+        ) from error
     if stat_module.S_ISLNK(stat.st_mode):
-        raise UsageError(f"{path} is a symbolic link", hint=f"git add {repo.argument(path)} stages the link")
+        raise UsageError(
+            f"{repo.relative(path)} is a symbolic link", hint=f"git add {repo.argument(path)} stages the link"
+        )
     if not stat_module.S_ISREG(stat.st_mode):
-        raise UsageError(f"{path} is not a file")
+        raise UsageError(f"{repo.relative(path)} is not a file")
     return stat
 
 
