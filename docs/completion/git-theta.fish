@@ -37,7 +37,7 @@ complete -c git-theta -n '__fish_seen_subcommand_from migrate' -l include -x -a 
 complete -c git-theta -n '__fish_seen_subcommand_from migrate' -l exclude -x -a '(__fish_complete_path (commandline -ct))' -d 'pattern of paths that are left out'
 complete -c git-theta -n '__fish_seen_subcommand_from migrate' -l allow-missing -d 'leave pointers of Git LFS whose content cannot be fetched'
 complete -c git-theta -n '__fish_seen_subcommand_from migrate' -l as -x -a 'safetensors torch flax' -d 'format of checkpoints of git-theta 0.2.0; default: flax if they are nested, else by their names'
-complete -c git-theta -n '__fish_seen_subcommand_from migrate' -l everything -d 'rewrite all branches and tags'
+complete -c git-theta -n '__fish_seen_subcommand_from migrate' -l everything -d 'all branches and tags'
 complete -c git-theta -n '__fish_seen_subcommand_from migrate' -s n -l dry-run -d 'show what would be done, and do nothing'
 complete -c git-theta -n '__fish_seen_subcommand_from migrate' -l to -x -a 'lfs plain' -d 'what versions models from then on'
 complete -c git-theta -n '__fish_seen_subcommand_from migrate' -l all -d 'estimate from all versions instead of some'

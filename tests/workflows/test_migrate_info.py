@@ -26,7 +26,7 @@ def test_the_estimate_is_near_what_an_import_and_a_gc_give(tmp_path: Path) -> No
             path.unlink()
     text = repo.git("theta", "migrate", "info", "--all")
     assert text.splitlines()[0] == "*.safetensors: 8 versions of 1 file"
-    assert "not on this machine: 1 version in Git LFS" in text
+    assert "1 version in Git LFS to fetch first" in text
     assert "small" not in text
     patterns = json.loads(repo.git("theta", "migrate", "info", "--include", "*.safetensors", "--all", "--json"))[
         "patterns"

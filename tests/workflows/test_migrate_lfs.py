@@ -53,7 +53,13 @@ def test_objects_that_are_missing_here_are_fetched(tmp_path: Path) -> None:
     repo.git("remote", "add", "origin", str(tmp_path / "server.git"))
     repo.git("push", "--quiet", "origin", "main", "side")
     shutil.rmtree(repo.path / ".git/lfs/objects")
-    repo.git(*INCLUDE)
+    planned = json.loads(repo.git(*INCLUDE, "--dry-run", "--json"))
+    assert (planned["versions"], planned["left"], planned["fetched"]["objects"]) == (7, [], 5)
+    assert not (repo.path / ".git/lfs/objects").exists()
+    repo.git("branch", "--quiet", "-D", "side")
+    done = repo.run(*INCLUDE)
+    assert "branches of origin stay as they are, because there is no local branch: side" in done.stderr
+    assert "fetched 5 objects of Git LFS" in done.stdout
     assert wrong_versions(repo, was) == []
 
 

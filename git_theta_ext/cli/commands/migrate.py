@@ -6,12 +6,14 @@ interrupted migration continues when the command runs again.
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.errors import UsageError
 from git_theta_ext.operations.migrate.attributes import Tracked
 from git_theta_ext.operations.migrate.exporting import export_history
 from git_theta_ext.operations.migrate.finish import state_folder
@@ -21,7 +23,6 @@ from git_theta_ext.operations.migrate.run import Scope
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator, Sequence
 
     from git_theta_ext.cli.output import Output
@@ -32,12 +33,26 @@ if TYPE_CHECKING:
 GROUP = "start"
 EXAMPLE = "git theta migrate import --include '*.safetensors' --everything"
 
+_IMPORT = """\
+Rewrite history so that git theta versions the models in it, which are in git, in
+Git LFS or of git-theta 0.2.0 now. Objects of Git LFS that are not on this machine
+are fetched. Commits get new ids; everything else in them stays. --include is
+required, and may be given several times."""
+_EXPORT = """\
+Rewrite history so that Git LFS or git itself versions the models that git theta
+versions now. Parameters that are not on this machine are fetched. Objects of Git
+LFS are stored on this machine; a push uploads them."""
+_INFO = """\
+List the files of history by the endings of their names, the largest first: what
+all versions take now, and what they would take after an import and git theta gc.
+Without --include, files that were never larger than 100 kB are left out."""
+
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    imported = actions.add_parser("import", help="rewrite history to git theta", allow_abbrev=False)
-    _add_patterns(imported, required=True)
+    imported = _action(actions, "import", "rewrite history to git theta", _IMPORT, EXAMPLE)
+    _add_patterns(imported)
     imported.add_argument(
         "--allow-missing", action="store_true", help="leave pointers of Git LFS whose content cannot be fetched"
     )
@@ -47,38 +62,50 @@ def register(parser: argparse.ArgumentParser) -> None:
         choices=("safetensors", "torch", "flax"),
         help="format of checkpoints of git-theta 0.2.0; default: flax if they are nested, else by their names",
     )
-    exported = actions.add_parser("export", help="rewrite history to Git LFS or plain git", allow_abbrev=False)
+    exported = _action(
+        actions, "export", "rewrite history to Git LFS or plain git", _EXPORT, "git theta migrate export --to lfs"
+    )
     exported.add_argument("--to", choices=("lfs", "plain"), required=True, help="what versions models from then on")
-    info = actions.add_parser("info", help="show what import would save", allow_abbrev=False)
-    _add_patterns(info, required=False)
+    info = _action(actions, "info", "show what import would save", _INFO, "git theta migrate info --everything")
+    _add_patterns(info)
     info.add_argument("--all", action="store_true", help="estimate from all versions instead of some")
-    _add_refs(info)
-    add_options(info)
+    for action in (imported, exported, info):
+        action.add_argument("refs", metavar="REF", nargs="*", help="branches and tags; default: the current branch")
+        action.add_argument("--everything", action="store_true", help="all branches and tags")
     for action in (imported, exported):
-        _add_refs(action)
         action.add_argument("-n", "--dry-run", action="store_true", help="show what would be done, and do nothing")
+    for action in (imported, exported, info):
         add_options(action)
 
 
-def _add_patterns(parser: argparse.ArgumentParser, *, required: bool) -> None:
+def _action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    summary: str,
+    description: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    return actions.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_patterns(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--include",
         metavar="PATTERN",
         action="append",
         default=[],
-        required=required,
         help="pattern of the paths of models, as in .gitattributes",
     )
     parser.add_argument(
         "--exclude", metavar="PATTERN", action="append", default=[], help="pattern of paths that are left out"
     )
-
-
-def _add_refs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "refs", metavar="REF", nargs="*", help="branches and tags to rewrite; default: the current branch"
-    )
-    parser.add_argument("--everything", action="store_true", help="rewrite all branches and tags")
 
 
 @in_workspace
@@ -87,10 +114,12 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     if args.action == "info":
         tracked = Tracked(tuple(args.include), tuple(args.exclude))
         scope = Scope(tuple(args.refs), args.everything)
-        _show(output, migration_info(workspace, scope, tracked, complete=args.all))
+        _show(output, migration_info(workspace, scope, tracked, complete=args.all), included=bool(args.include))
         return 0
     scope = Scope(tuple(args.refs), args.everything, args.dry_run)
     if args.action == "import":
+        if not args.include:
+            raise UsageError("no pattern of the paths of models: --include PATTERN", hint="git theta migrate info")
         tracked = Tracked(tuple(args.include), tuple(args.exclude))
         done = import_history(workspace, scope, tracked, allow_missing=args.allow_missing, kind=args.kind)
     else:
@@ -99,10 +128,11 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     return 0
 
 
-def _show(output: Output, shares: Sequence[Share]) -> None:
+def _show(output: Output, shares: Sequence[Share], *, included: bool) -> None:
     fields = ("pattern", "files", "versions", "nbytes", "now", "missing", "after", "sampled")
     data = [{name.replace("nbytes", "bytes"): getattr(share, name) for name in fields} for share in shares]
-    output.result({"patterns": data}, [line for share in shares for line in _share(share)] or ["no models in history"])
+    nothing = "no file in history matches" if included else "history has no file of 100 kB or more"
+    output.result({"patterns": data}, [line for share in shares for line in _share(share)] or [nothing])
 
 
 def _share(share: Share) -> Iterator[str]:
@@ -111,7 +141,7 @@ def _share(share: Share) -> Iterator[str]:
     if share.after is not None:
         yield f"  about {human_bytes(share.after)} with git theta (estimated from {human_bytes(share.sampled)})"
     if share.missing:
-        yield f"  not on this machine: {plural(share.missing, 'version')} in Git LFS"
+        yield f"  {plural(share.missing, 'version')} in Git LFS to fetch first"
 
 
 def _report(output: Output, done: Migrated, commit_map: str, *, dry: bool) -> None:

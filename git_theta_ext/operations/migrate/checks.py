@@ -12,6 +12,7 @@ from git_theta_ext.git.install import configured
 from git_theta_ext.git.revisions import branch_of
 from git_theta_ext.git.worktrees import worktrees
 from git_theta_ext.operations.migrate.attributes import NAME
+from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -134,6 +135,20 @@ def warn_of_stashes(repo: Repository, reporter: Reporter) -> None:
             "stashes stay as they are, based on the old history; models in them are not migrated",
             "git stash branch NAME, commit, and migrate again",
         )
+
+
+def warn_of_remote_branches(repo: Repository, reporter: Reporter) -> None:
+    """Say which branches of remotes have no local branch, as in a new clone, and are not rewritten."""
+    for remote in repo.config.git_remotes:
+        prefix = f"refs/remotes/{remote}/"
+        listed = repo.run("for-each-ref", "--format=%(refname)%00%(symref)", prefix, "refs/heads/")
+        refs = dict(line.split("\0") for line in listed.decode(errors="surrogateescape").splitlines())
+        theirs = [name.removeprefix(prefix) for name, symref in refs.items() if name.startswith(prefix) and not symref]
+        if left := [branch for branch in theirs if f"refs/heads/{branch}" not in refs]:
+            reporter.warning(
+                f"branches of {remote} stay as they are, because there is no local branch: {shortlist(left)}",
+                f"git fetch --update-head-ok {quote(remote)} 'refs/heads/*:refs/heads/*'",
+            )
 
 
 def _changed(repo: Repository) -> bytes:

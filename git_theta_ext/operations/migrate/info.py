@@ -76,7 +76,10 @@ def migration_info(workspace: Workspace, scope: Scope, tracked: Tracked, *, comp
     repo = workspace.repo
     tips = tips_of(repo, chosen_refs(repo, scope.names, everything=scope.everything))
     include = tracked.include or ["*"]
-    with path_matcher(repo, include, tracked.exclude) as matches, workspace.reporter.progress("reading") as advance:
+    with (
+        path_matcher(repo, include, tracked.exclude) as matches,
+        workspace.reporter.progress("reading commits", counted=True) as advance,
+    ):
         files = list_files(repo, tips, matches, advance).files
     storage = LfsStorage.of(repo)
     migrated = {oid for oid, _ in manifest_blobs(repo, object_infos(repo, files))}

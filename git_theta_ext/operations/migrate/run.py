@@ -11,6 +11,7 @@ from git_theta_ext.operations.migrate.checks import (
     check_other_work_trees,
     check_rewritten,
     check_work_tree,
+    warn_of_remote_branches,
     warn_of_stashes,
 )
 from git_theta_ext.operations.migrate.finish import count_signatures, finish, finish_interrupted, state_folder
@@ -105,6 +106,8 @@ def migrate(workspace: Workspace, scope: Scope, direction: Direction) -> Migrate
             check_work_tree(repo)
             check_other_work_trees(repo, [ref.name for ref in refs])
         warn_of_stashes(repo, workspace.reporter)
+        if scope.everything:
+            warn_of_remote_branches(repo, workspace.reporter)
         listing = list_history(workspace, refs, direction)
         planned = direction.plan(listing, dry_run=scope.dry_run)
         planned = replace(planned, signatures=count_signatures(repo, listing.commits, refs))
