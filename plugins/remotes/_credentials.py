@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from ._git_settings import GitSettings
 
+_SILENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "GCM_INTERACTIVE": "never"}
+
 
 @dataclass(frozen=True)
 class Credential:
@@ -27,15 +29,19 @@ class Credential:
         user: The user name.
         password: The password or token.
         filled: What ``git credential`` printed, to approve or reject it.
+        bearer: Whether the password is a token without a user name.
     """
 
     source: str
     user: str
     password: str
     filled: bytes | None = None
+    bearer: bool = False
 
     def header(self) -> dict[str, str]:
         """Return the header that identifies the user."""
+        if self.bearer:
+            return {"Authorization": f"Bearer {self.password}"}
         pair = f"{self.user}:{self.password}".encode(errors="surrogateescape")
         return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
 
@@ -69,8 +75,14 @@ def from_netrc(settings: GitSettings, url: str) -> Credential | None:
     return Credential("~/.netrc", known[0], known[2] or "") if known else None
 
 
-def from_git(git: GitCommands, url: str, realm: str | None) -> Credential:
+def from_git(git: GitCommands, url: str, realm: str | None, *, ask: bool = True) -> Credential:
     """Ask ``git credential``, which asks its helpers, and then the user.
+
+    Args:
+        git: The local repository.
+        url: The URL.
+        realm: What the server says about the credential.
+        ask: Whether the user may be asked.
 
     Raises:
         RemoteError: It knows none.
@@ -82,7 +94,7 @@ def from_git(git: GitCommands, url: str, realm: str | None) -> Credential:
         lines.append(f"wwwauth[]={realm}")
     data = "".join(f"{line}\n" for line in lines if not set(line) & set("\n\0")).encode(errors="surrogateescape")
     try:
-        filled = git.run("credential", "fill", input=data)
+        filled = git.run("credential", "fill", input=data, env=None if ask else _SILENT)
     except RepositoryError as error:
         raise RemoteError(
             f"{without_user(url)} asks for a user name and a password: {error.message}",

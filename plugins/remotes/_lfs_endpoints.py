@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -13,10 +14,11 @@ from git_theta_ext.protocol.lfs.batch import read_authentication
 from git_theta_ext.protocol.lfs.endpoints import is_http, lfs_url, ssh_address, without_user
 
 from ._credentials import configured_headers, from_git, from_netrc, from_url, report
+from ._hugging_face_tokens import token_of_environment, token_of_login, wants_token
 from ._lfs_ssh import authenticate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from git_theta_ext.interfaces import GitCommands
     from git_theta_ext.protocol.lfs.batch import Operation
@@ -40,6 +42,7 @@ class Endpoint:
         ssh: Whether they come from ``git-lfs-authenticate``.
         guessed: Whether the host with ssh does not say where its server is.
         expires: When the headers expire, in seconds since 1970.
+        tried: Where credentials came from that the server refused.
     """
 
     url: str
@@ -48,6 +51,7 @@ class Endpoint:
     ssh: bool = False
     guessed: bool = False
     expires: float | None = None
+    tried: tuple[str, ...] = ()
 
 
 class Endpoints:
@@ -98,24 +102,43 @@ class Endpoints:
         with self._lock:
             if self._known.get(operation) is not endpoint:
                 return  # another thread has just found one
-            sent = endpoint.credential
+            sent, tried = endpoint.credential, endpoint.tried
             if sent is not None:
                 report(self._git, sent, accepted=False)
-            if endpoint.ssh or _identifies(endpoint.headers) or sent is not None:
-                source = sent.source if sent else "git-lfs-authenticate" if endpoint.ssh else "http.extraHeader"
+                tried += (sent.source,)
+            elif endpoint.ssh or _identifies(endpoint.headers):
+                tried += ("git-lfs-authenticate" if endpoint.ssh else "http.extraHeader",)
+            if tried and not (sent and sent.bearer):
                 self._refused = RemoteError(
-                    f"{redacted(without_user(endpoint.url))} does not accept {source}",
+                    f"{redacted(without_user(endpoint.url))} does not accept {' or '.join(tried)}",
                     hint="git ls-remote tries the credential; git help credentials says how to replace it",
                 )
                 raise self._refused
-            found = from_netrc(self._settings, endpoint.url)
+            candidates = self._candidates(endpoint.url, challenge)
             try:
-                found = found or from_git(self._git, endpoint.url, challenge)
+                found = next(one for one in candidates if one is not None and one.source not in tried)
             except RemoteError as error:
-                self._refused = self.no_server(endpoint, error.message) if endpoint.guessed else error
+                refused = f"; it does not accept {' or '.join(tried)}" if tried else ""
+                told = RemoteError(error.message + refused, hint=error.hint)
+                self._refused = self.no_server(endpoint, error.message) if endpoint.guessed else told
                 raise self._refused from error
             headers = {**endpoint.headers, **found.header()}
-            self._known[operation] = Endpoint(endpoint.url, headers, found, guessed=endpoint.guessed)
+            self._known[operation] = Endpoint(endpoint.url, headers, found, guessed=endpoint.guessed, tried=tried)
+
+    def _candidates(self, url: str, challenge: str | None) -> Iterator[Credential | None]:
+        """Yield credentials, in the order in which they are tried.
+
+        Raises:
+            RemoteError: Git knows none.
+        """
+        yield from_netrc(self._settings, url)
+        if wants_token(url):
+            environment = self._settings.environment
+            yield token_of_environment(environment)
+            with suppress(RemoteError):  # git itself uses it, and it may have more permissions than a token in a file
+                yield from_git(self._git, url, challenge, ask=False)
+            yield token_of_login(environment)
+        yield from_git(self._git, url, challenge)
 
     def accepted(self, endpoint: Endpoint) -> None:
         """Note that the server gave a valid answer."""

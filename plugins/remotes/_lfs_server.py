@@ -157,7 +157,10 @@ class LfsServer:
         if endpoint.guessed:
             return self._endpoints.no_server(endpoint, f"status {status}")
         words = error_message(data) or _REASONS.get(status, "the request failed")
-        who = f", with {endpoint.credential.source}" if endpoint.credential and status == _FORBIDDEN else ""
+        credential = endpoint.credential if status == _FORBIDDEN else None
+        who = f", with {credential.source}" if credential else ""
+        if credential and credential.bearer:
+            hint = "export HF_TOKEN=TOKEN, with a token of https://huggingface.co/settings/tokens that may do that"
         return RemoteError(
             f"{redacted(without_user(endpoint.url))}: {words} (status {status}{who})",
             hint=None if judge(status) is Verdict.AGAIN else hint,

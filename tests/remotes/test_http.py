@@ -214,3 +214,48 @@ def test_git_credential_is_asked_with_the_user_of_the_address(repository):
     repository.run("config", "--unset", "credential.helper")
     with pytest.raises(RemoteError, match=r"git\.example.* asks for a user name"):
         from_git(repository, "https://you:word@git.example/", None)
+
+
+HUB = "https://huggingface.co/team/models"
+
+
+@pytest.fixture
+def hub(repository, tmp_path):
+    """Return what finds credentials for Hugging Face, where both kinds of tokens are there."""
+    (tmp_path / "huggingface").mkdir()
+    (tmp_path / "huggingface" / "token").write_text("hf_fileword\n")
+    environment = {"HOME": str(tmp_path), "HF_HOME": str(tmp_path / "huggingface"), "HF_TOKEN": " hf_variableword"}
+
+    def endpoints(address: str = HUB, **more: str) -> Endpoints:
+        return Endpoints(repository, GitSettings((), (), {**environment, **more}), "origin", address)
+
+    return endpoints
+
+
+def tried(endpoints: Endpoints, refusals: int) -> str:
+    """Return the header that is sent after some others were refused."""
+    for _ in range(refusals):
+        endpoints.log_in("upload", endpoints.get("upload"), None)
+    return endpoints.get("upload").headers["Authorization"]
+
+
+def test_tokens_of_hugging_face_are_tried_in_turn_and_not_printed(repository, hub):
+    assert "Authorization" not in hub().get("upload").headers  # a public repository needs none
+    assert tried(hub(), 1) == "Bearer hf_variableword"
+    assert tried(hub(), 2) == tried(hub(HF_TOKEN=""), 1) == "Bearer hf_fileword"
+    assert tried(hub(HF_TOKEN="", HUGGING_FACE_HUB_TOKEN="hf_old"), 1) == "Bearer hf_old"
+    with pytest.raises(RemoteError, match="not accept HF_TOKEN or the token of hf auth login") as caught:
+        tried(hub(), 3)
+    assert "word" not in caught.value.message.replace("password", "")
+    assert "word" not in repr(hub().get("upload").credential)
+    repository.run("config", "credential.helper", "!f() { echo username=me; echo password=word; }; f")
+    assert tried(hub(), 2) == tried(hub(HF_TOKEN="bad\nX: y"), 1) == "Basic bWU6d29yZA=="
+    with pytest.raises(RemoteError, match="does not accept HF_TOKEN or the credential of user 'me'"):
+        tried(hub(), 3)
+
+
+@pytest.mark.parametrize("address", ["http://huggingface.co/a/b", "https://huggingface.co.evil/a/b", URL])
+def test_no_other_host_gets_a_token_of_hugging_face(hub, address):
+    with pytest.raises(RemoteError, match="asks for a user name") as caught:
+        tried(hub(address), 1)
+    assert "hf_" not in caught.value.message
