@@ -17,8 +17,9 @@ from git_theta_ext.model.shard_index import MAX_INDEX, ShardIndex
 from git_theta_ext.model.shards import is_index, models_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from git_theta_ext.git.entries import TreeEntry
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.shards import ModelFiles
 
@@ -50,10 +51,20 @@ class Directory:
         if rev is None:
             entries = [e for e in repo.entries(None) if posixpath.dirname(e.path) == path and not e.stage]
         else:
-            below = [f"{path}/"] if path else []
-            text = repo.run("ls-tree", "-z", "--full-tree", "--end-of-options", rev, *below)
-            entries = [tree_entry(line) for line in text.decode(errors="surrogateescape").split("\0")[:-1]]
+            entries = _listed(repo, rev, [f"{path}/"] if path else [])
         return cls(repo, {entry.path: entry.oid for entry in entries if entry.regular})
+
+    @classmethod
+    def of_tree(cls, repo: Repository, tree: str, path: str) -> Directory:
+        """Read the tree of a directory.
+
+        Args:
+            repo: The repository.
+            tree: Object id of the tree.
+            path: The directory, relative to the top; empty for the top.
+        """
+        entries = [entry for entry in _listed(repo, tree) if entry.regular]
+        return cls(repo, {posixpath.join(path, entry.path): entry.oid for entry in entries})
 
     @cached_property
     def models(self) -> dict[str, ModelFiles]:
@@ -97,3 +108,8 @@ class Directory:
                 if oid in content:
                     indexes[path] = ShardIndex.parse(content[oid])
         return indexes
+
+
+def _listed(repo: Repository, rev: str, paths: Iterable[str] = ()) -> list[TreeEntry]:
+    text = repo.run("ls-tree", "-z", "--full-tree", "--end-of-options", rev, *paths)
+    return [tree_entry(line) for line in text.decode(errors="surrogateescape").split("\0")[:-1]]

@@ -84,6 +84,17 @@ def test_parameters_that_one_side_moves_get_what_the_other_side_trains(
     assert done.stderr.count("run/model.safetensors: ") == 1, "the model is merged once"
 
 
+def test_merge_of_a_model_is_recorded_and_repeated(with_history: WithHistory) -> None:
+    repo = with_history(_moved)
+    repo.run("-c", "theta.merge.method=ties", "merge", "side")
+    assert "run/model.safetensors: 1 parameter computed again" in repo.git("theta", "merge", "--replay")
+    repo.git("commit", "--quiet", "--amend", "--no-edit")
+    assert NAMES[6] in repo.git("theta", "merge", "--report")
+    repo.write(sharded({}, ())[f"{FOLDER}/model.safetensors"], f"{FOLDER}/model-00001-of-00002.safetensors")
+    repo.git("commit", "--quiet", "--amend", "--no-edit", "--all")
+    assert "does not record" in repo.run("theta", "merge", "--replay", check=False).stderr
+
+
 def _apart(repo: Repo) -> None:
     """Let ``side`` train only a tensor that ``main`` has moved into a file that ``side`` did not change."""
     branches(repo, sharded({}, TWO), sharded({}, OTHER_TWO), sharded({NAMES[6]: 3}, TWO))

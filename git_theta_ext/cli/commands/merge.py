@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.operations.merge.replay import Replayed
+    from git_theta_ext.operations.merge.recorded_merge import Replayed
 
 GROUP = "merge"
 EXAMPLE = "git theta merge --plan -X method=ties -X density=0.1 alice bob"

@@ -2,70 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.git.merge_tree import common_ancestor
-from git_theta_ext.git.objects import manifest_blobs, object_infos
-from git_theta_ext.git.revisions import commit_id, merge_bases, merge_heads
+from git_theta_ext.git.objects import manifest_blobs
+from git_theta_ext.git.revisions import commit_id, merge_heads
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.record import versions_of
 from git_theta_ext.merging.reporting.report import rows, several
 from git_theta_ext.operations.merge.adapter_scales import scales_to_resolve
 from git_theta_ext.operations.merge.computation import bytes_to_compute, engine
 from git_theta_ext.operations.merge.inputs import config_in_commit, gather_inputs, gather_resolution
+from git_theta_ext.operations.merge.model_replay import recorded_model, replay_model
 from git_theta_ext.operations.merge.planning import plan_checkpoint
 from git_theta_ext.operations.merge.record import records_of
+from git_theta_ext.operations.merge.recorded_merge import RecordedMerge, Replayed
+from git_theta_ext.operations.merge.recorded_versions import check_record, inexact_methods, recorded_objects
 from git_theta_ext.operations.merge.resolve import resolve, skeletons_to_read, values_to_read
-from git_theta_ext.operations.merge.trailers import are_merged, parents_of
+from git_theta_ext.operations.merge.trailers import parents_of
 from git_theta_ext.operations.merge.versions import read_version
 from git_theta_ext.operations.sync.fetch import ensure_digests
-from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.record import Record
     from git_theta_ext.merging.reporting.report import Row
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class RecordedMerge:
-    """A merge of a checkpoint, as its commit records it.
-
-    Attributes:
-        commit: Id of the merge commit.
-        record: The record in its message.
-        plan: The plan that follows from the record.
-        committed: The version of the checkpoint in the commit.
-    """
-
-    commit: str
-    record: Record
-    plan: Plan
-    committed: Manifest
-
-
-@dataclass(frozen=True)
-class Replayed:
-    """The result of repeating a merge.
-
-    Attributes:
-        path: The checkpoint.
-        computed: Number of parameters that were computed.
-        differing: Parameters whose values differ from the committed ones; ``None`` means the file's layout.
-        inexact: The methods used that do not guarantee the same bits on every machine.
-    """
-
-    path: str
-    computed: int
-    differing: tuple[str | None, ...]
-    inexact: tuple[str, ...]
 
 
 def recorded_merges(workspace: Workspace, commit: str) -> list[RecordedMerge]:
@@ -90,15 +54,12 @@ def recorded_merges(workspace: Workspace, commit: str) -> list[RecordedMerge]:
     parents = parents_of(repo, oid)
     merges = []
     for record in records:
+        if (model := recorded_model(workspace, commit, record, parents)) is not None:
+            merges.append(model)
+            continue
         if record.path not in committed:
             raise MergeError(f"{commit} records a merge of {record.path} but has no such checkpoint")
-        if not are_merged(repo, record.commits, parents):
-            raise MergeError(
-                f"{commit} has a copy of another merge's record: that merge of {record.path} had the parents"
-                f" {' and '.join(parent[:12] for parent in record.commits)}",
-                hint="git commit --amend removes it from the current commit",
-            )
-        _check_versions(record)
+        check_record(repo, commit, record, parents)
         manifests = _manifests(repo, record)
         base = None if record.base is None else _version(manifests, record.base, record.path, allow_conflicts=True)
         sides = [_version(manifests, side, record.path) for side in record.sides]
@@ -117,6 +78,8 @@ def replay(workspace: Workspace, merge: RecordedMerge) -> Replayed:
     Raises:
         ThetaError: See ``git_theta_ext.merging.apply.apply``; or a recorded resolution no longer works.
     """
+    if merge.model is not None:
+        return replay_model(workspace, merge, merge.model)
     record, store = merge.record, workspace.store
     ensure_digests(workspace, merge.plan.without(record.unread).reads())
     inputs = gather_inputs(workspace, merge.plan, [record.path], record.commits)
@@ -143,9 +106,8 @@ def replay(workspace: Workspace, merge: RecordedMerge) -> Replayed:
             scaled=scaled,
             leave=step.unread,
         )
-    inexact = tuple(name for name in record.versions if not find_merge(name).contract.exact)
     computed = sum(outcome.computed.values()) + len(outcome.manifest.conflicts) - len(manifest.conflicts)
-    return Replayed(record.path, computed, _differing(manifest, merge.committed), inexact)
+    return Replayed(record.path, computed, _differing(manifest, merge.committed), inexact_methods(record))
 
 
 def measure_merge(workspace: Workspace, merge: RecordedMerge, advance: Callable[[int], None]) -> list[Row]:
@@ -188,27 +150,9 @@ def _differing(computed: Manifest, other: Manifest) -> tuple[str | None, ...]:
     )
 
 
-def _check_versions(record: Record) -> None:
-    installed = versions_of(record.versions)
-    for name, version in record.versions.items():
-        if installed.get(name) != version:
-            raise MergeError(
-                f"{record.path} was merged by version {version} of {name!r};"
-                f" the installed version is {installed.get(name)}",
-                hint=f"install git-theta {record.tool}, which made the merge",
-            )
-
-
 def _manifests(repo: Repository, record: Record) -> Mapping[str, bytes]:
     """Return the manifests that were merged; a common ancestor that git itself merged is merged again."""
-    wanted = {*record.sides, *([] if record.base is None else [record.base])}
-    infos = object_infos(repo, wanted)
-    if record.base is not None and record.base not in infos:
-        bases = merge_bases(repo, record.commits)
-        for order in (bases, bases[::-1]):  # the order of our strategy, and that of git's own ones
-            common_ancestor(repo, order)
-        infos = object_infos(repo, wanted)
-    return dict(manifest_blobs(repo, infos))
+    return dict(manifest_blobs(repo, recorded_objects(repo, record)))
 
 
 def _version(manifests: Mapping[str, bytes], oid: str, path: str, *, allow_conflicts: bool = False) -> Manifest:

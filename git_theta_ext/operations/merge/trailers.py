@@ -14,6 +14,7 @@ from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.caller import calling_commands
 from git_theta_ext.merging.record import TRAILER
 from git_theta_ext.model.bounded_json import read_json
+from git_theta_ext.model.shards import model_name
 from git_theta_ext.util.files import replace_content
 
 if TYPE_CHECKING:
@@ -100,10 +101,16 @@ def _path_of(repo: Repository, line: bytes, amended: dict[str, set[str]]) -> str
 
 
 def _amended(repo: Repository) -> dict[str, set[str]]:
-    """Return the parents of the current commit, for the path of each file whose staged version it has."""
+    """Return the parents of the current commit, for the path of each file whose staged version it has.
+
+    And for the name of each model of several files if it has the staged version of all of them.
+    """
     parents = set(parents_of(repo, "HEAD"))
-    staged = {(entry.path, entry.oid) for entry in repo.entries(None) if entry.stage == 0}
-    return {entry.path: parents for entry in repo.entries("HEAD") if (entry.path, entry.oid) in staged}
+    staged = {entry.path: entry.oid for entry in repo.entries(None) if entry.stage == 0}
+    committed = {entry.path: entry.oid for entry in repo.entries("HEAD")}
+    changed = {path for path, _ in staged.items() ^ committed.items()}
+    names = {model_name(path) for path in committed} - {model_name(path) for path in changed}
+    return dict.fromkeys({*committed, *names} - changed, parents)
 
 
 def _amends(words: Sequence[str]) -> bool:
