@@ -1,7 +1,7 @@
 """The merge strategy ``git merge -s theta``; git runs ``git-merge-theta``.
 
-One branch is merged by git's recursive strategy, in which the theta driver merges the checkpoints. Several branches are
-merged at once.
+One branch is merged by git's recursive strategy, in which the theta driver merges the checkpoints. Then models of
+several files that git cannot merge file by file are finished. Several branches are merged at once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from git_theta_ext.cli.main import failed
 from git_theta_ext.cli.output import output_to_git
 from git_theta_ext.cli.process import begin
 from git_theta_ext.errors import MergeError, UsageError
-from git_theta_ext.git.process import MERGE_OPTIONS
+from git_theta_ext.git.merge_tree import common_ancestor
+from git_theta_ext.git.process import FINISHED_LATER, MERGE_OPTIONS
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.git.revisions import head_of
+from git_theta_ext.git.revisions import commit_id, head_of
 from git_theta_ext.merging.rules.file import parse_override
+from git_theta_ext.operations.merge.merged_trees import MergedTrees
+from git_theta_ext.operations.merge.model_resolve import finish_models
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules
-from git_theta_ext.operations.merge.strategy import CANNOT, run
+from git_theta_ext.operations.merge.strategy import CANNOT, CONFLICTS, MERGED, run
+from git_theta_ext.operations.merge.unfinished_models import unmerged
 from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -107,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _merge(output: Output, invocation: Invocation) -> int:
     if len(invocation.remotes) == 1:
-        return _recursive(invocation)
+        return _recursive(output, invocation)
     if invocation.options:
         raise MergeError(
             f"-X {invocation.options[0][2:]} works with one branch at a time, not with {len(invocation.remotes)}",
@@ -120,7 +124,7 @@ def _merge(output: Output, invocation: Invocation) -> int:
     return merged.code
 
 
-def _recursive(invocation: Invocation) -> int:
+def _recursive(output: Output, invocation: Invocation) -> int:
     if invocation.words:  # else the driver would report them as set in the environment
         merge_rules(rule_sources(Repository.discover()), words=invocation.words)
     command = [
@@ -135,8 +139,21 @@ def _recursive(invocation: Invocation) -> int:
     # -X ours and -X theirs decide checkpoints too, unless a method is named.
     favoured = [f"method={word[2:]}" for word in invocation.options if word in {"--ours", "--theirs"}][-1:]
     words = [*favoured, *invocation.words]
-    env = {**os.environ, MERGE_OPTIONS: _environment(words)}
-    return subprocess.run(command, cwd=_users_directory(), env=env, check=False).returncode
+    os.environ[MERGE_OPTIONS] = _environment(words)
+    os.environ[FINISHED_LATER] = "1"
+    code = subprocess.run(command, cwd=_users_directory(), check=False).returncode
+    return _finished(output, invocation) if code == CONFLICTS else code
+
+
+def _finished(output: Output, invocation: Invocation) -> int:
+    """Finish models that git could not merge file by file, and return 0 if no conflict is left, else 1."""
+    with Workspace.discover(output) as workspace:
+        base = common_ancestor(workspace.repo, invocation.bases)
+        trees = MergedTrees(base, (commit_id(workspace.repo, invocation.head), *invocation.remotes))
+        for model in finish_models(workspace, list(unmerged(workspace.repo)), trees):
+            if not model.conflicted:
+                output.note(f"{model.name}: all files are merged")
+        return CONFLICTS if unmerged(workspace.repo) else MERGED
 
 
 def _users_directory() -> str | None:

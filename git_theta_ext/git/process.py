@@ -35,6 +35,8 @@ LOCAL_VARIABLES = (
 )
 NESTED = "GIT_THETA_NESTED"
 """Set for git commands that we run while we finish ours: a filter that they start has nothing to finish itself."""
+FINISHED_LATER = "GIT_THETA_FINISHED_LATER"
+"""Set for git commands whose conflicts our merge strategy will look at: a filter need not report them."""
 MERGE_OPTIONS = "GIT_THETA_MERGE"
 """Overrides the merge rules in the processes that git starts: a method, and options as ``NAME=VALUE``."""
 

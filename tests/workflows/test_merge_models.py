@@ -121,11 +121,19 @@ def test_what_git_cannot_merge_file_by_file_is_merged_by_one_command(with_histor
     repo = with_history(make)
     done = repo.run("merge", "side", check=False)
     assert done.returncode == 1
-    if case != "one file in shards":  # git calls no driver
-        assert f"git theta resolve {FOLDER}" in done.stderr
+    assert f"git theta resolve {FOLDER}" in done.stderr
     repo.git("theta", "resolve", FOLDER)
     repo.git("commit", "--quiet", "--no-edit")
     assert problems(repo, sharded(changed, cuts)) == []
+
+
+@pytest.mark.parametrize("case", ["more shards", "one file in shards"])
+def test_strategy_merges_in_one_command(with_history: WithHistory, case: str) -> None:
+    make, changed, cuts = CASES[case]
+    repo = with_history(make)
+    repo.git("-c", "pull.twohead=theta", "merge", "side")
+    assert problems(repo, sharded(changed, cuts)) == []
+    assert repo.git("log", "-1", "--format=%P").split() == [repo.git("rev-parse", rev) for rev in ("HEAD^1", "side")]
 
 
 def test_conflicts_of_a_model_are_resolved_after_its_files_are_written(with_history: WithHistory) -> None:

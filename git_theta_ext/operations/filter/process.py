@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from git_theta_ext.checkpoint.writers import close_inherited
 from git_theta_ext.errors import ProtocolError, ThetaError, to_theta_error
 from git_theta_ext.git.caller import calling_command
-from git_theta_ext.git.process import NESTED
+from git_theta_ext.git.process import FINISHED_LATER, NESTED
 from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.operations.filter.clean import LOOKING, CleanRequest
 from git_theta_ext.operations.workspace import Workspace
@@ -194,9 +194,19 @@ class FilterProcess:
         except ThetaError as error:
             self._reporter.error(error)
         code = self._populate(workspace)
+        if self._wanted and FINISHED_LATER not in os.environ:
+            self._warn_of_unfinished(workspace)
         if self._cleaned:
             start_if_due(workspace)
         return code
+
+    def _warn_of_unfinished(self, workspace: Workspace) -> None:
+        from git_theta_ext.operations.merge.unfinished_models import warn_of_unfinished
+
+        try:
+            warn_of_unfinished(workspace, self._wanted)
+        except ThetaError as error:
+            self._reporter.error(error)
 
     def _populate(self, workspace: Workspace) -> int:
         from git_theta_ext.operations.filter.pending import read_pending

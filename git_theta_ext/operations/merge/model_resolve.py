@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import ChangedError
 from git_theta_ext.git.entries import TreeEntry, update_index
 from git_theta_ext.git.objects import blob_id, write_blob
-from git_theta_ext.git.operation import MERGE, operation_in_progress
+from git_theta_ext.git.operation import MERGE, current_operation, operation_in_progress
 from git_theta_ext.git.pathspecs import worktree_of
-from git_theta_ext.git.revisions import head_of, merge_heads
 from git_theta_ext.model.conflict_reasons import ConflictCode
 from git_theta_ext.model.manifest import Manifest, is_manifest
 from git_theta_ext.model.shards import is_index
@@ -23,12 +22,15 @@ from git_theta_ext.operations.merge.model_directories import MergedModel, direct
 from git_theta_ext.operations.merge.result import remember, report
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules
+from git_theta_ext.operations.merge.unfinished_models import unmerged
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from git_theta_ext.git.operation import Operation
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.operations.merge.merged_trees import MergedTrees
     from git_theta_ext.operations.merge.model_directories import MergedDirectories
     from git_theta_ext.operations.workspace import Workspace
 
@@ -53,28 +55,31 @@ class FinishedModel:
     removed: tuple[str, ...]
 
 
-def finish_models(workspace: Workspace, paths: Iterable[str]) -> list[FinishedModel]:
+def finish_models(workspace: Workspace, paths: Iterable[str], merged: MergedTrees | None = None) -> list[FinishedModel]:
     """Write and stage all files of the models that some files in conflict belong to.
 
     Files of a model that git merged with all others are left as they are.
 
     Args:
         workspace: The repository and its store.
-        paths: Paths of files in conflict.
+        paths: Paths of files; those that are not in conflict are left as they are.
+        merged: What is merged; None if this follows from the state of the operation that a conflict stopped.
 
     Raises:
         ChangedError: A file of the model was changed since the merge.
         ThetaError: The model cannot be merged.
     """
-    stages: dict[str, dict[int, str]] = {}
-    for entry in workspace.repo.entries(None):
-        if entry.stage:
-            stages.setdefault(entry.path, {})[entry.stage] = entry.oid
+    repo = workspace.repo
+    stages = unmerged(repo)
+    if not stages:
+        return []
+    candidates = list(trees_in_progress(repo)) if merged is None else [merged]
+    operation = (operation_in_progress(repo) or MERGE) if merged is None else current_operation(repo)
     finished: list[FinishedModel] = []
     done: set[str] = set()
     for path in paths:
-        if path in stages and path not in done and _is_unfinished(workspace.repo, path, stages[path]):
-            model = _finish(workspace, path, stages)
+        if path in stages and path not in done and _is_unfinished(repo, path, stages[path]):
+            model = _finish(workspace, operation, candidates, path, stages)
             if model is not None:
                 finished.append(model)
                 done |= {*model.resolved, *model.conflicted, *model.removed}
@@ -90,30 +95,34 @@ def _is_unfinished(repo: Repository, path: str, stages: Mapping[int, str]) -> bo
     return layout is not None and layout.reason.code is ConflictCode.MODEL
 
 
-def _finish(workspace: Workspace, path: str, stages: Mapping[str, Mapping[int, str]]) -> FinishedModel | None:
+def _finish(
+    workspace: Workspace,
+    operation: Operation,
+    candidates: Iterable[MergedTrees],
+    path: str,
+    stages: Mapping[str, Mapping[int, str]],
+) -> FinishedModel | None:
     repo = workspace.repo
     oids = [stages[path].get(stage) for stage in _SIDES]
-    directories = directories_of(repo, trees_in_progress(repo), path, oids)
+    directories = directories_of(repo, candidates, path, oids)
     if directories is None or not directories.sharded():
         return None
-    merged = kept(repo, directories.name, versions_key(directories)) or _merged(workspace, directories)
+    merged = kept(repo, directories.name, versions_key(directories)) or _merged(workspace, operation, directories)
     if merged is None:
         return None
     _check_unchanged(repo, [*merged.contents, *merged.removed], stages)
     return _write(repo, directories, merged)
 
 
-def _merged(workspace: Workspace, directories: MergedDirectories) -> MergedModel | None:
+def _merged(workspace: Workspace, operation: Operation, directories: MergedDirectories) -> MergedModel | None:
     """Merge a model for which git called no driver."""
     from git_theta_ext.operations.merge.model_merge import merge_model, merged_files, record_of
 
     repo, versions = workspace.repo, directories.versions()
     if versions is None:
         return None
-    operation = operation_in_progress(repo) or MERGE
     rules = merge_rules(rule_sources(repo), *(side.parameters for side in versions.sides), operation=operation)
-    head, heads = head_of(repo), merge_heads(repo)
-    commits = [*([] if head is None else [head]), *heads]
+    commits = directories.trees.sides
     plan, outcome = merge_model(workspace, versions, rules, commits, label=f"merging {directories.name}")
     report(workspace, directories.name, outcome, operation, argument=directories.folder)
     merged = merged_files(repo, directories, outcome)

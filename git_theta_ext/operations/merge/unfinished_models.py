@@ -1,0 +1,43 @@
+"""Report models of several files that git could not merge file by file, without calling the merge driver."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING
+
+from git_theta_ext.model.shards import model_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.operations.workspace import Workspace
+
+
+def warn_of_unfinished(workspace: Workspace, written: Iterable[str]) -> None:
+    """Report models of several files that git could not merge, if it called no driver that reports this.
+
+    Args:
+        workspace: The repository and its store.
+        written: Paths of checkpoints that git wrote.
+    """
+    repo = workspace.repo
+    names = {model_name(path) for path in written if model_name(path) != path}
+    for path, stages in unmerged(repo).items() if names else ():
+        if model_name(path) not in names:
+            continue
+        names.remove(model_name(path))
+        if not {2, 3} <= stages.keys():
+            workspace.reporter.warning(
+                f"{model_name(path)}: one side divided the model into other files, and git merges files one by one",
+                f"git theta resolve {repo.argument(posixpath.dirname(path))}",
+            )
+
+
+def unmerged(repo: Repository) -> dict[str, dict[int, str]]:
+    """Return the object ids of the stages of each path in conflict."""
+    stages: dict[str, dict[int, str]] = {}
+    for entry in repo.entries(None):
+        if entry.stage:
+            stages.setdefault(entry.path, {})[entry.stage] = entry.oid
+    return stages
