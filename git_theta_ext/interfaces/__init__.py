@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces.remotes import (
         GitCommands,
         ObjectServer,
+        RangeRemote,
         ReadOnlyRemote,
         Remote,
         RemoteContext,
@@ -101,6 +102,7 @@ __all__ = [
     "Piece",
     "PredictingEncoding",
     "Predictor",
+    "RangeRemote",
     "ReadOnlyRemote",
     "Remote",
     "RemoteContext",

@@ -35,6 +35,8 @@ class Remote(Protocol):
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """Return the bytes of an object from ``start`` up to ``end``; fewer if the object is shorter.
 
+        Tensors are fetched out of a pack by such ranges if that saves much; see also ``RangeRemote``.
+
         Raises:
             MissingError: There is no such object.
         """
@@ -90,6 +92,16 @@ class ReadOnlyRemote(Protocol):
 
     def read_only_error(self) -> RemoteError:
         """Return the error for a push, which is raised before tensors are prepared for an upload."""
+        ...
+
+
+@runtime_checkable
+class RangeRemote(Protocol):
+    """A ``Remote`` that may have to transfer a whole object to get a range of it."""
+
+    @property
+    def ranged(self) -> bool:
+        """Whether ranges save bytes, as far as is known by now. If it is False, whole packs are fetched."""
         ...
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
 from git_theta_ext.store.deltas.chains import shallowest, smallest
 from git_theta_ext.store.locations import Location, in_packs
+from git_theta_ext.transfer.extracts import serves_ranges
+from git_theta_ext.transfer.portions import portion
 from git_theta_ext.transfer.remote_index import read_remote_index
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
+    from git_theta_ext.transfer.portions import Portion
     from git_theta_ext.transfer.remote_index import OpenedRemote
 
 
@@ -38,9 +41,14 @@ class Offers:
         self._damaged: dict[str, PackHeader] = {}
         self.remotes: dict[str, list[OpenedRemote]] = {}
         self.failures: list[ThetaError] = []
+        self._whole: set[str] = set()
 
-    def choose(self, missing: Iterable[Digest]) -> tuple[dict[str, int], bool]:
-        """See ``choose_packs``. Remotes are read until no digest is missing."""
+    def choose(self, missing: Iterable[Digest]) -> tuple[dict[str, Portion], bool]:
+        """Choose what to fetch of which packs. Remotes are read until no digest is missing.
+
+        Returns:
+            What to fetch by pack name, and whether no digest is missing afterwards; see ``choose_packs``.
+        """
         wanted = set(missing)
         packs, complete = choose_packs(wanted, self._headers, self._store)
         while self._unread and not (complete and packs):
@@ -59,7 +67,15 @@ class Offers:
             self._headers = {**self._damaged, **self._headers}
             self._damaged = {}
             packs, complete = choose_packs(wanted, self._headers, self._store)
-        return packs, complete
+        return {name: self._portion(name, numbers) for name, numbers in packs.items()}, complete
+
+    def _portion(self, name: str, numbers: set[int]) -> Portion:
+        whole = name in self._whole or not any(map(serves_ranges, self.remotes[name]))
+        return portion(self._headers[name], numbers, whole=whole)
+
+    def only_whole(self, pack: str) -> None:
+        """Choose no ranges of a pack from now on."""
+        self._whole.add(pack)
 
     def forget(self, pack: str) -> None:
         """Leave out a pack from now on."""
@@ -84,7 +100,7 @@ class Offers:
 
 def choose_packs(
     missing: Iterable[Digest], headers: Mapping[str, PackHeader], store: Store
-) -> tuple[dict[str, int], bool]:
+) -> tuple[dict[str, set[int]], bool]:
     """Choose packs with the missing digests and all that these depend on.
 
     Args:
@@ -93,7 +109,7 @@ def choose_packs(
         store: The store. Bases that it has are not fetched, nor are entries that it knows to be bad.
 
     Returns:
-        Name and size in bytes of each pack, and whether no digest is missing afterwards.
+        Numbers of the needed entries by pack name, and whether no digest is missing afterwards.
     """
     wanted, rejected = set(missing), store.rejected()
     bases = {base for header in headers.values() for entry in header.entries for base in entry.bases}
@@ -109,13 +125,13 @@ def choose_packs(
         )
         offered[digest] = (*offered.get(digest, ()), *stranded)
     best = smallest(offered)
-    chosen: dict[str, int] = {}
+    chosen: dict[str, set[int]] = {}
     todo, seen = wanted & set(best), set(local)
     while todo:
         digest = todo.pop()
         seen.add(digest)
         name = best[digest].pack
         if name and not store.has_intact(name):
-            chosen[name] = headers[name].pack_bytes
+            chosen.setdefault(name, set()).add(best[digest].entry)
         todo |= set(best[digest].bases) - seen
     return chosen, wanted <= set(best)

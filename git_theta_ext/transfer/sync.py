@@ -17,6 +17,7 @@ from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.packs.writer import grouped
 from git_theta_ext.transfer.arrived import keep_sound
 from git_theta_ext.transfer.damaged import note_damaged, read_damaged
+from git_theta_ext.transfer.extracts import bring_ranges
 from git_theta_ext.transfer.incoming import bring_pack, forget_abandoned
 from git_theta_ext.transfer.meter import Tally
 from git_theta_ext.transfer.offers import Offers
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from git_theta_ext.errors import ThetaError
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.store import Store
+    from git_theta_ext.transfer.portions import Portion
     from git_theta_ext.transfer.remote_index import OpenedRemote
     from git_theta_ext.util.reporter import Progress
 
@@ -154,8 +156,8 @@ class Fetched:
     """The result of ``fetch``.
 
     Attributes:
-        packs: Number of downloaded packs.
-        nbytes: Their size in bytes.
+        packs: Number of packs of which something was downloaded.
+        nbytes: Number of these bytes.
     """
 
     packs: int = 0
@@ -212,27 +214,38 @@ def fetch_offered(
     return fetched
 
 
-def _download(store: Store, offers: Offers, packs: Mapping[str, int], fetched: Fetched, tally: Tally) -> None:
-    names = sorted(packs, key=lambda name: (-packs[name], name))
+def _download(store: Store, offers: Offers, packs: Mapping[str, Portion], fetched: Fetched, tally: Tally) -> None:
+    names = sorted(packs, key=lambda name: (-packs[name].nbytes, name))
 
-    def bring(name: str) -> list[ThetaError]:
-        return bring_pack(store, name, packs[name], offers.remotes[name])
+    def bring(name: str) -> tuple[str | None, list[ThetaError]]:
+        ranges, remotes = packs[name].ranges, offers.remotes[name]
+        if ranges is not None:
+            return bring_ranges(store, name, ranges, remotes)
+        problems = bring_pack(store, name, packs[name].nbytes, remotes)
+        return name if store.has_intact(name) else None, problems
 
+    arrived: dict[str, str] = {}
     for name in names:
-        tally.expect(pack_key(name), packs[name])
+        tally.expect(pack_key(name), packs[name].nbytes)
     with Pool(_DOWNLOADS, tally, [remote for name in names for remote in offers.remotes[name]]) as pool:
         transfers = [pool.submit(partial(bring, name)) for name in names]
         for name, transfer in zip(names, transfers, strict=True):
-            problems = pool.result(transfer)
+            here, problems = pool.result(transfer)
             offers.failures += problems
-            if store.has_intact(name):
+            if here is not None:
+                arrived[here] = name
                 fetched.packs += 1
-                fetched.nbytes += packs[name]
+                fetched.nbytes += packs[name].nbytes
                 tally.finish(pack_key(name))
-    for name, wrong in keep_sound(store, [name for name in names if store.has_intact(name)]).items():
+    for here, wrong in keep_sound(store, arrived).items():
         offers.failures.append(
-            CorruptError(f"{offers.remotes[name][0].url}: {wrong}", hint="run git theta fsck --full on the remote")
+            CorruptError(
+                f"{offers.remotes[arrived[here]][0].url}: {wrong}", hint="run git theta fsck --full on the remote"
+            )
         )
     for name in names:
-        # A failed pack is not tried again.
-        offers.forget(name)
+        # A failed pack is not tried again, but after its ranges failed the whole pack is.
+        if packs[name].ranges is None:
+            offers.forget(name)
+        else:
+            offers.only_whole(name)

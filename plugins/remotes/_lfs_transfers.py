@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import closing, contextmanager
 from functools import partial
 from threading import Semaphore
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 _TRANSFERS = 8
 _GONE = frozenset({404, 410, 422})
 _MAX_ERROR = 1 << 16
-_UNSATISFIABLE = 416
+_WHOLE, _UNSATISFIABLE = 200, 416
+_MARGIN = 10
+"""Seconds by which the clocks of two hosts may differ."""
 
 
 class Transfers:
@@ -44,6 +47,9 @@ class Transfers:
         server: The server.
         http: The client.
         noun: What messages call an object.
+
+    Attributes:
+        ranged: Whether the server sends ranges of objects, as far as is known.
     """
 
     def __init__(self, server: LfsServer, http: Http, noun: str = "pack") -> None:
@@ -53,6 +59,8 @@ class Transfers:
         self._uploads = Batches(partial(_ask, server, "upload"), MAX_OBJECTS)
         self._downloads = Batches(partial(_ask, server, "download"), MAX_OBJECTS)
         self._free = Semaphore(_TRANSFERS)
+        self._actions: dict[Pointer, Action] = {}
+        self.ranged = True
 
     def upload(self, pointer: Pointer, path: Path, report: Callable[[int], None]) -> bool:
         """Upload a file unless the server has it.
@@ -132,10 +140,14 @@ class Transfers:
             ThetaError: See ``fetch``.
         """
         attempts = Attempts()
+        renew = False
         while start < end:
-            action = self._download(pointer)
+            action = self._known_download(pointer, renew=renew)
+            renew = True
             with self._free, _retrying(attempts), self._got(action, range_header(start, end)) as reply:
                 found = continuation(reply.status, reply.header("Content-Range"), start, pointer.size)
+                if reply.status == _WHOLE and end - start < pointer.size:
+                    self.ranged = False
                 if found in {Continuation.WRONG, Continuation.START_OVER}:
                     raise _other_size(pointer, reply)
                 at = start if found is Continuation.REST else 0
@@ -147,6 +159,13 @@ class Transfers:
                     raise _other_size(pointer, reply)
                 return bytes(data)
         return b""
+
+    def _known_download(self, pointer: Pointer, *, renew: bool) -> Action:
+        """Return the download of an object, asking the server only if it was not asked before or that has expired."""
+        action = None if renew else self._actions.get(pointer)
+        if action is None or (action.expires is not None and action.expires <= time.time() + _MARGIN):
+            action = self._actions[pointer] = self._download(pointer)
+        return action
 
     def _download(self, pointer: Pointer, known: Answer | None = None) -> Action:
         answer = known or self._downloads.ask(pointer)

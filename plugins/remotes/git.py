@@ -82,7 +82,12 @@ class Git:
         index: The index.
         outbox: Sends packs.
         blobs: Fetches packs.
+
+    Attributes:
+        ranged: False, since git sends whole parts.
     """
+
+    ranged = False
 
     def __init__(self, url: str, index: IndexRef, outbox: Outbox, blobs: Blobs) -> None:
         self._url = url

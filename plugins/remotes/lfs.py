@@ -116,6 +116,11 @@ class Lfs:
         """Return the locks of files; see ``LockingRemote``."""
         return self._locks
 
+    @property
+    def ranged(self) -> bool:
+        """Whether the server sends ranges of objects, as far as is known."""
+        return self._transfers.ranged
+
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with ``prefix``."""
         with self._lock:

@@ -186,6 +186,29 @@ def test_a_server_without_ranges_sends_all_again(host, remote, pack, tmp_path):
     assert remote.get(KEY, 299_990) == PACK[299_990:]
 
 
+def test_ranges_of_an_object_take_a_request_each(host, remote, pack):
+    published(remote, pack)
+    data, key = pack.read_bytes(), key_of(pack.read_bytes())
+    done = len(host.log)
+    assert [remote.get(key, at, at + 10) for at in (0, 5, 20)] == [data[at : at + 10] for at in (0, 5, 20)]
+    assert [request.method for request in host.log[done:]] == ["POST", "GET", "GET", "GET"]
+    assert remote.ranged
+    host.tokens.clear()  # then the server is asked for another one
+    assert remote.get(key, 3, 9) == data[3:9]
+    assert len(host.requests(r"POST .*/batch")) > 1
+
+
+@pytest.mark.parametrize("start", [0, 7])
+def test_a_server_that_ignores_ranges_is_noticed(host, remote, pack, start):
+    published(remote, pack)
+    data, key = pack.read_bytes(), key_of(pack.read_bytes())
+    host.ranges = False
+    assert remote.get(key) == data
+    assert remote.ranged
+    assert remote.get(key, start, start + 5) == data[start : start + 5]
+    assert not remote.ranged
+
+
 def test_a_silent_server_is_an_error_with_the_setting(host, url, local, pack, tmp_path):
     remote = opened(url, local, timeout="0.3")
     published(remote, pack)

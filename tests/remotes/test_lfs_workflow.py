@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -158,3 +159,33 @@ def test_git_lfs_mirrors_a_repository_to_another_host(work: Repo, host: LfsHost,
         assert clone(target, tmp_path / "clone").problems(MODEL, model(2)) == []
     finally:
         other.close()
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_one_parameter_of_a_model_costs_its_own_bytes(
+    work: Repo, host: LfsHost, url: str, tmp_path: Path, *, ranges: bool
+) -> None:
+    nbytes = 1 << 20
+    offsets = {f"w{n}": [n * nbytes, (n + 1) * nbytes] for n in range(12)}
+    parameters = {name: {"dtype": "U8", "shape": [nbytes], "data_offsets": at} for name, at in offsets.items()}
+    header = json.dumps(parameters).encode()
+    data = len(header).to_bytes(8, "little") + header + os.urandom(12 * nbytes)
+    work.write(data)
+    work.commit("large")
+    work.git("push", "--quiet", "origin", "main")
+    host.ranges = ranges
+    Repo(tmp_path).git("clone", "--quiet", url, "clone", env={**os.environ, "GIT_THETA_SKIP_SMUDGE": "1"})
+    copy = Repo(tmp_path / "clone")
+    done = len(host.log)
+    dry = json.loads(copy.git("theta", "fetch", "--param", "w[37]", "--dry-run", "--json"))
+    copy.git("theta", "fetch", "--param", "w[37]")
+    down = sum(request.down for request in host.log[done:] if request.path.startswith("/objects/"))
+    assert 2 * nbytes < dry["bytes"] < 2.1 * nbytes
+    if ranges:
+        assert down == dry["bytes"]
+    else:
+        assert down > 12 * nbytes
+    copy.git("theta", "checkout", MODEL)
+    assert copy.read() == data
+    assert copy.git("status", "--porcelain") == ""
+    assert json.loads(copy.git("theta", "fsck", "--full", "--json"))["problems"] == []

@@ -56,15 +56,16 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     missing = store.touch_and_find_missing(selection.digests)
     offers = Offers(store, _opened(workspace, remote) if missing else ())
     packs, complete = offers.choose(missing)
+    nbytes = sum(one.nbytes for one in packs.values())
     data = {
         "manifests": selection.manifests,
         "tensors": len(selection.digests),
         "missing": len(missing),
         "packs": len(packs),
-        "bytes": sum(packs.values()),
+        "bytes": nbytes,
         "dry_run": args.dry_run,
     }
-    size = f"{plural(len(missing), 'tensor')} ({plural(len(packs), 'pack')}, {human_bytes(sum(packs.values()))})"
+    size = f"{plural(len(missing), 'tensor')} ({plural(len(packs), 'pack')}, {human_bytes(nbytes)})"
     if args.dry_run:
         output.result(data, [f"would fetch {size}" if missing else "nothing is missing"])
         if missing and not complete:
