@@ -16,6 +16,7 @@ from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import ChecksumField, Extent
 
 from . import _zip
+from ._zip_rows import is_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,9 +42,9 @@ class TorchZipFormat:
     mergeable = True
 
     def detect(self, data: Content) -> bool:
-        """Return whether the archive holds a ``data.pkl``."""
+        """Return whether the file is one archive that holds a ``data.pkl``."""
         first = _zip.first_name(data)
-        if first is None:
+        if first is None or is_row(data):
             return False
         return first.endswith(_PICKLE) or any(name.endswith(_PICKLE) for name in _zip.names(data))
 

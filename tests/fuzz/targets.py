@@ -167,6 +167,10 @@ def _hdf5_seeds() -> list[bytes]:
     return [(GOLDEN / "formats" / name).read_bytes() for name in ("model.h5", "model-latest.h5")]
 
 
+def _row_seeds() -> list[bytes]:
+    return [(GOLDEN / "formats" / "model.distcp").read_bytes(), b"".join(_torch_seeds()[:2])]
+
+
 def _keras_seeds() -> list[bytes]:
     return [(GOLDEN / "formats" / "model.keras").read_bytes()]
 
@@ -519,6 +523,7 @@ TARGETS = {
     "flax": Target(_flax_seeds, _format("flax")),
     "hdf5": Target(_hdf5_seeds, _format("hdf5")),
     "keras": Target(_keras_seeds, _format("keras")),
+    "torch_dcp": Target(_row_seeds, _format("torch_dcp")),
     "onnx": Target(_onnx_seeds, _format("onnx")),
     "manifest": Target(lambda: [(GOLDEN / "manifest-1.txt").read_bytes()], _manifest),
     "skeleton": Target(_skeleton_seeds, _skeleton),
