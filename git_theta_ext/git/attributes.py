@@ -15,7 +15,7 @@ from git_theta_ext.errors import RepositoryError, UsageError
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from git_theta_ext.git.process import RunGit
@@ -138,8 +138,8 @@ def patterns(text: str) -> list[str]:
     return list(dict.fromkeys(rule.pattern for _, rule in rules(text) if rule and _OURS["filter"] in rule.states))
 
 
-def add(text: str, pattern: str) -> Added:
-    """Track the files that match a pattern.
+def add(text: str, pattern: str, format_name: str | None = None) -> Added:
+    """Track the files that match a pattern, as files of a format if one is named.
 
     If the pattern has a line, the line is completed; otherwise a line is appended. Attributes that give the pattern to
     Git LFS are removed: its drivers would read manifests as pointers.
@@ -149,7 +149,10 @@ def add(text: str, pattern: str) -> Added:
     """
     word = quote_pattern(pattern)
     pattern = pattern if not pattern.startswith("!") else "\\" + pattern
-    text, replaced = _without_lfs(text, pattern)
+    text, replaced = _without(text, pattern, _LFS.__contains__)
+    chosen = [] if format_name is None else [f"{FORMAT_ATTRIBUTE}={format_name}"]
+    if chosen:
+        text, _ = _without(text, pattern, lambda state: _name(state) == FORMAT_ATTRIBUTE and state not in chosen)
     found = list(rules(text))
     same = [n for n, (_, rule) in enumerate(found) if rule and rule.pattern == pattern]
     states = {_name(state): state for n in same for state in _states(found[n][1])}
@@ -161,6 +164,7 @@ def add(text: str, pattern: str) -> Added:
                 hint=f"remove {state!r} from that line, then git theta track {quote(pattern)}",
             )
     missing = [ours for name, ours in _OURS.items() if states.get(name) in {None, f"!{name}"}]
+    missing += [state for state in chosen if states.get(FORMAT_ATTRIBUTE) != state]
     kept = tuple(others)
     if not missing:
         return Added(text, kept, replaced)
@@ -198,16 +202,16 @@ def remove(text: str, pattern: str) -> str:
     return "".join(lines)
 
 
-def _without_lfs(text: str, pattern: str) -> tuple[str, tuple[str, ...]]:
+def _without(text: str, pattern: str, unwanted: Callable[[str], bool]) -> tuple[str, tuple[str, ...]]:
     lines = []
     replaced: list[str] = []
     for line, rule in rules(text):
-        states = [state for state in _states(rule) if state in _LFS]
+        states = [state for state in _states(rule) if unwanted(state)]
         if rule is None or rule.pattern != pattern or not states:
             lines.append(line)
             continue
         replaced += states
-        rest = [state for state in rule.states if state not in _LFS]
+        rest = [state for state in rule.states if not unwanted(state)]
         lines.append(" ".join([line[: rule.states_at].rstrip(_BLANK), *rest]) + line[len(line.rstrip("\r\n")) :])
     return "".join(lines), tuple(replaced)
 

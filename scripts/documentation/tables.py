@@ -10,6 +10,7 @@ from documentation import plugins
 from documentation.commands import commands, usage
 from git_theta_ext import errors, settings
 from git_theta_ext.errors import PluginError, UsageError
+from git_theta_ext.git.presets import PRESETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -98,6 +99,13 @@ def _settings() -> Iterator[str]:
     return _table(["setting", "type", "default", "meaning"], rows)
 
 
+def _presets() -> Iterator[str]:
+    rows = [
+        [f"`{name}`", p.summary, ", ".join(f"`{pattern}`" for pattern in p.patterns)] for name, p in PRESETS.items()
+    ]
+    return _table(["preset", "files", "patterns"], rows)
+
+
 def _environment() -> Iterator[str]:
     return _table(["variable", "meaning"], [[f"`{name}`", text] for name, text in settings.ENVIRONMENT.items()])
 
@@ -133,6 +141,7 @@ BLOCKS: dict[str, Callable[[], Iterable[str]]] = {
     "commands": _commands,
     "command-reference": _reference,
     "settings": _settings,
+    "presets": _presets,
     "environment": _environment,
     "exit-codes": _exit_codes,
     "merges": _merges,

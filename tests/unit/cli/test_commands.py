@@ -377,6 +377,37 @@ class TestTrack:
         assert text.count("git theta checkout") == 1
         assert not (at.path / "README.md").exists()
 
+    def test_a_preset_stands_for_patterns_and_can_be_staged(self, at, run_json):
+        found = run_json("track", "*.x", "--preset", "transformers", "--preset", "keras", "--stage")
+        assert found["added"] == ["*.x", "*.bin", "*.pth", "*.h5", "*.msgpack", "*.keras", "*.hdf5"]
+        assert at.git("diff", "--name-only") == ""
+        assert "*.keras" in at.git("diff", "--cached", "--", ".gitattributes")
+        assert run_json("track", "--preset", "keras")["added"] == []
+
+    def test_a_format_can_be_named_and_changed(self, at, run_json):
+        run_json("track", "*.x", "--format", "opaque")
+        assert at.git("check-attr", "theta-format", "a.x").endswith(": opaque")
+        assert run_json("track", "*.x", "--format", "npz")["added"] == ["*.x"]
+        assert run_json("track", "*.x", "--format", "npz")["added"] == []
+        assert run_json("track", "*.x")["added"] == []
+        assert at.git("check-attr", "theta-format", "a.x").endswith(": npz")
+        before = at.read(".gitattributes")
+        assert main(["track", "*.y", "--format", "nosuch"]) == 12
+        assert main(["track", "--format", "npz"]) == 2
+        assert at.read(".gitattributes") == before
+
+    def test_files_that_git_has_already_are_listed_with_what_to_do(self, at, run_json, capsys):
+        for name in ("a model.x", "b.x", "c.other"):
+            at.write(b"content", name)
+        at.git("add", ".")
+        capsys.readouterr()
+        assert main(["track", "*.x"]) == 0
+        err = capsys.readouterr().err
+        assert "git stores 2 files itself that are tracked now: a model.x, b.x; git theta migrate" in err
+        assert "hint: git theta add 'a model.x' b.x && git commit" in err
+        assert main(["add", "a model.x", "b.x"]) == 0
+        assert run_json("track", "*.x")["in_git"] == []
+
     def test_untracking_something_else_changes_nothing(self, at, capsys):
         before = at.read(".gitattributes")
         assert main(["untrack", "*.pt", "*.other"]) == 2

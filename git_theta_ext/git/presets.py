@@ -1,0 +1,41 @@
+"""The patterns under which popular libraries save models: this table is the only place that lists them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The files of a library.
+
+    Attributes:
+        patterns: As in ``.gitattributes``.
+        summary: What the files are, in Markdown.
+    """
+
+    patterns: tuple[str, ...]
+    summary: str
+
+
+_TENSORS = ("*.safetensors", "*.bin")
+_TRAINING = ("*.pt", "*.pth")
+
+PRESETS = {
+    "deepspeed": Preset((*_TENSORS, *_TRAINING), "Model and optimizer states of DeepSpeed, with all ranks"),
+    "diffusers": Preset((*_TENSORS, "*.ckpt", "*.msgpack"), "Pipelines of Diffusers, and single-file checkpoints"),
+    "flax": Preset(("*.msgpack",), "Flax's MessagePack"),
+    "gguf": Preset(("*.gguf",), "Models of llama.cpp"),
+    "keras": Preset(("*.keras", "*.h5", "*.hdf5"), "Models and weights of Keras"),
+    "lightning": Preset(("*.ckpt",), "Checkpoints of Lightning"),
+    "numpy": Preset(("*.npy", "*.npz"), "Arrays of numpy"),
+    "onnx": Preset(("*.onnx", "*.onnx_data", "*.onnx.data"), "ONNX models with their external data"),
+    "peft": Preset(("adapter_model*.safetensors", "adapter_model*.bin"), "Adapters of PEFT"),
+    "torch": Preset(
+        ("*.pt", "*.pth", "*.pt2", "*.ckpt", "*.bin"), "Files of `torch.save`, `torch.jit` and `torch.export`"
+    ),
+    "transformers": Preset(
+        (*_TENSORS, *_TRAINING, "*.h5", "*.msgpack"), "Models of Transformers, and the folders of its Trainer"
+    ),
+}
+"""Name to preset."""
