@@ -34,14 +34,14 @@ GROUP = "start"
 EXAMPLE = "git theta migrate import --include '*.safetensors' --everything"
 
 _IMPORT = """\
-Rewrite history so that git theta versions the models in it, which are in git, in
-Git LFS or of git-theta 0.2.0 now. Objects of Git LFS that are not on this machine
-are fetched. Commits get new ids; everything else in them stays. --include is
-required, and may be given several times."""
+Move the models of history to git theta: from git, from Git LFS, or from what
+git-theta 0.2.0 committed. Objects of Git LFS that are not on this machine are
+fetched. Commits get new ids; everything else in them stays. --include is required,
+and may be given several times."""
 _EXPORT = """\
-Rewrite history so that Git LFS or git itself versions the models that git theta
-versions now. Parameters that are not on this machine are fetched. Objects of Git
-LFS are stored on this machine; a push uploads them."""
+Move the models of history from git theta to Git LFS or to git itself. Parameters
+that are not on this machine are fetched. Objects of Git LFS are stored on this
+machine; a push uploads them."""
 _INFO = """\
 List the files of history by the endings of their names, the largest first: what
 all versions take now, and what they would take after an import and git theta gc.
