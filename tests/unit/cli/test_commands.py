@@ -124,6 +124,7 @@ class TestAdd:
     def test_a_damaged_file_is_named_and_nothing_is_staged(self, at, capsys):
         at.write_model()
         at.write(model()[:-1], "z.safetensors")
+        at.git("config", "theta.strict", "true")
         before = at.git("ls-files", "-s")
         assert main(["add", "."]) == 4
         assert "z.safetensors" in capsys.readouterr().err
