@@ -214,6 +214,9 @@ def test_an_index_with_extended_flags_is_patched(work):
 def test_an_entry_that_overrides_a_shared_index_is_patched(work, version):
     work.check_out("a.pt", "m.pt")
     work.git("update-index", "--index-version", version)
+    # Git puts what is as young as the index into the split index. Under load, the index may be a second younger.
+    date = min((work.path / name).stat().st_mtime_ns for name in ("a.pt", "m.pt"))
+    os.utime(work.index, ns=(date, date))
     work.git("update-index", "--split-index")
     assert b"m.pt" not in work.index.read_bytes()
     for name in ("m.pt", "a.pt"):
@@ -269,7 +272,8 @@ def test_a_refresh_of_nothing_leaves_the_index_alone(work):
     before = work.index.stat()
     work.refresh({b"m.pt": update(), b"gone.pt": update()})
     work.refresh({})
-    assert work.index.stat() == before
+    after = work.index.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)  # reading changes st_atime
 
 
 def test_a_sparse_index_is_patched(work):

@@ -507,8 +507,8 @@ def test_a_pack_that_another_process_just_put_in_place_is_found(mine, theirs, pl
     assert holds(theirs, items)
 
 
-SLOW = """
-import os, sys, time
+STUCK = """
+import itertools, os, sys, threading
 from pathlib import Path
 from git_theta_ext.store.store import Store
 from git_theta_ext.interfaces import RemoteContext
@@ -517,14 +517,17 @@ from git_theta_ext.transfer.sync import fetch, push
 from git_theta_plugins.remotes import _files
 from git_theta_plugins.remotes.directory import open_remote
 
-def write_slowly(fd, data):
+written = itertools.count(1)
+
+def write_some(fd, data):
     for at in range(0, len(data), 5000):
         os.write(fd, data[at:at + 5000])
         os.write(1, b"wrote\\n")
-        time.sleep(0.05)
+        if next(written) >= 3:
+            threading.Event().wait()
 
 _files.hard_link = lambda *_: False
-_files.write_all = write_slowly
+_files.write_all = write_some
 store, remote, command = Store(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
 place = OpenedRemote("origin", remote, open_remote(remote, {}, RemoteContext()))
 {"push": lambda d: push(store, place, d), "fetch": lambda d: fetch(store, [place], d)}[command](sys.argv[4:])
@@ -533,7 +536,7 @@ place = OpenedRemote("origin", remote, open_remote(remote, {}, RemoteContext()))
 
 def killed(store, root, command, wanted):
     child = subprocess.Popen(
-        [sys.executable, "-c", SLOW, str(store.root), str(root), command, *wanted], stdout=subprocess.PIPE
+        [sys.executable, "-c", STUCK, str(store.root), str(root), command, *wanted], stdout=subprocess.PIPE
     )
     with child:
         for _ in range(3):
