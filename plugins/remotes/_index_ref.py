@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ._bare_repository import BareRepository
 from ._git_hosts import on_hugging_face
+from ._lost import LostPacks
 from ._shared_ref import SharedRef
 
 if TYPE_CHECKING:
@@ -34,10 +35,14 @@ class IndexRef:
         git: The local repository.
         address: The address of the git remote.
         options: Arguments of git before every command.
+
+    Attributes:
+        lost: The packs of the index that the remote turned out to lack.
     """
 
     def __init__(self, git: GitCommands, address: str, options: tuple[str, ...] = ()) -> None:
         folder = git.common_dir / "theta" / "remote-index" / f"{sha256(os.fsencode(address)).hexdigest()[:16]}.git"
+        self.lost = LostPacks(folder.with_suffix(".lost"))
         self._bare = BareRepository(git, address, folder, options)
         self._ref = SharedRef(git, self._bare, "index", branch=on_hugging_face(address))
 

@@ -55,11 +55,15 @@ class PackIndex:
         ref: The ref that has the index.
         path_of: Returns the path of the file that stands for a pack, by its name.
         pack_of: Returns the name of the pack that the file at a path stands for; None for other paths.
+
+    Attributes:
+        lost: The packs that the remote turned out to lack.
     """
 
     def __init__(
         self, url: str, ref: IndexRef, path_of: Callable[[str], str], pack_of: Callable[[str], str | None]
     ) -> None:
+        self.lost = ref.lost
         self._url = url
         self._ref = ref
         self._path_of = path_of

@@ -95,14 +95,12 @@ class Git:
         self._outbox = outbox
         self._blobs = blobs
         self._known: dict[str, Parts] | None = None
-        self._lost: set[str] = set()
         self._lock = Lock()
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with ``prefix``."""
         listed = self._listed()
-        with self._lock:
-            lost = (self._index.names() - listed.keys()) | self._lost
+        lost = (self._index.names() - listed.keys()) | self._index.lost.names()
         yield from self._index.keys(prefix, lost)
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
@@ -137,9 +135,7 @@ class Git:
     def put(self, key: str, path: Path) -> bool:
         """Send a pack unless the remote has it: at once, or together with others before ``publish`` returns."""
         name = pack_name(key)
-        with self._lock:
-            lost = name in self._lost
-        if name in self._listed() and not lost:
+        if name in self._listed() and name not in self._index.lost.names():
             return False
         return self._outbox.add(name, path)
 
@@ -155,20 +151,20 @@ class Git:
         self._index.add({name: format_parts(parts) for name, parts in sent.items()}, paths, wrong)
         with self._lock:
             self._known = None
-            self._lost -= set(sent)
+        self._index.lost.remove(sent)
 
     def keep(self, keys: Iterable[str]) -> set[str]:
         """Return the keys that exist.
 
-        The server removes no blobs that its ref reaches, so only the ref is looked for.
+        The server removes no blobs that its ref reaches, so only the ref is looked for. If that was replaced, downloads
+        show what is lost: those of ``git theta push --verify`` or of a checkout.
         """
         wanted = {key: parse_key(key)[1] for key in keys}
         listed = self._listed().keys() & set(wanted.values())
         gone = bool(listed) and not self._blobs.kept()
-        with self._lock:
-            if gone:
-                self._lost |= self._index.names()
-            return {key for key, name in wanted.items() if name in listed - self._lost}
+        if gone:
+            self._index.lost.add(self._index.names())
+        return {key for key, name in wanted.items() if name in listed - self._index.lost.names()}
 
     def _parts(self, name: str) -> Parts:
         """Return the parts of a pack on the remote.
@@ -201,8 +197,7 @@ class Git:
             try:
                 scratch = self._blobs.bring(tuple(part for part, _ in group), keep=keep)
             except (CorruptError, MissingError) as error:
-                with self._lock:
-                    self._lost.add(name)
+                self._index.lost.add([name])
                 raise type(error)(f"pack {name}: {error.message}") from error
             for part, wanted in group:
                 yield from scratch.read(part, wanted)

@@ -8,6 +8,7 @@ of each push.
 from __future__ import annotations
 
 import random
+from contextlib import contextmanager
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -108,7 +109,6 @@ class Lfs:
         self._report = report
         self._index = PackIndex(self._url, index, pack_path, pack_of_path)
         self._pointers: dict[str, Pointer] = {}
-        self._lost: set[str] = set()
         self._locks = locks
         self._lock = Lock()
 
@@ -123,9 +123,7 @@ class Lfs:
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with ``prefix``."""
-        with self._lock:
-            lost = frozenset(self._lost)
-        yield from self._index.keys(prefix, lost)
+        yield from self._index.keys(prefix, self._index.lost.names())
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """Return the bytes of an object from ``start`` up to ``end``; fewer if it is shorter."""
@@ -135,14 +133,16 @@ class Lfs:
             return data[start : len(data) if end is None else end]
         pointer = self._pointer(name)
         stop = pointer.size if end is None else min(end, pointer.size)
-        return self._transfers.read(pointer, start, stop)
+        with self._noting_loss(name):
+            return self._transfers.read(pointer, start, stop)
 
     def fetch(self, key: str, path: Path, nbytes: int) -> None:
         """Download a pack to a local file."""
         pointer = self._pointer(pack_name(key))
         if pointer.size != nbytes:
             raise CorruptError(f"{self._url}: pack {pointer.oid} has {pointer.size} bytes instead of {nbytes}")
-        self._transfers.fetch(pointer, path, partial(self._report, key))
+        with self._noting_loss(pointer.oid):
+            self._transfers.fetch(pointer, path, partial(self._report, key))
 
     def put(self, key: str, path: Path) -> bool:
         """Upload a pack unless the server has it."""
@@ -150,7 +150,7 @@ class Lfs:
         sent = self._transfers.upload(pointer, path, partial(self._report, key))
         with self._lock:
             self._pointers[pointer.oid] = pointer
-            self._lost.discard(pointer.oid)
+        self._index.lost.remove([pointer.oid])
         return sent
 
     def publish(self, entries: Mapping[str, Path]) -> None:
@@ -168,16 +168,23 @@ class Lfs:
         """
         wanted = {key: parse_key(key)[1] for key in keys}
         with self._lock:
-            listed = (self._index.names() | set(self._pointers)) - self._lost
+            listed = (self._index.names() | set(self._pointers)) - self._index.lost.names()
         names = sorted(set(wanted.values()) & listed)
         random.shuffle(names)
         lost = self._absent(names[:MAX_OBJECTS])
         if lost:
             for start in range(MAX_OBJECTS, len(names), MAX_OBJECTS):
                 lost |= self._absent(names[start : start + MAX_OBJECTS])
-        with self._lock:
-            self._lost |= lost
+        self._index.lost.add(lost)
         return {key for key, name in wanted.items() if name in listed and name not in lost}
+
+    @contextmanager
+    def _noting_loss(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except MissingError:
+            self._index.lost.add([name])
+            raise
 
     def _absent(self, names: Sequence[str]) -> set[str]:
         """Return the names of those packs that the server says to lack."""

@@ -33,6 +33,13 @@ def test_a_tracked_file_makes_clones_use_git_itself(two: Repo, host: LfsHost, ur
         "refs/theta/packs",
     ]
     assert not (copy.path / ".git" / "shallow").exists()
+    # Another program replaces the ref with the packs, so that the host removes their blobs.
+    other = two.git("commit-tree", "-m", "nothing", two.git("hash-object", "-w", "-t", "tree", "/dev/null"))
+    two.git("push", "--quiet", "--force", "--no-verify", url, f"{other}:refs/theta/packs")
+    two.git("-C", str(host.root / "git" / "models.git"), "gc", "--quiet", "--prune=now")
+    assert "tensors are not in the store" in two.run("clone", "--quiet", url, "../none", check=False).stderr
+    two.git("theta", "push", "--verify", "origin")
+    assert clone(url, tmp_path / "healed").problems(MODEL, model(2)) == []
     # A repository on this machine is used in the same way; the push needs the first version, which the clone lacks.
     copy.git("init", "--quiet", "--bare", "--initial-branch=main", str(tmp_path / "bare.git"))
     copy.git("push", "--quiet", "../bare.git", "main")

@@ -30,8 +30,9 @@ def push_verified(push: Push, *, advance: Progress = no_progress) -> Pushed:
     digests = push.look(strict=False).needed.digests
     if not digests:
         return done
-    remote, store = open_remote(push.workspace, push.remote, push.address), push.workspace.store
+    store = push.workspace.store
     for left in reversed(range(_ROUNDS)):
+        remote = open_remote(push.workspace, push.remote, push.address)  # again, since it reads its index once
         held = digests & read_remote_index(store, remote).held()
         with push.workspace.reporter.progress("verifying parameters") as checked:
             sound = verified(store, remote, held, download=True, advance=checked)
