@@ -23,6 +23,8 @@ from git_theta_ext.registry import built_in, find_encoding, find_format
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from git_theta_ext.protocol.lfs.locks import FileLock
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 ENCODINGS = ("dense", "delta", "scale", "low_rank", "ternary")
 A = "a" * 64
@@ -411,6 +413,31 @@ def _sftp(data: bytes) -> None:
 LFS_POINTERS = [Pointer(A, 4), Pointer("b" * 64, 5 << 30)]
 
 
+def _lock_seeds() -> list[bytes]:
+    lock = {"id": "7", "path": "a/b.pt", "locked_at": "2026-11-29T10:00:00Z", "owner": {"name": "Ada"}}
+    bodies = [{"lock": lock}, {"locks": [lock, lock], "next_cursor": "8"}, {"ours": [lock], "theirs": [lock]}]
+    return [json.dumps(body).encode() for body in bodies]
+
+
+def _locks(data: bytes) -> None:
+    from git_theta_ext.protocol.lfs.locks import read_lock, read_page
+
+    def check(lock: FileLock) -> None:
+        assert lock.id
+        assert lock.path
+        texts = (lock.id, lock.path, lock.owner, lock.locked_at)
+        assert len("".join(texts).encode()) < 1 << 16  # each can be printed
+        assert "\n" not in lock.owner + lock.locked_at
+
+    with suppress(ThetaError):
+        check(read_lock(data))
+    for verified in (False, True):
+        with suppress(ThetaError):
+            page = read_page(data, verified=verified)
+            for lock in (*page.locks, *page.theirs):
+                check(lock)
+
+
 def _lfs_seeds() -> list[bytes]:
     action = {"href": "https://host/x?y=z", "header": {"Authorization": "Bearer x"}, "expires_in": 60}
     parts = {"chunk_size": str(3 << 30), "1": "https://host/1", "2": "https://host/2"}
@@ -537,6 +564,7 @@ TARGETS = {
     "record": Target(_record_seeds, _record),
     "rules": Target(lambda: [RULES], _rules),
     "lfs": Target(_lfs_seeds, _lfs),
+    "lfs_locks": Target(_lock_seeds, _locks),
     "heads": Target(_heads_seeds, _heads),
     "filter": Target(_filter_seeds, _filter),
     "sftp": Target(_sftp_seeds, _sftp),
