@@ -2,6 +2,7 @@
 
 from git_theta_ext.testing.encodings import EncodingTests
 from git_theta_ext.testing.formats import FormatTests
+from git_theta_ext.testing.locks import LocksTests
 from git_theta_ext.testing.merges import MergeMethodTests
 from git_theta_ext.testing.pairs import PairMethodTests
 from git_theta_ext.testing.remotes import RemoteTests
@@ -11,6 +12,7 @@ from git_theta_ext.testing.updates import UpdateKindTests
 __all__ = [
     "EncodingTests",
     "FormatTests",
+    "LocksTests",
     "MergeMethodTests",
     "PairMethodTests",
     "RemoteTests",

@@ -13,26 +13,49 @@ from git_theta_ext.errors import RemoteError
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.interfaces.locks import LockingRemote
+from git_theta_ext.testing import LocksTests
 from git_theta_plugins.remotes import _attempts
 from git_theta_plugins.remotes._git_settings import GitSettings
 from git_theta_plugins.remotes.lfs import open_remote
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from git_theta_ext.interfaces import Locks
 
 MAIN = "refs/heads/main"
 
 
 @pytest.fixture
-def locks(host, url, tmp_path, monkeypatch) -> Locks:
-    """Return the locks of Ada, whose requests are repeated at once."""
+def opened(host, url, tmp_path, monkeypatch) -> Callable[[str], Locks]:
+    """Return what opens the locks for a user, whose requests are repeated at once."""
     monkeypatch.setattr(_attempts, "backoff", lambda *_: 0.01)
     host.user, host.others = ("ada", "pw"), {"bob": "pw"}
     subprocess.run(["git", "init", "-q", str(tmp_path / "local")], check=True)
-    address = url.replace("http://", "http://ada:pw@")
-    remote = open_remote(address, {}, RemoteContext("origin", address, Repository.discover(tmp_path / "local")))
-    assert isinstance(remote, LockingRemote)
-    return remote.locks()
+
+    def opened(user: str) -> Locks:
+        address = url.replace("http://", f"http://{user}:pw@")
+        remote = open_remote(address, {}, RemoteContext("origin", address, Repository.discover(tmp_path / "local")))
+        assert isinstance(remote, LockingRemote)
+        return remote.locks()
+
+    return opened
+
+
+@pytest.fixture
+def locks(opened) -> Locks:
+    """Return the locks of Ada."""
+    return opened("ada")
+
+
+class TestLfsLocks(LocksTests):
+    @pytest.fixture
+    def ours(self, locks):
+        return locks
+
+    @pytest.fixture
+    def theirs(self, opened):
+        return opened("bob")
 
 
 def test_requests_are_repeated_and_what_an_answer_got_lost_of_is_done_once(host, locks):
