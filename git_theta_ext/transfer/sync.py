@@ -13,7 +13,6 @@ from git_theta_ext.store.deltas.chains import ancestors, shallowest
 from git_theta_ext.store.locations import in_packs
 from git_theta_ext.store.maintenance.copying import renamed, whole_again
 from git_theta_ext.store.maintenance.extract import extract_packs
-from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.packs.writer import grouped
 from git_theta_ext.transfer.arrived import keep_sound
 from git_theta_ext.transfer.damaged import note_damaged, read_damaged
@@ -73,8 +72,9 @@ def plan_push(
         wanted -= steps.obtain(absent)
         index = known_better(store, read_remote_index(store, remote), wanted)
         there = index.held()
+        absent = store.touch_and_find_missing(wanted - there)
     lacking = wanted - there
-    if absent := store.touch_and_find_missing(lacking):
+    if absent:
         raise MissingError(
             f"{len(absent)} of {len(wanted)} tensors are neither in the store nor on {remote.name} ({remote.url}), "
             f"including {min(absent)}",
@@ -86,11 +86,11 @@ def plan_push(
     needed = extract_packs(store, lacking, there)
     if damaged := needed & read_damaged(store.root, remote.url):
         needed = needed - damaged | renamed(store, damaged)
-    after = {**index.headers, **{name: read_pack_header(store.path_of(name)) for name in needed}}
+    after = {**index.headers, **{name: store.reader.header(store.path_of(name)) for name in needed}}
     if deep := wanted - replace(index, headers=after).held():
         # On the remote their chains would be too deep to be read.
         needed |= set(store.write(grouped([whole_again(store, digest) for digest in sorted(deep)]), loose=True))
-        after = {**after, **{name: read_pack_header(store.path_of(name)) for name in needed}}
+        after = {**after, **{name: store.reader.header(store.path_of(name)) for name in needed}}
     chosen = shallowest(in_packs(after, bad=index.bad))
     relied_on = {chosen[digest].pack for digest in ancestors(wanted, chosen)}
     sizes = ((name, store.path_of(name).stat().st_size) for name in needed - set(index.headers))

@@ -118,5 +118,8 @@ def recode_outgoing(workspace: Workspace, digests: AbstractSet[Digest], there: A
         StoreError: The store cannot be written; no data is lost.
         CorruptError: A stored tensor cannot be decoded.
     """
+    history = versions(workspace.repo)
+    if len(history) < 2:  # noqa: PLR2004 - the first version has no parents
+        return Recoded()
     recoder = Recoder(workspace.store, workspace.settings.chain_depth, going=(digests, there))
-    return recoder.run(candidates(versions(workspace.repo), lambda digest: digest in digests and recoder.wants(digest)))
+    return recoder.run(candidates(history, lambda digest: digest in digests and recoder.wants(digest)))

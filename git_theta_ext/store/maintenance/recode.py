@@ -7,6 +7,7 @@ the bytes of a checkpoint.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -110,21 +111,30 @@ class Recoder:
             StoreError: A pack cannot be written. Packs written before stay.
             CorruptError: A tensor cannot be decoded from its old or its new pack.
         """
+        with ExitStack() as running:
+            executor: ThreadPoolExecutor | None = None
+            for group in groups:
+                wanted = [candidate for candidate in group if self._may_move(candidate)]
+                self.result.examined += len(wanted)
+                # Most tensors of a first version have no parents, and need no thread.
+                likely = [candidate for candidate in wanted if candidate.parents or self._too_deep(candidate.digest)]
+                if likely:
+                    executor = executor or self._start(running)
+                    plans = [plan for plan in executor.map(self._plan, likely) if plan is not None]
+                    # Other plans of the same group may have moved the parents.
+                    accepted = [plan for plan in plans if self._accept(plan)]
+                    if accepted and not self._dry_run:
+                        self._write(accepted)
+                advance(sum(candidate.spec.nbytes for candidate in group))
+        return self.result
+
+    def _start(self, running: ExitStack) -> ThreadPoolExecutor:
         from threadpoolctl import threadpool_limits
 
         import_module("numpy")  # only loaded libraries can be limited
         # Tensors are processed in parallel, so each matrix product gets one core.
-        with threadpool_limits(1), ThreadPoolExecutor(self._store.threads) as executor:
-            for group in groups:
-                wanted = [candidate for candidate in group if self._may_move(candidate)]
-                self.result.examined += len(wanted)
-                plans = [plan for plan in executor.map(self._plan, wanted) if plan is not None]
-                # Other plans of the same group may have moved the parents.
-                accepted = [plan for plan in plans if self._accept(plan)]
-                if accepted and not self._dry_run:
-                    self._write(accepted)
-                advance(sum(candidate.spec.nbytes for candidate in group))
-        return self.result
+        running.enter_context(threadpool_limits(1))
+        return running.enter_context(ThreadPoolExecutor(self._store.threads))
 
     def _best_locations(self, going: AbstractSet[Digest]) -> dict[Digest, Location]:
         locations = self._store.all_locations()
