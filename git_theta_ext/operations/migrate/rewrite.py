@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.operations.migrate.attributes import NAME
+from git_theta_ext.operations.migrate.commits import write_commits
 from git_theta_ext.operations.migrate.listing import attributes_folder, exported
 from git_theta_ext.operations.migrate.streams import Change, Delete, edited
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.migrate.streams import Edit
 
 TEMPORARY_REF = "refs/theta-migrate/commits"
-"""Names the rewritten commits until their refs do, so that git does not prune them."""
+"""Names what ``git fast-import`` writes, so that git does not prune the trees before refs name their commits."""
 
 _IMPORT = (
     *("-c", "core.ignorecase=false", "fast-import", "--quiet", "--force"),
@@ -116,7 +117,7 @@ def rewrite(
         advance: Called with the number of commits written since the last call.
 
     Returns:
-        The new id of each commit. ``TEMPORARY_REF`` names the last one.
+        The new id of each commit.
 
     Raises:
         RepositoryError: Git cannot read or write the commits; no ref has changed.
@@ -133,7 +134,7 @@ def rewrite(
         except BrokenPipeError as error:
             raise RepositoryError("git fast-import stopped", hint="git fsck") from error
     written = dict(_read_marks(marks))
-    return {old: written[mark] for mark, old in commits.items()}
+    return write_commits(repo, {old: written[mark] for mark, old in commits.items()})
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Read and edit what ``git fast-export`` prints, before ``git fast-import`` gets it; see git-fast-import(1).
 
-The stream has the commits without their blobs, which keep their ids, so editing it means to replace ids. Messages pass
-through piece by piece.
+The stream has the commits without their blobs, which keep their ids, so editing it means to replace ids. Only the trees
+of the edited commits are used (``commits``), so authors and messages are left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DELETE = re.compile(rb"D ([^\n]+)\n")
 _DATA = re.compile(rb"data ([0-9]{1,18})\n")
 _PARENT = re.compile(rb"(?:from|merge) (:[1-9][0-9]{0,17})\n")
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\(?:[abfnrtv"\\]|[0-3][0-7]{2}))*)"')
-_PASSED = (b"author ", b"committer ", b"encoding ")
+_IGNORED = (b"author ", b"committer ", b"encoding ")
 _SIGNATURE = b"gpgsig "
 
 
@@ -49,13 +49,6 @@ class Begin:
 
     mark: int
     oid: str
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A part of a commit that is copied."""
-
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +93,7 @@ class End:
     """A commit ends."""
 
 
-Event = Reset | Begin | Text | Parent | Change | Delete | End
+Event = Reset | Begin | Parent | Change | Delete | End
 
 
 class Edit(Protocol):
@@ -135,7 +128,7 @@ def read_events(stream: IO[bytes]) -> Iterator[Event]:
 
 
 def edited(stream: IO[bytes], ref: str, edit: Edit, commits: dict[int, str]) -> Iterator[bytes]:
-    """Yield the edited stream.
+    """Yield the edited stream, in which commits have no authors and no messages.
 
     Args:
         stream: The stream.
@@ -157,9 +150,7 @@ def edited(stream: IO[bytes], ref: str, edit: Edit, commits: dict[int, str]) -> 
             yield b"reset %s\n" % name
         elif isinstance(event, Begin):
             commits[event.mark] = event.oid
-            yield b"commit %s\nmark :%d\n" % (name, event.mark)
-        elif isinstance(event, Text):
-            yield event.data
+            yield b"commit %s\nmark :%d\ncommitter x <x> 0 +0000\ndata 0\n\n" % (name, event.mark)
         elif isinstance(event, Parent):
             parents += 1
             yield event.line
@@ -188,17 +179,12 @@ def _commit(stream: IO[bytes]) -> Iterator[Event]:
     yield Begin(int(mark[1]), _expect(stream, _ORIGINAL)[1].decode())
     line = _line(stream)
     while not (data := _DATA.fullmatch(line)):
-        if line.startswith(_SIGNATURE):  # new versions of git print them; they cannot stay valid
-            for _ in _pieces(stream, int(_expect(stream, _DATA)[1])):
-                pass
-        elif line.startswith(_PASSED):
-            yield Text(line)
-        elif line != b"\n":
+        if line.startswith(_SIGNATURE):  # new versions of git print them
+            _skip(stream, int(_expect(stream, _DATA)[1]))
+        elif line != b"\n" and not line.startswith(_IGNORED):
             raise _unexpected(line)
         line = _line(stream)
-    yield Text(line)
-    yield from map(Text, _pieces(stream, int(data[1])))
-    yield Text(b"\n")  # allowed after data, and the message need not end with a line feed
+    _skip(stream, int(data[1]))
     yield from _files(stream)
 
 
@@ -245,12 +231,11 @@ def _expect(stream: IO[bytes], pattern: re.Pattern[bytes]) -> re.Match[bytes]:
     return match
 
 
-def _pieces(stream: IO[bytes], count: int) -> Iterator[bytes]:
+def _skip(stream: IO[bytes], count: int) -> None:
     while count:
         piece = stream.read(min(count, _PIECE))
         if not piece:
             raise ProtocolError("git fast-export stopped early")
-        yield piece
         count -= len(piece)
 
 

@@ -41,7 +41,7 @@ def edit(text: bytes) -> tuple[bytes, dict[int, str], list[bytes]]:
     return b"".join(edited(io.BytesIO(text), "refs/t", swap, commits)), commits, swap.asked
 
 
-def test_ids_are_replaced_and_the_rest_is_copied() -> None:
+def test_ids_are_replaced_and_authors_and_messages_left_out() -> None:
     stream = (
         HEAD % A.encode()
         + b"encoding ISO-8859-1\ndata 8\nM a b\n\n\xe9"
@@ -53,10 +53,9 @@ def test_ids_are_replaced_and_the_rest_is_copied() -> None:
     assert commits == {1: A, 2: B}
     assert asked == [b"plain name", 'q"ü'.encode(), b"kept", b"other"]
     assert text == (
-        b"feature done\nreset refs/t\ncommit refs/t\nmark :1\nauthor A <a> 1 +0000\ncommitter C <c> 2 -0100\n"
-        b"encoding ISO-8859-1\ndata 8\nM a b\n\n\xe9\n"
+        b"feature done\nreset refs/t\ncommit refs/t\nmark :1\ncommitter x <x> 0 +0000\ndata 0\n\n"
         + f'M 100644 {B} plain name\nM 100755 {B} "q\\"\\303\\274"\nM 100644 {B} kept\n\n'.encode()
-        + b"commit refs/t\nmark :2\nauthor A <a> 1 +0000\ncommitter C <c> 2 +0000\ndata 0\n\nfrom :1\nmerge :1\n"
+        + b"commit refs/t\nmark :2\ncommitter x <x> 0 +0000\ndata 0\n\nfrom :1\nmerge :1\n"
         + f"D other\nM 100644 {B} kept\n\ndone\n".encode()
     )
 
@@ -89,10 +88,9 @@ def test_a_message_of_any_size_takes_bounded_memory() -> None:
     nbytes = 1 << 24
     stream = io.BytesIO(HEAD % A.encode() + b"data %d\n" % nbytes + bytes(nbytes) + b"\ndone\n")
     tracemalloc.start()
-    count = sum(len(piece) for piece in edited(stream, "refs/t", Swap(), {}))
+    assert sum(len(piece) for piece in edited(stream, "refs/t", Swap(), {})) < 1000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert count > nbytes
     assert peak < 1 << 20
 
 
