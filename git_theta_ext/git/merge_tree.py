@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError
 from git_theta_ext.git.entries import index_entry, update_index
 from git_theta_ext.git.hooks import git_version
-from git_theta_ext.git.process import MERGE_OPTIONS, run_git
+from git_theta_ext.git.process import MERGE_OPTIONS, NESTED, run_git
 from git_theta_ext.git.revisions import commit_id, find_object
 from git_theta_ext.git.temporary_index import temporary_index
 
@@ -189,7 +189,8 @@ def _merge(
     # Git checks whether unrelated histories may be merged before it calls a strategy.
     args = (*settings, "merge-tree", "--write-tree", "-z", "--allow-unrelated-histories", ours, theirs)
     # Exit code 1: there are conflicts.
-    answer = run_git(args, cwd=repo.folder, env={**repo.environment(), **(env or {})}, ok=(0, 1))
+    # A driver that looked for the common ancestor, as we do here, would do so again without end.
+    answer = run_git(args, cwd=repo.folder, env={**repo.environment(), NESTED: "1", **(env or {})}, ok=(0, 1))
     tree, *fields = answer.decode(errors="surrogateescape").split("\0")[:-1]
     if not fields:  # the other fields follow only if there are conflicts
         return Combined(tree)

@@ -34,7 +34,10 @@ LOCAL_VARIABLES = (
     "GIT_INTERNAL_SUPER_PREFIX",
 )
 NESTED = "GIT_THETA_NESTED"
-"""Set for git commands that we run while we finish ours: a filter that they start has nothing to finish itself."""
+"""Set for git commands that we run while we finish ours: a filter that they start has nothing to finish itself.
+
+And for merges that we run to find out what git merges: a driver that they start merges one file.
+"""
 FINISHED_LATER = "GIT_THETA_FINISHED_LATER"
 """Set for git commands whose conflicts our merge strategy will look at: a filter need not report them."""
 MERGE_OPTIONS = "GIT_THETA_MERGE"

@@ -6,6 +6,7 @@ ancestors, and uses the result whatever the exit code, so it must be a manifest 
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from git_theta_ext.errors import StoreError, ThetaError
 from git_theta_ext.git.merge_file import merge_file
 from git_theta_ext.git.objects import blob_id
 from git_theta_ext.git.operation import FROM_INDEX, MERGE, current_operation, merged_commits
+from git_theta_ext.git.process import NESTED
 from git_theta_ext.git.revisions import check_two_sides
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.record import Record
@@ -72,7 +74,8 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
             check_two_sides(repo, path)
         if not virtual:
             warn_of_former_settings(workspace.settings, workspace.reporter)
-            answered = answer(workspace, path, contents, heads, operation, meanwhile)
+            nested = NESTED in os.environ
+            answered = None if nested else answer(workspace, path, contents, heads, operation, meanwhile)
             if answered is not None:
                 _write(ours, answered.content)
                 return CONFLICT if answered.conflicted else CLEAN
