@@ -124,12 +124,12 @@ def _call(function: object, args: tuple[Any, ...], depth: int = 0) -> object:
             ("torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2"),
             (Storage() as storage, offset, shape, strides, *_),
         ):
-            return _tensor(storage, storage.dtype, offset, shape, strides)
+            return tensor_of(storage, storage.dtype, offset, shape, strides)
         case (
             "torch._utils._rebuild_tensor_v3",
             (Storage() as storage, offset, shape, strides, _, _, Global(module="torch", name=kind), *_),
         ):
-            return _tensor(storage, _torch_dtype(kind), offset, shape, strides)
+            return tensor_of(storage, _torch_dtype(kind), offset, shape, strides)
         case "torch._utils._rebuild_parameter", (data, *_):
             return data
         case "torch._utils._rebuild_parameter_with_state", (data, _, _, state, *_):
@@ -165,11 +165,16 @@ def _torch_dtype(name: str) -> Dtype:
     return dtype(_DTYPES[name])
 
 
-def _tensor(storage: Storage, kind: Dtype, offset: object, shape: object, strides: object) -> Tensor:
+def tensor_of(storage: Storage, kind: Dtype, offset: object, shape: object, strides: object) -> Tensor:
+    """Return a view of a storage, given by values of any type.
+
+    Raises:
+        FormatError: They are no offset, shape and strides.
+    """
     if not (isinstance(shape, tuple) and isinstance(strides, tuple) and len(shape) == len(strides) <= MAX_DIMENSIONS):
-        raise FormatError(f"damaged pickle: a tensor in storage {storage.key!r} has no shape and strides")
+        raise FormatError(f"a tensor in storage {storage.key!r} has no shape and strides")
     if not all(type(n) is int and 0 <= n <= MAX_BYTES for n in (offset, *shape, *strides)):
-        raise FormatError(f"damaged pickle: a tensor in storage {storage.key!r} has an impossible shape")
+        raise FormatError(f"a tensor in storage {storage.key!r} has an impossible shape")
     assert isinstance(offset, int)
     return Tensor(storage, kind, offset, shape, strides)
 

@@ -98,6 +98,13 @@ def _torch_seeds() -> list[bytes]:
     return [_zip(members) for members in (*plain, script)]
 
 
+def _export_seeds() -> list[bytes]:
+    meta = {"dtype": 7, "sizes": [{"as_int": 2}], "strides": [{"as_int": 1}], "storage_offset": {"as_int": 0}}
+    tables = {"a": {"path_name": "0", "use_pickle": False, "tensor_meta": meta}, "b": {"path_name": "0"}}
+    records = {"m/data/weights/0": bytes(8), "m/archive_format": b"pt2", "m/byteorder": b"little"}
+    return [_zip({**records, "m/data/weights/m_weights_config.json": json.dumps({"config": tables}).encode()})]
+
+
 def _legacy_seeds() -> list[bytes]:
     import pickle
 
@@ -543,6 +550,7 @@ def _sidecar_seeds() -> list[bytes]:
 TARGETS = {
     "safetensors": Target(_safetensors_seeds, _format("safetensors")),
     "torch_zip": Target(_torch_seeds, _format("torch_zip")),
+    "torch_export": Target(_export_seeds, _format("torch_export")),
     "torch_legacy": Target(_legacy_seeds, _format("torch_legacy")),
     "pickle": Target(_pickles, _pickle),
     "npz": Target(_npz_seeds, _format("npz")),

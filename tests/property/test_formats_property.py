@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import struct
+import zipfile
 from functools import partial
 
 import numpy as np
@@ -25,6 +26,7 @@ from git_theta_plugins.formats._torch_objects import read_objects
 SAFETENSORS = find_format("safetensors")
 TORCH = find_format("torch_zip")
 LEGACY = find_format("torch_legacy")
+EXPORT = find_format("torch_export")
 NPZ = find_format("npz")
 GGUF = find_format("gguf")
 
@@ -120,6 +122,35 @@ def test_any_torch_file_comes_back(value, protocol):
         torch.save(value, target, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
         found.append(comes_back(kind, target.getvalue()).parameters)
     assert found[0] == found[1]
+
+
+EXPORT_KINDS = {1: 1, 5: 8, 6: 2, 7: 4, 9: 4, 11: 16, 12: 1, 13: 2, 29: 1, 35: 8}
+
+
+@st.composite
+def export_files(draw):
+    table, records = {}, {}
+    for name in draw(st.lists(st.text(max_size=6), unique=True, max_size=5)):
+        kind, shape, record = draw(st.sampled_from(sorted(EXPORT_KINDS))), draw(SHAPES), f"weight_{len(records)}"
+        strides = np.ones(shape, "i1").strides
+        records[record] = np.random.default_rng(kind).bytes(int(np.prod(shape, dtype=int)) * EXPORT_KINDS[kind])
+        numbers = {"sizes": shape, "strides": strides}
+        meta = {key: [{"as_int": n} for n in values] for key, values in numbers.items()}
+        meta |= {"dtype": kind, "storage_offset": {"as_int": 0}}
+        table[name] = {"path_name": record, "use_pickle": draw(st.booleans()), "tensor_meta": meta}
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as made:
+        for record, data in records.items():
+            made.writestr(f"m/data/weights/{record}", data)
+        made.writestr("m/data/weights/model_weights_config.json", json.dumps({"config": table}))
+        made.writestr("m/archive_format", b"pt2")
+    return target.getvalue(), {name for name, entry in table.items() if not entry["use_pickle"]}
+
+
+@given(export_files())
+def test_any_archive_of_torch_export_comes_back(case):
+    data, names = case
+    assert set(comes_back(EXPORT, data).parameters) == names
 
 
 @given(

@@ -14,6 +14,7 @@ from git_theta_ext.errors import FormatError
 from git_theta_ext.registry import find_format
 
 COUNT = 1000
+TABLE = b",".join(b'"%d":{"use_pickle":true}' % n for n in range(COUNT))
 EMPTY = b"{'descr':'|V0','fortran_order':False,'shape':()}"
 
 
@@ -25,11 +26,11 @@ def gguf(pairs=b"", rows=(), count=0):
     return b"GGUF" + struct.pack("<IQQ", 3, len(rows), count) + pairs + b"".join(rows) + bytes(64)
 
 
-def archive(names, data=b"", compression=zipfile.ZIP_STORED):
+def archive(names, data=b"", *others):
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as made:
-        for name in names:
-            made.writestr(name, data)
+    with zipfile.ZipFile(file, "w") as made:
+        for name, content in (*((name, data) for name in names), *others):
+            made.writestr(name, content)
     return file.getvalue()
 
 
@@ -59,6 +60,10 @@ FILES = {
     "count": ("gguf", b"GGUF" + struct.pack("<IQQ", 3, 1 << 20, 1 << 60)),
     "members": ("torch_zip", archive(["m/data.pkl", *(f"m/{n}" for n in range(COUNT))])),
     "arrays in a zip": ("npz", archive([f"{n}.npy" for n in range(COUNT)], npy(EMPTY))),
+    "table": (
+        "torch_export",
+        archive(["m/archive_format"], b"pt2", ("m/data/weights/m_weights_config.json", b'{"config":{%s}}' % TABLE)),
+    ),
     "deep header": ("npz", npy(b"-" * 9000 + b"1")),
     "deep lists": ("npz", npy(b"[" * 9000)),
     "flax": ("flax", msgpack.packb({str(n): EMPTY_ARRAY for n in range(COUNT)})),
