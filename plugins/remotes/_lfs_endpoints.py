@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,7 @@ class Endpoint:
         guessed: Whether the host with ssh does not say where its server is.
         expires: When the headers expire, in seconds since 1970.
         tried: Where credentials came from that the server refused.
+        worked: Whether the server has given a valid answer.
     """
 
     url: str
@@ -52,6 +53,13 @@ class Endpoint:
     guessed: bool = False
     expires: float | None = None
     tried: tuple[str, ...] = ()
+    worked: bool = False
+
+    @property
+    def expired(self) -> bool:
+        """Whether another login can be had for one that the server accepted, and now refuses."""
+        renewable = self.ssh or (self.credential is not None and self.credential.filled is not None)
+        return self.worked and renewable
 
 
 class Endpoints:
@@ -96,6 +104,8 @@ class Endpoints:
     def log_in(self, operation: Operation, endpoint: Endpoint, challenge: str | None) -> None:
         """Find a credential after the server asked for one.
 
+        A login may expire during a long push. Then the host with ssh or git gives another one.
+
         Raises:
             RemoteError: There is none, or the server refused the one that was sent.
         """
@@ -108,6 +118,9 @@ class Endpoints:
                 tried += (sent.source,)
             elif endpoint.ssh or _identifies(endpoint.headers):
                 tried += ("git-lfs-authenticate" if endpoint.ssh else "http.extraHeader",)
+            if endpoint.expired:
+                del self._known[operation]
+                return
             if tried and not (sent and sent.bearer):
                 self._refused = RemoteError(
                     f"{redacted(without_user(endpoint.url))} does not accept {' or '.join(tried)}",
@@ -143,9 +156,11 @@ class Endpoints:
     def accepted(self, endpoint: Endpoint) -> None:
         """Note that the server gave a valid answer."""
         endpoint.guessed = False
-        if endpoint.credential is not None and endpoint.credential.filled is not None:
+        if endpoint.worked:
+            return
+        endpoint.worked = True
+        if endpoint.credential is not None:
             report(self._git, endpoint.credential, accepted=True)
-            endpoint.credential = replace(endpoint.credential, filled=None)  # it is approved once
 
     def no_server(self, endpoint: Endpoint, why: str) -> RemoteError:
         """Return the error for a guessed address at which there is no server."""

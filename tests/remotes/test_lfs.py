@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import subprocess
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import TYPE_CHECKING
 
@@ -27,7 +29,6 @@ from git_theta_plugins.remotes.lfs import open_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from git_theta_plugins.remotes.lfs import Lfs
 
@@ -228,6 +229,65 @@ def test_tokens_that_expire_are_replaced(host, remote, pack, tmp_path):
     assert len(host.requests("batch")) == 6
 
 
+HELPER = """#!/bin/sh
+[ "$1" = get ] || exit 0
+echo call >>{log}
+printf 'username=me\\npassword=secret %s\\n' $(($(wc -l <{log})))
+"""
+
+
+def test_a_login_that_expires_during_a_push_is_replaced(host, url, local, pack, tmp_path):
+    helper = tmp_path / "helper"
+    helper.write_text(HELPER.format(log=tmp_path / "calls"))
+    helper.chmod(0o755)
+    subprocess.run(["git", "-C", str(local), "config", "credential.helper", str(helper)], check=True)
+    host.user = ("me", "secret 1")
+    remote = opened(url, local)
+    remote.put(KEY, pack)
+    host.user = ("me", "secret 2")
+    pack.write_bytes(b"another pack")
+    remote.put(key_of(b"another pack"), pack)
+    assert len(host.stored()) == 2
+    host.user = ("me", "a secret that the helper does not know")
+    pack.write_bytes(b"a third pack")
+    with pytest.raises(RemoteError, match="does not accept the credential of user 'me' from git credential") as caught:
+        remote.put(key_of(b"a third pack"), pack)
+    assert "secret" not in f"{caught.value.message} {caught.value.hint}"
+    assert (tmp_path / "calls").read_text().count("call") == 3
+
+
+def in_address(url, local):
+    return url.replace("http://", "http://me:hunter2@"), "the address of the remote"
+
+
+def in_netrc(url, local):
+    (Path(os.environ["HOME"]) / ".netrc").write_text("machine 127.0.0.1 login me password hunter2\n")
+    return url, "~/.netrc"
+
+
+def in_header(url, local):
+    header = f"Authorization: Basic {base64.b64encode(b'me:hunter2').decode()}"
+    subprocess.run(["git", "-C", str(local), "config", "http.extraHeader", header], check=True)
+    return url, "http.extraHeader"
+
+
+def in_helper(url, local):
+    helper = "!printf 'username=me\\npassword=hunter2\\n'; :"
+    subprocess.run(["git", "-C", str(local), "config", "credential.helper", helper], check=True)
+    return url, "the credential of user 'me' from git credential"
+
+
+@pytest.mark.parametrize("place", [in_address, in_netrc, in_header, in_helper])
+def test_a_login_that_is_refused_is_named_and_not_printed(host, url, local, pack, place):
+    host.user = ("me", "another")
+    address, name = place(url, local)
+    with pytest.raises(RemoteError, match=f"does not accept {name}$") as caught:
+        opened(address, local).put(KEY, pack)
+    shown = f"{caught.value.message} {caught.value.hint}"
+    assert "hunter2" not in shown
+    assert base64.b64encode(b"me:hunter2").decode() not in shown
+
+
 def test_wrong_bytes_and_sizes_are_noticed(host, remote, pack, tmp_path):
     published(remote, pack)
     (host.objects / NAME).write_bytes(PACK + b"x")
@@ -352,7 +412,7 @@ def test_redirects_to_another_host_get_no_credentials(host, url, local, pack, tm
         assert all("authorization" not in request.headers for request in other.log)
         host.faults = [Fault("batch", 307, {"Location": f"{other.url}/x/info/lfs/objects/batch"})]
         with pytest.raises(RemoteError, match="gets no credentials"):
-            remote.get(KEY, 0, 1)
+            opened(url, local).get(KEY, 0, 1)
     finally:
         other.close()
 

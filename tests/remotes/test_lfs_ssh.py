@@ -17,7 +17,7 @@ from git_theta_ext.interfaces import RemoteContext
 from git_theta_plugins.remotes.lfs import open_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from benchmarks.lfs_host import LfsHost
@@ -58,16 +58,20 @@ def answer(server: Sshd, url: str, login: str = LOGIN) -> None:
     (server.folder / "answer").write_text(json.dumps(given))
 
 
-def refused(server: Sshd, address: str, folder: Path) -> RemoteError:
-    """Return the error of an upload."""
-    subprocess.run(["git", "init", "--quiet", str(folder / "local")], check=True)
-    subprocess.run(["git", "-C", str(folder / "local"), "config", "core.sshCommand", server.command], check=True)
-    (folder / "pack").write_bytes(b"a pack")
-    remote = open_remote(address, {}, RemoteContext("origin", address, Repository.discover(folder / "local")))
-    name = hashlib.sha256(b"a pack").hexdigest()
-    with pytest.raises(RemoteError) as caught:
-        remote.put(f"packs/{name[:2]}/{name}", folder / "pack")
-    return caught.value
+@pytest.fixture
+def put(server: Sshd, address: str, tmp_path: Path) -> Callable[[bytes], bool]:
+    """Return what uploads a pack."""
+    local = tmp_path / "local"
+    subprocess.run(["git", "init", "--quiet", str(local)], check=True)
+    subprocess.run(["git", "-C", str(local), "config", "core.sshCommand", server.command], check=True)
+    remote = open_remote(address, {}, RemoteContext("origin", address, Repository.discover(local)))
+
+    def put(data: bytes) -> bool:
+        (tmp_path / "pack").write_bytes(data)
+        name = hashlib.sha256(data).hexdigest()
+        return remote.put(f"packs/{name[:2]}/{name}", tmp_path / "pack")
+
+    return put
 
 
 def test_the_host_gives_the_address_and_the_login(
@@ -88,16 +92,27 @@ def test_the_host_gives_the_address_and_the_login(
 
 
 def test_a_login_that_is_refused_is_named_and_not_printed(
-    server: Sshd, address: str, host: LfsHost, url: str, tmp_path: Path
+    server: Sshd, put: Callable[[bytes], bool], host: LfsHost, url: str
 ) -> None:
     answer(server, url, "Basic bWU6b2xk")
-    error = refused(server, address, tmp_path)
-    assert "does not accept git-lfs-authenticate" in error.message
-    assert "bWU6b2xk" not in f"{error.message} {error.hint}"
+    with pytest.raises(RemoteError, match="does not accept git-lfs-authenticate") as caught:
+        put(b"a pack")
+    assert "bWU6b2xk" not in f"{caught.value.message} {caught.value.hint}"
     assert host.stored() == set()
 
 
-def test_a_program_that_fails_is_an_error_with_its_words(server: Sshd, address: str, tmp_path: Path) -> None:
+def test_a_login_that_expires_early_is_asked_for_again(
+    server: Sshd, put: Callable[[bytes], bool], host: LfsHost, url: str
+) -> None:
+    answer(server, url)
+    assert put(b"one")
+    host.user = ("me", "another")
+    answer(server, url, "Basic bWU6YW5vdGhlcg==")
+    assert put(b"two")
+    assert len(host.stored()) == 2
+
+
+def test_a_program_that_fails_is_an_error_with_its_words(server: Sshd, put: Callable[[bytes], bool]) -> None:
     authenticate(server, "echo 'models: the repository is read-only' >&2; exit 1")
-    error = refused(server, address, tmp_path)
-    assert "git-lfs-authenticate failed: models: the repository is read-only" in error.message
+    with pytest.raises(RemoteError, match="git-lfs-authenticate failed: models: the repository is read-only"):
+        put(b"a pack")
