@@ -163,3 +163,30 @@ def test_an_unfinished_merge_keeps_both_sides(forked: Repo, shared: Repo) -> Non
     forked.git("theta", "resolve", "--method", "theirs", MODEL)
     forked.git("commit", "--quiet", "--no-edit")
     assert forked.problems(MODEL, model(1, {ATTENTION[1]: 3, EMBEDDING: 9})) == []
+
+
+def test_what_is_needed_is_copied_out_of_packs_that_are_not(three: Repo) -> None:
+    three.git("checkout", "--quiet", "-b", "frozen", "one")
+    content = bytearray(three.read())
+    content[-1] ^= 1  # only the last tensor of the first version changes
+    three.write(bytes(content))
+    three.commit("frozen")
+    three.git("push", "--quiet", "origin", "frozen")
+    content[-100_000:] = bytes(100_000)  # and now half of them
+    three.write(bytes(content))
+    three.commit("more")
+    three.git("push", "--quiet", "origin", "frozen")
+    before = packs(three)
+    dry = prune(three, "--dry-run")
+    assert packs(three) == before
+    result = prune(three)
+    assert len(result["copied"]) == len(dry["would_copy"]) > 0
+    assert result["bytes"] == dry["bytes"]
+    assert not set(result["copied"]) & packs(three)
+    (three.path / MODEL).unlink()
+    three.git("checkout", "--", MODEL)
+    assert three.read() == bytes(content)
+    assert prune(three)["copied"] == []
+    three.git("checkout", "--quiet", "one")
+    assert three.problems(MODEL, model(1)) == []
+    three.git("theta", "fsck", "--full")

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import human_bytes, plural
-from git_theta_ext.operations.maintenance.prune import local_packs, needed_here, plan_prune, prune_place
+from git_theta_ext.operations.maintenance.prune import (
+    copy_parts,
+    local_packs,
+    needed_here,
+    plan_prune,
+    prune_place,
+    reduced,
+)
 from git_theta_ext.store.locks import gc_lock
 from git_theta_ext.transfer.verify import verified
 
@@ -62,17 +69,33 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         candidates = held - needed
         with output.progress(f"checking {place.name}", 0) as advance:
             safe = verified(store, place, candidates, download=args.verify, advance=advance) if candidates else set()
-        plan = plan_prune(packs, needed, safe)
-        gone = list(plan.drop) if args.dry_run else store.drop(plan.drop, older_than=start)
+        parts = reduced(packs, needed, safe)
+        plan = plan_prune({**packs, **parts}, needed, safe)
+        parts = {name: part for name, part in parts.items() if name in plan.needed | plan.unverified}
+        gone = list(plan.drop)
+        if not args.dry_run:
+            copied = copy_parts(store, parts)
+            gone = store.drop(plan.drop, older_than=start)
+            parts = {name: parts[name] for name in store.drop(copied, older_than=start)}
     data = {
         "remote": place.name,
         "would_drop" if args.dry_run else "dropped": gone,
-        "bytes": _nbytes(packs, gone),
+        "would_copy" if args.dry_run else "copied": sorted(parts),
+        "bytes": _nbytes(packs, gone) + _waste(packs, parts),
         "needed": sorted(plan.needed),
         "unverified": sorted(plan.unverified),
     }
-    output.result(data, _lines(place.name, packs, plan, gone, "would remove" if args.dry_run else "removed"))
+    lines = _lines(place.name, {**packs, **parts}, plan, gone, "would remove" if args.dry_run else "removed")
+    if parts:
+        verb = "would copy" if args.dry_run else "copied"
+        size = human_bytes(_waste(packs, parts))
+        lines.insert(1, f"{verb} what is needed out of {plural(len(parts), 'pack')}, which removes {size} more")
+    output.result(data, lines)
     return 0
+
+
+def _waste(packs: Mapping[str, PackHeader], parts: Mapping[str, PackHeader]) -> int:
+    return sum(packs[name].pack_bytes - part.pack_bytes for name, part in parts.items())
 
 
 def _nbytes(packs: Mapping[str, PackHeader], names: Iterable[str]) -> int:

@@ -14,7 +14,10 @@ from git_theta_ext.git.worktrees import worktrees
 from git_theta_ext.operations.history.status import push_remote
 from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.sync.remotes import fetch_address, local_path, open_remote
-from git_theta_ext.store.locations import in_packs
+from git_theta_ext.store.locations import flattened, in_packs, sound
+from git_theta_ext.store.maintenance.copying import copies
+from git_theta_ext.store.maintenance.gc import worth_copying
+from git_theta_ext.store.packs.format import PackHeader
 from git_theta_ext.store.packs.reader import read_pack_header
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.workspace import Workspace
-    from git_theta_ext.store.packs.format import PackHeader
+    from git_theta_ext.store.locations import Location
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import OpenedRemote
 
@@ -138,6 +141,59 @@ def plan_prune(packs: Mapping[str, PackHeader], needed: AbstractSet[Digest], saf
         stays |= todo
     drop = _dependants_first(set(packs) - stays, depends_on)
     return Prune(tuple(drop), frozenset(stays - (unsafe - wanted)), frozenset(unsafe - wanted))
+
+
+def reduced(
+    packs: Mapping[str, PackHeader], needed: AbstractSet[Digest], safe: AbstractSet[Digest]
+) -> dict[str, PackHeader]:
+    """Return the packs of which a part is kept that is worth copying, with the entries of that part.
+
+    Args:
+        packs: The header of each pack, by name.
+        needed: As for ``plan_prune``.
+        safe: As for ``plan_prune``.
+    """
+    bases: dict[Digest, set[Digest]] = {}
+    for header in packs.values():
+        for entry in header.entries:
+            bases.setdefault(entry.digest, set()).update(entry.bases)
+    todo = {digest for digest in bases if digest in needed or digest not in safe}
+    kept: set[Digest] = set()
+    while todo:
+        kept |= todo
+        todo = {base for digest in todo for base in bases.get(digest, ())} - kept
+    parts: dict[str, PackHeader] = {}
+    for name, header in packs.items():
+        part = tuple(entry for entry in header.entries if entry.digest in kept)
+        filled = sum(entry.stored for entry in header.entries)
+        if part and worth_copying(filled - sum(entry.stored for entry in part), filled):
+            parts[name] = PackHeader(part, header.nbytes)
+    return parts
+
+
+def copy_parts(store: Store, parts: Mapping[str, PackHeader]) -> set[str]:
+    """Copy entries out of packs, which can be removed then.
+
+    Args:
+        store: The store.
+        parts: Entries to copy, by pack name.
+
+    Returns:
+        The names of the packs whose entries were copied. Those with entries that are not verified are left out.
+
+    Raises:
+        StoreError: The store cannot be written.
+    """
+    root = str(store.root)
+    held = {(root, name): {entry.digest for entry in part.entries} for name, part in parts.items()}
+    found: dict[str, list[Location]] = {name: [] for name in parts}
+    for digest, location in flattened(sound(store.locations(frozenset().union(*held.values())))):
+        if digest in held.get(location.pack_id, ()):
+            found[location.pack].append(location)
+    whole = {name for name, part in parts.items() if len(found[name]) == len(part.entries)}
+    chosen = [location for name in sorted(whole) for location in sorted(found[name], key=lambda at: at.entry)]
+    store.write(copies(store, chosen), loose=False)
+    return whole
 
 
 def _dependants_first(names: set[str], depends_on: Mapping[str, AbstractSet[str]]) -> Sequence[str]:

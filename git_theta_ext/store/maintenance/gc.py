@@ -164,7 +164,12 @@ def _waste(store: Store, needs: _Needs, wanted: Mapping[str, Sequence[Digest]]) 
     # Without the header, which is a large part of a pack of tiny tensors even if all of them are needed.
     filled = {name: sum(entry.stored for entry in _entries(store, name)) for name in wanted}
     waste = {name: filled[name] - nbytes for name, nbytes in used.items()}
-    return {name: nbytes for name, nbytes in waste.items() if nbytes > _WASTE * filled[name] + _NEGLIGIBLE}
+    return {name: nbytes for name, nbytes in waste.items() if worth_copying(nbytes, filled[name])}
+
+
+def worth_copying(waste: int, filled: int) -> bool:
+    """Return whether to copy the rest out of a pack in which so many bytes, out of so many, are not needed."""
+    return waste > _WASTE * filled + _NEGLIGIBLE
 
 
 def _now() -> float:

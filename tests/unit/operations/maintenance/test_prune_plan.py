@@ -1,7 +1,7 @@
 import pytest
 
 from git_theta_ext.model.tensor import TensorSpec
-from git_theta_ext.operations.maintenance.prune import plan_prune
+from git_theta_ext.operations.maintenance.prune import plan_prune, reduced
 from git_theta_ext.store.packs.format import Entry, PackHeader
 
 SPEC = TensorSpec.of("U8", (4,))
@@ -55,3 +55,26 @@ def test_dependants_go_before_their_bases():
 
 def test_packs_that_lean_on_each_other_go_all_the_same():
     assert planned({"1": "a b<c", "2": "c d<a", "3": "e<b"})[0] == ["3", "1", "2"]
+
+
+LARGE = TensorSpec.of("U8", (1 << 16,))
+
+
+def parts(packs, needed="", safe="abcdef"):
+    headers = {}
+    for name, content in packs.items():
+        entries = [Entry(e.digest, LARGE, e.encoding, (1 << 16,), 0, e.bases) for e in pack(*content.split()).entries]
+        headers[name] = PackHeader(tuple(entries), 20)
+    found = reduced(headers, set(needed), set(safe))
+    return {name: "".join(entry.digest for entry in part.entries) for name, part in found.items()}
+
+
+def test_packs_are_reduced_to_what_is_needed_or_not_safe_and_its_bases():
+    assert parts({"1": "a b c"}, needed="b") == {"1": "b"}
+    assert parts({"1": "a b c"}, safe="ab") == {"1": "c"}
+    assert parts({"1": "a b", "2": "c<a d"}, needed="c") == {"1": "a", "2": "c"}
+
+
+def test_packs_that_are_needed_whole_or_not_at_all_are_not_copied():
+    assert parts({"1": "a b", "2": "c d"}, needed="ab") == {}
+    assert parts({"1": "a b c d e f g h i"}, needed="bcdefghi", safe="a") == {}
