@@ -55,6 +55,10 @@ class PushPlan:
         return sum(size for _, size in self.packs)
 
 
+def _nothing(_: object) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Going:
     """Tensors that are about to be pushed.
@@ -62,14 +66,13 @@ class Going:
     Attributes:
         digests: Digests that the remote lacks.
         there: Digests that the remote has. Pushed tensors may depend on them.
+        upload: Takes digests of tensors that will not be recoded any more, to upload their packs in other threads. It
+            raises the error of an upload that has failed; so call it now and then, if need be without digests.
     """
 
     digests: AbstractSet[Digest]
     there: AbstractSet[Digest]
-
-
-def _nothing(_: Going) -> None:
-    pass
+    upload: Callable[[Iterable[Digest]], None] = _nothing
 
 
 def _no_way(_: AbstractSet[Digest]) -> AbstractSet[Digest]:
@@ -81,7 +84,7 @@ class PushSteps:
     """Steps that a caller adds to a push.
 
     Attributes:
-        prepare: Called before packs are made; may recode the tensors.
+        prepare: Called before packs are made; may recode the tensors, while ``Going.upload`` uploads others.
         obtain: Called with the digests that neither the store nor the remote has. It may bring them to either, and
             returns those that the push leaves out.
     """
@@ -122,9 +125,10 @@ class Uploads:
         self.check()
         if name not in self._begun:
             self.names.add(name)
-            self._tally.expect(pack_key(name), self._store.path_of(name).stat().st_size)
+            path = self._store.path_of(name)
+            self._tally.expect(pack_key(name), path.stat().st_size)
             self._room.acquire()
-            self._begun[name] = self._pool.submit(partial(self._send, name))
+            self._begun[name] = self._pool.submit(partial(self._send, name, path))
             self._begun[name].add_done_callback(lambda _: self._room.release())
 
     def check(self) -> None:
@@ -153,9 +157,9 @@ class Uploads:
             self._tally.finish(pack_key(name))
         return frozenset(name for name, head in heads.items() if head is None)
 
-    def _send(self, name: str) -> Path | None:
+    def _send(self, name: str, path: Path) -> Path | None:
         """Upload a pack, and return the path of its head; None if the remote has other bytes under its name."""
-        key, path, remote = pack_key(name), self._store.path_of(name), self._remote
+        key, remote = pack_key(name), self._remote
         head = read_head_of(path)
         if not retried(lambda: remote.plugin.put(key, path)) and not _same(remote, name, path, head):
             return None

@@ -16,6 +16,7 @@ from git_theta_ext.store.maintenance.extract import extract_packs
 from git_theta_ext.store.packs.writer import grouped
 from git_theta_ext.transfer.arrived import keep_sound
 from git_theta_ext.transfer.damaged import note_damaged, read_damaged
+from git_theta_ext.transfer.early import FinalPacks
 from git_theta_ext.transfer.extracts import bring_ranges
 from git_theta_ext.transfer.incoming import bring_pack, forget_abandoned
 from git_theta_ext.transfer.meter import Tally
@@ -44,6 +45,7 @@ def plan_push(
     remote: OpenedRemote,
     digests: Iterable[Digest],
     steps: PushSteps | None = None,
+    uploads: Uploads | None = None,
 ) -> PushPlan:
     """Find the packs that a remote lacks, and make new packs if the existing ones have other tensors too.
 
@@ -55,6 +57,7 @@ def plan_push(
         remote: The remote to push to.
         digests: Digests that the remote needs, with all that they depend on.
         steps: Additional steps.
+        uploads: Takes packs that will be in the plan while others are still made.
 
     Raises:
         MissingError: Neither the store nor the remote has some of the digests.
@@ -82,7 +85,8 @@ def plan_push(
             "git theta fsck --remote lists the files that need them",
         )
     if lacking:
-        steps.prepare(Going(lacking, there))
+        known = index.headers.keys() | read_damaged(store.root, remote.url)  # the latter go under other names
+        steps.prepare(_going(FinalPacks(store, lacking, there, known), uploads))
     needed = extract_packs(store, lacking, there)
     if damaged := needed & read_damaged(store.root, remote.url):
         needed = needed - damaged | renamed(store, damaged)
@@ -117,10 +121,10 @@ def push(
     """
     wanted, tally = set(digests), Tally(advance)
     for left in reversed(range(_PLANS)):
-        plan = plan_push(store, remote, wanted, steps)
         uploads = Uploads(store, remote, tally)
         try:
             with uploads:
+                plan = plan_push(store, remote, wanted, steps, uploads)
                 different = uploads.finish(plan)
         except (MissingError, RemoteError, FileNotFoundError):
             # Another process may have recoded the planned packs.
@@ -149,6 +153,18 @@ def push(
                     hint="wait until the garbage collection on the remote has finished, then git push",
                 )
     return plan
+
+
+def _going(packs: FinalPacks, uploads: Uploads | None) -> Going:
+    if uploads is None:
+        return Going(packs.lacking, packs.there)
+
+    def upload(settled: Iterable[Digest]) -> None:
+        for name in packs.add(settled):
+            uploads.add(name)
+        uploads.check()
+
+    return Going(packs.lacking, packs.there, upload)
 
 
 @dataclass

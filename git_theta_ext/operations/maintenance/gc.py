@@ -14,11 +14,13 @@ from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, r
 from git_theta_ext.store.maintenance.recode import Recoded, Recoder
 
 if TYPE_CHECKING:
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Callable, Sequence
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.operations.history.versions import Version
     from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.transfer.outgoing import Going
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,7 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
     }
     store.prove(named & own, partial(smallest, depth=depth))
     recoder = Recoder(store, depth, aggressive=options.aggressive, dry_run=options.dry_run)
-    todo = {p.digest: p.spec.nbytes for v in history for p in v.manifest.parameters.values() if recoder.wants(p.digest)}
-    with workspace.reporter.progress("recoding", sum(todo.values())) as advance:
+    with workspace.reporter.progress("recoding", sum(_sizes(history, recoder.wants).values())) as advance:
         recoded = recoder.run(candidates(history, recoder.wants), advance)
     store.refresh()  # recoding may have taken long
     live = live_digests(workspace.repo)
@@ -106,20 +107,34 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
     return Collected(recoded, garbage, freed, repacked)
 
 
-def recode_outgoing(workspace: Workspace, digests: AbstractSet[Digest], there: AbstractSet[Digest]) -> Recoded:
+def recode_outgoing(workspace: Workspace, going: Going) -> Recoded:
     """Recode the tensors that a push is about to upload. The caller holds ``store.locks.gc_lock``.
 
     Args:
         workspace: The repository and its store.
-        digests: The tensors to upload. Their deltas depend only on each other and on tensors that the remote has.
-        there: The tensors that the remote has.
+        going: The tensors. Their deltas depend only on each other and on tensors that the remote has.
 
     Raises:
         StoreError: The store cannot be written; no data is lost.
         CorruptError: A stored tensor cannot be decoded.
+        ThetaError: An upload has failed.
     """
     history = versions(workspace.repo)
     if len(history) < 2:  # noqa: PLR2004 - the first version has no parents
         return Recoded()
-    recoder = Recoder(workspace.store, workspace.settings.chain_depth, going=(digests, there))
-    return recoder.run(candidates(history, lambda digest: digest in digests and recoder.wants(digest)))
+    recoder = Recoder(workspace.store, workspace.settings.chain_depth, going=(going.digests, going.there))
+    todo = _sizes(history, lambda digest: digest in going.digests and recoder.wants(digest))
+    going.upload(going.digests - todo.keys())
+    with workspace.reporter.progress("recoding", sum(todo.values())) as progress:
+
+        def advance(nbytes: int) -> None:
+            progress(nbytes)
+            going.upload(())
+
+        return recoder.run(candidates(history, todo.__contains__), advance, going.upload)
+
+
+def _sizes(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> dict[Digest, int]:
+    """Return the sizes in bytes of the tensors in history that are wanted."""
+    parameters = (parameter for version in history for parameter in version.manifest.parameters.values())
+    return {parameter.digest: parameter.spec.nbytes for parameter in parameters if wanted(parameter.digest)}

@@ -270,7 +270,8 @@ def _recode(workspace: Workspace, going: Going) -> None:
     try:
         with gc_lock(workspace.store.root, wait=False) as acquired:
             if acquired:  # otherwise another process is recoding the same tensors; the push uses its results so far
-                recode_outgoing(workspace, going.digests, going.there)
+                recode_outgoing(workspace, going)
     except (CorruptError, StoreError) as error:
+        going.upload(())  # the error may be that of an upload
         # A damaged old version, a full disk or a file system without locks must not prevent the upload.
         workspace.reporter.note(f"cannot recode what is pushed: {error.message}")

@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from git_theta_ext.store.deltas.chains import smallest, sound_first
@@ -54,6 +53,10 @@ class Recoded:
     tensors: dict[str, int] = field(default_factory=dict)
     before: int = 0
     after: int = 0
+
+
+def _nothing(_: object) -> None:
+    pass
 
 
 class Recoder:
@@ -100,12 +103,18 @@ class Recoder:
             return False
         return self._aggressive or held.pack in self._loose or not held.pack
 
-    def run(self, groups: Iterable[Sequence[Candidate]], advance: Callable[[int], None] = no_progress) -> Recoded:
+    def run(
+        self,
+        groups: Iterable[Sequence[Candidate]],
+        advance: Callable[[int], None] = no_progress,
+        done: Callable[[Iterable[Digest]], None] = _nothing,
+    ) -> Recoded:
         """Recode tensors if that saves bytes.
 
         Args:
             groups: Tensors that were created together, oldest first. Each group is written before the next.
             advance: Called with the number of tensor bytes processed since the last call.
+            done: Called with the digests of tensors that will not be recoded any more, in this thread.
 
         Raises:
             StoreError: A pack cannot be written. Packs written before stay.
@@ -118,14 +127,20 @@ class Recoder:
                 self.result.examined += len(wanted)
                 # Most tensors of a first version have no parents, and need no thread.
                 likely = [candidate for candidate in wanted if candidate.parents or self._too_deep(candidate.digest)]
+                plans = []
                 if likely:
                     executor = executor or self._start(running)
-                    plans = [plan for plan in executor.map(self._plan, likely) if plan is not None]
-                    # Other plans of the same group may have moved the parents.
-                    accepted = [plan for plan in plans if self._accept(plan)]
-                    if accepted and not self._dry_run:
-                        self._write(accepted)
-                advance(sum(candidate.spec.nbytes for candidate in group))
+                    for plan in executor.map(self._plan, likely):
+                        advance(0)
+                        plans += [plan] if plan is not None else []
+                # Other plans of the same group may have moved the parents.
+                accepted = [plan for plan in plans if self._accept(plan)]
+                moving = {plan.candidate.digest for plan in accepted if not self._dry_run}
+                staying = [candidate for candidate in group if candidate.digest not in moving]
+                advance(sum(candidate.spec.nbytes for candidate in staying))
+                done(candidate.digest for candidate in staying)
+                if moving:
+                    self._write(accepted, advance, done)
         return self.result
 
     def _start(self, running: ExitStack) -> ThreadPoolExecutor:
@@ -200,7 +215,20 @@ class Recoder:
             self.planned[digest] = Location(before.root, "", 0, plan.stored, bases)
         return True
 
-    def _write(self, plans: Sequence[StoragePlan]) -> None:
+    def _write(
+        self,
+        plans: Sequence[StoragePlan],
+        advance: Callable[[int], None],
+        done: Callable[[Iterable[Digest]], None],
+    ) -> None:
+        """Write packs. Each is complete before the next is encoded, so that it can be uploaded meanwhile."""
+        written: set[Digest] = set()
+        for pack in divided([(plan, plan.stored) for plan in plans]):
+            self._write_pack(pack, advance, written)
+            done(plan.candidate.digest for plan in pack)
+
+    def _write_pack(self, plans: Sequence[StoragePlan], advance: Callable[[int], None], written: set[Digest]) -> None:
+        """Write a pack without the factors that were written. The bytes of factors do not count as progress."""
         store = self._store
         digests = {digest for plan in plans for digest in (plan.candidate.digest, plan.parent) if digest is not None}
         blobs = store.blobs(digests)
@@ -208,8 +236,17 @@ class Recoder:
         def opener(digest: Digest) -> Callable[[], StoredSource]:
             return lambda: StoredSource(store.decoder, blobs, digest)
 
-        packs = divided([(self._blobs(plan, opener), plan.stored) for plan in plans])
-        store.write([_distinct(chain.from_iterable(pack)) for pack in packs], loose=False)
+        made = {blob.digest: blob for plan in plans for blob in self._blobs(plan, opener) if blob.digest not in written}
+        written.update(made)
+        left = sum(plan.candidate.spec.nbytes for plan in plans)
+
+        def encoded(nbytes: int) -> None:
+            nonlocal left
+            advance(min(left, nbytes))
+            left -= min(left, nbytes)
+
+        store.write([list(made.values())], encoded, loose=False)
+        advance(left)
 
     @staticmethod
     def _blobs(plan: StoragePlan, opener: Callable[[Digest], Callable[[], StoredSource]]) -> list[NewBlob]:
@@ -217,7 +254,3 @@ class Recoder:
         if plan.hint is None:
             return [dense_blob(digest, opener(digest))]
         return coded_blobs(digest, plan.hint, opener(digest), opener(plan.hint.parent))
-
-
-def _distinct(blobs: Iterable[NewBlob]) -> list[NewBlob]:
-    return list({blob.digest: blob for blob in blobs}.values())

@@ -1,10 +1,12 @@
 import shutil
 import subprocess
+import time
 
+import numpy as np
 import pytest
 from reports import Reports
 
-from git_theta_ext.errors import ConfigError, MissingError, RemoteError
+from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError, RemoteTimeoutError
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
@@ -14,8 +16,13 @@ from git_theta_ext.operations.sync.push import Push
 from git_theta_ext.operations.sync.push_refs import tracking_updates
 from git_theta_ext.operations.sync.remotes import open_remote
 from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.store.maintenance.recode import Recoder
+from git_theta_ext.store.packs import writer
+from git_theta_ext.store.store import Store
 from git_theta_ext.transfer.complete import Complete, read_complete, write_complete
+from git_theta_ext.transfer.early import FinalPacks
 from git_theta_ext.transfer.remote_index import read_remote_index
+from git_theta_plugins.remotes.directory import Directory
 
 ZERO = "0" * 40
 SPEC = TensorSpec.of("F32", (100,))
@@ -259,3 +266,104 @@ def test_a_note_holds_the_latest_commits_only():
     assert len(note.tips) == 1000
     assert "old" not in note.tips
     assert note.packs == {"p", "q"}
+
+
+def versioned(place, count):
+    """Commit versions of a model of two tensors, each a small change of the last one."""
+    spec, generator = TensorSpec.of("F32", (120_000,)), np.random.default_rng(1)
+    values = {name: generator.normal(size=120_000).astype("<f4") for name in "ab"}
+    for number in range(count):
+        parameters = {}
+        for name, value in values.items():
+            value[number :: 50 + number] += 1
+            parameters[name] = Parameter(spec, tensor_digest(spec, value.tobytes()))
+            with place.workspace() as workspace:
+                workspace.store.put([(spec, parameters[name].digest, value.tobytes())])
+        content = Manifest("opaque", Skeleton(parameters["a"].digest, spec.nbytes), parameters)
+        (place.path / "m.pt").write_bytes(content.to_bytes())
+        place.git("add", "-A")
+        place.git("commit", "-qm", "a commit")
+
+
+def test_uploads_begin_while_others_are_recoded_and_packs_are_the_same_as_without(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "LARGEST_LIMIT", 1)
+    versioned(place, 3)
+    events, real_put, real_write = [], Directory.put, Store.write
+
+    def put(self, key, path):
+        if key.startswith("packs/"):
+            events.append("put")
+        return real_put(self, key, path)
+
+    def write(self, *args, **options):
+        names = real_write(self, *args, **options)
+        events.append("write")
+        deadline = time.monotonic() + 20
+        while events.count("put") < events.count("write") and not late and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return names
+
+    monkeypatch.setattr(Directory, "put", put)
+    monkeypatch.setattr(Store, "write", write)
+    late = False
+    other = Place.__new__(Place)
+    other.path = tmp_path / "other" / "top"
+    shutil.copytree(tmp_path / "top", other.path)
+    shutil.copytree(tmp_path / "origin.git", tmp_path / "other" / "origin.git")
+    done = place.push()
+    assert events.index("put") < len(events) - events[::-1].index("write") - 1  # before the last pack was written
+    assert events.count("put") == done.packs
+    late = True
+    monkeypatch.setattr(FinalPacks, "add", lambda *_: iter(()))
+    assert (other.push().packs, other.push().packs) == (done.packs, 0)
+    stored = [read_remote_index(one.workspace().store, one.place()).headers for one in (place, other)]
+    assert set(stored[0]) == set(stored[1])
+    assert len(stored[0]) == done.packs
+
+
+def test_an_upload_that_fails_stops_recoding_and_is_the_error(place, monkeypatch):
+    monkeypatch.setattr(writer, "LARGEST_LIMIT", 1)
+    versioned(place, 4)
+    written, real_write = [], Store.write
+
+    def write(self, packs, advance, **options):
+        names = real_write(self, packs, advance, **options)
+        written.append(names)
+        deadline = time.monotonic() + 20
+        while not failed and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return names
+
+    failed = []
+
+    def put(*_):
+        failed.append(1)
+        raise RemoteTimeoutError("no answer")
+
+    monkeypatch.setattr(Store, "write", write)
+    monkeypatch.setattr(Directory, "put", put)
+    with pytest.raises(RemoteError, match="no answer"):
+        place.push()
+    assert len(written) < 6
+
+
+def test_a_tensor_that_cannot_be_recoded_goes_as_it_is_after_those_that_can(place, monkeypatch):
+    monkeypatch.setattr(writer, "LARGEST_LIMIT", 1)
+    versioned(place, 3)
+    real, calls = Recoder._write_pack, []
+
+    def write(self, plans, *args):
+        calls.append(plans)
+        if len(calls) == 3:
+            raise CorruptError("a damaged tensor")
+        return real(self, plans, *args)
+
+    monkeypatch.setattr(Recoder, "_write_pack", write)
+    reports = Reports()
+    tip = place.git("rev-parse", "HEAD")
+    with Workspace.discover(reports, place.path) as workspace:
+        update = RefUpdate("refs/heads/main", tip, "refs/heads/main", ZERO)
+        done = Push(workspace, "origin", place.git("remote", "get-url", "origin"), (update,)).run(strict=True)
+    assert any("cannot recode what is pushed: a damaged tensor" in line for line in reports.lines)
+    assert place.there() == done.lacking
+    assert len(done.lacking) == 6

@@ -1,0 +1,59 @@
+"""Find packs that can be uploaded while other tensors of the same push are still recoded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.store.deltas.chains import ancestors, smallest
+from git_theta_ext.store.locations import sound
+from git_theta_ext.store.maintenance.extract import starting_within
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from collections.abc import Set as AbstractSet
+
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.locations import Location
+    from git_theta_ext.store.store import Store
+
+
+class FinalPacks:
+    """Packs that only have tensors that are pushed, and that will not be recoded any more.
+
+    ``extract_packs`` chooses the same packs at the end, unless another process changes the store meanwhile.
+
+    Args:
+        store: The store.
+        lacking: Digests of the tensors that are pushed, which the remote lacks.
+        there: Digests that the remote has.
+        known: Names of packs that the remote has, or has other bytes under.
+    """
+
+    def __init__(
+        self, store: Store, lacking: AbstractSet[Digest], there: AbstractSet[Digest], known: AbstractSet[str]
+    ) -> None:
+        self._store = store
+        self.lacking = lacking
+        self.there = there
+        self._known = known
+        self._settled: set[Digest] = set()
+        self._chosen: dict[Digest, Location] = {}
+
+    def add(self, digests: Iterable[Digest]) -> Iterator[str]:
+        """Take digests of tensors that will not be recoded any more, and yield the names of packs that become final."""
+        fresh = (set(digests) & self.lacking) - self._settled
+        if not fresh:
+            return
+        self._settled |= fresh
+        held = starting_within(sound(self._store.locations(fresh)), self.lacking, self.lacking | self.there)
+        chosen = {digest: location for digest, location in smallest(held).items() if digest not in self.there}
+        needed = ancestors(fresh & set(chosen), chosen) - self.there
+        self._chosen |= {digest: chosen[digest] for digest in needed if digest in chosen and self._is_settled(digest)}
+        for name in sorted({chosen[digest].pack for digest in fresh & set(chosen)} - self._known):
+            entries = self._store.reader.header(self._store.path_of(name)).entries
+            places = (self._chosen.get(entry.digest) for entry in entries)
+            if all(place is not None and place.pack == name for place in places):
+                yield name
+
+    def _is_settled(self, digest: Digest) -> bool:
+        return digest in self._settled or digest not in self.lacking  # the latter: a factor of a delta
