@@ -167,3 +167,18 @@ def test_file_that_was_changed_since_the_merge_is_not_overwritten(with_history: 
     done = repo.run("theta", "resolve", FOLDER, check=False)
     assert "was changed since the merge" in done.stderr
     assert repo.read(INDEX) == index + b" "
+
+
+def test_branches_that_are_merged_at_once(with_history: WithHistory) -> None:
+    def make(repo: Repo) -> None:
+        _reshard(repo)
+        repo.switch("-b", "third", "main~1")
+        write(repo, sharded({NAMES[3]: 4}, TWO), "third")
+        repo.switch("main")
+
+    repo = with_history(make)
+    planned = repo.git("theta", "merge", "--plan", "side", "third")
+    assert planned.startswith(f"{FOLDER}/model.safetensors")
+    repo.git("merge", "-s", "theta", "side", "third")
+    assert problems(repo, sharded(CASES["more shards"][1] | {NAMES[3]: 4}, THREE)) == []
+    assert len(repo.git("log", "-1", "--format=%P").split()) == 3

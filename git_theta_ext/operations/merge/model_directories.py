@@ -104,20 +104,31 @@ def directories_of(
         repo: The repository.
         candidates: What may be merged.
         path: A file of the model.
-        oids: Object ids of the versions of this file, the common ancestor's first; those of one path that are None
-            are not compared.
+        oids: Object ids of the versions of this file, the common ancestor's first; those that are None are not
+            compared.
+    """
+    for trees in candidates:
+        found = directories_at(repo, trees, path)
+        versions = (found.base, *found.sides)
+        if len(versions) == len(oids) and all(map(_has, versions, oids)):
+            return found
+    return None
+
+
+def directories_at(repo: Repository, trees: MergedTrees, path: str) -> MergedDirectories:
+    """Return the directory of the model that a file belongs to in each of some commits.
+
+    Args:
+        repo: The repository.
+        trees: The commits.
+        path: The file.
     """
     folder = posixpath.dirname(path)
-    for trees in candidates:
-        base = None if trees.base is None else Directory.of(repo, trees.base, folder)
-        sides = tuple(Directory.of(repo, side, folder) for side in trees.sides)
-        versions = (base, *sides)
-        if len(versions) != len(oids) or not all(map(_has, versions, oids)):
-            continue
-        models = (directory.model_with(path) for directory in versions if directory is not None)
-        name = next((model.name for model in models if model is not None), None)
-        return None if name is None else MergedDirectories(name, trees, base, sides)
-    return None
+    base = None if trees.base is None else Directory.of(repo, trees.base, folder)
+    sides = tuple(Directory.of(repo, side, folder) for side in trees.sides)
+    models = (directory.model_with(path) for directory in (*sides, base) if directory is not None)
+    name = next((model.name for model in models if model is not None), path)
+    return MergedDirectories(name, trees, base, sides)
 
 
 def _has(directory: Directory | None, oid: str | None) -> bool:

@@ -103,7 +103,7 @@ def _merged(  # noqa: PLR0913, PLR0917 - as answer
     meanwhile: Callable[[Callable[[], Manifest]], AbstractContextManager[None]],
 ) -> MergedModel | None:
     # Importing this takes as long as all else that a call does whose answer is known.
-    from git_theta_ext.operations.merge.model_merge import merge_model, merged_files, record_of
+    from git_theta_ext.operations.merge.model_merge import merge_model, merged_files, plan_model, record_of
 
     versions = directories.versions()
     if versions is None:
@@ -119,7 +119,8 @@ def _merged(  # noqa: PLR0913, PLR0917 - as answer
         ours = versions.sides[0].shards.get(path)
         return nullcontext() if ours is None else meanwhile(lambda: outcome().files.get(path, ours))
 
-    plan, outcome = merge_model(workspace, versions, rules, heads, label="merging", meanwhile=of_file)
+    plan = plan_model(workspace, versions, rules)
+    outcome = merge_model(workspace, versions, plan, heads, label="merging", meanwhile=of_file)
     report(workspace, directories.name, outcome, operation, argument=posixpath.dirname(path))
     merged = merged_files(repo, directories, outcome)
     record = record_of(repo, directories, heads, rules, plan, outcome)

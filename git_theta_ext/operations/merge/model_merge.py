@@ -36,21 +36,27 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.workspace import Workspace
 
 
+def plan_model(workspace: Workspace, versions: ModelVersions, rules: Rules) -> Plan:
+    """Plan the merge of a model; see ``git_theta_ext.operations.merge.planning.plan_checkpoint``."""
+    base, sides = versions.manifests()
+    return without_torch(plan_checkpoint(workspace, base, sides, rules))
+
+
 def merge_model(  # noqa: PLR0913 - named, and the last one has a default
     workspace: Workspace,
     versions: ModelVersions,
-    rules: Rules,
+    plan: Plan,
     commits: Sequence[str],
     *,
     label: str,
     meanwhile: Callable[[Callable[[], ModelOutcome]], AbstractContextManager[None]] | None = None,
-) -> tuple[Plan, ModelOutcome]:
+) -> ModelOutcome:
     """Merge a model.
 
     Args:
         workspace: The repository and its store.
         versions: Its versions.
-        rules: The rules.
+        plan: The plan.
         commits: The commit of each side, as far as it is known.
         label: What the progress is labelled with.
         meanwhile: Entered while values are computed, with a function that returns the result if they are not.
@@ -58,12 +64,10 @@ def merge_model(  # noqa: PLR0913 - named, and the last one has a default
     Raises:
         ThetaError: See ``git_theta_ext.merging.apply.apply``.
     """
-    base, sides = versions.manifests()
-    plan = without_torch(plan_checkpoint(workspace, base, sides, rules))
     ensure_digests(workspace, set(versions.skeletons()))
     paths = [versions.name, *sorted(versions.paths())]
     apply = partial(apply_model, versions)
-    return plan, execute(workspace, plan, paths, commits, apply, label=label, meanwhile=meanwhile)
+    return execute(workspace, plan, paths, commits, apply, label=label, meanwhile=meanwhile)
 
 
 def merged_files(repo: Repository, directories: MergedDirectories, outcome: ModelOutcome) -> MergedModel:

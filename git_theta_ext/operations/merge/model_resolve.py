@@ -116,14 +116,15 @@ def _finish(
 
 def _merged(workspace: Workspace, operation: Operation, directories: MergedDirectories) -> MergedModel | None:
     """Merge a model for which git called no driver."""
-    from git_theta_ext.operations.merge.model_merge import merge_model, merged_files, record_of
+    from git_theta_ext.operations.merge.model_merge import merge_model, merged_files, plan_model, record_of
 
     repo, versions = workspace.repo, directories.versions()
     if versions is None:
         return None
     rules = merge_rules(rule_sources(repo), *(side.parameters for side in versions.sides), operation=operation)
     commits = directories.trees.sides
-    plan, outcome = merge_model(workspace, versions, rules, commits, label=f"merging {directories.name}")
+    plan = plan_model(workspace, versions, rules)
+    outcome = merge_model(workspace, versions, plan, commits, label=f"merging {directories.name}")
     report(workspace, directories.name, outcome, operation, argument=directories.folder)
     merged = merged_files(repo, directories, outcome)
     results = {file: blob_id(content, repo.object_format) for file, content in merged.contents.items()}

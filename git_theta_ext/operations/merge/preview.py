@@ -15,6 +15,7 @@ from git_theta_ext.model.conflicts import MOST_SIDES
 from git_theta_ext.operations.merge.candidates import checkpoints
 from git_theta_ext.operations.merge.inputs import gather_preview
 from git_theta_ext.operations.merge.strategy import planned
+from git_theta_ext.operations.merge.strategy_models import models_among, planned_model
 from git_theta_ext.util.threads import thread_count
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.execution.memory import Budget
     from git_theta_ext.merging.planning.plan import Plan
-    from git_theta_ext.operations.merge.candidates import CheckpointVersions
     from git_theta_ext.operations.workspace import Workspace
 
 
@@ -66,13 +66,20 @@ def plan_merge(workspace: Workspace, revisions: Sequence[str], words: Sequence[s
         )
     heads = [head, *(_commit(repo, revision) for revision in revisions)]
     bases = merge_bases(repo, heads)
-    changed = checkpoints(repo, common_ancestor(repo, bases), heads, combine(repo, heads).tree)
-    plans = planned(workspace, changed, words)
-    return {versions.merged.path: _preview(workspace, versions, plans[versions.merged.path][1]) for versions in changed}
+    ancestor, combined = common_ancestor(repo, bases), combine(repo, heads)
+    changed = checkpoints(repo, ancestor, heads, combined.tree)
+    paths = dict.fromkeys([*(c.merged.path for c in changed), *(entry.path for entry in combined.stages)])
+    models = models_among(repo, ancestor, heads, paths)
+    in_models = {path for model in models for path in model.versions.paths()}
+    changed = [versions for versions in changed if versions.merged.path not in in_models]
+    plans = {path: plan for path, (_, plan) in planned(workspace, changed, words).items()}
+    of = {versions.merged.path: versions.heads for versions in changed} | {m.directories.name: heads for m in models}
+    plans |= {model.directories.name: planned_model(workspace, model, words).plan for model in models}
+    return {path: _preview(workspace, path, of[path], plan) for path, plan in sorted(plans.items())}
 
 
-def _preview(workspace: Workspace, versions: CheckpointVersions, plan: Plan) -> MergePreview:
-    inputs = gather_preview(workspace, plan, versions.merged.path, versions.heads)
+def _preview(workspace: Workspace, path: str, heads: Sequence[str], plan: Plan) -> MergePreview:
+    inputs = gather_preview(workspace, plan, path, heads)
     plan = inputs.plan
     if all(decision.action != "compute" for decision in plan.decisions):
         return MergePreview(plan, None)

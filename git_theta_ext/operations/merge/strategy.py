@@ -28,6 +28,7 @@ from git_theta_ext.operations.merge.result import remember, report
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
 from git_theta_ext.operations.merge.run import merge
+from git_theta_ext.operations.merge.strategy_models import merged_model, models_among, planned_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.rules.rules import Rules
     from git_theta_ext.operations.merge.candidates import CheckpointVersions
     from git_theta_ext.operations.merge.record import Results
+    from git_theta_ext.operations.merge.strategy_models import ModelCandidate
     from git_theta_ext.operations.workspace import Workspace
 
 MERGED = 0
@@ -86,22 +88,32 @@ def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words:
     repo = workspace.repo
     _check_index(repo)
     combined = combine(repo, heads)
-    candidates = checkpoints(repo, common_ancestor(repo, bases), heads, combined.tree)
-    plans = planned(workspace, candidates, words, repeated_merge(repo))
+    ancestor, repeated = common_ancestor(repo, bases), repeated_merge(repo)
+    candidates = checkpoints(repo, ancestor, heads, combined.tree)
+    paths = dict.fromkeys([*(c.merged.path for c in candidates), *(entry.path for entry in combined.stages)])
+    models = models_among(repo, ancestor, heads, paths)
+    combined, candidates = _apart(combined, candidates, models)
+    plans = planned(workspace, candidates, words, repeated)
+    planned_models = [planned_model(workspace, model, words, repeated) for model in models]
     _check_worktree(repo, combined.tree, candidates)
-    if candidates:
+    if candidates or models:
         _warn(workspace, bases, heads)
+    merged_models = [merged_model(workspace, model) for model in planned_models]
     outcomes = {c.merged.path: _merged(workspace, plans[c.merged.path][1], c) for c in candidates}
     merged = {c.merged.path: _stored(repo, c.merged, outcomes[c.merged.path]) for c in candidates}
-    tree = with_files(repo, combined.tree, list(merged.values()))
+    in_models = chain.from_iterable(model.entries for model in merged_models)
+    tree = with_files(repo, combined.tree, [*merged.values(), *in_models])
     # Not captured: the filter that writes the checkpoints shows its progress.
     update = ["git", "read-tree", "-m", "-u", "HEAD", tree]
     if subprocess.run(update, cwd=repo.folder, env=repo.environment(), check=False).returncode:
         return StrategyResult(CANNOT)
-    remember(workspace, heads, _records(candidates, plans, outcomes, merged))
+    records = _records(candidates, plans, outcomes, merged)
+    remember(workspace, heads, records | {model.name: (model.record, model.results) for model in merged_models})
     conflicted = [candidate for candidate in candidates if outcomes[candidate.merged.path].conflicts]
-    _mark(repo, [*_stages(combined, candidates, merged), *chain.from_iterable(map(_conflict_stages, conflicted))])
-    return StrategyResult(MERGED if combined.clean and not conflicted else CONFLICTS, tuple(combined.messages))
+    stages = [stage for model in merged_models for stage in model.stages]
+    stages += chain.from_iterable(map(_conflict_stages, conflicted))
+    _mark(repo, [*_stages(combined, candidates, merged), *stages])
+    return StrategyResult(MERGED if combined.clean and not stages else CONFLICTS, tuple(combined.messages))
 
 
 def planned(
@@ -128,6 +140,18 @@ def planned(
         rules = merge_rules(sources, *(side.parameters for side in sides), words=words, recorded=recorded)
         plans[candidate.merged.path] = rules, without_torch(plan_checkpoint(workspace, base, sides, rules))
     return plans
+
+
+def _apart(
+    combined: Combined, candidates: Sequence[CheckpointVersions], models: Sequence[ModelCandidate]
+) -> tuple[Combined, list[CheckpointVersions]]:
+    """Return what git merged, and the checkpoints to merge, without the files of models of several files."""
+    paths = {path for model in models for path in model.versions.paths()}
+    stages = tuple(entry for entry in combined.stages if entry.path not in paths)
+    messages = tuple(text for text in combined.messages if not any(path in text for path in paths))
+    clean = combined.clean or (bool(combined.stages) and not stages)
+    others = [candidate for candidate in candidates if candidate.merged.path not in paths]
+    return replace(combined, clean=clean, stages=stages, messages=messages), others
 
 
 def _records(
