@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RemoteError
+from git_theta_ext.interfaces import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,9 @@ _ROUNDS = 12
 _FETCH = ("fetch", "--quiet", "--depth=1", "--no-tags", "--prune", "--no-write-fetch-head", "--no-recurse-submodules")
 _PUSH = ("push", "--porcelain", "--no-verify", "--no-follow-tags", "--no-signed", "--recurse-submodules=no")
 _REJECTED = re.compile(r"^!\t[^\t]*\t(.*)$", re.MULTILINE)
+_WORDS = re.compile(r"^remote: (.*\S)", re.MULTILINE)
+_MOST_WORDS = 300
+_NO_ROOM = re.compile(r"unpacker error|unpack failed")
 _RACE = re.compile(
     r"fetch first|non-fast-forward|cannot lock ref|failed to lock|failed to update ref|incorrect old value"
     r"|already exists|stale info|remote ref updated|needs force",
@@ -126,6 +130,14 @@ class SharedRef:
         code, output, words = self._bare.connect(_PUSH, f"{commit}:{ref}")
         if code == 0:
             return None
-        if match := _REJECTED.search(output):
-            return match[1]
-        raise self._bare.error(words)
+        match = _REJECTED.search(output)
+        if match is None:
+            raise self._bare.error(words)
+        said = redacted("; ".join(_WORDS.findall(words)))[:_MOST_WORDS]
+        reason = f"{match[1]}: {said}" if said else match[1]
+        if _NO_ROOM.search(match[1]):  # whatever the ref is
+            raise RemoteError(
+                f"{self._bare.url} cannot store {self._name} of parameters: {reason}",
+                hint="make room on the remote, or raise its limit on the size of a push; git push tries again",
+            )
+        return reason

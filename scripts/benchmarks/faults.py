@@ -17,6 +17,7 @@ class Fault:
         cut_down: Close the connection after so many bytes of the answer's body.
         corrupt: Change a byte of the body of the answer.
         silent: Answer nothing for so many seconds.
+        slow: Seconds between pieces of the body of the answer, which has 8 of them.
         times: How often it happens.
     """
 
@@ -27,6 +28,7 @@ class Fault:
     cut_down: int | None = None
     corrupt: bool = False
     silent: float = 0
+    slow: float = 0
     times: int = 1
 
 

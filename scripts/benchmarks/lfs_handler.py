@@ -111,7 +111,11 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(2)
             return
-        self.wfile.write(data)
+        step = max(1, -(-len(data) // 8)) if self.active and self.active.slow else max(1, len(data))
+        for start in range(0, len(data), step):
+            if self.active:
+                time.sleep(self.active.slow)
+            self.wfile.write(data[start : start + step])
         self.request_log.down += len(data)
 
     def _known(self) -> bool:

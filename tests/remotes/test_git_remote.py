@@ -195,6 +195,21 @@ def forget_packs(bare: Path) -> None:
     git(bare, "prune", "--expire=now")
 
 
+def test_a_host_without_room_says_why_and_the_next_try_succeeds(bare, local, remote, pack):
+    git(bare, "config", "receive.maxInputSize", "100000")
+    with pytest.raises(RemoteError, match=r"cannot store packs of parameters: .*pack exceeds maximum allowed size"):
+        published(remote, pack)
+    hook = bare / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\necho 'the quota of team is exceeded'\nexit 1\n")
+    hook.chmod(0o755)
+    git(bare, "config", "receive.maxInputSize", "0")
+    with pytest.raises(RemoteError, match="the quota of team is exceeded"):
+        published(remote, pack)
+    hook.unlink()
+    published(remote, pack)
+    assert opened(bare, local).get(KEY) == PACK
+
+
 def test_what_the_server_lost_is_not_listed_and_sent_again(bare, local, pack, tmp_path):
     published(opened(bare, local), pack)
     (tmp_path / "second").write_bytes(b"second")

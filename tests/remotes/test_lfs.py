@@ -9,14 +9,17 @@ import subprocess
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Barrier
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 from benchmarks.faults import Fault
 from benchmarks.lfs_host import LfsHost
-from servers import silent
+from servers import served, silent
 
 from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError, RemoteTimeoutError
 from git_theta_ext.git.repository import Repository
@@ -227,6 +230,15 @@ def test_tokens_that_expire_are_replaced(host, remote, pack, tmp_path):
     host.faults = [Fault("GET /objects", 401), Fault("GET /objects", 403)]
     remote.fetch(KEY, tmp_path / "got", len(PACK))
     assert len(host.requests("batch")) == 6
+
+
+def test_a_slow_server_is_not_a_silent_one(host, url, local, pack, tmp_path):
+    remote = opened(url, local, timeout="0.6")
+    published(remote, pack)
+    host.faults = [Fault("batch", slow=0.1), Fault("GET /objects", slow=0.1)]
+    remote.fetch(KEY, tmp_path / "got", len(PACK))  # in more than the time that a server may be silent
+    assert (tmp_path / "got").read_bytes() == PACK
+    assert len(host.requests("GET /objects")) == 1
 
 
 HELPER = """#!/bin/sh
@@ -501,3 +513,37 @@ def test_a_damaged_copy_of_the_index_is_replaced(url, local, pack):
     assert opened(url, local).get(f"index/{NAME}") == b"an entry"
     (copy / "HEAD").unlink()
     assert list(opened(url, local).list("packs/")) == [KEY]
+
+
+def test_a_proxy_gets_all_requests(host, url, local, pack):
+    passed = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            parts = urlsplit(self.path)
+            passed.append(f"{self.command} {parts.path}")
+            connection = HTTPConnection(parts.netloc)
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+            connection.request(self.command, target, body, dict(self.headers.items()))
+            answer = connection.getresponse()
+            data = answer.read()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data)
+            connection.close()
+
+        do_POST = do_PUT = do_GET  # noqa: N815 - names of http.server
+
+    with served(Proxy) as proxy:
+        subprocess.run(["git", "-C", str(local), "config", "http.proxy", proxy], check=True)
+        remote = opened(url, local)
+        published(remote, pack)
+        assert remote.get(KEY, 5, 10) == PACK[5:10]
+    assert len(passed) == len(host.log)
+    assert {path.rpartition("/")[2] for path in passed} >= {"batch", NAME, "verify", "git-receive-pack"}
