@@ -95,14 +95,19 @@ class LfsLocks:
 
     def verify(self, ref: str | None) -> HeldLocks | None:
         """Return all locks, and which of them the user holds; None if the server has no locks."""
-        skip = f"git config {quote(f'lfs.{self._url}.locksverify')} false pushes without checking locks"
+        try:
+            return self._verified(ref)
+        except RemoteError as error:
+            skip = f"git config {quote(f'lfs.{self._url}.locksverify')} false pushes without checking locks"
+            raise type(error)(error.message, hint=error.hint or skip) from error
 
+    def _verified(self, ref: str | None) -> HeldLocks | None:
         def read(status: int, data: bytes) -> Page | None:
             return None if status in _NO_LOCKS else read_page(data, verified=True)
 
         def ask(cursor: str | None) -> Page | None:
             body = verify_request(cursor, ref)
-            return self._server.ask(Question("upload", "locks/verify", body, read, _NO_LOCKS, MAX_PAGE, skip))
+            return self._server.ask(Question("upload", "locks/verify", body, read, _NO_LOCKS, MAX_PAGE, None))
 
         def ask_further(cursor: str) -> Page:
             page = ask(cursor)
@@ -113,7 +118,7 @@ class LfsLocks:
         first = ask(None)
         if first is None:
             return None
-        pages = list(self._all(first, ask_further, skip))
+        pages = list(self._all(first, ask_further))
         return HeldLocks(
             tuple(lock for page in pages for lock in page.locks), tuple(lock for page in pages for lock in page.theirs)
         )
@@ -122,11 +127,11 @@ class LfsLocks:
     def _url(self) -> str:
         return redacted(without_user(self._server.url("upload") or ""))
 
-    def _all(self, first: Page, ask: Callable[[str], Page], hint: str | None = None) -> Iterator[Page]:
+    def _all(self, first: Page, ask: Callable[[str], Page]) -> Iterator[Page]:
         try:
             yield from all_pages(first, ask)
         except ProtocolError as error:
-            raise RemoteError(f"{self._url}: {error.message}", hint=hint) from error
+            raise RemoteError(f"{self._url}: {error.message}") from error
 
 
 def _supported(status: int, data: bytes) -> bytes:

@@ -99,6 +99,10 @@ def test_a_user_without_permission_is_told_how_to_push_without_a_check(host, loc
         locks.verify(MAIN)
     assert refusal.value.hint.startswith(f"git config lfs.{host.url}/models.git/info/lfs.locksverify false")
     assert "pw" not in refusal.value.hint
+    host.faults = [Fault("/verify", 500, times=9)]
+    with pytest.raises(RemoteError, match="tried 6 times") as failure:
+        locks.verify(MAIN)
+    assert failure.value.hint == refusal.value.hint
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_a_locked_file_is_unlocked_when_its_changes_are_committed(work: Repo, ho
     work.write_model(seed=3)
     assert "not committed" in refused(work, "theta", "unlock", MODEL, code=3)
     work.commit("three")
-    work.git("theta", "unlock", MODEL)
+    assert "are not on origin yet" in work.run("theta", "unlock", MODEL).stderr
     assert host.locks.held() == {}
     assert "not locked" in refused(work, "theta", "unlock", MODEL, code=2)
 

@@ -10,6 +10,7 @@ from git_theta_ext.cli.render.locks import add_remote, lock_data
 from git_theta_ext.errors import UsageError
 from git_theta_ext.operations.sync.file_locks import RemoteLocks
 from git_theta_ext.operations.sync.lock_paths import select
+from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
     import argparse
@@ -55,4 +56,6 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         {"remote": locks.name, "locks": [lock_data(lock) for lock in removed]},
         (f"{lock.path}: unlocked" for lock in removed),
     )
+    if unpushed := locks.unpushed(removed):
+        output.warning(f"commits that change {shortlist(unpushed)} are not on {locks.name} yet", "git push")
     return 0

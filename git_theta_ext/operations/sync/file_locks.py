@@ -7,9 +7,10 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import LockedError, RemoteError, RepositoryError, ThetaError, UsageError
-from git_theta_ext.git.revisions import pushed_ref
+from git_theta_ext.git.revisions import head_of, pushed_ref
 from git_theta_ext.interfaces.locks import LockingRemote
 from git_theta_ext.operations.history.status import push_remote
+from git_theta_ext.operations.sync.push_locks import changed_paths
 from git_theta_ext.operations.sync.remotes import open_remote, push_addresses
 from git_theta_ext.util.text import redacted, shortlist
 
@@ -149,6 +150,14 @@ class RemoteLocks:
         if not found:
             raise UsageError(f"there is no lock {name} on {self.name}", hint="git theta locks lists locks")
         return self._remove(found, held, force=force)
+
+    def unpushed(self, locks: Iterable[FileLock]) -> list[str]:
+        """Return the paths of locks whose changes are not on the remote, as of the last fetch or push."""
+        repo = self.workspace.repo
+        head = head_of(repo)
+        if head is None or self.name not in repo.config.git_remotes:
+            return []
+        return sorted({lock.path for lock in locks} & changed_paths(repo, [head], [], self.name))
 
     def refusal(self, locks: Sequence[FileLock], what: str) -> LockedError:
         """Return the error for files that other users have locked.
