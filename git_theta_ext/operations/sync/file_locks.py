@@ -7,10 +7,10 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import LockedError, RemoteError, RepositoryError, ThetaError, UsageError
+from git_theta_ext.git.changed_paths import changed_paths
 from git_theta_ext.git.revisions import head_of, pushed_ref
 from git_theta_ext.interfaces.locks import LockingRemote
 from git_theta_ext.operations.history.status import push_remote
-from git_theta_ext.operations.sync.push_locks import changed_paths
 from git_theta_ext.operations.sync.remotes import open_remote, push_addresses
 from git_theta_ext.util.text import redacted, shortlist
 

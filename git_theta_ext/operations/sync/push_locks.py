@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import LockedError, RemoteError
-from git_theta_ext.git.objects import object_infos
+from git_theta_ext.git.changed_paths import changed_paths
 from git_theta_ext.interfaces.locks import LockingRemote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.interfaces import FileLock
     from git_theta_ext.operations.sync.outgoing import RefUpdate
     from git_theta_ext.operations.sync.push import Push
@@ -90,21 +89,3 @@ def _changed(push: Push, updates: Sequence[RefUpdate], theirs: Iterable[FileLock
     listed = push.repo.run("ls-remote", "--", push.address, check=False).decode(errors="replace")
     excluded += [line.partition("\t")[0] for line in listed.splitlines()]
     return changed_paths(push.repo, tips, excluded, push.remote)
-
-
-def changed_paths(repo: Repository, tips: Sequence[str], without: Iterable[str], remote: str) -> set[str]:
-    """Return the paths that commits change, as opposed to those that a merge takes from one of its parents.
-
-    Args:
-        repo: The repository.
-        tips: Commits, which are walked with their ancestors.
-        without: Commits that are left out with their ancestors, unless they are not here.
-        remote: A git remote, whose remote-tracking branches are left out as well.
-    """
-    excluded = object_infos(repo, (oid for oid in without if oid.strip("0")))
-    revs = "".join([*(f"{oid}\n" for oid in tips), *(f"^{oid}\n" for oid in excluded)])
-    by_name = ("--not", f"--remotes={remote}") if remote in repo.config.git_remotes else ()
-    env = {"GIT_NO_REPLACE_OBJECTS": "1"}  # git sends the original objects
-    commits = repo.run("rev-list", "--stdin", *by_name, input=revs.encode(), env=env)
-    words = ("diff-tree", "--stdin", "--root", "-r", "-c", "--name-only", "--no-commit-id", "--no-renames", "-z")
-    return set(repo.run(*words, input=commits, env=env).decode(errors="surrogateescape").split("\0")[:-1])
