@@ -65,7 +65,7 @@ class Garbage:
 class _Needs:
     chosen: Mapping[Digest, Location]
     needed: AbstractSet[Digest]
-    young: int
+    nameless: AbstractSet[Digest]
     held: Mapping[str, AbstractSet[Digest]]
     sizes: Mapping[str, tuple[int, float]]
     spared: AbstractSet[str]
@@ -98,7 +98,8 @@ def find_garbage(
         elif changed < older_than:
             dead.append((name, size))
     sound = _replaced(store, needs, redundant)
-    return Garbage(tuple((name, needs.sizes[name][0]) for name in sound), tuple(dead), needs.young, seen)
+    young = sum(needs.chosen[digest].stored for digest in needs.nameless if digest in needs.chosen)
+    return Garbage(tuple((name, needs.sizes[name][0]) for name in sound), tuple(dead), young, seen)
 
 
 def collect(store: Store, garbage: Garbage, older_than: float) -> int:
@@ -117,6 +118,9 @@ def collect(store: Store, garbage: Garbage, older_than: float) -> int:
 def repack(store: Store, live: AbstractSet[Digest], older_than: float, depth: int = MAX_CHAIN) -> int:
     """Copy the needed entries out of packs that are mostly waste, and combine small packs.
 
+    Unreachable tensors that are too young to be removed become packs of their own. Every use of a pack makes all of its
+    tensors young again, so next to a tensor that is used often they would stay for ever.
+
     Returns:
         Number of packs that were replaced.
     """
@@ -131,8 +135,10 @@ def repack(store: Store, live: AbstractSet[Digest], older_than: float, depth: in
     if not chosen:
         return 0
     order = sorted(chosen, key=lambda name: (needs.sizes[name][1], name))
-    locations = [needs.chosen[digest] for name in order for digest in wanted[name]]
-    store.write(copies(store, locations), loose=False)
+    kept = [digest for name in order for digest in wanted[name]]
+    named = [needs.chosen[digest] for digest in kept if digest not in needs.nameless]
+    nameless = [needs.chosen[digest] for digest in kept if digest in needs.nameless]
+    store.write([*copies(store, named), *copies(store, nameless)], loose=False)
     return len(store.drop(chosen, seen))
 
 
@@ -159,12 +165,16 @@ def _wanted(store: Store, needs: _Needs) -> dict[str, list[Digest]]:
 
 
 def _waste(store: Store, needs: _Needs, wanted: Mapping[str, Sequence[Digest]]) -> dict[str, int]:
-    """Return the packs with so much waste that copying the rest pays, with the bytes of their waste."""
-    used = {name: sum(needs.chosen[d].stored for d in digests) for name, digests in wanted.items()}
-    # Without the header, which is a large part of a pack of tiny tensors even if all of them are needed.
-    filled = {name: sum(entry.stored for entry in _entries(store, name)) for name in wanted}
-    waste = {name: filled[name] - nbytes for name, nbytes in used.items()}
-    return {name: nbytes for name, nbytes in waste.items() if worth_copying(nbytes, filled[name])}
+    """Return the packs of which copying a part pays, with the bytes that are not copied."""
+    waste = {}
+    for name, digests in wanted.items():
+        # Without the header, which is a large part of a pack of tiny tensors even if all of them are needed.
+        filled = sum(entry.stored for entry in _entries(store, name))
+        kept = sum(needs.chosen[digest].stored for digest in digests)
+        nameless = sum(needs.chosen[digest].stored for digest in digests if digest in needs.nameless)
+        if worth_copying(filled - kept + (nameless if nameless < kept else 0), filled):
+            waste[name] = filled - kept
+    return waste
 
 
 def worth_copying(waste: int, filled: int) -> bool:
@@ -193,11 +203,10 @@ def _needs(
     # A tensor is kept here even if an alternate has it too, since the alternate's owner may remove it.
     mine = filtered(locations, lambda _, location: location.root == str(store.root))
     chosen = {**sound_first(locations, choose), **sound_first(mine, choose), **planned}
-    nameless = young - ancestors(live & set(chosen), chosen)
     return _Needs(
         chosen=chosen,
         needed=ancestors((live | young) & set(chosen), chosen),
-        young=sum(chosen[digest].stored for digest in nameless if digest in chosen),
+        nameless=young - ancestors(live & set(chosen), chosen),
         held=by_pack,
         sizes=sizes,
         spared=_packs_of_all(own, (live | young) - set(chosen)),

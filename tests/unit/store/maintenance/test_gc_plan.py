@@ -184,6 +184,25 @@ def test_what_is_needed_is_copied_out_of_packs_that_are_mostly_waste(store, make
     assert store.touch_and_find_missing(digests(*items)) == digests(*items) - digests(items[3])
 
 
+def test_what_is_not_named_grows_old_beside_what_is_used(store, make):
+    items = [make(LARGE // 8, seed) for seed in range(8)]
+    named = digests(*items[:4])
+    store.put(items)
+    age(store)
+    grace = LONG_AGO / 2
+    assert find_garbage(store, named, grace).dead == ()
+    assert wasted(store, named, grace) == 0
+    assert repack(store, named, grace) == 1
+    assert repack(store, named, grace) == 0
+    (old,) = packs_of(store, digests(*items[4:]))
+    (used,) = packs_of(store, named)
+    assert old != used
+    age(store)
+    assert store.touch_and_find_missing(named) == set()
+    assert [name for name, _ in find_garbage(store, named, 2 * LONG_AGO).dead] == [old]
+    assert store.touch_and_find_missing(digests(*items)) == set()
+
+
 @pytest.mark.parametrize(("needed", "copied"), [(7, 0), (6, 1)])
 def test_packs_that_are_nearly_all_needed_are_left_as_they_are(store, make, now, needed, copied):
     items = [make(LARGE // 8, seed) for seed in range(8)]
