@@ -28,6 +28,7 @@ PRESETS = {
     "gguf": Preset(("*.gguf",), "Models of llama.cpp"),
     "keras": Preset(("*.keras", "*.h5", "*.hdf5"), "Models and weights of Keras"),
     "lightning": Preset(("*.ckpt",), "Checkpoints of Lightning"),
+    "nemo": Preset(("*.nemo",), "Models of NeMo, a tar of a checkpoint and its configuration"),
     "numpy": Preset(("*.npy", "*.npz"), "Arrays of numpy"),
     "onnx": Preset(("*.onnx", "*.onnx_data", "*.onnx.data"), "ONNX models with their external data"),
     "peft": Preset(("adapter_model*.safetensors", "adapter_model*.bin"), "Adapters of PEFT"),

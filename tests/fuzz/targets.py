@@ -105,6 +105,21 @@ def _export_seeds() -> list[bytes]:
     return [_zip({**records, "m/data/weights/m_weights_config.json": json.dumps({"config": tables}).encode()})]
 
 
+def _tar_seeds() -> list[bytes]:
+    import tarfile
+
+    made = []
+    for dialect in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w", format=dialect) as archive:
+            for name, data in (("a.yaml", b"x"), ("m" * 120, _torch_seeds()[0]), ("m.st", _safetensors_seeds()[0])):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        made.append(file.getvalue())
+    return made
+
+
 def _legacy_seeds() -> list[bytes]:
     import pickle
 
@@ -551,6 +566,7 @@ TARGETS = {
     "safetensors": Target(_safetensors_seeds, _format("safetensors")),
     "torch_zip": Target(_torch_seeds, _format("torch_zip")),
     "torch_export": Target(_export_seeds, _format("torch_export")),
+    "tar": Target(_tar_seeds, _format("tar")),
     "torch_legacy": Target(_legacy_seeds, _format("torch_legacy")),
     "pickle": Target(_pickles, _pickle),
     "npz": Target(_npz_seeds, _format("npz")),

@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import struct
+import tarfile
 import zipfile
 from functools import partial
 
@@ -27,6 +28,7 @@ SAFETENSORS = find_format("safetensors")
 TORCH = find_format("torch_zip")
 LEGACY = find_format("torch_legacy")
 EXPORT = find_format("torch_export")
+TAR = find_format("tar")
 NPZ = find_format("npz")
 GGUF = find_format("gguf")
 
@@ -121,6 +123,13 @@ def test_any_torch_file_comes_back(value, protocol):
         target = io.BytesIO()
         torch.save(value, target, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
         found.append(comes_back(kind, target.getvalue()).parameters)
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            info = tarfile.TarInfo("model.pt")
+            info.size = len(target.getvalue())
+            archive.addfile(info, io.BytesIO(target.getvalue()))
+        if found[-1]:
+            assert comes_back(TAR, packed.getvalue()).parameters == found[-1]
     assert found[0] == found[1]
 
 
