@@ -53,27 +53,28 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     store = workspace.store
     remote, revs = _split(workspace, args.words)
     selection = select(workspace.repo, revs or ["HEAD"], args.param, since=args.since, every=args.all)
-    missing = store.touch_and_find_missing(selection.digests)
+    missing = store.touch_and_find_missing(selection.sizes)
     offers = Offers(store, _opened(workspace, remote) if missing else ())
     packs, complete = offers.choose(missing)
-    nbytes = sum(one.nbytes for one in packs.values())
+    raw = sum(selection.sizes[digest] for digest in missing)
     data = {
         "manifests": selection.manifests,
-        "tensors": len(selection.digests),
+        "tensors": len(selection.sizes),
         "missing": len(missing),
+        "raw_bytes": raw,
         "packs": len(packs),
-        "bytes": nbytes,
+        "bytes": sum(one.nbytes for one in packs.values()),
         "dry_run": args.dry_run,
     }
-    size = f"{plural(len(missing), 'tensor')} ({plural(len(packs), 'pack')}, {human_bytes(nbytes)})"
-    if args.dry_run:
-        output.result(data, [f"would fetch {size}" if missing else "nothing is missing"])
-        if missing and not complete:
-            raise offers.lack(missing, len(selection.digests))
-        return 0
-    with output.progress("fetching parameters") as advance:
-        fetch_offered(store, offers, missing, advance)
-    output.result(data, [f"fetched {size}" if missing else "nothing is missing"])
+    if not args.dry_run and missing:
+        with output.progress("fetching parameters") as advance:
+            fetched = fetch_offered(store, offers, missing, advance)
+        data |= {"packs": fetched.packs, "bytes": fetched.nbytes}
+    size = f"{plural(len(missing), 'tensor')} of {human_bytes(raw)} as {human_bytes(data['bytes'])}"
+    words = f"{'would fetch' if args.dry_run else 'fetched'} {size} from {plural(data['packs'], 'pack')}"
+    output.result(data, [words if missing else "nothing is missing"])
+    if args.dry_run and missing and not complete:
+        raise offers.lack(missing, len(selection.sizes))
     return 0
 
 

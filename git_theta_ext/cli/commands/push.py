@@ -95,6 +95,7 @@ def _data(push: Push, url: str, done: Pushed, *, dry: bool) -> dict[str, Any]:
         "dry_run": dry,
         "lacking": len(done.lacking),
         "lost": len(done.lost),
+        "raw_bytes": done.raw,
         "packs": done.packs,
         "bytes": done.nbytes,
     }
@@ -105,8 +106,11 @@ def _lines(data: Mapping[str, Any], *, dry: bool) -> Iterator[str]:
     count = data["lacking"] - data["lost"]
     if not data["lacking"]:
         yield f"{where} has everything"
-    elif dry:
-        yield f"{where} lacks {plural(data['lacking'], 'tensor')}; {plural(count, 'tensor')} would be uploaded"
+        return
+    what = f"{plural(count, 'tensor')} of {human_bytes(data['raw_bytes'])}"
+    if dry:
+        size = f"about {human_bytes(data['bytes'])}"
+        yield f"{where} lacks {plural(data['lacking'], 'tensor')}; {what} would be uploaded as {size}"
     else:
-        size = f"{plural(data['packs'], 'pack')}, {human_bytes(data['bytes'])}"
-        yield f"{where} lacked {plural(data['lacking'], 'tensor')}; uploaded {plural(count, 'tensor')} ({size})"
+        size = f"{human_bytes(data['bytes'])} in {plural(data['packs'], 'pack')}"
+        yield f"{where} lacked {plural(data['lacking'], 'tensor')}; uploaded {what} as {size}"

@@ -9,7 +9,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import output_to_git
-from git_theta_ext.diff.words import plural
+from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.caller import pushes_dry, wants_quiet
 from git_theta_ext.git.repository import Repository
@@ -66,6 +66,10 @@ def _upload(output: Output, push: Push, *, strict: bool) -> int:
         # Git sends nothing, so there is nothing to stop.
         output.warning(f"cannot check that {push.shown} has all parameters: {error.message}", error.hint)
         return 0
+    if done.packs and output.bars:
+        size = f"{human_bytes(done.nbytes)} in {plural(done.packs, 'pack')}"
+        what = f"{plural(len(done.uploaded), 'tensor')} of {human_bytes(done.raw)}"
+        output.note(f"uploaded {what} to {push.shown} as {size}")
     _warn(output, push, done)
     return 0
 
@@ -96,10 +100,10 @@ def _say_locks(output: Output, push: Push, done: Pushed) -> None:
 
 def _say_dry(output: Output, push: Push, seen: Pushed) -> None:
     _say_locks(output, push, seen)
-    tensors = plural(len(seen.lacking), "tensor")
-    output.note(
-        f"dry run: {f'{tensors} would be' if seen.lacking else 'no parameters need to be'} uploaded to {push.shown}"
-    )
+    tensors = f"{plural(len(seen.uploaded), 'tensor')} of {human_bytes(seen.raw)}"
+    size = f" as about {human_bytes(seen.nbytes)}" if seen.nbytes else ""
+    words = f"{tensors} would be uploaded to {push.shown}{size}"
+    output.note(f"dry run: {words if seen.lacking else f'no parameters need to be uploaded to {push.shown}'}")
     if seen.lost:
         output.warning(f"{plural(len(seen.lost), 'tensor')} of them are neither in the local store nor on a remote")
 

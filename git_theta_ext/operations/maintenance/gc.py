@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from git_theta_ext.git.objects import local_blobs, named_digests
 from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.maintenance.delta_candidates import candidates
-from git_theta_ext.store.deltas.chains import smallest
+from git_theta_ext.store.deltas.chains import ancestors, smallest
+from git_theta_ext.store.locations import sound
+from git_theta_ext.store.maintenance.extract import starting_within
 from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, repack, wasted
 from git_theta_ext.store.maintenance.recode import Recoded, Recoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
@@ -132,6 +134,28 @@ def recode_outgoing(workspace: Workspace, going: Going) -> Recoded:
             going.upload(())
 
         return recoder.run(candidates(history, todo.__contains__), advance, going.upload)
+
+
+def estimate_outgoing(workspace: Workspace, going: Going, sizes: Mapping[Digest, int]) -> int:
+    """Return about how many bytes a push uploads after recoding, without writing anything.
+
+    Args:
+        workspace: The repository and its store.
+        going: The tensors, which the store has.
+        sizes: Their sizes in bytes. They count for tensors that have to be stored again without their parent.
+
+    Raises:
+        CorruptError: A stored tensor cannot be decoded.
+    """
+    store, digests = workspace.store, going.digests
+    recoder = Recoder(store, workspace.settings.chain_depth, dry_run=True, going=(digests, going.there))
+    recoder.run(candidates(versions(workspace.repo), lambda digest: digest in digests and recoder.wants(digest)))
+    held = smallest(starting_within(sound(store.locations(digests)), digests, digests | going.there))
+    chosen = {digest: one for digest, one in {**held, **recoder.planned}.items() if digest not in going.there}
+    needed = ancestors(digests & chosen.keys(), chosen)
+    return sum(chosen[digest].stored for digest in needed & chosen.keys()) + sum(
+        sizes[digest] for digest in digests - chosen.keys()
+    )
 
 
 def _sizes(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> dict[Digest, int]:

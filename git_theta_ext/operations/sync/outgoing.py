@@ -35,16 +35,25 @@ class Outgoing:
     """The parameters that a push needs.
 
     Attributes:
-        digests: Digests of all tensors and skeletons that manifests of the pushed history name.
+        sizes: Size in bytes of all tensors and skeletons that manifests of the pushed history name, by digest.
         manifests: Number of these manifests. Manifests are not counted if the remote is known to have all they name.
         raw: Size in bytes of each file that git sends as it is although its path has ``filter=theta``, by path.
         conflicted: Paths of the manifests with merge conflicts that git sends.
     """
 
-    digests: frozenset[Digest]
+    sizes: Mapping[Digest, int]
     manifests: int
     raw: Mapping[str, int]
     conflicted: tuple[str, ...]
+
+    @property
+    def digests(self) -> AbstractSet[Digest]:
+        """The tensors and skeletons."""
+        return self.sizes.keys()
+
+    def nbytes(self, digests: AbstractSet[Digest]) -> int:
+        """Return the size in bytes of some of the tensors and skeletons, as they are in checkpoints."""
+        return sum(self.sizes[digest] for digest in digests)
 
 
 def parse_updates(text: str) -> list[RefUpdate]:
@@ -89,12 +98,12 @@ def outgoing(
     """
     tips = tips_of(updates)
     if not tips:
-        return Outgoing(frozenset(), 0, {}, ())
+        return Outgoing({}, 0, {}, ())
     infos = object_infos(repo, reachable(repo, tips, complete))
     blobs = {oid: info for oid, info in infos.items() if info.kind == "blob"}
     paths, trees = _paths(repo, tips, blobs)
     manifests: set[str] = set()
-    digests: set[Digest] = set()
+    sizes: dict[Digest, int] = {}
     count = 0
     broken: dict[str, ManifestError] = {}
     conflicted = {}
@@ -106,9 +115,9 @@ def outgoing(
             broken[oid] = error
             continue
         manifests.add(oid)
-        named = {digest for digest, _ in manifest.digests()}
-        count += not named <= there
-        digests |= named
+        named = dict(manifest.digests())
+        count += not named.keys() <= there
+        sizes |= named
         if manifest.conflicted:
             conflicted[oid] = label
     others = {oid: info for oid, info in blobs.items() if oid not in manifests and oid not in broken and info.nbytes}
@@ -120,7 +129,7 @@ def outgoing(
         conflicted = {oid: label for oid, label in conflicted.items() if oid in sent}
         raw = {path: oid for path, oid in raw.items() if oid in sent}
     return Outgoing(
-        frozenset(digests),
+        sizes,
         count,
         {path: blobs[oid].nbytes for path, oid in raw.items()},
         tuple(sorted(conflicted.values())),

@@ -49,7 +49,7 @@ class Pushed:
         lacking: Tensors and skeletons that the remote lacked.
         lost: Tensors and skeletons among them that are neither here nor on any remote.
         packs: Number of packs that were uploaded.
-        nbytes: Size of these packs in bytes.
+        nbytes: Size of these packs in bytes; before a push an estimate.
         failure: Why the remote could not be opened. The push only goes on if no commit that git sends names parameters
             that the remote's commits do not name yet.
         locks: What the push has to do with locks of files.
@@ -62,6 +62,16 @@ class Pushed:
     nbytes: int = 0
     failure: ThetaError | None = None
     locks: LockCheck = field(default_factory=LockCheck)
+
+    @property
+    def uploaded(self) -> AbstractSet[Digest]:
+        """The tensors and skeletons that were uploaded, or would be."""
+        return self.lacking - self.lost
+
+    @property
+    def raw(self) -> int:
+        """Size in bytes of these tensors as they are in checkpoints."""
+        return self.needed.nbytes(self.uploaded)
 
 
 @dataclass(frozen=True)
@@ -157,12 +167,24 @@ class Push:
         if survey.remote is None or not survey.needed.digests:
             return Pushed(survey.needed, locks=survey.locks)
         store = self.workspace.store
-        lacking = survey.needed.digests - read_remote_index(store, survey.remote).held()
-        lost = store.touch_and_find_missing(lacking)
-        for source in self._sources(survey.remote) if lost else ():
+        there = read_remote_index(store, survey.remote).held()
+        lacking = survey.needed.digests - there
+        missing = store.touch_and_find_missing(lacking)
+        lost = set(missing)
+        for source in self._sources(survey.remote) if missing else ():
             with suppress(RemoteError):
                 lost -= read_remote_index(store, source).held()
-        return Pushed(survey.needed, frozenset(lacking), frozenset(lost), locks=survey.locks)
+        nbytes = self._estimate(frozenset(lacking - missing), there, survey.needed)
+        return Pushed(survey.needed, frozenset(lacking), frozenset(lost), nbytes=nbytes, locks=survey.locks)
+
+    def _estimate(self, digests: AbstractSet[Digest], there: AbstractSet[Digest], needed: Outgoing) -> int:
+        from git_theta_ext.operations.maintenance.gc import estimate_outgoing
+        from git_theta_ext.transfer.outgoing import Going
+
+        try:
+            return estimate_outgoing(self.workspace, Going(digests, there), needed.sizes)
+        except CorruptError:  # what is damaged is not recoded either
+            return needed.nbytes(digests)
 
     def _survey(self, *, strict: bool, ask: bool) -> _Survey:
         """Return what the push needs beyond what the remote is known to have; open the remote only if required."""

@@ -14,7 +14,7 @@ from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.sync.outgoing import reachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
@@ -26,11 +26,11 @@ class Selection:
 
     Attributes:
         manifests: Number of different manifests, each a version of a checkpoint.
-        digests: Digests of the selected tensors, and of the skeletons if all parameters are selected.
+        sizes: Size in bytes of the selected tensors, and of the skeletons if all parameters are selected, by digest.
     """
 
     manifests: int
-    digests: frozenset[Digest]
+    sizes: Mapping[Digest, int]
 
 
 def select(
@@ -50,22 +50,22 @@ def select(
         UsageError: No parameter of these versions has such a name.
     """
     manifests = list(_manifests(repo, revs, since, every=every))
-    digests: set[Digest] = set()
+    sizes: dict[Digest, int] = {}
     unmatched = set(parameters)
     for manifest in manifests:
         if not parameters:
-            digests.update(digest for digest, _ in manifest.digests())
+            sizes |= manifest.digests()
             continue
         for name, parameter in manifest.parameters.items():
             matching = {pattern for pattern in parameters if fnmatchcase(name, pattern)}
             unmatched -= matching
             if matching:
-                digests.add(parameter.digest)
+                sizes[parameter.digest] = parameter.spec.nbytes
     if unmatched:
         raise UsageError(
             f"no parameter is named {min(unmatched)}", hint=f"git theta ls-files --params {quote(revs[0])}"
         )
-    return Selection(len(manifests), frozenset(digests))
+    return Selection(len(manifests), sizes)
 
 
 def _manifests(repo: Repository, revs: Sequence[str], since: str | None, *, every: bool) -> Iterator[Manifest]:

@@ -72,6 +72,12 @@ class Place:
         with self.workspace() as workspace:
             return Push(workspace, remote, address, (update,)).run(strict=strict)
 
+    def look(self):
+        tip = self.git("rev-parse", "HEAD")
+        update = RefUpdate("refs/heads/main", tip, "refs/heads/main", ZERO)
+        with self.workspace() as workspace:
+            return Push(workspace, "origin", self.git("remote", "get-url", "origin"), (update,)).look(strict=True)
+
     def place(self, remote="origin"):
         return open_remote(self.workspace(), remote, self.git("remote", "get-url", remote))
 
@@ -367,3 +373,17 @@ def test_a_tensor_that_cannot_be_recoded_goes_as_it_is_after_those_that_can(plac
     assert any("cannot recode what is pushed: a damaged tensor" in line for line in reports.lines)
     assert place.there() == done.lacking
     assert len(done.lacking) == 6
+
+
+def test_a_dry_run_says_about_how_many_bytes_would_go_and_changes_nothing(place):
+    versioned(place, 3)
+    packs = place.path / ".git" / "theta" / "packs"
+    before = set(packs.rglob("*"))
+    seen = place.look()
+    assert set(packs.rglob("*")) == before
+    assert place.there() == set()
+    done = place.push()
+    assert seen.raw == done.raw == 6 * 480_000
+    assert seen.nbytes == pytest.approx(done.nbytes, rel=0.2)
+    assert done.nbytes < done.raw
+    assert place.look().nbytes == place.look().raw == 0
