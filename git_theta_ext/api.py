@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, RepositoryError, ThetaError, UsageError
 from git_theta_ext.git.merge_tree import common_ancestor
-from git_theta_ext.git.revisions import manifest_of, merge_bases
+from git_theta_ext.git.revisions import merge_bases
 from git_theta_ext.merging.devices.open import open_devices
 from git_theta_ext.merging.devices.state_dicts import to_bytes, to_tensor
 from git_theta_ext.merging.execution.engine import Engine
@@ -23,6 +23,7 @@ from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.file import read_rules
 from git_theta_ext.merging.rules.rules import DEFAULT_METHOD, Rules, choice
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
+from git_theta_ext.operations.model_names import find_version
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.registry import find_format
@@ -71,7 +72,8 @@ def load(revision: str, *, repository: Place = ".") -> dict[str, torch.Tensor]:
     """Read a version of a checkpoint. Missing tensors are fetched from a remote.
 
     Args:
-        revision: ``REV:PATH`` as in ``git show``, such as ``main:model.safetensors``, or ``:PATH`` for the index.
+        revision: ``REV:PATH`` as in ``git show``, such as ``main:model.safetensors``, or ``:PATH`` for the index. The
+            path may be a directory with one model, such as a sharded checkpoint.
         repository: A directory in the repository, or a ``git.Repo`` of GitPython.
 
     Returns:
@@ -246,13 +248,14 @@ def _sidecar(name: str) -> str:
 def _there(repo: Repository, name: str, folder: Path) -> Manifest | None:
     try:
         return _manifest(repo, name, folder)
-    except RepositoryError:
+    except (RepositoryError, UsageError):
         return None
 
 
 def _manifest(repo: Repository, name: str, folder: Path) -> Manifest:
-    manifest = manifest_of(repo, name, command="git theta show {}", cwd=folder)
-    if manifest.conflicted:
+    version = find_version(repo, name, command="git theta show {}", cwd=folder)
+    manifest = version.as_one()
+    if any(shard.conflicted for shard in version.shards.values()):
         raise MergeError(
             f"{name} was committed with conflicts", hint="resolve them there: git theta resolve, then git commit"
         )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.registry import find_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.model_version import ModelVersion
     from git_theta_ext.model.tensor import Digest
 
@@ -48,12 +48,8 @@ class ModelVersions:
         All have the same layout, because the layouts of files are merged file by file.
         """
         skeleton = next(iter(self.sides[0].shards.values())).skeleton
-
-        def whole(version: ModelVersion) -> Manifest:
-            conflicts = tuple(conflict for shard in version.shards.values() for conflict in shard.conflicts)
-            return Manifest(version.format, skeleton, version.parameters, None, conflicts)
-
-        return None if self.base is None else whole(self.base), tuple(map(whole, self.sides))
+        base = None if self.base is None else self.base.as_one(skeleton)
+        return base, tuple(side.as_one(skeleton) for side in self.sides)
 
     def skeletons(self) -> Iterator[Digest]:
         """Yield the digest of each file's layout."""

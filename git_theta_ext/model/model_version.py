@@ -8,11 +8,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
+from git_theta_ext.model.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from git_theta_ext.model.manifest import Manifest, Parameter
+    from git_theta_ext.model.manifest import Parameter, Skeleton
     from git_theta_ext.model.shard_index import ShardIndex
 
 
@@ -56,6 +57,16 @@ class ModelVersion:
     def format(self) -> str:
         """The format of its files."""
         return next(iter(self.shards.values())).format
+
+    def as_one(self, skeleton: Skeleton | None = None) -> Manifest:
+        """Return a manifest of all parameters and conflicts, which is not that of any file.
+
+        Args:
+            skeleton: Its layout; that of the first file if None.
+        """
+        layout = skeleton or next(iter(self.shards.values())).skeleton
+        conflicts = tuple(conflict for shard in self.shards.values() for conflict in shard.conflicts)
+        return Manifest(self.format, layout, self.parameters, None, conflicts)
 
     @property
     def nbytes(self) -> int:

@@ -1,4 +1,4 @@
-"""Write a version of a checkpoint to a file or to standard output.
+"""Write a version of a checkpoint to a file or to standard output, or all files of a directory to a directory.
 
 For archives, and for tools that do not use git.
 """
@@ -17,14 +17,18 @@ from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.errors import ChangedError, UsageError
-from git_theta_ext.git.revisions import manifest_of
+from git_theta_ext.git.revisions import find_object, manifest_of
+from git_theta_ext.operations.export import export_files, files_below
+from git_theta_ext.operations.model_names import full_path
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.util.folders import temporary_folder
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     from git_theta_ext.cli.output import Output
+    from git_theta_ext.git.entries import TreeEntry
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.workspace import Workspace
 
@@ -36,15 +40,19 @@ _STDOUT = "-"
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("object", metavar="REV:PATH", help="commit and path; :PATH is the index's version")
-    parser.add_argument("file", metavar="FILE", type=Path, help="file to write; - is standard output")
-    parser.add_argument("-f", "--force", action="store_true", help="replace an existing file")
+    parser.add_argument(
+        "object", metavar="REV:PATH", help="commit and path of a checkpoint or directory; :PATH is the index's version"
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="file or directory to write; - is standard output")
+    parser.add_argument("-f", "--force", action="store_true", help="replace existing files")
     add_options(parser)
 
 
 @in_workspace
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Export a version."""
+    if str(args.file) != _STDOUT and (files := _files(workspace, args.object)):
+        return _directory(output, workspace, files, args)
     manifest = manifest_of(workspace.repo, args.object, command=f"git theta export {{}} {quote(str(args.file))}")
     if str(args.file) == _STDOUT:
         return _to_stdout(workspace, manifest)
@@ -74,6 +82,21 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         )
     os.utime(args.file)  # make and similar tools expect a current date
     output.result({"file": str(args.file), "bytes": stat.st_size}, [f"wrote {args.file}"])
+    return 0
+
+
+def _files(workspace: Workspace, name: str) -> dict[str, TreeEntry]:
+    """Return the files of the directory that ``REV:PATH`` names; none if it names something else."""
+    rev, separator, typed = name.partition(":")
+    if not separator or (rev and find_object(workspace.repo, f"{rev}^{{commit}}") is None):
+        return {}
+    return files_below(workspace, rev or None, full_path(workspace.repo, typed))
+
+
+def _directory(output: Output, workspace: Workspace, files: Mapping[str, TreeEntry], args: argparse.Namespace) -> int:
+    written = export_files(workspace, files, args.file, force=args.force)
+    lines = [f"wrote {file}" for file in written]
+    output.result({"files": list(map(str, written)), "bytes": sum(file.stat().st_size for file in written)}, lines)
     return 0
 
 

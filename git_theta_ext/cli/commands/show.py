@@ -1,6 +1,6 @@
 """Describe a checkpoint or one of its parameters.
 
-For a parameter, prints statistics of its values.
+For a parameter, prints statistics of its values. The shards of a checkpoint in a directory are one model.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.cli.commands.ls_files import describe, parameter_lines, summary
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
-from git_theta_ext.diff.words import human_bytes
+from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
-from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.operations.model_names import find_version
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.util.streaming import Moments
 from git_theta_ext.util.text import similar
@@ -43,7 +43,9 @@ _INTEGERS = {"U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("object", metavar="REV:PATH", help="commit and path; :PATH is the index's version")
+    parser.add_argument(
+        "object", metavar="REV:PATH", help="commit and path of a checkpoint or directory; :PATH is the index's version"
+    )
     parser.add_argument("parameter", metavar="PARAM", nargs="?", help="parameter to describe")
     parser.add_argument(
         "--raw", action="store_true", help="write the parameter's little-endian bytes to standard output"
@@ -58,12 +60,19 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     if args.parameter is not None and ":" not in args.object and _is_checkpoint(repo, args.object, args.parameter):
         name = f"{args.object}:{args.parameter}"
         raise UsageError(f"{args.object!r} does not name a version of a file", hint=f"git theta show {quote(name)}")
-    manifest = manifest_of(repo, args.object, command="git theta show {}")
+    version = find_version(repo, args.object, command="git theta show {}")
+    sharded = len(version.shards) > 1
+    manifest = version.as_one() if sharded else next(iter(version.shards.values()))
     if args.parameter is None:
         if args.raw:
             raise UsageError("--raw needs a parameter", hint=f"git theta show --raw {quote(args.object)} PARAM")
         data = describe(args.object, manifest, parameters=True)
-        output.result(data, [f"{args.object}  ({summary(manifest)})", *parameter_lines(manifest)])
+        files = [
+            f"  in {path}  ({plural(len(shard.parameters), 'parameter')})" for path, shard in version.shards.items()
+        ]
+        data |= {"files": list(version.shards)} if sharded else {}
+        lines = [f"{args.object}  ({summary(manifest)})", *(files if sharded else []), *parameter_lines(manifest)]
+        output.result(data, lines)
         return 0
     parameter = _find(manifest, args.parameter, args.object)
     _fetch(workspace, manifest, args.parameter)

@@ -54,8 +54,8 @@ def recorded_model(workspace: Workspace, commit: str, record: Record, parents: I
     versions = ModelVersions(record.path, base, sides)
     before, after = versions.manifests()
     plan = plan_checkpoint(workspace, before, after, record.rules, record.unread_types)
-    whole = ModelVersions(record.path, None, (committed,)).manifests()[1][0]
-    return RecordedMerge(commit_id(repo, commit), record, plan, whole, RecordedModel(versions, committed))
+    recorded = RecordedModel(versions, committed)
+    return RecordedMerge(commit_id(repo, commit), record, plan, committed.as_one(), recorded)
 
 
 def replay_model(workspace: Workspace, merge: RecordedMerge, model: RecordedModel) -> Replayed:

@@ -1,0 +1,79 @@
+"""Find the version of a model that a user names: a checkpoint, or a directory with a model of one or several files."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import FormatError, UsageError
+from git_theta_ext.git.revisions import find_object, manifest_of
+from git_theta_ext.model.model_version import ModelVersion
+from git_theta_ext.operations.models import Directory
+from git_theta_ext.statistics.sidecar import is_statistics
+from git_theta_ext.util.text import shortlist
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from git_theta_ext.git.repository import Repository
+
+
+def find_version(repo: Repository, name: str, *, command: str, cwd: Path | None = None) -> ModelVersion:
+    """Return the version of a model that ``REV:PATH`` names.
+
+    The path is that of a checkpoint, of a directory with one model, or the name that a sharded checkpoint would have as
+    one file.
+
+    Args:
+        repo: The repository.
+        name: A commit and a path in it; ``:PATH`` is the index's version, and ``REV:./PATH`` is relative to ``cwd``.
+        command: The user's command for hints, with ``{}`` for the name.
+        cwd: Directory that relative paths start from; the current one if None.
+
+    Raises:
+        UsageError: The name is not REV:PATH, or the directory does not have exactly one model.
+        RepositoryError: There is no such commit or path.
+        ManifestError: The file is not a manifest.
+    """
+    rev, separator, typed = name.partition(":")
+    path = full_path(repo, typed)
+    if separator and (not rev or find_object(repo, f"{rev}^{{commit}}") is not None):
+        directory = Directory.of(repo, rev or None, path)
+        if directory.files:
+            return _only_version(directory, name, path, command)
+        beside = Directory.of(repo, rev or None, posixpath.dirname(path))
+        if path not in beside.files and (version := _version(beside, path, name)) is not None:
+            return version
+    return ModelVersion({path: manifest_of(repo, name, command=command, cwd=cwd)})
+
+
+def full_path(repo: Repository, typed: str) -> str:
+    """Return a path in ``REV:PATH``, in which only ``./`` and ``../`` start from the user's directory."""
+    relative = typed.split("/", maxsplit=1)[0] in {".", ".."}
+    path = os.path.normpath(f"{repo.prefix}{typed}" if relative else typed or ".")
+    return "" if path == "." else path
+
+
+def _only_version(directory: Directory, name: str, path: str, command: str) -> ModelVersion:
+    sharded = [model.name for model in directory.models.values() if model.sharded]
+    versions = {}
+    for model in sharded or directory.models:
+        version = _version(directory, model, name)
+        if version is not None and not is_statistics(version.parameters):
+            versions[model] = version
+    if len(versions) == 1:
+        return next(iter(versions.values()))
+    if not versions:
+        raise UsageError(f"{name} has no checkpoint that git theta tracks", hint="git theta ls-files")
+    names = sorted(posixpath.relpath(model, path or ".") for model in versions)
+    first = f"{name.rstrip('/')}{'' if name.endswith(':') else '/'}{names[0]}"
+    raise UsageError(f"{name} has several models: {shortlist(names)}", hint=command.replace("{}", quote(first)))
+
+
+def _version(directory: Directory, model: str, name: str) -> ModelVersion | None:
+    try:
+        return directory.version(model)
+    except FormatError as error:
+        raise FormatError(f"{name}: {error.message}", hint="git theta ls-files") from error
