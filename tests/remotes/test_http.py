@@ -5,8 +5,10 @@ from __future__ import annotations
 import ssl
 import subprocess
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from shutil import which
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +19,7 @@ from git_theta_plugins.remotes._credentials import configured_headers, from_git,
 from git_theta_plugins.remotes._git_settings import GitSettings
 from git_theta_plugins.remotes._http import ConnectionFailedError, Http
 from git_theta_plugins.remotes._lfs_endpoints import Endpoints
+from git_theta_plugins.remotes._lfs_server import LfsServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -252,6 +255,21 @@ def test_tokens_of_hugging_face_are_tried_in_turn_and_not_printed(repository, hu
     assert tried(hub(), 2) == tried(hub(HF_TOKEN="bad\nX: y"), 1) == "Basic bWU6d29yZA=="
     with pytest.raises(RemoteError, match="does not accept HF_TOKEN or the credential of user 'me'"):
         tried(hub(), 3)
+
+
+def test_a_token_without_permission_is_named_and_so_is_what_gives_one(hub):
+    statuses = [401, 403]
+    reply = SimpleNamespace(header=lambda _: None, body=lambda _: b"{}")
+
+    @contextmanager
+    def request(*_: object) -> Iterator[SimpleNamespace]:
+        reply.status = statuses.pop(0)
+        yield reply
+
+    server = LfsServer(hub(), SimpleNamespace(request=request))
+    with pytest.raises(RemoteError, match=r"huggingface\.co.*status 403, with HF_TOKEN") as caught:
+        server.batch("upload", [])
+    assert "huggingface.co/settings/tokens" in caught.value.hint
 
 
 @pytest.mark.parametrize("address", ["http://huggingface.co/a/b", "https://huggingface.co.evil/a/b", URL])
