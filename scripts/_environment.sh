@@ -1,5 +1,5 @@
 # Sourced by the other scripts: installs the project into the active virtual environment, or into .venv if none is active.
-# ensure_environment EXTRAS: EXTRAS is "[all]", "[dev]", "[dev,oracles]" or "[docs]".
+# ensure_environment EXTRAS: EXTRAS is "[all]", "[dev]", "[dev,oracles]", "[dev,oracles,giftless]" or "[docs]".
 
 fail() {
     printf 'error: %s\n' "$1" >&2
@@ -25,8 +25,8 @@ ensure_environment() {
     stamp="$VIRTUAL_ENV/git-theta-ext.installed"
     key="$PWD $(cat setup.cfg pyproject.toml constraints.txt | git hash-object --stdin)"
     case $1 in # more extras include it
-        "[all]") enough=("[all]" "[dev]" "[dev,oracles]" "[docs]") ;;
-        "[dev]") enough=("[dev]" "[dev,oracles]") ;;
+        "[all]") enough=("[all]" "[dev]" "[dev,oracles]" "[dev,oracles,giftless]" "[docs]") ;;
+        "[dev]") enough=("[dev]" "[dev,oracles]" "[dev,oracles,giftless]") ;;
         *) enough=("$1") ;;
     esac
     for done in "${enough[@]}"; do
