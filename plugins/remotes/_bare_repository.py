@@ -16,7 +16,7 @@ from secrets import token_hex
 from shlex import quote
 from typing import IO, TYPE_CHECKING
 
-from git_theta_ext.errors import RemoteError, RepositoryError
+from git_theta_ext.errors import RemoteError, RemoteTimeoutError, RepositoryError
 from git_theta_ext.interfaces import redacted
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "push.gpgSign=false", "-c", "fetch.fsckObjects=true")
 _ENGLISH = {"LC_ALL": "C"}
 """What git says is read."""
+_SILENT = "Operation too slow"
 _NOBODY = "git theta <git-theta@localhost> "
 
 
@@ -106,6 +107,9 @@ class BareRepository:
     def error(self, words: str) -> RemoteError:
         """Return what git says about a connection as an error."""
         words = redacted(words.removeprefix("fatal: "))
+        if _SILENT in words:
+            hint = "git config theta.remote.NAME.timeout SECONDS waits longer"
+            return RemoteTimeoutError(f"{self.url}: {words}", hint=hint)
         return RemoteError(f"{self.url}: {words}", hint=f"git ls-remote {quote(self.url)}")
 
     def identity(self) -> str:

@@ -16,6 +16,11 @@ TIMEOUT = 60.0
 _LONGEST_TIMEOUT = 24 * 3600
 
 
+def git_limits(timeout: float) -> tuple[str, ...]:
+    """Return arguments with which git gives up a server of HTTP that is silent for so many seconds."""
+    return ("-c", "http.lowSpeedLimit=1", "-c", f"http.lowSpeedTime={max(1, round(timeout))}")
+
+
 def timeout_of(url: str, options: Mapping[str, Any]) -> float:
     """Return the time that a server may be silent, in seconds.
 

@@ -30,7 +30,7 @@ from ._parts import (
     parts_path,
     total,
 )
-from ._timeout import timeout_of
+from ._timeout import git_limits, timeout_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -58,8 +58,7 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
         )
     if context.git is None:
         raise ConfigError(f"{shown}: git fetches packs into a local repository, and there is none")
-    patience = max(1, round(timeout_of(shown, options)))
-    limits = ("-c", "http.lowSpeedLimit=1", "-c", f"http.lowSpeedTime={patience}")
+    limits = git_limits(timeout_of(shown, options))
     size = part_size_of(shown, options, small=on_hugging_face(url))
     return Git(
         shown,

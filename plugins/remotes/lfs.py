@@ -28,7 +28,7 @@ from ._lfs_objects import LfsObjects
 from ._lfs_server import LfsServer
 from ._lfs_transfers import Transfers
 from ._pack_index import PackIndex, pack_name, parse_key
-from ._timeout import TIMEOUT, timeout_of
+from ._timeout import TIMEOUT, git_limits, timeout_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -56,9 +56,10 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
         )
     if context.git is None:
         raise ConfigError(f"{redacted(url)}: the index of an LFS server is in a git repository, and there is none")
-    settings, http, server = _connected(context.git, context.name, url, timeout_of(redacted(url), options))
-    locks = LfsLocks(server, settings)
-    return Lfs(url, Transfers(server, http), IndexRef(context.git, url), locks, context.report)
+    timeout = timeout_of(redacted(url), options)
+    settings, http, server = _connected(context.git, context.name, url, timeout)
+    index = IndexRef(context.git, url, git_limits(timeout))
+    return Lfs(url, Transfers(server, http), index, LfsLocks(server, settings), context.report)
 
 
 def open_objects(context: RemoteContext) -> LfsObjects:

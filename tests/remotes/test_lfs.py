@@ -224,6 +224,13 @@ def test_a_silent_server_is_an_error_with_the_setting(host, url, local, pack, tm
         assert "theta.remote.NAME.timeout" in caught.value.hint
 
 
+def test_a_silent_git_server_is_an_error_with_the_setting(host, url, local):
+    host.faults = [Fault("info/refs", silent=3)]
+    with pytest.raises(RemoteTimeoutError, match="too slow") as caught:
+        list(opened(url, local, timeout="0.5").list(""))
+    assert "theta.remote.NAME.timeout" in caught.value.hint
+
+
 def test_tokens_that_expire_are_replaced(host, remote, pack, tmp_path):
     host.faults = [Fault("PUT|verify", 403), Fault("PUT|verify", 401)]
     published(remote, pack)

@@ -12,7 +12,7 @@ from benchmarks.faults import Fault
 from benchmarks.lfs_host import LfsHost
 from helpers import MODEL, Repo, model
 
-from git_theta_ext.errors import CorruptError
+from git_theta_ext.errors import CorruptError, MissingError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +56,9 @@ def test_pushing_everything_heals_an_emptied_server(work: Repo, host: LfsHost, u
     work.git("push", "--quiet", "origin", "main")
     for path in host.objects.iterdir():
         path.unlink()
+    found = work.run("theta", "fsck", "--remote", "origin", check=False)
+    assert found.returncode == MissingError.exit_code
+    assert "git theta push --all origin" in found.stderr
     work.git("theta", "push", "--all", "origin")
     assert clone(url, tmp_path / "clone").problems(MODEL, model(2)) == []
 
