@@ -77,5 +77,7 @@ def rewrite_tags(repo: Repository, oids: Iterable[str], ids: Mapping[str, str]) 
         new = tags.get(target) or ids.get(target, target)
         if new != target:
             written = retargeted(content, new)
-            tags[oid] = repo.run("hash-object", "-t", "tag", "-w", "--stdin", input=written).decode().strip()
+            tags[oid] = (
+                repo.run("hash-object", "-t", "tag", "-w", "--literally", "--stdin", input=written).decode().strip()
+            )
     return tags
