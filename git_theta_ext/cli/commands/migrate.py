@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 GROUP = "start"
 EXAMPLE = "git theta migrate import --include '*.safetensors' --everything"
 
+_NO_MATCH = "no file in history matches; patterns with a slash begin at the top of the repository"
 _IMPORT = """\
 Move the models of history to git theta: from git, from Git LFS, or from what
 git-theta 0.2.0 committed. Objects of Git LFS that are not on this machine are
@@ -131,7 +132,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
 def _show(output: Output, shares: Sequence[Share], *, included: bool) -> None:
     fields = ("pattern", "files", "versions", "nbytes", "now", "missing", "after", "sampled")
     data = [{name.replace("nbytes", "bytes"): getattr(share, name) for name in fields} for share in shares]
-    nothing = "no file in history matches" if included else "history has no file of 100 kB or more"
+    nothing = _NO_MATCH if included else "history has no file of 100 kB or more"
     output.result({"patterns": data}, [line for share in shares for line in _share(share)] or [nothing])
 
 
@@ -168,7 +169,7 @@ def _lines(done: Migrated, commit_map: str, *, dry: bool) -> Iterator[str]:
     if done.resumed:
         yield "completed the interrupted migration"
     elif not done.versions:
-        yield "no version can be migrated" if done.left else "no file in history matches"
+        yield "no version can be migrated" if done.left else _NO_MATCH
     else:
         size = f"{plural(done.versions, 'version')} of {plural(done.files, 'file')}, {human_bytes(done.nbytes)}"
         yield f"{'would migrate' if dry else 'migrated'} {size}, in {plural(done.commits, 'commit')}"
