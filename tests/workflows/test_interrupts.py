@@ -8,11 +8,12 @@ import shutil
 import signal
 import subprocess
 import time
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from helpers import MODEL, Repo, model, safetensors
+from helpers import MODEL, Repo, WithHistory, model, safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ MOMENTS = [0.05, 0.15, 0.25, 0.4, 0.6, *(pytest.param(n * 0.021, marks=pytest.ma
 """Seconds after which a command is killed: at start-up, in the middle, near its end."""
 
 
+@cache
 def large(seed: int) -> bytes:
     """Return a model of 48 MB, so that there is a middle to be killed in."""
     generator = np.random.default_rng(seed)
@@ -29,13 +31,17 @@ def large(seed: int) -> bytes:
     return safetensors({f"layer.{n}": ("F32", (1 << 20,), np.roll(block, n).tobytes()) for n in range(12)})
 
 
-@pytest.fixture
-def big(repo: Repo) -> Iterator[Repo]:
-    """Return a repository with two versions of a large model, tagged ``one`` and ``two``."""
+def _two_large(repo: Repo) -> None:
     for seed, tag in ((1, "one"), (2, "two")):
         repo.write(large(seed))
         repo.commit(tag)
         repo.git("tag", tag)
+
+
+@pytest.fixture
+def big(with_history: WithHistory) -> Iterator[Repo]:
+    """Return a repository with two versions of a large model, tagged ``one`` and ``two``."""
+    repo = with_history(_two_large)
     yield repo
     shutil.rmtree(repo.path)
 
