@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import training
-from helpers import MODEL, Repo
+from helpers import MODEL, Repo, WithHistory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +44,18 @@ def committed(repo: Repo, files: list[bytes], path: str = MODEL) -> dict[str, by
         repo.write(data, path)
         commits[repo.commit("a step", path)] = data
     return commits
+
+
+def _four(repo: Repo) -> None:
+    committed(repo, versions(4))
+
+
+@pytest.fixture
+def four(with_history: WithHistory) -> tuple[Repo, dict[str, bytes]]:
+    """Return a repository with four versions of a model, and the content of each commit."""
+    repo = with_history(_four)
+    commits = repo.git("rev-list", "--reverse", "HEAD", "--", MODEL).split()
+    return repo, dict(zip(commits, versions(4), strict=True))
 
 
 @contextmanager
@@ -94,8 +106,8 @@ def test_collecting_beside_commits(repo: Repo, command: tuple[str, ...], rounds:
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
-def test_collecting_without_any_grace_beside_checkouts(repo: Repo, rounds: int) -> None:
-    commits = committed(repo, versions(4))
+def test_collecting_without_any_grace_beside_checkouts(four: tuple[Repo, dict[str, bytes]], rounds: int) -> None:
+    repo, commits = four
     with collecting(repo, "--grace", "0", "--aggressive"):
         for _ in range(rounds):
             for commit, data in commits.items():
@@ -156,8 +168,8 @@ def killed(repo: Repo, after: float, *options: str) -> None:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_kill_during_a_collection(repo: Repo, moment: float) -> None:
-    commits = committed(repo, versions(4))
+def test_kill_during_a_collection(four: tuple[Repo, dict[str, bytes]], moment: float) -> None:
+    repo, commits = four
     killed(repo, moment, "--grace", "0")
     assert wrong(repo, commits) == []
     repo.git("theta", "gc", "--quiet", "--grace", "0")
