@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,7 @@ class Endpoint:
         expires: When the headers expire, in seconds since 1970.
         tried: Where credentials came from that the server refused.
         worked: Whether the server has given a valid answer.
+        shared: Whether the headers are those for uploads, although the operation is another.
     """
 
     url: str
@@ -54,6 +55,12 @@ class Endpoint:
     expires: float | None = None
     tried: tuple[str, ...] = ()
     worked: bool = False
+    shared: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the time of the headers is over."""
+        return self.expires is not None and self.expires <= time.time()
 
     @property
     def expired(self) -> bool:
@@ -92,8 +99,8 @@ class Endpoints:
             if self._refused is not None:
                 raise self._refused
             known = self._known.get(operation)
-            if known is None or (known.expires is not None and known.expires <= time.time()):
-                known = self._known[operation] = self._discover(operation)
+            if known is None or known.over:
+                known = self._known[operation] = self._shared(operation) or self._discover(operation)
             return known
 
     def url(self, operation: Operation) -> str | None:
@@ -112,6 +119,9 @@ class Endpoints:
         with self._lock:
             if self._known.get(operation) is not endpoint:
                 return  # another thread has just found one
+            if endpoint.shared:
+                self._known[operation] = self._discover(operation)
+                return
             sent, tried = endpoint.credential, endpoint.tried
             if sent is not None:
                 report(self._git, sent, accepted=False)
@@ -177,6 +187,17 @@ class Endpoints:
             keys = [f"remote.{self._name}.lfspushurl", "lfs.pushurl", *keys]
         named = self._settings.text(*keys)
         return (self._settings.rewritten(named), True) if named else (self._address, False)
+
+    def _shared(self, operation: Operation) -> Endpoint | None:
+        """Return the server for uploads if a host with ssh named it, because asking the host again takes a second.
+
+        Who may upload may download. A server that knows better gets what the host says for downloads.
+        """
+        known = self._known.get("upload")
+        if operation != "download" or known is None or not known.ssh or known.over:
+            return None
+        same = self._configured("upload") == self._configured("download")
+        return replace(known, shared=True) if same else None
 
     def _discover(self, operation: Operation) -> Endpoint:
         address, named = self._configured(operation)

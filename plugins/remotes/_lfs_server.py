@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ._lfs_endpoints import Endpoint, Endpoints
 
 _T = TypeVar("_T")
-_FORBIDDEN = 403
+_UNKNOWN, _FORBIDDEN = 401, 403
 _REASONS = {
     _FORBIDDEN: "the user may not do that",
     404: "there is no LFS server, or no such repository",
@@ -134,7 +134,7 @@ class LfsServer:
                     raise RemoteError(f"{redacted(endpoint.url)}: {error.message}", hint=question.hint) from error
                 self._endpoints.accepted(endpoint)
                 return answer
-            if status == 401:  # noqa: PLR2004 - HTTP
+            if status == _UNKNOWN or (status == _FORBIDDEN and endpoint.shared):
                 self._endpoints.log_in(question.operation, endpoint, asked)
                 continue
             refused = self._refusal(endpoint, status, data, question.hint)

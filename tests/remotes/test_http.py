@@ -15,6 +15,7 @@ import pytest
 
 from git_theta_ext.errors import ConfigError, RemoteError
 from git_theta_ext.git.repository import Repository
+from git_theta_plugins.remotes import _lfs_endpoints
 from git_theta_plugins.remotes._credentials import configured_headers, from_git, from_netrc, from_url
 from git_theta_plugins.remotes._git_settings import GitSettings
 from git_theta_plugins.remotes._http import ConnectionFailedError, Http
@@ -277,3 +278,24 @@ def test_no_other_host_gets_a_token_of_hugging_face(hub, address):
     with pytest.raises(RemoteError, match="asks for a user name") as caught:
         tried(hub(address), 1)
     assert "hf_" not in caught.value.message
+
+
+def test_a_server_that_refuses_a_login_for_uploads_gets_one_for_downloads(repository, monkeypatch):
+    logins = []
+
+    def authenticate(_git: object, _address: object, operation: str) -> bytes:
+        logins.append(operation)
+        return b'{"href": "https://lfs.example/x", "header": {"Authorization": "%s"}}' % operation.encode()
+
+    monkeypatch.setattr(_lfs_endpoints, "authenticate", authenticate)
+    endpoints = Endpoints(repository, GitSettings(), "origin", "git@git.example:team/models.git")
+    endpoints.get("upload")
+    shared = endpoints.get("download")
+    assert (shared.headers["Authorization"], logins) == ("upload", ["upload"])
+    endpoints.log_in("download", shared, None)
+    assert endpoints.get("download").headers["Authorization"] == "download"
+    other = Endpoints(repository, GitSettings((("lfs.pushurl", "git@other.example:x"),)), "origin", "git@git.example:x")
+    assert [other.get(operation).headers["Authorization"] for operation in ("upload", "download")] == [
+        "upload",
+        "download",
+    ]

@@ -86,9 +86,8 @@ def test_the_host_gives_the_address_and_the_login(
     Repo(tmp_path).git("clone", "--quiet", address, "clone")
     assert Repo(tmp_path / "clone").problems(MODEL, model(2)) == []
     calls = (server.folder / "calls").read_text().splitlines()
-    # A push asks at the end whether the server still has what it relies on.
     path = address.partition(":")[2]
-    assert calls == [f"{path} upload", f"{path} download", f"{path} download"]
+    assert calls == [f"{path} upload", f"{path} download"]  # one for the push, one for the clone
 
 
 def test_a_login_that_is_refused_is_named_and_not_printed(

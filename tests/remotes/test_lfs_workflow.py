@@ -111,7 +111,7 @@ def test_tokens_of_continuous_integration_are_used(work: Repo, host: LfsHost) ->
 SSH = """#!/bin/sh
 for command; do :; done
 case "$command" in
-git-lfs-authenticate*) [ -f {answer} ] || exit 127; cat {answer};;
+git-lfs-authenticate*) [ -f {answer} ] || exit 127; cat {answer}; echo "$command" >> {answer}.log;;
 *) exec sh -c "$command";;
 esac
 """
@@ -135,6 +135,9 @@ def test_a_host_with_ssh_says_where_its_server_is(
     header = {"Authorization": "Basic bWU6c2VjcmV0"}
     ssh.write_text(json.dumps({"href": f"{url}/info/lfs", "header": header, "expires_in": 60}))
     work.git("push", "--quiet", "origin", "main")
+    work.git("push", "--quiet", "origin", "main:again")
+    logins = ssh.with_name("answer.log").read_text().splitlines()
+    assert [line.rpartition(" ")[2] for line in logins] == ["upload", "upload"]  # one for each push
     copy = clone(work.git("remote", "get-url", "origin").strip(), tmp_path / "clone")
     assert copy.problems(MODEL, model(2)) == []
 
