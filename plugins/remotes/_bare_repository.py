@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -20,7 +21,7 @@ from git_theta_ext.errors import RemoteError, RemoteTimeoutError, RepositoryErro
 from git_theta_ext.interfaces import redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from git_theta_ext.interfaces import GitCommands
@@ -29,6 +30,9 @@ _QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "push.gpgSign=false", "-c", "f
 _ENGLISH = {"LC_ALL": "C"}
 """What git says is read."""
 _SILENT = "Operation too slow"
+_SENT = re.compile(r"Writing objects:.*, ([0-9.]+) (bytes|[KMG]iB)")
+_UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_PROGRESS = re.compile(r"(remote: )?[A-Z][a-z]+ (objects|deltas): |Delta compression |Total \d|To ")
 _NOBODY = "git theta <git-theta@localhost> "
 
 
@@ -79,6 +83,30 @@ class BareRepository:
             check=False,
         )
         return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace").strip()
+
+    def push(self, command: tuple[str, ...], refspec: str, sent: Callable[[int], None]) -> tuple[int, str, str]:
+        """Run ``git push`` as ``connect`` does.
+
+        Args:
+            command: The command and its options.
+            refspec: What is pushed.
+            sent: Called with the number of bytes that were sent.
+        """
+        process = subprocess.Popen(
+            ["git", *self._start, *command, "--progress", self._address, refspec],
+            cwd=self._git.folder,
+            env={**self._git.environment(), **_ENGLISH},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        with process:
+            try:
+                words = "".join(_messages(process, sent))
+                output = process.stdout.read() if process.stdout else b""
+            finally:
+                process.kill()  # unless it has ended
+        return process.returncode, output.decode(errors="replace"), words.strip()
 
     def start(
         self,
@@ -171,6 +199,19 @@ class BareRepository:
             raise RemoteError(f"{error.filename}: {error.strerror or error}") from error
         finally:
             shutil.rmtree(made, ignore_errors=True)
+
+
+def _messages(process: subprocess.Popen[bytes], sent: Callable[[int], None]) -> Iterator[str]:
+    """Yield the messages of ``git push --progress`` without those about progress."""
+    rest = ""
+    while process.stderr and (data := os.read(process.stderr.fileno(), 1 << 16)):
+        *lines, rest = re.split(r"(?<=[\r\n])", rest + data.decode(errors="replace"))
+        for line in lines:
+            if match := _SENT.match(line):
+                sent(int(float(match[1]) * _UNITS[match[2]]))
+            elif not _PROGRESS.match(line):
+                yield line
+    yield rest
 
 
 def _configuration(included: Path, object_format: str) -> bytes:

@@ -48,15 +48,18 @@ class Blobs:
 
     def __init__(self, git: GitCommands, address: str, options: tuple[str, ...]) -> None:
         self._scratch = partial(Scratch, git, address, options)
-        self._batches: Batches[Parts, Scratch] = Batches(_Requests(self._scratch).fetch, REQUEST, total)
+        self._arrived: dict[Parts, Callable[[int], None]] = {}
+        requests = _Requests(self._scratch, self._distribute)
+        self._batches: Batches[Parts, Scratch] = Batches(requests.fetch, REQUEST, total)
         self._recent: deque[tuple[Part, Scratch]] = deque()
         self._lock = Lock()
 
-    def bring(self, parts: Parts, *, keep: bool = False) -> Scratch:
+    def bring(self, parts: Parts, arrived: Callable[[int], None], *, keep: bool = False) -> Scratch:
         """Fetch some blobs, and return a repository that has them until it is forgotten.
 
         Args:
             parts: The blobs.
+            arrived: Called with the number of their bytes that have arrived, in any thread.
             keep: Whether some of their bytes may be needed again soon.
 
         Raises:
@@ -68,6 +71,8 @@ class Blobs:
             held = {part: scratch for part, scratch in self._recent if part in parts}
         if len(set(held.values())) == 1 and set(held) == set(parts):
             return next(iter(held.values()))
+        with self._lock:
+            self._arrived[parts] = arrived
         scratch = self._batches.ask(parts)
         if keep:
             with self._lock:
@@ -75,6 +80,14 @@ class Blobs:
                 while total([part for part, _ in self._recent]) > REQUEST and len(self._recent) > 1:
                     self._recent.popleft()
         return scratch
+
+    def _distribute(self, groups: Sequence[Parts], nbytes: int) -> None:
+        """Say of each group of blobs how much of it has arrived, as if they arrived one after another."""
+        for group in groups:
+            with self._lock:
+                arrived = self._arrived[group]
+            arrived(min(nbytes, total(group)))
+            nbytes = max(0, nbytes - total(group))
 
     def kept(self) -> bool:
         """Return whether the remote has the ref that keeps the blobs.
@@ -92,15 +105,16 @@ class Blobs:
 class _Requests:
     """Requests for blobs, one at a time; all blobs come with the first one if the server sends no single objects."""
 
-    def __init__(self, scratch: Callable[[], Scratch]) -> None:
+    def __init__(self, scratch: Callable[[], Scratch], arrived: Callable[[Sequence[Parts], int], None]) -> None:
         self._scratch = scratch
+        self._arrived = arrived
         self._everything: Scratch | None = None
 
     def fetch(self, groups: Sequence[Parts]) -> dict[Parts, Scratch | ThetaError]:
         """Return a repository with each group of blobs, or why there is none."""
         wanted = {part.oid: part for group in groups for part in group}
         try:
-            scratch = self._everything or self._request(wanted)
+            scratch = self._everything or self._request(wanted, partial(self._arrived, groups))
         except CorruptError as error:
             if len(groups) == 1:
                 return {groups[0]: error}
@@ -108,27 +122,27 @@ class _Requests:
         sizes = scratch.sizes(list(wanted))
         return {group: _problem(scratch, group, sizes) or scratch for group in groups}
 
-    def _request(self, parts: dict[str, Part]) -> Scratch:
+    def _request(self, parts: dict[str, Part], arrived: Callable[[int], None]) -> Scratch:
         """Fetch those of some blobs that the remote has."""
         wanted = dict(parts)
         while True:
             scratch = self._scratch()
             if not wanted:
                 return scratch
-            failure = _run(scratch, "".join(f"{oid}\n" for oid in wanted).encode(), list(wanted.values()))
+            failure = _run(scratch, "".join(f"{oid}\n" for oid in wanted).encode(), list(wanted.values()), arrived)
             if failure is None:
                 return scratch
             absent = _ABSENT.search(failure)
             if absent and absent[1] in wanted:
                 del wanted[absent[1]]
             elif _BY_REF_ONLY.search(failure):
-                return self._all()
+                return self._all(arrived)
             else:
                 raise scratch.bare.error(failure)
 
-    def _all(self) -> Scratch:
+    def _all(self, arrived: Callable[[int], None]) -> Scratch:
         scratch = self._scratch()
-        failure = _run(scratch, _ALL, None)
+        failure = _run(scratch, _ALL, None, arrived)
         if failure:
             raise scratch.bare.error(failure)
         self._everything = scratch
@@ -145,13 +159,14 @@ def _problem(scratch: Scratch, parts: Parts, sizes: dict[str, int]) -> ThetaErro
     return None
 
 
-def _run(scratch: Scratch, wanted: bytes, parts: list[Part] | None) -> str | None:
+def _run(scratch: Scratch, wanted: bytes, parts: list[Part] | None, arrived: Callable[[int], None]) -> str | None:
     """Fetch, and return the messages of git if that fails.
 
     Args:
         scratch: The repository to fetch into.
         wanted: What to fetch, for the standard input of git.
         parts: The blobs; None if their sizes are not known.
+        arrived: Called with the number of bytes that have arrived.
 
     Raises:
         CorruptError: More arrives than the blobs have.
@@ -165,7 +180,9 @@ def _run(scratch: Scratch, wanted: bytes, parts: list[Part] | None) -> str | Non
             target.write(wanted)
             target.close()
             while (code := _ended(process)) is None:
-                if most is not None and scratch.nbytes() > most:
+                nbytes = scratch.nbytes()
+                arrived(nbytes)
+                if most is not None and nbytes > most:
                     raise CorruptError(f"{scratch.bare.url} sends more than {most} bytes")
             return scratch.words() or "git fetch failed" if code else None
         except BrokenPipeError as error:

@@ -15,11 +15,12 @@ from typing import IO, TYPE_CHECKING
 from git_theta_ext.errors import RemoteError
 
 from ._git_hosts import on_hugging_face
-from ._parts import Part, Parts
+from ._parts import Part, Parts, pack_key
 from ._scratch import PIECE, Scratch, pipes
 from ._shared_ref import SharedRef
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from git_theta_ext.interfaces import GitCommands
@@ -36,9 +37,18 @@ class Outbox:
         address: The address of the git remote.
         part_size: Maximum size of a blob in bytes.
         options: Arguments of git before every command.
+        report: See ``RemoteContext``.
     """
 
-    def __init__(self, git: GitCommands, address: str, part_size: int, options: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        git: GitCommands,
+        address: str,
+        part_size: int,
+        options: tuple[str, ...],
+        report: Callable[[str, int], None],
+    ) -> None:
+        self._report = report
         self._git = git
         self._address = address
         self._part_size = part_size
@@ -62,6 +72,7 @@ class Outbox:
         with self._lock, path.open("rb") as file:
             if name in self._whole:
                 return False
+            self._report(pack_key(name), 0)
             size = os.fstat(file.fileno()).st_size
             parts = self._parts.setdefault(name, [])
             while (at := sum(part.size for part in parts)) < size:
@@ -100,7 +111,7 @@ class Outbox:
 
     def _push(self) -> None:
         if self._batch is not None:
-            self._batch.push(self._git, on_hugging_face(self._address))
+            self._batch.push(self._git, on_hugging_face(self._address), self._report)
             self._batch = None
 
 
@@ -113,6 +124,7 @@ class _Batch:
         self.folder = scratch.bare.folder
         self._scratch = scratch
         self._paths: list[str] = []
+        self._shares: list[tuple[str, int, int]] = []  # name of a pack, and the first and the last of its bytes
         self._commit: str | None = None
         self._process = scratch.start("fast-import", "--quiet")
         self._target, self._source = pipes(self._process)
@@ -124,6 +136,7 @@ class _Batch:
             RemoteError: The file is shorter, or the disk is full.
         """
         self.names.add(name)
+        self._shares.append((name, file.tell(), file.tell() + size))
         self._paths.append(path)
         mark = len(self._paths)
         self._target.write(f"blob\nmark :{mark}\ndata {size}\n".encode())
@@ -138,7 +151,7 @@ class _Batch:
         self.nbytes += size
         return Part(oid, size)
 
-    def push(self, git: GitCommands, branch: bool) -> None:  # noqa: FBT001 - one caller
+    def push(self, git: GitCommands, branch: bool, report: Callable[[str, int], None]) -> None:  # noqa: FBT001 - one caller
         """Push the blobs and keep them in the ref.
 
         Raises:
@@ -155,7 +168,12 @@ class _Batch:
             text = f"tree {tree}\n{parents}author {identity}\ncommitter {identity}\n\n{message}"
             return bare.run("hash-object", "-w", "-t", "commit", "--stdin", data=text.encode()).decode().strip()
 
-        ref = SharedRef(git, bare, "packs", branch=branch)
+        def sent(nbytes: int) -> None:
+            for name, start, end in self._shares:
+                report(pack_key(name), min(end, start + nbytes))
+                nbytes = max(0, nbytes - (end - start))
+
+        ref = SharedRef(git, bare, "packs", branch=branch, sent=sent)
         ref.fetch()
         ref.add(make)
 

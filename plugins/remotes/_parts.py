@@ -36,6 +36,11 @@ class Part:
 Parts = tuple[Part, ...]
 
 
+def pack_key(name: str) -> str:
+    """Return the key of a pack."""
+    return f"packs/{name[:2]}/{name}"
+
+
 def parts_path(name: str) -> str:
     """Return the path of the file that stands for a pack."""
     return f"parts/{name[:2]}/{name[2:]}"

@@ -47,10 +47,20 @@ class SharedRef:
         bare: The repository that commits are fetched into and pushed from.
         name: The last part of the ref's name.
         branch: Whether to use a branch from the start.
+        sent: Called with the number of bytes that a push has sent so far.
     """
 
-    def __init__(self, git: GitCommands, bare: BareRepository, name: str, *, branch: bool = False) -> None:
+    def __init__(
+        self,
+        git: GitCommands,
+        bare: BareRepository,
+        name: str,
+        *,
+        branch: bool = False,
+        sent: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._git = git
+        self._sent = sent
         self._bare = bare
         self._name = name
         self._ref, self._branch = f"refs/theta/{name}", f"refs/heads/theta/{name}"
@@ -127,7 +137,7 @@ class SharedRef:
         Raises:
             RemoteError: The remote cannot be reached.
         """
-        code, output, words = self._bare.connect(_PUSH, f"{commit}:{ref}")
+        code, output, words = self._bare.push(_PUSH, f"{commit}:{ref}", self._sent)
         if code == 0:
             return None
         match = _REJECTED.search(output)

@@ -25,6 +25,7 @@ from ._parts import (
     format_parts,
     grouped,
     overlapping,
+    pack_key,
     pack_of_parts_path,
     parse_parts,
     parts_path,
@@ -33,7 +34,7 @@ from ._parts import (
 from ._timeout import git_limits, timeout_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from git_theta_ext.interfaces import RemoteContext
@@ -63,8 +64,9 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
     return Git(
         shown,
         IndexRef(context.git, url, limits),
-        Outbox(context.git, url, size, limits),
+        Outbox(context.git, url, size, limits, context.report),
         Blobs(context.git, url, limits),
+        context.report,
     )
 
 
@@ -81,6 +83,7 @@ class Git:
         index: The index.
         outbox: Sends packs.
         blobs: Fetches packs.
+        report: See ``RemoteContext``.
 
     Attributes:
         ranged: False, since git sends whole parts.
@@ -88,8 +91,11 @@ class Git:
 
     ranged = False
 
-    def __init__(self, url: str, index: IndexRef, outbox: Outbox, blobs: Blobs) -> None:
+    def __init__(
+        self, url: str, index: IndexRef, outbox: Outbox, blobs: Blobs, report: Callable[[str, int], None]
+    ) -> None:
         self._url = url
+        self._report = report
         self._index = PackIndex(url, index, parts_path, pack_of_parts_path)
         self._outbox = outbox
         self._blobs = blobs
@@ -193,10 +199,16 @@ class Git:
     def _pieces(self, name: str, parts: Parts, start: int, end: int, *, keep: bool) -> Iterator[bytes]:
         """Yield the bytes of a pack from ``start`` up to ``end`` in pieces."""
         for group in grouped(overlapping(parts, start, end), REQUEST):
+
+            def arrived(nbytes: int, start: int = start) -> None:
+                if not keep:
+                    self._report(pack_key(name), min(end, start + nbytes))
+
             try:
-                scratch = self._blobs.bring(tuple(part for part, _ in group), keep=keep)
+                scratch = self._blobs.bring(tuple(part for part, _ in group), arrived, keep=keep)
             except (CorruptError, MissingError) as error:
                 self._index.lost.add([name])
                 raise type(error)(f"pack {name}: {error.message}") from error
             for part, wanted in group:
                 yield from scratch.read(part, wanted)
+                start += wanted.stop - wanted.start

@@ -19,7 +19,9 @@ from git_theta_ext.errors import ConfigError, CorruptError, MissingError, Remote
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.testing import RemoteTests
+from git_theta_ext.testing.remotes import Reports
 from git_theta_plugins.remotes import _blobs, _outbox
+from git_theta_plugins.remotes._bare_repository import _messages
 from git_theta_plugins.remotes.git import open_remote
 
 if TYPE_CHECKING:
@@ -65,6 +67,12 @@ def pack(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def report() -> Reports:
+    """Take what a remote reports."""
+    return Reports()
+
+
 def opened(url: Path | str, local: Path, report: Callable[[str, int], None] = silent, **options: str) -> Git:
     return open_remote(str(url), options, RemoteContext("origin", str(url), Repository.discover(local), report))
 
@@ -81,6 +89,33 @@ class TestGit(RemoteTests):
     @pytest.fixture
     def remote(self, bare, local, report):
         return opened(bare, local, report)
+
+
+def test_progress_is_that_of_git(bare, local, pack, tmp_path, report):
+    remote = opened(bare, local, report, partsize="100000")
+    remote.put(KEY, pack)
+    assert report.taken == [(KEY, 0)]  # it is only collected
+    published(remote, pack)
+    assert report.taken[-1] == (KEY, len(PACK))
+    report.taken.clear()
+    opened(bare, local, report).fetch(KEY, tmp_path / "got", len(PACK))
+    assert all(key == KEY and nbytes <= len(PACK) for key, nbytes in report.taken)
+
+
+def test_progress_is_no_message_of_git(tmp_path):
+    text = (
+        b"Enumerating objects: 5, done.\rCounting objects: 100% (5/5)\rCounting objects: 100% (5/5), done.\n"
+        b"Writing objects:  40% (2/5), 1.50 MiB | 3.00 MiB/s\r"
+        b"Writing objects: 100% (5/5), 12 bytes | 4.00 KiB/s, done.\n"
+        b"Total 5 (delta 0), reused 0 (delta 0), pack-reused 0\nremote: Resolving deltas: 100% (1/1)\r"
+        b"remote: error: no\nfatal: the remote end hung up"
+    )
+    (tmp_path / "text").write_bytes(text)
+    taken = []
+    with subprocess.Popen(["sh", "-c", f"cat {tmp_path}/text >&2"], stderr=subprocess.PIPE) as process:
+        words = "".join(_messages(process, taken.append))
+    assert words == "remote: error: no\nfatal: the remote end hung up"
+    assert taken == [3 << 19, 12]
 
 
 def test_large_packs_are_several_blobs(bare, local, pack, tmp_path):
