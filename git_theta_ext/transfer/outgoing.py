@@ -191,7 +191,7 @@ def keep(remote: OpenedRemote, names: Iterable[str]) -> set[str]:
 def _same(remote: OpenedRemote, name: str, path: Path, head: bytes) -> bool:
     """Return whether a pack on a remote has the head of a local pack, and the same bytes at a random place."""
     size = path.stat().st_size
-    start = randbelow(max(1, size - _SAMPLE))
+    start = randbelow(max(0, size - _SAMPLE) + 1)
     with path.open("rb") as file:
         file.seek(start)
         sample = file.read(_SAMPLE)
