@@ -12,7 +12,7 @@ from git_theta_ext.checkpoint.scan import malformed, scan
 from git_theta_ext.checkpoint.writers import being_written
 from git_theta_ext.errors import ChangedError, FormatError
 from git_theta_ext.model.layout import Literal, layout_of
-from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
+from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.store.packs.checked import FileSource
 from git_theta_ext.util.threads import no_progress, ordered_map, thread_count
@@ -35,6 +35,8 @@ _LARGE = 1 << 18
 """Bytes of a tensor from which on a look-up takes less time than hashing it twice."""
 _SAMPLED = 5
 """One large tensor in this many is looked up first; layers rarely have a multiple of five tensors of one size."""
+_LONGEST_LINE, _ESCAPED = 2000, 12
+"""Bytes that a line of a manifest takes at most besides its name, and for each character of the name."""
 _FEWEST = 4
 """A smaller sample says nothing about the other tensors."""
 
@@ -119,7 +121,12 @@ def _described(data: Content, scanned: Scan, hashed: Mapping[str, _Hashed]) -> D
     except FormatError as error:
         raise _LayoutError(error.message) from error
     parameters = {extent.name: hashed[extent.name].parameter for extent in scanned.extents}
-    return Described(Manifest(scanned.format, Skeleton.of(skeleton), parameters), layout, scanned)
+    manifest = Manifest(scanned.format, Skeleton.of(skeleton), parameters)
+    if sum(_LONGEST_LINE + _ESCAPED * len(name) for name in parameters) > MAX_MANIFEST:
+        nbytes = len(manifest.to_bytes())  # takes long, and is rarely needed
+        if nbytes > MAX_MANIFEST:
+            raise _LayoutError(f"a manifest of {nbytes} bytes, which exceeds the limit of {MAX_MANIFEST}")
+    return Described(manifest, layout, scanned)
 
 
 def _digest(data: Content, extent: Extent, seeds: Iterable[int], threads: int) -> _Hashed:

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from git_theta_ext.checkpoint import clean as clean_module
 from git_theta_ext.checkpoint import populate as populate_module
 from git_theta_ext.checkpoint.clean import clean, describe, scan
 from git_theta_ext.checkpoint.populate import populate
@@ -162,6 +163,17 @@ def test_a_failing_plugin_does_not_look_like_a_crash(store, monkeypatch):
     monkeypatch.setattr(type(FORMAT), "parse", parse)
     scanned = clean(memoryview(safetensors(model())), "m", store).scan
     assert scanned.malformed.message == "m: not a readable safetensors file (ValueError: oops)"
+
+
+def test_a_file_with_more_names_than_a_manifest_holds_is_malformed(store, monkeypatch):
+    data = memoryview(safetensors({f"w{n}": np.ones(2, "f4") for n in range(9)}))
+    expected = clean(data, "m", store).manifest
+    monkeypatch.setattr(clean_module, "MAX_MANIFEST", len(expected.to_bytes()))
+    assert clean(data, "m", store).manifest == expected
+    monkeypatch.setattr(clean_module, "MAX_MANIFEST", len(expected.to_bytes()) - 1)
+    described = clean(data, "m", store)
+    assert described.manifest.format == "opaque"
+    assert "m: a manifest of" in described.scan.malformed.message
 
 
 @pytest.mark.parametrize(("failure", "error"), [(RecursionError, PluginError), (MemoryError, MemoryError)])

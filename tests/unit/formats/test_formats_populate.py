@@ -18,7 +18,19 @@ from git_theta_ext.store.store import Store
 GOLDEN = Path(__file__).parents[2] / "golden" / "formats"
 
 
-@pytest.mark.parametrize("name", ["legacy-torch-2.13.0.pt", "model.bin", "model.npz", "model.pt", "model.safetensors"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "legacy-torch-2.13.0.pt",
+        "script-torch-2.13.0.pt",
+        "exported-torch-2.13.0.pt2",
+        "model.nemo",
+        "model.bin",
+        "model.npz",
+        "model.pt",
+        "model.safetensors",
+    ],
+)
 def test_a_file_comes_back_through_the_store(name, tmp_path):
     data = (GOLDEN / name).read_bytes()
     store = Store(tmp_path / "theta")
