@@ -1,5 +1,6 @@
 """Legacy files of torch.save: real ones, hand-made lies, and what a merge compares of them."""
 
+import contextlib
 import io
 import pickle
 import re
@@ -7,12 +8,13 @@ import warnings
 
 import pytest
 import torch
+from bounds import memory_of
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import NotSplittable
 from git_theta_ext.testing import FormatTests
 from git_theta_ext.testing.formats import assemble, lay_out
-from git_theta_plugins.formats import _pickle_stream
+from git_theta_plugins.formats import _pickle_stream, _pickle_values
 from git_theta_plugins.formats._pickle_stream import PickleStream
 from git_theta_plugins.formats.torch_legacy import FORMAT
 
@@ -173,3 +175,32 @@ def test_lines_and_bytes_are_those_of_a_file(size, monkeypatch):
         assert stream.tell() == 2 + file.tell()
     assert stream.nbytes == 0
     assert not stream.exceeded
+
+
+COUNT = 3000
+STORAGES = b"".join(b"(h\0h\1X\4\0\0\0%04dh\2K\0tQ" % n for n in range(COUNT))
+NAMES = b"\x80\2X\7\0\0\0storageq\0000ctorch\nFloatStorage\nq\x010X\3\0\0\0cpuq\0020("
+HEAD = b"".join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
+KEYS = pickle.dumps([f"{n:04}" for n in range(COUNT)], 2)
+MANY = {
+    "storages": HEAD + NAMES + STORAGES + b"l." + KEYS + bytes(8 * COUNT),
+    "keys": HEAD + pickle.dumps({}, 2) + pickle.dumps([str(n) for n in range(9 * COUNT)], 2),
+    "objects": HEAD + b"\x80\2(" + b"}" * (9 * COUNT) + b"l." + pickle.dumps([], 2),
+    "classes": HEAD + b"\x80\2(" + b"ca\nb\n" * (3 * COUNT) + b"l." + pickle.dumps([], 2),
+    "calls": HEAD + b"\x80\2ca\nb\nq\0)q\x010(" + b"h\0h\1\x81" * (3 * COUNT) + b"l." + pickle.dumps([], 2),
+}
+
+
+@pytest.mark.parametrize("data", MANY.values(), ids=MANY)
+def test_reading_takes_memory_in_proportion_to_the_size(data, monkeypatch):
+    monkeypatch.setattr(_pickle_values, "COST_FREE", 0)
+
+    def read():
+        with contextlib.suppress(FormatError):
+            FORMAT.parse(memoryview(data))
+
+    assert memory_of(read) < 40 * len(data) + (1 << 18)
+
+
+def test_storages_without_elements_are_parameters():
+    assert len(specs(MANY["storages"])) == COUNT
