@@ -16,6 +16,7 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import KeptError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import present_paths, worktree_of
+from git_theta_ext.git.revisions import head_of
 from git_theta_ext.git.unattributed import advice, unattributed
 from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted, total_bytes
 from git_theta_ext.operations.filter.smudge import SKIP_SMUDGE
@@ -65,12 +66,18 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     done = [path for path in wanted if path not in {*left, *gone, *kept}]
     chosen = set() if wanted else set(present_paths(repo, args.paths))
     without = unattributed(repo, [path for path in repo.manifests(None) if path in chosen]) if chosen else []
+    unread = [] if paths else _only_in_head(repo)
     output.result(
         {"written": done, "without_attribute": without, "left": left, "gone": gone, "not_fetched": out},
-        [f"wrote {repo.relative(path)}" for path in done] or _nothing(left, gone, without, out),
+        [f"wrote {repo.relative(path)}" for path in done] or _nothing(left, gone, without, out, unread),
     )
     for failure in failures:
         output.error(failure)
+    if unread:
+        output.warning(
+            f"the index is empty, but HEAD has {plural(len(unread), 'checkpoint')}",
+            "git restore --source=HEAD --staged --worktree :/",
+        )
     if without:
         output.warning(*advice(repo, without))
     if out:
@@ -92,6 +99,12 @@ def _left_out(workspace: Workspace, paths: Sequence[str]) -> list[str]:
     excluded = {path for path in paths if chosen.excludes(path)}
     index = workspace.repo.manifests(None).items() if excluded else ()
     return chosen.left_out(workspace.store, ((path, manifest) for path, (_, manifest) in index if path in excluded))
+
+
+def _only_in_head(repo: Repository) -> list[str]:
+    """Return the checkpoints of HEAD if the index is empty, as a clone leaves it whose checkout failed."""
+    head = head_of(repo)
+    return list(repo.manifests(head)) if head and not repo.entries(None) else []
 
 
 def _nothing(*unfinished: Sequence[str]) -> list[str]:
