@@ -1,6 +1,7 @@
 """Keep a merged model for the later calls of the merge driver, and for ``git theta resolve``.
 
-The files are in ``$GIT_DIR/theta/merging``, one for each model; the next merge of the model replaces it.
+The files are in ``$GIT_DIR/theta/merging``, one for each directory; the next merge in this directory replaces it. What
+is kept is found by the files of the directory in the merged commits, before any of them is read.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
 _LARGEST = 1 << 30
 
 
-def versions_key(directories: MergedDirectories) -> str:
-    """Return a digest of the versions of a model that are merged."""
-    versions = [sorted(directories.files(d).items()) for d in (directories.base, *directories.sides)]
-    return blake3(json.dumps([directories.name, versions]).encode()).hexdigest()
-
-
 def rules_key(sources: RuleSources, operation: Operation) -> str:
     """Return a digest of what the rules of a merge follow from."""
     words = [sources.settings, sources.command_line, sources.environment, sources.replay]
@@ -40,51 +35,67 @@ def rules_key(sources: RuleSources, operation: Operation) -> str:
     return blake3(json.dumps([words, how]).encode() + (sources.file or b"")).hexdigest()
 
 
-def keep(repo: Repository, versions: str, rules: str, merged: MergedModel) -> None:
+def keep(repo: Repository, directories: MergedDirectories, rules: str, merged: MergedModel) -> None:
     """Keep a merged model.
 
     Args:
         repo: The repository.
-        versions: The digest of its versions.
+        directories: The directory that was merged.
         rules: The digest of its rules.
         merged: The model.
 
     Raises:
         StoreError: It cannot be written.
     """
-    data = {
-        "versions": versions,
+    versions = _versions_key(directories)
+    models = [model for model in _read(repo, directories, versions) if model["name"] != merged.name]
+    model = {
+        "name": merged.name,
         "rules": rules,
         "contents": {path: content.decode() for path, content in merged.contents.items()},
         "removed": merged.removed,
         "by_git": merged.by_git,
     }
-    file = _file(repo, merged.name)
+    file = _file(repo, directories)
     with reporting_os_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        replace_content(file, json.dumps(data).encode())
+        replace_content(file, json.dumps({"versions": versions, "models": [*models, model]}).encode())
 
 
-def kept(repo: Repository, name: str, versions: str, rules: str | None = None) -> MergedModel | None:
-    """Return a model that was kept; None if none was, or if it is of other versions or rules.
+def kept(repo: Repository, directories: MergedDirectories, rules: str | None = None) -> MergedModel | None:
+    """Return the merged model with a file, if it was kept; None if it was not, or if it is of other versions or rules.
 
     Args:
         repo: The repository.
-        name: The model.
-        versions: The digest of its versions.
-        rules: The digest of its rules; None for any.
+        directories: The directory that is merged, with the path of the file.
+        rules: The digest of the rules; None for any.
     """
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        file = _file(repo, name)
-        if file.stat().st_size > _LARGEST:
-            return None
-        data = read_json(file.read_text("utf-8"))
-        if data["versions"] != versions or rules not in {None, data["rules"]}:
-            return None
-        contents = {str(path): content.encode() for path, content in data["contents"].items()}
-        return MergedModel(name, contents, tuple(map(str, data["removed"])), by_git=data["by_git"] is True)
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        for model in _read(repo, directories, _versions_key(directories)):
+            found = directories.path in model["contents"] or directories.path in model["removed"]
+            if found and rules in {None, model["rules"]}:
+                contents = {str(path): content.encode() for path, content in model["contents"].items()}
+                removed = tuple(map(str, model["removed"]))
+                return MergedModel(str(model["name"]), contents, removed, by_git=model["by_git"] is True)
     return None
 
 
-def _file(repo: Repository, name: str) -> Path:
-    return repo.git_dir / "theta" / "merging" / f"model-{blake3(os.fsencode(name)).hexdigest()[:32]}.json"
+def _versions_key(directories: MergedDirectories) -> str:
+    """Return a digest of the files of a directory in the merged commits."""
+    versions = [None if d is None else sorted(d.files.items()) for d in (directories.base, *directories.sides)]
+    return blake3(json.dumps(versions).encode()).hexdigest()
+
+
+def _read(repo: Repository, directories: MergedDirectories, versions: str) -> list[dict[str, Any]]:
+    """Return the models that were kept for these versions of a directory."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        file = _file(repo, directories)
+        if file.stat().st_size <= _LARGEST:
+            data = read_json(file.read_text("utf-8"))
+            return list(data["models"]) if data["versions"] == versions else []
+    return []
+
+
+def _file(repo: Repository, directories: MergedDirectories) -> Path:
+    name = blake3(os.fsencode(directories.folder)).hexdigest()[:32]
+    return repo.git_dir / "theta" / "merging" / f"models-{name}.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, ManifestError
@@ -22,13 +23,13 @@ class MergedDirectories:
     """The directory of a model in each of the commits that are merged.
 
     Attributes:
-        name: The path that the model has, or would have, as one file.
+        path: A file of the model.
         trees: The commits.
         base: The directory in the common ancestor; None if there is none.
         sides: The directory in each commit.
     """
 
-    name: str
+    path: str
     trees: MergedTrees
     base: Directory | None
     sides: tuple[Directory, ...]
@@ -36,7 +37,13 @@ class MergedDirectories:
     @property
     def folder(self) -> str:
         """The path of the directory."""
-        return posixpath.dirname(self.name)
+        return posixpath.dirname(self.path)
+
+    @cached_property
+    def name(self) -> str:
+        """The path that the model has, or would have, as one file."""
+        models = (directory.model_with(self.path) for directory in self.every())
+        return next((model.name for model in models if model is not None), self.path)
 
     def every(self) -> tuple[Directory, ...]:
         """Return the directory in each commit, and in the common ancestor if there is one."""
@@ -126,9 +133,7 @@ def directories_at(repo: Repository, trees: MergedTrees, path: str) -> MergedDir
     folder = posixpath.dirname(path)
     base = None if trees.base is None else Directory.of(repo, trees.base, folder)
     sides = tuple(Directory.of(repo, side, folder) for side in trees.sides)
-    models = (directory.model_with(path) for directory in (*sides, base) if directory is not None)
-    name = next((model.name for model in models if model is not None), path)
-    return MergedDirectories(name, trees, base, sides)
+    return MergedDirectories(path, trees, base, sides)
 
 
 def _has(directory: Directory | None, oid: str | None) -> bool:

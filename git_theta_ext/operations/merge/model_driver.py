@@ -11,7 +11,7 @@ from git_theta_ext.git.objects import blob_id
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import LayoutConflict
 from git_theta_ext.model.manifest import Manifest, is_manifest
-from git_theta_ext.operations.merge.kept_models import keep, kept, rules_key, versions_key
+from git_theta_ext.operations.merge.kept_models import keep, kept, rules_key
 from git_theta_ext.operations.merge.merged_trees import trees_in_progress, trees_of_merge, trees_of_replay
 from git_theta_ext.operations.merge.model_directories import directories_of
 from git_theta_ext.operations.merge.record import recorded_rules
@@ -70,16 +70,17 @@ def answer(  # noqa: PLR0913, PLR0917 - what git gives the driver
     repo = workspace.repo
     oids = [blob_id(content, repo.object_format) if content else None for content in contents]
     directories = directories_of(repo, _trees(repo, heads, operation), path, oids)
-    if directories is None or not directories.sharded():
+    if directories is None:
         return None
-    sources = rule_sources(repo)
-    versions, rules = versions_key(directories), rules_key(sources, operation)
-    merged = kept(repo, directories.name, versions, rules)
+    rules = rules_key(rule_sources(repo), operation)
+    merged = kept(repo, directories, rules)
     if merged is None:
+        if not directories.sharded():
+            return None
         merged = _merged(workspace, directories, heads, operation, path, meanwhile)
         if merged is None:
             return None
-        keep(repo, versions, rules, merged)
+        keep(repo, directories, rules, merged)
         if not merged.by_git:
             workspace.reporter.warning(
                 f"{merged.name}: the model is merged, but git merges its files one by one and cannot write them all",

@@ -16,7 +16,7 @@ from git_theta_ext.model.conflict_reasons import ConflictCode
 from git_theta_ext.model.manifest import Manifest, is_manifest
 from git_theta_ext.model.shards import is_index
 from git_theta_ext.operations.filter.populate import manifest_at
-from git_theta_ext.operations.merge.kept_models import kept, versions_key
+from git_theta_ext.operations.merge.kept_models import kept
 from git_theta_ext.operations.merge.merged_trees import trees_in_progress
 from git_theta_ext.operations.merge.model_directories import MergedModel, directories_of
 from git_theta_ext.operations.merge.result import remember, report
@@ -107,7 +107,7 @@ def _finish(
     directories = directories_of(repo, candidates, path, oids)
     if directories is None or not directories.sharded():
         return None
-    merged = kept(repo, directories.name, versions_key(directories)) or _merged(workspace, operation, directories)
+    merged = kept(repo, directories) or _merged(workspace, operation, directories)
     if merged is None:
         return None
     _check_unchanged(repo, [*merged.contents, *merged.removed], stages)
