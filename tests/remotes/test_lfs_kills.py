@@ -39,7 +39,7 @@ PUSH = ("push", "--quiet", "origin")
 
 
 class World:
-    """A host, a repository with a commit that it lacks, another one with another such commit, and a bare clone.
+    """A host, a repository with commits that it lacks, another one with another such commit, and a bare clone.
 
     Args:
         host: The host.
@@ -145,7 +145,8 @@ def world(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         theirs = world.repos["theirs"]
         world.remember(theirs, 2)
         theirs.git("branch", "side")
-        world.remember(mine, 3)
+        for seed in (3, 4, 5):  # so that some are uploaded while others are recoded
+            world.remember(mine, seed)
         clone = world.repos["clone"]
         clone.git("checkout", "--quiet", "--detach")
         clone.git("rm", "--quiet", MODEL)
