@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from ._parts import Parts, total
 from ._scratch import Scratch, pipes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from git_theta_ext.interfaces import GitCommands
 
@@ -48,8 +48,8 @@ class Blobs:
 
     def __init__(self, git: GitCommands, address: str, options: tuple[str, ...]) -> None:
         self._scratch = partial(Scratch, git, address, options)
-        self._arrived: dict[Parts, Callable[[int], None]] = {}
-        requests = _Requests(self._scratch, self._distribute)
+        self._arrivals = _Arrivals()
+        requests = _Requests(self._scratch, self._arrivals.distribute)
         self._batches: Batches[Parts, Scratch] = Batches(requests.fetch, REQUEST, total)
         self._recent: deque[tuple[Part, Scratch]] = deque()
         self._lock = Lock()
@@ -71,23 +71,14 @@ class Blobs:
             held = {part: scratch for part, scratch in self._recent if part in parts}
         if len(set(held.values())) == 1 and set(held) == set(parts):
             return next(iter(held.values()))
-        with self._lock:
-            self._arrived[parts] = arrived
-        scratch = self._batches.ask(parts)
+        with self._arrivals.expected(parts, arrived):
+            scratch = self._batches.ask(parts)
         if keep:
             with self._lock:
                 self._recent.extend((part, scratch) for part in parts)
                 while total([part for part, _ in self._recent]) > REQUEST and len(self._recent) > 1:
                     self._recent.popleft()
         return scratch
-
-    def _distribute(self, groups: Sequence[Parts], nbytes: int) -> None:
-        """Say of each group of blobs how much of it has arrived, as if they arrived one after another."""
-        for group in groups:
-            with self._lock:
-                arrived = self._arrived[group]
-            arrived(min(nbytes, total(group)))
-            nbytes = max(0, nbytes - total(group))
 
     def kept(self) -> bool:
         """Return whether the remote has the ref that keeps the blobs.
@@ -100,6 +91,37 @@ class Blobs:
         if code:
             raise bare.error(words)
         return bool(output.strip())
+
+
+class _Arrivals:
+    """Tells those who wait for blobs how much of them has arrived."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Parts, Callable[[int], None]] = {}
+        self._lock = Lock()
+
+    @contextmanager
+    def expected(self, parts: Parts, arrived: Callable[[int], None]) -> Iterator[None]:
+        """Let a function be called with the number of bytes of some blobs that have arrived, as long as it is needed.
+
+        It may refer to the remote, which would otherwise be kept, with its repositories, by what it refers to.
+        """
+        with self._lock:
+            self._waiting[parts] = arrived
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting.pop(parts, None)
+
+    def distribute(self, groups: Sequence[Parts], nbytes: int) -> None:
+        """Say of each group of blobs how much of it has arrived, as if they arrived one after another."""
+        for group in groups:
+            with self._lock:
+                arrived = self._waiting.get(group)
+            if arrived is not None:
+                arrived(min(nbytes, total(group)))
+            nbytes = max(0, nbytes - total(group))
 
 
 class _Requests:

@@ -155,5 +155,13 @@ def test_quality_is_measured_by_split_method_and_round(result: Path) -> None:
 def test_benchmark_counts_what_goes_to_an_lfs_server(result: Path) -> None:
     rows = bench(result, "lfs", "--family", "tiny")["lfs"]
     ours = {row["step"]: row for row in rows if row["tool"] == "git-theta"}
-    assert list(ours) == ["push base", "push fine-tune", "push to another branch", "clone"]
+    assert list(ours) == [
+        "push base",
+        "push fine-tune",
+        "push to another branch",
+        "clone",
+        "clone of all versions",
+        "push one tensor of 80 MB",
+        "push 10,000 tensors of 8 KB",
+    ]
     assert ours["push to another branch"]["up"] < 50_000 < ours["push fine-tune"]["up"] < ours["push base"]["up"]

@@ -15,12 +15,11 @@ from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.store.store import Store
 
 ELEMENTS = 1 << 17
-"""Two tensors of this many float16 elements never share a pack."""
 KINDS = {"F16": np.float16, "F32": np.float32}
 
 
-def write(repo: Repo, a: float, b: float, kind: str = "F16") -> None:
-    content = {"a": (a, kind), "b": (b, "F16")}
+def write(repo: Repo, **content: tuple[float, str]) -> None:
+    """Write a model; each parameter is given by its value and its type."""
     repo.write(
         safetensors(
             {
@@ -32,17 +31,19 @@ def write(repo: Repo, a: float, b: float, kind: str = "F16") -> None:
 
 
 def _both(repo: Repo) -> None:
-    write(repo, 0, 1)
+    write(repo, b=(1, "F16"))
+    repo.git("add", MODEL)  # so that the pack of a does not have b
+    write(repo, a=(0, "F16"), b=(1, "F16"))
     repo.commit("base")
     repo.git("branch", "wide")
     repo.git("checkout", "--quiet", "-b", "side")
-    write(repo, 4, 5)
+    write(repo, a=(4, "F16"), b=(5, "F16"))
     repo.commit("side")
     repo.git("checkout", "--quiet", "wide")
-    write(repo, 0, 6, "F32")
+    write(repo, a=(0, "F32"), b=(6, "F16"))
     repo.commit("wide")
     repo.git("checkout", "--quiet", "main")
-    write(repo, 2, 3)
+    write(repo, a=(2, "F16"), b=(3, "F16"))
     repo.commit("ours")
 
 

@@ -111,7 +111,7 @@ def write_record(folder):
 
     step = Record("path", None, ("1", "2"), ("3", "4"), Rules.only("ours"))
     with suppress(StoreError):
-        note_merge(Repository, ("3", "4"), {"path": (step, "5")})
+        note_merge(Repository, ("3", "4"), {"path": (step, {"path": "5"})})
 
 
 def write_result(folder):
