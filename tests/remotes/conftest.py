@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import subprocess
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -13,10 +14,15 @@ from urllib.parse import unquote
 
 import pytest
 from benchmarks.lfs_host import LfsHost
+from lfs_packs import PACK, opened
 from servers import AZURE_ACCOUNT, ID, SECRET, make_container, running, served
+
+from git_theta_plugins.remotes import _attempts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from git_theta_plugins.remotes.lfs import Lfs
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,3 +123,32 @@ def host(tmp_path: Path) -> Iterator[LfsHost]:
 def url(host: LfsHost) -> str:
     """Return the URL of a repository on the host."""
     return host.repository()
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    """Return a local repository."""
+    path = tmp_path / "local"
+    subprocess.run(["git", "init", "--quiet", str(path)], check=True)
+    return path
+
+
+@pytest.fixture
+def remote(url: str, local: Path) -> Lfs:
+    """Return the remote of the local repository on the LFS server."""
+    return opened(url, local)
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Path:
+    """Return the file of a pack."""
+    path = tmp_path / "pack"
+    path.write_bytes(PACK)
+    return path
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait a hundredth of the time before another try."""
+    real = _attempts.backoff
+    monkeypatch.setattr(_attempts, "backoff", lambda *args: real(*args) / 100)

@@ -15,7 +15,6 @@ from histories import copy_of, lfs_history, wrong_versions
 from git_theta_ext.errors import CorruptError, MissingError, RemoteTimeoutError
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.interfaces import RemoteContext, WantedObject
-from git_theta_plugins.remotes import _attempts
 from git_theta_plugins.remotes.lfs import open_objects
 
 if TYPE_CHECKING:
@@ -26,13 +25,7 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import ObjectServer
 
 DATA = os.urandom(300_000)
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait a hundredth of the time before another try."""
-    real = _attempts.backoff
-    monkeypatch.setattr(_attempts, "backoff", lambda *args: real(*args) / 100)
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture
