@@ -116,8 +116,9 @@ SETTINGS = (
         "theta.remote.<name>.partSize",
         "size",
         "90000000",
-        "Maximum size of a git blob in bytes, or with a suffix of git, if parameters are stored in the git remote."
-        " On Hugging Face the default is 9000000.",
+        "Maximum size, in bytes or with a suffix of git, of a git blob if parameters are stored in the git remote, and"
+        " of an object of an LFS server. Larger packs are divided. For blobs on Hugging Face the default is 9000000,"
+        " for LFS servers it is 1900000000.",
     ),
     Setting(
         "theta.remote.<name>.endpoint",

@@ -26,7 +26,8 @@ FILE = ".thetaconfig"
 _LARGEST = 1 << 16
 _SSH = ("ssh", "sftp")
 _SAFE = re.compile(
-    r"theta\.((remote\..+\.)?(url|account|endpoint|region|type)|fetch\.(include|exclude)|strict)", re.DOTALL
+    r"theta\.((remote\..+\.)?(url|account|endpoint|region|type)|remote\..+\.partsize|fetch\.(include|exclude)|strict)",
+    re.DOTALL,
 )
 
 

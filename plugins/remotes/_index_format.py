@@ -31,6 +31,11 @@ def pack_of_path(path: str) -> str | None:
     return match[1] + match[2] if match else None
 
 
+def object_path(oid: str) -> str:
+    """Return the path of the pointer of an LFS object that has a part of a pack."""
+    return f"objects/{oid[:2]}/{oid[2:]}"
+
+
 def is_heads_path(path: str) -> bool:
     """Return whether a path is that of a file of index entries."""
     return _HEADS.fullmatch(path) is not None

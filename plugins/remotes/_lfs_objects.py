@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import WantedObject
     from git_theta_ext.protocol.lfs.batch import Answer
 
+    from ._lfs_downloads import Downloads
     from ._lfs_server import LfsServer
-    from ._lfs_transfers import Transfers
 
 _TRANSFERS = 8
 
@@ -32,13 +32,13 @@ class LfsObjects:
     Args:
         url: The address of the git remote, for messages.
         server: The LFS server.
-        transfers: Downloads from it.
+        downloads: Downloads from it.
     """
 
-    def __init__(self, url: str, server: LfsServer, transfers: Transfers) -> None:
+    def __init__(self, url: str, server: LfsServer, downloads: Downloads) -> None:
         self._url = url
         self._server = server
-        self._transfers = transfers
+        self._downloads = downloads
 
     def fetch(
         self, objects: Iterable[WantedObject], advance: Callable[[int], None]
@@ -78,11 +78,11 @@ class LfsObjects:
 
         path, pointer = wanted.path, Pointer(wanted.oid, wanted.nbytes)
         resumed = path.exists()
-        self._transfers.fetch(pointer, path, report, answer)
+        self._downloads.fetch(pointer, path, report, answer)
         sound = sha256_of(path) == wanted.oid
         if resumed and not sound:  # the bytes that it had may have been the wrong ones
             path.unlink()
-            self._transfers.fetch(pointer, path, report)
+            self._downloads.fetch(pointer, path, report)
             sound = sha256_of(path) == wanted.oid
         if not sound:
             path.unlink()

@@ -105,6 +105,11 @@ class LfsServer:
         answers = frozenset({404, 422} if operation == "download" else ())
         return self.ask(Question(operation, "objects/batch", batch_request(operation, pointers), read, answers))
 
+    def answers(self, operation: Operation, pointers: Sequence[Pointer]) -> dict[Pointer, Answer]:
+        """Return what the server answers about objects; see ``batch``."""
+        answers = self.batch(operation, pointers)
+        return {pointer: answers[pointer.oid] for pointer in pointers if pointer.oid in answers}
+
     def ask(self, question: Question[_T], *, failed: Callable[[], None] = lambda: None) -> _T:
         """Send a request until the server answers it, and return what the answer means.
 

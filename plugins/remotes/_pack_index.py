@@ -53,20 +53,16 @@ class PackIndex:
     Args:
         url: The address of the git remote, for messages.
         ref: The ref that has the index.
-        path_of: Returns the path of the file that stands for a pack, by its name.
         pack_of: Returns the name of the pack that the file at a path stands for; None for other paths.
 
     Attributes:
         lost: The packs that the remote turned out to lack.
     """
 
-    def __init__(
-        self, url: str, ref: IndexRef, path_of: Callable[[str], str], pack_of: Callable[[str], str | None]
-    ) -> None:
+    def __init__(self, url: str, ref: IndexRef, pack_of: Callable[[str], str | None]) -> None:
         self.lost = ref.lost
         self._url = url
         self._ref = ref
-        self._path_of = path_of
         self._pack_of = pack_of
         self._files: dict[str, str] | None = None
         self._packs: dict[str, str] = {}
@@ -113,14 +109,17 @@ class PackIndex:
             return self._heads[name]
 
     def add(
-        self, pointers: Mapping[str, bytes], entries: Mapping[str, Path], replaced: AbstractSet[str] = frozenset()
+        self,
+        packs: Mapping[str, Mapping[str, bytes]],
+        entries: Mapping[str, Path],
+        replaced: AbstractSet[str] = frozenset(),
     ) -> None:
         """Add packs with their index entries, in one commit. Packs that the index has stay as they are.
 
         Args:
-            pointers: The files that stand for the packs, by name.
+            packs: The files that the index gets for each pack, by its name: content by path.
             entries: Files with the index entries, by the names of the packs.
-            replaced: Names of packs whose file in the index is wrong.
+            replaced: Names of packs whose files in the index are wrong.
         """
         with self._lock:
             known = self._read()
@@ -128,9 +127,9 @@ class PackIndex:
             if not new:
                 return
             heads = join_heads({name: entries[name].read_bytes() for name in new})
-            files = {self._path_of(name): pointers[name] for name in new}
+            files = {path: data for name in new for path, data in packs[name].items()}
             files[f"heads/{sha256(heads).hexdigest()}"] = heads
-            wrong = {self._path_of(name) for name in replaced}
+            wrong = {path for name in replaced for path in packs[name]}
             self._take(self._ref.add(files, f"Add {len(new)} packs of parameters", wrong))
 
     def _read(self) -> dict[str, str]:
@@ -142,5 +141,6 @@ class PackIndex:
     def _take(self, files: dict[str, str]) -> None:
         self._files = files
         self._heads = None
-        named = ((self._pack_of(path), oid) for path, oid in files.items())
+        # Sorted, so that every clone prefers the same file if several stand for a pack.
+        named = ((self._pack_of(path), oid) for path, oid in sorted(files.items()))
         self._packs = {name: oid for name, oid in named if name is not None}

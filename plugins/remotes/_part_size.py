@@ -1,4 +1,4 @@
-"""The setting for how large the git blobs of a pack may be."""
+"""The setting for how large the parts of a pack may be: git blobs, or objects of an LFS server."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MB = 10**6
-_DEFAULT = 90 * _MB  # GitHub and GitLab allow 100 MiB, Azure Repos 100 MB
-_SMALL = 9 * _MB  # Hugging Face allows 10 MB
+LARGE_BLOB = 90 * _MB  # GitHub and GitLab allow 100 MiB, Azure Repos 100 MB
+SMALL_BLOB = 9 * _MB  # Hugging Face allows 10 MB
+LFS_OBJECT = 1900 * _MB  # GitHub allows 2 GB
 _LEAST, _MOST = 1 << 10, 2000 * _MB
 _SIZE = re.compile(r"([1-9][0-9]{0,11})([kmg]?)", re.IGNORECASE)
 _SCALE = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
-def part_size_of(url: str, options: Mapping[str, Any], *, small: bool) -> int:
-    """Return the maximum size of a blob in bytes.
+def part_size_of(url: str, options: Mapping[str, Any], default: int) -> int:
+    """Return the maximum size of a part in bytes.
 
     Args:
         url: The address of the remote, for messages.
         options: The settings of the remote.
-        small: Whether the default is that for hosts with a low limit.
+        default: The size if there is no setting.
 
     Raises:
         ConfigError: The setting is not a size.
     """
     if "partsize" not in options:
-        return _SMALL if small else _DEFAULT
+        return default
     match = _SIZE.fullmatch(str(options["partsize"]))
     size = int(match[1]) * _SCALE[match[2].lower()] if match else 0
     if not _LEAST <= size <= _MOST:

@@ -1,4 +1,4 @@
-"""The file of an index that stands for a pack in git blobs: the blobs that its bytes are in, one after another."""
+"""The file of an index that stands for a pack in parts, one after another: git blobs, or objects of an LFS server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PATH = re.compile(r"parts/([0-9a-f]{2})/([0-9a-f]{62})")
 
 @dataclass(frozen=True)
 class Part:
-    """A blob.
+    """A git blob, or an object of an LFS server.
 
     Attributes:
         oid: Its object id.
@@ -53,12 +53,12 @@ def pack_of_parts_path(path: str) -> str | None:
 
 
 def format_parts(parts: Sequence[Part]) -> bytes:
-    """Return the file for some blobs."""
+    """Return the file for some parts."""
     return "".join([f"{_FIRST}\n", *(f"{part.oid} {part.size}\n" for part in parts)]).encode()
 
 
 def parse_parts(data: bytes) -> Parts:
-    """Return the blobs in a file.
+    """Return the parts in a file.
 
     Raises:
         CorruptError: It is not such a file.

@@ -18,7 +18,7 @@ from ._git_hosts import on_hugging_face
 from ._index_ref import IndexRef
 from ._outbox import Outbox
 from ._pack_index import PackIndex, pack_name, parse_key
-from ._part_size import part_size_of
+from ._part_size import LARGE_BLOB, SMALL_BLOB, part_size_of
 from ._parts import (
     MAX_FILE,
     Parts,
@@ -60,7 +60,7 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
     if context.git is None:
         raise ConfigError(f"{shown}: git fetches packs into a local repository, and there is none")
     limits = git_limits(timeout_of(shown, options))
-    size = part_size_of(shown, options, small=on_hugging_face(url))
+    size = part_size_of(shown, options, SMALL_BLOB if on_hugging_face(url) else LARGE_BLOB)
     return Git(
         shown,
         IndexRef(context.git, url, limits),
@@ -96,7 +96,7 @@ class Git:
     ) -> None:
         self._url = url
         self._report = report
-        self._index = PackIndex(url, index, parts_path, pack_of_parts_path)
+        self._index = PackIndex(url, index, pack_of_parts_path)
         self._outbox = outbox
         self._blobs = blobs
         self._known: dict[str, Parts] | None = None
@@ -153,7 +153,7 @@ class Git:
         if unsent := set(paths) - set(sent) - self._index.names():
             raise RemoteError(f"{self._url}: pack {min(unsent)} was not sent", hint="git push tries again")
         wrong = frozenset(name for name, parts in sent.items() if known.get(name) != parts) & self._index.names()
-        self._index.add({name: format_parts(parts) for name, parts in sent.items()}, paths, wrong)
+        self._index.add({name: {parts_path(name): format_parts(parts)} for name, parts in sent.items()}, paths, wrong)
         with self._lock:
             self._known = None
         self._index.lost.remove(sent)

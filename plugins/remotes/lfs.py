@@ -1,14 +1,15 @@
 """The Git LFS server of a git remote, with an index in a ref of the git remote.
 
-A pack is an LFS object, because both are named by the SHA-256 of their bytes. Hosts remove LFS objects that no pointer
-in the repository names. Therefore the index holds the canonical pointer of each pack, and a file with the index entries
-of each push.
+A pack is an LFS object, because both are named by the SHA-256 of their bytes. One that is larger than hosts allow is
+divided into several objects, and a file of the index lists them. Hosts remove LFS objects that no pointer in the
+repository names. Therefore the index holds the canonical pointer of each object, and a file with the index entries of
+each push.
 """
 
 from __future__ import annotations
 
 import random
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -16,18 +17,22 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.errors import ConfigError, CorruptError, MissingError
 from git_theta_ext.interfaces import RemoteType, redacted
 from git_theta_ext.protocol.lfs.batch import MAX_OBJECTS
-from git_theta_ext.protocol.lfs.pointer import MAX_POINTER, Pointer, parse_pointer
+from git_theta_ext.protocol.lfs.pointer import Pointer, parse_pointer
 
 from ._git_settings import GitSettings
 from ._http import Http
-from ._index_format import pack_of_path, pack_path
+from ._index_format import object_path, pack_of_path, pack_path
 from ._index_ref import IndexRef
+from ._lfs_downloads import Downloads
 from ._lfs_endpoints import Endpoints
 from ._lfs_locks import LfsLocks
 from ._lfs_objects import LfsObjects
+from ._lfs_packs import LfsPacks
 from ._lfs_server import LfsServer
-from ._lfs_transfers import Transfers
+from ._lfs_uploads import Uploads
 from ._pack_index import PackIndex, pack_name, parse_key
+from ._part_size import LFS_OBJECT, part_size_of
+from ._parts import Part, format_parts, pack_of_parts_path, parse_parts, parts_path, total
 from ._timeout import TIMEOUT, git_limits, timeout_of
 
 if TYPE_CHECKING:
@@ -36,6 +41,11 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import GitCommands, RemoteContext
 
+    from ._parts import Parts
+
+_MAX_FILE = 1 << 16
+"""Maximum size in bytes of a file of the index that stands for a pack: a list of ``MAX_PARTS`` parts has fewer."""
+
 
 def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) -> Lfs:
     """Open the LFS server of a git repository.
@@ -43,13 +53,14 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
     Args:
         url: The address of the git repository, which has the index. If nothing else is configured, it is that of the
             git remote. Git's settings name the LFS server as they do for git-lfs, or it follows from the address.
-        options: ``timeout``, the time that a server may be silent, in seconds.
+        options: ``partsize``, the maximum size of an object in bytes; ``timeout``, the time that a server may be
+            silent, in seconds.
         context: The git remote and the local repository.
 
     Raises:
         ConfigError: An option is not valid, or there is no local repository.
     """
-    if unknown := set(options) - {"timeout"}:
+    if unknown := set(options) - {"timeout", "partsize"}:
         raise ConfigError(
             f"{redacted(url)}: unknown setting {min(unknown)}",
             hint=f"git config --unset theta.remote.NAME.{min(unknown)}",
@@ -59,7 +70,8 @@ def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) ->
     timeout = timeout_of(redacted(url), options)
     settings, http, server = _connected(context.git, context.name, url, timeout)
     index = IndexRef(context.git, url, git_limits(timeout))
-    return Lfs(url, Transfers(server, http), index, LfsLocks(server, settings), context.report)
+    packs = LfsPacks(Uploads(server, http), Downloads(server, http), part_size_of(redacted(url), options, LFS_OBJECT))
+    return Lfs(url, packs, index, LfsLocks(server, settings), context.report)
 
 
 def open_objects(context: RemoteContext) -> LfsObjects:
@@ -71,7 +83,7 @@ def open_objects(context: RemoteContext) -> LfsObjects:
     if context.git is None:
         raise ConfigError(f"{redacted(context.address)}: objects of Git LFS are fetched into a git repository")
     _, http, server = _connected(context.git, context.name, context.address, TIMEOUT)
-    return LfsObjects(redacted(context.address), server, Transfers(server, http, "object"))
+    return LfsObjects(redacted(context.address), server, Downloads(server, http, "object"))
 
 
 def _connected(git: GitCommands, name: str, address: str, timeout: float) -> tuple[GitSettings, Http, LfsServer]:
@@ -91,7 +103,7 @@ class Lfs:
 
     Args:
         url: The address of the git repository, for messages.
-        transfers: Uploads and downloads.
+        packs: Uploads and downloads.
         index: The index.
         locks: The locks of files.
         report: See ``RemoteContext``.
@@ -100,16 +112,17 @@ class Lfs:
     def __init__(
         self,
         url: str,
-        transfers: Transfers,
+        packs: LfsPacks,
         index: IndexRef,
         locks: LfsLocks,
         report: Callable[[str, int], None],
     ) -> None:
         self._url = redacted(url)
-        self._transfers = transfers
+        self._packs = packs
         self._report = report
-        self._index = PackIndex(self._url, index, pack_path, pack_of_path)
-        self._pointers: dict[str, Pointer] = {}
+        self._index = PackIndex(self._url, index, _pack_of)
+        self._listed: dict[str, Parts] | None = None
+        self._sent: dict[str, Parts] = {}
         self._locks = locks
         self._lock = Lock()
 
@@ -120,7 +133,7 @@ class Lfs:
     @property
     def ranged(self) -> bool:
         """Whether the server sends ranges of objects, as far as is known."""
-        return self._transfers.ranged
+        return self._packs.ranged
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with ``prefix``."""
@@ -132,34 +145,39 @@ class Lfs:
         if folder == "index":
             data = self._index.entry(name)
             return data[start : len(data) if end is None else end]
-        pointer = self._pointer(name)
-        stop = pointer.size if end is None else min(end, pointer.size)
+        parts = self._parts(name)
+        stop = total(parts) if end is None else min(end, total(parts))
         with self._noting_loss(name):
-            return self._transfers.read(pointer, start, stop)
+            return self._packs.read(parts, start, stop)
 
     def fetch(self, key: str, path: Path, nbytes: int) -> None:
         """Download a pack to a local file."""
-        pointer = self._pointer(pack_name(key))
-        if pointer.size != nbytes:
-            raise CorruptError(f"{self._url}: pack {pointer.oid} has {pointer.size} bytes instead of {nbytes}")
-        with self._noting_loss(pointer.oid):
-            self._transfers.fetch(pointer, path, partial(self._report, key))
+        name = pack_name(key)
+        parts = self._parts(name)
+        if total(parts) != nbytes:
+            raise CorruptError(f"{self._url}: pack {name} has {total(parts)} bytes instead of {nbytes}")
+        with self._noting_loss(name):
+            self._packs.fetch(parts, path, partial(self._report, key))
 
     def put(self, key: str, path: Path) -> bool:
         """Upload a pack unless the server has it."""
-        pointer = Pointer(pack_name(key), path.stat().st_size)
-        sent = self._transfers.upload(pointer, path, partial(self._report, key))
+        name = pack_name(key)
+        parts, sent = self._packs.upload(name, path, partial(self._report, key))
         with self._lock:
-            self._pointers[pointer.oid] = pointer
-        self._index.lost.remove([pointer.oid])
+            self._sent[name] = parts
+        self._index.lost.remove([name])
         return sent
 
     def publish(self, entries: Mapping[str, Path]) -> None:
-        """Add the pointers of packs and their index entries to the index, in one commit."""
+        """Add packs and their index entries to the index, in one commit."""
         paths = {parse_key(key)[1]: path for key, path in entries.items()}
+        known, names = self._known(), self._index.names()
         with self._lock:
-            pointers = {name: self._pointers[name].text() for name in paths if name in self._pointers}
-        self._index.add(pointers, paths)
+            sent = {name: self._sent[name] for name in paths if name in self._sent}
+        wrong = frozenset(name for name, parts in sent.items() if name in names and known.get(name) != parts)
+        self._index.add({name: _files(name, parts, name in wrong) for name, parts in sent.items()}, paths, wrong)
+        with self._lock:
+            self._listed = None
 
     def keep(self, keys: Iterable[str]) -> set[str]:
         """Return the keys that exist.
@@ -169,13 +187,12 @@ class Lfs:
         """
         wanted = {key: parse_key(key)[1] for key in keys}
         with self._lock:
-            listed = (self._index.names() | set(self._pointers)) - self._index.lost.names()
+            listed = (self._index.names() | set(self._sent)) - self._index.lost.names()
         names = sorted(set(wanted.values()) & listed)
         random.shuffle(names)
         lost = self._absent(names[:MAX_OBJECTS])
         if lost:
-            for start in range(MAX_OBJECTS, len(names), MAX_OBJECTS):
-                lost |= self._absent(names[start : start + MAX_OBJECTS])
+            lost |= self._absent(names[MAX_OBJECTS:])
         self._index.lost.add(lost)
         return {key for key, name in wanted.items() if name in listed and name not in lost}
 
@@ -188,21 +205,57 @@ class Lfs:
             raise
 
     def _absent(self, names: Sequence[str]) -> set[str]:
-        """Return the names of those packs that the server says to lack."""
-        if not names:
-            return set()
-        return self._transfers.absent([self._pointer(name) for name in names])
+        """Return the names of those packs that the server says to lack, or a part of them."""
+        packs = {name: self._parts(name) for name in names}
+        absent = self._packs.absent(packs.values())
+        return {name for name, parts in packs.items() if not absent.isdisjoint(part.oid for part in parts)}
 
-    def _pointer(self, name: str) -> Pointer:
-        """Return the pointer of a pack.
+    def _parts(self, name: str) -> Parts:
+        """Return the objects that have the bytes of a pack, one after another.
 
         Raises:
-            MissingError: The index does not have it.
+            MissingError: The index does not have the pack.
         """
         with self._lock:
-            if name not in self._pointers and name in self._index.names():
-                parsed = {other: parse_pointer(data) for other, data in self._index.pointers(MAX_POINTER).items()}
-                self._pointers.update({other: one for other, one in parsed.items() if one and one.oid == other})
-            if name not in self._pointers:
-                raise MissingError(f"the index of {self._url} has no pack {name}")
-            return self._pointers[name]
+            parts = self._sent.get(name)
+        parts = parts or self._known().get(name)
+        if parts is None:
+            raise MissingError(f"the index of {self._url} has no pack {name}")
+        return parts
+
+    def _known(self) -> dict[str, Parts]:
+        """Return the objects of the packs in the index, by name."""
+        with self._lock:
+            if self._listed is None:
+                read = {name: _read_file(name, data) for name, data in self._index.pointers(_MAX_FILE).items()}
+                self._listed = {name: parts for name, parts in read.items() if parts is not None}
+            return self._listed
+
+
+def _pack_of(path: str) -> str | None:
+    """Return the name of the pack that a file of the index stands for; None for other paths."""
+    return pack_of_path(path) or pack_of_parts_path(path)
+
+
+def _read_file(name: str, data: bytes) -> Parts | None:
+    """Return the objects of a pack, as a file of the index has them; None if it is neither a pointer nor a list."""
+    if (pointer := parse_pointer(data)) is not None:
+        return (Part(pointer.oid, pointer.size),) if pointer.oid == name else None
+    with suppress(CorruptError):
+        parts = parse_parts(data)
+        return parts if all(len(part.oid) == len(name) for part in parts) else None
+    return None
+
+
+def _files(name: str, parts: Parts, listed: bool) -> dict[str, bytes]:  # noqa: FBT001 - one caller
+    """Return the files that the index gets for a pack: its pointer, or a list of parts and their pointers.
+
+    Args:
+        name: The name of the pack.
+        parts: The objects that have its bytes.
+        listed: Whether the index may have another list of parts, which a pointer would not replace.
+    """
+    if len(parts) == 1 and not listed:
+        return {pack_path(name): Pointer(name, parts[0].size).text()}
+    pointers = {object_path(part.oid): Pointer(part.oid, part.size).text() for part in parts}
+    return {parts_path(name): format_parts(parts), **pointers}
