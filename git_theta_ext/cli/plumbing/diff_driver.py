@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.cli.output import output_to_git
 from git_theta_ext.cli.process import silence
 from git_theta_ext.diff.text import Screen, render
-from git_theta_ext.operations.diff_driver import diff_versions
+from git_theta_ext.operations.diff.driver import diff_versions
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.text import printable
 
