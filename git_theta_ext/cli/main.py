@@ -88,7 +88,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name in internal and words not in ([], ["-h"], ["--help"]):
         words = ["--", *words]  # git passes paths, which can look like options
     try:
-        return command.run(parser.parse_args(words))
+        return command.run(parser.parse(words))
     except SystemExit as leaving:  # argparse, after it printed the help
         return int(leaving.code or 0)
 

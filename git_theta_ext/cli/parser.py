@@ -9,11 +9,39 @@ from git_theta_ext.cli.suggest import nearest
 from git_theta_ext.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from git_theta_ext.cli.discovery import Command
+
+
+class RevisionsAndPaths(argparse.Action):
+    """Takes revisions and paths as git does, where what follows ``--`` is a path."""
+
+    def __call__(  # noqa: D102 - argparse's
+        self,
+        parser: object,  # noqa: ARG002 - argparse passes it
+        namespace: argparse.Namespace,
+        values: object,
+        option: object = None,  # noqa: ARG002 - argparse passes it
+    ) -> None:
+        setattr(namespace, self.dest, values)
 
 
 class Parser(argparse.ArgumentParser):
     """Reports mistakes as ``UsageError``, with a similar option as a hint."""
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse arguments.
+
+        A command that takes ``RevisionsAndPaths`` gets what follows ``--`` as ``paths``, or None if there is no ``--``,
+        and its options may stand anywhere before.
+        """
+        if not any(isinstance(action, RevisionsAndPaths) for action in self._actions):
+            return self.parse_args(words)
+        end = words.index("--") if "--" in words else len(words)
+        args = self.parse_intermixed_args(words[:end])
+        args.paths = list(words[end + 1 :]) if "--" in words else None
+        return args
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""

@@ -14,7 +14,6 @@ GIT_EQUIVALENTS = {
     "blame": "git blame MODEL shows the last commit of each parameter",
     "clone": "git clone URL",
     "commit": "git commit",
-    "diff": "git diff shows which parameters changed, and by how much",
     "init": "git theta install, then git theta track PATTERN",
     "log": "git log -p --ext-diff -- MODEL",
     "ls": "git theta ls-files",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,9 +29,22 @@ class Rename:
     parameter: Parameter
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A parameter that another file of the model holds.
+
+    Attributes:
+        old: Path of the file in the older version.
+        new: Path of the file in the newer version.
+    """
+
+    old: str
+    new: str
+
+
 @dataclass(frozen=True)
 class Diff:
-    """The difference between two manifests; either may be absent.
+    """The difference between two manifests, or two versions of a model; either may be absent.
 
     Attributes:
         old_format: None if the checkpoint is new.
@@ -49,6 +62,9 @@ class Diff:
         total_bytes: Their size.
         conflicts: Unresolved conflicts of the newer version.
         layout_conflict: Unresolved conflict about the layout of the newer version.
+        moved: Name to both files of a parameter that is in another file of the model, whether it was modified or not.
+        old_files: Paths of the older version's files, as far as these are known.
+        new_files: Paths of the newer version's files.
     """
 
     old_format: str | None
@@ -65,12 +81,16 @@ class Diff:
     total_bytes: int
     conflicts: tuple[Conflict, ...] = ()
     layout_conflict: LayoutConflict | None = None
+    moved: Mapping[str, Move] = field(default_factory=dict)
+    old_files: tuple[str, ...] = ()
+    new_files: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether there are neither differences nor conflicts."""
         same = self.old_format == self.new_format and not self.layout_changed
-        return same and not (self.added or self.removed or self.modified or self.renamed or self.conflicted)
+        values = self.added or self.removed or self.modified or self.renamed
+        return same and not (values or self.moved or self.conflicted)
 
     @property
     def conflicted(self) -> bool:

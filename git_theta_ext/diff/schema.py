@@ -7,6 +7,8 @@ Version 1 is an object with these keys; keys may be added within a version:
 - ``parameters``: one object each with ``name``, ``change`` (``added``, ``removed``, ``modified`` or ``renamed``),
   ``old`` and ``new`` (``dtype``, ``shape``, ``digest``, or null); ``old_name`` for renamed ones; ``stats`` (the fields
   of ``Distance``) for modified ones whose values were available. Non-finite numbers are the strings "nan" and "inf".
+- ``files``: the model's files in the ``old`` and the ``new`` version, if these are known. ``moved``: one object each
+  for parameters that are in another file of the model, modified or not, with ``name``, ``old_file`` and ``new_file``.
 - ``conflicts``: ``layout`` (the reason, or null) and ``parameters`` with ``name``, ``reason``, ``code`` (the kind of
   conflict, see docs/manifest.md) and the candidates ``base``, ``ours`` and ``theirs``.
 """
@@ -55,6 +57,10 @@ def to_json(path: str, diff: Diff, distances: Mapping[str, Distance]) -> dict[st
             "total_bytes": diff.total_bytes,
         },
         "parameters": sorted(_parameters(diff, distances), key=lambda row: str(row["name"])),
+        "files": {"old": list(diff.old_files), "new": list(diff.new_files)},
+        "moved": [
+            {"name": name, "old_file": move.old, "new_file": move.new} for name, move in sorted(diff.moved.items())
+        ],
         "conflicts": {
             "layout": None if diff.layout_conflict is None else diff.layout_conflict.reason.text,
             "parameters": [

@@ -55,8 +55,9 @@ def render(path: str, diff: Diff, distances: Mapping[str, Distance], screen: Scr
     lines = [("@", f"diff --theta {printable(path)}"), ("", _summary(diff))]
     if diff.old_format != diff.new_format and diff.old_format and diff.new_format:
         lines.append(("~", f"format {diff.old_format} -> {diff.new_format}"))
+    lines += _files(diff)
     tail = list(_conflicts(diff))
-    if diff.layout_changed and not (diff.added or diff.removed or diff.renamed or _opaque(diff)):
+    if diff.layout_changed and not (diff.added or diff.removed or diff.renamed or diff.moved or _opaque(diff)):
         tail.insert(0, ("~", "~ the file's order or metadata"))
     lines += _body(diff, distances, screen.width, MOST_LINES - len(lines) - len(tail))
     lines += [*tail, *(("", note) for note in notes)]
@@ -76,13 +77,25 @@ def _summary(diff: Diff) -> str:
             return f"{gone} file of {chunks}, {size}, whose parameters are unknown"
         part = f"{human_bytes(diff.fresh_bytes)} of {size}"
         return f"{diff.fresh} of {chunks}, {part} differ; its parameters are unknown"
+    files = diff.new_files or diff.old_files
+    what = f"model of {len(files)} files" if len(files) > 1 else "file"
     if diff.old_format is None:
-        return f"new file ({diff.new_format}): {plural(diff.total, 'parameter')}, {size}"
+        return f"new {what} ({diff.new_format}): {plural(diff.total, 'parameter')}, {size}"
     if diff.new_format is None:
-        return f"deleted file ({diff.old_format}): {plural(diff.total, 'parameter')}, {size}"
+        return f"deleted {what} ({diff.old_format}): {plural(diff.total, 'parameter')}, {size}"
     numbers = {"~": len(diff.modified), "+": len(diff.added), "-": len(diff.removed), ">": len(diff.renamed)}
     parts = [f"{number} {_WORDS[sign]}" for sign, number in numbers.items() if number]
     return f"{', '.join([*parts, f'{diff.unchanged} unchanged'])}; {human_bytes(diff.fresh_bytes)} of {size} differ"
+
+
+def _files(diff: Diff) -> Iterator[tuple[str, str]]:
+    """Say how parameters are divided otherwise between the files of a model."""
+    old, new = len(diff.old_files), len(diff.new_files)
+    counts = f"{old} -> {plural(new, 'file')}" if old and new and old != new else ""
+    if diff.moved:
+        yield ">", f"> {plural(len(diff.moved), 'parameter')} moved between files{f' ({counts})' if counts else ''}"
+    elif counts:
+        yield ">", f"> {counts}"
 
 
 def _opaque(diff: Diff) -> bool:

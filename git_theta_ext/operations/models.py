@@ -97,17 +97,27 @@ class Directory:
 
     @cached_property
     def _indexes(self) -> dict[str, ShardIndex]:
-        """The indexes of shards; what is named like one and is not is left out."""
-        oids = {path: oid for path, oid in self.files.items() if is_index(path)}
-        infos = object_infos(self.repo, oids.values())
-        small = {oid for oid, info in infos.items() if info.nbytes <= MAX_INDEX}
-        content = dict(read_objects(self.repo, small))
-        indexes = {}
-        for path, oid in oids.items():
-            with suppress(FormatError):
-                if oid in content:
-                    indexes[path] = ShardIndex.parse(content[oid])
-        return indexes
+        """The indexes of shards."""
+        return read_indexes(self.repo, self.files)
+
+
+def read_indexes(repo: Repository, files: Mapping[str, str]) -> dict[str, ShardIndex]:
+    """Return the indexes of shards among some files; what is named like one and is not is left out.
+
+    Args:
+        repo: The repository.
+        files: Path to object id.
+    """
+    oids = {path: oid for path, oid in files.items() if is_index(path)}
+    infos = object_infos(repo, oids.values())
+    small = {oid for oid, info in infos.items() if info.nbytes <= MAX_INDEX}
+    content = dict(read_objects(repo, small))
+    indexes = {}
+    for path, oid in oids.items():
+        with suppress(FormatError):
+            if oid in content:
+                indexes[path] = ShardIndex.parse(content[oid])
+    return indexes
 
 
 def _listed(repo: Repository, rev: str, paths: Iterable[str] = ()) -> list[TreeEntry]:

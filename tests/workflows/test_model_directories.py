@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,10 @@ from helpers import ATTENTION, EMBEDDING, MODEL, Repo, model, safetensors, tenso
 import git_theta_ext
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from helpers import Tensor
 
 CONTENT = tensors(1)
 NAMES = sorted(CONTENT)
@@ -54,3 +58,61 @@ def test_directory_is_exported_whole_and_nothing_is_overwritten(sharded: Repo, t
     assert "already exists" in sharded.run("theta", "export", "HEAD:run", str(target), check=False).stderr
     sharded.git("theta", "export", "--force", ":other", str(target))
     assert (target / MODEL).read_bytes() == model(2)
+
+
+def reshard(repo: Repo, content: Mapping[str, Tensor]) -> None:
+    """Divide the model between three files instead of two."""
+    for path in (repo.path / "run").glob("model*"):
+        path.unlink()
+    files = {name: f"model-0000{1 + number // 5}-of-00003.safetensors" for number, name in enumerate(NAMES)}
+    for file in sorted(set(files.values())):
+        repo.write(safetensors({name: content[name] for name in NAMES if files[name] == file}), f"run/{file}")
+    repo.write(json.dumps({"weight_map": files}).encode(), "run/model.safetensors.index.json")
+
+
+def test_resharded_model_is_compared_as_one(sharded: Repo) -> None:
+    theta = partial(sharded.git, "theta", "diff")
+    reshard(sharded, tensors(1, {EMBEDDING: 7}))
+    assert "3 untracked files are left out: git add run && git theta diff --cached" in theta()
+    sharded.git("add", "run")
+    lines = theta("--cached").splitlines()
+    assert lines[0] == "diff --theta run/model.safetensors"
+    assert lines[1].startswith("1 modified, 13 unchanged")
+    assert lines[2] == "> 14 parameters moved between files (2 -> 3 files)"
+    assert lines[3].startswith(f"~ {EMBEDDING}  F32 [256,64]  modified  rel. change")
+    assert len(lines) == 4
+    assert theta() == ""
+    assert theta("HEAD").splitlines() == lines
+    sharded.git("commit", "-qm", "divide")
+    for words in (["HEAD~..HEAD"], ["HEAD~", "HEAD", "run"], ["HEAD~", "--", "run/model-00002-of-00003.safetensors"]):
+        assert theta(*words).splitlines() == lines, words
+    assert theta("HEAD~", "other") == ""
+    (data,) = json.loads(theta("--json", "HEAD~"))["models"]
+    assert len(data["moved"]) == len(NAMES)
+    assert [len(data["files"][side]) for side in ("old", "new")] == [2, 3]
+    assert [row["change"] for row in data["parameters"]] == ["modified"]
+    assert sharded.run("theta", "diff", "-q", "HEAD~", check=False).returncode == 1
+    assert sharded.run("theta", "diff", "-q", "--exit-code", check=False).returncode == 0
+    sharded.git("mv", "run", "moved")
+    assert theta("--cached").splitlines() == [
+        "diff --theta run/model.safetensors -> moved/model.safetensors",
+        f"14 unchanged; 0 B of {lines[1].split()[-3]} {lines[1].split()[-2]} differ",
+    ]
+    assert "unknown revision or path" in sharded.run("theta", "diff", "nothing", check=False).stderr
+
+
+def test_conflicts_and_files_from_before_tracking_are_compared(sharded: Repo) -> None:
+    sharded.git("checkout", "-qb", "side")
+    sharded.write(model(2, {EMBEDDING: 4}), f"other/{MODEL}")
+    sharded.git("commit", "-qam", "side")
+    sharded.git("checkout", "-q", "-")
+    sharded.write(model(2, {EMBEDDING: 5}), f"other/{MODEL}")
+    sharded.git("commit", "-qam", "main")
+    sharded.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
+    shown = sharded.git("theta", "diff")
+    assert f"* Unmerged path other/{MODEL}" in shown
+    assert "1 unresolved conflict (git theta resolve):" in shown
+    sharded.git("reset", "-q", "--hard")
+    raw = sharded.git("hash-object", "-w", "--no-filters", f"other/{MODEL}")
+    sharded.git("update-index", "--cacheinfo", f"100644,{raw},other/{MODEL}")
+    assert sharded.git("theta", "diff", "--cached") == ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import output_to_git
 from git_theta_ext.cli.process import silence
-from git_theta_ext.diff.text import Screen, render
+from git_theta_ext.cli.render.diff import screen_of
+from git_theta_ext.diff.text import render
 from git_theta_ext.operations.diff.driver import diff_versions
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.text import printable
@@ -16,8 +16,6 @@ from git_theta_ext.util.text import printable
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-
-    from git_theta_ext.git.repository import Repository
 
 EXAMPLE = "git config diff.theta.command 'git-theta diff-driver'"
 
@@ -47,13 +45,5 @@ def _print_diff(words: Sequence[str]) -> None:
     with Workspace.discover(output_to_git()) as workspace:
         shown = diff_versions(words, workspace)
         if shown is not None:
-            screen = _screen(workspace.repo)
+            screen = screen_of(workspace.repo)
             sys.stdout.write(render(shown.headline, shown.diff, shown.distances, screen, shown.notes))
-
-
-def _screen(repo: Repository) -> Screen:
-    terminal = "true" if sys.stdout.isatty() else "false"
-    colour = repo.run("config", "--get-colorbool", "color.diff", terminal, check=False).strip() == b"true"
-    # Git passes a pager's width in COLUMNS; a file or pipe has none.
-    width = shutil.get_terminal_size((0, 0)).columns
-    return Screen(width, colour)

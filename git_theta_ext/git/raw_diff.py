@@ -1,0 +1,139 @@
+"""Find the files that differ between two commits, the index and the work tree, as ``git diff`` names these."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import UsageError
+from git_theta_ext.git.entries import TreeEntry
+from git_theta_ext.git.revisions import find_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from git_theta_ext.git.repository import Repository
+
+# Git would otherwise run the clean filter, which stores tensors, on each file whose stat data changed.
+_QUICK = ("-c", "diff.autoRefreshIndex=false")
+_RAW = ("diff", "--raw", "-z", "--no-abbrev", "--no-ext-diff", "--no-color", "--no-relative", "--ignore-submodules=all")
+_ABSENT = "000000"
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """A file that differs; the object id of a version is zero if it is a file of the work tree.
+
+    Attributes:
+        old: The earlier version; None if there is none.
+        new: The later version; None if there is none.
+    """
+
+    old: TreeEntry | None
+    new: TreeEntry | None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The files that differ.
+
+    Attributes:
+        files: The files, sorted by path.
+        unmerged: Paths in conflict.
+    """
+
+    files: tuple[FileChange, ...]
+    unmerged: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What ``git diff`` compares.
+
+    Attributes:
+        revisions: Revisions as the user typed them, such as ``v1..v2``; without one, the index and the work tree.
+        paths: Pathspecs relative to the user's directory; all files if empty.
+        cached: Whether the index is compared with a commit.
+        separated: Whether the user told revisions from paths by ``--``.
+    """
+
+    revisions: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    cached: bool = False
+    separated: bool = True
+
+    @classmethod
+    def of(
+        cls, repo: Repository, words: Sequence[str], paths: Sequence[str] | None, *, cached: bool = False
+    ) -> Compared:
+        """Tell revisions from paths.
+
+        Args:
+            repo: The repository.
+            words: Revisions, and also paths if ``paths`` is None.
+            paths: What followed ``--``; None if there was no ``--``.
+            cached: Whether the index is compared with a commit.
+
+        Raises:
+            UsageError: A word looks like an option.
+        """
+        if options := [word for word in words if word.startswith("-")]:
+            raise UsageError(f"{options[0]} is no revision", hint="git theta diff -h")
+        if paths is not None:
+            return cls(tuple(words), tuple(paths), cached)
+        count = next((number for number, word in enumerate(words) if not _objects(repo, [word])), len(words))
+        return cls(tuple(words[:count]), tuple(words[count:]), cached, separated=False)
+
+    def within(self, folders: Iterable[str]) -> Compared:
+        """Return the same revisions, limited to directories relative to the top."""
+        specs = [f":(top,literal){folder}" if folder else ":(top)" for folder in folders]
+        return Compared(self.revisions, tuple(specs), self.cached)
+
+    def with_worktree(self, repo: Repository) -> bool:
+        """Return whether the newer version is the work tree."""
+        return not self.cached and len(_objects(repo, self.revisions)) < 2  # noqa: PLR2004 - as below
+
+    def unchanged_in(self, repo: Repository) -> str | None:
+        """Return the tree that has all files which do not differ; None if it is the index."""
+        objects = _objects(repo, self.revisions)
+        if len(objects) < 2:  # noqa: PLR2004 - one revision is compared with the index or the work tree
+            return None
+        newer = [oid for oid in objects if not oid.startswith("^")][-1]
+        return find_object(repo, f"{newer}^{{tree}}") or ""
+
+
+def changes(repo: Repository, compared: Compared) -> Changes:
+    """Return the files that differ.
+
+    A file of the work tree whose stat data changed counts, even if its content may be the same.
+
+    Raises:
+        RepositoryError: A word is neither a revision nor a path, or could be both; the message is git's.
+        UsageError: More than two versions are compared.
+    """
+    cached = ("--cached",) if compared.cached else ()
+    separator = ("--",) if compared.separated else ()
+    words = (*_QUICK, *_RAW, *cached, *compared.revisions, *separator, *compared.paths)
+    files, unmerged = [], []
+    fields = iter(os.fsdecode(repo.run(*words, cwd=Path.cwd())).split("\0")[:-1])
+    for field in fields:
+        if field.startswith("::"):
+            raise UsageError("more than two versions are compared", hint="git theta diff HEAD^1 HEAD")
+        old_mode, new_mode, old_oid, new_oid, status = field[1:].split(" ")
+        path = next(fields)
+        new_path = next(fields) if status[0] in "RC" else path
+        if status == "U":
+            unmerged.append(path)
+            continue
+        old = None if old_mode == _ABSENT or status[0] == "C" else TreeEntry(path, old_oid, old_mode)
+        new = None if new_mode == _ABSENT else TreeEntry(new_path, new_oid, new_mode)
+        files.append(FileChange(old, new))
+    return Changes(tuple(files), tuple(dict.fromkeys(unmerged)))
+
+
+def _objects(repo: Repository, words: Sequence[str]) -> list[str]:
+    """Return the ids of the objects that revisions name, those that are excluded with a caret."""
+    answer = repo.run("rev-parse", "--revs-only", *words, "--", check=False, cwd=Path.cwd())
+    return answer.decode(errors="surrogateescape").split()

@@ -1,0 +1,140 @@
+"""Compare the models of two commits, of the index or of the work tree; a model may have several files."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from git_theta_ext.diff.models import compare_models
+from git_theta_ext.errors import FormatError
+from git_theta_ext.git.attributes import model_names
+from git_theta_ext.git.raw_diff import Changes, changes
+from git_theta_ext.model.model_version import ModelVersion
+from git_theta_ext.model.shards import model_name
+from git_theta_ext.operations.diff.grouping import Pair, pairs_of
+from git_theta_ext.operations.diff.sides import ModelSide, measure_modified
+from git_theta_ext.operations.diff.trees import read_trees
+from git_theta_ext.operations.history.status import untracked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from git_theta_ext.diff.compare import Diff
+    from git_theta_ext.diff.distance import Distance
+    from git_theta_ext.git.raw_diff import Compared, FileChange
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.operations.diff.sides import Side
+    from git_theta_ext.operations.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class ModelDiff:
+    """How two versions of a model differ.
+
+    Attributes:
+        path: The path that the model has, or would have, as one file.
+        old_path: The same in the older version.
+        diff: By parameter.
+        distances: Of parameters that were modified, by name.
+        notes: What to say besides.
+    """
+
+    path: str
+    old_path: str
+    diff: Diff
+    distances: Mapping[str, Distance]
+    notes: Sequence[str]
+
+    @property
+    def headline(self) -> str:
+        """The path, or both of a renamed model."""
+        return self.path if self.path == self.old_path else f"{self.old_path} -> {self.path}"
+
+
+def diff_models(workspace: Workspace, compared: Compared) -> tuple[list[ModelDiff], tuple[str, ...]]:
+    """Compare models.
+
+    Args:
+        workspace: The repository and its store.
+        compared: Which versions of which files. A model is compared whole if one of its files is among these.
+
+    Returns:
+        The models that differ, sorted by path, and the paths in conflict.
+
+    Raises:
+        RepositoryError: Git refuses a revision or a path.
+        ManifestError: A manifest is broken.
+        FormatError: A file of the work tree breaks its format.
+    """
+    found = changes(workspace.repo, compared)
+    named = set(_paths(found.files))
+    if compared.paths and named:
+        folders = sorted({posixpath.dirname(path) for path in named})
+        found = Changes(changes(workspace.repo, compared.within(folders)).files, found.unmerged)
+    old, new = read_trees(workspace, compared, found.files)
+    names = model_names(workspace.repo.run, sorted({*old.checkpoints, *new.checkpoints}))
+    pairs = [pair for pair in pairs_of(old, new, found.files, names) if named & {*pair.old, *pair.new}]
+    diffs = [diff for pair in pairs for diff in _diffs(workspace, pair, found.files)]
+    if compared.with_worktree(workspace.repo) and any(pair.old.keys() - pair.new.keys() for pair in pairs):
+        diffs = _with_untracked(workspace.repo, diffs)
+    return sorted(diffs, key=lambda diff: diff.path), found.unmerged
+
+
+def _paths(files: Iterable[FileChange]) -> Iterator[str]:
+    return (entry.path for change in files for entry in (change.old, change.new) if entry is not None)
+
+
+def _diffs(workspace: Workspace, pair: Pair, files: Sequence[FileChange]) -> Iterator[ModelDiff]:
+    try:
+        versions = [_version(side) for side in (pair.old, pair.new)]
+    except FormatError as error:
+        yield from _one_by_one(workspace, pair, files, error.message)
+        return
+    diff = compare_models(*versions)
+    modes = list(_modes(pair, files))
+    if diff.empty and not modes and pair.old_name == pair.name:
+        return
+    distances, missing = measure_modified(diff, ModelSide(pair.old), ModelSide(pair.new), workspace.store)
+    yield ModelDiff(pair.name, pair.old_name, diff, distances, [*modes, *missing])
+
+
+def _with_untracked(repo: Repository, diffs: Iterable[ModelDiff]) -> list[ModelDiff]:
+    """Add a note to models that have files which git does not compare because they are untracked."""
+    files: dict[str, list[str]] = {}
+    for path in untracked(repo):
+        files.setdefault(model_name(path), []).append(path)
+    return [
+        replace(diff, notes=[*diff.notes, _left_out(repo, files[diff.path])]) if diff.path in files else diff
+        for diff in diffs
+    ]
+
+
+def _left_out(repo: Repository, paths: Sequence[str]) -> str:
+    what = "1 untracked file is" if len(paths) == 1 else f"{len(paths)} untracked files are"
+    folder = repo.argument(posixpath.dirname(paths[0]) or ".")
+    return f"{what} left out: git add {folder} && git theta diff --cached"
+
+
+def _version(side: Mapping[str, Side]) -> ModelVersion | None:
+    manifests = {path: side[path].manifest for path in sorted(side)}
+    shards = {path: manifest for path, manifest in manifests.items() if manifest is not None}
+    return ModelVersion(shards) if shards else None
+
+
+def _one_by_one(workspace: Workspace, pair: Pair, files: Sequence[FileChange], reason: str) -> Iterator[ModelDiff]:
+    """Compare the files of what cannot be one model, such as files that hold parameters of the same names."""
+    if len(pair.old) <= 1 >= len(pair.new):
+        raise FormatError(f"{pair.name}: {reason}")
+    for path in sorted({*pair.old, *pair.new}):
+        old = {path: pair.old[path]} if path in pair.old else {}
+        new = {path: pair.new[path]} if path in pair.new else {}
+        yield from _diffs(workspace, Pair(path, path, old, new), files)
+
+
+def _modes(pair: Pair, files: Sequence[FileChange]) -> Iterator[str]:
+    for change in files:
+        if change.old is not None and change.new is not None and change.new.path in pair.new:
+            modes = f"mode {change.old.mode} -> {change.new.mode}"
+            if change.old.mode != change.new.mode:
+                yield modes if len(pair.new) == 1 else f"{change.new.path}: {modes}"

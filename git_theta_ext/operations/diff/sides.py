@@ -1,0 +1,160 @@
+"""One version of a checkpoint in a diff: what it holds, and where its values are."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+from git_theta_ext.checkpoint.clean import describe
+from git_theta_ext.checkpoint.file import CheckpointFile
+from git_theta_ext.checkpoint.scan import scan
+from git_theta_ext.checkpoint.stat_cache import StatCache
+from git_theta_ext.diff.distance import Distance, measure
+from git_theta_ext.git.blobs import BlobReader
+from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
+from git_theta_ext.util.file_bytes import FileBytes, open_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from git_theta_ext.diff.compare import Diff
+    from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.store.store import Store
+
+
+class Values(Protocol):
+    """What has values that the store may lack."""
+
+    def values(self, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
+        """Return a parameter's bytes, ``spec.chunk_bytes`` at a time; None if they are not available."""
+        ...
+
+
+@dataclass(frozen=True)
+class Side:
+    """One version of a checkpoint: what it holds, and the file that has its values if the store does not.
+
+    Attributes:
+        manifest: None if this side has no such file.
+        path: Of a checkpoint; None if there is none.
+        format_name: From the ``theta-format`` attribute.
+        opened: The checkpoint, if it is open already.
+    """
+
+    manifest: Manifest | None
+    path: Path | None = None
+    format_name: str | None = None
+    opened: CheckpointFile | None = None
+
+    @cached_property
+    def file(self) -> CheckpointFile | None:
+        """The checkpoint, which is opened only if a value has to come from it."""
+        if self.opened is not None or self.path is None:
+            return self.opened
+        data = open_bytes(self.path)
+        if is_manifest(data) or not data.nbytes:
+            return None
+        return CheckpointFile(str(self.path), data, scan(data, str(self.path), self.format_name))
+
+    def values(self, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
+        """Return a parameter's bytes from the file; see ``Values``."""
+        if self.file is None or self.file.specs.get(name) != parameter.spec:
+            return None
+        return self.file.chunks(name)
+
+
+@dataclass(frozen=True)
+class ModelSide:
+    """One version of a model.
+
+    Attributes:
+        shards: Path to the version of each file.
+    """
+
+    shards: Mapping[str, Side]
+    _places: dict[str, Side] = field(default_factory=dict, init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for side in self.shards.values():
+            if side.manifest is not None:
+                self._places.update(dict.fromkeys(side.manifest.parameters, side))
+
+    def values(self, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
+        """Return a parameter's bytes from the file that holds it; see ``Values``."""
+        return self._places[name].values(name, parameter)
+
+
+def side_of_file(workspace: Workspace, file: Path, path: str, format_name: str | None, *, cached: bool = True) -> Side:
+    """Return the version in a file, which is a checkpoint or the manifest in its place.
+
+    Args:
+        workspace: The repository and its store.
+        file: The file.
+        path: For messages.
+        format_name: From the ``theta-format`` attribute.
+        cached: Whether the stat cache may know the file.
+
+    Raises:
+        FormatError: The file breaks its format.
+        ManifestError: The manifest is broken.
+        OSError: The file cannot be read.
+    """
+    content = StatCache(workspace.store).get(file, format_name) if cached else None
+    if content is not None:
+        return Side(Manifest.parse(content), file, format_name)
+    data = open_bytes(file)
+    if is_manifest(data) and data.nbytes <= MAX_MANIFEST:
+        return Side(Manifest.parse(bytes(data[:])))
+    return _described(data, path, format_name, file)
+
+
+def side_of_blob(workspace: Workspace, oid: str, path: str, format_name: str | None) -> Side:
+    """Return the version of a checkpoint that git itself stores, from before it was tracked.
+
+    Args:
+        workspace: The repository.
+        oid: Object id of the file.
+        path: For messages.
+        format_name: From the ``theta-format`` attribute.
+
+    Raises:
+        RepositoryError: Git does not have the blob.
+        FormatError: The file breaks its format.
+    """
+    with tempfile.TemporaryFile() as copy:
+        with BlobReader(workspace.repo) as blobs:
+            blobs.copy(oid, copy)
+        copy.flush()
+        return _described(FileBytes(copy.fileno(), path), path, format_name, None)
+
+
+def _described(data: FileBytes, path: str, format_name: str | None, file: Path | None) -> Side:
+    described = describe(data, path, format_name)
+    return Side(described.manifest, file, format_name, CheckpointFile(path, data, described.scan))
+
+
+def measure_modified(diff: Diff, old: Values, new: Values, store: Store) -> tuple[dict[str, Distance], list[str]]:
+    """Return the distances of modified parameters, and what to say about those whose values are not available."""
+    if "opaque" in (diff.old_format, diff.new_format):
+        return {}, []
+    same = {name: change for name, change in diff.modified.items() if change.old.spec == change.new.spec}
+    absent = store.touch_and_find_missing(p.digest for change in same.values() for p in (change.old, change.new))
+
+    def values(side: Values, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
+        if parameter.digest not in absent:
+            return store.stream(parameter.digest, parameter.spec)
+        return side.values(name, parameter)
+
+    distances: dict[str, Distance] = {}
+    for name, change in same.items():
+        before, after = values(old, name, change.old), values(new, name, change.new)
+        if before is not None and after is not None:
+            distances[name] = measure(before, after, change.new.spec.dtype)
+    missing = len(same) - len(distances)
+    count = "1 parameter is" if missing == 1 else f"{missing} parameters are"
+    note = f"the values of {count} not in this repository; git theta checkout fetches those of the current commit"
+    return distances, [note] if missing else []
