@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from git_theta_ext.checkpoint.replace import identity
 from git_theta_ext.checkpoint.unfinished import Unfinished
 from git_theta_ext.errors import ManifestError
-from git_theta_ext.model.layout import Checksum, Layout, Literal, Slice
+from git_theta_ext.model.checksums import checksums, seeds_of
+from git_theta_ext.model.layout import Layout, Literal, Slice
 from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.text import shortlist
@@ -100,7 +101,7 @@ def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, ad
     """
     slices: list[tuple[int, Slice]] = []
     pending: list[tuple[int, Literal]] = []
-    sums: dict[str, dict[int, int]] = {}  # by name and seed
+    sums = {name: {seed: seed for seed in seeds} for name, seeds in seeds_of(layout).items()}
     for offset, segment in layout.located():
         if isinstance(segment, Slice):
             slices.append((offset, segment))
@@ -110,8 +111,6 @@ def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, ad
         elif isinstance(segment, Literal):
             pending.append((offset, segment))
             advance(segment.nbytes)
-        else:
-            sums.setdefault(segment.name, {})[segment.seed] = segment.seed
 
     def write(piece: DecodedPiece) -> None:
         _write_at(descriptor, piece.data, slices[piece.group][0] + piece.offset)
@@ -121,10 +120,9 @@ def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, ad
         advance(piece.data.nbytes)
         begun = sums.get(slices[piece.group][1].name, {})
         begun.update({seed: zlib.crc32(piece.data, value) for seed, value in begun.items()})
-    for offset, segment in layout.located():
-        if isinstance(segment, Checksum):
-            _write_at(descriptor, memoryview(sums[segment.name][segment.seed].to_bytes(4, "little")), offset)
-            advance(segment.nbytes)
+    for offset, value in checksums(layout, lambda name, seed: sums[name][seed]):
+        _write_at(descriptor, memoryview(value), offset)
+        advance(len(value))
     for offset, literal in pending:
         _write_at(descriptor, memoryview(literal.data), offset)
 

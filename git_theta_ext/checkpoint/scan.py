@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, PluginError
 from git_theta_ext.interfaces import NotSplittable
+from git_theta_ext.model.field_checksums import tensors_in_ranges
 from git_theta_ext.model.fields import ChecksumField, Extent, in_file_order
 from git_theta_ext.registry import detect_format, find_format
 
@@ -25,7 +26,7 @@ class Scan:
 
     Attributes:
         format: Name of the format.
-        fields: Tensors and checksums of tensors, in file order.
+        fields: Tensors and checksums, in file order.
         note: A note for the user; None if there is none.
         reason: Why a file of a known format cannot be split into tensors; None if it can.
         malformed: How the file breaks its format; None if it does not. It is then an opaque file.
@@ -39,8 +40,8 @@ class Scan:
 
     @cached_property
     def seeds(self) -> dict[str, set[int]]:
-        """The seeds of the checksums of each tensor that has any."""
-        seeds: dict[str, set[int]] = {}
+        """The seeds of the checksums of each tensor that has any, or is in the range of one."""
+        seeds: dict[str, set[int]] = {name: {0} for name in tensors_in_ranges(self.fields)}
         for field in self.fields:
             if isinstance(field, ChecksumField):
                 seeds.setdefault(field.name, set()).add(field.seed)

@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from git_theta_ext.model.bounded_json import read_json
     from git_theta_ext.model.content import Content
     from git_theta_ext.model.dtypes import Dtype, dtype, opaque
-    from git_theta_ext.model.fields import ChecksumField, Extent, Field
+    from git_theta_ext.model.fields import ChecksumField, Extent, Field, RangeChecksumField, moved
     from git_theta_ext.model.floats import is_real, round_once, to_float64
-    from git_theta_ext.model.layout import Checksum, Layout, Literal, Segment, Slice
+    from git_theta_ext.model.layout import Checksum, Layout, Literal, RangeChecksum, Segment, Slice
     from git_theta_ext.model.packed_signs import SIGNS_PER_FRAME, pack_signs, sign_frames, unpack_signs
     from git_theta_ext.model.remote_keys import check_key, check_prefix, is_key
     from git_theta_ext.model.tensor import MAX_BYTES, MAX_DIMENSIONS, TensorSpec
@@ -102,6 +102,8 @@ __all__ = [
     "Piece",
     "PredictingEncoding",
     "Predictor",
+    "RangeChecksum",
+    "RangeChecksumField",
     "RangeRemote",
     "ReadOnlyRemote",
     "Remote",
@@ -130,6 +132,7 @@ __all__ = [
     "is_installed",
     "is_key",
     "is_real",
+    "moved",
     "opaque",
     "pack_signs",
     "payload_size",

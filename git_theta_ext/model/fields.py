@@ -1,9 +1,9 @@
-"""The fields that a format finds in a checkpoint: tensors and checksums of tensors, with their positions."""
+"""The fields that a format finds in a checkpoint: tensors and checksums, with their positions."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
@@ -59,7 +59,43 @@ class ChecksumField:
         return self.offset + CHECKSUM_BYTES
 
 
-Field = Extent | ChecksumField
+@dataclass(frozen=True, slots=True)
+class RangeChecksumField:
+    """The position in a file of the CRC-32 (zlib's, little-endian) of a range with tensors and literal bytes.
+
+    The range begins at ``start`` and ends before ``stop``. It contains no checksum that is a field.
+    """
+
+    start: int
+    stop: int
+    offset: int
+
+    @property
+    def end(self) -> int:
+        """Offset of the first byte after it."""
+        return self.offset + CHECKSUM_BYTES
+
+
+Field = Extent | ChecksumField | RangeChecksumField
+
+
+def moved(field: Field, by: int, prefix: str = "") -> Field:
+    """Return a field of a file that is part of another, such as a member of an archive, as a field of the whole.
+
+    Args:
+        field: The field.
+        by: The offset of the part.
+        prefix: What is put before the names of its parameters.
+    """
+    if isinstance(field, RangeChecksumField):
+        return RangeChecksumField(field.start + by, field.stop + by, field.offset + by)
+    return replace(field, name=prefix + field.name, offset=field.offset + by)
+
+
+def _subject(field: Field) -> str:
+    if isinstance(field, RangeChecksumField):
+        return f"the checksum of bytes {field.start} to {field.stop}"
+    return f"parameter {field.name!r}"
 
 
 def in_file_order(fields: Iterable[Field], nbytes: int) -> list[Field]:
@@ -76,8 +112,8 @@ def in_file_order(fields: Iterable[Field], nbytes: int) -> list[Field]:
     for field in ordered:
         if not 0 <= field.offset <= field.end <= nbytes:
             position = f"at bytes {field.offset} to {field.end}, outside the file of {nbytes} bytes"
-            raise FormatError(f"parameter {field.name!r} is {position}")
+            raise FormatError(f"{_subject(field)} is {position}")
         if field.offset < at:
-            raise FormatError(f"parameter {field.name!r} at byte {field.offset} overlaps the one before it")
+            raise FormatError(f"{_subject(field)} at byte {field.offset} overlaps the one before it")
         at = field.end
     return ordered

@@ -1,4 +1,4 @@
-"""The layout of a checkpoint: its literal bytes, tensors, and checksums of tensors, in file order.
+"""The layout of a checkpoint: its literal bytes, tensors and checksums, in file order.
 
 A skeleton is a serialised layout. It does not depend on the values of tensors, so it does not change while a model is
 trained, and both sides of a merge share it.
@@ -9,6 +9,7 @@ Its size and the number of parameters in the manifest bound the number of segmen
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.model.fields import CHECKSUM_BYTES, MAX_SKELETON, ChecksumField, Extent, in_file_order
+from git_theta_ext.model.field_checksums import check_disjoint, right_checksums
+from git_theta_ext.model.fields import CHECKSUM_BYTES, MAX_SKELETON, Extent, RangeChecksumField, in_file_order
 from git_theta_ext.model.rows import RowReader
 from git_theta_ext.model.tensor import TensorSpec
 
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
     from git_theta_ext.model.content import Content
     from git_theta_ext.model.fields import Field
 
-_MAGIC = b"git-theta skeleton 1\n"
+_MAGIC = b"git-theta skeleton "
+_HEAD = len(_MAGIC) + 2
+_NEWEST = 2
+"""The version of skeletons with checksums of ranges; all others have version 1."""
 _MAX_SEGMENTS = 1 << 24
 _LEAST_BYTES = 4  # per segment, on average
 _SEGMENTS_EACH = 16  # per parameter: its slice, checksums, and the literals around it
@@ -76,7 +81,23 @@ class Checksum:
         return CHECKSUM_BYTES
 
 
-Segment = Literal | Slice | Checksum
+@dataclass(frozen=True, slots=True)
+class RangeChecksum:
+    """The segment of the CRC-32 of the bytes from ``start`` up to ``stop`` of the file, which hold several tensors.
+
+    The range contains whole tensors and no checksum. Ranges of different checksums do not overlap.
+    """
+
+    start: int
+    stop: int
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return CHECKSUM_BYTES
+
+
+Segment = Literal | Slice | Checksum | RangeChecksum
 
 
 @dataclass(frozen=True)
@@ -84,7 +105,7 @@ class Layout:
     """The ordered segments of a checkpoint.
 
     Raises:
-        FormatError: Two slices have the same name, a checksum has no slice, or there are too many segments.
+        FormatError: Two slices have the same name, a checksum has no slice or cuts one, or there are too many segments.
     """
 
     segments: tuple[Segment, ...]
@@ -101,6 +122,25 @@ class Layout:
         for segment in self.segments:
             if isinstance(segment, Checksum) and segment.name not in names:
                 raise FormatError(f"a checksum of parameter {segment.name!r}, which is not in the file")
+        if self.ranges:
+            self._check_ranges()
+
+    @cached_property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """The start and end of each range of the file that has a checksum, in order."""
+        ranges = ((part.start, part.stop) for part in self.segments if isinstance(part, RangeChecksum))
+        return tuple(check_disjoint(ranges))
+
+    def _check_ranges(self) -> None:
+        located = list(self.located())
+        starts = [at for at, _ in located]
+        for start, stop in self.ranges:
+            if not 0 <= start <= stop <= self.nbytes:
+                raise FormatError(f"the checksum of bytes {start} to {stop} is of a range outside the file")
+            for at, part in located[max(0, bisect_right(starts, start) - 1) : bisect_left(starts, stop)]:
+                whole = isinstance(part, Slice) and start <= at and at + part.nbytes <= stop
+                if at + part.nbytes > start and not whole and not isinstance(part, Literal):
+                    raise FormatError(f"the checksum of bytes {start} to {stop} is of a part of what is at byte {at}")
 
     @cached_property
     def parameters(self) -> dict[str, TensorSpec]:
@@ -131,9 +171,12 @@ class Layout:
                 rows.append([segment.data])
             elif isinstance(segment, Slice):
                 rows.append([_pack_name(segment.name), segment.spec.dtype.name, list(segment.spec.shape)])
-            else:
+            elif isinstance(segment, Checksum):
                 rows.append([_pack_name(segment.name), *([segment.seed] if segment.seed else [])])
-        skeleton = _MAGIC + bytes(msgpack.packb(rows, use_bin_type=True))
+            else:
+                rows.append([segment.start, segment.stop])
+        version = _NEWEST if self.ranges else 1
+        skeleton = _MAGIC + b"%d\n" % version + bytes(msgpack.packb(rows, use_bin_type=True))
         if len(skeleton) > MAX_SKELETON:
             raise FormatError(f"{len(skeleton)} bytes outside the tensors exceed the limit of {MAX_SKELETON}")
         return skeleton
@@ -150,21 +193,36 @@ class Layout:
             FormatError: The skeleton is damaged, or its version is not supported.
         """
         view = memoryview(skeleton)
-        if view[: len(_MAGIC)] != _MAGIC or view.nbytes > MAX_SKELETON:
-            raise FormatError("not a skeleton of version 1")
+        version = _version(view)
         most = min(_MAX_SEGMENTS if parameters is None else most_segments(parameters), view.nbytes // _LEAST_BYTES + 16)
         try:
-            reader = RowReader(view[len(_MAGIC) :])
+            reader = RowReader(view[_HEAD:])
             segments = tuple(_read_row(row) for row in reader.rows(most))
             reader.end()
         except ValueError as error:
             raise FormatError(f"damaged skeleton: {error}") from error
-        return cls(segments)
+        layout = cls(segments)
+        if version != (_NEWEST if layout.ranges else 1):
+            raise FormatError(f"damaged skeleton: its segments are not those of version {version}")
+        return layout
 
 
 def most_segments(parameters: int) -> int:
     """Return the limit of segments in a layout with a number of parameters."""
     return min(_MAX_SEGMENTS, _SEGMENTS_EACH * (parameters + 1))
+
+
+def _version(view: memoryview) -> int:
+    head = bytes(view[:_HEAD])
+    if not head.startswith(_MAGIC) or not head.endswith(b"\n") or view.nbytes > MAX_SKELETON:
+        raise FormatError("not a skeleton")
+    version = head[len(_MAGIC)] - ord("0")
+    if not 1 <= version <= _NEWEST:
+        raise FormatError(
+            f"this version of git theta reads skeletons up to version {_NEWEST}, and this one is newer",
+            hint="pip install --upgrade git-theta-ext",
+        )
+    return version
 
 
 def _pack_name(name: str) -> str | msgpack.ExtType:
@@ -189,6 +247,8 @@ def _read_row(row: object) -> Segment:
     match row:
         case [bytes() as data]:
             return Literal(data)
+        case [int() as start, int() as stop] if 0 <= start <= stop:
+            return RangeChecksum(start, stop)
         case [name]:
             return Checksum(_unpack_name(name))
         case [name, int() as seed] if 0 < seed < 1 << 32:
@@ -201,8 +261,8 @@ def _read_row(row: object) -> Segment:
 def layout_of(data: Content, fields: Iterable[Field], checksum: Callable[[Extent, int], int]) -> Layout:
     """Return the layout of a file, given its fields. Bytes outside of all fields become literals.
 
-    A checksum field whose value differs from the checksum of its tensor (some writers leave it zero) becomes a literal
-    too, so that the file can be restored exactly.
+    A checksum field whose value is not the checksum (some writers leave it zero) becomes a literal too, so that the
+    file can be restored exactly.
 
     Args:
         data: The whole file.
@@ -210,22 +270,27 @@ def layout_of(data: Content, fields: Iterable[Field], checksum: Callable[[Extent
         checksum: Returns the CRC-32 of a tensor's bytes, continued from a seed.
 
     Raises:
-        FormatError: See ``in_file_order``; or two tensors have the same name.
+        FormatError: See ``in_file_order`` and ``Layout``.
     """
     ordered = in_file_order(fields, data.nbytes)
-    extents = {field.name: field for field in ordered if isinstance(field, Extent)}
+    right = right_checksums(data, ordered, checksum)
     segments: list[Segment] = []
     at = 0
     for field in ordered:
-        if isinstance(field, ChecksumField):
-            extent = extents.get(field.name)  # a checksum without a tensor is rejected at the end
-            if extent and data[field.offset : field.end] != checksum(extent, field.seed).to_bytes(4, "little"):
-                continue
+        if not isinstance(field, Extent) and field.offset not in right:
+            continue
         if field.offset > at:
             segments.append(Literal(bytes(data[at : field.offset])))
-        segment = Slice(field.name, field.spec) if isinstance(field, Extent) else Checksum(field.name, field.seed)
-        segments.append(segment)
+        segments.append(_segment(field))
         at = field.end
     if at < data.nbytes:
         segments.append(Literal(bytes(data[at:])))
     return Layout(tuple(segments))
+
+
+def _segment(field: Field) -> Segment:
+    if isinstance(field, Extent):
+        return Slice(field.name, field.spec)
+    if isinstance(field, RangeChecksumField):
+        return RangeChecksum(field.start, field.stop)
+    return Checksum(field.name, field.seed)

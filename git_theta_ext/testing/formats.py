@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import NotSplittable
+from git_theta_ext.model.checksums import checksums
 from git_theta_ext.model.fields import Extent
-from git_theta_ext.model.layout import Checksum, Layout, Literal, Slice, layout_of
+from git_theta_ext.model.layout import Layout, Literal, Slice, layout_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,14 +38,15 @@ def lay_out(plugin: Format, data: bytes) -> tuple[Layout, dict[str, bytes]]:
 def assemble(layout: Layout, tensors: Mapping[str, Buffer]) -> bytes:
     """Return the file that has this layout and these tensors."""
     pieces: list[Buffer] = []
+    sums = checksums(layout, lambda name, seed: zlib.crc32(tensors[name], seed))
     for segment in layout.segments:
         match segment:
             case Literal(data):
                 pieces.append(data)
             case Slice(name):
                 pieces.append(tensors[name])
-            case Checksum(name, seed):
-                pieces.append(zlib.crc32(tensors[name], seed).to_bytes(4, "little"))
+            case _:
+                pieces.append(next(sums)[1])
     return b"".join(pieces)
 
 

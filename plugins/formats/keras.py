@@ -1,15 +1,15 @@
 """Keras models: `.keras`, a zip with the weights in an HDF5 file.
 
 See https://keras.io/guides/serialization_and_saving/. The tensors are those of the HDF5 files among the members. The
-CRC-32 of a member covers several tensors and what is between them, so one file cannot mix the tensors of two versions.
+CRC-32 of such a member is of several tensors and what is between them.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
+from git_theta_ext.interfaces import RangeChecksumField, moved
 
 from . import _zip
 from ._part import Part
@@ -18,9 +18,11 @@ from .hdf5 import FORMAT as HDF5
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from git_theta_ext.interfaces import Content, Extent, Layout, TensorSpec
+    from git_theta_ext.interfaces import Content, Field, Layout, TensorSpec
 
 _CONFIGURATION = "config.json"
+_PASSING = frozenset(("metadata.json",))
+"""Members about when and by which version the file was written, which do not describe the model."""
 _WEIGHTS = ".weights.h5"
 
 
@@ -28,7 +30,7 @@ class KerasFormat:
     """Finds the datasets of the HDF5 files in a zip archive."""
 
     name = "keras"
-    mergeable = False
+    mergeable = True
 
     def detect(self, data: Content) -> bool:
         """Return whether the archive has a configuration and weights."""
@@ -37,7 +39,7 @@ class KerasFormat:
         names = _zip.names(data)
         return _CONFIGURATION in names and any(name.endswith(_WEIGHTS) for name in names)
 
-    def parse(self, data: Content) -> list[Extent]:
+    def parse(self, data: Content) -> list[Field]:
         """Find the datasets. Their names are their paths; a second file of weights is named before them.
 
         Raises:
@@ -45,7 +47,7 @@ class KerasFormat:
             NotSplittable: A member is compressed, or its HDF5 file cannot be split.
         """
         weights = [member for member in _zip.members(data) if member.name.endswith(_WEIGHTS)]
-        found = []
+        found: list[Field] = []
         for member in weights:
             part = Part(data, member.start, member.end)
             if not HDF5.detect(part):
@@ -54,7 +56,8 @@ class KerasFormat:
             for extent in HDF5.parse(part):
                 if extent.end > part.nbytes:
                     raise FormatError(f"parameter {extent.name!r} is outside of {member.name!r}")
-                found.append(replace(extent, name=prefix + extent.name, offset=member.start + extent.offset))
+                found.append(moved(extent, member.start, prefix))
+            found += [RangeChecksumField(member.start, member.end, offset) for offset in member.checksums]
         return found
 
     def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
@@ -62,10 +65,11 @@ class KerasFormat:
 
     def facts(self, layout: Layout) -> dict[str, bytes]:
         """Return the bytes of the members outside the tensors, under their names."""
-        return _zip.literals(layout)
+        return {name: data for name, data in _zip.literals(layout).items() if name not in _PASSING}
 
-    def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> None:
-        """Return None: the archive would have to be rewritten."""
+    def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> Layout | None:
+        """Return the layout if it has these facts, else None."""
+        return layout if facts == self.facts(layout) else None
 
 
 FORMAT = KerasFormat()

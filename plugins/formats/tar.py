@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import Extent, Layout, Literal, NotSplittable, TensorSpec
+from git_theta_ext.interfaces import Extent, Layout, Literal, NotSplittable, RangeChecksumField, TensorSpec, moved
 
 from ._literal_content import LiteralContent
 from ._part import Part
@@ -60,9 +60,9 @@ class TarFormat:
                 prefix = f"{_clean(member)}/" if count > 1 else ""
                 inside = [field.name for field in fields if isinstance(field, Extent)]
                 given = {name: names.free(prefix + name) for name in inside}
-                result += [
-                    replace(field, name=given[field.name], offset=member.start + field.offset) for field in fields
-                ]
+                for field in fields:
+                    named = field if isinstance(field, RangeChecksumField) else replace(field, name=given[field.name])
+                    result.append(moved(named, member.start))
         for member, fields in found:
             if fields is None and member.size > _SMALL:
                 result.append(Extent(names.free(_clean(member)), TensorSpec.of("U8", (member.size,)), member.start))

@@ -6,11 +6,10 @@ See https://docs.pytorch.org/docs/stable/distributed.checkpoint.html. The names 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import Literal
+from git_theta_ext.interfaces import Literal, moved
 
 from . import _zip
 from ._part import Part
@@ -65,5 +64,5 @@ def _fields(data: Content) -> Iterator[Field]:
             raise FormatError(f"archive {number} at byte {start}: {error.message}") from error
         for field in fields:
             if field.end > part.nbytes:
-                raise FormatError(f"archive {number} at byte {start}: parameter {field.name!r} ends outside of it")
-            yield replace(field, name=f"{number:06}.{field.name}", offset=start + field.offset)
+                raise FormatError(f"archive {number} at byte {start}: a parameter ends outside of it")
+            yield moved(field, start, f"{number:06}.")

@@ -26,6 +26,7 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "formats"
         "exported-torch-2.13.0.pt2",
         "model.nemo",
         "model.bin",
+        "model.keras",
         "model.npz",
         "model.pt",
         "model.safetensors",
