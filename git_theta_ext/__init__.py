@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from git_theta_ext.version import __version__
 
+TYPE_CHECKING = False  # importing typing takes longer than the shortest command
 if TYPE_CHECKING:
+    from typing import Any
+
     from git_theta_ext.api import load, merge
 
 __all__ = ["__version__", "load", "merge"]

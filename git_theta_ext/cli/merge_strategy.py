@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.main import failed
+from git_theta_ext.cli.dispatch import failed
 from git_theta_ext.cli.output import output_to_git
 from git_theta_ext.cli.process import begin
 from git_theta_ext.errors import MergeError, UsageError

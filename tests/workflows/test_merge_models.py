@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,18 @@ def test_parameters_that_one_side_moves_get_what_the_other_side_trains(
     merged = sharded(EVERY | {NAMES[6]: 2 if words[0] == "merge" else 3}, OTHER_TWO)
     assert problems(repo, merged) == []
     assert done.stderr.count("run/model.safetensors: ") == 1, "the model is merged once"
+
+
+@pytest.mark.parametrize("options", [(), ("--strategy=theta",)], ids=["", "strategy"])
+def test_one_call_of_the_driver_answers_the_others(with_history: WithHistory, options: tuple[str, ...]) -> None:
+    repo = with_history(lambda repo: branches(repo, *(sharded(dict.fromkeys(NAMES, n), THREE) for n in (1, 2, 3))))
+    environment = os.environ | {"PYTHONPROFILEIMPORTTIME": "1"}
+    done = repo.run(*OURS, "merge", *options, "side", env=environment)
+    modules = [line.rpartition(" ")[2] for line in done.stderr.splitlines()]
+    assert modules.count("git_theta_ext.operations.merge.driver") == 1
+    assert modules.count("git_theta_ext.git.answers") >= 3
+    assert problems(repo, sharded(dict.fromkeys(NAMES, 2), THREE)) == []
+    assert not any((repo.path / ".git/theta/merging/answers").iterdir())
 
 
 def test_merge_of_a_model_is_recorded_and_repeated(with_history: WithHistory) -> None:

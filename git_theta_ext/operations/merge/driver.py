@@ -23,7 +23,7 @@ from git_theta_ext.merging.record import Record
 from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.model.shards import is_index
-from git_theta_ext.operations.merge.model_driver import answer
+from git_theta_ext.operations.merge.model_driver import DriverCall, answer
 from git_theta_ext.operations.merge.planning import plan_checkpoint, without_torch
 from git_theta_ext.operations.merge.record import recorded_rules
 from git_theta_ext.operations.merge.result import remember, report
@@ -75,7 +75,8 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
         if not virtual:
             warn_of_former_settings(workspace.settings, workspace.reporter)
             nested = NESTED in os.environ
-            answered = None if nested else answer(workspace, path, contents, heads, operation, meanwhile)
+            call = DriverCall(path, contents, marker_size, heads, operation, meanwhile)
+            answered = None if nested else answer(workspace, call)
             if answered is not None:
                 _write(ours, answered.content)
                 return CONFLICT if answered.conflicted else CLEAN

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from git_theta_ext.git.objects import blob_id
+from git_theta_ext.errors import ThetaError
+from git_theta_ext.git.answers import calling_git, drop_answers, keep_answer
+from git_theta_ext.git.objects import blob_id, read_objects
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import LayoutConflict
 from git_theta_ext.model.manifest import Manifest, is_manifest
@@ -34,6 +36,27 @@ _MOVED = Reason.of(ConflictCode.MODEL, "the model's files were divided otherwise
 
 
 @dataclass(frozen=True)
+class DriverCall:
+    """What git gives the merge driver.
+
+    Attributes:
+        path: Path of the file.
+        contents: The common ancestor's, our and their version as git stores them; empty if there is none.
+        marker_size: The size of conflict markers.
+        heads: The current commit, and those that are merged into it.
+        operation: The operation that git is performing.
+        meanwhile: Entered while values are computed, with a function that returns the file if they are not.
+    """
+
+    path: str
+    contents: Sequence[bytes]
+    marker_size: str
+    heads: Sequence[str]
+    operation: Operation
+    meanwhile: Callable[[Callable[[], Manifest]], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
 class Answer:
     """What git gets as the merged file.
 
@@ -46,38 +69,29 @@ class Answer:
     conflicted: bool
 
 
-def answer(  # noqa: PLR0913, PLR0917 - what git gives the driver
-    workspace: Workspace,
-    path: str,
-    contents: Sequence[bytes],
-    heads: Sequence[str],
-    operation: Operation,
-    meanwhile: Callable[[Callable[[], Manifest]], AbstractContextManager[None]],
-) -> Answer | None:
+def answer(workspace: Workspace, call: DriverCall) -> Answer | None:
     """Return the merged version of a file; None if it is a model by itself, or the versions of others are unknown.
+
+    The answers to the calls for the other files of the model are kept.
 
     Args:
         workspace: The repository and its store.
-        path: Path of the file.
-        contents: The common ancestor's, our and their version as git stores them; empty if there is none.
-        heads: The current commit, and those that are merged into it.
-        operation: The operation that git is performing.
-        meanwhile: Entered while values are computed, with a function that returns the file if they are not.
+        call: What git gives the driver.
 
     Raises:
         ThetaError: The model cannot be merged.
     """
-    repo = workspace.repo
-    oids = [blob_id(content, repo.object_format) if content else None for content in contents]
-    directories = directories_of(repo, _trees(repo, heads, operation), path, oids)
+    repo, path = workspace.repo, call.path
+    oids = [blob_id(content, repo.object_format) if content else None for content in call.contents]
+    directories = directories_of(repo, _trees(repo, call.heads, call.operation), path, oids)
     if directories is None:
         return None
-    rules = rules_key(rule_sources(repo), operation)
+    rules = rules_key(rule_sources(repo), call.operation)
     merged = kept(repo, directories, rules)
     if merged is None:
         if not directories.sharded():
             return None
-        merged = _merged(workspace, directories, heads, operation, path, meanwhile)
+        merged = _merged(workspace, directories, call)
         if merged is None:
             return None
         keep(repo, directories, rules, merged)
@@ -86,7 +100,35 @@ def answer(  # noqa: PLR0913, PLR0917 - what git gives the driver
                 f"{merged.name}: the model is merged, but git merges its files one by one and cannot write them all",
                 f"git theta resolve {repo.argument(posixpath.dirname(path))}",
             )
-    return _answer(merged, path, contents)
+    answered = _answer(merged, path, call.contents)
+    with suppress(OSError):
+        _keep_answers(repo, directories, merged, call)
+    return answered
+
+
+def _keep_answers(repo: Repository, directories: MergedDirectories, merged: MergedModel, call: DriverCall) -> None:
+    """Keep the answers to the calls of the driver for the other files that all sides have and changed."""
+    git = calling_git()
+    if git is None:
+        return
+    drop_answers(str(repo.git_dir), git)
+    versions = [directories.files(directory) for directory in (directories.base, *directories.sides)]
+    called = {path: [files.get(path) for files in versions] for path in versions[1].keys() & versions[2].keys()}
+    called = {path: oids for path, oids in called.items() if path != call.path and len(set(oids)) == len(oids)}
+    stored = dict(read_objects(repo, {oid for oids in called.values() for oid in oids if oid is not None}))
+    for path, oids in called.items():
+        with suppress(KeyError, ThetaError):  # a version is missing or broken; the call for this file reports it
+            contents = [b"" if oid is None else stored[oid] for oid in oids]
+            answered = _answer(merged, path, contents)
+            keep_answer(
+                str(repo.git_dir),
+                git,
+                path=path,
+                marker_size=call.marker_size,
+                versions=contents,
+                merged=answered.content,
+                code=int(answered.conflicted),
+            )
 
 
 def _trees(repo: Repository, heads: Sequence[str], operation: Operation) -> Iterator[MergedTrees]:
@@ -95,14 +137,7 @@ def _trees(repo: Repository, heads: Sequence[str], operation: Operation) -> Iter
     yield from trees_of_merge(repo, heads) if len(heads) > 1 else trees_in_progress(repo)
 
 
-def _merged(  # noqa: PLR0913, PLR0917 - as answer
-    workspace: Workspace,
-    directories: MergedDirectories,
-    heads: Sequence[str],
-    operation: Operation,
-    path: str,
-    meanwhile: Callable[[Callable[[], Manifest]], AbstractContextManager[None]],
-) -> MergedModel | None:
+def _merged(workspace: Workspace, directories: MergedDirectories, call: DriverCall) -> MergedModel | None:
     # Importing this takes as long as all else that a call does whose answer is known.
     from git_theta_ext.operations.merge.model_merge import merge_model, merged_files, plan_model, record_of
 
@@ -111,22 +146,22 @@ def _merged(  # noqa: PLR0913, PLR0917 - as answer
         return None
     repo = workspace.repo
     recorded = None
-    if operation.remade is not None:
-        recorded = recorded_rules(workspace, operation.remade, directories.name)
+    if call.operation.remade is not None:
+        recorded = recorded_rules(workspace, call.operation.remade, directories.name)
     names = [side.parameters for side in versions.sides]
-    rules = merge_rules(rule_sources(repo), *names, operation=operation, recorded=recorded)
+    rules = merge_rules(rule_sources(repo), *names, operation=call.operation, recorded=recorded)
 
     def of_file(outcome: Callable[[], ModelOutcome]) -> AbstractContextManager[None]:
-        ours = versions.sides[0].shards.get(path)
-        return nullcontext() if ours is None else meanwhile(lambda: outcome().files.get(path, ours))
+        ours = versions.sides[0].shards.get(call.path)
+        return nullcontext() if ours is None else call.meanwhile(lambda: outcome().files.get(call.path, ours))
 
     plan = plan_model(workspace, versions, rules)
-    outcome = merge_model(workspace, versions, plan, heads, label="merging", meanwhile=of_file)
-    report(workspace, directories.name, outcome, operation, argument=posixpath.dirname(path))
+    outcome = merge_model(workspace, versions, plan, call.heads, label="merging", meanwhile=of_file)
+    report(workspace, directories.name, outcome, call.operation, argument=posixpath.dirname(call.path))
     merged = merged_files(repo, directories, outcome)
-    record = record_of(repo, directories, heads, rules, plan, outcome)
+    record = record_of(repo, directories, call.heads, rules, plan, outcome)
     results = {file: blob_id(content, repo.object_format) for file, content in merged.contents.items()}
-    remember(workspace, heads, {directories.name: (record, results)})
+    remember(workspace, call.heads, {directories.name: (record, results)})
     return merged
 
 

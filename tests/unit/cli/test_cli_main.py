@@ -110,11 +110,11 @@ def test_an_oversight_of_ours_ends_with_a_code_that_git_takes_for_no_conflict(mo
     def fail(_):
         raise LookupError("oversight")
 
-    monkeypatch.setattr("git_theta_ext.cli.main._dispatch", fail)
+    monkeypatch.setattr("git_theta_ext.cli.dispatch._dispatch", fail)
     assert main(["merge-driver"]) == 129
     stderr = capsys.readouterr().err
     assert "LookupError: oversight" in stderr
-    assert "cli/main.py" in stderr
+    assert "cli/dispatch.py" in stderr
     assert "GIT_THETA_TRACEBACK=1" in stderr
     assert "Traceback" not in stderr
     monkeypatch.setenv("GIT_THETA_TRACEBACK", "1")
@@ -134,7 +134,7 @@ def test_too_little_memory_is_no_oversight_of_ours(monkeypatch, capsys, error):
     def fail(_):
         raise error
 
-    monkeypatch.setattr("git_theta_ext.cli.main._dispatch", fail)
+    monkeypatch.setattr("git_theta_ext.cli.dispatch._dispatch", fail)
     assert main(["merge-driver"]) == 129
     stderr = capsys.readouterr().err
     assert stderr.startswith("git-theta: error: not enough memory\ngit-theta: hint: ")
