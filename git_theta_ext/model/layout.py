@@ -219,7 +219,7 @@ def _version(view: memoryview) -> int:
     version = head[len(_MAGIC)] - ord("0")
     if not 1 <= version <= _NEWEST:
         raise FormatError(
-            f"this version of git theta reads skeletons up to version {_NEWEST}, and this one is newer",
+            f"skeleton version {version} is not supported, only 1 to {_NEWEST}",
             hint="pip install --upgrade git-theta-ext",
         )
     return version
