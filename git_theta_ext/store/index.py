@@ -239,7 +239,7 @@ def _path(text: str | bytes) -> str:
 
 def _location(row: tuple[bytes, str | bytes, str, int, int, bytes, int]) -> tuple[Digest, Location]:
     digest, root, name, entry, stored, raw, verdict = row
-    bases = tuple(Digest(raw[at : at + 32].hex()) for at in range(0, len(raw), 32))
+    bases = tuple([Digest(raw[at : at + 32].hex()) for at in range(0, len(raw), 32)]) if raw else ()
     location = Location(_path(root), name, entry, stored, bases, _VERDICTS.get(verdict, Verdict.UNKNOWN))
     return Digest(digest.hex()), location
 

@@ -217,6 +217,8 @@ class Inventory:
         if gone:
             self.refresh()
             locations = self.index.locations(digests)
+        elif all(root in self._roots for root, _ in packs):
+            return locations
         return filtered(locations, lambda _, location: location.root in self._roots and location.pack_id not in gone)
 
     def blob_at(self, digest: Digest, location: Location) -> StoredBlob:

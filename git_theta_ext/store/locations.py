@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,9 +21,10 @@ class Verdict(IntEnum):
     BAD = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """An entry of a pack that claims to hold a digest.
+
+    It is a tuple, because a push of a model of many tensors makes several for each.
 
     Attributes:
         root: The root of the store that has the pack.
@@ -77,7 +77,9 @@ def in_packs(
     """
     entries = [copy for name, header in headers.items() for copy in in_pack("", name, header.entries)]
     available = [(digest, Location("", "", 0, 0)) for digest in local]
-    return by_digest([*available, *((digest, at) for digest, at in entries if (at.pack, digest) not in bad)])
+    if bad:
+        entries = [(digest, location) for digest, location in entries if (location.pack, digest) not in bad]
+    return by_digest([*available, *entries])
 
 
 def by_digest(copies: Iterable[Copy]) -> Locations:
@@ -103,7 +105,12 @@ def flattened(locations: Mapping[Digest, Iterable[Location]]) -> Iterator[Copy]:
 
 def only(locations: Mapping[Digest, Iterable[Location]], *verdicts: Verdict) -> Locations:
     """Return the locations that have one of some verdicts."""
-    return filtered(locations, lambda _, location: location.verdict in verdicts)
+    kept: Locations = {}
+    for digest, several in locations.items():
+        chosen = tuple([location for location in several if location.verdict in verdicts])
+        if chosen:
+            kept[digest] = chosen
+    return kept
 
 
 def usable(locations: Mapping[Digest, Iterable[Location]]) -> Locations:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,12 +28,14 @@ from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from git_theta_ext.errors import ThetaError
     from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.locations import Location
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.portions import Portion
-    from git_theta_ext.transfer.remote_index import OpenedRemote
+    from git_theta_ext.transfer.remote_index import OpenedRemote, RemoteIndex
     from git_theta_ext.util.reporter import Progress
 
 _DOWNLOADS = 8
@@ -90,18 +92,23 @@ def plan_push(
     needed = extract_packs(store, lacking, there)
     if damaged := needed & read_damaged(store.root, remote.url):
         needed = needed - damaged | renamed(store, damaged)
-    after = {**index.headers, **{name: store.reader.header(store.path_of(name)) for name in needed}}
-    if deep := wanted - replace(index, headers=after).held():
+    chosen = _chosen_after(store, index, needed)
+    if deep := wanted - set(chosen):
         # On the remote their chains would be too deep to be read.
         needed |= set(store.write(grouped([whole_again(store, digest) for digest in sorted(deep)]), loose=True))
-        after = {**after, **{name: store.reader.header(store.path_of(name)) for name in needed}}
-    chosen = shallowest(in_packs(after, bad=index.bad))
+        chosen = _chosen_after(store, index, needed)
     relied_on = {chosen[digest].pack for digest in ancestors(wanted, chosen)}
     sizes = ((name, store.path_of(name).stat().st_size) for name in needed - set(index.headers))
     unlisted = {name for name in set(index.headers) - index.indexed if store.has_intact(name)}
     unlisted -= {name for name, _ in index.bad}
     packs = sorted(sizes, key=lambda pack: (-pack[1], pack[0]))
     return PushPlan(tuple(packs), tuple(sorted(unlisted)), frozenset(relied_on))
+
+
+def _chosen_after(store: Store, index: RemoteIndex, uploaded: AbstractSet[str]) -> dict[Digest, Location]:
+    """Return where each tensor is read from on a remote after packs were uploaded."""
+    headers = {name: store.reader.header(store.path_of(name)) for name in uploaded}
+    return shallowest(in_packs({**index.headers, **headers}, bad=index.bad))
 
 
 def push(

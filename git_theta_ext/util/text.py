@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from functools import lru_cache
+from sys import intern
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_LONG = 1 << 10  # characters
+_SPECIAL = re.compile('["\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
+"""What JSON or the canonical form escapes."""
 # Characters that move the cursor or begin a sequence, also as single bytes, and those that reorder their neighbours.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\udc80-\udc9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # A password may contain any character, also an at sign, and a slash that should have been escaped.
@@ -68,21 +69,19 @@ def similar(word: str, words: Iterable[str]) -> str | None:
 
 def quoted(text: str) -> str:
     """Return a text in canonical JSON quotes."""
+    if _SPECIAL.search(text) is None:
+        return f'"{text}"'
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
 def unquoted(written: str) -> str | None:
     """Return the text of a name in canonical JSON quotes; None if it is not in that form."""
-    return _remembered(written) if len(written) <= _LONG else _unquoted(written)
-
-
-def _unquoted(written: str) -> str | None:
+    inner = written[1:-1]
+    if _SPECIAL.search(inner) is None:
+        # A history's manifests name the same parameters over and over: keeping one of each halves the memory.
+        return intern(inner) if written == f'"{inner}"' else None
     try:
         text = json.loads(written)
     except (ValueError, RecursionError):
         return None
     return text if isinstance(text, str) and quoted(text) == written else None
-
-
-# A history's manifests name the same parameters over and over: remembering them halves time and memory.
-_remembered = lru_cache(1 << 16)(_unquoted)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.store.locations import flattened, sound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Location, Locations
@@ -49,9 +49,9 @@ def shallowest(locations: Mapping[Digest, Iterable[Location]]) -> dict[Digest, L
     for _ in range(MAX_CHAIN + 1):
         level: dict[Digest, Location] = {}
         for digest, held in waiting.items():
-            ready = [location for location in held if all(base in chosen for base in location.bases)]
+            ready = [at for at in held if not at.bases or all(base in chosen for base in at.bases)]
             if ready:
-                level[digest] = min(ready, key=lambda location: (location.stored, location.pack))
+                level[digest] = ready[0] if len(ready) == 1 else min(ready, key=_size)
         if not level:
             break
         chosen.update(level)
@@ -60,7 +60,7 @@ def shallowest(locations: Mapping[Digest, Iterable[Location]]) -> dict[Digest, L
     return chosen
 
 
-def smallest(locations: Mapping[Digest, Iterable[Location]], depth: int = MAX_CHAIN) -> dict[Digest, Location]:
+def smallest(locations: Mapping[Digest, Collection[Location]], depth: int = MAX_CHAIN) -> dict[Digest, Location]:
     """Choose for each digest the location with the fewest bytes that does not close a cycle.
 
     The total is at most that of ``shallowest``. Digests that cannot be decoded are left out.
@@ -70,16 +70,19 @@ def smallest(locations: Mapping[Digest, Iterable[Location]], depth: int = MAX_CH
         depth: Locations with a larger chain depth are chosen only for digests that have no others.
     """
     plain = shallowest(locations)
+    # Most tensors of a model have one location, which needs no search.
+    chosen = {
+        digest: location for digest, location in plain.items() if len(locations[digest]) == 1 and not location.bases
+    }
+    steps = dict.fromkeys(chosen, 0)
+    rest = sorted(plain.keys() - chosen.keys())
     ordered = {
         digest: sorted(
             (location for location in locations[digest] if all(base in plain for base in location.bases)),
             key=lambda location: (location.stored, len(location.bases), location.pack),
         )
-        for digest in plain
+        for digest in rest
     }
-    chosen: dict[Digest, Location] = {}
-    steps: dict[Digest, int] = {}
-    rest = sorted(plain)
     while rest:
         for digest in rest:
             _choose(digest, ordered, chosen, steps, depth)
@@ -107,6 +110,10 @@ def sound_first(
     if sum(map(len, verified.values())) == sum(map(len, locations.values())):
         return choose(verified)
     return {**choose(locations), **choose(verified)}
+
+
+def _size(location: Location) -> tuple[int, str]:
+    return location.stored, location.pack
 
 
 def _bytes(chosen: Mapping[Digest, Location]) -> int:

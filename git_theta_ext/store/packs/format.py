@@ -10,8 +10,10 @@ Reading a header takes at most 16 times its size in memory, and time in proporti
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
@@ -35,9 +37,8 @@ MAX_BASES = 8
 _PREFIX = struct.Struct("<8sIQ")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One blob of a pack.
+class Entry(NamedTuple):
+    """One blob of a pack. It is a tuple, because there is one for each tensor of a model.
 
     Attributes:
         digest: Of the tensor or skeleton.
@@ -55,7 +56,7 @@ class Entry:
     chunks: tuple[int, ...]
     offset: int = 0
     bases: tuple[Digest, ...] = ()
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def stored(self) -> int:
@@ -157,28 +158,55 @@ def _read_entries(header: memoryview, nbytes: int) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def _read_entry(row: Any, offset: int) -> Entry:
-    digest, kind, shape, encoding, params, bases, sizes = row
-    if not (isinstance(sizes, bytes) and isinstance(encoding, str) and isinstance(params, dict)):
-        raise TypeError("an entry has fields of the wrong types")
-    if not all(type(length) is int for length in shape):
-        raise TypeError("a shape is not a list of integers")
+class _Form(NamedTuple):
+    """What tensors of one type and shape have in common.
+
+    Attributes:
+        spec: The type and the shape.
+        chunks: Number of chunks.
+        most: The limit of the stored bytes of a chunk.
+        last: That of the last one.
+    """
+
+    spec: TensorSpec
+    chunks: int
+    most: int
+    last: int
+
+
+@lru_cache(1 << 10)
+def _form(kind: str, shape: tuple[int, ...]) -> _Form:
     if kind == SKELETON.name:
         (length,) = shape
         spec = skeleton_spec(length)
     else:
         spec = TensorSpec.of(kind, shape)
-    if len(sizes) != 4 * chunk_count(spec):
+    chunks = chunk_count(spec)
+    return _Form(spec, chunks, _limit(spec, 0), _limit(spec, max(0, chunks - 1)))
+
+
+def _limit(spec: TensorSpec, number: int) -> int:
+    """Return the limit of the stored bytes of a chunk."""
+    start, end = chunk_range(spec, number)
+    # Every encoding falls back to the plain bytes, so a chunk grows by little more than its own head.
+    return 2 * (end - start) + 1024
+
+
+def _read_entry(row: Any, offset: int) -> Entry:
+    digest, kind, shape, encoding, params, bases, sizes = row
+    if not (isinstance(sizes, bytes) and isinstance(encoding, str) and isinstance(params, dict)):
+        raise TypeError("an entry has fields of the wrong types")
+    if not set(map(type, shape)) <= {int}:
+        raise TypeError("a shape is not a list of integers")
+    form = _form(kind, tuple(shape))
+    if len(sizes) != 4 * form.chunks:
         raise ValueError("the length of a chunk table does not fit its tensor")
-    chunks = struct.unpack(f"<{chunk_count(spec)}I", sizes)
-    for number, stored in enumerate(chunks):
-        start, end = chunk_range(spec, number)
-        # Every encoding falls back to the plain bytes, so a chunk grows by little more than its own head.
-        if stored > 2 * (end - start) + 1024:
-            raise ValueError("a chunk is larger than its tensor allows")
+    chunks = struct.unpack(f"<{form.chunks}I", sizes)
+    if chunks and (chunks[-1] > form.last or max(chunks) > form.most):
+        raise ValueError("a chunk is larger than its tensor allows")
     if len(bases) > MAX_BASES:
         raise ValueError(f"{len(bases)} bases exceed the limit of {MAX_BASES}")
-    return Entry(_digest(digest), spec, encoding, chunks, offset, tuple(map(_digest, bases)), params)
+    return Entry(_digest(digest), form.spec, encoding, chunks, offset, tuple(map(_digest, bases)), params)
 
 
 def _digest(raw: object) -> Digest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from git_theta_ext.interfaces import Chunk
@@ -230,7 +230,7 @@ def _stream(
                 sizes.append(_write_all(file.fileno(), next(coded)))
                 start, end = chunk_range(entry.spec, number)
                 advance(end - start)
-            entries[at] = replace(entry, digest=blob.encoded(), chunks=tuple(sizes), offset=head)
+            entries[at] = entry._replace(digest=blob.encoded(), chunks=tuple(sizes), offset=head)
             head += sum(sizes)
         file.seek(0)
         _write_all(file.fileno(), [write_header(entries)])
@@ -244,7 +244,7 @@ def _copy(source: Path, entries: Sequence[Entry], target: Path) -> tuple[Entry, 
     with source.open("rb") as old, target.open("xb") as file:
         file.seek(head)
         for entry in entries:
-            placed.append(replace(entry, offset=file.tell()))
+            placed.append(entry._replace(offset=file.tell()))
             old.seek(entry.offset)
             for size in entry.chunks:
                 file.write(old.read(size))

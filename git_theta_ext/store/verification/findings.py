@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import StoreError
@@ -85,7 +84,7 @@ class Findings:
         return usable(locations)
 
     def _judged(self, digest: Digest, location: Location) -> Location:
-        return replace(location, verdict=self._unrecorded.get(_key((digest, location)), location.verdict))
+        return location._replace(verdict=self._unrecorded.get(_key((digest, location)), location.verdict))
 
 
 def _key(copy: Copy) -> tuple[Digest, str, str]:

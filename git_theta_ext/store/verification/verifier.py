@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, StoreError, ThetaError
@@ -130,7 +130,7 @@ class Verifier(Inventory):
     def judge_again(self, digests: Iterable[Digest], advance: Callable[[int], None] = no_progress) -> Judged:
         """Decode all locations of some digests, whatever the verdicts on them are; see ``judge``."""
         locations = self.index.locations(digests)
-        copies = [(digest, replace(location, verdict=Verdict.UNKNOWN)) for digest, location in flattened(locations)]
+        copies = [(digest, location._replace(verdict=Verdict.UNKNOWN)) for digest, location in flattened(locations)]
         self._findings.forget(copies)
         self.prove({base for _, location in copies for base in location.bases} - set(locations))
         return self.judge(copies, advance)

@@ -78,6 +78,24 @@ def test_a_row_made_by_hand_is_read():
     assert read_header(rows()).entries[0].chunks == (4,)
 
 
+@pytest.mark.parametrize("same", [True, 1.0])
+def test_a_shape_is_of_integers_even_after_an_equal_one_was_read(same):
+    read_header(rows())
+    with pytest.raises(CorruptError, match="not a list of integers"):
+        read_header(rows(shape=[same]))
+
+
+@pytest.mark.parametrize(("sizes", "right"), [((8, 8), True), ((2 * (1 << 21) + 1024, 9), True), ((8, 1033), False)])
+def test_each_chunk_has_a_limit(sizes, right):
+    spec = TensorSpec.of("F32", ((1 << 19) + 1,))
+    head = write_header([Entry("a" * 64, spec, "dense", sizes)])
+    if right:
+        assert read_header(head).entries[0].chunks == sizes
+    else:
+        with pytest.raises(CorruptError, match="larger than its tensor allows"):
+            read_header(head)
+
+
 @pytest.mark.parametrize(
     "data",
     [
