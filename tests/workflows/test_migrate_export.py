@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 INCLUDE = ("theta", "migrate", "import", "--include", "*.safetensors", "--everything")
 
 
+def trees(repo: Repo) -> dict[str, dict[str, tuple[str, str]]]:
+    """Return the files of all commits."""
+    return {commit: tree(repo, commit) for commit in repo.git("rev-list", "--branches").split()}
+
+
 def models(repo: Repo) -> dict[str, dict[str, tuple[str, str]]]:
     """Return the files of all commits but ``.gitattributes``."""
     return {
-        commit: {path: entry for path, entry in tree(repo, commit).items() if not path.endswith(".gitattributes")}
-        for commit in repo.git("rev-list", "--branches").split()
+        commit: {path: entry for path, entry in files.items() if not path.endswith(".gitattributes")}
+        for commit, files in trees(repo).items()
     }
 
 
@@ -31,7 +36,7 @@ def drop_backup(repo: Repo) -> None:
 
 def test_to_plain_git_and_back_every_blob_is_as_it_was(tmp_path: Path) -> None:
     repo = copy_of(plain_history, tmp_path / "repo")
-    before = models(repo)
+    before = trees(repo)
     repo.git(*INCLUDE)
     there = commit_map(repo)
     drop_backup(repo)
@@ -39,8 +44,7 @@ def test_to_plain_git_and_back_every_blob_is_as_it_was(tmp_path: Path) -> None:
     back = commit_map(repo)
     assert (data["versions"], data["left"]) == (7, [])
     assert changed_metadata(repo) == []
-    assert models(repo) == {back[there[commit]]: files for commit, files in before.items()}
-    assert "theta" not in repo.git("show", "main:.gitattributes")
+    assert trees(repo) == {back[there[commit]]: files for commit, files in before.items()}
     assert repo.read() == model(5)
     assert repo.git("status", "--porcelain") == ""
 
@@ -65,6 +69,25 @@ def test_to_git_lfs_the_pointers_are_those_that_were_there(tmp_path: Path) -> No
     assert repo.git("check-attr", "filter", "--", MODEL).endswith(": lfs")
     assert repo.read() == model(6)
     assert repo.git("status", "--porcelain") == ""
+
+
+def test_commits_before_the_first_model_keep_their_signatures(repo: Repo) -> None:
+    def sign(command: str) -> None:
+        text = repo.run("cat-file", "commit", "HEAD").stdout.replace("\n\n", f"\ngpgsig {command}\n\n", 1)
+        repo.git("reset", "--soft", repo.git("hash-object", "-t", "commit", "-w", "--stdin", input=text))
+
+    repo.git("update-ref", "-d", "HEAD")
+    repo.git("rm", "-rq", "--cached", ".")
+    repo.git("commit", "-q", "--allow-empty", "-m", "no model yet")
+    sign("first")
+    first = repo.git("rev-parse", "HEAD")
+    repo.write_model(seed=1)
+    repo.git("add", ".")
+    repo.git("commit", "-qm", "a model")
+    sign("second")
+    done = repo.run("theta", "migrate", "export", "--to", "plain", "--json")
+    assert json.loads(done.stdout)["signatures"] == 1
+    assert repo.git("rev-parse", "HEAD~1") == first
 
 
 def test_a_version_without_parameters_stops_it(tmp_path: Path) -> None:

@@ -86,9 +86,12 @@ def test_an_object_that_is_missing_or_damaged_stops_it(original: Repo) -> None:
         if parameter["theta_metadata"]["update_type"] == "sparse"
     ]
     (original.path / ".git/lfs/objects" / updated[0][:2] / updated[0][2:4] / updated[0]).unlink()
-    done = original.run("theta", "migrate", "import", "--include", "*.safetensors", "--allow-missing")
-    assert f"left {MODEL}: object {updated[0]} of Git LFS missing" in done.stdout
-    assert "of Git LFS cannot be fetched; left as it is" in done.stderr  # a later version that depends on it
+    command = ("theta", "migrate", "import", "--include", "*.safetensors", "--allow-missing", "--json")
+    done = json.loads(original.git(*command))
+    missing = f"object {updated[0]} of Git LFS"
+    # The second reason is that of later versions, which depend on it.
+    assert {left["reason"] for left in done["left"]} == {f"{missing} missing", f"the {missing} cannot be fetched"}
+    assert (done["versions"], len(done["left"])) == (2, 3)
     assert MODEL in original.git("ls-tree", "--name-only", "HEAD")
 
 

@@ -161,7 +161,7 @@ def _report(output: Output, done: Migrated, commit_map: str, *, dry: bool) -> No
     }
     output.result(data, _lines(done, commit_map, dry=dry))
     if done.signatures and done.versions:
-        would = "would lose" if dry else "have lost"
+        would = "may lose" if dry else "have lost"
         output.warning(f"{plural(done.signatures, 'commit')} or tags {would} their signature")
 
 

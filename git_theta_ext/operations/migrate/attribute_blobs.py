@@ -52,16 +52,18 @@ class AttributeBlobs:
         """Return the texts of the files at the top."""
         return [self.texts[oid] for folder, oid in self.places if not folder]
 
-    def edited(self, edit: Callable[[str, str], str]) -> dict[tuple[bytes, str], str]:
-        """Return the new blob of each folder and blob.
+    def edited(self, edit: Callable[[str, str], str]) -> dict[tuple[bytes, str], str | None]:
+        """Return the new blob of each folder and blob; None for one that has become empty.
 
         Args:
             edit: Returns the new text, given the old one and the folder.
         """
-        return {
-            (folder, oid): self.store(edit(self.texts[oid], folder.decode("utf-8", "surrogateescape")))
-            for folder, oid in self.places
-        }
+        blobs: dict[tuple[bytes, str], str | None] = {}
+        for folder, oid in self.places:
+            old = self.texts[oid]
+            new = edit(old, folder.decode("utf-8", "surrogateescape"))
+            blobs[folder, oid] = self.store(new) if new or not old else None
+        return blobs
 
     def store(self, text: str) -> str:
         """Store a text and return its blob."""

@@ -120,6 +120,7 @@ class Converter:
         journal: Is completed; what it has already is not done again.
         kind: The format in which to restore checkpoints of git-theta 0.2.0; None if each of them decides.
         allow_missing: Whether one of them may stay as it is if an object is missing.
+        left: Is filled with the blobs that stay for that reason, and what is missing.
     """
 
     workspace: Workspace
@@ -128,6 +129,7 @@ class Converter:
     journal: Journal
     kind: FileKind | None = None
     allow_missing: bool = False
+    left: dict[str, str] = field(default_factory=dict)
 
     def run(self, files: Mapping[str, bytes], advance: Callable[[int], None]) -> dict[str, str]:
         """Convert blobs.
@@ -180,7 +182,7 @@ class Converter:
         except MissingError as error:  # of an earlier version, to which it is an update
             if not self.allow_missing:
                 raise
-            self.workspace.reporter.warning(f"{error.message.splitlines()[0]}; left as it is")
+            self.left[oid] = error.message.splitlines()[0].removeprefix(f"{path}: ")
             return None
         finally:
             file_path.unlink(missing_ok=True)

@@ -85,7 +85,7 @@ class _Export:
         total = sum(self._manifests.values())
         return Migrated(len(listing.commits), len(paths), len(self._manifests), total, tuple(left))
 
-    def convert(self, listing: Listing) -> FileEdit:
+    def convert(self, listing: Listing, planned: Migrated) -> tuple[FileEdit, Migrated]:
         """Write all versions, and return how to rewrite commits."""
         workspace, repo = self.workspace, self.workspace.repo
         with workspace.reporter.progress("fetching") as advance:
@@ -97,7 +97,7 @@ class _Export:
         ):
             blobs = self._run(journal, listing.files, advance)
         edited = AttributeBlobs.of(repo, listing.attributes).edited(lambda old, _: from_theta(old, lfs=self.lfs))
-        return FileEdit(self.matches, blobs, edited)
+        return FileEdit(self.matches, blobs, edited), planned
 
     def _run(self, journal: Journal, paths: Mapping[str, bytes], advance: Callable[[int], None]) -> dict[str, str]:
         repo, storage = self.workspace.repo, LfsStorage.of(self.workspace.repo)

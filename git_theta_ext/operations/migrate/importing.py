@@ -134,7 +134,7 @@ class _Import:
             fetched_bytes=sum(pointer.size for pointer in fetched),
         )
 
-    def convert(self, listing: Listing) -> FileEdit:
+    def convert(self, listing: Listing, planned: Migrated) -> tuple[FileEdit, Migrated]:
         """Store the tensors of all versions, and return how to rewrite commits."""
         workspace, repo, sources = self.workspace, self.workspace.repo, self._sources
         assert sources is not None
@@ -143,14 +143,19 @@ class _Import:
             Journal(state_folder(repo) / name) as journal,
             workspace.reporter.progress("storing models", sources.nbytes) as advance,
         ):
-            blobs = Converter(workspace, sources, LfsStorage.of(repo), journal, self.kind, self.allow_missing).run(
-                listing.files, advance
-            )
+            converter = Converter(workspace, sources, LfsStorage.of(repo), journal, self.kind, self.allow_missing)
+            blobs = converter.run(listing.files, advance)
         self.manifests.update(blobs.values())
         attributes = AttributeBlobs.of(repo, listing.attributes)
         macros = {name for old in attributes.at_top() for name in macros_of(old)}
         edited = attributes.edited(lambda old, folder: to_theta(old, self.tracked, folder, macros))
-        return FileEdit(self.matches, blobs, edited, attributes.store(to_theta("", self.tracked)))
+        done = replace(
+            planned,
+            versions=planned.versions - len(converter.left),
+            nbytes=planned.nbytes - sum(map(sources.size, converter.left)),
+            left=(*planned.left, *((text(listing.files[oid]), reason) for oid, reason in converter.left.items())),
+        )
+        return FileEdit(self.matches, blobs, edited, attributes.store(to_theta("", self.tracked))), done
 
 
 def _missing(sources: Sources, listing: Listing, reasons: Iterable[str]) -> MissingError:

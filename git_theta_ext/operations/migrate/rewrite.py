@@ -38,22 +38,23 @@ class FileEdit:
     Attributes:
         matches: Returns whether a path is to be migrated.
         blobs: Blob to what replaces it at such a path.
-        attributes: The folder and the blob of each ``.gitattributes``, to the blob that replaces it.
+        attributes: The folder and the blob of each ``.gitattributes``, to the blob that replaces it; None to remove it.
         default: The blob of the ``.gitattributes`` at the top of commits that have none; None to add none.
     """
 
     matches: Callable[[bytes], bool]
     blobs: Mapping[str, str]
-    attributes: Mapping[tuple[bytes, str], str]
+    attributes: Mapping[tuple[bytes, str], str | None]
     default: str | None = None
 
-    def change(self, change: Change) -> Change:
+    def change(self, change: Change) -> Change | Delete:
         """Return a change with the new blob."""
         folder = attributes_folder(change.path)
         if folder is not None:
             if not change.regular:  # git does not follow it
                 return self._default() if not folder and self.default else change
-            return replace(change, oid=self.attributes[folder, change.oid])
+            oid = self.attributes[folder, change.oid]
+            return Delete(change.path, change.written) if oid is None else replace(change, oid=oid)
         if change.regular and change.oid in self.blobs and self.matches(change.path):
             return replace(change, oid=self.blobs[change.oid])
         return change

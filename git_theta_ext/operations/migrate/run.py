@@ -55,7 +55,7 @@ class Migrated:
         left: Paths of models that stay as they are, and why.
         fetched: Number of objects of Git LFS that were fetched.
         fetched_bytes: Their size.
-        signatures: Number of commits and tags that lose a signature.
+        signatures: Number of commits and tags that lose a signature; before the migration the largest possible number.
         moves: The refs that were rewritten.
         resumed: Whether this only completed an interrupted migration.
     """
@@ -83,8 +83,8 @@ class Direction(Protocol):
         """Return what there is to convert."""
         ...
 
-    def convert(self, listing: Listing) -> FileEdit:
-        """Convert it, and return how to rewrite commits."""
+    def convert(self, listing: Listing, planned: Migrated) -> tuple[FileEdit, Migrated]:
+        """Convert it, and return how to rewrite commits, and what was converted of what was planned."""
         ...
 
 
@@ -110,14 +110,17 @@ def migrate(workspace: Workspace, scope: Scope, direction: Direction) -> Migrate
             warn_of_remote_branches(repo, workspace.reporter)
         listing = list_history(workspace, refs, direction)
         planned = direction.plan(listing, dry_run=scope.dry_run)
-        planned = replace(planned, signatures=count_signatures(repo, listing.commits, refs))
         if scope.dry_run or not planned.versions:
-            return planned
-        edit = direction.convert(listing)
+            return replace(planned, signatures=count_signatures(repo, listing.commits, refs))
+        edit, done = direction.convert(listing, planned)
         with workspace.reporter.progress("rewriting commits", len(listing.commits), counted=True) as advance:
             ids = rewrite(repo, tips_of(repo, refs), edit, state_folder(repo) / "marks", advance)
         check_rewritten(repo, tips_of(repo, refs), ids)
-        return replace(planned, moves=tuple(finish(workspace, refs, ids)))
+        rewritten = tuple(finish(workspace, refs, ids))
+        moved = {move.ref for move in rewritten}
+        changed = [old for old, new in ids.items() if old != new]
+        signatures = count_signatures(repo, changed, [ref for ref in refs if ref.name in moved])
+        return replace(done, signatures=signatures, moves=rewritten)
 
 
 def list_history(workspace: Workspace, refs: list[Ref], direction: Direction) -> Listing:

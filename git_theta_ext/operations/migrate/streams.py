@@ -99,7 +99,7 @@ Event = Reset | Begin | Parent | Change | Delete | End
 class Edit(Protocol):
     """Decides what becomes of the files of each commit."""
 
-    def change(self, change: Change) -> Change:
+    def change(self, change: Change) -> Change | Delete:
         """Return what replaces a change."""
         ...
 
