@@ -26,7 +26,20 @@ _SHELLS = frozenset({b"sh", b"dash", b"bash", b"busybox"})
 _OURS = frozenset({b"git-theta", b"git-merge-theta"})
 _EXEC_PATH = "git-core"
 """The directory of git's own programs, which git puts first in the ``PATH`` of the programs that it runs."""
-_QUIET = frozenset({b"-q", b"--quiet", b"--no-progress"})
+_QUIET = frozenset({b"--quiet", b"--no-progress"})
+_SHORT_WITH_VALUE = {
+    b"checkout": b"bB",
+    b"cherry-pick": b"mXS",
+    b"clone": b"bcouj",
+    b"commit": b"mFCctSu",
+    b"fetch": b"jo",
+    b"merge": b"msXFS",
+    b"pull": b"sXSjo",
+    b"push": b"o",
+    b"rebase": b"sXxCS",
+    b"switch": b"cC",
+}
+"""By command, the letters of options whose value may follow in the same argument, so that it names no more options."""
 _WITH_VALUE = frozenset(
     {b"-c", b"-C", b"--git-dir", b"--work-tree", b"--namespace", b"--super-prefix", b"--config-env", b"--attr-source"}
 )
@@ -113,9 +126,17 @@ def wants_quiet(pid: int, proc: Path = _PROC) -> bool:
     """
     for process in _gits(pid, proc):
         words = _words(proc / str(process))
-        if not _QUIET.isdisjoint(words[: words.index(b"--")] if b"--" in words else words):
+        options = words[: words.index(b"--")] if b"--" in words else words
+        if not _QUIET.isdisjoint(options) or any(b"q" in _letters(word, words[0]) for word in options):
             return True
     return False
+
+
+def _letters(word: bytes, command: bytes) -> bytes:
+    """Return the letters of the short options in an argument, such as ``fq`` of ``-fq``."""
+    letters = word[1:] if word.startswith(b"-") and not word.startswith(b"--") else b""
+    valued = (number for number, letter in enumerate(letters) if letter in _SHORT_WITH_VALUE.get(command, b""))
+    return letters[: next(valued, len(letters))]
 
 
 def _is_dry(words: list[bytes]) -> bool:

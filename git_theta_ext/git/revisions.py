@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
 
+_TO_THE_SAME_NAME = frozenset({"current", "matching"})
+"""Values of ``push.default`` for which the branch on the remote has the name of the local one."""
+
 
 def find_object(repo: Repository, name: str, env: Mapping[str, str] | None = None) -> str | None:
     """Return the id of the object that a name resolves to, such as ``HEAD:PATH``; None if there is none."""
@@ -47,9 +50,11 @@ def pushed_ref(repo: Repository, remote: str) -> str | None:
     branch = branch_of(repo)
     if branch is None:
         return None
-    # A refspec for pushes precedes the upstream branch.
+    # A refspec for pushes precedes the upstream branch, which does not count if pushes keep the name.
     form = "--format=%(push:remotename)%00%(push:remoteref)%0a%(upstream:remotename)%00%(upstream:remoteref)"
     lines = repo.run("for-each-ref", form, f"refs/heads/{branch}").decode(errors="surrogateescape").splitlines()
+    if (repo.config.text("push.default") or "").lower() in _TO_THE_SAME_NAME:
+        lines = lines[:1]
     targets = (ref for name, _, ref in (line.partition("\0") for line in lines) if name == remote and ref)
     return next(targets, f"refs/heads/{branch}")
 

@@ -77,12 +77,26 @@ def test_all_files_are_locked_or_none(work: Repo, host: LfsHost) -> None:
     host.locks.lock("parts/c.safetensors", "bob", at=LOCKED_AT)
     words = refused(work, "theta", "lock", "parts")
     assert f"parts/c.safetensors, locked by bob since {LOCKED_AT}" in words
+    below = Repo(work.path / "parts")
+    assert below.git("theta", "locks").startswith("c.safetensors  bob")
+    assert ": c.safetensors, locked by bob" in refused(below, "theta", "lock", "c.safetensors")
+    assert below.git("theta", "lock", f"../{MODEL}") == f"../{MODEL}: locked"
+    assert below.git("theta", "unlock", f"../{MODEL}") == f"../{MODEL}: unlocked"
     assert host.locks.held() == {"parts/c.safetensors": "bob"}
     assert "locked by bob" in refused(work, "theta", "unlock", "parts/c.safetensors")
     work.git("theta", "unlock", "--force", "parts/c.safetensors")
     work.git("theta", "lock", "parts", MODEL)
     assert len(host.locks.held()) == 4
     work.git("theta", "unlock", "parts")
+    assert host.locks.held() == {MODEL: "ada"}
+
+
+def test_the_first_of_several_addresses_has_the_locks(work: Repo, host: LfsHost, url: str) -> None:
+    for user in ("ada", "bob"):
+        work.git("remote", "set-url", "--add", "--push", "origin", address(url, user))
+    done = work.run("theta", "lock", MODEL)
+    assert "origin has 2 addresses to push to" in done.stderr
+    assert "pw" not in done.stderr
     assert host.locks.held() == {MODEL: "ada"}
 
 

@@ -44,6 +44,9 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     taken = locks.lock([*selection.named, *selection.matched])
     output.result(
         {"remote": locks.name, "locks": [{**lock_data(one.lock), "new": one.new} for one in taken]},
-        (f"{one.lock.path}: {'locked' if one.new else 'you have locked it already'}" for one in taken),
+        (
+            f"{workspace.repo.relative(one.lock.path)}: {'locked' if one.new else 'you have locked it already'}"
+            for one in taken
+        ),
     )
     return 0

@@ -54,8 +54,9 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         removed = locks.unlock_by_id(args.id, force=args.force)
     output.result(
         {"remote": locks.name, "locks": [lock_data(lock) for lock in removed]},
-        (f"{lock.path}: unlocked" for lock in removed),
+        (f"{workspace.repo.relative(lock.path)}: unlocked" for lock in removed),
     )
     if unpushed := locks.unpushed(removed):
-        output.warning(f"commits that change {shortlist(unpushed)} are not on {locks.name} yet", "git push")
+        shown = shortlist(map(workspace.repo.relative, unpushed))
+        output.warning(f"commits that change {shown} are not on {locks.name} yet", "git push")
     return 0

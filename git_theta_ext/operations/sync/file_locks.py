@@ -57,7 +57,13 @@ class RemoteLocks:
         remote = name or push_remote(workspace.repo)
         if remote is None:
             raise UsageError("there is no remote with locks", hint="git remote add origin URL")
-        opened = open_remote(workspace, remote, push_addresses(workspace.repo, remote)[0])
+        address, *others = push_addresses(workspace.repo, remote)
+        if others:
+            workspace.reporter.note(
+                f"{redacted(remote)} has {1 + len(others)} addresses to push to;"
+                f" these are the locks of {redacted(address)}"
+            )
+        opened = open_remote(workspace, remote, address)
         if not isinstance(opened.plugin, LockingRemote):
             raise UsageError(
                 f"{redacted(remote)} has no locks, as it stores parameters at {opened.url}; Git LFS servers have locks",
@@ -133,7 +139,9 @@ class RemoteLocks:
         by_path = {lock.path: lock for lock in (*held.theirs, *held.ours)}
         for path in selection.named:
             if path not in by_path:
-                raise UsageError(f"{path} is not locked on {self.name}", hint="git theta locks lists locks")
+                raise UsageError(
+                    f"{self._shown(path)} is not locked on {self.name}", hint="git theta locks lists locks"
+                )
         wanted = dict.fromkeys((*selection.named, *(path for path in selection.matched if path in by_path)))
         if not wanted:
             raise UsageError(f"no checkpoint of these is locked on {self.name}", hint="git theta locks lists locks")
@@ -169,7 +177,7 @@ class RemoteLocks:
         paths = " ".join(self.workspace.repo.argument(lock.path) for lock in locks)
         force = f"git theta unlock --force {self._remote_argument}{paths}"
         return LockedError(
-            f"{what}: {shortlist(map(described, locks))}",
+            f"{what}: {shortlist(self._described(lock) for lock in locks)}",
             hint=f"ask the owner to run git theta unlock, or remove the lock: {force}",
         )
 
@@ -185,7 +193,7 @@ class RemoteLocks:
             return ours
         theirs = [lock for lock in held.theirs if lock.path in set(wanted)]
         if not theirs:
-            raise LockedError(f"{path} is locked on {self.name}", hint="git theta locks lists locks")
+            raise LockedError(f"{self._shown(path)} is locked on {self.name}", hint="git theta locks lists locks")
         raise self.refusal(theirs, "nothing is locked, as others have locked files")
 
     def _release(self, locks: Iterable[FileLock]) -> None:
@@ -195,7 +203,7 @@ class RemoteLocks:
                 self.locks.unlock(lock.id, self.ref, force=False)
             except RemoteError as error:  # noqa: PERF203 - rare
                 command = f"git theta unlock --force {self._remote_argument}{self.workspace.repo.argument(lock.path)}"
-                self.workspace.reporter.warning(f"{lock.path} is still locked: {error.message}", command)
+                self.workspace.reporter.warning(f"{self._shown(lock.path)} is still locked: {error.message}", command)
 
     def _remove(self, locks: Sequence[FileLock], held: HeldLocks, *, force: bool) -> list[FileLock]:
         theirs = [lock for lock in locks if lock in held.theirs]
@@ -215,13 +223,13 @@ class RemoteLocks:
             path = changed.split(b"\0")[0][3:].decode(errors="surrogateescape")
             arguments = f"{self._remote_argument}{repo.argument(path)}"
             raise RepositoryError(
-                f"{path} has changes that are not committed; whoever locks it next would not have them",
+                f"{self._shown(path)} has changes that are not committed; whoever locks it next would not have them",
                 hint=f"git commit, and then git push; if that is not wanted: git theta unlock --force {arguments}",
             )
 
+    def _described(self, lock: FileLock) -> str:
+        since = f" since {lock.locked_at}" if lock.locked_at else ""
+        return f"{self._shown(lock.path)}, locked by {lock.owner or 'another user'}{since}"
 
-def described(lock: FileLock) -> str:
-    """Describe a lock for people."""
-    return f"{lock.path}, locked by {lock.owner or 'another user'}" + (
-        f" since {lock.locked_at}" * bool(lock.locked_at)
-    )
+    def _shown(self, path: str) -> str:
+        return self.workspace.repo.relative(path)

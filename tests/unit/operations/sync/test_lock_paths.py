@@ -84,6 +84,8 @@ def test_the_ref_is_that_of_the_push(top):
     git(top, "config", "branch.main.merge", "refs/heads/up")
     assert pushed_ref(Repository.discover(), "origin") == "refs/heads/up"
     assert pushed_ref(Repository.discover(), "other") == "refs/heads/main"
+    git(top, "config", "push.default", "current")
+    assert pushed_ref(Repository.discover(), "origin") == "refs/heads/main"
     git(top, "config", "remote.origin.push", "refs/heads/*:refs/heads/mine/*")
     assert pushed_ref(Repository.discover(), "origin") == "refs/heads/mine/main"
     git(top, "checkout", "-q", "--detach")
