@@ -8,10 +8,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import SPECS, Repo, WithHistory, safetensors, tensors
+from helpers import MODEL, SPECS, Repo, WithHistory, safetensors, tensors
+
+from git_theta_ext.model.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from git_theta_ext.model.manifest import Parameter
 
 FOLDER = "run"
 INDEX = f"{FOLDER}/model.safetensors.index.json"
@@ -64,6 +68,11 @@ def problems(repo: Repo, files: Mapping[str, bytes]) -> list[str]:
     return wrong + [problem for path, data in files.items() if path in found for problem in repo.problems(path, data)]
 
 
+def parameters(repo: Repo, path: str, rev: str = "HEAD") -> Mapping[str, Parameter]:
+    """Return the parameters of a checkpoint in a commit."""
+    return Manifest.parse(repo.run("cat-file", "blob", f"{rev}:{path}").stdout.encode()).parameters
+
+
 EVERY = dict.fromkeys(NAMES[:-1], 3)
 """All tensors but the integers, trained."""
 
@@ -95,6 +104,20 @@ def test_one_call_of_the_driver_answers_the_others(with_history: WithHistory, op
     assert modules.count("git_theta_ext.git.answers") >= 3
     assert problems(repo, sharded(dict.fromkeys(NAMES, 2), THREE)) == []
     assert not any((repo.path / ".git/theta/merging/answers").iterdir())
+
+
+def test_shards_and_one_file_are_merged_to_the_same_bits(with_history: WithHistory) -> None:
+    def both(seed: int) -> dict[str, bytes]:
+        changed = dict.fromkeys(NAMES[:-1], seed)
+        return sharded(changed, THREE) | {"one/model.safetensors": sharded(changed, ())[f"{FOLDER}/{MODEL}"]}
+
+    repo = with_history(lambda repo: branches(repo, *map(both, (1, 2, 3))))
+    repo.git("-c", "theta.merge.method=ties", "merge", "side")
+    one, *shards = ("one/model.safetensors", *(path for path in sharded({}, THREE) if path != INDEX))
+    merged = parameters(repo, one)
+    assert merged == {name: value for path in shards for name, value in parameters(repo, path).items()}
+    before = parameters(repo, one, "HEAD^")
+    assert [name for name in NAMES if merged[name] == before[name]] == NAMES[-1:]
 
 
 def test_merge_of_a_model_is_recorded_and_repeated(with_history: WithHistory) -> None:

@@ -58,6 +58,13 @@ def bench(tmp_path):
     made.store.close()
 
 
+@pytest.fixture(scope="module")
+def module_bench(tmp_path_factory):
+    made = Bench(tmp_path_factory.mktemp("bench") / "theta")
+    yield made
+    made.store.close()
+
+
 class Composer:
     """Lays out any parameters, in order of their names."""
 

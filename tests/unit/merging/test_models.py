@@ -1,12 +1,9 @@
 import json
 
-import numpy as np
-import pytest
-
 from git_theta_ext.merging.model_versions import ModelVersions
 from git_theta_ext.merging.models import apply_model
 from git_theta_ext.merging.planning.plan import plan
-from git_theta_ext.merging.rules.rules import Rules, choice
+from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.model.shard_index import ShardIndex
 
@@ -83,25 +80,3 @@ def test_conflict_on_a_moved_parameter_has_all_candidates(bench):
     assert [bench.values(value) for value in (conflict.base, *conflict.sides)] == [A, B, C]
     assert not outcome.files["2"].conflicts
     assert outcome.conflicts == 1
-
-
-@pytest.mark.parametrize(
-    ("method", "options"),
-    [("ties", {"density": 0.3}), ("ties", {"density": 0.3, "ties": "original"}), ("dare", {}), ("breadcrumbs", {})],
-)
-def test_shards_give_the_bits_of_one_file(bench, method, options):
-    rng = np.random.default_rng(5)
-    names = [f"{letter}{n}" for letter in "abcd" for n in range(3)]
-    scale = {"a": 1.0, "b": 0.1, "c": 0.01, "d": 1.0}
-    start = {name: rng.normal(size=40).astype(np.float32) for name in names}
-    trained = [
-        {n: v + rng.normal(size=40).astype(np.float32) * np.float32(scale[n[0]]) for n, v in start.items()}
-        for _ in "ab"
-    ]
-    found = []
-    for files in ({"m": "abcd"}, ONE, THREE):
-        sides = [version(bench, some, files) for some in (start, *trained)]
-        outcome = merged(bench, *sides, rules=Rules(choice(method, options)))
-        found.append({n: p.digest for f in outcome.files.values() for n, p in f.parameters.items()})
-    assert found[0] == found[1] == found[2]
-    assert len(found[0]) == len(names)
