@@ -112,8 +112,8 @@ def _with_untracked(repo: Repository, diffs: Iterable[ModelDiff]) -> list[ModelD
 
 def _left_out(repo: Repository, paths: Sequence[str]) -> str:
     what = "1 untracked file is" if len(paths) == 1 else f"{len(paths)} untracked files are"
-    folder = repo.argument(posixpath.dirname(paths[0]) or ".")
-    return f"{what} left out: git add {folder} && git theta diff --cached"
+    folder = posixpath.dirname(paths[0]) or "."
+    return f"{what} left out: git add {repo.argument(folder)} && git theta diff --cached"
 
 
 def _version(side: Mapping[str, Side]) -> ModelVersion | None:
