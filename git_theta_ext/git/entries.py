@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.process import RunGit
 
-_REGULAR_MODES = frozenset({"100644", "100755", "100664"})
+REGULAR, EXECUTABLE = "100644", "100755"
+"""The modes of files."""
+
+_REGULAR_MODES = frozenset({REGULAR, EXECUTABLE, "100664"})
 
 
 @dataclass(frozen=True)

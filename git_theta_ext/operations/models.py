@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import posixpath
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.git.attributes import model_names
-from git_theta_ext.git.entries import tree_entry
+from git_theta_ext.git.entries import EXECUTABLE, tree_entry
 from git_theta_ext.git.objects import object_infos, read_manifests, read_objects
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.model.shard_index import MAX_INDEX, ShardIndex
@@ -31,10 +31,12 @@ class Directory:
     Attributes:
         repo: The repository.
         files: Path to object id.
+        executable: Paths of the files that are executable.
     """
 
     repo: Repository
     files: Mapping[str, str]
+    executable: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, repo: Repository, rev: str | None, path: str) -> Directory:
@@ -52,7 +54,7 @@ class Directory:
             entries = [e for e in repo.entries(None) if posixpath.dirname(e.path) == path and not e.stage]
         else:
             entries = _listed(repo, rev, [f"{path}/"] if path else [])
-        return cls(repo, {entry.path: entry.oid for entry in entries if entry.regular})
+        return cls._of(repo, entries)
 
     @classmethod
     def of_tree(cls, repo: Repository, tree: str, path: str) -> Directory:
@@ -63,8 +65,13 @@ class Directory:
             tree: Object id of the tree.
             path: The directory, relative to the top; empty for the top.
         """
-        entries = [entry for entry in _listed(repo, tree) if entry.regular]
-        return cls(repo, {posixpath.join(path, entry.path): entry.oid for entry in entries})
+        return cls._of(repo, [replace(entry, path=posixpath.join(path, entry.path)) for entry in _listed(repo, tree)])
+
+    @classmethod
+    def _of(cls, repo: Repository, entries: Iterable[TreeEntry]) -> Directory:
+        files = {entry.path: entry for entry in entries if entry.regular}
+        executable = frozenset(path for path, entry in files.items() if entry.mode == EXECUTABLE)
+        return cls(repo, {path: entry.oid for path, entry in files.items()}, executable)
 
     @cached_property
     def models(self) -> dict[str, ModelFiles]:

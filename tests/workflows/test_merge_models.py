@@ -218,3 +218,31 @@ def test_branches_that_are_merged_at_once(with_history: WithHistory) -> None:
     repo.git("merge", "-s", "theta", "side", "third")
     assert problems(repo, sharded(CASES["more shards"][1] | {NAMES[3]: 4}, THREE)) == []
     assert len(repo.git("log", "-1", "--format=%P").split()) == 3
+
+
+def _both_add(repo: Repo) -> None:
+    """Let each branch add a tensor to another shard, so that both change the same lines of the index."""
+    repo.git("theta", "track", "*.safetensors")
+
+    def added(number: int, name: str) -> dict[str, bytes]:
+        files = sharded({}, TWO)
+        path = f"{FOLDER}/model-{number:05}-of-00002.safetensors"
+        content = {key: value for key, value in tensors(1).items() if (key in NAMES[:5]) == (number == 1)}
+        files[path] = safetensors(content | {name: ("F32", (2,), bytes(8))}, {"format": "pt"})
+        index = json.loads(files[INDEX])
+        index["metadata"]["total_size"] += 8
+        index["weight_map"][name] = path.removeprefix(f"{FOLDER}/")
+        return files | {INDEX: (json.dumps(index, indent=2) + "\n").encode()}
+
+    branches(repo, sharded({}, TWO), added(1, "z.ours"), added(2, "z.theirs"))
+
+
+@pytest.mark.parametrize("words", [["merge", "side"], ["cherry-pick", "side"]], ids=lambda words: words[0])
+def test_index_that_both_branches_changed_follows_from_the_shards(with_history: WithHistory, words: list[str]) -> None:
+    repo = with_history(_both_add)
+    repo.git(*words)
+    index = json.loads(repo.read(INDEX))
+    assert index["weight_map"].keys() == {*NAMES, "z.ours", "z.theirs"}
+    assert index["weight_map"]["z.theirs"] == "model-00002-of-00002.safetensors"
+    before = json.loads(repo.git("show", f"HEAD~1:{INDEX}"))["metadata"]["total_size"]
+    assert index["metadata"]["total_size"] == before + 8

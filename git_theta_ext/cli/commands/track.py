@@ -15,6 +15,7 @@ from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git import attributes
 from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.index_attributes import add_index
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.pathspecs import worktree_of
@@ -119,7 +120,7 @@ def _add(
                 "when they are added again",
                 "git lfs pull && git theta add .",
             )
-        text = outcome.text
+        text = add_index(outcome.text, pattern)
     return text, added, lines
 
 

@@ -14,6 +14,7 @@ from git_theta_ext.errors import UsageError
 from git_theta_ext.git import attributes
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.entries import update_index
+from git_theta_ext.git.index_attributes import remove_index
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.repository import Repository
 
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         shorter = attributes.remove(text, pattern)
         if shorter == text:
             raise UsageError(f"{pattern!r} is not tracked by {path}", hint="git theta track")
-        text = shorter
+        text = remove_index(shorter, pattern)
     if text != before:
         attributes.write(path, text)
     output_of(args).result(

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, ManifestError
+from git_theta_ext.git.entries import EXECUTABLE, REGULAR
 from git_theta_ext.merging.model_versions import ModelVersions
 from git_theta_ext.operations.models import Directory
 
@@ -60,6 +61,13 @@ class MergedDirectories:
         if directory is None or model is None:
             return {}
         return {path: directory.files[path] for path in (*model.shards, model.index) if path is not None}
+
+    def mode(self, path: str) -> str:
+        """Return the merged mode of a file, which is that of a side that changed it."""
+        base = None if self.base is None or path not in self.base.files else path in self.base.executable
+        modes = [path in side.executable for side in self.sides if path in side.files]
+        changed = [mode for mode in modes if mode != base]
+        return EXECUTABLE if next(iter([*changed, *modes]), False) else REGULAR
 
     def versions(self) -> ModelVersions | None:
         """Return the versions of the model; None if they cannot be merged as one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.answers import calling_git, drop_answers, keep_answer
 from git_theta_ext.git.objects import blob_id, read_objects
+from git_theta_ext.git.process import FINISHED_LATER
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import LayoutConflict
 from git_theta_ext.model.manifest import Manifest, is_manifest
@@ -95,7 +97,7 @@ def answer(workspace: Workspace, call: DriverCall) -> Answer | None:
         if merged is None:
             return None
         keep(repo, directories, rules, merged)
-        if not merged.by_git:
+        if not merged.by_git and FINISHED_LATER not in os.environ:
             workspace.reporter.warning(
                 f"{merged.name}: the model is merged, but git merges its files one by one and cannot write them all",
                 f"git theta resolve {repo.argument(posixpath.dirname(path))}",

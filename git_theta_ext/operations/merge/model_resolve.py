@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.merge.model_directories import MergedDirectories
     from git_theta_ext.operations.workspace import Workspace
 
-_MODE = "100644"
 _SIDES = (1, 2, 3)
 
 
@@ -158,11 +157,12 @@ def _write(repo: Repository, directories: MergedDirectories, merged: MergedModel
             versions = [d.files.get(path, oid) for d in (directories.base, *directories.sides) if d is not None]
             numbers = _SIDES[-len(versions) :]
             entries += [
-                TreeEntry(path, version, _MODE, number) for number, version in zip(numbers, versions, strict=True)
+                TreeEntry(path, version, directories.mode(path), number)
+                for number, version in zip(numbers, versions, strict=True)
             ]
         else:
             resolved.append(path)
-            entries.append(TreeEntry(path, oid, _MODE))
+            entries.append(TreeEntry(path, oid, directories.mode(path)))
     update_index(repo.run, entries)
     top = worktree_of(repo)
     for path in conflicted:

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.merge.record import Results
     from git_theta_ext.operations.workspace import Workspace
 
-_MODE = "100644"
-
 
 @dataclass(frozen=True)
 class ModelCandidate:
@@ -120,7 +118,7 @@ def merged_model(workspace: Workspace, planned: PlannedModel) -> StrategyModel:
     outcome = merge_model(workspace, versions, planned.plan, heads, label=f"merging {name}")
     report(workspace, name, outcome, argument=directories.folder)
     contents = outcome.contents()
-    entries = [TreeEntry(path, write_blob(repo, content), _MODE) for path, content in contents.items()]
+    entries = [TreeEntry(path, write_blob(repo, content), directories.mode(path)) for path, content in contents.items()]
     gone = [TreeEntry(path, "0" * 2 * repo.oid_bytes, "0") for path in versions.paths() - contents.keys()]
     stages: list[TreeEntry] = []
     for entry in entries:
@@ -138,4 +136,4 @@ def _stages(directories: MergedDirectories, entry: TreeEntry) -> list[TreeEntry]
     ours, *others = [side.files.get(entry.path, entry.oid) for side in directories.sides]
     theirs = next((other for other in others if other != ours), ours)
     numbered = {1: base, 2: ours, 3: theirs}
-    return [TreeEntry(entry.path, oid, _MODE, stage) for stage, oid in numbered.items() if oid is not None]
+    return [TreeEntry(entry.path, oid, entry.mode, stage) for stage, oid in numbered.items() if oid is not None]
