@@ -30,18 +30,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "jobs",
         nargs="*",
-        choices=[*JOBS, "all", *TRAINED_JOBS, "quality", "ssh", "lfs", "migration"],
+        choices=[*JOBS, "all", *TRAINED_JOBS, *OTHERS],
         default="all",
         help="what to measure: daily jobs (all of them), the storage of a history, the gain of recoding, "
-        "what merged models know, transfers by ssh and to an LFS server, or the migration of a history of git-lfs",
+        "what merged models know, transfers by ssh and to an LFS server, the migration of a history of git-lfs, or "
+        "each file format",
     )
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES), help="checkpoints (bf16 and fp32)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; medians are shown (3)")
     parser.add_argument("--plain", action="store_true", help="also plain git, which takes minutes")
-    parser.add_argument("--megabytes", type=int, default=60, metavar="N", help="of the file that goes by ssh (60)")
+    parser.add_argument(
+        "--megabytes",
+        type=int,
+        default=60,
+        metavar="N",
+        help="of the file that goes by ssh, or of a model in each format (60)",
+    )
     parser.add_argument("--commits", type=int, default=200, metavar="N", help="of the history that is migrated (200)")
     parser.add_argument("--onto", type=int, default=0, metavar="N", help="lfs: push N commits, then one more (0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
+    parser.add_argument("--files", type=Path, metavar="DIR", help="formats: these files")
     _add_history_options(parser.add_argument_group("history, recode and merge"))
     _add_quality_options(parser.add_argument_group("quality"))
     arguments = parser.parse_args(argv)
@@ -56,14 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             results |= _large(arguments, jobs, Path(folder))
         if "merge" in arguments.jobs:
             results |= _merges(arguments, Path(folder))
-        if "quality" in jobs:
-            results["quality"] = _quality(arguments, Path(folder))
-        if "ssh" in jobs:
-            results["ssh"] = _ssh(arguments, Path(folder))
-        if "lfs" in jobs:
-            results["lfs"] = _lfs(arguments, Path(folder))
-        if "migration" in jobs:
-            results["migration"] = _migration(arguments, Path(folder))
+        for name, run in OTHERS.items():
+            if name in jobs:
+                results[name] = run(arguments, Path(folder))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
@@ -167,6 +170,21 @@ def _migration(arguments: argparse.Namespace, folder: Path) -> list[dict[str, An
     return rows
 
 
+def _formats(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from benchmarks import format_files, formats
+
+    (folder / "formats").mkdir()
+    (folder / "files").mkdir()
+    if arguments.files:
+        files = sorted(path for path in arguments.files.rglob("*") if path.is_file())
+    else:
+        sizes = (arguments.megabytes // 4, arguments.megabytes)
+        files = [path for size in sizes for path in format_files.write_all(folder / "files", size)]
+    rows = formats.measure(files, folder / "formats")
+    print(formats.table(rows), flush=True)
+    return rows
+
+
 def _large(arguments: argparse.Namespace, jobs: set[str], folder: Path) -> dict[str, Any]:
     # These need torch, which the daily jobs do without.
     from benchmarks import bounds, codecs, history, recode
@@ -196,6 +214,10 @@ def _large(arguments: argparse.Namespace, jobs: set[str], folder: Path) -> dict[
         results["large"] = recode.large(family, folder)
         print(f"{family.name}\n\n{recode.large_table(results['large'])}\n", flush=True)
     return results
+
+
+OTHERS = {"quality": _quality, "ssh": _ssh, "lfs": _lfs, "migration": _migration, "formats": _formats}
+"""What has a table of its own."""
 
 
 if __name__ == "__main__":
