@@ -27,6 +27,7 @@ from git_theta_ext.model.layout import Slice
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.protocol.lfs.pointer import parse_pointer
 from git_theta_ext.store.store import Store
+from git_theta_plugins.remotes._parts import parse_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,24 +91,34 @@ class World:
         wrong = []
         store = folder / f"store-{random.random()}"
         refs = [line.split() for line in self.bare("for-each-ref", "--format=%(refname) %(objectname)").splitlines()]
-        for line in self.bare("ls-tree", "-r", "refs/theta/index", "packs").splitlines() if refs else ():
+        for line in self.bare("ls-tree", "-r", "refs/theta/index", "packs", "parts").splitlines() if refs else ():
             oid, path = line.decode().split()[2:]
-            pointer = parse_pointer(self.bare("cat-file", "blob", oid))
-            assert pointer is not None
-            held = self.host.objects / pointer.oid
-            if path != f"packs/{pointer.oid[:2]}/{pointer.oid[2:]}" or not held.exists():
+            objects = [self.host.objects / part for part in self._objects(path, self.bare("cat-file", "blob", oid))]
+            _, folder, rest = path.split("/")
+            if not all(held.exists() for held in objects):
                 wrong.append(f"the index names {path}, which is not there")
-            elif hashlib.sha256(held.read_bytes()).hexdigest() != pointer.oid:
+                continue
+            data = b"".join(held.read_bytes() for held in objects)
+            if hashlib.sha256(data).hexdigest() != folder + rest:
                 wrong.append(f"{path} has other bytes")
-            else:
-                target = store / "packs" / pointer.oid[:2] / pointer.oid
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.link(held, target)
+                continue
+            target = store / "packs" / folder / (folder + rest)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
         for ref, commit in refs:
             if ref.startswith(b"refs/heads/"):
                 wrong += self._lost(store, ref.decode(), commit.decode())
         shutil.rmtree(store, ignore_errors=True)
         return wrong
+
+    @staticmethod
+    def _objects(path: str, data: bytes) -> list[str]:
+        """Return the objects of a pack, given its file in the index."""
+        if path.startswith("parts/"):
+            return [part.oid for part in parse_parts(data)]
+        pointer = parse_pointer(data)
+        assert pointer is not None
+        return [pointer.oid]
 
     def _lost(self, root: Path, ref: str, commit: str) -> list[str]:
         root.mkdir(exist_ok=True)
@@ -191,14 +202,17 @@ def duration(repo: Repo, *command: str) -> float:
     return time.monotonic() - began
 
 
-def push_killed(world: World, folder: Path, points: int) -> None:
+def push_killed(world: World, folder: Path, points: int, part_size: int = 1 << 30) -> None:
     """Kill pushes, and see that what was pushed before is whole, and that the same command then works."""
     draw = random.Random(SEED)
     world.reset("mine")
     mine = world.repos["mine"]
+    size = ("config", "theta.remote.origin.partSize", str(part_size))
+    mine.git(*size)
     longest, running, wrong = duration(mine, *PUSH, "main"), 0, []
     for number in range(points):
         world.reset("mine")
+        mine.git(*size)
         seconds = draw.uniform(0, longest)
         running += killed(mine, seconds, *PUSH, "main")
         wrong += [f"{number}: {text}" for text in world.wrong(folder)]
@@ -266,6 +280,12 @@ def test_a_killed_push_loses_nothing(world: World, tmp_path: Path) -> None:
 @pytest.mark.soak
 def test_pushes_killed_at_many_points_lose_nothing(world: World, tmp_path: Path) -> None:
     push_killed(world, tmp_path, POINTS)
+
+
+@pytest.mark.soak
+def test_pushes_of_divided_packs_killed_at_many_points_lose_nothing(world: World, tmp_path: Path) -> None:
+    push_killed(world, tmp_path, POINTS, part_size=10_000)
+    assert world.bare("ls-tree", "-r", "refs/theta/index", "parts")
 
 
 @pytest.mark.soak
