@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
 from git_theta_ext.store.deltas.chains import shallowest, smallest
 from git_theta_ext.store.locations import Location, in_packs
+from git_theta_ext.store.verification.damaged_files import DamagedFiles
 from git_theta_ext.transfer.extracts import serves_ranges
 from git_theta_ext.transfer.portions import portion
 from git_theta_ext.transfer.remote_index import read_remote_index
+from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +44,7 @@ class Offers:
         self.remotes: dict[str, list[OpenedRemote]] = {}
         self.failures: list[ThetaError] = []
         self._whole: set[str] = set()
+        self._files = DamagedFiles(store)
 
     def choose(self, missing: Iterable[Digest]) -> tuple[dict[str, Portion], bool]:
         """Choose what to fetch of which packs. Remotes are read until no digest is missing.
@@ -86,13 +89,18 @@ class Offers:
         searched = ", ".join(f"{remote.name} ({remote.url})" for remote in self._all)
         where = f"searched {searched}" if self._all else "no remote is configured"
         message = f"{len(missing)} of {wanted} tensors are not in the store, including {min(missing)}; {where}"
+        damaged = self._files.behind(missing)
+        if damaged:
+            message += f"; damaged packs of this store: {shortlist(damaged, 3)}"
         if self.failures:
             message += "; " + "; ".join(dict.fromkeys(failure.message for failure in self.failures))
         unreachable = [failure for failure in self.failures if isinstance(failure, RemoteError)]
         if unreachable:
             return RemoteError(message, hint=unreachable[0].hint or "try again; downloaded packs are kept")
-        damaged = any(isinstance(failure, CorruptError) for failure in self.failures)
-        command = "git theta push --all --verify" if damaged else "git theta push --all"
+        if damaged:
+            return MissingError(message, hint="git theta fsck --full --repair")
+        poor = any(isinstance(failure, CorruptError) for failure in self.failures)
+        command = "git theta push --all --verify" if poor else "git theta push --all"
         return MissingError(
             message, hint=f"run {command} in a clone that has them; git theta fsck lists the files that need them"
         )

@@ -116,6 +116,24 @@ def test_an_honest_difference_counts_once_its_base_has_come(opened, place):
     assert holds(mine, [old, new])
 
 
+@pytest.mark.parametrize("at", ["base", "magic"])
+def test_a_damaged_pack_of_this_store_is_named_if_nobody_has_its_tensors(opened, place, at):
+    old, new = tensors(1, 2)
+    mine, origin = opened("mine"), place()
+    mine.put([old])
+    name = adopt(mine, entry(new, None, "delta", [old]))
+    path = mine.pack_path(name)
+    data = bytearray(path.read_bytes())
+    data[data.index(bytes.fromhex(old[1])) if at == "base" else 0] ^= 1
+    path.unlink()
+    path.write_bytes(data)
+    mine.index.drop_pack(str(mine.root), name)
+    mine.refresh()
+    with pytest.raises(MissingError, match=f"damaged packs of this store: {name}$") as caught:
+        fetch(mine, [origin], digests([new]))
+    assert caught.value.hint == "git theta fsck --full --repair"
+
+
 def test_of_a_fetched_pack_the_good_part_is_kept_and_the_bad_one_is_not_handed_on(opened, place):
     items = tensors(1, 2, 3)
     mine, origin = opened("mine"), place()
