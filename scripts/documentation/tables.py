@@ -11,6 +11,7 @@ from documentation.commands import commands, usage
 from git_theta_ext import errors, settings
 from git_theta_ext.errors import PluginError, UsageError
 from git_theta_ext.git.presets import PRESETS
+from git_theta_ext.model.quantisation_schemes import ACTIVATIONS, SCHEMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -137,6 +138,23 @@ def _contract() -> Iterator[str]:
     return _table(["field", "default", "what it needs, promises or costs"], plugins.contract())
 
 
+def _quantisation() -> Iterator[str]:
+    rows = []
+    for scheme in SCHEMES:
+        common = set(ACTIVATIONS) if set(ACTIVATIONS) <= set(scheme.parts) else set()
+        parts = [part for part in scheme.parts if part not in common]
+        more = ["scales of activations"] if common else []
+        rows.append(
+            [
+                scheme.name,
+                scheme.tools,
+                ", ".join(f"`{part}`" for part in scheme.numbers),
+                ", ".join([*(f"`{part}`" for part in parts), *more]),
+            ]
+        )
+    return _table(["scheme", "written by", "numbers", "other parts"], rows)
+
+
 BLOCKS: dict[str, Callable[[], Iterable[str]]] = {
     "commands": _commands,
     "command-reference": _reference,
@@ -145,6 +163,7 @@ BLOCKS: dict[str, Callable[[], Iterable[str]]] = {
     "environment": _environment,
     "exit-codes": _exit_codes,
     "merges": _merges,
+    "quantisation": _quantisation,
     "formats": lambda: _plugins("formats", "format"),
     "encodings": lambda: _plugins("encodings", "encoding"),
     "remotes": lambda: _plugins("remotes", "remote"),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.rules.rules import Choice, Rules
     from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.model.units import Unit
 
 UNREAD = Reason.of(ConflictCode.FAILED, "values could not be read when this merge was first made")
 """The reason why a merge that is repeated leaves a parameter in conflict."""
@@ -50,6 +51,7 @@ class Plan:
         notes: Messages for the user.
         complete: Whether nothing was postponed, that is, left in conflict although the rules merge it.
         unread_types: Parameters in conflict because it is unknown whether a side only changed their element type.
+        units: Parameters that belong together.
     """
 
     base: Manifest | None
@@ -61,6 +63,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     complete: bool = True
     unread_types: tuple[str, ...] = ()
+    units: tuple[Unit, ...] = ()
 
     @property
     def ours(self) -> Manifest:
@@ -179,14 +182,24 @@ def plan(
             by_name[name] = decide(name, before.get(name), values, chosen, baseless=baseless, casts=casts.get(name))
     for decision in by_name.values():
         _check_weights(decision)
-    decided, pairs = decide_units(by_name)
-    rows = tuple(decided.values())
-    layout = decide_layout(base, sides, _specs(rows, pairs), followed.moved)
+    decided = decide_units(by_name)
+    rows = tuple(decided.decisions.values())
+    layout = decide_layout(base, sides, _specs(rows, decided.pairs), followed.moved)
     if rules.defaults.method in (*side_names(len(sides)), "base"):
         layout = replace(layout, side=rules.defaults.method)
     notes = (*followed.notes, *_out_of_reach(rows))
     unread = tuple(sorted(name for name, cast in casts.items() if cast.unknown))
-    return Plan(base, tuple(sides), rows, layout, pairs, followed.moved, notes, unread_types=unread)
+    return Plan(
+        base,
+        tuple(sides),
+        rows,
+        layout,
+        decided.pairs,
+        followed.moved,
+        notes,
+        unread_types=unread,
+        units=decided.units,
+    )
 
 
 def _out_of_reach(decisions: Sequence[Decision]) -> list[str]:

@@ -6,14 +6,14 @@ All parameters of a unit are taken from the same side, or merged together, or al
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging.planning.adapters import alpha_of, lora_pairs, other_adapters
-from git_theta_ext.merging.planning.quantised import quantised_units
+from git_theta_ext.merging.planning.adapters import alpha_of, lora_pairs, module_of, other_adapters
 from git_theta_ext.merging.rules.rules import APPLY
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import side_names
+from git_theta_ext.model.quantised_weights import QUANTISED, quantised_weights
+from git_theta_ext.model.units import Unit, common_name
 from git_theta_ext.registry import find_merge, find_pair
 
 if TYPE_CHECKING:
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.tensor import TensorSpec
 
+    Versions = Mapping[str, Sequence[TensorSpec | None]]
+    """Name to the specs of all versions, in the same order; None in versions that do not have the parameter."""
+
 _MATRIX = 2
 DEFAULT_PAIR_METHOD = "lora_svd"
-_NO_SPECS: Mapping[str, TensorSpec] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -56,86 +58,121 @@ class PairDecision:
         return (*self.names, *([] if self.alpha is None else [self.alpha]))
 
 
-def decide_units(
-    decisions: Mapping[str, Decision], others: Mapping[str, TensorSpec] = _NO_SPECS
-) -> tuple[dict[str, Decision], tuple[PairDecision, ...]]:
+@dataclass(frozen=True)
+class DecidedUnits:
+    """The decisions on parameters, of which those of a unit are consistent.
+
+    Attributes:
+        decisions: Name to decision.
+        pairs: The LoRAs to merge.
+        units: All units.
+    """
+
+    decisions: Mapping[str, Decision]
+    pairs: tuple[PairDecision, ...]
+    units: tuple[Unit, ...]
+
+
+def decide_units(decisions: Mapping[str, Decision], versions: Versions | None = None) -> DecidedUnits:
     """Make the decisions on the parameters of each unit consistent.
 
     Args:
         decisions: The decision on each parameter by itself, sorted by name.
-        others: Parameters without a decision, which may belong to the same units.
-
-    Returns:
-        The decisions, and the LoRAs to merge.
+        versions: All parameters, if some have no decision.
     """
     decided = dict(decisions)
     adapted: set[str] = set()
-    for what, names in _indivisible(_versions(decisions, others)):
-        adapted.update(names)
-        members = [decisions[name] for name in names if name in decisions]
-        if members and _mixed(members):
-            decided.update(_as_one(members, what))
+    units = list(_indivisible(_versions(decisions) if versions is None else versions))
+    for unit in units:
+        adapted.update(unit.members)
+        members = [decisions[name] for name in unit.members if name in decisions]
+        if members and _mixed(members, unit):
+            apart = "" if unit.kind == QUANTISED else ", whose factors are not merged one by one,"
+            decided.update(_as_one(members, unit, apart))
     pairs = []
     for first, second in lora_pairs(decisions):
         alpha = alpha_of(first, decisions)
         members = [decisions[name] for name in (first, second, alpha) if name is not None]
-        if first in adapted or not _mixed(members):
+        if first in adapted:
+            continue
+        unit = _lora(first, second, alpha)
+        units.append(unit)
+        if not _mixed(members, unit):
             continue
         pair = pair_of(decisions, (first, second), alpha)
         if isinstance(pair, str):
-            decided.update(_as_one(members, f"a LoRA ({pair})"))
+            decided.update(_as_one(members, unit, f" ({pair})"))
         else:
             pairs.append(pair)
             joint = [replace(d, action="compute", source=None, into=None, choice=pair.choice) for d in members]
             decided.update({decision.name: decision for decision in joint})
-    return decided, tuple(pairs)
+    return DecidedUnits(decided, tuple(pairs), tuple(units))
 
 
-def units_of(versions: Mapping[str, Sequence[TensorSpec]]) -> Iterator[tuple[str, list[str]]]:
-    """Yield a description of each unit, for people, and the names of its parameters.
+def units_of(versions: Versions) -> Iterator[Unit]:
+    """Yield the units among parameters.
 
     Args:
-        versions: Name to the specs of all versions that have the parameter.
+        versions: All parameters.
     """
     yield from _indivisible(versions)
     for first, second in lora_pairs(versions):
-        alpha = alpha_of(first, versions)
-        yield "a LoRA", [first, second, *([] if alpha is None else [alpha])]
+        yield _lora(first, second, alpha_of(first, versions))
 
 
-def _indivisible(versions: Mapping[str, Sequence[TensorSpec]]) -> Iterator[tuple[str, list[str]]]:
+def _lora(first: str, second: str, alpha: str | None) -> Unit:
+    return Unit(module_of(first), "LoRA", "", tuple(sorted([first, second, *([] if alpha is None else [alpha])])))
+
+
+def _indivisible(versions: Versions) -> Iterator[Unit]:
     """Yield the units that are never merged by arithmetic."""
-    for names in quantised_units(versions):
-        yield "a quantised weight", names
+    yield from quantised_weights(versions)
     for kind, names in other_adapters(versions):
-        yield f"a {kind} adapter, whose factors are not merged one by one,", names
+        yield Unit(common_name(names), f"{kind} adapter", "", tuple(sorted(names)))
 
 
-def _versions(decisions: Mapping[str, Decision], others: Mapping[str, TensorSpec]) -> dict[str, list[TensorSpec]]:
-    versions = {name: [spec] for name, spec in others.items()}
-    for name, decision in decisions.items():
-        values = {decision.base, *decision.sides}
-        versions[name] = [value.spec for value in values if value is not None]
-    return versions
+def _versions(decisions: Mapping[str, Decision]) -> dict[str, list[TensorSpec | None]]:
+    return {
+        name: [None if value is None else value.spec for value in (decision.base, *decision.sides)]
+        for name, decision in decisions.items()
+    }
 
 
-def _mixed(members: Sequence[Decision]) -> bool:
-    """Return whether deciding on each parameter by itself would mix the versions of several sides."""
+def _mixed(members: Sequence[Decision], unit: Unit) -> bool:
+    """Return whether deciding on each parameter by itself would mix the versions of several sides.
+
+    A part of a quantised weight that is converted to another element type no longer fits the other parts exactly.
+    """
     count = len(members[0].sides)
-    if any(decision.source is None for decision in members):
-        return True
+    if any(decision.source is None or (decision.action == "cast" and unit.kind == QUANTISED) for decision in members):
+        alone = len(unit.members) == 1 and members[0].action == "conflict" and not _represented_differently(members[0])
+        return not alone
     results = [decision.candidate(decision.source) for decision in members if decision.source is not None]
     return all([decision.sides[side] for decision in members] != results for side in range(count))
 
 
-def _as_one(members: Sequence[Decision], what: str) -> dict[str, Decision]:
-    """Take all parts from the side that the rules name, or leave the changed ones in conflict."""
+def _represented_differently(decision: Decision) -> bool:
+    return len({value.spec for value in (decision.base, *decision.sides) if value is not None}) > 1
+
+
+def _as_one(members: Sequence[Decision], unit: Unit, why: str = "") -> dict[str, Decision]:
+    """Take all parts from the side that the rules name for some of them, or leave the changed ones in conflict."""
     names = side_names(len(members[0].sides))
-    methods = {decision.choice.method for decision in members}
-    if len(methods) == 1 and methods <= {*names, "base"}:
-        return {d.name: replace(d, action="take", source=d.choice.method, into=None) for d in members}
+    methods = sorted({decision.choice.method for decision in members})
+    taken = [method for method in methods if method in (*names, "base")]
+    if len(taken) == 1 and "conflict" not in methods:
+        note = "" if len(methods) == 1 else f"{taken[0]} is taken for the whole {unit.kind}: a rule names a part of it"
+        return {d.name: replace(d, action="take", source=taken[0], into=None, note=note) for d in members}
     who = " and ".join(names[n] for n in sorted({n for member in members for n in member.changed_by}))
-    reason = Reason.of(ConflictCode.UNIT, f"part of {what} that {who} changed")
+    part = "part of " if len(unit.members) > 1 else ""
+    detail = f" ({unit.detail})" if unit.detail else ""
+    text = f"{part}a {unit.kind}{why} that {who} changed{detail}"
+    refused = (
+        taken if len(taken) > 1 else sorted({d.choice.method for d in members if d.choice.explicit} - {"conflict"})
+    )
+    if refused:
+        text += f"; the rules ({', '.join(refused)}) do not merge it as one"
+    reason = Reason.of(ConflictCode.UNIT, text)
     return {d.name: d.in_conflict(reason) for d in members if d.changed_by}
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.conflicts import Conflict
     from git_theta_ext.model.manifest import Parameter
-    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.store import Store
     from git_theta_ext.store.tensor_store import TensorStore
 
@@ -130,15 +130,23 @@ def _chosen(manifest: Manifest, patterns: Sequence[str]) -> list[Conflict]:
 
 def _with_units(manifest: Manifest, chosen: Mapping[str, Conflict]) -> list[Conflict]:
     """Add the conflicts on parameters that belong to the same units, such as the other factor of a LoRA."""
-    versions = {name: [parameter.spec] for name, parameter in manifest.parameters.items()}
-    for conflict in manifest.conflicts:
-        versions[conflict.name] = [value.spec for value in {*conflict.candidates.values()} if value is not None]
     conflicts = {conflict.name: conflict for conflict in manifest.conflicts}
     with_units = dict(chosen)
-    for _, names in units_of(versions):
-        if not chosen.keys().isdisjoint(names):
-            with_units.update({name: conflicts[name] for name in names if name in conflicts})
+    for unit in units_of(_versions(manifest)):
+        if not chosen.keys().isdisjoint(unit.members):
+            with_units.update({name: conflicts[name] for name in unit.members if name in conflicts})
     return list(with_units.values())
+
+
+def _versions(manifest: Manifest) -> dict[str, list[TensorSpec | None]]:
+    """Return the specs of all versions of all parameters, as far as a manifest has them."""
+    count = max((len(conflict.candidates) for conflict in manifest.conflicts), default=1)
+    versions: dict[str, list[TensorSpec | None]] = {
+        name: [parameter.spec] * count for name, parameter in manifest.parameters.items()
+    }
+    for conflict in manifest.conflicts:
+        versions[conflict.name] = [None if v is None else v.spec for v in conflict.candidates.values()]
+    return versions
 
 
 def _check_whole(manifest: Manifest, method: str, patterns: Sequence[str]) -> None:
@@ -224,9 +232,9 @@ def _plan_for(manifest: Manifest, chosen: Sequence[Conflict], choice: Choice) ->
         if not decision.computed:
             more = [GROW] if _decision_on(conflict, growing).computed else []
             failed[decision.name] = _not_resolved(decision.name, decision.state, *more)
-    decided, pairs = decide_units(decisions, {name: p.spec for name, p in manifest.parameters.items()})
+    decided = decide_units(decisions, _versions(manifest))
     layout = LayoutDecision("take", manifest.skeleton)
-    return Plan(None, _sides(manifest), tuple(decided.values()), layout, pairs), failed
+    return Plan(None, _sides(manifest), tuple(decided.decisions.values()), layout, decided.pairs), failed
 
 
 def _decision_on(conflict: Conflict, choice: Choice, *, factor: bool = False) -> Decision:

@@ -2,23 +2,28 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import data, integers, sampled_from
 
+from git_theta_ext.merging.planning.casts import Casts
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rule, Rules, choice
+from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
+from git_theta_ext.model.tensor import Digest, TensorSpec
 
 A, B, C = ([[value, value + 1.0]] for value in (0.0, 3.0, 6.0))
 UP = [[[1.0], [value]] for value in (0.0, 3.0, 6.0)]
 BYTES = [np.array([value]) for value in (1, 2, 3)]
 
 
-def planned(bench, names, versions, rules=None):
+def planned(bench, names, versions, rules=None, **options):
     """Plan a merge in which each name has a base and a value on each side; None where one is not there."""
     sides = range(len(versions[0]))
     found = [
         bench.manifest({"other": A} | {n: v[side] for n, v in zip(names, versions, strict=True) if v[side] is not None})
         for side in sides
     ]
-    return plan(found[0], found[1:], rules or Rules.only())
+    return plan(found[0], found[1:], rules or Rules.only(), **options)
 
 
 def actions(found):
@@ -26,32 +31,109 @@ def actions(found):
 
 
 QUANTISED = [
-    ("l.qweight", "l.scales"),
-    ("l.qweight", "l.qzeros", "l.g_idx"),
-    ("l.weight", "l.weight.absmax", "l.weight.quant_map"),
-    ("l.weight", "l.weight.quant_state.bitsandbytes__nf4"),
-    ("l.weight", "l.SCB", "l.weight_format"),
-    ("l.weight", "l.weight_scale", "l.input_scale"),
-    ("l.weight", "l.weight_scale_inv"),
-    ("l.weight_packed", "l.weight_shape", "l.weight_scale"),
+    ("I32", "l.qweight", "l.scales"),
+    ("I32", "l.qweight", "l.qzeros", "l.g_idx"),
+    ("U8", "l.weight", "l.weight.absmax", "l.weight.quant_map"),
+    ("F32", "l.weight", "l.weight.absmax", "l.weight.quant_state.bitsandbytes__nf4"),
+    ("I8", "l.weight", "l.SCB", "l.weight_format"),
+    ("F8_E4M3", "l.weight", "l.weight_scale", "l.input_scale"),
+    ("F8_E4M3", "l.weight", "l.weight_scale_inv"),
+    ("U8", "l.weight_packed", "l.weight_shape", "l.weight_scale"),
 ]
+WIDTHS = {"I32": np.int32, "U8": np.uint8, "I8": np.int8, "F8_E4M3": np.uint8, "F32": np.float32}
 
 
-@pytest.mark.parametrize("names", QUANTISED, ids=" ".join)
-def test_parts_of_a_quantised_weight_come_from_one_side_or_are_all_in_conflict(bench, names):
-    one_side = [(A, A, B) for _ in names]
+def numbers(kind):
+    """Return three versions of the numbers of a weight."""
+    return tuple((kind, np.full((1, 2), value, WIDTHS[kind])) for value in (1, 2, 3))
+
+
+@pytest.mark.parametrize("case", QUANTISED, ids=" ".join)
+def test_parts_of_a_quantised_weight_come_from_one_side_or_are_all_in_conflict(bench, case):
+    kind, *names = case
+    base, ours, theirs = numbers(kind)
+    one_side = [(base, base, theirs), *((A, A, B) for _ in names[1:])]
     assert set(actions(planned(bench, names, one_side)).values()) == {"take"}
-    mixed = [(A, B, A), *((A, A, C) for _ in names[1:])]
+    mixed = [(base, ours, base), *((A, A, C) for _ in names[1:])]
     found = planned(bench, names, mixed)
     assert actions(found) == dict.fromkeys(names, "conflict")
     assert "part of a quantised weight that ours and theirs changed" in found.decisions[0].state
     assert {d.source for d in planned(bench, names, mixed, Rules.only("theirs")).decisions[:-1]} == {"theirs"}
+    assert [unit.members for unit in found.units] == [tuple(sorted(names))]
 
 
 @pytest.mark.parametrize("method", ["average", "ties", "task_arithmetic", "max"])
 def test_a_quantised_weight_is_never_merged_by_arithmetic_whatever_the_rule_says(bench, method):
-    found = planned(bench, ("l.weight", "l.weight_scale"), [(A, B, C), (A, B, C)], Rules.only(method))
+    versions = [numbers("F8_E4M3"), (A, B, C)]
+    found = planned(bench, ("l.weight", "l.weight_scale"), versions, Rules.only(method, origin=".thetamerge line 2"))
     assert set(actions(found).values()) == {"conflict"}
+    assert f"(fp8, 8 bits); the rules ({method}) do not merge it" in found.decisions[0].state
+
+
+def test_a_rule_that_names_a_part_applies_to_the_whole_weight(bench):
+    rules = Rules(choice("average"), (Rule("**.weight_scale", choice("theirs")),))
+    found = planned(bench, ("l.weight", "l.weight_scale"), [numbers("F8_E4M3"), (A, B, C)], rules)
+    assert {d.source for d in found.decisions if d.name != "other"} == {"theirs"}
+    assert "theirs is taken for the whole quantised weight" in found.decisions[0].note
+
+
+def test_scales_that_one_side_converted_to_another_type_are_not_taken_for_the_other_sides_numbers(bench):
+    base, _, theirs = numbers("I8")
+    half = ("F16", np.array(A, np.float16))
+    casts = {"l.weight_scale": Casts(frozenset({0}))}
+    found = planned(bench, ("l.weight", "l.weight_scale"), [(base, base, theirs), (A, half, C)], casts=casts)
+    assert actions(found) == {"l.weight": "conflict", "l.weight_scale": "conflict"}
+
+
+NOT_QUANTISED = ("BF16", np.full((1, 2), 5, np.uint16))
+
+
+@pytest.mark.parametrize("changed", ["l.qweight", "l.scales", "l.qzeros"])
+def test_a_weight_that_one_side_made_plain_is_never_half_of_each(bench, changed):
+    names = ("l.qweight", "l.qzeros", "l.scales", "l.weight")
+    values = {name: numbers("I32") for name in names[:2]} | {"l.scales": (A, B, C)}
+    versions = [(values[n][0], None, values[n][1 if n == changed else 0]) for n in names[:3]]
+    found = planned(bench, names, [*versions, (None, NOT_QUANTISED, None)])
+    assert set(actions(found).values()) == {"conflict"}
+    assert "or BF16" in found.decisions[0].state
+    alone = planned(bench, names, [*((v[0], None, v[0]) for v in versions), (None, NOT_QUANTISED, None)])
+    assert set(actions(alone).values()) == {"take"}
+
+
+SCHEMES = {
+    "qweight": ("I32", ("qzeros", "scales", "g_idx")),
+    "weight_packed": ("U8", ("weight_scale", "weight_global_scale", "input_global_scale")),
+    "W_q": ("U8", ("scale", "zero", "nbits")),
+    "down_proj_blocks": ("U8", ("down_proj_scales",)),
+    "_weight_qdata": ("I8", ("_weight_scale", "_weight_zero_point")),
+}
+SKELETON = Skeleton(Digest("f" * 64), 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data())
+def test_no_combination_of_changes_mixes_two_sides(data):
+    """Every part has one of three values on each side, or is not there; sides may make the weight plain."""
+    sides = range(1 + data.draw(integers(2, 3)))
+    manifests = [{} for _ in sides]
+    for module in ("a", "b"):
+        main = data.draw(sampled_from(sorted(SCHEMES)))
+        kind, parts = SCHEMES[main]
+        plain = "down_proj" if main.startswith("down") else "weight"
+        for name in (main, *parts, plain):
+            spec = TensorSpec.of(kind if name == main else "F32", (4, 4))
+            for side in sides:
+                drawn = data.draw(sampled_from([None, None, 1, 2] if name == plain else [0, 0, 0, 1, 2, None]))
+                value = 0 if (name, side) == (main, 0) else drawn
+                if value is not None:
+                    manifests[side][f"{module}.{name}"] = Parameter(spec, Digest(f"{value:064x}"))
+    base, *others = [Manifest("safetensors", SKELETON, manifest) for manifest in manifests]
+    for module in ("a", "b"):
+        members = [d for d in plan(base, others, Rules.only()).decisions if d.name.startswith(module)]
+        if any(d.action == "conflict" for d in members):
+            assert all(d.action == "conflict" for d in members if d.changed_by)
+        else:
+            assert [d.value for d in members] in [[d.sides[side] for d in members] for side in range(len(others))]
 
 
 def test_a_weight_alone_is_no_quantised_one(bench):
@@ -162,14 +244,14 @@ def test_what_is_only_called_alike_is_averaged(bench, name):
 
 def test_rules_that_take_parts_from_different_sides_leave_a_unit_in_conflict(bench):
     rules = Rules(choice("average"), (Rule("l.weight", choice("ours")), Rule("l.weight_scale", choice("theirs"))))
-    found = planned(bench, ("l.weight", "l.weight_scale"), [(A, B, C), (A, B, C)], rules)
+    found = planned(bench, ("l.weight", "l.weight_scale"), [numbers("I8"), (A, B, C)], rules)
     assert set(actions(found).values()) == {"conflict"}
+    assert "the rules (ours, theirs) do not merge it as one" in found.decisions[0].state
 
 
 def test_a_quantised_weight_is_reported_by_types(bench):
-    numbers = [("I8", np.full((2, 2), value, np.int8)) for value in (1, 2, 3)]
-    found = planned(bench, ("l.W_q", "l.zero"), [tuple(numbers), (A, B, C)])
-    assert actions(found) == {"l.W_q": "conflict", "l.zero": "conflict"}
+    found = planned(bench, ("l.coded", "l.zero"), [numbers("I8"), (A, B, C)])
+    assert actions(found) == {"l.coded": "conflict", "l.zero": "conflict"}
 
 
 @pytest.mark.parametrize(("method", "merged"), [("average", "max"), ("ties", "max"), ("sum", "sum")])

@@ -1,7 +1,6 @@
-"""Find the parameters that are parts of the same quantised weight, by their types and by their names.
+"""Find the parameters that are parts of the same quantised weight by their types, whatever their exporter calls them.
 
-By types: integers or 8-bit floats with the shape of a weight, and the tensors in the same module that scale them. By
-names: the names that exporters give to parts, whatever their types are.
+These are integers or 8-bit floats with the shape of a weight, and the tensors in the same module that scale them.
 
 A tensor counts as the numbers of a quantised weight if any version of it has one of the types below and has at least
 two dimensions or a name for such numbers. I64 and BOOL are not among these types, because position ids, indices,
@@ -25,15 +24,8 @@ if TYPE_CHECKING:
     from git_theta_ext.model.dtypes import Dtype
     from git_theta_ext.model.tensor import TensorSpec
 
-    Versions = Mapping[str, Sequence[TensorSpec]]
-    """Name to the specs of all versions that have the parameter."""
+    Versions = Mapping[str, Sequence[TensorSpec | None]]
     _Stem = tuple[str, ...]
-
-_NAMED = re.compile(
-    r"(.*?)(?:\.(?:qweight|qzeros|scales|g_idx|qscales|weight_packed|weight_shape|weight_zero_point)"  # GPTQ, AWQ
-    r"|\.weight(?:[._](?:absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..*|scale|scale_inv|format))"
-    r"|\.(?:SCB|weight_format|input_scale))"  # bitsandbytes, 8-bit floats with scales
-)
 
 
 def _words_of(text: str) -> frozenset[str]:
@@ -68,48 +60,40 @@ _MOST_SHAPES = 64  # of a module's weights that floats are compared with
 _PACKINGS = (1, 2, 4, 8, 16)
 
 
-def quantised_units(versions: Versions) -> list[list[str]]:
+def units_by_type(versions: Versions, claimed: Container[str]) -> list[list[str]]:
     """Return the names of the parameters of each quantised weight that has several.
 
     Args:
         versions: All parameters of all sides and of their common ancestor.
+        claimed: Parameters that are known to be parts of quantised weights. Modules that have no others but a plain
+            weight and bias are left out.
     """
-    groups = [*_by_name(versions), *_by_type(versions)]
-    return sorted(sorted(names) for names in _united(groups) if len(names) > 1)
-
-
-def _by_name(names: Iterable[str]) -> list[list[str]]:
-    modules: dict[str, list[str]] = {}
-    every = list(names)
-    for name in every:
-        if match := _NAMED.fullmatch(name):
-            modules.setdefault(match[1], []).append(name)
-    for name in every:
-        module = name.removesuffix(".weight")
-        if module != name and module in modules:
-            modules[module].append(name)
-    return list(modules.values())
-
-
-def _by_type(versions: Versions) -> list[list[str]]:
-    suspects = {_split(name)[0] for name, specs in versions.items() if any(map(_narrow, specs))}
+    if not any(spec is not None and is_narrow(spec) for specs in versions.values() for spec in specs):
+        return []
     modules: dict[str, dict[str, str]] = {}
-    for name in versions if suspects else ():
+    for name in versions:
         module, local = _split(name)
-        if module in suspects:
-            modules.setdefault(module, {})[local] = name
+        if name not in claimed and local != "bias":
+            modules[module] = {}
+    for name in versions if modules else ():
+        module, local = _split(name)
+        if module in modules:
+            modules[module][local] = name
     units: list[list[str]] = []
-    for module, locals_ in modules.items():
-        units += _in_module(module, {local: versions[name] for local, name in locals_.items()}, locals_)
+    for module, names in modules.items():
+        there = {local: [spec for spec in versions[name] if spec is not None] for local, name in names.items()}
+        units += [unit for unit in _in_module(module, there, names) if len(unit) > 1]
     return units
 
 
-def _in_module(module: str, versions: Versions, names: Mapping[str, str]) -> list[list[str]]:
+def _in_module(module: str, versions: Mapping[str, Sequence[TensorSpec]], names: Mapping[str, str]) -> list[list[str]]:
     """Return the units of one module; its parameters are given by the last part of their names."""
     numbers = {local for local, specs in versions.items() if _is_numbers(local, specs)}
-    if not numbers or ("weight" in versions and not any(map(_narrow, versions["weight"]))):
+    if not numbers or ("weight" in versions and not any(map(is_narrow, versions["weight"]))):
         return []
-    narrow = dict.fromkeys(spec for local in versions if local in numbers for spec in versions[local] if _narrow(spec))
+    narrow = dict.fromkeys(
+        spec for local in versions if local in numbers for spec in versions[local] if is_narrow(spec)
+    )
     shapes = list(narrow)[:_MOST_SHAPES]
     units: dict[_Stem, list[str]] = {_stem(local): [] for local in versions if local in numbers}
     one = len(units) == 1 or units.keys() <= _ANY_WEIGHT
@@ -140,7 +124,7 @@ def _belongs_to_all(stem: _Stem, units: Mapping[_Stem, object], *, rooted: bool)
     return not rooted and set(stem) <= _OF_THE_MODULE
 
 
-def _united(groups: Iterable[Sequence[str]]) -> list[set[str]]:
+def united(groups: Iterable[Sequence[str]]) -> list[set[str]]:
     """Return disjoint groups: groups that share a name are united."""
     home: dict[str, set[str]] = {}
     for group in groups:
@@ -170,7 +154,7 @@ def _split(name: str) -> tuple[str, str]:
     return ".".join(parts[:at]), ".".join(parts[at:])
 
 
-def _narrow(spec: TensorSpec) -> bool:
+def is_narrow(spec: TensorSpec) -> bool:
     """Return whether quantised weights have this element type."""
     kind: Dtype = spec.dtype
     if kind.kind in ("int", "uint"):
@@ -183,7 +167,7 @@ def _is_numbers(local: str, specs: Sequence[TensorSpec]) -> bool:
     if _OTHER_WORDS.intersection(words) or _PART_WORDS.intersection(words):
         return False
     least = 1 if _NUMBER_WORDS.intersection(words) else _MATRIX
-    return any(_narrow(spec) and len(spec.shape) >= least for spec in specs)
+    return any(is_narrow(spec) and len(spec.shape) >= least for spec in specs)
 
 
 def _is_part(local: str, specs: Sequence[TensorSpec], numbers: Sequence[TensorSpec]) -> bool:
@@ -192,7 +176,7 @@ def _is_part(local: str, specs: Sequence[TensorSpec], numbers: Sequence[TensorSp
         return True
     if "." in local or not words or words[-1] in _PLAIN or _OTHER_WORDS.intersection(words):
         return words == ("weight", "bias")  # of VPTQ
-    wide = [spec for spec in specs if spec.dtype.kind == "float" and not _narrow(spec)]
+    wide = [spec for spec in specs if spec.dtype.kind == "float" and not is_narrow(spec)]
     return any(_scales(spec, weight) for spec in wide for weight in numbers)
 
 
