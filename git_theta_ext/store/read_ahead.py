@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import MissingError
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     Group = Sequence[tuple[Digest, TensorSpec]]
     Groups = Sequence[Group]
     Work = Callable[["DecodedPiece"], Any]
+    Job = tuple[int, int]
+    """The index of a group, and the number of the first chunk of a piece."""
+
+_TOGETHER = 1 << 18
+"""Bytes of small tensors that a thread decodes at once: handing over each of them takes longer than decoding it."""
+
+_ALIGNED = 64
+"""Bytes; numpy is slower on arrays that begin elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,10 @@ def reading_bytes(groups: Iterable[tuple[Sequence[TensorSpec], int]], *, span: i
         elements, count = largest_piece(specs[0], span)
         return sum(elements * spec.dtype.bits // 8 for spec in specs) + result, count
 
-    return largest_sum(window(threads), (size(*group) for group in groups))
+    every = list(groups)
+    small = sum(specs[0].nbytes for specs, _ in every if len(specs) == 1)
+    together = min(small, window(threads) * _TOGETHER)
+    return largest_sum(window(threads), (size(*group) for group in every)) + together
 
 
 def read_ahead(  # noqa: PLR0913 - named
@@ -116,51 +127,97 @@ def read_ahead(  # noqa: PLR0913 - named
         MissingError: A pack is gone.
         CorruptError: The stored bytes do not match a digest.
     """
-    largest = max((min(span * spec.chunk_bytes, spec.nbytes) for group in groups for _, spec in group), default=0)
-    buffers: list[memoryview] = []  # used over and over: fresh memory costs more than decoding
-
-    def decode(job: tuple[int, int]) -> tuple[list[memoryview], DecodedPiece]:
-        item, number = job
-        used, chunks = [], []
-        for digest, spec in groups[item]:
-            used.append(buffers.pop() if buffers else memoryview(bytearray(largest)))
-            first, last = piece_range(spec, number, span)
-            chunks.append(used[-1][: last - first])
-            for at in range(number, min(number + span, chunk_count(spec))):
-                start, end = chunk_range(spec, at)
-                _decode(decoder, blobs, digest, at, chunks[-1][start - first : end - first], relocate)
-        spec = groups[item][0][1]
-        piece = piece_at(item, spec, piece_range(spec, number, span)[0], tuple(chunks))
-        return used, piece if work is None else replace(piece, result=work(piece))
-
-    jobs = ((item, number) for item, group in enumerate(groups) for number in range(0, chunk_count(group[0][1]), span))
+    tasks = _Tasks(decoder, groups, blobs, work, span, relocate)
     with ThreadPoolExecutor(threads) as executor:
-        decoded = ordered_map(executor, decode, jobs, window(threads))
+        pieces = tasks.run(executor, window(threads))
         for item, group in enumerate(groups):
             hashers = [TensorHasher(spec) for _, spec in group] if verify else []
             for _ in range(0, chunk_count(group[0][1]), span):
-                used, piece = next(decoded)
+                piece = next(pieces)
                 for hasher, chunk in zip(hashers, piece.chunks, strict=False):
                     hasher.update(chunk)
                 yield piece
-                buffers += used
             for hasher, (digest, _) in zip(hashers, group, strict=False):
                 if hasher.digest() != digest:
                     raise wrong_tensor(blobs[digest].path.name, digest)
             yield piece_at(item, group[0][1], group[0][1].nbytes)
 
 
-def _decode(  # noqa: PLR0913, PLR0917 - as Decoder.decode, and how to find a tensor again
-    decoder: Decoder,
-    blobs: Blobs,
-    digest: Digest,
-    number: int,
-    out: memoryview,
-    relocate: Callable[[Digest], Blobs] | None,
-) -> None:
-    try:
-        decoder.decode(blobs, digest, number, out)
-    except MissingError:  # another process recoded the tensor and removed the pack
-        if relocate is None:
-            raise
-        decoder.decode(relocate(digest), digest, number, out)
+@dataclass
+class _Tasks:
+    """Tasks that decode pieces; see ``read_ahead`` for the attributes. A task decodes several small tensors."""
+
+    decoder: Decoder
+    groups: Groups
+    blobs: Blobs
+    work: Work | None
+    span: int
+    relocate: Callable[[Digest], Blobs] | None
+    buffers: list[memoryview] = field(default_factory=list)
+    """They are used over and over: fresh memory costs more than decoding."""
+
+    def run(self, executor: ThreadPoolExecutor, ahead: int) -> Iterator[DecodedPiece]:
+        """Yield all pieces in order. An error is raised after the pieces before it."""
+        batches = list(_batches(self.groups, self.span))
+        room = max((nbytes for _, nbytes in batches), default=0)
+
+        def decode(batch: tuple[list[Job], int]) -> tuple[memoryview, list[DecodedPiece], BaseException | None]:
+            used = self.buffers.pop() if self.buffers else memoryview(bytearray(room))
+            pieces: list[DecodedPiece] = []
+            free = used
+            try:
+                for job in batch[0]:
+                    pieces.append(self._piece(job, free))
+                    free = free[sum(_padded(chunk.nbytes) for chunk in pieces[-1].chunks) :]
+            except BaseException as error:  # noqa: BLE001 - raised below
+                return used, pieces, error
+            return used, pieces, None
+
+        for used, pieces, error in ordered_map(executor, decode, batches, ahead):
+            yield from pieces
+            self.buffers.append(used)
+            if error is not None:
+                raise error
+
+    def _piece(self, job: Job, free: memoryview) -> DecodedPiece:
+        item, number = job
+        chunks = []
+        for digest, spec in self.groups[item]:
+            first, last = piece_range(spec, number, self.span)
+            chunks.append(free[: last - first])
+            free = free[_padded(last - first) :]
+            for at in range(number, min(number + self.span, chunk_count(spec))):
+                start, end = chunk_range(spec, at)
+                self._decode(digest, at, chunks[-1][start - first : end - first])
+        spec = self.groups[item][0][1]
+        piece = piece_at(item, spec, piece_range(spec, number, self.span)[0], tuple(chunks))
+        return piece if self.work is None else replace(piece, result=self.work(piece))
+
+    def _decode(self, digest: Digest, number: int, out: memoryview) -> None:
+        try:
+            self.decoder.decode(self.blobs, digest, number, out)
+        except MissingError:  # another process recoded the tensor and removed the pack
+            if self.relocate is None:
+                raise
+            self.decoder.decode(self.relocate(digest), digest, number, out)
+
+
+def _batches(groups: Groups, span: int) -> Iterator[tuple[list[Job], int]]:
+    """Yield the pieces that are decoded together, in order, and the bytes that they take."""
+    batch: list[Job] = []
+    filled = 0
+    for item, group in enumerate(groups):
+        for number in range(0, chunk_count(group[0][1]), span):
+            ranges = [piece_range(spec, number, span) for _, spec in group]
+            nbytes = sum(_padded(last - first) for first, last in ranges)
+            if batch and (len(group) > 1 or filled + nbytes > _TOGETHER):
+                yield batch, filled
+                batch, filled = [], 0
+            batch.append((item, number))
+            filled += nbytes
+    if batch:
+        yield batch, filled
+
+
+def _padded(nbytes: int) -> int:
+    return -(-nbytes // _ALIGNED) * _ALIGNED

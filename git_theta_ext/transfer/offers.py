@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
@@ -133,13 +134,14 @@ def choose_packs(
         )
         offered[digest] = (*offered.get(digest, ()), *stranded)
     best = smallest(offered)
+    intact = functools.cache(store.has_intact)
     chosen: dict[str, set[int]] = {}
     todo, seen = wanted & set(best), set(local)
     while todo:
         digest = todo.pop()
         seen.add(digest)
         name = best[digest].pack
-        if name and not store.has_intact(name):
+        if name and not intact(name):
             chosen.setdefault(name, set()).add(best[digest].entry)
         todo |= set(best[digest].bases) - seen
     return chosen, wanted <= set(best)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from git_theta_ext.interfaces import Chunk
@@ -117,6 +118,7 @@ def divided(items: Sequence[tuple[Item, int]]) -> list[list[Item]]:
     return packs
 
 
+@lru_cache(1 << 12)  # it is asked for each tensor
 def pack_path(root: Path, name: str) -> Path:
     """Return the path of a pack in a store."""
     return root / "packs" / name[:2] / name

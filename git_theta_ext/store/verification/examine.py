@@ -90,8 +90,9 @@ def _decoded(  # noqa: PLR0913, PLR0917 - as outcomes
     for digest, location in copies:
         here = cast("Digest", _Here(digest))
         try:
-            for base in ancestors(location.bases, trusted) - set(blobs):
-                blobs[base] = find(base, trusted[base])
+            for base in ancestors(location.bases, trusted) if location.bases else ():
+                if base not in blobs:
+                    blobs[base] = find(base, trusted[base])
             blobs[here] = find(digest, location)
         except (*UNREADABLE, OSError):
             if not wanted:
