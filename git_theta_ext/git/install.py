@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.errors import ConfigError, RepositoryError
 from git_theta_ext.git.hooks import CONFIG_HOOKS_SINCE, HOOKS, Change, git_version, place_hooks, remove_hooks
 from git_theta_ext.git.process import run_git
-from git_theta_ext.git.template import SETTING, clear_template, template_folder, template_is_current, write_template
+from git_theta_ext.git.template import (
+    SETTING,
+    clear_template,
+    still_named,
+    template_folder,
+    template_is_current,
+    write_template,
+)
 
 if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
@@ -30,6 +38,8 @@ _FORMER = {key: value.replace("git-theta ", "git theta ") for key, value in SETT
 """The values of earlier versions, which work except in submodules with an old git."""
 _DROPPED = {"diff.theta.binary": "false"}
 """Settings of earlier versions with which git shows a checkpoint that it stored itself as megabytes of text."""
+_LOCKED = "could not lock config file"
+_PATIENCE, _PAUSE = 5, 0.05  # seconds
 _HOOK_SETTINGS = {key: value for hook in HOOKS for key, value in hook.settings.items()}
 
 
@@ -94,7 +104,7 @@ def _remove_template(repo: Repository | None) -> list[Change]:
     if folder in _values("global", SETTING, repo):
         _git_config("global", repo, "--unset-all", SETTING, f"^{re.escape(folder)}$")
         changes.append(Change("unset", f"{SETTING} (global)"))
-    if clear_template():
+    if not still_named() and clear_template():
         changes.append(Change("removed", f"{folder}/hooks"))
     return changes
 
@@ -135,6 +145,18 @@ def _values(scope: Scope, key: str, repo: Repository | None) -> list[str]:
 
 
 def _git_config(scope: Scope, repo: Repository | None, *args: str) -> bytes:
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return _git_config_once(scope, repo, *args)
+        except RepositoryError as error:
+            # Git does not wait if another process writes the file, such as a second installation.
+            if _LOCKED not in error.message or time.monotonic() > end:
+                raise
+        time.sleep(_PAUSE)
+
+
+def _git_config_once(scope: Scope, repo: Repository | None, *args: str) -> bytes:
     if repo is None:
         if scope in ("local", "worktree"):
             raise RepositoryError(

@@ -55,7 +55,11 @@ def _copy_of_gits_own(folder: Path) -> None:
         for part in _COPIED:
             if (made / part).exists():
                 (made / part).rename(new / part)
-        new.rename(folder)
+        try:
+            new.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process has just made it
+                raise
 
 
 def template_is_current() -> bool:
@@ -65,6 +69,17 @@ def template_is_current() -> bool:
         return all((hooks / hook.event).read_bytes() == hook.script() for hook in HOOKS)
     except OSError:
         return False
+
+
+def still_named() -> bool:
+    """Return whether a configuration file of the user names the template, maybe one that git does not read now.
+
+    Git reads another file instead of these if ``GIT_CONFIG_GLOBAL`` names it.
+    """
+    own = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    files = (Path.home() / ".gitconfig", Path(own) / "git" / "config")
+    values = (run_git(("config", "-f", str(file), "--get-all", SETTING), ok=None) for file in files if file.is_file())
+    return any(str(template_folder()) in text.decode(errors="surrogateescape").splitlines() for text in values)
 
 
 def clear_template() -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from git_theta_ext.errors import ConfigError, RepositoryError
 from git_theta_ext.git import hooks
+from git_theta_ext.git import install as installation
 from git_theta_ext.git.install import SETTINGS, configured, install, uninstall
 from git_theta_ext.git.repository import Repository
 
@@ -90,6 +91,38 @@ def test_an_installation_that_was_killed_leaves_nothing_after_the_next(top, git_
     install("global", None)
     assert [path.name for path in data.iterdir()] == ["template"]
     assert not list(data.glob("template/hooks/.*"))
+
+
+def test_two_first_installations_at_once_both_succeed(top, git_environment):
+    command = [sys.executable, "-c", "from git_theta_ext.git.install import install; install('global', None)"]
+    running = [subprocess.Popen(command, cwd=top) for _ in range(3)]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    assert install("global", None) == []
+
+
+def test_a_locked_configuration_is_waited_for(top, git_environment, monkeypatch):
+    lock = git_environment / "gitconfig.lock"
+    lock.touch()
+    monkeypatch.setattr(installation.time, "sleep", lambda _: lock.unlink())
+    install("global", None)
+    lock.touch()
+    monkeypatch.setattr(installation, "_PATIENCE", -1)
+    with pytest.raises(RepositoryError, match="could not lock"):
+        uninstall("global", None)
+    lock.unlink()
+
+
+def test_hooks_of_a_template_that_another_configuration_names_stay(top, git_environment, monkeypatch):
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL")
+    install("global", None)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(git_environment / "other"))
+    install("global", None)
+    uninstall("global", None)
+    pushed = git_environment / ".local/share/git-theta/template/hooks/pre-push"
+    assert pushed.exists()
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL")
+    uninstall("global", None)
+    assert not pushed.exists()
 
 
 def test_a_template_of_the_users_own_is_left_alone(top, tmp_path, git_environment):
