@@ -1,7 +1,9 @@
-"""Use models in Python, for example in a notebook: ``git_theta_ext.load`` and ``git_theta_ext.merge``."""
+"""Use models in Python, for example in a notebook."""
 
 from __future__ import annotations
 
-from git_theta_ext.api.merging import load, merge
+from git_theta_ext.api.merging import merge
+from git_theta_ext.api.models import Model, load
+from git_theta_ext.api.models import open_model as open  # noqa: A004 - git_theta_ext.open, as in other libraries
 
-__all__ = ["load", "merge"]
+__all__ = ["Model", "load", "merge", "open"]

@@ -1,17 +1,14 @@
-"""Merge and load models in Python, for example in a notebook: ``git_theta_ext.merge`` and ``git_theta_ext.load``."""
+"""Merge models in Python: ``git_theta_ext.merge``."""
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
 from collections.abc import Mapping as AbstractMapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import MergeError, RepositoryError, ThetaError, UsageError
+from git_theta_ext.api.models import read_model
+from git_theta_ext.api.versions import LOG, explained, folder_of, version_of
+from git_theta_ext.errors import MergeError, RepositoryError, UsageError
 from git_theta_ext.git.merge_tree import common_ancestor
 from git_theta_ext.git.revisions import merge_bases
 from git_theta_ext.merging.devices.open import open_devices
@@ -23,7 +20,6 @@ from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.file import read_rules
 from git_theta_ext.merging.rules.rules import DEFAULT_METHOD, Rules, choice
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
-from git_theta_ext.operations.model_names import find_version
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.registry import find_format
@@ -31,14 +27,15 @@ from git_theta_ext.statistics.sidecar import is_statistics, sidecar_of
 from git_theta_ext.store.memory import MemoryStore
 from git_theta_ext.util.libraries import require
 from git_theta_ext.util.reporter import LogReporter
-from git_theta_ext.util.text import indented, shortlist
+from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-    import git
     import torch
 
+    from git_theta_ext.api.versions import Place
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.execution.tasks import Statistics
     from git_theta_ext.merging.planning.plan import Plan
@@ -47,55 +44,13 @@ if TYPE_CHECKING:
 
     StateDict = Mapping[str, torch.Tensor]
     Model = StateDict | str
-    Place = str | os.PathLike[str] | git.Repo
 
-_LOG = logging.getLogger("git_theta_ext")
 # State dicts have no file, so no layout. All sides have this one.
 _NO_LAYOUT = Skeleton.of(b"")
 _FORMAT = "safetensors"
 
 
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Format errors for a terminal, as the command line does, and add their hints to tracebacks."""
-    try:
-        yield
-    except ThetaError as error:
-        error.message = indented(error.message)
-        if error.hint is not None and sys.version_info >= (3, 11):
-            error.add_note(f"hint: {indented(error.hint)}")
-        raise
-
-
-@_explained()
-def load(revision: str, *, repository: Place = ".") -> dict[str, torch.Tensor]:
-    """Read a version of a checkpoint. Missing tensors are fetched from a remote.
-
-    Args:
-        revision: ``REV:PATH`` as in ``git show``, such as ``main:model.safetensors``, or ``:PATH`` for the index. The
-            path may be a directory with one model, such as a sharded checkpoint.
-        repository: A directory in the repository, or a ``git.Repo`` of GitPython.
-
-    Returns:
-        The tensors by name, on the CPU.
-
-    Raises:
-        ThetaError: The version does not exist or cannot be read.
-        LibraryError: torch is not installed.
-    """
-    return _load(revision, repository)
-
-
-def _load(revision: str, repository: Place) -> dict[str, torch.Tensor]:
-    require("torch", "git_theta_ext.load")
-    folder = _folder(repository)
-    with Workspace.discover(LogReporter(_LOG), folder) as workspace:
-        values = _manifest(workspace.repo, revision, folder).parameters
-        ensure_digests(workspace, {value.digest for value in values.values()})
-        return {name: to_tensor(p.spec, workspace.store.read(p.digest, p.spec)) for name, p in values.items()}
-
-
-@_explained()
+@explained()
 def merge(  # noqa: PLR0913 - named, and all but the first have defaults
     models: Sequence[Model],
     method: str | None = None,
@@ -138,10 +93,10 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
         raise UsageError("no model to merge", hint="git_theta_ext.merge([one, other])")
     require("torch", "git_theta_ext.merge")
     merge_rules = _rules(method, options, weights, rules)
-    folder = _folder(repository)
+    folder = folder_of(repository)
     names = [model for model in models if isinstance(model, str)]
     if len(names) == len(models) and not statistics and (base is None or isinstance(base, str)):
-        with Workspace.discover(LogReporter(_LOG), folder) as workspace:
+        with Workspace.discover(LogReporter(LOG), folder) as workspace:
             return _merged(_versions(workspace, folder, names, base), merge_rules, device)
     dicts = [_loaded(model, repository) for model in models]
     return _merged(
@@ -187,20 +142,9 @@ def _rules(method: str | None, options: Mapping[str, float | str], weights: Sequ
     return read_rules(text.encode())
 
 
-def _folder(repository: Place) -> Path:
-    if isinstance(repository, str | os.PathLike):
-        return Path(repository)
-    folder = getattr(repository, "working_tree_dir", None) or getattr(repository, "git_dir", None)
-    if not isinstance(folder, str | os.PathLike):
-        raise UsageError(
-            f"a repository is a directory or a git.Repo, not {type(repository).__name__}", hint='repository="."'
-        )
-    return Path(folder)
-
-
 def _loaded(model: Model, repository: Place) -> StateDict:
     if isinstance(model, str):
-        return _load(model, repository)
+        return read_model(model, repository)
     if not isinstance(model, AbstractMapping):
         raise UsageError(f"a model is a state dict or REV:PATH, not {type(model).__name__}", hint="model.state_dict()")
     return model
@@ -253,14 +197,9 @@ def _there(repo: Repository, name: str, folder: Path) -> Manifest | None:
 
 
 def _manifest(repo: Repository, name: str, folder: Path) -> Manifest:
-    version = find_version(repo, name, command="git theta show {}", cwd=folder)
-    manifest = version.as_one()
-    if any(shard.conflicted for shard in version.shards.values()):
-        raise MergeError(
-            f"{name} was committed with conflicts", hint="resolve them there: git theta resolve, then git commit"
-        )
+    manifest = version_of(repo, name, folder).as_one()
     if not find_format(manifest.format).mergeable:
-        raise MergeError(f"{name} is in the format {manifest.format}, which has no parameters")
+        raise MergeError(f"{name} is in the format {manifest.format}, which is not merged by parameter")
     return replace(manifest, format=_FORMAT, skeleton=_NO_LAYOUT)
 
 
@@ -278,7 +217,7 @@ def _computed(models: _Models, planned: Plan, device: str) -> dict[str, torch.Te
         _refuse(result.failed)
         values.update(result.values)
         for note in result.notes:
-            _LOG.warning(note)
+            LOG.warning(note)
     return {name: _tensor(results, models.source, value) for name, value in values.items() if value is not None}
 
 

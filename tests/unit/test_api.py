@@ -1,5 +1,6 @@
 """Merges and versions in Python, as a notebook uses them."""
 
+import shutil
 import subprocess
 import sys
 import traceback
@@ -11,7 +12,7 @@ from helpers import ATTENTION, EMBEDDING, MODEL, fork, model
 from safetensors.torch import load as load_bytes
 
 import git_theta_ext
-from git_theta_ext.errors import ConfigError, MergeError, PluginError, RepositoryError, UsageError
+from git_theta_ext.errors import ConfigError, MergeError, PluginError, RepositoryError, ThetaError, UsageError
 
 
 def state(**values):
@@ -227,3 +228,25 @@ def test_importing_the_package_loads_nothing_heavy():
 def test_other_names_do_not_exist():
     with pytest.raises(AttributeError, match="merg"):
         git_theta_ext.merg  # noqa: B018 - that it fails is the point
+
+
+class TestOpen:
+    def test_tensors_are_read_when_they_are_accessed(self, two):
+        with git_theta_ext.open(f"one:{MODEL}", repository=two.path) as opened:
+            assert list(opened) == sorted(load_bytes(model(1)))
+            assert str(opened.specs[EMBEDDING]) == "F32 [256,64]"
+            same({EMBEDDING: opened[EMBEDDING]}, {EMBEDDING: load_bytes(model(1))[EMBEDDING]})
+            opened[EMBEDDING].zero_()
+            assert opened[EMBEDDING].any()
+            with pytest.raises(KeyError):
+                opened.fetch(["no such tensor"])
+            opened.fetch()
+            same(dict(opened), load_bytes(model(1)))
+
+    def test_nothing_else_is_read(self, two):
+        shutil.rmtree(two.path / ".git/theta/packs")
+        with git_theta_ext.open(f"one:{MODEL}", repository=two.path) as opened:
+            assert EMBEDDING in opened
+            assert len(opened) == len(load_bytes(model(1)))
+            with pytest.raises(ThetaError):
+                opened[EMBEDDING]

@@ -1,0 +1,76 @@
+"""Find the versions of models that callers of the Python API name."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import MergeError, ThetaError, UsageError
+from git_theta_ext.operations.model_names import find_version
+from git_theta_ext.util.text import indented
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import git
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.model_version import ModelVersion
+
+    Place = str | os.PathLike[str] | git.Repo
+
+LOG = logging.getLogger("git_theta_ext")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Format errors for a terminal, as the command line does, and add their hints to tracebacks."""
+    try:
+        yield
+    except ThetaError as error:
+        error.message = indented(error.message)
+        if error.hint is not None and sys.version_info >= (3, 11):
+            error.add_note(f"hint: {indented(error.hint)}")
+        raise
+
+
+def folder_of(repository: Place) -> Path:
+    """Return a directory in a repository.
+
+    Raises:
+        UsageError: It is neither a directory nor a ``git.Repo``.
+    """
+    if isinstance(repository, str | os.PathLike):
+        return Path(repository)
+    folder = getattr(repository, "working_tree_dir", None) or getattr(repository, "git_dir", None)
+    if not isinstance(folder, str | os.PathLike):
+        raise UsageError(
+            f"a repository is a directory or a git.Repo, not {type(repository).__name__}", hint='repository="."'
+        )
+    return Path(folder)
+
+
+def version_of(repo: Repository, name: str, folder: Path) -> ModelVersion:
+    """Return the version of a model that ``REV:PATH`` names.
+
+    Args:
+        repo: The repository.
+        name: The version.
+        folder: The directory that relative paths start from.
+
+    Raises:
+        MergeError: It has conflicts, or no parameters.
+        ThetaError: See ``git_theta_ext.operations.model_names.find_version``.
+    """
+    version = find_version(repo, name, command="git theta show {}", cwd=folder)
+    if any(shard.conflicted for shard in version.shards.values()):
+        raise MergeError(
+            f"{name} was committed with conflicts", hint="resolve them there: git theta resolve, then git commit"
+        )
+    if version.format == "opaque":
+        raise MergeError(f"{name} is in the format opaque, which has no parameters")
+    return version
