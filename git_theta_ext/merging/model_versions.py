@@ -40,7 +40,19 @@ class ModelVersions:
         formats = {version.format for version in self.every}
         if len(formats) > 1 or not find_format(formats.pop()).mergeable:
             return False
-        return any(len(version.shards) > 1 or version.index is not None for version in self.every)
+        return self.configured or any(len(version.shards) > 1 or version.index is not None for version in self.every)
+
+    @property
+    def configured(self) -> bool:
+        """Whether it is an adapter, and a version has its configuration."""
+        return any(version.config is not None for version in self.every)
+
+    @property
+    def config(self) -> bytes | None:
+        """The configuration of an adapter, merged as a whole: that of the side that changed it, or else ours."""
+        before = None if self.base is None else self.base.config
+        changed = {side.config for side in self.sides} - {before}
+        return changed.pop() if len(changed) == 1 else self.sides[0].config
 
     def manifests(self) -> tuple[Manifest | None, tuple[Manifest, ...]]:
         """Return a manifest of all parameters for each version, the common ancestor's first.
@@ -59,4 +71,5 @@ class ModelVersions:
     def paths(self) -> set[str]:
         """Return the paths of the files of all versions."""
         shards = {path for version in self.every for path in version.shards}
-        return shards | {version.index_path for version in self.every if version.index_path is not None}
+        others = {path for version in self.every for path in (version.index_path, version.config_path)}
+        return shards | {path for path in others if path is not None}

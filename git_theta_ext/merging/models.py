@@ -5,11 +5,13 @@ Thresholds, units and the memory are those of the whole model, so its values are
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.apply import compute, lay_out
 from git_theta_ext.merging.outcome import Outcome, is_structural, outcome_of
+from git_theta_ext.merging.planning.adapter_config import merge_configs
 from git_theta_ext.merging.planning.layout_decision import decide_layout
 from git_theta_ext.merging.planning.layouts import with_facts_decided
 from git_theta_ext.merging.planning.model_layout import decide_model_layout
@@ -33,16 +35,15 @@ class ModelOutcome(Outcome):
 
     Attributes:
         files: Path to manifest of each merged checkpoint.
-        index: Path and content of the merged index; None if there is none.
+        texts: Path and content of the merged index, and of the configuration of an adapter.
     """
 
     files: Mapping[str, Manifest] = field(default_factory=dict)
-    index: tuple[str, bytes] | None = None
+    texts: Mapping[str, bytes] = field(default_factory=dict)
 
     def contents(self) -> dict[str, bytes]:
         """Return path and content of each file as git stores it."""
-        contents = {path: manifest.to_bytes() for path, manifest in self.files.items()}
-        return contents | dict([] if self.index is None else [self.index])
+        return {path: manifest.to_bytes() for path, manifest in self.files.items()} | {**self.texts}
 
 
 def apply_model(  # noqa: PLR0913, PLR0917 - as apply
@@ -75,8 +76,8 @@ def apply_model(  # noqa: PLR0913, PLR0917 - as apply
         part = with_facts_decided(_part(versions, plan, layout, path), store)
         files[path], note = _file(whole.manifest, part, layout, path, store)
         notes += [f"{path}: {note}"] if note else []
-    target = versions.sides[layout.side]
-    index = index_of(target, ModelVersion(files))
+    texts, note = _texts(versions, plan, whole.manifest, layout, files)
+    notes += [note] if note else []
     return ModelOutcome(
         whole.manifest,
         whole.taken,
@@ -85,8 +86,31 @@ def apply_model(  # noqa: PLR0913, PLR0917 - as apply
         whole.resumed,
         whole.failed,
         files=files,
-        index=None if index is None or target.index_path is None else (target.index_path, index.to_bytes()),
+        texts=texts,
     )
+
+
+def _texts(
+    versions: ModelVersions, plan: Plan, merged: Manifest, layout: ModelLayout, files: Mapping[str, Manifest]
+) -> tuple[dict[str, bytes], str]:
+    """Return path and content of the files that are no checkpoints, and a note on them."""
+    target, texts, note = versions.sides[layout.side], {}, ""
+    index = index_of(target, ModelVersion(files))
+    if index is not None and target.index_path is not None:
+        texts[target.index_path] = index.to_bytes()
+    if versions.configured:
+        path = next(version.config_path for version in versions.every if version.config_path is not None)
+        before = None if versions.base is None else versions.base.config
+        config = merge_configs(before, [side.config for side in versions.sides])
+        if config is None:
+            content = versions.config
+        elif plan.adapter is None:
+            content = config.fitted()
+        else:
+            content = plan.adapter.to_bytes({conflict.name for conflict in merged.conflicts})
+        note = f"{posixpath.basename(path)}: {config.note}" if config is not None and config.note else ""
+        texts |= {} if content is None else {path: content}
+    return texts, note
 
 
 def _file(whole: Manifest, part: Plan, layout: ModelLayout, path: str, store: Store) -> tuple[Manifest, str]:

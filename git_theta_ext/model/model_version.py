@@ -25,6 +25,8 @@ class ModelVersion:
         shards: Path to manifest of each checkpoint, sorted by path.
         index_path: Path of the index; None if there is none.
         index: The index; None if there is none.
+        config_path: Path of the configuration of an adapter; None if there is none.
+        config: The configuration; None if there is none.
 
     Raises:
         FormatError: Two files hold parameters of the same name, or they have different formats.
@@ -33,6 +35,8 @@ class ModelVersion:
     shards: Mapping[str, Manifest]
     index_path: str | None = None
     index: ShardIndex | None = None
+    config_path: str | None = None
+    config: bytes | None = None
 
     def __post_init__(self) -> None:
         if len({manifest.format for manifest in self.shards.values()}) > 1:

@@ -5,14 +5,13 @@ The file comes from anywhere, and its names become paths: each must be the name 
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.bounded_json import read_json
+from git_theta_ext.model.json_text import written_like
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +21,6 @@ MAX_INDEX = 1 << 27
 
 _LONGEST_NAME = 255
 _TOTALS = ("total_size", "total_parameters")
-_INDENT = re.compile(r"\s*\{\s*?\n([ \t]+)")
 
 
 @dataclass(frozen=True)
@@ -84,11 +82,7 @@ class ShardIndex:
         content["weight_map"] = {name: weight_map[name] for name in order}
         if totals:
             content["metadata"].update(totals)
-        indent = _INDENT.match(self.text)
-        compact = (",", ":") if '":"' in self.text and not indent else None
-        ascii_only = self.text.isascii()
-        text = json.dumps(content, indent=indent and indent[1], separators=compact, ensure_ascii=ascii_only)
-        text += self.text[len(self.text.rstrip()) :]
+        text = written_like(self.text, content)
         return ShardIndex(text, MappingProxyType(content["weight_map"]), MappingProxyType(content.get("metadata", {})))
 
     def to_bytes(self) -> bytes:

@@ -2,7 +2,8 @@
 
 ``save_pretrained`` of transformers and diffusers writes ``model.safetensors``, or ``model-00001-of-00004.safetensors``
 and so on with ``model.safetensors.index.json``. All of these are files of the model ``model.safetensors``. Which files
-an index lists, or which name the attribute ``theta-model`` gives to files, counts more than their names.
+an index lists, or which name the attribute ``theta-model`` gives to files, counts more than their names. PEFT writes
+``adapter_model.safetensors`` and ``adapter_config.json``, without which the tensors mean nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 _SHARD = re.compile(r"(?P<stem>.+?)[-_.]?(?P<number>[0-9]{2,8})-of-(?P<count>[0-9]{2,8})(?P<suffix>(?:\.[^.]+)+)")
 _INDEX = re.compile(r"(?P<stem>.+)(?P<suffix>\.(?:safetensors|bin|pt|pth))\.index(?P<variant>\.[^.]+)?\.json")
+_ADAPTER = re.compile(r"adapter_model(?:\*?\.|\*).*")
+CONFIG = "adapter_config.json"
+"""The name of the file in which PEFT writes the configuration of the adapter beside it."""
+MOST_CONFIG_BYTES = 1 << 20
 _NO_INDEXES: Mapping[str, ShardIndex] = MappingProxyType({})
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
@@ -32,16 +37,23 @@ class ModelFiles:
         name: The path that the model has, or would have, as one file.
         shards: Paths of the checkpoints, sorted.
         index: Path of the index; None if there is none.
+        config: Path of the configuration of an adapter; None if there is none.
     """
 
     name: str
     shards: tuple[str, ...]
     index: str | None = None
+    config: str | None = None
 
     @property
     def sharded(self) -> bool:
         """Whether it is more than one file."""
-        return len(self.shards) > 1 or self.index is not None
+        return len(self.shards) > 1 or self.index is not None or self.config is not None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of all its files."""
+        return (*self.shards, *(path for path in (self.index, self.config) if path is not None))
 
 
 def model_name(path: str) -> str:
@@ -63,10 +75,26 @@ def is_index(path: str) -> bool:
     return _INDEX.fullmatch(posixpath.basename(path)) is not None
 
 
+def is_config(path: str) -> bool:
+    """Return whether a file is the configuration of an adapter, according to its name."""
+    return posixpath.basename(path) == CONFIG
+
+
+def is_adapter(path: str) -> bool:
+    """Return whether a path, or a pattern of paths, is that of an adapter, according to the name of the file."""
+    return _ADAPTER.fullmatch(posixpath.basename(path)) is not None
+
+
+def is_text(path: str) -> bool:
+    """Return whether a file belongs to a model and is not a checkpoint: it is an index or a configuration."""
+    return is_index(path) or is_config(path)
+
+
 def models_of(
     checkpoints: Iterable[str],
     indexes: Mapping[str, ShardIndex] = _NO_INDEXES,
     names: Mapping[str, str] = _NO_NAMES,
+    configs: Iterable[str] = (),
 ) -> list[ModelFiles]:
     """Return the models that some files of a tree make up, sorted by name.
 
@@ -76,6 +104,7 @@ def models_of(
         checkpoints: Paths of all checkpoints.
         indexes: Path of each index to its content.
         names: Path to the name that the attribute ``theta-model`` gives to the checkpoint's model.
+        configs: Paths of the configurations of adapters.
     """
     listed: dict[str, set[str]] = {}
     for path, index in indexes.items():
@@ -91,4 +120,12 @@ def models_of(
             name = next(iter(models)) if len(models) == 1 else model_name(path)
         shards.setdefault(name, []).append(path)
     index_of = {model_name(path): path for path in sorted(indexes, reverse=True)}
-    return [ModelFiles(name, tuple(paths), index_of.get(name)) for name, paths in sorted(shards.items())]
+    config_in = {posixpath.dirname(path): path for path in configs}
+    return [
+        ModelFiles(name, tuple(paths), index_of.get(name), _config_of(name, config_in))
+        for name, paths in sorted(shards.items())
+    ]
+
+
+def _config_of(name: str, config_in: Mapping[str, str]) -> str | None:
+    return config_in.get(posixpath.dirname(name)) if is_adapter(name) else None

@@ -14,7 +14,7 @@ from git_theta_ext.git.entries import EXECUTABLE, tree_entry
 from git_theta_ext.git.objects import object_infos, read_manifests, read_objects
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.model.shard_index import MAX_INDEX, ShardIndex
-from git_theta_ext.model.shards import is_index, models_of
+from git_theta_ext.model.shards import MOST_CONFIG_BYTES, is_config, is_index, models_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -77,12 +77,12 @@ class Directory:
     def models(self) -> dict[str, ModelFiles]:
         """The models of the directory by name, and every other file as a model by itself."""
         names = model_names(self.repo.run, self.files)
-        others = [path for path in self.files if path not in self._indexes]
-        return {model.name: model for model in models_of(others, self._indexes, names)}
+        others = [path for path in self.files if path not in self._indexes and path not in self._configs]
+        return {model.name: model for model in models_of(others, self._indexes, names, self._configs)}
 
     def model_with(self, path: str) -> ModelFiles | None:
         """Return the model that a file belongs to; None if there is no such file."""
-        return next((m for m in self.models.values() if path in m.shards or path == m.index), None)
+        return next((model for model in self.models.values() if path in model.files), None)
 
     def version(self, name: str) -> ModelVersion | None:
         """Return the version of a model; None if it is not here, or none of its files is a manifest.
@@ -100,7 +100,17 @@ class Directory:
             stored = next(path for oid, path in oids.items() if oid not in manifests)
             raise FormatError(f"{stored} is stored by git itself, and other files of the model are not")
         shards = {path: manifests[self.files[path]] for path in model.shards}
-        return ModelVersion(shards, model.index, self._indexes.get(model.index or ""))
+        index = self._indexes.get(model.index or "")
+        return ModelVersion(shards, model.index, index, model.config, self._configs.get(model.config or ""))
+
+    @cached_property
+    def _configs(self) -> dict[str, bytes]:
+        """The configurations of adapters; what is too large is left out."""
+        oids = {path: oid for path, oid in self.files.items() if is_config(path)}
+        infos = object_infos(self.repo, oids.values()) if oids else {}
+        small = {oid for oid, info in infos.items() if info.nbytes <= MOST_CONFIG_BYTES}
+        content = dict(read_objects(self.repo, small)) if small else {}
+        return {path: content[oid] for path, oid in oids.items() if oid in content}
 
     @cached_property
     def _indexes(self) -> dict[str, ShardIndex]:

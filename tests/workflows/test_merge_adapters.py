@@ -1,11 +1,12 @@
-"""Adapters with a configuration beside them are merged such that the merged factors fit the merged configuration."""
+"""The factors of an adapter and the configuration beside them are merged such that they fit each other."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 from safetensors.numpy import load, save
 
 if TYPE_CHECKING:
@@ -60,18 +61,37 @@ def test_a_configuration_that_one_side_changed_scales_the_merged_factors(repo: R
     np.testing.assert_allclose(update(repo), best(wanted, 3), rtol=1e-4, atol=1e-4)
 
 
-def test_one_that_both_changed_is_a_conflict_until_the_merged_one_is_written(repo: Repo) -> None:
+def test_git_asks_to_finish_if_it_cannot_merge_the_configuration(repo: Repo) -> None:
     wanted = fork(repo, (2, 6), (2, 8))
     done = repo.run("merge", "side", check=False)
     assert done.returncode == 1
-    listed = repo.run("theta", "resolve", FILE, check=False)
-    assert "adapter_config.json of the sides: they differ; write the merged adapter's" in listed.stdout
-    config = {"peft_type": "LORA", "r": 4, "target_modules": ["l"], "lora_alpha": 4}
-    repo.write(json.dumps(config).encode(), CONFIG)
-    wrong = repo.run("theta", "resolve", "--method", "lora_svd", "--option", "rank=1", FILE, check=False)
-    assert "gives rank 1" in wrong.stderr
-    repo.git("theta", "resolve", "--method", "lora_concat", FILE)
-    np.testing.assert_allclose(update(repo), wanted, rtol=1e-4, atol=1e-4)
-    repo.git("add", CONFIG)
+    assert f"git theta resolve {FOLDER}" in done.stderr
+    resolved = repo.git("theta", "resolve", FOLDER)
+    assert sorted(resolved.split()) == sorted(["resolved", FILE, "resolved", CONFIG])
+    assert (config_of(repo)["r"], config_of(repo)["lora_alpha"]) == (2, 6)
+    np.testing.assert_allclose(update(repo), best(wanted, 2), rtol=1e-4, atol=1e-4)
     repo.git("commit", "--no-edit")
     assert repo.problems(FILE, repo.read(FILE)) == []
+
+
+@pytest.mark.parametrize(("method", "rank"), [("lora_svd", 3), ("lora_concat", 5)])
+def test_the_driver_writes_a_configuration_that_fits_the_factors(repo: Repo, method: str, rank: int) -> None:
+    with (repo.path / ".gitattributes").open("a") as attributes:
+        attributes.write("adapter_config.json merge=theta\n")
+    wanted = fork(repo, (2, 6), (3, 8))
+    repo.git("-c", f"theta.merge.method={method}", "merge", "side")
+    assert config_of(repo)["r"] == rank
+    np.testing.assert_allclose(update(repo), best(wanted, rank), rtol=1e-4, atol=1e-4)
+    assert repo.git("status", "--porcelain") == ""
+    assert repo.run("theta", "merge", "--replay", "HEAD", check=False).returncode == 0
+
+
+def test_the_strategy_writes_both_files(repo: Repo) -> None:
+    wanted = fork(repo, (2, 4), (3, 8))
+    repo.git("merge", "-s", "theta", "-X", "method=lora_concat", "side")
+    assert config_of(repo)["r"] == 5
+    np.testing.assert_allclose(update(repo), wanted, rtol=1e-4, atol=1e-4)
+
+
+def config_of(repo: Repo) -> dict[str, Any]:
+    return json.loads(repo.read(CONFIG))

@@ -15,7 +15,7 @@ from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.merging.rules.rules import choice
-from git_theta_ext.model.shards import is_index
+from git_theta_ext.model.shards import is_text
 from git_theta_ext.operations.merge.conflicted_checkpoint import find_conflicts, resolve_conflicts, stage_resolved
 from git_theta_ext.operations.merge.model_resolve import finish_models
 from git_theta_ext.operations.merge.resolve import methods_for, sides_of
@@ -139,7 +139,7 @@ def _several(repo: Repository, spec: str) -> list[str]:
 def _conflicted(repo: Repository, paths: Sequence[str]) -> list[str]:
     unmerged = {entry.path for entry in repo.entries(None) if entry.stage}
     chosen = [path for path in paths if path in unmerged]
-    return [*theta_paths(repo.run, chosen), *filter(is_index, chosen)]
+    return [*theta_paths(repo.run, chosen), *filter(is_text, chosen)]
 
 
 def _resolve_command(manifest: Manifest) -> str:

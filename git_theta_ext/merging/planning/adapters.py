@@ -92,14 +92,13 @@ def other_adapters(names: Iterable[str]) -> list[tuple[str, list[str]]]:
     return [*units.values(), *shared.items()]
 
 
-def config_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
+def scaled_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
     """Return the LoRAs that are scaled by a configuration, not by a tensor with alpha."""
     every = dict.fromkeys(names)
-    adapted = {name for _, unit in other_adapters(every) for name in unit}
-    return [pair for pair in lora_pairs(every) if pair[0] not in adapted and alpha_of(pair[0], every) is None]
+    return [pair for pair in lora_pairs(every) if alpha_of(pair[0], every) is None]
 
 
-def has_config_pairs(names: Iterable[str], changed: AbstractSet[str] | None = None) -> bool:
-    """Return whether some of ``config_pairs`` are among parameters, or among those that changed."""
-    pairs = config_pairs(names)
+def has_scaled_pairs(names: Iterable[str], changed: AbstractSet[str] | None = None) -> bool:
+    """Return whether some of ``scaled_pairs`` are among parameters, or among those that changed."""
+    pairs = scaled_pairs(names)
     return any(changed is None or not changed.isdisjoint(pair) for pair in pairs)

@@ -23,6 +23,7 @@ from git_theta_ext.registry import find_format, find_merge
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from git_theta_ext.merging.planning.adapter_scalings import MergedAdapter
     from git_theta_ext.merging.planning.casts import Casts
     from git_theta_ext.merging.planning.units import PairDecision
     from git_theta_ext.merging.rules.rules import Choice, Rules
@@ -52,6 +53,7 @@ class Plan:
         complete: Whether nothing was postponed, that is, left in conflict although the rules merge it.
         unread_types: Parameters in conflict because it is unknown whether a side only changed their element type.
         units: Parameters that belong together.
+        adapter: The configuration of the merged adapter, if the merge writes it.
     """
 
     base: Manifest | None
@@ -64,6 +66,7 @@ class Plan:
     complete: bool = True
     unread_types: tuple[str, ...] = ()
     units: tuple[Unit, ...] = ()
+    adapter: MergedAdapter | None = None
 
     @property
     def ours(self) -> Manifest:

@@ -1,222 +1,245 @@
 """Merge LoRAs according to the configuration of their adapter.
 
-The update of a weight is ``scale * B @ A``. The scale is in the configuration: alpha over the rank, or over its square
-root. If sides have different configurations, their updates are merged, and the merged factors have to fit the merged
-configuration. If that cannot be guaranteed, they are in conflict.
+If sides have different configurations, the updates that their factors make are merged. The merged factors and the
+merged configuration have to fit: a merge that writes the configuration fits it to the factors. If something else merges
+it, the factors are made to fit the result, and are in conflict if that is not possible.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.merging.planning.adapters import config_pairs, module_of
+from git_theta_ext.merging.planning.adapter_scalings import MergedAdapter
+from git_theta_ext.merging.planning.adapters import module_of, other_adapters, scaled_pairs
+from git_theta_ext.merging.planning.lora_scales import Fit
 from git_theta_ext.merging.planning.plan import with_decisions
 from git_theta_ext.merging.planning.units import pair_of
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import side_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from git_theta_ext.merging.planning.adapter_scalings import AdapterScalings
     from git_theta_ext.merging.planning.decision import Decision
+    from git_theta_ext.merging.planning.lora_scales import Scaling
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.planning.units import PairDecision
-
-_KEYS = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
-_LITERAL = re.compile(r"[A-Za-z0-9_.\-]{1,500}")
-_LARGEST = 1 << 20
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Rank and scale of each LoRA according to a configuration.
-
-    Attributes:
-        settings: Canonical text of these settings, by which two are equal.
-    """
-
-    settings: str
-    _config: Mapping[str, Any] = field(compare=False, hash=False, default_factory=dict)
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Scaling:
-        """Return the ranks and scales of a configuration."""
-        scaling = {key: config[key] for key in _KEYS if config.get(key) not in (None, {}) and config[key] is not False}
-        return cls(json.dumps(scaling, sort_keys=True), scaling)
-
-    def rank(self, module: str) -> int:
-        """Return the rank of a module's LoRA.
-
-        Raises:
-            MergeError: The configuration is not supported.
-        """
-        value = self._value(module, "rank_pattern", "r", 8)  # PEFT's default
-        if type(value) is not int or not 0 < value <= _LARGEST:
-            raise MergeError(f"a rank of {value!r:.40} is not supported")
-        return value
-
-    def scale(self, module: str) -> float:
-        """Return the factor by which the product of a module's factors is multiplied.
-
-        Raises:
-            MergeError: The configuration is not supported.
-        """
-        alpha, rank = self._value(module, "alpha_pattern", "lora_alpha", 8), self.rank(module)
-        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < abs(alpha) <= _LARGEST:
-            raise MergeError(f"an alpha of {alpha!r:.40} is not supported")
-        return alpha / (rank**0.5 if self._config.get("use_rslora") else rank)
-
-    def _value(self, module: str, pattern: str, key: str, default: int) -> object:
-        patterns = self._config.get(pattern, {})
-        if not isinstance(patterns, dict):
-            raise MergeError(f"{pattern} is not a mapping")
-        for suffix, value in patterns.items():
-            # PEFT takes regular expressions. Those that are more than a name are not supported, and not run.
-            name = suffix.removeprefix("^").removesuffix("$")
-            if not _LITERAL.fullmatch(name):
-                raise MergeError(f"the expression {suffix!r:.60} in {pattern} is not supported")
-            if module == name or (module.endswith(f".{name}") and not suffix.startswith("^")):
-                return value
-        return self._config.get(key, default)
-
-
-@dataclass(frozen=True)
-class Scalings:
-    """The scaling of the LoRAs in each component of a model, by the prefix of their parameters' names."""
-
-    components: tuple[tuple[str, Scaling], ...] = ()
-
-    def of(self, module: str) -> Scaling | None:
-        """Return the scaling of a module's LoRA, or None."""
-        return next((scaling for prefix, scaling in self.components if module.startswith(prefix)), None)
-
-
-@dataclass(frozen=True)
-class AdapterScalings:
-    """The configurations of an adapter in a merge.
-
-    Attributes:
-        before: The common ancestor's; None if it has none or it is unknown.
-        sides: The configuration of each side; empty if they are unknown.
-        merged: The merged configuration; None if it is unknown.
-        where: Where they are, for people.
-        reason: Why ``merged`` or ``sides`` are unknown.
-    """
-
-    before: Scalings | None
-    sides: tuple[Scalings, ...]
-    merged: Scalings | None
-    where: str
-    reason: str = ""
-
-
-def three_way(before: Scalings | None, sides: Sequence[Scalings]) -> Scalings | None:
-    """Merge configurations: return the one that a side changed, or None if several changed it differently."""
-    changed = {side for side in sides if side != before}
-    if len(changed) > 1:
-        return None
-    return changed.pop() if changed else sides[0]
 
 
 def with_scales(plan: Plan, scalings: AdapterScalings) -> Plan:
     """Return a plan whose merged LoRAs fit the merged configuration; LoRAs that cannot fit it are in conflict."""
     decisions = {decision.name: decision for decision in plan.decisions}
     joint = {pair.names: pair for pair in plan.pairs}
-    for names in config_pairs(decisions):
-        members = decisions[names[0]], decisions[names[1]]
+    adapted = {name: unit for _, unit in other_adapters(decisions) for name in unit}
+    factors = {names: module_of(names[0]) for names in scaled_pairs(decisions)}
+    config = scalings.written
+    if config is not None and not _is_supported(scalings, factors.values()):
+        scalings = replace(scalings, written=None)
+    fits: dict[str, Fit] = {}
+    ours: dict[str, Fit] = {}
+    for names, module in factors.items():
+        lora = _Lora(
+            (decisions[names[0]], decisions[names[1]]), joint.get(names), scalings, module, names[0] in adapted
+        )
+        biases = _changed_biases(module, decisions)
         try:
-            pair = _scaled(members, joint.get(names), scalings, module_of(names[0]), decisions)
+            merged = lora.merged(has_biases=bool(biases))
         except MergeError as error:
-            joint.pop(names, None)
             reason = Reason.of(ConflictCode.UNIT, f"part of a LoRA: {scalings.where} of the sides: {error.message}")
-            affected = [*members, *_changed_biases(module_of(names[0]), decisions)]
-            decisions.update({decision.name: decision.in_conflict(reason) for decision in affected})
-            continue
-        if pair is not None:
-            joint[names] = pair
-            decisions.update(
-                {d.name: replace(d, action="compute", source=None, into=None, choice=pair.choice) for d in members}
-            )
-    if joint == {pair.names: pair for pair in plan.pairs} and tuple(decisions.values()) == plan.decisions:
+            others = [row for name in adapted.get(names[0], ()) if (row := decisions[name]).changed_by]
+            affected = {row.name: row.in_conflict(reason) for row in (*lora.members, *biases, *others)}
+            merged = _MergedLora(None, None, tuple(affected.values()))
+        decisions.update({decision.name: decision for decision in merged.decisions})
+        if merged.pair is None:
+            joint.pop(names, None)
+        else:
+            joint[names] = merged.pair
+        if scalings.written is not None and (own := lora.fit_of(0)) is not None:
+            ours[module] = own
+            fits[module] = merged.fit or own
+        elif scalings.written is not None and merged.fit is not None:
+            fits[module] = merged.fit
+    rows, pairs = tuple(decisions.values()), tuple(joint.values())
+    if rows != plan.decisions or pairs != plan.pairs:
+        plan = with_decisions(plan, rows, pairs)
+    if config is None:
         return plan
-    return with_decisions(plan, tuple(decisions.values()), tuple(joint.values()))
+    adapter = MergedAdapter(config, fits, ours, {names[0]: module for names, module in factors.items()})
+    return replace(plan, adapter=adapter)
 
 
-def _scaled(
-    members: tuple[Decision, Decision],
-    pair: PairDecision | None,
-    scalings: AdapterScalings,
-    module: str,
-    decisions: Mapping[str, Decision],
-) -> PairDecision | None:
-    """Return how a LoRA is merged; None if the configurations do not change the decision on it.
+def _is_supported(scalings: AdapterScalings, modules: Iterable[str]) -> bool:
+    """Return whether all ranks and scales are known, without which a configuration cannot be fitted."""
+    every = [side for side in (scalings.before, *scalings.sides) if side is not None]
+    try:
+        for module in modules:
+            for side in every:
+                scaling = side.of(module)
+                if scaling is not None:
+                    scaling.fit(module)
+    except MergeError:
+        return False
+    return True
 
-    Raises:
-        MergeError: It cannot be merged in a way that fits its configuration.
+
+@dataclass(frozen=True)
+class _MergedLora:
+    """How a LoRA is merged: its rank and scale, how its factors are merged, and the decisions that change."""
+
+    fit: Fit | None
+    pair: PairDecision | None = None
+    decisions: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Lora:
+    """A LoRA in a merge.
+
+    Attributes:
+        members: The decisions on its factors.
+        pair: How its factors are merged; None if they are not.
+        scalings: The configurations.
+        module: The module that it belongs to.
+        adapted: Whether it is part of another adapter, such as DoRA, whose factors are not merged.
     """
-    touched = {number for decision in members for number in decision.changed_by}
-    if not touched or any(value is None for decision in members for value in decision.sides):
-        return None
-    if not scalings.sides:
-        if pair is not None:
+
+    members: tuple[Decision, Decision]
+    pair: PairDecision | None
+    scalings: AdapterScalings
+    module: str
+    adapted: bool
+
+    def merged(self, *, has_biases: bool) -> _MergedLora:
+        """Return how it is merged.
+
+        Args:
+            has_biases: Whether a side changed a bias that is scaled as the product is.
+
+        Raises:
+            MergeError: It cannot be merged in a way that fits its configuration.
+        """
+        scalings = self.scalings
+        touched = {number for decision in self.members for number in decision.changed_by}
+        if not scalings.sides and self.pair is not None:
             raise MergeError(scalings.reason)
-        return None
-    settings = [scaling for side in scalings.sides if (scaling := side.of(module)) is not None]
-    before = None if scalings.before is None else scalings.before.of(module)
-    if not settings:
-        return None
-    ranks = [value.spec.shape[0] for value in members[0].sides if value is not None]
-    everywhere = len(settings) == len(scalings.sides)
-    if everywhere and {*settings, before or settings[0]} == {settings[0]}:
-        return pair and _unscaled(pair, settings[0], module, {ranks[number] for number in pair.changed_by})
-    merged = None if scalings.merged is None else scalings.merged.of(module)
-    if merged is None or not everywhere:
-        raise MergeError("only some sides have one" if scalings.merged is not None else scalings.reason)
-    changed_by = tuple(n for n, scaling in enumerate(settings) if n in touched or before is None or scaling != before)
-    return _rescaled(members, changed_by, settings, merged, module, ranks, decisions)
+        if not scalings.sides:
+            return _MergedLora(None)
+        if any(d.action == "conflict" for d in self.members):
+            return _MergedLora(self.fit_of(0) if scalings.written is not None else None)
+        if any(value is None for d in self.members for value in d.sides):
+            return _MergedLora(self._taken_fit())
+        settings = [scaling for side in scalings.sides if (scaling := side.of(self.module)) is not None]
+        before = None if scalings.before is None else scalings.before.of(self.module)
+        everywhere = len(settings) == len(scalings.sides)
+        if not settings or (everywhere and {*settings, before or settings[0]} == {settings[0]}):
+            return self._with_one_scale(settings) if settings else _MergedLora(None, self.pair)
+        if not touched and scalings.written is None:
+            return _MergedLora(None)
+        if not everywhere or scalings.target(self.module) is None:
+            raise MergeError("only some sides have one" if scalings.merged is not None else scalings.reason)
+        return self._with_scales(touched, before, settings, has_biases=has_biases)
 
+    def fit_of(self, number: int) -> Fit | None:
+        """Return rank and scale of a side's LoRA; None if it has none."""
+        scaling = self.scalings.sides[number].of(self.module) if self.scalings.sides else None
+        return None if scaling is None or self.members[0].sides[number] is None else scaling.fit(self.module)
 
-def _unscaled(pair: PairDecision, settings: Scaling, module: str, ranks: set[int]) -> PairDecision:
-    """Fit a LoRA to the configuration that all sides share, unless none of them fits it."""
-    rank = pair.specs[pair.names[0]].shape[0]
-    if ranks == {rank}:
-        return pair
-    return _fitted(pair, settings.rank(module))
+    def _taken_fit(self) -> Fit | None:
+        """Return rank and scale of a LoRA that is taken from a side, if they are needed."""
+        source = self.members[0].source
+        return None if self.scalings.written is None or source is None else self._fit_of_source(source)
 
+    def _fit_of_source(self, source: str) -> Fit | None:
+        if source == "base":
+            before = None if self.scalings.before is None else self.scalings.before.of(self.module)
+            return None if before is None or self.members[0].base is None else before.fit(self.module)
+        return self.fit_of(side_names(len(self.members[0].sides)).index(source))
 
-def _rescaled(  # noqa: PLR0913, PLR0917 - a LoRA depends on these
-    members: tuple[Decision, Decision],
-    changed_by: tuple[int, ...],
-    settings: Sequence[Scaling],
-    merged: Scaling,
-    module: str,
-    ranks: Sequence[int],
-    decisions: Mapping[str, Decision],
-) -> PairDecision | None:
-    sides = side_names(len(settings))
-    rank, scale = merged.rank(module), merged.scale(module)
-    for number in changed_by:
-        if settings[number].rank(module) != ranks[number]:
-            raise MergeError(
-                f"that of {sides[number]} has rank {settings[number].rank(module)}, but its tensors have"
-                f" rank {ranks[number]}"
-            )
-    scales = tuple(settings[number].scale(module) / scale for number in changed_by)
-    if len(changed_by) == 1:
-        if scales[0] != 1 or ranks[changed_by[0]] != rank:
-            raise MergeError(f"the merged one is not that of {sides[changed_by[0]]}, which changed the factors")
-        return None
-    if {*scales} != {1.0} and _changed_biases(module, decisions):
-        raise MergeError("they also scale a bias")
-    changed = {decision.name: replace(decision, changed_by=changed_by) for decision in members}
-    pair = pair_of(changed, (members[0].name, members[1].name), None)
-    if isinstance(pair, str):
-        raise MergeError(f"they differ, and {pair}")
-    return _fitted(replace(pair, scales=scales), rank)
+    def _with_one_scale(self, settings: Sequence[Scaling]) -> _MergedLora:
+        """Merge a LoRA that has the same configuration on all sides, which the merged one fits unless no side does."""
+        if self.pair is None:
+            return _MergedLora(self._taken_fit())
+        self._check_meaning(settings, self.pair.changed_by)
+        rank = self.pair.specs[self.pair.names[0]].shape[0]
+        if self.scalings.written is None:
+            fits = {self._rank(number) for number in self.pair.changed_by} == {rank}
+            return _MergedLora(None, self.pair if fits else _fitted(self.pair, settings[0].rank(self.module)))
+        pair, fit = self._fitted(self.pair, settings[0].fit(self.module))
+        return _MergedLora(fit, pair)
+
+    def _with_scales(
+        self, touched: set[int], before: Scaling | None, settings: Sequence[Scaling], *, has_biases: bool
+    ) -> _MergedLora:
+        """Merge a LoRA by the updates that its factors make with the scales of their sides."""
+        fits = [scaling.fit(self.module) for scaling in settings]
+        old = None if before is None else before.fit(self.module)
+        changed_by = tuple(number for number, fit in enumerate(fits) if number in touched or fit != old)
+        names = self._names(range(len(settings)))
+        versions = {(*(d.sides[number] for d in self.members), fits[number]) for number in changed_by}
+        if len(versions) <= 1:
+            return self._taken(names[changed_by[0] if changed_by else 0])
+        if self.members[0].choice.method in {*names, "base"}:
+            return self._taken(self.members[0].choice.method)
+        if self.adapted:
+            raise MergeError("they differ, and its factors are not merged one by one")
+        self._check_meaning(settings, changed_by)
+        for number in changed_by:
+            if fits[number].rank != self._rank(number):
+                raise MergeError(
+                    f"that of {names[number]} has rank {fits[number].rank}, but its tensors have"
+                    f" rank {self._rank(number)}"
+                )
+        target = self.scalings.target(self.module)
+        assert target is not None
+        fit = target.fit(self.module)
+        scales = tuple(fits[number].scale / fit.scale for number in changed_by)
+        if has_biases and {*scales} != {1.0}:
+            raise MergeError("they also scale a bias")
+        changed = {decision.name: replace(decision, changed_by=changed_by) for decision in self.members}
+        pair = pair_of(changed, (self.members[0].name, self.members[1].name), None)
+        if isinstance(pair, str):
+            raise MergeError(f"they differ, and {pair}")
+        pair, fit = self._fitted(replace(pair, scales=scales), fit)
+        rows = (replace(d, action="compute", source=None, into=None, choice=pair.choice) for d in self.members)
+        return _MergedLora(fit, pair, tuple(rows))
+
+    def _fitted(self, pair: PairDecision, fit: Fit) -> tuple[PairDecision, Fit]:
+        """Return a merge with the rank of the merged configuration, unless the configuration is fitted to the merge."""
+        if self.scalings.written is None or (self.scalings.merged is not None and pair.choice.options.get("rank") == 0):
+            return _fitted(pair, fit.rank), fit
+        return pair, Fit(pair.specs[pair.names[0]].shape[0], fit.scale)
+
+    def _taken(self, source: str) -> _MergedLora:
+        """Take the factors of a side, with their scale."""
+        fit, target = self._fit_of_source(source), self.scalings.target(self.module)
+        if self.scalings.written is None and (target is None or target.fit(self.module) != fit):
+            raise MergeError(f"the merged one is not that of {source}, whose factors are taken")
+        rows = (replace(decision, action="take", source=source, into=None) for decision in self.members)
+        return _MergedLora(fit, None, tuple(rows))
+
+    def _check_meaning(self, settings: Sequence[Scaling], changed_by: Sequence[int]) -> None:
+        """Check that the factors of several sides stand for the same kind of update of the same model."""
+        bases: dict[str, str] = {}
+        for number, name in zip(changed_by, self._names(changed_by), strict=True):
+            settings[number].check_plain()
+            bases.setdefault(settings[number].base, name)
+        if len(bases.keys() - {""}) > 1 and not self.scalings.of_any_base:
+            adapted = [f"{name} adapts {base}" for base, name in bases.items() if base]
+            raise MergeError(", ".join(adapted))
+        meanings = dict.fromkeys(settings[number].meaning for number in changed_by)
+        if len(meanings) > 1:
+            raise MergeError(f"the factors stand for different updates: {' and '.join(meanings)}")
+
+    def _rank(self, number: int) -> int:
+        value = self.members[0].sides[number]
+        return 0 if value is None else value.spec.shape[0]
+
+    def _names(self, numbers: Iterable[int]) -> list[str]:
+        names = side_names(len(self.members[0].sides))
+        return [names[number] for number in numbers]
 
 
 def _changed_biases(module: str, decisions: Mapping[str, Decision]) -> list[Decision]:
@@ -230,7 +253,10 @@ def _fitted(pair: PairDecision, rank: int) -> PairDecision:
     first, second = pair.names
     if pair.choice.options.get("rank") == 0:
         a, b = pair.specs[first], pair.specs[second]
-        specs = {first: replace(a, shape=(rank, a.shape[1])), second: replace(b, shape=(b.shape[0], rank))}
+        specs = {
+            first: replace(a, shape=(rank, *a.shape[1:])),
+            second: replace(b, shape=(b.shape[0], rank, *b.shape[2:])),
+        }
         options = {**pair.choice.options, "rank": float(rank)}
         return replace(pair, specs=specs, choice=replace(pair.choice, options=options))
     merged_rank = pair.specs[first].shape[0]

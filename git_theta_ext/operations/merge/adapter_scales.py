@@ -6,26 +6,23 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.merging.planning.adapters import has_config_pairs
+from git_theta_ext.merging.planning.adapter_config import merge_configs, read_object
+from git_theta_ext.merging.planning.adapter_scalings import AdapterScalings, three_way
+from git_theta_ext.merging.planning.adapters import has_scaled_pairs
 from git_theta_ext.merging.planning.layouts import facts_of_sides
-from git_theta_ext.merging.planning.scaling import (
-    AdapterScalings,
-    Scaling,
-    Scalings,
-    three_way,
-    with_scales,
-)
+from git_theta_ext.merging.planning.lora_scales import Scaling, Scalings
+from git_theta_ext.merging.planning.scaling import with_scales
+from git_theta_ext.model.shards import CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from git_theta_ext.merging.model_versions import ModelVersions
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.store.store import Store
 
-CONFIG = "adapter_config.json"
 _DIFFUSERS = "lora_adapter_metadata"
 _KOHYA_ALPHA, _KOHYA_RANK = "ss_network_alpha", "ss_network_dim"
-MOST_CONFIG_BYTES = 1 << 20
 _DIFFER = f"they differ; write the merged adapter's into {CONFIG}, then resolve by lora_svd, or take a side"
 _UNKNOWN = "git does not say which commits are merged; take a side"
 _NOT_READ = "it may differ; take a side"
@@ -39,11 +36,21 @@ class AdapterFiles:
         sides: The configuration in the commit of each side; empty if the commits are not known.
         ancestors: The configuration in each of their best common ancestors.
         head: The configuration in the current commit.
+        written: Whether the merge writes the merged configuration.
     """
 
     sides: tuple[bytes | None, ...]
     ancestors: tuple[bytes | None, ...]
     head: bytes | None
+    written: bool = False
+
+
+def files_of(versions: ModelVersions) -> AdapterFiles | None:
+    """Return the configurations of the versions of an adapter, which are files of it; None if it has none."""
+    if not versions.configured:
+        return None
+    before = () if versions.base is None else (versions.base.config,)
+    return AdapterFiles(tuple(side.config for side in versions.sides), before, versions.sides[0].config, written=True)
 
 
 def with_adapter_scales(plan: Plan, store: Store, files: AdapterFiles) -> Plan:
@@ -73,14 +80,15 @@ def scales_to_resolve(store: Store, files: AdapterFiles | None, config: bytes | 
 
     def scaled(plan: Plan) -> Plan:
         computed = (decision.name for decision in plan.decisions if decision.action == "compute")
-        if files is None or not has_config_pairs(computed):
+        if files is None or not has_scaled_pairs(computed):
             return plan
         if any(scalings_in(facts) is not None for facts in facts_of_sides(plan, store).sides):
             return with_scales(plan, AdapterScalings(None, (), None, "the metadata", _NOT_READ))
         scalings = _beside(files, len(plan.sides))
         if scalings is None:
             return plan
-        return with_scales(plan, replace(scalings, merged=_scalings_of(config)) if scalings.sides else scalings)
+        merged = _scalings_of(config) if scalings.sides else None
+        return with_scales(plan, replace(scalings, merged=merged, of_any_base=True))
 
     return scaled
 
@@ -123,10 +131,11 @@ def _kohya(facts: Mapping[str, bytes]) -> Scalings:
 
 def _components(data: bytes) -> Scalings:
     config: dict[str, dict[str, Any]] = {}
-    for key, value in _object(_text(data)).items():
+    for key, value in read_object(_text(data)).items():
         component, _, name = key.partition(".")
         config.setdefault(component, {})[name] = value
-    return Scalings(tuple((f"{component}.", Scaling.of(settings)) for component, settings in sorted(config.items())))
+    components = ((f"{component}.", settings) for component, settings in sorted(config.items()))
+    return Scalings(tuple((prefix, Scaling.of(settings, prefix)) for prefix, settings in components))
 
 
 def _text(data: bytes | None) -> bytes:
@@ -147,17 +156,12 @@ def _beside(files: AdapterFiles, sides: int) -> AdapterScalings | None:
     scalings = tuple(map(_scalings_of, files.sides))
     if not any(side.components for side in scalings):
         return None
-    return AdapterScalings(before, scalings, three_way(before, scalings), CONFIG, _DIFFER)
+    written = None
+    if files.written and all(side.components for side in scalings):
+        written = merge_configs(next(iter(files.ancestors), None), files.sides)
+    return AdapterScalings(before, scalings, three_way(before, scalings), CONFIG, _DIFFER, written)
 
 
 def _scalings_of(config: bytes | None) -> Scalings:
-    settings = _object(config or b"")
+    settings = read_object(config or b"")
     return Scalings((("", Scaling.of(settings)),)) if settings.get("peft_type") == "LORA" else Scalings()
-
-
-def _object(data: bytes) -> Mapping[str, Any]:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.memory import Budget
     from git_theta_ext.merging.execution.tasks import Statistics
     from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.operations.merge.adapter_scales import AdapterFiles
     from git_theta_ext.operations.merge.inputs import MergeInputs
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
@@ -47,7 +48,7 @@ def announcement(budget: Budget) -> str:
     )
 
 
-def execute(  # noqa: PLR0913 - named, and the last two have defaults
+def execute(  # noqa: PLR0913 - named, and the last three have defaults
     workspace: Workspace,
     plan: Plan,
     paths: Sequence[str],
@@ -56,6 +57,7 @@ def execute(  # noqa: PLR0913 - named, and the last two have defaults
     *,
     label: str,
     meanwhile: Callable[[Callable[[], _Result]], AbstractContextManager[None]] | None = None,
+    adapters: AdapterFiles | None = None,
 ) -> _Result:
     """Execute a plan, resuming an interrupted merge.
 
@@ -69,12 +71,13 @@ def execute(  # noqa: PLR0913 - named, and the last two have defaults
         apply: Executes the plan, as ``git_theta_ext.merging.apply.apply`` does.
         label: What the progress is labelled with.
         meanwhile: Entered while values are computed, with a function that returns the result if they are not.
+        adapters: The adapter configurations of the sides; None to read them from the commits.
 
     Raises:
         ConfigError: There is no such device.
         ThetaError: See ``git_theta_ext.merging.apply.apply``.
     """
-    inputs = gather_inputs(workspace, plan, paths, commits)
+    inputs = gather_inputs(workspace, plan, paths, commits, adapters)
     store, journal = workspace.store, Journal(inputs.journal)
 
     def announce(budget: Budget) -> None:

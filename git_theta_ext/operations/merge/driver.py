@@ -22,7 +22,7 @@ from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.record import Record
 from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
-from git_theta_ext.model.shards import is_index
+from git_theta_ext.model.shards import is_text
 from git_theta_ext.operations.merge.model_driver import DriverCall, answer
 from git_theta_ext.operations.merge.planning import plan_checkpoint, without_torch
 from git_theta_ext.operations.merge.record import recorded_rules
@@ -67,7 +67,7 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
     repo, ours = workspace.repo, Path(ours_file)
     virtual = int(marker_size) - _usual_size(repo, path) >= _ANCESTORS
     try:
-        contents = [_content(name, whole=is_index(path)) for name in (base_file, ours_file, theirs_file)]
+        contents = [_content(name, whole=is_text(path)) for name in (base_file, ours_file, theirs_file)]
         meanwhile = partial(_conflicts_meanwhile, ours, contents[1])
         heads, operation = merged_commits(repo), MERGE if virtual else current_operation(repo)
         if operation.name in FROM_INDEX:
@@ -80,7 +80,7 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
             if answered is not None:
                 _write(ours, answered.content)
                 return CONFLICT if answered.conflicted else CLEAN
-        if is_index(path):
+        if is_text(path):
             return merge_file(repo, ours_file, base_file, theirs_file)
         base = read_version(contents[0], "the common ancestor's version", allow_conflicts=True) if contents[0] else None
         sides = read_version(contents[1], "our version"), read_version(contents[2], "their version")

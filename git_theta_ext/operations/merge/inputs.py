@@ -16,15 +16,11 @@ from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import merge_bases
 from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
-from git_theta_ext.merging.planning.adapters import has_config_pairs
+from git_theta_ext.merging.planning.adapters import has_scaled_pairs
 from git_theta_ext.merging.planning.layouts import with_facts_decided
 from git_theta_ext.model.manifest import Manifest
-from git_theta_ext.operations.merge.adapter_scales import (
-    CONFIG,
-    MOST_CONFIG_BYTES,
-    AdapterFiles,
-    with_adapter_scales,
-)
+from git_theta_ext.model.shards import CONFIG, MOST_CONFIG_BYTES
+from git_theta_ext.operations.merge.adapter_scales import AdapterFiles, with_adapter_scales
 from git_theta_ext.operations.merge.statistics import needs_statistics, outdated, used_statistics
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.statistics.sidecar import sidecar_of
@@ -76,7 +72,13 @@ class ResolveInputs:
     config: bytes | None
 
 
-def gather_inputs(workspace: Workspace, plan: Plan, paths: Sequence[str], commits: Sequence[str]) -> MergeInputs:
+def gather_inputs(
+    workspace: Workspace,
+    plan: Plan,
+    paths: Sequence[str],
+    commits: Sequence[str],
+    adapters: AdapterFiles | None = None,
+) -> MergeInputs:
     """Gather the inputs of executing a plan, and fetch the values that it reads.
 
     A value that cannot be fetched is reported. A parameter that cannot be merged without it becomes a conflict.
@@ -86,6 +88,7 @@ def gather_inputs(workspace: Workspace, plan: Plan, paths: Sequence[str], commit
         plan: The plan.
         paths: Path of the checkpoint. Of a model of several files, its name, and then their paths.
         commits: The commit of each side, as far as it is known.
+        adapters: The adapter configurations of the sides; None to read them from the commits.
 
     Raises:
         MissingError: A layout is neither here nor on a remote.
@@ -94,7 +97,7 @@ def gather_inputs(workspace: Workspace, plan: Plan, paths: Sequence[str], commit
     """
     path = paths[0]
     fetch_values(workspace, path, plan.reads())
-    plan = _scaled(workspace, plan, path, commits)
+    plan = _scaled(workspace, plan, path, commits, adapters)
     beside = _statistics_beside(workspace.repo, plan, paths, commits)
     statistics = {number: manifest.parameters for number, manifest in beside.items()}
     used = used_statistics(plan, beside)
@@ -117,7 +120,9 @@ def fetch_values(workspace: Workspace, path: str, digests: Iterable[Digest]) -> 
         workspace.reporter.warning(f"{path}: {error.message}", error.hint)
 
 
-def gather_preview(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str]) -> MergeInputs:
+def gather_preview(
+    workspace: Workspace, plan: Plan, path: str, commits: Sequence[str], adapters: AdapterFiles | None = None
+) -> MergeInputs:
     """Gather the inputs of a preview of a merge, without fetching or reading a tensor.
 
     Args:
@@ -125,9 +130,10 @@ def gather_preview(workspace: Workspace, plan: Plan, path: str, commits: Sequenc
         plan: The plan.
         path: Path of the checkpoint.
         commits: The commit of each side.
+        adapters: The adapter configurations of the sides; None to read them from the commits.
     """
     with suppress(ThetaError):  # the plan can be shown without the skeletons
-        plan = _scaled(workspace, plan, path, commits)
+        plan = _scaled(workspace, plan, path, commits, adapters)
         plan = with_facts_decided(plan, workspace.store)
     beside = _statistics_beside(workspace.repo, plan, [path], commits)
     return _inputs(workspace, path, plan, {number: manifest.parameters for number, manifest in beside.items()})
@@ -146,7 +152,7 @@ def gather_resolution(
         config: The adapter configuration that the resolved checkpoint will have.
     """
     adapters = None
-    if has_config_pairs(conflict.name for conflict in manifest.conflicts):
+    if has_scaled_pairs(conflict.name for conflict in manifest.conflicts):
         adapters = _adapter_files(workspace.repo, path, commits)
     return ResolveInputs(workspace.settings.merge_device, adapters, config)
 
@@ -180,13 +186,16 @@ def _inputs(
     return MergeInputs(path, plan, statistics, notes, workspace.settings.merge_device, journal)
 
 
-def _scaled(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str]) -> Plan:
-    changed = {decision.name for decision in plan.decisions if decision.changed_by}
-    if not has_config_pairs((decision.name for decision in plan.decisions), changed):
+def _scaled(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str], adapters: AdapterFiles | None) -> Plan:
+    # A merge that writes the configuration has to know the scale of every LoRA, and else that of those that changed.
+    written = adapters is not None and adapters.written
+    changed = None if written else {decision.name for decision in plan.decisions if decision.changed_by}
+    if not has_scaled_pairs((decision.name for decision in plan.decisions), changed):
         return plan
     versions = plan.sides if plan.base is None else (plan.base, *plan.sides)
     ensure_digests(workspace, {version.skeleton.digest for version in versions})
-    return with_adapter_scales(plan, workspace.store, _adapter_files(workspace.repo, path, commits))
+    files = adapters or _adapter_files(workspace.repo, path, commits)
+    return with_adapter_scales(plan, workspace.store, files)
 
 
 def _adapter_files(repo: Repository, path: str, commits: Sequence[str]) -> AdapterFiles:

@@ -60,7 +60,7 @@ class MergedDirectories:
         model = None if directory is None else directory.models.get(self.name)
         if directory is None or model is None:
             return {}
-        return {path: directory.files[path] for path in (*model.shards, model.index) if path is not None}
+        return {path: directory.files[path] for path in model.files}
 
     def mode(self, path: str) -> str:
         """Return the merged mode of a file, which is that of a side that changed it."""

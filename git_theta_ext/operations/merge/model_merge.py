@@ -16,7 +16,8 @@ from git_theta_ext.git.objects import blob_id
 from git_theta_ext.git.revisions import find_object
 from git_theta_ext.merging.models import apply_model
 from git_theta_ext.merging.record import Record
-from git_theta_ext.model.shards import is_index
+from git_theta_ext.model.shards import is_text
+from git_theta_ext.operations.merge.adapter_scales import files_of
 from git_theta_ext.operations.merge.computation import execute
 from git_theta_ext.operations.merge.model_directories import MergedModel
 from git_theta_ext.operations.merge.planning import plan_checkpoint, without_torch
@@ -67,7 +68,8 @@ def merge_model(  # noqa: PLR0913 - named, and the last one has a default
     ensure_digests(workspace, set(versions.skeletons()))
     paths = [versions.name, *sorted(versions.paths())]
     apply = partial(apply_model, versions)
-    return execute(workspace, plan, paths, commits, apply, label=label, meanwhile=meanwhile)
+    adapters = files_of(versions)
+    return execute(workspace, plan, paths, commits, apply, label=label, meanwhile=meanwhile, adapters=adapters)
 
 
 def merged_files(repo: Repository, directories: MergedDirectories, outcome: ModelOutcome) -> MergedModel:
@@ -100,7 +102,7 @@ def _ends_with(repo: Repository, directories: MergedDirectories, merged: MergedM
     wanted_or_gone = {**dict.fromkeys(merged.removed, ""), **wanted}
     versions = [directories.files(directory) for directory in (directories.base, *directories.sides)]
     if all(version.keys() == wanted.keys() for version in versions) and all(
-        _ends_simply_with(oid, *(version[path] for version in versions), driver=not is_index(path))
+        _ends_simply_with(oid, *(version[path] for version in versions), driver=not is_text(path))
         for path, oid in wanted.items()
     ):
         return True

@@ -11,6 +11,7 @@ from git_theta_ext.git.objects import object_infos
 from git_theta_ext.git.revisions import commit_id
 from git_theta_ext.merging.model_versions import ModelVersions
 from git_theta_ext.merging.models import apply_model
+from git_theta_ext.operations.merge.adapter_scales import files_of
 from git_theta_ext.operations.merge.computation import bytes_to_compute, engine
 from git_theta_ext.operations.merge.inputs import gather_inputs
 from git_theta_ext.operations.merge.planning import plan_checkpoint
@@ -72,7 +73,7 @@ def replay_model(workspace: Workspace, merge: RecordedMerge, model: RecordedMode
     record, store = merge.record, workspace.store
     ensure_digests(workspace, {*merge.plan.without(record.unread).reads(), *model.versions.skeletons()})
     paths = [record.path, *sorted(model.versions.paths())]
-    inputs = gather_inputs(workspace, merge.plan, paths, record.commits)
+    inputs = gather_inputs(workspace, merge.plan, paths, record.commits, files_of(model.versions))
     with workspace.reporter.progress(f"merging {record.path}", bytes_to_compute(inputs.plan)) as advance:
         outcome = apply_model(
             model.versions,

@@ -14,7 +14,7 @@ from git_theta_ext.git.operation import MERGE, current_operation, operation_in_p
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.model.conflict_reasons import ConflictCode
 from git_theta_ext.model.manifest import Manifest, is_manifest
-from git_theta_ext.model.shards import is_index
+from git_theta_ext.model.shards import is_text
 from git_theta_ext.operations.filter.populate import manifest_at
 from git_theta_ext.operations.merge.kept_models import kept
 from git_theta_ext.operations.merge.merged_trees import trees_in_progress
@@ -87,7 +87,7 @@ def finish_models(workspace: Workspace, paths: Iterable[str], merged: MergedTree
 
 def _is_unfinished(repo: Repository, path: str, stages: Mapping[int, str]) -> bool:
     """Return whether a file in conflict may belong to a model that git could not merge file by file."""
-    if is_index(path) or not {2, 3} <= stages.keys():
+    if is_text(path) or not {2, 3} <= stages.keys():
         return True
     content = manifest_at(repo, path)
     layout = None if content is None else Manifest.parse(content).layout_conflict

@@ -12,6 +12,7 @@ from git_theta_ext.merging.devices.open import device_names
 from git_theta_ext.merging.execution.memory import DeviceMemory, budget, threads_each
 from git_theta_ext.merging.execution.tasks import single_tasks
 from git_theta_ext.model.conflicts import MOST_SIDES
+from git_theta_ext.operations.merge.adapter_scales import files_of
 from git_theta_ext.operations.merge.candidates import checkpoints
 from git_theta_ext.operations.merge.inputs import gather_preview
 from git_theta_ext.operations.merge.strategy import planned
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.execution.memory import Budget
     from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.operations.merge.adapter_scales import AdapterFiles
     from git_theta_ext.operations.workspace import Workspace
 
 
@@ -75,11 +77,14 @@ def plan_merge(workspace: Workspace, revisions: Sequence[str], words: Sequence[s
     plans = {path: plan for path, (_, plan) in planned(workspace, changed, words).items()}
     of = {versions.merged.path: versions.heads for versions in changed} | {m.directories.name: heads for m in models}
     plans |= {model.directories.name: planned_model(workspace, model, words).plan for model in models}
-    return {path: _preview(workspace, path, of[path], plan) for path, plan in sorted(plans.items())}
+    adapters = {model.directories.name: files_of(model.versions) for model in models}
+    return {path: _preview(workspace, path, of[path], plan, adapters.get(path)) for path, plan in sorted(plans.items())}
 
 
-def _preview(workspace: Workspace, path: str, heads: Sequence[str], plan: Plan) -> MergePreview:
-    inputs = gather_preview(workspace, plan, path, heads)
+def _preview(
+    workspace: Workspace, path: str, heads: Sequence[str], plan: Plan, adapters: AdapterFiles | None
+) -> MergePreview:
+    inputs = gather_preview(workspace, plan, path, heads, adapters)
     plan = inputs.plan
     if all(decision.action != "compute" for decision in plan.decisions):
         return MergePreview(plan, None)

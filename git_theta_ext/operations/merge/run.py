@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.outcome import taken
-from git_theta_ext.merging.planning.adapters import has_config_pairs
+from git_theta_ext.merging.planning.adapters import has_scaled_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ def merge(  # noqa: PLR0913 - as execute
 ) -> Outcome:
     """Merge a checkpoint; see ``git_theta_ext.operations.merge.computation.execute``."""
     changed = {decision.name for decision in plan.decisions if decision.changed_by}
-    if plan.takes_all and not has_config_pairs((decision.name for decision in plan.decisions), changed):
+    if plan.takes_all and not has_scaled_pairs((decision.name for decision in plan.decisions), changed):
         return taken(plan)
     # Importing this takes as long as all else that a merge does that takes every value.
     from git_theta_ext.merging.apply import apply

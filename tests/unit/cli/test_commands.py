@@ -384,6 +384,9 @@ class TestTrack:
         assert at.git("diff", "--name-only") == ""
         assert "*.keras" in at.git("diff", "--cached", "--", ".gitattributes")
         assert run_json("track", "--preset", "keras")["added"] == []
+        run_json("track", "--preset", "peft")
+        assert at.git("check-attr", "merge", "a/adapter_config.json").endswith("merge: theta")
+        assert at.git("check-attr", "filter", "a/adapter_config.json").endswith("unspecified")
 
     def test_a_format_can_be_named_and_changed(self, at, run_json):
         run_json("track", "*.x", "--format", "opaque")

@@ -1,4 +1,4 @@
-"""Indexes of shards get the merge driver with the pattern of their shards, and lose it with that."""
+"""Indexes and configurations get the merge driver with the pattern of their checkpoints, and lose it with that."""
 
 import pytest
 
@@ -11,6 +11,13 @@ def test_the_indexes_of_many_shards_get_the_merge_driver():
     assert add_index("", "*.safetensors") == LINE
     assert add_index("a text", "my run/*.bin") == 'a text\n"my run/*.bin.index*.json" merge=theta\n'
     assert add_index("a text\r\n", "*.safetensors") == "a text\r\n*.safetensors.index*.json merge=theta\r\n"
+
+
+def test_the_configurations_of_adapters_get_the_merge_driver_once():
+    added = "adapter_config.json merge=theta\n"
+    assert add_index(add_index("", "adapter_model*.safetensors"), "adapter_model.bin") == added
+    assert add_index("", "/runs/*/adapter_model.safetensors") == f"/runs/*/{added}"
+    assert remove_index(added, "adapter_model.bin") == ""
 
 
 @pytest.mark.parametrize("pattern", ["model.safetensors", "*.npz", "run/**", "*.safetensors.txt"])

@@ -5,8 +5,10 @@ import pytest
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.planning.adapter_scalings import AdapterScalings, three_way
+from git_theta_ext.merging.planning.lora_scales import Scaling, Scalings
 from git_theta_ext.merging.planning.plan import plan
-from git_theta_ext.merging.planning.scaling import AdapterScalings, Scaling, Scalings, three_way, with_scales
+from git_theta_ext.merging.planning.scaling import with_scales
 from git_theta_ext.merging.rules.rules import Rules
 
 A, B = "base_model.model.l.lora_A.weight", "base_model.model.l.lora_B.weight"
@@ -68,9 +70,9 @@ def test_the_merged_update_is_the_mean_of_the_updates(bench, before, ours, their
 
 def test_rank_stabilised_and_patterns_count(bench):
     configs = [
-        said(8, 1, alpha_pattern={"l": 4}, rank_pattern={"model.l": 2}),
-        said(8, 1, alpha_pattern={"l": 4}, rank_pattern={"model.l": 2}),
-        said(8, 1, alpha_pattern={"l": 4}, rank_pattern={"model.l": 2}, use_rslora=True),
+        said(8, 1, alpha_pattern={"l": 4}, rank_pattern={"^l": 2}),
+        said(8, 1, alpha_pattern={"l": 4}, rank_pattern={"^l": 2}),
+        said(8, 1, alpha_pattern={"l": 4}, rank_pattern={"^l": 2}, use_rslora=True),
     ]
     versions = [factors(number, 2) for number in range(3)]
     found, _ = merged(bench, versions, configs)
@@ -92,7 +94,7 @@ REFUSED = {
     "both changed it": (((2, 2), (2, 4), (2, 8)), (2, 2, 2), "average", "both changed it"),
     "a rank that the tensors do not have": (((2, 2), (2, 2), (4, 2)), (2, 2, 2), "average", "theirs has rank 4"),
     "a method that makes another rank": (((2, 2), (2, 2), (2, 2)), (2, 2, 2), "lora_concat", "gives rank 4"),
-    "ours of another configuration": (((2, 2), (2, 2), (2, 4)), (2, 2, 2), "ours", "the rules do not"),
+    "ours of another configuration": (((2, 2), (2, 2), (2, 4)), (2, 2, 2), "ours", "not that of ours, whose factors"),
 }
 
 
