@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from ._http import Reply
 
 GONE = frozenset({404, 410, 422})
-_TOO_LARGE = 413
+_TOO_LARGE, _FULL = 413, 507
+_REASONS = {
+    _TOO_LARGE: "the server takes no such large request",
+    _FULL: "the server has no space left",
+    509: "the bandwidth limit of the server is exceeded",
+}
+_HINTS = {
+    _TOO_LARGE: "git config theta.remote.NAME.partSize 90m divides packs",
+    _FULL: "make room on the server; git push tries again, and uploaded packs are kept",
+}
 _MAX_ERROR = 1 << 16
 
 
@@ -53,11 +62,10 @@ def check_reply(reply: Reply) -> None:
     verdict = judge(reply.status)
     if verdict is Verdict.DONE:
         return
-    words = error_message(reply.body(_MAX_ERROR)) or "the transfer failed"
+    words = error_message(reply.body(_MAX_ERROR)) or _REASONS.get(reply.status, "the transfer failed")
     message = f"{redacted(reply.url)}: {words} (status {reply.status})"
     if verdict in {Verdict.AGAIN, Verdict.EXPIRED}:
         raise AgainError(message, reply.header("Retry-After"))
     if reply.status in GONE and reply.method == "GET":
         raise MissingError(message)
-    large = reply.status == _TOO_LARGE and reply.method == "PUT"
-    raise RemoteError(message, hint="git config theta.remote.NAME.partSize 90m divides packs" if large else None)
+    raise RemoteError(message, hint=_HINTS.get(reply.status) if reply.method == "PUT" else None)

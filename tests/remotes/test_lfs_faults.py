@@ -32,6 +32,14 @@ def test_a_server_says_when_to_come_back(host, remote, pack):
         remote.get(KEY)
 
 
+def test_a_full_disk_of_the_server_is_not_tried_again(host, remote, pack):
+    host.faults = [Fault("PUT", 507, times=1000)]
+    with pytest.raises(RemoteError, match="status 507") as caught:
+        remote.put(KEY, pack)
+    assert len(host.requests("PUT")) == 1
+    assert "make room on the server" in caught.value.hint
+
+
 @pytest.mark.parametrize("match", ["batch", "PUT", "verify"])
 def test_an_upload_that_always_fails_ends_with_the_reason(host, remote, pack, match):
     host.faults = [Fault(match, 503, times=1000)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import MissingError, RemoteError
+from git_theta_ext.errors import MissingError
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def ensure_digests(
     from git_theta_ext.transfer.sync import fetch_offered
 
     if offers is not None:
-        with suppress(MissingError, RemoteError):  # packs may have been replaced on the remote since
+        with suppress(MissingError):  # packs may have been replaced on the remote since
             fetch_offered(workspace.store, offers, missing, advance)
             return
     fetch_offered(workspace.store, offers_of(workspace), missing, advance)
