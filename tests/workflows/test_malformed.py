@@ -80,3 +80,26 @@ def test_two_sides_of_a_malformed_file_are_a_conflict_and_one_is_taken(
         assert "git checkout --theirs PATH takes the other file" in refused
         repo.git("checkout", "--theirs", path)
     assert repo.read(path) == theirs
+
+
+def test_an_empty_file_is_an_empty_file_of_git(with_history: WithHistory) -> None:
+    """In git's index, no other blob may have a file of size 0: git would refuse to merge."""
+    repo = with_history(_with_broken)
+    empty = repo.git("hash-object", "-t", "blob", "/dev/null")
+    for add in (("add", "."), ("theta", "add", "m/empty.safetensors")):
+        repo.write(b"", "m/empty.safetensors")
+        repo.git(*add)
+        assert repo.git("rev-parse", ":m/empty.safetensors") == empty
+        assert repo.git("diff-files") == ""
+        repo.git("rm", "--quiet", "--cached", "m/empty.safetensors")
+    repo.git("checkout", "-qb", "side")
+    repo.write_model("m/other.safetensors")
+    repo.commit("side, with the empty file")
+    assert "nothing changed" in repo.git("theta", "status")
+    repo.git("checkout", "-q", "main")
+    repo.write_model("m/whole.safetensors", seed=3)
+    repo.commit("main")
+    repo.git("merge", "-q", "side")
+    assert repo.read("m/empty.safetensors") == b""
+    repo.write_model("m/empty.safetensors")
+    assert "m/empty.safetensors" in repo.git("theta", "status")

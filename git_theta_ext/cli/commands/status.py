@@ -73,7 +73,9 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     unmerged = {entry.path for entry in entries if entry.stage}
     compared = (set(tracked) if args.paths else {*committed, *index}) - unmerged
     staged = _diffs(committed, {path: index.get(path) for path in compared})
-    present = {path: file.manifest for path, file in files.items() if file.kind != "link" and path not in unmerged}
+    stored_by_git = {path for path, file in files.items() if file.kind == "empty" and path not in index}
+    left_out = {*unmerged, *stored_by_git}
+    present = {path: file.manifest for path, file in files.items() if file.kind != "link" and path not in left_out}
     changed = _diffs(index, present)
     pending = sorted({*read_pending(repo), *(path for path, file in files.items() if file.kind == "manifest")})
     in_place = ((path, file.manifest) for path, file in files.items() if file.kind == "manifest" and file.manifest)

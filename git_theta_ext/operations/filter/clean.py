@@ -71,7 +71,7 @@ class CleanRequest:
             self._head += data
 
     def end(self) -> bytes:
-        """Return the manifest of the content.
+        """Return the manifest of the content, or nothing for an empty file, which git itself stores.
 
         Raises:
             ManifestError: The content is a manifest that is invalid or has conflicts.
@@ -90,7 +90,8 @@ class CleanRequest:
             format_name = theta_paths(self._workspace.repo.run, [self._pathname]).get(self._pathname)
             described = _store(self._workspace, data, format_name, self._advance)
             _report(self._workspace, data, described, format_name)
-            return described.manifest.to_bytes()
+            # In git's index, the size 0 stands for a file that was not looked at, unless it is the empty blob's.
+            return described.manifest.to_bytes() if self._received else b""
         return echo_manifest(self._workspace.repo, bytes(self._head), self._pathname, allow_conflicts=_inspecting())
 
     def close(self) -> None:

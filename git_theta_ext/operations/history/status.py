@@ -36,12 +36,13 @@ class WorktreeFile:
     """What is at the path of a checkpoint in the work tree.
 
     Attributes:
-        kind: ``file`` for the checkpoint; ``manifest`` if the checkpoint is not written yet; ``gone`` if nothing is
-            there; ``link`` for anything that is not a regular file.
+        kind: ``file`` for the checkpoint; ``empty`` for an empty file, which git itself stores; ``manifest`` if the
+            checkpoint is not written yet; ``gone`` if nothing is there; ``link`` for anything that is not a regular
+            file.
         manifest: The manifest of the file, or the manifest in its place.
     """
 
-    kind: Literal["file", "manifest", "gone", "link"]
+    kind: Literal["file", "empty", "manifest", "gone", "link"]
     manifest: Manifest | None = None
 
 
@@ -84,8 +85,9 @@ def _worktree_file(
         return WorktreeFile("gone")
     if not stat_module.S_ISREG(stat.st_mode):
         return WorktreeFile("link")
+    kind: Literal["file", "empty"] = "file" if stat.st_size else "empty"
     if (cached := StatCache(workspace.store).get(full, format_name, stored=False)) is not None:
-        return WorktreeFile("file", Manifest.parse(cached))
+        return WorktreeFile(kind, Manifest.parse(cached))
     if (content := manifest_at(workspace.repo, path)) is not None:
         return WorktreeFile("manifest", Manifest.parse(content))
     try:
@@ -93,7 +95,8 @@ def _worktree_file(
     except OSError as error:
         raise RepositoryError(f"{path}: {error.strerror}") from error
     return WorktreeFile(
-        "file", describe(data, path, format_name, threads=workspace.store.threads, advance=advance).manifest
+        kind,
+        describe(data, path, format_name, threads=workspace.store.threads, advance=advance).manifest,
     )
 
 

@@ -165,7 +165,7 @@ class Converter:
     def _manifest(self, oid: str, path: str, reader: VersionReader, advance: Callable[[int], None]) -> bytes | None:
         with reader.open(oid, path) as file:
             content = FileBytes(file.fileno(), path)
-        if is_manifest(content):
+        if is_manifest(content) or not content.nbytes:
             advance(content.nbytes)
             return None
         try:

@@ -56,6 +56,11 @@ class Staged:
     manifest: Manifest
     note: str | None = None
 
+    @property
+    def content(self) -> bytes:
+        """The file as git stores it: its manifest, or nothing for an empty file."""
+        return self.manifest.to_bytes() if self.stat.st_size else b""
+
 
 @dataclass(frozen=True)
 class Rewrite:
@@ -217,7 +222,7 @@ def stage_manifests(repo: Repository, staged: Sequence[Staged]) -> dict[str, str
     """
     if not staged:
         return {}
-    oids = {item.path: write_blob(repo, item.manifest.to_bytes()) for item in staged}
+    oids = {item.path: write_blob(repo, item.content) for item in staged}
     modes = _modes(repo, staged)
     update_index(repo.run, (TreeEntry(path, oid, modes[path]) for path, oid in oids.items()))
     updates = {
