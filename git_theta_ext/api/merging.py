@@ -130,7 +130,7 @@ def _planned(models: _Models, rules: Rules) -> Plan:
         ensure_digests(models.workspace, set(values_to_read(models.base, models.sides)))
     baseless = models.base is None or all(is_statistics(side.parameters) for side in models.sides)
     casts = find_casts(models.source, models.base, models.sides)
-    return plan(models.base, models.sides, rules, baseless=baseless, casts=casts)
+    return plan(models.base, models.sides, rules, baseless=baseless, casts=casts, mixed=True)
 
 
 def _rules(method: str | None, options: Mapping[str, float | str], weights: Sequence[float], text: str | None) -> Rules:
@@ -197,8 +197,9 @@ def _there(repo: Repository, name: str, folder: Path) -> Manifest | None:
 
 
 def _manifest(repo: Repository, name: str, folder: Path) -> Manifest:
-    manifest = version_of(repo, name, folder).as_one()
-    if not find_format(manifest.format).mergeable:
+    version = version_of(repo, name, folder)
+    manifest = version.as_one()
+    if version.files is None and not find_format(manifest.format).mergeable:
         raise MergeError(f"{name} is in the format {manifest.format}, which is not merged by parameter")
     return replace(manifest, format=_FORMAT, skeleton=_NO_LAYOUT)
 

@@ -6,11 +6,13 @@ wherever both sides changed them, although they follow from the merged checkpoin
 
 from __future__ import annotations
 
+import posixpath
 import re
 
 from git_theta_ext.git.attributes import quote_pattern, rules
 from git_theta_ext.model.shards import CONFIG, is_adapter
 
+_DISTRIBUTED = ".distcp"
 _STATES = ("merge=theta",)
 _SEVERAL = re.compile(r".*[*?\[].*\.(?:safetensors|bin)")
 
@@ -46,4 +48,6 @@ def _texts_of(pattern: str) -> list[str]:
     if is_adapter(pattern):  # PEFT writes one file
         folder, slash, _ = pattern.rpartition("/")
         return [f"{folder}{slash}{CONFIG}"]
+    if pattern.endswith(_DISTRIBUTED):
+        return [posixpath.join(posixpath.dirname(pattern), ".metadata")]
     return [f"{pattern}.index*.json"] if _SEVERAL.fullmatch(pattern) else []

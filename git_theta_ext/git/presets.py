@@ -22,6 +22,7 @@ _TENSORS = ("*.safetensors", "*.bin")
 _TRAINING = ("*.pt", "*.pth")
 
 PRESETS = {
+    "dcp": Preset(("*.distcp",), "Directories of torch.distributed.checkpoint, as FSDP writes them"),
     "deepspeed": Preset((*_TENSORS, *_TRAINING), "Model and optimizer states of DeepSpeed, with all ranks"),
     "diffusers": Preset((*_TENSORS, "*.ckpt", "*.msgpack"), "Pipelines of Diffusers, and single-file checkpoints"),
     "flax": Preset(("*.msgpack",), "Flax's MessagePack"),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Trim,
         pieces,
     )
+    from git_theta_ext.interfaces.model_indexes import IndexedFormat
     from git_theta_ext.interfaces.parameter_names import ParameterNames
     from git_theta_ext.interfaces.prediction import PredictingEncoding
     from git_theta_ext.interfaces.remotes import (
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.fields import ChecksumField, Extent, Field, RangeChecksumField, moved
     from git_theta_ext.model.floats import is_real, round_once, to_float64
     from git_theta_ext.model.layout import Checksum, Layout, Literal, RangeChecksum, Segment, Slice
+    from git_theta_ext.model.model_index import ModelIndex
     from git_theta_ext.model.packed_signs import SIGNS_PER_FRAME, pack_signs, sign_frames, unpack_signs
     from git_theta_ext.model.remote_keys import check_key, check_prefix, is_key
     from git_theta_ext.model.tensor import MAX_BYTES, MAX_DIMENSIONS, TensorSpec
@@ -85,12 +87,14 @@ __all__ = [
     "Format",
     "GitCommands",
     "HeldLocks",
+    "IndexedFormat",
     "Layout",
     "Literal",
     "LockingRemote",
     "Locks",
     "MergeContract",
     "MergeMethod",
+    "ModelIndex",
     "NotSplittable",
     "ObjectServer",
     "Observed",
@@ -176,6 +180,8 @@ _MODULES = (
     "interfaces.statistics",
     "interfaces.parameter_names",
     "interfaces.updates",
+    "interfaces.model_indexes",
+    "model.model_index",
 )
 
 

@@ -38,6 +38,9 @@ class ModelVersions:
     def mergeable(self) -> bool:
         """Whether some version has several files, and all have one format whose files can be mixed."""
         formats = {version.format for version in self.every}
+        fixed = [version.index.fixed for version in self.every if version.index is not None]
+        if fixed and fixed[0] is not None:
+            return len(formats) == 1 and fixed == fixed[:1] * len(self.every)
         if len(formats) > 1 or not find_format(formats.pop()).mergeable:
             return False
         return self.configured or any(len(version.shards) > 1 or version.index is not None for version in self.every)

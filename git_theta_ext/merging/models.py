@@ -14,9 +14,9 @@ from git_theta_ext.merging.outcome import Outcome, is_structural, outcome_of
 from git_theta_ext.merging.planning.adapter_config import merge_configs
 from git_theta_ext.merging.planning.layout_decision import decide_layout
 from git_theta_ext.merging.planning.layouts import with_facts_decided
-from git_theta_ext.merging.planning.model_layout import decide_model_layout
+from git_theta_ext.merging.planning.model_layout import decide_model_layout, merged_index
 from git_theta_ext.model.manifest import Manifest
-from git_theta_ext.model.model_version import ModelVersion, index_of
+from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -73,8 +73,9 @@ def apply_model(  # noqa: PLR0913, PLR0917 - as apply
     layout = decide_model_layout(versions.base, versions.sides, names, plan.layout.side)
     files, notes = {}, [*whole.notes, *([layout.note] if layout.note else [])]
     for path in versions.sides[layout.side].shards:
-        part = with_facts_decided(_part(versions, plan, layout, path), store)
-        files[path], note = _file(whole.manifest, part, layout, path, store)
+        local = versions.sides[layout.side].names_in_file(path)
+        part = with_facts_decided(_part(versions, plan, layout, path, local), store)
+        files[path], note = _file(whole.manifest, part, layout, path, local, store)
         notes += [f"{path}: {note}"] if note else []
     texts, note = _texts(versions, plan, whole.manifest, layout, files)
     notes += [note] if note else []
@@ -95,7 +96,7 @@ def _texts(
 ) -> tuple[dict[str, bytes], str]:
     """Return path and content of the files that are no checkpoints, and a note on them."""
     target, texts, note = versions.sides[layout.side], {}, ""
-    index = index_of(target, ModelVersion(files))
+    index = merged_index(versions.base, versions.sides, layout, ModelVersion.of(files, target.index_path, target.index))
     if index is not None and target.index_path is not None:
         texts[target.index_path] = index.to_bytes()
     if versions.configured:
@@ -113,26 +114,39 @@ def _texts(
     return texts, note
 
 
-def _file(whole: Manifest, part: Plan, layout: ModelLayout, path: str, store: Store) -> tuple[Manifest, str]:
-    """Return the manifest of one merged file, and a note on its layout."""
-    parameters = {name: value for name, value in whole.parameters.items() if layout.places[name] == path}
-    conflicts = tuple(conflict for conflict in whole.conflicts if layout.places[conflict.name] == path)
+def _file(  # noqa: PLR0913, PLR0917 - what a file is made of
+    whole: Manifest, part: Plan, layout: ModelLayout, path: str, names: Mapping[str, str], store: Store
+) -> tuple[Manifest, str]:
+    """Return the manifest of one merged file, in which parameters may have other names, and a note on its layout."""
+    parameters = {names.get(name, name): p for name, p in whole.parameters.items() if layout.places[name] == path}
+    conflicts = tuple(
+        replace(conflict, name=names.get(conflict.name, conflict.name))
+        for conflict in whole.conflicts
+        if layout.places[conflict.name] == path
+    )
     specs = {name: value.spec for name, value in parameters.items()}
     skeleton, layout_conflict, note = lay_out(part, store, specs, is_structural(conflicts))
-    return Manifest(whole.format, skeleton, parameters, layout_conflict, conflicts), note
+    return Manifest(part.ours.format, skeleton, parameters, layout_conflict, conflicts), note
 
 
-def _part(versions: ModelVersions, plan: Plan, layout: ModelLayout, path: str) -> Plan:
-    """Return the plan for the parameters of one file.
+def _part(versions: ModelVersions, plan: Plan, layout: ModelLayout, path: str, names: Mapping[str, str]) -> Plan:
+    """Return the plan for the parameters of one file, in which they may have other names.
 
     Sides that do not have the file count with the version of the side that has it, as if they had not changed it.
     """
-    there = versions.sides[layout.side].shards[path]
-    sides = tuple(side.shards.get(path, there) for side in versions.sides)
-    base = None if versions.base is None else versions.base.shards.get(path)
-    decisions = tuple(decision for decision in plan.decisions if layout.places.get(decision.name) == path)
+    there = versions.sides[layout.side].in_files(path)
+    sides = tuple(side.in_files(path) if path in side.shards else there for side in versions.sides)
+    base = versions.base.in_files(path) if versions.base is not None and path in versions.base.shards else None
+    decisions = tuple(
+        replace(decision, name=names.get(decision.name, decision.name))
+        for decision in plan.decisions
+        if layout.places.get(decision.name) == path
+    )
     pairs = tuple(
-        replace(pair, specs={name: spec for name, spec in pair.specs.items() if layout.places.get(name) == path})
+        replace(
+            pair,
+            specs={names.get(name, name): spec for name, spec in pair.specs.items() if layout.places.get(name) == path},
+        )
         for pair in plan.pairs
     )
     part = replace(plan, base=base, sides=sides, decisions=decisions, pairs=pairs, notes=())

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.model.shards import INDEX_FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from git_theta_ext.model.manifest import Parameter, Skeleton
-    from git_theta_ext.model.shard_index import ShardIndex
+    from git_theta_ext.model.model_index import ModelIndex
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,12 @@ class ModelVersion:
     """A version of a model, such as that in a commit.
 
     Attributes:
-        shards: Path to manifest of each checkpoint, sorted by path.
+        shards: Path to manifest of each checkpoint, sorted by path, with the parameters' names in the model.
         index_path: Path of the index; None if there is none.
         index: The index; None if there is none.
         config_path: Path of the configuration of an adapter; None if there is none.
         config: The configuration; None if there is none.
+        files: The manifests as they are; None if parameters have the same names in the files.
 
     Raises:
         FormatError: Two files hold parameters of the same name, or they have different formats.
@@ -34,9 +36,33 @@ class ModelVersion:
 
     shards: Mapping[str, Manifest]
     index_path: str | None = None
-    index: ShardIndex | None = None
+    index: ModelIndex | None = None
     config_path: str | None = None
     config: bytes | None = None
+    files: Mapping[str, Manifest] | None = None
+
+    @classmethod
+    def of(
+        cls, files: Mapping[str, Manifest], index_path: str | None = None, index: ModelIndex | None = None
+    ) -> ModelVersion:
+        """Return the version with some files, whose parameters get the names that the index has for them.
+
+        Args:
+            files: Path to manifest of each checkpoint, sorted by path.
+            index_path: Path of the index; None if there is none.
+            index: The index; None if there is none.
+
+        Raises:
+            FormatError: As the class.
+        """
+        if index is None or index.fixed is None:
+            return cls(files, index_path, index)
+        formats = INDEX_FORMATS.get(posixpath.basename(index_path or ""), ())
+        shards = {}
+        for path, manifest in files.items():
+            shard = renamed(manifest, in_model(path, manifest, index))
+            shards[path] = replace(shard, format=formats[0]) if manifest.format in formats else shard
+        return cls(shards, index_path, index, files=files)
 
     def __post_init__(self) -> None:
         if len({manifest.format for manifest in self.shards.values()}) > 1:
@@ -46,6 +72,16 @@ class ModelVersion:
                 for name in manifest.parameters:
                     if self.places[name] != path:
                         raise FormatError(f"parameter {name!r} is in both {path} and {self.places[name]}")
+
+    def in_files(self, path: str) -> Manifest:
+        """Return the manifest of a file as it is."""
+        return (self.files or self.shards)[path]
+
+    def names_in_file(self, path: str) -> Mapping[str, str]:
+        """Return the name in a file of each parameter that has another name in the model."""
+        if self.files is None or self.index is None:
+            return {}
+        return {new: old for old, new in in_model(path, self.files[path], self.index).items()}
 
     @cached_property
     def places(self) -> Mapping[str, str]:
@@ -83,7 +119,28 @@ class ModelVersion:
         return sum(value.spec.elements for value in self.parameters.values())
 
 
-def index_of(version: ModelVersion, merged: ModelVersion) -> ShardIndex | None:
+def in_model(path: str, manifest: Manifest, index: ModelIndex) -> dict[str, str]:
+    """Return the name in the model of each parameter and conflict of a file.
+
+    Raises:
+        FormatError: Two have the same name.
+    """
+    file = posixpath.basename(path)
+    every = {*manifest.parameters, *(conflict.name for conflict in manifest.conflicts)}
+    names = {name: index.name_in_model(file, name) for name in every}
+    if len(set(names.values())) < len(names):
+        raise FormatError(f"two parameters of {path} have the same name")
+    return names
+
+
+def renamed(manifest: Manifest, names: Mapping[str, str]) -> Manifest:
+    """Return a manifest in which every parameter and conflict has another name."""
+    parameters = {names[name]: value for name, value in manifest.parameters.items()}
+    conflicts = tuple(replace(conflict, name=names[conflict.name]) for conflict in manifest.conflicts)
+    return replace(manifest, parameters=parameters, conflicts=conflicts)
+
+
+def index_of(version: ModelVersion, merged: ModelVersion) -> ModelIndex | None:
     """Return the index of ``version``, rewritten for the files of another version in the same directory."""
     if version.index is None:
         return None

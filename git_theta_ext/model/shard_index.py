@@ -85,6 +85,15 @@ class ShardIndex:
         text = written_like(self.text, content)
         return ShardIndex(text, MappingProxyType(content["weight_map"]), MappingProxyType(content.get("metadata", {})))
 
+    @property
+    def fixed(self) -> None:
+        """None: parameters may move between files."""
+        return
+
+    def name_in_model(self, file: str, name: str) -> str:  # noqa: ARG002 - see ModelIndex
+        """Return the same name: the files have those of the model."""
+        return name
+
     def to_bytes(self) -> bytes:
         """Return the file."""
         return self.text.encode()

@@ -4,6 +4,9 @@
 and so on with ``model.safetensors.index.json``. All of these are files of the model ``model.safetensors``. Which files
 an index lists, or which name the attribute ``theta-model`` gives to files, counts more than their names. PEFT writes
 ``adapter_model.safetensors`` and ``adapter_config.json``, without which the tensors mean nothing.
+
+The files ``__0_0.distcp`` and so on of torch.distributed.checkpoint, whose index is ``.metadata``, are the model
+``model.distcp``.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from git_theta_ext.model.shard_index import ShardIndex
+    from git_theta_ext.model.model_index import ModelIndex
 
 _SHARD = re.compile(r"(?P<stem>.+?)[-_.]?(?P<number>[0-9]{2,8})-of-(?P<count>[0-9]{2,8})(?P<suffix>(?:\.[^.]+)+)")
 _INDEX = re.compile(r"(?P<stem>.+)(?P<suffix>\.(?:safetensors|bin|pt|pth))\.index(?P<variant>\.[^.]+)?\.json")
@@ -25,7 +28,13 @@ _ADAPTER = re.compile(r"adapter_model(?:\*?\.|\*).*")
 CONFIG = "adapter_config.json"
 """The name of the file in which PEFT writes the configuration of the adapter beside it."""
 MOST_CONFIG_BYTES = 1 << 20
-_NO_INDEXES: Mapping[str, ShardIndex] = MappingProxyType({})
+_DISTRIBUTED = re.compile(r"__[0-9]{1,8}_[0-9]{1,8}\.distcp")
+INDEX_FORMATS: Mapping[str, tuple[str, ...]] = MappingProxyType({".metadata": ("torch_dcp", "torch_zip")})
+"""The name of the index of files that do not have the names of their tensors, and the formats of these files.
+
+The first one reads the index. A file with one tensor is an ordinary one of torch.
+"""
+_NO_INDEXES: Mapping[str, ModelIndex] = MappingProxyType({})
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -67,12 +76,15 @@ def model_name(path: str) -> str:
         return posixpath.join(folder, match["stem"] + match["suffix"])
     if match := _INDEX.fullmatch(name):
         return posixpath.join(folder, match["stem"] + (match["variant"] or "") + match["suffix"])
+    if name in INDEX_FORMATS or _DISTRIBUTED.fullmatch(name):
+        return posixpath.join(folder, "model.distcp")
     return path
 
 
 def is_index(path: str) -> bool:
     """Return whether a file is the index of a sharded checkpoint, according to its name."""
-    return _INDEX.fullmatch(posixpath.basename(path)) is not None
+    name = posixpath.basename(path)
+    return name in INDEX_FORMATS or _INDEX.fullmatch(name) is not None
 
 
 def is_config(path: str) -> bool:
@@ -92,7 +104,7 @@ def is_text(path: str) -> bool:
 
 def models_of(
     checkpoints: Iterable[str],
-    indexes: Mapping[str, ShardIndex] = _NO_INDEXES,
+    indexes: Mapping[str, ModelIndex] = _NO_INDEXES,
     names: Mapping[str, str] = _NO_NAMES,
     configs: Iterable[str] = (),
 ) -> list[ModelFiles]:
@@ -117,7 +129,8 @@ def models_of(
         if named is not None:
             name = posixpath.join(posixpath.dirname(path), posixpath.basename(named))
         else:
-            name = next(iter(models)) if len(models) == 1 else model_name(path)
+            alone = posixpath.basename(path) in INDEX_FORMATS  # it cannot be read as an index
+            name = next(iter(models)) if len(models) == 1 else path if alone else model_name(path)
         shards.setdefault(name, []).append(path)
     index_of = {model_name(path): path for path in sorted(indexes, reverse=True)}
     config_in = {posixpath.dirname(path): path for path in configs}

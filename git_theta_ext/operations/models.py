@@ -12,15 +12,18 @@ from git_theta_ext.errors import FormatError
 from git_theta_ext.git.attributes import model_names
 from git_theta_ext.git.entries import EXECUTABLE, tree_entry
 from git_theta_ext.git.objects import object_infos, read_manifests, read_objects
+from git_theta_ext.interfaces import IndexedFormat
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.model.shard_index import MAX_INDEX, ShardIndex
-from git_theta_ext.model.shards import MOST_CONFIG_BYTES, is_config, is_index, models_of
+from git_theta_ext.model.shards import INDEX_FORMATS, MOST_CONFIG_BYTES, is_config, is_index, models_of
+from git_theta_ext.registry import find_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from git_theta_ext.git.entries import TreeEntry
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.model_index import ModelIndex
     from git_theta_ext.model.shards import ModelFiles
 
 
@@ -101,7 +104,8 @@ class Directory:
             raise FormatError(f"{stored} is stored by git itself, and other files of the model are not")
         shards = {path: manifests[self.files[path]] for path in model.shards}
         index = self._indexes.get(model.index or "")
-        return ModelVersion(shards, model.index, index, model.config, self._configs.get(model.config or ""))
+        version = ModelVersion.of(shards, model.index, index)
+        return replace(version, config_path=model.config, config=self._configs.get(model.config or ""))
 
     @cached_property
     def _configs(self) -> dict[str, bytes]:
@@ -113,12 +117,12 @@ class Directory:
         return {path: content[oid] for path, oid in oids.items() if oid in content}
 
     @cached_property
-    def _indexes(self) -> dict[str, ShardIndex]:
+    def _indexes(self) -> dict[str, ModelIndex]:
         """The indexes of shards."""
         return read_indexes(self.repo, self.files)
 
 
-def read_indexes(repo: Repository, files: Mapping[str, str]) -> dict[str, ShardIndex]:
+def read_indexes(repo: Repository, files: Mapping[str, str]) -> dict[str, ModelIndex]:
     """Return the indexes of shards among some files; what is named like one and is not is left out.
 
     Args:
@@ -133,8 +137,24 @@ def read_indexes(repo: Repository, files: Mapping[str, str]) -> dict[str, ShardI
     for path, oid in oids.items():
         with suppress(FormatError):
             if oid in content:
-                indexes[path] = ShardIndex.parse(content[oid])
+                indexes[path] = parse_index(path, content[oid])
     return indexes
+
+
+def parse_index(path: str, data: bytes) -> ModelIndex:
+    """Read an index, given its path.
+
+    Raises:
+        FormatError: It is not one.
+    """
+    formats = INDEX_FORMATS.get(posixpath.basename(path))
+    if formats is None:
+        return ShardIndex.parse(data)
+    if len(data) > MAX_INDEX:
+        raise FormatError(f"the index of {len(data)} bytes exceeds the limit of {MAX_INDEX}")
+    found = find_format(formats[0])
+    assert isinstance(found, IndexedFormat)
+    return found.read_index(data)
 
 
 def _listed(repo: Repository, rev: str, paths: Iterable[str] = ()) -> list[TreeEntry]:

@@ -218,6 +218,19 @@ def _format(name: str) -> Callable[[bytes], None]:
     return run
 
 
+def _dcp_index_seeds() -> list[bytes]:
+    return [(GOLDEN / "dcp" / ".metadata").read_bytes()]
+
+
+def _dcp_index(data: bytes) -> None:
+    from git_theta_plugins.formats.torch_dcp import FORMAT
+
+    index = FORMAT.read_index(data)
+    for name, file in index.weight_map.items():
+        assert file in index.fixed, name
+        assert index.name_in_model(file, "000000.tensor")
+
+
 def _pickle(data: bytes) -> None:
     from git_theta_plugins.formats._pickle_stream import PickleStream
     from git_theta_plugins.formats._torch_objects import read_objects
@@ -568,6 +581,7 @@ TARGETS = {
     "torch_export": Target(_export_seeds, _format("torch_export")),
     "tar": Target(_tar_seeds, _format("tar")),
     "torch_legacy": Target(_legacy_seeds, _format("torch_legacy")),
+    "dcp_index": Target(_dcp_index_seeds, _dcp_index),
     "pickle": Target(_pickles, _pickle),
     "npz": Target(_npz_seeds, _format("npz")),
     "gguf": Target(_gguf_seeds, _format("gguf")),

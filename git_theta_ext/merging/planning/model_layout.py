@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.model.conflicts import side_names
+from git_theta_ext.model.model_version import index_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from git_theta_ext.model.model_index import ModelIndex
     from git_theta_ext.model.model_version import ModelVersion
 
 
@@ -57,6 +59,23 @@ def decide_model_layout(
     ordered = sorted(sides[side].places)
     places = {name: _place(name, versions, files) or _beside(name, ordered, sides[side]) for name in sorted(names)}
     return ModelLayout(side, places, note)
+
+
+def merged_index(
+    base: ModelVersion | None, sides: Sequence[ModelVersion], layout: ModelLayout, merged: ModelVersion
+) -> ModelIndex | None:
+    """Return the index of a merged model, or None if there is none.
+
+    It is that of the side whose files the model has, rewritten for the merged files. One that cannot be rewritten is
+    taken from the first side that changed it.
+    """
+    target = sides[layout.side]
+    if target.index is None or target.index.fixed is None:
+        return index_of(target, merged)
+    before = None if base is None or base.index is None else base.index.to_bytes()
+    candidates = [target, *sides]
+    changed = (side.index for side in candidates if side.index is not None and side.index.to_bytes() != before)
+    return next(changed, target.index)
 
 
 def layouts_differ(one: ModelVersion, other: ModelVersion) -> bool:

@@ -144,13 +144,14 @@ def counted(decision: Decision) -> list[Parameter]:
     return [base, *same] if same else []
 
 
-def plan(
+def plan(  # noqa: PLR0913 - named, and the last ones have defaults
     base: Manifest | None,
     sides: Sequence[Manifest],
     rules: Rules,
     *,
     baseless: bool = False,
     casts: Mapping[str, Casts] = MappingProxyType({}),
+    mixed: bool = False,
 ) -> Plan:
     """Plan the merge of several versions of a checkpoint.
 
@@ -161,13 +162,14 @@ def plan(
         rules: The choices for parameters that several sides changed.
         baseless: Whether methods that need no common ancestor may merge parameters that several sides added.
         casts: Parameter to the sides that only changed its element type.
+        mixed: Whether a file may mix versions even if its format says otherwise, because names come from an index.
 
     Raises:
         MergeError: A rule has weights for another number of sides.
         PluginError: The format is not installed.
     """
     versions = [*([] if base is None else [base]), *sides]
-    if len({manifest.format for manifest in versions}) > 1 or not find_format(sides[0].format).mergeable:
+    if len({manifest.format for manifest in versions}) > 1 or not (mixed or find_format(sides[0].format).mergeable):
         return _plan_whole(base, sides, rules)
     followed = follow_renames(base, sides)
     base, sides = followed.base, followed.sides

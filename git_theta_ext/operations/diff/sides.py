@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,7 @@ from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.diff.distance import Distance, measure
 from git_theta_ext.git.blobs import BlobReader
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
+from git_theta_ext.model.model_version import in_model, renamed
 from git_theta_ext.util.file_bytes import FileBytes, open_bytes
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.diff.compare import Diff
     from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.model.model_index import ModelIndex
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
 
@@ -43,12 +45,26 @@ class Side:
         path: Of a checkpoint; None if there is none.
         format_name: From the ``theta-format`` attribute.
         opened: The checkpoint, if it is open already.
+        names: The name in the file of each parameter that has another name in the manifest.
     """
 
     manifest: Manifest | None
     path: Path | None = None
     format_name: str | None = None
     opened: CheckpointFile | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def in_model(self, path: str, index: ModelIndex) -> Side:
+        """Return this version with the names that an index has for the parameters.
+
+        Raises:
+            FormatError: Two have the same name.
+        """
+        if self.manifest is None:
+            return self
+        names = in_model(path, self.manifest, index)
+        manifest = renamed(self.manifest, names)
+        return replace(self, manifest=manifest, names={new: old for old, new in names.items()})
 
     @cached_property
     def file(self) -> CheckpointFile | None:
@@ -62,6 +78,7 @@ class Side:
 
     def values(self, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
         """Return a parameter's bytes from the file; see ``Values``."""
+        name = self.names.get(name, name)
         if self.file is None or self.file.specs.get(name) != parameter.spec:
             return None
         return self.file.chunks(name)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import FormatError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.objects import read_manifests
-from git_theta_ext.model.shard_index import MAX_INDEX, ShardIndex
+from git_theta_ext.model.shard_index import MAX_INDEX
 from git_theta_ext.model.shards import is_index
 from git_theta_ext.operations.diff.sides import Side, side_of_blob, side_of_file
-from git_theta_ext.operations.models import Directory, read_indexes
+from git_theta_ext.operations.models import Directory, parse_index, read_indexes
 from git_theta_ext.util.file_bytes import open_bytes
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.raw_diff import Compared, FileChange
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.model.model_index import ModelIndex
     from git_theta_ext.operations.workspace import Workspace
 
 
@@ -36,7 +37,19 @@ class Tree:
     """
 
     checkpoints: dict[str, Side] = field(default_factory=dict)
-    indexes: dict[str, ShardIndex] = field(default_factory=dict)
+    indexes: dict[str, ModelIndex] = field(default_factory=dict)
+
+    def name_parameters(self) -> None:
+        """Give parameters the names that indexes have for them.
+
+        Raises:
+            FormatError: Two parameters of a file have the same name.
+        """
+        for path, index in self.indexes.items():
+            for file in set(index.weight_map.values()) if index.fixed is not None else ():
+                shard = posixpath.join(posixpath.dirname(path), file)
+                if shard in self.checkpoints:
+                    self.checkpoints[shard] = self.checkpoints[shard].in_model(shard, index)
 
 
 def read_trees(workspace: Workspace, compared: Compared, files: Sequence[FileChange]) -> tuple[Tree, Tree]:
@@ -65,6 +78,7 @@ def read_trees(workspace: Workspace, compared: Compared, files: Sequence[FileCha
     for tree in trees:
         tree.checkpoints |= {path: Side(manifests[oid]) for path, oid in unchanged.items() if oid in manifests}
         tree.indexes |= indexes
+        tree.name_parameters()
     return trees
 
 
@@ -122,9 +136,9 @@ class _Reader:
         except FileNotFoundError:
             return None  # deleted since git looked
 
-    def _index(self, path: str) -> ShardIndex | None:
+    def _index(self, path: str) -> ModelIndex | None:
         with suppress(OSError, FormatError):
             data = open_bytes(self.workspace.repo.folder / path)
             if data.nbytes <= MAX_INDEX:
-                return ShardIndex.parse(bytes(data[:]))
+                return parse_index(path, bytes(data[:]))
         return None

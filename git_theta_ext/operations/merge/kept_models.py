@@ -52,7 +52,7 @@ def keep(repo: Repository, directories: MergedDirectories, rules: str, merged: M
     model = {
         "name": merged.name,
         "rules": rules,
-        "contents": {path: content.decode() for path, content in merged.contents.items()},
+        "contents": {path: content.decode(errors="surrogateescape") for path, content in merged.contents.items()},
         "removed": merged.removed,
         "by_git": merged.by_git,
     }
@@ -74,7 +74,9 @@ def kept(repo: Repository, directories: MergedDirectories, rules: str | None = N
         for model in _read(repo, directories, _versions_key(directories)):
             found = directories.path in model["contents"] or directories.path in model["removed"]
             if found and rules in {None, model["rules"]}:
-                contents = {str(path): content.encode() for path, content in model["contents"].items()}
+                contents = {
+                    str(path): content.encode(errors="surrogateescape") for path, content in model["contents"].items()
+                }
                 removed = tuple(map(str, model["removed"]))
                 return MergedModel(str(model["name"]), contents, removed, by_git=model["by_git"] is True)
     return None

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def plan_model(workspace: Workspace, versions: ModelVersions, rules: Rules) -> Plan:
     """Plan the merge of a model; see ``git_theta_ext.operations.merge.planning.plan_checkpoint``."""
     base, sides = versions.manifests()
-    return without_torch(plan_checkpoint(workspace, base, sides, rules))
+    return without_torch(plan_checkpoint(workspace, base, sides, rules, mixed=True))
 
 
 def merge_model(  # noqa: PLR0913 - named, and the last one has a default

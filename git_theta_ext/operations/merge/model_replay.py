@@ -54,7 +54,7 @@ def recorded_model(workspace: Workspace, commit: str, record: Record, parents: I
     committed = _required(record, commit, Directory.of(repo, commit, folder).version(record.path))
     versions = ModelVersions(record.path, base, sides)
     before, after = versions.manifests()
-    plan = plan_checkpoint(workspace, before, after, record.rules, record.unread_types)
+    plan = plan_checkpoint(workspace, before, after, record.rules, record.unread_types, mixed=True)
     recorded = RecordedModel(versions, committed)
     return RecordedMerge(commit_id(repo, commit), record, plan, committed.as_one(), recorded)
 

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.workspace import Workspace
 
 
-def plan_checkpoint(
+def plan_checkpoint(  # noqa: PLR0913 - named, and the last ones have defaults
     workspace: Workspace,
     base: Manifest | None,
     sides: Sequence[Manifest],
     rules: Rules,
     unread_types: Iterable[str] = (),
+    *,
+    mixed: bool = False,
 ) -> Plan:
     """Plan a merge; statistics that several sides added are merged without a common ancestor.
 
@@ -42,6 +44,7 @@ def plan_checkpoint(
         sides: The versions to merge, ours first.
         rules: The rules.
         unread_types: Parameters for which values are not read, as if they were missing.
+        mixed: As for ``plan``.
 
     Raises:
         MergeError: A rule that is needed has weights for another number of sides.
@@ -55,7 +58,7 @@ def plan_checkpoint(
         casts = find_casts(workspace.store, base, sides)
     casts |= dict.fromkeys(unread_types, Casts(unknown=UNREAD.text))
     baseless = all(is_statistics(side.parameters) for side in sides)
-    return plan(base, sides, rules, baseless=baseless, casts=casts)
+    return plan(base, sides, rules, baseless=baseless, casts=casts, mixed=mixed)
 
 
 def without_torch(planned: Plan) -> Plan:

@@ -14,6 +14,7 @@ from git_theta_ext.registry import detect_format
 from git_theta_ext.testing import FormatTests
 from git_theta_ext.testing.formats import lay_out
 from git_theta_plugins.formats.torch_dcp import FORMAT
+from git_theta_plugins.formats.torch_zip import FORMAT as TORCH_ZIP
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "formats"
 ONE = (GOLDEN / "model.pt").read_bytes()
@@ -43,6 +44,14 @@ class TestTorchDcp(FormatTests):
         names = [name for name in layout.parameters if name.startswith("000001.")]
         assert names == list(layout.parameters)
         assert len(tensors) == len(names) > 1
+
+    def test_facts_are_those_of_each_archive(self):
+        layout = lay_out(FORMAT, PLAIN + ONE + PLAIN)[0]
+        facts = FORMAT.facts(layout)
+        assert facts["000000/data.pkl"] == facts["000002/data.pkl"] == b"\x80\x02K\x05."
+        assert {key: value for key, value in facts.items() if key.startswith("000001/")} == {
+            f"000001/{key}": value for key, value in TORCH_ZIP.facts(lay_out(TORCH_ZIP, ONE)[0]).items()
+        }
 
     def test_one_archive_is_no_row(self):
         for data in (ONE, PLAIN):

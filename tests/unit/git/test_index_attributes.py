@@ -20,6 +20,12 @@ def test_the_configurations_of_adapters_get_the_merge_driver_once():
     assert remove_index(added, "adapter_model.bin") == ""
 
 
+def test_the_index_of_distributed_checkpoints_gets_it_too():
+    assert add_index("", "*.distcp") == ".metadata merge=theta\n"
+    assert add_index("", "/runs/**/*.distcp") == "/runs/**/.metadata merge=theta\n"
+    assert remove_index("ck/.metadata merge=theta\n", "ck/*.distcp") == ""
+
+
 @pytest.mark.parametrize("pattern", ["model.safetensors", "*.npz", "run/**", "*.safetensors.txt"])
 def test_other_files_have_no_index(pattern):
     assert add_index("a text\n", pattern) == "a text\n"

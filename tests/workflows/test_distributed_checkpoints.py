@@ -1,0 +1,101 @@
+"""Directories of torch.distributed.checkpoint: one model of named tensors, merged and loaded."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch.distributed import checkpoint
+
+import git_theta_ext
+from git_theta_ext.testing.formats import assemble, lay_out
+from git_theta_plugins.formats.torch_dcp import FORMAT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from helpers import Repo, WithHistory
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "dcp"
+SAVED = b"save_id"
+FIRST = {"layer.weight[3:6]": 12.0, "head.weight[:,0:2]": 0.0, "norm.bias": 1.0}
+"""The first value of some tensors of the golden checkpoint."""
+
+SHAPES = {"layer.weight": (6, 4), "head.weight": (3, 4), "norm.bias": (3,)}
+
+
+def _files(save: bytes = b"", **changed: float) -> dict[str, bytes]:
+    """Return a checkpoint saved anew, in which every value of some tensors is another one."""
+    metadata = (GOLDEN / ".metadata").read_bytes()
+    at = metadata.index(SAVED) + len(SAVED) + 3
+    files = {"ck/.metadata": metadata[:at] + save + metadata[at + len(save) :]}
+    index = FORMAT.read_index(metadata)
+    for path in GOLDEN.glob("*.distcp"):
+        layout, tensors = lay_out(FORMAT, path.read_bytes())
+        for name, data in tensors.items():
+            value = changed.get(index.name_in_model(path.name, name))
+            if value is not None:
+                tensors[name] = struct.pack("<f", value) * (len(data) // 4)
+        files[f"ck/{path.name}"] = assemble(layout, tensors)
+    return files
+
+
+def _write(repo: Repo, files: Mapping[str, bytes], message: str) -> None:
+    for path, data in files.items():
+        repo.write(data, path)
+    repo.commit(message)
+
+
+def _tracked(repo: Repo) -> None:
+    repo.git("init", "--quiet")
+    repo.git("theta", "track", "--preset", "dcp")
+    _write(repo, _files(), "first")
+    repo.git("branch", "side")
+    _write(repo, _files(b"11111111", **{"layer.weight[3:6]": 5.0, "norm.bias": 2.0}), "ours")
+    repo.git("switch", "--quiet", "side")
+    _write(repo, _files(b"22222222", **{"head.weight[:,0:2]": 7.0, "norm.bias": 4.0}), "theirs")
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is")
+def test_branches_are_merged_by_name_and_loaded_by_torch(with_history: WithHistory) -> None:
+    repo = with_history(_tracked)
+    diff = repo.git("theta", "diff", "main", "side")
+    for name in FIRST:
+        assert name.partition("[")[0] in diff
+    shown = json.loads(repo.git("theta", "show", "--json", "HEAD:ck"))
+    assert {"layer.weight[0:3]", "layer.weight[3:6]", "norm.bias", "step"} <= {
+        row["name"] for row in shown["parameters"]
+    }
+    loaded = git_theta_ext.load("HEAD:ck", repository=repo.path)
+    assert (loaded["head.weight[:,0:2]"] == 7).all()
+    repo.git("-c", "theta.merge.method=average", "merge", "--quiet", "--no-edit", "main")
+    state = {
+        "layer.weight": torch.zeros(6, 4),
+        "head.weight": torch.zeros(3, 4),
+        "norm.bias": torch.zeros(3),
+        "lr": 0.0,
+    }
+    checkpoint.load(state, checkpoint_id=repo.path / "ck")
+    assert (state["layer.weight"][3:] == 5).all()
+    assert torch.equal(state["layer.weight"][:3], torch.arange(12.0).reshape(3, 4))
+    assert (state["head.weight"][:, :2] == 7).all()
+    assert (state["norm.bias"] == 3).all()
+    assert state["lr"] == 0.5
+    assert not repo.git("status", "--porcelain")
+
+
+def test_index_that_git_cannot_merge_is_resolved_with_the_model(with_history: WithHistory) -> None:
+    repo = with_history(_tracked)
+    (repo.path / ".gitattributes").write_text("*.distcp filter=theta diff=theta merge=theta -text\n")
+    repo.commit("no driver for the index")
+    done = repo.run("-c", "theta.merge.method=average", "merge", "--quiet", "--no-edit", "main", check=False)
+    assert done.returncode == 1
+    assert "git theta resolve ck" in done.stderr
+    repo.git("theta", "resolve", "ck")
+    repo.git("commit", "--quiet", "--no-edit")
+    expected = _files(b"22222222", **{"layer.weight[3:6]": 5.0, "head.weight[:,0:2]": 7.0, "norm.bias": 3.0})
+    assert {path: repo.read(path) for path in expected} == expected
