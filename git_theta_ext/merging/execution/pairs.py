@@ -60,7 +60,7 @@ def pair_bytes(sides: Sequence[Manifest], pair: PairDecision) -> int:
     width = number_bytes(spec.dtype for spec in specs)
     a, b = (pair.specs[name].shape for name in pair.names)
     ranks = sum(sides[number].parameters[pair.names[0]].spec.shape[0] for number in pair.changed_by)
-    scratch = find_pair(pair.choice.method).contract.scratch((b[0], a[1], ranks), len(pair.changed_by))
+    scratch = find_pair(pair.choice.method).contract.scratch((b[0], math.prod(a[1:]), ranks), len(pair.changed_by))
     return 2 * sum(spec.elements for spec in specs) * width + math.ceil(scratch * width)
 
 
@@ -114,8 +114,13 @@ def _merged(store: TensorStore, lane: Lane, decision: PairDecision, sides: Seque
             raise MergeError(f"{name} has NaN or infinite values")
         return loaded.reshape(parameter.spec.shape)
 
-    def pair(number: int) -> Pair:
+    def factors(number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the factors as matrices; those of a convolution have more dimensions."""
         a, b = (values(number, name) for name in decision.names)
+        return a.flatten(1), b.flatten(1)
+
+    def pair(number: int) -> Pair:
+        a, b = factors(number)
         if decision.alpha is None:
             return Pair(a, b, scales.get(number, 1.0))
         return Pair(a, b, float(values(number, decision.alpha).reshape(-1)[0]) / a.shape[0])

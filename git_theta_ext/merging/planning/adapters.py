@@ -10,15 +10,16 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
 FACTORS = (
-    # PEFT, with or without the adapter's name; embeddings have no "weight". Then kohya's scripts and diffusers.
+    # PEFT, with or without the adapter's name; embeddings have no "weight". Then kohya's scripts and diffusers. Older
+    # versions and scripts for other models write "to_q_lora.down" and "qkv_lora1.down".
     (re.compile(r"(.*\.)lora_A((?:\.[^.]+)*)"), "lora_B"),
     (re.compile(r"(.*\.)lora_embedding_A((?:\.[^.]+)*)"), "lora_embedding_B"),
     (re.compile(r"(.*[._])lora_down((?:\.[^.]+)*)"), "lora_up"),
-    (re.compile(r"(.*\.lora)\.down((?:\.[^.]+)*)"), ".up"),
+    (re.compile(r"(.*[._]lora[0-9]*)\.down((?:\.[^.]+)*)"), ".up"),
 )
 _KINDS = (
     # The parameter names of PEFT, LyCORIS and kohya's scripts. Each module is a unit, unless modules share parameters.
@@ -27,23 +28,41 @@ _KINDS = (
     ("DoRA", re.compile(r"(?:(.*?)[._])?(?:lora_magnitude_vector|dora_scale)(?:\..*)?")),
     ("AdaLoRA", re.compile(r"(?:(.*?)[._])?(?:lora_E|ranknum)(?:\..*)?")),
     ("LoCon", re.compile(r"(?:(.*?)[._])?lora_mid(?:\..*)?")),
-    ("OFT", re.compile(r"(?:(.*?)[._])?(?:b?oft_[A-Za-z]+)(?:\..*)?")),
+    ("PSOFT", re.compile(r"(?:(.*?)[._])?psoft_.*")),
+    ("OFT", re.compile(r"(?:(.*?)[._])?b?oft_[A-Za-z_]+(?:\..*)?")),
     ("HRA", re.compile(r"(?:(.*?)[._])?hra_u(?:\..*)?")),
     ("RoAd", re.compile(r"(?:(.*?)[._])?road_(?:theta|alpha)(?:\..*)?")),
     ("GraLoRA", re.compile(r"(?:(.*?)[._])?gralora_[AB].*")),
     ("Poly", re.compile(r"(?:(.*?)[._])?poly_(?:lora|router).*")),
+    ("AdaMSS", re.compile(r"(?:(.*?)[._])?adamss_.*")),
+    ("DeFT", re.compile(r"(?:(.*?)[._])?deft_[PR](?:\..*)?")),
+    ("DeLoRA", re.compile(r"(?:(.*?)[._])?delora_.*")),
+    ("FRoD", re.compile(r"(?:(.*?)[._])?frod_.*")),
+    ("GLoRA", re.compile(r"(?:(.*?)[._])?glora_.*|(lora_.*)\.[ab][12](?:\..*)?")),
+    ("HiRA", re.compile(r"(?:(.*?)[._])?hira_.*")),
+    ("OSF", re.compile(r"(?:(.*?)[._])?osf_.*")),
+    ("PEANuT", re.compile(r"(?:(.*?)[._])?peanut_.*")),
+    ("Shadow", re.compile(r"(?:(.*?)[._])?shadow_(?:backbone|down|up|update_gate|update_transform)\..*")),
+    ("SuperTuning", re.compile(r"(?:(.*?)[._])?supertuning_.*")),
 )
 _SHARED = (
-    ("VeRA", re.compile(r"(?:.*[._])?vera_(?:[AB]|lambda_[bd])(?:\..*)?")),
+    ("Lily", re.compile(r"(?:.*[._])?lily_.*")),
+    ("Multitask prompt", re.compile(r"(?:.*\.)?prefix_task_(?:cols|rows)")),
+    ("VeRA", re.compile(r"(?:.*[._])?p?vera_(?:[AB]|lambda_[bd])(?:\..*)?")),
     ("VB-LoRA", re.compile(r"(?:.*[._])?vblora_.*")),
     ("RandLoRA", re.compile(r"(?:.*[._])?randlora_.*")),
+    ("TinyLoRA", re.compile(r"(?:.*[._])?tinylora_.*")),
+    ("UniLoRA", re.compile(r"(?:.*[._])?unilora_.*")),
 )
 _HINTS = re.compile(
-    r"hada_|lokr_|lora_magn|dora_scale|lora_E|ranknum|lora_mid|oft_|hra_u|road_|poly_|vera_|vblora_|randlora_"
+    r"hada_|lokr_|lora_magn|dora_scale|lora_E|ranknum|lora_mid|oft_|hra_u|road_|poly_|vera_|vblora_|randlora_|adamss_"
+    r"|deft_|delora_|frod_|glora_|hira_|osf_|peanut_|shadow_|supertuning_|lily_|tinylora_|unilora_|prefix_task_|\.[ab][12]\."
 )
+_SCALAR = re.compile(r"(?:(.*?)[._])?scalar")
 _OF_A_LORA = re.compile(
-    r"(?:(.*?)[._])?(?:(?:lora_(?:A|B|embedding_A|embedding_B|down|up)|lora\.(?:down|up))\b.*|alpha)"
+    r"(?:(.*?)[._])?(?:(?:lora_(?:A|B|embedding_A|embedding_B|down|up)|lora\.(?:down|up))\b.*|alpha|scalar)"
 )
+_FIRST = re.compile(r"[._]?(?:lora_A|lora_embedding_A|lora_down|lora[0-9]*\.down)\b.*")
 
 
 def lora_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
@@ -60,13 +79,13 @@ def lora_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
 
 def alpha_of(first: str, names: Container[str]) -> str | None:
     """Return the name of the tensor with a LoRA's alpha, as kohya's scripts write it, or None."""
-    module = re.sub(r"\.?(?:lora_A|lora_down|lora\.down)\b.*", "", first)
-    return f"{module}.alpha" if f"{module}.alpha" in names else None
+    name = f"{module_of(first)}.alpha"
+    return name if name in names else None
 
 
 def module_of(first: str) -> str:
     """Return the module that a LoRA belongs to, from the name of its first factor."""
-    return re.sub(r"\.?(?:lora_A|lora_embedding_A|lora_down|lora\.down)\b.*", "", first)
+    return _FIRST.sub("", first)
 
 
 def other_adapters(names: Iterable[str]) -> list[tuple[str, list[str]]]:
@@ -80,16 +99,23 @@ def other_adapters(names: Iterable[str]) -> list[tuple[str, list[str]]]:
     for name in (name for name in every if _HINTS.search(name)):
         for kind, pattern in _KINDS:
             if match := pattern.fullmatch(name):
-                units.setdefault(match[1] or "", (kind, []))[1].append(name)
+                units.setdefault(match[match.lastindex or 1] or "", (kind, []))[1].append(name)
                 break
         for kind, pattern in _SHARED:
             if pattern.fullmatch(name):
                 shared.setdefault(kind, []).append(name)
+    units |= {module: ("scaled LoRA", []) for module in _scaled_by_scalars(every) if module not in units}
     for name in every if units else ():
         match = _OF_A_LORA.fullmatch(name)
         if match and (match[1] or "") in units:
             units[match[1] or ""][1].append(name)
     return [*units.values(), *shared.items()]
+
+
+def _scaled_by_scalars(names: Sequence[str]) -> set[str]:
+    """Return the modules of the LoRAs that LyCORIS multiplies by a trained number."""
+    scalars = {match[1] or "" for name in names if name.endswith("scalar") and (match := _SCALAR.fullmatch(name))}
+    return scalars & {module_of(first) for first, _ in lora_pairs(names)} if scalars else set()
 
 
 def scaled_pairs(names: Iterable[str]) -> list[tuple[str, str]]:

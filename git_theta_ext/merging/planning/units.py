@@ -6,6 +6,7 @@ All parameters of a unit are taken from the same side, or merged together, or al
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.planning.adapters import alpha_of, lora_pairs, module_of, other_adapters
@@ -187,28 +188,40 @@ def pair_of(decisions: Mapping[str, Decision], names: tuple[str, str], alpha: st
     members = [a, b, *([] if alpha is None else [decisions[alpha]])]
     changed_by = tuple(sorted({number for decision in members for number in decision.changed_by}))
     values = [(a.sides[number], b.sides[number]) for number in changed_by]
+    if alpha is not None and any(decisions[alpha].sides[number] is None for number in changed_by):
+        return "its alpha is missing on one side"
     note = ""
     if find_merge(choice.method).contract.granularity != "pair":
         if choice.explicit:
             note = f"{names[0]!r}: the factors of a LoRA are merged together, by {DEFAULT_PAIR_METHOD}"
         defaults = {name: option.default for name, option in find_pair(DEFAULT_PAIR_METHOD).contract.options.items()}
         choice = replace(choice, method=DEFAULT_PAIR_METHOD, options=defaults)
-    specs = []
-    for one, other in values:
-        if one is None or other is None:
-            return "deleted by one side"
-        specs.append((one.spec, other.spec))
-    shapes = {(one.shape[1:], other.shape[:1]) for one, other in specs}
-    kinds = {spec.dtype.kind if spec.dtype.arithmetic else "" for pair in specs for spec in pair}
-    if kinds != {"float"} or any(len(spec.shape) != _MATRIX for pair in specs for spec in pair):
-        return "its factors are not float matrices"
-    if len(shapes) > 1 or any(one.shape[0] != other.shape[1] for one, other in specs):
-        return "the shapes of its factors do not match"
+    specs = [(one.spec, other.spec) for one, other in values if one is not None and other is not None]
+    if len(specs) < len(values):
+        return "deleted by one side"
+    if reason := _obstacle_to_product(specs):
+        return reason
     first, second = specs[0]
-    sides = first.shape[1], second.shape[0]
+    sides = prod(first.shape[1:]), second.shape[0]
     rank = find_pair(choice.method).rank([one.shape[0] for one, _ in specs], sides, choice.options)
     merged = {
-        names[0]: replace(first, shape=(rank, first.shape[1])),
-        names[1]: replace(second, shape=(second.shape[0], rank)),
+        names[0]: replace(first, shape=(rank, *first.shape[1:])),
+        names[1]: replace(second, shape=(second.shape[0], rank, *second.shape[2:])),
     }
     return PairDecision(names, alpha, changed_by, choice, merged, note)
+
+
+def _obstacle_to_product(specs: Sequence[tuple[TensorSpec, TensorSpec]]) -> str:
+    """Return why the products of factors cannot be merged; empty if they can."""
+    kinds = {spec.dtype.kind if spec.dtype.arithmetic else "" for pair in specs for spec in pair}
+    if kinds != {"float"} or not all(_are_matrices(one.shape, other.shape) for one, other in specs):
+        return "its factors are not float matrices"
+    shapes = {(one.shape[1:], other.shape[:1]) for one, other in specs}
+    if len(shapes) > 1 or any(one.shape[0] != other.shape[1] for one, other in specs):
+        return "the shapes of its factors do not match"
+    return ""
+
+
+def _are_matrices(first: Sequence[int], second: Sequence[int]) -> bool:
+    """Return whether two factors are matrices, or those of a convolution: the second one is 1 x 1."""
+    return len(first) == len(second) >= _MATRIX and prod(second[_MATRIX:]) == 1

@@ -5,6 +5,7 @@ import pytest
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.execution.pairs import pair_bytes
 from git_theta_ext.merging.planning.adapter_scalings import AdapterScalings, three_way
 from git_theta_ext.merging.planning.lora_scales import Scaling, Scalings
 from git_theta_ext.merging.planning.plan import plan
@@ -78,6 +79,43 @@ def test_rank_stabilised_and_patterns_count(bench):
     found, _ = merged(bench, versions, configs)
     wanted = (product(versions[1], 2) + product(versions[2], 4 / 2**0.5)) / 2
     np.testing.assert_allclose(update(bench, found, 4 / 2**0.5), best(wanted, 2), rtol=1e-4, atol=1e-4)
+
+
+def test_factors_of_a_convolution_are_merged_as_matrices(bench):
+    def convolution(seed):
+        drawn = np.random.default_rng(seed)
+        return {A: drawn.normal(size=(2, 3, 3, 2)).astype("f4"), B: drawn.normal(size=(5, 2, 1, 1)).astype("f4")}
+
+    def effect(values, scale):
+        return scale * np.einsum("orxy,rihw->oihw", np.array(values[B], "f8"), np.array(values[A], "f8"))
+
+    versions = [convolution(number) for number in range(3)]
+    found, _ = merged(bench, versions, [said(2, 2), said(2, 2), said(4, 8)], "lora_svd")
+    assert found.conflicted  # theirs says rank 4
+    found, asked = merged(bench, versions, [said(2, 2), said(2, 2), said(2, 4)], "lora_svd")
+    assert (found.parameters[A].spec.shape, found.parameters[B].spec.shape) == ((2, 3, 3, 2), (5, 2, 1, 1))
+    wanted = (effect(versions[1], 1) + effect(versions[2], 2)) / 2
+    values = {name: bench.values(found.parameters[name]) for name in (A, B)}
+    np.testing.assert_allclose(effect(values, 2), best(wanted.reshape(5, -1), 2).reshape(wanted.shape), atol=1e-4)
+    (pair,) = asked.pairs
+    assert pair_bytes(asked.sides, pair) > 2 * 4 * 2 * (2 * 18 + 5 * 2)
+
+
+DIFFERENT = {
+    "of one model in two places": ({"base_model_name_or_path": "/a/x"}, {"base_model_name_or_path": "hub/x/"}, ""),
+    "bases": ({"base_model_name_or_path": "a/x"}, {"base_model_name_or_path": "a/y"}, "ours adapts x, theirs adapts y"),
+    "starts": ({"init_lora_weights": "pissa"}, {}, "stand for different updates"),
+    "harmless starts": ({"init_lora_weights": "gaussian"}, {}, ""),
+    "experts": ({"target_parameters": ["a"]}, {"target_parameters": ["a"]}, "factors for each expert"),
+}
+
+
+@pytest.mark.parametrize(("ours", "theirs", "words"), DIFFERENT.values(), ids=DIFFERENT)
+def test_factors_that_stand_for_something_else_are_in_conflict(bench, ours, theirs, words):
+    versions = [factors(number, 2) for number in range(3)]
+    found, _ = merged(bench, versions, [said(2, 2), said(2, 2, **ours), said(2, 2, **theirs)])
+    assert found.conflicted == bool(words)
+    assert not words or words in found.conflicts[0].reason.text
 
 
 def test_a_pair_whose_scale_one_side_changed_counts_as_changed_by_it(bench):

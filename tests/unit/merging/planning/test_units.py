@@ -149,6 +149,8 @@ PAIRS = [
     ("e.lora_embedding_A.default", "e.lora_embedding_B.default"),
     ("lora_unet_l.lora_down.weight", "lora_unet_l.lora_up.weight"),
     ("l.lora.down.weight", "l.lora.up.weight"),
+    ("x.processor.to_q_lora.down.weight", "x.processor.to_q_lora.up.weight"),
+    ("double_blocks.0.processor.qkv_lora1.down.weight", "double_blocks.0.processor.qkv_lora1.up.weight"),
 ]
 
 
@@ -174,6 +176,13 @@ def test_alpha_belongs_to_it(bench):
     found = planned(bench, names, [(A, B, C), tuple(UP), ([1.0], [1.0], [2.0])])
     assert found.pairs[0].alpha == "lora_unet_l.alpha"
     assert actions(found) == dict.fromkeys(sorted(names), "compute")
+
+
+def test_an_alpha_that_one_side_lacks_is_a_conflict(bench):
+    names = (*PAIRS[3], "lora_unet_l.alpha")
+    found = planned(bench, names, [(A, B, C), tuple(UP), ([1.0], [1.0], None)])
+    assert set(actions(found).values()) == {"conflict"}
+    assert "its alpha is missing on one side" in found.decisions[0].state
 
 
 def test_ranks_may_differ_and_add_up_where_that_is_asked_for(bench):
@@ -220,6 +229,13 @@ OTHERS = {
     "LoCon": ("l.lora_down.weight", "l.lora_mid.weight", "l.lora_up.weight", "l.alpha"),
     "OFT": ("l.oft_R.weight", "l.oft_s"),
     "VeRA": ("base_model.vera_A.default", "base_model.vera_B.default", "l.vera_lambda_b", "l.vera_lambda_d"),
+    "a trained scale": ("lora_unet_l.lora_down.weight", "lora_unet_l.lora_up.weight", "lora_unet_l.scalar"),
+    "GLoRA": ("lora_unet_l.a1.weight", "lora_unet_l.a2.weight", "lora_unet_l.b1.weight", "lora_unet_l.b2.weight"),
+    "SuperTuning": ("l.supertuning_lora_A.weight", "l.supertuning_lora_B.weight", "l.supertuning_values"),
+    "embeddings of OFT": ("l.oft_embedding_R.weight", "l.oft_embedding_R.x"),
+    "HiRA": ("l.hira_A.weight", "l.hira_B.weight"),
+    "tasks": ("prompt_encoder.prefix_task_cols", "prompt_encoder.prefix_task_rows"),
+    "UniLoRA": ("base_model.unilora_theta_d", "l.unilora_indices_A"),
     "RandLoRA": ("base_model.randlora_A", "l.randlora_lambda", "l.randlora_gamma"),
 }
 
@@ -231,13 +247,16 @@ def test_factors_of_other_adapters_are_never_merged_one_by_one(bench, names, met
     found = planned(bench, names, mixed, Rules.only(method))
     assert found.pairs == ()
     assert actions(found) == dict.fromkeys(names, "conflict")
-    assert "adapter, whose factors are not merged one by one, that ours and theirs" in found.decisions[0].state
+    (first,) = [decision for decision in found.decisions if decision.name == names[0]]
+    assert "adapter, whose factors are not merged one by one, that ours and theirs" in first.state
     assert set(actions(planned(bench, names, [(A, A, C) for _ in names])).values()) == {"take"}
     taken = planned(bench, names, mixed, Rules.only("ours")).decisions
     assert {d.source for d in taken if d.name in names} == {"ours"}
 
 
-@pytest.mark.parametrize("name", ["l.ia3_l.weight", "l.soft_max", "l.broad_alpha", "l.vera", "l.alpha"])
+@pytest.mark.parametrize(
+    "name", ["l.ia3_l.weight", "l.soft_max", "l.broad_alpha", "l.vera", "l.alpha", "shadow_params.0", "l.scalar"]
+)
 def test_what_is_only_called_alike_is_averaged(bench, name):
     assert actions(planned(bench, (name,), [(A, B, C)])) == {name: "compute"}
 
