@@ -76,7 +76,6 @@ class Scaling:
             prefix: The prefix of the names of modules, which patterns do not have.
         """
         scaling = {key: config[key] for key in _KEYS if config.get(key) not in (None, {}) and config[key] is not False}
-        base = config.get(_BASE)
         meaning: dict[str, object] = {key: config[key] for key in _MEANING if config.get(key)}
         start = config.get("init_lora_weights")
         if isinstance(start, str) and start.lower().startswith(_OTHER_START):
@@ -84,8 +83,7 @@ class Scaling:
         plain = {key: config[key] for key in _NOT_PLAIN if config.get(key)}
         return cls(
             json.dumps(scaling, sort_keys=True),
-            # The same model has another path on another machine, and an owner on a hub.
-            base.replace("\\", "/").rstrip("/").rpartition("/")[2] if isinstance(base, str) else "",
+            base_model(config),
             json.dumps(meaning, sort_keys=True, default=str),
             scaling | plain,
             prefix,
@@ -156,6 +154,15 @@ class Scaling:
     def _value(self, module: str, patterns: ModulePatterns, key: str) -> object:
         pattern = patterns.find(module.removeprefix(self._prefix).removeprefix(PREFIX)) if patterns.values else None
         return self._config.get(key, DEFAULT) if pattern is None else patterns.values[pattern]
+
+
+def base_model(config: Mapping[str, Any]) -> str:
+    """Return the name of the model that an adapter is for; empty if it is unknown.
+
+    The same model has another directory on another machine, and an owner on a hub.
+    """
+    base = config.get(_BASE)
+    return base.replace("\\", "/").rstrip("/").rpartition("/")[2] if isinstance(base, str) else ""
 
 
 def _patterns(config: Mapping[str, Any], key: str) -> ModulePatterns:

@@ -16,6 +16,7 @@ from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import merge_bases
 from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
+from git_theta_ext.merging.planning.adapter_meaning import with_one_meaning
 from git_theta_ext.merging.planning.adapters import has_scaled_pairs
 from git_theta_ext.merging.planning.layouts import with_facts_decided
 from git_theta_ext.model.manifest import Manifest
@@ -189,6 +190,8 @@ def _inputs(
 def _scaled(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str], adapters: AdapterFiles | None) -> Plan:
     # A merge that writes the configuration has to know the scale of every LoRA, and else that of those that changed.
     written = adapters is not None and adapters.written
+    if adapters is not None and adapters.written:
+        plan = with_one_meaning(plan, next(iter(adapters.ancestors), None), adapters.sides)
     changed = None if written else {decision.name for decision in plan.decisions if decision.changed_by}
     if not has_scaled_pairs((decision.name for decision in plan.decisions), changed):
         return plan
