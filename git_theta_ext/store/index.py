@@ -69,6 +69,8 @@ class Index:
         self._path = path
         self._warn = warn
         self._lock = threading.RLock()
+        self._known: Locations = {}
+        self._known_at: tuple[int, int] | None = None
         self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -110,6 +112,7 @@ class Index:
         """Replace the damaged database by an empty one; the packs still have all of its data."""
         self._db.close()
         self._give_up()
+        self._known_at = None
         self._db = self._open()
 
     @contextlib.contextmanager
@@ -174,14 +177,29 @@ class Index:
         return {(_path(root), name) for root, name in self.rows("SELECT root, name FROM packs")}
 
     def locations(self, digests: Iterable[Digest]) -> Locations:
-        """Return all locations of some digests, including bad ones. Digests without locations are left out."""
-        keys = [bytes.fromhex(digest) for digest in digests]
-        rows: list[Any] = []
-        for start in range(0, len(keys), _BATCH):
-            batch = keys[start : start + _BATCH]
-            marks = ",".join("?" * len(batch))
-            rows += self.rows(f"{_LOCATIONS} WHERE digest IN ({marks})", batch)
-        return by_digest(map(_location, rows))
+        """Return all locations of some digests, including bad ones. Digests without locations are left out.
+
+        What was read is kept until the database changes, because the steps of a push ask for the same digests.
+        """
+        wanted = list(digests)
+        with self._lock:
+            known = self._unchanged()
+            todo = [digest for digest in wanted if digest not in known]
+            for start in range(0, len(todo), _BATCH):
+                batch = todo[start : start + _BATCH]
+                query = f"{_LOCATIONS} WHERE digest IN ({','.join('?' * len(batch))})"
+                known.update(dict.fromkeys(batch, ()))
+                known.update(by_digest(map(_location, self.rows(query, list(map(bytes.fromhex, batch))))))
+            return {digest: known[digest] for digest in wanted if known[digest]}
+
+    def _unchanged(self) -> Locations:
+        """Return what was read since the last change of the database."""
+        changes = (self.rows("PRAGMA data_version")[0][0], self._db.total_changes)
+        if self._db.in_transaction:  # which may be rolled back
+            return {}
+        if changes != self._known_at:
+            self._known, self._known_at = {}, changes
+        return self._known
 
     def all_locations(self) -> Locations:
         """Return the locations of all digests, including bad ones."""

@@ -86,12 +86,15 @@ def plan_push(
             hint="run git theta push --all in a clone that has them; "
             "git theta fsck --remote lists the files that need them",
         )
+    known = index.headers.keys() | read_damaged(store.root, remote.url)  # the latter go under other names
     if lacking:
-        known = index.headers.keys() | read_damaged(store.root, remote.url)  # the latter go under other names
         steps.prepare(_going(FinalPacks(store, lacking, there, known), uploads))
     needed = extract_packs(store, lacking, there)
     if damaged := needed & read_damaged(store.root, remote.url):
         needed = needed - damaged | renamed(store, damaged)
+    if uploads is not None:
+        for name in sorted(needed - known):
+            uploads.add(name)
     chosen = _chosen_after(store, index, needed)
     if deep := wanted - set(chosen):
         # On the remote their chains would be too deep to be read.

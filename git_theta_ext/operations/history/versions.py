@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,11 +55,15 @@ class _Change:
     new: str
 
 
-def versions(repo: Repository) -> list[Version]:
+def versions(repo: Repository, least: int = 1) -> list[Version]:
     """Return every version of every checkpoint that a ref, a reflog or the index names.
 
     Parents come before their children. A manifest that cannot be read is left out; ``git theta fsck`` reports it. A
     manifest that a partial clone has not fetched is left out too: none of its data is stored here.
+
+    Args:
+        repo: The repository.
+        least: If there are fewer manifests, none is parsed, and nothing is returned.
 
     Raises:
         RepositoryError: Git cannot walk the history.
@@ -70,7 +75,7 @@ def versions(repo: Repository) -> list[Version]:
         if change.new.strip("0"):
             first.setdefault(key, change)
             replaced.setdefault(key, {})[change.old] = None
-    manifests = _manifests(repo, {oid for _, oid in first})
+    manifests = _manifests(repo, {oid for _, oid in first}, least)
     return [
         Version(
             oid=oid,
@@ -119,11 +124,13 @@ def _staged_in(repo: Repository) -> Iterator[_Change]:
             yield _Change(None, 0, entry.path, committed.get(entry.path, ""), entry.oid)
 
 
-def _manifests(repo: Repository, oids: set[str]) -> dict[str, Manifest]:
+def _manifests(repo: Repository, oids: set[str], least: int) -> dict[str, Manifest]:
     if is_partial(repo):
         oids = oids & set(local_blobs(repo))  # git would fetch the others one by one
     manifests: dict[str, Manifest] = {}
-    for oid, data in manifest_blobs(repo, object_infos(repo, sorted(oids))):
+    blobs = manifest_blobs(repo, object_infos(repo, sorted(oids)))
+    begun = list(islice(blobs, least))
+    for oid, data in chain(begun, blobs) if len(begun) == least else ():
         with suppress(ManifestError):
             manifests[oid] = Manifest.parse(data)
     return manifests

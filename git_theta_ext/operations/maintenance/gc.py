@@ -121,8 +121,8 @@ def recode_outgoing(workspace: Workspace, going: Going) -> Recoded:
         CorruptError: A stored tensor cannot be decoded.
         ThetaError: An upload has failed.
     """
-    history = versions(workspace.repo)
-    if len(history) < 2:  # noqa: PLR2004 - the first version has no parents
+    history = versions(workspace.repo, least=2)
+    if not history:  # a first version has no parents
         return Recoded()
     recoder = Recoder(workspace.store, workspace.settings.chain_depth, going=(going.digests, going.there))
     todo = _sizes(history, lambda digest: digest in going.digests and recoder.wants(digest))

@@ -42,6 +42,22 @@ def test_more_digests_than_one_query_takes_are_looked_up(index):
     assert set(index.locations(digests)) == set(digests)
 
 
+def test_changes_by_this_and_another_process_are_seen_at_once(index, tmp_path):
+    other = Index(tmp_path / "index.sqlite3")
+    assert index.locations([A, B]) == other.locations([A, B]) == {}
+    other.add_pack("/s", "p", [entry(A)], loose=False)
+    index.add_pack("/t", "q", [entry(B)], loose=False)
+    both = {A: (Location("/s", "p", 0, 8),), B: (Location("/t", "q", 0, 8),)}
+    assert index.locations([A, B]) == other.locations([A, B]) == both
+    other.drop_pack("/s", "p")
+    with contextlib.suppress(ZeroDivisionError), index.transaction() as db:
+        db.execute("DELETE FROM blobs")
+        assert index.locations([B]) == {}
+        raise ZeroDivisionError
+    assert index.locations([A, B]) == {B: both[B]}
+    other.close()
+
+
 def test_a_pack_of_one_store_goes_and_that_of_another_stays(index):
     for root in ("/s", "/t"):
         index.add_pack(root, "p", [entry(A)], loose=False)
