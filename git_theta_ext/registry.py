@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from git_theta_ext.errors import PluginError, ThetaError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from git_theta_ext.interfaces import (
+        Container,
         Encoding,
         Format,
         MergeMethod,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     )
     from git_theta_ext.model.content import Content
 
-Group = Literal["formats", "encodings", "merges", "remotes", "statistics", "updates"]
+Group = Literal["formats", "containers", "encodings", "merges", "remotes", "statistics", "updates"]
 
 
 class _Kind(NamedTuple):
@@ -39,6 +41,7 @@ class _Kind(NamedTuple):
 
 _KINDS: dict[Group, _Kind] = {
     "formats": _Kind("format", "FORMAT"),
+    "containers": _Kind("container", "CONTAINER"),
     "encodings": _Kind("encoding", "ENCODING"),
     "merges": _Kind("merge method", "METHOD"),
     "remotes": _Kind("type of remote", "REMOTE"),
@@ -82,6 +85,15 @@ def find_format(name: str) -> Format:
         PluginError: No such format is installed.
     """
     return cast("Format", _find("formats", name))
+
+
+def find_container(name: str) -> Container:
+    """Return a container by name.
+
+    Raises:
+        PluginError: No such container is installed.
+    """
+    return cast("Container", _find("containers", name))
 
 
 def find_encoding(name: str) -> Encoding:
@@ -177,6 +189,12 @@ def detect_format(data: Content) -> Format:
         if (candidate := find_format(name)).detect(data):
             return candidate
     return find_format("opaque")
+
+
+def detect_container(data: Content) -> Container | None:
+    """Return the first container that recognises a file by its content, the built-in ones first; None if none does."""
+    candidates = map(find_container, chain(built_in("containers"), sorted(_entry_points("containers"))))
+    return next((candidate for candidate in candidates if candidate.detect(data)), None)
 
 
 def _format_names() -> Iterator[str]:

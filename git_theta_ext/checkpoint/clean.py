@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from git_theta_ext.util.threads import no_progress, ordered_map, thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from git_theta_ext.checkpoint.scan import Scan
     from git_theta_ext.model.content import Content
@@ -62,13 +63,14 @@ class Described:
     scan: Scan
 
 
-def describe(
+def describe(  # noqa: PLR0913 - named, and all but the first two have defaults
     data: Content,
     path: str,
     format_name: str | None = None,
     *,
     threads: int = 0,
     advance: Callable[[int], None] = no_progress,
+    root: Path | None = None,
 ) -> Described:
     """Return the manifest of a checkpoint without storing anything.
 
@@ -78,15 +80,17 @@ def describe(
         format_name: As for ``scan``.
         threads: Number of threads that hash; 0 for one per CPU.
         advance: Called with the number of bytes hashed since the last call.
+        root: As for ``scan``.
 
     Raises:
         PluginError: As ``scan``.
     """
 
     def described(scanned: Scan) -> Described:
-        return _described(data, scanned, _hash(data, scanned, scanned.extents, threads, advance))
+        content = scanned.unpacked or data
+        return _described(content, scanned, _hash(content, scanned, scanned.extents, threads, advance))
 
-    scanned = scan(data, path, format_name)
+    scanned = scan(data, path, format_name, root)
     try:
         return described(scanned)
     except _LayoutError as error:
@@ -117,6 +121,7 @@ def _hash(
 def _described(data: Content, scanned: Scan, hashed: Mapping[str, _Hashed]) -> Described:
     try:
         layout = layout_of(data, scanned.fields, lambda extent, seed: hashed[extent.name].checksums[seed])
+        layout = replace(layout, packings=scanned.packings) if scanned.packings else layout
         skeleton = layout.to_skeleton()
     except FormatError as error:
         raise _LayoutError(error.message) from error
@@ -170,7 +175,7 @@ def clean(  # noqa: PLR0913 - named, and all but the first three have defaults
         PluginError: As ``scan``.
         StoreError: The store cannot be written.
     """
-    scanned = scan(data, path, format_name)
+    scanned = scan(data, path, format_name, store.root)
     if scanned.malformed is None:
         try:
             return _store(data, scanned, store, advance)
@@ -182,6 +187,7 @@ def clean(  # noqa: PLR0913 - named, and all but the first three have defaults
 
 
 def _store(data: FileBytes | memoryview, scanned: Scan, store: Store, advance: Callable[[int], None]) -> Described:
+    data = scanned.unpacked or data
     hashed: dict[str, _Hashed] = {}
     stored: set[str] = set()
     if not isinstance(data, memoryview) and data.settled:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from typing_extensions import Self
+
     from git_theta_ext.checkpoint.scan import Scan
     from git_theta_ext.model.fields import Extent
     from git_theta_ext.model.tensor import Digest, TensorSpec
@@ -33,13 +35,18 @@ class CheckpointFile:
 
     Attributes:
         label: Name of the file in messages.
-        data: Bytes of the file.
+        data: Bytes of the file, or of its content if it is compressed.
         scan: Positions of its tensors.
     """
 
     label: str
     data: FileBytes
     scan: Scan
+
+    @classmethod
+    def of(cls, label: str, data: FileBytes, scan: Scan) -> Self:
+        """Return an open checkpoint, whose data is the content of the file if it is compressed."""
+        return cls(label, scan.unpacked or data, scan)
 
     @cached_property
     def extents(self) -> dict[str, Extent]:
@@ -123,4 +130,4 @@ def open_checkpoint_file(path: Path, label: str = "", format_name: str | None = 
         raise FormatError(
             scanned.reason or f"{label}: its tensors cannot be found, since no format recognises the file"
         )
-    return CheckpointFile(label, data, scanned)
+    return CheckpointFile.of(label, data, scanned)

@@ -7,6 +7,7 @@ import time
 import zlib
 from typing import TYPE_CHECKING
 
+from git_theta_ext.checkpoint.packing import pack, scratch
 from git_theta_ext.checkpoint.replace import identity
 from git_theta_ext.checkpoint.unfinished import Unfinished
 from git_theta_ext.errors import ManifestError
@@ -16,6 +17,7 @@ from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
+from git_theta_ext.util.written_file import WrittenFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +78,13 @@ def populate(
     layout = read_layout(manifest, store, str(path))
     with reporting_os_errors(path), Unfinished(path, store.root) as unfinished:
         descriptor = unfinished.descriptor
-        _write(descriptor, layout, manifest, store, advance)
+        if layout.packings:
+            content = scratch(str(path), store.root)
+            _write(content.fileno(), layout, manifest, store, advance)
+            content.nbytes = layout.nbytes
+            pack(content, layout.packings, WrittenFile(descriptor, str(path)), str(path), store.root)
+        else:
+            _write(descriptor, layout, manifest, store, advance)
         past = _past(expected)
         os.utime(descriptor, ns=(past, past))
         made = os.fstat(descriptor)

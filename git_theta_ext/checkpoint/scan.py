@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from git_theta_ext.checkpoint.packing import unpack
 from git_theta_ext.errors import FormatError, PluginError
 from git_theta_ext.interfaces import NotSplittable
 from git_theta_ext.model.field_checksums import tensors_in_ranges
@@ -14,10 +15,17 @@ from git_theta_ext.registry import detect_format, find_format
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from git_theta_ext.interfaces import Format
     from git_theta_ext.model.content import Content
     from git_theta_ext.model.fields import Field
+    from git_theta_ext.model.layout import Packing
+    from git_theta_ext.util.written_file import WrittenFile
+
+_OPAQUE = "opaque"
+_MOST_NESTED = 2
+"""How many containers may be in each other, such as a compressed npz file in a gzip file."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,8 @@ class Scan:
         note: A note for the user; None if there is none.
         reason: Why a file of a known format cannot be split into tensors; None if it can.
         malformed: How the file breaks its format; None if it does not. It is then an opaque file.
+        unpacked: A temporary file with the content of a compressed file, which the fields are in; None for other files.
+        packings: How the file is made of that content, the last first.
     """
 
     format: str
@@ -37,6 +47,8 @@ class Scan:
     note: str | None = None
     reason: str | None = None
     malformed: FormatError | None = None
+    unpacked: WrittenFile | None = None
+    packings: tuple[Packing, ...] = ()
 
     @cached_property
     def seeds(self) -> dict[str, set[int]]:
@@ -53,26 +65,41 @@ class Scan:
         return tuple(field for field in self.fields if isinstance(field, Extent))
 
 
-def scan(data: Content, path: str, format_name: str | None = None) -> Scan:
-    """Find the tensors in a checkpoint. A file that does not follow its format is an opaque file.
+def scan(data: Content, path: str, format_name: str | None = None, root: Path | None = None) -> Scan:
+    """Find the tensors in a checkpoint, or in its content if it is compressed.
+
+    A file that does not follow its format is an opaque file.
 
     Args:
         data: The whole file.
         path: For messages.
         format_name: Value of the ``theta-format`` attribute; None to detect the format from the content.
+        root: Root of the store, for temporary files; None if there is none.
 
     Raises:
         PluginError: The format is not installed, or fails.
+        StoreError: The content of a compressed file cannot be written to a temporary file.
     """
+    return _scan(data, path, format_name, root, _MOST_NESTED)
+
+
+def _scan(data: Content, path: str, format_name: str | None, root: Path | None, nested: int) -> Scan:
     file_format = find_format(format_name) if format_name else detect_format(data)
+    reason = None
     try:
-        fields = in_file_order(_parse(file_format, data, path), data.nbytes)
+        if file_format.name != _OPAQUE:
+            return Scan(file_format.name, tuple(in_file_order(_parse(file_format, data, path), data.nbytes)))
     except NotSplittable as error:
         reason = f"{path}: {error}"
-        return _opaque(data, reason, note=f"{reason}; stored as an opaque file")
     except FormatError as error:
         return malformed(data, path, error)
-    return Scan(file_format.name, tuple(fields))
+    unpacked = unpack(data, path, root) if nested and format_name != _OPAQUE else None
+    if isinstance(unpacked, tuple):
+        content, packing = unpacked
+        inner = _scan(content, path, format_name, root, nested - 1)
+        return replace(inner, unpacked=inner.unpacked or content, packings=(packing, *inner.packings))
+    reason = reason or unpacked
+    return _opaque(data, reason, note=None if reason is None else f"{reason}; stored as an opaque file")
 
 
 def malformed(data: Content, path: str, error: FormatError) -> Scan:
@@ -88,8 +115,10 @@ def malformed(data: Content, path: str, error: FormatError) -> Scan:
     return _opaque(data, named.message, malformed=named)
 
 
-def _opaque(data: Content, reason: str, *, note: str | None = None, malformed: FormatError | None = None) -> Scan:
-    opaque = find_format("opaque")
+def _opaque(
+    data: Content, reason: str | None, *, note: str | None = None, malformed: FormatError | None = None
+) -> Scan:
+    opaque = find_format(_OPAQUE)
     return Scan(opaque.name, tuple(opaque.parse(data)), note, reason, malformed)
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from git_theta_ext.coding.dense import decode_dense, encode_dense
     from git_theta_ext.coding.planes import payload_size
     from git_theta_ext.coding.residual import decode_residual, encode_residual
+    from git_theta_ext.interfaces.containers import Container, Target
     from git_theta_ext.interfaces.encodings import Base, Chunk, Encoding, Fit, Predictor, TensorSource
     from git_theta_ext.interfaces.formats import Format, NotSplittable
     from git_theta_ext.interfaces.locks import LockingRemote, Locks
@@ -76,6 +77,7 @@ __all__ = [
     "Checksum",
     "ChecksumField",
     "Chunk",
+    "Container",
     "Content",
     "Dtype",
     "Elected",
@@ -117,6 +119,7 @@ __all__ = [
     "Segment",
     "Slice",
     "StatisticsKind",
+    "Target",
     "TensorSource",
     "TensorSpec",
     "Trim",
@@ -182,6 +185,7 @@ _MODULES = (
     "interfaces.updates",
     "interfaces.model_indexes",
     "model.model_index",
+    "interfaces.containers",
 )
 
 

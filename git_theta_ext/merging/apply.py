@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -107,6 +108,8 @@ def compose(
     """
     layout = read_skeleton(store, skeleton)
     composed = find_format(format_name).compose(layout, specs)
+    if composed is not None:
+        composed = replace(composed, packings=layout.packings)
     if composed is not None and facts is not None:
         composed = written(format_name, composed, facts)
     if composed is None:

@@ -10,18 +10,17 @@ Its size and the number of parameters in the manifest bound the number of segmen
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgpack
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.field_checksums import check_disjoint, right_checksums
-from git_theta_ext.model.fields import CHECKSUM_BYTES, MAX_SKELETON, Extent, RangeChecksumField, in_file_order
+from git_theta_ext.model.fields import MAX_SKELETON, Extent, RangeChecksumField, in_file_order
 from git_theta_ext.model.rows import RowReader
-from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.model.segments import Checksum, Literal, Packing, RangeChecksum, Segment, Slice, read_row, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,85 +29,44 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.content import Content
     from git_theta_ext.model.fields import Field
+    from git_theta_ext.model.tensor import TensorSpec
+
+__all__ = [
+    "Checksum",
+    "Layout",
+    "Literal",
+    "Packing",
+    "RangeChecksum",
+    "Segment",
+    "Slice",
+    "layout_of",
+    "most_segments",
+]
 
 _MAGIC = b"git-theta skeleton "
 _HEAD = len(_MAGIC) + 2
-_NEWEST = 2
-"""The version of skeletons with checksums of ranges; all others have version 1."""
+_RANGES, _NEWEST = 2, 3
+"""The versions of skeletons with checksums of ranges, and of those of packed files; all others have version 1."""
+_MOST_PACKINGS = 4
 _MAX_SEGMENTS = 1 << 24
 _LEAST_BYTES = 4  # per segment, on average
 _SEGMENTS_EACH = 16  # per parameter: its slice, checksums, and the literals around it
-
-
-@dataclass(frozen=True, slots=True)
-class Literal:
-    """Bytes outside the tensors."""
-
-    data: bytes
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return len(self.data)
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """The segment of a tensor."""
-
-    name: str
-    spec: TensorSpec
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return self.spec.nbytes
-
-
-@dataclass(frozen=True, slots=True)
-class Checksum:
-    """The segment of a tensor's CRC-32, which is not a literal because it changes with the values.
-
-    ``seed`` is the CRC-32 of the literal bytes before the tensor that the checksum also covers.
-    """
-
-    name: str
-    seed: int = 0
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return CHECKSUM_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class RangeChecksum:
-    """The segment of the CRC-32 of the bytes from ``start`` up to ``stop`` of the file, which hold several tensors.
-
-    The range contains whole tensors and no checksum. Ranges of different checksums do not overlap.
-    """
-
-    start: int
-    stop: int
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return CHECKSUM_BYTES
-
-
-Segment = Literal | Slice | Checksum | RangeChecksum
 
 
 @dataclass(frozen=True)
 class Layout:
     """The ordered segments of a checkpoint.
 
+    Attributes:
+        segments: The segments of the file, or of its content if the file has to be packed.
+        packings: How the file is made of the content, the last first; mostly none.
+
     Raises:
         FormatError: Two slices have the same name, a checksum has no slice or cuts one, or there are too many segments.
     """
 
     segments: tuple[Segment, ...]
+    packings: tuple[Packing, ...] = ()
 
     def __post_init__(self) -> None:
         names: set[str] = set()
@@ -131,6 +89,10 @@ class Layout:
         ranges = ((part.start, part.stop) for part in self.segments if isinstance(part, RangeChecksum))
         return tuple(check_disjoint(ranges))
 
+    @property
+    def _version(self) -> int:
+        return _NEWEST if self.packings else _RANGES if self.ranges else 1
+
     def _check_ranges(self) -> None:
         located = list(self.located())
         starts = [at for at, _ in located]
@@ -149,7 +111,7 @@ class Layout:
 
     @cached_property
     def nbytes(self) -> int:
-        """Size of the checkpoint in bytes."""
+        """Size in bytes of the checkpoint, or of its content if it has to be packed."""
         return sum(segment.nbytes for segment in self.segments)
 
     def located(self) -> Iterator[tuple[int, Segment]]:
@@ -165,18 +127,8 @@ class Layout:
         Raises:
             FormatError: The skeleton exceeds MAX_SKELETON.
         """
-        rows: list[list[Any]] = []
-        for segment in self.segments:
-            if isinstance(segment, Literal):
-                rows.append([segment.data])
-            elif isinstance(segment, Slice):
-                rows.append([_pack_name(segment.name), segment.spec.dtype.name, list(segment.spec.shape)])
-            elif isinstance(segment, Checksum):
-                rows.append([_pack_name(segment.name), *([segment.seed] if segment.seed else [])])
-            else:
-                rows.append([segment.start, segment.stop])
-        version = _NEWEST if self.ranges else 1
-        skeleton = _MAGIC + b"%d\n" % version + bytes(msgpack.packb(rows, use_bin_type=True))
+        rows = [row_of(part) for part in (*self.packings, *self.segments)]
+        skeleton = _MAGIC + b"%d\n" % self._version + bytes(msgpack.packb(rows, use_bin_type=True))
         if len(skeleton) > MAX_SKELETON:
             raise FormatError(f"{len(skeleton)} bytes outside the tensors exceed the limit of {MAX_SKELETON}")
         return skeleton
@@ -197,12 +149,16 @@ class Layout:
         most = min(_MAX_SEGMENTS if parameters is None else most_segments(parameters), view.nbytes // _LEAST_BYTES + 16)
         try:
             reader = RowReader(view[_HEAD:])
-            segments = tuple(_read_row(row) for row in reader.rows(most))
+            rows = [read_row(row) for row in reader.rows(most + (_MOST_PACKINGS if version == _NEWEST else 0))]
             reader.end()
         except ValueError as error:
             raise FormatError(f"damaged skeleton: {error}") from error
-        layout = cls(segments)
-        if version != (_NEWEST if layout.ranges else 1):
+        packings = tuple(row for row in rows[:_MOST_PACKINGS] if isinstance(row, Packing))
+        segments = tuple(row for row in rows if not isinstance(row, Packing))
+        if rows != [*packings, *segments]:
+            raise FormatError("damaged skeleton: packings are not at the beginning")
+        layout = cls(segments, packings)
+        if version != layout._version:
             raise FormatError(f"damaged skeleton: its segments are not those of version {version}")
         return layout
 
@@ -223,39 +179,6 @@ def _version(view: memoryview) -> int:
             hint="pip install --upgrade git-theta-ext",
         )
     return version
-
-
-def _pack_name(name: str) -> str | msgpack.ExtType:
-    # MessagePack text is UTF-8. A name with a lone surrogate, which JSON allows, has an extension type.
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return msgpack.ExtType(1, name.encode("utf-8", "surrogatepass"))
-    return name
-
-
-def _unpack_name(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    with suppress(UnicodeDecodeError):
-        if isinstance(value, msgpack.ExtType) and value.code == 1:
-            return str(value.data, "utf-8", "surrogatepass")
-    raise FormatError("damaged skeleton: a name is not text")
-
-
-def _read_row(row: object) -> Segment:
-    match row:
-        case [bytes() as data]:
-            return Literal(data)
-        case [int() as start, int() as stop] if 0 <= start <= stop:
-            return RangeChecksum(start, stop)
-        case [name]:
-            return Checksum(_unpack_name(name))
-        case [name, int() as seed] if 0 < seed < 1 << 32:
-            return Checksum(_unpack_name(name), seed)
-        case [name, str() as kind, list() as shape] if all(type(n) is int for n in shape):
-            return Slice(_unpack_name(name), TensorSpec.of(kind, shape))
-    raise FormatError("damaged skeleton: a segment has an unknown form")
 
 
 def layout_of(data: Content, fields: Iterable[Field], checksum: Callable[[Extent, int], int]) -> Layout:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +21,17 @@ def temporary(root: Path) -> Path:
     directory = root / "tmp"
     directory.mkdir(parents=True, exist_ok=True)
     return directory / os.urandom(16).hex()
+
+
+def spool(root: Path | None) -> IO[bytes]:
+    """Open an unnamed temporary file in the store's directory, or elsewhere if there is none or it is read-only."""
+    import tempfile  # only few commands need it
+
+    if root is not None:
+        with suppress(OSError):
+            root.mkdir(parents=True, exist_ok=True)
+            return tempfile.TemporaryFile(dir=root)
+    return tempfile.TemporaryFile()
 
 
 def clear_stale(root: Path) -> None:

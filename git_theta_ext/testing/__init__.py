@@ -1,5 +1,6 @@
 """Conformance suites for authors of plug-ins: subclass one in a pytest module and give it the fixtures it asks for."""
 
+from git_theta_ext.testing.containers import ContainerTests
 from git_theta_ext.testing.encodings import EncodingTests
 from git_theta_ext.testing.formats import FormatTests
 from git_theta_ext.testing.locks import LocksTests
@@ -10,6 +11,7 @@ from git_theta_ext.testing.statistics import StatisticsTests
 from git_theta_ext.testing.updates import UpdateKindTests
 
 __all__ = [
+    "ContainerTests",
     "EncodingTests",
     "FormatTests",
     "LocksTests",

@@ -74,6 +74,10 @@ class FileBytes:
             raise ChangedError(f"{self.path} was truncated while it was read")
         return data
 
+    def forget(self) -> None:
+        """Read again what was read ahead, after the file was written to."""
+        self._window = (0, memoryview(b""))
+
     @overload
     def __getitem__(self, key: int, /) -> int: ...
     @overload

@@ -165,6 +165,7 @@ BLOCKS: dict[str, Callable[[], Iterable[str]]] = {
     "merges": _merges,
     "quantisation": _quantisation,
     "formats": lambda: _plugins("formats", "format"),
+    "containers": lambda: _plugins("containers", "container"),
     "encodings": lambda: _plugins("encodings", "encoding"),
     "remotes": lambda: _plugins("remotes", "remote"),
     "merge-contract": _contract,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import re
 import struct
 from pathlib import Path
@@ -13,6 +14,7 @@ from helpers import safetensors
 from git_theta_ext import registry
 from git_theta_ext.interfaces import RemoteContext, TensorSpec, UpdateFile, UpdateTensor
 from git_theta_ext.testing import (
+    ContainerTests,
     EncodingTests,
     FormatTests,
     PairMethodTests,
@@ -31,7 +33,7 @@ PAGE = HERE.parents[1] / "docs" / "plugins.md"
 def test_no_example_has_the_name_of_a_built_in_plugin() -> None:
     text = (HERE / "pyproject.toml").read_text()
     groups = re.findall(r'\[project.entry-points."git_theta_ext\.(\w+)"\]\n((?:\w+ = .*\n)+)', text)
-    assert len(groups) == 6
+    assert len(groups) == 7
     for group, lines in groups:
         names = {line.split(" = ")[0] for line in lines.splitlines()}
         assert names
@@ -56,6 +58,14 @@ class TestBag(FormatTests):
     @property
     def format(self) -> Any:
         return registry.find_format("bag")
+
+
+class TestBzip2(ContainerTests):
+    examples: ClassVar = {str(level): (bz2.compress(b"content" * 99, level), b"content" * 99) for level in (1, 9)}
+
+    @property
+    def container(self) -> Any:
+        return registry.find_container("bzip2")
 
 
 class TestShift(EncodingTests):

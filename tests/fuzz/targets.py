@@ -18,7 +18,7 @@ from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
 from git_theta_ext.protocol.lfs.pointer import Pointer
-from git_theta_ext.registry import built_in, find_encoding, find_format
+from git_theta_ext.registry import built_in, find_container, find_encoding, find_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -229,6 +229,24 @@ def _dcp_index(data: bytes) -> None:
     for name, file in index.weight_map.items():
         assert file in index.fixed, name
         assert index.name_in_model(file, "000000.tensor")
+
+
+def _container_seeds(*names: str) -> Callable[[], list[bytes]]:
+    return lambda: [(GOLDEN / "containers" / name).read_bytes() for name in names]
+
+
+def _container(name: str, recipe: bytes) -> Callable[[bytes], None]:
+    def run(data: bytes) -> None:
+        from git_theta_ext.testing.containers import packed, unpacked
+
+        container = find_container(name)
+        found = unpacked(container, data)
+        if found is None:
+            packed(container, data, recipe)
+            return
+        assert packed(container, *found) == data
+
+    return run
 
 
 def _pickle(data: bytes) -> None:
@@ -590,6 +608,9 @@ TARGETS = {
     "keras": Target(_keras_seeds, _format("keras")),
     "torch_dcp": Target(_row_seeds, _format("torch_dcp")),
     "onnx": Target(_onnx_seeds, _format("onnx")),
+    "gzip": Target(_container_seeds("model.safetensors.gz", "compressed.nemo"), _container("gzip", b"\6\x08")),
+    "zlib": Target(_container_seeds("model.safetensors.z"), _container("zlib", b"\6\x08")),
+    "zip": Target(_container_seeds("compressed.npz", "compressed.pt"), _container("zip", b"\6\x08" * 5)),
     "manifest": Target(lambda: [(GOLDEN / "manifest-1.txt").read_bytes()], _manifest),
     "skeleton": Target(_skeleton_seeds, _skeleton),
     "pack header": Target(lambda: [(GOLDEN / "pack-1.head").read_bytes(), *_packs()], _pack_header),

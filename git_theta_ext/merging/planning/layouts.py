@@ -121,9 +121,10 @@ def _decided(
 def written(kind: str, layout: Layout, facts: Facts) -> Layout | None:
     """Return a layout with other facts, or None if its format does not support that."""
     try:
-        return find_format(kind).with_facts(layout, facts)
+        made = find_format(kind).with_facts(layout, facts)
     except FormatError:
         return None
+    return None if made is None else replace(made, packings=layout.packings)
 
 
 def _merge(before: Facts | None, sides: Sequence[Facts], preferred: str) -> _Merged:

@@ -74,7 +74,7 @@ class Side:
         data = open_bytes(self.path)
         if is_manifest(data) or not data.nbytes:
             return None
-        return CheckpointFile(str(self.path), data, scan(data, str(self.path), self.format_name))
+        return CheckpointFile.of(str(self.path), data, scan(data, str(self.path), self.format_name))
 
     def values(self, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
         """Return a parameter's bytes from the file; see ``Values``."""
@@ -151,7 +151,7 @@ def side_of_blob(workspace: Workspace, oid: str, path: str, format_name: str | N
 
 def _described(data: FileBytes, path: str, format_name: str | None, file: Path | None) -> Side:
     described = describe(data, path, format_name)
-    return Side(described.manifest, file, format_name, CheckpointFile(path, data, described.scan))
+    return Side(described.manifest, file, format_name, CheckpointFile.of(path, data, described.scan))
 
 
 def measure_modified(diff: Diff, old: Values, new: Values, store: Store) -> tuple[dict[str, Distance], list[str]]:

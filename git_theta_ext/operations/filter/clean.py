@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from threading import Thread
 from typing import IO, TYPE_CHECKING
 
@@ -14,13 +13,13 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.caller import calling_command, holds_open
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.filter.content_check import check_content
+from git_theta_ext.store.temporary import spool
 from git_theta_ext.util.file_bytes import FileBytes
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from git_theta_ext.checkpoint.clean import Described
     from git_theta_ext.git.repository import Repository
@@ -108,18 +107,9 @@ class CleanRequest:
         self._reading = _FileReading.begin(self._workspace, self._pathname, self._advance)
         if self._reading is None:
             with reporting_os_errors(self._root):
-                self._spool = _spool(self._root)
+                self._spool = spool(self._root)
                 self._spool.write(self._head)
         self._head.clear()
-
-
-def _spool(root: Path) -> IO[bytes]:
-    """Open an unnamed temporary file in the store's directory, or elsewhere if the store is read-only."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryFile(dir=root)
-    except OSError:
-        return tempfile.TemporaryFile()
 
 
 class _FileReading:

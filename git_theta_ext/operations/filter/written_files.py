@@ -177,7 +177,8 @@ def _unchanged(workspace: Workspace, path: str, format_name: str | None, manifes
     try:
         before = full.lstat()
         content = StatCache(store).get(full, format_name)
-        if content is None and before.st_size == read_layout(manifest, store, path).nbytes:
+        layout = None if content is not None else read_layout(manifest, store, path)
+        if layout is not None and (layout.packings or before.st_size == layout.nbytes):
             content = describe(open_bytes(full, path), path, format_name, threads=store.threads).manifest.to_bytes()
         same = content == manifest.to_bytes() and StatWords.of(full.lstat()) == StatWords.of(before)
     except (OSError, ThetaError):

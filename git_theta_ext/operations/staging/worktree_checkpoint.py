@@ -89,8 +89,9 @@ def open_checkpoint(
     """
     before = regular_file(workspace.repo, path)
     data = open_file(worktree_of(workspace.repo) / path, path, workspace.repo.argument(path))
-    described = describe(data, path, format_name, threads=workspace.store.threads, advance=advance)
-    return WorktreeCheckpoint(path, before, format_name, CheckpointFile(path, data, described.scan), described)
+    store = workspace.store
+    described = describe(data, path, format_name, threads=store.threads, advance=advance, root=store.root)
+    return WorktreeCheckpoint(path, before, format_name, CheckpointFile.of(path, data, described.scan), described)
 
 
 def committed(repo: Repository, path: str) -> Manifest | None:

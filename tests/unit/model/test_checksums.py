@@ -93,6 +93,6 @@ def test_damaged_skeletons_with_ranges_are_refused(skeleton):
 
 
 def test_a_skeleton_of_a_later_version_says_what_reads_it():
-    with pytest.raises(FormatError, match="version 3 is not supported") as error:
-        Layout.from_skeleton(b"git-theta skeleton 3\n\x90")
+    with pytest.raises(FormatError, match="version 4 is not supported") as error:
+        Layout.from_skeleton(b"git-theta skeleton 4\n\x90")
     assert error.value.hint == "pip install --upgrade git-theta-ext"

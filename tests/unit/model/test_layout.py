@@ -6,7 +6,7 @@ from bounds import CountedText, memory_of
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.fields import ChecksumField, Extent
-from git_theta_ext.model.layout import Checksum, Layout, Literal, Slice, layout_of
+from git_theta_ext.model.layout import Checksum, Layout, Literal, Packing, Slice, layout_of
 from git_theta_ext.model.tensor import TensorSpec
 
 SPEC = TensorSpec.of("U8", (4,))
@@ -125,3 +125,24 @@ def test_names_are_compared_no_more_often_than_there_are_some():
     with pytest.raises(FormatError, match="'001999' appears twice"):
         Layout(tuple(Slice(name, SPEC) for name in [*names, CountedText("001999")]))
     assert CountedText.comparisons < 4 * len(names)
+
+
+def test_how_a_file_is_packed_is_at_the_beginning_of_its_skeleton():
+    packings = (Packing("gzip", b"\6\x08head"), Packing("zip", b""))
+    layout = Layout((Literal(b"abcd"), Slice("a", SPEC)), packings)
+    skeleton = layout.to_skeleton()
+    assert skeleton.startswith(b"git-theta skeleton 3\n")
+    assert Layout.from_skeleton(skeleton, 1) == layout
+    assert Layout.from_skeleton(skeleton, 1).nbytes == 4 + SPEC.nbytes
+    for rows in (
+        [[b"x"], ["gzip", b""]],
+        [["gzip", b""]] * 5,
+        [[b"x"]],
+    ):
+        with pytest.raises(
+            FormatError, match=r"packings are not at the beginning|exceed the limit|are not those of version 3"
+        ):
+            Layout.from_skeleton(b"git-theta skeleton 3\n" + msgpack.packb(rows), 0)
+    for version in (b"skeleton 1", b"skeleton 2"):
+        with pytest.raises(FormatError, match="its segments are not those of version"):
+            Layout.from_skeleton(skeleton.replace(b"skeleton 3", version), 1)

@@ -1,0 +1,150 @@
+"""Compressed checkpoints are stored by the tensors in them, and come back to the byte."""
+
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from git_theta_ext.checkpoint.clean import clean, describe
+from git_theta_ext.checkpoint.file import open_checkpoint_file
+from git_theta_ext.checkpoint.populate import populate
+from git_theta_ext.checkpoint.replace import Expected
+from git_theta_ext.errors import CorruptError
+from git_theta_ext.model.layout import Packing
+from git_theta_ext.model.manifest import Parameter, Skeleton
+from git_theta_ext.model.tensor import tensor_digest
+from git_theta_ext.store.store import Store
+from git_theta_ext.util.file_bytes import open_bytes
+
+FORMATS = Path(__file__).parents[2] / "golden" / "formats"
+GOLDEN = FORMATS.parent / "containers"
+EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
+SAFETENSORS, NPZ, NEMO = ((FORMATS / name).read_bytes() for name in ("model.safetensors", "model.npz", "model.nemo"))
+
+
+def deflated(data):
+    """Return an archive with its members compressed."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as before, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as after:
+        for info in before.infolist():
+            after.writestr(info.filename, before.read(info))
+    return target.getvalue()
+
+
+def legacy_tar():
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w:gz") as archive:
+        info = tarfile.TarInfo("model.safetensors")
+        info.size = len(SAFETENSORS)
+        archive.addfile(info, io.BytesIO(SAFETENSORS))
+    return target.getvalue()
+
+
+FILES = {
+    "safetensors.gz": (gzip.compress(SAFETENSORS), "safetensors", ["gzip"]),
+    "safetensors.z": (zlib.compress(SAFETENSORS, 3), "safetensors", ["zlib"]),
+    "nemo": (gzip.compress(NEMO, 6), "tar", ["gzip"]),
+    "tgz": (legacy_tar(), "tar", ["gzip"]),
+    "npz": (deflated(NPZ), "npz", ["zip"]),
+    "npz.gz": (gzip.compress(deflated(NPZ)), "npz", ["gzip", "zip"]),
+    "pt": (deflated((FORMATS / "model.pt").read_bytes()), "torch_zip", ["zip"]),
+    "keras": (deflated((FORMATS / "model.keras").read_bytes()), "keras", ["zip"]),
+    "txt.gz": (gzip.compress(b"text " * 99), "opaque", ["gzip"]),
+}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "theta")
+
+
+def written(manifest, store, path):
+    populate(manifest, store, path, Expected.at(path))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_compressed_file_comes_back_through_the_store(name, store, tmp_path):
+    data, kind, containers = FILES[name]
+    path = tmp_path / name
+    path.write_bytes(data)
+    described = clean(open_bytes(path), name, store)
+    assert described.manifest.format == kind
+    assert [packing.container for packing in described.layout.packings] == containers
+    assert described.manifest == describe(memoryview(data), name).manifest
+    path.unlink()
+    assert written(described.manifest, store, path) == data
+
+
+def test_tensors_are_those_of_the_file_without_compression(store):
+    plain = clean(memoryview(SAFETENSORS), "m", store).manifest
+    packed = clean(memoryview(FILES["safetensors.gz"][0]), "m.gz", store).manifest
+    assert packed.parameters == plain.parameters
+
+
+@pytest.mark.parametrize("name", ["npz", "npz.gz"])
+def test_another_tensor_gives_a_file_that_numpy_reads(name, store, tmp_path):
+    manifest = clean(memoryview(FILES[name][0]), name, store).manifest
+    spec = manifest.parameters["w"].spec
+    value = np.arange(12, dtype="f4").reshape(spec.shape)
+    digest = tensor_digest(spec, value.tobytes())
+    store.put([(spec, digest, value.tobytes())])
+    merged = replace(manifest, parameters={**manifest.parameters, "w": Parameter(spec, digest)})
+    data = written(merged, store, tmp_path / "m")
+    data = gzip.decompress(data) if name == "npz.gz" else data
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.testzip() is None
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_DEFLATED}
+    with np.load(io.BytesIO(data)) as found:
+        assert (found["w"] == value).all()
+    assert clean(memoryview(written(merged, store, tmp_path / "m")), name, store).manifest == merged
+
+
+def test_the_attribute_says_that_a_file_is_not_unpacked(store):
+    described = clean(memoryview(FILES["safetensors.gz"][0]), "m", store, "opaque")
+    assert not described.layout.packings
+
+
+def test_a_file_of_another_compressor_is_opaque_and_the_note_says_why(store, tmp_path):
+    compressor = zlib.compressobj(0, zlib.DEFLATED, 31)
+    data = compressor.compress(SAFETENSORS) + compressor.flush()
+    described = clean(memoryview(data), "m.gz", store)
+    assert described.manifest.format == "opaque"
+    note = "m.gz: compressing its content again does not give the same gzip file; stored as an opaque file"
+    assert described.scan.note == note
+    assert written(described.manifest, store, tmp_path / "m") == data
+
+
+def test_tensors_of_a_compressed_file_can_be_read(tmp_path):
+    path = tmp_path / "m.npz"
+    path.write_bytes(FILES["npz"][0])
+    file = open_checkpoint_file(path)
+    with np.load(path) as expected:
+        assert bytes(file.value("w")) == expected["w"].tobytes()
+
+
+def test_a_layout_that_cannot_be_packed_is_an_error_and_no_file(store, tmp_path):
+    described = clean(memoryview(FILES["safetensors.gz"][0]), "m", store)
+    skeleton = replace(described.layout, packings=(Packing("gzip", b"\0"),)).to_skeleton()
+    made = Skeleton.of(skeleton)
+    store.put([(made.spec, made.digest, memoryview(skeleton))])
+    with pytest.raises(CorruptError, match="unknown parameters of a compressor"):
+        written(replace(described.manifest, skeleton=made), store, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_file_is_described_as_it_always_was(name):
+    described = describe(memoryview((GOLDEN / name).read_bytes()), name)
+    assert described.manifest.to_bytes().decode() == EXPECTED[name]
+
+
+def test_no_golden_file_is_left_out():
+    assert {path.name for path in GOLDEN.iterdir()} == {*EXPECTED, "expected.json"}

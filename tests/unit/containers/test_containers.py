@@ -1,0 +1,230 @@
+"""Compressed files of several writers come back to the byte, on every machine, and damaged ones are left alone."""
+
+import gzip
+import io
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+
+from git_theta_ext.errors import FormatError
+from git_theta_ext.registry import built_in, detect_format, find_container
+from git_theta_ext.testing import ContainerTests
+from git_theta_ext.testing.containers import MemoryTarget, packed, unpacked
+from git_theta_ext.testing.formats import lay_out
+from git_theta_plugins.containers import _deflate
+from git_theta_plugins.containers._reference_deflate import ReferenceDeflate
+
+RNG = np.random.default_rng(5)
+FLOATS = RNG.standard_normal(9000).astype("<f4").tobytes()
+TEXT = b"".join(b"layer %d has weight %d\n" % (n % 13, n * n % 97) for n in range(3000))
+MIXED = FLOATS[:9000] + bytes(70_000) + TEXT[:20_000] + FLOATS[:20_000]
+
+
+def archive(members, method=zipfile.ZIP_DEFLATED, **options):
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", method, **options) as made:
+        for name, data in members.items():
+            with made.open(zipfile.ZipInfo(name) if isinstance(name, str) else name, "w", force_zip64=True) as member:
+                member.write(data)
+    return target.getvalue()
+
+
+def deflated(name):
+    info = zipfile.ZipInfo(name)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    return info
+
+
+def streamed(members):
+    """Return an archive whose sizes follow the members, as on a pipe."""
+
+    class Pipe(io.RawIOBase):
+        data = b""
+
+        def writable(self):
+            return True
+
+        def write(self, piece):
+            self.data += bytes(piece)
+            return len(piece)
+
+    pipe = Pipe()
+    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, data in members.items():
+            made.writestr(deflated(name), data)
+    return pipe.data
+
+
+def stored(data):
+    """Return an archive with its members stored, and with zeros for the checksums of those that were compressed."""
+    found = unpacked(find_container("zip"), data)
+    assert found is not None
+    with zipfile.ZipFile(io.BytesIO(data)) as before, zipfile.ZipFile(io.BytesIO(found[0])) as after:
+        for old, new in zip(before.infolist(), after.infolist(), strict=True):
+            assert (old.filename, old.file_size, old.date_time) == (new.filename, new.file_size, new.date_time)
+            assert new.compress_type == (zipfile.ZIP_DEFLATED if not old.file_size else zipfile.ZIP_STORED)
+            new.CRC = old.CRC
+            assert after.read(new) == before.read(old)
+    return found[0]
+
+
+class TestGzip(ContainerTests):
+    container = find_container("gzip")
+    examples = {  # noqa: RUF012 - as the suite asks
+        "fastest": (gzip.compress(FLOATS, 1, mtime=7), FLOATS),
+        "best": (gzip.compress(TEXT, 9, mtime=7), TEXT),
+        "named": (
+            b"\x1f\x8b\x08\x08\0\0\0\0\0\3model.bin\0" + gzip.compress(MIXED, 6, mtime=0)[10:],
+            MIXED,
+        ),
+        "one byte": (gzip.compress(b"x", mtime=0), b"x"),
+    }
+
+
+class TestZlib(ContainerTests):
+    container = find_container("zlib")
+    examples = {f"level {level}": (zlib.compress(MIXED, level), MIXED) for level in range(1, 10)}  # noqa: RUF012
+
+
+class TestZip(ContainerTests):
+    container = find_container("zip")
+    examples = {  # noqa: RUF012 - as the suite asks
+        label: (data, stored(data))
+        for label, data in {
+            "as numpy": archive({deflated("a.npy"): FLOATS, deflated("b.npy"): TEXT}),
+            "mixed": archive({"a": FLOATS, deflated("b"): TEXT, deflated("empty"): b""}),
+            "streamed": streamed({"a": FLOATS, "b": TEXT[:100]}),
+        }.items()
+    }
+
+
+def test_every_container_has_a_suite():
+    suites = {suite.container.name for suite in (TestGzip, TestZlib, TestZip)}
+    assert suites == set(built_in("containers"))
+
+
+@pytest.mark.parametrize("memory", [8, 9])
+@pytest.mark.parametrize("level", range(1, 10))
+def test_the_own_compressor_writes_what_zlib_writes(level, memory):
+    for data in (b"", b"a", b"ab" * 40, TEXT[:9000], FLOATS[:20_000]):
+        compressor, own = zlib.compressobj(level, zlib.DEFLATED, -15, memory), ReferenceDeflate(level, memory)
+        assert own.compress(data) + own.flush() == compressor.compress(data) + compressor.flush()
+
+
+@pytest.mark.parametrize(("level", "memory"), [(1, 8), (6, 8), (9, 9)])
+def test_the_own_compressor_moves_its_window_as_zlib_does(level, memory):
+    data = TEXT[:30_000] + FLOATS[:36_000] + TEXT[:9000] + bytes(70_000) + FLOATS[:4000]
+    compressor, own = zlib.compressobj(level, zlib.DEFLATED, -15, memory), ReferenceDeflate(level, memory)
+    pieces = [data[:40_000], data[40_000:40_100], data[40_100:]]
+    expected = b"".join(map(compressor.compress, pieces)) + compressor.flush()
+    assert b"".join(map(own.compress, pieces)) + own.flush() == expected
+
+
+@pytest.fixture
+def another_library(monkeypatch):
+    """Let the zlib of this machine write other bytes, as zlib-ng does."""
+
+    class Other:
+        def __init__(self, level, memory):
+            self._inner = zlib.compressobj(10 - level, zlib.DEFLATED, -15, 5)
+
+        def compress(self, data):
+            return self._inner.compress(data)
+
+        def flush(self):
+            return self._inner.flush()
+
+    monkeypatch.setattr(_deflate, "_library", Other)
+    _deflate._is_zlib.cache_clear()
+    yield
+    _deflate._is_zlib.cache_clear()
+
+
+@pytest.mark.parametrize("suite", [TestGzip, TestZip])
+def test_the_library_of_the_machine_changes_neither_what_is_stored_nor_what_comes_back(suite, another_library):
+    for data, content in suite.examples.values():
+        found = unpacked(suite.container, data)
+        assert found is not None
+        assert found[0] == content
+        assert packed(suite.container, *found) == data
+
+
+def test_another_library_is_not_trusted(another_library):
+    assert not any(_deflate._is_zlib(parameters) for parameters in _deflate._EXPECTED)
+
+
+def test_the_library_of_this_machine_is_zlib():
+    """Else all else still works, slowly; this says why."""
+    assert all(_deflate._is_zlib(parameters) for parameters in _deflate._EXPECTED)
+
+
+def test_a_large_stream_is_recognised_by_its_beginning_and_checked_to_its_end():
+    noise = RNG.bytes(300_000)
+    data = gzip.compress(noise + TEXT * 4, 6, mtime=0)
+    assert unpacked(find_container("gzip"), data) is not None
+    cut = zlib.compressobj(6, zlib.DEFLATED, -15)
+    body = cut.compress(noise) + cut.flush(zlib.Z_SYNC_FLUSH) + cut.compress(TEXT * 4) + cut.flush()
+    other = data[:10] + body + data[-8:]
+    assert gzip.decompress(other) == noise + TEXT * 4
+    assert unpacked(find_container("gzip"), other) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        gzip.compress(TEXT, 6) + gzip.compress(TEXT, 6),
+        gzip.compress(TEXT, 6) + b"\0",
+        gzip.compress(TEXT, 0),
+        gzip.compress(TEXT, 6)[:-4] + b"\0\0\0\0",
+        b"\x1f\x8b\x08\xe0" + gzip.compress(TEXT, 6)[4:],
+        b"\x1f\x8b\x08\x08" + b"\0" * 6 + b"x" * 100,
+    ],
+    ids=["two streams", "more behind it", "stored", "wrong size", "unknown flags", "endless name"],
+)
+def test_unusual_gzip_files_are_left_as_they_are(data):
+    assert unpacked(find_container("gzip"), data) is None
+
+
+def test_bombs_are_not_unpacked(monkeypatch):
+    monkeypatch.setattr(_deflate, "_SLACK", 1 << 16)
+    target = MemoryTarget()
+    assert find_container("gzip").unpack(memoryview(gzip.compress(bytes(1 << 24), 9)), target) is None
+    assert target.nbytes < 1 << 21
+    target = MemoryTarget()
+    bomb = archive({deflated(str(n)): bytes(1 << 20) for n in range(9)})
+    assert find_container("zip").unpack(memoryview(bomb), target) is None
+    assert not target.nbytes
+
+
+def test_an_archive_that_states_a_wrong_checksum_or_size_is_left_as_it_is():
+    data = streamed({"a": TEXT})
+    at = data.index(b"PK\1\2")
+    for offset, width in ((16, 4), (24, 4)):
+        value = int.from_bytes(data[at + offset : at + offset + width], "little") ^ 1
+        damaged = data[: at + offset] + value.to_bytes(width, "little") + data[at + offset + width :]
+        assert unpacked(find_container("zip"), damaged) is None
+
+
+def test_a_recipe_for_another_number_of_members_is_refused():
+    _, content = TestZip.examples["as numpy"]
+    with pytest.raises(FormatError, match="an archive of 2 members does not fit its recipe"):
+        packed(find_container("zip"), content, bytes(6))
+
+
+def test_the_content_of_a_compressed_npz_file_has_its_arrays_and_no_checksum():
+    target = io.BytesIO()
+    np.savez_compressed(target, w=np.arange(600.0), b=np.ones(3, "f4"))
+    content, recipe = unpacked(find_container("zip"), target.getvalue())
+    found = detect_format(memoryview(content))
+    layout, tensors = lay_out(found, content)
+    assert found.name == "npz"
+    assert recipe == b"\6\x08" * 2
+    assert {name: str(spec) for name, spec in layout.parameters.items()} == {"w": "F64 [600]", "b": "F32 [3]"}
+    assert tensors["w"] == np.arange(600.0).tobytes()
+    other = io.BytesIO()
+    np.savez_compressed(other, w=np.arange(600.0) + 1, b=np.zeros(3, "f4"))
+    again, same = unpacked(find_container("zip"), other.getvalue())
+    assert same == recipe
+    assert lay_out(found, again)[0].to_skeleton() == layout.to_skeleton()
