@@ -12,6 +12,7 @@ from git_theta_ext.errors import FormatError
 from git_theta_ext.git.attributes import model_names
 from git_theta_ext.git.entries import EXECUTABLE, tree_entry
 from git_theta_ext.git.objects import object_infos, read_manifests, read_objects
+from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.interfaces import IndexedFormat
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.model.shard_index import MAX_INDEX, ShardIndex
@@ -155,6 +156,22 @@ def parse_index(path: str, data: bytes) -> ModelIndex:
     found = find_format(formats[0])
     assert isinstance(found, IndexedFormat)
     return found.read_index(data)
+
+
+def indexes_in_worktree(repo: Repository, folders: Iterable[str]) -> dict[str, ModelIndex]:
+    """Return the indexes of shards in some directories of the work tree; what is named like one and is not is left out.
+
+    Raises:
+        RepositoryError: There is no work tree.
+    """
+    top = worktree_of(repo)
+    indexes = {}
+    for folder in folders:
+        for file in filter(lambda file: is_index(file.name), sorted((top / folder).iterdir())):
+            with suppress(FormatError, OSError):
+                if file.stat().st_size <= MAX_INDEX:
+                    indexes[posixpath.join(folder, file.name)] = parse_index(file.name, file.read_bytes())
+    return indexes
 
 
 def _listed(repo: Repository, rev: str, paths: Iterable[str] = ()) -> list[TreeEntry]:

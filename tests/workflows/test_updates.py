@@ -331,3 +331,38 @@ def test_manifest_says_nothing_of_updates(one, adapter):
     one.git("add", MODEL)
     assert one.git("cat-file", "blob", f":{MODEL}").encode() + b"\n" == staged
     assert Manifest.parse(staged).to_bytes() == staged
+
+
+def _shards(repo: Repo, cut: int) -> None:
+    names = sorted(tensors(1))
+    for number, part in ((1, names[:cut]), (2, names[cut:])):
+        content = {name: tensors(1)[name] for name in part}
+        repo.write(safetensors(content), f"run/model-0000{number}-of-00002.safetensors")
+
+
+def test_an_update_of_a_model_changes_the_shards_that_hold_its_parameters(repo, adapter):
+    names = sorted(tensors(1))
+    between = names.index(ATTENTION[1])
+    assert ATTENTION[0] in names[:between]
+    _shards(repo, between)
+    repo.write(safetensors({"step": ("F32", (1,), bytes(4))}), "run/optimizer.safetensors")
+    repo.commit("shards")
+    before = {path.name: path.read_bytes() for path in (repo.path / "run").iterdir()}
+    planned = json.loads(repo.git("theta", "add", "--json", "--dry-run", "run", "--update", f"lora={adapter}"))
+    assert len(planned["details"]) == 2
+    done = json.loads(repo.git("theta", "add", "--json", "run", "--update", f"lora={adapter}"))["added"]
+    exact = {item["path"]: item["exact"] for item in done if "exact" in item}
+    assert exact == {
+        "run/model-00001-of-00002.safetensors": [ATTENTION[0]],
+        "run/model-00002-of-00002.safetensors": [ATTENTION[1]],
+    }
+    lines = repo.git("theta", "diff", "--cached").splitlines()
+    assert lines[1].startswith("2 modified, 12 unchanged")
+    assert repo.read("run/optimizer.safetensors") == before["optimizer.safetensors"]
+    repo.git("restore", "--staged", "--worktree", "run")
+    _shards(repo, between + 1)  # HEAD's parameters are found in whichever file it has them
+    moved = json.loads(repo.git("theta", "add", "--json", "run", "--update", f"lora={adapter}"))["added"]
+    assert [item["exact"] for item in moved if "exact" in item] == [sorted(ATTENTION[:2])]
+    repo.write_model("run/other.safetensors")
+    done = repo.run("theta", "add", "run/o*", "--update", f"lora={adapter}", check=False)
+    assert "--update takes one model, and not run/optimizer.safetensors, run/other.safetensors" in done.stderr

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.operations.filter.populate import manifest_at
+from git_theta_ext.operations.staging.model_files import the_model
 from git_theta_ext.operations.staging.stage import store_file
 from git_theta_ext.operations.staging.tolerance import revert_small_changes
 from git_theta_ext.operations.staging.update import store_update
@@ -59,20 +60,29 @@ class Staging:
         return Work([store_file(self.workspace, path, name, self.advance) for path, name in formats.items()])
 
     def update(self, formats: Mapping[str, str | None], source: UpdateSource) -> Work:
-        """Store one file with an update."""
-        ((path, name),) = formats.items()
-        checkpoint = open_checkpoint(self.workspace, path, name, self.advance)
-        done = store_update(self.workspace, checkpoint, source, dry_run=self.dry_run)
-        details = {
-            "update": source.kind,
-            "applied_here": not done.applied,
-            "exact": list(done.exact),
-            "residual": list(done.residual),
-            "update_bytes": done.update_bytes,
-            "stored_bytes": None if self.dry_run else done.stored_bytes,
-        }
-        note = _note(done) + ("" if self.dry_run else f", {human_bytes(done.stored_bytes)} stored")
-        return Work(rewrites=[done.rewrite], details={path: details}, notes={path: note})
+        """Store one model with an update, and other files as they are.
+
+        Raises:
+            UsageError: There are several models.
+        """
+        paths = the_model(self.workspace.repo, formats)
+        opened = [open_checkpoint(self.workspace, path, formats[path], self.advance) for path in paths]
+        done = store_update(self.workspace, opened, source, dry_run=self.dry_run)
+        changed = {item.rewrite.path for item in done}
+        work = self.plain({path: name for path, name in formats.items() if path not in changed})
+        for item in done:
+            work.rewrites.append(item.rewrite)
+            work.details[item.rewrite.path] = {
+                "update": source.kind,
+                "applied_here": not item.applied,
+                "exact": list(item.exact),
+                "residual": list(item.residual),
+                "update_bytes": item.update_bytes,
+                "stored_bytes": None if self.dry_run else item.stored_bytes,
+            }
+            stored = "" if self.dry_run else f", {human_bytes(item.stored_bytes)} stored"
+            work.notes[item.rewrite.path] = _note(item) + stored
+        return work
 
     def revert_small_changes(self, formats: Mapping[str, str | None], tolerance: Tolerance) -> Work:
         """Store files after reverting parameters that changed by less than a tolerance."""

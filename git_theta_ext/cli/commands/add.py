@@ -73,8 +73,10 @@ def _stage(
     with suppress(ThetaError):  # it concerns other files
         finish_written_files(workspace)
     formats, gone = _chosen(repo, args.paths, output)
-    if update is not None and (len(formats) != 1 or gone):
-        raise UsageError("--update takes exactly one checkpoint", hint="git theta add PATH --update KIND=FILE")
+    if update is not None and gone:
+        raise UsageError(
+            f"{gone[0]} is missing, so there is nothing to update", hint=f"git checkout -- {repo.argument(gone[0])}"
+        )
     total = sum(regular_file(repo, path).st_size for path in formats)
     with output.progress("storing", total) as advance:
         staging = Staging(workspace, advance, dry_run=args.dry_run)
