@@ -53,14 +53,14 @@ class Downloads:
         self._proven: list[Copy] = []
 
     def decode(
-        self, headers: Mapping[str, PackHeader], names: Sequence[str], advance: Callable[[int], None]
+        self, headers: Mapping[str, PackHeader], names: Sequence[str], checked: Callable[[str], None]
     ) -> list[str]:
         """Download packs and decode their entries, given the tensors of the store and of these packs.
 
         Args:
             headers: The expected headers of packs, by name.
             names: Names of the packs to download.
-            advance: Called with the size of each pack that was checked.
+            checked: Called with the name of each pack that was checked.
 
         Returns:
             The names of the packs whose bytes match their names.
@@ -82,7 +82,7 @@ class Downloads:
                             if (name, digest) not in self.good
                         ]
                         self._examine()
-                    advance(headers[name].pack_bytes)
+                    checked(name)
         finally:
             for name in list(self._paths):
                 self._remove(name)

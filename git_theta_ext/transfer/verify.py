@@ -13,17 +13,19 @@ from git_theta_ext.store.locations import filtered, flattened, in_packs, sound
 from git_theta_ext.store.packs.format import read_header
 from git_theta_ext.transfer.damaged import note_damaged
 from git_theta_ext.transfer.downloads import Downloads
+from git_theta_ext.transfer.meter import Tally
 from git_theta_ext.transfer.remote_index import known_better, read_head, read_remote_index
 from git_theta_ext.transfer.retry import retried
 from git_theta_ext.util.threads import no_progress, ordered_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import OpenedRemote
+    from git_theta_ext.util.reporter import Progress
 
 _READERS = 16
 
@@ -42,7 +44,7 @@ def verified(
     wanted: Iterable[Digest],
     *,
     download: bool = False,
-    advance: Callable[[int], None] = no_progress,
+    advance: Progress = no_progress,
 ) -> set[Digest]:
     """Return those of some digests that a remote has now, with all that they depend on.
 
@@ -56,7 +58,7 @@ def verified(
         wanted: Digests of interest.
         download: Download these packs, compare their bytes with their names, and decode entries that were not decoded
             before.
-        advance: Called with the size of each pack that was checked.
+        advance: Takes the bytes of packs, as they are downloaded or were compared.
 
     Raises:
         RemoteError: The remote cannot be reached.
@@ -67,7 +69,7 @@ def verified(
     headers, bad, good = dict(index.headers), set(index.bad), _sound_entries(store, index.headers)
     if download:
         headers.update(index.damaged)  # they may have been replaced
-    downloads = Downloads(store, remote, good)
+    downloads, tally = Downloads(store, remote, good), Tally(advance)
     checked: set[str] = set()
     while True:
         offered = in_packs(headers, bad=bad)
@@ -79,20 +81,23 @@ def verified(
         if not names:
             return digests & set(chosen)
         checked.update(names)
+        for name in names:
+            tally.expect(pack_key(name), headers[name].pack_bytes)
         looks = _look_at(remote, headers, names)
         present = [name for name in names if looks[name] is _Look.INTACT]
         damaged = {name for name in names if looks[name] is _Look.DAMAGED}
         if download:
-            present = downloads.decode(headers, present, advance)
+            with remote.meter.watched(tally.report):
+                present = downloads.decode(headers, present, lambda name: tally.finish(pack_key(name)))
             damaged |= downloads.damaged
             bad.update(
                 (name, e.digest) for name in present for e in headers[name].entries if (name, e.digest) not in good
             )
         note_damaged(store.root, remote.url, damaged, set(present) if download else frozenset())
+        for name in names:
+            tally.finish(pack_key(name))
         for name in set(names) - set(present):
             del headers[name]
-        for name in () if download else present:
-            advance(headers[name].pack_bytes)
 
 
 def _sound_entries(store: Store, headers: Mapping[str, PackHeader]) -> set[tuple[str, Digest]]:

@@ -18,13 +18,12 @@ from git_theta_ext.transfer.verify import verified
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.history.versions import Version
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import OpenedRemote
+    from git_theta_ext.util.reporter import Progress
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Lacking:
 
 
 def check_remote(
-    workspace: Workspace, name: str | None, *, full: bool, advance: Callable[[int], None] = no_progress
+    workspace: Workspace, name: str | None, *, full: bool, advance: Progress = no_progress
 ) -> tuple[list[OpenedRemote], int, list[Lacking]]:
     """Check that a remote has all parameters that branches and tags name.
 

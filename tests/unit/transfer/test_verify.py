@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import dense_payload, make_pack, packs_of
+from reports import Done
 
 from git_theta_ext.errors import RemoteError
 from git_theta_ext.interfaces import RemoteContext
@@ -62,11 +63,22 @@ def rewritten(path, change):
     path.write_bytes(change(data))
 
 
-def test_what_was_pushed_is_there(store, place, items):
-    advanced = []
+@pytest.mark.parametrize("download", [False, True])
+def test_what_was_pushed_is_there(store, place, items, download):
+    advance = Done()
     wanted = {digest for _, digest, _ in items}
-    assert verified(store, place, {*wanted, "f" * 64}, advance=advanced.append) == wanted
-    assert len(advanced) == 3
+    real = place.plugin.fetch
+
+    def fetch(key, path, nbytes):
+        for part in (nbytes // 2, nbytes):
+            place.meter(key, part)
+        real(key, path, nbytes)
+
+    place.plugin.fetch = fetch
+    assert verified(store, place, {*wanted, "f" * 64}, download=download, advance=advance) == wanted
+    names = packs_of(store, wanted)
+    assert advance.expected == sum(advance) == sum(store.pack_path(name).stat().st_size for name in names)
+    assert len([nbytes for nbytes in advance if nbytes]) == len(names) * (1 + download)
 
 
 @pytest.mark.parametrize(
