@@ -43,7 +43,7 @@ def bring_pack(store: Store, name: str, nbytes: int, remotes: Iterable[OpenedRem
         StoreError: The store cannot be written.
     """
     failures: list[ThetaError] = []
-    with reporting_os_errors(store.root), _locked_part(store.root / "incoming", name, store.warn) as part:
+    with reporting_os_errors(store.root), locked_part(store.root / "incoming", name, store.warn) as part:
         for remote in remotes:
             if store.has_intact(name):
                 break
@@ -82,7 +82,7 @@ def _bring(store: Store, name: str, nbytes: int, remote: OpenedRemote, part: Pat
 
 
 @contextmanager
-def _locked_part(directory: Path, name: str, warn: Callable[[str], None]) -> Iterator[Path]:
+def locked_part(directory: Path, name: str, warn: Callable[[str], None]) -> Iterator[Path]:
     """Lock a download, so that one thread of one process at a time works on it.
 
     If the file system has no locks, every thread has its own file, which cannot be resumed.

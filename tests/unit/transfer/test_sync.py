@@ -577,7 +577,7 @@ def test_a_lock_left_by_a_killed_process_stops_nobody(tmp_path):
     folder = tmp_path / "incoming"
     folder.mkdir()
     (folder / "x.lock").touch()
-    with incoming._locked_part(folder, "x", pytest.fail) as part:
+    with incoming.locked_part(folder, "x", pytest.fail) as part:
         assert part == folder / "x.part"
     assert list(folder.iterdir()) == []
 
@@ -586,7 +586,7 @@ def test_one_at_a_time_works_on_a_download(tmp_path):
     inside = []
 
     def work(_):
-        with incoming._locked_part(tmp_path, "x", pytest.fail):
+        with incoming.locked_part(tmp_path, "x", pytest.fail):
             inside.append(1)
             assert len(inside) == 1
             time.sleep(0.005)
