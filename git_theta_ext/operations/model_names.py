@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.git.revisions import find_object, manifest_of
 from git_theta_ext.model.model_version import ModelVersion
+from git_theta_ext.model.shards import is_adapter
 from git_theta_ext.operations.models import Directory
 from git_theta_ext.statistics.sidecar import is_statistics
 from git_theta_ext.util.text import shortlist
@@ -44,7 +45,7 @@ def find_version(repo: Repository, name: str, *, command: str, cwd: Path | None 
         if directory.files:
             return _only_version(directory, name, path, command)
         beside = Directory.of(repo, rev or None, posixpath.dirname(path))
-        if path not in beside.files and (version := _version(beside, path, name)) is not None:
+        if (path not in beside.files or is_adapter(path)) and (version := _version(beside, path, name)) is not None:
             return version
     return ModelVersion({path: manifest_of(repo, name, command=command, cwd=cwd)})
 

@@ -91,6 +91,8 @@ def test_the_strategy_writes_both_files(repo: Repo) -> None:
     repo.git("merge", "-s", "theta", "-X", "method=lora_concat", "side")
     assert config_of(repo)["r"] == 5
     np.testing.assert_allclose(update(repo), wanted, rtol=1e-4, atol=1e-4)
+    described = "\n  adapter: LoRA, 1 module, r 5, alpha 8 (scale 1.6)\n"
+    assert all(described in repo.git("theta", "show", f"HEAD:{name}") for name in (FOLDER, FILE))
 
 
 def config_of(repo: Repo) -> dict[str, Any]:

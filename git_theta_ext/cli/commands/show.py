@@ -1,6 +1,7 @@
 """Describe a checkpoint or one of its parameters.
 
-For a parameter, prints statistics of its values. The shards of a checkpoint in a directory are one model.
+For a parameter, prints statistics of its values. The shards of a checkpoint in a directory are one model. For an
+adapter, prints its kind, rank and scale.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
+from git_theta_ext.merging.reporting.adapters import describe_adapter
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.model_names import find_version
 from git_theta_ext.operations.sync.fetch import ensure_local
@@ -71,7 +73,11 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
             f"  in {path}  ({plural(len(shard.parameters), 'parameter')})" for path, shard in version.shards.items()
         ]
         data |= {"files": list(version.shards)} if sharded else {}
-        lines = [f"{args.object}  ({summary(manifest)})", *(files if sharded else []), *parameter_lines(manifest)]
+        adapter = describe_adapter(version)
+        data |= {} if adapter is None else {"adapter": adapter.to_dict()}
+        described = [] if adapter is None else [f"  adapter: {adapter}"]
+        first = f"{args.object}  ({summary(manifest)})"
+        lines = [first, *described, *(files if sharded else []), *parameter_lines(manifest)]
         output.result(data, lines)
         return 0
     parameter = _find(manifest, args.parameter, args.object)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _LORA = "LORA"
 _HARMLESS = frozenset(
-    [
+    {
         "auto_mapping",
         "bias",
         "exclude_modules",
@@ -38,7 +38,7 @@ _HARMLESS = frozenset(
         "revision",
         "target_modules",
         "task_type",
-    ]
+    }
 )
 
 

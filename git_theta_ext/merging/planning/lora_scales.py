@@ -89,13 +89,17 @@ class Scaling:
             prefix,
         )
 
-    def fit(self, module: str) -> Fit:
+    def fit(self, module: str, rank: int | None = None) -> Fit:
         """Return rank and scale of a module's LoRA.
+
+        Args:
+            module: The module.
+            rank: Its rank, if that is not the one of the configuration.
 
         Raises:
             MergeError: The configuration is not supported.
         """
-        rank, alpha = self.rank(module), self.alpha(module)
+        rank, alpha = rank or self.rank(module), self.alpha(module)
         return Fit(rank, alpha / (rank**0.5 if self.stabilised else rank))
 
     def rank(self, module: str) -> int:

@@ -44,13 +44,14 @@ def with_scales(plan: Plan, scalings: AdapterScalings) -> Plan:
         lora = _Lora(
             (decisions[names[0]], decisions[names[1]]), joint.get(names), scalings, module, names[0] in adapted
         )
-        biases = _changed_biases(module, decisions)
+        biases = _biases(module, decisions)
         try:
-            merged = lora.merged(has_biases=bool(biases))
+            merged = lora.merged(biases)
         except MergeError as error:
             reason = Reason.of(ConflictCode.UNIT, f"part of a LoRA: {scalings.where} of the sides: {error.message}")
             others = [row for name in adapted.get(names[0], ()) if (row := decisions[name]).changed_by]
-            affected = {row.name: row.in_conflict(reason) for row in (*lora.members, *biases, *others)}
+            others += [row for row in biases if row.changed_by]
+            affected = {row.name: row.in_conflict(reason) for row in (*lora.members, *others)}
             merged = _MergedLora(None, None, tuple(affected.values()))
         decisions.update({decision.name: decision for decision in merged.decisions})
         if merged.pair is None:
@@ -112,11 +113,11 @@ class _Lora:
     module: str
     adapted: bool
 
-    def merged(self, *, has_biases: bool) -> _MergedLora:
+    def merged(self, biases: Sequence[Decision]) -> _MergedLora:
         """Return how it is merged.
 
         Args:
-            has_biases: Whether a side changed a bias that is scaled as the product is.
+            biases: The decisions on its biases, which are scaled as the product is.
 
         Raises:
             MergeError: It cannot be merged in a way that fits its configuration.
@@ -135,12 +136,12 @@ class _Lora:
         before = None if scalings.before is None else scalings.before.of(self.module)
         everywhere = len(settings) == len(scalings.sides)
         if not settings or (everywhere and {*settings, before or settings[0]} == {settings[0]}):
-            return self._with_one_scale(settings) if settings else _MergedLora(None, self.pair)
+            return self._with_one_scale(settings, biases) if settings else _MergedLora(None, self.pair)
         if not touched and scalings.written is None:
             return _MergedLora(None)
         if not everywhere or scalings.target(self.module) is None:
             raise MergeError("only some sides have one" if scalings.merged is not None else scalings.reason)
-        return self._with_scales(touched, before, settings, has_biases=has_biases)
+        return self._with_scales(touched, before, settings, biases)
 
     def fit_of(self, number: int) -> Fit | None:
         """Return rank and scale of a side's LoRA; None if it has none."""
@@ -158,7 +159,7 @@ class _Lora:
             return None if before is None or self.members[0].base is None else before.fit(self.module)
         return self.fit_of(side_names(len(self.members[0].sides)).index(source))
 
-    def _with_one_scale(self, settings: Sequence[Scaling]) -> _MergedLora:
+    def _with_one_scale(self, settings: Sequence[Scaling], biases: Sequence[Decision]) -> _MergedLora:
         """Merge a LoRA that has the same configuration on all sides, which the merged one fits unless no side does."""
         if self.pair is None:
             return _MergedLora(self._taken_fit())
@@ -167,11 +168,11 @@ class _Lora:
         if self.scalings.written is None:
             fits = {self._rank(number) for number in self.pair.changed_by} == {rank}
             return _MergedLora(None, self.pair if fits else _fitted(self.pair, settings[0].rank(self.module)))
-        pair, fit = self._fitted(self.pair, settings[0].fit(self.module))
+        pair, fit = self._fitted(self.pair, settings, biases)
         return _MergedLora(fit, pair)
 
     def _with_scales(
-        self, touched: set[int], before: Scaling | None, settings: Sequence[Scaling], *, has_biases: bool
+        self, touched: set[int], before: Scaling | None, settings: Sequence[Scaling], biases: Sequence[Decision]
     ) -> _MergedLora:
         """Merge a LoRA by the updates that its factors make with the scales of their sides."""
         fits = [scaling.fit(self.module) for scaling in settings]
@@ -192,25 +193,30 @@ class _Lora:
                     f"that of {names[number]} has rank {fits[number].rank}, but its tensors have"
                     f" rank {self._rank(number)}"
                 )
-        target = self.scalings.target(self.module)
-        assert target is not None
-        fit = target.fit(self.module)
-        scales = tuple(fits[number].scale / fit.scale for number in changed_by)
-        if has_biases and {*scales} != {1.0}:
-            raise MergeError("they also scale a bias")
         changed = {decision.name: replace(decision, changed_by=changed_by) for decision in self.members}
         pair = pair_of(changed, (self.members[0].name, self.members[1].name), None)
         if isinstance(pair, str):
             raise MergeError(f"they differ, and {pair}")
-        pair, fit = self._fitted(replace(pair, scales=scales), fit)
+        pair, fit = self._fitted(pair, settings, biases)
         rows = (replace(d, action="compute", source=None, into=None, choice=pair.choice) for d in self.members)
         return _MergedLora(fit, pair, tuple(rows))
 
-    def _fitted(self, pair: PairDecision, fit: Fit) -> tuple[PairDecision, Fit]:
+    def _fitted(
+        self, pair: PairDecision, settings: Sequence[Scaling], biases: Sequence[Decision]
+    ) -> tuple[PairDecision, Fit]:
         """Return a merge with the rank of the merged configuration, unless the configuration is fitted to the merge."""
+        target = self.scalings.target(self.module)
+        assert target is not None
+        fit = target.fit(self.module)
         if self.scalings.written is None or (self.scalings.merged is not None and pair.choice.options.get("rank") == 0):
-            return _fitted(pair, fit.rank), fit
-        return pair, Fit(pair.specs[pair.names[0]].shape[0], fit.scale)
+            pair = _fitted(pair, fit.rank)
+        else:
+            rank = pair.specs[pair.names[0]].shape[0]
+            fit = Fit(rank, fit.scale) if biases else target.fit(self.module, rank)
+        scales = tuple(settings[number].fit(self.module).scale / fit.scale for number in pair.changed_by)
+        if {*scales} != {1.0} and any(bias.changed_by for bias in biases):
+            raise MergeError("they also scale a bias")
+        return replace(pair, scales=() if {*scales} == {1.0} else scales), fit
 
     def _taken(self, source: str) -> _MergedLora:
         """Take the factors of a side, with their scale."""
@@ -242,10 +248,10 @@ class _Lora:
         return [names[number] for number in numbers]
 
 
-def _changed_biases(module: str, decisions: Mapping[str, Decision]) -> list[Decision]:
-    """Return the decisions on changed biases of a LoRA, which are scaled like its product."""
-    scalings = (decisions.get(f"{module}.lora_B{adapter}.bias") for adapter in ("", ".default"))
-    return [decision for decision in scalings if decision is not None and decision.changed_by]
+def _biases(module: str, decisions: Mapping[str, Decision]) -> list[Decision]:
+    """Return the decisions on the biases of a LoRA, which are scaled like its product."""
+    found = (decisions.get(f"{module}.lora_B{adapter}.bias") for adapter in ("", ".default"))
+    return [decision for decision in found if decision is not None]
 
 
 def _fitted(pair: PairDecision, rank: int) -> PairDecision:
