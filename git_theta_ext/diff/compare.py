@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from git_theta_ext.model.quantised_weights import quantised_weights
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from git_theta_ext.model.conflicts import Conflict, LayoutConflict
     from git_theta_ext.model.manifest import Manifest, Parameter
-    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.model.units import Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Diff:
         moved: Name to both files of a parameter that is in another file of the model, whether it was modified or not.
         old_files: Paths of the older version's files, as far as these are known.
         new_files: Paths of the newer version's files.
+        units: Quantised weights of which parts differ.
     """
 
     old_format: str | None
@@ -84,6 +88,7 @@ class Diff:
     moved: Mapping[str, Move] = field(default_factory=dict)
     old_files: tuple[str, ...] = ()
     new_files: tuple[str, ...] = ()
+    units: tuple[Unit, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -132,7 +137,27 @@ def compare(old: Manifest | None, new: Manifest | None) -> Diff:
         total_bytes=sum(p.spec.nbytes for p in counted.values()),
         conflicts=() if new is None else new.conflicts,
         layout_conflict=None if new is None else new.layout_conflict,
+        units=_units(
+            old, new, {*added, *removed, *modified, *renamed, *(rename.old_name for rename in renamed.values())}
+        ),
     )
+
+
+def _units(old: Manifest | None, new: Manifest | None, changed: set[str]) -> tuple[Unit, ...]:
+    """Return the quantised weights of which parts changed or are in conflict."""
+    conflicts = {} if new is None else {conflict.name: conflict for conflict in new.conflicts}
+    changed |= conflicts.keys()
+    if not changed:
+        return ()
+    before, after = ({} if side is None else side.parameters for side in (old, new))
+    versions = {name: [_spec(before.get(name)), _spec(after.get(name))] for name in dict.fromkeys((*before, *after))}
+    for name, conflict in conflicts.items():
+        versions[name] = [_spec(before.get(name)), *map(_spec, conflict.sides)]
+    return tuple(unit for unit in quantised_weights(versions) if not changed.isdisjoint(unit.members))
+
+
+def _spec(parameter: Parameter | None) -> TensorSpec | None:
+    return None if parameter is None else parameter.spec
 
 
 def _renames(removed: Mapping[str, Parameter], added: Mapping[str, Parameter]) -> dict[str, Rename]:

@@ -7,11 +7,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from git_theta_ext.model.units import common_name, one_row
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from git_theta_ext.diff.compare import Diff
     from git_theta_ext.diff.distance import Distance
+    from git_theta_ext.model.units import Unit
 
 _SEPARATOR = re.compile(r"([./])")
 _LONGEST_RANGES = 24
@@ -27,6 +30,7 @@ class Item:
         spec: Element type and shape, of both versions if they differ.
         was: The old name of a renamed parameter.
         distance: None if the values are not available or cannot be compared.
+        members: The parameters of a unit, if the item stands for these.
     """
 
     sign: str
@@ -34,6 +38,12 @@ class Item:
     spec: str
     was: str = ""
     distance: Distance | None = None
+    members: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters that the item stands for."""
+        return self.members or (self.name,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +75,40 @@ def items_of(diff: Diff, distances: Mapping[str, Distance]) -> list[Item]:
         else:
             spec = f"{old} -> {new}"
         items.append(Item("~", name, spec, "", distances.get(name)))
-    return sorted(items, key=lambda item: item.name)
+    return sorted(by_unit(items, diff.units, _joint_sign, " -> "), key=lambda item: item.name)
+
+
+def by_unit(
+    items: Iterable[Item], units: Iterable[Unit], sign: Callable[[Sequence[str]], str], between: str = " or "
+) -> list[Item]:
+    """Replace the parts of quantised weights by one item for each weight.
+
+    Args:
+        items: One for each parameter.
+        units: Units.
+        sign: Returns the sign of a unit from those of its parts, which differ.
+        between: Separates how the versions represent the weight.
+    """
+    homes = one_row(units)
+    parts: dict[str, list[Item]] = {}
+    joined: list[Item] = []
+    for item in items:
+        if item.name in homes:
+            parts.setdefault(homes[item.name].members[0], []).append(item)
+        else:
+            joined.append(item)
+    for members in parts.values():
+        unit = homes[members[0].name]
+        signs = list(dict.fromkeys(item.sign for item in members))
+        was = common_name([item.was for item in members if item.was]).removesuffix(".weight") if members[0].was else ""
+        names = tuple(item.name for item in members)
+        joint = signs[0] if len(signs) == 1 else sign(signs)
+        joined.append(Item(joint, unit.name, between.join(unit.details), was if joint == ">" else "", None, names))
+    return joined
+
+
+def _joint_sign(_: Sequence[str]) -> str:
+    return "~"
 
 
 def fold(items: Sequence[Item], most: int) -> list[Row]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.group import Item, Row, fold, items_of, printable
 from git_theta_ext.diff.words import human_bytes, plural, shorten
+from git_theta_ext.model.units import one_row
 from git_theta_ext.util.text import printable as safe
 
 if TYPE_CHECKING:
@@ -162,8 +163,9 @@ def _conflicts(diff: Diff) -> Iterator[tuple[str, str]]:
     yield "!", f"{plural(count, 'unresolved conflict')} (git theta resolve):"
     if diff.layout_conflict is not None:
         yield "!", f"! the file's layout: {diff.layout_conflict.reason}"
-    shown = diff.conflicts if len(diff.conflicts) <= _MOST_CONFLICTS else diff.conflicts[: _MOST_CONFLICTS - 1]
-    for conflict in shown:
-        yield "!", f"! {printable(conflict.name)}: {conflict.reason}"
-    if len(shown) < len(diff.conflicts):
-        yield "!", f"! and {len(diff.conflicts) - len(shown)} more"
+    homes = one_row(diff.units)
+    rows = {homes[c.name].label if c.name in homes else printable(c.name): c.reason for c in diff.conflicts}
+    shown = list(rows.items())[: _MOST_CONFLICTS - (len(rows) > _MOST_CONFLICTS)]
+    yield from (("!", f"! {name}: {reason}") for name, reason in shown)
+    if len(shown) < len(rows):
+        yield "!", f"! and {len(rows) - len(shown)} more"

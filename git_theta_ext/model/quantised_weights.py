@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.model.quantisation_schemes import BLOCKS, CERTAIN, OPAQUE, SCHEMES, SHARED, Scheme
 from git_theta_ext.model.quantised_by_type import is_narrow, united, units_by_type
-from git_theta_ext.model.units import Unit, common_name
+from git_theta_ext.model.units import QUANTISED, Unit, common_name
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     Versions = Mapping[str, Sequence[TensorSpec | None]]
     """Name to the specs of all versions, in the same order; None in versions that do not have the parameter."""
 
-QUANTISED = "quantised weight"
 _WEIGHT = "weight"
 _WORD_BITS = 32
 _MOST_BITS = 8
@@ -244,7 +243,7 @@ def _unit(names: Sequence[str], home: Mapping[str, _Weight], versions: Versions)
     else:
         specs = [spec for member in names for spec in versions[member] if spec is not None and is_narrow(spec)]
         details = sorted({spec.dtype.name for spec in specs})
-    return Unit(name, QUANTISED, " or ".join(dict.fromkeys(details)), tuple(names))
+    return Unit(name, QUANTISED, tuple(dict.fromkeys(details)), tuple(names))
 
 
 def _is_weight(name: str) -> bool:

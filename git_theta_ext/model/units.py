@@ -7,7 +7,10 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+QUANTISED = "quantised weight"
+"""The kind of units that are shown in one row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,19 +20,33 @@ class Unit:
     Attributes:
         name: What they are together, such as the module ``layers.0.mlp.up_proj``.
         kind: What that is, such as ``quantised weight``.
-        detail: How it is represented, such as ``gptq, 4 bits``; of all versions if they differ; may be empty.
+        details: How the versions represent it, such as ``gptq, 4 bits``; each only once.
         members: The names of the parameters, sorted.
     """
 
     name: str
     kind: str
-    detail: str
+    details: tuple[str, ...]
     members: tuple[str, ...]
+
+    @property
+    def detail(self) -> str:
+        """How all versions represent it, for people; may be empty."""
+        return " or ".join(self.details)
 
     @property
     def label(self) -> str:
         """The name with the representation, for people."""
         return f"{self.name} ({self.detail or self.kind})"
+
+    def to_dict(self) -> dict[str, object]:
+        """Describe it in types that ``json.dumps`` accepts."""
+        return {"name": self.name, "kind": self.kind, "detail": self.detail, "parameters": list(self.members)}
+
+
+def one_row(units: Iterable[Unit]) -> dict[str, Unit]:
+    """Return the unit of each parameter that is shown in one row with the others of its unit."""
+    return {name: unit for unit in units if unit.kind == QUANTISED and len(unit.members) > 1 for name in unit.members}
 
 
 def common_name(names: Sequence[str]) -> str:

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.model.quantised_weights import quantised_weights
+from git_theta_ext.model.units import one_row
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
 
     from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.model.units import Unit
 
 GROUP = "daily"
 EXAMPLE = "git theta ls-files --params HEAD~1"
@@ -54,11 +57,20 @@ def describe(path: str, manifest: Manifest, *, parameters: bool) -> dict[str, ob
         "conflicted": manifest.conflicted,
     }
     if parameters:
+        units = units_in(manifest)
+        homes = {name: {"unit": unit.name} for unit in units for name in unit.members}
         data["parameters"] = [
             {"name": name, "dtype": p.spec.dtype.name, "shape": list(p.spec.shape), "digest": p.digest}
+            | homes.get(name, {})
             for name, p in manifest.parameters.items()
         ]
+        data["units"] = [unit.to_dict() for unit in units]
     return data
+
+
+def units_in(manifest: Manifest) -> list[Unit]:
+    """Return the quantised weights of a checkpoint."""
+    return quantised_weights({name: [parameter.spec] for name, parameter in manifest.parameters.items()})
 
 
 def tensor_bytes(manifest: Manifest) -> int:
@@ -75,10 +87,12 @@ def summary(manifest: Manifest) -> str:
 
 
 def parameter_lines(manifest: Manifest) -> Iterator[str]:
-    """Yield a line for each parameter: name, element type, shape and digest."""
+    """Yield a line for each parameter: name, element type, shape, digest, and the quantised weight it is a part of."""
     width = max((len(name) for name in manifest.parameters), default=0)
+    homes = one_row(units_in(manifest))
     for name, parameter in manifest.parameters.items():
-        yield f"  {name:{width}}  {parameter.spec!s:20}  {parameter.digest[:16]}"
+        unit = f"  {homes[name].label}" if name in homes else ""
+        yield f"  {name:{width}}  {parameter.spec!s:20}  {parameter.digest[:16]}{unit}"
 
 
 def _lines(repo: Repository, checkpoints: Mapping[str, Manifest], *, parameters: bool) -> Iterator[str]:

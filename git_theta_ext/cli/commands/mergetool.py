@@ -18,9 +18,11 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.merging.rules.file import parse_override
 from git_theta_ext.merging.rules.rules import choice
+from git_theta_ext.model.units import one_row
 from git_theta_ext.operations.merge.computation import engine
 from git_theta_ext.operations.merge.conflicted_checkpoint import find_conflicts, resolve_conflicts, stage_resolved
 from git_theta_ext.operations.merge.inputs import fetch_values
+from git_theta_ext.operations.merge.resolve import conflicted_units
 from git_theta_ext.operations.merge.resolve_preview import moved, preview
 from git_theta_ext.util.libraries import is_installed
 from git_theta_ext.util.text import printable
@@ -81,6 +83,7 @@ class _Session:
         self._output = output
         self._checkpoint = checkpoint
         self._apart: set[str] = set()
+        self._units = conflicted_units(checkpoint.manifest)
         self._skipped: set[str] = set()
         self._over = False
 
@@ -89,7 +92,9 @@ class _Session:
         self._say(text.headline(self._checkpoint))
         while not self._over:
             groups = text.groups_of(
-                [c for c in self._checkpoint.manifest.conflicts if c.name not in self._skipped], self._apart
+                [c for c in self._checkpoint.manifest.conflicts if c.name not in self._skipped],
+                self._apart,
+                self._units,
             )
             if not groups:
                 break
@@ -110,7 +115,8 @@ class _Session:
     def _ask(self, label: str, conflicts: Sequence[Conflict], groups: int) -> None:
         """Ask about a group until it is resolved, skipped or split."""
         measures = None
-        if is_installed("torch"):
+        quantised = conflicts[0].name in one_row(self._units)  # the distance between integers says nothing
+        if is_installed("torch") and not quantised:
             try:
                 with self._output.progress("measuring", 0):
                     measures = moved(self._workspace.store, self._device(), conflicts)

@@ -16,9 +16,10 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.merging.rules.rules import choice
 from git_theta_ext.model.shards import is_text
+from git_theta_ext.model.units import one_row
 from git_theta_ext.operations.merge.conflicted_checkpoint import find_conflicts, resolve_conflicts, stage_resolved
 from git_theta_ext.operations.merge.model_resolve import finish_models
-from git_theta_ext.operations.merge.resolve import methods_for, sides_of
+from git_theta_ext.operations.merge.resolve import conflicted_units, methods_for, sides_of
 
 if TYPE_CHECKING:
     import argparse
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.cli.output import Output
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.conflicts import Conflict
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.merge.conflicted_checkpoint import ConflictedCheckpoint
     from git_theta_ext.operations.workspace import Workspace
@@ -39,7 +41,7 @@ _MANY_SIDES = 4
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "words", metavar="PATH|PARAM", nargs="*", help="checkpoints with conflicts, then parameters or patterns"
+        "words", metavar="PATH|PARAM", nargs="*", help="checkpoints with conflicts, then parameters, units or patterns"
     )
     parser.add_argument(
         "-p",
@@ -161,19 +163,34 @@ def _options(words: Sequence[str]) -> dict[str, str]:
 
 def _data(checkpoint: ConflictedCheckpoint) -> dict[str, object]:
     layout = checkpoint.manifest.layout_conflict
+    units = conflicted_units(checkpoint.manifest)
+    homes = {name: {"unit": unit.name} for unit in units for name in unit.members}
     return {
         "path": checkpoint.path,
         "layout": None if layout is None else layout.reason.text,
         "conflicts": [
-            {"name": conflict.name, "reason": conflict.reason.text, "code": conflict.reason.code.value}
+            {
+                "name": conflict.name,
+                "reason": conflict.reason.text,
+                "code": conflict.reason.code.value,
+                **homes.get(conflict.name, {}),
+            }
             for conflict in checkpoint.manifest.conflicts
         ],
+        "units": [unit.to_dict() for unit in units],
     }
 
 
 def _conflict_lines(manifest: Manifest) -> list[str]:
     lines = [f"{plural(len(manifest.conflicts), 'parameter')} in conflict:"] if manifest.conflicts else []
-    lines += [f"  {conflict.name}  ({conflict.reason})" for conflict in manifest.conflicts]
+    homes = one_row(conflicted_units(manifest))
+    rows: dict[str, list[Conflict]] = {}
+    for conflict in manifest.conflicts:
+        unit = homes.get(conflict.name)
+        rows.setdefault(conflict.name if unit is None else unit.name, []).append(conflict)
+    for name, conflicts in rows.items():
+        parts = f", {plural(len(conflicts), 'parameter')}" if conflicts[0].name in homes else ""
+        lines.append(f"  {name}{parts}  ({conflicts[0].reason})")
     if manifest.layout_conflict is not None:
         lines.append(f"  the file's layout  ({manifest.layout_conflict.reason})")
     return lines

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.cli.commands.ls_files import describe, parameter_lines, summary
+from git_theta_ext.cli.commands.ls_files import describe, parameter_lines, summary, units_in
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import human_bytes, plural
@@ -48,7 +49,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "object", metavar="REV:PATH", help="commit and path of a checkpoint or directory; :PATH is the index's version"
     )
-    parser.add_argument("parameter", metavar="PARAM", nargs="?", help="parameter to describe")
+    parser.add_argument("parameter", metavar="PARAM", nargs="?", help="parameter or quantised weight to describe")
     parser.add_argument(
         "--raw", action="store_true", help="write the parameter's little-endian bytes to standard output"
     )
@@ -79,6 +80,11 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         first = f"{args.object}  ({summary(manifest)})"
         lines = [first, *described, *(files if sharded else []), *parameter_lines(manifest)]
         output.result(data, lines)
+        return 0
+    unit = None if args.raw else next((u for u in units_in(manifest) if args.parameter == u.name), None)
+    if unit is not None and args.parameter not in manifest.parameters:
+        part = replace(manifest, parameters={name: manifest.parameters[name] for name in unit.members})
+        output.result(unit.to_dict(), [unit.label, *parameter_lines(part)])
         return 0
     parameter = _find(manifest, args.parameter, args.object)
     _fetch(workspace, manifest, args.parameter)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.group import Item, fold
+from git_theta_ext.diff.group import Item, by_unit, fold
 from git_theta_ext.diff.words import aligned, human_bytes, percent, plural
 from git_theta_ext.model.conflicts import side_names
+from git_theta_ext.model.units import one_row
 from git_theta_ext.operations.merge.resolve_preview import movers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.merging.reporting.measures import Measures
     from git_theta_ext.model.conflicts import Conflict
     from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.model.units import Unit
     from git_theta_ext.operations.merge.conflicted_checkpoint import ConflictedCheckpoint
     from git_theta_ext.operations.merge.resolve_preview import Preview
 
@@ -40,21 +42,29 @@ def headline(checkpoint: ConflictedCheckpoint) -> str:
     return f"{checkpoint.path}: {plural(len(checkpoint.manifest.conflicts), 'parameter')} in conflict"
 
 
-def groups_of(conflicts: Sequence[Conflict], apart: AbstractSet[str]) -> list[tuple[str, list[Conflict]]]:
+def groups_of(
+    conflicts: Sequence[Conflict], apart: AbstractSet[str], units: Iterable[Unit] = ()
+) -> list[tuple[str, list[Conflict]]]:
     """Group conflicts that are alike and whose names differ only in numbers, except those in ``apart``.
+
+    The parts of a quantised weight are one.
 
     Returns:
         What the names of each group have in common, and the group.
     """
+    homes = one_row(units)
     alike: dict[tuple[object, ...], list[Conflict]] = defaultdict(list)
     for conflict in conflicts:
-        key = conflict.name if conflict.name in apart else ""
-        alike[key, conflict.reason, movers(conflict)].append(conflict)
-    groups = []
+        unit = homes.get(conflict.name)
+        key = (unit.members[0] if unit else conflict.name) if conflict.name in apart else ""
+        alike[key, conflict.reason, () if unit else movers(conflict)].append(conflict)
+    groups: list[tuple[str, list[Conflict]]] = []
     for members in alike.values():
         named = {conflict.name: conflict for conflict in members}
-        rows = fold([Item("~", conflict.name, _spec(conflict)) for conflict in members], _MOST_GROUPS)
-        groups += [(row.label, [named[item.name] for item in row.items]) for row in rows]
+        items = [Item("~", conflict.name, _spec(conflict)) for conflict in members]
+        for row in fold(by_unit(items, set(homes.values()), min), _MOST_GROUPS):
+            label = f"{row.label} ({row.spec})" if row.items[0].members else row.label
+            groups.append((label, [named[name] for item in row.items for name in item.names]))
     return sorted(groups, key=lambda group: group[1][0].name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.diff.group import Item, fold
+from git_theta_ext.diff.group import Item, by_unit, fold
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.operations.merge.computation import announcement
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.decision import Decision
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.tensor import TensorSpec
+    from git_theta_ext.model.units import Unit
     from git_theta_ext.operations.merge.preview import MergePreview
 
 _MOST_ROWS = 40
@@ -23,10 +24,13 @@ _INDENT = 4
 def to_json(path: str, preview: MergePreview) -> dict[str, Any]:
     """Describe a plan in types that ``json.dumps`` accepts; ``reads`` and ``memory`` are bytes."""
     plan, peaks = preview.plan, [] if preview.budget is None else preview.budget.peaks
+    homes = {name: unit.name for unit in plan.units for name in unit.members}
+    unchanged = {decision.name for decision in plan.decisions if decision.unchanged}
     return {
         "path": path,
         "sides": len(plan.sides),
-        "parameters": [_parameter(decision) for decision in plan.decisions],
+        "parameters": [_parameter(decision, homes.get(decision.name)) for decision in plan.decisions],
+        "units": [unit.to_dict() for unit in plan.units if not unchanged.issuperset(unit.members)],
         "layout": {"action": plan.layout.action, "note": plan.layout.note},
         "reads": sum(map(_reads, plan.decisions)),
         "devices": [{"name": name, "memory": nbytes} for name, nbytes in peaks],
@@ -52,18 +56,25 @@ def lines(path: str, preview: MergePreview) -> Iterator[str]:
         yield f"  {announcement(preview.budget)}"
     for heading, decisions in sorted(groups.items()):
         yield f"  {heading}: {plural(len(decisions), 'parameter')}"
-        yield from _rows(decisions)
+        yield from _rows(decisions, plan.units)
     yield from (f"  {note}" for note in (*plan.notes, plan.layout.note) if note)
 
 
-def _rows(decisions: Sequence[Decision]) -> Iterator[str]:
+def _rows(decisions: Sequence[Decision], units: Sequence[Unit]) -> Iterator[str]:
     reads = {decision.name: _reads(decision) for decision in decisions}
-    rows = fold([Item(d.state, d.name, str(_spec(d) or "")) for d in decisions], _MOST_ROWS)
+    items = [Item(d.state, d.name, str(_spec(d) or "")) for d in decisions]
+    rows = fold(by_unit(items, units, _joint_state), _MOST_ROWS)
     width = max(len(row.label) for row in rows)
     for row in rows:
-        read = sum(reads[item.name] for item in row.items)
+        read = sum(reads[name] for item in row.items for name in item.names)
         size = f", {human_bytes(read)} to read" if read else ""
         yield f"{' ' * _INDENT}{row.label:{width}}  {row.spec}  {row.items[0].sign}{size}"
+
+
+def _joint_state(states: Sequence[str]) -> str:
+    """Return the state of a unit of which parts were added, changed or deleted."""
+    sides = {state.partition(" by ")[2] for state in states}
+    return f"changed by {min(sides)}" if len(sides) == 1 and all(sides) else ", ".join(states)
 
 
 def _heading(decision: Decision) -> str:
@@ -78,9 +89,10 @@ def _heading(decision: Decision) -> str:
     return "in conflict" if decision.action == "conflict" else f"taken from {decision.source}"
 
 
-def _parameter(decision: Decision) -> dict[str, Any]:
+def _parameter(decision: Decision, unit: str | None) -> dict[str, Any]:
     spec = _spec(decision)
     row: dict[str, Any] = {"name": decision.name, "state": decision.state, "action": decision.action}
+    row |= {"unit": unit} if unit else {}
     row |= {"dtype": spec.dtype.name, "shape": list(spec.shape)} if spec else {}
     row |= {"source": decision.source} if decision.source else {}
     row |= {"code": decision.reason.code.value} if decision.reason else {}

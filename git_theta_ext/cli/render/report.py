@@ -4,7 +4,8 @@ Version 1 of the JSON is an object with these keys; keys may be added within a v
 
 - ``schema``: the name of the version; ``path``; ``commit``; ``method`` and ``rules`` as they were requested.
 - ``taken``: side to the number of parameters that only it changed.
-- ``groups``: one object each with ``label``, ``method``, ``state``, ``parameters`` (names) and ``sides``. If the
+- ``groups``: one object each with ``label``, ``method``, ``state``, ``parameters`` (names) and ``sides``, and ``unit``
+  (the kind) if the parameters are parts of units such as quantised weights. If the
   versions can be compared also with ``elements``; for each side ``distance`` (norm of its change over the norm of the
   ancestor), ``moved`` (share of the elements) and ``trimmed`` (share of its changed elements that was dropped);
   ``agreement`` (share of the elements changed by several sides that changed in the same direction); ``cosines`` of
@@ -23,7 +24,7 @@ from itertools import combinations
 from operator import add
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.diff.group import Item, fold
+from git_theta_ext.diff.group import Item, by_unit, fold
 from git_theta_ext.diff.words import aligned, percent, plural
 from git_theta_ext.util.text import printable
 
@@ -61,10 +62,13 @@ def grouped(rows: Sequence[Row]) -> list[Group]:
     groups = []
     for similar in alike.values():
         named = {row.name: row for row in similar}
-        for folded in fold([Item("~", row.name, str(row.spec)) for row in similar], _MOST_GROUPS):
-            members = tuple(named[item.name] for item in folded.items)
+        items = [Item("~", row.name, str(row.spec)) for row in similar]
+        units = dict.fromkeys(row.unit for row in similar if row.unit is not None)
+        for folded in fold(by_unit(items, units, min), _MOST_GROUPS):
+            members = tuple(named[name] for item in folded.items for name in item.names)
             measures = [row.measures for row in members if row.measures is not None]
-            groups.append(Group(folded.label, members, reduce(add, measures) if measures else None))
+            label = f"{folded.label} ({folded.spec})" if folded.items[0].members else folded.label
+            groups.append(Group(label, members, reduce(add, measures) if measures else None))
     return sorted(groups, key=lambda group: group.rows[0].name)
 
 
@@ -82,6 +86,7 @@ def _group(group: Group) -> dict[str, Any]:
     first, measures = group.rows[0], group.measures
     data: dict[str, Any] = {"label": group.label, "method": first.method, "state": first.state}
     data |= {"sides": list(first.sides), "parameters": [row.name for row in group.rows]}
+    data |= {} if first.unit is None else {"unit": first.unit.kind}
     if measures is None:
         return data
     pairs = list(combinations(range(len(first.sides)), 2))

@@ -13,8 +13,8 @@ from git_theta_ext.merging.planning.adapters import alpha_of, lora_pairs, module
 from git_theta_ext.merging.rules.rules import APPLY
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import side_names
-from git_theta_ext.model.quantised_weights import QUANTISED, quantised_weights
-from git_theta_ext.model.units import Unit, common_name
+from git_theta_ext.model.quantised_weights import quantised_weights
+from git_theta_ext.model.units import QUANTISED, Unit, common_name
 from git_theta_ext.registry import find_merge, find_pair
 
 if TYPE_CHECKING:
@@ -122,14 +122,14 @@ def units_of(versions: Versions) -> Iterator[Unit]:
 
 
 def _lora(first: str, second: str, alpha: str | None) -> Unit:
-    return Unit(module_of(first), "LoRA", "", tuple(sorted([first, second, *([] if alpha is None else [alpha])])))
+    return Unit(module_of(first), "LoRA", (), tuple(sorted([first, second, *([] if alpha is None else [alpha])])))
 
 
 def _indivisible(versions: Versions) -> Iterator[Unit]:
     """Yield the units that are never merged by arithmetic."""
     yield from quantised_weights(versions)
     for kind, names in other_adapters(versions):
-        yield Unit(common_name(names), f"{kind} adapter", "", tuple(sorted(names)))
+        yield Unit(common_name(names), f"{kind} adapter", (), tuple(sorted(names)))
 
 
 def _versions(decisions: Mapping[str, Decision]) -> dict[str, list[TensorSpec | None]]:
@@ -168,9 +168,8 @@ def _as_one(members: Sequence[Decision], unit: Unit, why: str = "") -> dict[str,
     part = "part of " if len(unit.members) > 1 else ""
     detail = f" ({unit.detail})" if unit.detail else ""
     text = f"{part}a {unit.kind}{why} that {who} changed{detail}"
-    refused = (
-        taken if len(taken) > 1 else sorted({d.choice.method for d in members if d.choice.explicit} - {"conflict"})
-    )
+    named = {decision.choice.method for decision in members if decision.choice.rule_index}
+    refused = taken if len(taken) > 1 else sorted(named - {"conflict"})
     if refused:
         text += f"; the rules ({', '.join(refused)}) do not merge it as one"
     reason = Reason.of(ConflictCode.UNIT, text)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.reporting.measures import Measures, MergedVersions, measure
 from git_theta_ext.model.conflicts import side_names
+from git_theta_ext.model.units import QUANTISED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.tensor import TensorSpec
+    from git_theta_ext.model.units import Unit
     from git_theta_ext.store.store import Store
 
 RESOLVED = "resolved"
@@ -34,7 +36,8 @@ class Row:
         state: What the sides did to it.
         sides: Names of the sides that changed it.
         measures: None if the versions cannot be compared: shapes differ, one is deleted, or the type allows no
-            arithmetic.
+            arithmetic. Parts of a quantised weight have none.
+        unit: The unit that it belongs to, or None.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Row:
     state: str
     sides: tuple[str, ...]
     measures: Measures | None
+    unit: Unit | None = None
 
 
 def rows(
@@ -66,7 +70,12 @@ def rows(
         name: _versions(decision, merged.parameters.get(name), trims.get(name, ()))
         for name, decision in decisions.items()
     }
-    comparable = {name: version for name, version in versions.items() if version is not None and version.comparable}
+    homes = {name: unit for unit in plan.units for name in unit.members}
+    comparable = {
+        name: version
+        for name, version in versions.items()
+        if version is not None and version.comparable and (name not in homes or homes[name].kind != QUANTISED)
+    }
     measured = dict(measure(store, device, comparable))
     names = side_names(len(plan.sides))
     for name, decision in decisions.items():
@@ -74,7 +83,7 @@ def rows(
         spec = next(value.spec for value in values if value is not None)
         method = RESOLVED if decision.action == "conflict" else decision.choice.method
         sides = tuple(names[number] for number in decision.changed_by)
-        yield Row(name, spec, method, decision.state, sides, measured.get(name))
+        yield Row(name, spec, method, decision.state, sides, measured.get(name), homes.get(name))
 
 
 def several(decision: Decision) -> bool:

@@ -19,6 +19,7 @@ from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, GROW, choic
 from git_theta_ext.model.conflict_reasons import ConflictCode
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.model.units import one_row
 from git_theta_ext.operations.merge.resolve_layout import resolve_layout
 from git_theta_ext.registry import find_merge
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.conflicts import Conflict
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.model.units import Unit
     from git_theta_ext.store.store import Store
     from git_theta_ext.store.tensor_store import TensorStore
 
@@ -54,7 +56,7 @@ def resolve(  # noqa: PLR0913 - named, and the last two have defaults
         manifest: A manifest with conflicts.
         store: The store with the values; computed values are written to it.
         choice: The side or method.
-        patterns: Names or globs (``*``, ``?``, ``[…]``) of parameters; empty for all.
+        patterns: Names or globs (``*``, ``?``, ``[…]``) of parameters, or names of units; empty for all.
         start: Makes the engine that computes; by default one on the CPU.
         scaled: Scales LoRAs by the configuration of their adapter.
         leave: Parameters that are left in conflict as if their values could not be read.
@@ -117,25 +119,39 @@ def values_to_read(manifest: Manifest, method: str, leave: Collection[str] = ())
 
 
 def _chosen(manifest: Manifest, patterns: Sequence[str]) -> list[Conflict]:
+    if not patterns:
+        return list(manifest.conflicts)
     matched: dict[str, Conflict] = {}
+    units = conflicted_units(manifest)
+    homes = {name: unit.name for unit in units for name in unit.members}
     for pattern in patterns:
-        matching = [c for c in manifest.conflicts if c.name == pattern or fnmatchcase(c.name, pattern)]
+        matching = [
+            conflict
+            for conflict in manifest.conflicts
+            if pattern in {conflict.name, homes.get(conflict.name)} or fnmatchcase(conflict.name, pattern)
+        ]
         if not matching:
             raise UsageError(
                 f"{pattern!r} matches no parameter in conflict", hint="git theta resolve PATH lists the conflicts"
             )
         matched.update({conflict.name: conflict for conflict in matching})
-    return _with_units(manifest, matched) if patterns else list(manifest.conflicts)
+    return _with_units(manifest, matched, units)
 
 
-def _with_units(manifest: Manifest, chosen: Mapping[str, Conflict]) -> list[Conflict]:
+def _with_units(manifest: Manifest, chosen: Mapping[str, Conflict], units: Sequence[Unit]) -> list[Conflict]:
     """Add the conflicts on parameters that belong to the same units, such as the other factor of a LoRA."""
     conflicts = {conflict.name: conflict for conflict in manifest.conflicts}
     with_units = dict(chosen)
-    for unit in units_of(_versions(manifest)):
+    for unit in units:
         if not chosen.keys().isdisjoint(unit.members):
             with_units.update({name: conflicts[name] for name in unit.members if name in conflicts})
     return list(with_units.values())
+
+
+def conflicted_units(manifest: Manifest) -> list[Unit]:
+    """Return the units of which a manifest has parts in conflict."""
+    names = {conflict.name for conflict in manifest.conflicts}
+    return [unit for unit in units_of(_versions(manifest)) if not names.isdisjoint(unit.members)]
 
 
 def _versions(manifest: Manifest) -> dict[str, list[TensorSpec | None]]:
@@ -233,6 +249,9 @@ def _plan_for(manifest: Manifest, chosen: Sequence[Conflict], choice: Choice) ->
             more = [GROW] if _decision_on(conflict, growing).computed else []
             failed[decision.name] = _not_resolved(decision.name, decision.state, *more)
     decided = decide_units(decisions, _versions(manifest))
+    for name, unit in one_row(decided.units).items():
+        if name in failed:
+            failed[name] = _not_resolved(name, f"part of a quantised weight ({unit.detail}), which no method merges")
     layout = LayoutDecision("take", manifest.skeleton)
     return Plan(None, _sides(manifest), tuple(decided.decisions.values()), layout, decided.pairs), failed
 

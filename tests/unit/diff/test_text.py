@@ -171,3 +171,50 @@ def test_json_tells_everything_and_is_valid_json():
     assert rows["now"]["old_name"] == "old"
     assert rows["new"]["new"] == {"dtype": "F32", "shape": [4, 4], "digest": parameter(9).digest}
     assert found["conflicts"]["parameters"][0]["theirs"]["digest"] == parameter(2).digest
+
+
+GPTQ = {
+    "qweight": ("I32", (16, 256)),
+    "qzeros": ("I32", (1, 32)),
+    "scales": ("F16", (1, 256)),
+    "g_idx": ("I32", (128,)),
+}
+HQQ = {"W_q": ("U8", (256, 64)), "scale": ("F16", (512, 1))}
+
+
+def quantised(seed, layers, parts=GPTQ):
+    return {
+        f"layers.{layer}.up_proj.{name}": parameter(seed * 100 + layer * 10 + number, *spec)
+        for layer in layers
+        for number, (name, spec) in enumerate(parts.items())
+    }
+
+
+def test_the_parts_of_a_quantised_weight_share_a_row():
+    norm = {"norm.weight": parameter(1)}
+    old = manifest(quantised(1, range(4)) | norm)
+    one_part = {"layers.2.up_proj.scales": parameter(999, "F16", (1, 256))}
+    new = manifest(quantised(2, range(2)) | quantised(1, [2]) | one_part | quantised(3, [3], HQQ) | norm)
+    assert lines(old, new)[2:] == [
+        "~ layers.{0-2}.up_proj  gptq, 4 bits             3 modified",
+        "~ layers.3.up_proj      gptq, 4 bits -> hqq, U8  modified",
+    ]
+    units = to_json("m", compare(old, new), {})["units"]
+    assert [unit["name"] for unit in units] == [f"layers.{layer}.up_proj" for layer in range(4)]
+    assert units[2]["parameters"] == [f"layers.2.up_proj.{part}" for part in sorted(GPTQ)]
+
+
+def test_a_quantised_weight_of_a_renamed_module_has_one_old_name():
+    old, new = quantised(1, [0]), {name.replace("up_proj", "gate"): p for name, p in quantised(1, [0]).items()}
+    assert lines(manifest(old), manifest(new))[2:] == ["> layers.0.gate  gptq, 4 bits  renamed from layers.0.up_proj"]
+
+
+def test_a_quantised_weight_in_conflict_is_one_line():
+    reason = Reason("unit: part of a quantised weight that ours and theirs changed (gptq, 4 bits)")
+    values = quantised(1, range(2))
+    other = Digest("7" * 64)
+    conflicts = tuple(Conflict(n, reason, p, (p, Parameter(p.spec, other))) for n, p in sorted(values.items()))
+    shown = lines(None, manifest(values, conflicts=conflicts))
+    assert [line for line in shown if line.startswith("! ")] == [
+        f"! layers.{layer}.up_proj (gptq, 4 bits): {reason.text}" for layer in range(2)
+    ]

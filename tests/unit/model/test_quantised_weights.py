@@ -211,7 +211,7 @@ def test_experts_that_one_side_made_plain_are_one():
     plain = TensorSpec.of("BF16", (4, 64, 64))
     found = {"e.down_proj_blocks": [blocks, None], "e.down_proj_scales": [scales, None], "e.down_proj": [None, plain]}
     (unit,) = quantised_weights(found)
-    assert unit == Unit("e.down_proj", "quantised weight", "mxfp4, 4 bits or BF16", tuple(sorted(found)))
+    assert unit == Unit("e.down_proj", "quantised weight", ("mxfp4, 4 bits", "BF16"), tuple(sorted(found)))
 
 
 def test_parts_without_their_numbers_count_if_their_names_leave_no_doubt():

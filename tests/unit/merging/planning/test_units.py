@@ -65,8 +65,9 @@ def test_parts_of_a_quantised_weight_come_from_one_side_or_are_all_in_conflict(b
 @pytest.mark.parametrize("method", ["average", "ties", "task_arithmetic", "max"])
 def test_a_quantised_weight_is_never_merged_by_arithmetic_whatever_the_rule_says(bench, method):
     versions = [numbers("F8_E4M3"), (A, B, C)]
-    found = planned(bench, ("l.weight", "l.weight_scale"), versions, Rules.only(method, origin=".thetamerge line 2"))
-    assert set(actions(found).values()) == {"conflict"}
+    for rules in (Rules.only(method), Rules(choice("average"), (Rule("l.*", choice(method, rule_index=1)),))):
+        found = planned(bench, ("l.weight", "l.weight_scale"), versions, rules)
+        assert set(actions(found).values()) == {"conflict"}
     assert f"(fp8, 8 bits); the rules ({method}) do not merge it" in found.decisions[0].state
 
 
