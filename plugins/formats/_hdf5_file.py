@@ -21,12 +21,24 @@ MAGIC = b"\x89HDF\r\n\x1a\n"
 DATASPACE, LINK_INFO, DATATYPE, LINK, LAYOUT, FILTERS, CONTINUATION, SYMBOL_TABLE = 1, 2, 3, 6, 8, 11, 16, 17
 """The types of messages that are read."""
 
+_UNKNOWN = 4
+"""The first version of the superblock that is not known."""
+_LEAST_ROOT = 24
 _SHARED = 2
 _SIZES = (2, 4, 8)
 _MOST_PARTS = 1 << 20
 _MOST_NODE = 1 << 24
 _MESSAGE, _HEADER = 8, 16
 _TIMES, _PHASES, _ORDERED = 0x20, 0x10, 0x04
+
+
+def base_of(data: Content) -> int:
+    """Return what a file says that its addresses are relative to; -1 if it does not say so."""
+    version = data[len(MAGIC)] if data.nbytes > len(MAGIC) else _UNKNOWN
+    if version >= _UNKNOWN or data.nbytes < 2 * _LEAST_ROOT:
+        return -1
+    start, size = ((24, data[13]), (28, data[13]), (12, data[9]), (12, data[9]))[version]
+    return int.from_bytes(data[start : start + size], "little") if size in _SIZES else -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +59,11 @@ class Message:
 
 
 class File:
-    """Reads integers, addresses and headers of an HDF5 file that begins at the first byte.
+    """Reads integers, addresses and headers of an HDF5 file.
+
+    Args:
+        data: The file from its first byte on.
+        base: What the file says that its addresses are relative to.
 
     Attributes:
         data: The file.
@@ -60,20 +76,20 @@ class File:
         NotSplittable: The version is unknown, or the file has more than a million parts.
     """
 
-    def __init__(self, data: Content) -> None:
+    def __init__(self, data: Content, base: int = 0) -> None:
         self.data = data
         self._left = _MOST_PARTS
         self._seen: set[int] = set()
         version = self.number(len(MAGIC), 1)
-        if version > 3:  # noqa: PLR2004 - the newest there is
+        if version >= _UNKNOWN:
             raise NotSplittable(f"its superblock has version {version}, which is unknown")
         old = version < 2  # noqa: PLR2004 - the version whose root is an object header
         self.offset_size, self.length_size = (self.number(at, 1) for at in ((13, 14) if old else (9, 10)))
         if self.offset_size not in _SIZES or self.length_size not in _SIZES:
             raise FormatError(f"addresses of {self.offset_size} bytes and lengths of {self.length_size}")
         start = (24, 28)[version] if old else 12
-        if self.number(start, self.offset_size):
-            raise NotSplittable("it does not begin with its base address")
+        if self.number(start, self.offset_size) != base:
+            raise NotSplittable("its addresses are not relative to its first byte")
         self.root = self.address(start + (5 if old else 3) * self.offset_size) or 0
 
     def number(self, at: int, size: int) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import NotSplittable
 
 from ._hdf5_file import LINK, LINK_INFO, SYMBOL_TABLE
+from ._hdf5_heaps import Heap, records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _LONGEST_NAME = 1 << 12
 _GROUP_NODE, _CHUNK_NODE = 0, 1
+_BY_NAME = 5
+"""The kind of a B-tree of version 2 whose records are links by name."""
 _TYPED, _ORDERED, _ENCODED = 8, 4, 16
 _SOFT_LINK = 2
 
@@ -25,7 +27,7 @@ def links(file: File, messages: Sequence[Message]) -> Iterator[tuple[str, int]]:
 
     Raises:
         FormatError: A table or a name is damaged.
-        NotSplittable: The links are in a heap of their own.
+        NotSplittable: The links are in a heap that is compressed, or are too long.
     """
     for message in messages:
         if message.kind == SYMBOL_TABLE:
@@ -33,16 +35,25 @@ def links(file: File, messages: Sequence[Message]) -> Iterator[tuple[str, int]]:
             if tree is not None and heap is not None:
                 yield from _symbols(file, tree, heap)
         elif message.kind == LINK:
-            yield from _link(file, message)
+            yield from _link(file, message.start)
         elif message.kind == LINK_INFO:
             at = message.start + 2 + (8 if file.number(message.start + 1, 1) & 1 else 0)
-            if file.address(at) is not None:
-                raise NotSplittable("a group has its links in a fractal heap, which is not read")
+            heap, tree = (file.address(at + n * file.offset_size) for n in (0, 1))
+            if heap is not None and tree is not None:
+                yield from _dense(file, heap, tree)
 
 
-def _link(file: File, message: Message) -> Iterator[tuple[str, int]]:
-    at = message.start + 2
-    flags = file.number(message.start + 1, 1)
+def _dense(file: File, heap: int, tree: int) -> Iterator[tuple[str, int]]:
+    """Yield the links in a fractal heap, which a B-tree lists by name."""
+    found = Heap.at(file, heap)
+    for at, _ in records(file, tree, (_BY_NAME,)):
+        yield from _link(file, found.place(at + 4))
+
+
+def _link(file: File, start: int) -> Iterator[tuple[str, int]]:
+    """Yield the name and the address of the object of a hard link, given where its message begins."""
+    at = start + 2
+    flags = file.number(start + 1, 1)
     kind = file.number(at, 1) if flags & _TYPED else 0
     at += (flags & _TYPED > 0) + (8 if flags & _ORDERED else 0) + (flags & _ENCODED > 0)
     width = 1 << (flags & 3)

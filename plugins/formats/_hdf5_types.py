@@ -1,4 +1,4 @@
-"""The element types, shapes and layouts of the datasets of an HDF5 file."""
+"""The shapes and layouts of the datasets of an HDF5 file."""
 
 from __future__ import annotations
 
@@ -6,26 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import MAX_DIMENSIONS, Dtype, NotSplittable, dtype, opaque
+from git_theta_ext.interfaces import MAX_DIMENSIONS, NotSplittable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ._hdf5_file import File, Message
 
-_INTEGER, _FLOAT, _STRING, _COMPOUND, _REFERENCE, _ENUM, _VARIABLE, _ARRAY = 0, 1, 3, 6, 7, 8, 9, 10
-_POINTERS = (_COMPOUND, _REFERENCE, _VARIABLE, _ARRAY)
-"""Types whose values may be references to elsewhere in the file."""
-_FLOATS = {(2, 5, 10): "F16", (2, 8, 7): "BF16", (4, 8, 23): "F32", (8, 11, 52): "F64"}
-"""Names by size in bytes, size of the exponent and of the mantissa in bits."""
-_BIG_ENDIAN, _SIGNED = 1, 8
-_WIDTHS = (1, 2, 4, 8)
-_WIDEST = 100_000
-_BOOLEAN = 64
-"""Bytes at the start of an enumeration in which the name FALSE of numpy's booleans is."""
-_COMPACT, _CONTIGUOUS, _CHUNKED = range(3)
+_COMPACT, _CONTIGUOUS, _CHUNKED, _VIRTUAL = range(4)
 _LAYOUTS = (3, 4, 5)
 _FILTERED = 2
-TREE, SINGLE, IMPLICIT = range(3)
-"""How the chunks of a dataset are found: in a B-tree of version 1, one chunk, or one behind the other."""
+TREE, SINGLE, IMPLICIT, FIXED, EXTENSIBLE, TREE_2 = range(6)
+"""How chunks are found: one chunk, one behind the other, by an array, or by a B-tree of version 1 or 2."""
+_PARAMETERS = {IMPLICIT: 0, SINGLE: 0, FIXED: 1, EXTENSIBLE: 5, TREE_2: 6}
+"""The bytes between the kind of an index and its address."""
 
 _SIMPLE = 2
 
@@ -70,45 +64,26 @@ def shape_of(file: File, message: Message) -> tuple[int, ...] | None:
     return tuple(file.length(at + n * file.length_size) for n in range(rank))
 
 
-def element_of(file: File, at: int) -> Dtype | None:
-    """Return the element type that a datatype message describes; None if values are elsewhere in the file.
-
-    Raises:
-        FormatError: Elements are too wide.
-    """
-    kind, size = file.number(at, 1) & 0x0F, file.number(at + 4, 4)
-    if not size or kind in _POINTERS:
-        return None
-    if size > _WIDEST:
-        raise FormatError(f"elements of {size} bytes at byte {at}")
-    if kind in (_INTEGER, _FLOAT):
-        return _number(file, at, kind, size)
-    if kind == _ENUM and size == 1 and b"FALSE\0" in bytes(file.read(at, min(at + _BOOLEAN, file.data.nbytes))):
-        return dtype("BOOL")
-    return opaque(8 * size, f"S{size}" if kind == _STRING else f"h5t{kind}")
-
-
-def _number(file: File, at: int, kind: int, size: int) -> Dtype:
-    bits = file.number(at + 1, 3)
-    order = ">" if bits & _BIG_ENDIAN and size > 1 else "<"
-    if kind == _FLOAT:
-        name = _FLOATS.get((size, file.number(at + 13, 1), file.number(at + 15, 1)))
-        return dtype(name) if order == "<" and name else opaque(8 * size, f"{order}f{size}")
-    letter = "i" if bits & _SIGNED else "u"
-    whole = file.number(at + 8, 2) == 0 and file.number(at + 10, 2) == 8 * size
-    if order == "<" and whole and size in _WIDTHS:
-        return dtype(f"{letter.upper()}{8 * size}")
-    return opaque(8 * size, f"{order}{letter}{size}")
+def most_of(file: File, message: Message, shape: Sequence[int]) -> tuple[int | None, ...]:
+    """Return the sizes up to which each dimension of a dataset may grow; None where there is no limit."""
+    version, rank, flags = (file.number(message.start + n, 1) for n in range(3))
+    if not flags & 1:
+        return tuple(shape)
+    at = message.start + (8 if version == 1 else 4) + rank * file.length_size
+    sizes = [file.length(at + n * file.length_size) for n in range(rank)]
+    return tuple(None if size + 1 == 1 << 8 * file.length_size else size for size in sizes)
 
 
 def layout_of(file: File, message: Message) -> Contiguous | Chunked | None:
-    """Return where a layout message says that the values are; None if they are in the header itself.
+    """Return where a layout message says that the values are; None if they are in the header or elsewhere.
 
     Raises:
         FormatError: The chunks have too many dimensions.
     """
     at = message.start
     version, kind = file.number(at, 1), file.number(at + 1, 1)
+    if kind == _VIRTUAL:
+        return None
     if version not in _LAYOUTS or kind > _CHUNKED:
         raise NotSplittable(f"a dataset has layout {kind} of version {version}, which is not read")
     if kind == _COMPACT:
@@ -125,9 +100,9 @@ def layout_of(file: File, message: Message) -> Contiguous | Chunked | None:
     index = file.number(at, 1)
     if index == SINGLE and flags & _FILTERED:
         return Chunked(file.address(at + 5 + file.length_size), shape, index, file.length(at + 1))
-    if index in (SINGLE, IMPLICIT):
-        return Chunked(file.address(at + 1), shape, index)
-    raise NotSplittable("it has an index of chunks that is not read: a B-tree of version 2 or an array")
+    if index not in _PARAMETERS:
+        raise NotSplittable(f"it has an index of chunks of kind {index}, which is unknown")
+    return Chunked(file.address(at + 1 + _PARAMETERS[index]), shape, index)
 
 
 def _chunk_shape(file: File, at: int, rank: int, width: int) -> tuple[int, ...]:

@@ -1,35 +1,38 @@
 """HDF5 files: `.h5`, `.hdf5`, `.weights.h5`, as h5py and Keras write them.
 
 See https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html. A dataset in one piece is a tensor, and so is
-each chunk of a dataset in chunks; a chunk that passed a filter, such as compression, is a tensor of bytes. Datasets of
-references, texts of varying length and compound types stay literal. Reading takes at most 16 times the size of the
-structure between the tensors in memory, and stops after a million parts.
+each chunk of a dataset in chunks; a chunk that passed a filter, such as compression, is a tensor of bytes. Datasets
+whose values refer to elsewhere in the file, such as texts of varying length, stay literal. Reading takes at most 16
+times the size of the structure between the tensors in memory, and stops after a million parts.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import Extent, Literal, NotSplittable, TensorSpec, opaque
 
-from ._hdf5_file import DATASPACE, DATATYPE, FILTERS, LAYOUT, MAGIC, File
-from ._hdf5_trees import chunks, links
-from ._hdf5_types import IMPLICIT, TREE, Chunked, Contiguous, element_of, layout_of, shape_of
+from ._hdf5_chunks import places
+from ._hdf5_elements import element_of
+from ._hdf5_file import DATASPACE, DATATYPE, FILTERS, LAYOUT, MAGIC, File, base_of
+from ._hdf5_trees import links
+from ._hdf5_types import Contiguous, layout_of, most_of, shape_of
+from ._part import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
-    from git_theta_ext.interfaces import Content, Dtype, Layout
+    from git_theta_ext.interfaces import Content, Layout
 
     from ._hdf5_file import Message
 
 _LONGEST_NAMES = 1 << 16
 _DEEPEST = 64
-_MOST_LITERAL = 1 << 16
-_LEAST_CHUNK = 1 << 5
+_MOST_LITERAL = 1 << 26
+_LAST_START = 1 << 16
+"""Up to where a file may begin, after what its user put before it."""
 _SHARED_TYPES = {1: 8, 2: 2, 3: 2}
 """Where the address of a shared message is, by the version."""
 
@@ -41,8 +44,8 @@ class Hdf5Format:
     mergeable = True
 
     def detect(self, data: Content) -> bool:
-        """Return whether the file begins with the signature."""
-        return bytes(data[: len(MAGIC)]) == MAGIC
+        """Return whether the file begins with the signature, or has it after a block of its user, as MATLAB's have."""
+        return _start(data) is not None
 
     def parse(self, data: Content) -> list[Extent]:
         """Find the datasets. Their names are their paths, without the first slash.
@@ -51,16 +54,20 @@ class Hdf5Format:
 
         Raises:
             FormatError: The file is truncated or damaged; the message names the dataset if it is known.
-            NotSplittable: Groups or chunks are listed in a way that is not read, or there are too many.
+            NotSplittable: The version is unknown, there are too many groups and chunks, or too much is in none.
         """
-        file = File(data)
-        budget = _LONGEST_NAMES + data.nbytes
+        start = _start(data) or 0
+        file = File(Part(data, start, data.nbytes), start)
+        names, outside = _LONGEST_NAMES + data.nbytes, data.nbytes
         found = []
         for extent in _objects(file, file.root, "", 0):
-            budget -= len(extent.name)
-            if budget < 0:
+            names -= len(extent.name)
+            outside -= extent.spec.nbytes
+            if names < 0:
                 raise NotSplittable("the names of its datasets are longer than the file")
-            found.append(extent)
+            found.append(replace(extent, offset=start + extent.offset))
+        if outside > _MOST_LITERAL:
+            raise NotSplittable(f"{outside} bytes are outside of datasets that can be split")
         return found
 
     def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
@@ -78,14 +85,17 @@ class Hdf5Format:
 FORMAT = Hdf5Format()
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """A chunk of a dataset: its name, its spec before filters, and its place."""
-
-    name: str
-    spec: TensorSpec
-    address: int
-    nbytes: int
+def _start(data: Content) -> int | None:
+    """Return where the file begins; None if it does not."""
+    if bytes(data[: len(MAGIC)]) == MAGIC:
+        return 0
+    at = 512
+    while at <= _LAST_START and at < data.nbytes:
+        if bytes(data[at : at + len(MAGIC)]) == MAGIC:
+            # In an archive, such a file says that it begins at the first byte.
+            return at if base_of(Part(data, at, data.nbytes)) == at else None
+        at *= 2
+    return None
 
 
 def _objects(file: File, header: int, path: str, depth: int) -> Iterator[Extent]:
@@ -117,19 +127,23 @@ def _dataset(file: File, path: str, messages: Mapping[int, Message]) -> Iterator
     shape = shape_of(file, messages[DATASPACE])
     kind = element_of(file, _unshared(file, messages[DATATYPE]))
     if shape is None or kind is None:
-        if isinstance(layout, Chunked) or layout.nbytes > _MOST_LITERAL:
-            raise NotSplittable(f"dataset {path!r} is large, and has references or compound elements")
         return
     if isinstance(layout, Contiguous):
         yield from _whole(path, TensorSpec(kind, shape), layout)
         return
-    for chunk in _chunks(file, path, layout, shape, kind):
+    whole = TensorSpec(kind, layout.shape)
+    if not whole.nbytes or len(layout.shape) != len(shape):
+        raise FormatError(f"chunks {list(layout.shape)} of the shape {list(shape)}")
+    single = all(n <= size for n, size in zip(shape, layout.shape, strict=True))
+    most = most_of(file, messages[DATASPACE], shape)
+    for position, address, nbytes in places(file, layout, shape, most, whole.nbytes):
+        name = path if single else f"{path}[{','.join(map(str, position))}]"
         if FILTERS in messages:
-            yield Extent(chunk.name, TensorSpec(opaque(8, "filtered"), (chunk.nbytes,)), chunk.address)
-        elif chunk.nbytes == chunk.spec.nbytes:
-            yield Extent(chunk.name, chunk.spec, chunk.address)
+            yield Extent(name, TensorSpec(opaque(8, "filtered"), (nbytes,)), address)
+        elif nbytes == whole.nbytes:
+            yield Extent(name, whole, address)
         else:
-            raise FormatError(f"{chunk.name!r} has {chunk.nbytes} bytes instead of {chunk.spec.nbytes}")
+            raise FormatError(f"{name!r} has {nbytes} bytes instead of {whole.nbytes}")
 
 
 def _whole(path: str, spec: TensorSpec, layout: Contiguous) -> Iterator[Extent]:
@@ -151,39 +165,3 @@ def _unshared(file: File, message: Message) -> int:
         if other.kind == DATATYPE and not other.shared:
             return other.start
     raise FormatError(f"no element type at byte {address}")
-
-
-def _chunks(file: File, path: str, layout: Chunked, shape: Sequence[int], kind: Dtype) -> Iterator[_Chunk]:
-    """Yield the chunks of a dataset, in the order of their index."""
-    whole = TensorSpec(kind, layout.shape)
-    if not whole.nbytes or len(layout.shape) != len(shape) or layout.address is None:
-        raise FormatError(f"chunks {list(layout.shape)} of the shape {list(shape)}")
-    counts = [-(-n // size) for n, size in zip(shape, layout.shape, strict=True)]
-    single = all(n <= 1 for n in counts)
-    if layout.index == TREE:
-        places = chunks(file, layout.address, len(shape))
-    elif layout.index == IMPLICIT:
-        places = _implicit(file, layout, counts, whole.nbytes)
-    else:
-        places = iter([((0,) * len(shape), layout.address, layout.nbytes or whole.nbytes)])
-    for offset, address, nbytes in places:
-        position = ",".join(str(n // size) for n, size in zip(offset, layout.shape, strict=True))
-        yield _Chunk(path if single else f"{path}[{position}]", whole, address, nbytes)
-
-
-def _implicit(
-    file: File, layout: Chunked, counts: Sequence[int], nbytes: int
-) -> Iterator[tuple[tuple[int, ...], int, int]]:
-    """Yield the offset, the address and the size of chunks that follow each other."""
-    from itertools import product
-
-    assert layout.address is not None
-    count = math.prod(counts)
-    if layout.address + count * nbytes > file.data.nbytes:
-        raise FormatError(f"{count} chunks of {nbytes} bytes at byte {layout.address}; the file may be truncated")
-    if count > 1 and nbytes < _LEAST_CHUNK:
-        raise NotSplittable(f"it has chunks of {nbytes} bytes")
-    for number, position in enumerate(product(*map(range, counts)) if count else ()):
-        file.count()
-        offset = tuple(n * size for n, size in zip(position, layout.shape, strict=True))
-        yield offset, layout.address + number * nbytes, nbytes

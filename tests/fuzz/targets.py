@@ -188,7 +188,7 @@ def _onnx_seeds() -> list[bytes]:
 
 
 def _hdf5_seeds() -> list[bytes]:
-    return [(GOLDEN / "formats" / name).read_bytes() for name in ("model.h5", "model-latest.h5")]
+    return [(GOLDEN / "formats" / name).read_bytes() for name in ("model.h5", "model-latest.h5", "model-indexes.h5")]
 
 
 def _row_seeds() -> list[bytes]:

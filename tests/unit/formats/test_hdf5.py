@@ -16,12 +16,12 @@ from git_theta_ext.testing.formats import lay_out
 from git_theta_plugins.formats.hdf5 import FORMAT
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "formats"
-OLD, LATEST = ((GOLDEN / name).read_bytes() for name in ("model.h5", "model-latest.h5"))
+OLD, LATEST, INDEXES = ((GOLDEN / name).read_bytes() for name in ("model.h5", "model-latest.h5", "model-indexes.h5"))
 
 
 class TestHdf5(FormatTests):
     format = FORMAT
-    examples = {"old": OLD, "latest": LATEST}  # noqa: RUF012 - as the suite asks
+    examples = {"old": OLD, "latest": LATEST, "indexes": INDEXES}  # noqa: RUF012 - as the suite asks
 
     def test_datasets_and_chunks_are_tensors(self):
         layout, tensors = lay_out(FORMAT, OLD)
@@ -38,6 +38,7 @@ class TestHdf5(FormatTests):
             "chunks/packed[0,0]": "opaque8:filtered [12]",
             "chunks/packed[1,0]": "opaque8:filtered [12]",
             "chunks/single": "I16 [2,3]",
+            "more/complex": "C64 [3]",
             "more/fixed": "opaque16:S2 [2]",
             "more/named": "F32 [3]",
         }
@@ -115,26 +116,112 @@ def test_many_groups_and_chunks_are_found():
     assert tensors["layer_299/kernel"] == np.full(4, 299, "<f4").tobytes()
 
 
-def test_what_is_listed_in_ways_that_are_not_read_is_not_split():
+def stored(data):
+    """Return place and size in bytes of every dataset and chunk, by the names that they get, as h5py finds them."""
     import h5py
 
-    def heap(file):
-        for number in range(20):
-            file.create_group(f"{number}", track_order=True)["a"] = np.zeros(3)
+    found = {}
 
-    def growing(file):
-        file.create_dataset("a", data=np.zeros(9), chunks=(2,), maxshape=(None,))
+    def visit(name, item):
+        if not isinstance(item, h5py.Dataset):
+            return
+        if item.chunks is None:
+            found[name] = item.id.get_offset(), item.id.get_storage_size()
+            return
+        single = all(n <= size for n, size in zip(item.shape, item.chunks, strict=True))
+        for number in range(item.id.get_num_chunks()):
+            chunk = item.id.get_chunk_info(number)
+            at = ",".join(str(n // size) for n, size in zip(chunk.chunk_offset, item.chunks, strict=True))
+            found[name if single else f"{name}[{at}]"] = chunk.byte_offset, chunk.size
 
-    def references(file):
-        file.create_dataset("a", data=[b"text"] * 9000, dtype=h5py.string_dtype())
-
-    for fill, options in ((heap, {"track_order": True}), (growing, {"libver": "latest"}), (references, {})):
-        with pytest.raises(NotSplittable):
-            FORMAT.parse(memoryview(written(fill, **options)))
+    with h5py.File(io.BytesIO(data)) as file:
+        file.visititems(visit)
+    return found
 
 
-def test_texts_of_varying_length_and_compounds_stay_literal():
+LIMITS = {"fixed": (90, 60), "wider": (300, 61), "rows": (None, 60), "both": (None, None)}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("limits", LIMITS)
+def test_chunks_are_where_h5py_finds_them(limits, packed):
     def fill(file):
-        file["text"], file["complex"], file["w"] = "hello", np.ones(3, "c8"), np.zeros(2)
+        made = file.create_dataset(
+            "a", (90, 60), "i2", chunks=(2, 1), maxshape=LIMITS[limits], compression="gzip" if packed else None
+        )
+        made[3:70, ::7] = np.arange(67 * 9).reshape(67, 9)
 
-    assert lay_out(FORMAT, written(fill))[0].parameters == {"w": TensorSpec.of("F64", (2,))}
+    data = written(fill, libver="latest")
+    extents = FORMAT.parse(memoryview(data))
+    assert {extent.name: (extent.offset, extent.spec.nbytes) for extent in extents} == stored(data)
+    assert len(extents) > 300
+
+
+def test_chunks_of_a_dataset_that_grows_along_another_dimension_have_their_values():
+    # h5py itself gives these chunks wrong positions.
+    values = np.arange(48, dtype="i1").reshape(6, 8)
+    data = written(
+        lambda file: file.create_dataset("a", data=values, chunks=(2, 2), maxshape=(8, None)), libver="latest"
+    )
+    _, tensors = lay_out(FORMAT, data)
+    assert len(tensors) == 12
+    for row in range(3):
+        for column in range(4):
+            part = values[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+            assert tensors[f"a[{row},{column}]"] == part.tobytes()
+
+
+@pytest.mark.parametrize("options", [{"libver": "latest"}, {"track_order": True}, {"userblock_size": 2048}])
+def test_large_groups_are_read(options):
+    def fill(file):
+        for number in range(700):
+            file[f"{'layer' * (number % 9)}{number}/kernel"] = np.full(1, number, "f4")
+
+    data = written(fill, **options)
+    extents = FORMAT.parse(memoryview(data))
+    assert {extent.name: (extent.offset, extent.spec.nbytes) for extent in extents} == stored(data)
+    assert len(extents) == 700
+
+
+def test_a_file_in_an_archive_is_not_taken_for_one_behind_a_block():
+    assert not FORMAT.detect(memoryview(bytes(512) + OLD))
+    assert FORMAT.detect(memoryview(INDEXES))
+
+
+def test_elements_of_several_numbers_are_tensors():
+    def fill(file):
+        file["c8"], file["c16"] = np.ones(3, "c8"), np.ones(3, "c16")
+        file["records"] = np.zeros(4, [("x", "<f4"), ("y", "i8", (3,)), ("z", [("s", "S5")])])
+        file["array"] = np.zeros(2, [("m", "<f4", (2, 2))])
+
+    for version in ("earliest", "latest"):
+        assert {
+            name: str(spec) for name, spec in lay_out(FORMAT, written(fill, libver=version))[0].parameters.items()
+        } == {
+            "array": "opaque128:h5t6 [2]",
+            "c16": "C128 [3]",
+            "c8": "C64 [3]",
+            "records": "opaque264:h5t6 [4]",
+        }
+
+
+def test_what_refers_to_elsewhere_in_the_file_stays_literal():
+    import h5py
+
+    def fill(file):
+        file["text"], file["w"] = "hello", np.zeros(2)
+        file["references"] = np.array([file["w"].ref] * 9000, dtype=h5py.ref_dtype)
+        file.create_dataset("texts", data=[b"text"] * 9000, dtype=h5py.string_dtype())
+        file.create_dataset("lists", (3,), dtype=h5py.vlen_dtype("f4"), chunks=(1,))[0] = np.ones(4)
+        file.create_dataset("mixed", (2,), [("a", "f4"), ("b", h5py.string_dtype())])[0] = (1, "text")
+        file["none"] = h5py.Empty("f4")
+
+    for version in ("earliest", "latest"):
+        found = lay_out(FORMAT, written(fill, libver=version))[0].parameters
+        assert found == {"w": TensorSpec.of("F64", (2,))}
+
+
+def test_much_outside_of_datasets_is_not_split(monkeypatch):
+    monkeypatch.setattr("git_theta_plugins.formats.hdf5._MOST_LITERAL", 100)
+    with pytest.raises(NotSplittable, match="outside of datasets"):
+        FORMAT.parse(memoryview(OLD))
