@@ -83,6 +83,11 @@ def keep_answer(  # noqa: PLR0913 - named, and an answer has these parts
             opened.write(content)
 
 
+def has_answer(git_dir: str, git: str, path: str) -> bool:
+    """Return whether an answer is kept for a path; see ``keep_answer``."""
+    return os.path.exists(os.path.join(git_dir, *_FOLDER, git, _name(path)))
+
+
 def drop_answers(git_dir: str, git: str) -> None:
     """Remove the answers that are kept for other git processes, which left them.
 

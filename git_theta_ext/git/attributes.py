@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 DRIVER = "theta"
 FORMAT_ATTRIBUTE = "theta-format"
-MODEL_ATTRIBUTE = "theta-model"
 
 _OURS = {"filter": "filter=theta", "diff": "diff=theta", "merge": "merge=theta", "text": "-text"}
 _LFS = frozenset({"filter=lfs", "diff=lfs", "merge=lfs"})
@@ -97,19 +96,6 @@ def theta_paths(run: RunGit, paths: Iterable[str], *, cached: bool = False) -> d
         raise RepositoryError(f"unexpected output of git check-attr for {requested[0]!r}")
     answers = zip(requested, fields[2:-1:6], fields[5:-1:6], strict=True)
     return {path: None if chosen in _UNSET else chosen for path, driver, chosen in answers if driver == DRIVER}
-
-
-def model_names(run: RunGit, paths: Iterable[str]) -> dict[str, str]:
-    """Return the value of the attribute ``theta-model`` of each path that has one.
-
-    Args:
-        run: Runs git, as ``Repository.run`` does.
-        paths: Paths relative to the directory in which ``run`` runs git; they need not exist.
-    """
-    request = b"".join(os.fsencode(path) + b"\0" for path in paths)
-    answer = run("check-attr", "-z", "--stdin", MODEL_ATTRIBUTE, input=request) if request else b""
-    fields = [os.fsdecode(value) for value in answer.split(b"\0")][:-1]
-    return {path: name for path, name in zip(fields[::3], fields[2::3], strict=True) if name not in _UNSET}
 
 
 def read(path: Path) -> str:

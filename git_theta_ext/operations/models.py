@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.git.attributes import model_names
 from git_theta_ext.git.entries import EXECUTABLE, tree_entry
 from git_theta_ext.git.objects import object_infos, read_manifests, read_objects
+from git_theta_ext.git.path_attributes import model_names
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.interfaces import IndexedFormat
 from git_theta_ext.model.model_version import ModelVersion

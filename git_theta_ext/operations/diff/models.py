@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.models import compare_models
 from git_theta_ext.errors import FormatError
-from git_theta_ext.git.attributes import model_names
+from git_theta_ext.git.path_attributes import model_names
 from git_theta_ext.git.raw_diff import Changes, changes
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.model.shards import model_name

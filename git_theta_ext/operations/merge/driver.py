@@ -14,30 +14,23 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import StoreError, ThetaError
 from git_theta_ext.git.merge_file import merge_file
-from git_theta_ext.git.objects import blob_id
 from git_theta_ext.git.operation import FROM_INDEX, MERGE, current_operation, merged_commits
 from git_theta_ext.git.process import NESTED
 from git_theta_ext.git.revisions import check_two_sides
-from git_theta_ext.merging.planning.plan import plan
-from git_theta_ext.merging.record import Record
-from git_theta_ext.merging.rules.rules import Rules
-from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
+from git_theta_ext.model.manifest import MAX_MANIFEST, is_manifest
 from git_theta_ext.model.shards import is_text
-from git_theta_ext.operations.merge.model_driver import DriverCall, answer
-from git_theta_ext.operations.merge.planning import plan_checkpoint, without_torch
-from git_theta_ext.operations.merge.record import recorded_rules
-from git_theta_ext.operations.merge.result import remember, report
-from git_theta_ext.operations.merge.rule_sources import rule_sources
-from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_settings
-from git_theta_ext.operations.merge.run import merge
-from git_theta_ext.operations.merge.versions import read_version
+from git_theta_ext.operations.merge.checkpoint_driver import answer_ancestor, answer_checkpoint
+from git_theta_ext.operations.merge.driver_ahead import answer_ahead
+from git_theta_ext.operations.merge.driver_call import DriverCall
+from git_theta_ext.operations.merge.model_driver import answer_model
+from git_theta_ext.operations.merge.rules import warn_of_former_settings
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from git_theta_ext.git.operation import Operation
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.workspace import Workspace
 
 
@@ -65,58 +58,29 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
     """
     base_file, ours_file, theirs_file, marker_size, path = words
     repo, ours = workspace.repo, Path(ours_file)
-    virtual = int(marker_size) - _usual_size(repo, path) >= _ANCESTORS
+    virtual, nested = int(marker_size) - _usual_size(repo, path) >= _ANCESTORS, NESTED in os.environ
     try:
         contents = [_content(name, whole=is_text(path)) for name in (base_file, ours_file, theirs_file)]
-        meanwhile = partial(_conflicts_meanwhile, ours, contents[1])
         heads, operation = merged_commits(repo), MERGE if virtual else current_operation(repo)
         if operation.name in FROM_INDEX:
             check_two_sides(repo, path)
+        meanwhile = partial(_conflicts_meanwhile, ours, contents[1])
+        call = DriverCall(path, contents, marker_size, heads, operation, meanwhile)
         if not virtual:
             warn_of_former_settings(workspace.settings, workspace.reporter)
-            nested = NESTED in os.environ
-            call = DriverCall(path, contents, marker_size, heads, operation, meanwhile)
-            answered = None if nested else answer(workspace, call)
-            if answered is not None:
-                _write(ours, answered.content)
-                return CONFLICT if answered.conflicted else CLEAN
-        if is_text(path):
+        answered = None if virtual or nested else answer_model(workspace, call)
+        if answered is None and is_text(path):
             return merge_file(repo, ours_file, base_file, theirs_file)
-        base = read_version(contents[0], "the common ancestor's version", allow_conflicts=True) if contents[0] else None
-        sides = read_version(contents[1], "our version"), read_version(contents[2], "their version")
-        if virtual:
-            rules = Rules.only("conflict")
-            planned = plan(base, sides, rules)
-        else:
-            rules = _rules(workspace, operation, path, *sides)
-            planned = without_torch(plan_checkpoint(workspace, base, sides, rules))
-        outcome = merge(
-            workspace,
-            planned,
-            path,
-            heads,
-            label="merging",
-            meanwhile=lambda outcome: meanwhile(lambda: outcome().manifest),
-        )
-        _write(ours, outcome.manifest.to_bytes())
+        answered = answered or (answer_ancestor if virtual else answer_checkpoint)(workspace, call)
+        _write(ours, answered.content)
     except ThetaError as error:
         hint = error.hint or f"git checkout --ours {repo.argument(path)}, or --theirs"
         workspace.reporter.error(ThetaError(f"{path}: {error.message}; our version is kept", hint=hint))
         return CRASHED if isinstance(error, StoreError) else CONFLICT
-    if not virtual:
-        report(workspace, path, outcome, operation)
-        ids = [blob_id(content, repo.object_format) if content else None for content in contents]
-        record = Record.of(path, ids, heads, rules, planned, outcome.unread)
-        result = blob_id(outcome.manifest.to_bytes(), repo.object_format)
-        remember(workspace, heads, {path: (record, {path: result})})
-    return CONFLICT if outcome.conflicts and not virtual else CLEAN
-
-
-def _rules(workspace: Workspace, operation: Operation, path: str, *sides: Manifest) -> Rules:
-    """Return the rules for a checkpoint; if git repeats a merge, the rules that its commit records."""
-    recorded = None if operation.remade is None else recorded_rules(workspace, operation.remade, path)
-    names = [side.parameters for side in sides]
-    return merge_rules(rule_sources(workspace.repo), *names, operation=operation, recorded=recorded)
+    if not virtual and not nested:
+        with suppress(ThetaError):
+            answer_ahead(workspace, call)
+    return CONFLICT if answered.conflicted else CLEAN
 
 
 def _usual_size(repo: Repository, path: str) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from git_theta_ext.git.operation import Operation
     from git_theta_ext.git.repository import Repository
 
 _GENERATIONS = 16
@@ -36,6 +37,19 @@ class MergedTrees:
 
     base: str | None
     sides: tuple[str, ...]
+
+
+def candidate_trees(repo: Repository, heads: Sequence[str], operation: Operation) -> Iterator[MergedTrees]:
+    """Yield what git may be merging when it calls the merge driver. The caller compares contents.
+
+    Args:
+        repo: The repository.
+        heads: The current commit, and those that are merged into it.
+        operation: The operation that git is performing.
+    """
+    if operation.kind != "merge":
+        yield from trees_of_replay(repo, operation.name)
+    yield from trees_of_merge(repo, heads) if len(heads) > 1 else trees_in_progress(repo)
 
 
 def trees_of_merge(repo: Repository, heads: Sequence[str]) -> Iterator[MergedTrees]:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import posixpath
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError
-from git_theta_ext.git.answers import calling_git, drop_answers, keep_answer
 from git_theta_ext.git.objects import blob_id, read_objects
 from git_theta_ext.git.process import FINISHED_LATER
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import LayoutConflict
 from git_theta_ext.model.manifest import Manifest, is_manifest
+from git_theta_ext.operations.merge.driver_call import Answer, KeptAnswers
 from git_theta_ext.operations.merge.kept_models import keep, kept, rules_key
-from git_theta_ext.operations.merge.merged_trees import trees_in_progress, trees_of_merge, trees_of_replay
+from git_theta_ext.operations.merge.merged_trees import candidate_trees
 from git_theta_ext.operations.merge.model_directories import directories_of
 from git_theta_ext.operations.merge.record import recorded_rules
 from git_theta_ext.operations.merge.result import remember, report
@@ -24,54 +24,19 @@ from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from git_theta_ext.git.operation import Operation
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.models import ModelOutcome
-    from git_theta_ext.operations.merge.merged_trees import MergedTrees
+    from git_theta_ext.operations.merge.driver_call import DriverCall
     from git_theta_ext.operations.merge.model_directories import MergedDirectories, MergedModel
     from git_theta_ext.operations.workspace import Workspace
 
 _MOVED = Reason.of(ConflictCode.MODEL, "the model's files were divided otherwise, and git merges them one by one")
 
 
-@dataclass(frozen=True)
-class DriverCall:
-    """What git gives the merge driver.
-
-    Attributes:
-        path: Path of the file.
-        contents: The common ancestor's, our and their version as git stores them; empty if there is none.
-        marker_size: The size of conflict markers.
-        heads: The current commit, and those that are merged into it.
-        operation: The operation that git is performing.
-        meanwhile: Entered while values are computed, with a function that returns the file if they are not.
-    """
-
-    path: str
-    contents: Sequence[bytes]
-    marker_size: str
-    heads: Sequence[str]
-    operation: Operation
-    meanwhile: Callable[[Callable[[], Manifest]], AbstractContextManager[None]]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What git gets as the merged file.
-
-    Attributes:
-        content: The file.
-        conflicted: Whether git is to leave the file in conflict.
-    """
-
-    content: bytes
-    conflicted: bool
-
-
-def answer(workspace: Workspace, call: DriverCall) -> Answer | None:
+def answer_model(workspace: Workspace, call: DriverCall) -> Answer | None:
     """Return the merged version of a file; None if it is a model by itself, or the versions of others are unknown.
 
     The answers to the calls for the other files of the model are kept.
@@ -85,7 +50,7 @@ def answer(workspace: Workspace, call: DriverCall) -> Answer | None:
     """
     repo, path = workspace.repo, call.path
     oids = [blob_id(content, repo.object_format) if content else None for content in call.contents]
-    directories = directories_of(repo, _trees(repo, call.heads, call.operation), path, oids)
+    directories = directories_of(repo, candidate_trees(repo, call.heads, call.operation), path, oids)
     if directories is None:
         return None
     rules = rules_key(rule_sources(repo), call.operation)
@@ -103,17 +68,15 @@ def answer(workspace: Workspace, call: DriverCall) -> Answer | None:
                 f"git theta resolve {repo.argument(posixpath.dirname(path))}",
             )
     answered = _answer(merged, path, call.contents)
-    with suppress(OSError):
-        _keep_answers(repo, directories, merged, call)
+    _keep_answers(repo, directories, merged, call)
     return answered
 
 
 def _keep_answers(repo: Repository, directories: MergedDirectories, merged: MergedModel, call: DriverCall) -> None:
     """Keep the answers to the calls of the driver for the other files that all sides have and changed."""
-    git = calling_git()
-    if git is None:
+    kept_answers = KeptAnswers.of(repo)
+    if kept_answers is None:
         return
-    drop_answers(str(repo.git_dir), git)
     versions = [directories.files(directory) for directory in (directories.base, *directories.sides)]
     called = {path: [files.get(path) for files in versions] for path in versions[1].keys() & versions[2].keys()}
     called = {path: oids for path, oids in called.items() if path != call.path and len(set(oids)) == len(oids)}
@@ -121,22 +84,7 @@ def _keep_answers(repo: Repository, directories: MergedDirectories, merged: Merg
     for path, oids in called.items():
         with suppress(KeyError, ThetaError):  # a version is missing or broken; the call for this file reports it
             contents = [b"" if oid is None else stored[oid] for oid in oids]
-            answered = _answer(merged, path, contents)
-            keep_answer(
-                str(repo.git_dir),
-                git,
-                path=path,
-                marker_size=call.marker_size,
-                versions=contents,
-                merged=answered.content,
-                code=int(answered.conflicted),
-            )
-
-
-def _trees(repo: Repository, heads: Sequence[str], operation: Operation) -> Iterator[MergedTrees]:
-    if operation.kind != "merge":
-        yield from trees_of_replay(repo, operation.name)
-    yield from trees_of_merge(repo, heads) if len(heads) > 1 else trees_in_progress(repo)
+            kept_answers.keep(call.to_merge(path, contents), _answer(merged, path, contents))
 
 
 def _merged(workspace: Workspace, directories: MergedDirectories, call: DriverCall) -> MergedModel | None:

@@ -6,7 +6,7 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import UsageError
-from git_theta_ext.git.attributes import model_names
+from git_theta_ext.git.path_attributes import model_names
 from git_theta_ext.model.shards import models_of
 from git_theta_ext.operations.models import indexes_in_worktree
 from git_theta_ext.util.text import shortlist

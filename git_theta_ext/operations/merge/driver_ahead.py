@@ -1,0 +1,108 @@
+"""Merge the other checkpoints of a merge when git calls the driver for the first one.
+
+Each call of the driver would start Python and import torch for one file. The answers are kept for git's later calls.
+Wherever it is not certain which files git will merge, each call merges its own file.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import StoreError, ThetaError
+from git_theta_ext.git.changed_paths import changed_files
+from git_theta_ext.git.objects import object_infos, read_objects
+from git_theta_ext.git.operation import FROM_INDEX
+from git_theta_ext.git.path_attributes import merged_by_driver
+from git_theta_ext.git.revisions import find_object, merge_bases
+from git_theta_ext.model.manifest import MAX_MANIFEST, is_manifest
+from git_theta_ext.operations.merge.checkpoint_driver import answer_checkpoint
+from git_theta_ext.operations.merge.driver_call import KeptAnswers
+from git_theta_ext.operations.merge.merged_trees import candidate_trees
+from git_theta_ext.operations.merge.model_driver import answer_model
+from git_theta_ext.util.files import replace_content
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.operations.merge.driver_call import DriverCall
+    from git_theta_ext.operations.merge.merged_trees import MergedTrees
+    from git_theta_ext.operations.workspace import Workspace
+
+
+def answer_ahead(workspace: Workspace, call: DriverCall) -> None:
+    """Merge the other checkpoints that both sides changed, and keep the answers to git's calls for them.
+
+    A file that cannot be merged is left to its own call, which reports why.
+
+    Args:
+        workspace: The repository and its store.
+        call: The call that git made, and that is answered.
+
+    Raises:
+        RepositoryError: Git cannot read its objects.
+    """
+    repo, answers = workspace.repo, KeptAnswers.of(workspace.repo)
+    trees = None if answers is None else _merged_trees(repo, call)
+    if answers is None or trees is None:
+        return
+    others = _others(repo, call, trees)
+    if not others or not _is_first(repo, answers, trees):
+        return
+    for other in _calls(repo, call, others):
+        # The answers for all files of a model of several files are kept when its first file is merged.
+        if not answers.has(other.path):
+            try:
+                answers.keep(other, answer_model(workspace, other) or answer_checkpoint(workspace, other))
+            except StoreError:
+                return  # the next file would not be stored either
+            except ThetaError:
+                continue
+
+
+def _merged_trees(repo: Repository, call: DriverCall) -> MergedTrees | None:
+    """Return what git merges; None if there are several candidates, or none."""
+    if call.operation.name in FROM_INDEX:
+        return None
+    if call.operation.kind == "merge" and len(merge_bases(repo, call.heads)) != 1:
+        return None
+    oids = call.oids(repo.object_format)
+    found = {trees for trees in candidate_trees(repo, call.heads, call.operation) if _oids(repo, trees, call) == oids}
+    return found.pop() if len(found) == 1 else None
+
+
+def _oids(repo: Repository, trees: MergedTrees, call: DriverCall) -> list[str | None]:
+    return [None if tree is None else find_object(repo, f"{tree}:{call.path}") for tree in (trees.base, *trees.sides)]
+
+
+def _is_first(repo: Repository, answers: KeptAnswers, trees: MergedTrees) -> bool:
+    """Return whether this is the first call of a merge; a call that is killed does not let the next one try again."""
+    note = f"{answers.git} {trees.base} {' '.join(trees.sides)}\n".encode()
+    file = repo.git_dir / "theta" / "merging" / "ahead"
+    with suppress(OSError):
+        if not file.exists() or file.read_bytes() != note:
+            replace_content(file, note)
+            return True
+    return False
+
+
+def _others(repo: Repository, call: DriverCall, trees: MergedTrees) -> dict[str, tuple[str | None, ...]]:
+    """Return the object ids of the versions of the other files for which git runs our driver; not of renamed ones."""
+    if trees.base is None:
+        return {}
+    ours, theirs = (changed_files(repo, trees.base, side) for side in trees.sides)
+    both = {path: (*ours[path], theirs[path][1]) for path in ours.keys() & theirs.keys() - {call.path}}
+    differing = sorted(path for path, (_, our_oid, their_oid) in both.items() if our_oid != their_oid)
+    return {path: both[path] for path in merged_by_driver(repo.run, differing)}
+
+
+def _calls(repo: Repository, call: DriverCall, others: Mapping[str, tuple[str | None, ...]]) -> Iterator[DriverCall]:
+    """Yield git's calls of the driver for files that are manifests in all versions."""
+    for path, versions in others.items():
+        oids = [oid for oid in versions if oid is not None]
+        infos = object_infos(repo, oids)
+        if all(oid in infos and infos[oid].nbytes <= MAX_MANIFEST for oid in oids):
+            stored = dict(read_objects(repo, oids))
+            if all(map(is_manifest, stored.values())):
+                yield call.to_merge(path, [b"" if oid is None else stored[oid] for oid in versions])
