@@ -33,6 +33,7 @@ PRESETS = {
     "numpy": Preset(("*.npy", "*.npz"), "Arrays of numpy"),
     "onnx": Preset(("*.onnx", "*.onnx_data", "*.onnx.data"), "ONNX models with their external data"),
     "peft": Preset(("adapter_model*.safetensors", "adapter_model*.bin"), "Adapters of PEFT"),
+    "sklearn": Preset(("*.joblib", "*.pkl", "*.pickle"), "Models of scikit-learn, and other pickles with arrays"),
     "torch": Preset(
         ("*.pt", "*.pth", "*.pt2", "*.ckpt", "*.bin"), "Files of `torch.save`, `torch.jit` and `torch.export`"
     ),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from git_theta_ext.errors import FormatError
+
 if TYPE_CHECKING:
     from git_theta_ext.interfaces import Content
 
@@ -23,9 +25,9 @@ class PickleStream:
 
     def __init__(self, data: Content, start: int = 0, end: int | None = None) -> None:
         self._data = data
-        last = data.nbytes if end is None else end
-        self._end = min(last, start + MAX_BYTES)
-        self._cut = self._end < last
+        self._last = data.nbytes if end is None else end
+        self._end = min(self._last, start + MAX_BYTES)
+        self._cut = self._end < self._last
         self._next = start  # the first byte that was not read
         self._held = b""
         self._at = 0
@@ -39,6 +41,22 @@ class PickleStream:
     def exceeded(self) -> bool:
         """Whether the pickle was read up to the limit and did not end there."""
         return self._cut and self.tell() == self._end
+
+    def skip(self, size: int) -> None:
+        """Skip so many bytes, which do not count for the limit.
+
+        Raises:
+            FormatError: The file ends before.
+        """
+        start = self.tell() + size
+        if start > self._last:
+            raise FormatError("a pickle ends early; the file may be truncated")
+        if self._at + size <= len(self._held):
+            self._at += size
+        else:
+            self._next, self._held, self._at = start, b"", 0
+        self._end = min(self._last, self._end + size)
+        self._cut = self._end < self._last
 
     def tell(self) -> int:
         """Return the position in the file."""

@@ -114,7 +114,7 @@ def read_objects(data: PickleStream) -> tuple[dict[str, Storage], Iterator[tuple
         return storage
 
     budget = Budget(data.nbytes)
-    return storages, _leaves(Machine(_call, load, budget).run(data), budget)
+    return storages, leaves_of(Machine(_call, load, budget).run(data), budget)
 
 
 def _call(function: object, args: tuple[Any, ...], depth: int = 0) -> object:
@@ -182,7 +182,8 @@ def tensor_of(storage: Storage, kind: Dtype, offset: object, shape: object, stri
 _Path = tuple["_Path | None", str]
 
 
-def _leaves(root: object, budget: Budget) -> Iterator[tuple[str, Leaf]]:
+def leaves_of(root: object, budget: Budget) -> Iterator[tuple[str, Leaf]]:
+    """Yield every storage and tensor in an object once, with the first path to it."""
     # A loop and not recursion, because the file determines the depth.
     pending: list[tuple[_Path | None, object, Iterator[tuple[object, object]]]] = [(None, None, iter([(None, root)]))]
     seen: set[int] = set()

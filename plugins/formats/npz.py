@@ -143,12 +143,17 @@ def _evaluate(header: str) -> tuple[Dtype | None, tuple[int, ...]]:
         case {"descr": descr, "fortran_order": bool() as fortran, "shape": tuple() as shape} if all(
             type(n) is int for n in shape
         ):
-            return _dtype(descr), shape[::-1] if fortran else shape
+            return dtype_of(descr), shape[::-1] if fortran else shape
     raise FormatError("the .npy header lacks descr, fortran_order or shape")
 
 
-def _dtype(descr: object) -> Dtype | None:
-    """Return an element type; None if elements have no bytes."""
+def dtype_of(descr: object) -> Dtype | None:
+    """Return an element type, as numpy describes it; None if elements have no bytes.
+
+    Raises:
+        FormatError: It is no element type.
+        NotSplittable: Elements are Python objects, or large.
+    """
     if isinstance(descr, str) and descr in _DTYPES:
         return dtype(_DTYPES[descr])
     size = _item_size(descr)

@@ -199,6 +199,15 @@ def _keras_seeds() -> list[bytes]:
     return [(GOLDEN / "formats" / "model.keras").read_bytes()]
 
 
+def _array_pickles() -> list[bytes]:
+    import pickle
+
+    import numpy as np
+
+    tree = {"coef_": np.arange(12.0).reshape(3, 4), "f": np.asfortranarray(np.ones((4, 5))), "raw": bytes(70)}
+    return [(GOLDEN / "formats" / "model.joblib").read_bytes(), *(pickle.dumps(tree, protocol) for protocol in (3, 5))]
+
+
 def _format(name: str) -> Callable[[bytes], None]:
     def run(data: bytes) -> None:
         from git_theta_ext.testing.formats import assemble, lay_out
@@ -600,7 +609,8 @@ TARGETS = {
     "tar": Target(_tar_seeds, _format("tar")),
     "torch_legacy": Target(_legacy_seeds, _format("torch_legacy")),
     "dcp_index": Target(_dcp_index_seeds, _dcp_index),
-    "pickle": Target(_pickles, _pickle),
+    "torch pickle": Target(_pickles, _pickle),
+    "pickle": Target(_array_pickles, _format("pickle")),
     "npz": Target(_npz_seeds, _format("npz")),
     "gguf": Target(_gguf_seeds, _format("gguf")),
     "flax": Target(_flax_seeds, _format("flax")),
