@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces.prediction import PredictingEncoding
     from git_theta_ext.interfaces.remotes import (
         GitCommands,
+        MarkingRemote,
         ObjectServer,
         RangeRemote,
         ReadOnlyRemote,
@@ -94,6 +95,7 @@ __all__ = [
     "Literal",
     "LockingRemote",
     "Locks",
+    "MarkingRemote",
     "MergeContract",
     "MergeMethod",
     "ModelIndex",

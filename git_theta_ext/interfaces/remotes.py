@@ -105,6 +105,22 @@ class RangeRemote(Protocol):
         ...
 
 
+@runtime_checkable
+class MarkingRemote(Protocol):
+    """A remote that remembers which of its packs are damaged, for example because it takes no other bytes for them.
+
+    Such packs are the last ones that anybody fetches, and no push relies on them.
+    """
+
+    def marked(self) -> set[str]:
+        """Return the keys of packs that somebody found damaged."""
+        ...
+
+    def mark(self, keys: Iterable[str]) -> None:
+        """Remember that packs are damaged. Keys that are marked, or of packs that do not exist, change nothing."""
+        ...
+
+
 class GitCommands(Protocol):
     """A git repository in which a remote can run git."""
 

@@ -10,13 +10,18 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from git_theta_ext.interfaces.remotes import MarkingRemote
+from git_theta_ext.model.remote_keys import pack_key, pack_of_key
 from git_theta_ext.transfer.complete import forget_complete
 from git_theta_ext.transfer.records import record_path
+from git_theta_ext.transfer.retry import retried
 from git_theta_ext.util.files import replace_content
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from pathlib import Path
+
+    from git_theta_ext.interfaces import Remote
 
 _VERSION = 1
 
@@ -49,3 +54,24 @@ def note_damaged(root: Path, url: str, damaged: AbstractSet[str], sound: Abstrac
         replace_content(path, json.dumps({"version": _VERSION, "packs": sorted(now)}).encode())
     if now - known:
         forget_complete(root, url)
+
+
+def learn_damaged(root: Path, url: str, plugin: Remote) -> None:
+    """Record which packs of a remote other users found damaged, if the remote says it.
+
+    Raises:
+        RemoteError: It cannot be reached.
+    """
+    if isinstance(plugin, MarkingRemote):
+        names = map(pack_of_key, retried(plugin.marked))
+        note_damaged(root, url, {name for name in names if name is not None})
+
+
+def tell_damaged(root: Path, url: str, plugin: Remote) -> None:
+    """Tell other users of a remote which of its packs were found damaged, if the remote can.
+
+    Raises:
+        RemoteError: It cannot be reached.
+    """
+    if isinstance(plugin, MarkingRemote) and (names := read_damaged(root, url)):
+        retried(lambda: plugin.mark(map(pack_key, names)))

@@ -19,7 +19,7 @@ from git_theta_ext.store.locations import Verdict, flattened, in_packs
 from git_theta_ext.store.packs.format import MAX_HEADER, PREFIX_BYTES, header_length, read_header
 from git_theta_ext.store.packs.reader import read_head_of, read_pack_header
 from git_theta_ext.store.temporary import temporary
-from git_theta_ext.transfer.damaged import read_damaged
+from git_theta_ext.transfer.damaged import learn_damaged, read_damaged
 from git_theta_ext.transfer.meter import Meter
 from git_theta_ext.transfer.records import heads_directory
 from git_theta_ext.transfer.retry import retried
@@ -108,6 +108,7 @@ def read_remote_index(store: Store, remote: OpenedRemote) -> RemoteIndex:
 
     with ThreadPoolExecutor(_READERS) as executor:
         headers = list(ordered_map(executor, read, names, 4 * _READERS))
+    learn_damaged(store.root, remote.url, remote.plugin)
     readable = {name: header for name, header in zip(names, headers, strict=True) if header is not None}
     damaged = {name: readable.pop(name) for name in read_damaged(store.root, remote.url) & set(readable)}
     return RemoteIndex(readable, frozenset(indexed), store.verdicts.bad_entries(), damaged)

@@ -15,7 +15,7 @@ from git_theta_ext.store.maintenance.copying import renamed, whole_again
 from git_theta_ext.store.maintenance.extract import extract_packs
 from git_theta_ext.store.packs.writer import grouped
 from git_theta_ext.transfer.arrived import keep_sound
-from git_theta_ext.transfer.damaged import note_damaged, read_damaged
+from git_theta_ext.transfer.damaged import note_damaged, read_damaged, tell_damaged
 from git_theta_ext.transfer.early import FinalPacks
 from git_theta_ext.transfer.extracts import bring_ranges
 from git_theta_ext.transfer.incoming import bring_pack, forget_abandoned
@@ -162,6 +162,7 @@ def push(
                     f"{remote.name} ({remote.url}) removed pack {min(gone)} right after the push",
                     hint="wait until the garbage collection on the remote has finished, then git push",
                 )
+    tell_damaged(store.root, remote.url, remote.plugin)
     return plan
 
 

@@ -36,6 +36,17 @@ def object_path(oid: str) -> str:
     return f"objects/{oid[:2]}/{oid[2:]}"
 
 
+def mark_path(name: str) -> str:
+    """Return the path of the file that says that a pack is damaged."""
+    return f"damaged/{name[:2]}/{name[2:]}"
+
+
+def pack_of_mark_path(path: str) -> str | None:
+    """Return the name of the pack that the file at a path says to be damaged; None for other paths."""
+    folder, _, rest = path.partition("/")
+    return pack_of_path(f"packs/{rest}") if folder == "damaged" else None
+
+
 def is_heads_path(path: str) -> bool:
     """Return whether a path is that of a file of index entries."""
     return _HEADS.fullmatch(path) is not None

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, MissingError, UsageError
 from git_theta_ext.interfaces import check_key, check_prefix
 
-from ._index_format import MAX_HEADS, is_heads_path, join_heads, split_heads
+from ._index_format import MAX_HEADS, is_heads_path, join_heads, mark_path, pack_of_mark_path, split_heads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from ._index_ref import IndexRef
 
+_MARK = b"damaged\n"
 _KEY = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})|index/([0-9a-f]{64})")
 
 
@@ -131,6 +132,23 @@ class PackIndex:
             files[f"heads/{sha256(heads).hexdigest()}"] = heads
             wrong = {path for name in replaced for path in packs[name]}
             self._take(self._ref.add(files, f"Add {len(new)} packs of parameters", wrong))
+
+    def marked(self) -> set[str]:
+        """Return the keys of packs that somebody found damaged."""
+        with self._lock:
+            return {f"packs/{name[:2]}/{name}" for name in self._marked()}
+
+    def mark(self, keys: Iterable[str]) -> None:
+        """Note packs of the index that are damaged, for everybody, in one commit."""
+        with self._lock:
+            new = (set(map(pack_name, keys)) & self._read().keys()) - self._marked()
+            if new:
+                files = {mark_path(name): _MARK for name in new}
+                self._take(self._ref.add(files, f"Note {len(new)} damaged packs of parameters"))
+
+    def _marked(self) -> set[str]:
+        self._read()
+        return {name for path in self._files or () if (name := pack_of_mark_path(path)) is not None}
 
     def _read(self) -> dict[str, str]:
         """Return the object id of the file that stands for each pack, by name. The caller holds the lock."""

@@ -74,7 +74,7 @@ REMOTE = RemoteType((), open_remote)
 
 
 class Git:
-    """See ``Remote``.
+    """See ``Remote`` and ``MarkingRemote``.
 
     A pack that turns out to be lost is not listed any more, so that a push sends it again.
 
@@ -170,6 +170,14 @@ class Git:
         if gone:
             self._index.lost.add(self._index.names())
         return {key for key, name in wanted.items() if name in listed - self._index.lost.names()}
+
+    def marked(self) -> set[str]:
+        """Return the keys of packs that somebody found damaged; see ``MarkingRemote``."""
+        return self._index.marked()
+
+    def mark(self, keys: Iterable[str]) -> None:
+        """Remember that packs are damaged."""
+        self._index.mark(keys)
 
     def _parts(self, name: str) -> Parts:
         """Return the parts of a pack on the remote.

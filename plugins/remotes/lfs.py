@@ -96,7 +96,7 @@ REMOTE = RemoteType((), open_remote, open_objects)
 
 
 class Lfs:
-    """See ``Remote`` and ``LockingRemote``.
+    """See ``Remote``, ``LockingRemote`` and ``MarkingRemote``.
 
     The index is fetched when it is first needed, and if another push changed it before ``publish``. A pack of the index
     that the server turns out to lack is not listed any more, so that a push uploads it again.
@@ -195,6 +195,14 @@ class Lfs:
             lost |= self._absent(names[MAX_OBJECTS:])
         self._index.lost.add(lost)
         return {key for key, name in wanted.items() if name in listed and name not in lost}
+
+    def marked(self) -> set[str]:
+        """Return the keys of packs that somebody found damaged; see ``MarkingRemote``."""
+        return self._index.marked()
+
+    def mark(self, keys: Iterable[str]) -> None:
+        """Remember that packs are damaged."""
+        self._index.mark(keys)
 
     @contextmanager
     def _noting_loss(self, name: str) -> Iterator[None]:

@@ -13,7 +13,7 @@ from lfs_packs import KEY, NAME, PACK, key_of, opened, pointer, published
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.interfaces import RemoteContext
+from git_theta_ext.interfaces import MarkingRemote, RemoteContext
 from git_theta_plugins.remotes._index_format import join_heads
 from git_theta_plugins.remotes.lfs import open_remote
 
@@ -84,6 +84,21 @@ def test_the_index_has_the_canonical_pointer_of_each_pack(host, remote, pack):
     at = f"refs/theta/index:packs/{NAME[:2]}/{NAME[2:]}"
     done = subprocess.run(["git", "-C", bare, "cat-file", "blob", at], capture_output=True, check=True)
     assert done.stdout == pointer(NAME, len(PACK))
+
+
+def test_damaged_packs_are_marked_for_everybody_once(host, url, remote, pack, tmp_path):
+    published(remote, pack)
+    assert remote.marked() == set()
+    remote.mark([KEY, key_of(b"not there")])
+    bare = ["git", "-C", str(host.root / "git" / "models.git"), "rev-parse", "refs/theta/index"]
+    tip = subprocess.check_output(bare)
+    subprocess.run(["git", "init", "--quiet", str(tmp_path / "second")], check=True)
+    other = opened(url, tmp_path / "second")
+    assert other.marked() == remote.marked() == {KEY}
+    assert isinstance(other, MarkingRemote)
+    assert set(other.list("")) == {KEY, f"index/{NAME}"}
+    other.mark([KEY])
+    assert subprocess.check_output(bare) == tip
 
 
 def test_a_hostile_index_adds_nothing_but_errors(host, url, local, pack, tmp_path):

@@ -76,7 +76,9 @@ def test_a_poisoned_object_of_the_right_size_is_found_and_replaced(
     assert "git theta push --all origin" in found.stderr
     work.git("theta", "push", "--all", "origin")
     assert host.stored() & before == before
+    host.log.clear()
     assert clone(url, tmp_path / "clone").problems(MODEL, model(2)) == []
+    assert not [request for request in host.requests("GET ") if request.path.rpartition("/")[2] in before]
     assert work.git("theta", "fsck", "--full", "--remote", "origin").endswith("has everything")
 
 
