@@ -17,12 +17,12 @@ FILE, CONFIG = f"{FOLDER}/adapter_model.safetensors", f"{FOLDER}/adapter_config.
 A, B = (f"base_model.model.l.lora_{factor}.weight" for factor in "AB")
 
 
-def write(repo: Repo, seed: int, rank: int, alpha: float) -> np.ndarray:
+def write(repo: Repo, seed: int, rank: int, alpha: float, **settings: str) -> np.ndarray:
     """Write an adapter and return its update."""
     drawn = np.random.default_rng(seed)
     factors = {A: drawn.normal(size=(rank, 6)).astype("f4"), B: drawn.normal(size=(5, rank)).astype("f4")}
     repo.write(save(factors), FILE)
-    config = {"peft_type": "LORA", "r": rank, "target_modules": ["l"], "lora_alpha": alpha}
+    config = {"peft_type": "LORA", "r": rank, "target_modules": ["l"], "lora_alpha": alpha, **settings}
     repo.write(json.dumps(config, indent=1).encode(), CONFIG)
     return update(repo)
 
@@ -93,6 +93,25 @@ def test_the_strategy_writes_both_files(repo: Repo) -> None:
     np.testing.assert_allclose(update(repo), wanted, rtol=1e-4, atol=1e-4)
     described = "\n  adapter: LoRA, 1 module, r 5, alpha 8 (scale 1.6)\n"
     assert all(described in repo.git("theta", "show", f"HEAD:{name}") for name in (FOLDER, FILE))
+
+
+@pytest.mark.parametrize(("command", "side"), [("merge", "theirs"), ("rebase", "ours")])
+def test_a_side_is_taken_with_its_configuration(repo: Repo, command: str, side: str) -> None:
+    write(repo, 0, 2, 4)
+    repo.commit("base")
+    repo.git("branch", "side")
+    write(repo, 1, 2, 6, base_model_name_or_path="a/one")
+    repo.commit("ours")
+    repo.switch("side")
+    wanted = write(repo, 2, 3, 8, base_model_name_or_path="a/other")
+    config = repo.read(CONFIG)
+    repo.commit("theirs")
+    repo.switch("main")
+    assert repo.run(command, "side", check=False).returncode == 1
+    repo.git("theta", "resolve", "--method", side, FOLDER)
+    assert repo.read(CONFIG) == config
+    assert (update(repo) == wanted).all()
+    assert "U" not in repo.git("status", "--porcelain")
 
 
 def config_of(repo: Repo) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from git_theta_ext.model.json_text import written_like
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 _MISSING = object()
 _SCALES = frozenset({"r", "lora_alpha", "rank_pattern", "alpha_pattern"})
@@ -74,6 +74,23 @@ def merge_configs(before: bytes | None, sides: Sequence[bytes | None]) -> Merged
     changed = dict.fromkeys(version for version in versions if version != before)
     versions = (*changed, *versions) if len(changed) == 1 else versions
     return MergedConfig(tuple(dict.fromkeys(versions)), content, tuple(key for key in clashes if key not in _SCALES))
+
+
+def taken_config(config: bytes, side: bytes, taken: Collection[str], kept: Collection[str]) -> bytes:
+    """Return a configuration under which some LoRAs are those of a side, and others stay what they are.
+
+    Args:
+        config: The configuration that the others have now.
+        side: The configuration of the side.
+        taken: The modules whose factors are taken from the side.
+        kept: The other modules.
+
+    Raises:
+        MergeError: A configuration is not supported.
+    """
+    before, after = Scaling.of(read_object(config)), Scaling.of(read_object(side))
+    fits = {module: before.fit(module) for module in kept} | {module: after.fit(module) for module in taken}
+    return MergedConfig((config, side), read_object(config)).fitted(fits)
 
 
 def read_object(data: bytes) -> Mapping[str, Any]:

@@ -54,15 +54,19 @@ def with_one_meaning(plan: Plan, before: bytes | None, sides: Sequence[bytes | N
     configs = [read_object(side or b"") for side in sides]
     if merged is None or all(config.get("peft_type") == _LORA for config in configs):
         return plan
-    wanted = _meaning(merged.content)
-    meanings = [_meaning(config) for config in configs]
-    fitting = {number for number, meaning in enumerate(meanings) if meaning == wanted}
-    if len(fitting) == len(sides):
+    keys = sorted({key for config in configs for key in differing_meaning(config, merged.content)})
+    fitting = {number for number, config in enumerate(configs) if not differing_meaning(config, merged.content)}
+    if not keys:
         return plan
-    keys = sorted({key for one in meanings for key in {*one, *wanted} if one.get(key) != wanted.get(key)})
     reason = Reason.of(ConflictCode.UNIT, f"{CONFIG} of the sides: {shortlist(keys)} differ")
     rows = tuple(row if _origins(row) <= fitting else row.in_conflict(reason) for row in plan.decisions)
     return replace(plan, decisions=rows)
+
+
+def differing_meaning(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the settings by which two configurations give the parameters of an adapter different meanings."""
+    meanings = _meaning(one), _meaning(other)
+    return [key for key in dict.fromkeys([*meanings[0], *meanings[1]]) if meanings[0].get(key) != meanings[1].get(key)]
 
 
 def _origins(decision: Decision) -> set[int]:

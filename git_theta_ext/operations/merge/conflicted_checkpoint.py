@@ -18,12 +18,14 @@ from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.record import Step
 from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.model.shards import is_adapter
 from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted
+from git_theta_ext.operations.merge.adapter_resolution import configs_of_sides, take_config
 from git_theta_ext.operations.merge.adapter_scales import scales_to_resolve
 from git_theta_ext.operations.merge.computation import engine
-from git_theta_ext.operations.merge.inputs import config_in_worktree, fetch_values, gather_resolution
+from git_theta_ext.operations.merge.inputs import adapter_files, config_in_worktree, fetch_values, gather_resolution
 from git_theta_ext.operations.merge.record import note_step
-from git_theta_ext.operations.merge.resolve import resolve, skeletons_to_read, values_to_read
+from git_theta_ext.operations.merge.resolve import resolve, sides_of, skeletons_to_read, values_to_read
 from git_theta_ext.operations.staging.stage import Staged, stage_manifests
 from git_theta_ext.operations.sync.fetch import ensure_digests, ensure_local
 from git_theta_ext.util.files import reporting_os_errors
@@ -134,6 +136,12 @@ def resolve_conflicts(
     )
     content = resolved.to_bytes()
     file = _write(workspace.repo, checkpoint, content)
+    base, *sides = sides_of(checkpoint.manifest)
+    if is_adapter(checkpoint.path) and choice.method in (base, *sides):
+        before, after = ({conflict.name for conflict in m.conflicts} for m in (checkpoint.manifest, resolved))
+        files = inputs.adapters or adapter_files(repo, checkpoint.path, heads)
+        configs = configs_of_sides(repo, checkpoint.path, files, tuple(sides))
+        take_config(workspace, checkpoint.path, config, configs, resolved, before - after, choice.method)
     if checkpoint.content is not None:
         kind = repo.object_format
         step = Step(Rules(choice), tuple(patterns), () if patterns else _unread(store, resolved))

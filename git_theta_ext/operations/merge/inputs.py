@@ -154,7 +154,7 @@ def gather_resolution(
     """
     adapters = None
     if has_scaled_pairs(conflict.name for conflict in manifest.conflicts):
-        adapters = _adapter_files(workspace.repo, path, commits)
+        adapters = adapter_files(workspace.repo, path, commits)
     return ResolveInputs(workspace.settings.merge_device, adapters, config)
 
 
@@ -197,11 +197,12 @@ def _scaled(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str],
         return plan
     versions = plan.sides if plan.base is None else (plan.base, *plan.sides)
     ensure_digests(workspace, {version.skeleton.digest for version in versions})
-    files = adapters or _adapter_files(workspace.repo, path, commits)
+    files = adapters or adapter_files(workspace.repo, path, commits)
     return with_adapter_scales(plan, workspace.store, files)
 
 
-def _adapter_files(repo: Repository, path: str, commits: Sequence[str]) -> AdapterFiles:
+def adapter_files(repo: Repository, path: str, commits: Sequence[str]) -> AdapterFiles:
+    """Return the adapter configurations in the directory of a checkpoint in some commits."""
     return AdapterFiles(
         sides=tuple(config_in_commit(repo, path, commit) for commit in commits),
         ancestors=tuple(config_in_commit(repo, path, base) for base in merge_bases(repo, commits)),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.planning.adapter_config import merge_configs
+from git_theta_ext.merging.planning.adapter_config import merge_configs, taken_config
 from git_theta_ext.merging.planning.adapter_scalings import AdapterScalings, three_way
 from git_theta_ext.merging.planning.lora_scales import Fit, Scaling, Scalings
 from git_theta_ext.merging.planning.plan import plan
@@ -69,6 +69,13 @@ def test_a_fitted_configuration_says_rank_and_scale_of_each_module(fits, stabili
         assert scaling.rank(module) == fit.rank
         assert math.isclose(scaling.scale(module), fit.scale)
     assert json.loads(found)["note"] == "ü"
+
+
+def test_some_loras_are_taken_from_a_side():
+    current, side = text(r=2, lora_alpha=4), text(r=3, lora_alpha=9)
+    found = Scaling.of(json.loads(taken_config(current, side, [MODULES[0]], [MODULES[3]])))
+    assert (found.fit(MODULES[0]), found.fit(MODULES[3])) == (Fit(3, 3.0), Fit(2, 2.0))
+    assert taken_config(current, text(r=2, lora_alpha=4, note=1), MODULES[:1], MODULES[1:]) == current
 
 
 def write(*configs):
