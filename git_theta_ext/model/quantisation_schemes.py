@@ -192,6 +192,7 @@ SCHEMES: tuple[Scheme, ...] = (
         "gpt-oss, Transformers",
         ("*_blocks",),
         _BYTES,
+        ("*_scales", "*_bias"),  # the bias is added to the product of the experts' weight in the same kernel
         ("*_scales",),
         bits=4,
     ),

@@ -7,9 +7,11 @@ So if several sides changed the layout, the layouts are read and compared by wha
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
+from git_theta_ext.merging.planning.fact_owners import fact_owners
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.layout import Layout, Literal
@@ -57,10 +59,14 @@ def facts_of_sides(plan: Plan, store: Store) -> SidesFacts:
 
 @dataclass(frozen=True)
 class _Merged:
-    """The merged facts, and the keys that several sides changed to different values."""
+    """The merged facts, the keys that several sides changed to different values, and those of conflicts.
+
+    Keys of conflicts describe quantised weights in conflict: their values have to come from the side of the weight.
+    """
 
     facts: Facts
     clashes: Sequence[str]
+    disputed: Sequence[str] = ()
 
 
 def with_facts_decided(plan: Plan, store: Store) -> Plan:
@@ -78,14 +84,15 @@ def with_facts_decided(plan: Plan, store: Store) -> Plan:
         MissingError: A skeleton is not in the store.
         CorruptError: One is damaged.
     """
-    if plan.layout.action == "conflict" or not plan.layouts_differ:
+    if plan.layout.action == "conflict" or not plan.layouts_matter:
         return plan
     sides = [side.skeleton for side in plan.sides]
     before = None if plan.base is None else plan.base.skeleton
     layouts = {skeleton: read_skeleton(store, skeleton) for skeleton in {*sides, *([] if before is None else [before])}}
     kind = plan.ours.format
     facts = {skeleton: _facts(kind, layout) for skeleton, layout in layouts.items()}
-    merged = _merge(None if before is None else facts[before], [facts[side] for side in sides], plan.layout.side)
+    old = None if before is None else facts[before]
+    merged = _merge(old, [facts[side] for side in sides], plan.layout.side, fact_owners(plan))
     return replace(plan, layout=_decided(plan, layouts, facts, merged))
 
 
@@ -96,12 +103,16 @@ def _decided(
     specs = plan.specs
     fitting = [side.skeleton for side in plan.sides if layouts[side.skeleton].parameters == specs]
     clean = replace(layout, note="", fallback=None, fallback_note="")
-    if not merged.clashes or layout.side:
+    if not merged.disputed and (not merged.clashes or layout.side):
         for skeleton in dict.fromkeys([layout.skeleton, *fitting]):
             if facts[skeleton] == merged.facts and (layout.action == "compute" or skeleton in fitting):
                 return replace(clean, skeleton=skeleton, action="take" if skeleton in fitting else "compute")
     start = layouts[layout.skeleton]
     who = "both" if len(plan.sides) == 2 else "several sides"  # noqa: PLR2004 - ours and theirs
+    if merged.disputed:
+        described = shortlist(map(repr, merged.disputed))
+        reason = Reason.of(ConflictCode.METADATA, f"the metadata {described} describes quantised weights in conflict")
+        return replace(clean, action="conflict", note=reason.text, reason=reason)
     if written(plan.ours.format, start, merged.facts) is not None:
         kept = layout.side or side_names(len(plan.sides))[0]
         note = (
@@ -127,22 +138,31 @@ def written(kind: str, layout: Layout, facts: Facts) -> Layout | None:
     return None if made is None else replace(made, packings=layout.packings)
 
 
-def _merge(before: Facts | None, sides: Sequence[Facts], preferred: str) -> _Merged:
+def _merge(
+    before: Facts | None,
+    sides: Sequence[Facts],
+    preferred: str,
+    owners: Mapping[str, str | None] = MappingProxyType({}),
+) -> _Merged:
     names = side_names(len(sides))
     merged: dict[str, bytes] = {}
-    clashes = []
+    clashes, disputed = [], []
     for key in dict.fromkeys(key for facts in (*sides, before or {}) for key in facts):
         old = None if before is None else before.get(key)
         values = [facts.get(key) for facts in sides]
         changed = [value for value in values if value != old]
-        if len(set(changed)) > 1:
+        if changed and key in owners:
+            owner = owners[key]
+            value = old if owner == "base" else values[names.index(owner or names[0])]
+            disputed += [key] if owner is None else []
+        elif len(set(changed)) > 1:
             clashes.append(key)
             value = old if preferred == "base" else values[names.index(preferred) if preferred else 0]
         else:
             value = changed[0] if changed else old
         if value is not None:
             merged[key] = value
-    return _Merged(merged, clashes)
+    return _Merged(merged, clashes, disputed)
 
 
 def _facts(kind: str, layout: Layout) -> Facts:

@@ -18,6 +18,7 @@ from git_theta_ext.merging.planning.renames import follow_renames
 from git_theta_ext.merging.planning.units import decide_units
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import side_names
+from git_theta_ext.model.units import QUANTISED
 from git_theta_ext.registry import find_format, find_merge
 
 if TYPE_CHECKING:
@@ -90,11 +91,24 @@ class Plan:
         before = None if self.base is None else self.base.skeleton
         return len({side.skeleton for side in self.sides} - {before}) > 1
 
+    @property
+    def layouts_matter(self) -> bool:
+        """Whether the layouts have to be read to decide which metadata the merged file has.
+
+        Metadata may describe quantised weights in conflict, even if only one side changed it.
+        """
+        if self.layouts_differ:
+            return True
+        conflicts = {decision.name for decision in self.decisions if decision.action == "conflict"}
+        versions = {side.skeleton for side in (*self.sides, *([] if self.base is None else [self.base]))}
+        units = (unit for unit in self.units if unit.kind == QUANTISED) if conflicts and len(versions) > 1 else ()
+        return any(not conflicts.isdisjoint(unit.members) for unit in units)
+
     def reads(self) -> Iterator[Digest]:
         """Yield the digest of every tensor and skeleton that executing the plan may read."""
         if self.layout.action == "compute" or any(decision.action == "conflict" for decision in self.decisions):
             yield self.layout.skeleton.digest
-        if self.layouts_differ:
+        if self.layouts_matter:
             versions = self.sides if self.base is None else (self.base, *self.sides)
             yield from (version.skeleton.digest for version in versions)
         trims = False

@@ -40,7 +40,8 @@ def resolve_layout(manifest: Manifest, store: Store, side: str | None) -> Manife
         return replace(manifest, skeleton=fitting[0], layout_conflict=None)
     if fitting:
         return manifest
-    composed = compose(manifest.format, manifest.skeleton, specs, store)
+    start = conflict.candidates[side] if conflict is not None and side is not None and decided else None
+    composed = compose(manifest.format, start or manifest.skeleton, specs, store)
     if composed is None:
         raise MergeError(
             f"a {manifest.format} file cannot hold this combination of parameters",

@@ -89,7 +89,7 @@ OTHERS = {
     "outlier_scale F32 9",
 }
 EXPERTS = {
-    "mxfp4, 4 bits": "gate_up_proj_blocks U8 4x64x2x16, gate_up_proj_scales U8 4x64x2",
+    "mxfp4, 4 bits": "gate_up_proj_blocks U8 4x64x2x16, gate_up_proj_scales U8 4x64x2, gate_up_proj_bias BF16 4x64",
     "fp8, 8 bits": "gate_up_proj F8_E4M3 4x64x64, gate_up_proj_scale_inv F32 4x1x1,gate_up_proj_activation_scale F32 4",
     "bitsandbytes, 4 bits": "gate_up_proj U8 8192x1, gate_up_proj.absmax F32 128, gate_up_proj.quant_map F32 16,"
     "gate_up_proj.quant_state.bitsandbytes__nf4 U8 90",
@@ -148,8 +148,8 @@ def test_the_parts_of_an_unknown_exporter_are_one(text):
 def test_each_of_several_weights_of_a_module_has_its_own_parts(detail, text):
     found = versions(text, "mlp.experts.")
     down = versions(text.replace("gate_up_proj", "down_proj"), "mlp.experts.")
-    bias = versions("gate_up_proj_bias BF16 4x64, down_proj_bias BF16 4x64", "mlp.experts.")
-    units = {unit.label: list(unit.members) for unit in quantised_weights(found | down | bias)}
+    router = versions("router BF16 4x64, router_bias BF16 4", "mlp.experts.")
+    units = {unit.label: list(unit.members) for unit in quantised_weights(found | down | router)}
     labels = [f"mlp.experts.{name} ({detail})" for name in ("down_proj", "gate_up_proj")]
     assert units == dict(zip(labels, (sorted(down), sorted(found)), strict=True))
 

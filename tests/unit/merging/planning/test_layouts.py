@@ -43,7 +43,7 @@ def merged(bench, base, *sides, rules=None):
     """Merge files; also return the merged plan with all that is known of the layout."""
     base, *sides = (clean(memoryview(file), "m", bench.store).manifest for file in (base, *sides))
     asked = plan(base, sides, rules or Rules.only())
-    for digest in {side.skeleton.digest for side in (base, *sides)} if asked.layouts_differ else ():
+    for digest in {side.skeleton.digest for side in (base, *sides)} if asked.layouts_matter else ():
         assert digest in set(asked.reads())
     return apply(asked, bench.store), with_facts_decided(asked, bench.store).layout
 
@@ -129,3 +129,55 @@ class TestSafetensors:
         sides = [clean(memoryview(safetensors_file(1, **{key: "x"})), "m", bench.store).manifest for key in "ab"]
         outcome = apply(plan(None, sides, Rules.only()), bench.store)
         assert b'{"a":"x","b":"x"}' in file_of(bench, outcome.manifest)
+
+
+INT8 = ("I8", {"qdata": ("I8", (4, 4)), "scale": ("F32", (4, 1)), "zero_point": ("I8", (4, 1))})
+FLOAT8 = ("F8", {"qdata": ("F8_E4M3", (4, 4)), "scale": ("F32", (4, 1))})
+
+
+def flattened(value, scheme=INT8, layer="a", **metadata):
+    """Make a file as torchao flattens a layer; its metadata describe the weight under its plain name."""
+    kind, parts = scheme
+    header, data = {"__metadata__": {f"{layer}.weight": kind} | metadata}, b""
+    for name, (dtype, shape) in parts.items():
+        content = bytes([value]) * (int(np.prod(shape)) * (4 if dtype == "F32" else 1))
+        offsets = [len(data), len(data) + len(content)]
+        header[f"{layer}._weight_{name}"] = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+        data += content
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def metadata_of(bench, manifest):
+    data = file_of(bench, manifest)
+    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+@pytest.mark.parametrize("ours", [INT8, FLOAT8], ids=["one side quantised anew", "both did"])
+def test_metadata_that_describe_a_quantised_weight_come_from_the_side_of_the_weight(bench, side, ours):
+    files = [flattened(1), flattened(2, ours, step="1"), flattened(3, FLOAT8)]
+    outcome, _ = merged(bench, *files)
+    assert outcome.manifest.layout_conflict is not None
+    assert "'a.weight' describes quantised weights in conflict" in outcome.manifest.layout_conflict.reason.text
+    resolved = resolve(outcome.manifest, bench.store, choice(side))
+    assert not resolved.conflicted
+    assert file_of(bench, resolved) == files[1 if side == "ours" else 2]
+    by_rule, _ = merged(bench, *files, rules=Rules.only(side))
+    assert metadata_of(bench, by_rule.manifest)["a.weight"] == (ours[0] if side == "ours" else "F8")
+
+
+def test_metadata_of_a_weight_that_one_side_quantised_anew_come_with_it(bench):
+    outcome, _ = merged(bench, flattened(1, note="0"), flattened(1, note="1"), flattened(3, FLOAT8, note="2"))
+    assert not outcome.manifest.conflicted
+    assert metadata_of(bench, outcome.manifest) == {"a.weight": "F8", "note": "1"}
+
+
+def test_metadata_that_only_one_side_changed_does_not_describe_the_other_sides_weight(bench):
+    files = [flattened(1), flattened(2), flattened(3, FLOAT8)]
+    assert clean(memoryview(files[0]), "m", bench.store).manifest.skeleton == (
+        clean(memoryview(files[1]), "m", bench.store).manifest.skeleton
+    )
+    outcome, _ = merged(bench, *files)
+    assert file_of(bench, resolve(outcome.manifest, bench.store, choice("ours"))) == files[1]
+    assert file_of(bench, resolve(outcome.manifest, bench.store, choice("theirs"))) == files[2]
