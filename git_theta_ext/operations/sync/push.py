@@ -19,10 +19,9 @@ from git_theta_ext.errors import (
     ThetaError,
 )
 from git_theta_ext.git.objects import named_digests
-from git_theta_ext.git.partial import bring_history, promising_remotes
 from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing, reachable, tips_of
-from git_theta_ext.operations.sync.push_locks import LockCheck, check_locks
-from git_theta_ext.operations.sync.push_refs import boundary, tracked, uses_theta
+from git_theta_ext.operations.sync.push_locks import LockCheck
+from git_theta_ext.operations.sync.push_survey import survey
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.sync.outgoing import Outgoing
     from git_theta_ext.operations.workspace import Workspace
-    from git_theta_ext.transfer.complete import Complete
     from git_theta_ext.transfer.outgoing import Going
     from git_theta_ext.transfer.relay import Relayed
     from git_theta_ext.transfer.remote_index import OpenedRemote
@@ -72,16 +70,6 @@ class Pushed:
     def raw(self) -> int:
         """Size in bytes of these tensors as they are in checkpoints."""
         return self.needed.nbytes(self.uploaded)
-
-
-@dataclass(frozen=True)
-class _Survey:
-    """The parameters that a push needs; no remote is opened if the repository has no parameters."""
-
-    needed: Outgoing
-    remote: OpenedRemote | None = None
-    complete: Complete | None = None
-    locks: LockCheck = field(default_factory=LockCheck)
 
 
 @dataclass(frozen=True)
@@ -141,17 +129,19 @@ class Push:
     def _run(self, *, strict: bool, advance: Progress) -> Pushed:
         from git_theta_ext.transfer.complete import write_complete
 
-        survey = self._survey(strict=strict, ask=True)
+        surveyed = survey(self, strict=strict, ask=True)
         if strict:
-            _refuse_raw(self.repo, survey.needed)
-        if survey.remote is None or survey.complete is None:
-            return Pushed(survey.needed)
-        done, packs = Pushed(survey.needed), frozenset[str]()
-        if survey.needed.digests:
-            done, packs = self._upload(survey.remote, survey.needed, strict=strict, advance=advance)
+            _refuse_raw(self.repo, surveyed.needed)
+        if surveyed.remote is None or surveyed.complete is None:
+            return Pushed(surveyed.needed)
+        done, packs = Pushed(surveyed.needed), frozenset[str]()
+        if surveyed.needed.digests:
+            done, packs = self._upload(surveyed.remote, surveyed.needed, strict=strict, advance=advance)
         if not done.lost:
-            write_complete(self.repo.theta_dir, survey.remote.url, survey.complete.plus(tips_of(self.updates), packs))
-        return replace(done, locks=survey.locks)
+            write_complete(
+                self.repo.theta_dir, surveyed.remote.url, surveyed.complete.plus(tips_of(self.updates), packs)
+            )
+        return replace(done, locks=surveyed.locks)
 
     def look(self, *, strict: bool) -> Pushed:
         """Return what ``run`` would do, without changing the remote.
@@ -161,21 +151,21 @@ class Push:
         """
         from git_theta_ext.transfer.remote_index import read_remote_index
 
-        survey = self._survey(strict=strict, ask=False)  # what is recorded of the remote may be out of date
+        surveyed = survey(self, strict=strict, ask=False)  # what is recorded of the remote may be out of date
         if strict:
-            _refuse_raw(self.repo, survey.needed)
-        if survey.remote is None or not survey.needed.digests:
-            return Pushed(survey.needed, locks=survey.locks)
+            _refuse_raw(self.repo, surveyed.needed)
+        if surveyed.remote is None or not surveyed.needed.digests:
+            return Pushed(surveyed.needed, locks=surveyed.locks)
         store = self.workspace.store
-        there = read_remote_index(store, survey.remote).held()
-        lacking = survey.needed.digests - there
+        there = read_remote_index(store, surveyed.remote).held()
+        lacking = surveyed.needed.digests - there
         missing = store.touch_and_find_missing(lacking)
         lost = set(missing)
-        for source in self._sources(survey.remote) if missing else ():
+        for source in self._sources(surveyed.remote) if missing else ():
             with suppress(RemoteError):
                 lost -= read_remote_index(store, source).held()
-        nbytes = self._estimate(frozenset(lacking - missing), there, survey.needed)
-        return Pushed(survey.needed, frozenset(lacking), frozenset(lost), nbytes=nbytes, locks=survey.locks)
+        nbytes = self._estimate(frozenset(lacking - missing), there, surveyed.needed)
+        return Pushed(surveyed.needed, frozenset(lacking), frozenset(lost), nbytes=nbytes, locks=surveyed.locks)
 
     def _estimate(self, digests: AbstractSet[Digest], there: AbstractSet[Digest], needed: Outgoing) -> int:
         from git_theta_ext.operations.maintenance.gc import estimate_outgoing
@@ -185,40 +175,6 @@ class Push:
             return estimate_outgoing(self.workspace, Going(digests, there), needed.sizes)
         except CorruptError:  # what is damaged is not recoded either
             return needed.nbytes(digests)
-
-    def _survey(self, *, strict: bool, ask: bool) -> _Survey:
-        """Return what the push needs beyond what the remote is known to have; open the remote only if required."""
-        from git_theta_ext.operations.sync.remotes import open_remote
-
-        tips = tips_of(self.updates)
-        if not uses_theta(self.repo, tips):
-            # Walking the whole history of a repository without parameters takes long and finds nothing.
-            by_git = (*(update.remote_oid for update in self.updates), *tracked(self.repo, self.remote))
-            needed = outgoing(self.repo, self.remote, self.updates, by_git)
-            if not needed.digests:
-                return _Survey(needed)
-        if (promising := promising_remotes(self.repo)) and self.remote not in promising:
-            bring_history(self.repo, tips)
-        try:
-            remote = open_remote(self.workspace, self.remote, self.address)
-        except ThetaError:
-            needed = outgoing(self.repo, self.remote, self.updates)
-            if needed.digests:
-                raise
-            return _Survey(needed)
-        locks = check_locks(self, remote) if strict else LockCheck()
-        from git_theta_ext.transfer.complete import Complete, read_complete
-        from git_theta_ext.transfer.outgoing import keep
-
-        root, complete = self.repo.theta_dir, Complete(boundary=boundary(self.repo))
-        recorded = read_complete(root, remote.url, complete.boundary)
-        if ask and keep(remote, recorded.packs) == recorded.packs and not self._known_bad(recorded.packs):
-            complete = recorded
-        return _Survey(outgoing(self.repo, self.remote, self.updates, complete.tips), remote, complete, locks)
-
-    def _known_bad(self, packs: AbstractSet[str]) -> bool:
-        """Return whether one of the packs has been found damaged since a push relied on it."""
-        return bool(packs) and any(name in packs for name, _ in self.workspace.store.verdicts.bad_entries())
 
     def _upload(
         self, remote: OpenedRemote, needed: Outgoing, *, strict: bool, advance: Progress

@@ -10,7 +10,7 @@ from git_theta_ext.errors import ConfigError, CorruptError, MissingError, Remote
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
-from git_theta_ext.operations.sync import push as push_module
+from git_theta_ext.operations.sync import push_survey
 from git_theta_ext.operations.sync.outgoing import RefUpdate
 from git_theta_ext.operations.sync.push import Push
 from git_theta_ext.operations.sync.push_refs import tracking_updates
@@ -96,14 +96,14 @@ def place(tmp_path):
 def walks(monkeypatch):
     """Count the manifests that pushes look at."""
     counts = []
-    real = push_module.outgoing
+    real = push_survey.outgoing
 
     def counted(*args):
         found = real(*args)
         counts.append(found.manifests)
         return found
 
-    monkeypatch.setattr(push_module, "outgoing", counted)
+    monkeypatch.setattr(push_survey, "outgoing", counted)
     return counts
 
 
