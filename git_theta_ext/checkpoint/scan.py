@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.packing import unpack
 from git_theta_ext.errors import FormatError, PluginError
-from git_theta_ext.interfaces import NotSplittable
+from git_theta_ext.interfaces import NotedFields, NotSplittable
 from git_theta_ext.model.field_checksums import tensors_in_ranges
 from git_theta_ext.model.fields import ChecksumField, Extent, in_file_order
 from git_theta_ext.registry import detect_format, find_format
@@ -88,7 +88,9 @@ def _scan(data: Content, path: str, format_name: str | None, root: Path | None, 
     reason = None
     try:
         if file_format.name != _OPAQUE:
-            return Scan(file_format.name, tuple(in_file_order(_parse(file_format, data, path), data.nbytes)))
+            fields = _parse(file_format, data, path)
+            note = f"{path}: {fields.note}" if isinstance(fields, NotedFields) and fields.note else None
+            return Scan(file_format.name, tuple(in_file_order(fields, data.nbytes)), note)
     except NotSplittable as error:
         reason = f"{path}: {error}"
     except FormatError as error:

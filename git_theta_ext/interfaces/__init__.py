@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from git_theta_ext.coding.residual import decode_residual, encode_residual
     from git_theta_ext.interfaces.containers import Container, Target
     from git_theta_ext.interfaces.encodings import Base, Chunk, Encoding, Fit, Predictor, TensorSource
-    from git_theta_ext.interfaces.formats import Format, NotSplittable
+    from git_theta_ext.interfaces.formats import Format, NotedFields, NotSplittable
     from git_theta_ext.interfaces.locks import LockingRemote, Locks
     from git_theta_ext.interfaces.merges import (
         MAX_BRANCHES,
@@ -100,6 +100,7 @@ __all__ = [
     "MergeMethod",
     "ModelIndex",
     "NotSplittable",
+    "NotedFields",
     "ObjectServer",
     "Observed",
     "Option",

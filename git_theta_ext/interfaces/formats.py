@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from git_theta_ext.model.content import Content
     from git_theta_ext.model.fields import Field
@@ -18,6 +18,14 @@ class NotSplittable(Exception):  # noqa: N818 - an outcome, not an error
 
     The message says why. The file is then stored in the format ``opaque``.
     """
+
+
+class NotedFields(list["Field"]):
+    """Fields with a note for the user, such as about a damaged checkpoint in an archive; the note may be empty."""
+
+    def __init__(self, fields: Iterable[Field], note: str) -> None:
+        super().__init__(fields)
+        self.note = note
 
 
 class Format(Protocol):
@@ -36,7 +44,7 @@ class Format(Protocol):
         ...
 
     def parse(self, data: Content) -> Sequence[Field]:
-        """Find the tensors and the checksums of tensors, in any order.
+        """Find the tensors and the checksums of tensors, in any order; ``NotedFields`` have a note for the user, too.
 
         It is a pure function of ``data``. It executes nothing from the file, and bounds every size before it uses it.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..formats._zip_directory import Entry  # noqa: TID252 - see above
 
-DEFLATED = 8
+STORED, DEFLATED = 0, 8
 _LOCAL_SIZE, _ENTRY_SIZE = 30, 46
 _FULL32 = 0xFFFFFFFF
 _ZIP64_EXTRA = 1
@@ -172,12 +172,18 @@ def read_archive(data: Content) -> Archive:
     return Archive(listed, bytes(data[start:]), start)
 
 
-def has_deflated(data: Content) -> bool:
-    """Return whether a member of an archive is compressed; False if its directory cannot be read."""
+def needs_packing(data: Content) -> bool:
+    """Return whether a member is compressed, or an archive with checksums itself; False if the archive is damaged."""
     try:
-        return any(entry.method == DEFLATED and entry.size for entry in read_entries(data)[0])
+        return any(_is_packed(data, member) for member in read_archive(data).members)
     except (FormatError, NotSplittable):
         return False
+
+
+def _is_packed(data: Content, member: ArchiveMember) -> bool:
+    if member.method == DEFLATED:
+        return member.size > 0
+    return member.crc > 0 and bytes(data[member.start : min(member.start + 4, member.end)]) == b"PK\3\4"
 
 
 def _put_crc(header: bytearray, at: int, value: int) -> None:

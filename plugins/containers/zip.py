@@ -1,13 +1,15 @@
 """Zip archives with compressed members: `.npz` of `np.savez_compressed`, `.mar`, `.keras`, `.zip`.
 
-The content is the same archive with stored members, which formats read as any other. The CRC-32 of a member that was
-compressed is zero in it, so that it depends on no values, and is computed when the archive is packed. The recipe has
-two bytes for each member in the order of the file: the parameters of its compressor, or zeros if it was not compressed.
+The content is the same archive with stored members, which formats read as any other. The CRC-32 of a member is zero in
+it, so that it depends on no values, and is computed when the archive is packed. The recipe has two bytes for each
+member in the order of the file: the parameters of its compressor, 0 and 1 if it was stored, and zeros if it is left as
+it is, because it is empty or compressed in another way.
 """
 
 from __future__ import annotations
 
 import zlib
+from functools import reduce
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from git_theta_ext.errors import FormatError
@@ -15,10 +17,10 @@ from git_theta_ext.interfaces import NotSplittable
 
 from ..formats._part import Part  # noqa: TID252 - the package has another name where it is installed
 from ._deflate import Parameters, deflate, find_parameters, inflate, most_bytes, read_parameters
-from ._zip_fields import DEFLATED, Sizes, has_deflated, read_archive
+from ._zip_fields import DEFLATED, STORED, Sizes, needs_packing, read_archive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from typing_extensions import Buffer
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from ._zip_fields import Archive, ArchiveMember
 
 _MAGIC = b"PK\3\4"
-_STORED = 0
+_CHECKED = b"\0\1"
 
 
 class ZipContainer:
@@ -37,28 +39,31 @@ class ZipContainer:
 
     def detect(self, data: Content) -> bool:
         """Return whether the file is an archive with a compressed member."""
-        return bytes(data[: len(_MAGIC)]) == _MAGIC and has_deflated(data)
+        return bytes(data[: len(_MAGIC)]) == _MAGIC and needs_packing(data)
 
     def unpack(self, data: Content, target: Target) -> bytes | None:
         """Write an archive with stored members; None if one of them cannot be compressed again."""
         try:
             archive = read_archive(data)
-            compressed = {member.number for member in archive.members if member.method == DEFLATED and member.size}
             if sum(member.size for member in archive.members) > most_bytes(data.nbytes):
                 return None
-            unpacked: dict[int, _Unpacked] = {}
+            contents: dict[int, _Written] = {}
 
-            def inflated(member: ArchiveMember, at: int) -> Sizes:
-                if member.number not in compressed:
+            def unpacked(member: ArchiveMember, at: int) -> Sizes:
+                if not member.size or member.method not in (STORED, DEFLATED):
                     return _copied(data, member, target, at)
-                unpacked[member.number] = _Unpacked(at, *_inflate(data, member, target, at))
-                return Sizes(_STORED, 0, member.size)
+                pieces = _pieces(member.part(data))
+                contents[member.number] = _write(
+                    inflate(member.part(data), member.size) if member.method == DEFLATED else pieces, target, at
+                )
+                return Sizes(STORED, 0, member.size)
 
-            _rewrite(data, archive, target, inflated)
-            if any(made != (member.size, member.crc) for member, made in _checks(archive, unpacked)):
-                return None
-            recipe = _recipe(data, archive, target, unpacked)
-            return recipe if recipe and _comes_back(data, archive, target, recipe) else None
+            _rewrite(data, archive, target, unpacked)
+            for number, made in contents.items():
+                if (made.size, made.crc) != (archive.members[number].size, archive.members[number].crc):
+                    return None
+            recipe = _recipe(data, archive, target, contents)
+            return recipe if recipe and _comes_back(data, archive, target) else None
         except (FormatError, NotSplittable):
             return None
 
@@ -72,15 +77,14 @@ class ZipContainer:
             raise FormatError(f"an archive of {len(archive.members)} members does not fit its recipe")
 
         def packed(member: ArchiveMember, at: int) -> Sizes:
-            if not any(chosen := recipe[2 * member.number :][:2]):
+            chosen = recipe[2 * member.number :][:2]
+            if not any(chosen):
                 return _copied(data, member, target, at)
-            checksum, size = 0, 0
-            for made in deflate(member.part(data), read_parameters(chosen)):
-                target.write(at + size, made)
-                size += len(made)
-            for start in range(member.start, member.end, _PIECE):
-                checksum = zlib.crc32(data[start : min(start + _PIECE, member.end)], checksum)
-            return Sizes(DEFLATED, checksum, size)
+            content = member.part(data)
+            checksum = reduce(lambda value, piece: zlib.crc32(piece, value), _pieces(content), 0)
+            if chosen == _CHECKED:
+                return _copied(data, member, target, at)._replace(crc=checksum)
+            return Sizes(DEFLATED, checksum, _write(deflate(content, read_parameters(chosen)), target, at).size)
 
         try:
             _rewrite(data, archive, target, packed)
@@ -96,8 +100,8 @@ class _Writable(Protocol):
     def write(self, offset: int, data: Buffer, /) -> None: ...
 
 
-class _Unpacked(NamedTuple):
-    """Where the content of a member was written, its size, and its CRC-32."""
+class _Written(NamedTuple):
+    """Where bytes were written, how many, and their CRC-32."""
 
     at: int
     size: int
@@ -122,49 +126,49 @@ def _rewrite(data: Content, archive: Archive, target: _Writable, write: Callable
     target.write(at, archive.directory_at(at, moved))
 
 
-def _copied(data: Content, member: ArchiveMember, target: Target, at: int) -> Sizes:
-    for start in range(member.start, member.end, _PIECE):
-        target.write(at + start - member.start, data[start : min(start + _PIECE, member.end)])
-    return Sizes(member.method, member.crc, member.end - member.start)
+def _pieces(content: Content) -> Iterator[memoryview]:
+    for start in range(0, content.nbytes, _PIECE):
+        yield content[start : start + _PIECE]
 
 
-def _inflate(data: Content, member: ArchiveMember, target: Target, at: int) -> tuple[int, int]:
+def _write(pieces: Iterable[bytes | memoryview], target: Target, at: int) -> _Written:
     size = checksum = 0
-    for piece in inflate(member.part(data), member.size):
+    for piece in pieces:
         target.write(at + size, piece)
         size, checksum = size + len(piece), zlib.crc32(piece, checksum)
-    return size, checksum
+    return _Written(at, size, checksum)
 
 
-def _checks(archive: Archive, unpacked: dict[int, _Unpacked]) -> list[tuple[ArchiveMember, tuple[int, int]]]:
-    return [(archive.members[number], (made.size, made.crc)) for number, made in unpacked.items()]
+def _copied(data: Content, member: ArchiveMember, target: Target, at: int) -> Sizes:
+    return Sizes(member.method, member.crc, _write(_pieces(member.part(data)), target, at).size)
 
 
-def _recipe(data: Content, archive: Archive, content: Target, unpacked: dict[int, _Unpacked]) -> bytes | None:
-    """Return the parameters of each member; None if one cannot be made again."""
+def _recipe(data: Content, archive: Archive, target: Target, contents: Mapping[int, _Written]) -> bytes | None:
+    """Return the recipe; None if a member cannot be made again."""
     recipe = bytearray(2 * len(archive.members))
     hint: Parameters | None = None
-    for number, made in unpacked.items():
+    for number, made in contents.items():
         member = archive.members[number]
-        hint = find_parameters(member.part(data), Part(content, made.at, made.at + made.size), hint)
-        if hint is None:
-            return None
-        recipe[2 * number : 2 * number + 2] = hint
+        chosen = _CHECKED
+        if member.method == DEFLATED:
+            hint = find_parameters(member.part(data), Part(target, made.at, made.at + made.size), hint)
+            if hint is None:
+                return None
+            chosen = bytes(hint)
+        recipe[2 * number : 2 * number + 2] = chosen
     return bytes(recipe)
 
 
-def _comes_back(data: Content, archive: Archive, content: Content, recipe: bytes) -> bool:
+def _comes_back(data: Content, archive: Archive, content: Content) -> bool:
     """Return whether packing gives the same headers; that the members come back is known."""
-    again = read_archive(content)
     check = _Comparing(data)
 
     def known(member: ArchiveMember, at: int) -> Sizes:
         before = archive.members[member.number]
         check.equal &= at == before.start
-        method = DEFLATED if any(recipe[2 * member.number :][:2]) else before.method
-        return Sizes(method, before.crc, before.end - before.start)
+        return Sizes(before.method, before.crc, before.end - before.start)
 
-    _rewrite(content, again, check, known)
+    _rewrite(content, read_archive(content), check, known)
     return check.equal and check.nbytes == data.nbytes
 
 

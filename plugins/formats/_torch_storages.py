@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import Dtype, TensorSpec, opaque
 
+from ._names import FreeNames
 from ._torch_objects import Tensor
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ class StorageNames:
 
     def __init__(self, *, swapped: bool) -> None:
         self._swapped = swapped
-        self._taken: set[str] = set()
-        self._numbers: dict[str, int] = {}
+        self._names = FreeNames()
 
     def name(
         self, storages: Mapping[str, Storage], leaves: Iterable[tuple[str, Leaf]], folder: str = "data"
@@ -61,17 +61,9 @@ class StorageNames:
         uses = _uses(leaves)
         rest = (_Use(storage, f"{folder}/{key}") for key, storage in storages.items() if key not in uses)
         return [
-            NamedStorage(self._free(use.path), use.storage, _spec(use, swapped=self._swapped))
+            NamedStorage(self._names.take(use.path), use.storage, _spec(use, swapped=self._swapped))
             for use in (*uses.values(), *rest)
         ]
-
-    def _free(self, path: str) -> str:
-        name = path
-        while name in self._taken:
-            self._numbers[path] = self._numbers.get(path, 1) + 1
-            name = f"{path}#{self._numbers[path]}"
-        self._taken.add(name)
-        return name
 
 
 def _uses(leaves: Iterable[tuple[str, Leaf]]) -> dict[str, _Use]:

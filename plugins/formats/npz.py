@@ -29,6 +29,8 @@ _WIDE_START = 12
 _WIDE_HEADER = 2  # from this version on, the header's length has four bytes instead of two
 _UNICODE = 3  # the version whose header is UTF-8
 _MAX_ITEM = 100_000
+_SMALL = 4096
+"""The most bytes of a member with Python objects that is literal."""
 _DTYPES = {
     "|b1": "BOOL", "|i1": "I8", "|u1": "U8", "<i2": "I16", "<u2": "U16", "<i4": "I32", "<u4": "U32", "<i8": "I64",
     "<u8": "U64", "<f2": "F16", "<f4": "F32", "<f8": "F64", "<c8": "C64", "<c16": "C128",
@@ -55,24 +57,34 @@ class NpzFormat:
     def parse(self, data: Content) -> list[Field]:
         """Find the arrays. The array of a ``.npy`` file is called ``array``.
 
-        The shape of an array in Fortran order is reversed, to match the order of its bytes.
+        The shape of an array in Fortran order is reversed, to match the order of its bytes. A member with Python
+        objects is one tensor of bytes, or literal if it is small.
 
         Raises:
             FormatError: The archive or a header is damaged. The message names the array.
-            NotSplittable: A member is compressed, or an array has Python objects.
+            NotSplittable: A member is compressed, or all arrays have Python objects.
         """
         if data[: len(_MAGIC)] == _MAGIC:
             return [*_array("array", data, 0, data.nbytes)]
         fields: list[Field] = []
+        odd: NotSplittable | None = None
         for member in _zip.members(data):
             if not member.name.endswith(_SUFFIX):
                 continue
             name = member.name.removesuffix(_SUFFIX)
-            for extent in _array(name, data, member.start, member.end):
+            try:
+                extents = _array(name, data, member.start, member.end)
+            except NotSplittable as reason:  # of Python objects: the other arrays are split
+                odd = odd or reason
+                large = member.size > _SMALL
+                extents = [Extent(name, TensorSpec.of("U8", (member.size,)), member.start)] if large else []
+            for extent in extents:
                 fields.append(extent)
                 if extent.end == member.end:
                     seed = zlib.crc32(data[member.start : extent.offset])
                     fields.extend(ChecksumField(name, offset, seed) for offset in member.checksums)
+        if odd is not None and not fields:
+            raise odd
         return fields
 
     def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:

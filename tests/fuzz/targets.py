@@ -609,6 +609,7 @@ TARGETS = {
     "tar": Target(_tar_seeds, _format("tar")),
     "torch_legacy": Target(_legacy_seeds, _format("torch_legacy")),
     "dcp_index": Target(_dcp_index_seeds, _dcp_index),
+    "zip": Target(lambda: [_zip({"a.safetensors": _safetensors_seeds()[0], "b": bytes(5000)})], _format("zip")),
     "torch pickle": Target(_pickles, _pickle),
     "pickle": Target(_array_pickles, _format("pickle")),
     "npz": Target(_npz_seeds, _format("npz")),
@@ -618,9 +619,11 @@ TARGETS = {
     "keras": Target(_keras_seeds, _format("keras")),
     "torch_dcp": Target(_row_seeds, _format("torch_dcp")),
     "onnx": Target(_onnx_seeds, _format("onnx")),
-    "gzip": Target(_container_seeds("model.safetensors.gz", "compressed.nemo"), _container("gzip", b"\6\x08")),
-    "zlib": Target(_container_seeds("model.safetensors.z"), _container("zlib", b"\6\x08")),
-    "zip": Target(_container_seeds("compressed.npz", "compressed.pt"), _container("zip", b"\6\x08" * 5)),
+    "gzip container": Target(
+        _container_seeds("model.safetensors.gz", "compressed.nemo"), _container("gzip", b"\6\x08")
+    ),
+    "zlib container": Target(_container_seeds("model.safetensors.z"), _container("zlib", b"\6\x08")),
+    "zip container": Target(_container_seeds("compressed.npz", "compressed.pt"), _container("zip", b"\6\x08" * 5)),
     "manifest": Target(lambda: [(GOLDEN / "manifest-1.txt").read_bytes()], _manifest),
     "skeleton": Target(_skeleton_seeds, _skeleton),
     "pack header": Target(lambda: [(GOLDEN / "pack-1.head").read_bytes(), *_packs()], _pack_header),
