@@ -619,11 +619,14 @@ TARGETS = {
     "keras": Target(_keras_seeds, _format("keras")),
     "torch_dcp": Target(_row_seeds, _format("torch_dcp")),
     "onnx": Target(_onnx_seeds, _format("onnx")),
-    "gzip container": Target(
-        _container_seeds("model.safetensors.gz", "compressed.nemo"), _container("gzip", b"\6\x08")
-    ),
-    "zlib container": Target(_container_seeds("model.safetensors.z"), _container("zlib", b"\6\x08")),
-    "zip container": Target(_container_seeds("compressed.npz", "compressed.pt"), _container("zip", b"\6\x08" * 5)),
+    **{
+        f"{name} container": Target(_container_seeds(*seeds), _container(name, b"\6\x08" * members))
+        for name, seeds, members in (
+            ("gzip", ("model.safetensors.gz", "compressed.nemo"), 1),
+            ("zlib", ("model.safetensors.z",), 1),
+            ("zip", ("compressed.npz", "compressed.pt"), 5),
+        )
+    },
     "manifest": Target(lambda: [(GOLDEN / "manifest-1.txt").read_bytes()], _manifest),
     "skeleton": Target(_skeleton_seeds, _skeleton),
     "pack header": Target(lambda: [(GOLDEN / "pack-1.head").read_bytes(), *_packs()], _pack_header),
