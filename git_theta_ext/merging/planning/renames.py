@@ -1,9 +1,9 @@
 """Follow parameters that one side renamed, so that another side's change is merged under the new name.
 
 A parameter counts as renamed if a side does not have its name, has its value under a new name, and no other pair of
-names is possible. Equal values under several names (biases that are all zero) are distinguished by the numbers in their
-names; ambiguous names are not followed. Values that are all 0 or all 1 are only followed together with another
-parameter of their module.
+names is possible, or if its module was renamed and this pair of names is in it. Equal values under several names
+(biases that are all zero) are distinguished by the numbers in their names; ambiguous names are not followed. Values
+that are all 0 or all 1 are only followed together with another parameter of their module.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ def follow_renames(base: Manifest | None, sides: Sequence[Manifest]) -> Followed
     notes = []
     for number, renames in enumerate(renamed):
         others = [other for n, other in enumerate(zip(sides, renamed, strict=True)) if n != number]
-        own = {old: new for old, new in renames.items() if _counts(base, others, old, new)}
+        possible = {old: new for old, new in renames.items() if _possible(others, old, new)}
+        # All parameters of a module follow, so that the parts of a quantised weight stay together.
+        modules = {_modules(old, new) for old, new in possible.items() if _changed(base, others, old)}
+        own = {old: new for old, new in possible.items() if _modules(old, new) in modules}
         new_names |= own
         if own:
             names = shortlist((f"{old!r} to {new!r}" for old, new in own.items()), 1)
@@ -73,14 +76,22 @@ def follow_renames(base: Manifest | None, sides: Sequence[Manifest]) -> Followed
     return Followed(_renamed(base, new_names), named, frozenset(moved), tuple(notes))
 
 
-def _counts(base: Manifest, others: Iterable[tuple[Manifest, Mapping[str, str]]], old: str, new: str) -> bool:
-    """Return whether to use a side's new name: another side changed the value and does not use the name otherwise."""
-    changed = False
-    for side, renames in others:
-        if renames.get(old, new) != new or (new in side.parameters and renames.get(old) != new):
-            return False
-        changed = changed or side.parameters.get(old, base.parameters[old]) != base.parameters[old]
-    return changed
+def _possible(others: Iterable[tuple[Manifest, Mapping[str, str]]], old: str, new: str) -> bool:
+    """Return whether the other sides do not use a side's new name otherwise."""
+    return all(
+        renames.get(old, new) == new and (new not in side.parameters or renames.get(old) == new)
+        for side, renames in others
+    )
+
+
+def _changed(base: Manifest, others: Iterable[tuple[Manifest, Mapping[str, str]]], old: str) -> bool:
+    """Return whether another side changed the value of a parameter."""
+    before = base.parameters[old]
+    return any(side.parameters.get(old, before) != before for side, _ in others)
+
+
+def _modules(old: str, new: str) -> tuple[str, str]:
+    return _module(old), _module(new)
 
 
 def _renamed(manifest: Manifest, names: Mapping[str, str]) -> Manifest:
@@ -103,12 +114,41 @@ def _renames(base: Manifest, side: Manifest) -> dict[str, str]:
             (old,), (new,) = old_names, new_names
             renamed[old] = new
     plain = {old: new for old, new in renamed.items() if not _constant(base.parameters[old])}
-    modules = {(_module(old), _module(new)) for old, new in plain.items()}
-    return {old: new for old, new in renamed.items() if old in plain or (_module(old), _module(new)) in modules}
+    modules = {_modules(old, new) for old, new in plain.items()}
+    certain = {old: new for old, new in renamed.items() if old in plain or _modules(old, new) in modules}
+    return certain | _of_renamed_modules(modules, certain, gone, side, base)
+
+
+def _of_renamed_modules(
+    modules: Iterable[tuple[str, str]],
+    certain: Mapping[str, str],
+    gone: Iterable[tuple[int, str, Digest]],
+    side: Manifest,
+    base: Manifest,
+) -> dict[str, str]:
+    """Return parameters with equal values in several modules, such as zero points, whose module was renamed."""
+    targets: dict[str, set[str]] = {}
+    for old, new in modules:
+        targets.setdefault(old, set()).add(new)
+    taken = set(certain.values())
+    more = {}
+    for _, name, digest in gone:
+        module = _module(name)
+        local = name[len(module) :].removeprefix(".")
+        if name in certain or len(targets.get(module, ())) != 1:
+            continue
+        (target,) = targets[module]
+        new = f"{target}.{local}" if target else local
+        value = side.parameters.get(new)
+        if value is not None and value.digest == digest and new not in base.parameters and new not in taken:
+            more[name] = new
+            taken.add(new)
+    return more
 
 
 def _module(name: str) -> str:
-    return name.rpartition(".")[0]
+    module = name.rpartition(".")[0]
+    return module.removesuffix(".quant_state").removesuffix(".weight")  # of names such as up_proj.weight.absmax
 
 
 def _constant(parameter: Parameter) -> bool:

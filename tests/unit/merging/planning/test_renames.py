@@ -72,3 +72,29 @@ def test_values_that_are_alike_are_reported_apart_by_numbers_and_by_their_module
     taken = {d.name: d.source for d in planned.decisions if d.state == "changed by theirs"}
     assert taken == {"e.1.beta": "theirs"}
     assert all(decision.action == "take" for decision in planned.decisions)
+
+
+PARTS = {
+    "gptq": ("qweight", "qzeros", "scales", "g_idx"),
+    "bitsandbytes": ("weight", "weight.quant_map", "weight.absmax", "weight.quant_state.bitsandbytes__nf4"),
+}
+
+
+@pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
+@pytest.mark.parametrize("trained", [(0,), (0, 2), (2,)], ids=str)
+def test_the_parts_of_a_quantised_weight_follow_together(bench, parts, trained):
+    """Zero points, maps and permutations are the same in all modules."""
+
+    def module(name, number, changed=()):
+        own = {part: place for place, part in enumerate(parts) if place % 2 == 0}
+        values = {part: [[9.0, place]] for place, part in enumerate(parts)}
+        values |= {part: [[number, 10.0 * place + (place in changed)]] for part, place in own.items()}
+        return {f"{name}.{part}": value for part, value in values.items()}
+
+    base = bench.manifest(module("a.up", 1.0) | module("b.up", 2.0))
+    renamed = bench.manifest(module("a.gate", 1.0) | module("b.gate", 2.0), head=b"theirs")
+    ours = module("a.up", 1.0, trained) | module("b.up", 2.0)
+    merged = plan(base, (bench.manifest(ours), renamed), Rules.only())
+    values = {d.name: bench.values(d.value) for d in merged.decisions if d.value is not None}
+    assert values == module("a.gate", 1.0, trained) | module("b.gate", 2.0)
+    assert {d.action for d in merged.decisions} == {"take"}
