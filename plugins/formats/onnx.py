@@ -1,18 +1,20 @@
 """ONNX models: `.onnx`, with the tensors that are in the file itself.
 
 See https://github.com/onnx/onnx/blob/main/onnx/onnx.proto. Tensors are initializers and the values of constants, in
-subgraphs too. A tensor whose values are in another file (external data) is not one here; values that are written as
-numbers of varying length stay literal. Reading takes at most 16 times the size of the graph in memory, and stops after
-a million fields.
+subgraphs and functions too. A tensor whose values are in another file (external data) is not one here; values that are
+written as numbers of varying length stay literal. Reading takes at most 16 times the size of the graph in memory, and
+stops after a million fields.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import Extent, Literal, NotSplittable, TensorSpec, dtype, opaque
 
+from ._names import FreeNames
 from ._protobuf import BYTES, VARINT, Field, Walker
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import Content, Layout
 
-_GRAPH, _LAST_MODEL_FIELD = 7, 31
+_GRAPH, _FUNCTION, _LAST_MODEL_FIELD = 7, 25, 31
+_FUNCTION_NAME, _FUNCTION_NODE = 1, 7
 _VERSIONS = (1, 5)
 """Fields of a model that are integers: the versions of the format and of the model."""
 _NODE, _INITIALIZER, _SPARSE_INITIALIZER = 1, 5, 15
@@ -61,23 +64,23 @@ class OnnxFormat:
     def parse(self, data: Content) -> list[Extent]:
         """Find the tensors. Those of subgraphs have the name of the node's output and of the attribute before theirs.
 
+        Those of functions have the name of the function before it. Of several tensors of one name, all but the first
+        have a number.
+
         Raises:
             FormatError: A message is damaged, or the values of a tensor do not fit its shape.
             NotSplittable: The graph has too many fields or too long names.
         """
         walker = Walker(data)
-        found: dict[str, Extent] = {}
+        names = FreeNames()
+        found: list[Extent] = []
         budget = _LONGEST_NAME + data.nbytes
-        for field in _model(walker):
-            if field.number == _GRAPH:
-                for extent in _graph(walker, field, "", 0):
-                    budget -= len(extent.name)
-                    if budget < 0:
-                        raise NotSplittable("the names of its tensors are longer than the file")
-                    if extent.name in found:
-                        raise NotSplittable(f"two of its tensors have the name {extent.name[:80]!r}")
-                    found[extent.name] = extent
-        return list(found.values())
+        for extent in _tensors(walker):
+            budget -= len(extent.name)
+            if budget < 0:
+                raise NotSplittable("the names of its tensors are longer than the file")
+            found.append(replace(extent, name=names.take(extent.name)))
+        return found
 
     def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
         """Return None: the graph would have to be rewritten."""
@@ -92,6 +95,22 @@ class OnnxFormat:
 
 
 FORMAT = OnnxFormat()
+
+
+def _tensors(walker: Walker) -> Iterator[Extent]:
+    """Yield the tensors of the graph and of the functions of a model."""
+    for field in _model(walker):
+        if field.number == _GRAPH:
+            yield from _graph(walker, field, "", 0)
+        elif field.number == _FUNCTION:
+            name, nodes = "", []
+            for part in walker.fields(field.start, field.end):
+                if part.number == _FUNCTION_NAME:
+                    name = walker.text(part, _LONGEST_NAME)
+                elif part.number == _FUNCTION_NODE and part.kind == BYTES:
+                    nodes.append(part)
+            for node in nodes:
+                yield from _node(walker, node, f"{name}/", 0)
 
 
 def _model(walker: Walker) -> Iterator[Field]:

@@ -1,4 +1,4 @@
-"""Zip archives with checkpoints in them: `.mar` and `.zip`; compressed ones are unpacked first.
+"""Zip archives with checkpoints in them: `.mar`, `.zip`, old `.pt2`; compressed ones are unpacked first.
 
 The members that are checkpoints are split into their tensors. Any other member of some size is one tensor of bytes, and
 small ones are literal. The CRC-32 of a member is computed when a file is written, so tensors can be exchanged.

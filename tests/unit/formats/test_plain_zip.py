@@ -108,3 +108,12 @@ def test_arrays_beside_python_objects_are_split(tmp_path):
     with np.load(io.BytesIO(changed), allow_pickle=True) as loaded:
         assert (loaded["w"] == np.arange(9.0) + 1).all()
         assert loaded["config"][0] == {"lr": 0.1}
+
+
+def test_an_export_of_torch_before_2_8_is_such_an_archive(tmp_path):
+    data = archive({"serialized_exported_program.json": b"{}", "serialized_state_dict.pt": TORCH, "version": b"8.8"})
+    store, described = stored(data, tmp_path)
+    assert described.manifest.format == "zip"
+    assert described.manifest.parameters.keys() == lay_out(detect_format(memoryview(TORCH)), TORCH)[1].keys()
+    populate(described.manifest, store, tmp_path / "m.pt2", Expected.at(tmp_path / "m.pt2"))
+    assert (tmp_path / "m.pt2").read_bytes() == data
