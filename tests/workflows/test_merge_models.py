@@ -246,3 +246,41 @@ def test_index_that_both_branches_changed_follows_from_the_shards(with_history: 
     assert index["weight_map"]["z.theirs"] == "model-00002-of-00002.safetensors"
     before = json.loads(repo.git("show", f"HEAD~1:{INDEX}"))["metadata"]["total_size"]
     assert index["metadata"]["total_size"] == before + 8
+
+
+BOTH = {NAMES[2]: 2, NAMES[7]: 2}
+"""Tensors of different shards, which both branches change."""
+
+
+def test_resolution_of_a_model_counts_all_its_files(with_history: WithHistory) -> None:
+    def both(changed: Mapping[str, int]) -> dict[str, bytes]:
+        """Return the model in two shards, and the same in one file of another directory."""
+        one = sharded(changed, ())[f"{FOLDER}/model.safetensors"]
+        return sharded(changed, TWO) | {"one/model.safetensors": one}
+
+    def make(repo: Repo) -> None:
+        branches(repo, both({}), both(BOTH), both({NAMES[2]: 3, NAMES[7]: 9}))
+
+    repo = with_history(make)
+    repo.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
+    listed = repo.run("theta", "resolve", FOLDER, check=False).stdout
+    assert listed.startswith(f"{FOLDER}/model.safetensors:\n2 parameters in conflict:\n")
+    assert listed.endswith(f"git theta resolve --method ours|theirs|base|average {FOLDER}\n")
+    repo.git("theta", "resolve", "--method", "ties", "--option", "density=0.5")
+    repo.git("commit", "--quiet", "--no-edit")
+    assert repo.git("theta", "merge", "--replay").count("2 parameters computed again, identical") == 2
+    assert repo.git("theta", "diff", f"HEAD:{FOLDER}", "HEAD:one").splitlines()[1].startswith("14 unchanged")
+
+
+def test_some_conflicts_of_a_model_are_resolved_one_after_the_other(with_history: WithHistory) -> None:
+    def make(repo: Repo) -> None:
+        branches(repo, sharded({}, TWO), sharded(BOTH, TWO), sharded({NAMES[2]: 3, NAMES[7]: 9}, TWO))
+
+    repo = with_history(make)
+    repo.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
+    first = f"{FOLDER}/model-00001-of-00002.safetensors"
+    assert repo.git("theta", "resolve", "--method", "theirs", first) == f"resolved {first}"
+    repo.run("theta", "mergetool", FOLDER, input="ours\n")
+    repo.git("commit", "--quiet", "--no-edit")
+    assert problems(repo, sharded(BOTH | {NAMES[2]: 3}, TWO)) == []
+    assert "identical" in repo.git("theta", "merge", "--replay")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import sys
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.opening import in_workspace
@@ -14,13 +15,12 @@ from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.render import mergetool as text
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import CorruptError, MissingError, ThetaError, UsageError
-from git_theta_ext.git.attributes import theta_paths
-from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.merging.rules.file import parse_override
 from git_theta_ext.merging.rules.rules import choice
+from git_theta_ext.model.shards import is_text
 from git_theta_ext.model.units import one_row
 from git_theta_ext.operations.merge.computation import engine
-from git_theta_ext.operations.merge.conflicted_checkpoint import find_conflicts, resolve_conflicts, stage_resolved
+from git_theta_ext.operations.merge.conflicted_model import find_models, paths_in_conflict
 from git_theta_ext.operations.merge.inputs import fetch_values
 from git_theta_ext.operations.merge.resolve import conflicted_units
 from git_theta_ext.operations.merge.resolve_preview import moved, preview
@@ -32,11 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.conflicts import Conflict
-    from git_theta_ext.operations.merge.conflicted_checkpoint import ConflictedCheckpoint
+    from git_theta_ext.operations.merge.conflicted_model import ConflictedModel
     from git_theta_ext.operations.workspace import Workspace
 
 GROUP = "merge"
@@ -56,13 +55,15 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Ask, and resolve conflicts."""
     repo = workspace.repo
-    paths = tracked_paths(repo, args.paths) if args.paths else _unmerged(repo)
+    found = chain.from_iterable(paths_in_conflict(repo, spec) for spec in args.paths or [None])
+    paths = [path for path in dict.fromkeys(found) if not is_text(path)]
     if not paths:
         raise UsageError("no checkpoint has conflicts", hint="git theta status")
     left = {}
-    for path in paths:
-        manifest = _Session(workspace, output, find_conflicts(workspace, path)).run().manifest
-        left[path] = len(manifest.conflicts) + (manifest.layout_conflict is not None)
+    for model in find_models(workspace, paths):
+        for file in _Session(workspace, output, model).run().chosen:
+            manifest = file.manifest
+            left[file.path] = len(manifest.conflicts) + (manifest.layout_conflict is not None)
     output.result(
         {"checkpoints": [{"path": path, "conflicts": count} for path, count in left.items()]},
         [f"{path}: {plural(count, 'conflict')} left" if count else f"resolved {path}" for path, count in left.items()],
@@ -70,44 +71,34 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     return int(any(left.values()))
 
 
-def _unmerged(repo: Repository) -> list[str]:
-    paths = sorted({entry.path for entry in repo.entries(None) if entry.stage})
-    return list(theta_paths(repo.run, paths))
-
-
 class _Session:
-    """The dialogue about one checkpoint: questions go to stderr, answers come from stdin."""
+    """The dialogue about one model: questions go to stderr, answers come from stdin."""
 
-    def __init__(self, workspace: Workspace, output: Output, checkpoint: ConflictedCheckpoint) -> None:
+    def __init__(self, workspace: Workspace, output: Output, model: ConflictedModel) -> None:
         self._workspace = workspace
         self._output = output
-        self._checkpoint = checkpoint
+        self._model = model
         self._apart: set[str] = set()
-        self._units = conflicted_units(checkpoint.manifest)
+        self._units = conflicted_units(model.manifest)
         self._skipped: set[str] = set()
         self._over = False
 
-    def run(self) -> ConflictedCheckpoint:
-        """Ask until all conflicts are resolved or skipped. A fully resolved checkpoint is written and staged."""
-        self._say(text.headline(self._checkpoint))
+    def run(self) -> ConflictedModel:
+        """Ask until all conflicts are resolved or skipped. Fully resolved checkpoints are written and staged."""
+        self._say(text.headline(self._model))
         while not self._over:
             groups = text.groups_of(
-                [c for c in self._checkpoint.manifest.conflicts if c.name not in self._skipped],
+                [c for c in self._model.manifest.conflicts if c.name not in self._skipped],
                 self._apart,
                 self._units,
             )
             if not groups:
                 break
             self._ask(*groups[0], len(groups))
-        if (
-            not self._over
-            and self._checkpoint.manifest.layout_conflict is not None
-            and not self._checkpoint.manifest.conflicts
-        ):
+        if not self._over and self._model.manifest.layout_conflict is not None and not self._model.manifest.conflicts:
             self._ask_layout()
-        if not self._checkpoint.manifest.conflicted:
-            stage_resolved(self._workspace, self._checkpoint)
-        return self._checkpoint
+        self._model.stage(self._workspace)
+        return self._model
 
     def _device(self) -> Device:
         return engine(self._workspace.store, self._workspace.settings.merge_device).device
@@ -123,8 +114,8 @@ class _Session:
             except (MissingError, CorruptError) as error:  # a side can be taken without its values
                 self._output.warning(f"cannot measure {label}: {error.message}", error.hint)
         self._say(text.about(label, conflicts, measures, groups))
-        before = self._checkpoint
-        while self._checkpoint is before and not self._over:
+        before = self._model
+        while self._model is before and not self._over:
             answer = self._read(text.question(conflicts[0]))
             try:
                 if self._answered(answer, conflicts):
@@ -155,27 +146,25 @@ class _Session:
     def _preview(self, conflicts: Sequence[Conflict], words: Sequence[str]) -> None:
         choices = [_choice(words[0], words[1:])] if words else [_choice(name, ()) for name in PREVIEWED]
         values = [value for conflict in conflicts for value in conflict.candidates.values() if value is not None]
-        fetch_values(self._workspace, self._checkpoint.path, [value.digest for value in values])
-        count, previews = preview(self._workspace.store, self._device(), self._checkpoint.manifest, conflicts, choices)
+        fetch_values(self._workspace, self._model.path, [value.digest for value in values])
+        count, previews = preview(self._workspace.store, self._device(), self._model.manifest, conflicts, choices)
         self._say(text.previews(conflicts, count, previews))
 
     def _resolve(self, method: Choice, conflicts: Sequence[Conflict]) -> None:
         names = [conflict.name for conflict in conflicts]
-        everything = len(names) == len(self._checkpoint.manifest.conflicts)
+        everything = len(names) == len(self._model.manifest.conflicts)
         patterns = [] if everything else list(map(glob.escape, names))
         with self._output.progress("merging", 0):
-            self._checkpoint = resolve_conflicts(self._workspace, self._checkpoint, method, patterns)
+            self._model = self._model.resolved(self._workspace, method, patterns)
 
     def _ask_layout(self) -> None:
-        self._say(text.layout(self._checkpoint))
-        while self._checkpoint.manifest.conflicted and not self._over:
+        self._say(text.layout(self._model))
+        while self._model.manifest.conflicted and not self._over:
             word = self._read(text.LAYOUT_QUESTION)
             if word in {"", "k", "q"}:
                 return
             try:
-                self._checkpoint = resolve_conflicts(
-                    self._workspace, self._checkpoint, _choice(text.SHORT.get(word, word), ())
-                )
+                self._model = self._model.resolved(self._workspace, _choice(text.SHORT.get(word, word), ()))
             except ThetaError as error:
                 self._output.error(error)
 

@@ -12,12 +12,10 @@ from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import UsageError
-from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.merging.rules.rules import choice
-from git_theta_ext.model.shards import is_text
 from git_theta_ext.model.units import one_row
-from git_theta_ext.operations.merge.conflicted_checkpoint import find_conflicts, resolve_conflicts, stage_resolved
+from git_theta_ext.operations.merge.conflicted_model import find_models, paths_in_conflict
 from git_theta_ext.operations.merge.model_resolve import finish_models
 from git_theta_ext.operations.merge.resolve import conflicted_units, methods_for, sides_of
 
@@ -73,7 +71,9 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     paths, patterns = _selected(workspace.repo, args.words)
     patterns = [*patterns, *args.patterns]
     method = choice(args.method, _options(args.options), origin="command line") if args.method else None
-    left, data, lines = 0, [], []
+    left = 0
+    data: list[dict[str, object]] = []
+    lines: list[str] = []
     shown = workspace.repo.relative
     models = finish_models(workspace, paths)
     for model in models:
@@ -81,21 +81,18 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         lines += [f"removed {shown(path)}" for path in model.removed]
     done = {path for model in models for path in (*model.resolved, *model.removed)}
     paths = [*(path for path in paths if path not in done), *(path for model in models for path in model.conflicted)]
-    for path in dict.fromkeys(paths):
-        checkpoint = find_conflicts(workspace, path)
-        if checkpoint.manifest.conflicted and method is not None:
-            checkpoint = resolve_conflicts(workspace, checkpoint, method, patterns)
-        data.append(_data(checkpoint))
-        if checkpoint.manifest.conflicted:
+    for found in find_models(workspace, list(dict.fromkeys(paths))):
+        conflicted = found
+        if conflicted.manifest.conflicted and method is not None:
+            conflicted = conflicted.resolved(workspace, method, patterns)
+        data += map(_data, conflicted.chosen)
+        lines += [f"resolved {shown(path)}" for path in conflicted.stage(workspace)]
+        if conflicted.manifest.conflicted:
             left += 1
-            lines += [f"{shown(path)}:", *_conflict_lines(checkpoint.manifest)]
+            lines += [f"{shown(conflicted.path)}:", *_conflict_lines(conflicted.manifest)]
             if method is None:
-                lines.append(
-                    f"to resolve them: {_resolve_command(checkpoint.manifest)} {workspace.repo.argument(path)}"
-                )
-        else:
-            stage_resolved(workspace, checkpoint)
-            lines.append(f"resolved {shown(path)}")
+                argument = workspace.repo.argument(conflicted.argument)
+                lines.append(f"to resolve them: {_resolve_command(conflicted.manifest)} {argument}")
     data += [{"path": path, "layout": None, "conflicts": []} for path in sorted(done)]
     output.result({"checkpoints": data}, lines)
     return int(left > 0)
@@ -107,11 +104,8 @@ def _selected(repo: Repository, words: Sequence[str]) -> tuple[list[str], list[s
     The first word is a pathspec. Another word names a checkpoint if it is exactly its path.
     """
     if not words:
-        paths = _conflicted(repo, tracked_paths(repo, []))
-        if not paths:
-            raise UsageError("no checkpoint has conflicts", hint="git theta status")
-        return paths, []
-    files = dict.fromkeys(_several(repo, words[0]))
+        return paths_in_conflict(repo), []
+    files = dict.fromkeys(paths_in_conflict(repo, words[0]))
     patterns = []
     for word in words[1:]:
         path = _path_of(repo, word)
@@ -128,20 +122,6 @@ def _path_of(repo: Repository, word: str) -> str | None:
     except UsageError:
         return None
     return paths[0] if len(paths) == 1 else None
-
-
-def _several(repo: Repository, spec: str) -> list[str]:
-    paths = tracked_paths(repo, [spec])
-    checkpoints = paths if len(paths) == 1 else _conflicted(repo, paths)
-    if not checkpoints:
-        raise UsageError(f"no checkpoint in {spec} has conflicts", hint="git theta status")
-    return checkpoints
-
-
-def _conflicted(repo: Repository, paths: Sequence[str]) -> list[str]:
-    unmerged = {entry.path for entry in repo.entries(None) if entry.stage}
-    chosen = [path for path in paths if path in unmerged]
-    return [*theta_paths(repo.run, chosen), *filter(is_text, chosen)]
 
 
 def _resolve_command(manifest: Manifest) -> str:

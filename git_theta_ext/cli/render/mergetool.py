@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.conflicts import Conflict
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.units import Unit
-    from git_theta_ext.operations.merge.conflicted_checkpoint import ConflictedCheckpoint
+    from git_theta_ext.operations.merge.conflicted_model import ConflictedModel
     from git_theta_ext.operations.merge.resolve_preview import Preview
 
 _MOST_GROUPS = 40
@@ -37,7 +37,7 @@ HELP = """\
 LAYOUT_QUESTION = "  whose order and metadata? [o t b k] "
 
 
-def headline(checkpoint: ConflictedCheckpoint) -> str:
+def headline(checkpoint: ConflictedModel) -> str:
     """Count the conflicts."""
     return f"{checkpoint.path}: {plural(len(checkpoint.manifest.conflicts), 'parameter')} in conflict"
 
@@ -105,7 +105,7 @@ def previews(conflicts: Sequence[Conflict], count: int, results: Sequence[Previe
     return "\n".join([*aligned(rows), *part])
 
 
-def layout(checkpoint: ConflictedCheckpoint) -> str:
+def layout(checkpoint: ConflictedModel) -> str:
     """Describe the conflict about the file's layout."""
     conflict = checkpoint.manifest.layout_conflict
     assert conflict is not None

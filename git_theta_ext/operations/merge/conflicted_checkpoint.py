@@ -23,15 +23,16 @@ from git_theta_ext.operations.filter.populate import Wanted, manifest_at, popula
 from git_theta_ext.operations.merge.adapter_resolution import configs_of_sides, take_config
 from git_theta_ext.operations.merge.adapter_scales import scales_to_resolve
 from git_theta_ext.operations.merge.computation import engine
+from git_theta_ext.operations.merge.conflicted_files import together
 from git_theta_ext.operations.merge.inputs import adapter_files, config_in_worktree, fetch_values, gather_resolution
 from git_theta_ext.operations.merge.record import note_step
-from git_theta_ext.operations.merge.resolve import resolve, sides_of, skeletons_to_read, values_to_read
+from git_theta_ext.operations.merge.resolve import resolve_together, sides_of, skeletons_to_read, values_to_read
 from git_theta_ext.operations.staging.stage import Staged, stage_manifests
 from git_theta_ext.operations.sync.fetch import ensure_digests, ensure_local
 from git_theta_ext.util.files import reporting_os_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.rules.rules import Choice
@@ -111,42 +112,51 @@ def _conflicts_in_index(workspace: Workspace, path: str) -> Manifest | None:
 
 
 def resolve_conflicts(
-    workspace: Workspace, checkpoint: ConflictedCheckpoint, choice: Choice, patterns: Sequence[str] = ()
-) -> ConflictedCheckpoint:
-    """Resolve conflicts by a side or a method, and write the manifest with those that remain to the work tree.
+    workspace: Workspace, checkpoints: Sequence[ConflictedCheckpoint], choice: Choice, patterns: Sequence[str] = ()
+) -> list[ConflictedCheckpoint]:
+    """Resolve conflicts by a side or a method, and write the manifests with those that remain to the work tree.
 
     Args:
         workspace: The repository and its store.
-        checkpoint: The checkpoint.
+        checkpoints: All files of a model with conflicts.
         choice: The side or method.
         patterns: Names or globs of parameters; empty for all.
 
     Raises:
-        ThetaError: See ``git_theta_ext.operations.merge.resolve.resolve``; or the manifest cannot be written.
+        ThetaError: See ``git_theta_ext.operations.merge.resolve.resolve_together``; or a manifest cannot be written.
     """
     repo, store = workspace.repo, workspace.store
-    ensure_digests(workspace, skeletons_to_read(checkpoint.manifest))
-    fetch_values(workspace, checkpoint.path, values_to_read(checkpoint.manifest, choice.method))
+    manifests, path = [checkpoint.manifest for checkpoint in checkpoints], checkpoints[0].path
+    whole = together(manifests)
+    ensure_digests(workspace, {digest for manifest in manifests for digest in skeletons_to_read(manifest)})
+    fetch_values(workspace, path, values_to_read(whole, choice.method))
     heads = [head for head in (head_of(repo), *merge_heads(repo)) if head is not None]
-    config = config_in_worktree(repo, checkpoint.path)
-    inputs = gather_resolution(workspace, checkpoint.manifest, checkpoint.path, heads, config)
+    config = config_in_worktree(repo, path)
+    inputs = gather_resolution(workspace, whole, path, heads, config)
     scaled = scales_to_resolve(store, inputs.adapters, inputs.config)
-    resolved = resolve(
-        checkpoint.manifest, store, choice, patterns, lambda: engine(store, inputs.device), scaled=scaled
-    )
-    content = resolved.to_bytes()
-    file = _write(workspace.repo, checkpoint, content)
-    base, *sides = sides_of(checkpoint.manifest)
-    if is_adapter(checkpoint.path) and choice.method in (base, *sides):
-        before, after = ({conflict.name for conflict in m.conflicts} for m in (checkpoint.manifest, resolved))
-        files = inputs.adapters or adapter_files(repo, checkpoint.path, heads)
-        configs = configs_of_sides(repo, checkpoint.path, files, tuple(sides))
-        take_config(workspace, checkpoint.path, config, configs, resolved, before - after, choice.method)
-    if checkpoint.content is not None:
-        kind = repo.object_format
-        step = Step(Rules(choice), tuple(patterns), () if patterns else _unread(store, resolved))
-        note_step(repo, checkpoint.path, step, blob_id(checkpoint.content, kind), blob_id(content, kind))
-    return ConflictedCheckpoint(checkpoint.path, resolved, content, file)
+    resolved = resolve_together(manifests, store, choice, patterns, lambda: engine(store, inputs.device), scaled=scaled)
+    written = [
+        ConflictedCheckpoint(
+            checkpoint.path, manifest, manifest.to_bytes(), _write(repo, checkpoint, manifest.to_bytes())
+        )
+        for checkpoint, manifest in zip(checkpoints, resolved, strict=True)
+    ]
+    base, *sides = sides_of(whole)
+    if is_adapter(path) and choice.method in (base, *sides):
+        merged = together(resolved)
+        names = {conflict.name for conflict in whole.conflicts} - {conflict.name for conflict in merged.conflicts}
+        configs = configs_of_sides(repo, path, inputs.adapters or adapter_files(repo, path, heads), tuple(sides))
+        take_config(workspace, path, config, configs, merged, names, choice.method)
+    before = {checkpoint.path: checkpoint.content for checkpoint in checkpoints if checkpoint.content is not None}
+    if len(before) == len(checkpoints):
+        step = Step(Rules(choice), tuple(patterns), () if patterns else _unread(store, together(resolved)))
+        after = {checkpoint.path: checkpoint.content or b"" for checkpoint in written}
+        note_step(repo, step, _ids(repo, before), _ids(repo, after))
+    return written
+
+
+def _ids(repo: Repository, contents: Mapping[str, bytes]) -> dict[str, str]:
+    return {path: blob_id(content, repo.object_format) for path, content in contents.items()}
 
 
 def _unread(store: Store, resolved: Manifest) -> tuple[str, ...]:

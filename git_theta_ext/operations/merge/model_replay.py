@@ -11,20 +11,23 @@ from git_theta_ext.git.objects import object_infos
 from git_theta_ext.git.revisions import commit_id
 from git_theta_ext.merging.model_versions import ModelVersions
 from git_theta_ext.merging.models import apply_model
-from git_theta_ext.operations.merge.adapter_scales import files_of
+from git_theta_ext.operations.merge.adapter_scales import files_of, scales_to_resolve
 from git_theta_ext.operations.merge.computation import bytes_to_compute, engine
-from git_theta_ext.operations.merge.inputs import gather_inputs
+from git_theta_ext.operations.merge.conflicted_files import together
+from git_theta_ext.operations.merge.inputs import config_in_commit, gather_inputs, gather_resolution
 from git_theta_ext.operations.merge.planning import plan_checkpoint
 from git_theta_ext.operations.merge.recorded_merge import RecordedMerge, RecordedModel, Replayed
 from git_theta_ext.operations.merge.recorded_versions import check_record, inexact_methods, recorded_objects
+from git_theta_ext.operations.merge.resolve import resolve_together, skeletons_to_read, values_to_read
 from git_theta_ext.operations.models import Directory
 from git_theta_ext.operations.sync.fetch import ensure_digests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.record import Record
+    from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.model_version import ModelVersion
     from git_theta_ext.operations.workspace import Workspace
 
@@ -82,14 +85,41 @@ def replay_model(workspace: Workspace, merge: RecordedMerge, model: RecordedMode
             partial(engine, store, inputs.device, statistics=inputs.statistics, advance=advance),
             leave=record.unread,
         )
-    names = {*outcome.manifest.parameters, *merge.committed.parameters}
-    values = (outcome.manifest.parameters, merge.committed.parameters)
+    files = _resolved(workspace, merge, outcome.files)
+    computed = {name: value for file in files.values() for name, value in file.parameters.items()}
+    names = {*computed, *merge.committed.parameters}
+    values = (computed, merge.committed.parameters)
     differing = sorted(name for name in names if values[0].get(name) != values[1].get(name))
-    alike = {path: file.to_bytes() for path, file in outcome.files.items()} == {
+    alike = {path: file.to_bytes() for path, file in files.items()} == {
         path: file.to_bytes() for path, file in model.committed.shards.items()
     }
     layout = [] if alike or differing else [None]
-    return Replayed(record.path, sum(outcome.computed.values()), (*differing, *layout), inexact_methods(record))
+    count = sum(outcome.computed.values()) + len(outcome.manifest.conflicts)
+    count -= sum(len(file.conflicts) for file in files.values())
+    return Replayed(record.path, count, (*differing, *layout), inexact_methods(record))
+
+
+def _resolved(workspace: Workspace, merge: RecordedMerge, merged: Mapping[str, Manifest]) -> dict[str, Manifest]:
+    """Repeat the recorded resolutions of conflicts."""
+    record, store, files = merge.record, workspace.store, dict(merged)
+    config = config_in_commit(workspace.repo, record.path, merge.commit) if record.steps else None
+    for step in record.steps:
+        conflicted = {path: file for path, file in files.items() if file.conflicted}
+        whole, choice = together(list(conflicted.values())), step.rules.defaults
+        inputs = gather_resolution(workspace, whole, record.path, record.commits, config)
+        skeletons = {digest for file in conflicted.values() for digest in skeletons_to_read(file)}
+        ensure_digests(workspace, {*skeletons, *values_to_read(whole, choice.method, step.unread)})
+        resolved = resolve_together(
+            list(conflicted.values()),
+            store,
+            choice,
+            step.patterns,
+            partial(engine, store, inputs.device),
+            scaled=scales_to_resolve(store, inputs.adapters, inputs.config),
+            leave=step.unread,
+        )
+        files |= dict(zip(conflicted, resolved, strict=True))
+    return files
 
 
 def _version(repo: Repository, record: Record, tree: str, objects: Iterable[str]) -> ModelVersion | None:

@@ -66,15 +66,14 @@ def note_merge(repo: Repository, heads: Sequence[str], merged: Mapping[str, tupl
         _write(repo, heads, merges)
 
 
-def note_step(repo: Repository, path: str, step: Step, before: str, result: str) -> None:
-    """Record that conflicts of a checkpoint were resolved, if it is known how it was merged.
+def note_step(repo: Repository, step: Step, before: Results, after: Results) -> None:
+    """Record that conflicts of a checkpoint or a model were resolved, if it is known how it was merged.
 
     Args:
         repo: The repository.
-        path: Path of the checkpoint.
         step: The resolution.
-        before: Object id of the manifest with the conflicts.
-        result: Object id of the resulting manifest.
+        before: Object ids of the manifests with the conflicts, all of those that the model has.
+        after: Object ids of the resulting manifests.
 
     Raises:
         StoreError: The record cannot be written.
@@ -83,8 +82,11 @@ def note_step(repo: Repository, path: str, step: Step, before: str, result: str)
     if noted is None:
         return
     heads, merges = noted
-    if path in merges and merges[path].results == {path: before}:
-        _write(repo, heads, {**merges, path: NotedMerge(merges[path].record.resolved(step), {path: result})})
+    for name, merge in merges.items():
+        if before.items() <= merge.results.items():
+            resolved = NotedMerge(merge.record.resolved(step), {**merge.results, **after})
+            _write(repo, heads, {**merges, name: resolved})
+            return
 
 
 def attach(repo: Repository, message: Path, words: Sequence[str] = ()) -> list[str]:

@@ -20,7 +20,7 @@ from git_theta_ext.model.conflict_reasons import ConflictCode
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.units import one_row
-from git_theta_ext.operations.merge.resolve_layout import resolve_layout
+from git_theta_ext.operations.merge.conflicted_files import together, with_values
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
@@ -46,14 +46,29 @@ def resolve(  # noqa: PLR0913 - named, and the last two have defaults
     scaled: Callable[[Plan], Plan] = lambda plan: plan,
     leave: Collection[str] = (),
 ) -> Manifest:
-    """Resolve conflicts by taking a side or by a merge method.
+    """Resolve conflicts of a checkpoint; see ``resolve_together``."""
+    (resolved,) = resolve_together([manifest], store, choice, patterns, start, scaled=scaled, leave=leave)
+    return resolved
 
-    Taking a side that lacks the parameter deletes it. A conflict that the method cannot resolve stays, unless a pattern
-    names it. Taking a side without patterns also resolves the layout. Otherwise the layout is resolved as soon as no
-    parameter is in conflict and exactly one layout fits.
+
+def resolve_together(  # noqa: PLR0913 - named, and the last two have defaults
+    manifests: Sequence[Manifest],
+    store: Store,
+    choice: Choice,
+    patterns: Sequence[str] = (),
+    start: Callable[[], Engine] | None = None,
+    *,
+    scaled: Callable[[Plan], Plan] = lambda plan: plan,
+    leave: Collection[str] = (),
+) -> list[Manifest]:
+    """Resolve conflicts of the files of a model by taking a side or by a merge method.
+
+    Thresholds and units are those of all files. Taking a side that lacks the parameter deletes it. A conflict that the
+    method cannot resolve stays, unless a pattern names it. Taking a side without patterns also resolves the layout.
+    Otherwise the layout is resolved as soon as no parameter is in conflict and exactly one layout fits.
 
     Args:
-        manifest: A manifest with conflicts.
+        manifests: Manifests with conflicts.
         store: The store with the values; computed values are written to it.
         choice: The side or method.
         patterns: Names or globs (``*``, ``?``, ``[…]``) of parameters, or names of units; empty for all.
@@ -62,7 +77,7 @@ def resolve(  # noqa: PLR0913 - named, and the last two have defaults
         leave: Parameters that are left in conflict as if their values could not be read.
 
     Returns:
-        The manifest with the conflicts that remain.
+        The manifests with the conflicts that remain.
 
     Raises:
         UsageError: A pattern matches no conflict, or the method is ``conflict``.
@@ -72,28 +87,21 @@ def resolve(  # noqa: PLR0913 - named, and the last two have defaults
     """
     if choice.method == "conflict":
         raise UsageError("the method 'conflict' resolves nothing", hint="git theta resolve --method=ours")
-    chosen = [conflict for conflict in _chosen(manifest, patterns) if conflict.name not in leave]
-    _check_whole(manifest, choice.method, patterns)
-    values, failed = resolved_values(manifest, chosen, choice, store, start, scaled)
+    whole = together(manifests)
+    chosen = [conflict for conflict in _chosen(whole, patterns) if conflict.name not in leave]
+    for manifest in manifests:
+        _check_whole(manifest, choice.method, patterns)
+    values, failed = resolved_values(whole, chosen, choice, store, start, scaled)
     if failed and patterns:
         raise next(iter(failed.values()))
-    parameters = dict(manifest.parameters)
-    for name, value in values.items():
-        if value is None:
-            parameters.pop(name, None)
-        else:
-            parameters[name] = value
-    remaining = tuple(conflict for conflict in manifest.conflicts if conflict.name not in values)
-    result = replace(manifest, parameters=parameters, conflicts=remaining)
-    if not remaining:
-        result = resolve_layout(result, store, choice.method if not patterns else None)
-    if result == manifest:
+    results = [with_values(manifest, values, store, None if patterns else choice.method) for manifest in manifests]
+    if results == list(manifests):
         first = next(iter(failed.values()), None)
         raise first or MergeError(
             f"method {choice.method!r} resolves none of the conflicts",
             hint="git theta resolve --method ours, theirs or base",
         )
-    return result
+    return results
 
 
 def skeletons_to_read(manifest: Manifest) -> Iterator[Digest]:
