@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.planning.adapter_scalings import MergedAdapter
-from git_theta_ext.merging.planning.adapters import module_of, other_adapters, scaled_pairs
+from git_theta_ext.merging.planning.adapters import other_adapters, scaled_pairs
 from git_theta_ext.merging.planning.lora_scales import Fit
 from git_theta_ext.merging.planning.plan import with_decisions
 from git_theta_ext.merging.planning.units import pair_of
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import side_names
+from git_theta_ext.model.lora_names import module_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging.planning.adapters import alpha_of, lora_pairs, module_of, other_adapters
+from git_theta_ext.merging.planning.adapters import other_adapters
 from git_theta_ext.merging.rules.rules import APPLY
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import side_names
+from git_theta_ext.model.lora_names import alpha_of, lora_pairs, module_of
 from git_theta_ext.model.quantised_weights import quantised_weights
 from git_theta_ext.model.units import QUANTISED, Unit, common_name
 from git_theta_ext.registry import find_merge, find_pair

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.planning.adapter_config import read_object
-from git_theta_ext.merging.planning.adapters import alpha_of, lora_pairs, module_of, other_adapters
+from git_theta_ext.merging.planning.adapters import other_adapters
 from git_theta_ext.merging.planning.lora_scales import Scaling
+from git_theta_ext.model.lora_names import alpha_of, lora_pairs, module_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

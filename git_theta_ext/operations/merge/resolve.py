@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, PluginError, UsageError
 from git_theta_ext.merging.apply import compute
-from git_theta_ext.merging.planning.adapters import lora_pairs
 from git_theta_ext.merging.planning.decision import Decision
 from git_theta_ext.merging.planning.layout_decision import LayoutDecision
 from git_theta_ext.merging.planning.obstacles import new_types, obstacle, obstacle_to_change
@@ -18,6 +17,7 @@ from git_theta_ext.merging.planning.units import decide_units, units_of
 from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, GROW, choice
 from git_theta_ext.model.conflict_reasons import ConflictCode
 from git_theta_ext.model.conflicts import side_names
+from git_theta_ext.model.lora_names import lora_pairs
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.units import one_row
 from git_theta_ext.operations.merge.conflicted_files import together, with_values
