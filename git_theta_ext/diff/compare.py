@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from git_theta_ext.model.lora_names import loras
 from git_theta_ext.model.quantised_weights import quantised_weights
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class Diff:
         moved: Name to both files of a parameter that is in another file of the model, whether it was modified or not.
         old_files: Paths of the older version's files, as far as these are known.
         new_files: Paths of the newer version's files.
-        units: Quantised weights of which parts differ.
+        units: Quantised weights and LoRAs of which parts differ.
     """
 
     old_format: str | None
@@ -144,7 +146,7 @@ def compare(old: Manifest | None, new: Manifest | None) -> Diff:
 
 
 def _units(old: Manifest | None, new: Manifest | None, changed: set[str]) -> tuple[Unit, ...]:
-    """Return the quantised weights of which parts changed or are in conflict."""
+    """Return the quantised weights and LoRAs of which parts changed or are in conflict."""
     conflicts = {} if new is None else {conflict.name: conflict for conflict in new.conflicts}
     changed |= conflicts.keys()
     if not changed:
@@ -153,7 +155,8 @@ def _units(old: Manifest | None, new: Manifest | None, changed: set[str]) -> tup
     versions = {name: [_spec(before.get(name)), _spec(after.get(name))] for name in dict.fromkeys((*before, *after))}
     for name, conflict in conflicts.items():
         versions[name] = [_spec(before.get(name)), *map(_spec, conflict.sides)]
-    return tuple(unit for unit in quantised_weights(versions) if not changed.isdisjoint(unit.members))
+    units = chain(quantised_weights(versions), loras(versions))
+    return tuple(unit for unit in units if not changed.isdisjoint(unit.members))
 
 
 def _spec(parameter: Parameter | None) -> TensorSpec | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from git_theta_ext.model.units import common_name, one_row
+from git_theta_ext.model.lora_names import module_of
+from git_theta_ext.model.units import LORA, QUANTISED, common_name, one_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from git_theta_ext.diff.compare import Diff
     from git_theta_ext.diff.distance import Distance
@@ -29,7 +31,7 @@ class Item:
         name: The parameter's name.
         spec: Element type and shape, of both versions if they differ.
         was: The old name of a renamed parameter.
-        distance: None if the values are not available or cannot be compared.
+        distances: Those of its parameters whose values are available and can be compared.
         members: The parameters of a unit, if the item stands for these.
     """
 
@@ -37,7 +39,7 @@ class Item:
     name: str
     spec: str
     was: str = ""
-    distance: Distance | None = None
+    distances: tuple[Distance, ...] = ()
     members: tuple[str, ...] = ()
 
     @property
@@ -74,22 +76,29 @@ def items_of(diff: Diff, distances: Mapping[str, Distance]) -> list[Item]:
             spec = f"{old.dtype.name} -> {new}"
         else:
             spec = f"{old} -> {new}"
-        items.append(Item("~", name, spec, "", distances.get(name)))
-    return sorted(by_unit(items, diff.units, _joint_sign, " -> "), key=lambda item: item.name)
+        distance = distances.get(name)
+        items.append(Item("~", name, spec, "", () if distance is None else (distance,)))
+    kinds = (QUANTISED, LORA)
+    return sorted(by_unit(items, diff.units, _joint_sign, " -> ", kinds), key=lambda item: item.name)
 
 
 def by_unit(
-    items: Iterable[Item], units: Iterable[Unit], sign: Callable[[Sequence[str]], str], between: str = " or "
+    items: Iterable[Item],
+    units: Iterable[Unit],
+    sign: Callable[[Sequence[str]], str],
+    between: str = " or ",
+    kinds: Container[str] = (QUANTISED,),
 ) -> list[Item]:
-    """Replace the parts of quantised weights by one item for each weight.
+    """Replace the parts of quantised weights, or of other units, by one item for each.
 
     Args:
         items: One for each parameter.
         units: Units.
         sign: Returns the sign of a unit from those of its parts, which differ.
         between: Separates how the versions represent the weight.
+        kinds: The kinds of units.
     """
-    homes = one_row(units)
+    homes = one_row(units, kinds)
     parts: dict[str, list[Item]] = {}
     joined: list[Item] = []
     for item in items:
@@ -100,11 +109,19 @@ def by_unit(
     for members in parts.values():
         unit = homes[members[0].name]
         signs = list(dict.fromkeys(item.sign for item in members))
-        was = common_name([item.was for item in members if item.was]).removesuffix(".weight") if members[0].was else ""
+        was = _old_name(unit, [item.was for item in members if item.was]) if members[0].was else ""
         names = tuple(item.name for item in members)
         joint = signs[0] if len(signs) == 1 else sign(signs)
-        joined.append(Item(joint, unit.name, between.join(unit.details), was if joint == ">" else "", None, names))
+        # The distance between the integers of quantised weights says nothing.
+        distances = () if unit.kind == QUANTISED else tuple(chain.from_iterable(item.distances for item in members))
+        detail = between.join(unit.details)
+        spec = f"LoRA, {detail}" if unit.kind == LORA else detail
+        joined.append(Item(joint, unit.name, spec, was if joint == ">" else "", distances, names))
     return joined
+
+
+def _old_name(unit: Unit, names: Sequence[str]) -> str:
+    return module_of(names[0]) if unit.kind == LORA else common_name(names).removesuffix(".weight")
 
 
 def _joint_sign(_: Sequence[str]) -> str:

@@ -9,8 +9,9 @@ Version 1 is an object with these keys; keys may be added within a version:
   of ``Distance``) for modified ones whose values were available. Non-finite numbers are the strings "nan" and "inf".
 - ``files``: the model's files in the ``old`` and the ``new`` version, if these are known. ``moved``: one object each
   for parameters that are in another file of the model, modified or not, with ``name``, ``old_file`` and ``new_file``.
-- ``units``: the quantised weights of which parts differ: one object each with ``name``, ``kind``, ``detail`` (such as
-  ``gptq, 4 bits``; of all versions) and ``parameters`` (names, also of parts that do not differ).
+- ``units``: the quantised weights and LoRAs of which parts differ: one object each with ``name``, ``kind``, ``detail``
+  (such as ``gptq, 4 bits`` or ``rank 8``, of all versions) and ``parameters`` (also names of parts that do not
+  differ).
 - ``conflicts``: ``layout`` (the reason, or null) and ``parameters`` with ``name``, ``reason``, ``code`` (the kind of
   conflict, see docs/manifest.md) and the candidates ``base``, ``ours`` and ``theirs``.
 """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.group import Item, Row, fold, items_of, printable
 from git_theta_ext.diff.words import human_bytes, plural, shorten
-from git_theta_ext.model.units import one_row
+from git_theta_ext.model.units import LORA, QUANTISED, one_row
 from git_theta_ext.util.text import printable as safe
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _what(row: Row) -> str:
 
 
 def _numbers(items: Sequence[Item]) -> str:
-    distances = [item.distance for item in items if item.distance is not None]
+    distances = [distance for item in items for distance in item.distances]
     if not distances:
         return ""
     parts = []
@@ -163,7 +163,7 @@ def _conflicts(diff: Diff) -> Iterator[tuple[str, str]]:
     yield "!", f"{plural(count, 'unresolved conflict')} (git theta resolve):"
     if diff.layout_conflict is not None:
         yield "!", f"! the file's layout: {diff.layout_conflict.reason}"
-    homes = one_row(diff.units)
+    homes = one_row(diff.units, (QUANTISED, LORA))
     rows = {homes[c.name].label if c.name in homes else printable(c.name): c.reason for c in diff.conflicts}
     shown = list(rows.items())[: _MOST_CONFLICTS - (len(rows) > _MOST_CONFLICTS)]
     yield from (("!", f"! {name}: {reason}") for name, reason in shown)

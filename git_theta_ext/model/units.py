@@ -7,10 +7,11 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
 QUANTISED = "quantised weight"
-"""The kind of units that are shown in one row."""
+LORA = "LoRA"
+"""Kinds of units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,14 @@ class Unit:
         return {"name": self.name, "kind": self.kind, "detail": self.detail, "parameters": list(self.members)}
 
 
-def one_row(units: Iterable[Unit]) -> dict[str, Unit]:
-    """Return the unit of each parameter that is shown in one row with the others of its unit."""
-    return {name: unit for unit in units if unit.kind == QUANTISED and len(unit.members) > 1 for name in unit.members}
+def one_row(units: Iterable[Unit], kinds: Container[str] = (QUANTISED,)) -> dict[str, Unit]:
+    """Return the unit of each parameter that is shown in one row with the others of its unit.
+
+    Args:
+        units: Units.
+        kinds: The kinds of units that are shown in one row.
+    """
+    return {name: unit for unit in units if unit.kind in kinds and len(unit.members) > 1 for name in unit.members}
 
 
 def common_name(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from git_theta_ext.merging.planning.adapters import other_adapters
 from git_theta_ext.merging.rules.rules import APPLY
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import side_names
-from git_theta_ext.model.lora_names import alpha_of, lora_pairs, module_of
+from git_theta_ext.model.lora_names import alpha_of, lora_pairs, lora_unit
 from git_theta_ext.model.quantised_weights import quantised_weights
 from git_theta_ext.model.units import QUANTISED, Unit, common_name
 from git_theta_ext.registry import find_merge, find_pair
@@ -97,7 +97,7 @@ def decide_units(decisions: Mapping[str, Decision], versions: Versions | None = 
         members = [decisions[name] for name in (first, second, alpha) if name is not None]
         if first in adapted:
             continue
-        unit = _lora(first, second, alpha)
+        unit = lora_unit(first, second, decisions)
         units.append(unit)
         if not _mixed(members, unit):
             continue
@@ -119,11 +119,7 @@ def units_of(versions: Versions) -> Iterator[Unit]:
     """
     yield from _indivisible(versions)
     for first, second in lora_pairs(versions):
-        yield _lora(first, second, alpha_of(first, versions))
-
-
-def _lora(first: str, second: str, alpha: str | None) -> Unit:
-    return Unit(module_of(first), "LoRA", (), tuple(sorted([first, second, *([] if alpha is None else [alpha])])))
+        yield lora_unit(first, second, versions)
 
 
 def _indivisible(versions: Versions) -> Iterator[Unit]:

@@ -204,6 +204,29 @@ def test_the_parts_of_a_quantised_weight_share_a_row():
     assert units[2]["parameters"] == [f"layers.2.up_proj.{part}" for part in sorted(GPTQ)]
 
 
+def lora(seed, layer, rank):
+    shapes = {"lora_A": (rank, 8), "lora_B": (6, rank)}
+    parameters = {name: parameter(seed + number, "F32", shape) for number, (name, shape) in enumerate(shapes.items())}
+    return {f"layers.{layer}.q.{name}.weight": value for name, value in parameters.items()}
+
+
+def test_both_factors_of_a_lora_share_a_row_with_its_rank():
+    old = manifest(lora(1, 0, 4) | lora(1, 1, 4) | lora(1, 2, 4) | lora(1, 4, 4))
+    new = manifest(lora(100, 0, 4) | lora(100, 1, 4) | lora(100, 2, 8) | lora(100, 3, 8) | lora(1, 4, 4))
+    diff = compare(old, new)
+    near = Distance(8, 8, 0.25)
+    shown = render("m", diff, {"layers.0.q.lora_B.weight": near}, Screen()).splitlines()
+    assert shown[2:] == [
+        "~ layers.{0-1}.q  LoRA, rank 4            2 modified  rel. change 2.5e-01",
+        "~ layers.2.q      LoRA, rank 4 -> rank 8  modified",
+        "+ layers.3.q      LoRA, rank 8            added",
+    ]
+    assert [unit["kind"] for unit in to_json("m", diff, {})["units"]] == ["LoRA"] * 4
+    assert lines(manifest(lora(1, 0, 4)), manifest(lora(1, 7, 4)))[2:] == [
+        "> layers.7.q  LoRA, rank 4  renamed from layers.0.q"
+    ]
+
+
 def test_a_quantised_weight_of_a_renamed_module_has_one_old_name():
     old, new = quantised(1, [0]), {name.replace("up_proj", "gate"): p for name, p in quantised(1, [0]).items()}
     assert lines(manifest(old), manifest(new))[2:] == ["> layers.0.gate  gptq, 4 bits  renamed from layers.0.up_proj"]
