@@ -176,6 +176,10 @@ class Index:
         """Return root and name of every recorded pack."""
         return {(_path(root), name) for root, name in self.rows("SELECT root, name FROM packs")}
 
+    def pack_names(self, root: str) -> list[str]:
+        """Return the names of the packs of a store, in the order in which they were recorded."""
+        return [name for (name,) in self.rows("SELECT name FROM packs WHERE root = ? ORDER BY id", (as_text(root),))]
+
     def locations(self, digests: Iterable[Digest]) -> Locations:
         """Return all locations of some digests, including bad ones. Digests without locations are left out.
 

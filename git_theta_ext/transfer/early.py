@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.store.deltas.chains import ancestors, smallest
 from git_theta_ext.store.locations import sound
+from git_theta_ext.store.maintenance.combine import combined, is_small
 from git_theta_ext.store.maintenance.extract import starting_within
+from git_theta_ext.store.packs.writer import SMALLEST_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Location
     from git_theta_ext.store.store import Store
+
+
+ENOUGH = SMALLEST_LIMIT
+"""Bytes of small packs that are uploaded together."""
 
 
 class FinalPacks:
@@ -38,6 +44,22 @@ class FinalPacks:
         self._known = known
         self._settled: set[Digest] = set()
         self._chosen: dict[Digest, Location] = {}
+        self._small: dict[str, int] = {}
+
+    def take(self, digests: Iterable[Digest]) -> Iterator[str]:
+        """Do as ``add`` does, but keep small packs back until they can be combined to a large one.
+
+        The caller holds ``store.locks.gc_lock``.
+        """
+        for name in self.add(digests):
+            size = self._store.path_of(name).stat().st_size
+            if not is_small(size):
+                yield name
+                continue
+            self._small[name] = size
+            if sum(self._small.values()) >= ENOUGH:
+                made, self._small = combined(self._store, self._small), {}
+                yield from sorted(made)
 
     def add(self, digests: Iterable[Digest]) -> Iterator[str]:
         """Take digests of tensors that will not be recoded any more, and yield the names of packs that become final."""

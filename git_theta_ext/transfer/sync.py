@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError, MissingError, RemoteError
+from git_theta_ext.errors import CorruptError, MissingError, RemoteError, StoreError
 from git_theta_ext.interfaces.remotes import ReadOnlyRemote
 from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.store.deltas.chains import ancestors, shallowest
 from git_theta_ext.store.locations import in_packs
+from git_theta_ext.store.locks import gc_lock
+from git_theta_ext.store.maintenance.combine import combined
 from git_theta_ext.store.maintenance.copying import renamed, whole_again
 from git_theta_ext.store.maintenance.extract import extract_packs
 from git_theta_ext.store.packs.writer import grouped
@@ -93,6 +95,7 @@ def plan_push(
     if damaged := needed & read_damaged(store.root, remote.url):
         needed = needed - damaged | renamed(store, damaged)
     if uploads is not None:
+        needed = _combined(store, needed, known | uploads.names)
         for name in sorted(needed - known):
             uploads.add(name)
     chosen = _chosen_after(store, index, needed)
@@ -106,6 +109,16 @@ def plan_push(
     unlisted -= {name for name, _ in index.bad}
     packs = sorted(sizes, key=lambda pack: (-pack[1], pack[0]))
     return PushPlan(tuple(packs), tuple(sorted(unlisted)), frozenset(relied_on))
+
+
+def _combined(store: Store, names: AbstractSet[str], fixed: AbstractSet[str]) -> set[str]:
+    """Return the names of packs with the entries of some packs, of which small ones are combined; see ``combined``."""
+    fixed = names & fixed
+    try:
+        with gc_lock(store.root, wait=False) as acquired:
+            return {*fixed, *combined(store, names - fixed)} if acquired else set(names)
+    except StoreError:  # a file system without locks
+        return set(names)
 
 
 def _chosen_after(store: Store, index: RemoteIndex, uploaded: AbstractSet[str]) -> dict[Digest, Location]:
@@ -171,7 +184,7 @@ def _going(packs: FinalPacks, uploads: Uploads | None) -> Going:
         return Going(packs.lacking, packs.there)
 
     def upload(settled: Iterable[Digest]) -> None:
-        for name in packs.add(settled):
+        for name in packs.take(settled):
             uploads.add(name)
         uploads.check()
 

@@ -35,7 +35,7 @@ packs: larger packs are for larger models."""
 MANY_PACKS = 64
 """Number of packs that are made before they become larger."""
 
-_ENTRY_BYTES = 1 << 10
+ENTRY_BYTES = 1 << 10
 """What an entry counts besides its tensor, so that the header of a pack of tiny tensors stays small."""
 
 UNNAMED = Digest("0" * 64)
@@ -114,7 +114,7 @@ def divided(items: Sequence[tuple[Item, int]]) -> list[list[Item]]:
             packs.append([])
             filled = 0
         packs[-1].append(item)
-        filled += nbytes + _ENTRY_BYTES
+        filled += nbytes + ENTRY_BYTES
     return packs
 
 
@@ -193,7 +193,7 @@ class PackWriter:
                         entries = _copy(whole, kept, path)
                         whole.unlink()
                     if entries:
-                        finishing.append(finisher.submit(_finish, self._root, path, entries))
+                        finishing.append(finisher.submit(finish_pack, self._root, path, entries))
                 done = [future.result() for future in finishing]
                 # All at once: one flush of the journal covers all directories.
                 sync_directories({directory for _, _, directories in done for directory in directories})
@@ -265,7 +265,8 @@ def _write_all(descriptor: int, pieces: list[Buffer]) -> int:
     return total
 
 
-def _finish(root: Path, path: Path, entries: tuple[Entry, ...]) -> tuple[str, tuple[Entry, ...], set[Path]]:
+def finish_pack(root: Path, path: Path, entries: tuple[Entry, ...]) -> tuple[str, tuple[Entry, ...], set[Path]]:
+    """Make a written pack durable and give it its name, which is returned with the directories to sync."""
     name = sha256_of(path)
     sync_file(path)
     path.chmod(path.stat().st_mode & 0o444)

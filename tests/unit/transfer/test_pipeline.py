@@ -13,7 +13,7 @@ from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs
 from git_theta_ext.store.store import Store
-from git_theta_ext.transfer import outgoing, retry
+from git_theta_ext.transfer import early, outgoing, retry
 from git_theta_ext.transfer.early import FinalPacks
 from git_theta_ext.transfer.meter import Meter
 from git_theta_ext.transfer.outgoing import PushSteps
@@ -28,6 +28,7 @@ SMALL = TensorSpec.of("F32", [100])
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
     monkeypatch.setattr(retry, "_WAITS", (0, 0))
+    monkeypatch.setattr(early, "ENOUGH", 1)  # each pack is uploaded when it is final
 
 
 def tensors(*seeds, spec=SPEC):

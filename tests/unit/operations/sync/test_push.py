@@ -19,6 +19,7 @@ from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.store.maintenance.recode import Recoder
 from git_theta_ext.store.packs import writer
 from git_theta_ext.store.store import Store
+from git_theta_ext.transfer import early
 from git_theta_ext.transfer.complete import Complete, read_complete, write_complete
 from git_theta_ext.transfer.early import FinalPacks
 from git_theta_ext.transfer.remote_index import read_remote_index
@@ -293,6 +294,7 @@ def versioned(place, count):
 
 def test_uploads_begin_while_others_are_recoded_and_packs_are_the_same_as_without(place, tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "LARGEST_LIMIT", 1)
+    monkeypatch.setattr(early, "ENOUGH", 1)
     versioned(place, 3)
     events, real_put, real_write = [], Directory.put, Store.write
 
@@ -329,6 +331,7 @@ def test_uploads_begin_while_others_are_recoded_and_packs_are_the_same_as_withou
 
 def test_an_upload_that_fails_stops_recoding_and_is_the_error(place, monkeypatch):
     monkeypatch.setattr(writer, "LARGEST_LIMIT", 1)
+    monkeypatch.setattr(early, "ENOUGH", 1)
     versioned(place, 4)
     written, real_write = [], Store.write
 

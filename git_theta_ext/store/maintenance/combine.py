@@ -1,0 +1,116 @@
+"""Combine small packs before a push, so that many commits do not become as many requests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import CorruptError, MissingError, StoreError
+from git_theta_ext.model.dtypes import SKELETON
+from git_theta_ext.store.packs.format import write_header
+from git_theta_ext.store.packs.writer import ENTRY_BYTES, SMALLEST_LIMIT, divided, finish_pack, pack_path
+from git_theta_ext.store.temporary import temporary
+from git_theta_ext.util.files import reporting_os_errors, sync_directories
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from git_theta_ext.store.packs.format import Entry
+    from git_theta_ext.store.store import Store
+
+_FEW = 4
+"""Number of packs that are not worth combining."""
+
+_BLOCK = 1 << 20
+
+
+def is_small(nbytes: int) -> bool:
+    """Return whether a pack of so many bytes may be combined with others."""
+    return nbytes < SMALLEST_LIMIT // 2
+
+
+def combined(store: Store, names: Iterable[str]) -> set[str]:
+    """Replace small packs by shared ones with the same entries, if there are more than a few.
+
+    The bytes of entries are copied, not decoded: the caller has verified all entries, and a pack with the SHA-256 that
+    it is named after has the bytes that were verified. A pack that is damaged, gone, or not in this store itself stays
+    as it is, as do all of them if the store cannot be written.
+
+    Args:
+        store: The store. The caller holds ``store.locks.gc_lock``.
+        names: Names of packs whose entries are verified.
+
+    Returns:
+        The names of the packs that have the entries now.
+    """
+    wanted = set(names)
+    loose = store.index.loose(str(store.root))
+    alike: dict[tuple[bool, bool], list[tuple[str, int]]] = defaultdict(list)
+    for name in filter(wanted.__contains__, store.index.pack_names(str(store.root))):
+        with suppress(MissingError, CorruptError, FileNotFoundError):
+            header = store.reader.header(store.pack_path(name))
+            if is_small(header.pack_bytes):
+                # A skeleton outlives the tensors that it was first stored with.
+                skeletons = all(entry.spec.dtype is SKELETON for entry in header.entries)
+                size = header.pack_bytes + ENTRY_BYTES * len(header.entries)
+                alike[name in loose, skeletons].append((name, size))
+    for (is_loose, _), items in alike.items():
+        for group in divided(items) if len(items) > _FEW else ():
+            if len(group) > 1:
+                with suppress(StoreError, MissingError, CorruptError):
+                    wanted.add(_join(store, group, loose=is_loose))
+                    wanted.difference_update(group)
+    return wanted
+
+
+def _join(store: Store, names: Sequence[str], *, loose: bool) -> str:
+    """Write a pack of the entries of some packs, which it replaces, and return its name.
+
+    Raises:
+        CorruptError: A pack is damaged.
+        MissingError: A pack is gone.
+        StoreError: The store cannot be written.
+    """
+    headers = [store.reader.header(store.pack_path(name)) for name in names]
+    entries = tuple(entry for header in headers for entry in header.entries)
+    path = temporary(store.root)
+    with reporting_os_errors(store.root):
+        try:
+            intended = _write(
+                path,
+                entries,
+                [(store.pack_path(name), header.nbytes) for name, header in zip(names, headers, strict=True)],
+            )
+            made, _, directories = finish_pack(store.root, path, entries)
+        finally:
+            path.unlink(missing_ok=True)
+        if made != intended:
+            pack_path(store.root, made).unlink(missing_ok=True)
+            raise CorruptError(f"the disk returns other bytes for pack {intended} than were written to it")
+        sync_directories(directories)
+    store.index.add_pack(str(store.root), made, entries, loose=loose, verified=True)
+    store.drop(names)
+    return made
+
+
+def _write(path: Path, entries: Sequence[Entry], sources: Iterable[tuple[Path, int]]) -> str:
+    """Write a pack of the entries of others, given with the sizes of their heads, and return its SHA-256."""
+    hasher = hashlib.sha256()
+    with path.open("xb") as file:
+        head = write_header(entries)
+        hasher.update(head)
+        file.write(head)
+        for source, skipped in sources:
+            own = hashlib.sha256()
+            with source.open("rb") as pack:
+                own.update(pack.read(skipped))
+                while block := pack.read(_BLOCK):
+                    own.update(block)
+                    hasher.update(block)
+                    file.write(block)
+            if own.hexdigest() != source.name:
+                raise CorruptError(f"pack {source.name} is damaged", hint="git theta fsck --full", pack=source.name)
+    return hasher.hexdigest()
