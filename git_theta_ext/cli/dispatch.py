@@ -12,7 +12,7 @@ from git_theta_ext.cli.discovery import GROUPS, command_names, descriptions, int
 from git_theta_ext.cli.output import Output, output_to_git, wants_color
 from git_theta_ext.cli.parser import parser_of
 from git_theta_ext.cli.process import accept_any_name, begin, silence
-from git_theta_ext.cli.suggest import GIT_EQUIVALENTS, nearest
+from git_theta_ext.cli.suggest import GIT_EQUIVALENTS, SYNONYMS, nearest
 from git_theta_ext.errors import ThetaError, UsageError, to_theta_error
 from git_theta_ext.util.text import printable
 from git_theta_ext.version import __version__
@@ -69,6 +69,7 @@ def _output(arguments: Sequence[str]) -> Output:
 def _dispatch(arguments: list[str]) -> int:
     if arguments[:1] == ["help"] and len(arguments) > 1:
         arguments = [arguments[1], "-h"]
+    arguments = [SYNONYMS.get(word, word) for word in arguments[:1]] + arguments[1:]
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help", "help"):
         Output("human").text(_overview())

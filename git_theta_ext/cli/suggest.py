@@ -18,7 +18,6 @@ GIT_EQUIVALENTS = {
     "log": "git log -p --ext-diff -- MODEL",
     "ls": "git theta ls-files",
     "mv": "git mv",
-    "prefetch": "git theta fetch REV",
     "pull": "git pull, or git theta checkout to fetch and write what is missing",
     "rebase": "git rebase",
     "restore": "git restore MODEL",
@@ -28,6 +27,9 @@ GIT_EQUIVALENTS = {
     "update": "git theta add MODEL --update KIND=FILE",
 }
 """Commands that git theta does not have, and how to do the same."""
+
+SYNONYMS = {"prefetch": "fetch"}
+"""Other names of commands."""
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:

@@ -1,7 +1,7 @@
 """Download parameters of other versions, or some parameters only.
 
 Checkouts download what they need by themselves. Fetch in advance to work without a network, or fetch a few parameters
-of a model that is not checked out. Writes no files: git theta checkout does.
+of a model that is not checked out. Writes no files: git theta checkout does. git theta prefetch is the same command.
 """
 
 from __future__ import annotations

@@ -76,6 +76,14 @@ def test_unknown_things_get_a_hint(arguments, message, hint, capsys):
     assert f"hint: {hint}\n" in shown
 
 
+def test_a_command_of_another_name_is_the_same(capsys):
+    shown = {}
+    for name in ("fetch", "prefetch"):
+        assert main([name, "-h"]) == main(["help", name]) == 0
+        shown[name] = capsys.readouterr().out
+    assert shown["fetch"] == shown["prefetch"]
+
+
 def test_options_that_exclude_each_other_are_no_misspelling(capsys):
     assert main(["env", "--json", "-q"]) == 2
     stderr = json.loads(capsys.readouterr().err)
