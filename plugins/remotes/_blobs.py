@@ -80,8 +80,8 @@ class Blobs:
                     self._recent.popleft()
         return scratch
 
-    def kept(self) -> bool:
-        """Return whether the remote has the ref that keeps the blobs.
+    def kept(self) -> str:
+        """Return the ref that keeps the blobs, with its commit, as git lists it; nothing if the remote has none.
 
         Raises:
             RemoteError: It cannot be reached.
@@ -90,7 +90,7 @@ class Blobs:
         code, output, words = bare.connect(("ls-remote", "--quiet"), *_REFS)
         if code:
             raise bare.error(words)
-        return bool(output.strip())
+        return output.strip()
 
 
 class _Arrivals:

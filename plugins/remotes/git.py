@@ -16,6 +16,7 @@ from git_theta_ext.interfaces import RemoteType, redacted
 from ._blobs import REQUEST, Blobs
 from ._git_hosts import on_hugging_face
 from ._index_ref import IndexRef
+from ._lost import digest_of
 from ._outbox import Outbox
 from ._pack_index import PackIndex, pack_name, parse_key
 from ._part_size import LARGE_BLOB, SMALL_BLOB, part_size_of
@@ -100,12 +101,13 @@ class Git:
         self._outbox = outbox
         self._blobs = blobs
         self._known: dict[str, Parts] | None = None
+        self._compared = False
         self._lock = Lock()
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with ``prefix``."""
         listed = self._listed()
-        lost = (self._index.names() - listed.keys()) | self._index.lost.names()
+        lost = (self._index.names() - listed.keys()) | self._lost()
         yield from self._index.keys(prefix, lost)
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
@@ -140,7 +142,7 @@ class Git:
     def put(self, key: str, path: Path) -> bool:
         """Send a pack unless the remote has it: at once, or together with others before ``publish`` returns."""
         name = pack_name(key)
-        if name in self._listed() and name not in self._index.lost.names():
+        if name in self._listed() and name not in self._lost():
             return False
         return self._outbox.add(name, path)
 
@@ -169,7 +171,7 @@ class Git:
         gone = bool(listed) and not self._blobs.kept()
         if gone:
             self._index.lost.add(self._index.names())
-        return {key for key, name in wanted.items() if name in listed - self._index.lost.names()}
+        return {key for key, name in wanted.items() if name in listed - self._lost()}
 
     def marked(self) -> set[str]:
         """Return the keys of packs that somebody found damaged; see ``MarkingRemote``."""
@@ -178,6 +180,14 @@ class Git:
     def mark(self, keys: Iterable[str]) -> None:
         """Remember that packs are damaged."""
         self._index.mark(keys)
+
+    def _lost(self) -> frozenset[str]:
+        """Return the packs that the remote turned out to lack, if nobody has sent packs since."""
+        lost = self._index.lost
+        if lost.names() and not self._compared and digest_of(self._blobs.kept()) != lost.state:
+            lost.remove(lost.names())
+        self._compared = True
+        return lost.names()
 
     def _parts(self, name: str) -> Parts:
         """Return the parts of a pack on the remote.
@@ -215,7 +225,7 @@ class Git:
             try:
                 scratch = self._blobs.bring(tuple(part for part, _ in group), arrived, keep=keep)
             except (CorruptError, MissingError) as error:
-                self._index.lost.add([name])
+                self._index.lost.add([name], self._blobs.kept())
                 raise type(error)(f"pack {name}: {error.message}") from error
             for part, wanted in group:
                 yield from scratch.read(part, wanted)

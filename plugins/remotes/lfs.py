@@ -123,6 +123,7 @@ class Lfs:
         self._index = PackIndex(self._url, index, _pack_of)
         self._listed: dict[str, Parts] | None = None
         self._sent: dict[str, Parts] = {}
+        self._asked = False
         self._locks = locks
         self._lock = Lock()
 
@@ -137,7 +138,7 @@ class Lfs:
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with ``prefix``."""
-        yield from self._index.keys(prefix, self._index.lost.names())
+        yield from self._index.keys(prefix, self._lost())
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """Return the bytes of an object from ``start`` up to ``end``; fewer if it is shorter."""
@@ -187,7 +188,8 @@ class Lfs:
         """
         wanted = {key: parse_key(key)[1] for key in keys}
         with self._lock:
-            listed = (self._index.names() | set(self._sent)) - self._index.lost.names()
+            sent = set(self._sent)
+        listed = (self._index.names() | sent) - self._lost()
         names = sorted(set(wanted.values()) & listed)
         random.shuffle(names)
         lost = self._absent(names[:MAX_OBJECTS])
@@ -204,6 +206,15 @@ class Lfs:
         """Remember that packs are damaged."""
         self._index.mark(keys)
 
+    def _lost(self) -> frozenset[str]:
+        """Return the packs that the server turned out to lack, without those that somebody has sent again."""
+        lost, names = self._index.lost, self._index.names()
+        if not self._asked:
+            self._asked = True
+            again = sorted(lost.names() & names)
+            lost.remove(set(again) - self._absent(again))
+        return lost.names()
+
     @contextmanager
     def _noting_loss(self, name: str) -> Iterator[None]:
         try:
@@ -214,9 +225,13 @@ class Lfs:
 
     def _absent(self, names: Sequence[str]) -> set[str]:
         """Return the names of those packs that the server says to lack, or a part of them."""
-        packs = {name: self._parts(name) for name in names}
+        packs: dict[str, Parts] = {}
+        for name in names:
+            with suppress(MissingError):
+                packs[name] = self._parts(name)
         absent = self._packs.absent(packs.values())
-        return {name for name, parts in packs.items() if not absent.isdisjoint(part.oid for part in parts)}
+        there = {name for name, parts in packs.items() if absent.isdisjoint(part.oid for part in parts)}
+        return set(names) - there
 
     def _parts(self, name: str) -> Parts:
         """Return the objects that have the bytes of a pack, one after another.

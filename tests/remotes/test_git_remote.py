@@ -245,6 +245,21 @@ def test_a_host_without_room_says_why_and_the_next_try_succeeds(bare, local, rem
     assert opened(bare, local).get(KEY) == PACK
 
 
+def test_what_the_server_lost_is_listed_when_somebody_else_sent_it_again(bare, local, pack, tmp_path):
+    published(opened(bare, local), pack)
+    forget_packs(bare)
+    with pytest.raises(MissingError, match="has no blob"):
+        opened(bare, local).fetch(KEY, tmp_path / "got", len(PACK))
+    assert list(opened(bare, local).list("")) == []
+    subprocess.run(["git", "init", "--quiet", str(tmp_path / "other")], check=True)
+    other = opened(bare, tmp_path / "other")
+    assert other.keep([KEY]) == set()
+    published(other, pack)
+    again = opened(bare, local)
+    assert KEY in set(again.list(""))
+    assert again.get(KEY) == PACK
+
+
 def test_what_the_server_lost_is_not_listed_and_sent_again(bare, local, pack, tmp_path):
     published(opened(bare, local), pack)
     (tmp_path / "second").write_bytes(b"second")

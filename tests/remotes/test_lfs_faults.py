@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 
 import pytest
@@ -126,6 +127,19 @@ def test_wrong_bytes_and_sizes_are_noticed(host, remote, pack, tmp_path):
     with pytest.raises(CorruptError):
         remote.fetch(KEY, tmp_path / "got", len(PACK) + 1)
     assert not (tmp_path / "got").exists()
+
+
+def test_what_the_server_lost_is_listed_when_somebody_else_uploaded_it_again(host, url, remote, pack, local, tmp_path):
+    published(remote, pack)
+    (host.objects / NAME).unlink()
+    with pytest.raises(MissingError):
+        remote.fetch(KEY, tmp_path / "got", len(PACK))
+    assert list(opened(url, local).list("")) == []
+    subprocess.run(["git", "init", "--quiet", str(tmp_path / "other")], check=True)
+    published(opened(url, tmp_path / "other"), pack)
+    again = opened(url, local)
+    assert set(again.list("")) == {KEY, f"index/{NAME}"}
+    assert again.get(KEY) == PACK
 
 
 def test_what_the_server_lost_is_not_listed_and_uploaded_again(host, remote, pack, tmp_path):

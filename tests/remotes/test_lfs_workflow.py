@@ -56,11 +56,15 @@ def test_pushing_everything_heals_an_emptied_server(work: Repo, host: LfsHost, u
     work.git("push", "--quiet", "origin", "main")
     for path in host.objects.iterdir():
         path.unlink()
+    early = Repo(tmp_path / "early")
+    assert Repo(tmp_path).run("clone", "--quiet", url, "early").stderr.count("not in the store")
     found = work.run("theta", "fsck", "--remote", "origin", check=False)
     assert found.returncode == MissingError.exit_code
     assert "git theta push --all origin" in found.stderr
     work.git("theta", "push", "--all", "origin")
     assert clone(url, tmp_path / "clone").problems(MODEL, model(2)) == []
+    early.git("theta", "checkout")
+    assert early.problems(MODEL, model(2)) == []
 
 
 def test_a_poisoned_object_of_the_right_size_is_found_and_replaced(
