@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         choices=[*JOBS, "all", *TRAINED_JOBS, *OTHERS],
         default="all",
         help="what to measure: daily jobs (all of them), the storage of a history, the gain of recoding, "
-        "what merged models know, transfers by ssh and to an LFS server, the migration of a history of git-lfs, or "
-        "each file format",
+        "what merged models know, transfers by ssh and to an LFS server, the migration of a history of git-lfs, "
+        "each file format, or a model in shards and many small checkpoints",
     )
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES), help="checkpoints (bf16 and fp32)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; medians are shown (3)")
@@ -216,7 +216,24 @@ def _large(arguments: argparse.Namespace, jobs: set[str], folder: Path) -> dict[
     return results
 
 
-OTHERS = {"quality": _quality, "ssh": _ssh, "lfs": _lfs, "migration": _migration, "formats": _formats}
+def _shards(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from benchmarks import shards
+
+    rows = []
+    for name in arguments.family or ["minilm"]:
+        rows += shards.measure(FAMILIES[name], folder / f"shards-{name}", arguments.repeat)
+    print(shards.table(rows), flush=True)
+    return rows
+
+
+OTHERS = {
+    "quality": _quality,
+    "ssh": _ssh,
+    "lfs": _lfs,
+    "migration": _migration,
+    "formats": _formats,
+    "shards": _shards,
+}
 """What has a table of its own."""
 
 

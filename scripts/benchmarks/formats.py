@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
 import shutil
 import struct
 from dataclasses import replace
@@ -104,12 +103,9 @@ def _row(path: Path, place: Path, env: dict[str, str]) -> Row:
 def _added(repository: Repository, first: Path, second: Path | None) -> Row:
     """Add a file, and a second version if there is one; restore both; return seconds, memory and bytes."""
     repository.put(first)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds, peak = repository.weighed("add", MODEL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds, cpu, peak = repository.spent("add", MODEL)
     repository.git("commit", "--quiet", "--message", "first")
-    row: Row = {"add": seconds, "peak": peak, "stored": repository.stored()}
-    row["cpu"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    row: Row = {"add": seconds, "cpu": cpu, "peak": peak, "stored": repository.stored()}
     if second is None:
         repository.model.unlink()
         repository.git("checkout", "--quiet", "--", MODEL)

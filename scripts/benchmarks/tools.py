@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -121,6 +122,13 @@ class Repository:
     def weighed(self, *args: str) -> tuple[float, int]:
         """Run git, and return the wall time in seconds and the peak resident memory of its processes in bytes."""
         return weighed(["git", *args], self.path, self._env)
+
+    def spent(self, *args: str) -> tuple[float, float, int]:
+        """Run git, and return wall and CPU time in seconds and the peak resident memory of its processes in bytes."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds, peak = self.weighed(*args)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, peak
 
     def cleans(self, *args: str) -> int:
         """Run git, and return the number of files that it passed to a filter to clean."""

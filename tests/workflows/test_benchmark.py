@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from benchmarks import history, recode
+from benchmarks import history, recode, shards
 from benchmarks.__main__ import main
 from benchmarks.kinds import trained_pairs
 from benchmarks.peers import PEERS
@@ -139,6 +139,15 @@ def test_merges_are_measured_for_every_method_and_tool(result: Path) -> None:
     assert all(row["seconds"] > 0 and row["rate"] > 0 for row in found["devices"])
     streamed = [row for row in found["devices"] if row["device"] != "cpu" and row["method"] in {"average", "ties"}]
     assert all(row["of_bus"] > 0 for row in streamed)
+
+
+def test_shards_are_measured_against_one_file(result: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARDS", (2,))
+    monkeypatch.setattr(shards, "CHECKPOINTS", (2,))
+    rows = bench(result, "shards", "--family", "tiny encoder")["shards"]
+    assert {row["job"] for row in rows} == {"first add", "checkout", "merge", "diff", "gc", "push"}
+    assert len(rows) == 2 * 6
+    assert all(row["cpu_seconds"] > 0 and row["peak_bytes_of_one"] == 1 for row in rows)
 
 
 def test_quality_is_measured_by_split_method_and_round(result: Path) -> None:
