@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ MOST_SIDES = 64
 _TWO = 2
 
 
+@lru_cache(maxsize=MOST_SIDES)
 def side_names(count: int) -> tuple[str, ...]:
     """Return the names of the sides of a merge: ``ours`` and ``theirs``; or ``ours``, ``theirs1``, ``theirs2`` etc."""
     return ("ours", "theirs") if count <= _TWO else ("ours", *(f"theirs{n}" for n in range(1, count)))

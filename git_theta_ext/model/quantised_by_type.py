@@ -43,9 +43,9 @@ _FILLERS = _PART_WORDS | _words_of("q codes indices qidxs packed block blocks qd
 """Words that distinguish the parts of a weight: without them, their names are the same."""
 _OTHER_WORDS = _words_of(
     "id ids index position positions mask token tokens type types count counts counter step steps num tracked version "
-    "label labels vocab cache coords table"
+    "label labels vocab cache coords table lora hada lokr"
 )
-"""Words in the names of integers that are not weights."""
+"""Words in the names of integers that are not weights, and of floats that are not scales: factors of adapters."""
 _ANY_WEIGHT = frozenset(((), ("weight",), ("w",)))
 """What remains of the name of a module's own weight."""
 _OF_THE_MODULE = _words_of("input output in out act activation k v q kv pre bias weight")

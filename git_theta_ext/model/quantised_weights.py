@@ -99,7 +99,7 @@ class _Weight:
     @property
     def module(self) -> str:
         """The module that has the weight, or the name of a weight that is not called ``weight``."""
-        return self.name.removesuffix(_WEIGHT).removesuffix(".") if _is_weight(self.name) else self.name
+        return self.name.removesuffix(f".{_WEIGHT}")
 
     @property
     def members(self) -> list[str]:
@@ -212,11 +212,12 @@ def _shared(weights: Iterable[_Weight], fitting: Iterable[_Weight]) -> Iterator[
     for weight in fitting if orphans else ():
         children.setdefault(weight.module.rpartition(".")[0], []).append(weight)
     for orphan in orphans:
+        around = orphan.name.removesuffix(_WEIGHT).removesuffix(".")
         for text, name in orphan.named.items():
             letter = text[0] if text[1:2] == "_" and text[0] in "kqv" else ""
             members = [
                 member
-                for child in (children.get(orphan.module, ()) if text in SHARED else ())
+                for child in (children.get(around, ()) if text in SHARED else ())
                 if child.module.rpartition(".")[2].startswith(letter)
                 for member in child.members
             ]

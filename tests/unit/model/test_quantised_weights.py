@@ -174,7 +174,8 @@ def test_a_block_of_gguf_is_a_weight_of_its_own():
 def test_modules_are_apart_and_a_file_of_one_module_is_one():
     text = "weight I8 64x64, weight_scale F32 64"
     assert len(members(versions(text, "a.") | versions(text, "b."))) == 2
-    assert members(versions(text, "")) == [["weight", "weight_scale"]]
+    (alone,) = quantised_weights(versions(text, ""))
+    assert (alone.label, alone.members) == ("weight (int8, 8 bits)", ("weight", "weight_scale"))
     several = versions("a_weight I8 8x8, a_weight_scale F32, b_weight I8 8x8, b_weight_scale F32, temperature F32", "")
     assert members(several) == [["a_weight", "a_weight_scale"], ["b_weight", "b_weight_scale"]]
 
@@ -203,6 +204,13 @@ def test_the_versions_of_a_weight_are_one_whatever_they_are():
     (unit,) = quantised_weights(found)
     assert list(unit.members) == sorted(found)
     assert unit.label == "l (gptq, 4 bits or BF16 or hqq, U8)"
+
+
+@pytest.mark.parametrize("suffix", ["", ".weight", ".default.weight"])
+def test_an_adapter_of_a_quantised_weight_is_apart(suffix):
+    quantised = versions("weight U8 2048x1, weight.absmax F32 64, weight.quant_map F32 16")
+    adapter = versions(f"lora_A{suffix} F32 8x64, lora_B{suffix} F32 64x8")
+    assert members(quantised | adapter) == [sorted(quantised)]
 
 
 def test_experts_that_one_side_made_plain_are_one():
