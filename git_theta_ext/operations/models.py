@@ -123,6 +123,20 @@ class Directory:
         return read_indexes(self.repo, self.files)
 
 
+def models_among(repo: Repository, rev: str | None, checkpoints: Iterable[str]) -> list[ModelFiles]:
+    """Return the models that some checkpoints of a commit make up.
+
+    Args:
+        repo: The repository.
+        rev: The commit; None for the index.
+        checkpoints: Their paths.
+    """
+    paths = list(checkpoints)
+    folders = {posixpath.dirname(path) for path in paths}
+    files = {e.path: e.oid for e in repo.entries(rev) if not e.stage and posixpath.dirname(e.path) in folders}
+    return models_of(paths, read_indexes(repo, files), model_names(repo.run, paths))
+
+
 def read_indexes(repo: Repository, files: Mapping[str, str]) -> dict[str, ModelIndex]:
     """Return the indexes of shards among some files; what is named like one and is not is left out.
 

@@ -116,3 +116,15 @@ def test_conflicts_and_files_from_before_tracking_are_compared(sharded: Repo) ->
     raw = sharded.git("hash-object", "-w", "--no-filters", f"other/{MODEL}")
     sharded.git("update-index", "--cacheinfo", f"100644,{raw},other/{MODEL}")
     assert sharded.git("theta", "diff", "--cached") == ""
+
+
+def test_files_are_listed_as_models_and_by_directory(sharded: Repo) -> None:
+    theta = partial(sharded.git, "theta", "ls-files")
+    size = "(2 files, safetensors, 14 parameters, 198 kB)"
+    assert theta("--models").splitlines()[2] == f"run/model.safetensors  {size}"
+    assert theta("--models", "HEAD", "--", "run").splitlines() == [f"run/model.safetensors  {size}"]
+    assert len(theta("run").splitlines()) == 2
+    assert len(theta("HEAD", "run/model-00002-of-00002.safetensors").splitlines()) == 1
+    models = json.loads(theta("--json"))["models"]
+    assert [len(model["files"]) for model in models] == [1, 1, 2]
+    assert models[2]["index"] == "run/model.safetensors.index.json"
