@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import tarfile
+import zipfile
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +73,18 @@ def _tar(model: Model, path: Path, mode: Any = "w") -> None:
     inner.unlink()
 
 
+def _gzip(model: Model, path: Path) -> None:
+    path.write_bytes(gzip.compress(save(model)))
+
+
+def _mar(model: Model, path: Path) -> None:
+    inner = io.BytesIO()
+    torch.save(_tensors(model), inner)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.pt", inner.getvalue())
+        archive.writestr("MAR-INF/MANIFEST.json", "{}")
+
+
 def _joblib(model: Model, path: Path, **options: Any) -> None:
     import joblib
 
@@ -88,6 +103,8 @@ _WRITERS: dict[str, tuple[str, Callable[[Model, Path], object]]] = {
     ".msgpack": ("msgpack", _flax),
     ".nemo": ("torch", _tar),
     ".tar.gz": ("torch", lambda model, path: _tar(model, path, "w:gz")),
+    ".safetensors.gz": ("safetensors", _gzip),
+    ".mar": ("torch", _mar),
     ".joblib": ("joblib", _joblib),
     "-compressed.joblib": ("joblib", lambda model, path: _joblib(model, path, compress=3)),
 }
