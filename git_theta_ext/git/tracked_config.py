@@ -48,14 +48,15 @@ class TrackedConfig:
     edit: str
 
     def remote(self, name: str) -> RemoteSettings:
-        """Return the settings of a remote: ``theta.remote.<name>``, or else ``theta`` for all remotes.
+        """Return the settings of a remote: ``theta.remote.<name>``, and without a URL also ``theta`` for all remotes.
 
         Raises:
             ConfigError: An address has a password, is invalid, or is a directory of this machine.
         """
         settings = self.config.remote(name)
         if settings.url is None:
-            settings = self.config.for_all()
+            shared = self.config.for_all()
+            settings = RemoteSettings(shared.url, {**shared.options, **settings.options})
         shown = "NAME" if re.search("[:/]", name) else quote(name)  # an address may have a password
         if settings.url is not None:
             self._check(settings.url, f"git config theta.remote.{shown}.url")

@@ -17,6 +17,7 @@ from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer.remote_index import OpenedRemote
 from git_theta_ext.transfer.sync import fetch, push
+from git_theta_ext.transfer.verify import verified
 from git_theta_plugins.remotes._lfs_packs import MAX_PARTS
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -143,6 +144,28 @@ def test_a_pack_of_too_many_parts_names_a_size_that_works(url, local, tmp_path):
     with pytest.raises(ConfigError) as caught:
         opened(url, local, partsize="1k").put(KEY, path)
     assert caught.value.hint.endswith(" 1025")
+
+
+def test_a_pack_with_a_poisoned_part_is_replaced_by_one_of_other_parts(host, url, local, tmp_path):
+    spec = TensorSpec.of("F32", [100_000])
+    data = np.random.default_rng(0).normal(size=spec.elements).astype("<f4").tobytes()
+    digest = tensor_digest(spec, data)
+
+    def place():
+        return OpenedRemote("origin", url, opened(url, local, partsize="100000"))
+
+    with closing(Store(tmp_path / "mine")) as store:
+        store.put([(spec, digest, data)])
+        push(store, place(), [digest])
+        first = host.stored()
+        last = min((host.objects / oid for oid in first), key=lambda path: path.stat().st_size)
+        last.write_bytes(last.read_bytes()[:-1] + b"?")
+        assert verified(store, place(), [digest], download=True) == set()
+        push(store, place(), [digest])
+    assert len(host.stored() - first) == len(first)  # an object of its name would not be uploaded
+    with closing(Store(tmp_path / "theirs")) as store:
+        fetch(store, [OpenedRemote("origin", url, fresh(url, tmp_path))], [digest])
+        assert bytes(store.read(digest, spec)) == data
 
 
 def test_a_large_tensor_is_pushed_and_fetched_whole_and_in_ranges(host, url, local, tmp_path):

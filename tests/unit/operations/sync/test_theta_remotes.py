@@ -322,8 +322,18 @@ def test_an_address_that_was_fetched_from_without_a_name_is_asked_last(work, tmp
 
 @pytest.mark.parametrize("address", ["https://host/a.git", "git@host:a/b", "git://host/a", "../bare.git"])
 @pytest.mark.parametrize("file", ["--local", "--file=.thetaconfig"])
-def test_the_type_git_needs_no_url(work, address, file):
-    git("config", file, "theta.type", "git", cwd=work)
+@pytest.mark.parametrize("key", ["theta.type", "theta.remote.origin.type"])
+def test_the_type_git_needs_no_url(work, address, file, key):
+    git("config", file, key, "git", cwd=work)
     remote = opened(work, "origin", address)
     assert type(remote.plugin).__name__ == "Git"
     assert remote.url == address
+
+
+@pytest.mark.parametrize("kind", ["lfs", "git"])
+def test_a_tracked_file_sets_the_size_of_parts(work, kind):
+    tracked(work, f'[theta]\n\ttype = {kind}\n[theta "remote.origin"]\n\tpartSize = 90m\n')
+    opened(work, "origin", "https://host/a.git")
+    tracked(work, f'[theta]\n\ttype = {kind}\n[theta "remote.origin"]\n\tpartSize = no\n')
+    with pytest.raises(ConfigError, match="a part size of 'no'"):
+        opened(work, "origin", "https://host/a.git")
