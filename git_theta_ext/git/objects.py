@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from git_theta_ext.errors import ManifestError, RepositoryError
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.model.tensor import Digest
+from git_theta_ext.util.files import reporting_os_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import IO
 
     from typing_extensions import Buffer
@@ -71,6 +73,26 @@ def write_blob(git: Git, content: bytes) -> str:
         RepositoryError: Git cannot write the object.
     """
     return git.run("hash-object", "-w", "--stdin", input=content).decode().strip()
+
+
+def write_blobs(git: Git, contents: Sequence[bytes]) -> list[str]:
+    """Store blobs, all through one process, and return their ids.
+
+    Raises:
+        RepositoryError: Git cannot write an object.
+        StoreError: The temporary directory is full.
+    """
+    if len(contents) < 2:  # noqa: PLR2004 - files would cost more than they save
+        return [write_blob(git, content) for content in contents]
+    import tempfile  # filters and drivers start without it
+
+    with tempfile.TemporaryDirectory(prefix="git-theta-") as folder:
+        names = [Path(folder, str(number)) for number in range(len(contents))]
+        with reporting_os_errors(Path(folder)):
+            for name, content in zip(names, contents, strict=True):
+                name.write_bytes(content)
+        listed = b"".join(os.fsencode(name) + b"\n" for name in names)
+        return git.run("hash-object", "-w", "--no-filters", "--stdin-paths", input=listed).decode().split()
 
 
 def object_infos(git: Git, oids: Iterable[str]) -> dict[str, ObjectInfo]:

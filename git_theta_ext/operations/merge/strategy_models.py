@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.entries import TreeEntry
-from git_theta_ext.git.objects import blob_id, write_blob
+from git_theta_ext.git.objects import blob_id, write_blobs
 from git_theta_ext.model.manifest import Manifest, is_manifest
 from git_theta_ext.operations.merge.merged_trees import MergedTrees
 from git_theta_ext.operations.merge.model_directories import directories_at
@@ -118,7 +118,8 @@ def merged_model(workspace: Workspace, planned: PlannedModel) -> StrategyModel:
     outcome = merge_model(workspace, versions, planned.plan, heads, label=f"merging {name}")
     report(workspace, name, outcome, argument=directories.folder)
     contents = outcome.contents()
-    entries = [TreeEntry(path, write_blob(repo, content), directories.mode(path)) for path, content in contents.items()]
+    stored = zip(contents, write_blobs(repo, list(contents.values())), strict=True)
+    entries = [TreeEntry(path, oid, directories.mode(path)) for path, oid in stored]
     gone = [TreeEntry(path, "0" * 2 * repo.oid_bytes, "0") for path in versions.paths() - contents.keys()]
     stages: list[TreeEntry] = []
     for entry in entries:

@@ -16,7 +16,7 @@ from git_theta_ext.checkpoint.stat_cache import StatCache, is_settled
 from git_theta_ext.errors import ChangedError, FormatError, RepositoryError, UsageError
 from git_theta_ext.git.entries import TreeEntry, update_index
 from git_theta_ext.git.index_patch import StatWords, Update, patch_file
-from git_theta_ext.git.objects import write_blob
+from git_theta_ext.git.objects import write_blobs
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.tracked_config import is_strict
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
@@ -222,7 +222,8 @@ def stage_manifests(repo: Repository, staged: Sequence[Staged]) -> dict[str, str
     """
     if not staged:
         return {}
-    oids = {item.path: write_blob(repo, item.content) for item in staged}
+    stored = write_blobs(repo, [item.content for item in staged])
+    oids = {item.path: oid for item, oid in zip(staged, stored, strict=True)}
     modes = _modes(repo, staged)
     update_index(repo.run, (TreeEntry(path, oid, modes[path]) for path, oid in oids.items()))
     updates = {

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from git_theta_ext.errors import ManifestError, RepositoryError
-from git_theta_ext.git.objects import read_objects, starts_with
+from git_theta_ext.git.objects import blob_id, read_objects, starts_with, write_blobs
 from git_theta_ext.git.process import foreign_environment
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.worktrees import WorkTree, worktrees
@@ -233,3 +233,13 @@ def test_the_store_reads_what_an_alternate_holds(place, tmp_path):
 def test_finding_a_repository_needs_neither_numpy_nor_gitpython():
     code = "import git_theta_ext.git.repository, sys; print({'numpy', 'torch', 'git', 'rich'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"set()\n"
+
+
+@pytest.mark.parametrize("contents", [[], [b"one"], [b"", b"a\r\nb", bytes(3000), b"a\r\nb"]], ids=len)
+def test_blobs_are_stored_together_as_they_are(place, contents):
+    subprocess.run(["git", "config", "core.autocrlf", "input"], cwd=place, check=True)
+    repo = Repository.discover(place)
+    oids = write_blobs(repo, contents)
+    assert oids == [blob_id(content, repo.object_format) for content in contents]
+    stored = dict(read_objects(repo, oids))
+    assert [stored[oid] for oid in oids] == contents
