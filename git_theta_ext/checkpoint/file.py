@@ -75,7 +75,11 @@ class CheckpointFile:
 
     def values_digest(self) -> Digest:
         """Return the digest of all values, which takes reading the whole file."""
-        return values_digest({name: Parameter(spec, self._digest(name, spec)) for name, spec in self.specs.items()})
+        return values_digest(self.parameters())
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Return the parameters by name, which takes reading the whole file."""
+        return {name: Parameter(spec, self._digest(name, spec)) for name, spec in self.specs.items()}
 
     def _digest(self, name: str, spec: TensorSpec) -> Digest:
         hasher = TensorHasher(spec, threads=thread_count(0) if spec.nbytes >= _SHARED_HASH else 1)

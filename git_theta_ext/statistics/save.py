@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_theta_ext.checkpoint.file import open_checkpoint_file
+from git_theta_ext.checkpoint.model_files import open_model_files
 from git_theta_ext.errors import FormatError, StoreError, UsageError
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.statistics.sidecar import CHECKPOINT, FORMAT, check, sidecar_of
@@ -25,7 +25,7 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
     For a parameter with several names, only the names in the checkpoint are written.
 
     Args:
-        checkpoint: The file whose values the statistics were collected with.
+        checkpoint: The file whose values the statistics were collected with, or the directory of a model.
         statistics: The result of ``git_theta_ext.statistics.collect.collect``.
         samples: The number of examples.
 
@@ -42,8 +42,8 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    path = Path(sidecar_of(str(checkpoint)))
-    opened = open_checkpoint_file(checkpoint)
+    opened = open_model_files(checkpoint)
+    path = Path(sidecar_of(str(opened.path)))
     parameters = opened.specs
     there = {id(tensor) for name, tensor in statistics.items() if name.partition("/")[2] in parameters}
     kept = {
@@ -62,7 +62,7 @@ def save(checkpoint: Path, statistics: Mapping[str, torch.Tensor], samples: int)
     try:
         with reporting_os_errors(path), replacing(path) as temporary:
             save_file(_apart(kept), temporary, facts)
-            shutil.copymode(checkpoint, temporary)  # both have the same readers
+            shutil.copymode(opened.paths[0], temporary)  # both have the same readers
     except SafetensorError as error:
         raise StoreError(f"cannot write {path}: {error}", hint="check the disk's space and permissions") from error
     return path

@@ -18,6 +18,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.checkpoint.file import open_checkpoint_file
+from git_theta_ext.checkpoint.model_files import open_model_files
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import FormatError, RepositoryError, ThetaError, UsageError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from git_theta_ext.checkpoint.file import CheckpointFile
+    from git_theta_ext.checkpoint.model_files import ModelFiles
     from git_theta_ext.cli.output import Output
     from git_theta_ext.statistics.provider import Provided
 
@@ -45,7 +47,9 @@ _DEVICES = ("auto", "cpu", "cuda")
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("action", choices=("collect", "show"), help="what to do with the statistics")
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="checkpoint in the work tree")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", type=Path, help="checkpoint in the work tree, or directory of a model"
+    )
     parser.add_argument(
         "--with",
         dest="function",
@@ -85,7 +89,7 @@ def _collect(output: Output, args: argparse.Namespace) -> int:
     kinds = tuple(dict.fromkeys(args.kinds.split(","))) if args.kinds else DEFAULT_KINDS
     find_kinds(kinds)
     require("torch", "git theta stats collect")
-    file = open_checkpoint_file(checkpoint)
+    file = open_model_files(checkpoint)
     values = file.values_digest()
     # Imported before the user's directory is on the module search path: it can have files of any name.
     from git_theta_ext.statistics.collect import collect
@@ -101,7 +105,7 @@ def _collect(output: Output, args: argparse.Namespace) -> int:
         examples = _Examples(provided, args.samples)
         with output.progress("collecting", examples.total, counted=True) as advance:
             statistics = collect(provided.module, examples.read(advance), moving(provided.loss, device), kinds)
-    if open_checkpoint_file(checkpoint).values_digest() != values:
+    if open_model_files(checkpoint).values_digest() != values:
         raise FormatError(
             f"{checkpoint} was changed while statistics were collected",
             hint="wait until the file is written, then run the command again",
@@ -171,7 +175,7 @@ def _device(args: argparse.Namespace) -> str:
     return "cuda" if name != "cpu" and available else "cpu"
 
 
-def _tensors(file: CheckpointFile) -> dict[str, Any]:
+def _tensors(file: ModelFiles) -> dict[str, Any]:
     from git_theta_ext.merging.devices.state_dicts import to_tensor
 
     return {name: to_tensor(spec, file.value(name)) for name, spec in file.specs.items()}
@@ -192,8 +196,8 @@ def _check_tracked(output: Output, path: Path) -> None:
 
 
 def _show(output: Output, checkpoint: Path) -> int:
-    path = Path(sidecar_of(str(checkpoint)))
-    file = open_checkpoint_file(checkpoint)
+    file = open_model_files(checkpoint)
+    path = Path(sidecar_of(str(file.path)))
     data: dict[str, Any] = {"checkpoint": str(checkpoint), "statistics": None}
     if not path.exists():
         output.result(data, [f"{checkpoint} has no statistics", f"hint: {_collect_command(checkpoint)}"])
@@ -219,7 +223,7 @@ def _verdict(checkpoint: Path, misfit: str | None, *, same: bool | None) -> Sequ
     return [f"statistics fit {checkpoint} but were collected with other values", again]
 
 
-def _misfit(sidecar: CheckpointFile, file: CheckpointFile) -> str | None:
+def _misfit(sidecar: CheckpointFile, file: ModelFiles) -> str | None:
     try:
         check(sidecar.specs, file.specs)
     except FormatError as error:

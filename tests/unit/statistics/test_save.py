@@ -141,3 +141,25 @@ def test_what_the_safetensors_library_cannot_write_is_named(checkpoint, monkeypa
     monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(StoreError, match=r"cannot write .*model\.stats\.safetensors"):
         save(checkpoint, {"fisher/0.bias": torch.ones(4)}, 1)
+
+
+def test_statistics_of_a_model_in_two_files_are_one_file(tmp_path, checkpoint, model):
+    run = tmp_path / "run"
+    run.mkdir()
+    state = model.state_dict()
+    for number, names in enumerate((["0.weight", "0.bias"], ["2.weight", "2.bias"]), 1):
+        save_file({name: state[name] for name in names}, run / f"model-0000{number}-of-00002.safetensors")
+    save_file({"w": torch.ones(2)}, run / "optimizer.safetensors")
+    path = save(run, collected(model), 5)
+    assert path == run / "model.stats.safetensors"
+    assert save(run, collected(model), 5) == path
+    whole = save(checkpoint, collected(model), 5)
+    assert facts_of(memoryview(path.read_bytes())) == facts_of(memoryview(whole.read_bytes()))
+    assert load_file(path).keys() == load_file(whole).keys()
+    second = run / "model-00002-of-00002.safetensors"
+    second.unlink()
+    with pytest.raises(UsageError, match="has several models"):
+        save(run, {}, 5)
+    save_file(state, second)
+    with pytest.raises(FormatError, match="parameters of the same name"):
+        save(run, {}, 5)
