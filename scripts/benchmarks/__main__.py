@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--commits", type=int, default=200, metavar="N", help="of the history that is migrated (200)")
     parser.add_argument("--onto", type=int, default=0, metavar="N", help="lfs: push N commits, then one more (0)")
+    parser.add_argument("--rate", type=float, default=0, metavar="N", help="lfs: also push at N megabytes a second (0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     parser.add_argument("--files", type=Path, metavar="DIR", help="formats: these files")
     _add_history_options(parser.add_argument_group("history, recode and merge"))
@@ -155,7 +156,7 @@ def _lfs(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     (folder / "lfs").mkdir()
     family = FAMILIES[(arguments.family or ["minilm"])[0]]
     files = lfs.versions(arguments.models, arguments.dtype, family, folder / "lfs")
-    rows = lfs.measure(files, folder / "lfs", arguments.onto)
+    rows = lfs.measure(files, folder / "lfs", arguments.onto, arguments.rate)
     print(lfs.table(rows), flush=True)
     return rows
 

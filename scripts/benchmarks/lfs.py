@@ -38,13 +38,14 @@ def versions(models: Path | None, dtype: str, family: Family, folder: Path) -> l
     return paths
 
 
-def measure(files: list[Path], folder: Path, commits: int = 0) -> list[dict[str, Any]]:
+def measure(files: list[Path], folder: Path, commits: int = 0, rate: float = 0) -> list[dict[str, Any]]:
     """Push the versions one after the other, clone, and push models of many and of few tensors.
 
     Args:
         files: The versions, the oldest first.
         folder: An existing folder.
         commits: Number of commits of a small model, to which one more is added.
+        rate: Megabytes per second of a slow line, through which a second version is pushed.
 
     Returns:
         A row for each tool and step: requests, bytes in both directions, and wall and CPU time in seconds.
@@ -63,6 +64,11 @@ def measure(files: list[Path], folder: Path, commits: int = 0) -> list[dict[str,
             if commits:
                 steps.onto(commits)
             rows += steps.rows
+        if rate:
+            with closing(LfsHost(folder / tool.name / "slow-host")) as host:  # which has nothing yet
+                steps = _Steps(tool, host, folder / tool.name)
+                steps.slowly(files[:2], rate)
+                rows += steps.rows
     return rows
 
 
@@ -133,6 +139,16 @@ class _Steps:
             if number == commits - 1:
                 self._step(f"push {commits:,} commits", lambda: repo.timed("push", "--quiet", "origin", "main"))
         self._step("push one more", lambda: repo.timed("push", "--quiet", "origin", "main"))
+
+    def slowly(self, files: list[Path], rate: float) -> None:
+        """Push a version through a slow line, after the one before it; git theta recodes it meanwhile."""
+        repo, _ = self._repository("slow")
+        _commit(repo, files[0])
+        repo.git("push", "--quiet", "origin", "main")
+        _commit(repo, files[1])
+        self._host.rate = rate * 1e6
+        self._step(f"push {files[1].stem} at {rate:g} MB/s", lambda: repo.timed("push", "--quiet", "origin", "main"))
+        self._host.rate = None
 
     def _repository(self, name: str) -> tuple[Repository, str]:
         repo = Repository(self._folder / name, self._tool, self._env)

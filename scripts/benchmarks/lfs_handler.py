@@ -79,6 +79,8 @@ class Handler(BaseHTTPRequestHandler):
     def _body(self) -> Iterator[bytes]:
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
             while size := int(self.rfile.readline().split(b";")[0], 16):
+                self.request_log.up += size
+                self.site.delay(size)
                 yield self.rfile.read(size)
                 self.rfile.readline()
             self.rfile.readline()
@@ -87,6 +89,7 @@ class Handler(BaseHTTPRequestHandler):
         while left and (piece := self.rfile.read(min(left, _PIECE))):
             left -= len(piece)
             self.request_log.up += len(piece)
+            self.site.delay(len(piece))
             if self.active and self.active.cut_up is not None and self.request_log.up >= self.active.cut_up:
                 self.connection.close()
                 raise ConnectionAbortedError

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import threading
+import time
 from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ class LfsHost:
         others: Further users and their passwords.
         locks: The locks of files.
         ranges: Whether downloads can be continued.
+        rate: Bytes per second of all uploads together; None for no limit.
         part: Size of the parts of multipart uploads; None for plain uploads.
         faults: What goes wrong.
         log: The requests.
@@ -47,6 +49,8 @@ class LfsHost:
         self.others: dict[str, str] = {}
         self.locks = Locks()
         self.ranges = True
+        self.rate: float | None = None
+        self._free = 0.0
         self.part: int | None = None
         self.faults: list[Fault] = []
         self.log: list[Request] = []
@@ -101,6 +105,15 @@ class LfsHost:
         token = os.urandom(8).hex()
         self.tokens.add(token)
         return f"Bearer {token}"
+
+    def delay(self, nbytes: int) -> None:
+        """Wait until the line has carried so many bytes."""
+        if self.rate is None:
+            return
+        with self.lock:
+            self._free = max(self._free, time.monotonic()) + nbytes / self.rate
+            until = self._free
+        time.sleep(max(0.0, until - time.monotonic()))
 
     def fault(self, line: str) -> Fault | None:
         """Return what goes wrong with a request."""
