@@ -57,6 +57,10 @@ def test_what_got_to_a_remote_without_parameters_or_was_lost_there_is_uploaded_b
     two.git("config", "--unset-all", "remote.origin.pushurl")
     two.git("remote", "set-url", "origin", str(third.path))
     two.git("push", "--quiet", "origin", "main")
+    fourth = bare(tmp_path, "fourth.git")  # no remote-tracking branch says what it has
+    two.git("push", "--quiet", "--no-verify", str(fourth.path), "main")
+    assert "up-to-date" in two.run("push", str(fourth.path), "main").stderr
+    assert len(packs(fourth)) == len(there)
     shutil.rmtree(shared.path)
     shutil.rmtree(second.path)
     assert all_versions(third, tmp_path / "clone") == []

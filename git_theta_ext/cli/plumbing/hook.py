@@ -15,7 +15,7 @@ from git_theta_ext.git.caller import pushes_dry, wants_quiet
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.sync.outgoing import parse_updates
 from git_theta_ext.operations.sync.push import Push
-from git_theta_ext.operations.sync.push_refs import tracking_updates
+from git_theta_ext.operations.sync.push_refs import held_updates
 from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _push(output: Output, words: Sequence[str]) -> int:
     with Workspace.discover(output) as workspace:
         if not updates and not workspace.repo.theta_dir.is_dir():
             return 0  # nothing is sent, and nothing was ever stored in this repository
-        pushed = tuple(updates) or tracking_updates(workspace.repo, words[0])
+        pushed = tuple(updates) or held_updates(workspace.repo, *words)
         return _upload(output, Push(workspace, words[0], words[1], pushed), strict=bool(updates))
 
 

@@ -25,12 +25,20 @@ def tracked(repo: Repository, remote: str) -> list[str]:
     return list(dict.fromkeys(refs.decode().split()))
 
 
-def tracking_updates(repo: Repository, remote: str) -> tuple[RefUpdate, ...]:
-    """Return the remote-tracking branches of a remote as if they were pushed again.
+def held_updates(repo: Repository, remote: str, address: str) -> tuple[RefUpdate, ...]:
+    """Return the commits that a remote has as if they were pushed again, if it has any that are here.
 
-    Git has nothing to send for them, but their parameters may be missing from the remote.
+    Git has nothing to send for them, but their parameters may be missing from the remote. They are those of the
+    remote-tracking branches, or, before the first fetch and for an address without a name, those that the remote lists.
     """
-    return tuple(RefUpdate(oid, oid, oid, oid) for oid in tracked(repo, remote))
+    return tuple(RefUpdate(oid, oid, oid, oid) for oid in tracked(repo, remote) or _listed(repo, address))
+
+
+def _listed(repo: Repository, address: str) -> list[str]:
+    listed = repo.run("ls-remote", "--heads", "--tags", "--", address, check=False).decode(errors="replace")
+    names = dict.fromkeys(line.partition("\t")[0] for line in listed.splitlines())
+    kinds = repo.run("cat-file", "--batch-check", input="".join(f"{name}\n" for name in names).encode())
+    return [words[0] for line in kinds.decode().splitlines() if (words := line.split())[1:2] == ["commit"]]
 
 
 def history_updates(repo: Repository, remote: str, *, every: bool) -> tuple[RefUpdate, ...]:

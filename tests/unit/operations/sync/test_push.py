@@ -13,7 +13,7 @@ from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.operations.sync import push_survey
 from git_theta_ext.operations.sync.outgoing import RefUpdate
 from git_theta_ext.operations.sync.push import Push
-from git_theta_ext.operations.sync.push_refs import tracking_updates
+from git_theta_ext.operations.sync.push_refs import held_updates
 from git_theta_ext.operations.sync.remotes import open_remote
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.store.maintenance.recode import Recoder
@@ -131,7 +131,7 @@ def test_a_remote_that_lost_something_gets_it_again_whatever_git_knows_of_it(pla
         place.git("config", "theta.remote.origin.url", str(place.path.parent / "elsewhere"))
     else:
         next(path for path in (theta / "packs").rglob("*") if path.is_file()).unlink()
-    updates = tracking_updates(place.repo, "origin")
+    updates = held_updates(place.repo, "origin", "")
     with place.workspace() as workspace:
         assert Push(workspace, "origin", "../origin.git", updates).run(strict=False).lacking
     assert place.there() == {one, two}
