@@ -126,7 +126,7 @@ def side_of_file(workspace: Workspace, file: Path, path: str, format_name: str |
     data = open_bytes(file)
     if is_manifest(data) and data.nbytes <= MAX_MANIFEST:
         return Side(Manifest.parse(bytes(data[:])))
-    return _described(data, path, format_name, file)
+    return _described(workspace, data, path, format_name, file)
 
 
 def side_of_blob(workspace: Workspace, oid: str, path: str, format_name: str | None) -> Side:
@@ -146,11 +146,11 @@ def side_of_blob(workspace: Workspace, oid: str, path: str, format_name: str | N
         with BlobReader(workspace.repo) as blobs:
             blobs.copy(oid, copy)
         copy.flush()
-        return _described(FileBytes(copy.fileno(), path), path, format_name, None)
+        return _described(workspace, FileBytes(copy.fileno(), path), path, format_name, None)
 
 
-def _described(data: FileBytes, path: str, format_name: str | None, file: Path | None) -> Side:
-    described = describe(data, path, format_name)
+def _described(workspace: Workspace, data: FileBytes, path: str, format_name: str | None, file: Path | None) -> Side:
+    described = describe(data, path, format_name, root=workspace.store.root)
     return Side(described.manifest, file, format_name, CheckpointFile.of(path, data, described.scan))
 
 

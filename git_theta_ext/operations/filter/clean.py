@@ -210,7 +210,8 @@ def _store(workspace: Workspace, data: FileBytes, format_name: str | None, advan
     except StoreError:
         if not _inspecting():
             raise
-        return describe(data, data.path, format_name, threads=workspace.store.threads)
+        store = workspace.store
+        return describe(data, data.path, format_name, threads=store.threads, root=store.root)
 
 
 def _report(workspace: Workspace, data: FileBytes, described: Described, format_name: str | None) -> None:

@@ -179,7 +179,9 @@ def _unchanged(workspace: Workspace, path: str, format_name: str | None, manifes
         content = StatCache(store).get(full, format_name)
         layout = None if content is not None else read_layout(manifest, store, path)
         if layout is not None and (layout.packings or before.st_size == layout.nbytes):
-            content = describe(open_bytes(full, path), path, format_name, threads=store.threads).manifest.to_bytes()
+            data = open_bytes(full, path)
+            described = describe(data, path, format_name, threads=store.threads, root=store.root)
+            content = described.manifest.to_bytes()
         same = content == manifest.to_bytes() and StatWords.of(full.lstat()) == StatWords.of(before)
     except (OSError, ThetaError):
         return None

@@ -94,10 +94,9 @@ def _worktree_file(
         data = open_bytes(full, path)
     except OSError as error:
         raise RepositoryError(f"{path}: {error.strerror}") from error
-    return WorktreeFile(
-        kind,
-        describe(data, path, format_name, threads=workspace.store.threads, advance=advance).manifest,
-    )
+    store = workspace.store
+    described = describe(data, path, format_name, threads=store.threads, advance=advance, root=store.root)
+    return WorktreeFile(kind, described.manifest)
 
 
 def untracked(repo: Repository) -> list[str]:

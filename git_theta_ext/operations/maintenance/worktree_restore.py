@@ -48,7 +48,8 @@ def restore_from_worktrees(workspace: Workspace, paths: Iterable[str], lost: Abs
         if data is None:
             continue
         try:
-            digests = {digest for digest, _ in describe(data, path, name, threads=store.threads).manifest.digests()}
+            described = describe(data, path, name, threads=store.threads, root=store.root)
+            digests = {digest for digest, _ in described.manifest.digests()}
             if digests & remaining:
                 clean(data, path, store, name)
         except ThetaError:  # another program is writing to the file, or it is no longer a checkpoint
