@@ -99,7 +99,7 @@ def decide_units(decisions: Mapping[str, Decision], versions: Versions | None = 
             continue
         unit = lora_unit(first, second, decisions)
         units.append(unit)
-        if not _mixed(members, unit):
+        if not _mixed(members, unit) or all(_added_differently(member) for member in members[:2]):
             continue
         pair = pair_of(decisions, (first, second), alpha)
         if isinstance(pair, str):
@@ -147,6 +147,10 @@ def _mixed(members: Sequence[Decision], unit: Unit) -> bool:
         return not alone
     results = [decision.candidate(decision.source) for decision in members if decision.source is not None]
     return all([decision.sides[side] for decision in members] != results for side in range(count))
+
+
+def _added_differently(decision: Decision) -> bool:
+    return decision.reason is not None and decision.reason.code is ConflictCode.ADDED
 
 
 def _represented_differently(decision: Decision) -> bool:

@@ -172,6 +172,12 @@ def test_a_lora_that_one_side_changed_is_taken(bench):
     assert set(actions(found).values()) == {"take"}
 
 
+def test_loras_that_both_sides_added_are_in_conflict_like_other_parameters(bench):
+    found = planned(bench, PAIRS[0], [(None, B, C), (None, UP[0], UP[1])])
+    assert actions(found) == dict.fromkeys(PAIRS[0], "conflict")
+    assert {decision.state for decision in found.decisions[:2]} == {"added by both, differently"}
+
+
 def test_alpha_belongs_to_it(bench):
     names = (*PAIRS[3], "lora_unet_l.alpha")
     found = planned(bench, names, [(A, B, C), tuple(UP), ([1.0], [1.0], [2.0])])
