@@ -164,7 +164,7 @@ def _as_one(members: Sequence[Decision], unit: Unit, why: str = "") -> dict[str,
     taken = [method for method in methods if method in (*names, "base")]
     if len(taken) == 1 and "conflict" not in methods:
         note = "" if len(methods) == 1 else f"{taken[0]} is taken for the whole {unit.kind}: a rule names a part of it"
-        return {d.name: replace(d, action="take", source=taken[0], into=None, note=note) for d in members}
+        return {d.name: _taken(d, taken[0], note) for d in members}
     who = " and ".join(names[n] for n in sorted({n for member in members for n in member.changed_by}))
     part = "part of " if len(unit.members) > 1 else ""
     detail = f" ({unit.detail})" if unit.detail else ""
@@ -175,6 +175,13 @@ def _as_one(members: Sequence[Decision], unit: Unit, why: str = "") -> dict[str,
         text += f"; the rules ({', '.join(refused)}) do not merge it as one"
     reason = Reason.of(ConflictCode.UNIT, text)
     return {d.name: d.in_conflict(reason) for d in members if d.changed_by}
+
+
+def _taken(decision: Decision, side: str, note: str) -> Decision:
+    names = side_names(len(decision.sides))
+    by = " and ".join(names[number] for number in decision.changed_by)
+    state = f"changed by {by}" if len(decision.changed_by) > 1 else decision.state
+    return replace(decision, state=state, action="take", source=side, into=None, note=note, reason=None)
 
 
 def pair_of(decisions: Mapping[str, Decision], names: tuple[str, str], alpha: str | None) -> PairDecision | str:

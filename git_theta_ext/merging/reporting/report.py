@@ -32,7 +32,7 @@ class Row:
     Attributes:
         name: The parameter.
         spec: Spec of the merged value, or of a version that was merged if it was deleted.
-        method: The method by the rules.
+        method: The method by the rules, or the side that is taken.
         state: What the sides did to it.
         sides: Names of the sides that changed it.
         measures: None if the versions cannot be compared: shapes differ, one is deleted, or the type allows no
@@ -81,7 +81,7 @@ def rows(
     for name, decision in decisions.items():
         values = (merged.parameters.get(name), decision.base, *decision.sides)
         spec = next(value.spec for value in values if value is not None)
-        method = RESOLVED if decision.action == "conflict" else decision.choice.method
+        method = RESOLVED if decision.action == "conflict" else decision.source or decision.choice.method
         sides = tuple(names[number] for number in decision.changed_by)
         yield Row(name, spec, method, decision.state, sides, measured.get(name), homes.get(name))
 

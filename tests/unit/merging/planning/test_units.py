@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import data, integers, sampled_from
 
+from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.planning.casts import Casts
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rule, Rules, choice
@@ -71,11 +72,18 @@ def test_a_quantised_weight_is_never_merged_by_arithmetic_whatever_the_rule_says
     assert f"(fp8, 8 bits); the rules ({method}) do not merge it" in found.decisions[0].state
 
 
-def test_a_rule_that_names_a_part_applies_to_the_whole_weight(bench):
+@pytest.mark.parametrize("kind", ["I8", "F8_E4M3"])
+def test_a_rule_that_names_a_part_applies_to_the_whole_weight(bench, composing, kind):
     rules = Rules(choice("average"), (Rule("**.weight_scale", choice("theirs")),))
-    found = planned(bench, ("l.weight", "l.weight_scale"), [numbers("F8_E4M3"), (A, B, C)], rules)
+    names = ("l.weight", "l.weight_scale", "l.input_scale")
+    found = planned(bench, names, [numbers(kind), (A, B, C), (A, A, B)], rules)
     assert {d.source for d in found.decisions if d.name != "other"} == {"theirs"}
-    assert "theirs is taken for the whole quantised weight" in found.decisions[0].note
+    assert {d.note for d in found.decisions if d.name != "other"} == {
+        "theirs is taken for the whole quantised weight: a rule names a part of it"
+    }
+    merged = apply(found, bench.store).manifest
+    assert not merged.conflicts
+    assert [merged.parameters[name] for name in names] == [found.sides[1].parameters[name] for name in names]
 
 
 def test_scales_that_one_side_converted_to_another_type_are_not_taken_for_the_other_sides_numbers(bench):
