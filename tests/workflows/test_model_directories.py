@@ -83,6 +83,7 @@ def test_resharded_model_is_compared_as_one(sharded: Repo) -> None:
     assert len(lines) == 4
     assert theta() == ""
     assert theta("HEAD").splitlines() == lines
+    assert sharded.git("diff", "--cached").count("git theta diff compares all files of the model") >= 2
     sharded.git("commit", "-qm", "divide")
     for words in (["HEAD~..HEAD"], ["HEAD~", "HEAD", "run"], ["HEAD~", "--", "run/model-00002-of-00003.safetensors"]):
         assert theta(*words).splitlines() == lines, words

@@ -15,6 +15,7 @@ from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.model.shards import model_name
 from git_theta_ext.operations.diff.sides import Side, measure_modified, side_of_file
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def diff_versions(words: Sequence[str], workspace: Workspace) -> FileDiff | None
     if diff.empty and not notes and not renamed:
         return None
     distances, missing = measure_modified(diff, old, new, workspace.store)
+    if (diff.added or diff.removed) and model_name(new_path) != new_path:
+        missing = [*missing, "git theta diff compares all files of the model, and finds parameters that moved"]
     return FileDiff(f"{path} -> {new_path}" if renamed else path, diff, distances, [*notes, *missing])
 
 
