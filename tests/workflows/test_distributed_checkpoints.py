@@ -85,6 +85,7 @@ def test_branches_are_merged_by_name_and_loaded_by_torch(with_history: WithHisto
     assert (state["head.weight"][:, :2] == 7).all()
     assert (state["norm.bias"] == 3).all()
     assert state["lr"] == 0.5
+    assert "1 parameter computed again" in repo.git("theta", "merge", "--replay", "HEAD")
     assert not repo.git("status", "--porcelain")
 
 
@@ -99,3 +100,25 @@ def test_index_that_git_cannot_merge_is_resolved_with_the_model(with_history: Wi
     repo.git("commit", "--quiet", "--no-edit")
     expected = _files(b"22222222", **{"layer.weight[3:6]": 5.0, "head.weight[:,0:2]": 7.0, "norm.bias": 3.0})
     assert {path: repo.read(path) for path in expected} == expected
+
+
+def _clashing(repo: Repo) -> None:
+    repo.git("init", "--quiet")
+    repo.git("theta", "track", "*.distcp")
+    _write(repo, _files(), "first")
+    repo.git("branch", "side")
+    _write(repo, _files(b"11111111", **{"layer.weight[3:6]": 5.0, "head.weight[:,0:2]": 2.0}), "ours")
+    repo.git("switch", "--quiet", "side")
+    _write(repo, _files(b"22222222", **{"layer.weight[3:6]": 6.0, "head.weight[:,0:2]": 7.0}), "theirs")
+
+
+def test_conflicts_of_two_files_are_told_apart_although_their_numbers_are_the_same(with_history: WithHistory) -> None:
+    repo = with_history(_clashing)
+    done = repo.run("-c", "theta.merge.method=conflict", "merge", "--quiet", "--no-edit", "main", check=False)
+    assert done.returncode == 1
+    repo.git("theta", "resolve", "--method", "theirs", "ck")
+    repo.git("commit", "--quiet", "--no-edit")
+    expected = _files(**{"layer.weight[3:6]": 5.0, "head.weight[:,0:2]": 2.0})
+    assert {path: repo.read(path) for path in expected if path.endswith(".distcp")} == {
+        path: data for path, data in expected.items() if path.endswith(".distcp")
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from git_theta_ext.errors import MergeError
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.merge.resolve_layout import resolve_layout
 
@@ -16,11 +17,17 @@ if TYPE_CHECKING:
 
 
 def together(manifests: Sequence[Manifest]) -> Manifest:
-    """Return a manifest of the parameters and conflicts of several files, which is not that of any file."""
+    """Return a manifest of the parameters and conflicts of several files, which is not that of any file.
+
+    Raises:
+        MergeError: Two files have a conflict of the same name.
+    """
     if len(manifests) == 1:
         return manifests[0]
     parameters = {name: value for manifest in manifests for name, value in manifest.parameters.items()}
     conflicts = tuple(conflict for manifest in manifests for conflict in manifest.conflicts)
+    if len({conflict.name for conflict in conflicts}) < len(conflicts):
+        raise MergeError("two files of the model have conflicts of the same name", hint="git theta resolve PATH")
     layout = next((m.layout_conflict for m in manifests if m.layout_conflict is not None), None)
     return Manifest(manifests[0].format, manifests[0].skeleton, parameters, layout, conflicts)
 

@@ -116,7 +116,10 @@ def find_models(workspace: Workspace, paths: Sequence[str]) -> list[ConflictedMo
     found = []
     for model in models_of(every, indexes, model_names(repo.run, every)):
         chosen = tuple(find_conflicts(workspace, path) for path in model.shards if path in paths)
-        if chosen:
+        index = indexes.get(model.index or "")
+        if index is not None and index.fixed is not None:  # the files have names of their own
+            found += [ConflictedModel(file.path, file.path, (file,)) for file in chosen]
+        elif chosen:
             others = tuple(_conflicted(workspace, (path for path in model.shards if path not in paths)))
             several = model.sharded or model.name != chosen[0].path
             argument = posixpath.dirname(model.name) or "." if several and not others else chosen[0].path

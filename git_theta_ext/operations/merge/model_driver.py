@@ -102,8 +102,10 @@ def _merged(workspace: Workspace, directories: MergedDirectories, call: DriverCa
     rules = merge_rules(rule_sources(repo), *names, operation=call.operation, recorded=recorded)
 
     def of_file(outcome: Callable[[], ModelOutcome]) -> AbstractContextManager[None]:
-        ours = versions.sides[0].shards.get(call.path)
-        return nullcontext() if ours is None else call.meanwhile(lambda: outcome().files.get(call.path, ours))
+        if call.path not in versions.sides[0].shards:
+            return nullcontext()
+        ours = versions.sides[0].in_files(call.path)
+        return call.meanwhile(lambda: outcome().files.get(call.path, ours))
 
     plan = plan_model(workspace, versions, rules)
     outcome = merge_model(workspace, versions, plan, call.heads, label="merging", meanwhile=of_file)

@@ -11,6 +11,7 @@ from git_theta_ext.git.objects import object_infos
 from git_theta_ext.git.revisions import commit_id
 from git_theta_ext.merging.model_versions import ModelVersions
 from git_theta_ext.merging.models import apply_model
+from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.operations.merge.adapter_scales import files_of, scales_to_resolve
 from git_theta_ext.operations.merge.computation import bytes_to_compute, engine
 from git_theta_ext.operations.merge.conflicted_files import together
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.record import Record
     from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.model.model_version import ModelVersion
     from git_theta_ext.operations.workspace import Workspace
 
 
@@ -86,12 +86,12 @@ def replay_model(workspace: Workspace, merge: RecordedMerge, model: RecordedMode
             leave=record.unread,
         )
     files = _resolved(workspace, merge, outcome.files)
-    computed = {name: value for file in files.values() for name, value in file.parameters.items()}
+    computed = ModelVersion.of(files, model.committed.index_path, model.committed.index).parameters
     names = {*computed, *merge.committed.parameters}
     values = (computed, merge.committed.parameters)
     differing = sorted(name for name in names if values[0].get(name) != values[1].get(name))
     alike = {path: file.to_bytes() for path, file in files.items()} == {
-        path: file.to_bytes() for path, file in model.committed.shards.items()
+        path: model.committed.in_files(path).to_bytes() for path in model.committed.shards
     }
     layout = [] if alike or differing else [None]
     count = sum(outcome.computed.values()) + len(outcome.manifest.conflicts)
