@@ -59,6 +59,8 @@ def answer_ahead(workspace: Workspace, call: DriverCall) -> None:
                 return  # the next file would not be stored either
             except ThetaError:
                 continue
+            except Exception:  # noqa: BLE001 - such as too little memory: the file's own call reports it
+                return
 
 
 def _merged_trees(repo: Repository, call: DriverCall) -> MergedTrees | None:
