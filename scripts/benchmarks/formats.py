@@ -63,14 +63,19 @@ def measure(files: Sequence[Path], folder: Path) -> list[Row]:
 
 def table(rows: list[Row]) -> str:
     """Render the results as Markdown."""
-    columns = ["file", "size", "format", "tensors", "in tensors", "add", "CPU", "peak", "of safetensors' CPU"]
+    columns = ["file", "size", "format", "tensors", "in tensors", "stored", "add", "CPU", "peak", "of safetensors' CPU"]
     columns += ["edited", "edit stored, of the file", "of safetensors'"]
     return markdown(columns, [_cells(row) for row in rows])
 
 
 def _cells(row: Row) -> list[str]:
     cells = [row["name"], f"{row['nbytes'] / 1e6:.1f} MB", row["format"], str(row["tensors"]), f"{row['share']:.1%}"]
-    cells += [f"{row['add']:.2f} s", f"{row['cpu']:.2f} s", f"{row['peak'] / 1e6:.0f} MB"]
+    cells += [
+        f"{row['stored'] / row['nbytes']:.3f}",
+        f"{row['add']:.2f} s",
+        f"{row['cpu']:.2f} s",
+        f"{row['peak'] / 1e6:.0f} MB",
+    ]
     if "edited" not in row:
         return [*cells, "", "", "", ""]
     ratios = [f"{row['cpu'] / row['safetensors_cpu']:.2f}", f"{row['edited'] / 1e6:.2f} MB"]
