@@ -5,7 +5,7 @@ from the sign and the mantissa.
 
 A payload consists of a byte for the arrangement and the planes. The arrangements are:
 
-- 0: the bytes as they are;
+- 0: the bytes as they are, or compressed as a text if whole elements repeat;
 - 1: one plane for each byte of an integer;
 - 2: the exponent; the top of the mantissa with the sign; all lower bytes as one plane;
 - 3: as 2, with one plane for each lower byte;
@@ -31,6 +31,7 @@ from git_theta_ext.coding.planes import (
     looks_random,
     payload_size,
     read_planes,
+    repetition,
     scratch,
     write_planes,
 )
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.model.tensor import TensorSpec
+
+_REPEATING = 1 << 16
+"""The size in bytes from which a look at a sample costs little."""
+_WORTH = 0.95
 
 _WHOLE, _BYTES, _SPLIT, _SPLIT_BYTES, _PLACES = range(5)
 
@@ -65,6 +70,9 @@ def encode_dense(spec: TensorSpec, data: memoryview) -> list[Buffer]:
     if all(codec == RAW for codec, _ in coded):
         arrangement, coded = _WHOLE, [(RAW, data)]
     pieces = write_planes(bytes([arrangement]), coded)
+    if width > 1 and data.nbytes >= _REPEATING and repetition(data) < _WORTH * payload_size(pieces) / data.nbytes:
+        # Whole elements repeat, as in measured values, tables and pruned weights.
+        pieces = min(pieces, write_planes(bytes([_WHOLE]), [code_text(data)]), key=payload_size)
     block = block_width(spec)
     if block and data.nbytes >= SMALL * block and data.nbytes % block == 0:
         return min(pieces, _by_place(data, block), key=payload_size)

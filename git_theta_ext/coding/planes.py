@@ -149,6 +149,12 @@ def code_text(plane: memoryview) -> Coded:
     return _smaller(_tools().text.compress(plane), plane)
 
 
+def repetition(data: memoryview) -> float:
+    """Return the share of a run of bytes that is left if what repeats in it is written once."""
+    run = data[:_RUN]
+    return len(_tools().text.compress(run)) / run.nbytes
+
+
 def code_symbols(plane: memoryview) -> Coded:
     """Code a plane by the frequencies of its bytes. A coded plane has its own memory; a raw one shares the input's."""
     if plane.nbytes < SMALL or looks_random(plane):

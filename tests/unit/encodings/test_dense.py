@@ -33,6 +33,10 @@ def weights(name, elements=1 << 16):
             return values.astype("<f8").tobytes()
         case "upcast":
             values = (values.view("<u4") >> 16 << 16).view("<f4")
+        case "measured":
+            values = np.rint(values * 5000).astype("<f8") / 1000
+        case "pruned":
+            values[np.random.default_rng(8).random(elements) > 0.05] = 0
         case "repeating":
             values = np.tile(values[:257], elements // 257)
         case "blocks":
@@ -52,6 +56,8 @@ class TestDense(EncodingTests):
             ("F64", "F64", 0.5),
             ("upcast", "F32", 0.34),
             ("repeating", "F32", 0.1),
+            ("measured", "F64", 0.25),
+            ("pruned", "F32", 0.09),
             ("blocks", "opaque160:Q4_1", 0.94),
         ],
     )
