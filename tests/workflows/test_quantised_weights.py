@@ -113,7 +113,7 @@ def test_the_parts_of_a_weight_in_several_shards_are_one(repo: Repo) -> None:
         repo.commit(branch)
     assert repo.run("merge", "-s", "theta", "side", check=False).returncode == 1
     listed = repo.run("theta", "resolve", check=False).stdout
-    assert "  layers.0.up_proj.qweight  (part of a quantised weight that ours and theirs changed" in listed
-    assert "  layers.0.up_proj, 3 parameters  (part of a quantised weight" in listed
-    repo.git("theta", "resolve", "-m", "theirs", *names)
+    assert "  layers.0.up_proj, 4 parameters  (part of a quantised weight that ours and theirs changed" in listed
+    repo.git("theta", "resolve", "-m", "theirs", names[1], "layers.0.up_proj.scales")
     assert repo.read(names[0]) == safetensors({k: v for k, v in layer(0, 3).items() if "qweight" in k})
+    assert repo.read(names[1]) == safetensors({k: v for k, v in layer(0, 3).items() if "qweight" not in k})
