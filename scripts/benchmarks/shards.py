@@ -80,8 +80,8 @@ def measure(family: Family, folder: Path, repetitions: int) -> list[dict[str, An
     """
     folder.mkdir()
     env = environment(folder / "home")
-    layouts = [Files(f"{family.name}, {count} files", count, family, shards=True) for count in SHARDS]
-    layouts += [Files(f"{count} checkpoints, {SMALL}", count, FAMILIES[SMALL], shards=False) for count in CHECKPOINTS]
+    layouts = [Files(f"{family.name}, files: {count}", count, family, shards=True) for count in SHARDS]
+    layouts += [Files(f"{SMALL}, checkpoints: {count}", count, FAMILIES[SMALL], shards=False) for count in CHECKPOINTS]
     rows: list[dict[str, Any]] = []
     for files in layouts:
         samples: dict[str, list[Spent]] = defaultdict(list)
