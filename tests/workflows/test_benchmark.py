@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from benchmarks import history, recode, shards
@@ -148,6 +149,17 @@ def test_shards_are_measured_against_one_file(result: Path, monkeypatch: pytest.
     assert {row["job"] for row in rows} == {"first add", "checkout", "merge", "diff", "gc", "push"}
     assert len(rows) == 2 * 6
     assert all(row["cpu_seconds"] > 0 and row["peak_bytes_of_one"] == 1 for row in rows)
+
+
+def test_an_edited_tensor_costs_what_it_costs_in_safetensors(result: Path, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    draw = np.random.default_rng(0)
+    model = {f"layer{n}": draw.standard_normal((128, 128), dtype=np.float32) for n in range(5)}
+    np.savez_compressed(tmp_path / "files" / "model.npz", **model)
+    (row,) = bench(result, "formats", "--files", str(tmp_path / "files"))["formats"]
+    assert (row["format"], row["tensors"], row["edited"]) == ("npz", 5, 128 * 128 * 4)
+    assert 0 < row["edit"] < 1.1 * row["safetensors_edit"]
+    assert row["cpu"] > 0
 
 
 def test_quality_is_measured_by_split_method_and_round(result: Path) -> None:
