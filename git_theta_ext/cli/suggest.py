@@ -18,7 +18,6 @@ GIT_EQUIVALENTS = {
     "log": "git log -p --ext-diff -- MODEL",
     "ls": "git theta ls-files",
     "mv": "git mv",
-    "pull": "git pull, or git theta checkout to fetch and write what is missing",
     "rebase": "git rebase",
     "restore": "git restore MODEL",
     "rm": "git rm",

@@ -1,4 +1,4 @@
-"""``git theta fetch``: parameters of other versions, and some parameters only."""
+"""``git theta fetch`` and ``pull``: parameters of other versions, and some parameters only."""
 
 from __future__ import annotations
 
@@ -39,6 +39,17 @@ def test_one_parameter_is_fetched_and_can_be_read(copy: Repo) -> None:
     assert stored(copy) == done["bytes"]
     assert fetched(copy)["tensors"] > done["tensors"] == 1
     copy.git("theta", "checkout")
+    assert copy.problems(MODEL, model(2)) == []
+
+
+def test_pull_writes_the_checkpoints_that_have_all_parameters(copy: Repo) -> None:
+    some = copy.run("theta", "pull", "--param", "embeddings.word.*")
+    assert "git theta checkout model.safetensors" in some.stderr
+    assert copy.read().startswith(b"git-theta manifest")
+    planned = json.loads(copy.git("theta", "pull", "--dry-run", "--json"))
+    assert (planned["written"], planned["left"]) == ([], [MODEL])
+    done = json.loads(copy.git("theta", "pull", "--json", "origin"))
+    assert done == {**planned, "dry_run": False, "written": [MODEL], "left": []}
     assert copy.problems(MODEL, model(2)) == []
 
 

@@ -1,12 +1,13 @@
 """Download parameters of other versions, or some parameters only.
 
 Checkouts download what they need by themselves. Fetch in advance to work without a network, or fetch a few parameters
-of a model that is not checked out. Writes no files: git theta checkout does. git theta prefetch is the same command.
+of a model that is not checked out. Writes no files: git theta pull does. git theta prefetch is the same command.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from git_theta_ext.cli.output import Output
+    from git_theta_ext.errors import ThetaError
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.transfer.remote_index import OpenedRemote
 
@@ -31,6 +33,12 @@ EXAMPLE = "git theta fetch --param 'embeddings.*' origin v2"
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
+    add_selection(parser)
+    add_options(parser)
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say what to download from where."""
     parser.add_argument(
         "words",
         metavar="REMOTE REV",
@@ -44,12 +52,40 @@ def register(parser: argparse.ArgumentParser) -> None:
     several.add_argument("--all", action="store_true", help="all versions in the history of all refs")
     several.add_argument("--since", metavar="REV", help="also all versions since that commit, without it")
     parser.add_argument("-n", "--dry-run", action="store_true", help="show what would be downloaded")
-    add_options(parser)
 
 
 @in_workspace
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Download parameters. The exit code is 7 if no remote has some, 9 if a remote cannot be reached."""
+    fetched = download(output, workspace, args)
+    output.result(fetched.data, [fetched.words])
+    if fetched.lack is not None:
+        raise fetched.lack
+    return 0
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """What was downloaded, or would be.
+
+    Attributes:
+        data: For programs.
+        words: For people.
+        lack: The error that tells what no remote has, after ``--dry-run``.
+    """
+
+    data: dict[str, Any]
+    words: str
+    lack: ThetaError | None
+
+
+def download(output: Output, workspace: Workspace, args: argparse.Namespace) -> Downloaded:
+    """Download what the arguments select.
+
+    Raises:
+        MissingError: No remote has some of it.
+        RemoteError: A remote cannot be reached.
+    """
     store = workspace.store
     remote, revs = _split(workspace, args.words)
     selection = select(workspace.repo, revs or ["HEAD"], args.param, since=args.since, every=args.all)
@@ -72,10 +108,9 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         data |= {"packs": fetched.packs, "bytes": fetched.nbytes}
     size = f"{plural(len(missing), 'tensor')} of {human_bytes(raw)} as {human_bytes(data['bytes'])}"
     words = f"{'would fetch' if args.dry_run else 'fetched'} {size} from {plural(data['packs'], 'pack')}"
-    output.result(data, [words if missing else "nothing is missing"])
-    if args.dry_run and missing and not complete:
-        raise offers.lack(missing, len(selection.sizes))
-    return 0
+    lacking = args.dry_run and missing and not complete
+    lack = offers.lack(missing, len(selection.sizes)) if lacking else None
+    return Downloaded(data, words if missing else "nothing is missing", lack)
 
 
 def _split(workspace: Workspace, words: Sequence[str]) -> tuple[str | None, list[str]]:
