@@ -22,19 +22,33 @@ TEMPORARY = "tmp~"
 
 
 def make_folder(path: Path) -> None:
-    """Make a directory with the permissions of its parent, which must exist."""
-    with suppress(FileExistsError):
-        path.mkdir()
-        path.chmod(path.parent.stat().st_mode & 0o7777)
-        _sync_folder(path.parent)
+    """Make a directory with the permissions of its parent, which must exist.
+
+    It never has other permissions: somebody else would give them to the directories that they make in it.
+    """
+    if path.is_dir():
+        return
+    temporary = path.with_name(TEMPORARY + token_hex(8))
+    temporary.mkdir()
+    try:
+        temporary.chmod(path.parent.stat().st_mode & 0o7777)
+        temporary.rename(path)  # replaces the directory that somebody else just made, while it is empty
+    except OSError:
+        temporary.rmdir()
+        if not path.is_dir():
+            raise
+    _sync_folder(path.parent)
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove temporary files of uploads that were killed more than a day ago from a directory."""
+    """Remove what uploads that were killed more than a day ago left in a directory."""
     for path in folder.glob(f"{TEMPORARY}*"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                path.unlink()
+                if path.is_dir():
+                    path.rmdir()
+                else:
+                    path.unlink()
 
 
 def add_file(source: Path, target: Path, report: Callable[[int], None]) -> bool:

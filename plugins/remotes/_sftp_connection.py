@@ -97,18 +97,24 @@ class Connection:
 
     def send(self, request: Request) -> Future[Answer]:
         """Send a request. The answer may be a ``Status`` that it failed; the future raises if the connection ends."""
-        future: Future[Answer] = Future()
+        return self.send_together(request)[0]
+
+    def send_together(self, *together: Request) -> list[Future[Answer]]:
+        """Send requests so that no request of another thread comes between them."""
+        futures: list[Future[Answer]] = [Future() for _ in together]
         with self._lock:
             if self._ended is not None or self._closing:
-                future.set_exception(self._explain(self._ended or Ended("")))
-                return future
+                for future in futures:
+                    future.set_exception(self._explain(self._ended or Ended("")))
+                return futures
             if not self._pending:
                 self._moved = time.monotonic()
-            self._number = (self._number + 1) & 0xFFFFFFFF
-            self._pending[self._number] = future
-            self._outgoing.extend(request.packet(self._number))
+            for request, future in zip(together, futures, strict=True):
+                self._number = (self._number + 1) & 0xFFFFFFFF
+                self._pending[self._number] = future
+                self._outgoing.extend(request.packet(self._number))
             self._wake_up()
-        return future
+        return futures
 
     def close(self) -> None:
         """Let the server end after it has done what was requested; waits only until the requests are on their way."""

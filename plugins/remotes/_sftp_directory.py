@@ -205,15 +205,16 @@ class SftpDirectory:
         if folder in self._modes:
             return self._modes[folder]
         mode = self._parent_mode() if folder == self._root else self._made(dirname(folder))
-        send = self.session.connection.send
         with self.session.durable_names(dirname(folder) or b"."):
-            making = send(requests.make_directory(folder, mode))
-            # The server's umask may have removed some.
-            changing = send(requests.change(folder, Attributes(mode=mode)))
-            looked = [(folder, send(requests.status_of(self._itself(folder))))]
+            # The server's umask may remove some permissions. Nobody is to see the directory with those that remain.
+            making, changing, looking = self.session.connection.send_together(
+                requests.make_directory(folder, mode),
+                requests.change(folder, Attributes(mode=mode)),
+                requests.status_of(self._itself(folder)),
+            )
             with suppress(RefusedRequestError):
                 expect(changing, Status)
-            if folder not in self._seen(looked):
+            if folder not in self._seen([(folder, looking)]):
                 expect(making, Status)  # unless somebody else made it
         return self._modes.get(folder, mode)
 

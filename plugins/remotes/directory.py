@@ -96,16 +96,10 @@ class Directory:
         with _as_remote_errors(target):
             self._exists()
             self._check_inside(target)
-            folder = self._root
-            make_folder(folder)
-            for part in key.split("/")[:-1]:
-                folder /= part
-                make_folder(folder)
+            for folder in reversed(list(target.relative_to(self._root).parents)):
+                self._make_tidy(self._root / folder)
             added = not target.exists()
             if added:
-                if folder not in self._tidied:
-                    self._tidied.add(folder)
-                    remove_stale(folder)
                 added = add_file(path, target, partial(self._report, key))
             with suppress(PermissionError):  # a recent time keeps a garbage collection there from removing it
                 os.utime(target)
@@ -133,6 +127,12 @@ class Directory:
                     continue
                 present.add(key)
         return present
+
+    def _make_tidy(self, folder: Path) -> None:
+        make_folder(folder)
+        if folder not in self._tidied:
+            self._tidied.add(folder)
+            remove_stale(folder)
 
     def _exists(self) -> bool:
         """Return whether the directory exists; a missing parent is an error (a typo, or not mounted)."""

@@ -1,6 +1,8 @@
 import errno
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +72,26 @@ def test_whoever_reads_the_folder_reads_the_object(tmp_path, source):
     assert source.stat().st_mode & 0o777 == 0o400
 
 
+def test_directories_made_at_the_same_time_have_the_permissions_of_the_root(tmp_path, source, monkeypatch):
+    chmod = Path.chmod
+
+    def slow_chmod(path, mode):
+        time.sleep(0.01)
+        chmod(path, mode)
+
+    monkeypatch.setattr(Path, "chmod", slow_chmod)
+    root = tmp_path / "theta"
+    root.mkdir()
+    chmod(root, 0o2775)
+    remote = open_remote(str(root), {}, RemoteContext())
+    keys = [f"packs/{number:02x}/{number:064x}" for number in range(8)]
+    with ThreadPoolExecutor(len(keys)) as executor:
+        assert all(executor.map(lambda key: remote.put(key, source), keys))
+    assert {path.stat().st_mode & 0o7777 for path in root.rglob("*") if path.is_dir()} == {0o2775}
+    assert sorted(remote.list("")) == keys
+    assert not list(root.rglob("*~*"))
+
+
 def test_a_missing_parent_folder_is_an_error_not_an_empty_remote(tmp_path, source):
     remote = open_remote(str(tmp_path / "unmounted" / "theta"), {}, RemoteContext())
     for call in (lambda: list(remote.list("")), lambda: remote.put(KEY, source), lambda: remote.get(KEY)):
@@ -105,11 +127,15 @@ def test_half_uploads_are_not_listed_and_old_ones_go(tmp_path, source):
     old, young = folder / "tmp~old", folder / "tmp~young"
     for path in (old, young):
         path.write_bytes(b"half")
-    os.utime(old, (time.time() - 90_000,) * 2)
+    left = tmp_path / "theta" / "tmp~folder"
+    left.mkdir()
+    for path in (old, left):
+        os.utime(path, (time.time() - 90_000,) * 2)
     remote = open_remote(str(tmp_path / "theta"), {}, RemoteContext())
     assert list(remote.list("")) == []
     remote.put(KEY, source)
     assert not old.exists()
+    assert not left.exists()
     assert young.exists()
 
 

@@ -6,6 +6,7 @@ import os
 import shlex
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,23 @@ def test_whoever_reads_the_folder_reads_the_object(tmp_path, source):
     stored = tmp_path / "theta" / KEY
     assert stored.stat().st_mode & 0o777 == 0o444
     assert stored.parent.stat().st_mode & 0o7777 == 0o2775
+
+
+@needs_openssh
+def test_directories_made_at_the_same_time_have_the_permissions_of_the_root(tmp_path, source):
+    keys = [f"packs/{number:02x}/{number:064x}" for number in range(8)]
+    mask = os.umask(0o077)
+    try:
+        for number in range(8):
+            root = tmp_path / f"theta{number}"
+            root.mkdir()
+            root.chmod(0o2775)
+            remote = direct(tmp_path, root.name)
+            with ThreadPoolExecutor(len(keys)) as executor:
+                assert all(executor.map(remote.put, keys, [source] * len(keys)))
+            assert {path.stat().st_mode & 0o7777 for path in root.rglob("*") if path.is_dir()} == {0o2775}
+    finally:
+        os.umask(mask)
 
 
 @needs_openssh
