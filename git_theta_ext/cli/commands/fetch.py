@@ -14,7 +14,7 @@ from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.git.revisions import find_object
 from git_theta_ext.operations.sync.remotes import fetch_address, open_remote, open_remotes
-from git_theta_ext.operations.sync.selection import select
+from git_theta_ext.operations.sync.selection import Part, select
 from git_theta_ext.transfer.offers import Offers
 from git_theta_ext.transfer.sync import fetch_offered
 
@@ -45,13 +45,27 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="git remote or its address, then commits; default: all remotes, and HEAD",
     )
+    parser.add_argument("--all", action="store_true", help="all versions in the history of all refs")
+    add_part(parser, since="also all versions since that commit, without it")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="show what would be downloaded")
+
+
+def add_part(parser: argparse.ArgumentParser, *, since: str) -> None:
+    """Add the arguments that ``part_of`` reads.
+
+    Args:
+        parser: The parser of a command.
+        since: The help of ``--since``.
+    """
     parser.add_argument(
         "--param", metavar="GLOB", action="append", default=[], help="only parameters of that name; can be repeated"
     )
-    several = parser.add_mutually_exclusive_group()
-    several.add_argument("--all", action="store_true", help="all versions in the history of all refs")
-    several.add_argument("--since", metavar="REV", help="also all versions since that commit, without it")
-    parser.add_argument("-n", "--dry-run", action="store_true", help="show what would be downloaded")
+    parser.add_argument("--since", metavar="REV", help=since)
+
+
+def part_of(args: argparse.Namespace) -> Part:
+    """Return the part of the tensors that the arguments select."""
+    return Part(tuple(args.param), args.since)
 
 
 @in_workspace
@@ -88,7 +102,7 @@ def download(output: Output, workspace: Workspace, args: argparse.Namespace) -> 
     """
     store = workspace.store
     remote, revs = _split(workspace, args.words)
-    selection = select(workspace.repo, revs or ["HEAD"], args.param, since=args.since, every=args.all)
+    selection = select(workspace.repo, revs or ["HEAD"], part_of(args), every=args.all)
     missing = store.touch_and_find_missing(selection.sizes)
     offers = Offers(store, _opened(workspace, remote) if missing else ())
     packs, complete = offers.choose(missing)

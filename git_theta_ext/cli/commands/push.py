@@ -1,7 +1,8 @@
 """Upload parameters that a remote lacks.
 
 Uploads what the history of the current branch needs, also from other remotes, and sends no commits. Use it if commits
-were pushed without their parameters, if a remote lost some, or for a new or a second store.
+were pushed without their parameters, if a remote lost some, or for a new or a second store. With --param or --since it
+uploads a part of that first; the next git push or git theta push uploads the rest.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.cli.commands.fetch import add_part, part_of
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import human_bytes, plural
@@ -42,6 +44,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="upload what all branches, tags and REMOTE's tracking branches need",
     )
+    add_part(parser, since="only the versions since that commit, without it")
     parser.add_argument("-n", "--dry-run", action="store_true", help="show what would be uploaded, and upload nothing")
     parser.add_argument(
         "--verify",
@@ -63,8 +66,10 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     updates = history_updates(repo, remote, every=args.all)
     if not updates:
         raise UsageError("there is no commit to push", hint="git commit, or git theta push --all")
+    part = part_of(args) if args.param or args.since is not None else None
     pushes = {
-        remote_url(workspace, remote, at): Push(workspace, remote, at, updates) for at in push_addresses(repo, remote)
+        remote_url(workspace, remote, at): Push(workspace, remote, at, updates, part)
+        for at in push_addresses(repo, remote)
     }
     remotes: list[dict[str, Any]] = []
     lines: list[str] = []
@@ -79,6 +84,8 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         lines += _lines(remotes[-1], dry=args.dry_run)
         lost += len(done.lost)
     output.result({"remotes": remotes}, lines)
+    for data in remotes:
+        _note_left(output, data, every=args.all)
     if lost:
         output.warning(
             f"{plural(lost, 'tensor')} are neither in the local store nor on a remote",
@@ -98,14 +105,30 @@ def _data(push: Push, url: str, done: Pushed, *, dry: bool) -> dict[str, Any]:
         "raw_bytes": done.raw,
         "packs": done.packs,
         "bytes": done.nbytes,
+        "left": len(done.left),
+        "left_raw_bytes": sum(done.left.values()),
+        "partial": push.part is not None,
     }
 
 
+def _note_left(output: Output, data: Mapping[str, Any], *, every: bool) -> None:
+    if data["left"]:
+        remote = quote(data["remote"])
+        command = f"git theta push --all {remote}" if every else f"git theta push {remote}"
+        what = f"{plural(data['left'], 'tensor')} of {human_bytes(data['left_raw_bytes'])}"
+        lacks = "would still lack" if data["dry_run"] else "still lacks"
+        output.note(f"{_where(data)} {lacks} {what} that were not selected; to upload them: {command}")
+
+
+def _where(data: Mapping[str, Any]) -> str:
+    return f"{data['remote']} ({data['url']})"
+
+
 def _lines(data: Mapping[str, Any], *, dry: bool) -> Iterator[str]:
-    where = f"{data['remote']} ({data['url']})"
+    where = _where(data)
     count = data["lacking"] - data["lost"]
     if not data["lacking"]:
-        yield f"{where} has everything"
+        yield f"{where} has everything that was selected" if data["partial"] else f"{where} has everything"
         return
     what = f"{plural(count, 'tensor')} of {human_bytes(data['raw_bytes'])}"
     if dry:

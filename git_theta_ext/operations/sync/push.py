@@ -25,12 +25,13 @@ from git_theta_ext.operations.sync.push_survey import survey
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.sync.outgoing import Outgoing
+    from git_theta_ext.operations.sync.selection import Part
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.transfer.outgoing import Going
     from git_theta_ext.transfer.relay import Relayed
@@ -48,6 +49,7 @@ class Pushed:
         lost: Tensors and skeletons among them that are neither here nor on any remote.
         packs: Number of packs that were uploaded.
         nbytes: Size of these packs in bytes; before a push an estimate.
+        left: What the history needs, was not selected, and is not on the remote: sizes in bytes by digest.
         failure: Why the remote could not be opened. The push only goes on if no commit that git sends names parameters
             that the remote's commits do not name yet.
         locks: What the push has to do with locks of files.
@@ -58,6 +60,7 @@ class Pushed:
     lost: frozenset[Digest] = frozenset()
     packs: int = 0
     nbytes: int = 0
+    left: Mapping[Digest, int] = field(default_factory=dict)
     failure: ThetaError | None = None
     locks: LockCheck = field(default_factory=LockCheck)
 
@@ -81,12 +84,14 @@ class Push:
         remote: Name of the git remote, or its address if it has no name.
         address: The address that git pushes to.
         updates: The refs that are pushed.
+        part: The parameters to upload; None for all that the history of the refs needs.
     """
 
     workspace: Workspace
     remote: str
     address: str
     updates: tuple[RefUpdate, ...]
+    part: Part | None = None
 
     @property
     def repo(self) -> Repository:
@@ -137,7 +142,9 @@ class Push:
         done, packs = Pushed(surveyed.needed), frozenset[str]()
         if surveyed.needed.digests:
             done, packs = self._upload(surveyed.remote, surveyed.needed, strict=strict, advance=advance)
-        if not done.lost:
+        if surveyed.others:
+            done = replace(done, left=self._left(surveyed.others))
+        if not done.lost and self.part is None:
             write_complete(
                 self.repo.theta_dir, surveyed.remote.url, surveyed.complete.plus(tips_of(self.updates), packs)
             )
@@ -154,7 +161,7 @@ class Push:
         surveyed = survey(self, strict=strict, ask=False)  # what is recorded of the remote may be out of date
         if strict:
             _refuse_raw(self.repo, surveyed.needed)
-        if surveyed.remote is None or not surveyed.needed.digests:
+        if surveyed.remote is None or not (surveyed.needed.digests or surveyed.others):
             return Pushed(surveyed.needed, locks=surveyed.locks)
         store = self.workspace.store
         there = read_remote_index(store, surveyed.remote).held()
@@ -165,7 +172,8 @@ class Push:
             with suppress(RemoteError):
                 lost -= read_remote_index(store, source).held()
         nbytes = self._estimate(frozenset(lacking - missing), there, surveyed.needed)
-        return Pushed(surveyed.needed, frozenset(lacking), frozenset(lost), nbytes=nbytes, locks=surveyed.locks)
+        left = {digest: size for digest, size in surveyed.others.items() if digest not in there}
+        return Pushed(surveyed.needed, frozenset(lacking), frozenset(lost), 0, nbytes, left, locks=surveyed.locks)
 
     def _estimate(self, digests: AbstractSet[Digest], there: AbstractSet[Digest], needed: Outgoing) -> int:
         from git_theta_ext.operations.maintenance.gc import estimate_outgoing
@@ -205,6 +213,14 @@ class Push:
         packs = len(plan.packs) + sum(relayed.packs for relayed in through)
         nbytes = plan.nbytes + sum(relayed.nbytes for relayed in through)
         return Pushed(needed, frozenset(lacking), frozenset(lost), packs, nbytes), plan.relied_on
+
+    def _left(self, others: Mapping[Digest, int]) -> dict[Digest, int]:
+        from git_theta_ext.operations.sync.remotes import open_remote
+        from git_theta_ext.transfer.remote_index import read_remote_index
+
+        remote = open_remote(self.workspace, self.remote, self.address)  # again, since it reads its index once
+        there = read_remote_index(self.workspace.store, remote).held()
+        return {digest: size for digest, size in others.items() if digest not in there}
 
     def _sources(self, remote: OpenedRemote) -> list[OpenedRemote]:
         from git_theta_ext.operations.sync.remotes import try_remotes

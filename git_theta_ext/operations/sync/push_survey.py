@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.partial import bring_history, promising_remotes
-from git_theta_ext.operations.sync.outgoing import outgoing, tips_of
+from git_theta_ext.operations.sync.outgoing import Outgoing, outgoing, tips_of
 from git_theta_ext.operations.sync.push_locks import LockCheck, check_locks
 from git_theta_ext.operations.sync.push_refs import boundary, tracked, uses_theta
+from git_theta_ext.operations.sync.selection import select_history
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
-    from git_theta_ext.operations.sync.outgoing import Outgoing
+    from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.sync.push import Push
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.complete import Complete
@@ -26,16 +28,18 @@ class Survey:
     """The parameters that a push needs.
 
     Attributes:
-        needed: The parameters.
+        needed: The parameters; only the selected ones if a part is pushed.
         remote: The remote; it is not opened if the repository has no parameters.
         complete: What the remote is known to have.
         locks: What the push has to do with locks of files.
+        others: What the history needs besides the selected part: sizes in bytes by digest.
     """
 
     needed: Outgoing
     remote: OpenedRemote | None = None
     complete: Complete | None = None
     locks: LockCheck = field(default_factory=LockCheck)
+    others: Mapping[Digest, int] = field(default_factory=dict)
 
 
 def survey(push: Push, *, strict: bool, ask: bool) -> Survey:
@@ -49,6 +53,16 @@ def survey(push: Push, *, strict: bool, ask: bool) -> Survey:
     Raises:
         ThetaError: See ``Push.run``.
     """
+    surveyed = _survey(push, strict=strict, ask=ask)
+    if push.part is None:
+        return surveyed
+    # What the remote is known to have is selected, too: a name that only earlier versions have is not wrong.
+    selection = select_history(push.repo, tips_of(push.updates), push.part)
+    others = {digest: size for digest, size in surveyed.needed.sizes.items() if digest not in selection.sizes}
+    return replace(surveyed, needed=Outgoing(selection.sizes, selection.manifests, {}, ()), others=others)
+
+
+def _survey(push: Push, *, strict: bool, ask: bool) -> Survey:
     from git_theta_ext.operations.sync.remotes import open_remote
 
     repo, tips = push.repo, tips_of(push.updates)

@@ -14,10 +14,23 @@ from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.sync.outgoing import reachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the tensors of some versions.
+
+    Attributes:
+        parameters: Names or globs of parameters; none for all.
+        since: A commit. The versions in its history are left out.
+    """
+
+    parameters: tuple[str, ...] = ()
+    since: str | None = None
 
 
 @dataclass(frozen=True)
@@ -33,26 +46,46 @@ class Selection:
     sizes: Mapping[Digest, int]
 
 
-def select(
-    repo: Repository, revs: Sequence[str], parameters: Sequence[str] = (), *, since: str | None, every: bool
-) -> Selection:
-    """Select tensors by version and by parameter. Broken manifests of earlier versions are left out.
+def select(repo: Repository, revs: Sequence[str], part: Part, *, every: bool) -> Selection:
+    """Select tensors of commits; of all versions that lead to them if the part begins at a commit.
 
     Args:
         repo: The repository.
         revs: The versions: commits.
-        parameters: Names or globs of parameters; none for all.
-        since: Also all versions that lead to ``revs`` from this one, which is left out.
+        part: The tensors to select.
         every: All versions in the history of all refs instead.
 
     Raises:
         RepositoryError: There is no such commit.
         UsageError: No parameter of these versions has such a name.
     """
-    manifests = list(_manifests(repo, revs, since, every=every))
+    if every:
+        return select_history(repo, repo.run("for-each-ref", "--format=%(objectname)").decode().split(), part)
+    if part.since is not None:
+        return select_history(repo, [commit_id(repo, rev) for rev in revs], part)
+    versions = {oid: manifest for rev in revs for oid, manifest in repo.manifests(rev).values()}
+    return _selected(versions.values(), part.parameters, revs[0])
+
+
+def select_history(repo: Repository, tips: Sequence[str], part: Part) -> Selection:
+    """Select tensors of all versions in the history of commits. Broken manifests are left out.
+
+    Raises:
+        RepositoryError: There is no such commit.
+        UsageError: No parameter of these versions has such a name.
+    """
+    before = [] if part.since is None else [commit_id(repo, part.since)]
+    blobs = manifest_blobs(repo, object_infos(repo, reachable(repo, tips, before)))
+    parsed = (_parsed(data) for _, data in blobs)
+    return _selected((manifest for manifest in parsed if manifest is not None), part.parameters, "HEAD")
+
+
+def _selected(manifests: Iterable[Manifest], parameters: Sequence[str], rev: str) -> Selection:
     sizes: dict[Digest, int] = {}
     unmatched = set(parameters)
+    count = 0
     for manifest in manifests:
+        count += 1
         if not parameters:
             sizes |= manifest.digests()
             continue
@@ -62,26 +95,8 @@ def select(
             if matching:
                 sizes[parameter.digest] = parameter.spec.nbytes
     if unmatched:
-        raise UsageError(
-            f"no parameter is named {min(unmatched)}", hint=f"git theta ls-files --params {quote(revs[0])}"
-        )
-    return Selection(len(manifests), sizes)
-
-
-def _manifests(repo: Repository, revs: Sequence[str], since: str | None, *, every: bool) -> Iterator[Manifest]:
-    if not every and since is None:
-        versions = {oid: manifest for rev in revs for oid, manifest in repo.manifests(rev).values()}
-        yield from versions.values()
-        return
-    if every:
-        tips = repo.run("for-each-ref", "--format=%(objectname)").decode().split()
-    else:
-        tips = [commit_id(repo, rev) for rev in revs]
-    before = [] if since is None else [commit_id(repo, since)]
-    for _, data in manifest_blobs(repo, object_infos(repo, reachable(repo, tips, before))):
-        manifest = _parsed(data)
-        if manifest is not None:
-            yield manifest
+        raise UsageError(f"no parameter is named {min(unmatched)}", hint=f"git theta ls-files --params {quote(rev)}")
+    return Selection(count, sizes)
 
 
 def _parsed(data: bytes) -> Manifest | None:

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from reports import Reports
 
-from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError, RemoteTimeoutError
+from git_theta_ext.errors import (
+    ConfigError,
+    CorruptError,
+    MissingError,
+    RemoteError,
+    RemoteTimeoutError,
+    RepositoryError,
+    UsageError,
+)
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
@@ -15,6 +23,7 @@ from git_theta_ext.operations.sync.outgoing import RefUpdate
 from git_theta_ext.operations.sync.push import Push
 from git_theta_ext.operations.sync.push_refs import held_updates
 from git_theta_ext.operations.sync.remotes import open_remote
+from git_theta_ext.operations.sync.selection import Part
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.store.maintenance.recode import Recoder
 from git_theta_ext.store.packs import writer
@@ -47,7 +56,7 @@ class Place:
     def repo(self):
         return Repository.discover(self.path)
 
-    def commit(self, seed, *, stored=True, path="m.pt"):
+    def commit(self, seed, *, stored=True, path="m.pt", name="w"):
         """Commit a model of one tensor, and return its digest."""
         (self.path / path).parent.mkdir(parents=True, exist_ok=True)
         data = bytes([seed]) * SPEC.nbytes
@@ -55,7 +64,7 @@ class Place:
         if stored:
             with self.workspace() as workspace:
                 workspace.store.put([(SPEC, digest, data)])
-        content = Manifest("opaque", Skeleton(digest, SPEC.nbytes), {"w": Parameter(SPEC, digest)})
+        content = Manifest("opaque", Skeleton(digest, SPEC.nbytes), {name: Parameter(SPEC, digest)})
         (self.path / path).write_bytes(content.to_bytes())
         self.git("add", "-A")
         self.git("commit", "-qm", "a commit")
@@ -66,18 +75,18 @@ class Place:
         self.git("remote", "add", name, f"../{name}.git")
         return self.path.parent / f"{name}.git"
 
-    def push(self, remote="origin", *, strict=True, there=ZERO):
+    def push(self, remote="origin", *, strict=True, there=ZERO, part=None):
         tip = self.git("rev-parse", "HEAD")
         address = self.git("remote", "get-url", remote)
         update = RefUpdate("refs/heads/main", tip, "refs/heads/main", there)
         with self.workspace() as workspace:
-            return Push(workspace, remote, address, (update,)).run(strict=strict)
+            return Push(workspace, remote, address, (update,), part).run(strict=strict)
 
-    def look(self):
+    def look(self, part=None):
         tip = self.git("rev-parse", "HEAD")
         update = RefUpdate("refs/heads/main", tip, "refs/heads/main", ZERO)
         with self.workspace() as workspace:
-            return Push(workspace, "origin", self.git("remote", "get-url", "origin"), (update,)).look(strict=True)
+            return Push(workspace, "origin", self.git("remote", "get-url", "origin"), (update,), part).look(strict=True)
 
     def place(self, remote="origin"):
         return open_remote(self.workspace(), remote, self.git("remote", "get-url", remote))
@@ -117,6 +126,43 @@ def test_history_that_is_complete_on_a_remote_is_walked_once(place, monkeypatch)
     assert place.push().packs == 0
     assert counts == [2, 1, 0]
     assert place.there() == {one, two, three}
+
+
+@pytest.mark.parametrize("part", [Part(since="HEAD~1"), Part(("late",)), Part(("l*",), "HEAD~2")])
+def test_a_part_is_pushed_and_the_next_push_uploads_the_rest(place, part):
+    one, two, three = (place.commit(seed, name=name) for seed, name in ((1, "early"), (2, "early"), (3, "late")))
+    seen, done = place.look(part), place.push(strict=False, part=part)
+    assert seen.lacking == done.lacking == place.there() == {three}
+    assert seen.left == done.left == {one: SPEC.nbytes, two: SPEC.nbytes}
+    assert read_complete(place.repo.theta_dir, place.place().url, "") == Complete()
+    assert not place.push(strict=False, part=part).lacking
+    assert place.push().lacking == {one, two}
+    assert place.push(strict=False, part=part).left == {}
+
+
+def test_a_part_that_a_complete_remote_lost_is_uploaded_again(place):
+    one, two = place.commit(1, name="early"), place.commit(2, name="late")
+    place.push()
+    record = read_complete(place.repo.theta_dir, place.place().url, "")
+    shutil.rmtree(place.path.parent / "origin.git" / "theta")
+    three = place.commit(3, name="late")
+    done = place.push(strict=False, part=Part(("early",)))
+    assert (done.lacking, set(done.left)) == ({one}, {two, three})
+    assert read_complete(place.repo.theta_dir, place.place().url, "") == record
+    assert place.push().lacking == {two, three}
+
+
+def test_a_part_that_a_complete_remote_has_is_selected_too(place):
+    one = place.commit(1, name="early")
+    place.push()
+    two = place.commit(2, name="late")
+    done = place.push(strict=False, part=Part(("early",)))
+    assert (done.needed.digests, done.lacking, set(done.left)) == ({one}, set(), {two})
+    assert set(place.look(Part(since="HEAD")).left) == {two}
+    with pytest.raises(UsageError, match="no parameter is named other"):
+        place.push(strict=False, part=Part(("early", "other")))
+    with pytest.raises(RepositoryError):
+        place.push(strict=False, part=Part(since="nowhere"))
 
 
 @pytest.mark.parametrize("loss", ["emptied", "one pack", "moved"])
