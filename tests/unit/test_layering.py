@@ -24,14 +24,14 @@ LAYERS = [
     {"store"},
     {"registry"},
     {"interfaces"},
-    {"coding"},
+    {"coding", "webpage"},
     {"model", "protocol", "config"},
     {"util"},
     {"errors", "settings", "version"},
 ]
 """A module imports only its own package and those of lower layers, never a neighbour in its layer."""
 PURE = (
-    *(f"git_theta_ext/{package}" for package in ("coding", "model", "protocol")),
+    *(f"git_theta_ext/{package}" for package in ("coding", "model", "protocol", "webpage")),
     *(f"plugins/{group}" for group in ("encodings", "merges", "statistics")),
 )
 

@@ -1,4 +1,4 @@
-"""A merge report as text, JSON and HTML: parameters whose names differ only in numbers are one group.
+"""A merge report as text and JSON: parameters whose names differ only in numbers are one group.
 
 Version 1 of the JSON is an object with these keys; keys may be added within a version:
 
@@ -15,7 +15,6 @@ Version 1 of the JSON is an object with these keys; keys may be added within a v
 
 from __future__ import annotations
 
-import html
 import math
 from collections import defaultdict
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.diff.group import Item, by_unit, fold
 from git_theta_ext.diff.words import aligned, percent, plural
-from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "git-theta merge report 1"
 _MOST_GROUPS = 60
-_COLUMNS = ("group", "method", "change", "trimmed", "agree", "cosine", "energy")
+COLUMNS = ("group", "method", "change", "trimmed", "agree", "cosine", "energy")
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def text(about: Mapping[str, Any], groups: Sequence[Group]) -> Iterator[str]:
     """Write a report for a terminal."""
     yield headline(about, groups)
     if groups:
-        yield from aligned([_COLUMNS, *(_cells(group) for group in groups)])
+        yield from aligned([COLUMNS, *(cells(group) for group in groups)])
 
 
 def headline(about: Mapping[str, Any], groups: Sequence[Group]) -> str:
@@ -119,7 +117,8 @@ def headline(about: Mapping[str, Any], groups: Sequence[Group]) -> str:
     return f"{about['path']} in {about['commit'][:12]}: {', '.join(parts)}"
 
 
-def _cells(group: Group) -> list[str]:
+def cells(group: Group) -> list[str]:
+    """Return the cells of a group's row, below ``COLUMNS``."""
     first, measures = group.rows[0], group.measures
     label = group.label if len(group.rows) == 1 else f"{group.label} ({len(group.rows)})"
     if measures is None:
@@ -130,47 +129,3 @@ def _cells(group: Group) -> list[str]:
     trimmed = "" if measures.trimmed is None else ", ".join(map(percent, measures.trimmed))
     cosine = f"{sum(numbers) / len(numbers):.2f}" if numbers else ""
     return [label, first.method, moved, trimmed, percent(measures.agreement), cosine, percent(measures.energy)]
-
-
-def to_html(reports: Sequence[tuple[Mapping[str, Any], Sequence[Group]]]) -> str:
-    """Write reports as a self-contained page."""
-    body = []
-    for about, groups in reports:
-        body.append(f"<h2>{_shown(headline(about, groups))}</h2>")
-        body.append("<table><thead><tr>" + "".join(f"<th>{name}</th>" for name in _COLUMNS) + "</tr></thead><tbody>")
-        for group in groups:
-            cells = [f"<td>{_shown(cell)}</td>" for cell in _cells(group)]
-            share = group.measures.agreement if group.measures is not None else None
-            if share is not None:
-                cells[4] = f'<td class="bar" style="--share:{100 * share:.1f}%">{_shown(percent(share))}</td>'
-            body.append(f"<tr>{''.join(cells)}</tr>")
-        body.append("</tbody></table>")
-    return _PAGE.replace("BODY", "\n".join(body))
-
-
-def _shown(text: str) -> str:
-    """Escape a text for the page, as names may contain markup."""
-    return html.escape(printable(text))
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Merge report</title>
-<style>
-:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
-body { max-width: 80rem; margin: 2rem auto; padding: 0 1rem; }
-h2 { font-size: 1.1rem; overflow-wrap: anywhere; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; text-align: left; border-bottom: 1px solid #8884; overflow-wrap: anywhere; }
-td.bar { background: linear-gradient(to right, #4a90d966 var(--share), transparent var(--share)); }
-</style>
-<h1>Merge report</h1>
-<p>Change: norm of a side's change, relative to the norm of the common ancestor. Trimmed: share of the side's changed
-elements that the method drops. Agree: share of the elements changed by several sides that they changed in the same
-direction. Cosine: cosine of the changes, averaged over pairs of sides. Energy: squared norm of the merge's change,
-relative to the mean of the sides'.</p>
-BODY
-</html>
-"""

@@ -1,0 +1,107 @@
+"""What a report consists of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of a heat map.
+
+    Attributes:
+        value: Share that gives the colour: 0 is no change, 1 a change as large as the value itself. NaN and infinity
+            are shown as alarms.
+        text: What the cell says, such as the name of its parameter and the change.
+        pattern: Names of its parameters, as the filter takes them.
+    """
+
+    value: float
+    text: str
+    pattern: str
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """Changes in rows and columns.
+
+    Attributes:
+        title: Its heading.
+        corner: What rows and columns are, such as ``module by layer``.
+        columns: Label of each column.
+        rows: Label to the cells of each row, one for each column; None if there is nothing.
+    """
+
+    title: str
+    corner: str
+    columns: Sequence[str]
+    rows: Mapping[str, Sequence[Cell | None]]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many there are of each size.
+
+    Attributes:
+        title: Its heading.
+        bins: Label to number, in order.
+    """
+
+    title: str
+    bins: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that can be sorted, and filtered by the names in their first column.
+
+    Attributes:
+        title: Its heading.
+        columns: Label of each column.
+        rows: The cells of each row.
+        shares: Share between 0 and 1 of some cells, which is drawn as a bar, by row and column.
+        left_out: What says which rows were left out; empty if none were.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    shares: Mapping[tuple[int, int], float]
+    left_out: str = ""
+
+
+Block = Heatmap | Histogram | Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """The part of a page about one model.
+
+    Attributes:
+        title: Its heading.
+        facts: Sentences for its beginning.
+        blocks: In the order in which they are shown.
+    """
+
+    title: str
+    facts: Sequence[str]
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report.
+
+    Attributes:
+        title: Its title.
+        about: Paragraphs that explain the numbers.
+        sections: One for each model.
+    """
+
+    title: str
+    about: Sequence[str]
+    sections: Sequence[Section]

@@ -1,0 +1,28 @@
+"""The colours of a change."""
+
+from __future__ import annotations
+
+import math
+
+LEVELS = 9
+ALARM = "x"
+_EXPONENT = 10
+_LABELS = {2: "0.01 %", 4: "0.1 %", 6: "1 %", 8: "10 %"}
+
+
+def level(value: float) -> str:
+    """Return the class of a change: 0 if there is none, 1 to 9 by its logarithm, x if it is NaN or infinite.
+
+    Two levels are a factor of ten; level 2 begins at 0.01 %.
+    """
+    if not math.isfinite(value):
+        return ALARM
+    if value <= 0:
+        return "0"
+    return str(min(max(math.floor(2 * math.log10(value)) + _EXPONENT, 1), LEVELS))
+
+
+def legend() -> list[tuple[str, str]]:
+    """Return the class and the label of each colour, for a key."""
+    steps = [(str(number), _LABELS.get(number, "")) for number in range(1, LEVELS + 1)]
+    return [("0", "same"), *steps, (ALARM, "NaN, inf or from zero")]

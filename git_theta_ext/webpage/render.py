@@ -1,0 +1,102 @@
+"""Write a report as a page that needs no network: one file with its styles and its script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import singledispatch
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from git_theta_ext.webpage import graphics
+from git_theta_ext.webpage.blocks import Heatmap, Histogram, Table
+from git_theta_ext.webpage.markup import Markup, element, escaped, joined
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from git_theta_ext.webpage.blocks import Block, Page, Section
+
+_FILTER = Markup(
+    '<p class="filter" hidden><label>Filter by name <input id="filter" type="search" autocomplete="off" '
+    'spellcheck="false" placeholder="attn, or layers.3.*"></label> <output id="found" for="filter"></output></p>'
+)
+
+
+def render(page: Page) -> str:
+    """Return a page as HTML.
+
+    The page loads nothing, and its policy forbids that: a name that looked like markup could do nothing.
+    """
+    styles, script = _resource("page.css"), _resource("page.js")
+    policy = (
+        f"default-src 'none'; style-src '{_hash(styles)}'; script-src '{_hash(script)}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    about = element("div", *(element("p", text) for text in page.about), class_="about")
+    sections = [_section(section) for section in page.sections]
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+            element("title", page.title),
+            f"<style>{styles}</style>",
+            "</head>",
+            "<body>",
+            element("main", element("h1", page.title), about, _FILTER, *sections),
+            f"<script>{script}</script>",
+            "</body>",
+            "</html>",
+            "",
+        ]
+    )
+
+
+def _section(section: Section) -> Markup:
+    facts = [element("p", fact) for fact in section.facts]
+    return element("section", element("h2", section.title), *facts, joined([_block(block) for block in section.blocks]))
+
+
+@singledispatch
+def _block(block: Block) -> Markup:
+    raise TypeError(type(block))
+
+
+@_block.register
+def _(block: Heatmap) -> Markup:
+    return element("div", element("h3", block.title), graphics.heatmap(block))
+
+
+@_block.register
+def _(block: Histogram) -> Markup:
+    return element("div", element("h3", block.title), graphics.histogram(block))
+
+
+@_block.register
+def _(block: Table) -> Markup:
+    head = element("thead", element("tr", *(element("th", label, scope="col") for label in block.columns)))
+    rows = [_row(block, number, row) for number, row in enumerate(block.rows)]
+    table = element("table", head, element("tbody", joined(rows)), aria_label=block.title)
+    more = [element("p", block.left_out)] if block.left_out else []
+    return element("div", element("h3", block.title), element("div", table, class_="scroll"), *more)
+
+
+def _row(table: Table, number: int, row: Sequence[str]) -> Markup:
+    cells = []
+    for column, text in enumerate(row):
+        share = table.shares.get((number, column))
+        bar = [] if share is None else [element("meter", value=share, aria_hidden="true")]
+        cells.append(element("td", *bar, escaped(text)))
+    return element("tr", *cells)
+
+
+def _resource(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8").strip()
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

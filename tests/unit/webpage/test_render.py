@@ -1,0 +1,46 @@
+import base64
+import hashlib
+import math
+import re
+
+import pytest
+
+from git_theta_ext.webpage.blocks import Page, Section, Table
+from git_theta_ext.webpage.colours import level
+from git_theta_ext.webpage.layers import heatmap_of_layers
+from git_theta_ext.webpage.render import render
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.0, "0"), (1e-30, "1"), (0.9e-4, "1"), (1e-4, "2"), (1e-3, "4"), (0.02, "6"), (0.1, "8"), (0.4, "9"),
+        (50.0, "9"), (math.inf, "x"), (math.nan, "x"),
+    ],
+)  # fmt: skip
+def test_two_levels_are_a_factor_of_ten(value, expected):
+    assert level(value) == expected
+
+
+def test_a_page_of_a_thousand_parameters_is_smaller_than_a_megabyte():
+    names = [
+        f"model.language_model.layers.{layer}.{module}.base_layer.weight"
+        for layer in range(100)
+        for module in ("self_attn.q_proj", "self_attn.k_proj", "mlp.gate_proj", "mlp.up_proj", "input_layernorm")
+        for module in (module, f"{module}.default")
+    ]
+    chart = heatmap_of_layers("Change", [(name, 0.01, "1 %") for name in names])
+    table = Table("Parameters", ["name"] * 9, [[name, *["0.123456"] * 8] for name in names], {})
+    page = render(Page("Diff", [], [Section("model.safetensors", [], [chart, table])]))
+    assert page.count("<tr>") == len(names) + 1 == 1001
+    assert len(page.encode()) < 1_000_000
+
+
+def test_the_policy_allows_the_page_itself_alone():
+    page = render(Page("Diff", [], []))
+    for tag, directive in (("style", "style-src"), ("script", "script-src")):
+        content = re.search(f"<{tag}>(.*)</{tag}>", page, re.DOTALL)[1]
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}'" in page
+    assert "default-src 'none'" in page
+    assert not re.search("https?://", page)
