@@ -1,4 +1,4 @@
-"""Measure how far apart two versions of a tensor are, in one pass and in bounded memory."""
+"""How far apart two versions of a tensor are, and how far those of several tensors."""
 
 from __future__ import annotations
 
@@ -6,137 +6,160 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.model.floats import to_float
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-    from typing_extensions import Buffer
 
-    from git_theta_ext.model.dtypes import Dtype
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """The effective rank of a change: how many singular values hold 99 % of what is no rounding error.
 
-_UNSIGNED = {8: "u1", 16: "<u2", 32: "<u4", 64: "<u8"}
-# Squares of values within these bounds neither overflow nor vanish in float64.
-_SAFE = (1e-140, 1e140)
+    Attributes:
+        value: The rank, or a lower bound of it.
+        exact: Whether it is not just a lower bound. High ranks are not counted.
+    """
+
+    value: int
+    exact: bool = True
+
+    def __str__(self) -> str:
+        return str(self.value) if self.exact else f"> {self.value}"
 
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """The distance between two tensors of the same element type and shape.
+    """The distance between two tensors of the same shape.
+
+    The norms, and what is derived from these, are None for types without arithmetic. Norms are infinite or NaN if an
+    element is.
 
     Attributes:
         elements: Number of elements.
-        changed: Number of elements whose bits differ.
-        relative: Norm of the difference over the norm of the old tensor, in float64. Infinite if the old tensor is
-            all zero; infinite or NaN if an element of either tensor is. None for types without arithmetic.
+        changed: Number of elements whose bits differ; if the element types differ, whose values do.
+        norm: Euclidean norm of the difference.
+        norm_old: Norm of the old tensor.
+        norm_new: Norm of the new tensor.
         largest: Largest absolute difference between two elements, or two components of complex ones; None as above.
-        nonfinite_old: Number of NaN and infinite values in the old tensor.
-        nonfinite_new: Number of NaN and infinite values in the new tensor.
+        flips: Number of elements that are negative in one tensor and positive in the other.
+        nan_old: Number of NaN in the old tensor.
+        nan_new: Number of NaN in the new tensor.
+        infinite_old: Number of infinite values in the old tensor.
+        infinite_new: Number of infinite values in the new tensor.
+        rank: Of the change of a matrix; None if there is none, and for several tensors.
     """
 
     elements: int
     changed: int
-    relative: float | None = None
+    norm: float | None = None
+    norm_old: float | None = None
+    norm_new: float | None = None
     largest: float | None = None
-    nonfinite_old: int = 0
-    nonfinite_new: int = 0
+    flips: int = 0
+    nan_old: int = 0
+    nan_new: int = 0
+    infinite_old: int = 0
+    infinite_new: int = 0
+    rank: Rank | None = None
 
     @property
     def share(self) -> float:
         """Share of the elements whose bits differ, 0 to 1."""
         return self.changed / self.elements if self.elements else 0.0
 
+    @property
+    def relative(self) -> float | None:
+        """Norm of the difference over the norm of the old tensor; infinite if the old tensor is all zero."""
+        if self.norm is None or self.norm_old is None:
+            return None
+        if self.norm == 0:
+            return 0.0
+        return self.norm / self.norm_old if self.norm_old else self.norm * math.inf
 
-def measure(old: Iterable[Buffer], new: Iterable[Buffer], dtype: Dtype) -> Distance:
-    """Measure the distance between two versions of a tensor.
+    @property
+    def cosine(self) -> float | None:
+        """Cosine of the angle between both tensors; None if one of them is zero or not finite."""
+        if not self.norm_old or not self.norm_new or self.norm is None:
+            return None
+        if not (math.isfinite(self.norm_old) and math.isfinite(self.norm_new)):
+            return None
+        # By the law of cosines, in the form that does not cancel if both tensors are nearly equal.
+        apart, longer = self.norm / self.norm_old, self.norm_new / self.norm_old
+        return max(-1.0, min(1.0, 1 - (apart - abs(1 - longer)) * (apart + abs(1 - longer)) / (2 * longer)))
 
-    Args:
-        old: The little-endian bytes, in chunks of whole elements and whole bytes.
-        new: The same, in chunks of the same sizes. A chunk is not used after the next one is requested.
-        dtype: The element type of both.
+    @property
+    def nonfinite_old(self) -> int:
+        """Number of NaN and infinite values in the old tensor."""
+        return self.nan_old + self.infinite_old
 
-    Raises:
-        ValueError: The chunks of the two tensors have different sizes.
+    @property
+    def nonfinite_new(self) -> int:
+        """Number of NaN and infinite values in the new tensor."""
+        return self.nan_new + self.infinite_new
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe it in types that ``json.dumps`` accepts; ``diff.schema`` describes the keys."""
+        return {
+            "elements": self.elements,
+            "changed": self.changed,
+            "share": self.share,
+            "relative": _number(self.relative),
+            "cosine": _number(self.cosine),
+            "largest": _number(self.largest),
+            "flips": self.flips,
+            "norm": _number(self.norm),
+            "norm_old": _number(self.norm_old),
+            "norm_new": _number(self.norm_new),
+            "rank": None if self.rank is None else self.rank.value,
+            "rank_exact": None if self.rank is None else self.rank.exact,
+            "nonfinite_old": self.nonfinite_old,
+            "nonfinite_new": self.nonfinite_new,
+            "nan_old": self.nan_old,
+            "nan_new": self.nan_new,
+            "infinite_old": self.infinite_old,
+            "infinite_new": self.infinite_new,
+        }
+
+
+def combined(distances: Sequence[Distance]) -> Distance | None:
+    """Return the distance between all old and all new tensors, as if each were one; None if there are none.
+
+    The norms are those of the tensors with arithmetic. There is no rank.
     """
-    elements = changed = nonfinite_old = nonfinite_new = 0
-    distance = norm = largest = 0.0
-    for old_piece, new_piece in zip(old, new, strict=True):
-        if memoryview(old_piece).nbytes != memoryview(new_piece).nbytes:
-            raise ValueError("the chunks of the two tensors have different sizes")
-        elements += memoryview(old_piece).nbytes * 8 // dtype.bits
-        here = _changed(old_piece, new_piece, dtype.bits)
-        changed += here
-        if not dtype.arithmetic:
-            continue
-        piece = _Piece.of(old_piece, new_piece if here else None, dtype)
-        norm = math.hypot(norm, piece.norm)
-        distance = math.hypot(distance, piece.distance)
-        largest = _larger(largest, piece.largest)
-        nonfinite_old += piece.nonfinite_old
-        nonfinite_new += piece.nonfinite_new
-    if not dtype.arithmetic:
-        return Distance(elements, changed)
-    return Distance(elements, changed, _ratio(distance, norm), largest, nonfinite_old, nonfinite_new)
+    if not distances:
+        return None
+    if len(distances) == 1:
+        return distances[0]
+    real = [distance for distance in distances if distance.norm is not None]
+    return Distance(
+        sum(distance.elements for distance in distances),
+        sum(distance.changed for distance in distances),
+        _hypot([distance.norm for distance in real]),
+        _hypot([distance.norm_old for distance in real]),
+        _hypot([distance.norm_new for distance in real]),
+        _largest([distance.largest for distance in real]),
+        sum(distance.flips for distance in distances),
+        sum(distance.nan_old for distance in distances),
+        sum(distance.nan_new for distance in distances),
+        sum(distance.infinite_old for distance in distances),
+        sum(distance.infinite_new for distance in distances),
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    norm: float
-    distance: float
-    largest: float
-    nonfinite_old: int
-    nonfinite_new: int
-
-    @classmethod
-    def of(cls, old: Buffer, new: Buffer | None, dtype: Dtype) -> _Piece:
-        import numpy as np
-
-        before = to_float(old, dtype).astype(np.float64)
-        nonfinite_old = int(before.size - np.count_nonzero(np.isfinite(before)))
-        if new is None:
-            return cls(_norm(before), 0.0, 0.0, nonfinite_old, nonfinite_old)
-        after = to_float(new, dtype).astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            difference = np.subtract(after, before, out=np.zeros_like(after), where=after != before)
-        nonfinite_new = int(after.size - np.count_nonzero(np.isfinite(after)))
-        return cls(_norm(before), _norm(difference), _peak(difference), nonfinite_old, nonfinite_new)
+def _hypot(norms: Sequence[float | None]) -> float | None:
+    known = [norm for norm in norms if norm is not None]
+    if any(math.isnan(norm) for norm in known):
+        return math.nan
+    return math.hypot(*known) if known else None
 
 
-def _peak(values: NDArray[Any]) -> float:
-    import numpy as np
-
-    return float(np.abs(values).max(initial=0.0))
-
-
-def _norm(values: NDArray[Any]) -> float:
-    import numpy as np
-
-    peak = _peak(values)
-    if not math.isfinite(peak) or peak == 0:
-        return peak
-    if _SAFE[0] < peak < _SAFE[1]:
-        return math.sqrt(float(np.dot(values, values)))
-    return peak * math.sqrt(float(np.square(values / peak).sum()))
+def _largest(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    if any(math.isnan(value) for value in known):
+        return math.nan
+    return max(known, default=None)
 
 
-def _larger(one: float, other: float) -> float:
-    return math.nan if math.isnan(one) or math.isnan(other) else max(one, other)
-
-
-def _ratio(distance: float, norm: float) -> float:
-    if distance == 0:
-        return 0.0
-    return distance / norm if norm else distance * math.inf
-
-
-def _changed(old: Buffer, new: Buffer, bits: int) -> int:
-    import numpy as np
-
-    if bits in _UNSIGNED:
-        kind = _UNSIGNED[bits]
-        return int(np.count_nonzero(np.frombuffer(memoryview(old), kind) != np.frombuffer(memoryview(new), kind)))
-    differs = np.frombuffer(memoryview(old), np.uint8) ^ np.frombuffer(memoryview(new), np.uint8)
-    if bits % 8:
-        return int(np.count_nonzero(np.unpackbits(differs, bitorder="little").reshape(-1, bits).any(axis=1)))
-    return int(np.count_nonzero(differs.reshape(-1, bits // 8).any(axis=1)))
+def _number(value: float | None) -> float | str | None:
+    if value is None or math.isfinite(value):
+        return value
+    return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"

@@ -3,10 +3,20 @@
 Version 1 is an object with these keys; keys may be added within a version:
 
 - ``schema``: name and version of this schema.
-- ``path``, ``format`` (``old`` and ``new``, or null), ``summary`` (the counts of ``Diff``).
+- ``path``, ``format`` (``old`` and ``new``, or null), ``summary`` (the counts of ``Diff``). ``old_path``, if the model
+  had another path. ``notes``: sentences for people.
 - ``parameters``: one object each with ``name``, ``change`` (``added``, ``removed``, ``modified`` or ``renamed``),
-  ``old`` and ``new`` (``dtype``, ``shape``, ``digest``, or null); ``old_name`` for renamed ones; ``stats`` (the fields
-  of ``Distance``) for modified ones whose values were available. Non-finite numbers are the strings "nan" and "inf".
+  ``old`` and ``new`` (``dtype``, ``shape``, ``digest``, or null); ``old_name`` for renamed ones; ``reshaped`` and
+  ``recast`` (booleans) for modified ones, and ``stats`` for those whose values were available and have one shape.
+- ``groups``: the same in groups of names that differ only in their numbers, those that changed most first; a quantised
+  weight or a LoRA counts as one. Each has ``name`` (a pattern such as ``layers.{0-31}.mlp.up_proj.weight``),
+  ``change``, ``spec`` (for people), ``parameters`` (names) and ``stats`` (of all as if they were one tensor), or null.
+- ``stats``: ``elements``; ``changed``, how many of them differ, and ``share``, the same from 0 to 1; ``norm_old``,
+  ``norm_new`` and ``norm``, that of the difference; ``relative``, which is ``norm / norm_old``; ``cosine`` of both
+  versions; ``largest``, the largest absolute difference; ``flips``, the elements whose sign changed; ``nan_old``,
+  ``nan_new``, ``infinite_old``, ``infinite_new`` and their sums ``nonfinite_old`` and ``nonfinite_new``; ``rank``, the
+  number of singular values that hold 99 % of the change without rounding errors, and ``rank_exact``, which is false if
+  the rank is above ``rank``. What is not defined is null. Non-finite numbers are the strings "nan" and "inf".
 - ``files``: the model's files in the ``old`` and the ``new`` version, if these are known. ``moved``: one object each
   for parameters that are in another file of the model, modified or not, with ``name``, ``old_file`` and ``new_file``.
 - ``units``: the quantised weights and LoRAs of which parts differ: one object each with ``name``, ``kind``, ``detail``
@@ -18,34 +28,25 @@ Version 1 is an object with these keys; keys may be added within a version:
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+from git_theta_ext.diff.changes import Kind
 
-    from git_theta_ext.diff.compare import Diff
-    from git_theta_ext.diff.distance import Distance
+if TYPE_CHECKING:
+    from git_theta_ext.diff.changes import GroupChange, ModelChange, ParameterChange
     from git_theta_ext.model.manifest import Parameter
 
 SCHEMA = "git-theta diff 1"
 
 
-def to_json(path: str, diff: Diff, distances: Mapping[str, Distance]) -> dict[str, Any]:
-    """Describe a diff in types that ``json.dumps`` accepts.
-
-    Args:
-        path: The checkpoint.
-        diff: The differences.
-        distances: The known distances of modified parameters, by name.
-
-    Returns:
-        An object of the schema above.
-    """
+def to_json(change: ModelChange) -> dict[str, Any]:
+    """Describe a diff in types that ``json.dumps`` accepts, by the schema above."""
+    diff = change.diff
+    renamed = {} if change.old_path in ("", change.path) else {"old_path": change.old_path}
     return {
         "schema": SCHEMA,
-        "path": path,
+        "path": change.path,
+        **renamed,
         "format": {"old": diff.old_format, "new": diff.new_format},
         "summary": {
             "added": len(diff.added),
@@ -59,7 +60,8 @@ def to_json(path: str, diff: Diff, distances: Mapping[str, Distance]) -> dict[st
             "total": diff.total,
             "total_bytes": diff.total_bytes,
         },
-        "parameters": sorted(_parameters(diff, distances), key=lambda row: str(row["name"])),
+        "parameters": [_change(each) for each in sorted(change.parameters, key=lambda each: each.name)],
+        "groups": [_group(group) for group in change.groups()],
         "files": {"old": list(diff.old_files), "new": list(diff.new_files)},
         "moved": [
             {"name": name, "old_file": move.old, "new_file": move.new} for name, move in sorted(diff.moved.items())
@@ -77,22 +79,34 @@ def to_json(path: str, diff: Diff, distances: Mapping[str, Distance]) -> dict[st
                 for conflict in diff.conflicts
             ],
         },
+        "notes": list(change.notes),
     }
 
 
-def _parameters(diff: Diff, distances: Mapping[str, Distance]) -> Iterator[dict[str, Any]]:
-    for name, parameter in diff.added.items():
-        yield {"name": name, "change": "added", "old": None, "new": _parameter(parameter)}
-    for name, parameter in diff.removed.items():
-        yield {"name": name, "change": "removed", "old": _parameter(parameter), "new": None}
-    for name, rename in diff.renamed.items():
-        same = _parameter(rename.parameter)
-        yield {"name": name, "change": "renamed", "old_name": rename.old_name, "old": same, "new": same}
-    for name, change in diff.modified.items():
-        row = {"name": name, "change": "modified", "old": _parameter(change.old), "new": _parameter(change.new)}
-        if name in distances:
-            row["stats"] = {key: _number(value) for key, value in asdict(distances[name]).items()}
-        yield row
+def _change(change: ParameterChange) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "name": change.name,
+        "change": change.kind.value,
+        "old": _parameter(change.old),
+        "new": _parameter(change.new),
+    }
+    if change.kind is Kind.RENAMED:
+        row["old_name"] = change.old_name
+    if change.kind is Kind.MODIFIED:
+        row |= {"reshaped": change.reshaped, "recast": change.recast}
+    if change.distance is not None:
+        row["stats"] = change.distance.to_dict()
+    return row
+
+
+def _group(group: GroupChange) -> dict[str, Any]:
+    return {
+        "name": group.label,
+        "change": group.kind.value,
+        "spec": group.spec,
+        "parameters": [name for change in group.changes for name in change.names],
+        "stats": None if group.distance is None else group.distance.to_dict(),
+    }
 
 
 def _parameter(parameter: Parameter | None) -> dict[str, Any] | None:
@@ -100,9 +114,3 @@ def _parameter(parameter: Parameter | None) -> dict[str, Any] | None:
         return None
     spec = parameter.spec
     return {"dtype": spec.dtype.name, "shape": list(spec.shape), "digest": parameter.digest}
-
-
-def _number(value: float | None) -> float | str | None:
-    if value is None or math.isfinite(value):
-        return value
-    return "nan" if math.isnan(value) else "inf"

@@ -6,16 +6,17 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.group import Item, Row, fold, items_of, printable
+from git_theta_ext.diff.changes import Kind
+from git_theta_ext.diff.group import printable
 from git_theta_ext.diff.words import human_bytes, plural, shorten
 from git_theta_ext.model.units import LORA, QUANTISED, one_row
 from git_theta_ext.util.text import printable as safe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from git_theta_ext.diff.changes import GroupChange, ModelChange
     from git_theta_ext.diff.compare import Diff
-    from git_theta_ext.diff.distance import Distance
 
 MOST_LINES = 40
 """The maximum number of lines in a diff."""
@@ -40,28 +41,22 @@ class Screen:
     colour: bool = False
 
 
-def render(path: str, diff: Diff, distances: Mapping[str, Distance], screen: Screen, notes: Sequence[str] = ()) -> str:
+def render(change: ModelChange, screen: Screen) -> str:
     """Write a diff for people.
-
-    Args:
-        path: The checkpoint, for the headline.
-        diff: The differences.
-        distances: The known distances of modified parameters, by name.
-        screen: The terminal.
-        notes: Lines to add at the end.
 
     Returns:
         At most ``MOST_LINES`` lines, plus the notes; each ends with a newline.
     """
-    lines = [("@", f"diff --theta {printable(path)}"), ("", _summary(diff))]
+    diff = change.diff
+    lines = [("@", f"diff --theta {printable(change.headline)}"), ("", _summary(diff))]
     if diff.old_format != diff.new_format and diff.old_format and diff.new_format:
         lines.append(("~", f"format {diff.old_format} -> {diff.new_format}"))
     lines += _files(diff)
     tail = list(_conflicts(diff))
     if diff.layout_changed and not (diff.added or diff.removed or diff.renamed or diff.moved or _opaque(diff)):
         tail.insert(0, ("~", "~ the file's order or metadata"))
-    lines += _body(diff, distances, screen.width, MOST_LINES - len(lines) - len(tail))
-    lines += [*tail, *(("", note) for note in notes)]
+    lines += _body(change, screen.width, MOST_LINES - len(lines) - len(tail))
+    lines += [*tail, *(("", note) for note in change.notes)]
     return "".join(f"{_paint(sign, safe(text)) if screen.colour else safe(text)}\n" for sign, text in lines)
 
 
@@ -103,43 +98,42 @@ def _opaque(diff: Diff) -> bool:
     return {diff.old_format, diff.new_format} <= {"opaque", None}
 
 
-def _body(diff: Diff, distances: Mapping[str, Distance], width: int, most: int) -> Iterator[tuple[str, str]]:
-    if _opaque(diff):
+def _body(change: ModelChange, width: int, most: int) -> Iterator[tuple[str, str]]:
+    if _opaque(change.diff):
         return
-    rows = fold(items_of(diff, distances), most)
-    cells = [(row.label, row.spec, _what(row), _numbers(row.items)) for row in rows]
+    groups = change.groups(most)
+    cells = [(group.label, group.spec, _what(group), _numbers(group)) for group in groups]
     widths = [max((len(cell[n]) for cell in cells), default=0) for n in range(3)]
     if width:
         # The numbers come last, where the terminal may cut them off; names are shortened first.
         rest = 2 + 2 + widths[1] + 2 + widths[2] + 2 + max((len(cell[3]) for cell in cells), default=0)
         widths[0] = min(widths[0], max(_LEAST_LABEL, width - rest))
-    for row, (label, spec, what, numbers) in zip(rows, cells, strict=True):
+    for group, (label, spec, what, numbers) in zip(groups, cells, strict=True):
         name = shorten(label, widths[0])
-        text = f"{row.items[0].sign} {name:<{widths[0]}}  {spec:<{widths[1]}}  {what:<{widths[2]}}  {numbers}"
-        yield row.items[0].sign, text.rstrip()
+        sign = group.kind.sign
+        text = f"{sign} {name:<{widths[0]}}  {spec:<{widths[1]}}  {what:<{widths[2]}}  {numbers}"
+        yield sign, text.rstrip()
 
 
-def _what(row: Row) -> str:
-    first = row.items[0]
-    if len(row.items) == 1:
-        return f"{_WORDS[first.sign]} from {printable(first.was)}" if first.was else _WORDS[first.sign]
-    return f"{len(row.items)} {_WORDS[first.sign]}"
+def _what(group: GroupChange) -> str:
+    first = group.changes[0]
+    if len(group.changes) > 1:
+        return f"{len(group.changes)} {group.kind.value}"
+    return f"renamed from {printable(first.old_name)}" if group.kind is Kind.RENAMED else group.kind.value
 
 
-def _numbers(items: Sequence[Item]) -> str:
-    distances = [distance for item in items for distance in item.distances]
-    if not distances:
+def _numbers(group: GroupChange) -> str:
+    distance = group.distance
+    if distance is None:
         return ""
     parts = []
-    relative = [distance.relative for distance in distances if distance.relative is not None]
-    if relative:
+    distances = [change.distance for change in group.changes if change.distance is not None]
+    if relative := [each.relative for each in distances if each.relative is not None]:
         parts.append(f"rel. change {_span(relative)}")
-    elements = sum(distance.elements for distance in distances)
-    share = sum(distance.changed for distance in distances) / elements if elements else 0.0
-    if share < _WHOLE:
-        parts.append(f"{_percent(share)} of elements")
-    if lost := sum(distance.nonfinite_new for distance in distances):
-        parts.append(f"{lost} NaN or inf")
+    if distance.share < _WHOLE:
+        parts.append(f"{_percent(distance.share)} of elements")
+    if distance.nonfinite_new:
+        parts.append(f"{distance.nonfinite_new} NaN or inf")
     return ", ".join(parts)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.operations.diff.models import ModelDiff
+    from git_theta_ext.diff.changes import ModelChange
     from git_theta_ext.operations.workspace import Workspace
 
 GROUP = "daily"
@@ -63,18 +63,13 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     if output.mode == "human":
         sys.stdout.writelines(_text(workspace, diffs, unmerged))
     else:
-        output.result({"models": [_data(diff) for diff in diffs], "unmerged": list(unmerged)}, [])
+        output.result({"models": [to_json(diff) for diff in diffs], "unmerged": list(unmerged)}, [])
     return int((args.exit_code or output.mode == "quiet") and bool(diffs or unmerged))
 
 
-def _text(workspace: Workspace, diffs: list[ModelDiff], unmerged: tuple[str, ...]) -> Iterator[str]:
+def _text(workspace: Workspace, diffs: list[ModelChange], unmerged: tuple[str, ...]) -> Iterator[str]:
     screen = screen_of(workspace.repo)
     for path in unmerged:
         yield f"* Unmerged path {printable(path)}\n"
     for diff in diffs:
-        yield render(diff.headline, diff.diff, diff.distances, screen, diff.notes)
-
-
-def _data(diff: ModelDiff) -> dict[str, object]:
-    renamed = {} if diff.path == diff.old_path else {"old_path": diff.old_path}
-    return {**to_json(diff.path, diff.diff, diff.distances), **renamed, "notes": list(diff.notes)}
+        yield render(diff, screen)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import shutil
 import sys
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
+from git_theta_ext.diff.changes import ModelChange
 from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.schema import to_json
 from git_theta_ext.diff.text import Screen, render
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.diff.compare import Diff
     from git_theta_ext.git.entries import TreeEntry
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.manifest import Manifest
@@ -72,11 +72,11 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     entries = repo.entries(None)
     unmerged = {entry.path for entry in entries if entry.stage}
     compared = (set(tracked) if args.paths else {*committed, *index}) - unmerged
-    staged = _diffs(committed, {path: index.get(path) for path in compared})
+    staged = _changes(committed, {path: index.get(path) for path in compared})
     stored_by_git = {path for path, file in files.items() if file.kind == "empty" and path not in index}
     left_out = {*unmerged, *stored_by_git}
     present = {path: file.manifest for path, file in files.items() if file.kind != "link" and path not in left_out}
-    changed = _diffs(index, present)
+    changed = _changes(index, present)
     pending = sorted({*read_pending(repo), *(path for path, file in files.items() if file.kind == "manifest")})
     in_place = ((path, file.manifest) for path, file in files.items() if file.kind == "manifest" and file.manifest)
     not_fetched = set(fetch_filter(repo).left_out(workspace.store, in_place))
@@ -88,8 +88,8 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     without = unattributed(repo, [path for path in index if path in set(tracked)])
     data: dict[str, Any] = {
         "head": head,
-        "staged": [to_json(path, diff, {}) for path, diff in staged.items()],
-        "not_staged": [to_json(path, diff, {}) for path, diff in changed.items()],
+        "staged": [to_json(change) for change in staged],
+        "not_staged": [to_json(change) for change in changed],
         "untracked": untracked(repo),
         "pending": [path for path in pending if path not in {*conflicted, *not_fetched}],
         "not_fetched": sorted(not_fetched.difference(conflicted)),
@@ -117,16 +117,16 @@ def _raw(repo: Repository, entries: Sequence[TreeEntry]) -> list[str]:
     return [entry.path for entry in entries if entry.oid in infos and infos[entry.oid].nbytes]
 
 
-def _diffs(old: Mapping[str, Manifest], new: Mapping[str, Manifest | None]) -> dict[str, Diff]:
+def _changes(old: Mapping[str, Manifest], new: Mapping[str, Manifest | None]) -> list[ModelChange]:
     diffs = {path: compare(old.get(path), new[path]) for path in sorted(new) if (old.get(path) or new[path])}
-    return {path: diff for path, diff in diffs.items() if not diff.empty}
+    return [ModelChange(path, diff) for path, diff in diffs.items() if not diff.empty]
 
 
 def _lines(
     output: Output,
     repo: Repository,
     data: Mapping[str, Any],
-    diffs: tuple[Mapping[str, Diff], Mapping[str, Diff]],
+    models: tuple[Sequence[ModelChange], Sequence[ModelChange]],
     *,
     tracked: bool,
 ) -> Iterator[str]:
@@ -134,13 +134,14 @@ def _lines(
     clean = True
     screen = Screen(shutil.get_terminal_size().columns if sys.stdout.isatty() else 0, output.color)
     for title, changes in zip(
-        ("Staged for the next commit:", "Changed, not staged (git theta add):"), diffs, strict=True
+        ("Staged for the next commit:", "Changed, not staged (git theta add):"), models, strict=True
     ):
         if changes:
             clean = False
             yield output.styled(title, "bold")
-        for path, diff in changes.items():
-            yield from ("  " + line for line in render(repo.relative(path), diff, {}, screen).splitlines())
+        for change in changes:
+            shown = replace(change, path=repo.relative(change.path))
+            yield from ("  " + line for line in render(shown, screen).splitlines())
     for key, title in (
         ("conflicted", "In conflict after a merge (git theta resolve PATH):"),
         ("one_sided", "Deleted by one side, or renamed (git add PATH keeps it, git rm PATH deletes it):"),

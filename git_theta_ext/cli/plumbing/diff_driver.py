@@ -45,5 +45,4 @@ def _print_diff(words: Sequence[str]) -> None:
     with Workspace.discover(output_to_git()) as workspace:
         shown = diff_versions(words, workspace)
         if shown is not None:
-            screen = screen_of(workspace.repo)
-            sys.stdout.write(render(shown.headline, shown.diff, shown.distances, screen, shown.notes))
+            sys.stdout.write(render(shown, screen_of(workspace.repo)))

@@ -7,9 +7,9 @@ of the work tree; so what has an id is read by that, and only the rest from the 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from git_theta_ext.diff.changes import ModelChange
 from git_theta_ext.diff.compare import compare
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
@@ -19,33 +19,14 @@ from git_theta_ext.model.shards import model_name
 from git_theta_ext.operations.diff.sides import Side, measure_modified, side_of_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from git_theta_ext.diff.compare import Diff
-    from git_theta_ext.diff.distance import Distance
     from git_theta_ext.operations.workspace import Workspace
 
 _SHORT, _LONG = 7, 9
 
 
-@dataclass(frozen=True)
-class FileDiff:
-    """How two versions of a checkpoint differ.
-
-    Attributes:
-        headline: The path, or both of a renamed file.
-        diff: By parameter.
-        distances: Of parameters that were modified, by name.
-        notes: What to say besides.
-    """
-
-    headline: str
-    diff: Diff
-    distances: Mapping[str, Distance]
-    notes: Sequence[str]
-
-
-def diff_versions(words: Sequence[str], workspace: Workspace) -> FileDiff | None:
+def diff_versions(words: Sequence[str], workspace: Workspace) -> ModelChange | None:
     """Compare two versions of a checkpoint.
 
     Args:
@@ -75,7 +56,7 @@ def diff_versions(words: Sequence[str], workspace: Workspace) -> FileDiff | None
     distances, missing = measure_modified(diff, old, new, workspace.store)
     if (diff.added or diff.removed) and model_name(new_path) != new_path:
         missing = [*missing, "git theta diff compares all files of the model, and finds parameters that moved"]
-    return FileDiff(f"{path} -> {new_path}" if renamed else path, diff, distances, [*notes, *missing])
+    return ModelChange(new_path, diff, distances, path, [*notes, *missing])
 
 
 def _side(workspace: Workspace, words: tuple[str, str, str], format_name: str | None) -> Side:

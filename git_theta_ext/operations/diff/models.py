@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from git_theta_ext.diff.changes import ModelChange
 from git_theta_ext.diff.models import compare_models
 from git_theta_ext.errors import FormatError
 from git_theta_ext.git.path_attributes import model_names
@@ -20,39 +21,13 @@ from git_theta_ext.operations.history.status import untracked
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from git_theta_ext.diff.compare import Diff
-    from git_theta_ext.diff.distance import Distance
     from git_theta_ext.git.raw_diff import Compared, FileChange
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.diff.sides import Side
     from git_theta_ext.operations.workspace import Workspace
 
 
-@dataclass(frozen=True)
-class ModelDiff:
-    """How two versions of a model differ.
-
-    Attributes:
-        path: The path that the model has, or would have, as one file.
-        old_path: The same in the older version.
-        diff: By parameter.
-        distances: Of parameters that were modified, by name.
-        notes: What to say besides.
-    """
-
-    path: str
-    old_path: str
-    diff: Diff
-    distances: Mapping[str, Distance]
-    notes: Sequence[str]
-
-    @property
-    def headline(self) -> str:
-        """The path, or both of a renamed model."""
-        return self.path if self.path == self.old_path else f"{self.old_path} -> {self.path}"
-
-
-def diff_models(workspace: Workspace, compared: Compared) -> tuple[list[ModelDiff], tuple[str, ...]]:
+def diff_models(workspace: Workspace, compared: Compared) -> tuple[list[ModelChange], tuple[str, ...]]:
     """Compare models.
 
     Args:
@@ -85,7 +60,7 @@ def _paths(files: Iterable[FileChange]) -> Iterator[str]:
     return (entry.path for change in files for entry in (change.old, change.new) if entry is not None)
 
 
-def _diffs(workspace: Workspace, pair: Pair, files: Sequence[FileChange]) -> Iterator[ModelDiff]:
+def _diffs(workspace: Workspace, pair: Pair, files: Sequence[FileChange]) -> Iterator[ModelChange]:
     try:
         versions = [_version(side) for side in (pair.old, pair.new)]
     except FormatError as error:
@@ -96,10 +71,10 @@ def _diffs(workspace: Workspace, pair: Pair, files: Sequence[FileChange]) -> Ite
     if diff.empty and not modes and pair.old_name == pair.name:
         return
     distances, missing = measure_modified(diff, ModelSide(pair.old), ModelSide(pair.new), workspace.store)
-    yield ModelDiff(pair.name, pair.old_name, diff, distances, [*modes, *missing])
+    yield ModelChange(pair.name, diff, distances, pair.old_name, [*modes, *missing])
 
 
-def _with_untracked(repo: Repository, diffs: Iterable[ModelDiff]) -> list[ModelDiff]:
+def _with_untracked(repo: Repository, diffs: Iterable[ModelChange]) -> list[ModelChange]:
     """Add a note to models that have files which git does not compare because they are untracked."""
     files: dict[str, list[str]] = {}
     for path in untracked(repo):
@@ -122,7 +97,7 @@ def _version(side: Mapping[str, Side]) -> ModelVersion | None:
     return ModelVersion(shards) if shards else None
 
 
-def _one_by_one(workspace: Workspace, pair: Pair, files: Sequence[FileChange], reason: str) -> Iterator[ModelDiff]:
+def _one_by_one(workspace: Workspace, pair: Pair, files: Sequence[FileChange], reason: str) -> Iterator[ModelChange]:
     """Compare the files of what cannot be one model, such as files that hold parameters of the same names."""
     if len(pair.old) <= 1 >= len(pair.new):
         raise FormatError(f"{pair.name}: {reason}")

@@ -11,7 +11,7 @@ from git_theta_ext.checkpoint.clean import describe
 from git_theta_ext.checkpoint.file import CheckpointFile
 from git_theta_ext.checkpoint.scan import scan
 from git_theta_ext.checkpoint.stat_cache import StatCache
-from git_theta_ext.diff.distance import Distance, measure
+from git_theta_ext.diff.measure import measure
 from git_theta_ext.git.blobs import BlobReader
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.model.model_version import in_model, renamed
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.diff.compare import Diff
+    from git_theta_ext.diff.distance import Distance
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.model_index import ModelIndex
     from git_theta_ext.operations.workspace import Workspace

@@ -1,5 +1,6 @@
 """Models of several files are compared by parameter, and paired by name, by file or by a rename."""
 
+from git_theta_ext.diff.changes import ModelChange
 from git_theta_ext.diff.models import compare_models
 from git_theta_ext.diff.schema import to_json
 from git_theta_ext.diff.text import Screen, render
@@ -29,9 +30,9 @@ def test_parameters_that_moved_are_not_removed_and_added():
     diff = compare_models(old, new)
     assert (list(diff.added), list(diff.removed), list(diff.modified), diff.unchanged) == (["w"], [], ["y"], 2)
     assert list(diff.moved) == ["y"]
-    lines = render("run/model", diff, {}, Screen()).splitlines()
+    lines = render(ModelChange("run/model", diff), Screen()).splitlines()
     assert lines[2] == "> 1 parameter moved between files"
-    assert to_json("run/model", diff, {})["moved"] == [
+    assert to_json(ModelChange("run/model", diff))["moved"] == [
         {"name": "y", "old_file": "run/a.safetensors", "new_file": "run/b.safetensors"}
     ]
 
@@ -46,8 +47,10 @@ def test_only_files_that_both_versions_have_show_a_changed_layout():
 
 def test_whole_models_appear_and_disappear():
     new = version(a=manifest(x=1), b=manifest(y=2))
-    assert "new model of 2 files (safetensors): 2 parameters" in render("m", compare_models(None, new), {}, Screen())
-    assert "deleted model of 2 files" in render("m", compare_models(new, None), {}, Screen())
+    assert "new model of 2 files (safetensors): 2 parameters" in render(
+        ModelChange("m", compare_models(None, new)), Screen()
+    )
+    assert "deleted model of 2 files" in render(ModelChange("m", compare_models(new, None)), Screen())
     assert compare_models(None, None).empty
 
 

@@ -2,9 +2,10 @@ import json
 
 import pytest
 
+from git_theta_ext.diff.changes import ModelChange
 from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.distance import Distance
-from git_theta_ext.diff.group import fold, items_of, printable
+from git_theta_ext.diff.group import fold, printable
 from git_theta_ext.diff.schema import SCHEMA, to_json
 from git_theta_ext.diff.text import MOST_LINES, Screen, render
 from git_theta_ext.model.conflict_reasons import Reason
@@ -31,13 +32,17 @@ def model(seed, layers=24, towers=("model",)):
 
 
 def lines(old, new, distances=None, screen=None, notes=()):
-    return render("m.safetensors", compare(old, new), distances or {}, screen or Screen(), notes).splitlines()
+    return render(change(old, new, distances or {}, notes), screen or Screen()).splitlines()
+
+
+def change(old, new, distances=None, notes=()):
+    return ModelChange("m.safetensors", compare(old, new), distances or {}, notes=notes)
 
 
 def test_a_full_fine_tune_of_hundreds_of_parameters_fits_a_screen():
     old, new = model(1), model(2)
     assert len(old.parameters) == 336
-    distances = {name: Distance(16, 16, 1e-3 * (1 + n % 5), 0.1) for n, name in enumerate(new.parameters)}
+    distances = {name: Distance(16, 16, 1e-3 * (1 + n % 5), 1.0, 1.0, 0.1) for n, name in enumerate(new.parameters)}
     found = lines(old, new, distances)
     assert len(found) == 2 + 2 * len(ROLES)
     assert "336 modified" in found[1]
@@ -80,12 +85,12 @@ def test_added_removed_and_renamed_are_marked():
 
 
 def test_partial_changes_tell_the_share_of_elements():
-    found = lines(manifest({"w": parameter(1)}), manifest({"w": parameter(2)}), {"w": Distance(1000, 3, 0.5, 1.0)})
+    found = lines(manifest({"w": parameter(1)}), manifest({"w": parameter(2)}), {"w": Distance(1000, 3, 0.5, 1.0, 1.0)})
     assert "0.3 % of elements" in found[-1]
 
 
 def test_nan_values_are_reported():
-    distances = {"w": Distance(16, 16, float("nan"), float("nan"), 0, 3)}
+    distances = {"w": Distance(16, 16, float("nan"), 1.0, float("nan"), float("nan"), nan_new=3)}
     found = lines(manifest({"w": parameter(1)}), manifest({"w": parameter(2)}), distances)
     assert "rel. change nan" in found[-1]
     assert "3 NaN or inf" in found[-1]
@@ -142,7 +147,7 @@ def test_names_in_any_script_stay_as_they_are():
 def test_scattered_numbers_are_reported_as_ranges():
     old = manifest({f"h.{n}.w": parameter(n) for n in (0, 1, 2, 5, 11)})
     new = manifest({name: parameter(n + 100) for n, name in enumerate(old.parameters)})
-    (row,) = fold(items_of(compare(old, new), {}), 5)
+    (row,) = fold(change(old, new).changes, 5)
     assert row.label == "h.{0-2,5,11}.w"
 
 
@@ -150,8 +155,8 @@ def test_json_tells_everything_and_is_valid_json():
     conflict = Conflict("w", Reason("changed by both"), None, (parameter(1), parameter(2)))
     old = manifest({"w": parameter(1), "old": parameter(7), "gone": parameter(8)})
     new = manifest({"w": parameter(2), "now": parameter(7), "new": parameter(9)}, conflicts=(conflict,))
-    distances = {"w": Distance(16, 3, float("inf"), float("nan"), 0, 1)}
-    found = json.loads(json.dumps(to_json("m.safetensors", compare(old, new), distances), allow_nan=False))
+    distances = {"w": Distance(16, 3, float("inf"), 1.0, float("inf"), float("nan"), nan_new=1)}
+    found = json.loads(json.dumps(to_json(change(old, new, distances)), allow_nan=False))
     assert found["schema"] == SCHEMA
     rows = {row["name"]: row for row in found["parameters"]}
     assert {name: row["change"] for name, row in rows.items()} == {
@@ -163,11 +168,25 @@ def test_json_tells_everything_and_is_valid_json():
     assert rows["w"]["stats"] == {
         "elements": 16,
         "changed": 3,
+        "share": 0.1875,
         "relative": "inf",
+        "cosine": None,
         "largest": "nan",
+        "flips": 0,
+        "norm": "inf",
+        "norm_old": 1.0,
+        "norm_new": "inf",
+        "rank": None,
+        "rank_exact": None,
         "nonfinite_old": 0,
         "nonfinite_new": 1,
+        "nan_old": 0,
+        "nan_new": 1,
+        "infinite_old": 0,
+        "infinite_new": 0,
     }
+    assert (rows["w"]["reshaped"], rows["w"]["recast"]) == (False, False)
+    assert [group["name"] for group in found["groups"]] == ["gone", "new", "now", "w"]
     assert rows["now"]["old_name"] == "old"
     assert rows["new"]["new"] == {"dtype": "F32", "shape": [4, 4], "digest": parameter(9).digest}
     assert found["conflicts"]["parameters"][0]["theirs"]["digest"] == parameter(2).digest
@@ -196,10 +215,10 @@ def test_the_parts_of_a_quantised_weight_share_a_row():
     one_part = {"layers.2.up_proj.scales": parameter(999, "F16", (1, 256))}
     new = manifest(quantised(2, range(2)) | quantised(1, [2]) | one_part | quantised(3, [3], HQQ) | norm)
     assert lines(old, new)[2:] == [
-        "~ layers.{0-2}.up_proj  gptq, 4 bits             3 modified",
         "~ layers.3.up_proj      gptq, 4 bits -> hqq, U8  modified",
+        "~ layers.{0-2}.up_proj  gptq, 4 bits             3 modified",
     ]
-    units = to_json("m", compare(old, new), {})["units"]
+    units = to_json(change(old, new))["units"]
     assert [unit["name"] for unit in units] == [f"layers.{layer}.up_proj" for layer in range(4)]
     assert units[2]["parameters"] == [f"layers.2.up_proj.{part}" for part in sorted(GPTQ)]
 
@@ -213,15 +232,14 @@ def lora(seed, layer, rank):
 def test_both_factors_of_a_lora_share_a_row_with_its_rank():
     old = manifest(lora(1, 0, 4) | lora(1, 1, 4) | lora(1, 2, 4) | lora(1, 4, 4))
     new = manifest(lora(100, 0, 4) | lora(100, 1, 4) | lora(100, 2, 8) | lora(100, 3, 8) | lora(1, 4, 4))
-    diff = compare(old, new)
-    near = Distance(8, 8, 0.25)
-    shown = render("m", diff, {"layers.0.q.lora_B.weight": near}, Screen()).splitlines()
+    near = Distance(8, 8, 0.25, 1.0, 1.0)
+    shown = lines(old, new, {"layers.0.q.lora_B.weight": near})
     assert shown[2:] == [
-        "~ layers.{0-1}.q  LoRA, rank 4            2 modified  rel. change 2.5e-01",
-        "~ layers.2.q      LoRA, rank 4 -> rank 8  modified",
         "+ layers.3.q      LoRA, rank 8            added",
+        "~ layers.2.q      LoRA, rank 4 -> rank 8  modified",
+        "~ layers.{0-1}.q  LoRA, rank 4            2 modified  rel. change 2.5e-01",
     ]
-    assert [unit["kind"] for unit in to_json("m", diff, {})["units"]] == ["LoRA"] * 4
+    assert [unit["kind"] for unit in to_json(change(old, new))["units"]] == ["LoRA"] * 4
     assert lines(manifest(lora(1, 0, 4)), manifest(lora(1, 7, 4)))[2:] == [
         "> layers.7.q  LoRA, rank 4  renamed from layers.0.q"
     ]
