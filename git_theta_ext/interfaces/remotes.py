@@ -120,6 +120,10 @@ class MarkingRemote(Protocol):
         """Remember that packs are damaged. Keys that are marked, or of packs that do not exist, change nothing."""
         ...
 
+    def unmark(self, keys: Iterable[str]) -> None:
+        """Remove the marks of packs that turned out to be sound. Keys that are not marked change nothing."""
+        ...
+
 
 class GitCommands(Protocol):
     """A git repository in which a remote can run git."""

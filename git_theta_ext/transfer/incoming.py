@@ -27,7 +27,9 @@ _ABANDONED_SECONDS = 14 * 24 * 3600
 _TRIES = 2
 
 
-def bring_pack(store: Store, name: str, nbytes: int, remotes: Iterable[OpenedRemote]) -> list[ThetaError]:
+def bring_pack(
+    store: Store, name: str, nbytes: int, remotes: Iterable[OpenedRemote]
+) -> tuple[OpenedRemote | None, list[ThetaError]]:
     """Download a pack from the first remote that provides it intact, unless another process has just done so.
 
     Args:
@@ -37,7 +39,8 @@ def bring_pack(store: Store, name: str, nbytes: int, remotes: Iterable[OpenedRem
         remotes: The remotes that have the pack.
 
     Returns:
-        The errors of remotes. The pack is in the store unless all of them failed.
+        The remote that provided it, and the errors of others. If it is None, another process has brought the pack, or
+        all remotes failed.
 
     Raises:
         StoreError: The store cannot be written.
@@ -51,7 +54,9 @@ def bring_pack(store: Store, name: str, nbytes: int, remotes: Iterable[OpenedRem
                 _bring(store, name, nbytes, remote, part)
             except (CorruptError, MissingError, RemoteError) as error:
                 failures.append(error)
-    return failures
+            else:
+                return remote, failures
+    return None, failures
 
 
 def forget_abandoned(root: Path) -> None:

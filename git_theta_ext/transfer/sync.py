@@ -257,12 +257,12 @@ def fetch_offered(
 def _download(store: Store, offers: Offers, packs: Mapping[str, Portion], fetched: Fetched, tally: Tally) -> None:
     names = sorted(packs, key=lambda name: (-packs[name].nbytes, name))
 
-    def bring(name: str) -> tuple[str | None, list[ThetaError]]:
+    def bring(name: str) -> tuple[str | None, list[ThetaError], OpenedRemote | None]:
         ranges, remotes = packs[name].ranges, offers.remotes[name]
         if ranges is not None:
-            return bring_ranges(store, name, ranges, remotes)
-        problems = bring_pack(store, name, packs[name].nbytes, remotes)
-        return name if store.has_intact(name) else None, problems
+            return *bring_ranges(store, name, ranges, remotes), None
+        source, problems = bring_pack(store, name, packs[name].nbytes, remotes)
+        return name if store.has_intact(name) else None, problems, source
 
     arrived: dict[str, str] = {}
     for name in names:
@@ -270,13 +270,15 @@ def _download(store: Store, offers: Offers, packs: Mapping[str, Portion], fetche
     with Pool(_DOWNLOADS, tally, [remote for name in names for remote in offers.remotes[name]]) as pool:
         transfers = [pool.submit(partial(bring, name)) for name in names]
         for name, transfer in zip(names, transfers, strict=True):
-            here, problems = pool.result(transfer)
+            here, problems, source = pool.result(transfer)
             offers.failures += problems
             if here is not None:
                 arrived[here] = name
                 fetched.packs += 1
                 fetched.nbytes += packs[name].nbytes
                 tally.finish(pack_key(name))
+            if source is not None:
+                note_damaged(store.root, source.url, frozenset(), {name})
     for here, wrong in keep_sound(store, arrived).items():
         offers.failures.append(
             CorruptError(

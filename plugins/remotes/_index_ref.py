@@ -1,6 +1,6 @@
 """An index that is a ref of the git remote: files of the last commit, which every push adds to.
 
-A push never removes a file. The commits are in a bare repository of their own.
+A push removes no file of a pack. The commits are in a bare repository of their own.
 """
 
 from __future__ import annotations
@@ -101,6 +101,29 @@ class IndexRef:
             self._ref.add(make)
             return self._listed()
 
+    def remove(self, paths: Iterable[str], subject: str) -> dict[str, str]:
+        """Remove files of the index on the remote.
+
+        Args:
+            paths: Their paths.
+            subject: First line of the message of the commit.
+
+        Returns:
+            The object id of each file of the index, by its path.
+
+        Raises:
+            RemoteError: The remote refuses, or cannot be reached.
+        """
+        wrong = set(paths)
+
+        def make(tip: str | None) -> str | None:
+            there = wrong & self._files(tip).keys() if tip else set()
+            return self._commit(tip, dict.fromkeys(there), subject) if there else None
+
+        with self._bare.locked():
+            self._ref.add(make)
+            return self._listed()
+
     def _files(self, tip: str) -> dict[str, str]:
         files = {}
         for item in self._bare.run("ls-tree", "-r", "-z", "--full-tree", tip).split(b"\0"):
@@ -108,14 +131,17 @@ class IndexRef:
                 files[os.fsdecode(match[2])] = match[1].decode()
         return files
 
-    def _commit(self, parent: str | None, files: Mapping[str, bytes], subject: str) -> str:
-        """Make a commit that adds files to those of another commit."""
+    def _commit(self, parent: str | None, files: Mapping[str, bytes | None], subject: str) -> str:
+        """Make a commit that adds files to those of another commit, and removes those without content."""
         message = f"{subject} [skip ci]\n".encode()
         ref = f"refs/made/{token_hex(8)}"
         parts = [f"commit {ref}\nmark :1\ncommitter {self._bare.identity()}\ndata {len(message)}\n".encode(), message]
         parts += [f"from {parent}\n".encode()] if parent else []
         for path, data in files.items():
-            parts += [f"M 100644 inline {path}\ndata {len(data)}\n".encode(), data, b"\n"]
+            if data is None:
+                parts.append(f"D {path}\n".encode())
+            else:
+                parts += [f"M 100644 inline {path}\ndata {len(data)}\n".encode(), data, b"\n"]
         parts.append(b"get-mark :1\n")
         commit = self._bare.run("fast-import", "--quiet", data=b"".join(parts)).decode().strip()
         self._bare.run("update-ref", "-d", ref)

@@ -146,6 +146,13 @@ class PackIndex:
                 files = {mark_path(name): _MARK for name in new}
                 self._take(self._ref.add(files, f"Note {len(new)} damaged packs of parameters"))
 
+    def unmark(self, keys: Iterable[str]) -> None:
+        """Remove what ``mark`` noted of packs, for everybody, in one commit."""
+        with self._lock:
+            if wrong := set(map(pack_name, keys)) & self._marked():
+                subject = f"Remove the notes of {len(wrong)} packs that are not damaged"
+                self._take(self._ref.remove(map(mark_path, wrong), subject))
+
     def _marked(self) -> set[str]:
         self._read()
         return {name for path in self._files or () if (name := pack_of_mark_path(path)) is not None}

@@ -181,6 +181,10 @@ class Git:
         """Remember that packs are damaged."""
         self._index.mark(keys)
 
+    def unmark(self, keys: Iterable[str]) -> None:
+        """Remove the marks of packs that turned out to be sound."""
+        self._index.unmark(keys)
+
     def _lost(self) -> frozenset[str]:
         """Return the packs that the remote turned out to lack, if nobody has sent packs since."""
         lost = self._index.lost

@@ -206,6 +206,10 @@ class Lfs:
         """Remember that packs are damaged."""
         self._index.mark(keys)
 
+    def unmark(self, keys: Iterable[str]) -> None:
+        """Remove the marks of packs that turned out to be sound."""
+        self._index.unmark(keys)
+
     def _lost(self) -> frozenset[str]:
         """Return the packs that the server turned out to lack, without those that somebody has sent again."""
         lost, names = self._index.lost, self._index.names()

@@ -99,6 +99,14 @@ def test_damaged_packs_are_marked_for_everybody_once(host, url, remote, pack, tm
     assert set(other.list("")) == {KEY, f"index/{NAME}"}
     other.mark([KEY])
     assert subprocess.check_output(bare) == tip
+    other.unmark([KEY, key_of(b"not there")])
+    again = opened(url, tmp_path / "second")
+    assert other.marked() == again.marked() == set()
+    assert set(again.list("")) == {KEY, f"index/{NAME}"}
+    remote.unmark([KEY])  # its copy of the index is old
+    assert remote.marked() == set()
+    again.mark([KEY])
+    assert opened(url, tmp_path / "second").marked() == {KEY}
 
 
 def test_a_hostile_index_adds_nothing_but_errors(host, url, local, pack, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.faults import Fault
 from benchmarks.lfs_host import LfsHost
 from helpers import MODEL, Repo, model
+from lfs_packs import opened
 
 from git_theta_ext.errors import CorruptError, MissingError
 
@@ -84,6 +85,28 @@ def test_a_poisoned_object_of_the_right_size_is_found_and_replaced(
     assert clone(url, tmp_path / "clone").problems(MODEL, model(2)) == []
     assert not [request for request in host.requests("GET ") if request.path.rpartition("/")[2] in before]
     assert work.git("theta", "fsck", "--full", "--remote", "origin").endswith("has everything")
+
+
+@pytest.mark.parametrize("by", ["fsck", "fetch"])
+def test_the_mark_of_a_pack_that_is_not_damaged_is_removed(
+    work: Repo, host: LfsHost, url: str, tmp_path: Path, by: str
+) -> None:
+    work.git("push", "--quiet", "origin", "main")
+    keys = {f"packs/{name[:2]}/{name}" for name in host.stored()}
+    opened(url, work.path).mark(keys)
+    before = host.stored()
+    if by == "fsck":
+        assert work.git("theta", "fsck", "--full", "--remote", "origin").endswith("has everything")
+        reader = work
+    else:
+        reader = clone(url, tmp_path / "clone")
+        reader.git("checkout", "--quiet", "HEAD~1")
+        assert reader.problems(MODEL, model(1)) == []
+    assert opened(url, work.path).marked() == keys
+    assert reader.git("theta", "push", "--all", "origin").endswith("has everything")
+    assert opened(url, work.path).marked() == set()
+    assert work.git("theta", "push", "--all", "origin").endswith("has everything")
+    assert host.stored() == before
 
 
 def test_a_push_whose_upload_fails_sends_no_commit(work: Repo, host: LfsHost, url: str) -> None:
