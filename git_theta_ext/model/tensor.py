@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import prod
 from typing import TYPE_CHECKING, NewType
 
 from blake3 import blake3
@@ -29,7 +31,15 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """Element type and shape of a tensor.
+    """Element type and shape of a tensor, and its sizes.
+
+    Attributes:
+        dtype: Element type.
+        shape: Size of each dimension.
+        elements: Number of elements; 1 for a 0-dimensional tensor.
+        nbytes: Size in bytes.
+        chunk_bytes: Size in bytes of every chunk except the last: 2^19 elements, or 4 MiB of very wide elements. It is
+            always a whole number of elements and of bytes.
 
     Raises:
         FormatError: The shape is negative, too large or has too many dimensions, or the elements do not fill whole
@@ -38,54 +48,50 @@ class TensorSpec:
 
     dtype: Dtype
     shape: tuple[int, ...]
+    # Computed once: a model of many small tensors asks for them more often than for anything else.
+    elements: int = field(init=False, repr=False, compare=False)
+    nbytes: int = field(init=False, repr=False, compare=False)
+    chunk_bytes: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.shape) > MAX_DIMENSIONS:
             raise FormatError(f"{len(self.shape)} dimensions exceed the limit of {MAX_DIMENSIONS}")
         if any(n < 0 for n in self.shape):
             raise FormatError(f"a tensor of negative size {list(self.shape)}")
-        bits = self.elements * self.dtype.bits
+        elements = prod(self.shape)
+        bits = elements * self.dtype.bits
         # If a dimension is zero, the others could have any size, including one that cannot be written.
         if bits > MAX_BYTES * 8 or (not bits and max(self.shape) > MAX_BYTES * 8):
             raise FormatError(f"a tensor of impossible size {list(self.shape)}")
         if bits % 8:
-            raise FormatError(f"{self.elements} elements of {self.dtype.name} do not fill a whole number of bytes")
+            raise FormatError(f"{elements} elements of {self.dtype.name} do not fill a whole number of bytes")
+        object.__setattr__(self, "elements", elements)
+        object.__setattr__(self, "nbytes", bits // 8)
+        object.__setattr__(self, "chunk_bytes", _chunk_bytes(self.dtype.bits))
 
     @classmethod
     def of(cls, name: str, shape: Iterable[int]) -> TensorSpec:
-        """Make a spec from an element type's name.
+        """Return the spec for an element type's name. Equal ones are mostly the same object.
 
         Raises:
             FormatError: The spec is not valid, or the name is unknown.
         """
-        return cls(dtype(name), tuple(shape))
-
-    @property
-    def elements(self) -> int:
-        """Number of elements; 1 for a 0-dimensional tensor."""
-        count = 1
-        for n in self.shape:
-            count *= n
-        return count
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return self.elements * self.dtype.bits // 8
-
-    @property
-    def chunk_bytes(self) -> int:
-        """Size in bytes of every chunk except the last: 2^19 elements, or 4 MiB of very wide elements.
-
-        It is always a whole number of elements and of bytes.
-        """
-        if self.dtype.bits <= _WIDEST_NUMBER:
-            return _CHUNK_ELEMENTS * self.dtype.bits // 8
-        group = self.dtype.bits  # eight elements, in bytes
-        return max(1, _CHUNK_BYTES // group) * group
+        return _spec(name, tuple(map(int, shape)))  # True is not another 1 to a cache
 
     def __str__(self) -> str:
         return f"{self.dtype.name} [{','.join(map(str, self.shape))}]"
+
+
+@lru_cache(1 << 12)
+def _spec(name: str, shape: tuple[int, ...]) -> TensorSpec:
+    return TensorSpec(dtype(name), shape)
+
+
+def _chunk_bytes(bits: int) -> int:
+    if bits <= _WIDEST_NUMBER:
+        return _CHUNK_ELEMENTS * bits // 8
+    group = bits  # eight elements, in bytes
+    return max(1, _CHUNK_BYTES // group) * group
 
 
 def skeleton_spec(nbytes: int) -> TensorSpec:

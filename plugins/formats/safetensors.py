@@ -142,7 +142,7 @@ def _extent(name: str, entry: object, start: int, nbytes: int) -> Extent:
             f"parameter {name!r} is recorded at bytes {begin} to {end} of {nbytes - start}; the file may be truncated"
         )
     try:
-        spec = TensorSpec(_dtype(kind, shape, end - begin), tuple(shape))
+        spec = TensorSpec.of(_dtype(kind, shape, end - begin).name, shape)
     except FormatError as error:
         raise FormatError(f"parameter {name!r}: {error.message}") from error
     if spec.nbytes != end - begin:
