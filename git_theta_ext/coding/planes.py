@@ -8,8 +8,10 @@ The output has a byte for the codec and four bytes for the size of each plane, f
 
 from __future__ import annotations
 
+import math
 import struct
 import threading
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError
@@ -111,29 +113,24 @@ def join_bytes(planes: Sequence[Buffer], out: Any) -> None:
 
 def looks_random(plane: memoryview) -> bool:
     """Estimate from a sample whether no coder of single bytes can make a plane smaller."""
-    return _look_random([plane]) == [True]
+    return plane.nbytes >= _SAMPLE and _entropy(_sample(plane)) > _RANDOM_BITS
 
 
-def _look_random(planes: Sequence[memoryview]) -> list[bool]:
-    """Return whether each plane looks random; planes smaller than a sample do not."""
+def _entropy(sample: Bytes) -> float:
+    """Return the order-0 entropy of a sample, in bits per byte."""
     import numpy as np
 
-    samples = [_sample(plane) for plane in planes if plane.nbytes >= _SAMPLE]
-    if not samples:
-        return [False] * len(planes)
-    random = iter((entropies(np.stack(samples)) > _RANDOM_BITS).tolist())
-    return [plane.nbytes >= _SAMPLE and next(random) for plane in planes]
+    counts = np.bincount(sample, minlength=256)
+    return math.log2(_SAMPLE) - float(_information()[counts].sum()) / _SAMPLE
 
 
-def entropies(samples: Bytes) -> npt.NDArray[np.float64]:
-    """Return the order-0 entropy of each row of bytes, in bits per byte."""
+@cache
+def _information() -> npt.NDArray[np.float64]:
+    """Return n log2(n) for each number of times that a byte can occur in a sample."""
     import numpy as np
 
-    rows, columns = samples.shape
-    bins = samples + (256 * np.arange(rows, dtype=np.uint32))[:, None]
-    counts = np.bincount(bins.reshape(-1), minlength=256 * rows).reshape(rows, 256)
-    bits: npt.NDArray[np.float64] = np.log2(columns) - (counts * np.log2(np.maximum(counts, 1))).sum(1) / columns
-    return bits
+    counts = np.arange(_SAMPLE + 1, dtype=np.float64)
+    return counts * np.log2(np.maximum(counts, 1))
 
 
 def _sample(plane: memoryview) -> Bytes:
@@ -166,8 +163,7 @@ def code_all(planes: Sequence[memoryview]) -> list[Coded]:
     """Code planes as ``code_symbols`` does, with a single call for all planes that are not stored raw."""
     import zstandard
 
-    random = _look_random(planes)
-    some = [at for at, plane in enumerate(planes) if plane.nbytes >= SMALL and not random[at]]
+    some = [at for at, plane in enumerate(planes) if plane.nbytes >= SMALL and not looks_random(plane)]
     tools = _tools()
     coded: list[Coded] = [(RAW, plane) for plane in planes]
     if len(some) > 1 and "multi_compress_to_buffer" in zstandard.backend_features:
