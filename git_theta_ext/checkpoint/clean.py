@@ -15,7 +15,7 @@ from git_theta_ext.model.layout import Literal, layout_of
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.store.packs.checked import FileSource
-from git_theta_ext.util.threads import no_progress, ordered_map, thread_count
+from git_theta_ext.util.threads import batched_map, no_progress, thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -112,7 +112,8 @@ def _hash(
 
     hashed: dict[str, _Hashed] = {}
     with ThreadPoolExecutor(count) as executor:
-        for extent, result in zip(extents, ordered_map(executor, digest, extents, 4 * count), strict=True):
+        results = batched_map(executor, digest, extents, 4 * count, lambda extent: extent.spec.nbytes)
+        for extent, result in zip(extents, results, strict=True):
             hashed[extent.name] = result
             advance(extent.spec.nbytes)
     return hashed

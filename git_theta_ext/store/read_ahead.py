@@ -10,7 +10,7 @@ from git_theta_ext.errors import MissingError
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.store.packs.format import chunk_count, chunk_range
 from git_theta_ext.store.packs.reader import wrong_tensor
-from git_theta_ext.util.threads import largest_sum, ordered_map, window
+from git_theta_ext.util.threads import TOGETHER, largest_sum, ordered_map, window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     Work = Callable[["DecodedPiece"], Any]
     Job = tuple[int, int]
     """The index of a group, and the number of the first chunk of a piece."""
-
-_TOGETHER = 1 << 18
-"""Bytes of small tensors that a thread decodes at once: handing over each of them takes longer than decoding it."""
 
 _ALIGNED = 64
 """Bytes; numpy is slower on arrays that begin elsewhere."""
@@ -93,7 +90,7 @@ def reading_bytes(groups: Iterable[tuple[Sequence[TensorSpec], int]], *, span: i
 
     every = list(groups)
     small = sum(specs[0].nbytes for specs, _ in every if len(specs) == 1)
-    together = min(small, window(threads) * _TOGETHER)
+    together = min(small, window(threads) * TOGETHER)
     return largest_sum(window(threads), (size(*group) for group in every)) + together
 
 
@@ -210,7 +207,7 @@ def _batches(groups: Groups, span: int) -> Iterator[tuple[list[Job], int]]:
         for number in range(0, chunk_count(group[0][1]), span):
             ranges = [piece_range(spec, number, span) for _, spec in group]
             nbytes = sum(_padded(last - first) for first, last in ranges)
-            if batch and (len(group) > 1 or filled + nbytes > _TOGETHER):
+            if batch and (len(group) > 1 or filled + nbytes > TOGETHER):
                 yield batch, filled
                 batch, filled = [], 0
             batch.append((item, number))

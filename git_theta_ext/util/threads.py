@@ -9,12 +9,15 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from concurrent.futures import Future, ThreadPoolExecutor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+
+TOGETHER = 1 << 18
+"""Bytes of small tensors that a thread processes in one task: handing over each of them takes longer than the work."""
 
 LARGEST_KEPT = (1 << 25) - (1 << 16)
 """Bytes; glibc ignores blocks larger than 32 MiB."""
@@ -67,7 +70,7 @@ def largest_sum(count: int, sizes: Iterable[tuple[int, int]]) -> int:
 
 def ordered_map(
     executor: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], window: int
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Yield ``work(item)`` for each item in order, with at most ``window`` tasks started ahead of the consumer.
 
     If the consumer stops early or a task fails, tasks that have not started are cancelled and the others awaited, so
@@ -87,3 +90,41 @@ def ordered_map(
         for future in pending:
             if not future.cancelled():
                 future.exception()
+
+
+def batched_map(
+    executor: ThreadPoolExecutor,
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    window: int,
+    size: Callable[[Item], int],
+) -> Generator[Result]:
+    """Yield ``work(item)`` for each item in order as ``ordered_map`` does, with tasks that process several small items.
+
+    Args:
+        executor: Runs the tasks.
+        work: Called with each item.
+        items: The items.
+        window: Maximum number of tasks that are started ahead of the consumer.
+        size: Returns the size of an item in bytes.
+    """
+    tasks = ordered_map(executor, lambda batch: list(map(work, batch)), _batches(items, size), window)
+    try:
+        for results in tasks:
+            yield from results
+    finally:
+        tasks.close()
+
+
+def _batches(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
+    batch: list[Item] = []
+    filled = 0
+    for item in items:
+        nbytes = size(item)
+        if batch and filled + nbytes > TOGETHER:
+            yield batch
+            batch, filled = [], 0
+        batch.append(item)
+        filled += nbytes
+    if batch:
+        yield batch

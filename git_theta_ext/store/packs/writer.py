@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,7 +14,7 @@ from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.packs.format import Entry, chunk_count, chunk_range, write_header
 from git_theta_ext.store.temporary import clear_stale, temporary
 from git_theta_ext.util.files import reporting_os_errors, sha256_of, sync_directories, sync_file
-from git_theta_ext.util.threads import ordered_map
+from git_theta_ext.util.threads import batched_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,6 +41,9 @@ UNNAMED = Digest("0" * 64)
 """The digest of a blob whose tensor was not read yet."""
 
 _FINISHERS = 4
+
+_BUFFER = 1 << 18
+"""Bytes of small chunks that are written to a pack at once; larger pieces are written without copying them."""
 
 Item = TypeVar("Item")
 
@@ -172,7 +174,7 @@ class PackWriter:
             StoreError: A file cannot be written. No temporary file is left.
         """
         jobs = ((blob, number) for pack in packs for blob in pack for number in range(chunk_count(blob.spec)))
-        coded = ordered_map(self._executor, _encode, jobs, self._window)
+        coded = batched_map(self._executor, _encode, jobs, self._window, _job_bytes)
         finishing: list[Future[tuple[str, tuple[Entry, ...], set[Path]]]] = []
         made: list[Path] = []
         seen: set[Digest] = set()
@@ -199,7 +201,7 @@ class PackWriter:
                 sync_directories({directory for _, _, directories in done for directory in directories})
                 return [(name, entries) for name, entries, _ in done]
         finally:
-            coded.close()  # type: ignore[attr-defined]  # a generator, which has to stop before its buffers are freed
+            coded.close()  # before its buffers are freed
             finisher.shutdown()
             for path in made:
                 path.unlink(missing_ok=True)
@@ -216,6 +218,12 @@ def _encode(job: tuple[NewBlob, int]) -> list[Buffer]:
     return blob.encode(number)
 
 
+def _job_bytes(job: tuple[NewBlob, int]) -> int:
+    blob, number = job
+    start, end = chunk_range(blob.spec, number)
+    return end - start
+
+
 def _stream(
     path: Path, pack: Sequence[NewBlob], coded: Iterator[list[Buffer]], advance: Callable[[int], None]
 ) -> tuple[Entry, ...]:
@@ -224,18 +232,18 @@ def _stream(
         for blob in pack
     ]
     head = len(write_header(entries))
-    with path.open("xb", buffering=0) as file:
+    with path.open("xb", buffering=_BUFFER) as file:
         file.seek(head)
         for at, (blob, entry) in enumerate(zip(pack, entries, strict=True)):
             sizes: list[int] = []
             for number in range(len(entry.chunks)):
-                sizes.append(_write_all(file.fileno(), next(coded)))
+                sizes.append(sum(map(file.write, next(coded))))
                 start, end = chunk_range(entry.spec, number)
                 advance(end - start)
             entries[at] = entry._replace(digest=blob.encoded(), chunks=tuple(sizes), offset=head)
             head += sum(sizes)
         file.seek(0)
-        _write_all(file.fileno(), [write_header(entries)])
+        file.write(write_header(entries))
     return tuple(entries)
 
 
@@ -253,16 +261,6 @@ def _copy(source: Path, entries: Sequence[Entry], target: Path) -> tuple[Entry, 
         file.seek(0)
         file.write(write_header(placed))
     return tuple(placed)
-
-
-def _write_all(descriptor: int, pieces: list[Buffer]) -> int:
-    total = sum(memoryview(piece).nbytes for piece in pieces)
-    written = os.writev(descriptor, pieces)
-    while written < total:
-        # On a full disk or after a signal the rest is written again, which then raises the error.
-        rest = b"".join(bytes(memoryview(piece).cast("B")) for piece in pieces)[written:]
-        written += os.write(descriptor, rest)
-    return total
 
 
 def finish_pack(root: Path, path: Path, entries: tuple[Entry, ...]) -> tuple[str, tuple[Entry, ...], set[Path]]:

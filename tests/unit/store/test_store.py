@@ -1,10 +1,12 @@
 import errno
+import io
 import os
 import shutil
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -226,11 +228,27 @@ def test_a_wrong_digest_is_found_when_read(store, make):
         store.read(digest, spec)
 
 
-def test_a_full_disk_stores_nothing_half_and_says_so(store, make, monkeypatch):
+@pytest.fixture
+def write_instead(monkeypatch):
+    """Return a function that sets what happens if bytes are written to an unfinished pack."""
+    real = Path.open
+
+    def set_to(write):
+        kind = type("Raw", (io.FileIO,), {"write": write})
+
+        def opened(path, mode="r", *args, **kwargs):
+            return io.BufferedWriter(kind(path, "x")) if mode == "xb" else real(path, mode, *args, **kwargs)
+
+        monkeypatch.setattr(Path, "open", opened)
+
+    return set_to
+
+
+def test_a_full_disk_stores_nothing_half_and_says_so(store, make, monkeypatch, write_instead):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(writer.os, "writev", full)
+    write_instead(full)
     item = make(1 << 20)
     with pytest.raises(StoreError, match="No space left") as caught:
         store.put([item, make(10, 1)])
@@ -242,8 +260,8 @@ def test_a_full_disk_stores_nothing_half_and_says_so(store, make, monkeypatch):
     assert store.read(item[1], item[0]) == item[2]
 
 
-def test_a_write_that_is_cut_short_goes_on(store, make, monkeypatch):
-    monkeypatch.setattr(writer.os, "writev", lambda descriptor, pieces: os.write(descriptor, b"".join(pieces)[:100]))
+def test_a_write_that_is_cut_short_goes_on(store, make, write_instead):
+    write_instead(lambda file, data: io.FileIO.write(file, data[:1000]))
     item = make(1 << 18)
     store.put([item])
     assert store.read(item[1], item[0]) == item[2]

@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from git_theta_ext.util.threads import ordered_map, thread_count
+from git_theta_ext.util.threads import TOGETHER, batched_map, ordered_map, thread_count
 
 
 def test_results_come_in_order_with_a_bounded_number_begun():
@@ -33,6 +33,38 @@ def test_a_failure_reaches_the_consumer_and_no_work_is_left_running():
     with ThreadPoolExecutor(2) as executor, pytest.raises(ValueError, match="three"):
         list(ordered_map(executor, work, range(1000), window=4))
     assert running._value < 1000
+
+
+@pytest.mark.parametrize(
+    ("sizes", "tasks"),
+    [([1] * 100, 1), ([TOGETHER] * 3, 3), ([1, TOGETHER, 1, 1], 3), ([TOGETHER // 2] * 4, 2), ([0], 1), ([], 0)],
+)
+def test_small_items_share_a_task(sizes, tasks):
+    class Counting(ThreadPoolExecutor):
+        tasks = 0
+
+        def submit(self, *args, **kwargs):
+            self.tasks += 1
+            return super().submit(*args, **kwargs)
+
+    items = list(enumerate(sizes))
+    with Counting(2) as executor:
+        results = list(batched_map(executor, lambda item: item[0], items, 4, size=lambda item: item[1]))
+        assert (results, executor.tasks) == (list(range(len(sizes))), tasks)
+
+
+def test_tasks_of_small_items_end_with_their_consumer():
+    running = threading.Semaphore(0)
+
+    def work(number):
+        running.release()
+        return number
+
+    with ThreadPoolExecutor(2) as executor:
+        results = batched_map(executor, work, range(1000), 4, size=lambda _: TOGETHER)
+        assert next(results) == 0
+        results.close()
+        assert running._value <= 5
 
 
 def test_threads_follow_the_wish_or_the_processors():
