@@ -86,6 +86,7 @@ complete -c git-theta -n '__fish_seen_subcommand_from diff' -l json -d 'print th
 complete -c git-theta -n '__fish_seen_subcommand_from diff' -s q -l quiet -d 'print errors only'
 complete -c git-theta -n '__fish_seen_subcommand_from diff' -l cached -l staged -d 'compare the index with a commit; default: HEAD'
 complete -c git-theta -n '__fish_seen_subcommand_from diff' -l exit-code -d 'exit with 1 if there are differences, as --quiet always does'
+complete -c git-theta -n '__fish_seen_subcommand_from diff' -l html -x -a '(__fish_complete_path (commandline -ct))' -d 'also write the differences as a web page'
 complete -c git-theta -n __fish_use_subcommand -a ls-files -d 'List the checkpoints of a commit or of the index, or the models that they make up'
 complete -c git-theta -n '__fish_seen_subcommand_from ls-files' -s h -l help -d 'explain the command'
 complete -c git-theta -n '__fish_seen_subcommand_from ls-files' -l json -d 'print the result as JSON'

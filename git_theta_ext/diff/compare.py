@@ -58,7 +58,7 @@ class Diff:
         removed: Name to parameter.
         modified: Name to both versions.
         renamed: New name to the old name and the parameter.
-        unchanged: Number of unchanged parameters.
+        unchanged: Names of unchanged parameters.
         layout_changed: Whether the file's order, names or literal bytes differ.
         fresh: Number of tensors in the newer version that the older version has under no name; all tensors of the older
             version if the checkpoint was deleted.
@@ -79,7 +79,7 @@ class Diff:
     removed: Mapping[str, Parameter]
     modified: Mapping[str, ParameterVersions]
     renamed: Mapping[str, Rename]
-    unchanged: int
+    unchanged: tuple[str, ...]
     layout_changed: bool
     fresh: int
     fresh_bytes: int
@@ -131,7 +131,7 @@ def compare(old: Manifest | None, new: Manifest | None) -> Diff:
         removed=removed,
         modified=modified,
         renamed=renamed,
-        unchanged=len(shared) - len(modified),
+        unchanged=tuple(name for name in shared if name not in modified),
         layout_changed=old is not None and new is not None and old.skeleton != new.skeleton,
         fresh=len(fresh),
         fresh_bytes=sum(p.spec.nbytes for p in fresh),

@@ -53,7 +53,7 @@ def to_json(change: ModelChange) -> dict[str, Any]:
             "removed": len(diff.removed),
             "modified": len(diff.modified),
             "renamed": len(diff.renamed),
-            "unchanged": diff.unchanged,
+            "unchanged": len(diff.unchanged),
             "layout_changed": diff.layout_changed,
             "fresh": diff.fresh,
             "fresh_bytes": diff.fresh_bytes,

@@ -48,7 +48,7 @@ def render(change: ModelChange, screen: Screen) -> str:
         At most ``MOST_LINES`` lines, plus the notes; each ends with a newline.
     """
     diff = change.diff
-    lines = [("@", f"diff --theta {printable(change.headline)}"), ("", _summary(diff))]
+    lines = [("@", f"diff --theta {printable(change.headline)}"), ("", summary(diff))]
     if diff.old_format != diff.new_format and diff.old_format and diff.new_format:
         lines.append(("~", f"format {diff.old_format} -> {diff.new_format}"))
     lines += _files(diff)
@@ -64,7 +64,8 @@ def _paint(sign: str, text: str) -> str:
     return f"\x1b[{_COLOURS[sign]}m{text}\x1b[m" if sign else text
 
 
-def _summary(diff: Diff) -> str:
+def summary(diff: Diff) -> str:
+    """Count the changes in a line."""
     size = human_bytes(diff.total_bytes)
     if _opaque(diff):
         chunks = plural(diff.total, "chunk")
@@ -79,9 +80,10 @@ def _summary(diff: Diff) -> str:
         return f"new {what} ({diff.new_format}): {plural(diff.total, 'parameter')}, {size}"
     if diff.new_format is None:
         return f"deleted {what} ({diff.old_format}): {plural(diff.total, 'parameter')}, {size}"
-    numbers = {"~": len(diff.modified), "+": len(diff.added), "-": len(diff.removed), ">": len(diff.renamed)}
-    parts = [f"{number} {_WORDS[sign]}" for sign, number in numbers.items() if number]
-    return f"{', '.join([*parts, f'{diff.unchanged} unchanged'])}; {human_bytes(diff.fresh_bytes)} of {size} differ"
+    counts = {"~": len(diff.modified), "+": len(diff.added), "-": len(diff.removed), ">": len(diff.renamed)}
+    parts = [f"{count} {_WORDS[sign]}" for sign, count in counts.items() if count]
+    parts.append(f"{len(diff.unchanged)} unchanged")
+    return f"{', '.join(parts)}; {human_bytes(diff.fresh_bytes)} of {size} differ"
 
 
 def _files(diff: Diff) -> Iterator[tuple[str, str]]:
@@ -102,16 +104,16 @@ def _body(change: ModelChange, width: int, most: int) -> Iterator[tuple[str, str
     if _opaque(change.diff):
         return
     groups = change.groups(most)
-    cells = [(group.label, group.spec, _what(group), _numbers(group)) for group in groups]
+    cells = [(group.label, group.spec, _what(group), numbers(group)) for group in groups]
     widths = [max((len(cell[n]) for cell in cells), default=0) for n in range(3)]
     if width:
         # The numbers come last, where the terminal may cut them off; names are shortened first.
         rest = 2 + 2 + widths[1] + 2 + widths[2] + 2 + max((len(cell[3]) for cell in cells), default=0)
         widths[0] = min(widths[0], max(_LEAST_LABEL, width - rest))
-    for group, (label, spec, what, numbers) in zip(groups, cells, strict=True):
+    for group, (label, spec, what, moved) in zip(groups, cells, strict=True):
         name = shorten(label, widths[0])
         sign = group.kind.sign
-        text = f"{sign} {name:<{widths[0]}}  {spec:<{widths[1]}}  {what:<{widths[2]}}  {numbers}"
+        text = f"{sign} {name:<{widths[0]}}  {spec:<{widths[1]}}  {what:<{widths[2]}}  {moved}"
         yield sign, text.rstrip()
 
 
@@ -122,7 +124,8 @@ def _what(group: GroupChange) -> str:
     return f"renamed from {printable(first.old_name)}" if group.kind is Kind.RENAMED else group.kind.value
 
 
-def _numbers(group: GroupChange) -> str:
+def numbers(group: GroupChange) -> str:
+    """Say how far the values of a group moved."""
     distance = group.distance
     if distance is None:
         return ""
@@ -138,9 +141,9 @@ def _numbers(group: GroupChange) -> str:
 
 
 def _span(values: Sequence[float]) -> str:
-    numbers = [value for value in values if not math.isnan(value)]
-    texts = list(dict.fromkeys(f"{value:.1e}" for value in (min(numbers), max(numbers)))) if numbers else []
-    if len(numbers) < len(values):
+    known = [value for value in values if not math.isnan(value)]
+    texts = list(dict.fromkeys(f"{value:.1e}" for value in (min(known), max(known)))) if known else []
+    if len(known) < len(values):
         texts.append("nan")
     return " … ".join(texts)
 

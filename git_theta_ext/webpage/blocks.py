@@ -15,12 +15,12 @@ class Cell:
 
     Attributes:
         value: Share that gives the colour: 0 is no change, 1 a change as large as the value itself. NaN and infinity
-            are shown as alarms.
+            are shown as alarms. None if there is no number.
         text: What the cell says, such as the name of its parameter and the change.
         pattern: Names of its parameters, as the filter takes them.
     """
 
-    value: float
+    value: float | None
     text: str
     pattern: str
 

@@ -6,15 +6,20 @@ import math
 
 LEVELS = 9
 ALARM = "x"
+UNKNOWN = "u"
 _EXPONENT = 10
 _LABELS = {2: "0.01 %", 4: "0.1 %", 6: "1 %", 8: "10 %"}
 
 
-def level(value: float) -> str:
-    """Return the class of a change: 0 if there is none, 1 to 9 by its logarithm, x if it is NaN or infinite.
+def level(value: float | None) -> str:
+    """Return the class of a change.
+
+    It is 0 if there is none, 1 to 9 by its logarithm, x if it is NaN or infinite, and u if it has no number.
 
     Two levels are a factor of ten; level 2 begins at 0.01 %.
     """
+    if value is None:
+        return UNKNOWN
     if not math.isfinite(value):
         return ALARM
     if value <= 0:
@@ -25,4 +30,4 @@ def level(value: float) -> str:
 def legend() -> list[tuple[str, str]]:
     """Return the class and the label of each colour, for a key."""
     steps = [(str(number), _LABELS.get(number, "")) for number in range(1, LEVELS + 1)]
-    return [("0", "same"), *steps, (ALARM, "NaN, inf or from zero")]
+    return [("0", "same"), *steps, (ALARM, "NaN, inf or from zero"), (UNKNOWN, "no number")]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _NUMBER = re.compile(r"(?:(?<=[./])|^)\d+(?=[./]|$)")
 _FEWEST_LAYERS = 2
+LayerChange = tuple[str, "float | None", str]
 
 
 def layer_and_module(name: str) -> tuple[int | None, str]:
@@ -29,14 +30,15 @@ def layer_and_module(name: str) -> tuple[int | None, str]:
     return int(found[0]), (before.rstrip("./") + after).lstrip("./") or found[0]
 
 
-def heatmap_of_layers(title: str, changes: Iterable[tuple[str, float, str]]) -> Heatmap | None:
+def heatmap_of_layers(title: str, changes: Iterable[LayerChange]) -> Heatmap | None:
     """Return a heat map of modules by layer; None if the names have no more than one layer.
 
     Args:
         title: Its heading.
-        changes: Name, change and its text of each parameter. A cell of several parameters shows the largest.
+        changes: Name, change and its text of each parameter; a change without a number is None. A cell of several
+            parameters shows the largest.
     """
-    cells: dict[str, dict[int | None, list[tuple[str, float, str]]]] = defaultdict(lambda: defaultdict(list))
+    cells: dict[str, dict[int | None, list[LayerChange]]] = defaultdict(lambda: defaultdict(list))
     for change in changes:
         layer, module = layer_and_module(change[0])
         cells[module][layer].append(change)
@@ -50,12 +52,17 @@ def heatmap_of_layers(title: str, changes: Iterable[tuple[str, float, str]]) -> 
     return Heatmap(title, "module by layer", ["-" if layer is None else str(layer) for layer in columns], rows)
 
 
-def _cell(changes: Sequence[tuple[str, float, str]]) -> Cell:
-    name, value, text = max(changes, key=lambda change: math.inf if math.isnan(change[1]) else change[1])
+def _cell(changes: Sequence[LayerChange]) -> Cell:
+    name, value, text = max(changes, key=_size)
     if len(changes) == 1:
         return Cell(value, f"{name}: {text}", name)
     pattern = pattern_of([change[0] for change in changes])
     return Cell(value, f"{pattern} ({len(changes)} parameters): at most {text}", pattern)
+
+
+def _size(change: LayerChange) -> float:
+    value = change[1]
+    return -1.0 if value is None else math.inf if math.isnan(value) else value
 
 
 def pattern_of(names: Sequence[str]) -> str:

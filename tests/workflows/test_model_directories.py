@@ -92,6 +92,11 @@ def test_resharded_model_is_compared_as_one(sharded: Repo) -> None:
     assert len(data["moved"]) == len(NAMES)
     assert [len(data["files"][side]) for side in ("old", "new")] == [2, 3]
     assert [row["change"] for row in data["parameters"]] == ["modified"]
+    page = sharded.path / "diff.html"
+    assert theta("HEAD~", "--html", str(page)).splitlines() == lines
+    assert "<title>git theta diff HEAD~</title>" in page.read_text()
+    assert "14 parameters moved between files." in page.read_text()
+    page.unlink()
     assert sharded.run("theta", "diff", "-q", "HEAD~", check=False).returncode == 1
     assert sharded.run("theta", "diff", "-q", "--exit-code", check=False).returncode == 0
     sharded.git("mv", "run", "moved")

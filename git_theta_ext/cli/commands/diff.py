@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render.diff import screen_of
+from git_theta_ext.diff.page import diff_page
 from git_theta_ext.diff.schema import to_json
 from git_theta_ext.diff.text import render
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.raw_diff import Compared
 from git_theta_ext.operations.diff.models import diff_models
 from git_theta_ext.operations.filter.written_files import finish_written_files
+from git_theta_ext.util.files import reporting_os_errors, writing_output
 from git_theta_ext.util.text import printable
+from git_theta_ext.webpage.render import render as page_of
 
 if TYPE_CHECKING:
     import argparse
@@ -50,6 +55,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exit-code", action="store_true", help="exit with 1 if there are differences, as --quiet always does"
     )
+    parser.add_argument("--html", metavar="FILE", type=Path, help="also write the differences as a web page")
     add_options(parser)
 
 
@@ -60,6 +66,10 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         finish_written_files(workspace)
     compared = Compared.of(workspace.repo, args.words, args.paths, cached=args.cached)
     diffs, unmerged = diff_models(workspace, compared)
+    if args.html is not None:
+        title = f"git theta diff {join([*args.words, *(['--', *args.paths] if args.paths else [])])}"
+        with reporting_os_errors(args.html), writing_output(args.html) as page:
+            page.write_text(page_of(diff_page(title, diffs)), encoding="utf-8")
     if output.mode == "human":
         sys.stdout.writelines(_text(workspace, diffs, unmerged))
     else:

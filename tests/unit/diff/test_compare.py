@@ -19,7 +19,7 @@ A, B, C = (parameter(n) for n in range(3))
 def test_equal_manifests_differ_in_nothing():
     diff = compare(manifest({"a": A}), manifest({"a": A}))
     assert diff.empty
-    assert diff.unchanged == 1
+    assert len(diff.unchanged) == 1
 
 
 def test_each_parameter_is_reported_once():
@@ -27,7 +27,7 @@ def test_each_parameter_is_reported_once():
     assert dict(diff.added) == {"new": parameter(9)}
     assert dict(diff.removed) == {"gone": C}
     assert dict(diff.modified) == {"b": ParameterVersions(B, C)}
-    assert diff.unchanged == 1
+    assert len(diff.unchanged) == 1
     assert not diff.empty
 
 

@@ -28,7 +28,7 @@ def test_parameters_that_moved_are_not_removed_and_added():
     old = version(a=manifest(x=1, y=2), b=manifest(z=3))
     new = version(a=manifest(x=1), b=manifest(z=3, y=5, w=7))
     diff = compare_models(old, new)
-    assert (list(diff.added), list(diff.removed), list(diff.modified), diff.unchanged) == (["w"], [], ["y"], 2)
+    assert (list(diff.added), list(diff.removed), list(diff.modified), len(diff.unchanged)) == (["w"], [], ["y"], 2)
     assert list(diff.moved) == ["y"]
     lines = render(ModelChange("run/model", diff), Screen()).splitlines()
     assert lines[2] == "> 1 parameter moved between files"
