@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from benchmarks.lfs_host import LfsHost
 from helpers import MODEL, Repo
 
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
-
-    from benchmarks.lfs_host import LfsHost
 
 LOCKED_AT = "2026-11-29T10:00:00Z"
 
@@ -91,11 +91,17 @@ def test_all_files_are_locked_or_none(work: Repo, host: LfsHost) -> None:
     assert host.locks.held() == {MODEL: "ada"}
 
 
-def test_the_first_of_several_addresses_has_the_locks(work: Repo, host: LfsHost, url: str) -> None:
-    for user in ("ada", "bob"):
-        work.git("remote", "set-url", "--add", "--push", "origin", address(url, user))
-    done = work.run("theta", "lock", MODEL)
-    assert "origin has 2 addresses to push to" in done.stderr
+def test_the_first_of_several_addresses_with_locks_is_used(work: Repo, host: LfsHost, url: str, tmp_path: Path) -> None:
+    work.git("init", "--quiet", "--bare", str(tmp_path / "mirror.git"))
+    with closing(LfsHost(tmp_path / "plain")) as plain:
+        plain.locks.supported = False
+        for first in (str(tmp_path / "mirror.git"), str(tmp_path / "nothing.git"), plain.repository()):
+            work.git("remote", "set-url", "--add", "--push", "origin", first)
+        assert "has no locks" in refused(work, "theta", "lock", MODEL, code=9)
+        for user in ("ada", "bob"):
+            work.git("remote", "set-url", "--add", "--push", "origin", address(url, user))
+        done = work.run("theta", "lock", MODEL)
+    assert f"origin has 5 addresses to push to; these are the locks of {url}" in done.stderr
     assert "pw" not in done.stderr
     assert host.locks.held() == {MODEL: "ada"}
 

@@ -50,6 +50,8 @@ class RemoteLocks:
     def open(cls, workspace: Workspace, name: str | None) -> RemoteLocks:
         """Open the locks of a git remote, by default of the one that ``git push`` uses.
 
+        Of several addresses that git pushes to, the first one with locks counts.
+
         Raises:
             UsageError: There is no remote, or its parameters are not on a server with locks.
             ThetaError: See ``open_remote``.
@@ -57,19 +59,15 @@ class RemoteLocks:
         remote = name or push_remote(workspace.repo)
         if remote is None:
             raise UsageError("there is no remote with locks", hint="git remote add origin URL")
-        address, *others = push_addresses(workspace.repo, remote)
-        if others:
+        addresses, ref = push_addresses(workspace.repo, remote), pushed_ref(workspace.repo, remote)
+        locks = _locks_by_address(workspace, remote, addresses)
+        address = next((one for one in locks if len(locks) > 1 and _has_locks(locks[one], ref)), next(iter(locks)))
+        if len(addresses) > 1:
             workspace.reporter.note(
-                f"{redacted(remote)} has {1 + len(others)} addresses to push to;"
+                f"{redacted(remote)} has {len(addresses)} addresses to push to;"
                 f" these are the locks of {redacted(address)}"
             )
-        opened = open_remote(workspace, remote, address)
-        if not isinstance(opened.plugin, LockingRemote):
-            raise UsageError(
-                f"{redacted(remote)} has no locks, as it stores parameters at {opened.url}; Git LFS servers have locks",
-                hint="git theta locks --remote REMOTE, with a git remote that stores parameters on its Git LFS server",
-            )
-        return cls(workspace, redacted(remote), opened.plugin.locks(), pushed_ref(workspace.repo, remote))
+        return cls(workspace, redacted(remote), locks[address], ref)
 
     def held(self) -> HeldLocks:
         """Return all locks.
@@ -233,3 +231,40 @@ class RemoteLocks:
 
     def _shown(self, path: str) -> str:
         return self.workspace.repo.relative(path)
+
+
+def _locks_by_address(workspace: Workspace, remote: str, addresses: Sequence[str]) -> dict[str, Locks]:
+    """Open the locks at those addresses whose kind of remote has locks, at least one.
+
+    Raises:
+        UsageError: No address has locks.
+        ThetaError: See ``open_remote``; no address has locks, and this one could not be opened.
+    """
+    found: dict[str, Locks] = {}
+    urls: list[str] = []
+    failures: list[ThetaError] = []
+    for address in addresses:
+        try:
+            opened = open_remote(workspace, remote, address)
+        except ThetaError as error:
+            failures.append(error)
+            continue
+        urls.append(opened.url)
+        if isinstance(opened.plugin, LockingRemote):
+            found[address] = opened.plugin.locks()
+    if found:
+        return found
+    if failures:
+        raise failures[0]
+    raise UsageError(
+        f"{redacted(remote)} has no locks, as it stores parameters at {shortlist(urls)}; Git LFS servers have locks",
+        hint="git theta locks --remote REMOTE, with a git remote that stores parameters on its Git LFS server",
+    )
+
+
+def _has_locks(locks: Locks, ref: str | None) -> bool:
+    """Return whether a server has locks. One that cannot be asked counts, as the locks must not move meanwhile."""
+    try:
+        return locks.verify(ref) is not None
+    except RemoteError:
+        return True
