@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from git_theta_ext.checkpoint.packing import while_packed
 from git_theta_ext.checkpoint.scan import malformed, scan
 from git_theta_ext.checkpoint.writers import being_written
 from git_theta_ext.errors import ChangedError, FormatError
@@ -88,9 +89,10 @@ def describe(  # noqa: PLR0913 - named, and all but the first two have defaults
 
     def described(scanned: Scan) -> Described:
         content = scanned.unpacked or data
-        return _described(content, scanned, _hash(content, scanned, scanned.extents, threads, advance))
+        counted = _counted(data, scanned, advance)
+        return _described(content, scanned, _hash(content, scanned, scanned.extents, threads, counted))
 
-    scanned = scan(data, path, format_name, root)
+    scanned = scan(data, path, format_name, root, threads=threads, advance=advance)
     try:
         return described(scanned)
     except _LayoutError as error:
@@ -176,7 +178,7 @@ def clean(  # noqa: PLR0913 - named, and all but the first three have defaults
         PluginError: As ``scan``.
         StoreError: The store cannot be written.
     """
-    scanned = scan(data, path, format_name, store.root)
+    scanned = scan(data, path, format_name, store.root, threads=store.threads, advance=advance)
     if scanned.malformed is None:
         try:
             return _store(data, scanned, store, advance)
@@ -187,7 +189,14 @@ def clean(  # noqa: PLR0913 - named, and all but the first three have defaults
     return _store(data, scanned, store, advance)
 
 
+def _counted(data: Content, scanned: Scan, advance: Callable[[int], None]) -> Callable[[int], None]:
+    """Return what counts the bytes of the tensors, if ``advance`` counts those of the file."""
+    content = scanned.unpacked or data
+    return while_packed(advance, data.nbytes, content.nbytes, len(scanned.packings))
+
+
 def _store(data: FileBytes | memoryview, scanned: Scan, store: Store, advance: Callable[[int], None]) -> Described:
+    advance = _counted(data, scanned, advance)
     data = scanned.unpacked or data
     hashed: dict[str, _Hashed] = {}
     stored: set[str] = set()

@@ -7,7 +7,7 @@ import time
 import zlib
 from typing import TYPE_CHECKING
 
-from git_theta_ext.checkpoint.packing import pack, scratch
+from git_theta_ext.checkpoint.packing import Packer, while_packed
 from git_theta_ext.checkpoint.replace import identity
 from git_theta_ext.checkpoint.unfinished import Unfinished
 from git_theta_ext.errors import ManifestError
@@ -17,7 +17,6 @@ from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
-from git_theta_ext.util.written_file import WrittenFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,10 +78,11 @@ def populate(
     with reporting_os_errors(path), Unfinished(path, store.root) as unfinished:
         descriptor = unfinished.descriptor
         if layout.packings:
-            content = scratch(str(path), store.root)
-            _write(content.fileno(), layout, manifest, store, advance)
+            packer = Packer(str(path), store.root, store.threads, advance)
+            content = packer.scratch()
+            _write(content.fileno(), layout, manifest, store, while_packed(advance, layout.nbytes, layout.nbytes))
             content.nbytes = layout.nbytes
-            pack(content, layout.packings, WrittenFile(descriptor, str(path)), str(path), store.root)
+            packer.pack(content, layout.packings, descriptor)
         else:
             _write(descriptor, layout, manifest, store, advance)
         past = _past(expected)

@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from git_theta_ext.checkpoint.packing import unpack
+from git_theta_ext.checkpoint.packing import Packer, while_packed
 from git_theta_ext.errors import FormatError, PluginError
 from git_theta_ext.interfaces import NotedFields, NotSplittable
 from git_theta_ext.model.field_checksums import tensors_in_ranges
 from git_theta_ext.model.fields import ChecksumField, Extent, in_file_order
 from git_theta_ext.registry import detect_format, find_format
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from git_theta_ext.interfaces import Format
@@ -65,7 +66,15 @@ class Scan:
         return tuple(field for field in self.fields if isinstance(field, Extent))
 
 
-def scan(data: Content, path: str, format_name: str | None = None, root: Path | None = None) -> Scan:
+def scan(  # noqa: PLR0913 - named, and all but the first two have defaults
+    data: Content,
+    path: str,
+    format_name: str | None = None,
+    root: Path | None = None,
+    *,
+    threads: int = 0,
+    advance: Callable[[int], None] = no_progress,
+) -> Scan:
     """Find the tensors in a checkpoint, or in its content if it is compressed.
 
     A file that does not follow its format is an opaque file.
@@ -75,15 +84,18 @@ def scan(data: Content, path: str, format_name: str | None = None, root: Path | 
         path: For messages.
         format_name: Value of the ``theta-format`` attribute; None to detect the format from the content.
         root: Root of the store, for temporary files; None if there is none.
+        threads: Number of threads that unpack a compressed file; 0 for one per CPU.
+        advance: Called with the number of bytes done since the last call; most of those of a compressed file.
 
     Raises:
         PluginError: The format is not installed, or fails.
         StoreError: The content of a compressed file cannot be written to a temporary file.
     """
-    return _scan(data, path, format_name, root, _MOST_NESTED)
+    return _scan(data, format_name, Packer(path, root, threads, advance), _MOST_NESTED)
 
 
-def _scan(data: Content, path: str, format_name: str | None, root: Path | None, nested: int) -> Scan:
+def _scan(data: Content, format_name: str | None, packer: Packer, nested: int) -> Scan:
+    path = packer.path
     file_format = find_format(format_name) if format_name else detect_format(data)
     reason = None
     try:
@@ -95,10 +107,11 @@ def _scan(data: Content, path: str, format_name: str | None, root: Path | None, 
         reason = f"{path}: {error}"
     except FormatError as error:
         return malformed(data, path, error)
-    unpacked = unpack(data, path, root) if nested and format_name != _OPAQUE else None
+    unpacked = packer.unpack(data) if nested and format_name != _OPAQUE else None
     if isinstance(unpacked, tuple):
         content, packing = unpacked
-        inner = _scan(content, path, format_name, root, nested - 1)
+        advance = while_packed(packer.advance, data.nbytes, content.nbytes)
+        inner = _scan(content, format_name, replace(packer, advance=advance), nested - 1)
         return replace(inner, unpacked=inner.unpacked or content, packings=(packing, *inner.packings))
     reason = reason or unpacked
     return _opaque(data, reason, note=None if reason is None else f"{reason}; stored as an opaque file")

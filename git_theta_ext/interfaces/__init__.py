@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from git_theta_ext.util.files import sha256_of
     from git_theta_ext.util.libraries import is_installed, require
     from git_theta_ext.util.text import redacted
+    from git_theta_ext.util.threads import ordered_map
 
 __all__ = [
     "MAX_BRANCHES",
@@ -144,6 +145,7 @@ __all__ = [
     "is_real",
     "moved",
     "opaque",
+    "ordered_map",
     "pack_signs",
     "payload_size",
     "pieces",
@@ -189,6 +191,7 @@ _MODULES = (
     "interfaces.model_indexes",
     "model.model_index",
     "interfaces.containers",
+    "util.threads",
 )
 
 

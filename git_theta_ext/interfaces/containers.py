@@ -7,11 +7,27 @@ from typing import TYPE_CHECKING, Protocol
 from git_theta_ext.model.content import Content
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typing_extensions import Buffer
 
 
 class Target(Content, Protocol):
-    """A file that is being written. What was written can be read back."""
+    """A file that is being written. What was written can be read back, also by other threads."""
+
+    @property
+    def threads(self) -> int:
+        """Number of threads that may compress at the same time."""
+        ...
+
+    @property
+    def advance(self) -> Callable[[int], None]:
+        """Call this with the number of bytes of content that were compressed since the last call, to show progress."""
+        ...
+
+    def another(self) -> Target:
+        """Return an empty temporary file, which vanishes with the object, for what must not be held in memory."""
+        ...
 
     def write(self, offset: int, data: Buffer, /) -> None:
         """Write bytes at an offset, which may be beyond the end.

@@ -22,10 +22,22 @@ class MemoryTarget:
 
     Attributes:
         data: What was written.
+        threads: Number of threads that may compress.
+        done: Number of bytes of content that were compressed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 2) -> None:
         self.data = bytearray()
+        self.threads = threads
+        self.done = 0
+
+    def advance(self, nbytes: int) -> None:
+        """Count bytes that were compressed."""
+        self.done += nbytes
+
+    def another(self) -> MemoryTarget:
+        """Return an empty target."""
+        return MemoryTarget(self.threads)
 
     @property
     def nbytes(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from git_theta_ext.util.file_bytes import FileBytes
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
 class WrittenFile(FileBytes):
     """The bytes of a file that this process alone writes, which grows with what is written.
 
-    See ``git_theta_ext.interfaces.Target``. Not safe to write to from several threads.
+    Threads may write and read different parts of it at the same time.
     """
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        super().__init__(descriptor, path)
+        self._lock = Lock()
 
     def write(self, offset: int, data: Buffer) -> None:
         """Write bytes at an offset.
@@ -30,5 +35,11 @@ class WrittenFile(FileBytes):
             while view.nbytes:
                 written = os.pwrite(self.fileno(), view, offset)
                 view, offset = view[written:], offset + written
-        self.nbytes = max(self.nbytes, offset)
-        self.forget()
+        with self._lock:
+            self.nbytes = max(self.nbytes, offset)
+            self.forget()
+
+    def _read_ahead(self, start: int, end: int) -> memoryview:
+        # What is read ahead may have parts that another thread writes meanwhile, which then forgets all of it.
+        with self._lock:
+            return super()._read_ahead(start, end)

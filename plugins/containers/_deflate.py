@@ -18,7 +18,7 @@ from git_theta_ext.errors import FormatError
 from ._reference_deflate import ReferenceDeflate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from git_theta_ext.interfaces import Content
 
@@ -39,6 +39,8 @@ class Parameters(NamedTuple):
 
 
 _LEVELS = (6, 9, 1, 3, 4, 5, 2, 7, 8)
+FIRST_TRIED = Parameters(6, 8)
+"""What most writers use: the default of zlib."""
 _CANDIDATES = tuple(Parameters(level, memory) for memory in (8, 9) for level in _LEVELS)
 
 _EXPECTED = {
@@ -102,28 +104,39 @@ def inflate(stream: Content, most: int) -> Iterator[bytes]:
         raise FormatError("a compressed stream does not end")
 
 
-def deflate(content: Content, parameters: Parameters) -> Iterator[bytes]:
-    """Yield a raw deflate stream, which is the same on every machine."""
+def deflate(content: Content, parameters: Parameters, advance: Callable[[int], None]) -> Iterator[bytes]:
+    """Yield a raw deflate stream, which is the same on every machine.
+
+    Args:
+        content: What to compress.
+        parameters: How.
+        advance: Called with the number of bytes of the content that were compressed since the last call.
+    """
     compressor = _compressor(parameters)
     for start in range(0, content.nbytes, PIECE):
-        if made := compressor.compress(content[start : start + PIECE]):
+        piece = content[start : start + PIECE]
+        if made := compressor.compress(piece):
             yield made
+        advance(piece.nbytes)
     yield compressor.flush()
 
 
-def find_parameters(stream: Content, content: Content, hint: Parameters | None = None) -> Parameters | None:
+def find_parameters(
+    stream: Content, content: Content, advance: Callable[[int], None], hint: Parameters = FIRST_TRIED
+) -> Parameters | None:
     """Return the parameters that make a raw deflate stream of its content; None if none do.
 
     Args:
         stream: The stream.
         content: Its content.
+        advance: Called with the number of bytes of the content that were compressed since the last call.
         hint: Parameters to try first.
     """
     attempts = 0
-    for parameters in dict.fromkeys((hint or _CANDIDATES[0], *_CANDIDATES)):
+    for parameters in dict.fromkeys((hint, *_CANDIDATES)):
         if not _fits_head(stream, content, parameters):
             continue
-        if _is_made(stream, deflate(content, parameters)):
+        if _is_made(stream, deflate(content, parameters, advance)):
             return parameters
         attempts += content.nbytes > _HEAD
         if attempts == _MOST_ATTEMPTS:

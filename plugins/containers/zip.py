@@ -8,25 +8,30 @@ it is, because it is empty or compressed in another way.
 
 from __future__ import annotations
 
-import zlib
-from functools import reduce
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import NotSplittable
 
-from ..formats._part import Part  # noqa: TID252 - the package has another name where it is installed
-from ._deflate import Parameters, deflate, find_parameters, inflate, most_bytes, read_parameters
+from ._deflate import most_bytes, read_parameters
+from ._spool import crc32, read, write
 from ._zip_fields import DEFLATED, STORED, Sizes, needs_packing, read_archive
+from ._zip_members import compressed_members, unpack_members
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable
+    from typing import Protocol
 
     from typing_extensions import Buffer
 
     from git_theta_ext.interfaces import Content, Target
 
     from ._zip_fields import Archive, ArchiveMember
+
+    class _Writable(Protocol):
+        def write(self, offset: int, data: Buffer, /) -> None: ...
+
 
 _MAGIC = b"PK\3\4"
 _CHECKED = b"\0\1"
@@ -47,65 +52,48 @@ class ZipContainer:
             archive = read_archive(data)
             if sum(member.size for member in archive.members) > most_bytes(data.nbytes):
                 return None
-            contents: dict[int, _Written] = {}
+            places: list[tuple[ArchiveMember, int]] = []
 
-            def unpacked(member: ArchiveMember, at: int) -> Sizes:
+            def placed(member: ArchiveMember, at: int) -> Sizes:
                 if not member.size or member.method not in (STORED, DEFLATED):
-                    return _copied(data, member, target, at)
-                pieces = _pieces(member.part(data))
-                contents[member.number] = _write(
-                    inflate(member.part(data), member.size) if member.method == DEFLATED else pieces, target, at
-                )
+                    return Sizes(member.method, member.crc, write(target, at, read(member.part(data))))
+                places.append((member, at))
                 return Sizes(STORED, 0, member.size)
 
-            _rewrite(data, archive, target, unpacked)
-            for number, made in contents.items():
-                if (made.size, made.crc) != (archive.members[number].size, archive.members[number].crc):
-                    return None
-            recipe = _recipe(data, archive, target, contents)
-            return recipe if recipe and _comes_back(data, archive, target) else None
+            _rewrite(data, archive, target, placed)
+            found = unpack_members(data, places, target)
+            if not _comes_back(data, archive, target):
+                return None
         except (FormatError, NotSplittable):
             return None
+        recipe = bytearray(2 * len(archive.members))
+        for (member, _), parameters in zip(places, found, strict=True):
+            recipe[2 * member.number : 2 * member.number + 2] = _CHECKED if parameters is None else bytes(parameters)
+        return bytes(recipe)
 
     def pack(self, data: Content, recipe: bytes, target: Target) -> None:
         """Write the archive with the members compressed that the recipe says."""
         try:
             archive = read_archive(data)
-        except NotSplittable as error:
-            raise FormatError(str(error)) from error
-        if len(recipe) != 2 * len(archive.members):
-            raise FormatError(f"an archive of {len(archive.members)} members does not fit its recipe")
+            if len(recipe) != 2 * len(archive.members):
+                raise FormatError(f"an archive of {len(archive.members)} members does not fit its recipe")
+            chosen = {member: recipe[2 * member.number :][:2] for member in archive.members}
+            parameters = {m: read_parameters(two) for m, two in chosen.items() if any(two) and two != _CHECKED}
+            with closing(compressed_members(data, parameters, target)) as compressed:
 
-        def packed(member: ArchiveMember, at: int) -> Sizes:
-            chosen = recipe[2 * member.number :][:2]
-            if not any(chosen):
-                return _copied(data, member, target, at)
-            content = member.part(data)
-            checksum = reduce(lambda value, piece: zlib.crc32(piece, value), _pieces(content), 0)
-            if chosen == _CHECKED:
-                return _copied(data, member, target, at)._replace(crc=checksum)
-            return Sizes(DEFLATED, checksum, _write(deflate(content, read_parameters(chosen)), target, at).size)
+                def packed(member: ArchiveMember, at: int) -> Sizes:
+                    if member in parameters:
+                        return next(compressed)(at)
+                    part = member.part(data)
+                    checksum = crc32(part) if chosen[member] == _CHECKED else member.crc
+                    return Sizes(member.method, checksum, write(target, at, read(part)))
 
-        try:
-            _rewrite(data, archive, target, packed)
+                _rewrite(data, archive, target, packed)
         except NotSplittable as error:
             raise FormatError(str(error)) from error
 
 
-_PIECE = 1 << 18
 CONTAINER = ZipContainer()
-
-
-class _Writable(Protocol):
-    def write(self, offset: int, data: Buffer, /) -> None: ...
-
-
-class _Written(NamedTuple):
-    """Where bytes were written, how many, and their CRC-32."""
-
-    at: int
-    size: int
-    crc: int
 
 
 def _rewrite(data: Content, archive: Archive, target: _Writable, write: Callable[[ArchiveMember, int], Sizes]) -> None:
@@ -124,39 +112,6 @@ def _rewrite(data: Content, archive: Archive, target: _Writable, write: Callable
         target.write(at, descriptor)
         at += len(descriptor)
     target.write(at, archive.directory_at(at, moved))
-
-
-def _pieces(content: Content) -> Iterator[memoryview]:
-    for start in range(0, content.nbytes, _PIECE):
-        yield content[start : start + _PIECE]
-
-
-def _write(pieces: Iterable[bytes | memoryview], target: Target, at: int) -> _Written:
-    size = checksum = 0
-    for piece in pieces:
-        target.write(at + size, piece)
-        size, checksum = size + len(piece), zlib.crc32(piece, checksum)
-    return _Written(at, size, checksum)
-
-
-def _copied(data: Content, member: ArchiveMember, target: Target, at: int) -> Sizes:
-    return Sizes(member.method, member.crc, _write(_pieces(member.part(data)), target, at).size)
-
-
-def _recipe(data: Content, archive: Archive, target: Target, contents: Mapping[int, _Written]) -> bytes | None:
-    """Return the recipe; None if a member cannot be made again."""
-    recipe = bytearray(2 * len(archive.members))
-    hint: Parameters | None = None
-    for number, made in contents.items():
-        member = archive.members[number]
-        chosen = _CHECKED
-        if member.method == DEFLATED:
-            hint = find_parameters(member.part(data), Part(target, made.at, made.at + made.size), hint)
-            if hint is None:
-                return None
-            chosen = bytes(hint)
-        recipe[2 * number : 2 * number + 2] = chosen
-    return bytes(recipe)
 
 
 def _comes_back(data: Content, archive: Archive, content: Content) -> bool:

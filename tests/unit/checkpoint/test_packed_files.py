@@ -14,12 +14,13 @@ import pytest
 
 from git_theta_ext.checkpoint.clean import clean, describe
 from git_theta_ext.checkpoint.file import open_checkpoint_file
-from git_theta_ext.checkpoint.populate import populate
+from git_theta_ext.checkpoint.populate import populate, read_layout
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.model.layout import Packing
 from git_theta_ext.model.manifest import Parameter, Skeleton
 from git_theta_ext.model.tensor import tensor_digest
+from git_theta_ext.registry import find_container
 from git_theta_ext.store.store import Store
 from git_theta_ext.util.file_bytes import open_bytes
 
@@ -81,6 +82,34 @@ def test_a_compressed_file_comes_back_through_the_store(name, store, tmp_path):
     assert described.manifest == describe(memoryview(data), name).manifest
     path.unlink()
     assert written(described.manifest, store, path) == data
+
+
+@pytest.mark.parametrize("name", ["m.npz", "m.npy.gz", "m.npz.gz"])
+def test_progress_counts_the_bytes_of_the_file_while_they_are_compressed(name, store, tmp_path, monkeypatch):
+    array, target = np.random.default_rng(0).standard_normal((4, 8192)), io.BytesIO()
+    np.savez_compressed(target, *array) if "npz" in name else np.save(target, array)
+    data = gzip.compress(target.getvalue()) if name.endswith("gz") else target.getvalue()
+    steps, packing = [], []
+    kind = type(find_container("zip" if "npz" in name else "gzip"))
+
+    def counted(method):
+        def count(self, content, *args):
+            result = method(self, content, *args)
+            packing.append(sum(steps))
+            return result
+
+        return count
+
+    monkeypatch.setattr(kind, "unpack", counted(kind.unpack))
+    monkeypatch.setattr(kind, "pack", counted(kind.pack))
+    manifest = clean(memoryview(data), name, store, advance=steps.append).manifest
+    assert min(steps) > 0
+    assert 0.8 * len(data) < packing[0] < sum(steps) <= len(data)
+    assert len(data) - sum(steps) < 0.1 * len(data)
+    steps.clear()
+    layout = read_layout(manifest, store, name)
+    populate(manifest, store, tmp_path / name, Expected.at(tmp_path / name), steps.append)
+    assert 0.5 * layout.nbytes < packing[1] <= sum(steps) <= layout.nbytes
 
 
 def test_tensors_are_those_of_the_file_without_compression(store):

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import threading
 import zipfile
 import zlib
 
@@ -13,7 +14,7 @@ from git_theta_ext.registry import built_in, detect_format, find_container
 from git_theta_ext.testing import ContainerTests
 from git_theta_ext.testing.containers import MemoryTarget, packed, unpacked
 from git_theta_ext.testing.formats import lay_out
-from git_theta_plugins.containers import _deflate
+from git_theta_plugins.containers import _deflate, _spool, _zip_members
 from git_theta_plugins.containers._reference_deflate import ReferenceDeflate
 
 RNG = np.random.default_rng(5)
@@ -205,6 +206,56 @@ def test_an_archive_that_states_a_wrong_checksum_or_size_is_left_as_it_is():
         value = int.from_bytes(data[at + offset : at + offset + width], "little") ^ 1
         damaged = data[: at + offset] + value.to_bytes(width, "little") + data[at + offset + width :]
         assert unpacked(find_container("zip"), damaged) is None
+
+
+def test_members_are_compressed_in_threads_and_give_what_one_thread_gives(monkeypatch):
+    members = {deflated(str(n)): bytes([n]) * 5 + noise for n, noise in enumerate([TEXT, FLOATS, MIXED, b"x", FLOATS])}
+    data = archive(members)
+    met = threading.Barrier(2)
+
+    def together(content, *args):
+        if threading.current_thread() is not threading.main_thread() and content.nbytes > 6:
+            met.wait(timeout=60)
+        return _deflate.deflate(content, *args)
+
+    monkeypatch.setattr(_zip_members, "deflate", together)
+    content, recipe = unpacked(find_container("zip"), data)
+    for threads in (1, 2, 5):
+        target = MemoryTarget(threads)
+        assert find_container("zip").unpack(memoryview(data), target) == recipe
+        assert bytes(target.data) == content
+        target = MemoryTarget(threads)
+        find_container("zip").pack(memoryview(content), recipe, target)
+        assert bytes(target.data) == data
+        assert target.done == sum(map(len, members.values()))
+        met.reset()
+
+
+def test_the_parameters_of_a_member_are_those_that_were_found_in_turn(monkeypatch):
+    """A member that many parameters make has those of the one before it, also if a thread did not know them yet."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
+        for n, content in enumerate([TEXT, b"x", FLOATS, b"y"]):
+            made.writestr(str(n), content)
+    guessed = threading.Event()
+
+    def late(stream, content, advance, hint):
+        if content.nbytes > 1:
+            assert guessed.wait(timeout=60)
+        elif threading.current_thread() is not threading.main_thread():
+            guessed.set()
+        return _deflate.find_parameters(stream, content, advance, hint)
+
+    monkeypatch.setattr(_zip_members, "find_parameters", late)
+    target = MemoryTarget(2)
+    assert find_container("zip").unpack(memoryview(data.getvalue()), target) == b"\1\x08" * 4
+
+
+def test_compressed_members_wait_in_files_if_they_are_large(monkeypatch):
+    monkeypatch.setattr(_spool, "_HELD", 1 << 10)
+    data = archive({deflated("a"): FLOATS, deflated("b"): TEXT, deflated("c"): FLOATS[::-1]})
+    found = unpacked(find_container("zip"), data)
+    assert packed(find_container("zip"), *found) == data
 
 
 def test_a_recipe_for_another_number_of_members_is_refused():
