@@ -1,6 +1,7 @@
 """Write a version of a checkpoint to a file or to standard output, or all files of a directory to a directory.
 
-For archives, and for tools that do not use git.
+For archives, and for tools that do not use git. With --to or --param, writes the parameters of one model in another
+format, or refuses those that the format cannot hold without a loss.
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
+from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import ChangedError, UsageError
 from git_theta_ext.git.revisions import find_object, manifest_of
+from git_theta_ext.operations.conversion.export import export_parameters
+from git_theta_ext.operations.conversion.output import check_output
+from git_theta_ext.operations.conversion.targets import TARGETS, named_target, target_of
+from git_theta_ext.operations.conversion.tensors import chosen
 from git_theta_ext.operations.export import export_files, files_below
-from git_theta_ext.operations.model_names import full_path
+from git_theta_ext.operations.model_names import find_version, full_path
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.util.folders import temporary_folder
 
@@ -45,12 +51,18 @@ def register(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="file or directory to write; - is standard output")
     parser.add_argument("-f", "--force", action="store_true", help="replace existing files")
+    parser.add_argument("--to", metavar="FORMAT", help=f"format to write: {', '.join(TARGETS)}")
+    parser.add_argument(
+        "--param", metavar="GLOB", action="append", default=[], help="only parameters of that name; can be repeated"
+    )
     add_options(parser)
 
 
 @in_workspace
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Export a version."""
+    if args.to is not None or args.param:
+        return _converted(output, workspace, args)
     if str(args.file) != _STDOUT and (files := _files(workspace, args.object)):
         return _directory(output, workspace, files, args)
     manifest = manifest_of(workspace.repo, args.object, command=f"git theta export {{}} {quote(str(args.file))}")
@@ -82,6 +94,30 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         )
     os.utime(args.file)  # make and similar tools expect a current date
     output.result({"file": str(args.file), "bytes": stat.st_size}, [f"wrote {args.file}"])
+    return 0
+
+
+def _converted(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
+    target = target_of(args.file) if args.to is None else named_target(args.to)
+    version = find_version(workspace.repo, args.object, command=f"git theta export --to {target.name} {{}} FILE")
+    hint = f"git theta show {quote(args.object)}"
+    names = chosen(version.parameters, args.param, place=args.object, hint=hint)
+    if str(args.file) == _STDOUT:
+        if target.directory:
+            raise UsageError(f"{target.name} is a directory", hint="git theta export -h")
+        with temporary_folder(workspace.store.root) as folder:
+            path = folder / "converted"
+            export_parameters(workspace, version, names, target, path, label=args.object)
+            with path.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+        return 0
+    options = "".join(f" --param {quote(pattern)}" for pattern in args.param)
+    command = f"git theta export --force --to {target.name}{options} {quote(args.object)} {quote(str(args.file))}"
+    check_output(target, args.file, force=args.force, command=command)
+    export_parameters(workspace, version, names, target, args.file, label=args.object)
+    size = sum(file.stat().st_size for file in [args.file, *args.file.rglob("*")] if file.is_file())
+    data = {"file": str(args.file), "format": target.name, "parameters": names, "bytes": size}
+    output.result(data, [f"wrote {args.file}: {plural(len(names), 'parameter')} as {target.name}"])
     return 0
 
 

@@ -16,11 +16,10 @@ from git_theta_ext.cli.commands.ls_files import describe, parameter_lines, summa
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import human_bytes, plural
-from git_theta_ext.errors import ThetaError, UsageError
+from git_theta_ext.errors import MissingError, ThetaError, UsageError
 from git_theta_ext.merging.reporting.adapters import describe_adapter
-from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.model_names import find_version
-from git_theta_ext.operations.sync.fetch import ensure_local
+from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.util.streaming import Moments
 from git_theta_ext.util.text import similar
 
@@ -86,8 +85,8 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         part = replace(manifest, parameters={name: manifest.parameters[name] for name in unit.members})
         output.result(unit.to_dict(), [unit.label, *parameter_lines(part)])
         return 0
-    parameter = _find(manifest, args.parameter, args.object)
-    _fetch(workspace, manifest, args.parameter)
+    parameter = find_parameter(manifest.parameters, args.parameter, args.object)
+    fetch_parameter(workspace, args.parameter, parameter)
     if args.raw:
         for chunk in workspace.store.stream(parameter.digest, parameter.spec):
             sys.stdout.buffer.write(chunk)
@@ -163,10 +162,20 @@ def _is_checkpoint(repo: Repository, rev: str, path: str) -> bool:
         return False
 
 
-def _find(manifest: Manifest, name: str, place: str) -> Parameter:
-    parameter = manifest.parameters.get(name)
+def find_parameter(parameters: Mapping[str, Parameter], name: str, place: str) -> Parameter:
+    """Return a parameter.
+
+    Args:
+        parameters: The parameters by name.
+        name: What the user typed.
+        place: What has the parameters, as the user types it.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
+    parameter = parameters.get(name)
     if parameter is None:
-        near = similar(name, manifest.parameters)
+        near = similar(name, parameters)
         raise UsageError(
             f"{place} has no parameter {name!r}",
             hint=f"git theta show {quote(place)} {quote(near)}"
@@ -176,9 +185,16 @@ def _find(manifest: Manifest, name: str, place: str) -> Parameter:
     return parameter
 
 
-def _fetch(workspace: Workspace, manifest: Manifest, name: str) -> None:
-    alone = Manifest(manifest.format, manifest.skeleton, {name: manifest.parameters[name]})
-    ensure_local(workspace, [alone])
+def fetch_parameter(workspace: Workspace, name: str, parameter: Parameter) -> None:
+    """Fetch a parameter if it is not here.
+
+    Raises:
+        MissingError: No remote has it.
+    """
+    try:
+        ensure_digests(workspace, [parameter.digest])
+    except MissingError as error:
+        raise MissingError(f"{name}: {error.message}", hint=error.hint) from error
 
 
 def _lines(data: Mapping[str, Any]) -> Iterator[str]:

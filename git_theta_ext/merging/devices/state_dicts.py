@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 # The types of these in models, which differ from those that merges compute with.
-_WHOLE = {"BOOL": "bool", "C64": "complex64", "C128": "complex128"}
+_WHOLE = {"BOOL": "bool", "C64": "complex64", "C128": "complex128", "F8_E8M0": "float8_e8m0fnu"}
 
 
 @cache
-def _types() -> dict[str, torch.dtype]:
+def element_types() -> dict[str, torch.dtype]:
+    """Return torch's type for each element type that this version of torch has."""
     import torch
 
-    return {name: getattr(torch, text) for name, text in (TORCH | _WHOLE).items()}
+    return {name: getattr(torch, text) for name, text in (TORCH | _WHOLE).items() if hasattr(torch, text)}
 
 
 def to_bytes(name: str, tensor: torch.Tensor) -> tuple[TensorSpec, memoryview]:
@@ -32,7 +33,7 @@ def to_bytes(name: str, tensor: torch.Tensor) -> tuple[TensorSpec, memoryview]:
     """
     import torch
 
-    names = {dtype: text for text, dtype in _types().items()}
+    names = {dtype: text for text, dtype in element_types().items()}
     if tensor.dtype not in names or tensor.layout is not torch.strided:
         raise FormatError(
             f"parameter {name!r} is a tensor of {tensor.dtype}, {tensor.layout}, which is not supported",
@@ -50,9 +51,9 @@ def to_tensor(spec: TensorSpec, data: Buffer) -> torch.Tensor:
     """
     import torch
 
-    if spec.dtype.name not in _types():
+    if spec.dtype.name not in element_types():
         raise FormatError(f"torch does not support the element type {spec.dtype.name}")
-    dtype = _types()[spec.dtype.name]
+    dtype = element_types()[spec.dtype.name]
     if not spec.elements:
         return torch.empty(spec.shape, dtype=dtype)
     return torch.frombuffer(data, dtype=dtype).reshape(spec.shape)

@@ -224,6 +224,7 @@ _NOTHING_TO_TYPE = {
     "did you mean X=X?",
     "did you mean X?",
     "free some space there and try again",
+    "choose another name",
     "give credentials in the environment, and the rest as theta.remote.NAME.endpoint and .region",
     "give it the shape [rows, 1] or [1, columns], or list feedforward_modules in adapter_config.json",
     "give one weight for each side, ours first",

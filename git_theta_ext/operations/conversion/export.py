@@ -1,0 +1,73 @@
+"""Write parameters of a version in another format."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import FormatError, ManifestError
+from git_theta_ext.operations.conversion.output import writing
+from git_theta_ext.operations.conversion.tensors import StoredTensors
+from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.registry import find_format
+from git_theta_ext.store.skeletons import read_skeleton
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from git_theta_ext.model.model_version import ModelVersion
+    from git_theta_ext.operations.conversion.targets import Target
+    from git_theta_ext.operations.workspace import Workspace
+
+_SAFETENSORS = "safetensors"
+_TORCH = frozenset({"torch_legacy", "torch_zip"})
+
+
+def export_parameters(  # noqa: PLR0913 - named
+    workspace: Workspace, version: ModelVersion, names: Sequence[str], target: Target, path: Path, *, label: str
+) -> None:
+    """Write parameters of a version in another format, and fetch what is missing.
+
+    Args:
+        workspace: The repository and its store.
+        version: The version.
+        names: Its parameters that are written.
+        target: The format.
+        path: The file to replace, or the directory to create.
+        label: Name of the version in messages.
+
+    Raises:
+        FormatError: A parameter cannot be written without a loss.
+        ManifestError: The version has conflicts.
+        MissingError: A tensor is neither here nor on a remote.
+        CorruptError: A stored tensor is damaged.
+        LibraryError: A library that the format takes is not installed.
+        StoreError: The output cannot be written.
+    """
+    if version.format == "opaque":
+        raise FormatError(f"{label} is in the format opaque, which has no parameters")
+    if any(shard.conflicted for shard in version.shards.values()):
+        raise ManifestError(f"{label} has conflicts", hint="git theta resolve")
+    parameters = {name: version.parameters[name] for name in names}
+    target.check({name: parameter.spec for name, parameter in parameters.items()})
+    skeletons = {shard.skeleton.digest for shard in version.shards.values()}
+    with workspace.reporter.progress("fetching", 0) as advance:
+        ensure_digests(workspace, {*skeletons, *(parameter.digest for parameter in parameters.values())}, advance)
+    metadata = _metadata(workspace, version)
+    total = sum(parameter.spec.nbytes for parameter in parameters.values())
+    with workspace.reporter.progress("writing", total) as advance, writing(target, path) as output:
+        target.write(output, StoredTensors(workspace.store, parameters, advance), metadata)
+
+
+def _metadata(workspace: Workspace, version: ModelVersion) -> dict[str, str]:
+    """Return the texts that a file of safetensors with the parameters has: those of the file that they come from."""
+    if version.format in _TORCH:
+        return {"format": "pt"}
+    if version.format != _SAFETENSORS:
+        return {}
+    manifest = next(iter(version.shards.values()))
+    layout = read_skeleton(workspace.store, manifest.skeleton, parameters=len(manifest.parameters))
+    facts = find_format(_SAFETENSORS).facts(layout)
+    texts = {key: json.loads(value) for key, value in facts.items() if value.startswith(b'"')}
+    return {key: text for key, text in texts.items() if isinstance(text, str)}

@@ -1,0 +1,100 @@
+"""What checkpoints are converted to: element types that exist there, and what writes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import FormatError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from git_theta_ext.model.tensor import TensorSpec
+    from git_theta_ext.operations.conversion.tensors import Tensors
+
+_PACKAGE = "git_theta_ext.operations.conversion"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What checkpoints can be converted to.
+
+    Attributes:
+        name: What users type.
+        module: Module with ``types``, ``refuse`` and ``write``.
+        summary: What is written, in Markdown.
+        suffixes: File names that mean it.
+        directory: Whether it is a directory instead of a file.
+        options: Further arguments of ``write``.
+    """
+
+    name: str
+    module: str
+    summary: str
+    suffixes: tuple[str, ...] = ()
+    directory: bool = False
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def check(self, specs: Mapping[str, TensorSpec]) -> None:
+        """Refuse tensors that cannot be written without a loss.
+
+        Raises:
+            FormatError: The message names the parameter and the reason.
+            LibraryError: A library that it takes is not installed.
+        """
+        module = import_module(f"{_PACKAGE}.{self.module}")
+        types: Mapping[str, object] = module.types()
+        for name, spec in specs.items():
+            if spec.dtype.name not in types:
+                kind = spec.dtype.name
+                what = f"has elements of the type {kind}" if spec.dtype.kind != "opaque" else f"has blocks of {kind}"
+                raise FormatError(f"parameter {name!r} {what}, which {self.name} does not have", hint=self._hint)
+        module.refuse(specs)
+
+    def write(self, path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> None:
+        """Write tensors that ``check`` accepted.
+
+        Args:
+            path: The file, or the directory, which exists and is empty.
+            tensors: What to write, in this order if the format has one.
+            metadata: Texts by key, for formats that have some.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        write: Callable[..., None] = import_module(f"{_PACKAGE}.{self.module}").write
+        write(path, tensors, metadata, **self.options)
+
+    @property
+    def _hint(self) -> str:
+        return "choose other parameters with --param, or another format with --to"
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("safetensors", "safetensors_file", "a file of safetensors", (".safetensors",)),
+        Target("torch", "torch_file", "a file of `torch.save` with a state dict", (".pt", ".pth", ".bin", ".ckpt")),
+        Target("npz", "npz_file", "an uncompressed archive of numpy", (".npz",)),
+    )
+}
+"""Name to target."""
+
+
+def named_target(name: str) -> Target:
+    """Return the target of a name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in TARGETS:
+        raise UsageError(f"unknown format {name!r}", hint=f"use one of {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+def target_of(path: Path) -> Target:
+    """Return the target that the name of a file means; safetensors if it means none."""
+    return next((target for target in TARGETS.values() if path.suffix in target.suffixes), TARGETS["safetensors"])

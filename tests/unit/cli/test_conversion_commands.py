@@ -1,0 +1,101 @@
+"""``git theta export --to`` and ``git theta cat``."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from helpers import ATTENTION, EMBEDDING, MLP, MODEL, run_here, tensors
+
+from git_theta_ext.cli.main import main
+
+
+@pytest.fixture
+def one(module_repo, monkeypatch):
+    """Work in a repository with one version of the small model."""
+    monkeypatch.chdir(module_repo.path)
+    if not (module_repo.path / MODEL).exists():
+        module_repo.write_model(seed=1)
+        module_repo.commit("one")
+    return module_repo
+
+
+def values_of(data):
+    """Return the tensors in a file of safetensors, and its metadata."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    metadata = header.pop("__metadata__", None)
+    content = {}
+    for name, entry in header.items():
+        begin, end = (8 + length + at for at in entry["data_offsets"])
+        content[name] = (entry["dtype"], tuple(entry["shape"]), data[begin:end])
+    return content, metadata
+
+
+def test_chosen_parameters_are_written_with_the_metadata_of_their_file(one, run_json, tmp_path):
+    target = tmp_path / "part.safetensors"
+    done = run_json("export", f"HEAD:{MODEL}", str(target), "--param", "*.attention.weight")
+    assert done == {
+        "file": str(target),
+        "format": "safetensors",
+        "parameters": ATTENTION,
+        "bytes": target.stat().st_size,
+    }
+    content, metadata = values_of(target.read_bytes())
+    assert content == {name: tensors(1)[name] for name in ATTENTION}
+    assert metadata == {"format": "pt", "note": "kept to the byte"}
+
+
+def test_a_model_is_converted_to_torch_and_to_standard_output(one, tmp_path, capfdbinary):
+    target = tmp_path / "model.pt"
+    assert main(["export", f"HEAD:{MODEL}", str(target), "--to", "torch"]) == 0
+    assert capfdbinary.readouterr().out.endswith(b"14 parameters as torch\n")
+    loaded = torch.load(target, weights_only=True)
+    assert {name: bytes(t.view(torch.uint8).numpy().data) for name, t in loaded.items()} == {
+        name: data for name, (_, _, data) in tensors(1).items()
+    }
+    assert main(["export", f"HEAD:{MODEL}", "-", "--to", "torch"]) == 0
+    assert capfdbinary.readouterr().out == target.read_bytes()
+
+
+def test_what_cannot_be_converted_is_named_and_nothing_is_written(one, tmp_path, capsys):
+    target = tmp_path / "model.npz"
+    assert main(["export", f"HEAD:{MODEL}", str(target), "--to", "npz"]) == 4
+    assert f"parameter {MLP[0]!r} has elements of the type BF16, which npz does not have" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert main(["export", f"HEAD:{MODEL}", str(target), "--to", "npz", "--param", EMBEDDING]) == 0
+    with np.load(target) as archive:
+        assert archive[EMBEDDING].tobytes() == tensors(1)[EMBEDDING][2]
+
+
+def test_an_existing_file_is_replaced_only_if_forced(one, tmp_path, capsys):
+    target = tmp_path / "model.pt"
+    target.write_bytes(b"precious")
+    assert main(["export", f"HEAD:{MODEL}", str(target), "--to", "torch"]) == 2
+    hint = capsys.readouterr().err.splitlines()[-1]
+    assert target.read_bytes() == b"precious"
+    assert main(hint.removeprefix("hint: git theta ").split()) == 0
+    assert len(torch.load(target, weights_only=True)) == len(tensors(1))
+
+
+def test_an_unknown_parameter_is_named_with_a_similar_one(one, tmp_path, capsys):
+    assert main(["export", f"HEAD:{MODEL}", str(tmp_path / "x"), "--param", "embeddings.word.weigth"]) == 2
+    assert f"did you mean {EMBEDDING}?" in capsys.readouterr().err
+
+
+def test_cat_writes_the_bytes_of_a_parameter(one, capfdbinary):
+    assert main(["cat", f"HEAD:{MODEL}", MLP[0]]) == 0
+    assert capfdbinary.readouterr().out == tensors(1)[MLP[0]][2]
+
+
+def test_cat_writes_a_file_of_numpy(one, capfdbinary):
+    assert main(["cat", "--npy", f"HEAD:{MODEL}", ATTENTION[0]]) == 0
+    array = np.load(io.BytesIO(capfdbinary.readouterr().out))
+    assert array.shape == (64, 64)
+    assert array.tobytes() == tensors(1)[ATTENTION[0]][2]
+    assert main(["cat", "--npy", f"HEAD:{MODEL}", MLP[0]]) == 4
+    assert b"BF16, which numpy does not have" in capfdbinary.readouterr().err
+    assert "did you mean" not in run_here(["cat", f"HEAD:{MODEL}", "nothing"], one.path).stderr
