@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from pathlib import Path
-from shlex import join
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.opening import in_workspace
@@ -67,7 +66,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     compared = Compared.of(workspace.repo, args.words, args.paths, cached=args.cached)
     diffs, unmerged = diff_models(workspace, compared)
     if args.html is not None:
-        title = f"git theta diff {join([*args.words, *(['--', *args.paths] if args.paths else [])])}"
+        title = " ".join(["git theta diff", *args.words, *(["--", *args.paths] if args.paths else [])])
         with reporting_os_errors(args.html), writing_output(args.html) as page:
             page.write_text(page_of(diff_page(title, diffs)), encoding="utf-8")
     if output.mode == "human":
