@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """The effective rank of a change: how many singular values hold 99 % of what is no rounding error.
+    """The effective rank of a change: how many singular values hold 99.9 % of what is no rounding error.
 
     Attributes:
         value: The rank, or a lower bound of it.
-        exact: Whether it is not just a lower bound. High ranks are not counted.
+        exact: Whether it is not just a lower bound. High ranks are not counted, nor what rounding hides.
     """
 
     value: int
     exact: bool = True
 
     def __str__(self) -> str:
-        return str(self.value) if self.exact else f"> {self.value}"
+        return str(self.value) if self.exact else f"≥ {self.value}"
 
 
 @dataclass(frozen=True, slots=True)

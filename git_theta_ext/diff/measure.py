@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.diff.distance import Distance, combined
-from git_theta_ext.model.floats import to_float
+from git_theta_ext.diff.sketch import Sketch, rank_of, rounding_noise
+from git_theta_ext.model.floats import components, is_wide, to_float
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,57 +17,187 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.model.dtypes import Dtype
+    from git_theta_ext.model.tensor import TensorSpec
 
 _UNSIGNED = {8: "u1", 16: "<u2", 32: "<u4", 64: "<u8"}
-# Squares of values within these bounds neither overflow nor vanish in float64.
+_BLOCK = 1 << 15
+"""Elements whose floats fit into a core's cache together with their differences."""
+
 _SAFE = (1e-140, 1e140)
+"""Squares of values within these bounds neither overflow nor vanish in float64."""
+
+_SAFE_SQUARES = (1e-24, 1e30)
+"""Sums of squares within these bounds are exact enough in float32, since single squares that vanish do not matter."""
 
 
-def measure(old: Iterable[Buffer], new: Iterable[Buffer], dtype: Dtype) -> Distance:
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What was measured of a part of a tensor.
+
+    Attributes:
+        distance: Of the part.
+        sketch: For the rank of the change; None if nothing changed, or if the tensor is no matrix.
+    """
+
+    distance: Distance
+    sketch: NDArray[Any] | None = None
+
+
+def comparable(old: TensorSpec, new: TensorSpec) -> bool:
+    """Return whether two tensors can be measured: if they have one shape, and one type or both a float type."""
+    if old.shape != new.shape:
+        return False
+    return old.dtype == new.dtype or (
+        old.dtype.arithmetic and new.dtype.arithmetic and components(old.dtype) == components(new.dtype)
+    )
+
+
+class Measurement:
+    """Measures the distance between two tensors that are ``comparable``.
+
+    Args:
+        old: The older tensor.
+        new: The newer tensor.
+    """
+
+    def __init__(self, old: TensorSpec, new: TensorSpec) -> None:
+        self._old, self._new = old, new
+        self._distances: list[Distance] = []
+        self._sketch: NDArray[Any] | None = None
+
+    def piece(self, old: Buffer, new: Buffer, first: int) -> Piece:
+        """Measure a part of both tensors. Parts can be measured in several threads.
+
+        Args:
+            old: The little-endian bytes, whole elements.
+            new: The same elements.
+            first: Index of the first element.
+
+        Raises:
+            ValueError: The parts have different sizes.
+        """
+        before, after = memoryview(old).cast("B"), memoryview(new).cast("B")
+        old_bits, new_bits = self._old.dtype.bits, self._new.dtype.bits
+        elements = before.nbytes * 8 // old_bits
+        if elements != after.nbytes * 8 // new_bits:
+            raise ValueError("the parts of the two tensors have different sizes")
+        if not self._old.dtype.arithmetic:
+            return Piece(Distance(elements, _changed(before, after, old_bits)))
+        sketch = Sketch.of(self._new)
+        distances = []
+        for start in range(0, elements, _BLOCK):
+            end = min(start + _BLOCK, elements)
+            distance, difference = _block(
+                before[start * old_bits // 8 : end * old_bits // 8],
+                after[start * new_bits // 8 : end * new_bits // 8],
+                self._old.dtype,
+                self._new.dtype,
+            )
+            distances.append(distance)
+            if sketch is not None and difference is not None:
+                sketch.add(difference, first + start)
+        total = combined(distances) or Distance(0, 0)
+        return Piece(total, sketch.total if sketch is not None and total.changed else None)
+
+    def add(self, piece: Piece) -> None:
+        """Add what was measured of a part."""
+        self._distances.append(piece.distance)
+        if piece.sketch is not None:
+            self._sketch = piece.sketch if self._sketch is None else self._sketch + piece.sketch
+
+    def result(self) -> Distance:
+        """Return the distance when all parts were added."""
+        empty = (0.0, 0.0, 0.0, 0.0) if self._old.dtype.arithmetic else ()
+        distance = combined(self._distances) or Distance(0, 0, *empty)
+        if self._sketch is None or distance.norm_old is None or distance.norm_new is None:
+            return distance
+        noise = rounding_noise(self._old.dtype, distance.norm_old) + rounding_noise(self._new.dtype, distance.norm_new)
+        # Elements that did not change were rounded alike.
+        return replace(distance, rank=rank_of(self._sketch, self._new, noise * distance.share))
+
+
+def measure(
+    old: Iterable[Buffer], new: Iterable[Buffer], spec: TensorSpec, old_spec: TensorSpec | None = None
+) -> Distance:
     """Measure the distance between two versions of a tensor.
 
     Args:
         old: The little-endian bytes, in chunks of whole elements and whole bytes.
-        new: The same, in chunks of the same sizes. A chunk is not used after the next one is requested.
-        dtype: The element type of both.
+        new: The same, in chunks of as many elements. A chunk is not used after the next one is requested.
+        spec: The newer tensor.
+        old_spec: The older tensor, if its type is another one.
 
     Raises:
         ValueError: The chunks of the two tensors have different sizes.
     """
-    pieces: list[Distance] = []
+    measurement = Measurement(old_spec or spec, spec)
+    first = 0
     for old_piece, new_piece in zip(old, new, strict=True):
-        if memoryview(old_piece).nbytes != memoryview(new_piece).nbytes:
-            raise ValueError("the chunks of the two tensors have different sizes")
-        pieces.append(_piece(old_piece, new_piece, dtype))
-    empty = (0.0, 0.0, 0.0, 0.0) if dtype.arithmetic else ()
-    return combined(pieces) or Distance(0, 0, *empty)
+        piece = measurement.piece(old_piece, new_piece, first)
+        measurement.add(piece)
+        first += piece.distance.elements
+    return measurement.result()
 
 
-def _piece(old: Buffer, new: Buffer, dtype: Dtype) -> Distance:
+def _block(
+    old: memoryview, new: memoryview, old_dtype: Dtype, new_dtype: Dtype
+) -> tuple[Distance, NDArray[Any] | None]:
+    """Measure as many elements as fit into the cache; return the difference, too, if there is one."""
     import numpy as np
 
-    elements = memoryview(old).nbytes * 8 // dtype.bits
-    changed = _changed(old, new, dtype.bits)
-    if not dtype.arithmetic:
-        return Distance(elements, changed)
-    before = to_float(old, dtype).astype(np.float64)
-    after = to_float(new, dtype).astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        difference = np.subtract(after, before, out=np.zeros_like(after), where=after != before)
-        flips = int(np.count_nonzero(np.sign(before) * np.sign(after) < 0))
-    return Distance(
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        before, after = to_float(old, old_dtype), to_float(new, new_dtype)
+        elements = before.size // components(old_dtype)
+        changed = _changed(old, new, old_dtype.bits) if old_dtype == new_dtype else _unequal(before, after)
+        if is_wide(old_dtype) or is_wide(new_dtype):
+            return _exact_block(before, after, elements, changed)
+        square_old, square_new = float(before @ before), float(after @ after)
+        if not (_is_safe(square_old) and _is_safe(square_new)):
+            return _exact_block(before, after, elements, changed)
+        norm_old, norm_new = math.sqrt(square_old), math.sqrt(square_new)
+        if not changed:
+            return Distance(elements, 0, 0.0, norm_old, norm_new, 0.0), None
+        difference = after - before
+        square = float(difference @ difference)
+        norm = math.sqrt(square) if _is_safe(square) else _norm(difference.astype(np.float64))
+        largest = max(float(difference.max()), -float(difference.min()))
+        flips = _flips(before, after)
+    return Distance(elements, changed, norm, norm_old, norm_new, largest, flips), difference
+
+
+def _exact_block(
+    before: NDArray[Any], after: NDArray[Any], elements: int, changed: int
+) -> tuple[Distance, NDArray[Any] | None]:
+    """Measure what float32 has no range for, and what is not finite."""
+    import numpy as np
+
+    old, new = before.astype(np.float64), after.astype(np.float64)
+    difference = np.subtract(new, old, out=np.zeros_like(new), where=new != old)
+    distance = Distance(
         elements,
         changed,
         _norm(difference),
-        _norm(before),
-        _norm(after),
+        _norm(old),
+        _norm(new),
         _peak(difference),
-        flips,
-        int(np.count_nonzero(np.isnan(before))),
-        int(np.count_nonzero(np.isnan(after))),
-        int(np.count_nonzero(np.isinf(before))),
-        int(np.count_nonzero(np.isinf(after))),
+        _flips(before, after),
+        nan_old=int(np.count_nonzero(np.isnan(old))),
+        nan_new=int(np.count_nonzero(np.isnan(new))),
+        infinite_old=int(np.count_nonzero(np.isinf(old))),
+        infinite_new=int(np.count_nonzero(np.isinf(new))),
     )
+    return distance, difference if changed else None
+
+
+def _is_safe(square: float) -> bool:
+    return _SAFE_SQUARES[0] < square < _SAFE_SQUARES[1]
+
+
+def _flips(before: NDArray[Any], after: NDArray[Any]) -> int:
+    import numpy as np
+
+    (at,) = np.nonzero(np.signbit(before) != np.signbit(after))
+    return int(np.count_nonzero((np.sign(before[at]) * np.sign(after[at])) < 0))
 
 
 def _peak(values: NDArray[Any]) -> float:
@@ -85,13 +217,19 @@ def _norm(values: NDArray[Any]) -> float:
     return peak * math.sqrt(float(np.square(values / peak).sum()))
 
 
-def _changed(old: Buffer, new: Buffer, bits: int) -> int:
+def _unequal(before: NDArray[Any], after: NDArray[Any]) -> int:
+    import numpy as np
+
+    return int(np.count_nonzero((before != after) & ~(np.isnan(before) & np.isnan(after))))
+
+
+def _changed(old: memoryview, new: memoryview, bits: int) -> int:
     import numpy as np
 
     if bits in _UNSIGNED:
         kind = _UNSIGNED[bits]
-        return int(np.count_nonzero(np.frombuffer(memoryview(old), kind) != np.frombuffer(memoryview(new), kind)))
-    differs = np.frombuffer(memoryview(old), np.uint8) ^ np.frombuffer(memoryview(new), np.uint8)
+        return int(np.count_nonzero(np.frombuffer(old, kind) != np.frombuffer(new, kind)))
+    differs = np.frombuffer(old, np.uint8) ^ np.frombuffer(new, np.uint8)
     if bits % 8:
         return int(np.count_nonzero(np.unpackbits(differs, bitorder="little").reshape(-1, bits).any(axis=1)))
     return int(np.count_nonzero(differs.reshape(-1, bits // 8).any(axis=1)))

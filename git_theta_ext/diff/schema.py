@@ -15,8 +15,8 @@ Version 1 is an object with these keys; keys may be added within a version:
   ``norm_new`` and ``norm``, that of the difference; ``relative``, which is ``norm / norm_old``; ``cosine`` of both
   versions; ``largest``, the largest absolute difference; ``flips``, the elements whose sign changed; ``nan_old``,
   ``nan_new``, ``infinite_old``, ``infinite_new`` and their sums ``nonfinite_old`` and ``nonfinite_new``; ``rank``, the
-  number of singular values that hold 99 % of the change without rounding errors, and ``rank_exact``, which is false if
-  the rank is above ``rank``. What is not defined is null. Non-finite numbers are the strings "nan" and "inf".
+  number of singular values that hold 99.9 % of the change without rounding errors, and ``rank_exact``, which is false
+  if the rank may be higher. What is not defined is null. Non-finite numbers are the strings "nan" and "inf".
 - ``files``: the model's files in the ``old`` and the ``new`` version, if these are known. ``moved``: one object each
   for parameters that are in another file of the model, modified or not, with ``name``, ``old_file`` and ``new_file``.
 - ``units``: the quantised weights and LoRAs of which parts differ: one object each with ``name``, ``kind``, ``detail``

@@ -16,7 +16,8 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.shards import model_name
-from git_theta_ext.operations.diff.sides import Side, measure_modified, side_of_file
+from git_theta_ext.operations.diff.measuring import measure_modified
+from git_theta_ext.operations.diff.sides import Side, side_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ def diff_versions(words: Sequence[str], workspace: Workspace) -> ModelChange | N
     notes = [f"mode {old_mode} -> {new_mode}"] if "." not in (old_mode, new_mode) and old_mode != new_mode else []
     if diff.empty and not notes and not renamed:
         return None
-    distances, missing = measure_modified(diff, old, new, workspace.store)
+    distances, missing = measure_modified(workspace, diff, old, new)
     if (diff.added or diff.removed) and model_name(new_path) != new_path:
         missing = [*missing, "git theta diff compares all files of the model, and finds parameters that moved"]
     return ModelChange(new_path, diff, distances, path, [*notes, *missing])

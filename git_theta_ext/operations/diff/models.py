@@ -14,7 +14,8 @@ from git_theta_ext.git.raw_diff import Changes, changes
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.model.shards import model_name
 from git_theta_ext.operations.diff.grouping import Pair, pairs_of
-from git_theta_ext.operations.diff.sides import ModelSide, measure_modified
+from git_theta_ext.operations.diff.measuring import measure_modified
+from git_theta_ext.operations.diff.sides import ModelSide
 from git_theta_ext.operations.diff.trees import read_trees
 from git_theta_ext.operations.history.status import untracked
 
@@ -70,7 +71,7 @@ def _diffs(workspace: Workspace, pair: Pair, files: Sequence[FileChange]) -> Ite
     modes = list(_modes(pair, files))
     if diff.empty and not modes and pair.old_name == pair.name:
         return
-    distances, missing = measure_modified(diff, ModelSide(pair.old), ModelSide(pair.new), workspace.store)
+    distances, missing = measure_modified(workspace, diff, ModelSide(pair.old), ModelSide(pair.new))
     yield ModelChange(pair.name, diff, distances, pair.old_name, [*modes, *missing])
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.clean import describe
 from git_theta_ext.checkpoint.file import CheckpointFile
 from git_theta_ext.checkpoint.scan import scan
 from git_theta_ext.checkpoint.stat_cache import StatCache
-from git_theta_ext.diff.measure import measure
 from git_theta_ext.git.blobs import BlobReader
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.model.model_version import in_model, renamed
@@ -21,20 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from git_theta_ext.diff.compare import Diff
-    from git_theta_ext.diff.distance import Distance
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.model_index import ModelIndex
     from git_theta_ext.operations.workspace import Workspace
-    from git_theta_ext.store.store import Store
-
-
-class Values(Protocol):
-    """What has values that the store may lack."""
-
-    def values(self, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
-        """Return a parameter's bytes, ``spec.chunk_bytes`` at a time; None if they are not available."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +66,7 @@ class Side:
         return CheckpointFile.of(str(self.path), data, scan(data, str(self.path), self.format_name))
 
     def values(self, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
-        """Return a parameter's bytes from the file; see ``Values``."""
+        """Return a parameter's bytes from the file; see ``operations.diff.measuring.Values``."""
         name = self.names.get(name, name)
         if self.file is None or self.file.specs.get(name) != parameter.spec:
             return None
@@ -102,7 +90,7 @@ class ModelSide:
                 self._places.update(dict.fromkeys(side.manifest.parameters, side))
 
     def values(self, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
-        """Return a parameter's bytes from the file that holds it; see ``Values``."""
+        """Return a parameter's bytes from the file that holds it; see ``operations.diff.measuring.Values``."""
         return self._places[name].values(name, parameter)
 
 
@@ -153,26 +141,3 @@ def side_of_blob(workspace: Workspace, oid: str, path: str, format_name: str | N
 def _described(workspace: Workspace, data: FileBytes, path: str, format_name: str | None, file: Path | None) -> Side:
     described = describe(data, path, format_name, root=workspace.store.root)
     return Side(described.manifest, file, format_name, CheckpointFile.of(path, data, described.scan))
-
-
-def measure_modified(diff: Diff, old: Values, new: Values, store: Store) -> tuple[dict[str, Distance], list[str]]:
-    """Return the distances of modified parameters, and what to say about those whose values are not available."""
-    if "opaque" in (diff.old_format, diff.new_format):
-        return {}, []
-    same = {name: change for name, change in diff.modified.items() if change.old.spec == change.new.spec}
-    absent = store.touch_and_find_missing(p.digest for change in same.values() for p in (change.old, change.new))
-
-    def values(side: Values, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
-        if parameter.digest not in absent:
-            return store.stream(parameter.digest, parameter.spec)
-        return side.values(name, parameter)
-
-    distances: dict[str, Distance] = {}
-    for name, change in same.items():
-        before, after = values(old, name, change.old), values(new, name, change.new)
-        if before is not None and after is not None:
-            distances[name] = measure(before, after, change.new.spec.dtype)
-    missing = len(same) - len(distances)
-    count = "1 parameter is" if missing == 1 else f"{missing} parameters are"
-    note = f"the values of {count} not in this repository; git theta checkout fetches those of the current commit"
-    return distances, [note] if missing else []

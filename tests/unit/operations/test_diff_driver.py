@@ -99,6 +99,13 @@ def test_values_that_are_not_here_leave_names_and_a_way_to_get_them(versions, ca
     assert "git theta checkout" in found[3]
 
 
+def test_numbers_stay_known_without_the_values(versions, capsys):
+    words = (MODEL, *blob(versions, "HEAD~", "old"), *blob(versions, "HEAD", "new"))
+    first = driven(capsys, *words)
+    shutil.rmtree(versions.path / ".git/theta/packs")
+    assert driven(capsys, *words) == first
+
+
 def test_values_that_only_the_work_tree_has_are_taken_from_there(versions, capsys):
     versions.switch("HEAD~")
     versions.write(model(1, {EMBEDDING: 2}), "other.safetensors")

@@ -1,0 +1,126 @@
+"""Measure the parameters that differ: in threads, each pair of values only once in the life of a repository."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Protocol
+
+from git_theta_ext.diff.measure import Measurement, comparable
+from git_theta_ext.model.tensor import TensorHasher
+from git_theta_ext.operations.diff.distance_cache import DistanceCache
+from git_theta_ext.util.threads import ordered_map, window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from git_theta_ext.diff.compare import Diff, ParameterVersions
+    from git_theta_ext.diff.distance import Distance
+    from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.store.read_ahead import DecodedPiece
+    from git_theta_ext.store.store import Store
+
+
+class Values(Protocol):
+    """What has values that the store may lack."""
+
+    def values(self, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
+        """Return a parameter's bytes, ``spec.chunk_bytes`` at a time; None if they are not available."""
+        ...
+
+
+def measure_modified(
+    workspace: Workspace, diff: Diff, old: Values, new: Values
+) -> tuple[dict[str, Distance], list[str]]:
+    """Return the distances of modified parameters, and what to say about those whose values are not available.
+
+    Args:
+        workspace: The repository, whose store has most values.
+        diff: What changed.
+        old: Has values of the older version that the store lacks.
+        new: The same for the newer version.
+    """
+    if "opaque" in (diff.old_format, diff.new_format):
+        return {}, []
+    wanted = {name: pair for name, pair in diff.modified.items() if comparable(pair.old.spec, pair.new.spec)}
+    if not wanted:
+        return {}, []
+    with DistanceCache(workspace.repo.theta_dir) as cache:
+        known = cache.get(wanted)
+        rest = {name: pair for name, pair in wanted.items() if name not in known}
+        measured = dict(_measured(workspace.store, rest, old, new)) if rest else {}
+        cache.put({name: (wanted[name], distance) for name, (distance, sure) in measured.items() if sure})
+    distances = known | {name: distance for name, (distance, _) in measured.items()}
+    missing = len(wanted) - len(distances)
+    count = "1 parameter is" if missing == 1 else f"{missing} parameters are"
+    note = f"the values of {count} not in this repository; git theta checkout fetches those of the current commit"
+    return {name: distances[name] for name in wanted if name in distances}, [note] if missing else []
+
+
+def _measured(
+    store: Store, pairs: Mapping[str, ParameterVersions], old: Values, new: Values
+) -> Iterator[tuple[str, tuple[Distance, bool]]]:
+    """Yield the distance of each pair whose values are available, and whether these had the right digests."""
+    from threadpoolctl import threadpool_limits
+
+    absent = store.touch_and_find_missing(version.digest for pair in pairs.values() for version in (pair.old, pair.new))
+    stored = {name: pair for name, pair in pairs.items() if absent.isdisjoint((pair.old.digest, pair.new.digest))}
+    in_files = {name: pair for name, pair in pairs.items() if name not in stored}
+    import numpy as np  # noqa: F401 - only loaded libraries can be limited
+
+    # Pieces are measured in parallel, so each matrix product gets one core.
+    with threadpool_limits(1):
+        yield from _from_store(store, stored)
+        yield from _from_files(store, in_files, (old, new), absent)
+
+
+def _from_store(store: Store, pairs: Mapping[str, ParameterVersions]) -> Iterator[tuple[str, tuple[Distance, bool]]]:
+    names = list(pairs)
+    measurements = [Measurement(pairs[name].old.spec, pairs[name].new.spec) for name in names]
+    groups = [[(version.digest, version.spec) for version in (pairs[name].old, pairs[name].new)] for name in names]
+
+    def work(piece: DecodedPiece) -> object:
+        before, after = piece.chunks
+        return measurements[piece.group].piece(before, after, piece.element)
+
+    for piece in store.read_aligned(groups, work):
+        if piece.chunks:
+            measurements[piece.group].add(piece.result)
+        else:
+            yield names[piece.group], (measurements[piece.group].result(), True)
+
+
+def _from_files(
+    store: Store, pairs: Mapping[str, ParameterVersions], sides: tuple[Values, Values], absent: AbstractSet[Digest]
+) -> Iterator[tuple[str, tuple[Distance, bool]]]:
+    """Measure parameters of which a version is only in a file, each in a thread."""
+
+    def values(side: Values, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
+        if parameter.digest not in absent:
+            return store.stream(parameter.digest, parameter.spec)
+        return side.values(name, parameter)
+
+    def work(name: str) -> tuple[Distance, bool] | None:
+        pair = pairs[name]
+        before, after = values(sides[0], name, pair.old), values(sides[1], name, pair.new)
+        if before is None or after is None:
+            return None
+        measurement = Measurement(pair.old.spec, pair.new.spec)
+        hashers = TensorHasher(pair.old.spec), TensorHasher(pair.new.spec)
+        first = 0
+        for chunks in zip(before, after, strict=True):
+            for hasher, chunk in zip(hashers, chunks, strict=True):
+                hasher.update(chunk)
+            piece = measurement.piece(*chunks, first)
+            measurement.add(piece)
+            first += piece.distance.elements
+        # A file may have been written since its digests were computed.
+        sure = [hasher.digest() for hasher in hashers] == [pair.old.digest, pair.new.digest]
+        return measurement.result(), sure
+
+    with ThreadPoolExecutor(store.threads) as executor:
+        for name, found in zip(pairs, ordered_map(executor, work, pairs, window(store.threads)), strict=True):
+            if found is not None:
+                yield name, found
