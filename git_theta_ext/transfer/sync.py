@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError, MissingError, RemoteError, StoreError
+from git_theta_ext.errors import MissingError, RemoteError, StoreError
 from git_theta_ext.interfaces.remotes import ReadOnlyRemote
 from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.store.deltas.chains import ancestors, shallowest
@@ -16,31 +14,26 @@ from git_theta_ext.store.maintenance.combine import combined
 from git_theta_ext.store.maintenance.copying import renamed, whole_again
 from git_theta_ext.store.maintenance.extract import extract_packs
 from git_theta_ext.store.packs.writer import grouped
-from git_theta_ext.transfer.arrived import keep_sound
+from git_theta_ext.transfer.bring import Fetched, bring_packs
 from git_theta_ext.transfer.damaged import note_damaged, read_damaged, tell_damaged
 from git_theta_ext.transfer.early import FinalPacks
-from git_theta_ext.transfer.extracts import bring_ranges
-from git_theta_ext.transfer.incoming import bring_pack, forget_abandoned
+from git_theta_ext.transfer.incoming import forget_abandoned
 from git_theta_ext.transfer.meter import Tally
 from git_theta_ext.transfer.offers import Offers
 from git_theta_ext.transfer.outgoing import Going, PushPlan, PushSteps, Uploads, keep
-from git_theta_ext.transfer.pool import Pool
 from git_theta_ext.transfer.remote_index import known_better, read_remote_index
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
-    from git_theta_ext.errors import ThetaError
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Location
     from git_theta_ext.store.store import Store
-    from git_theta_ext.transfer.portions import Portion
     from git_theta_ext.transfer.remote_index import OpenedRemote, RemoteIndex
     from git_theta_ext.util.reporter import Progress
 
-_DOWNLOADS = 8
 _PLANS = 3
 
 
@@ -191,19 +184,6 @@ def _going(packs: FinalPacks, uploads: Uploads | None) -> Going:
     return Going(packs.lacking, packs.there, upload)
 
 
-@dataclass
-class Fetched:
-    """The result of ``fetch``.
-
-    Attributes:
-        packs: Number of packs of which something was downloaded.
-        nbytes: Number of these bytes.
-    """
-
-    packs: int = 0
-    nbytes: int = 0
-
-
 def fetch(
     store: Store,
     remotes: Sequence[OpenedRemote],
@@ -242,7 +222,7 @@ def fetch_offered(
     while missing:
         packs, _ = offers.choose(missing)
         if packs:
-            _download(store, offers, packs, fetched, tally)
+            bring_packs(store, offers, packs, fetched, tally)
         else:
             # Another process may have stored packs and not added them to the index yet, or have been killed before.
             store.refresh()
@@ -252,42 +232,3 @@ def fetch_offered(
     if missing:
         raise offers.lack(missing, len(wanted))
     return fetched
-
-
-def _download(store: Store, offers: Offers, packs: Mapping[str, Portion], fetched: Fetched, tally: Tally) -> None:
-    names = sorted(packs, key=lambda name: (-packs[name].nbytes, name))
-
-    def bring(name: str) -> tuple[str | None, list[ThetaError], OpenedRemote | None]:
-        ranges, remotes = packs[name].ranges, offers.remotes[name]
-        if ranges is not None:
-            return *bring_ranges(store, name, ranges, remotes), None
-        source, problems = bring_pack(store, name, packs[name].nbytes, remotes)
-        return name if store.has_intact(name) else None, problems, source
-
-    arrived: dict[str, str] = {}
-    for name in names:
-        tally.expect(pack_key(name), packs[name].nbytes)
-    with Pool(_DOWNLOADS, tally, [remote for name in names for remote in offers.remotes[name]]) as pool:
-        transfers = [pool.submit(partial(bring, name)) for name in names]
-        for name, transfer in zip(names, transfers, strict=True):
-            here, problems, source = pool.result(transfer)
-            offers.failures += problems
-            if here is not None:
-                arrived[here] = name
-                fetched.packs += 1
-                fetched.nbytes += packs[name].nbytes
-                tally.finish(pack_key(name))
-            if source is not None:
-                note_damaged(store.root, source.url, frozenset(), {name})
-    for here, wrong in keep_sound(store, arrived).items():
-        offers.failures.append(
-            CorruptError(
-                f"{offers.remotes[arrived[here]][0].url}: {wrong}", hint="run git theta fsck --full on the remote"
-            )
-        )
-    for name in names:
-        # A failed pack is not tried again, but after its ranges failed the whole pack is.
-        if packs[name].ranges is None:
-            offers.forget(name)
-        else:
-            offers.only_whole(name)

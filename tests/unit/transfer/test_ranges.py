@@ -8,7 +8,7 @@ from helpers import packs_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from git_theta_ext.errors import MissingError, RemoteError
+from git_theta_ext.errors import MissingError, RemoteError, RemoteTimeoutError
 from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.model.remote_keys import index_key, pack_key
 from git_theta_ext.model.tensor import Digest, TensorSpec, tensor_digest
@@ -291,6 +291,27 @@ def test_a_download_of_ranges_that_was_interrupted_is_resumed(mine, theirs, remo
     assert remote.plugin.fetched == []
     assert all(theirs.read(digest, spec) == data for spec, digest, data in wanted)
     assert clean(theirs)
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_the_whole_pack_is_asked_for_after_its_ranges_were_refused_but_not_of_a_silent_remote(
+    mine, theirs, remote, silent
+):
+    items = tensors(100)
+    mine.put(items)
+    ((_, nbytes),) = push(mine, remote, digests(items)).packs
+
+    def refuse(_):
+        raise RemoteTimeoutError("no answer") if silent else RemoteError("no ranges")
+
+    remote.plugin.change = refuse
+    if silent:
+        with pytest.raises(RemoteError, match="no answer"):
+            fetch(theirs, [remote], digests(items[2:4]))
+        assert remote.plugin.fetched == []
+    else:
+        fetch(theirs, [remote], digests(items[2:4]))
+        assert remote.plugin.fetched == [nbytes]
 
 
 def larger(entries):
