@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from git_theta_ext.api.versions import LOG, explained, folder_of, version_of
 from git_theta_ext.merging.devices.state_dicts import to_tensor
+from git_theta_ext.operations.external_data import external_files
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.libraries import require
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from git_theta_ext.api.versions import Place
+    from git_theta_ext.checkpoint.external_data import ExternalFile
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import Digest, TensorSpec
 
@@ -79,15 +82,19 @@ class Model(Mapping[str, "torch.Tensor"]):
     Each access reads the tensor again, and returns one with memory of its own. A ``with`` statement closes the model.
     """
 
-    def __init__(self, workspace: Workspace, parameters: Mapping[str, Parameter]) -> None:
+    def __init__(
+        self, workspace: Workspace, parameters: Mapping[str, Parameter], external: Iterable[ExternalFile] = ()
+    ) -> None:
         self._workspace = workspace
         self._parameters = parameters
+        self._external = {extent.name: file for file in external for extent in file.tensors}
         self._here: set[Digest] = set()
 
     @property
     def specs(self) -> dict[str, TensorSpec]:
         """Element type and shape of each tensor by name, which takes no reading."""
-        return {name: parameter.spec for name, parameter in self._parameters.items()}
+        external = {name: file.extents[name].spec for name, file in self._external.items()}
+        return {name: parameter.spec for name, parameter in self._parameters.items()} | external
 
     @explained()
     def fetch(self, names: Iterable[str] | None = None) -> None:
@@ -100,8 +107,7 @@ class Model(Mapping[str, "torch.Tensor"]):
             KeyError: There is no such tensor.
             ThetaError: A tensor is neither here nor on a remote.
         """
-        chosen = self._parameters if names is None else names
-        self._ensure({self._parameters[name].digest for name in chosen})
+        self._ensure({digest for name in (self if names is None else names) for digest in self._digests(name)})
 
     @explained()
     def __getitem__(self, name: str) -> torch.Tensor:
@@ -111,21 +117,24 @@ class Model(Mapping[str, "torch.Tensor"]):
             KeyError: There is no such tensor.
             ThetaError: It is neither here nor on a remote, or damaged.
         """
+        self._ensure(self._digests(name))
+        if name in self._external:
+            file = self._external[name]
+            return to_tensor(file.extents[name].spec, bytearray(file.value(name)))
         value = self._parameters[name]
-        self._ensure({value.digest})
         return to_tensor(value.spec, self._workspace.store.read(value.digest, value.spec))
 
     def __contains__(self, name: object) -> bool:
         """Return whether there is such a tensor, without reading it."""
-        return name in self._parameters
+        return name in self._parameters or name in self._external
 
     def __iter__(self) -> Iterator[str]:
         """Return the names."""
-        return iter(self._parameters)
+        return chain(self._parameters, self._external)
 
     def __len__(self) -> int:
         """Return the number of tensors."""
-        return len(self._parameters)
+        return len(self._parameters) + len(self._external)
 
     def close(self) -> None:
         """Close the store that tensors are read from."""
@@ -139,6 +148,13 @@ class Model(Mapping[str, "torch.Tensor"]):
         """Close the model."""
         self.close()
 
+    def _digests(self, name: str) -> set[Digest]:
+        """Return what the store has to hold for a tensor."""
+        if name in self._external:
+            extent = self._external[name].extents[name]
+            return self._external[name].content.digests(extent.offset, extent.end)
+        return {self._parameters[name].digest}
+
     def _ensure(self, digests: set[Digest]) -> None:
         if missing := digests - self._here:
             ensure_digests(self._workspace, missing)
@@ -148,4 +164,7 @@ class Model(Mapping[str, "torch.Tensor"]):
 def _opened(revision: str, repository: Place) -> Model:
     folder = folder_of(repository)
     workspace = Workspace.discover(LogReporter(LOG), folder)
-    return Model(workspace, version_of(workspace.repo, revision, folder).parameters)
+    version = version_of(workspace.repo, revision, folder)
+    rev, path = revision.partition(":")[0], next(iter(version.shards))
+    external = external_files(workspace, rev or None, path, version.shards[path])
+    return Model(workspace, version.parameters, external)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from git_theta_ext.coding.residual import decode_residual, encode_residual
     from git_theta_ext.interfaces.containers import Container, Target
     from git_theta_ext.interfaces.encodings import Base, Chunk, Encoding, Fit, Predictor, TensorSource
+    from git_theta_ext.interfaces.external_data import ExternalDataFormat
     from git_theta_ext.interfaces.formats import Format, NotedFields, NotSplittable
     from git_theta_ext.interfaces.locks import LockingRemote, Locks
     from git_theta_ext.interfaces.merges import (
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.bounded_json import read_json
     from git_theta_ext.model.content import Content
     from git_theta_ext.model.dtypes import Dtype, dtype, opaque
+    from git_theta_ext.model.external_tensor import ExternalTensor
     from git_theta_ext.model.fields import ChecksumField, Extent, Field, RangeChecksumField, moved
     from git_theta_ext.model.floats import is_real, round_once, to_float64
     from git_theta_ext.model.layout import Checksum, Layout, Literal, RangeChecksum, Segment, Slice
@@ -85,6 +87,8 @@ __all__ = [
     "Elected",
     "Encoding",
     "Extent",
+    "ExternalDataFormat",
+    "ExternalTensor",
     "Field",
     "FileLock",
     "Fit",
@@ -190,6 +194,8 @@ _MODULES = (
     "interfaces.updates",
     "interfaces.model_indexes",
     "model.model_index",
+    "interfaces.external_data",
+    "model.external_tensor",
     "interfaces.containers",
     "util.threads",
 )

@@ -7,6 +7,7 @@ import posixpath
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from git_theta_ext.checkpoint.external_data import has_external_data, is_in_chunks
 from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.git.revisions import find_object, manifest_of
 from git_theta_ext.model.model_version import ModelVersion
@@ -16,6 +17,7 @@ from git_theta_ext.statistics.sidecar import is_statistics
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
@@ -64,6 +66,8 @@ def _only_version(directory: Directory, name: str, path: str, command: str) -> M
         version = _version(directory, model, name)
         if version is not None and not is_statistics(version.parameters):
             versions[model] = version
+    owners = [posixpath.basename(model) for model, version in versions.items() if has_external_data(version.format)]
+    versions = {model: version for model, version in versions.items() if not _is_data_of(model, version, owners)}
     if len(versions) == 1:
         return next(iter(versions.values()))
     if not versions:
@@ -78,3 +82,11 @@ def _version(directory: Directory, model: str, name: str) -> ModelVersion | None
         return directory.version(model)
     except FormatError as error:
         raise FormatError(f"{name}: {error.message}", hint="git theta ls-files") from error
+
+
+def _is_data_of(model: str, version: ModelVersion, owners: Iterable[str]) -> bool:
+    """Return whether a file is the external data of a model, according to its name, such as ``model.onnx.data``."""
+    name = posixpath.basename(model)
+    return is_in_chunks(next(iter(version.shards.values()))) and any(
+        name in {f"{owner}.data", f"{owner}_data"} for owner in owners
+    )

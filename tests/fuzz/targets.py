@@ -12,10 +12,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from git_theta_ext.checkpoint.external_data import external_tensors
 from git_theta_ext.errors import CorruptError, ThetaError
 from git_theta_ext.interfaces import Base, Chunk, NotSplittable
 from git_theta_ext.model.layout import Layout
-from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.model.manifest import Manifest, Skeleton
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
 from git_theta_ext.protocol.lfs.pointer import Pointer
 from git_theta_ext.registry import built_in, find_container, find_encoding, find_format
@@ -185,6 +186,27 @@ def _onnx_seeds() -> list[bytes]:
     constant = part(2, b"c") + part(5, part(1, b"value") + part(5, weight))
     graph = part(1, inner) + part(1, constant) + part(2, b"g") + part(5, weight) + part(15, part(1, packed))
     return [b"\x08\x0a" + part(2, b"pytorch") + b"\x3a" + bytes([len(graph) & 127 | 128, len(graph) >> 7]) + graph]
+
+
+def _external_seeds() -> list[bytes]:
+    from git_theta_ext.testing.formats import lay_out
+
+    (model,) = _onnx_seeds()
+    place = b"".join(
+        b"\x6a" + bytes([len(entry)]) + entry
+        for entry in (b"\x0a\x08location\x12\x06m.data", b"\x0a\6offset\x12\x0264", b"\x0a\6length\x12\x0224")
+    )
+    weight = b"\x08\2\x08\3\x10\1\x42\1x" + place + b"\x70\1"
+    graph = b"\x2a" + bytes([len(weight)]) + weight
+    outside = b"\x08\x0a\x3a" + bytes([len(graph)]) + graph
+    return [lay_out(find_format("onnx"), data)[0].to_skeleton() for data in (model, outside)]
+
+
+def _external(data: bytes) -> None:
+    layout = Layout.from_skeleton(data)
+    found = external_tensors(Manifest("onnx", Skeleton.of(data), {}), layout)
+    names = [tensor.name for tensors in found.values() for tensor in tensors]
+    assert len({*names, *layout.parameters}) == len(names) + len(layout.parameters)
 
 
 def _hdf5_seeds() -> list[bytes]:
@@ -619,6 +641,7 @@ TARGETS = {
     "keras": Target(_keras_seeds, _format("keras")),
     "torch_dcp": Target(_row_seeds, _format("torch_dcp")),
     "onnx": Target(_onnx_seeds, _format("onnx")),
+    "onnx external data": Target(_external_seeds, _external),
     **{
         f"{name} container": Target(_container_seeds(*seeds), _container(name, b"\6\x08" * members))
         for name, seeds, members in (

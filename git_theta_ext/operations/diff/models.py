@@ -13,6 +13,7 @@ from git_theta_ext.git.path_attributes import model_names
 from git_theta_ext.git.raw_diff import Changes, changes
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.model.shards import model_name
+from git_theta_ext.operations.diff.external import join_external_data
 from git_theta_ext.operations.diff.grouping import Pair, pairs_of
 from git_theta_ext.operations.diff.measuring import measure_modified
 from git_theta_ext.operations.diff.sides import ModelSide
@@ -49,7 +50,9 @@ def diff_models(workspace: Workspace, compared: Compared) -> tuple[list[ModelCha
         folders = sorted({posixpath.dirname(path) for path in named})
         found = Changes(changes(workspace.repo, compared.within(folders)).files, found.unmerged)
     old, new = read_trees(workspace, compared, found.files)
-    names = model_names(workspace.repo.run, sorted({*old.checkpoints, *new.checkpoints}))
+    join_external_data(workspace.store, old, new)
+    named_models = model_names(workspace.repo.run, sorted({*old.checkpoints, *new.checkpoints}))
+    names = {**old.models, **new.models, **named_models}
     pairs = [pair for pair in pairs_of(old, new, found.files, names) if named & {*pair.old, *pair.new}]
     diffs = [diff for pair in pairs for diff in _diffs(workspace, pair, found.files)]
     if compared.with_worktree(workspace.repo) and any(pair.old.keys() - pair.new.keys() for pair in pairs):

@@ -34,10 +34,12 @@ class Tree:
     Attributes:
         checkpoints: Path to version of each checkpoint.
         indexes: Path to content of each index of shards.
+        models: Path of a file with external data to the name of the model that it belongs to.
     """
 
     checkpoints: dict[str, Side] = field(default_factory=dict)
     indexes: dict[str, ModelIndex] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
 
     def name_parameters(self) -> None:
         """Give parameters the names that indexes have for them.

@@ -28,12 +28,19 @@ class CheckpointVersions:
         sides: The current branch's version, and those of the branches that are merged. A branch that deleted it counts
             with the ancestor's version, because git decides on files; without an ancestor it is left out.
         heads: The commit of each side.
+        ancestor: The common ancestor, or None.
     """
 
     merged: TreeEntry
     base: TreeEntry | None
     sides: tuple[TreeEntry, ...]
     heads: tuple[str, ...]
+    ancestor: str | None = None
+
+    @property
+    def revisions(self) -> tuple[str, ...]:
+        """The commits that are merged, and their common ancestor if there is one."""
+        return self.heads if self.ancestor is None else (*self.heads, self.ancestor)
 
 
 def checkpoints(repo: Repository, base: str | None, heads: Sequence[str], tree: str) -> list[CheckpointVersions]:
@@ -61,7 +68,7 @@ def checkpoints(repo: Repository, base: str | None, heads: Sequence[str], tree: 
         by_head = {head: version for head, version in zip(heads, versions, strict=True) if version is not None}
         changed = {version.oid for version in by_head.values()} - {"" if ancestor is None else ancestor.oid}
         if len(changed) > 1:
-            candidates.append(CheckpointVersions(entry, ancestor, tuple(by_head.values()), tuple(by_head)))
+            candidates.append(CheckpointVersions(entry, ancestor, tuple(by_head.values()), tuple(by_head), base))
     tracked = set(theta_paths_at(repo, tree, [candidate.merged.path for candidate in candidates]))
     return [candidate for candidate in candidates if candidate.merged.path in tracked]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from git_theta_ext.checkpoint.external_data import in_chunks_again
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.checkpoint.unfinished import Unfinished
 from git_theta_ext.errors import ChangedError, UsageError
@@ -135,6 +136,10 @@ def resolve_conflicts(
     inputs = gather_resolution(workspace, whole, path, heads, config)
     scaled = scales_to_resolve(store, inputs.adapters, inputs.config)
     resolved = resolve_together(manifests, store, choice, patterns, lambda: engine(store, inputs.device), scaled=scaled)
+    resolved = [
+        in_chunks_again(manifest, store, checkpoint.path)
+        for checkpoint, manifest in zip(checkpoints, resolved, strict=True)
+    ]
     written = [
         ConflictedCheckpoint(
             checkpoint.path, manifest, manifest.to_bytes(), _write(repo, checkpoint, manifest.to_bytes())

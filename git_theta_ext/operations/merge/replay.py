@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from git_theta_ext.checkpoint.external_data import in_chunks_again
 from git_theta_ext.errors import MergeError
 from git_theta_ext.git.objects import manifest_blobs
 from git_theta_ext.git.revisions import commit_id, merge_heads
@@ -11,6 +12,7 @@ from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.reporting.report import rows, several
 from git_theta_ext.operations.merge.adapter_scales import scales_to_resolve
 from git_theta_ext.operations.merge.computation import bytes_to_compute, engine
+from git_theta_ext.operations.merge.external_data import as_tensors
 from git_theta_ext.operations.merge.inputs import config_in_commit, gather_inputs, gather_resolution
 from git_theta_ext.operations.merge.model_replay import recorded_model, replay_model
 from git_theta_ext.operations.merge.planning import plan_checkpoint
@@ -63,7 +65,9 @@ def recorded_merges(workspace: Workspace, commit: str) -> list[RecordedMerge]:
         manifests = _manifests(repo, record)
         base = None if record.base is None else _version(manifests, record.base, record.path, allow_conflicts=True)
         sides = [_version(manifests, side, record.path) for side in record.sides]
-        plan = plan_checkpoint(workspace, base, sides, record.rules, record.unread_types)
+        tensors = as_tensors(workspace, record.path, base, sides, record.commits)
+        base, sides = tensors or (base, sides)
+        plan = plan_checkpoint(workspace, base, sides, record.rules, record.unread_types, mixed=tensors is not None)
         merges.append(RecordedMerge(oid, record, plan, committed[record.path][1]))
     return merges
 
@@ -106,6 +110,7 @@ def replay(workspace: Workspace, merge: RecordedMerge) -> Replayed:
             scaled=scaled,
             leave=step.unread,
         )
+    manifest = in_chunks_again(manifest, store, record.path)
     computed = sum(outcome.computed.values()) + len(outcome.manifest.conflicts) - len(manifest.conflicts)
     return Replayed(record.path, computed, _differing(manifest, merge.committed), inexact_methods(record))
 

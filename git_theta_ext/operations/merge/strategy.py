@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from git_theta_ext.checkpoint.external_data import in_chunks_again
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git.entries import TreeEntry, update_index
@@ -22,6 +23,7 @@ from git_theta_ext.git.operation import repeated_merge
 from git_theta_ext.merging.record import Record
 from git_theta_ext.model.conflicts import MOST_SIDES
 from git_theta_ext.operations.merge.candidates import checkpoints, read_manifests
+from git_theta_ext.operations.merge.external_data import as_tensors
 from git_theta_ext.operations.merge.planning import plan_checkpoint, without_torch
 from git_theta_ext.operations.merge.record import recorded_rules
 from git_theta_ext.operations.merge.result import remember, report
@@ -135,10 +137,14 @@ def planned(
     warn_of_former_settings(workspace.settings, workspace.reporter)
     plans, sources = {}, rule_sources(workspace.repo)
     for candidate in candidates:
+        path = candidate.merged.path
         base, sides = read_manifests(workspace.repo, candidate)
-        recorded = None if repeated is None else recorded_rules(workspace, repeated, candidate.merged.path)
+        tensors = as_tensors(workspace, path, base, sides, candidate.revisions)
+        base, sides = tensors or (base, sides)
+        recorded = None if repeated is None else recorded_rules(workspace, repeated, path)
         rules = merge_rules(sources, *(side.parameters for side in sides), words=words, recorded=recorded)
-        plans[candidate.merged.path] = rules, without_torch(plan_checkpoint(workspace, base, sides, rules))
+        planned = plan_checkpoint(workspace, base, sides, rules, mixed=tensors is not None)
+        plans[path] = rules, without_torch(planned)
     return plans
 
 
@@ -173,7 +179,7 @@ def _merged(workspace: Workspace, plan: Plan, versions: CheckpointVersions) -> O
     path = versions.merged.path
     outcome = merge(workspace, plan, path, versions.heads, label=f"merging {path}")
     report(workspace, path, outcome)
-    return outcome
+    return replace(outcome, manifest=in_chunks_again(outcome.manifest, workspace.store, path))
 
 
 def _stored(repo: Repository, entry: TreeEntry, outcome: Outcome) -> TreeEntry:

@@ -9,6 +9,7 @@ import pytest
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import NotSplittable
+from git_theta_ext.model.external_tensor import ExternalTensor
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.testing import FormatTests
 from git_theta_ext.testing.formats import lay_out
@@ -146,6 +147,45 @@ class TestOnnx(FormatTests):
             deep = graph(nodes=(node("o", attribute("then_branch", 6, deep)),))
         with pytest.raises(NotSplittable, match="nested"):
             FORMAT.parse(memoryview(model(deep)))
+
+
+def external(name, shape, entries, kind=FLOAT):
+    parts = b"".join(field(13, field(1, key) + field(2, value)) for key, value in entries.items())
+    return tensor(name, kind, shape, extra=parts + field(14, 1))
+
+
+def externals(*tensors):
+    return FORMAT.external_tensors(lay_out(FORMAT, model(graph(*tensors)))[0])
+
+
+def test_tensors_in_other_files_have_names_and_places():
+    entries = {"location": "./m.onnx.data", "offset": "4096", "length": "24", "checksum": "x"}
+    first = external("fc.weight", (2, 3), entries)
+    found = externals(WEIGHT, first, external("q", (3, 3), {"location": "m.onnx.data", "length": "5"}, INT4))
+    assert found == [
+        ExternalTensor("fc.weight#2", TensorSpec.of("F32", (2, 3)), "m.onnx.data", 4096),
+        ExternalTensor("q", TensorSpec.of("opaque8:onnx22", (5,)), "m.onnx.data", 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"location": "w.bin"},
+        {"location": "w.bin", "length": "0"},
+        {"location": "w.bin", "length": "23"},
+        {"location": "w.bin", "length": "24", "offset": "-1"},
+        {"location": "w.bin", "length": "24", "offset": "9" * 19},
+        {"location": "w.bin", "length": "\N{SUPERSCRIPT TWO}"},
+        {"length": "24"},
+    ],
+)
+def test_a_tensor_in_an_unclear_place_is_left_out(entries):
+    assert externals(external("w", (2, 3), entries)) == []
+
+
+def test_values_in_the_file_are_not_external_whatever_else_is_said():
+    assert externals(tensor("w", FLOAT, (2,), bytes(8), extra=field(13, field(1, "location") + field(2, "f")))) == []
 
 
 def test_a_model_of_the_onnx_package_is_split_as_that_package_reads_it():
